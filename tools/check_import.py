@@ -1,0 +1,39 @@
+"""Check that `import gdcore` is quick and drags in none of the optional packages.
+
+Each of several fresh interpreters imports NumPy first and then times the import of gdcore; the fastest counts, because
+other work on the machine only ever adds time.
+
+Usage: python tools/check_import.py
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+MAX_SECONDS = 0.1
+ROUNDS = 7
+LAZY = ("matplotlib", "pandas", "safetensors", "sklearn", "torch", "tqdm")
+PROGRAM = f"""
+import sys, time, numpy
+start = time.perf_counter()
+import gdcore
+print(time.perf_counter() - start, *(name for name in {LAZY!r} if name in sys.modules))
+"""
+
+
+def main() -> int:
+    seconds, loaded = [], set()
+    for _ in range(ROUNDS):
+        command = [sys.executable, "-I", "-c", PROGRAM]
+        first, *names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        seconds.append(float(first))
+        loaded.update(names)
+    print(f"import gdcore: {min(seconds):.3f} s beyond NumPy's (limit {MAX_SECONDS:g} s)")
+    if loaded:
+        print(f"  imported although only needed later: {', '.join(sorted(loaded))}")
+    return 1 if loaded or min(seconds) > MAX_SECONDS else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

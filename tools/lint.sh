@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Style checks of the whole tree, the same for CI and for pre-commit.
+# Usage: tools/lint.sh [--fix] [ruff] [clang-format] [mypy]     (all three when none is named)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fix=false
+if [[ ${1:-} == --fix ]]; then
+    fix=true
+    shift
+fi
+checks=("${@:-all}")
+wants() { [[ " ${checks[*]} " == *" $1 "* || ${checks[0]} == all ]]; }
+
+if wants ruff; then
+    if $fix; then
+        ruff check --fix .
+        ruff format .
+    else
+        ruff check .
+        ruff format --check .
+    fi
+fi
+
+if wants clang-format; then
+    mapfile -t sources < <(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
+    if $fix; then
+        clang-format -i "${sources[@]}"
+    else
+        clang-format --dry-run -Werror "${sources[@]}"
+    fi
+    echo "clang-format: ${#sources[@]} files"
+fi
+
+if wants mypy; then
+    mypy
+fi
