@@ -12,6 +12,8 @@ fi
 checks=("${@:-all}")
 wants() { [[ " ${checks[*]} " == *" $1 "* || ${checks[0]} == all ]]; }
 
+trap '[[ $? == 0 ]] || echo "Formatting is put right by: tools/lint.sh --fix"' EXIT
+
 if wants ruff; then
     if $fix; then
         ruff check --fix .
@@ -24,12 +26,14 @@ fi
 
 if wants clang-format; then
     mapfile -t sources < <(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
-    if $fix; then
+    if [[ ${#sources[@]} == 0 ]]; then
+        echo "clang-format: no C++ sources are tracked by git"
+    elif $fix; then
         clang-format -i "${sources[@]}"
     else
         clang-format --dry-run -Werror "${sources[@]}"
+        echo "clang-format: ${#sources[@]} files already formatted"
     fi
-    echo "clang-format: ${#sources[@]} files"
 fi
 
 if wants mypy; then
