@@ -1,0 +1,105 @@
+"""Checks of plain arguments, with one form of message: the argument, what came, what was expected."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import operator
+import os
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Return ``repr(value)``, shortened to about `limit` characters, for use inside a message."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def integer(value: object, name: str, *, minimum: int = 0, expected: str = "a whole number") -> int:
+    """Return `value` as an int of at least `minimum`.
+
+    Raises
+    ------
+    TypeError
+        If `value` is no whole number (a bool counts as none).
+    ValueError
+        If it is below `minimum`.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: got {shown(value)}; expected {expected} of at least {minimum}") from None
+    if number < minimum:
+        raise ValueError(f"{name}: got {number}; expected {expected} of at least {minimum}")
+    return number
+
+
+def real(value: object, name: str, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> float:
+    """Return `value` as a finite float between `low` and `high` (`low` itself excluded where `open_low`).
+
+    Raises
+    ------
+    TypeError
+        If `value` is no number.
+    ValueError
+        If it is not finite or out of range.
+    """
+    if isinstance(value, (str, bytes, bool)):
+        raise TypeError(f"{name}: got {shown(value)}; expected a number")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: got {shown(value)}; expected a number") from None
+    if not math.isfinite(number) or number < low or number > high or (open_low and number == low):
+        lower = "" if low == -math.inf else f" {'above' if open_low else 'of at least'} {low:g}"
+        upper = "" if high == math.inf else f"{' and' if lower else ''} at most {high:g}"
+        raise ValueError(f"{name}: got {value}; expected a finite number{lower}{upper}")
+    return number
+
+
+def instance(value: object, kind: type[T], name: str, example: str) -> T:
+    """Return `value` if it is an instance of `kind`.
+
+    Raises
+    ------
+    TypeError
+        If it is not; the message gives `example`, and tells a class from an object.
+    """
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, type) and issubclass(value, kind):
+        raise TypeError(f"{name}: got the class {value.__name__}; expected an object, such as {value.__name__}(...)")
+    raise TypeError(
+        f"{name}: got {type(value).__name__} {shown(value)}; expected an instance of {kind.__name__}, such as {example}"
+    )
+
+
+def choice(value: object, name: str, options: Iterable[str]) -> str:
+    """Return `value` if it is one of the strings `options`; raise ValueError naming them all otherwise."""
+    options = tuple(options)
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name}: got {shown(value)}; expected one of {', '.join(map(repr, options))}")
+    return value
+
+
+def seed_or_random(seed: object, name: str = "seed") -> int:
+    """Return `seed` as a whole number in [0, 2⁶³), drawn from the operating system's entropy when it is None."""
+    if seed is None:
+        return int.from_bytes(os.urandom(8), "little") >> 1
+    number = integer(seed, name)
+    if number >= 2**63:
+        raise ValueError(f"{name}: got {number}; expected a whole number below 2**63")
+    return number
+
+
+def optional_module(module: str, feature: str, install: str) -> Any:
+    """Import `module`, or raise an ImportError that says which `feature` needs it and what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{feature} needs {module.partition('.')[0]}: pip install {install}") from error
