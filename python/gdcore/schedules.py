@@ -1,0 +1,173 @@
+"""Learning-rate schedules: plain functions of the optimiser's step, which counts from 0.
+
+Give one to an optimiser as its rate, ``gd.Adam(lr=gd.schedules.cosine(1e-3, steps=10_000))``; a function of your own
+(``lambda step: ...``) does as well. The ones here are evaluated for a whole epoch at once, can be compared and pickled,
+and a checkpoint notices when one of them was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ._checks import integer, real
+
+__all__ = ["Schedule", "constant", "cosine", "exponential", "power_law", "step_decay", "warmup"]
+
+Steps: TypeAlias = npt.NDArray[np.float64]
+
+
+class Schedule:
+    """A rate as a function of the step: calling it with a step returns the rate of that step.
+
+    Made by the functions of this module.
+    """
+
+    __slots__ = ("_arguments", "_formula")
+
+    def __init__(self, formula: Callable[..., Steps], arguments: dict[str, Any]) -> None:
+        self._formula = formula
+        self._arguments = arguments
+
+    def __call__(self, step: int) -> float:
+        """Return the rate of `step` (a whole number from 0)."""
+        return float(self.rates(step, 1)[0])
+
+    def rates(self, first: int, count: int) -> Steps:
+        """Return the rates of `count` steps from `first`, float64 of shape (count,).
+
+        The same values, bit for bit, as calling the schedule step by step.
+        """
+        return self._formula(np.arange(first, first + count, dtype=np.float64), **self._arguments)
+
+    def __repr__(self) -> str:
+        """Return the call that makes this schedule."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
+        return f"{self._formula.__name__.lstrip('_')}({arguments})"
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both are the same function with the same arguments."""
+        if not isinstance(other, Schedule):
+            return NotImplemented
+        return self._formula is other._formula and self._arguments == other._arguments
+
+    def __hash__(self) -> int:
+        """Return a hash that agrees with ``==``."""
+        return hash((self._formula, tuple(self._arguments.items())))
+
+
+def _constant(at: Steps, *, lr: float) -> Steps:
+    return np.full(at.shape, lr)
+
+
+def constant(lr: float) -> Schedule:
+    """Return the schedule that is `lr` at every step."""
+    return Schedule(_constant, {"lr": real(lr, "lr", low=0)})
+
+
+def _step_decay(at: Steps, *, lr: float, every: int, factor: float) -> Steps:
+    return lr * factor ** np.floor(at / every)
+
+
+def step_decay(lr: float, *, every: int, factor: float = 0.1) -> Schedule:
+    """Return lr · factor^⌊step / every⌋: the rate is multiplied by `factor` after each `every` steps."""
+    every = integer(every, "every", minimum=1)
+    return Schedule(_step_decay, {"lr": real(lr, "lr", low=0), "every": every, "factor": real(factor, "factor", low=0)})
+
+
+def _exponential(at: Steps, *, lr: float, factor: float, every: float) -> Steps:
+    return lr * factor ** (at / every)
+
+
+def exponential(lr: float, factor: float, *, every: float = 1) -> Schedule:
+    """Return lr · factor^(step / every): the rate shrinks smoothly, by `factor` in each `every` steps."""
+    arguments = {"lr": real(lr, "lr", low=0), "factor": real(factor, "factor", low=0, open_low=True)}
+    return Schedule(_exponential, arguments | {"every": real(every, "every", low=0, open_low=True)})
+
+
+def _cosine(at: Steps, *, lr: float, steps: int, final: float) -> Steps:
+    return final + (lr - final) * 0.5 * (1.0 + np.cos(np.pi * np.minimum(at / steps, 1.0)))
+
+
+def cosine(lr: float, steps: int, *, final: float = 0.0) -> Schedule:
+    """Return half a cosine wave from `lr` at step 0 to `final` at step `steps`; it stays at `final` from there on.
+
+    rate = final + (lr - final) · ½ (1 + cos(π · step / steps)); Loshchilov & Hutter 2017, without restarts.
+    """
+    steps = integer(steps, "steps", minimum=1)
+    return Schedule(_cosine, {"lr": real(lr, "lr", low=0), "steps": steps, "final": real(final, "final", low=0)})
+
+
+def _power_law(at: Steps, *, lr: float, power: float, scale: float) -> Steps:
+    return lr * (1.0 + at / scale) ** -power
+
+
+def power_law(lr: float, *, power: float = 0.5, scale: float = 1.0) -> Schedule:
+    """Return lr · (1 + step / scale)^(-power).
+
+    With ½ < power ≤ 1 the sum of the rates diverges and that of their squares converges, the condition of Robbins &
+    Monro (1951) for stochastic gradient descent to converge.
+    """
+    arguments = {"lr": real(lr, "lr", low=0), "power": real(power, "power", low=0)}
+    return Schedule(_power_law, arguments | {"scale": real(scale, "scale", low=0, open_low=True)})
+
+
+def _warmup(at: Steps, *, schedule: float | Callable[[int], float], steps: int) -> Steps:
+    rates = rates_of(schedule, 0, 1)[0] * (at + 1.0) / (steps + 1.0)
+    late = int(np.searchsorted(at, steps))  # the steps ascend, so those after the warm-up are the tail
+    if late < len(at):
+        rates[late:] = rates_of(schedule, int(at[late]) - steps, len(at) - late)
+    return rates
+
+
+def warmup(schedule: float | Callable[[int], float], steps: int) -> Schedule:
+    """Return a rate that rises linearly during the first `steps` steps and follows `schedule` from there.
+
+    Parameters
+    ----------
+    schedule : float or function
+        The rate, or the schedule, after the warm-up; a schedule's own steps are counted from the warm-up's end.
+    steps : int
+        Length of the warm-up. During it the rate is schedule(0) · (step + 1) / (steps + 1), so that the first step
+        already moves and step `steps` is the first at the full rate.
+    """
+    after = schedule if callable(schedule) else real(schedule, "schedule", low=0)
+    return Schedule(_warmup, {"schedule": after, "steps": integer(steps, "steps")})
+
+
+def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Steps:
+    """Return the rates of `count` steps from `first` as float64 of shape (count,), checked.
+
+    Parameters
+    ----------
+    lr : float or function
+        A constant rate, a schedule of this module, or any function of the step.
+    first, count : int
+        The steps wanted.
+
+    Raises
+    ------
+    TypeError
+        If the function returns anything but a number.
+    ValueError
+        If a rate is negative or not finite; the message names the step.
+    """
+    if isinstance(lr, Schedule):
+        rates = lr.rates(first, count)
+    elif callable(lr):
+        try:
+            rates = np.fromiter(map(lr, range(first, first + count)), np.float64, count)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"lr: the schedule must return a number for every step: {error}") from error
+    else:
+        rates = np.full(count, lr, np.float64)
+    bad = ~(np.isfinite(rates) & (rates >= 0))
+    if bad.any():
+        index = int(np.argmax(bad))
+        raise ValueError(
+            f"lr: the schedule gave {rates[index]} at step {first + index}; expected a finite rate of at least 0"
+        )
+    return rates
