@@ -1,0 +1,367 @@
+"""`Sequential`: a feed-forward network, layer after layer, with what a user does to it besides training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._arrays import Array, Data, to_array
+from ._checks import instance, seed_or_random, shown
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Sequential"]
+
+ClassName: TypeAlias = str | int | float | bool
+State: TypeAlias = dict[str, Array]
+
+
+class Sequential(_core.Network):
+    """A network of layers, each fed by the one before.
+
+    Parameters
+    ----------
+    *layers : Layer
+        The layers in order. The sizes must fit: Dense(784, 256), ReLU(), Dense(256, 10). A fitted `Standardizer` may be
+        the first.
+    seed : int, optional
+        Seed of the initial weights and of dropout, 0 to 2⁶³-1; drawn at random when left out (``model.seed`` tells it).
+    dtype : {"float32", "float64"} or NumPy dtype
+        Type of parameters and computation.
+    device : str
+        "auto" (the best there is), "cpu", or "cuda".
+    classes : sequence, optional
+        Names of the classes (text or numbers), in the order of the outputs; two names for a network of one output.
+        Saved with the model, returned by `predict_classes`; text labels in training data are looked up in them.
+
+    Raises
+    ------
+    TypeError
+        If a layer is no layer, or the seed no whole number.
+    ValueError
+        If sizes do not fit, or the number of classes does not fit the outputs.
+    DeviceError
+        If the device is not there.
+
+    Notes
+    -----
+    ``parameters()``, ``gradients()`` and ``buffers()`` are dictionaries of views ("layers.0.weight", (out, in)):
+    writing into one changes the model. ``forward(x)`` computes as in training (and moves the averages of batch
+    normalisation), ``backward(dout)`` then fills ``gradients()`` and returns the gradient with respect to the input;
+    ``predict(x)`` is for everything else.
+    """
+
+    classes: tuple[ClassName, ...] | None
+
+    def __init__(
+        self,
+        *layers: _core.Layer,
+        seed: int | None = None,
+        dtype: npt.DTypeLike = "float32",
+        device: str = "auto",
+        classes: Sequence[ClassName] | None = None,
+    ) -> None:
+        for i, layer in enumerate(layers):
+            if isinstance(layer, (list, tuple)):
+                raise TypeError(
+                    f"layers: got a {type(layer).__name__}; expected one argument a layer: Sequential(*layers)"
+                )
+            instance(layer, _core.Layer, f"layers[{i}]", "Dense(784, 256)")
+        super().__init__(list(layers), dtype=_dtype_name(dtype), device=device, seed=seed_or_random(seed))
+        self.classes = None if classes is None else _class_names(classes, self.out_features)
+
+    def __repr__(self) -> str:
+        """Return the layers, one a line."""
+        lines = "".join(f"  ({i}): {layer!r}\n" for i, layer in enumerate(self.layers))
+        return f"Sequential(\n{lines})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Support copy.copy, copy.deepcopy and worker processes; the copy has arrays of its own."""
+        arguments = (self.layers, self.seed, self.dtype, self.device, self.classes)
+        return _rebuild, (*arguments, self.frozen(), self.copy_state())
+
+    def predict(self, x: Data, *, batch_size: int = 1024) -> Array:
+        """Return the outputs for the rows of `x`: values, or logits where the loss takes logits.
+
+        Parameters
+        ----------
+        x : array
+            Inputs, shape (N, in_features).
+        batch_size : int
+            Rows computed at once; bounds the memory, does not change the results' meaning.
+
+        Returns
+        -------
+        ndarray
+            Shape (N, out_features), of the model's dtype.
+        """
+        return super().predict(x if type(x) is np.ndarray else to_array(x, "x"), batch_size=batch_size)
+
+    def predict_proba(self, x: Data, *, batch_size: int = 1024) -> Array:
+        """Return the probability of each class, for a network trained on logits.
+
+        Parameters
+        ----------
+        x : array
+            Inputs, shape (N, in_features).
+        batch_size : int
+            Rows computed at once.
+
+        Returns
+        -------
+        ndarray
+            Shape (N, C), each row summing to 1: softmax of the outputs. A network of one output gives (N, 2): the
+            sigmoid is the second column, as in scikit-learn.
+        """
+        logits = self.predict(x, batch_size=batch_size)
+        if logits.shape[1] == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)  # softmax of (0, z) is (1 - σ(z), σ(z))
+        np.exp(logits - logits.max(axis=1, keepdims=True), out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return logits
+
+    def predict_classes(self, x: Data, *, batch_size: int = 1024) -> Array:
+        """Return the most probable class of each row, for a network trained on logits.
+
+        Parameters
+        ----------
+        x : array
+            Inputs, shape (N, in_features).
+        batch_size : int
+            Rows computed at once.
+
+        Returns
+        -------
+        ndarray
+            Shape (N,): class names where the model has them, otherwise indices from 0 (int64).
+        """
+        logits = self.predict(x, batch_size=batch_size)
+        index = (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else logits.argmax(axis=1)
+        return index if self.classes is None else np.asarray(self.classes)[index]
+
+    def freeze(self, *prefixes: str) -> None:
+        """Keep parameters as they are in training: gradients are still computed, the optimiser leaves them alone.
+
+        Parameters
+        ----------
+        *prefixes : str
+            Layers ("layers.0") or single parameters ("layers.0.bias"). BatchNorm's running averages are no parameters.
+
+        Raises
+        ------
+        ValueError
+            If a name belongs to no parameter; nothing is frozen then.
+        """
+        self._set_frozen(prefixes, True)
+
+    def unfreeze(self, *prefixes: str) -> None:
+        """Let frozen parameters be trained again; without names, all of them.
+
+        Parameters
+        ----------
+        *prefixes : str
+            Layers ("layers.0") or single parameters ("layers.0.bias").
+
+        Raises
+        ------
+        ValueError
+            If a name belongs to no parameter; nothing is changed then.
+        """
+        self._set_frozen(prefixes or tuple(self.frozen()), False)
+
+    def _set_frozen(self, prefixes: tuple[str, ...], frozen: bool) -> None:
+        names = list(self.parameters())
+        for prefix in prefixes:
+            if not isinstance(prefix, str) or not any(_under(name, prefix) for name in names):
+                raise ValueError(f"prefixes: got {shown(prefix)}; expected a layer or a parameter: {shown(names, 300)}")
+        for prefix in prefixes:
+            self.set_frozen(prefix, frozen)
+
+    def copy_state(self, out: State | None = None) -> State:
+        """Return a copy of parameters and buffers, for `restore_state`.
+
+        Parameters
+        ----------
+        out : dict, optional
+            An earlier copy to overwrite and return, which saves the memory of a new one.
+
+        Returns
+        -------
+        dict
+            "parameters" and "buffers": 1-D arrays in the layout of ``flat_parameters()`` and ``flat_buffers()``.
+        """
+        views = {"parameters": self.flat_parameters(), "buffers": self.flat_buffers()}
+        if out is None:
+            return {name: view.copy() for name, view in views.items()}
+        for name, view in views.items():
+            np.copyto(out[name], view)
+        return out
+
+    def restore_state(self, state: Mapping[str, Array]) -> None:
+        """Set parameters and buffers to a copy that `copy_state` made.
+
+        Raises
+        ------
+        ValueError
+            If the copy is of a network of another shape; nothing is changed then.
+        """
+        views = {"parameters": self.flat_parameters(), "buffers": self.flat_buffers()}
+        for name, view in views.items():
+            if name not in state or state[name].shape != view.shape:
+                got = state[name].shape if name in state else "none"
+                raise ValueError(
+                    f"state: got {name} of shape {got}; expected {view.shape}, from copy_state() of the same network"
+                )
+        for name, view in views.items():
+            np.copyto(view, state[name])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a safetensors file: architecture, parameters, averages, scaling and class names.
+
+        An existing file is replaced only once the new one is safely on the disk.
+
+        Parameters
+        ----------
+        path : path
+            The file; its folder must exist.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; an old file is then untouched.
+        """
+        from .saving import save_model
+
+        save_model(self, path)
+
+    def load_parameters(
+        self,
+        source: Mapping[str, Data] | str | os.PathLike[str],
+        *,
+        prefix: str = "",
+        rename: Mapping[str, str] | Callable[[str], str] | None = None,
+        only: Iterable[str] | None = None,
+        strict: bool = True,
+    ) -> list[str]:
+        """Take parameters (and buffers) by name, all or part of them: for transfer from another network.
+
+        Parameters
+        ----------
+        source : mapping or path
+            Arrays by name, or a safetensors file, gdcore's or not.
+        prefix : str
+            Take only the source's names that begin with it, and drop it from them.
+        rename : mapping or function, optional
+            New names, after `prefix`: {"layers.0": "layers.2"} renames that layer, a function is asked for every name.
+        only : iterable of str, optional
+            Layers ("layers.0") or parameters of this network to be set; the others stay.
+        strict : bool
+            True: the names must be exactly those of this network (or of `only`) and the shapes equal. False: what fits
+            in name and shape is taken, the rest is left.
+
+        Returns
+        -------
+        list of str
+            The names that were set.
+
+        Raises
+        ------
+        ValueError
+            If a name or shape does not fit, a number is not finite, or nothing fits. Nothing is changed then.
+        """
+        from .transfer import load_parameters
+
+        return load_parameters(self, source, prefix=prefix, rename=rename, only=only, strict=strict)
+
+    def to_torch(self) -> dict[str, torch.Tensor]:
+        """Return the parameters as a state dict for a ``torch.nn.Sequential`` of the same layers.
+
+        Returns
+        -------
+        dict
+            CPU tensors with memory of their own: "0.weight" and so on; γ and β are "weight" and "bias", running
+            averages "running_mean" and "running_var", and a Standardizer stands as ``BatchNorm1d(features, eps=0,
+            affine=False)``.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        """
+        from .torch_bridge import to_torch
+
+        return to_torch(self)
+
+    def from_torch(self, source: Mapping[str, Any] | torch.nn.Module) -> None:
+        """Take the parameters of a PyTorch module, or of its state dict, of the same shape of network.
+
+        Parameters
+        ----------
+        source : state dict or module
+            Layers are matched by their order and shapes, whatever the modules are called.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not fit; nothing is changed then.
+        """
+        from .torch_bridge import from_torch
+
+        from_torch(self, source)
+
+    def summary(self) -> str:
+        """Return a table of the layers: what each one puts out, its parameters, and what rides in its pass."""
+        from .transfer import summary
+
+        return summary(self)
+
+
+def _rebuild(
+    layers: list[_core.Layer],
+    seed: int,
+    dtype: str,
+    device: str,
+    classes: tuple[ClassName, ...] | None,
+    frozen: list[str],
+    state: State,
+) -> Sequential:
+    model = Sequential(*layers, seed=seed, dtype=dtype, device=device, classes=classes)
+    model.freeze(*frozen)
+    model.restore_state(state)
+    return model
+
+
+def _under(name: str, prefix: str) -> bool:
+    """Tell whether a dotted name is `prefix` or below it: "layers.1" holds "layers.1.bias", not "layers.10.bias"."""
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _dtype_name(dtype: npt.DTypeLike) -> str:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if name not in ("float32", "float64") or dtype is None:
+        raise ValueError(f"dtype: got {shown(dtype)}; expected 'float32' or 'float64'")
+    return name
+
+
+def _class_names(classes: Sequence[ClassName], outputs: int) -> tuple[ClassName, ...]:
+    if isinstance(classes, str) or not hasattr(classes, "__iter__"):
+        raise TypeError(f"classes: got {shown(classes)}; expected a sequence of names")
+    names = tuple(item.item() if isinstance(item, np.generic) else item for item in classes)
+    for i, name in enumerate(names):
+        if not isinstance(name, (str, int, float)):
+            raise TypeError(f"classes[{i}]: got {type(name).__name__} {shown(name)}; expected text or a number")
+    expected = 2 if outputs == 1 else outputs
+    if len(names) != expected:
+        raise ValueError(f"classes: got {len(names)} names; expected {expected}, for a network of {outputs} output(s)")
+    if len(set(names)) != len(names):
+        raise ValueError(f"classes: got {shown(list(names), 200)}; expected names that differ from each other")
+    return names

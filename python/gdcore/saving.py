@@ -1,0 +1,235 @@
+"""Models in safetensors files: the arrays by name, and architecture, scaling and class names as JSON in the header.
+
+A file is written beside its destination and renamed over it once it is safely on the disk, so a crash at any moment
+leaves the old file or the new one, whole. A checksum over names, shapes, numbers and settings tells a damaged file.
+Never pickle: a file from a stranger can hold wrong numbers but cannot run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _core, _specs
+from ._arrays import Array
+
+if TYPE_CHECKING:
+    from .model import Sequential
+
+__all__ = ["FormatError", "load"]
+
+FORMAT_VERSION = 1
+_serial = itertools.count()
+
+
+class FormatError(ValueError):
+    """A file that is damaged, cut short, written by a newer version, or not written by gdcore at all."""
+
+
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Sequential:
+    """Return the model saved in a file: architecture, parameters, running averages, scaling and class names.
+
+    Parameters
+    ----------
+    path : path
+        A file written by ``model.save`` or by `gdcore.Checkpoint`.
+    device : str
+        Where the model shall live, as in `gdcore.Sequential`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is damaged, of a newer version, or not gdcore's.
+    """
+    tensors, metadata = read_file(path)
+    return model_from(tensors, metadata, os.fspath(path), device)
+
+
+def save_model(model: Sequential, path: str | os.PathLike[str]) -> None:
+    """Write `model` to a file; see `gdcore.Sequential.save`."""
+    write_file(path, model_tensors(model), {"model": json.dumps(describe(model))})
+
+
+def model_tensors(model: Sequential) -> dict[str, Array]:
+    """Return views of the parameters and buffers by name."""
+    return {**model.parameters(), **model.buffers()}
+
+
+def describe(model: Sequential) -> dict[str, Any]:
+    """Return what rebuilds a model around its arrays, as a JSON value."""
+    return {
+        "layers": [_specs.encode(layer) for layer in model.layers],
+        "dtype": model.dtype,
+        "seed": model.seed,
+        "classes": None if model.classes is None else list(model.classes),
+        "frozen": model.frozen(),
+    }
+
+
+def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: str, device: str) -> Sequential:
+    """Build the model that a file describes; raises FormatError where that cannot be done."""
+    from .model import Sequential
+
+    try:
+        model = json.loads(metadata["model"])
+        layers = [_specs.decode_layer(layer) for layer in model["layers"]]
+        built = Sequential(*layers, seed=model["seed"], dtype=model["dtype"], device=device, classes=model["classes"])
+        built.freeze(*model["frozen"])
+        names = model_tensors(built)
+        built.load_parameters({name: tensors[name] for name in names})
+    except _core.DeviceError:
+        raise  # the file is sound; this machine lacks the device
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: the description of the model does not fit its arrays: {error}") from error
+    return built
+
+
+def write_file(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Write arrays and metadata to a safetensors file, all or nothing.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the old one, if any, is then untouched.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"path: there is no folder {folder!r} to save {name!r} in")
+    if os.path.isdir(target):
+        raise IsADirectoryError(f"path: {target!r} is a folder; expected the name of a file")
+    arrays = {key: np.ascontiguousarray(array) for key, array in tensors.items()}
+    header = {
+        "format": "gdcore",
+        "format_version": str(FORMAT_VERSION),
+        "gdcore_version": _core.__version__,
+        **metadata,
+    }
+    header["checksum"] = checksum(arrays, header)
+    _remove_stale(folder, name)
+    temporary = os.path.join(folder, f".{name}.{platform.node()}.{os.getpid()}-{next(_serial)}.tmp")
+    try:
+        save_file(arrays, temporary, header)
+        _sync(temporary)
+        os.replace(temporary, target)
+    except SafetensorError as error:
+        raise OSError(f"path: {target!r} cannot be written: {error}") from error
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    if os.name == "posix":
+        _sync(folder)
+
+
+def _sync(path: str) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(folder: str, name: str) -> None:
+    """Remove what writers of this file left that were killed: temporary files of this machine's ended processes."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.{re.escape(platform.node())}\.(\d+)-\d+\.tmp")
+    for entry in os.listdir(folder):
+        match = pattern.fullmatch(entry)
+        if match is not None and not _alive(int(match[1])):
+            try:
+                os.remove(os.path.join(folder, entry))
+            except OSError:
+                continue  # someone else was faster, or may not: it does no harm where it is
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 would end the process on other systems
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def checksum(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    """Return the BLAKE2b digest of all names, types, shapes, numbers and metadata but the checksum itself."""
+    digest = hashlib.blake2b(digest_size=32)
+    for key in sorted(metadata):
+        if key != "checksum":
+            digest.update(json.dumps([key, metadata[key]]).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(memoryview(array.reshape(-1).view(np.uint8)))
+    return digest.hexdigest()
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the arrays and the metadata of any safetensors file.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If the file cannot be opened.
+    FormatError
+        If it is no whole safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb"):  # the plain errors of the system, where they say it best
+        pass
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, TypeError, KeyError, ValueError, UnicodeError, OverflowError) as error:
+        raise FormatError(f"{os.fspath(path)}: damaged, cut short, or not a safetensors file: {error}") from error
+
+
+def read_file(path: str | os.PathLike[str], *, needs: Iterable[str] = ()) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the arrays and the metadata of a file of gdcore's, checked.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    needs : iterable of str
+        Metadata that must be there besides the model's.
+    """
+    tensors, metadata = read_tensors(path)
+    name = os.fspath(path)
+    if metadata.get("format") != "gdcore":
+        raise FormatError(
+            f"{name}: a safetensors file that gdcore did not write, without an architecture; build the model and take "
+            "the arrays with model.load_parameters(path)"
+        )
+    version = metadata.get("format_version", "")
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+        by = metadata.get("gdcore_version", "unknown")
+        raise FormatError(
+            f"{name}: of format version {version or 'unknown'}, written by gdcore {by}; this gdcore "
+            f"{_core.__version__} reads up to version {FORMAT_VERSION}: update gdcore"
+        )
+    if metadata.get("checksum") != checksum(tensors, metadata):
+        raise FormatError(f"{name}: damaged: the checksum does not fit its contents")
+    missing = [key for key in ("model", *needs) if key not in metadata]
+    if missing:
+        raise FormatError(
+            f"{name}: without {', '.join(map(repr, missing))}: not the kind of file that is expected here"
+        )
+    return tensors, metadata

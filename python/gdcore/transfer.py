@@ -1,0 +1,139 @@
+"""Parameters from elsewhere by name, and the table of a model's layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import _core
+from ._arrays import Array, Data, to_array
+from ._checks import shown
+
+if TYPE_CHECKING:
+    from .model import Sequential
+
+
+def load_parameters(
+    model: Sequential,
+    source: Mapping[str, Data] | str | os.PathLike[str],
+    *,
+    prefix: str,
+    rename: Mapping[str, str] | Callable[[str], str] | None,
+    only: Iterable[str] | None,
+    strict: bool,
+) -> list[str]:
+    """Set parameters and buffers of `model` by name; see `Sequential.load_parameters`."""
+    own = {**model.parameters(), **model.buffers()}
+    given = _renamed(_named_arrays(source), prefix, rename)
+    wanted = _wanted(own, only)
+    ready: dict[str, Array] = {}
+    for name in wanted:
+        if name not in given:
+            if strict:
+                raise ValueError(f"source: without {name!r}; it has {shown(sorted(given), 300)}")
+            continue
+        array = to_array(given[name], f"source[{name!r}]")
+        if array.shape == own[name].shape:
+            ready[name] = _finite(array, name)
+        elif strict:
+            raise ValueError(f"source[{name!r}]: got shape {array.shape}; expected {own[name].shape}")
+    extra = [name for name in given if name not in own]
+    if strict and only is None and extra:
+        raise ValueError(f"source: has {extra[0]!r}, which this network has not; it has {shown(sorted(own), 300)}")
+    if not ready:
+        raise ValueError(
+            f"source: nothing fits in name and shape; it has {shown(sorted(given), 200)}, expected {shown(wanted, 200)}"
+        )
+    for name, array in ready.items():
+        np.copyto(own[name], array, casting="same_kind" if array.dtype.kind == "f" else "unsafe")
+    return list(ready)
+
+
+def _named_arrays(source: Mapping[str, Data] | str | os.PathLike[str]) -> Mapping[str, Data]:
+    if isinstance(source, (str, os.PathLike)):
+        from .saving import read_tensors
+
+        return {name: array for name, array in read_tensors(source)[0].items() if not name.startswith("training.")}
+    if not isinstance(source, Mapping):
+        raise TypeError(
+            f"source: got {type(source).__name__}; expected a mapping of names to arrays, or the path of a file"
+        )
+    return source
+
+
+def _renamed(
+    arrays: Mapping[str, Data], prefix: str, rename: Mapping[str, str] | Callable[[str], str] | None
+) -> dict[str, Data]:
+    """Return the arrays under the names that this network would give them."""
+    out: dict[str, Data] = {}
+    for full, array in arrays.items():
+        if not full.startswith(prefix):
+            continue
+        name = full[len(prefix) :]
+        if callable(rename):
+            name = rename(name)
+        elif rename is not None:
+            name = _longest(name, rename)
+        if name in out:
+            raise ValueError(f"rename: two arrays of the source become {name!r}")
+        out[name] = array
+    return out
+
+
+def _longest(name: str, rename: Mapping[str, str]) -> str:
+    """Return `name` with the longest dotted prefix that `rename` knows replaced."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        head = ".".join(parts[:end])
+        if head in rename:
+            return ".".join([rename[head], *parts[end:]])
+    return name
+
+
+def _wanted(own: Mapping[str, Array], only: Iterable[str] | None) -> list[str]:
+    if only is None:
+        return list(own)
+    prefixes = [only] if isinstance(only, str) else list(only)
+    for prefix in prefixes:
+        if not any(name == prefix or name.startswith(f"{prefix}.") for name in own):
+            raise ValueError(
+                f"only: got {shown(prefix)}; expected layers or parameters of this network: {shown(list(own), 300)}"
+            )
+    return [name for name in own if any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)]
+
+
+def _finite(array: Array, name: str) -> Array:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        index = np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape)
+        place = ", ".join(str(int(i)) for i in index)
+        raise ValueError(f"source[{name!r}]: got {array[index]} at [{place}]; expected finite numbers")
+    return array
+
+
+def summary(model: Sequential) -> str:
+    """Return the table of `Sequential.summary`."""
+    counts: dict[int, int] = {}
+    for name, array in model.parameters().items():
+        layer = int(name.split(".")[1])
+        counts[layer] = counts.get(layer, 0) + array.size
+    frozen = {int(name.split(".")[1]) for name in model.frozen()}
+    rows = [("", "layer", "output", "parameters")]
+    width = model.in_features
+    for i, layer in enumerate(model.layers):
+        width = layer.out_features if isinstance(layer, _core.Dense) else width
+        rows.append((str(i), _short(layer) + (" (frozen)" if i in frozen else ""), str(width), f"{counts.get(i, 0):,}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
+    lines.insert(1, "-" * len(lines[0]))
+    lines += [lines[1], f"{sum(counts.values()):,} parameters, {model.dtype} on {model.device}"]
+    return "\n".join([*lines, *(f"one pass: {operation}" for operation in model.operations())])
+
+
+def _short(layer: _core.Layer) -> str:
+    """Return a layer's ``repr`` with what differs from the defaults only, so that a line stays a line."""
+    fields = ("in_features", "out_features", "features", "p", "negative_slope")
+    arguments = ", ".join(str(getattr(layer, name)) for name in fields if name in type(layer)._fields)
+    return f"{type(layer).__name__}({arguments})"
