@@ -1,0 +1,112 @@
+"""gdcore: feed-forward networks trained by gradient descent, fast from the smallest to the largest.
+
+A network is a `Sequential` of layers; a `Trainer` brings it together with a loss and an optimiser::
+
+    import gdcore as gd
+
+    model = gd.Sequential(gd.Dense(784, 256), gd.ReLU(), gd.Dense(256, 10), seed=0)
+    trainer = gd.Trainer(model, loss=gd.CrossEntropy(), optimizer=gd.Adam(lr=1e-3))
+    history = trainer.fit(x, y, epochs=20, batch_size=128, validation=(xv, yv), callbacks=[gd.EarlyStopping()])
+    model.save("model.safetensors")
+"""
+
+from . import metrics, schedules
+from ._core import (
+    GELU,
+    SGD,
+    AdaGrad,
+    Adam,
+    BatchNorm,
+    BinaryCrossEntropy,
+    Constant,
+    CrossEntropy,
+    Dense,
+    DeviceError,
+    DivergenceError,
+    Dropout,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    Initializer,
+    Layer,
+    LayerNorm,
+    LeakyReLU,
+    Loss,
+    MeanSquaredError,
+    Momentum,
+    Normal,
+    Optimizer,
+    ReLU,
+    RMSProp,
+    Sigmoid,
+    Softplus,
+    Standardizer,
+    Tanh,
+    Uniform,
+    __version__,
+    get_num_threads,
+    info,
+    set_num_threads,
+)
+from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
+from .data import MiniBatches, train_validation_split
+from .history import History
+from .model import Sequential
+from .progress import Progress
+from .saving import FormatError, load
+from .trainer import Trainer
+
+__all__ = [
+    "GELU",
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "BatchNorm",
+    "BinaryCrossEntropy",
+    "CSVLog",
+    "Callback",
+    "Checkpoint",
+    "Constant",
+    "CrossEntropy",
+    "Dense",
+    "DeviceError",
+    "DivergenceError",
+    "Dropout",
+    "EarlyStopping",
+    "FormatError",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "History",
+    "Initializer",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Loss",
+    "MeanSquaredError",
+    "MiniBatches",
+    "Momentum",
+    "Normal",
+    "Optimizer",
+    "Progress",
+    "RMSProp",
+    "ReLU",
+    "ReduceOnPlateau",
+    "Sequential",
+    "Sigmoid",
+    "Softplus",
+    "Standardizer",
+    "Tanh",
+    "Trainer",
+    "Uniform",
+    "__version__",
+    "get_num_threads",
+    "info",
+    "load",
+    "metrics",
+    "schedules",
+    "set_num_threads",
+    "train_validation_split",
+]

@@ -1,0 +1,397 @@
+"""What may happen around training: early stopping, checkpoints, a log, a smaller rate on a plateau.
+
+A callback is any object with some of the methods of `Callback`; it need not inherit from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ._checks import integer, real
+from .history import csv_row
+from .metrics import direction
+
+if TYPE_CHECKING:
+    from .model import Sequential, State
+    from .trainer import Trainer
+
+__all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "ReduceOnPlateau"]
+
+
+class Callback:
+    """The events of a training run; a base class to inherit from, or a list of names to choose from.
+
+    `fit` looks for these methods in every callback and calls those that are there, in the order of its ``callbacks``
+    (those that record, `Checkpoint` and `CSVLog`, come last at an epoch's end, so that they see what the others did). A
+    callback may set ``trainer.stop = True`` and ``trainer.lr_scale``, and add numbers to `logs`, which then stand in
+    the history.
+    """
+
+    records = False  # True: called after the others at the end of an epoch
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Training is about to begin: everything is checked, and a resumed run has its state back."""
+
+    def on_epoch_begin(self, trainer: Trainer) -> None:
+        """Epoch ``trainer.epoch + 1`` is about to begin (or to go on, in a run resumed inside it)."""
+
+    def on_progress(self, trainer: Trainer, batch: int, batches: int | None, loss: float) -> None:
+        """`batch` of `batches` (None: unknown) are done, `loss` is their mean; called about every 0.1 s."""
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Epoch ``trainer.epoch`` is done; `logs` is its line of the history."""
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Training is over: all epochs done, stopped, interrupted by Ctrl-C, or ended by an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold of this callback: arrays, and values that JSON can hold."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned, when a run is resumed (after `on_train_begin`)."""
+
+
+def monitored(monitor: str, logs: Mapping[str, float], who: str) -> float:
+    """Return the value of a column, or say which ones there are."""
+    if monitor not in logs:
+        raise ValueError(f"{who}: monitor={monitor!r} is not measured; there are {', '.join(logs)}")
+    return logs[monitor]
+
+
+class _Watch:
+    """The best value of a column so far, and how many values came since."""
+
+    def __init__(self, monitor: str, mode: str | None, min_delta: float, patience: int) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor: got {monitor!r}; expected the name of a column, such as 'val_loss'")
+        self.monitor = monitor
+        self.mode = direction(monitor, mode)
+        self.min_delta = real(min_delta, "min_delta", low=0)
+        self.patience = integer(patience, "patience", minimum=1, expected="a number of epochs")
+        self.reset()
+
+    def reset(self) -> None:
+        self.best = math.inf if self.mode == "min" else -math.inf
+        self.since = 0
+
+    def improved(self, value: float) -> bool:
+        """Take the next value and tell whether it is better, by more than `min_delta`; nan never is."""
+        gain = self.best - value if self.mode == "min" else value - self.best
+        if gain > self.min_delta:
+            self.best, self.since = value, 0
+            return True
+        self.since += 1
+        return False
+
+    def state(self) -> dict[str, Any]:
+        return {"monitor": self.monitor, "mode": self.mode, "best": self.best, "since": self.since}
+
+    def load(self, state: Mapping[str, Any], who: str) -> None:
+        for name in ("monitor", "mode"):
+            if state[name] != getattr(self, name):
+                raise ValueError(f"{who}: the checkpoint has {name}={state[name]!r}, now it is {getattr(self, name)!r}")
+        self.best, self.since = float(state["best"]), int(state["since"])
+
+
+class EarlyStopping(Callback):
+    """Stop when a measure has not improved for some epochs, and keep the weights of the best one.
+
+    Parameters
+    ----------
+    monitor : str
+        Column to watch: "val_loss", "val_accuracy", ...
+    patience : int
+        Epochs without improvement after which training stops.
+    min_delta : float
+        Improvements must be larger than this, in the measure's unit.
+    mode : {"min", "max"}, optional
+        Which way is better; known for gdcore's own measures, needed for others.
+    restore_best : bool
+        Whether the model gets its best weights back when training ends, for whatever reason it ends. The trainer's
+        optimiser keeps its state, so a later `fit` goes on from the best weights.
+
+    Attributes
+    ----------
+    best : float
+        Best value so far; infinite before the first.
+    best_epoch : int
+        Its epoch, from 1; 0 before the first.
+
+    Notes
+    -----
+    In a loop of one's own: ``if stopping.update(value, model): break``, and ``stopping.restore(model)`` after the loop.
+    The smallest validation error is where to stop, as training beyond it fits the noise; see `History.plot`.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        *,
+        min_delta: float = 0.0,
+        mode: str | None = None,
+        restore_best: bool = True,
+    ) -> None:
+        self._watch = _Watch(monitor, mode, min_delta, patience)
+        self.monitor = monitor
+        self.patience = self._watch.patience
+        self.restore_best = bool(restore_best)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._watch.reset()
+        self._epochs = 0
+        self._kept: tuple[int, State | None] = (0, None)
+        self._spare: State | None = None
+
+    @property
+    def best(self) -> float:
+        """Best value so far."""
+        return self._watch.best
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the best value, from 1; 0 before the first."""
+        return self._kept[0]
+
+    def update(self, value: float, model: Sequential, *, epoch: int | None = None) -> bool:
+        """Take the value of another epoch, keep the weights if it is the best, and tell whether to stop.
+
+        Parameters
+        ----------
+        value : float
+            The measure after this epoch. nan counts as no improvement.
+        model : Sequential
+            The model, whose parameters and buffers are copied when the value is the best.
+        epoch : int, optional
+            The epoch's number; the number of calls when left out.
+
+        Returns
+        -------
+        bool
+            True when `patience` epochs have gone by without improvement.
+        """
+        self._epochs = self._epochs + 1 if epoch is None else epoch
+        if self._watch.improved(float(value)):
+            state = model.copy_state(self._spare) if self.restore_best else None
+            self._kept, self._spare = (self._epochs, state), self._kept[1]
+        return self._watch.since >= self.patience
+
+    def restore(self, model: Sequential) -> None:
+        """Give `model` the weights of the best epoch.
+
+        Raises
+        ------
+        RuntimeError
+            If no weights are kept.
+        """
+        state = self._kept[1]
+        if state is None:
+            raise RuntimeError("restore: no weights are kept: update() saw no best value yet, or restore_best is False")
+        model.restore_state(state)
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Forget an earlier run."""
+        self._reset()
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Take the epoch's value; stop the trainer when it is time."""
+        if self.update(monitored(self.monitor, logs, "EarlyStopping"), trainer.model, epoch=trainer.epoch):
+            trainer.stop = True
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Restore the best weights."""
+        if self._kept[1] is not None:
+            self.restore(trainer.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, its epoch, and the best weights."""
+        epoch, state = self._kept
+        return self._watch.state() | {"epochs": self._epochs, "best_epoch": epoch} | (state or {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back the best value and weights."""
+        self._watch.load(state, "EarlyStopping")
+        self._epochs = int(state["epochs"])
+        arrays = {name: state[name] for name in ("parameters", "buffers") if name in state}
+        self._kept = (int(state["best_epoch"]), arrays or None)
+
+
+class ReduceOnPlateau(Callback):
+    """Multiply the learning rate by a factor when a measure has not improved for some epochs.
+
+    Works on ``trainer.lr_scale``, so together with any schedule.
+
+    Parameters
+    ----------
+    monitor : str
+        Column to watch.
+    factor : float
+        What the rate is multiplied by, between 0 and 1.
+    patience : int
+        Epochs without improvement after which it is; then the count starts again.
+    min_delta : float
+        Improvements must be larger than this, in the measure's unit.
+    min_lr : float
+        The rate is not made smaller than this.
+    mode : {"min", "max"}, optional
+        Which way is better; known for gdcore's own measures, needed for others.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        *,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        min_lr: float = 0.0,
+        mode: str | None = None,
+    ) -> None:
+        self._watch = _Watch(monitor, mode, min_delta, patience)
+        self.monitor = monitor
+        self.factor = real(factor, "factor", low=0, high=1)
+        self.min_lr = real(min_lr, "min_lr", low=0)
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Forget an earlier run."""
+        self._watch.reset()
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Take the epoch's value; reduce the rate when it is time."""
+        if self._watch.improved(monitored(self.monitor, logs, "ReduceOnPlateau")):
+            return
+        if self._watch.since >= self._watch.patience:
+            self._watch.since = 0
+            lr = trainer.lr
+            if lr > self.min_lr:
+                trainer.lr_scale *= max(self.factor, self.min_lr / lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value and the count."""
+        return self._watch.state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back the best value and the count."""
+        self._watch.load(state, "ReduceOnPlateau")
+
+
+class Checkpoint(Callback):
+    """Save the whole state of training now and then, for ``fit(resume=path)``.
+
+    Parameters
+    ----------
+    path : path
+        The file; each checkpoint replaces the one before, once it is safely on the disk.
+    every : int, optional
+        Save after every so many epochs; 1 when neither this nor `seconds` is given. The last epoch is always saved.
+    seconds : float, optional
+        Save when so many seconds have gone by since the last time, inside an epoch too.
+    keep_best : bool
+        Whether to save the best model too, as ``<name>.best<ending>`` beside `path` (attribute ``best_path``).
+    monitor : str
+        Column that says which is best.
+    mode : {"min", "max"}, optional
+        Which way is better; known for gdcore's own measures, needed for others.
+
+    Notes
+    -----
+    A checkpoint is a model file too: ``gdcore.load(path)`` returns the model as it was at that moment.
+    """
+
+    records = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every: int | None = None,
+        seconds: float | None = None,
+        keep_best: bool = False,
+        monitor: str = "val_loss",
+        mode: str | None = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        if every is None and seconds is None:
+            every = 1
+        self.every = None if every is None else integer(every, "every", minimum=1, expected="a number of epochs")
+        self.seconds = None if seconds is None else real(seconds, "seconds", low=0, open_low=True)
+        stem, ending = os.path.splitext(self.path)
+        self.best_path = f"{stem}.best{ending}" if keep_best else None
+        self._watch = _Watch(monitor, mode, 0.0, 1) if keep_best else None
+        self.monitor = monitor if keep_best else None
+        self._saved = time.monotonic()
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Start the clock, and forget an earlier run."""
+        folder = os.path.dirname(os.path.realpath(self.path))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"path: there is no folder {folder!r} to save checkpoints in")
+        self._saved = time.monotonic()
+        if self._watch is not None:
+            self._watch.reset()
+
+    def on_progress(self, trainer: Trainer, batch: int, batches: int | None, loss: float) -> None:
+        """Save when it is time."""
+        if self.seconds is not None and time.monotonic() - self._saved >= self.seconds:
+            self._save(trainer)
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Save when it is time, and the best model."""
+        if self._watch is not None and self.best_path is not None:
+            improved = self._watch.improved(monitored(self._watch.monitor, logs, "Checkpoint"))
+            if improved:
+                trainer.model.save(self.best_path)
+        due = self.every is not None and trainer.epoch % self.every == 0
+        late = self.seconds is not None and time.monotonic() - self._saved >= self.seconds
+        if due or late or trainer.stop or trainer.epoch == trainer.last_epoch:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value so far."""
+        return {} if self._watch is None else self._watch.state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back the best value."""
+        if self._watch is not None and state:
+            self._watch.load(state, "Checkpoint")
+
+
+class CSVLog(Callback):
+    """Write the history to a CSV file, a line as soon as its epoch is done.
+
+    Parameters
+    ----------
+    path : path
+        The file. A continued or resumed run writes it anew with the epochs before, so no line is there twice.
+    """
+
+    records = True
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._columns: list[str] = []
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Make sure that the file can be written."""
+        with open(self.path, "a", encoding="utf-8"):
+            self._columns = []
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Write the epoch's line; the whole file when there are new columns."""
+        if self._columns != (columns := list(trainer.history)):
+            self._columns = columns
+            trainer.history.to_csv(self.path)
+            return
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(csv_row(logs, columns))

@@ -1,0 +1,222 @@
+"""Mini-batches for a loop of one's own, and splitting data into a training and a validation part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._arrays import Array, Data, same_rows, to_array
+from ._checks import integer, real, seed_or_random
+
+__all__ = ["MiniBatches", "train_validation_split"]
+
+
+class MiniBatches:
+    """Mini-batches of arrays, drawn anew each time they are walked through.
+
+    ``for xb, yb in MiniBatches(x, y, batch_size=32): ...`` is one epoch; the next walk is the next epoch, in another
+    order. The batches are those that ``Trainer.fit`` would train on with the same seed, batch size and data.
+
+    Parameters
+    ----------
+    x : array
+        Data of shape (N, ...). A memory map stays on the disk: only a batch's rows are read.
+    y : array, optional
+        Targets with N rows.
+    batch_size : int or None
+        Rows in a batch; None is all of them.
+    seed : int, optional
+        Seed of the shuffling, 0 to 2⁶³-1; None draws one.
+    shuffle : bool
+        Whether each epoch has an order of its own; otherwise rows come as they stand, in views without a copy.
+    drop_last : bool
+        Whether to leave out a last batch that is smaller than the others.
+    weights : array, optional
+        Weight of each row, shape (N,).
+
+    Yields
+    ------
+    tuple of ndarray or ndarray
+        (xb, yb), (xb, yb, wb) with weights, or xb alone without targets and weights.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array, or `batch_size` no whole number.
+    ValueError
+        If there are no rows, the numbers of rows differ, or a batch is larger than the data.
+    """
+
+    def __init__(
+        self,
+        x: Data,
+        y: Data | None = None,
+        *,
+        batch_size: int | None,
+        seed: int | None = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        weights: Data | None = None,
+    ) -> None:
+        self._arrays = [to_array(x, "x")]
+        for name, value in (("y", y), ("weights", weights)):
+            if value is not None:
+                array = to_array(value, name, text=name == "y")
+                same_rows(name, array, "x", self._arrays[0])
+                self._arrays.append(array)
+        if self._arrays[0].ndim == 0:
+            raise ValueError("x: got a single number; expected rows")
+        self.rows = len(self._arrays[0])
+        self.batch_size = batch_rows(batch_size, self.rows)
+        self.seed = seed_or_random(seed)
+        self.shuffle = bool(shuffle)
+        self.drop_last = bool(drop_last)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return batch_count(self.rows, self.batch_size, self.drop_last)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Walk through one epoch; the next walk is the next epoch."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return self._walk(epoch)
+
+    def __repr__(self) -> str:
+        """Return the numbers of rows and batches."""
+        return f"MiniBatches({self.rows} rows in {len(self)} batches of {self.batch_size}, seed={self.seed})"
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next walk be that of `epoch`, from 0; ``Trainer.fit`` calls it."""
+        self.epoch = integer(epoch, "epoch")
+
+    def _walk(self, epoch: int) -> Iterator[Any]:
+        order = _core.permutation(self.rows, self.seed, epoch) if self.shuffle else None
+        for batch in range(len(self)):
+            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            taken = [array[part if order is None else order[part]] for array in self._arrays]
+            yield taken[0] if len(taken) == 1 else tuple(taken)
+
+
+def batch_rows(batch_size: object, rows: int) -> int:
+    """Return the rows of a batch, all for None; refuse empty data and batches larger than the data."""
+    if rows == 0:
+        raise ValueError("x: got no rows; expected at least one")
+    if batch_size is None:
+        return rows
+    size = integer(batch_size, "batch_size", minimum=1, expected="a number of rows")
+    if size > rows:
+        raise ValueError(f"batch_size: got {size}; expected at most {rows}, the rows of x (None takes all of them)")
+    return size
+
+
+def batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
+    """Return the number of batches in an epoch."""
+    return rows // batch_size if drop_last else -(-rows // batch_size)
+
+
+def split_rows(
+    rows: int, fraction: float, seed: int, labels: Array | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the row numbers of the training and of the validation part, each in ascending order.
+
+    Parameters
+    ----------
+    rows : int
+        Rows to split.
+    fraction : float
+        Share of the validation part, between 0 and 1.
+    seed : int
+        Seed of the draw.
+    labels : ndarray, optional
+        Class of each row: every class is then split in the same proportion, to the nearest row.
+
+    Raises
+    ------
+    ValueError
+        If one of the parts would be empty.
+    """
+    count = round(rows * fraction)
+    if not 0 < count < rows:
+        raise ValueError(
+            f"fraction: {fraction:g} of {rows} rows leaves {rows - count} for training and {count} for validation"
+        )
+    order = _core.permutation(rows, seed, 0)
+    if labels is None:
+        chosen = order[:count]
+    else:
+        _, kind = np.unique(labels, return_inverse=True)
+        sizes = np.bincount(kind)
+        exact = sizes * (count / rows)
+        quota = np.floor(exact).astype(np.int64)
+        quota[np.argsort(quota - exact, kind="stable")[: count - quota.sum()]] += (
+            1  # the largest remainders get the rest
+        )
+        shuffled = kind[order]
+        by_class = np.argsort(shuffled, kind="stable")
+        place = np.arange(rows) - np.repeat(
+            np.cumsum(sizes) - sizes, sizes
+        )  # how many of its class came before each row
+        chosen = order[by_class[place < np.repeat(quota, sizes)]]
+    mask = np.zeros(rows, dtype=bool)
+    mask[chosen] = True
+    return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def train_validation_split(
+    x: Data, *arrays: Data, fraction: float = 0.2, seed: int = 0, stratify: bool | Data | None = None
+) -> tuple[Array, ...]:
+    """Split arrays at random into a training and a validation part.
+
+    ``x, xv, y, yv = train_validation_split(x, y)``: the order of scikit-learn's ``train_test_split``.
+
+    Parameters
+    ----------
+    x, *arrays : array
+        Data, targets, weights and so on, with the same number of rows.
+    fraction : float
+        Share of the validation part, between 0 and 1.
+    seed : int
+        Seed of the draw.
+    stratify : array or True, optional
+        Class of each row, or True for the first of `arrays`: each class is split in the same proportion, to the nearest
+        row.
+
+    Returns
+    -------
+    tuple of ndarray
+        Training and validation part of each array in turn, in the rows' original order; copies, in memory.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array.
+    ValueError
+        If the numbers of rows differ, or a part would be empty.
+    """
+    parts = [to_array(x, "x")]
+    for i, other in enumerate(arrays):
+        name = "y" if i == 0 else f"arrays[{i}]"
+        parts.append(to_array(other, name, text=True))
+        same_rows(name, parts[-1], "x", parts[0])
+    labels = None
+    if stratify is True:
+        if not arrays:
+            raise ValueError("stratify: got True without y; expected the classes of the rows")
+        labels = parts[1]
+    elif stratify is not None and stratify is not False:
+        labels = to_array(stratify, "stratify", text=True)
+        same_rows("stratify", labels, "x", parts[0])
+    if labels is not None:
+        labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        if labels.ndim != 1 or labels.dtype.kind == "f":
+            raise ValueError(f"stratify: got {labels.dtype} of shape {labels.shape}; expected a class for each row")
+    if parts[0].ndim == 0:
+        raise ValueError("x: got a single number; expected rows")
+    share = real(fraction, "fraction", low=0, high=1)
+    training, validation = split_rows(len(parts[0]), share, seed_or_random(seed), labels)
+    return tuple(part for array in parts for part in (array[training], array[validation]))

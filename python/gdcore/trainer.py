@@ -1,0 +1,338 @@
+"""`Trainer`: a model, a loss and an optimiser brought together, and the loops that train."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from . import _core, checkpoint
+from ._arrays import Array, Data, to_array, to_targets
+from ._checks import instance, integer, real, seed_or_random, shown
+from ._fit import Fit
+from ._measure import Held
+from ._sources import ArraySource, IterableSource
+from .data import split_rows
+from .history import History
+from .metrics import Metric, named_metrics
+from .model import Sequential
+from .schedules import rates_of
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Trains a model with a loss and an optimiser.
+
+    Parameters
+    ----------
+    model : Sequential
+        What is trained, in place.
+    loss : Loss
+        What is made small, as an object: ``gd.CrossEntropy()``.
+    optimizer : Optimizer
+        How, as an object: ``gd.Adam(lr=1e-3)``. Its rate may be a function of the step (`gdcore.schedules`); for a
+        whole epoch the function is asked when the epoch begins.
+    metrics : sequence of functions, or mapping of names to functions
+        Measures besides the loss, as in `gdcore.metrics`, called with (predictions, targets), and the weights as a
+        third argument where there are weights.
+    seed : int, optional
+        Seed of the shuffling; the model's when left out, so that one seed fixes the whole run.
+    check_finite : bool
+        Whether data is checked for nan and infinity, once for each array.
+
+    Attributes
+    ----------
+    history : History
+        All epochs so far.
+    stop : bool
+        A callback may set it to end the running `fit`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: _core.Loss,
+        *,
+        optimizer: _core.Optimizer,
+        metrics: Sequence[Metric] | Mapping[str, Metric] = (),
+        seed: int | None = None,
+        check_finite: bool = True,
+    ) -> None:
+        self.model = instance(model, Sequential, "model", "Sequential(Dense(784, 10))")
+        self.loss = instance(loss, _core.Loss, "loss", "CrossEntropy()")
+        self.optimizer = instance(optimizer, _core.Optimizer, "optimizer", "Adam(lr=1e-3)")
+        self.metrics = named_metrics(metrics)
+        self.seed = model.seed if seed is None else seed_or_random(seed)
+        self.check_finite = bool(check_finite)
+        self.history = History()
+        self.stop = False
+        self.core = _core.Trainer(model, loss, optimizer)
+        self._fit: Fit | None = None
+        self.lr_scale = 1.0
+
+    def __repr__(self) -> str:
+        """Return loss, optimiser and how far training is."""
+        return f"Trainer({self.loss!r}, {self.optimizer!r}, epoch={self.epoch}, steps={self.steps})"
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs, over all calls of `fit`."""
+        return self.history.last_epoch
+
+    @property
+    def first_epoch(self) -> int:
+        """Finished epochs when the running `fit` began; the finished epochs outside `fit`."""
+        return self.epoch if self._fit is None else self._fit.first_epoch
+
+    @property
+    def last_epoch(self) -> int:
+        """Epoch at which the running `fit` ends, if nothing stops it earlier; the finished epochs outside `fit`."""
+        return self.epoch if self._fit is None else self._fit.last_epoch
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps made: what schedules, Adam's bias correction and dropout count by."""
+        return self.core.steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self.core.steps = integer(steps, "steps")
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step: the optimiser's rate or schedule, times ``lr_scale``."""
+        return float(rates_of(self.optimizer.lr, self.core.steps, 1)[0]) * self._lr_scale
+
+    @property
+    def lr_scale(self) -> float:
+        """Factor on the learning rate, 1 at first; `ReduceOnPlateau` makes it smaller."""
+        return self._lr_scale
+
+    @lr_scale.setter
+    def lr_scale(self, scale: float) -> None:
+        self._lr_scale = real(scale, "lr_scale", low=0)
+        self._step = self._plain_step()
+
+    def _plain_step(self) -> Callable[..., float] | None:
+        """Return the core's own method with what is the same in every step bound to it, None if the rate is not."""
+        lr = self.optimizer.lr
+        if callable(lr):
+            return None
+        options: dict[str, Any] = {} if self.check_finite else {"check_finite": False}
+        if self._lr_scale != 1.0:
+            options["lr"] = lr * self._lr_scale
+        return partial(self.core.step, **options) if options else self.core.step
+
+    def step(self, x: Data, y: Data, weights: Data | None = None) -> float:
+        """Train on one batch.
+
+        Parameters
+        ----------
+        x : array
+            Inputs, shape (rows, in_features).
+        y : array
+            Targets: (rows,) labels, or (rows, outputs).
+        weights : array, optional
+            Weight of each row, shape (rows,).
+
+        Returns
+        -------
+        float
+            The batch's loss, before the step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the batch does not fit; nothing is changed then.
+        DivergenceError
+            If the loss becomes nan or infinite.
+        """
+        if type(x) is not np.ndarray or type(y) is not np.ndarray or y.dtype.kind in "USO" or weights is not None:
+            x, y = to_array(x, "x"), to_targets(y, "y", self.model.classes)
+            weights = None if weights is None else to_array(weights, "weights")
+        if self._step is not None:
+            return self._step(x, y, weights)
+        return self.core.step(x, y, weights, lr=self.lr, check_finite=self.check_finite)
+
+    def optimizer_step(self) -> None:
+        """Make one step with the gradients that ``model.backward`` left, for losses of one's own.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no gradients of a backward pass.
+        """
+        self.core.optimizer_step(self.lr)
+
+    def fit(
+        self,
+        x: Data | Iterable[Any],
+        y: Data | None = None,
+        *,
+        epochs: int,
+        batch_size: int | None = 32,
+        validation: Sequence[Data] | float | None = None,
+        callbacks: Sequence[object] = (),
+        sample_weight: Data | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        measure_training: bool = False,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> History:
+        """Train for some epochs; a second call goes on where the first ended.
+
+        Parameters
+        ----------
+        x : array or iterable
+            Inputs, shape (N, in_features); a memory map stays on the disk. Without `y`: an iterable of batches (x, y)
+            or (x, y, weights), walked through anew each epoch, whose batches are taken as they come.
+        y : array
+            Targets: labels (N,), or (N, outputs); text labels where the model has ``classes``.
+        epochs : int
+            Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit (if no callback restores
+            weights).
+        batch_size : int or None
+            Rows in a batch; None takes all, which is batch gradient descent.
+        validation : (x, y), (x, y, weights) or float, optional
+            Data to measure at the end of each epoch, or the share of rows, drawn at random, to set aside for it.
+        callbacks : sequence
+            Objects with some of the methods of `Callback`.
+        sample_weight : array, optional
+            Weight of each row in the loss, shape (N,).
+        shuffle : bool
+            Whether rows are drawn in another order each epoch.
+        drop_last : bool
+            Whether to leave out a last batch that is smaller than the others.
+        measure_training : bool
+            Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
+            mean over the batches while they were trained, which costs nothing.
+        resume : path, optional
+            A file of `Checkpoint`: the run that wrote it is continued as if it had never ended, up to `epochs` counted
+            from its beginning. All other arguments must be what they were.
+
+        Returns
+        -------
+        History
+            All epochs so far, also those of earlier calls; the same object as ``trainer.history``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, before anything is changed; a resumed run names the settings that differ.
+        DivergenceError
+            If the loss becomes nan or infinite; names the step, the layer and the largest weight.
+        KeyboardInterrupt
+            On Ctrl-C. Model and history stay usable; an epoch that was not finished does not count, and the next `fit`
+            begins with it.
+        """
+        if self._fit is not None:
+            raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
+        epochs = integer(epochs, "epochs", minimum=1)
+        source: ArraySource | IterableSource
+        if y is None:
+            if sample_weight is not None:
+                raise ValueError(
+                    "sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)"
+                )
+            if measure_training:
+                raise ValueError("measure_training: got True for an iterable of batches; expected arrays x and y")
+            source = IterableSource(self, x, epochs)
+            held = self._validation(validation, None)
+        else:
+            training = Held(self, x, y, sample_weight)
+            held = self._validation(validation, training)
+            if isinstance(validation, Real):
+                training = training.part(split_rows(len(training), float(validation), self.seed)[0])
+            source = ArraySource(self, training, batch_size, shuffle=shuffle, drop_last=drop_last)
+        fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
+        if resume is not None:
+            checkpoint.resume(self, fit, resume)
+        self._fit = fit
+        try:
+            fit.run()
+        finally:
+            self._fit = None
+        return self.history
+
+    def _validation(self, validation: Sequence[Data] | float | None, training: Held | None) -> Held | None:
+        """Return what is to be measured at the end of an epoch."""
+        if validation is None:
+            return None
+        if isinstance(validation, Real) and not isinstance(validation, bool):
+            share = real(validation, "validation", low=0, high=1)
+            if training is None:
+                raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
+            return training.part(split_rows(len(training), share, self.seed)[1])
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+            raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
+        return Held(self, validation[0], validation[1], validation[2] if len(validation) == 3 else None, "validation")
+
+    def evaluate(
+        self, x: Data, y: Data, *, sample_weight: Data | None = None, batch_size: int = 1024
+    ) -> dict[str, float]:
+        """Measure loss and metrics on data, as in prediction (running averages, no dropout).
+
+        Parameters
+        ----------
+        x, y : array
+            Inputs (N, in_features) and targets.
+        sample_weight : array, optional
+            Weight of each row, shape (N,).
+        batch_size : int
+            Rows computed at once.
+
+        Returns
+        -------
+        dict
+            "loss" and the metrics by name.
+        """
+        return Held(self, x, y, sample_weight).measure(self, batch_size=integer(batch_size, "batch_size", minimum=1))
+
+    def predict(self, x: Data, *, batch_size: int = 1024) -> Array:
+        """Return the model's outputs for the rows of `x`; see `Sequential.predict`."""
+        return self.model.predict(x, batch_size=batch_size)
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole state of training to a file; an old one is replaced only once the new one is on the disk.
+
+        Parameters
+        ----------
+        path : path
+            The file; its folder must exist. `gdcore.load` reads the model from it, ``fit(resume=path)`` goes on from
+            it.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; an old file is then untouched.
+        """
+        checkpoint.save(self, path)
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Take back the state of training from a file, for a loop of one's own; `fit` has ``resume=path`` for it.
+
+        Parameters
+        ----------
+        path : path
+            A file of `Checkpoint` or `save_checkpoint`. If it was written inside an epoch, that epoch does not count.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        FormatError
+            If it is damaged, or no checkpoint.
+        ValueError
+            If model or optimiser differ from those that wrote it; nothing is changed then.
+        """
+        checkpoint.load(self, path)
