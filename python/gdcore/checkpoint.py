@@ -83,7 +83,7 @@ def resume(trainer: Trainer, fit: Fit, path: str | os.PathLike[str]) -> None:
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any], dict[str, Any]]:
-    if not os.path.exists(path):
+    if not os.path.exists(os.fspath(path)):
         raise FileNotFoundError(f"resume: there is no file {os.fspath(path)!r}; for a first run leave resume out")
     tensors, metadata = saving.read_file(path, needs=("training",))
     return tensors, json.loads(metadata["model"]), json.loads(metadata["training"])

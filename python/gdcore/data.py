@@ -102,11 +102,18 @@ class MiniBatches:
             yield taken[0] if len(taken) == 1 else tuple(taken)
 
 
+class DefaultSize(int):
+    """The batch size of somebody who gave none: where there are fewer rows, it is all of them."""
+
+
+DEFAULT_SIZE = DefaultSize(32)
+
+
 def batch_rows(batch_size: object, rows: int) -> int:
     """Return the rows of a batch, all for None; refuse empty data and batches larger than the data."""
     if rows == 0:
         raise ValueError("x: got no rows; expected at least one")
-    if batch_size is None:
+    if batch_size is None or (isinstance(batch_size, DefaultSize) and batch_size > rows):
         return rows
     size = integer(batch_size, "batch_size", minimum=1, expected="a number of rows")
     if size > rows:
@@ -120,7 +127,7 @@ def batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
 
 
 def split_rows(
-    rows: int, fraction: float, seed: int, labels: Array | None = None
+    rows: int, fraction: float, seed: int, labels: Array | None = None, name: str = "fraction"
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the row numbers of the training and of the validation part, each in ascending order.
 
@@ -134,6 +141,8 @@ def split_rows(
         Seed of the draw.
     labels : ndarray, optional
         Class of each row: every class is then split in the same proportion, to the nearest row.
+    name : str
+        The argument that gave `fraction`, for the message.
 
     Raises
     ------
@@ -143,7 +152,7 @@ def split_rows(
     count = round(rows * fraction)
     if not 0 < count < rows:
         raise ValueError(
-            f"fraction: {fraction:g} of {rows} rows leaves {rows - count} for training and {count} for validation"
+            f"{name}: {fraction:g} of {rows} rows leaves {rows - count} for training and {count} for validation"
         )
     order = _core.permutation(rows, seed, 0)
     if labels is None:

@@ -16,7 +16,7 @@ from ._checks import instance, integer, real, seed_or_random, shown
 from ._fit import Fit
 from ._measure import Held
 from ._sources import ArraySource, IterableSource
-from .data import split_rows
+from .data import DEFAULT_SIZE, split_rows
 from .history import History
 from .metrics import Metric, named_metrics
 from .model import Sequential
@@ -47,6 +47,8 @@ class Trainer:
 
     Attributes
     ----------
+    core : _core.Trainer
+        The part in C++, which has the optimiser's state.
     history : History
         All epochs so far.
     stop : bool
@@ -180,7 +182,7 @@ class Trainer:
         y: Data | None = None,
         *,
         epochs: int,
-        batch_size: int | None = 32,
+        batch_size: int | None = DEFAULT_SIZE,
         validation: Sequence[Data] | float | None = None,
         callbacks: Sequence[object] = (),
         sample_weight: Data | None = None,
@@ -202,7 +204,7 @@ class Trainer:
             Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit (if no callback restores
             weights).
         batch_size : int or None
-            Rows in a batch; None takes all, which is batch gradient descent.
+            Rows in a batch, 32 (or all, of fewer) when left out; None takes all, which is batch gradient descent.
         validation : (x, y), (x, y, weights) or float, optional
             Data to measure at the end of each epoch, or the share of rows, drawn at random, to set aside for it.
         callbacks : sequence
@@ -252,7 +254,7 @@ class Trainer:
             training = Held(self, x, y, sample_weight)
             held = self._validation(validation, training)
             if isinstance(validation, Real):
-                training = training.part(split_rows(len(training), float(validation), self.seed)[0])
+                training = training.part(self._split(training, float(validation))[0])
             source = ArraySource(self, training, batch_size, shuffle=shuffle, drop_last=drop_last)
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
         if resume is not None:
@@ -272,10 +274,13 @@ class Trainer:
             share = real(validation, "validation", low=0, high=1)
             if training is None:
                 raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
-            return training.part(split_rows(len(training), share, self.seed)[1])
+            return training.part(self._split(training, share)[1])
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
         return Held(self, validation[0], validation[1], validation[2] if len(validation) == 3 else None, "validation")
+
+    def _split(self, training: Held, share: float) -> tuple[Array, Array]:
+        return split_rows(len(training), share, self.seed, name="validation")
 
     def evaluate(
         self, x: Data, y: Data, *, sample_weight: Data | None = None, batch_size: int = 1024
