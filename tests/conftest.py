@@ -1,0 +1,41 @@
+"""Fixtures that every test file shares: the device, guarded arrays and random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gdcore as gd
+import helpers
+import pytest
+from hypothesis import settings
+
+settings.register_profile("gdcore", deadline=None, derandomize=True, max_examples=40, database=None)
+settings.load_profile("gdcore")
+
+
+def _devices() -> list[str]:
+    try:
+        gd.Sequential(gd.Dense(1, 1), seed=0, device="cuda")
+    except (gd.DeviceError, ValueError):
+        return ["cpu"]
+    return ["cpu", "cuda"]
+
+
+@pytest.fixture(scope="session", params=_devices())
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device of this machine in turn."""
+    return request.param
+
+
+@pytest.fixture
+def pool() -> Iterator[helpers.Pool]:
+    """Guarded arrays; the guards are checked once more when the test ends."""
+    arrays = helpers.Pool()
+    yield arrays
+    arrays.check()
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> helpers.Generator:
+    """Random numbers that depend on the test's name only."""
+    return helpers.generator(request.node.nodeid)

@@ -1,0 +1,199 @@
+"""What the tests compare and allocate with; tests/test_helpers.py shows that each of these can fail."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+import zlib
+from typing import Any
+
+import gdcore as gd
+import numpy as np
+import oracle
+import pytest
+
+Generator = np.random.Generator
+
+# 24 widths from 1 to 1025, around every power of two that a vector, a block or a tile may end at; and three row counts
+WIDTHS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 1000, 1024, 1025)
+ROWS = (1, 32, 100)
+SIZES = [(rows, width) for rows in ROWS for width in WIDTHS] + [(33, 1600), (1000, 33)]
+BATCH_SIZES = [(max(rows, 2), width) for rows, width in SIZES]  # for batch norm, which needs two rows
+
+FORWARD = {np.dtype(np.float32): 3e-7, np.dtype(np.float64): 2e-15}
+GRADIENT = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 4e-15}
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+ALIGNED = pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "unaligned"])
+SHAPES = pytest.mark.parametrize(("rows", "width"), SIZES)
+BATCH_SHAPES = pytest.mark.parametrize(("rows", "width"), BATCH_SIZES)
+
+ACTIVATIONS = (
+    gd.ReLU(),
+    gd.LeakyReLU(0.1),
+    gd.Tanh(),
+    gd.Sigmoid(),
+    gd.GELU(),
+    gd.GELU(approximate="tanh"),
+    gd.Softplus(),
+)
+ABSORBED = (None, *ACTIVATIONS)
+
+
+def generator(*key: Any) -> Generator:
+    """A generator seeded by what is being tested, so that tests do not depend on their order."""
+    return np.random.default_rng(zlib.crc32(repr(key).encode()))
+
+
+# ---------------------------------------------------------------------------------------------------- comparing
+def within(actual: np.ndarray, expected: oracle.Sized, factor: float) -> None:
+    """Demand |actual - expected| <= factor * size everywhere (NaN never passes); report the worst element."""
+    value, size = np.asarray(expected.value, np.float64), np.asarray(expected.size, np.float64)
+    actual64 = np.asarray(actual, np.float64)
+    assert actual64.shape == value.shape, f"shape {actual64.shape}, expected {value.shape}"
+    # below the smallest normal number of the actual type a result may be flushed to zero
+    floor = np.finfo(actual.dtype).tiny if isinstance(actual, np.ndarray | np.floating) else 0.0
+    ratio = np.abs(actual64 - value) / (factor * size + floor)
+    bad = ~(ratio <= 1.0)
+    if bad.any():
+        i = np.unravel_index(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)), ratio.shape)
+        at = tuple(map(int, i))
+        pytest.fail(
+            f"{int(bad.sum())} of {bad.size} beyond the bound; worst at {at}: {actual64[i]!r}, expected {value[i]!r}, "
+            f"error {abs(actual64[i] - value[i]):.3g} = {ratio[i]:.3g} times {factor:g} * {size[i]:.3g}",
+            pytrace=False,
+        )
+
+
+def forward_close(actual: np.ndarray, expected: oracle.Sized) -> None:
+    """A forward result: 3e-7 of the summed terms in float32, 2e-15 in float64."""
+    within(actual, expected, FORWARD[actual.dtype])
+
+
+def gradient_close(actual: np.ndarray, expected: oracle.Sized) -> None:
+    """A gradient: 5e-7 of the summed terms in float32, 4e-15 in float64."""
+    within(actual, expected, GRADIENT[actual.dtype])
+
+
+def same_bits(a: Any, b: Any) -> None:
+    """The same shapes, types and bits (0.0 and -0.0 differ, equal NaNs agree); dictionaries key by key."""
+    if isinstance(a, dict):
+        assert list(a) == list(b), f"{list(a)} against {list(b)}"
+        for key in a:
+            same_bits(a[key], b[key])
+        return
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    assert a.dtype == b.dtype and a.shape == b.shape, f"{a.dtype} {a.shape} against {b.dtype} {b.shape}"
+    if a.tobytes() != b.tobytes():
+        differ = np.flatnonzero((a != b).ravel())
+        first = int(differ[0]) if differ.size else -1
+        pytest.fail(f"{differ.size} of {a.size} elements differ, first at {first}", pytrace=False)
+
+
+# ---------------------------------------------------------------------------------------------------- guarded arrays
+class Pool:
+    """Arrays with guard elements before and behind. Outputs start as NaN; inputs must come back unchanged."""
+
+    GUARD = 64
+
+    def __init__(self) -> None:
+        self._buffers: list[tuple[np.ndarray, int, np.ndarray]] = []
+        self._inputs: list[tuple[np.ndarray, bytes]] = []
+
+    def empty(self, shape: Any, dtype: Any = np.float32, aligned: bool = True) -> np.ndarray:
+        """A NaN-filled C-contiguous array that starts on a 256-byte boundary, or one element behind it."""
+        dtype = np.dtype(dtype)
+        count = int(np.prod(shape))
+        raw = np.empty((count + 2 * self.GUARD) * dtype.itemsize + 256 + dtype.itemsize, np.uint8)
+        raw[:] = 0xA5
+        start = self.GUARD * dtype.itemsize
+        start += -(raw.ctypes.data + start) % 256 + (0 if aligned else dtype.itemsize)
+        view = raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+        if dtype.kind == "f":
+            view[...] = np.nan
+        self._buffers.append((raw, start, view))
+        return view
+
+    def copy(self, array: Any, dtype: Any = None, aligned: bool = True) -> np.ndarray:
+        """A guarded input: `check` also demands that nobody wrote to it."""
+        view = self.mutable(array, dtype, aligned)
+        self._inputs.append((view, view.tobytes()))
+        return view
+
+    def mutable(self, array: Any, dtype: Any = None, aligned: bool = True) -> np.ndarray:
+        """A guarded array with the values of `array` that the operation may overwrite."""
+        array = np.asarray(array)
+        view = self.empty(array.shape, dtype or array.dtype, aligned)
+        view[...] = array
+        return view
+
+    def check(self) -> None:
+        """Fail if a guard byte or an input changed."""
+        for raw, start, view in self._buffers:
+            for where, guard in (("before", raw[:start]), ("behind", raw[start + view.nbytes :])):
+                if not (guard == 0xA5).all():
+                    pytest.fail(f"wrote {where} a {view.dtype} array of shape {view.shape}", pytrace=False)
+        for view, before in self._inputs:
+            if view.tobytes() != before:
+                pytest.fail(f"changed an input of shape {view.shape}", pytrace=False)
+
+
+# ---------------------------------------------------------------------------------------------------- models
+def set_parameters(model: Any, values: dict[str, np.ndarray]) -> None:
+    """Write values into the model's own parameter views."""
+    views = model.parameters()
+    assert list(views) == list(values)
+    for name, view in views.items():
+        view[...] = values[name]
+
+
+def copies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A dictionary of views turned into a dictionary of copies."""
+    return {name: np.array(a) for name, a in arrays.items()}
+
+
+def snapshot(model: Any, trainer: Any = None) -> dict[str, np.ndarray]:
+    """Everything that training changes, copied: parameters, buffers, optimiser state, step count."""
+    state = {"parameters": np.array(model.flat_parameters()), "buffers": np.array(model.flat_buffers())}
+    if trainer is not None:
+        state["steps"] = np.array(trainer.steps)
+        state.update({f"state.{k}": np.array(v) for k, v in trainer.state().items()})
+    return state
+
+
+def reference_of(model: Any) -> oracle.Reference:
+    """The oracle's network with the same layers, parameters and buffers."""
+    return oracle.Reference(model.layers, copies(model.parameters()), copies(model.buffers()))
+
+
+def randomize(model: Any, rng: Generator, scale: float = 0.3) -> None:
+    """Every parameter, gamma, beta and bias included, away from its tidy initial value."""
+    for name, view in model.parameters().items():
+        view[...] = rng.standard_normal(view.shape) * scale + (1.0 if name.endswith("gamma") else 0.0)
+
+
+def run_python(code: str, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a dedented script in a fresh interpreter; a crash shows as its return code, never as ours."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def must_run(code: str, *args: str, timeout: float = 120) -> str:
+    """Run a script that has to succeed; returns what it printed."""
+    result = run_python(code, *args, timeout=timeout)
+    assert result.returncode == 0, f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def refuses(call: Any, kind: type[BaseException], word: str) -> None:
+    """Demand exactly this type of exception, with a message in which `word` (a regular expression) stands."""
+    with pytest.raises(kind) as info:
+        call()
+    assert type(info.value) is kind, repr(info.value)
+    assert re.search(word, str(info.value)), f"{word!r} does not stand in {str(info.value)!r}"

@@ -1,0 +1,400 @@
+"""The float64 oracle: every operation of gdcore once more, in plain NumPy, written from the chapter and not from the
+C++.
+
+Inputs of any float type are promoted to float64. Functions that are compared under an error bound return
+`Sized(value, size)`: `size` has the shape of `value` and holds the sum of the absolute values of the terms that
+were added up to reach it, so that a test can ask for |error| <= 3e-7 * size, whatever cancels. Specs (layers,
+losses, optimisers) are read by the name of their class and by their attributes only; the oracle imports nothing
+from gdcore.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+try:
+    from scipy.special import erf
+except ImportError:  # SciPy comes with scikit-learn; without it the scalar function of the standard library will do
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+
+ACTIVATIONS = ("ReLU", "LeakyReLU", "Tanh", "Sigmoid", "GELU", "Softplus")
+SAVES_INPUT = ("GELU", "Softplus")  # their slope needs the pre-activation; the others' follows from the output
+_GELU_TANH = (math.sqrt(2.0 / math.pi), 0.044715)
+
+
+class Sized(NamedTuple):
+    """A value and the summed size of the terms it was added up from (same shape)."""
+
+    value: np.ndarray
+    size: np.ndarray
+
+
+def kind(spec: Any) -> str | None:
+    """The class name of a spec, None for None."""
+    return None if spec is None else type(spec).__name__
+
+
+def f64(x: Any) -> np.ndarray:
+    return np.asarray(x, dtype=np.float64)
+
+
+# ---------------------------------------------------------------------------------------------------- activations
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)) without overflow on either side."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    """log(1 + exp(x)) without overflow."""
+    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def activation(spec: Any, x: Any) -> Sized:
+    """The activation's value at x (any shape)."""
+    x, name = f64(x), kind(spec)
+    if name is None:
+        return Sized(x, np.abs(x))
+    if name == "ReLU":
+        out = np.where(x > 0, x, x * 0.0)
+    elif name == "LeakyReLU":
+        out = np.where(x > 0, x, spec.negative_slope * x)
+    elif name == "Tanh":
+        out = np.tanh(x)
+    elif name == "Sigmoid":
+        out = sigmoid(x)
+    elif name == "Softplus":
+        out = softplus(x)
+    elif name == "GELU" and spec.approximate == "tanh":
+        t = np.tanh(_GELU_TANH[0] * (x + _GELU_TANH[1] * x**3))
+        return Sized(0.5 * x * (1.0 + t), 0.5 * np.abs(x) * (1.0 + np.abs(t)))
+    elif name == "GELU":
+        t = erf(x / math.sqrt(2.0))
+        return Sized(0.5 * x * (1.0 + t), 0.5 * np.abs(x) * (1.0 + np.abs(t)))
+    else:
+        raise NotImplementedError(name)
+    return Sized(out, np.abs(out))
+
+
+def slope(spec: Any, saved: Any) -> Sized:
+    """The activation's derivative from what the core saves: its output, or its input for GELU and Softplus."""
+    s, name = f64(saved), kind(spec)
+    if name is None:
+        return Sized(np.ones_like(s), np.ones_like(s))
+    if name == "ReLU":
+        d = (s > 0).astype(np.float64)
+    elif name == "LeakyReLU":
+        d = np.where(s > 0, 1.0, spec.negative_slope)
+    elif name == "Tanh":
+        return Sized(1.0 - s * s, 1.0 + s * s)
+    elif name == "Sigmoid":
+        return Sized(s * (1.0 - s), np.abs(s) * (1.0 + np.abs(s)))
+    elif name == "Softplus":
+        d = sigmoid(s)
+    elif name == "GELU" and spec.approximate == "tanh":
+        c, a = _GELU_TANH
+        t = np.tanh(c * (s + a * s**3))
+        inner = 0.5 * s * (1.0 - t * t) * c * (1.0 + 3.0 * a * s * s)
+        size = 0.5 * np.abs(s) * (1.0 + t * t) * c * (1.0 + 3.0 * a * s * s)
+        return Sized(0.5 * (1.0 + t) + inner, 0.5 * (1.0 + np.abs(t)) + size)
+    elif name == "GELU":
+        t = erf(s / math.sqrt(2.0))
+        inner = s * np.exp(-0.5 * s * s) / math.sqrt(2.0 * math.pi)
+        # exp(-s²/2) is only as good as its rounded argument: a relative error of s²/2 units
+        return Sized(0.5 * (1.0 + t) + inner, 0.5 * (1.0 + np.abs(t)) + np.abs(inner) * (1.0 + 0.5 * s * s))
+    else:
+        raise NotImplementedError(name)
+    return Sized(d, np.abs(d))
+
+
+def saved_for(spec: Any, pre: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Which of the two arrays the core keeps for `slope`."""
+    return pre if kind(spec) in SAVES_INPUT else out
+
+
+def through(spec: Any, pre: Sized) -> Sized:
+    """Activation of a sized pre-activation; the size carries the pre-activation's own error through the slope."""
+    out = activation(spec, pre.value)
+    if spec is None:
+        return pre
+    steep = slope(spec, saved_for(spec, pre.value, out.value)).value
+    return Sized(out.value, out.size + np.abs(steep) * pre.size)
+
+
+def gradient_before(spec: Any, saved: Any, dout: Any) -> Sized:
+    """dout times the slope: the gradient with respect to the pre-activation."""
+    g = f64(dout)
+    if spec is None:
+        return Sized(g, np.abs(g))
+    d = slope(spec, saved)
+    return Sized(g * d.value, np.abs(g) * d.size)
+
+
+# ---------------------------------------------------------------------------------------------------- dense
+def dense(x: Any, weight: Any, bias: Any = None) -> Sized:
+    """x (N, in) times weight (out, in) transposed, plus bias (out,)."""
+    x, w = f64(x), f64(weight)
+    b = np.zeros(w.shape[0]) if bias is None else f64(bias)
+    return Sized(x @ w.T + b, np.abs(x) @ np.abs(w).T + np.abs(b))
+
+
+def dense_backward(x: Any, weight: Any, g: Sized) -> tuple[Sized, Sized, Sized]:
+    """(dx, dweight, dbias) for the gradient g (N, out) with respect to the pre-activation."""
+    x, w = f64(x), f64(weight)
+    return (
+        Sized(g.value @ w, g.size @ np.abs(w)),
+        Sized(g.value.T @ x, g.size.T @ np.abs(x)),
+        Sized(g.value.sum(0), g.size.sum(0)),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- normalisation
+class Norm(NamedTuple):
+    """A normalisation's results; `hat` is (x - mean) * rstd, statistics are kept with the reduced axis."""
+
+    out: Sized
+    mean: Sized
+    variance: Sized
+    rstd: np.ndarray
+
+
+def _affine(hat: Sized, gamma: Any, beta: Any) -> Sized:
+    g = 1.0 if gamma is None else f64(gamma)
+    b = 0.0 if beta is None else f64(beta)
+    return Sized(hat.value * g + b, hat.size * np.abs(g) + np.abs(b))
+
+
+def column_affine(x: Any, mean: Any, rstd: Any, gamma: Any = None, beta: Any = None) -> Sized:
+    """gamma * (x - mean) * rstd + beta with given statistics (broadcast against x)."""
+    x, m, r = f64(x), f64(mean), f64(rstd)
+    return _affine(Sized((x - m) * r, (np.abs(x) + np.abs(m)) * r), gamma, beta)
+
+
+def normalize(x: Any, gamma: Any, beta: Any, eps: float, axis: int) -> Norm:
+    """Batch norm (axis 0) or layer norm (axis 1): biased variance, (x - mean) / sqrt(variance + eps), affine."""
+    x = f64(x)
+    mean = x.mean(axis, keepdims=True)
+    variance = ((x - mean) ** 2).mean(axis, keepdims=True)
+    rstd = 1.0 / np.sqrt(variance + eps)
+    size = np.abs(x).mean(axis, keepdims=True)
+    # the mean's own rounding enters the variance only squared
+    return Norm(
+        column_affine(x, mean, rstd, gamma, beta),
+        Sized(mean, size),
+        Sized(variance, variance + 1e-7 * size**2),
+        rstd,
+    )
+
+
+def normalize_backward(x: Any, gamma: Any, mean: Any, rstd: Any, g: Sized, axis: int) -> tuple[Sized, Sized, Sized]:
+    """(dx, dgamma, dbeta) of batch norm (axis 0) or layer norm (axis 1); mean and rstd broadcast against x."""
+    x, m, r = f64(x), f64(mean), f64(rstd)
+    scale = np.ones(x.shape[1]) if gamma is None else f64(gamma)
+    hat = (x - m) * r
+    hat_size = (np.abs(x) + np.abs(m)) * r
+    d, d_size = g.value * scale, g.size * np.abs(scale)
+    value = r * (d - d.mean(axis, keepdims=True) - hat * (d * hat).mean(axis, keepdims=True))
+    size = r * (d_size + d_size.mean(axis, keepdims=True) + hat_size * (d_size * hat_size).mean(axis, keepdims=True))
+    dgamma = Sized((g.value * hat).sum(0), (g.size * hat_size).sum(0))
+    return Sized(value, size), dgamma, Sized(g.value.sum(0), g.size.sum(0))
+
+
+# ---------------------------------------------------------------------------------------------------- losses
+class LossResult(NamedTuple):
+    """Σ s l, Σ s W (both with their sizes) and the gradient of their ratio with respect to the predictions."""
+
+    loss_sum: Sized
+    weight_sum: float
+    grad: Sized
+
+    @property
+    def mean(self) -> float:
+        return float(self.loss_sum.value) / self.weight_sum if self.weight_sum else 0.0
+
+
+def loss(spec: Any, z: Any, targets: Any, weights: Any = None) -> LossResult:
+    """Any of the losses; z (N, K), targets (N,) integers or (N, K), weights (N,) or None."""
+    z = f64(z)
+    s = np.ones(len(z)) if weights is None else f64(weights)
+    row = {"MeanSquaredError": _mse, "CrossEntropy": _cross_entropy, "BinaryCrossEntropy": _bce}[kind(spec)]
+    value, size, count, grad, grad_size = row(spec, z, np.asarray(targets))
+    total = float((s * count).sum())
+    scale = (s / total if total else np.zeros_like(s))[:, None]
+    sums = Sized((s * value).sum(), (np.abs(s) * size).sum())
+    return LossResult(sums, total, Sized(scale * grad, np.abs(scale) * grad_size))
+
+
+def _mse(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
+    t = f64(targets).reshape(z.shape)
+    k = z.shape[1]
+    value, grad = ((z - t) ** 2).mean(1), 2.0 * (z - t) / k
+    return value, value, np.ones(len(z)), grad, np.abs(grad)
+
+
+def _cross_entropy(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
+    c = z.shape[1]
+    omega = np.ones(c) if spec.class_weights is None else f64(spec.class_weights)
+    t = f64(targets) if targets.ndim == 2 else np.eye(c)[targets]
+    soft = (1.0 - spec.label_smoothing) * t + spec.label_smoothing / c
+    shifted = z - z.max(1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(1, keepdims=True))
+    log_p = shifted - log_sum
+    p = np.exp(log_p)
+    mass = (omega * soft).sum(1, keepdims=True)
+    value = -(omega * soft * log_p).sum(1)
+    size = (omega * soft * (np.abs(shifted) + log_sum)).sum(1)
+    grad = p * mass - omega * soft
+    # p is exp of a rounded argument: its relative error grows with the argument
+    return value, size, (omega * t).sum(1), grad, p * (1.0 + np.abs(log_p)) * mass + omega * soft
+
+
+def _bce(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
+    t = f64(targets).reshape(z.shape)
+    positive = 1.0 if spec.pos_weight is None else f64(spec.pos_weight)
+    up, down = positive * t * softplus(-z), (1.0 - t) * softplus(z)
+    grad_up, grad_down = positive * t * sigmoid(-z), (1.0 - t) * sigmoid(z)
+    size = (grad_up + grad_down) * (1.0 + np.abs(z) * np.exp(-np.abs(z)))
+    return (up + down).sum(1), (up + down).sum(1), np.ones(len(z)), grad_down - grad_up, size
+
+
+# ---------------------------------------------------------------------------------------------------- optimisers
+STATES = {"SGD": 0, "Momentum": 1, "AdaGrad": 1, "RMSProp": 1, "Adam": 2}
+
+
+def update(spec: Any, w: np.ndarray, g: np.ndarray, states: list[np.ndarray], lr: float, step: int, decay: Any) -> None:
+    """One step of the chapter's rule in place; step counts from 1; decay is λ (a number or an array like w)."""
+    name = kind(spec)
+    if getattr(spec, "clip_value", None) is not None:
+        g = np.clip(g, -spec.clip_value, spec.clip_value)
+    decoupled = name == "Adam" and spec.decoupled
+    if not decoupled:
+        g = g + decay * w
+    if name == "SGD":
+        w -= lr * g
+    elif name == "Momentum":
+        v = states[0]
+        v[...] = spec.momentum * v - lr * g
+        w += spec.momentum * v - lr * g if spec.nesterov else v
+    elif name == "AdaGrad":
+        r = states[0]
+        r += g * g
+        w -= lr * g / (np.sqrt(r) + spec.eps)
+    elif name == "RMSProp":
+        r = states[0]
+        r[...] = spec.beta * r + (1.0 - spec.beta) * g * g
+        w -= lr * g / (np.sqrt(r) + spec.eps)
+    elif name == "Adam":
+        s, r = states
+        b1, b2 = spec.betas
+        s[...] = b1 * s + (1.0 - b1) * g
+        r[...] = b2 * r + (1.0 - b2) * g * g
+        shrink = lr * decay * w if decoupled else 0.0
+        w -= lr * (s / (1.0 - b1**step)) / (np.sqrt(r / (1.0 - b2**step)) + spec.eps) + shrink
+    else:
+        raise NotImplementedError(name)
+
+
+# ---------------------------------------------------------------------------------------------------- whole networks
+class Reference:
+    """A whole network with its optimiser in float64: built from specs and a dictionary of parameters like gdcore's.
+
+    `decay` and `factors` map a layer's prefix ("layers.0") to its weight decay and its rate factor; `frozen` lists
+    prefixes. Weight decay reaches biases, gamma and beta only with `decay_biases`. Dropout layers are not allowed.
+    """
+
+    def __init__(self, layers: list, parameters: dict[str, np.ndarray], buffers: dict[str, np.ndarray] | None = None):
+        self.layers = list(layers)
+        self.parameters = {name: f64(a).copy() for name, a in parameters.items()}
+        self.buffers = {name: f64(a).copy() for name, a in (buffers or {}).items()}
+        self.gradients: dict[str, np.ndarray] = {}
+        self.states: dict[str, list[np.ndarray]] = {}
+        self.steps = 0
+
+    def _get(self, i: int, name: str) -> np.ndarray | None:
+        return self.parameters.get(f"layers.{i}.{name}")
+
+    def forward(self, x: Any, training: bool = True) -> np.ndarray:
+        """Outputs (N, out); training=True uses batch statistics and moves the running averages."""
+        x = f64(x)
+        self.tape = []
+        for i, layer in enumerate(self.layers):
+            before, name = x, kind(layer)
+            if name == "Dense":
+                x = dense(x, self._get(i, "weight"), self._get(i, "bias")).value
+            elif name == "BatchNorm":
+                x = self._batch_norm(i, layer, x, training)
+            elif name == "LayerNorm":
+                x = normalize(x, self._get(i, "gamma"), self._get(i, "beta"), layer.eps, 1).out.value
+            elif name == "Standardizer":
+                x = (x - self.buffers[f"layers.{i}.mean"]) / self.buffers[f"layers.{i}.std"]
+            else:
+                x = activation(layer, x).value
+            self.tape.append((before, x))
+        return x
+
+    def _batch_norm(self, i: int, layer: Any, x: np.ndarray, training: bool) -> np.ndarray:
+        gamma, beta = self._get(i, "gamma"), self._get(i, "beta")
+        mean, spread = self.buffers[f"layers.{i}.running_mean"], self.buffers[f"layers.{i}.running_{layer.running}"]
+        if not training:
+            variance = spread if layer.running == "variance" else spread**2
+            return column_affine(x, mean, 1.0 / np.sqrt(variance + layer.eps), gamma, beta).value
+        norm = normalize(x, gamma, beta, layer.eps, 0)
+        moved = norm.variance.value[0] if layer.running == "variance" else np.sqrt(norm.variance.value[0])
+        mean[...] = layer.decay * mean + (1.0 - layer.decay) * norm.mean.value[0]
+        spread[...] = layer.decay * spread + (1.0 - layer.decay) * moved
+        return norm.out.value
+
+    def backward(self, dout: Any) -> np.ndarray:
+        """Gradient with respect to the input of the last training forward; fills `gradients`."""
+        g = Sized(f64(dout), np.abs(f64(dout)))
+        for i in reversed(range(len(self.layers))):
+            layer, (x, out) = self.layers[i], self.tape[i]
+            name = kind(layer)
+            if name == "Dense":
+                g, *grads = dense_backward(x, self._get(i, "weight"), g)
+                names = ("weight", "bias")
+            elif name in ("BatchNorm", "LayerNorm"):
+                axis = 0 if name == "BatchNorm" else 1
+                norm = normalize(x, None, None, layer.eps, axis)
+                g, *grads = normalize_backward(x, self._get(i, "gamma"), norm.mean.value, norm.rstd, g, axis)
+                names = ("gamma", "beta")
+            elif name == "Standardizer":
+                g = Sized(g.value / self.buffers[f"layers.{i}.std"], g.size)
+                continue
+            else:
+                g = gradient_before(layer, saved_for(layer, x, out), g.value)
+                continue
+            for key, grad in zip(names, grads, strict=True):
+                if self._get(i, key) is not None:
+                    self.gradients[f"layers.{i}.{key}"] = grad.value
+        return g.value
+
+    def optimizer_step(
+        self, spec: Any, lr: float, *, decay: Any = 0.0, factors: Any = None, frozen: tuple = ()
+    ) -> None:
+        """Clip by global norm over the trained parameters, then value, then decay, then the rule."""
+        self.steps += 1
+        trained = [n for n in self.parameters if not any(n.startswith(p + ".") or n == p for p in frozen)]
+        norm = math.sqrt(sum(float((self.gradients[n] ** 2).sum()) for n in trained))
+        limit = getattr(spec, "clip_norm", None)
+        scale = limit / norm if limit is not None and norm > limit else 1.0
+        for name in trained:
+            prefix = name.rsplit(".", 1)[0]
+            own = decay.get(prefix, 0.0) if isinstance(decay, dict) else decay
+            if not name.endswith(".weight") and not getattr(spec, "decay_biases", False):
+                own = 0.0
+            states = self.states.setdefault(
+                name, [np.zeros_like(self.parameters[name]) for _ in range(STATES[kind(spec)])]
+            )
+            rate = lr * (factors or {}).get(prefix, 1.0)
+            update(spec, self.parameters[name], self.gradients[name] * scale, states, rate, self.steps, own)
+
+    def step(self, loss_spec: Any, x: Any, targets: Any, weights: Any, spec: Any, lr: float, **groups: Any) -> float:
+        """One training step; returns the batch's loss."""
+        result = loss(loss_spec, self.forward(x), targets, weights)
+        self.backward(result.grad.value)
+        self.optimizer_step(spec, lr, **groups)
+        return result.mean
