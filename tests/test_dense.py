@@ -1,0 +1,161 @@
+"""Promise: the dense product, with or without bias and an absorbed activation, forward and backward, stays within 3e-7
+(gradients 5e-7) of the summed terms at every width, row count and alignment, and writes nothing but its outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+ops = gd._core.ops
+
+
+def data(rng: helpers.Generator, rows: int, width_in: int, width_out: int, dtype: Any) -> tuple[np.ndarray, ...]:
+    x = rng.standard_normal((rows, width_in)).astype(dtype)
+    weight = (rng.standard_normal((width_out, width_in)) / np.sqrt(width_in)).astype(dtype)
+    return x, weight, rng.standard_normal(width_out).astype(dtype)
+
+
+def forward(pool: helpers.Pool, x: Any, weight: Any, bias: Any, activation: Any, aligned: bool, device: str) -> tuple:
+    shape = (len(x), len(weight))
+    out, pre = pool.empty(shape, x.dtype, aligned), pool.empty(shape, x.dtype, aligned)
+    keep = pre if oracle.kind(activation) in oracle.SAVES_INPUT else None
+    guarded = [None if a is None else pool.copy(a, aligned=aligned) for a in (x, weight, bias)]
+    ops.dense_forward(*guarded, activation, out, keep, device=device)
+    pool.check()
+    return out, pre
+
+
+@helpers.ALIGNED
+@helpers.DTYPES
+@pytest.mark.parametrize("wide", ["in", "out"])
+@helpers.SHAPES
+def test_forward(
+    rows: int, width: int, wide: str, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: helpers.Generator
+) -> None:
+    width_in, width_out = (width, 33) if wide == "in" else (17, width)
+    x, weight, bias = data(rng, rows, width_in, width_out, dtype)
+    out, _ = forward(pool, x, weight, bias, None, aligned, device)
+    helpers.forward_close(out, oracle.dense(x, weight, bias))
+    out, _ = forward(pool, x, weight, None, None, aligned, device)
+    helpers.forward_close(out, oracle.dense(x, weight))
+
+
+@helpers.ALIGNED
+@helpers.DTYPES
+@pytest.mark.parametrize("wide", ["in", "out"])
+@helpers.SHAPES
+def test_backward(
+    rows: int, width: int, wide: str, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: helpers.Generator
+) -> None:
+    width_in, width_out = (width, 33) if wide == "in" else (17, width)
+    x, weight, bias = data(rng, rows, width_in, width_out, dtype)
+    dout = rng.standard_normal((rows, width_out)).astype(dtype)
+    outs = [pool.empty(a.shape, dtype, aligned) for a in (x, weight, bias)]
+    g = pool.mutable(dout, aligned=aligned)
+    ops.dense_backward(
+        pool.copy(x, aligned=aligned), pool.copy(weight, aligned=aligned), None, None, g, *outs, device=device
+    )
+    pool.check()
+    helpers.same_bits(g, dout)
+    for actual, expected in zip(
+        outs, oracle.dense_backward(x, weight, oracle.gradient_before(None, None, dout)), strict=True
+    ):
+        helpers.gradient_close(actual, expected)
+
+
+@helpers.ALIGNED
+@helpers.DTYPES
+@pytest.mark.parametrize("activation", helpers.ACTIVATIONS, ids=repr)
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (32, 17), (33, 64), (100, 129), (5, 257)])
+def test_absorbed_activation(
+    rows: int, width: int, activation: Any, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any
+) -> None:
+    x, weight, bias = data(rng, rows, 31, width, dtype)
+    out, pre = forward(pool, x, weight, bias, activation, aligned, device)
+    exact = oracle.dense(x, weight, bias)
+    helpers.forward_close(out, oracle.through(activation, exact))
+    saved = oracle.saved_for(activation, pre, out)
+    if saved is pre:
+        helpers.forward_close(pre, exact)
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    g = pool.mutable(dout, aligned=aligned)
+    outs = [pool.empty(a.shape, dtype, aligned) for a in (x, weight, bias)]
+    guarded = [pool.copy(a, aligned=aligned) for a in (x, weight)]
+    ops.dense_backward(*guarded, activation, pool.copy(saved, aligned=aligned), g, *outs, device=device)
+    pool.check()
+    before = oracle.gradient_before(activation, saved, dout)
+    helpers.gradient_close(g, before)
+    for actual, expected in zip(outs, oracle.dense_backward(x, weight, before), strict=True):
+        helpers.gradient_close(actual, expected)
+
+
+@helpers.DTYPES
+def test_absorbing_gives_the_bits_of_the_separate_operations(
+    dtype: Any, pool: helpers.Pool, device: str, rng: helpers.Generator
+) -> None:
+    x, weight, bias = data(rng, 37, 29, 43, dtype)
+    plain, _ = forward(pool, x, weight, bias, None, True, device)
+    for activation in helpers.ACTIVATIONS:
+        out, _ = forward(pool, x, weight, bias, activation, True, device)
+        separate = pool.empty(plain.shape, dtype)
+        ops.activation_forward(activation, plain, separate, device=device)
+        helpers.same_bits(out, separate)
+
+
+@pytest.mark.parametrize("missing", range(3), ids=["no dx", "no dweight", "no dbias"])
+def test_backward_computes_only_what_is_asked(
+    missing: int, pool: helpers.Pool, device: str, rng: helpers.Generator
+) -> None:
+    x, weight, bias = data(rng, 19, 23, 35, np.float64)
+    dout = rng.standard_normal((19, 35))
+    exact = oracle.dense_backward(x, weight, oracle.gradient_before(None, None, dout))
+    outs: list = [pool.empty(a.shape, np.float64) for a in (x, weight, bias)]
+    outs[missing] = None
+    ops.dense_backward(pool.copy(x), pool.copy(weight), None, None, pool.mutable(dout), *outs, device=device)
+    pool.check()
+    for i in {0, 1, 2} - {missing}:
+        helpers.gradient_close(outs[i], exact[i])
+
+
+@given(
+    rows=st.integers(1, 70),
+    width_in=st.integers(1, 300),
+    width_out=st.integers(1, 300),
+    double=st.booleans(),
+    aligned=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_shape(rows: int, width_in: int, width_out: int, double: bool, aligned: bool, seed: int) -> None:
+    pool, rng = helpers.Pool(), np.random.default_rng(seed)
+    x, weight, bias = data(rng, rows, width_in, width_out, np.float64 if double else np.float32)
+    out, _ = forward(pool, x, weight, bias, None, aligned, "cpu")
+    helpers.forward_close(out, oracle.dense(x, weight, bias))
+
+
+def test_small_integers_are_exact(pool: helpers.Pool, device: str, rng: helpers.Generator) -> None:
+    x = rng.integers(-8, 9, (65, 130)).astype(np.float32)
+    weight = rng.integers(-8, 9, (67, 130)).astype(np.float32)
+    out, _ = forward(pool, x, weight, None, None, True, device)
+    helpers.same_bits(out, (x.astype(np.int64) @ weight.astype(np.int64).T).astype(np.float32))
+
+
+def test_nan_and_infinity_travel(pool: helpers.Pool, device: str) -> None:
+    x = np.ones((33, 40), np.float32)
+    x[7, 11], x[20, 0] = np.nan, np.inf
+    out, _ = forward(pool, x, np.ones((5, 40), np.float32), None, None, True, device)
+    assert np.isnan(out[7]).all() and np.isposinf(out[20]).all()
+    assert (np.delete(out, [7, 20], 0) == 40).all()
+
+
+def test_the_result_of_a_row_does_not_depend_on_the_other_rows(device: str, rng: helpers.Generator) -> None:
+    model = gd.Sequential(gd.Dense(50, 40), gd.GELU(), gd.Dense(40, 3), seed=0, device=device)
+    x = rng.standard_normal((70, 50)).astype(np.float32)
+    whole = model.predict(x)
+    helpers.same_bits(np.concatenate([model.predict(x[i : i + 1]) for i in range(70)]), whole)

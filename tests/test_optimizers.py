@@ -1,0 +1,234 @@
+"""Promise: each optimiser is exactly the chapter's rule, over 100 steps to 1e-12 of a float64 oracle, with weight
+decay (one number or per layer), rate factors, clipping by norm and by value, frozen layers and schedules, at every
+size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import oracle
+import pytest
+
+ops = gd._core.ops
+RULES: dict[str, Any] = {
+    "SGD": lambda lr, **k: gd.SGD(lr, **k),
+    "Momentum": lambda lr, **k: gd.Momentum(lr, **k),
+    "Momentum 0.5": lambda lr, **k: gd.Momentum(lr, 0.5, **k),
+    "Nesterov": lambda lr, **k: gd.Momentum(lr, 0.9, nesterov=True, **k),
+    "AdaGrad": lambda lr, **k: gd.AdaGrad(lr, **k),
+    "AdaGrad eps": lambda lr, **k: gd.AdaGrad(lr, 1e-3, **k),
+    "RMSProp": lambda lr, **k: gd.RMSProp(lr, **k),
+    "RMSProp 0.99": lambda lr, **k: gd.RMSProp(lr, 0.99, eps=1e-3, **k),
+    "Adam": lambda lr, **k: gd.Adam(lr, **k),
+    "Adam betas": lambda lr, **k: gd.Adam(lr, (0.5, 0.999), eps=1e-4, **k),
+    "AdamW": lambda lr, **k: gd.Adam(lr, decoupled=True, **k),
+}
+EVERY_RULE = pytest.mark.parametrize("rule", RULES)
+
+
+def close(actual: Any, expected: Any, tolerance: float = 1e-12) -> None:
+    """Equal to `tolerance` of the largest element."""
+    expected = np.asarray(expected, np.float64)
+    assert np.abs(np.asarray(actual, np.float64) - expected).max() <= tolerance * max(1e-3, np.abs(expected).max())
+
+
+def test_close_rejects() -> None:
+    with pytest.raises(AssertionError):
+        close([1.0, 1.0 + 3e-12], [1.0, 1.0])
+    with pytest.raises(AssertionError):
+        close([np.nan], [1.0])
+
+
+@helpers.ALIGNED
+@helpers.DTYPES
+@EVERY_RULE
+@pytest.mark.parametrize("n", [*helpers.WIDTHS, 1600, 40_003])
+def test_sizes(n: int, rule: str, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any) -> None:
+    """Three steps at every length; in float32 within 1e-6 of what is added up."""
+    spec = RULES[rule](0.01)
+    states = [np.zeros(n) for _ in range(oracle.STATES[oracle.kind(spec)])]
+    w = rng.standard_normal(n).astype(dtype)
+    exact_w, exact_states = w.astype(np.float64), [s.copy() for s in states]
+    core_w, core_states = pool.mutable(w, aligned=aligned), [pool.mutable(s, dtype, aligned) for s in states]
+    moved = np.zeros(n)
+    for step in (1, 2, 3):
+        g = rng.standard_normal(n).astype(dtype)
+        guarded = pool.copy(g, aligned=aligned)
+        ops.optimizer_step(spec, core_w, guarded, core_states, lr=0.01, step=step, weight_decay=0.1, device=device)
+        before = exact_w.copy()
+        oracle.update(spec, exact_w, g.astype(np.float64), exact_states, 0.01, step, 0.1)
+        moved += np.abs(before) + 4 * np.abs(exact_w - before)
+    pool.check()
+    helpers.within(core_w, oracle.Sized(exact_w, moved), 3e-7 if dtype == np.float32 else 4e-16)
+    for actual, expected in zip(core_states, exact_states, strict=True):
+        close(actual, expected, 1e-6 if dtype == np.float32 else 1e-15)
+
+
+@pytest.mark.parametrize("clip", [None, 0.7])
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+@EVERY_RULE
+def test_a_hundred_steps(rule: str, decay: float, clip: float | None, device: str, rng: Any) -> None:
+    """The kernel alone, gradients of a curved function so that errors would feed back."""
+    spec = RULES[rule](0.02, clip_value=clip)
+    count = oracle.STATES[oracle.kind(spec)]
+    w, states = rng.standard_normal(97), [np.zeros(97) for _ in range(count)]
+    mine, my_states = w.copy(), [s.copy() for s in states]
+    target = rng.standard_normal(97)
+    for step in range(1, 101):
+        scale = 1.0 if step % 3 else 0.25
+        keywords = {"lr": 0.02, "step": step, "weight_decay": decay, "grad_scale": scale, "device": device}
+        ops.optimizer_step(spec, w, np.sin(w) + w - target, states, **keywords)
+        oracle.update(spec, mine, (np.sin(mine) + mine - target) * scale, my_states, 0.02, step, decay)
+    close(w, mine)
+    for actual, expected in zip(states, my_states, strict=True):
+        close(actual, expected)
+
+
+SETTINGS: dict[str, dict] = {
+    "plain": {},
+    "decay": {"weight_decay": 0.03},
+    "decay biases": {"weight_decay": 0.03, "decay_biases": True},
+    "decay per layer": {"weight_decay": {"layers.0": 0.1, "layers.4": 0.01}},
+    "factors": {"lr_factors": {"layers.0": 0.1, "layers.4": 3.0}, "weight_decay": 0.01},
+    "clip norm": {"clip_norm": 0.5},
+    "clip value": {"clip_value": 0.1},
+    "both clips and decay": {"clip_norm": 1.0, "clip_value": 0.05, "weight_decay": 0.02},
+}
+FROZEN = {"none": (), "first": ("layers.0",), "middle": ("layers.1", "layers.2"), "bias": ("layers.0.bias",)}
+
+
+def network(device: str, dtype: str = "float64") -> gd.Sequential:
+    return gd.Sequential(
+        gd.Dense(4, 9), gd.BatchNorm(9), gd.Dense(9, 5), gd.Tanh(), gd.Dense(5, 3), seed=1, dtype=dtype, device=device
+    )
+
+
+def hand_in_gradients(model: Any, gradients: dict[str, np.ndarray]) -> None:
+    """Write chosen gradients where backward would have put them."""
+    model.forward(np.ones((2, 4)))
+    model.backward(np.ones((2, 3)))
+    for name, view in model.gradients().items():
+        view[...] = gradients[name]
+
+
+def trajectory(spec: Any, frozen: tuple, device: str, rng: Any, rates: Any, **groups: Any) -> None:
+    """100 optimiser steps with random gradients through the trainer and through the oracle."""
+    model = network(device)
+    helpers.randomize(model, rng)
+    if frozen:
+        model.freeze(*frozen)
+    reference = helpers.reference_of(model)
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=spec)
+    for step in range(100):
+        gradients = {n: rng.standard_normal(p.shape) * 0.3 for n, p in model.parameters().items()}
+        hand_in_gradients(model, gradients)
+        reference.gradients = gradients
+        trainer.optimizer_step()
+        reference.optimizer_step(spec, rates(step), frozen=frozen, **groups)
+    for name, expected in reference.parameters.items():
+        close(model.parameters()[name], expected)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@EVERY_RULE
+def test_trajectories_with_settings(rule: str, setting: str, device: str, rng: Any) -> None:
+    spec = RULES[rule](0.01, **SETTINGS[setting])
+    groups = {"decay": SETTINGS[setting].get("weight_decay", 0.0), "factors": SETTINGS[setting].get("lr_factors")}
+    trajectory(spec, (), device, rng, lambda step: 0.01, **groups)
+
+
+@pytest.mark.parametrize("frozen", FROZEN)
+@EVERY_RULE
+def test_trajectories_with_frozen_layers(rule: str, frozen: str, device: str, rng: Any) -> None:
+    """Frozen parameters stay to the bit, are not decayed and do not count in the global norm."""
+    spec = RULES[rule](0.01, weight_decay=0.02, clip_norm=0.8)
+    trajectory(spec, FROZEN[frozen], device, rng, lambda step: 0.01, decay=0.02)
+
+
+@EVERY_RULE
+def test_trajectories_with_a_schedule(rule: str, device: str, rng: Any) -> None:
+    spec = RULES[rule](lambda step: 0.02 / (1 + 0.1 * step), weight_decay=0.01)
+    trajectory(spec, (), device, rng, lambda step: 0.02 / (1 + 0.1 * step), decay=0.01)
+
+
+@EVERY_RULE
+def test_training_a_whole_network(rule: str, device: str, rng: Any) -> None:
+    """100 real steps (forward, loss, backward, rule) from the same start; smooth layers, so that 1e-10 remains."""
+    spec = RULES[rule](0.02, weight_decay=1e-3)
+    model = network(device)
+    reference = helpers.reference_of(model)
+    trainer = gd.Trainer(model, gd.CrossEntropy(label_smoothing=0.1), optimizer=spec)
+    x, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
+    for _ in range(100):
+        mine = reference.step(trainer.loss, x, y, None, spec, 0.02, decay=1e-3)
+        assert abs(trainer.step(x, y) - mine) <= 1e-10
+    for name, expected in reference.parameters.items():
+        close(model.parameters()[name], expected, 1e-9)
+
+
+def test_sequences_count_the_layers_with_weights(device: str, rng: Any) -> None:
+    gradients = {n: rng.standard_normal(p.shape) for n, p in network(device).parameters().items()}
+
+    def run(**settings: Any) -> np.ndarray:
+        model = network(device)
+        trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.1, **settings))
+        hand_in_gradients(model, gradients)
+        trainer.optimizer_step()
+        return np.array(model.flat_parameters())
+
+    prefixes = ["layers.0", "layers.2", "layers.4"]
+    for key in ("weight_decay", "lr_factors"):
+        values = [0.5, 0.0, 2.0]
+        helpers.same_bits(run(**{key: values}), run(**{key: dict(zip(prefixes, values, strict=True))}))
+
+
+def test_the_first_adam_step_has_length_lr(device: str) -> None:
+    for g in (1e-3, 1.0, -50.0):
+        w, states = np.zeros(1), [np.zeros(1), np.zeros(1)]
+        ops.optimizer_step(gd.Adam(0.1), w, np.array([g]), states, lr=0.1, step=1, weight_decay=0.0, device=device)
+        assert abs(w[0] + 0.1 * np.sign(g)) < 2e-6
+
+
+def test_momentum_under_a_constant_gradient_reaches_the_rate_over_one_minus_mu(device: str) -> None:
+    w, states = np.zeros(1), [np.zeros(1)]
+    for step in range(1, 301):
+        before = w[0]
+        ops.optimizer_step(
+            gd.Momentum(0.1, 0.9), w, np.ones(1), states, lr=0.1, step=step, weight_decay=0.0, device=device
+        )
+    assert abs((before - w[0]) - 0.1 / (1 - 0.9)) < 1e-9
+
+
+def test_a_change_of_rate_does_not_rescale_past_steps(device: str) -> None:
+    """The velocity holds the rate: at rate 0 the old velocity still moves the weights."""
+    w, states = np.zeros(1), [np.zeros(1)]
+    spec = gd.Momentum(0.1, 0.5)
+    for step, rate in ((1, 0.1), (2, 0.0)):
+        ops.optimizer_step(spec, w, np.ones(1), states, lr=rate, step=step, weight_decay=0.0, device=device)
+    np.testing.assert_allclose(w, [-0.15], rtol=1e-15)
+
+
+@helpers.DTYPES
+@pytest.mark.parametrize("limit", [0.1, 1.0, 1e6])
+def test_clipping_by_norm_bounds_the_step(limit: float, dtype: Any, device: str, rng: Any) -> None:
+    model = network(device, np.dtype(dtype).name)
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(1.0, clip_norm=limit))
+    gradients = {n: rng.standard_normal(p.shape) for n, p in model.parameters().items()}
+    hand_in_gradients(model, gradients)
+    before = np.array(model.flat_parameters(), np.float64)
+    trainer.optimizer_step()
+    norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+    assert abs(np.linalg.norm(model.flat_parameters() - before) / min(limit, norm) - 1) < 1e-5
+
+
+def test_zero_gradients_move_nothing(device: str) -> None:
+    for make in RULES.values():
+        w, n = np.float32([1.5, -2.0, 0.0]), oracle.STATES[oracle.kind(make(0.1))]
+        states = [np.zeros(3, np.float32) for _ in range(n)]
+        for step in (1, 2):
+            zero = np.zeros(3, np.float32)
+            ops.optimizer_step(make(0.1), w, zero, states, lr=0.1, step=step, weight_decay=0.0, device=device)
+        helpers.same_bits(w, np.float32([1.5, -2.0, 0.0]))
