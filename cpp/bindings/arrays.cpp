@@ -1,0 +1,122 @@
+#include "arrays.h"
+
+#include <array>
+
+#include "gdcore/check.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+bool has(const py::object& object, const char* attribute) { return py::hasattr(object, attribute); }
+
+py::module_ numpy() { return py::module_::import("numpy"); }
+
+std::string type_name(const py::object& object) { return py::str(py::type::of(object).attr("__name__")); }
+
+/// The core's name of a NumPy type; throws TypeError.
+SourceType source_type(const py::dtype& dtype, const char* argument) {
+  const char kind = dtype.kind();
+  const auto size = dtype.itemsize();
+  if (kind == 'f' && size == 4) return SourceType::f32;
+  if (kind == 'f' && size == 8) return SourceType::f64;
+  if (kind == 'b') return SourceType::u8;
+  if (kind == 'u' || kind == 'i') {
+    const bool plain = kind == 'u';
+    if (size == 1) return plain ? SourceType::u8 : SourceType::i8;
+    if (size == 2) return plain ? SourceType::u16 : SourceType::i16;
+    if (size == 4) return plain ? SourceType::u32 : SourceType::i32;
+    if (size == 8) return plain ? SourceType::u64 : SourceType::i64;
+  }
+  throw TypeMismatch(join(argument, " has dtype ", std::string(py::str(dtype)),
+                          "; expected numbers: float32, float64, float16, bool or an integer type"));
+}
+
+}  // namespace
+
+py::array to_array(const py::object& object, const char* argument) {
+  py::object given = object;
+  if (!py::isinstance<py::array>(given)) {
+    check<TypeMismatch>(!given.is_none() && !py::isinstance<py::str>(given), argument, " is ",
+                        given.is_none() ? "None" : "a string", "; expected an array of numbers");
+    try {
+      if (has(given, "to_numpy")) {
+        given = given.attr("to_numpy")();
+      } else if (has(given, "__dlpack__") && !has(given, "__array__")) {
+        given = numpy().attr("from_dlpack")(given);
+      } else {
+        given = numpy().attr("asarray")(given);
+      }
+    } catch (py::error_already_set& error) {
+      if (!error.matches(PyExc_Exception)) throw;
+      throw TypeMismatch(
+          join(argument, " is a ", type_name(object), " that does not convert to an array: ", error.what()));
+    }
+  }
+  py::array array = py::reinterpret_borrow<py::array>(given);
+  if (array.dtype().kind() == 'f' && array.dtype().itemsize() == 2) array = array.attr("astype")("float32");
+  source_type(array.dtype(), argument);
+  const char order = array.dtype().byteorder();
+  const bool native = order == '=' || order == '|' || order == '<';
+  const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+  if (!native || !aligned) {
+    array = py::reinterpret_borrow<py::array>(array.attr("astype")(array.dtype().attr("newbyteorder")("=")));
+  }
+  return array;
+}
+
+HeldSource to_source(const py::object& object, const char* argument, bool vector) {
+  py::array array = to_array(object, argument);
+  check(array.ndim() == 2 || (vector && array.ndim() == 1), argument, " has ", array.ndim(), " dimensions; expected ",
+        vector ? "(rows,) or (rows, columns)" : "2: (rows, columns)");
+  const auto size = array.itemsize();
+  const auto contiguous = [&] {
+    const bool columns = array.ndim() == 1 || array.shape(1) <= 1 || array.strides(1) == size;
+    return columns && array.strides(0) % size == 0;
+  };
+  if (!contiguous()) array = py::reinterpret_borrow<py::array>(numpy().attr("ascontiguousarray")(array));
+  const std::int64_t cols = array.ndim() == 2 ? array.shape(1) : 1;
+  const std::int64_t stride = array.shape(0) > 1 ? array.strides(0) / size : cols;
+  return {array, {array.data(), source_type(array.dtype(), argument), array.shape(0), cols, stride}};
+}
+
+View to_view(const py::object& object, const char* argument) {
+  if (object.is_none()) return {};
+  check<TypeMismatch>(py::isinstance<py::array>(object), argument, " is a ", type_name(object),
+                      "; expected a NumPy array");
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  const bool is_float = array.dtype().kind() == 'f' && (array.itemsize() == 4 || array.itemsize() == 8);
+  check<TypeMismatch>(is_float, argument, " has dtype ", std::string(py::str(array.dtype())),
+                      "; expected float32 or float64");
+  check((array.flags() & py::array::c_style) != 0 && array.ndim() >= 1 && array.ndim() <= 2, argument,
+        " must be C-contiguous with 1 or 2 dimensions");
+  const bool matrix = array.ndim() == 2;
+  return {const_cast<void*>(array.data()), matrix ? array.shape(0) : 1, matrix ? array.shape(1) : array.shape(0),
+          array.itemsize() == 4 ? DType::float32 : DType::float64};
+}
+
+DType to_dtype(const std::string& name) {
+  check(name == "float32" || name == "float64", "dtype is \"", name, "\"; expected \"float32\" or \"float64\"");
+  return name == "float32" ? DType::float32 : DType::float64;
+}
+
+Device to_device(const std::string& name) {
+  check(name == "auto" || name == "cpu" || name == "cuda", "device is \"", name,
+        "\"; expected \"auto\", \"cpu\" or \"cuda\"");
+  return name == "cuda" ? Device::cuda : Device::cpu;
+}
+
+py::dtype numpy_dtype(DType dtype) { return py::dtype(name_of(dtype)); }
+
+py::array view_array(const View& view, bool vector, const py::object& owner) {
+  const std::vector<py::ssize_t> shape =
+      vector ? std::vector<py::ssize_t>{view.size()} : std::vector<py::ssize_t>{view.rows, view.cols};
+  return py::array(numpy_dtype(view.dtype), shape, view.data, owner);
+}
+
+void poll_signals() {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+}  // namespace gdcore::bindings

@@ -1,0 +1,52 @@
+// Between Python's arrays and the core's views.
+#pragma once
+
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "gdcore/data.h"
+#include "gdcore/network.h"
+#include "gdcore/parallel.h"
+
+namespace gdcore::bindings {
+
+namespace py = pybind11;
+
+/// A source and the array that keeps its memory alive.
+struct HeldSource {
+  py::array array;
+  Source source;
+};
+
+/// Any object with array data as a NumPy array of a numeric type in native byte order, aligned, with contiguous rows;
+/// copied only where it is not that already. Throws TypeError for what is no array of numbers.
+py::array to_array(const py::object& object, const char* argument);
+
+/// The same as a matrix; a vector becomes one column where `vector` allows it. Throws ValueError for other dimensions.
+HeldSource to_source(const py::object& object, const char* argument, bool vector);
+
+/// Exactly the array that is given, of `dtype`, C-contiguous, as a view; None is a null view.
+View to_view(const py::object& object, const char* argument);
+
+DType to_dtype(const std::string& name);
+Device to_device(const std::string& name);
+py::dtype numpy_dtype(DType dtype);
+
+/// An array over the core's memory that keeps `owner` alive.
+py::array view_array(const View& view, bool vector, const py::object& owner);
+
+/// Throws KeyboardInterrupt (or what else a signal handler raises).
+void poll_signals();
+
+/// Runs `work` on the network without the GIL, interruptible, refusing a second thread.
+template <class Work>
+auto computing(Network& network, Work&& work) {
+  const Network::Use use(network);
+  const py::gil_scoped_release release;
+  const InterruptScope interruptible(poll_signals);
+  return work();
+}
+
+}  // namespace gdcore::bindings

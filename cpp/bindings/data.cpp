@@ -1,0 +1,57 @@
+#include "gdcore/check.h"
+#include "gdcore/random.h"
+#include "specs.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+void gather(const py::object& source, const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& index,
+            const py::array& out) {
+  const HeldSource held = to_source(source, "[gather] source", true);
+  const bool label = out.dtype().kind() == 'i' && out.itemsize() == 4;
+  const bool plain = (out.flags() & py::array::c_style) != 0 && out.writeable();
+  check(plain && out.size() == index.size() * held.source.cols && out.ndim() >= 1 && out.shape(0) == index.size(),
+        "[gather] out must be writable, C-contiguous and of shape (", index.size(), ", ", held.source.cols, ")");
+  check<TypeMismatch>(label || (out.dtype().kind() == 'f' && out.itemsize() >= 4 && out.itemsize() <= 8),
+                      "[gather] out has dtype ", std::string(py::str(out.dtype())),
+                      "; expected float32, float64 or int32");
+  const std::int64_t* rows = index.data();
+  for (std::int64_t i = 0; i < index.size(); ++i) {
+    check<std::out_of_range>(rows[i] >= 0 && rows[i] < held.source.rows, "[gather] index[", i, "] is ", rows[i],
+                             "; expected 0 to ", held.source.rows - 1);
+  }
+  void* to = const_cast<void*>(out.data());
+  const GatherType type = label ? GatherType::label : (out.itemsize() == 4 ? GatherType::float32 : GatherType::float64);
+  const py::gil_scoped_release release;
+  backend(Device::cpu).gather({held.source, rows, 0, index.size(), to, type});
+}
+
+py::array_t<std::int64_t> permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) {
+  check(n >= 0, "[permutation] n is ", n, "; expected at least 0");
+  py::array_t<std::int64_t> order(n);
+  std::int64_t* to = order.mutable_data();
+  const py::gil_scoped_release release;
+  fill_permutation(to, n, seed, epoch);
+  return order;
+}
+
+std::int64_t first_nonfinite(const py::object& array) {
+  py::array given = to_array(array, "[first_nonfinite] array");
+  const bool plain = (given.flags() & py::array::c_style) != 0;
+  if (!plain) given = py::reinterpret_borrow<py::array>(py::module_::import("numpy").attr("ascontiguousarray")(given));
+  const HeldSource held = to_source(given.reshape({-1}), "[first_nonfinite] array", true);
+  return backend(Device::cpu).first_nonfinite(held.source);
+}
+
+}  // namespace
+
+void bind_data(py::module_& m) {
+  m.def("gather", &gather, py::arg("source"), py::arg("index"), py::arg("out"),
+        "out[i] = source[index[i]], converted to out's float32, float64 or int32.");
+  m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("epoch"),
+        "A random order of 0..n-1, the same for the same seed and epoch.");
+  m.def("first_nonfinite", &first_nonfinite, py::arg("array"), "Flat index of the first NaN or infinity, or -1.");
+}
+
+}  // namespace gdcore::bindings

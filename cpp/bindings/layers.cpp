@@ -1,0 +1,217 @@
+#include "gdcore/check.h"
+#include "specs.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+using std::int64_t;
+
+template <class Function>
+void bind_activation(py::module_& m, const char* doc) {
+  py::class_<PyActivation<Function>, Layer> cls(m, Function::name, doc);
+  cls.def(py::init([] { return PyActivation<Function>(Function{}); }));
+  make_spec(cls, {});
+}
+
+void bind_activations(py::module_& m) {
+  bind_activation<ReLU>(m, "max(a, 0), elementwise; the slope at 0 is 0.");
+  bind_activation<Tanh>(m, "tanh(a), elementwise.");
+  bind_activation<Sigmoid>(m, "1 / (1 + exp(-a)), elementwise.");
+  bind_activation<Softplus>(m, "log(1 + exp(a)), elementwise, without overflow.");
+
+  py::class_<PyActivation<LeakyReLU>, Layer> leaky(
+      m, "LeakyReLU", "a where a >= 0, else negative_slope * a; negative_slope from 0 to 1.");
+  leaky.def(py::init([](double slope) { return PyActivation<LeakyReLU>(LeakyReLU{slope}); }),
+            py::arg("negative_slope") = 0.01);
+  leaky.def_property_readonly("negative_slope",
+                              [](const PyActivation<LeakyReLU>& self) { return self.function().negative_slope; });
+  make_spec(leaky, {"negative_slope"});
+
+  py::class_<PyGELU, Layer> gelu(m, "GELU",
+                                 "a Φ(a), Φ the Gaussian distribution function (Hendrycks & Gimpel 2016); "
+                                 "approximate=\"tanh\" is that paper's approximation.");
+  const auto make = [](const std::string& approximate) {
+    check(approximate == "none" || approximate == "tanh", "[GELU] approximate is \"", approximate,
+          "\"; expected \"none\" or \"tanh\"");
+    return PyGELU(approximate == "tanh" ? Activation(GELUTanh{}) : Activation(GELU{}));
+  };
+  gelu.def(py::init(make), py::arg("approximate") = "none");
+  gelu.def_property_readonly("approximate", [](const PyGELU& self) {
+    return std::holds_alternative<GELUTanh>(self.activation) ? "tanh" : "none";
+  });
+  make_spec(gelu, {"approximate"});
+}
+
+void bind_dense(py::module_& m) {
+  py::class_<Dense, Layer> cls(m, "Dense", R"(Every output is a weighted sum of all inputs: y = x Wᵀ + b.
+
+Parameters "weight" (out_features, in_features) and "bias" (out_features,).
+
+Parameters
+----------
+in_features, out_features : int
+    Widths, at least 1.
+bias : bool
+    Whether there is a bias.
+init : Initializer
+    How the weights start; HeNormal() unless given.
+bias_init : Initializer
+    How the biases start; Constant(0.0) unless given. A small positive constant makes most ReLUs active at first.
+)");
+  const auto make = [](int64_t in, int64_t out, bool bias, const PyInitializer& init, const PyInitializer& bias_init) {
+    return Dense(in, out, bias, init.value, bias_init.value);
+  };
+  cls.def(
+      py::init(make), py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
+      py::arg_v("init", static_cast<PyInitializer>(PyInitializerOf<HeNormal>(HeNormal{})), "HeNormal()"),
+      py::arg_v("bias_init", static_cast<PyInitializer>(PyInitializerOf<Constant>(Constant{0.0})), "Constant(0.0)"));
+  cls.def_readonly("in_features", &Dense::in_features)
+      .def_readonly("out_features", &Dense::out_features)
+      .def_readonly("bias", &Dense::bias);
+  cls.def_property_readonly("init", [](const Dense& self) { return to_python(self.init); });
+  cls.def_property_readonly("bias_init", [](const Dense& self) { return to_python(self.bias_init); });
+  make_spec(cls, {"in_features", "out_features", "bias", "init", "bias_init"});
+}
+
+void bind_norms(py::module_& m) {
+  py::class_<BatchNorm, Layer> batch(m, "BatchNorm",
+                                     R"(Batch normalisation of each feature over the batch (Ioffe & Szegedy 2015).
+
+While training with the batch's own mean and biased variance, when predicting with moving averages: average ←
+decay · average + (1 - decay) · batch. The standard deviation is averaged, as the chapter does; running="variance"
+averages the variance. Parameters "gamma" and "beta" (features,); states "running_mean" and "running_std" or "running_variance".
+
+Parameters
+----------
+features : int
+    Width, at least 1.
+decay : float
+    Factor on the old average, 0 to 1. (PyTorch's momentum is 1 - decay.)
+eps : float
+    Added to the variance, positive.
+running : str
+    "std" or "variance".
+affine : bool
+    Whether there are γ and β.
+)");
+  const auto make = [](int64_t features, double decay, double eps, const std::string& running, bool affine) {
+    check(running == "std" || running == "variance", "[BatchNorm] running is \"", running,
+          "\"; expected \"std\" or \"variance\"");
+    return BatchNorm(features, decay, eps, running == "std" ? Spread::std : Spread::variance, affine);
+  };
+  batch.def(py::init(make), py::arg("features"), py::arg("decay") = 0.9, py::kw_only(), py::arg("eps") = 1e-5,
+            py::arg("running") = "std", py::arg("affine") = true);
+  batch.def_property_readonly("features", [](const BatchNorm& self) { return self.features; });
+  batch.def_property_readonly("eps", [](const BatchNorm& self) { return self.eps; });
+  batch.def_property_readonly("affine", [](const BatchNorm& self) { return self.affine; });
+  batch.def_property_readonly("running",
+                              [](const BatchNorm& self) { return self.running == Spread::std ? "std" : "variance"; });
+  batch.def_readonly("decay", &BatchNorm::decay);
+  make_spec(batch, {"features", "decay", "eps", "running", "affine"});
+
+  py::class_<LayerNorm, Layer> layer(m, "LayerNorm",
+                                     R"(Layer normalisation of each row over its features (Ba, Kiros & Hinton 2016).
+
+The same when training and predicting. Parameters "gamma" and "beta" (features,).
+
+Parameters
+----------
+features : int
+    Width, at least 1.
+eps : float
+    Added to the variance, positive.
+affine : bool
+    Whether there are γ and β.
+)");
+  layer.def(py::init<int64_t, double, bool>(), py::arg("features"), py::arg("eps") = 1e-5, py::kw_only(),
+            py::arg("affine") = true);
+  layer.def_property_readonly("features", [](const LayerNorm& self) { return self.features; });
+  layer.def_property_readonly("eps", [](const LayerNorm& self) { return self.eps; });
+  layer.def_property_readonly("affine", [](const LayerNorm& self) { return self.affine; });
+  make_spec(layer, {"features", "eps", "affine"});
+}
+
+/// (x - mean) / std, or back, on the host in float64.
+py::array scale(const Standardizer& self, const py::object& x, bool back) {
+  check(!self.mean.empty(), "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
+  const HeldSource held = to_source(x, "[Standardizer] x", false);
+  check(held.source.cols == self.features, "[Standardizer] x has ", held.source.cols, " columns; expected ",
+        self.features);
+  py::array_t<double> out({held.source.rows, held.source.cols});
+  double* to = out.mutable_data();
+  backend(Device::cpu).gather({held.source, nullptr, 0, held.source.rows, to, GatherType::float64});
+  for (int64_t r = 0; r < held.source.rows; ++r) {
+    for (std::size_t c = 0; c < self.mean.size(); ++c, ++to) {
+      *to = back ? *to * self.std[c] + self.mean[c] : (*to - self.mean[c]) / self.std[c];
+    }
+  }
+  const bool single = held.source.type == SourceType::f32;
+  return single ? py::array(out.attr("astype")("float32")) : py::array(out);
+}
+
+void bind_standardizer(py::module_& m) {
+  py::class_<Standardizer, Layer> cls(
+      m, "Standardizer", R"(Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
+
+Fit it on the training data and make it a model's first layer: the same numbers are then saved with the model and
+used for every prediction. A constant feature gets std 1.
+
+Parameters
+----------
+features : int
+    Width; 0 is learned in fit.
+mean, std : sequence of float, optional
+    Known numbers instead of fit.
+)");
+  cls.def(py::init([](int64_t features, const std::optional<std::vector<double>>& mean,
+                      const std::optional<std::vector<double>>& std) {
+            return Standardizer(features == 0 && mean ? static_cast<int64_t>(mean->size()) : features,
+                                mean.value_or(std::vector<double>{}), std.value_or(std::vector<double>{}));
+          }),
+          py::arg("features") = 0, py::kw_only(), py::arg("mean") = py::none(), py::arg("std") = py::none());
+  cls.def(
+      "fit",
+      [](py::object self, const py::object& x) {
+        const HeldSource held = to_source(x, "[Standardizer.fit] x", false);
+        Standardizer& layer = self.cast<Standardizer&>();
+        {
+          const py::gil_scoped_release release;
+          const InterruptScope interruptible(poll_signals);
+          layer.fit(held.source);
+        }
+        return self;
+      },
+      py::arg("x"), "Learns mean and standard deviation of x (rows, features), in blocks; returns the layer itself.");
+  cls.def(
+      "transform", [](const Standardizer& self, const py::object& x) { return scale(self, x, false); }, py::arg("x"),
+      "(x - mean) / std of x (rows, features), float32 for float32 input, else float64.");
+  cls.def(
+      "inverse_transform", [](const Standardizer& self, const py::object& x) { return scale(self, x, true); },
+      py::arg("x"), "x · std + mean: back to the data's own units.");
+  const auto numbers = [](const std::vector<double>& values) -> py::object {
+    return values.empty() ? py::object(py::none()) : py::cast(values);
+  };
+  cls.def_readonly("features", &Standardizer::features);
+  cls.def_property_readonly("mean", [numbers](const Standardizer& self) { return numbers(self.mean); });
+  cls.def_property_readonly("std", [numbers](const Standardizer& self) { return numbers(self.std); });
+  make_spec(cls, {"features", "mean", "std"});
+}
+
+}  // namespace
+
+void bind_layers(py::module_& m) {
+  py::class_<Layer>(m, "Layer", "A layer's description; a model makes its own copy.");
+  bind_dense(m);
+  bind_activations(m);
+  py::class_<DropoutLayer, Layer> dropout(
+      m, "Dropout",
+      "While training, sets a share p (0 <= p < 1) of its inputs to zero and scales the others by 1 / (1 - p) "
+      "(Srivastava et al. 2014); nothing when predicting.");
+  dropout.def(py::init<double>(), py::arg("p") = 0.5).def_readonly("p", &DropoutLayer::p);
+  make_spec(dropout, {"p"});
+  bind_norms(m);
+  bind_standardizer(m);
+}
+
+}  // namespace gdcore::bindings

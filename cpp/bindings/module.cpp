@@ -1,0 +1,62 @@
+// The module gdcore._core: thin; convert, check, release the GIL, call.
+#include "gdcore/check.h"
+#include "specs.h"
+
+#ifndef GDCORE_VERSION
+#error "GDCORE_VERSION comes from the build"
+#endif
+
+namespace {
+
+namespace py = pybind11;
+using namespace gdcore;
+
+py::dict info() {
+  py::dict facts;
+  facts["version"] = GDCORE_VERSION;
+  facts["threads"] = num_threads();
+  facts["instruction_set"] = backend(Device::cpu).description();
+  facts["devices"] = py::make_tuple("cpu");
+  return facts;
+}
+
+/// Turns the core's exceptions into Python's; std::invalid_argument is a ValueError and std::runtime_error a
+/// RuntimeError by itself.
+void register_exceptions(py::module_& m) {
+  py::register_exception<DeviceError>(m, "DeviceError", PyExc_RuntimeError).attr("__doc__") =
+      "A device, a driver or a library that it needs is missing.";
+  py::register_exception<DivergenceError>(m, "DivergenceError", PyExc_ArithmeticError).attr("__doc__") =
+      "The loss became NaN or infinite; names the step, the layer and the largest weight.";
+  py::register_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const TypeMismatch& mismatch) {
+      py::set_error(PyExc_TypeError, mismatch.what());
+    }
+  });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled core of gdcore.";
+  m.attr("__version__") = GDCORE_VERSION;
+  register_exceptions(m);
+  m.def(
+      "_rebuild", [](const py::object& cls, const py::dict& fields) { return cls(**fields); }, py::arg("cls"),
+      py::arg("fields"), "Unpickles a specification.");
+  m.def("set_num_threads", &set_num_threads, py::arg("threads"),
+        "Sets the number of threads of all computations, 1 to 1024.");
+  m.def("get_num_threads", &num_threads,
+        "The number of threads; at first OMP_NUM_THREADS, else the processors this process may use.");
+  m.def("info", &info, "Version, threads, the instruction set in use and the devices there are.");
+  using namespace gdcore::bindings;
+  bind_initializers(m);
+  bind_layers(m);
+  bind_losses(m);
+  bind_optimizers(m);
+  bind_network(m);
+  bind_trainer(m);
+  bind_data(m);
+  bind_ops(m);
+}

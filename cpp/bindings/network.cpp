@@ -1,0 +1,173 @@
+#include "network.h"
+
+#include "gdcore/check.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+PyNetwork make(const py::sequence& layers, const std::string& dtype, const std::string& device, std::uint64_t seed) {
+  std::vector<std::unique_ptr<Layer>> clones;
+  for (const py::handle layer : layers) {
+    check<TypeMismatch>(py::isinstance<Layer>(layer), "[Sequential] layers[", clones.size(), "] is a ",
+                        std::string(py::str(py::type::of(layer).attr("__name__"))),
+                        "; expected a layer such as gd.Dense(4, 8) or gd.ReLU()");
+    clones.push_back(layer.cast<const Layer&>().clone());
+  }
+  auto core = std::make_shared<Network>(std::move(clones), to_dtype(dtype), to_device(device), seed);
+  const char* used = name_of(core->backend().device());
+  return {std::move(core), py::tuple(layers), py::str(used), py::none()};
+}
+
+/// The entries of an arena as named arrays over its memory.
+py::dict named_views(const py::object& self, const Arena& arena, const Buffer& buffer) {
+  py::dict views;
+  for (std::size_t i = 0; i < arena.entries().size(); ++i) {
+    const Entry& entry = arena.entries()[i];
+    views[py::str(entry.name)] = view_array(arena.view(buffer, static_cast<int>(i)), entry.is_vector, self);
+  }
+  return views;
+}
+
+py::array forward(PyNetwork& self, const py::object& x, bool training) {
+  HeldSource held = to_source(x, "[forward] x", false);
+  Network& core = *self.core;
+  check(held.source.cols == core.in_features(), "[forward] x has ", held.source.cols, " columns; expected ",
+        core.in_features());
+  const bool same = held.array.dtype().is(numpy_dtype(core.dtype())) && (held.array.flags() & py::array::c_style) != 0;
+  if (!same) {
+    py::array converted(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, held.source.cols});
+    backend(Device::cpu)
+        .gather({held.source, nullptr, 0, held.source.rows, converted.mutable_data(), gather_type(core.dtype())});
+    held.array = converted;
+  }
+  py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, core.out_features()});
+  void* to = out.mutable_data();
+  const ConstView input{held.array.data(), held.source.rows, held.source.cols, core.dtype()};
+  computing(core, [&] {
+    const View y = core.forward(input, training, true);
+    core.backend().copy(to, y.data, y.bytes(), CopyKind::to_host);
+  });
+  self.input = training ? py::object(held.array) : py::object(py::none());
+  return out;
+}
+
+py::array backward(PyNetwork& self, const py::object& dout) {
+  const HeldSource held = to_source(dout, "[backward] dout", false);
+  Network& core = *self.core;
+  const std::int64_t rows = core.pending_rows();
+  check<std::runtime_error>(
+      rows > 0, "[backward] there is no forward pass in training to go back through; call forward(x) first");
+  check(held.source.rows == rows && held.source.cols == core.out_features(), "[backward] dout has shape (",
+        held.source.rows, ", ", held.source.cols, "); expected that of forward's output, (", rows, ", ",
+        core.out_features(), ")");
+  py::array dx(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{rows, core.in_features()});
+  const View to{dx.mutable_data(), rows, core.in_features(), core.dtype()};
+  computing(core, [&] {
+    const View grad = core.output_gradient();
+    core.backend().gather({held.source, nullptr, 0, rows, grad.data, gather_type(core.dtype())});
+    core.backward(to);
+  });
+  return dx;
+}
+
+py::array predict(PyNetwork& self, const py::object& x, std::int64_t batch_size) {
+  const HeldSource held = to_source(x, "[predict] x", false);
+  Network& core = *self.core;
+  check(held.source.cols == core.in_features(), "[predict] x has ", held.source.cols, " columns; the model takes ",
+        core.in_features());
+  check(batch_size >= 1, "[predict] batch_size is ", batch_size, "; expected at least 1");
+  py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, core.out_features()});
+  void* to = out.mutable_data();
+  computing(core,
+            [&] { core.predict(held.source, std::min(batch_size, std::max<std::int64_t>(held.source.rows, 1)), to); });
+  return out;
+}
+
+std::vector<std::string> frozen(const PyNetwork& self) {
+  std::vector<std::string> names;
+  for (const Entry& entry : self.core->parameters().layout.entries()) {
+    if (entry.frozen) names.push_back(entry.name);
+  }
+  return names;
+}
+
+}  // namespace
+
+void bind_network(py::module_& m) {
+  using Self = py::object;
+  const auto core = [](const Self& self) -> Network& { return *self.cast<PyNetwork&>().core; };
+  py::class_<PyNetwork>(m, "Network",
+                        "Layers in order with their parameters in flat arenas; gdcore.Sequential is its Python face.")
+      .def(py::init(&make), py::arg("layers"), py::kw_only(), py::arg("dtype") = "float32", py::arg("device") = "auto",
+           py::arg("seed"))
+      .def_readonly("layers", &PyNetwork::layers, "The layers, in order.")
+      .def_readonly("device", &PyNetwork::device, "\"cpu\" or \"cuda\".")
+      .def_property_readonly("in_features", [](const PyNetwork& self) { return self.core->in_features(); })
+      .def_property_readonly("out_features", [](const PyNetwork& self) { return self.core->out_features(); })
+      .def_property_readonly("dtype", [](const PyNetwork& self) { return name_of(self.core->dtype()); })
+      .def_property_readonly("seed", [](const PyNetwork& self) { return self.core->seed(); })
+      .def(
+          "parameters",
+          [core](const Self& self) {
+            return named_views(self, core(self).parameters().layout, core(self).parameters().values);
+          },
+          "Trained arrays by name (\"layers.0.weight\", ...): views, writable in place.")
+      .def(
+          "gradients",
+          [core](const Self& self) {
+            return named_views(self, core(self).parameters().layout, core(self).parameters().gradients);
+          },
+          "Gradients of the last backward pass by the same names: views.")
+      .def(
+          "buffers",
+          [core](const Self& self) {
+            return named_views(self, core(self).parameters().state_layout, core(self).parameters().states);
+          },
+          "Arrays that are kept but not trained, such as \"layers.1.running_mean\": views.")
+      .def(
+          "flat_parameters",
+          [core](const Self& self) {
+            return view_array(core(self).parameters().layout.flat(core(self).parameters().values), true, self);
+          },
+          "All parameters as one array, each starting at a multiple of 256 bytes, zeros between: a view.")
+      .def(
+          "flat_gradients",
+          [core](const Self& self) {
+            return view_array(core(self).parameters().layout.flat(core(self).parameters().gradients), true, self);
+          },
+          "All gradients in the layout of flat_parameters: a view.")
+      .def(
+          "flat_buffers",
+          [core](const Self& self) {
+            return view_array(core(self).parameters().state_layout.flat(core(self).parameters().states), true, self);
+          },
+          "All buffers as one array: a view.")
+      .def(
+          "initialize", [](PyNetwork& self, std::uint64_t seed) { self.core->initialize(seed); }, py::arg("seed"),
+          "Draws all parameters anew and resets the buffers; seed becomes the model's.")
+      .def("forward", &forward, py::arg("x"), py::arg("training") = true,
+           "Output (rows, out_features) for x (rows, in_features). training=True keeps what backward needs, draws "
+           "dropout and moves running averages; x must not change before backward.")
+      .def("backward", &backward, py::arg("dout"),
+           "Gradient of x, and of all parameters (see gradients), from the gradient of forward's output. Raises "
+           "RuntimeError without a forward pass before it.")
+      .def("predict", &predict, py::arg("x"), py::kw_only(), py::arg("batch_size") = 1024,
+           "Outputs (rows, out_features) for x (rows, in_features), batch by batch, nothing drawn or moved.")
+      .def(
+          "set_frozen",
+          [](PyNetwork& self, const std::string& prefix, bool value) { self.core->set_frozen(prefix, value); },
+          py::arg("prefix"), py::arg("frozen"),
+          "Freezes or frees the parameters named prefix or prefix.*; ValueError for an unknown name.")
+      .def("frozen", &frozen, "Names of the frozen parameters.")
+      .def(
+          "operations",
+          [](const PyNetwork& self) {
+            std::vector<std::string> names;
+            for (const Operation& operation : self.core->operations()) names.push_back(self.core->describe(operation));
+            return names;
+          },
+          "What runs as one pass, in order: \"Dense + ReLU\" for a layer that absorbed its activation.");
+}
+
+}  // namespace gdcore::bindings

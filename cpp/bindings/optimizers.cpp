@@ -1,0 +1,145 @@
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "gdcore/check.h"
+#include "gdcore/trainer.h"
+#include "specs.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+/// What every optimiser takes beside its own numbers, in the order of its keyword arguments.
+struct Common {
+  py::object lr, weight_decay, lr_factors;
+  bool decay_biases;
+  std::optional<double> clip_norm, clip_value;
+};
+
+PerLayer to_per_layer(const py::object& given, const char* argument) {
+  if (given.is_none()) return std::monostate{};
+  try {
+    if (py::isinstance<py::dict>(given)) {
+      std::vector<std::pair<std::string, double>> named;
+      for (const auto& [name, value] : py::reinterpret_borrow<py::dict>(given)) {
+        named.emplace_back(name.cast<std::string>(), value.cast<double>());
+      }
+      return named;
+    }
+    if (py::isinstance<py::sequence>(given) && !py::isinstance<py::str>(given))
+      return given.cast<std::vector<double>>();
+    return given.cast<double>();
+  } catch (const py::cast_error&) {
+    throw TypeMismatch(
+        join("[Optimizer] ", argument, " is ", std::string(py::repr(given)),
+             "; expected a number, a sequence with one number for each layer with weights, or a dict by layer name"));
+  }
+}
+
+void check_lr(const py::object& lr) {
+  if (PyCallable_Check(lr.ptr()) != 0) return;
+  const bool number = !py::isinstance<py::str>(lr) && (PyFloat_Check(lr.ptr()) || PyNumber_Check(lr.ptr()));
+  check<TypeMismatch>(number, "[Optimizer] lr is ", std::string(py::repr(lr)),
+                      "; expected a number or a function of the step");
+  const double value = lr.cast<double>();
+  check(value >= 0.0 && std::isfinite(value), "[Optimizer] lr is ", value, "; expected a finite number >= 0");
+}
+
+template <class Rule>
+PyOptimizerOf<Rule> make(Rule rule, Common common) {
+  check_lr(common.lr);
+  PyOptimizerOf<Rule> made;
+  made.lr = common.lr;
+  made.weight_decay = common.weight_decay;
+  made.lr_factors = common.lr_factors;
+  made.value = {rule,
+                to_per_layer(common.weight_decay, "weight_decay"),
+                common.decay_biases,
+                to_per_layer(common.lr_factors, "lr_factors"),
+                common.clip_norm,
+                common.clip_value};
+  check_optimizer(made.value);
+  return made;
+}
+
+constexpr const char* kCommonDoc = R"(
+
+Parameters
+----------
+lr : float or callable
+    Learning rate η, or a function from the step (0, 1, ...) to it.
+weight_decay : float, sequence or dict
+    λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}). Without biases, γ and β
+    unless a name asks for them.
+decay_biases : bool
+    Decay biases, γ and β too.
+lr_factors : sequence or dict, optional
+    Factors on the rate, for each layer with weights or by name.
+clip_norm, clip_value : float, optional
+    Scale the gradient to at most this 2-norm; then limit each of its elements.
+)";
+
+template <class Rule, auto Member>
+using FieldOf = std::remove_cvref_t<decltype(std::declval<Rule&>().*Member)>;
+
+/// Binds one rule: its fields (pointers to members, in the order of the struct) become keyword arguments with the
+/// struct's defaults, and properties. The first may also be given by position.
+template <class Rule, auto... Members>
+void bind_rule(py::module_& m, const char* doc, const std::array<const char*, sizeof...(Members)>& names) {
+  using Number = std::optional<double>;
+  py::class_<PyOptimizerOf<Rule>, PyOptimizer> cls(m, Rule::name, (std::string(doc) + kCommonDoc).c_str());
+  const auto init = [](py::object lr, FieldOf<Rule, Members>... own, py::object decay, bool biases, py::object factors,
+                       Number norm,
+                       Number value) { return make(Rule{own...}, {lr, decay, factors, biases, norm, value}); };
+  const auto define = [&](const auto&... arguments) {
+    cls.def(py::init(init), py::arg("lr"), arguments..., py::arg("weight_decay") = 0.0, py::arg("decay_biases") = false,
+            py::arg("lr_factors") = py::none(), py::arg("clip_norm") = py::none(), py::arg("clip_value") = py::none());
+  };
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    if constexpr (sizeof...(I) == 0) {
+      define(py::kw_only());
+    } else {
+      const auto first_by_position = [&](const auto& first, const auto&... rest) {
+        define(first, py::kw_only(), rest...);
+      };
+      first_by_position((py::arg(names[I]) = Rule{}.*Members)...);
+    }
+    (cls.def_property_readonly(names[I], [](const PyOptimizerOf<Rule>& self) { return self.rule().*Members; }), ...);
+  }(std::make_index_sequence<sizeof...(Members)>{});
+  std::vector<std::string> fields{"lr"};
+  fields.insert(fields.end(), names.begin(), names.end());
+  for (const char* name : {"weight_decay", "decay_biases", "lr_factors", "clip_norm", "clip_value"})
+    fields.emplace_back(name);
+  make_spec(cls, fields);
+}
+
+}  // namespace
+
+void bind_optimizers(py::module_& m) {
+  py::class_<PyOptimizer>(m, "Optimizer", "How parameters move along the gradient: one fused pass over all of them.")
+      .def_readonly("lr", &PyOptimizer::lr)
+      .def_readonly("weight_decay", &PyOptimizer::weight_decay)
+      .def_readonly("lr_factors", &PyOptimizer::lr_factors)
+      .def_property_readonly("decay_biases", [](const PyOptimizer& self) { return self.value.decay_biases; })
+      .def_property_readonly("clip_norm", [](const PyOptimizer& self) { return self.value.clip_norm; })
+      .def_property_readonly("clip_value", [](const PyOptimizer& self) { return self.value.clip_value; });
+
+  bind_rule<SGD>(m, "Gradient descent: w ← w - η g.", {});
+  bind_rule<Momentum, &Momentum::momentum, &Momentum::nesterov>(
+      m, R"(Gradient descent with momentum: v ← μ v - η g, w ← w + v; nesterov=True: w ← w + μ v - η g.
+
+The velocity holds the rate (PyTorch's does not), so that a change of η does not rescale past steps.)",
+      {"momentum", "nesterov"});
+  bind_rule<AdaGrad, &AdaGrad::eps>(m, "AdaGrad (Duchi et al. 2011): r ← r + g², w ← w - η g / (√r + eps).", {"eps"});
+  bind_rule<RMSProp, &RMSProp::beta, &RMSProp::eps>(
+      m, "RMSProp (Hinton 2012): r ← β r + (1-β) g², w ← w - η g / (√r + eps).", {"beta", "eps"});
+  bind_rule<Adam, &Adam::betas, &Adam::eps, &Adam::decoupled>(
+      m, R"(Adam (Kingma & Ba 2014): s ← β₁ s + (1-β₁) g, r ← β₂ r + (1-β₂) g², w ← w - η ŝ / (√r̂ + eps), with
+ŝ = s / (1-β₁^τ) and r̂ = r / (1-β₂^τ). decoupled=True: weight decay shrinks w itself (AdamW, Loshchilov & Hutter 2019).
+
+β₂ is 0.99 as in the chapter (PyTorch: 0.999).)",
+      {"betas", "eps", "decoupled"});
+}
+
+}  // namespace gdcore::bindings

@@ -1,0 +1,44 @@
+#include "specs.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+py::dict fields_of(const py::object& self) {
+  py::dict fields;
+  for (const py::handle name : self.attr("_fields")) {
+    const auto key = py::reinterpret_borrow<py::object>(name);
+    fields[key] = py::getattr(self, key);
+  }
+  return fields;
+}
+
+std::string repr(const py::object& self) {
+  std::string text = std::string(py::str(py::type::of(self).attr("__name__"))) + "(";
+  const char* separator = "";
+  for (const auto& [name, value] : fields_of(self)) {
+    text += separator + std::string(py::str(name)) + "=" + std::string(py::repr(value));
+    separator = ", ";
+  }
+  return text + ")";
+}
+
+}  // namespace
+
+void make_spec(py::object cls, const std::vector<std::string>& fields) {
+  cls.attr("_fields") = py::tuple(py::cast(fields));
+  const auto method = [&](const char* name, auto&& function) {
+    cls.attr(name) = py::cpp_function(std::forward<decltype(function)>(function), py::name(name), py::is_method(cls));
+  };
+  method("__repr__", [](const py::object& self) { return repr(self); });
+  method("__eq__", [](const py::object& self, const py::object& other) {
+    return py::type::of(self).is(py::type::of(other)) && fields_of(self).equal(fields_of(other));
+  });
+  method("__hash__", [](const py::object& self) { return py::hash(py::str(repr(self))); });
+  method("__reduce__", [](const py::object& self) {
+    const py::object rebuild = py::module_::import("gdcore._core").attr("_rebuild");
+    return py::make_tuple(rebuild, py::make_tuple(py::type::of(self), fields_of(self)));
+  });
+}
+
+}  // namespace gdcore::bindings

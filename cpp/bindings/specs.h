@@ -1,0 +1,63 @@
+// What makes a bound class behave like a dataclass, and the bound twins of the core's variants.
+#pragma once
+
+#include "arrays.h"
+#include "gdcore/layers.h"
+#include "gdcore/loss.h"
+#include "gdcore/optimizer.h"
+
+namespace gdcore::bindings {
+
+/// The Python object of an initialiser, a loss, an optimiser: one base class each, one class for each kind.
+struct PyInitializer {
+  Initializer value;
+};
+template <class Kind>
+struct PyInitializerOf : PyInitializer {
+  explicit PyInitializerOf(Kind kind) : PyInitializer{kind} {}
+  const Kind& kind() const { return std::get<Kind>(value); }
+};
+
+struct PyLoss {
+  Loss value;
+};
+template <class Kind>
+struct PyLossOf : PyLoss {
+  explicit PyLossOf(Kind kind) : PyLoss{kind} {}
+  const Kind& kind() const { return std::get<Kind>(value); }
+};
+
+struct PyOptimizer {
+  py::object lr;  // a number or a function of the step
+  Optimizer value;
+  py::object weight_decay, lr_factors;  // as given
+};
+template <class Rule>
+struct PyOptimizerOf : PyOptimizer {
+  const Rule& rule() const { return std::get<Rule>(value.rule); }
+};
+
+template <class Function>
+struct PyActivation : ActivationLayer {
+  explicit PyActivation(Function function) : ActivationLayer(function) {}
+  const Function& function() const { return std::get<Function>(activation); }
+};
+struct PyGELU : ActivationLayer {
+  using ActivationLayer::ActivationLayer;
+};
+
+/// Adds `_fields`, `__repr__`, `__eq__`, `__hash__` and pickling to a class whose constructor takes `fields` by name.
+void make_spec(py::object cls, const std::vector<std::string>& fields);
+
+py::object to_python(const Initializer& initializer);
+
+void bind_layers(py::module_& m);
+void bind_initializers(py::module_& m);
+void bind_losses(py::module_& m);
+void bind_optimizers(py::module_& m);
+void bind_network(py::module_& m);
+void bind_trainer(py::module_& m);
+void bind_data(py::module_& m);
+void bind_ops(py::module_& m);
+
+}  // namespace gdcore::bindings

@@ -1,0 +1,181 @@
+#include "gdcore/trainer.h"
+
+#include "gdcore/check.h"
+#include "network.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+/// Validated data and the arrays that keep it alive.
+struct PyDataset {
+  Dataset data;
+  HeldSource x, y, weights;
+};
+
+struct PyTrainer {
+  Trainer core;
+  py::object network;
+  std::optional<double> lr;  // where it is a constant
+};
+
+bool is_integer(const py::array& array) {
+  const char kind = array.dtype().kind();
+  return kind == 'i' || kind == 'u' || kind == 'b';
+}
+
+/// Targets in the shape that the loss wants; cross-entropy takes integer vectors as labels.
+void set_targets(PyDataset& made, const py::object& y, const Network& network, const Loss& loss) {
+  made.y = to_source(y, "[Trainer] y", true);
+  made.data.y = made.y.source;
+  if (!std::holds_alternative<CrossEntropy>(loss) || made.data.y.cols == network.out_features()) return;
+  check(made.data.y.cols == 1, "[CrossEntropy] y has ", made.data.y.cols,
+        " columns; expected integer labels (rows,) or soft targets (rows, ", network.out_features(), ")");
+  check<TypeMismatch>(is_integer(made.y.array), "[CrossEntropy] y has dtype ",
+                      std::string(py::str(made.y.array.dtype())),
+                      " and one number for each row; expected integer labels (y.astype(int)) or soft targets (rows, ",
+                      network.out_features(), ")");
+  made.data.labels = true;
+}
+
+void fill(PyDataset& made, const py::object& x, const py::object& y, const py::object& weights, const Network& network,
+          const Loss& loss, bool finite) {
+  made.x = to_source(x, "[Trainer] x", false);
+  made.data.x = made.x.source;
+  if (!y.is_none()) set_targets(made, y, network, loss);
+  if (!weights.is_none()) {
+    made.weights = to_source(weights, "[Trainer] weights", true);
+    made.data.weights = made.weights.source;
+    check(made.data.weights.cols == 1, "[Trainer] weights has ", made.data.weights.cols,
+          " columns; expected one number for each row");
+  }
+  const py::gil_scoped_release release;
+  const InterruptScope interruptible(poll_signals);
+  check_data(made.data, network, loss, finite);
+}
+
+double step(PyTrainer& self, const py::object& x, const py::object& y, const py::object& weights,
+            std::optional<double> lr, bool finite) {
+  PyDataset batch;
+  const std::optional<double> rate = lr ? lr : self.lr;
+  check<TypeMismatch>(rate.has_value(),
+                      "[Trainer.step] lr is None, but the optimiser's lr is a function; give the rate of this step");
+  check<TypeMismatch>(!y.is_none(), "[Trainer.step] y is None; expected targets");
+  fill(batch, x, y, weights, self.core.network(), self.core.loss(), finite);
+  return computing(self.core.network(), [&] { return self.core.step(batch.data, *rate).mean(); });
+}
+
+BatchRange range_of(const PyDataset& dataset, const std::optional<py::array_t<std::int64_t, py::array::c_style>>& order,
+                    std::int64_t batch_size) {
+  const std::int64_t rows = dataset.data.x.rows;
+  check(batch_size >= 1, "[Trainer] batch_size is ", batch_size, "; expected at least 1");
+  BatchRange range{nullptr, rows, batch_size, 0, 0};
+  if (!order) return range;
+  range.order = order->data();
+  range.count = order->size();
+  for (std::int64_t i = 0; i < range.count; ++i) {
+    check(range.order[i] >= 0 && range.order[i] < rows, "[Trainer] order[", i, "] is ", range.order[i],
+          "; expected 0 to ", rows - 1);
+  }
+  return range;
+}
+
+using Order = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+
+py::tuple run(PyTrainer& self, const PyDataset& dataset, const Order& order, std::int64_t batch_size,
+              std::int64_t first, std::int64_t last,
+              const py::array_t<double, py::array::c_style | py::array::forcecast>& lrs, double seconds,
+              double loss_sum, double weight_sum) {
+  check(bool(dataset.data.y), "[Trainer.run] the dataset has no targets");
+  BatchRange range = range_of(dataset, order, batch_size);
+  const std::int64_t batches = (range.count + batch_size - 1) / batch_size;
+  check(first >= 0 && first <= last && last <= batches, "[Trainer.run] batches ", first, " to ", last,
+        " are not among the ", batches, " there are");
+  check(lrs.size() == 1 || lrs.size() >= last - first, "[Trainer.run] lrs has ", lrs.size(), " numbers; expected 1 or ",
+        last - first);
+  range.first = first;
+  range.last = last;
+  LossSums sums{loss_sum, weight_sum};
+  const std::span<const double> rates(lrs.data(), static_cast<std::size_t>(lrs.size()));
+  const std::int64_t next =
+      computing(self.core.network(), [&] { return self.core.run(dataset.data, range, rates, seconds, sums); });
+  return py::make_tuple(next, sums.loss, sums.weight);
+}
+
+py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch_size, const Order& order,
+                   const py::object& outputs) {
+  check(bool(dataset.data.y), "[Trainer.evaluate] the dataset has no targets");
+  const BatchRange range = range_of(dataset, order, batch_size);
+  const View to = to_view(outputs, "[Trainer.evaluate] outputs");
+  const Network& network = self.core.network();
+  check(!to || (to.rows == range.count && to.cols == network.out_features() && to.dtype == network.dtype()),
+        "[Trainer.evaluate] outputs has shape (", to.rows, ", ", to.cols, "); expected (", range.count, ", ",
+        network.out_features(), ") in ", name_of(network.dtype()));
+  const LossSums sums =
+      computing(self.core.network(), [&] { return self.core.evaluate(dataset.data, range, to.data); });
+  return py::make_tuple(sums.loss, sums.weight);
+}
+
+py::dict states(const py::object& self) {
+  py::dict named;
+  int number = 0;
+  for (const View& view : self.cast<PyTrainer&>().core.states())
+    named[py::str(std::to_string(number++))] = view_array(view, true, self);
+  return named;
+}
+
+std::unique_ptr<PyTrainer> make(const py::object& network, const PyLoss& loss, const PyOptimizer& optimizer) {
+  std::optional<double> lr;
+  if (PyCallable_Check(optimizer.lr.ptr()) == 0) lr = optimizer.lr.cast<double>();
+  return std::unique_ptr<PyTrainer>(
+      new PyTrainer{Trainer(network.cast<PyNetwork&>().core, loss.value, optimizer.value), network, lr});
+}
+
+}  // namespace
+
+void bind_trainer(py::module_& m) {
+  py::class_<PyDataset>(
+      m, "Dataset",
+      "Checked inputs, targets and sample weights of any numeric type, not copied where they need not be.")
+      .def(py::init([](const py::object& x, const py::object& y, const py::object& weights, const PyLoss& loss,
+                       const PyNetwork& network, bool finite) {
+             auto made = std::make_unique<PyDataset>();
+             fill(*made, x, y, weights, *network.core, loss.value, finite);
+             return made;
+           }),
+           py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("loss"), py::arg("network"),
+           py::arg("check_finite") = true)
+      .def("__len__", [](const PyDataset& self) { return self.data.x.rows; });
+
+  py::class_<PyTrainer>(
+      m, "Trainer", "The native loops: one step, a range of batches, evaluation; gdcore.Trainer is its Python face.")
+      .def(py::init(&make), py::arg("network"), py::arg("loss"), py::arg("optimizer"))
+      .def("step", &step, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(), py::kw_only(),
+           py::arg("lr") = py::none(), py::arg("check_finite") = true,
+           "One step on one batch; the batch's mean loss before it.")
+      .def("run", &run, py::arg("dataset"), py::arg("order"), py::kw_only(), py::arg("batch_size"),
+           py::arg("first_batch"), py::arg("last_batch"), py::arg("lrs"), py::arg("seconds"), py::arg("loss_sum") = 0.0,
+           py::arg("weight_sum") = 0.0,
+           "Trains batches [first, last) of order until `seconds` have passed: (next batch, loss sum, weight sum).")
+      .def("evaluate", &evaluate, py::arg("dataset"), py::kw_only(), py::arg("batch_size"),
+           py::arg("order") = py::none(), py::arg("outputs") = py::none(),
+           "(loss sum, weight sum) without training; predictions go to outputs (rows, out_features).")
+      .def(
+          "optimizer_step",
+          [](PyTrainer& self, std::optional<double> lr) {
+            const std::optional<double> rate = lr ? lr : self.lr;
+            check<TypeMismatch>(rate.has_value(),
+                                "[Trainer.optimizer_step] lr is None, but the optimiser's lr is a function; give the "
+                                "rate of this step");
+            computing(self.core.network(), [&] { self.core.optimizer_step(*rate); });
+          },
+          py::arg("lr") = py::none(), "Moves the parameters along the gradients of the last backward pass.")
+      .def_property(
+          "steps", [](const PyTrainer& self) { return self.core.steps(); },
+          [](PyTrainer& self, std::int64_t steps) { self.core.set_steps(steps); },
+          "Optimiser steps made; also Adam's τ and dropout's stream.")
+      .def("state", &states, "The optimiser's states by number, each in the layout of flat_parameters: views.")
+      .def("reset", [](PyTrainer& self) { self.core.reset(); }, "Zeroes the optimiser's states and the step count.");
+}
+
+}  // namespace gdcore::bindings

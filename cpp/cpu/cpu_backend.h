@@ -1,0 +1,37 @@
+// The CPU backend. Every file of this folder is compiled once for each instruction set, into a namespace of its own
+// (GDCORE_ISA); cpp/src/backend.cpp picks one at run time. To keep the copies apart, nothing here may use inline
+// functions of the standard library that are not inlined: views in, loops, views out.
+#pragma once
+
+#include "gdcore/backend.h"
+
+namespace gdcore::GDCORE_ISA {
+
+class CpuBackend final : public Backend {
+ public:
+  Device device() const override { return Device::cpu; }
+  std::string description() const override;
+
+  void* allocate(std::size_t bytes) override;
+  void deallocate(void* data, std::size_t bytes) noexcept override;
+  void copy(void* to, const void* from, std::size_t bytes, CopyKind kind) override;
+
+  void dense_forward(const DenseForward&) override;
+  void dense_backward(const DenseBackward&) override;
+  void activation_forward(const Activation&, ConstView x, View y) override;
+  void activation_backward(const Activation&, ConstView saved, ConstView dy, View dx) override;
+  void dropout(const Dropout&) override;
+  void batch_norm_forward(const BatchNormForward&) override;
+  void batch_norm_backward(const NormBackward&) override;
+  void layer_norm_forward(const LayerNormForward&) override;
+  void layer_norm_backward(const NormBackward&) override;
+  void column_affine(const ColumnAffine&) override;
+  void loss(const LossPass&) override;
+  void optimizer_step(const OptimizerPass&) override;
+  double sum_of_squares(ConstView x) override;
+  void lerp(View average, ConstView value, double decay, bool root) override;
+  void gather(const Gather&) override;
+  std::int64_t first_nonfinite(const Source& source) override;
+};
+
+}  // namespace gdcore::GDCORE_ISA

@@ -1,0 +1,111 @@
+// Reading the user's data: rows by index, converted to the model's dtype; the search for NaN and infinity.
+#include <cstring>
+#include <type_traits>
+
+#include "cpu_backend.h"
+#include "loops.h"
+
+namespace gdcore::GDCORE_ISA {
+
+namespace {
+
+template <class Work>
+void with_source_type(SourceType type, const Work& work) {
+  switch (type) {
+    case SourceType::f32:
+      return work(float{});
+    case SourceType::f64:
+      return work(double{});
+    case SourceType::u8:
+      return work(std::uint8_t{});
+    case SourceType::i8:
+      return work(std::int8_t{});
+    case SourceType::u16:
+      return work(std::uint16_t{});
+    case SourceType::i16:
+      return work(std::int16_t{});
+    case SourceType::u32:
+      return work(std::uint32_t{});
+    case SourceType::i32:
+      return work(std::int32_t{});
+    case SourceType::u64:
+      return work(std::uint64_t{});
+    case SourceType::i64:
+      return work(std::int64_t{});
+  }
+}
+
+template <class S, class T>
+void gather_rows(const Gather& call) {
+  const std::int64_t cols = call.source.cols;
+  const S* from = static_cast<const S*>(call.source.data);
+  T* to = static_cast<T*>(call.to);
+  parallel_for(call.count, cols * 2, 1, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t source_row = call.index != nullptr ? call.index[i] : call.first + i;
+      const S* row = from + source_row * call.source.row_stride;
+      T* out = to + i * cols;
+      if constexpr (std::is_same_v<S, T>) {
+        std::memcpy(out, row, sizeof(T) * static_cast<std::size_t>(cols));
+      } else {
+#pragma omp simd
+        for (std::int64_t c = 0; c < cols; ++c) out[c] = static_cast<T>(row[c]);
+      }
+    }
+  });
+}
+
+/// x - x is 0 for every finite x and NaN otherwise; the sum of zeros is quick to look at.
+template <class S>
+bool all_finite(const S* x, std::int64_t n) {
+  S sum = S(0);
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) sum += x[i] - x[i];
+  return sum == S(0);
+}
+
+}  // namespace
+
+void CpuBackend::gather(const Gather& call) {
+  with_source_type(call.source.type, [&]<class S>(S) {
+    switch (call.type) {
+      case GatherType::float32:
+        return gather_rows<S, float>(call);
+      case GatherType::float64:
+        return gather_rows<S, double>(call);
+      case GatherType::label:
+        return gather_rows<S, std::int32_t>(call);
+    }
+  });
+}
+
+std::int64_t CpuBackend::first_nonfinite(const Source& source) {
+  std::int64_t found = -1;
+  with_source_type(source.type, [&]<class S>(S) {
+    if constexpr (std::is_floating_point_v<S>) {
+      const S* data = static_cast<const S*>(source.data);
+      // Small pieces of whole rows, so that the place is found by reading one piece again.
+      const std::int64_t rows_at_once = max(1, (std::int64_t{1} << 16) / max(1, source.cols));
+      for (std::int64_t r = 0; r < source.rows && found < 0; r += rows_at_once) {
+        poll_interrupt();
+        const std::int64_t end = min(source.rows, r + rows_at_once);
+        bool finite = true;
+        if (source.row_stride == source.cols) {
+          finite = all_finite(data + r * source.cols, (end - r) * source.cols);
+        } else {
+          for (std::int64_t i = r; i < end; ++i)
+            finite = finite && all_finite(data + i * source.row_stride, source.cols);
+        }
+        for (std::int64_t i = r; i < end && !finite && found < 0; ++i) {
+          for (std::int64_t c = 0; c < source.cols && found < 0; ++c) {
+            const S x = data[i * source.row_stride + c];
+            if (!(x - x == S(0))) found = i * source.cols + c;
+          }
+        }
+      }
+    }
+  });
+  return found;
+}
+
+}  // namespace gdcore::GDCORE_ISA

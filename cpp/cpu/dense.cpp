@@ -1,0 +1,80 @@
+// Dense layer: y = f(x Wᵀ + b), x (N, in), W (out, in), y (N, out). Bias and activation ride in the product's last pass
+// over each tile. Backward: dy ← dy f'(saved) and db = Σ_n dy_n in one pass, then dW = dyᵀ x and dx = dy W.
+// All outputs are overwritten. Saved for backward: x, and y or the pre-activation.
+#include <variant>
+
+#include "cpu_backend.h"
+#include "gemm.h"
+#include "loops.h"
+
+namespace gdcore::GDCORE_ISA {
+
+namespace {
+
+template <class T, class Function>
+void forward(const DenseForward& call, const Function& f) {
+  const std::int64_t n = call.x.rows, in = call.x.cols, out = call.weight.rows;
+  const T* bias = call.bias.as<T>();
+  T* pre = call.pre.as<T>();
+  const auto finish = [=](T* row, std::int64_t r, std::int64_t col, std::int64_t count) {
+    if (bias != nullptr) {
+#pragma omp simd
+      for (std::int64_t j = 0; j < count; ++j) row[j] += bias[col + j];
+    }
+    if (pre != nullptr) {
+      T* kept = pre + r * out + col;
+#pragma omp simd
+      for (std::int64_t j = 0; j < count; ++j) kept[j] = row[j];
+    }
+#pragma omp simd
+    for (std::int64_t j = 0; j < count; ++j) row[j] = f.value(row[j]);
+  };
+  gemm<T>(n, out, in, {call.x.as<T>(), in, 1}, {call.weight.as<T>(), 1, in}, call.y.as<T>(), finish);
+}
+
+/// dy ← dy f'(saved) and its column sums, one pass.
+template <class T, class Function>
+void slope_and_bias(const DenseBackward& call, const Function& f) {
+  const std::int64_t rows = call.dy.rows, stride = call.dy.cols;
+  const T* saved = call.saved.as<T>();
+  T *dy = call.dy.as<T>(), *bias = call.dbias.as<T>();
+  const std::int64_t block = column_block<T>(rows, stride);
+  const auto columns = [=](std::int64_t begin, std::int64_t end) {
+    double total[1][kMostColumns];
+    for (std::int64_t c0 = begin; c0 < end; c0 += kMostColumns) {
+      const std::int64_t cols = min(kMostColumns, end - c0);
+      column_sums<T, 1>(rows, cols, total, [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
+        T& d = dy[r * stride + c0 + c];
+        if (saved != nullptr) d *= f.slope(saved[r * stride + c0 + c]);
+        return d;
+      });
+      for (std::int64_t c = 0; c < cols; ++c) bias[c0 + c] = static_cast<T>(total[0][c]);
+    }
+  };
+  parallel_for(stride, rows * 4, block, columns);
+}
+
+}  // namespace
+
+void CpuBackend::dense_forward(const DenseForward& call) {
+  with_type(call.x.dtype,
+            [&]<class T>(T) { std::visit([&](const auto& f) { forward<T>(call, f); }, call.activation); });
+}
+
+void CpuBackend::dense_backward(const DenseBackward& call) {
+  if (call.dbias) {
+    with_type(call.dy.dtype,
+              [&]<class T>(T) { std::visit([&](const auto& f) { slope_and_bias<T>(call, f); }, call.activation); });
+  } else if (!std::holds_alternative<Identity>(call.activation)) {
+    activation_backward(call.activation, call.saved, call.dy, call.dy);
+  }
+  const std::int64_t n = call.dy.rows, out = call.weight.rows, in = call.weight.cols;
+  with_type(call.dy.dtype, [&]<class T>(T) {
+    const auto nothing = [](T*, std::int64_t, std::int64_t, std::int64_t) {};
+    const T* dy = call.dy.as<T>();
+    if (call.dweight) gemm<T>(out, in, n, {dy, 1, out}, {call.x.as<T>(), in, 1}, call.dweight.as<T>(), nothing);
+    if (call.dx) gemm<T>(n, in, out, {dy, out, 1}, {call.weight.as<T>(), in, 1}, call.dx.as<T>(), nothing);
+  });
+}
+
+}  // namespace gdcore::GDCORE_ISA

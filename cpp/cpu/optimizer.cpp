@@ -1,0 +1,100 @@
+// The optimiser's one pass over the arena, and the passes beside it. Bytes a parameter in float32: SGD 12, Momentum,
+// AdaGrad and RMSProp 20, Adam 28. g ← clip(g · grad_scale), decay, rule (optimizer.h).
+#include <variant>
+
+#include "cpu_backend.h"
+#include "loops.h"
+
+namespace gdcore::GDCORE_ISA {
+
+namespace {
+
+template <class T>
+struct Update {  // one stretch with one rate and one decay
+  T *w, *s, *r;
+  const T* g;
+  T grad_scale, clip, coupled, shrink;
+};
+
+template <class T, int States, class Kernel>
+GD_INLINE void update(const Update<T>& u, const Kernel& kernel, std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+  for (std::int64_t i = begin; i < end; ++i) {
+    T w = u.w[i], g = u.g[i] * u.grad_scale;
+    g = g > u.clip ? u.clip : (g < -u.clip ? -u.clip : g);
+    g += u.coupled * w;
+    w *= u.shrink;
+    T s = T(0), r = T(0);
+    if constexpr (States > 0) s = u.s[i];
+    if constexpr (States > 1) r = u.r[i];
+    kernel(w, g, s, r);
+    u.w[i] = w;
+    if constexpr (States > 0) u.s[i] = s;
+    if constexpr (States > 1) u.r[i] = r;
+  }
+}
+
+template <class T, class Rule>
+void step(const OptimizerPass& call, const Rule& rule) {
+  const bool decoupled = decouples_decay(call.rule);
+  parallel_for(call.parameters.size(), 1 + Rule::states, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (const Segment& segment : call.segments) {
+      const std::int64_t first = max(begin, segment.begin), last = min(end, segment.begin + segment.count);
+      if (first >= last) continue;
+      const double lr = call.lr * segment.lr_factor;
+      const auto kernel = rule.template at<T>(lr, call.step);
+      const Update<T> u{call.parameters.as<T>(),
+                        call.states[0].as<T>(),
+                        call.states[1].as<T>(),
+                        call.gradients.as<T>(),
+                        static_cast<T>(call.grad_scale),
+                        static_cast<T>(call.clip_value),
+                        static_cast<T>(decoupled ? 0.0 : segment.weight_decay),
+                        static_cast<T>(decoupled ? 1.0 - lr * segment.weight_decay : 1.0)};
+      update<T, Rule::states>(u, kernel, first, last);
+    }
+  });
+}
+
+struct Sum {
+  double value = 0.0;
+  Sum& operator+=(const Sum& other) {
+    value += other.value;
+    return *this;
+  }
+};
+
+}  // namespace
+
+void CpuBackend::optimizer_step(const OptimizerPass& call) {
+  with_type(call.parameters.dtype,
+            [&]<class T>(T) { std::visit([&](const auto& rule) { step<T>(call, rule); }, call.rule); });
+}
+
+double CpuBackend::sum_of_squares(ConstView x) {
+  double result = 0.0;
+  with_type(x.dtype, [&]<class T>(T) {
+    const T* data = x.as<T>();
+    result = ordered_sum<Sum>(x.size(), 1, [=](std::int64_t begin, std::int64_t end) {
+               const T* part = data + begin;
+               // In doubles: the square of a float32 gradient may overflow, the sum must not.
+               return Sum{row_sum<double>(end - begin, [=](std::int64_t i) {
+                 return static_cast<double>(part[i]) * static_cast<double>(part[i]);
+               })};
+             }).value;
+  });
+  return result;
+}
+
+void CpuBackend::lerp(View average, ConstView value, double decay, bool root) {
+  with_type(average.dtype, [&]<class T>(T) {
+    T* to = average.as<T>();
+    const T* from = value.as<T>();
+    for (std::int64_t i = 0; i < average.size(); ++i) {
+      const double v = static_cast<double>(from[i]);
+      to[i] = static_cast<T>(decay * static_cast<double>(to[i]) + (1.0 - decay) * (root ? math::sqrt(v) : v));
+    }
+  });
+}
+
+}  // namespace gdcore::GDCORE_ISA

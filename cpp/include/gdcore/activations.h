@@ -1,0 +1,143 @@
+// Activation functions: one struct each, written once for host and device.
+//
+// value(a) is the output for the pre-activation a. slope(saved) is the derivative; `saved` is the output where that is
+// enough, the pre-activation where `saves_input` says so. To add one: a struct here and an entry in the variant.
+#pragma once
+
+#include <variant>
+
+#include "gdcore/math.h"
+
+namespace gdcore {
+
+struct Identity {
+  static constexpr const char* name = "Identity";
+  static constexpr bool saves_input = false;
+  template <class T>
+  GD_FORMULA T value(T a) const {
+    return a;
+  }
+  template <class T>
+  GD_FORMULA T slope(T) const {
+    return T(1);
+  }
+};
+
+/// max(a, 0); the slope at 0 is 0. NaN stays NaN.
+struct ReLU {
+  static constexpr const char* name = "ReLU";
+  static constexpr bool saves_input = false;
+  template <class T>
+  GD_FORMULA T value(T a) const {
+    return a < T(0) ? T(0) : a;
+  }
+  template <class T>
+  GD_FORMULA T slope(T y) const {
+    return y > T(0) ? T(1) : T(0);
+  }
+};
+
+struct LeakyReLU {
+  static constexpr const char* name = "LeakyReLU";
+  static constexpr bool saves_input = false;  // the output has the sign of the input, as negative_slope >= 0
+  double negative_slope = 0.01;
+  template <class T>
+  GD_FORMULA T value(T a) const {
+    return a < T(0) ? T(negative_slope) * a : a;
+  }
+  template <class T>
+  GD_FORMULA T slope(T y) const {
+    return y > T(0) ? T(1) : T(negative_slope);
+  }
+};
+
+struct Tanh {
+  static constexpr const char* name = "Tanh";
+  static constexpr bool saves_input = false;
+  template <class T>
+  GD_FORMULA T value(T a) const {
+    return math::tanh(a);
+  }
+  template <class T>
+  GD_FORMULA T slope(T y) const {
+    return (T(1) - y) * (T(1) + y);
+  }
+};
+
+struct Sigmoid {
+  static constexpr const char* name = "Sigmoid";
+  static constexpr bool saves_input = false;
+  template <class T>
+  GD_FORMULA T value(T a) const {
+    return math::sigmoid(a);
+  }
+  template <class T>
+  GD_FORMULA T slope(T y) const {
+    return y * (T(1) - y);
+  }
+};
+
+/// a Φ(a) (Hendrycks & Gimpel 2016).
+struct GELU {
+  static constexpr const char* name = "GELU";
+  static constexpr bool saves_input = true;
+  template <class T>
+  GD_FORMULA T value(T a) const {
+    T density;
+    return a * math::gaussian_cdf(a, density);
+  }
+  template <class T>
+  GD_FORMULA T slope(T a) const {
+    T density;
+    const T cdf = math::gaussian_cdf(a, density);
+    return cdf + a * density * T(0.39894228040143267794);  // 1 / √(2π)
+  }
+};
+
+/// a (1 + tanh(√(2/π) (a + 0.044715 a³))) / 2, the same paper's approximation.
+struct GELUTanh {
+  static constexpr const char* name = "GELU";
+  static constexpr bool saves_input = true;
+  template <class T>
+  static GD_FORMULA T inner(T a) {
+    return T(0.79788456080286535588) * a * (T(1) + T(0.044715) * a * a);
+  }
+  template <class T>
+  GD_FORMULA T value(T a) const {
+    return T(0.5) * a * (T(1) + math::tanh(inner(a)));
+  }
+  template <class T>
+  GD_FORMULA T slope(T a) const {
+    const T t = math::tanh(inner(a));
+    const T inner_slope = T(0.79788456080286535588) * (T(1) + T(0.134145) * a * a);
+    return T(0.5) * (T(1) + t) + T(0.5) * a * (T(1) - t) * (T(1) + t) * inner_slope;
+  }
+};
+
+/// log(1 + e^a), without overflow.
+struct Softplus {
+  static constexpr const char* name = "Softplus";
+  static constexpr bool saves_input = true;
+  template <class T>
+  GD_FORMULA T value(T a) const {
+    const T size = a < T(0) ? -a : a;
+    return (a < T(0) ? T(0) : a) + math::log1p_unit(math::exp(-size));
+  }
+  template <class T>
+  GD_FORMULA T slope(T a) const {
+    return math::sigmoid(a);
+  }
+};
+
+using Activation = std::variant<Identity, ReLU, LeakyReLU, Tanh, Sigmoid, GELU, GELUTanh, Softplus>;
+
+inline const char* name_of(const Activation& activation) {
+  return std::visit([](const auto& function) { return function.name; }, activation);
+}
+
+/// Whether backward needs the pre-activation, not the output.
+inline bool saves_input(const Activation& activation) {
+  return std::visit([](const auto& function) { return function.saves_input; }, activation);
+}
+
+}  // namespace gdcore

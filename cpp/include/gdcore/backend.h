@@ -1,0 +1,148 @@
+// Backend: the kernels a device offers. Layers, losses and the trainer know devices only through it.
+//
+// All views are row-major and contiguous; outputs are overwritten, never accumulated into, and must not overlap inputs
+// unless a comment says so. Shapes were checked by the caller. `sums` and views lie in the backend's own memory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "gdcore/activations.h"
+#include "gdcore/data.h"
+#include "gdcore/loss.h"
+#include "gdcore/optimizer.h"
+#include "gdcore/tensor.h"
+
+namespace gdcore {
+
+/// y = f(x Wᵀ + b): x (N, in), weight (out, in), bias (1, out) or null, y (N, out).
+struct DenseForward {
+  ConstView x, weight, bias;
+  Activation activation;
+  View y;
+  View pre;  // (N, out): receives x Wᵀ + b where the activation saves its input, else null
+};
+
+/// dy ← dy f'(saved), in place; dx = dy W, dweight = dyᵀ x, dbias = Σ_n dy_n; null outputs are skipped.
+struct DenseBackward {
+  ConstView x, weight;
+  Activation activation;
+  ConstView saved;  // y, or pre where the activation saves its input; null for Identity
+  View dy;
+  View dx, dweight, dbias;
+};
+
+/// Batch norm: per column over the N rows. â = (x - μ) / √(σ² + ε), y = f(γ â + β); null γ, β mean 1, 0.
+struct BatchNormForward {
+  ConstView x, gamma, beta;
+  double eps;
+  Activation activation;
+  View y, mean, rstd, variance;  // mean, 1/√(σ²+ε), biased σ²: (1, C)
+  View pre;
+};
+
+/// Layer norm: the same per row over the C columns; mean and rstd are (1, N).
+struct LayerNormForward {
+  ConstView x, gamma, beta;
+  double eps;
+  Activation activation;
+  View y, mean, rstd;
+  View pre;
+};
+
+/// Backward of both norms: dy ← dy f'(saved) in place, then dx (null: skipped), dγ = Σ dy â and dβ = Σ dy.
+struct NormBackward {
+  ConstView x, gamma, mean, rstd;
+  Activation activation;
+  ConstView saved;
+  View dy;
+  View dx, dgamma, dbeta;
+};
+
+/// What the spread of a column is given as.
+enum class Spread : std::uint8_t { std, variance };
+
+/// y = f(γ (x - mean) / √(σ² + ε) + β) with given column constants: batch norm when predicting, and data scaling.
+/// A null mean means 0, so that the backward of data scaling is the same call.
+struct ColumnAffine {
+  ConstView x, mean, spread, gamma, beta;
+  Spread kind;
+  double eps;
+  Activation activation;
+  View y;
+};
+
+/// y = x m / (1 - p), m drawn anew for each (seed, stream) but the same for the same pair: the backward is the same
+/// call.
+struct Dropout {
+  ConstView x;
+  View y;  // may be x
+  double p;
+  std::uint64_t seed, stream;
+};
+
+/// Losses on logits (N, K), see loss.h. `grad` (null: skipped) receives the gradient of sums.loss / sums.weight.
+struct LossPass {
+  const Loss& loss;
+  ConstView logits;
+  ConstView targets;           // (N, K) floating, or null where labels are given
+  const std::int32_t* labels;  // N integer labels, CrossEntropy only
+  ConstView weights;           // (1, N), or null
+  ConstView class_weights;     // (1, K): the loss's class_weights or pos_weight in the logits' dtype, or null
+  View grad;
+  LossSums* sums;
+};
+
+/// One pass over the arena: g ← clip(g · grad_scale), decay, rule; one call whatever the number of parameters.
+struct OptimizerPass {
+  const OptimizerRule& rule;
+  View parameters;
+  ConstView gradients;
+  View states[kMaxStates];
+  std::span<const Segment> segments;
+  double lr;
+  std::int64_t step;  // from 1
+  double grad_scale = 1.0;
+  double clip_value = std::numeric_limits<double>::infinity();
+};
+
+enum class CopyKind : std::uint8_t { to_device, to_host, within };
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual Device device() const = 0;
+  virtual std::string description() const = 0;  // instruction set or device name, for people
+
+  virtual void* allocate(std::size_t bytes) = 0;  // aligned to kAlignment, zeroed
+  virtual void deallocate(void* data, std::size_t bytes) noexcept = 0;
+  virtual void copy(void* to, const void* from, std::size_t bytes, CopyKind kind) = 0;
+
+  virtual void dense_forward(const DenseForward&) = 0;
+  virtual void dense_backward(const DenseBackward&) = 0;
+  virtual void activation_forward(const Activation&, ConstView x, View y) = 0;                      // y may be x
+  virtual void activation_backward(const Activation&, ConstView saved, ConstView dy, View dx) = 0;  // dx may be dy
+  virtual void dropout(const Dropout&) = 0;
+  virtual void batch_norm_forward(const BatchNormForward&) = 0;
+  virtual void batch_norm_backward(const NormBackward&) = 0;
+  virtual void layer_norm_forward(const LayerNormForward&) = 0;
+  virtual void layer_norm_backward(const NormBackward&) = 0;
+  virtual void column_affine(const ColumnAffine&) = 0;
+  virtual void loss(const LossPass&) = 0;
+  virtual void optimizer_step(const OptimizerPass&) = 0;
+  virtual double sum_of_squares(ConstView x) = 0;
+  /// average ← decay · average + (1 - decay) · f(value), f the square root where `root`.
+  virtual void lerp(View average, ConstView value, double decay, bool root) = 0;
+  /// Rows index[0..N) of the source, converted, into `to` (N, source.cols); index null: rows [first, first + N).
+  virtual void gather(const Gather&) = 0;
+  /// Flat index of the first NaN or infinity, or -1.
+  virtual std::int64_t first_nonfinite(const Source& source) = 0;
+};
+
+/// The backend of a device, made at first use. Throws DeviceError where there is none.
+Backend& backend(Device device);
+
+}  // namespace gdcore

@@ -1,0 +1,70 @@
+// Layer: public forward() and backward() check, virtual *_impl() compute through the backend.
+//
+// A layer object describes itself (its public fields) and, once a network has bound it, holds the numbers of its
+// parameters. Everything a batch needs lies in the network's workspace and comes with each call.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "gdcore/backend.h"
+#include "gdcore/parameters.h"
+
+namespace gdcore {
+
+/// One call of one layer.
+struct LayerCall {
+  Backend& backend;
+  const Parameters& parameters;
+  Activation activation;  // absorbed from the layer behind; Identity where there is none
+  ConstView x;            // (N, in)
+  View y;                 // (N, out)
+  View pre;               // (N, out), where the absorbed activation saves its input
+  View statistics;        // as asked for by Layer::statistics
+  View dy, dx;            // backward only; dy may be overwritten, a null dx is not wanted
+  bool training = false;
+  std::uint64_t seed = 0, step = 0;  // dropout's stream
+
+  /// What the absorbed activation's slope is computed from.
+  ConstView saved() const { return pre ? ConstView(pre) : ConstView(y); }
+};
+
+/// Numbers kept from forward to backward: a fixed count and a count for each row.
+struct StatisticsSize {
+  std::int64_t fixed = 0, per_row = 0;
+};
+
+class Layer {
+ public:
+  virtual ~Layer() = default;
+  virtual std::unique_ptr<Layer> clone() const = 0;
+  virtual std::string kind() const = 0;  // "Dense"
+
+  /// The number of outputs for `in` inputs (0: any, the first layer's input is not known); throws where they do not
+  /// fit.
+  virtual std::int64_t output_features(std::int64_t in) const { return in; }
+  /// Inputs the layer insists on, or 0.
+  virtual std::int64_t input_features() const { return 0; }
+  /// Registers parameters and states under "layers.<index>.".
+  virtual void bind(int /*index*/, std::int64_t /*in*/, Parameters&) {}
+  virtual StatisticsSize statistics(std::int64_t /*in*/) const { return {}; }
+
+  /// A layer that can take over the activation behind it; a layer that is nothing but an activation.
+  virtual bool absorbs() const { return false; }
+  virtual const Activation* as_activation() const { return nullptr; }
+  /// A layer that hands its input through unchanged when predicting.
+  virtual bool trains_only() const { return false; }
+
+  void forward(const LayerCall& call) const;
+  void backward(const LayerCall& call) const;
+  /// Moves running averages after a finished forward pass in training.
+  virtual void commit(const LayerCall&) const {}
+
+ protected:
+  virtual void check_training(const LayerCall&) const {}
+  virtual void forward_impl(const LayerCall& call) const = 0;
+  virtual void backward_impl(const LayerCall& call) const = 0;
+};
+
+}  // namespace gdcore

@@ -1,0 +1,152 @@
+// All layers. Each is implemented in cpp/layers/<name>.cpp.
+#pragma once
+
+#include <vector>
+
+#include "gdcore/layer.h"
+
+namespace gdcore {
+
+/// CRTP for what every layer class repeats.
+template <class Self>
+struct LayerOf : Layer {
+  std::unique_ptr<Layer> clone() const override { return std::make_unique<Self>(static_cast<const Self&>(*this)); }
+};
+
+/// y = x Wᵀ + b, W (out, in).
+struct Dense final : LayerOf<Dense> {
+  std::int64_t in_features, out_features;
+  bool bias;
+  Initializer init, bias_init;
+
+  Dense(std::int64_t in_features, std::int64_t out_features, bool bias = true, Initializer init = HeNormal{},
+        Initializer bias_init = Constant{0.0});
+  std::string kind() const override { return "Dense"; }
+  std::int64_t output_features(std::int64_t in) const override;
+  std::int64_t input_features() const override { return in_features; }
+  void bind(int index, std::int64_t in, Parameters& parameters) override;
+  bool absorbs() const override { return true; }
+
+ protected:
+  void forward_impl(const LayerCall& call) const override;
+  void backward_impl(const LayerCall& call) const override;
+
+ private:
+  int weight_number_ = -1, bias_number_ = -1;
+};
+
+/// An activation function on its own; absorbed where it follows a Dense or a norm.
+struct ActivationLayer : LayerOf<ActivationLayer> {
+  Activation activation;
+
+  explicit ActivationLayer(Activation activation);
+  std::string kind() const override { return name_of(activation); }
+  const Activation* as_activation() const override { return &activation; }
+
+ protected:
+  void forward_impl(const LayerCall& call) const override;
+  void backward_impl(const LayerCall& call) const override;
+};
+
+/// Sets a share p of its inputs to zero while training and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
+struct DropoutLayer final : LayerOf<DropoutLayer> {
+  double p;
+
+  explicit DropoutLayer(double p = 0.5);
+  std::string kind() const override { return "Dropout"; }
+  bool trains_only() const override { return true; }
+  void bind(int index, std::int64_t, Parameters&) override { index_ = index; }
+
+ protected:
+  void forward_impl(const LayerCall& call) const override;
+  void backward_impl(const LayerCall& call) const override;
+
+ private:
+  Dropout pass(const LayerCall& call, ConstView from, View to) const;
+  int index_ = 0;
+};
+
+/// γ and β of a norm, and its number of features.
+struct Norm {
+  std::int64_t features;
+  double eps;
+  bool affine;
+
+ protected:
+  Norm(const char* kind, std::int64_t features, double eps, bool affine);
+  std::int64_t check_width(const char* kind, std::int64_t in) const;
+  void bind_affine(int index, Parameters& parameters);
+  ConstView gamma(const LayerCall& call) const;
+  ConstView beta(const LayerCall& call) const;
+  NormBackward backward_pass(const LayerCall& call, ConstView mean, ConstView rstd) const;
+
+ private:
+  int gamma_number_ = -1, beta_number_ = -1;
+};
+
+/// Ioffe & Szegedy 2015 with the chapter's averages: decay multiplies the old value, and σ, not σ², is averaged unless
+/// `running` says otherwise.
+struct BatchNorm final : LayerOf<BatchNorm>, Norm {
+  double decay;
+  Spread running;
+
+  explicit BatchNorm(std::int64_t features, double decay = 0.9, double eps = 1e-5, Spread running = Spread::std,
+                     bool affine = true);
+  std::string kind() const override { return "BatchNorm"; }
+  std::int64_t output_features(std::int64_t in) const override;
+  std::int64_t input_features() const override { return features; }
+  void bind(int index, std::int64_t in, Parameters& parameters) override;
+  StatisticsSize statistics(std::int64_t) const override;
+  bool absorbs() const override { return true; }
+  void commit(const LayerCall& call) const override;
+
+ protected:
+  void check_training(const LayerCall& call) const override;
+  void forward_impl(const LayerCall& call) const override;
+  void backward_impl(const LayerCall& call) const override;
+
+ private:
+  View statistic(const LayerCall& call, int number) const;  // 0 mean, 1 rstd, 2 variance
+  int mean_number_ = -1, spread_number_ = -1;
+};
+
+/// Ba, Kiros & Hinton 2016.
+struct LayerNorm final : LayerOf<LayerNorm>, Norm {
+  explicit LayerNorm(std::int64_t features, double eps = 1e-5, bool affine = true);
+  std::string kind() const override { return "LayerNorm"; }
+  std::int64_t output_features(std::int64_t in) const override;
+  std::int64_t input_features() const override { return features; }
+  void bind(int index, std::int64_t in, Parameters& parameters) override;
+  StatisticsSize statistics(std::int64_t) const override { return {0, 2}; }
+  bool absorbs() const override { return true; }
+
+ protected:
+  void forward_impl(const LayerCall& call) const override;
+  void backward_impl(const LayerCall& call) const override;
+
+ private:
+  View statistic(const LayerCall& call, int number) const;  // 0 mean, 1 rstd
+};
+
+/// Data scaling x̃ = (x - μ) / σ with the training data's μ and σ, saved with the model.
+struct Standardizer final : LayerOf<Standardizer> {
+  std::int64_t features;          // 0 while unknown
+  std::vector<double> mean, std;  // empty while not fitted
+
+  explicit Standardizer(std::int64_t features = 0, std::vector<double> mean = {}, std::vector<double> std = {});
+  std::string kind() const override { return "Standardizer"; }
+  std::int64_t output_features(std::int64_t in) const override;
+  std::int64_t input_features() const override { return features; }
+  void bind(int index, std::int64_t in, Parameters& parameters) override;
+  /// Learns μ and σ (biased) of every column, two passes in float64 over blocks; a constant column gets σ = 1.
+  void fit(const Source& source);
+
+ protected:
+  void forward_impl(const LayerCall& call) const override;
+  void backward_impl(const LayerCall& call) const override;
+
+ private:
+  int mean_number_ = -1, std_number_ = -1;
+};
+
+}  // namespace gdcore

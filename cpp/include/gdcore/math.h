@@ -1,0 +1,95 @@
+// Elementary functions of the activations and losses, for host and device. In float32 they are polynomials that a
+// compiler can vectorise (worst errors of the fits: exp 2e-9, tanh 4e-9, log1p 4e-9, erfcx 5e-8, all relative, before
+// rounding); in float64 they are the standard library's. Fits: Chebyshev, reweighted towards equal error.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define GD_FORMULA __host__ __device__ __forceinline__
+#else
+// Always inlined, so that no copy compiled for one instruction set can be linked into another's code.
+#define GD_FORMULA inline __attribute__((always_inline))
+#endif
+
+namespace gdcore::math {
+
+/// e^x. Overflows to infinity above 88.72, goes to zero (no denormals) below -87.3; NaN stays NaN.
+GD_FORMULA float exp(float x) {
+  constexpr float kLog2e = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  const float clamped = x > 88.8f ? 88.8f : (x < -87.3f ? -87.3f : x);
+  const float shifted = clamped * kLog2e + kRound;
+  const float n = shifted - kRound;
+  const float r = (clamped - n * kLn2High) - n * kLn2Low;
+  float p = 0.00138368341f;
+  p = p * r + 0.00837482233f;
+  p = p * r + 0.0416682251f;
+  p = p * r + 0.166664198f;
+  p = p * r + 0.499999911f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  // 2^n in two factors: n = 128 has no float of its own.
+  const std::int32_t whole = std::bit_cast<std::int32_t>(shifted) - std::bit_cast<std::int32_t>(kRound);
+  const std::int32_t half = whole >> 1;
+  const float low = std::bit_cast<float>((half + 127) << 23), high = std::bit_cast<float>((whole - half + 127) << 23);
+  const float result = (p * low) * high;
+  return x < -87.3f ? 0.0f : (x != x ? x : result);
+}
+GD_FORMULA double exp(double x) { return ::exp(x); }
+
+/// log(1 + u) for 0 <= u <= 1, as 2 atanh(u / (2 + u)).
+GD_FORMULA float log1p_unit(float u) {
+  const float s = u / (2.0f + u), q = s * s;
+  float p = 0.140891626f;
+  p = p * q + 0.139803022f;
+  p = p * q + 0.200124547f;
+  p = p * q + 0.333331585f;
+  p = p * q + 1.0f;
+  return 2.0f * s * p;
+}
+GD_FORMULA double log1p_unit(double u) { return ::log1p(u); }
+
+GD_FORMULA float tanh(float x) {
+  const float size = x < 0.0f ? -x : x, q = x * x;
+  float p = -0.00565998489f;
+  p = p * q + 0.0205909833f;
+  p = p * q - 0.0537210666f;
+  p = p * q + 0.133311272f;
+  p = p * q - 0.333332598f;
+  p = p * q + 1.0f;
+  const float large = 1.0f - 2.0f / (exp(2.0f * size) + 1.0f);
+  return size < 0.625f ? x * p : (x < 0.0f ? -large : large);
+}
+GD_FORMULA double tanh(double x) { return ::tanh(x); }
+
+template <class T>
+GD_FORMULA T sigmoid(T x) {
+  return T(1) / (T(1) + exp(-x));
+}
+
+/// The Gaussian distribution function Φ(x) = erfc(-x / √2) / 2; `density` receives exp(-x² / 2).
+GD_FORMULA float gaussian_cdf(float x, float& density) {
+  const float size = x < 0.0f ? -x : x;
+  density = exp(-0.5f * x * x);
+  const float t = 1.0f / (1.0f + 0.353553391f * size);  // 1 / (1 + z / 2), z = |x| / √2
+  float p = -0.0590692163f;
+  p = p * t + 0.284576178f;
+  p = p * t - 0.487202287f;
+  p = p * t + 0.278069794f;
+  p = p * t - 0.0266273841f;
+  p = p * t + 0.202687562f;
+  p = p * t + 0.243103608f;
+  p = p * t + 0.282375336f;
+  p = p * t + 0.282086402f;
+  const float tail = 0.5f * density * t * p;
+  return x < 0.0f ? tail : (x >= 0.0f ? 1.0f - tail : x);
+}
+GD_FORMULA double gaussian_cdf(double x, double& density) {
+  density = ::exp(-0.5 * x * x);
+  return 0.5 * ::erfc(-x * 0.70710678118654752440);
+}
+
+}  // namespace gdcore::math

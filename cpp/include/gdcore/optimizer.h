@@ -1,0 +1,159 @@
+// Optimiser rules (chapter, sections 4 and 5): one struct each, written once for host and device.
+//
+// `at<T>(lr, step)` turns the hyperparameters into a small kernel of numbers for one step (step counts from 1);
+// the kernel updates one weight from its gradient and its states, all of which start at zero. To add one: a struct
+// here, an entry in the variant and a binding; no backend changes.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "gdcore/math.h"
+
+namespace gdcore {
+
+inline constexpr int kMaxStates = 2;
+
+namespace math {
+GD_FORMULA float sqrt(float x) { return ::sqrtf(x); }
+GD_FORMULA double sqrt(double x) { return ::sqrt(x); }
+}  // namespace math
+
+/// w ← w - ηg
+struct SGD {
+  static constexpr const char* name = "SGD";
+  static constexpr int states = 0;
+  template <class T>
+  struct Kernel {
+    T lr;
+    GD_FORMULA void operator()(T& w, T g, T&, T&) const { w -= lr * g; }
+  };
+  template <class T>
+  GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
+    return {T(lr)};
+  }
+};
+
+/// v ← μv - ηg; w ← w + v. With `nesterov`: w ← w + μv - ηg (Sutskever et al. 2013, in the weights that are used).
+/// The velocity holds the rate, so that a change of η does not rescale past steps.
+struct Momentum {
+  static constexpr const char* name = "Momentum";
+  static constexpr int states = 1;
+  double momentum = 0.9;
+  bool nesterov = false;
+  template <class T>
+  struct Kernel {
+    T lr, momentum, ahead, now;  // the move is ahead·v - now·g
+    GD_FORMULA void operator()(T& w, T g, T& v, T&) const {
+      v = momentum * v - lr * g;
+      w += ahead * v - now * g;
+    }
+  };
+  template <class T>
+  GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
+    return {T(lr), T(momentum), nesterov ? T(momentum) : T(1), nesterov ? T(lr) : T(0)};
+  }
+};
+
+/// r ← r + g²; w ← w - η g / (√r + δ) (Duchi et al. 2011)
+struct AdaGrad {
+  static constexpr const char* name = "AdaGrad";
+  static constexpr int states = 1;
+  double eps = 1e-8;
+  template <class T>
+  struct Kernel {
+    T lr, eps;
+    GD_FORMULA void operator()(T& w, T g, T& r, T&) const {
+      r += g * g;
+      w -= lr * g / (math::sqrt(r) + eps);
+    }
+  };
+  template <class T>
+  GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
+    return {T(lr), T(eps)};
+  }
+};
+
+/// r ← βr + (1-β)g²; w ← w - η g / (√r + δ) (Hinton 2012)
+struct RMSProp {
+  static constexpr const char* name = "RMSProp";
+  static constexpr int states = 1;
+  double beta = 0.9, eps = 1e-8;
+  template <class T>
+  struct Kernel {
+    T lr, beta, rest, eps;
+    GD_FORMULA void operator()(T& w, T g, T& r, T&) const {
+      r = beta * r + rest * (g * g);
+      w -= lr * g / (math::sqrt(r) + eps);
+    }
+  };
+  template <class T>
+  GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
+    return {T(lr), T(beta), T(1 - beta), T(eps)};
+  }
+};
+
+/// s ← β₁s + (1-β₁)g; r ← β₂r + (1-β₂)g²; w ← w - η ŝ / (√r̂ + δ), ŝ = s / (1-β₁^τ), r̂ = r / (1-β₂^τ)
+/// (Kingma & Ba 2014). `decoupled`: weight decay shrinks w itself (Loshchilov & Hutter 2019).
+struct Adam {
+  static constexpr const char* name = "Adam";
+  static constexpr int states = 2;
+  std::pair<double, double> betas{0.9, 0.99};
+  double eps = 1e-8;
+  bool decoupled = false;
+  template <class T>
+  struct Kernel {
+    T rate, beta1, rest1, beta2, rest2, correction, eps;
+    GD_FORMULA void operator()(T& w, T g, T& s, T& r) const {
+      s = beta1 * s + rest1 * g;
+      r = beta2 * r + rest2 * (g * g);
+      w -= rate * s / (math::sqrt(r * correction) + eps);
+    }
+  };
+  template <class T>
+  GD_FORMULA Kernel<T> at(double lr, std::int64_t step) const {
+    const auto [beta1, beta2] = betas;
+    const double tau = static_cast<double>(step);
+    return {T(lr / (1 - std::pow(beta1, tau))), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2),
+            T(1 / (1 - std::pow(beta2, tau))),  T(eps)};
+  }
+};
+
+using OptimizerRule = std::variant<SGD, Momentum, AdaGrad, RMSProp, Adam>;
+
+inline int state_count(const OptimizerRule& rule) {
+  return std::visit([](const auto& r) { return r.states; }, rule);
+}
+
+/// Whether weight decay shrinks the weights directly instead of joining the gradient.
+inline bool decouples_decay(const OptimizerRule& rule) {
+  const Adam* adam = std::get_if<Adam>(&rule);
+  return adam != nullptr && adam->decoupled;
+}
+
+/// A number for every layer alike, one per layer with weights, or by layer name ("layers.0"). Monostate: the default.
+using PerLayer = std::variant<std::monostate, double, std::vector<double>, std::vector<std::pair<std::string, double>>>;
+
+/// A rule with everything around it that is not the formula itself.
+struct Optimizer {
+  OptimizerRule rule;
+  PerLayer weight_decay;
+  bool decay_biases = false;  // biases, γ and β too
+  PerLayer lr_factors;
+  std::optional<double> clip_norm, clip_value;
+};
+
+/// A stretch of the arena with one rate and one decay.
+struct Segment {
+  std::int64_t begin = 0, count = 0;
+  double lr_factor = 1.0, weight_decay = 0.0;
+};
+
+}  // namespace gdcore

@@ -1,0 +1,67 @@
+// The one thread pool, and interruption.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <type_traits>
+
+namespace gdcore {
+
+/// A callable by reference: no allocation, valid while the callable lives.
+template <class Signature>
+class FunctionRef;
+template <class Result, class... Args>
+class FunctionRef<Result(Args...)> {
+ public:
+  template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
+  FunctionRef(F&& f)  // NOLINT: implicit on purpose
+      : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* object, Args... args) -> Result {
+          return (*static_cast<std::remove_reference_t<F>*>(object))(args...);
+        }) {}
+  Result operator()(Args... args) const { return call_(object_, args...); }
+
+ private:
+  void* object_;
+  Result (*call_)(void*, Args...);
+};
+
+/// Number of threads: at first OMP_NUM_THREADS, else the processors this process may use.
+int num_threads();
+void set_num_threads(int threads);
+
+/// Runs task(0) .. task(tasks - 1), in any order, on the pool. Tasks must not throw. The split into tasks is the
+/// caller's, so results do not depend on which thread ran what. Nested calls, and calls while another thread uses the
+/// pool, run the tasks one after the other. Between its own tasks the calling thread polls for interruption, which may
+/// throw; then the remaining tasks are not run.
+void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task);
+
+/// While it lives, `poll` is called by this thread, at most every 20 ms, between tasks and batches. It may throw.
+class InterruptScope {
+ public:
+  explicit InterruptScope(std::function<void()> poll);
+  ~InterruptScope();
+  InterruptScope(const InterruptScope&) = delete;
+  InterruptScope& operator=(const InterruptScope&) = delete;
+
+ private:
+  std::function<void()> poll_;
+  std::function<void()>* outer_;
+};
+
+/// While it lives, nothing is interrupted: for updates that must be whole.
+class NoInterrupt {
+ public:
+  NoInterrupt();
+  ~NoInterrupt();
+  NoInterrupt(const NoInterrupt&) = delete;
+  NoInterrupt& operator=(const NoInterrupt&) = delete;
+
+ private:
+  std::function<void()>* outer_;
+};
+
+void poll_interrupt();
+
+}  // namespace gdcore

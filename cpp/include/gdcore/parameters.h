@@ -1,0 +1,66 @@
+// Flat arenas: all weights in one buffer, all gradients in another of the same layout, so that the optimiser, norms,
+// copies of the best weights and checkpoints are one pass each. A layer holds the numbers of its entries.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gdcore/initializers.h"
+#include "gdcore/tensor.h"
+
+namespace gdcore {
+
+/// One named array of an arena.
+struct Entry {
+  std::string name;  // "layers.0.weight"
+  int layer = 0;
+  std::int64_t rows = 0, cols = 0, offset = 0;  // offset in elements
+  bool is_vector = false;                       // a bias or a norm's parameter: one row, shown as one dimension
+  bool is_weight = false;                       // decays by default
+  bool frozen = false;
+  Initializer initializer{};
+  std::int64_t fan_in = 1, fan_out = 1;
+};
+
+/// What layers declare while a network is built: entries in order, each aligned; then one buffer for all.
+class Arena {
+ public:
+  explicit Arena(DType dtype) : dtype_(dtype) {}
+
+  int add(Entry entry);  // its number
+  std::int64_t size() const { return size_; }
+  DType dtype() const { return dtype_; }
+  std::size_t bytes() const { return static_cast<std::size_t>(size_) * size_of(dtype_); }
+  std::vector<Entry>& entries() { return entries_; }
+  const std::vector<Entry>& entries() const { return entries_; }
+
+  /// The entry's place in a buffer of this layout.
+  View view(const Buffer& buffer, int number) const;
+  View flat(const Buffer& buffer) const { return {buffer.data(), 1, size_, dtype_}; }
+
+ private:
+  DType dtype_;
+  std::int64_t size_ = 0;
+  std::vector<Entry> entries_;
+};
+
+struct Parameters {
+  explicit Parameters(DType dtype) : layout(dtype), state_layout(dtype) {}
+
+  Arena layout;  // trained: weights, biases, γ, β
+  Buffer values, gradients;
+  Arena state_layout;  // not trained: running averages, data scaling
+  Buffer states;
+
+  void allocate(Backend& backend);
+  View value(int number) const { return layout.view(values, number); }
+  View gradient(int number) const { return layout.view(gradients, number); }
+  View state(int number) const { return state_layout.view(states, number); }
+  bool frozen(int number) const { return layout.entries()[static_cast<std::size_t>(number)].frozen; }
+
+  /// Draws all values anew (entry n from its own random stream) and sets the states to their initial values.
+  void initialize(Backend& backend, std::uint64_t seed);
+};
+
+}  // namespace gdcore

@@ -1,0 +1,80 @@
+// Non-owning views of row-major matrices (a vector is a matrix of one row) and the buffers that own memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace gdcore {
+
+enum class DType : std::uint8_t { float32, float64 };
+enum class Device : std::uint8_t { cpu, cuda };
+
+inline constexpr std::size_t kAlignment = 256;  // of every buffer, arena and workspace slice, in bytes
+
+inline constexpr std::size_t size_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
+inline constexpr const char* name_of(DType dtype) { return dtype == DType::float32 ? "float32" : "float64"; }
+inline constexpr const char* name_of(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
+inline constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+/// A matrix that may only be read. A null `data` means "not given".
+struct ConstView {
+  const void* data = nullptr;
+  std::int64_t rows = 0, cols = 0;
+  DType dtype = DType::float32;
+
+  explicit operator bool() const { return data != nullptr; }
+  std::int64_t size() const { return rows * cols; }
+  template <class T>
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
+};
+
+struct View {
+  void* data = nullptr;
+  std::int64_t rows = 0, cols = 0;
+  DType dtype = DType::float32;
+
+  explicit operator bool() const { return data != nullptr; }
+  operator ConstView() const { return {data, rows, cols, dtype}; }
+  std::int64_t size() const { return rows * cols; }
+  std::size_t bytes() const { return static_cast<std::size_t>(size()) * size_of(dtype); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+};
+
+/// Calls `work(T{})` with the C++ type of `dtype`.
+template <class Work>
+void with_type(DType dtype, Work&& work) {
+  if (dtype == DType::float32) {
+    work(float{});
+  } else {
+    work(double{});
+  }
+}
+
+class Backend;
+
+/// Owns `bytes` of zeroed memory on a backend, aligned to kAlignment.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Backend& backend, std::size_t bytes);
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  Backend* backend_ = nullptr;
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace gdcore

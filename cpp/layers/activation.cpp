@@ -1,0 +1,22 @@
+#include "gdcore/check.h"
+#include "gdcore/layers.h"
+
+namespace gdcore {
+
+ActivationLayer::ActivationLayer(Activation activation) : activation(activation) {
+  if (const auto* leaky = std::get_if<LeakyReLU>(&activation)) {
+    check(leaky->negative_slope >= 0.0 && leaky->negative_slope <= 1.0, "[LeakyReLU] negative_slope is ",
+          leaky->negative_slope, "; expected 0 to 1");
+  }
+}
+
+void ActivationLayer::forward_impl(const LayerCall& call) const {
+  call.backend.activation_forward(activation, call.x, call.y);
+}
+
+void ActivationLayer::backward_impl(const LayerCall& call) const {
+  if (!call.dx) return;
+  call.backend.activation_backward(activation, saves_input(activation) ? call.x : ConstView(call.y), call.dy, call.dx);
+}
+
+}  // namespace gdcore

@@ -1,0 +1,59 @@
+#include "gdcore/check.h"
+#include "gdcore/layers.h"
+
+namespace gdcore {
+
+BatchNorm::BatchNorm(std::int64_t features, double decay, double eps, Spread running, bool affine)
+    : Norm("BatchNorm", features, eps, affine), decay(decay), running(running) {
+  check(decay >= 0.0 && decay <= 1.0, "[BatchNorm] decay is ", decay, "; expected 0 <= decay <= 1");
+}
+
+std::int64_t BatchNorm::output_features(std::int64_t in) const { return check_width("BatchNorm", in); }
+
+void BatchNorm::bind(int index, std::int64_t, Parameters& parameters) {
+  bind_affine(index, parameters);
+  const auto add = [&](const char* name, double value) {
+    return parameters.state_layout.add({.name = join("layers.", index, ".", name),
+                                        .layer = index,
+                                        .rows = 1,
+                                        .cols = features,
+                                        .is_vector = true,
+                                        .initializer = Constant{value}});
+  };
+  mean_number_ = add("running_mean", 0.0);
+  spread_number_ = add(running == Spread::std ? "running_std" : "running_variance", 1.0);
+}
+
+StatisticsSize BatchNorm::statistics(std::int64_t) const { return {3 * features, 0}; }
+
+View BatchNorm::statistic(const LayerCall& call, int number) const {
+  char* data = static_cast<char*>(call.statistics.data);
+  return {data + static_cast<std::size_t>(number * features) * size_of(call.x.dtype), 1, features, call.x.dtype};
+}
+
+void BatchNorm::check_training(const LayerCall& call) const {
+  check(call.x.rows >= 2,
+        "[BatchNorm] a training batch of one row has no spread to normalise by; use batches of at least 2 rows "
+        "(drop_last=True leaves out a last batch of one)");
+}
+
+void BatchNorm::forward_impl(const LayerCall& call) const {
+  if (call.training) {
+    call.backend.batch_norm_forward({call.x, gamma(call), beta(call), eps, call.activation, call.y, statistic(call, 0),
+                                     statistic(call, 1), statistic(call, 2), call.pre});
+  } else {
+    call.backend.column_affine({call.x, call.parameters.state(mean_number_), call.parameters.state(spread_number_),
+                                gamma(call), beta(call), running, eps, call.activation, call.y});
+  }
+}
+
+void BatchNorm::backward_impl(const LayerCall& call) const {
+  call.backend.batch_norm_backward(backward_pass(call, statistic(call, 0), statistic(call, 1)));
+}
+
+void BatchNorm::commit(const LayerCall& call) const {
+  call.backend.lerp(call.parameters.state(mean_number_), statistic(call, 0), decay, false);
+  call.backend.lerp(call.parameters.state(spread_number_), statistic(call, 2), decay, running == Spread::std);
+}
+
+}  // namespace gdcore

@@ -1,0 +1,56 @@
+// What both norms share: γ, β and the arguments of their backward pass.
+#include "gdcore/check.h"
+#include "gdcore/layers.h"
+
+namespace gdcore {
+
+Norm::Norm(const char* kind, std::int64_t features, double eps, bool affine)
+    : features(features), eps(eps), affine(affine) {
+  check(features >= 1, "[", kind, "] features is ", features, "; expected at least 1");
+  check(eps > 0.0 && eps < 1e30, "[", kind, "] eps is ", eps, "; expected a positive number");
+}
+
+std::int64_t Norm::check_width(const char* kind, std::int64_t in) const {
+  check(in == 0 || in == features, "[", kind, "] features is ", features, ", but the layer before gives ", in);
+  return features;
+}
+
+void Norm::bind_affine(int index, Parameters& parameters) {
+  gamma_number_ = beta_number_ = -1;
+  if (!affine) return;
+  const std::string prefix = join("layers.", index, ".");
+  const auto add = [&](const char* name, double value) {
+    return parameters.layout.add({.name = prefix + name,
+                                  .layer = index,
+                                  .rows = 1,
+                                  .cols = features,
+                                  .is_vector = true,
+                                  .initializer = Constant{value}});
+  };
+  gamma_number_ = add("gamma", 1.0);
+  beta_number_ = add("beta", 0.0);
+}
+
+ConstView Norm::gamma(const LayerCall& call) const {
+  return affine ? ConstView(call.parameters.value(gamma_number_)) : ConstView{};
+}
+
+ConstView Norm::beta(const LayerCall& call) const {
+  return affine ? ConstView(call.parameters.value(beta_number_)) : ConstView{};
+}
+
+NormBackward Norm::backward_pass(const LayerCall& call, ConstView mean, ConstView rstd) const {
+  const auto gradient = [&](int number) { return affine ? call.parameters.gradient(number) : View{}; };
+  return {call.x,
+          gamma(call),
+          mean,
+          rstd,
+          call.activation,
+          call.saved(),
+          call.dy,
+          call.dx,
+          gradient(gamma_number_),
+          gradient(beta_number_)};
+}
+
+}  // namespace gdcore

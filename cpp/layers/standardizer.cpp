@@ -1,0 +1,96 @@
+#include <cmath>
+
+#include "gdcore/check.h"
+#include "gdcore/layers.h"
+#include "gdcore/parallel.h"
+
+namespace gdcore {
+
+Standardizer::Standardizer(std::int64_t features, std::vector<double> mean, std::vector<double> std)
+    : features(features), mean(std::move(mean)), std(std::move(std)) {
+  check(features >= 0, "[Standardizer] features is ", features,
+        "; expected a positive number, or 0 to learn it in fit");
+  const auto count = static_cast<std::int64_t>(this->mean.size());
+  check(count == static_cast<std::int64_t>(this->std.size()) && (count == 0 || count == features),
+        "[Standardizer] mean has ", count, " values and std ", this->std.size(), "; expected features = ", features,
+        " of both");
+  for (const double value : this->std)
+    check(value > 0.0, "[Standardizer] std holds ", value, "; expected positive numbers");
+}
+
+std::int64_t Standardizer::output_features(std::int64_t in) const {
+  check(!mean.empty(), "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
+  check(in == 0 || in == features, "[Standardizer] was fitted on ", features, " features, but the layer before gives ",
+        in);
+  return features;
+}
+
+void Standardizer::bind(int index, std::int64_t, Parameters& parameters) {
+  const auto add = [&](const char* name, const std::vector<double>& values) {
+    const int number = parameters.state_layout.add(
+        {.name = join("layers.", index, ".", name), .layer = index, .rows = 1, .cols = features, .is_vector = true});
+    parameters.state_layout.entries().back().initializer = Given{values};
+    return number;
+  };
+  mean_number_ = add("mean", mean);
+  std_number_ = add("std", std);
+}
+
+void Standardizer::fit(const Source& source) {
+  check(source.rows >= 1, "[Standardizer.fit] x has no rows");
+  check(features == 0 || features == source.cols, "[Standardizer.fit] x has ", source.cols, " columns; expected ",
+        features);
+  // Row blocks small enough for the cache and for memory-mapped data; sums of deviations in a second pass.
+  const std::int64_t cols = source.cols, at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 18) / cols);
+  std::vector<double> block(static_cast<std::size_t>(std::min(at_once, source.rows) * cols));
+  std::vector<double> sum(static_cast<std::size_t>(cols)), centre(sum), spread(sum);
+  const auto pass = [&](std::vector<double>& total, auto&& term) {
+    for (std::int64_t first = 0; first < source.rows; first += at_once) {
+      poll_interrupt();
+      const std::int64_t count = std::min(at_once, source.rows - first);
+      backend(Device::cpu).gather({source, nullptr, first, count, block.data(), GatherType::float64});
+      for (std::int64_t r = 0; r < count; ++r) {
+        for (std::int64_t c = 0; c < cols; ++c) {
+          total[static_cast<std::size_t>(c)] +=
+              term(block[static_cast<std::size_t>(r * cols + c)], static_cast<std::size_t>(c));
+        }
+      }
+    }
+    for (double& value : total) value /= static_cast<double>(source.rows);
+  };
+  pass(centre, [](double x, std::size_t) { return x; });
+  pass(sum, [&](double x, std::size_t c) { return x - centre[c]; });  // what rounding left in the mean
+  pass(spread, [&](double x, std::size_t c) { return (x - centre[c]) * (x - centre[c]); });
+  for (std::size_t c = 0; c < spread.size(); ++c) {
+    check(std::isfinite(centre[c]) && std::isfinite(spread[c]), "[Standardizer.fit] column ", c,
+          " of x holds NaN or infinite values, or values too large to square");
+    const double variance = spread[c] - sum[c] * sum[c];
+    centre[c] += sum[c];
+    // Below what rounding alone makes of a constant column there is nothing to scale.
+    const double noise = 1e-14 * std::abs(centre[c]);
+    spread[c] = variance > noise * noise && variance > 0.0 ? std::sqrt(variance) : 1.0;
+  }
+  features = cols;
+  mean = std::move(centre);
+  std = std::move(spread);
+}
+
+void Standardizer::forward_impl(const LayerCall& call) const {
+  call.backend.column_affine({call.x,
+                              call.parameters.state(mean_number_),
+                              call.parameters.state(std_number_),
+                              {},
+                              {},
+                              Spread::std,
+                              0.0,
+                              call.activation,
+                              call.y});
+}
+
+void Standardizer::backward_impl(const LayerCall& call) const {
+  if (!call.dx) return;
+  call.backend.column_affine(
+      {call.dy, {}, call.parameters.state(std_number_), {}, {}, Spread::std, 0.0, Identity{}, call.dx});
+}
+
+}  // namespace gdcore

@@ -1,0 +1,111 @@
+// The backend table, the choice of instruction set, and the memory that buffers own.
+#include "gdcore/backend.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string_view>
+#include <utility>
+
+#include "gdcore/check.h"
+#include "gdcore/scratch.h"
+
+namespace gdcore {
+
+namespace baseline {
+Backend* make_backend();
+}
+#ifdef GDCORE_HAS_X86_ISAS
+namespace avx2 {
+Backend* make_backend();
+}
+namespace avx512 {
+Backend* make_backend();
+}
+#endif
+
+namespace {
+
+struct InstructionSet {
+  std::string_view name;
+  bool available;
+  Backend* (*make)();
+};
+
+/// The best instruction set of this processor, or the one that the environment variable GDCORE_CPU_ISA names.
+std::unique_ptr<Backend> make_cpu_backend() {
+  const InstructionSet sets[] = {
+#ifdef GDCORE_HAS_X86_ISAS
+      {"avx512",
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
+       avx512::make_backend},
+      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"),
+       avx2::make_backend},
+#endif
+      {"baseline", true, baseline::make_backend},
+  };
+  const char* wanted = std::getenv("GDCORE_CPU_ISA");
+  for (const InstructionSet& set : sets) {
+    const bool named = wanted != nullptr && set.name == wanted;
+    check<DeviceError>(!named || set.available, "[backend] GDCORE_CPU_ISA=", set.name,
+                       " asks for instructions that this processor lacks; unset it to get the best there are");
+    if (named || (wanted == nullptr && set.available)) return std::unique_ptr<Backend>(set.make());
+  }
+  throw DeviceError(join("[backend] GDCORE_CPU_ISA=", wanted, " is not known; choose avx512, avx2 or baseline"));
+}
+
+}  // namespace
+
+Backend& backend(Device device) {
+  check<DeviceError>(device == Device::cpu,
+                     "[backend] device \"cuda\" was asked for, but this build of gdcore has no CUDA backend; "
+                     "use device=\"cpu\" or device=\"auto\"");
+  static const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  return *cpu;
+}
+
+Buffer::Buffer(Backend& backend, std::size_t bytes)
+    : backend_(&backend), data_(backend.allocate(bytes)), bytes_(bytes) {}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : backend_(other.backend_), data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(backend_, other.backend_);
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+Buffer::~Buffer() {
+  if (data_ != nullptr) backend_->deallocate(data_, bytes_);
+}
+
+namespace {
+
+struct ThreadScratch {
+  void* data[static_cast<int>(Scratch::count)] = {};
+  std::size_t bytes[static_cast<int>(Scratch::count)] = {};
+  ~ThreadScratch() {
+    for (void* memory : data) std::free(memory);
+  }
+};
+
+}  // namespace
+
+void* scratch(Scratch use, std::size_t bytes) {
+  thread_local ThreadScratch mine;
+  const int slot = static_cast<int>(use);
+  if (mine.bytes[slot] < bytes) {
+    const std::size_t whole = round_up(bytes, kAlignment);
+    void* larger = std::aligned_alloc(kAlignment, whole);
+    if (larger == nullptr) throw std::bad_alloc();
+    std::free(mine.data[slot]);
+    mine.data[slot] = larger;
+    mine.bytes[slot] = whole;
+  }
+  return mine.data[slot];
+}
+
+}  // namespace gdcore

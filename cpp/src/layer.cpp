@@ -1,0 +1,18 @@
+#include "gdcore/layer.h"
+
+#include "gdcore/check.h"
+
+namespace gdcore {
+
+void Layer::forward(const LayerCall& call) const {
+  check(call.x.rows >= 1, "[", kind(), "] x has no rows");
+  if (call.training) check_training(call);
+  forward_impl(call);
+}
+
+void Layer::backward(const LayerCall& call) const {
+  check(call.dy.rows == call.x.rows, "[", kind(), "] dout has ", call.dy.rows, " rows, x had ", call.x.rows);
+  backward_impl(call);
+}
+
+}  // namespace gdcore

@@ -1,0 +1,222 @@
+// The thread pool. Workers spin for a short while after a job, because the next one usually follows within
+// microseconds, and then sleep. A forked child finds no workers and starts its own at first use.
+#include "gdcore/parallel.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "gdcore/check.h"
+
+namespace gdcore {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// One run_tasks call. Workers that wake late find no tasks left and touch nothing else.
+struct Job {
+  FunctionRef<void(std::int64_t)> task;
+  std::int64_t tasks;
+  std::atomic<std::int64_t> next{0};
+  std::atomic<bool> cancelled{false};
+
+  bool run_one() {
+    const std::int64_t t = next.fetch_add(1, std::memory_order_relaxed);
+    if (t >= tasks) return false;
+    if (!cancelled.load(std::memory_order_relaxed)) task(t);
+    return true;
+  }
+};
+
+class Pool {
+ public:
+  explicit Pool(int threads) {
+    workers_.reserve(static_cast<std::size_t>(threads));
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  }
+
+  ~Pool() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+      ticket_.fetch_add(1, std::memory_order_seq_cst);
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  /// One caller at a time (the owner of g_pool_mutex).
+  void run(Job& job) {
+    job_.store(&job, std::memory_order_relaxed);
+    ticket_.fetch_add(1, std::memory_order_seq_cst);
+    if (sleeping_.load(std::memory_order_seq_cst) > 0) {
+      const std::lock_guard lock(mutex_);
+      wake_.notify_all();
+    }
+    std::exception_ptr stopped;
+    try {
+      while (job.run_one()) poll_interrupt();
+    } catch (...) {
+      stopped = std::current_exception();
+      job.cancelled.store(true, std::memory_order_relaxed);
+      while (job.run_one()) {
+      }
+    }
+    // From here no worker can take up this job; wait for those that did.
+    job_.store(nullptr, std::memory_order_seq_cst);
+    for (int spins = 0; busy_.load(std::memory_order_seq_cst) > 0; ++spins) {
+      relax();
+      if (spins > 2000) std::this_thread::yield();
+    }
+    if (stopped) std::rethrow_exception(stopped);
+  }
+
+ private:
+  void work() {
+    std::uint64_t seen = 0;
+    while (true) {
+      wait_for_ticket(seen);
+      seen = ticket_.load(std::memory_order_seq_cst);
+      if (stop_.load(std::memory_order_relaxed)) return;
+      busy_.fetch_add(1, std::memory_order_seq_cst);
+      if (Job* job = job_.load(std::memory_order_seq_cst)) {
+        while (job->run_one()) {
+        }
+      }
+      busy_.fetch_sub(1, std::memory_order_seq_cst);
+    }
+  }
+
+  void wait_for_ticket(std::uint64_t seen) {
+    constexpr auto kSpin = std::chrono::microseconds(50);
+    const auto start = Clock::now();
+    do {
+      for (int i = 0; i < 64; ++i) {
+        if (ticket_.load(std::memory_order_relaxed) != seen) return;
+        relax();
+      }
+    } while (Clock::now() - start < kSpin);
+    std::unique_lock lock(mutex_);
+    sleeping_.fetch_add(1, std::memory_order_seq_cst);
+    wake_.wait(lock, [&] { return ticket_.load(std::memory_order_seq_cst) != seen; });
+    sleeping_.fetch_sub(1, std::memory_order_seq_cst);
+  }
+
+  std::atomic<std::uint64_t> ticket_{0};
+  std::atomic<Job*> job_{nullptr};
+  std::atomic<int> busy_{0}, sleeping_{0};
+  std::atomic<bool> stop_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::thread> workers_;
+};
+
+int default_threads() {
+  if (const char* given = std::getenv("OMP_NUM_THREADS")) {
+    const int threads = std::atoi(given);  // "4,2" means 4 at the outermost level
+    if (threads > 0) return threads;
+  }
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+/// The pool and who uses it. Deliberately never destroyed: workers may outlive static destructors, and a forked child
+/// must not join threads that it does not have.
+struct PoolState {
+  std::mutex use;  // held while a job runs, and while the pool is replaced
+  std::atomic<int> threads{default_threads()};
+  Pool* pool = nullptr;
+  std::atomic<bool> forked{false};
+};
+
+PoolState* make_state();
+
+PoolState& state() {
+  static PoolState* const instance = make_state();
+  return *instance;
+}
+
+PoolState* make_state() {
+  PoolState* made = new PoolState();  // lives until the process ends, see above
+  pthread_atfork([] { state().use.lock(); }, [] { state().use.unlock(); },
+                 [] {
+                   state().use.unlock();
+                   state().pool = nullptr;  // the threads stayed in the parent
+                 });
+  return made;
+}
+
+thread_local bool inside_task = false;
+thread_local std::function<void()>* interrupt_poll = nullptr;
+thread_local Clock::time_point next_poll;
+
+}  // namespace
+
+int num_threads() { return state().threads.load(std::memory_order_relaxed); }
+
+void set_num_threads(int threads) {
+  check(threads >= 1 && threads <= 1024, "[set_num_threads] threads is ", threads, "; expected 1 to 1024");
+  const std::lock_guard lock(state().use);
+  delete state().pool;
+  state().pool = nullptr;
+  state().threads = threads;
+}
+
+void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task) {
+  PoolState& s = state();
+  const auto guarded = [&](std::int64_t t) {
+    inside_task = true;
+    task(t);
+    inside_task = false;
+  };
+  std::unique_lock lock(s.use, std::defer_lock);
+  if (tasks <= 1 || num_threads() == 1 || inside_task || !lock.try_lock()) {
+    const bool nested = inside_task;
+    for (std::int64_t t = 0; t < tasks; ++t) {
+      task(t);
+      if (!nested && t + 1 < tasks) poll_interrupt();
+    }
+    return;
+  }
+  if (s.pool == nullptr) s.pool = new Pool(num_threads());
+  Job job{guarded, tasks};
+  s.pool->run(job);
+}
+
+InterruptScope::InterruptScope(std::function<void()> poll) : poll_(std::move(poll)), outer_(interrupt_poll) {
+  interrupt_poll = &poll_;
+  next_poll = Clock::now() + std::chrono::milliseconds(20);
+}
+
+InterruptScope::~InterruptScope() { interrupt_poll = outer_; }
+
+NoInterrupt::NoInterrupt() : outer_(interrupt_poll) { interrupt_poll = nullptr; }
+NoInterrupt::~NoInterrupt() { interrupt_poll = outer_; }
+
+void poll_interrupt() {
+  if (interrupt_poll == nullptr) return;
+  const auto now = Clock::now();
+  if (now < next_poll) return;
+  next_poll = now + std::chrono::milliseconds(20);
+  (*interrupt_poll)();
+}
+
+}  // namespace gdcore

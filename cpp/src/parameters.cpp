@@ -1,0 +1,76 @@
+#include "gdcore/parameters.h"
+
+#include <cmath>
+#include <type_traits>
+
+#include "gdcore/backend.h"
+#include "gdcore/random.h"
+
+namespace gdcore {
+
+namespace {
+
+/// The n-th value drawn by an initialiser.
+double draw(const Initializer& initializer, const Entry& entry, const Philox& random, std::uint64_t n) {
+  const double in = static_cast<double>(entry.fan_in), both = in + static_cast<double>(entry.fan_out);
+  const auto symmetric = [&](double bound) { return (2.0 * random.uniform(n) - 1.0) * bound; };
+  return std::visit(
+      [&]<class Kind>(const Kind& kind) {
+        if constexpr (std::is_same_v<Kind, Constant>) return kind.value;
+        if constexpr (std::is_same_v<Kind, HeNormal>) return random.normal(n) * std::sqrt(2.0 / in);
+        if constexpr (std::is_same_v<Kind, HeUniform>) return symmetric(std::sqrt(6.0 / in));
+        if constexpr (std::is_same_v<Kind, GlorotNormal>) return random.normal(n) * std::sqrt(2.0 / both);
+        if constexpr (std::is_same_v<Kind, GlorotUniform>) return symmetric(std::sqrt(6.0 / both));
+        if constexpr (std::is_same_v<Kind, Uniform>) return symmetric(kind.eps);
+        if constexpr (std::is_same_v<Kind, Normal>) return random.normal(n) * kind.eps;
+        if constexpr (std::is_same_v<Kind, Given>) return kind.values[n];
+      },
+      initializer);
+}
+
+/// Draws every entry from its own stream and sends it to the device.
+void fill(Backend& backend, const Arena& arena, const Buffer& buffer, std::uint64_t seed) {
+  std::vector<unsigned char> host;
+  for (std::size_t number = 0; number < arena.entries().size(); ++number) {
+    const Entry& entry = arena.entries()[number];
+    const View to = arena.view(buffer, static_cast<int>(number));
+    const Philox random{seed, stream_of(Stream::parameters, number)};
+    host.resize(to.bytes());
+    with_type(to.dtype, [&]<class T>(T) {
+      T* values = reinterpret_cast<T*>(host.data());
+      for (std::int64_t i = 0; i < to.size(); ++i) {
+        values[i] = static_cast<T>(draw(entry.initializer, entry, random, static_cast<std::uint64_t>(i)));
+      }
+    });
+    backend.copy(to.data, host.data(), to.bytes(), CopyKind::to_device);
+  }
+}
+
+}  // namespace
+
+int Arena::add(Entry entry) {
+  entry.offset = size_;
+  const auto unit = static_cast<std::int64_t>(kAlignment / size_of(dtype_));
+  size_ += (entry.rows * entry.cols + unit - 1) / unit * unit;
+  entries_.push_back(std::move(entry));
+  return static_cast<int>(entries_.size()) - 1;
+}
+
+View Arena::view(const Buffer& buffer, int number) const {
+  const Entry& entry = entries_[static_cast<std::size_t>(number)];
+  char* data = static_cast<char*>(buffer.data()) + static_cast<std::size_t>(entry.offset) * size_of(dtype_);
+  return {data, entry.rows, entry.cols, dtype_};
+}
+
+void Parameters::allocate(Backend& backend) {
+  values = Buffer(backend, layout.bytes());
+  gradients = Buffer(backend, layout.bytes());
+  states = Buffer(backend, state_layout.bytes());
+}
+
+void Parameters::initialize(Backend& backend, std::uint64_t seed) {
+  fill(backend, layout, values, seed);
+  fill(backend, state_layout, states, seed);
+}
+
+}  // namespace gdcore

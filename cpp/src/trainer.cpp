@@ -1,0 +1,274 @@
+#include "gdcore/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "gdcore/check.h"
+#include "gdcore/parallel.h"
+
+namespace gdcore {
+
+namespace {
+
+void check_rule(const OptimizerRule& rule) {
+  const auto positive = [&](const char* kind, const char* name, double value) {
+    check(value > 0.0 && std::isfinite(value), "[", kind, "] ", name, " is ", value, "; expected a positive number");
+  };
+  const auto share = [&](const char* kind, const char* name, double value) {
+    check(value >= 0.0 && value < 1.0, "[", kind, "] ", name, " is ", value, "; expected 0 <= ", name, " < 1");
+  };
+  if (const auto* momentum = std::get_if<Momentum>(&rule)) share("Momentum", "momentum", momentum->momentum);
+  if (const auto* adagrad = std::get_if<AdaGrad>(&rule)) positive("AdaGrad", "eps", adagrad->eps);
+  if (const auto* rmsprop = std::get_if<RMSProp>(&rule)) {
+    positive("RMSProp", "eps", rmsprop->eps);
+    share("RMSProp", "beta", rmsprop->beta);
+  }
+  if (const auto* adam = std::get_if<Adam>(&rule)) {
+    positive("Adam", "eps", adam->eps);
+    share("Adam", "betas", adam->betas.first);
+    share("Adam", "betas", adam->betas.second);
+  }
+}
+
+}  // namespace
+
+void check_optimizer(const Optimizer& optimizer) {
+  check_rule(optimizer.rule);
+  const auto positive = [&](const char* name, const std::optional<double>& value) {
+    check(!value || (*value > 0.0 && std::isfinite(*value)), "[Optimizer] ", name, " is ", value.value_or(0.0),
+          "; expected a positive number or None");
+  };
+  positive("clip_norm", optimizer.clip_norm);
+  positive("clip_value", optimizer.clip_value);
+}
+
+Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer)
+    : network_(std::move(network)), loss_(std::move(loss)), optimizer_(std::move(optimizer)) {
+  check_optimizer(optimizer_);
+  check_loss(loss_, network_->out_features());
+  decay_ = per_layer(optimizer_.weight_decay, 0.0, "weight_decay");
+  factor_ = per_layer(optimizer_.lr_factors, 1.0, "lr_factors");
+  Backend& backend = network_->backend();
+  for (int i = 0; i < state_count(optimizer_.rule); ++i) {
+    states_[i] = Buffer(backend, network_->parameters().layout.bytes());
+  }
+  sums_ = Buffer(backend, sizeof(LossSums));
+  class_weights_ = loss_weights(loss_, backend, network_->dtype());
+}
+
+/// One number for each parameter, from one for all, one for each layer with weights, or by name.
+std::vector<double> Trainer::per_layer(const PerLayer& given, double missing, const char* argument) const {
+  const auto& entries = network_->parameters().layout.entries();
+  std::vector<double> values(entries.size(), missing);
+  const bool is_decay = missing == 0.0;
+  const auto valid = [&](double value) {
+    check(value >= 0.0 && std::isfinite(value), "[Optimizer] ", argument, " holds ", value, "; expected numbers >= 0");
+    return value;
+  };
+  const auto takes = [&](const Entry& entry) { return !is_decay || entry.is_weight || optimizer_.decay_biases; };
+  if (const double* one = std::get_if<double>(&given)) {
+    valid(*one);
+    for (std::size_t i = 0; i < entries.size(); ++i) values[i] = takes(entries[i]) ? *one : missing;
+  } else if (const auto* list = std::get_if<std::vector<double>>(&given)) {
+    std::vector<int> layers;  // those with weights
+    for (const Entry& entry : entries) {
+      if (entry.is_weight) layers.push_back(entry.layer);
+    }
+    check(list->size() == layers.size(), "[Optimizer] ", argument, " has ", list->size(), " numbers; the model has ",
+          layers.size(), " layers with weights");
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const auto at = std::ranges::find(layers, entries[i].layer);
+      if (at != layers.end() && takes(entries[i]))
+        values[i] = valid((*list)[static_cast<std::size_t>(at - layers.begin())]);
+    }
+  } else if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&given)) {
+    for (const auto& [name, value] : *named) {
+      bool found = false;
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        const bool exact = entries[i].name == name, below = entries[i].name.starts_with(name + ".");
+        found = found || exact || below;
+        if (exact || (below && takes(entries[i]))) values[i] = valid(value);
+      }
+      check(found, "[Optimizer] ", argument, " names \"", name,
+            "\", which the model does not have; names look like \"layers.0\"");
+    }
+  }
+  return values;
+}
+
+/// Stretches of the arena that train alike: one for all of it where nothing differs.
+void Trainer::make_segments() {
+  const auto& entries = network_->parameters().layout.entries();
+  bool same = segments_frozen_.size() == entries.size();
+  for (std::size_t i = 0; same && i < entries.size(); ++i) same = segments_frozen_[i] == entries[i].frozen;
+  if (same) return;
+  segments_.clear();
+  segments_frozen_.clear();
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    segments_frozen_.push_back(entries[i].frozen);
+    if (entries[i].frozen) continue;
+    const std::int64_t end = i + 1 < entries.size() ? entries[i + 1].offset : network_->parameters().layout.size();
+    const Segment next{entries[i].offset, end - entries[i].offset, factor_[i], decay_[i]};
+    Segment* last = segments_.empty() ? nullptr : &segments_.back();
+    if (last != nullptr && last->begin + last->count == next.begin && last->lr_factor == next.lr_factor &&
+        last->weight_decay == next.weight_decay) {
+      last->count += next.count;
+    } else {
+      segments_.push_back(next);
+    }
+  }
+}
+
+/// The rows of a batch as views: where they lie if they already are what is needed, else gathered.
+Trainer::Batch Trainer::fetch(const Dataset& data, const std::int64_t* index, std::int64_t first, std::int64_t rows) {
+  Batch batch;
+  batch.x = network_->fetch(data.x, index, first, rows, x_);
+  if (data.labels) {
+    if (index == nullptr && data.y.type == SourceType::i32 && (data.y.row_stride == 1 || rows == 1)) {
+      batch.labels = static_cast<const std::int32_t*>(data.y.data) + first * data.y.row_stride;
+    } else {
+      const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
+      if (y_.bytes() < bytes) y_ = Buffer(network_->backend(), bytes);
+      network_->backend().gather(
+          {data.y, index != nullptr ? index + first : nullptr, first, rows, y_.data(), GatherType::label});
+      batch.labels = static_cast<const std::int32_t*>(y_.data());
+    }
+  } else {
+    batch.targets = network_->fetch(data.y, index, first, rows, y_);
+  }
+  if (data.weights) {
+    batch.weights = network_->fetch(data.weights, index, first, rows, weights_);
+    std::swap(batch.weights.rows, batch.weights.cols);  // (N, 1) is kept as (1, N)
+  }
+  return batch;
+}
+
+LossSums Trainer::apply_loss(const Batch& batch, ConstView logits, View grad) {
+  auto* sums = static_cast<LossSums*>(sums_.data());
+  const std::int64_t count = class_weights_.data() == nullptr ? 0 : network_->out_features();
+  network_->backend().loss({loss_,
+                            logits,
+                            batch.targets,
+                            batch.labels,
+                            batch.weights,
+                            {class_weights_.data(), 1, count, network_->dtype()},
+                            grad,
+                            sums});
+  LossSums result;
+  network_->backend().copy(&result, sums, sizeof result, CopyKind::to_host);
+  return result;
+}
+
+LossSums Trainer::train(const Batch& batch, double lr) {
+  network_->step = static_cast<std::uint64_t>(steps_);
+  const View logits = network_->forward(batch.x, true, false);
+  const LossSums sums = apply_loss(batch, logits, network_->output_gradient());
+  if (!std::isfinite(sums.loss)) [[unlikely]] {
+    throw DivergenceError(join("[Trainer] the loss became ", sums.loss, " at step ", steps_, "; ",
+                               network_->diagnosis(),
+                               ". The parameters are those before this step; a smaller lr, "
+                               "clip_norm or scaled inputs usually help"));
+  }
+  network_->backward({});
+  const NoInterrupt whole;
+  update(lr);
+  network_->commit();
+  return sums;
+}
+
+void Trainer::update(double lr) {
+  check(lr >= 0.0 && std::isfinite(lr), "[Trainer] lr is ", lr, "; expected a finite number >= 0");
+  Parameters& p = network_->parameters();
+  make_segments();
+  double scale = 1.0;
+  if (optimizer_.clip_norm) {
+    const double norm = std::sqrt(network_->backend().sum_of_squares(p.layout.flat(p.gradients)));
+    if (!std::isfinite(norm)) {
+      throw DivergenceError(join("[Trainer] the norm of the gradient became ", norm, " at step ", steps_, "; ",
+                                 network_->diagnosis(), ". The parameters are those before this step"));
+    }
+    scale = norm > *optimizer_.clip_norm ? *optimizer_.clip_norm / norm : 1.0;
+  }
+  OptimizerPass pass{.rule = optimizer_.rule,
+                     .parameters = p.layout.flat(p.values),
+                     .gradients = p.layout.flat(p.gradients),
+                     .states = {},
+                     .segments = segments_,
+                     .lr = lr,
+                     .step = steps_ + 1,
+                     .grad_scale = scale,
+                     .clip_value = optimizer_.clip_value.value_or(std::numeric_limits<double>::infinity())};
+  for (int i = 0; i < state_count(optimizer_.rule); ++i) pass.states[i] = p.layout.flat(states_[i]);
+  network_->backend().optimizer_step(pass);
+  ++steps_;
+}
+
+LossSums Trainer::step(const Dataset& batch, double lr) { return train(fetch(batch, nullptr, 0, batch.x.rows), lr); }
+
+void Trainer::optimizer_step(double lr) {
+  const NoInterrupt whole;
+  update(lr);
+  network_->step = static_cast<std::uint64_t>(steps_);
+}
+
+std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
+                          LossSums& sums) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  std::int64_t b = range.first;
+  while (b < range.last) {
+    const std::int64_t first = b * range.batch_size, rows = std::min(range.batch_size, range.count - first);
+    const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
+    const LossSums batch = train(fetch(data, range.order, first, rows), lr);
+    sums.loss += batch.loss;
+    sums.weight += batch.weight;
+    ++b;
+    poll_interrupt();
+    if (Clock::now() >= end) break;
+  }
+  return b;
+}
+
+LossSums Trainer::evaluate(const Dataset& data, const BatchRange& range, void* outputs) {
+  LossSums total;
+  const std::int64_t out = network_->out_features();
+  for (std::int64_t first = 0; first < range.count; first += range.batch_size) {
+    poll_interrupt();
+    const std::int64_t rows = std::min(range.batch_size, range.count - first);
+    const Batch batch = fetch(data, range.order, first, rows);
+    const View logits = network_->forward(batch.x, false, false);
+    const LossSums sums = apply_loss(batch, logits, {});
+    total.loss += sums.loss;
+    total.weight += sums.weight;
+    if (outputs != nullptr) {
+      char* to = static_cast<char*>(outputs) + static_cast<std::size_t>(first * out) * size_of(logits.dtype);
+      network_->backend().copy(to, logits.data, logits.bytes(), CopyKind::to_host);
+    }
+  }
+  return total;
+}
+
+void Trainer::set_steps(std::int64_t steps) {
+  check(steps >= 0, "[Trainer] steps is ", steps, "; expected a number >= 0");
+  steps_ = steps;
+  network_->step = static_cast<std::uint64_t>(steps);
+}
+
+std::vector<View> Trainer::states() const {
+  std::vector<View> views;
+  for (int i = 0; i < state_count(optimizer_.rule); ++i) {
+    views.push_back(network_->parameters().layout.flat(states_[i]));
+  }
+  return views;
+}
+
+void Trainer::reset() {
+  for (const View& state : states()) {
+    const std::vector<char> zeros(state.bytes());
+    network_->backend().copy(state.data, zeros.data(), zeros.size(), CopyKind::to_device);
+  }
+  set_steps(0);
+}
+
+}  // namespace gdcore
