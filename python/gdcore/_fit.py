@@ -12,7 +12,6 @@ from ._checks import shown
 from ._measure import Held
 from ._sources import ArraySource, IterableSource
 from .callbacks import Callback
-from .schedules import rates_of
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -146,7 +145,7 @@ class Fit:
             logs |= self._training.measure(trainer)
         if self._validation is not None:
             logs |= self._validation.measure(trainer, "val_")
-        logs["lr"] = float(rates_of(trainer.optimizer.lr, max(trainer.steps - 1, 0), 1)[0]) * trainer.lr_scale
+        logs["lr"] = trainer.rates.at(max(trainer.steps - 1, 0)) * trainer.lr_scale
         logs["seconds"] = time.perf_counter() - started
         self.position = Position()
         trainer.history.append(logs)  # the epoch counts from here on

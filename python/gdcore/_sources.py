@@ -13,7 +13,6 @@ from ._arrays import Array, SupportsDLPack
 from ._checks import shown
 from ._measure import Held
 from .data import batch_count, batch_rows
-from .schedules import rates_of
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -71,8 +70,7 @@ class ArraySource:
             drawn = _core.permutation(len(self.held), self._trainer.seed, epoch)
             self._order = drawn if rows is None else rows[drawn]
         self._next, self._first = first, first
-        lr = self._trainer.optimizer.lr
-        self._rates = rates_of(lr, self._trainer.steps, (self.batches or 0) - first if callable(lr) else 1)
+        self._rates = self._trainer.rates.epoch(self._trainer.steps, (self.batches or 0) - first)
         self.done = first == self.batches
 
     def advance(self, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:

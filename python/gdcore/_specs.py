@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from ._checks import shown
 
 LAYERS: dict[str, type[_core.Layer]] = {
     cls.__name__: cls
@@ -89,4 +90,4 @@ def _short(value: Any) -> str:
     if isinstance(value, dict) and "type" in value:
         arguments = ", ".join(f"{name}={_short(item)}" for name, item in value.items() if name != "type")
         return f"{value['type']}({arguments})"
-    return repr(value)
+    return shown(value)

@@ -219,7 +219,7 @@ class EarlyStopping(Callback):
         """Take back the best value and weights."""
         self._watch.load(state, "EarlyStopping")
         self._epochs = int(state["epochs"])
-        arrays = {name: state[name] for name in ("parameters", "buffers") if name in state}
+        arrays = {name: state[name] for name in ("parameters", "buffers", "shapes") if name in state}
         self._kept = (int(state["best_epoch"]), arrays or None)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _specs, saving
 from ._arrays import Array
+from ._checks import shown
 from ._fit import Fit, Position
 from .callbacks import Callback
 from .history import History
@@ -83,7 +84,9 @@ def resume(trainer: Trainer, fit: Fit, path: str | os.PathLike[str]) -> None:
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any], dict[str, Any]]:
-    if not os.path.exists(os.fspath(path)):
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"resume: got {shown(path)}; expected the path of a checkpoint")
+    if not os.path.exists(path):
         raise FileNotFoundError(f"resume: there is no file {os.fspath(path)!r}; for a first run leave resume out")
     tensors, metadata = saving.read_file(path, needs=("training",))
     return tensors, json.loads(metadata["model"]), json.loads(metadata["training"])

@@ -75,6 +75,8 @@ class Sequential(_core.Network):
             instance(layer, _core.Layer, f"layers[{i}]", "Dense(784, 256)")
         super().__init__(list(layers), dtype=_dtype_name(dtype), device=device, seed=seed_or_random(seed))
         self.classes = None if classes is None else _class_names(classes, self.out_features)
+        arrays = [*self.parameters().values(), *self.buffers().values()]
+        self._shapes = np.array([size for array in arrays for size in (array.ndim, *array.shape)], np.int64)
 
     def __repr__(self) -> str:
         """Return the layers, one a line."""
@@ -194,11 +196,12 @@ class Sequential(_core.Network):
         Returns
         -------
         dict
-            "parameters" and "buffers": 1-D arrays in the layout of ``flat_parameters()`` and ``flat_buffers()``.
+            "parameters" and "buffers", 1-D arrays in the layout of ``flat_parameters()`` and ``flat_buffers()``, and
+            "shapes", by which `restore_state` knows the network.
         """
         views = {"parameters": self.flat_parameters(), "buffers": self.flat_buffers()}
         if out is None:
-            return {name: view.copy() for name, view in views.items()}
+            return {name: view.copy() for name, view in views.items()} | {"shapes": self._shapes.copy()}
         for name, view in views.items():
             np.copyto(out[name], view)
         return out
@@ -212,12 +215,16 @@ class Sequential(_core.Network):
             If the copy is of a network of another shape; nothing is changed then.
         """
         views = {"parameters": self.flat_parameters(), "buffers": self.flat_buffers()}
-        for name, view in views.items():
-            if name not in state or state[name].shape != view.shape:
-                got = state[name].shape if name in state else "none"
+        for name, array in {"shapes": self._shapes, **views}.items():
+            if name not in state or state[name].shape != array.shape:
+                got = f"shape {state[name].shape}" if name in state else "nothing"
                 raise ValueError(
-                    f"state: got {name} of shape {got}; expected {view.shape}, from copy_state() of the same network"
+                    f"state: {name}: got {got}; expected shape {array.shape}, by copy_state() of such a network"
                 )
+        if not np.array_equal(state["shapes"], self._shapes):
+            raise ValueError(
+                "state: got one of a network of other shapes; expected one by copy_state() of such a network"
+            )
         for name, view in views.items():
             np.copyto(view, state[name])
 

@@ -14,7 +14,7 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["FormatError", "load"]
 
 FORMAT_VERSION = 1
+# NumPy's names of element types and safetensors' names.
+DTYPES = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "|b1": "BOOL", "|u1": "U8", "|i1": "I8"} | {
+    f"<{kind}{size}": f"{kind.upper()}{8 * size}" for kind in "ui" for size in (2, 4, 8)
+}
 _serial = itertools.count()
 
 
@@ -82,6 +86,8 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: 
 
     try:
         model = json.loads(metadata["model"])
+        if not isinstance(model["seed"], int) or not isinstance(model["frozen"], list):
+            raise TypeError("seed or frozen are of the wrong kind")
         layers = [_specs.decode_layer(layer) for layer in model["layers"]]
         built = Sequential(*layers, seed=model["seed"], dtype=model["dtype"], device=device, classes=model["classes"])
         built.freeze(*model["frozen"])
@@ -101,17 +107,19 @@ def write_file(path: str | os.PathLike[str], tensors: Mapping[str, Array], metad
     ------
     OSError
         If the file cannot be written; the old one, if any, is then untouched.
+    TypeError
+        If an array is of a type that the format has no name for.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"path: there is no folder {folder!r} to save {name!r} in")
     if os.path.isdir(target):
         raise IsADirectoryError(f"path: {target!r} is a folder; expected the name of a file")
-    arrays = {key: np.ascontiguousarray(array) for key, array in tensors.items()}
+    arrays = {key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}
+    for key, array in arrays.items():
+        if array.dtype.str not in DTYPES:
+            raise TypeError(f"{key}: got an array of {array.dtype}, which cannot be saved; expected numbers")
     header = {
         "format": "gdcore",
         "format_version": str(FORMAT_VERSION),
@@ -122,21 +130,45 @@ def write_file(path: str | os.PathLike[str], tensors: Mapping[str, Array], metad
     _remove_stale(folder, name)
     temporary = os.path.join(folder, f".{name}.{platform.node()}.{os.getpid()}-{next(_serial)}.tmp")
     try:
-        save_file(arrays, temporary, header)
-        _sync(temporary)
+        with open(temporary, "xb") as file:
+            _write(file, arrays, header)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)
-    except SafetensorError as error:
-        raise OSError(f"path: {target!r} cannot be written: {error}") from error
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be saved: {error.strerror}", target) from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
     if os.name == "posix":
-        _sync(folder)
+        _sync_folder(folder)
 
 
-def _sync(path: str) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+def _write(file: BinaryIO, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Write the safetensors format: the header's length, the header, and the arrays' bytes.
+
+    Written here rather than by the safetensors package, which copies all arrays to memory first, orders the metadata
+    by chance, and leaves temporary files under names of its own when it is killed.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    # The widest first, so that each array starts at a multiple of its element's size.
+    order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
+    for name in order:
+        array = arrays[name]
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": DTYPES[array.dtype.str], "shape": array.shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    for name in order:
+        file.write(arrays[name].reshape(-1).view(np.uint8))
+
+
+def _sync_folder(path: str) -> None:
+    """Wait until a folder's entries are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

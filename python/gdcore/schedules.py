@@ -171,3 +171,32 @@ def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Step
             f"lr: the schedule gave {rates[index]} at step {first + index}; expected a finite rate of at least 0"
         )
     return rates
+
+
+class Rates:
+    """An optimiser's rates, looked up step by step or for an epoch at once.
+
+    A schedule of this module depends on the step alone, so its rates are kept for some steps ahead; a user's function
+    is asked for each step anew.
+    """
+
+    AHEAD = 256
+
+    def __init__(self, lr: float | Callable[[int], float]) -> None:
+        self._lr = lr
+        self._constant = None if callable(lr) else np.array([lr], np.float64)
+        self._first, self._kept = 0, np.empty(0)
+
+    def at(self, step: int) -> float:
+        """Return the rate of a step, checked."""
+        if self._constant is not None:
+            return float(self._constant[0])
+        if not isinstance(self._lr, Schedule):
+            return float(rates_of(self._lr, step, 1)[0])
+        if not 0 <= step - self._first < len(self._kept):
+            self._first, self._kept = step, rates_of(self._lr, step, self.AHEAD)
+        return float(self._kept[step - self._first])
+
+    def epoch(self, first: int, count: int) -> Steps:
+        """Return the rates of `count` steps from `first`, or just one if it is the same for all."""
+        return rates_of(self._lr, first, count) if self._constant is None else self._constant

@@ -20,7 +20,7 @@ from .data import DEFAULT_SIZE, split_rows
 from .history import History
 from .metrics import Metric, named_metrics
 from .model import Sequential
-from .schedules import rates_of
+from .schedules import Rates
 
 __all__ = ["Trainer"]
 
@@ -49,6 +49,8 @@ class Trainer:
     ----------
     core : _core.Trainer
         The part in C++, which has the optimiser's state.
+    rates : Rates
+        The optimiser's rates before ``lr_scale``, by step.
     history : History
         All epochs so far.
     stop : bool
@@ -79,6 +81,7 @@ class Trainer:
         self.history = History()
         self.stop = False
         self.core = _core.Trainer(model, loss, optimizer)
+        self.rates = Rates(optimizer.lr)
         self._fit: Fit | None = None
         self.lr_scale = 1.0
 
@@ -113,7 +116,7 @@ class Trainer:
     @property
     def lr(self) -> float:
         """Learning rate of the next step: the optimiser's rate or schedule, times ``lr_scale``."""
-        return float(rates_of(self.optimizer.lr, self.core.steps, 1)[0]) * self._lr_scale
+        return self.rates.at(self.core.steps) * self._lr_scale
 
     @property
     def lr_scale(self) -> float:
@@ -159,7 +162,8 @@ class Trainer:
         DivergenceError
             If the loss becomes nan or infinite.
         """
-        if type(x) is not np.ndarray or type(y) is not np.ndarray or y.dtype.kind in "USO" or weights is not None:
+        plain = type(x) is np.ndarray and type(y) is np.ndarray and weights is None and y.dtype.kind not in "USO"
+        if not plain:
             x, y = to_array(x, "x"), to_targets(y, "y", self.model.classes)
             weights = None if weights is None else to_array(weights, "weights")
         if self._step is not None:
