@@ -1,7 +1,7 @@
 """Arrays in: NumPy, DataFrames, tensors and whatever else has ``__array__`` or ``__dlpack__``.
 
 Nothing is copied where it can be helped: a NumPy array, a memory-mapped file or a tensor on the CPU becomes a view. The
-element types that the core converts while it gathers a batch (booleans, integers of 8 to 64 bits, float32 and float64)
+element types that the core converts while it gathers a batch (booleans, integers of 8 to 64 bits, floats of 16 to 64)
 pass as they are.
 """
 
@@ -53,8 +53,8 @@ def to_array(value: object, name: str, *, text: bool = False) -> Array:
     Returns
     -------
     ndarray
-        Of booleans, integers, float32 or float64 in native byte order (or strings, where welcome). float16 becomes
-        float32 and longer floats float64, in a copy.
+        Of booleans, integers, or floats of 16 to 64 bits in native byte order (or strings, where welcome). Longer
+        floats become float64, in a copy.
 
     Raises
     ------
@@ -67,10 +67,10 @@ def to_array(value: object, name: str, *, text: bool = False) -> Array:
     """
     array = value if type(value) is np.ndarray else _from_object(value, name)
     kind = array.dtype.kind
-    if kind in "biu" or (kind == "f" and array.dtype.itemsize in (4, 8)):
+    if kind in "biu" or (kind == "f" and array.dtype.itemsize <= 8):
         return array if array.dtype.isnative else _converted(array, array.dtype.newbyteorder("="), value, name)
     if kind == "f":
-        return _converted(array, np.dtype(np.float32 if array.dtype.itemsize == 2 else np.float64), value, name)
+        return _converted(array, np.dtype(np.float64), value, name)
     if text and (kind in "US" or (kind == "O" and all(isinstance(item, str) for item in array.ravel()))):
         return array
     hint = (
@@ -85,7 +85,7 @@ def _converted(array: Array, dtype: np.dtype[Any], value: object, name: str) -> 
     if isinstance(value, np.memmap):
         raise TypeError(
             f"{name}: got a memory map of {array.dtype}, which would have to be copied whole; expected one of native "
-            "float32, float64, integers or booleans"
+            "floats of 16 to 64 bits, integers or booleans"
         )
     return array.astype(dtype)
 

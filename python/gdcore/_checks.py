@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def shown(value: object, limit: int = 60) -> str:
     """Return ``repr(value)``, shortened to about `limit` characters, for use inside a message."""
-    text = repr(value)
+    text = " ".join(repr(value).split())  # on one line
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

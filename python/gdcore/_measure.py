@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, Data, same_rows, to_array, to_targets
+from ._arrays import Array, same_rows, to_array, to_targets
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -30,7 +30,7 @@ class Held:
     """
 
     def __init__(
-        self, trainer: Trainer, x: Data, y: Data, weights: Data | None, name: str = "", rows: Array | None = None
+        self, trainer: Trainer, x: object, y: object, weights: object, name: str = "", rows: Array | None = None
     ) -> None:
         label = f"{name}: " if name else ""
         inputs = to_array(x, f"{label}x")

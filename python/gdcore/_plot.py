@@ -22,7 +22,7 @@ def learning_curve(history: History, path: str | os.PathLike[str] | None, measur
     columns = [name for name in (measure, f"val_{measure}") if name in history]
     if not columns:
         raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {', '.join(history)}")
-    axes = _axes(path is not None)
+    axes: Any = _axes(path is not None)
     epochs = history["epoch"]
     dot = "o" if history.epochs == 1 else None
     for name in columns:
@@ -38,7 +38,8 @@ def learning_curve(history: History, path: str | os.PathLike[str] | None, measur
     axes.set_title(_title(history, measure, columns, best, mode), loc="left", fontsize=11, color=INK, pad=12)
     if path is not None:
         axes.figure.savefig(path, dpi=150, bbox_inches="tight", facecolor="white")
-    return axes
+    drawn: Axes = axes
+    return drawn
 
 
 def _axes(saved: bool) -> Any:

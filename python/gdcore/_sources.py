@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +107,7 @@ class IterableSource:
         Epochs to train, which an iterator cannot give more than one of.
     """
 
-    def __init__(self, trainer: Trainer, iterable: Iterable[Any], epochs: int) -> None:
+    def __init__(self, trainer: Trainer, iterable: object, epochs: int) -> None:
         if isinstance(iterable, np.ndarray) or hasattr(iterable, "__array__") or isinstance(iterable, SupportsDLPack):
             raise TypeError("y: missing; expected targets for the rows of x (or, as x, an iterable of batches (x, y))")
         if not isinstance(iterable, Iterable) or isinstance(iterable, (str, bytes, dict)):
@@ -122,7 +122,7 @@ class IterableSource:
         self._trainer = trainer
         self._iterable = iterable
         self.batches: int | None = None
-        if hasattr(iterable, "__len__"):
+        if isinstance(iterable, Sized):
             self.batches = len(iterable)
         self.done = False
 

@@ -80,7 +80,7 @@ class Sequential(_core.Network):
 
     def __repr__(self) -> str:
         """Return the layers, one a line."""
-        lines = "".join(f"  ({i}): {layer!r}\n" for i, layer in enumerate(self.layers))
+        lines = "".join(f"  ({i}): {shown(layer, 120)}\n" for i, layer in enumerate(self.layers))
         return f"Sequential(\n{lines})"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -88,7 +88,7 @@ class Sequential(_core.Network):
         arguments = (self.layers, self.seed, self.dtype, self.device, self.classes)
         return _rebuild, (*arguments, self.frozen(), self.copy_state())
 
-    def predict(self, x: Data, *, batch_size: int = 1024) -> Array:
+    def predict(self, x: Data, *, batch_size: int = 1024) -> Array:  # type: ignore[override]  # a plain int for users
         """Return the outputs for the rows of `x`: values, or logits where the loss takes logits.
 
         Parameters

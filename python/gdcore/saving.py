@@ -163,7 +163,7 @@ def _write(file: BinaryIO, arrays: Mapping[str, Array], metadata: Mapping[str, s
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for name in order:
-        file.write(arrays[name].reshape(-1).view(np.uint8))
+        file.write(arrays[name].reshape(-1).view(np.uint8).data)
 
 
 def _sync_folder(path: str) -> None:
@@ -208,7 +208,7 @@ def checksum(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         array = tensors[name]
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(memoryview(array.reshape(-1).view(np.uint8)))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ and a checkpoint notices when one of them was changed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -102,7 +103,8 @@ def cosine(lr: float, steps: int, *, final: float = 0.0) -> Schedule:
 
 
 def _power_law(at: Steps, *, lr: float, power: float, scale: float) -> Steps:
-    return lr * (1.0 + at / scale) ** -power
+    rates: Steps = lr * (1.0 + at / scale) ** -power
+    return rates
 
 
 def power_law(lr: float, *, power: float = 0.5, scale: float = 1.0) -> Schedule:
@@ -116,7 +118,7 @@ def power_law(lr: float, *, power: float = 0.5, scale: float = 1.0) -> Schedule:
 
 
 def _warmup(at: Steps, *, schedule: float | Callable[[int], float], steps: int) -> Steps:
-    rates = rates_of(schedule, 0, 1)[0] * (at + 1.0) / (steps + 1.0)
+    rates: Steps = rates_of(schedule, 0, 1)[0] * (at + 1.0) / (steps + 1.0)
     late = int(np.searchsorted(at, steps))  # the steps ascend, so those after the warm-up are the tail
     if late < len(at):
         rates[late:] = rates_of(schedule, int(at[late]) - steps, len(at) - late)
@@ -191,8 +193,10 @@ class Rates:
         """Return the rate of a step, checked."""
         if self._constant is not None:
             return float(self._constant[0])
-        if not isinstance(self._lr, Schedule):
-            return float(rates_of(self._lr, step, 1)[0])
+        if callable(self._lr) and not isinstance(self._lr, Schedule):
+            rate = self._lr(step)
+            fits = isinstance(rate, float) and 0.0 <= rate < math.inf
+            return rate if fits else float(rates_of(lambda _: rate, step, 1)[0])
         if not 0 <= step - self._first < len(self._kept):
             self._first, self._kept = step, rates_of(self._lr, step, self.AHEAD)
         return float(self._kept[step - self._first])

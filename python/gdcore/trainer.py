@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -257,7 +257,7 @@ class Trainer:
         else:
             training = Held(self, x, y, sample_weight)
             held = self._validation(validation, training)
-            if isinstance(validation, Real):
+            if _is_number(validation):
                 training = training.part(self._split(training, float(validation))[0])
             source = ArraySource(self, training, batch_size, shuffle=shuffle, drop_last=drop_last)
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
@@ -274,7 +274,7 @@ class Trainer:
         """Return what is to be measured at the end of an epoch."""
         if validation is None:
             return None
-        if isinstance(validation, Real) and not isinstance(validation, bool):
+        if _is_number(validation):
             share = real(validation, "validation", low=0, high=1)
             if training is None:
                 raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
@@ -345,3 +345,7 @@ class Trainer:
             If model or optimiser differ from those that wrote it; nothing is changed then.
         """
         checkpoint.load(self, path)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -129,11 +129,12 @@ def summary(model: Sequential) -> str:
     lines = [f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
     lines.insert(1, "-" * len(lines[0]))
     lines += [lines[1], f"{sum(counts.values()):,} parameters, {model.dtype} on {model.device}"]
-    return "\n".join([*lines, *(f"one pass: {operation}" for operation in model.operations())])
+    fused = [f"in one pass: {operation}" for operation in model.operations() if "+" in operation]
+    return "\n".join([*lines, *fused])
 
 
 def _short(layer: _core.Layer) -> str:
     """Return a layer's ``repr`` with what differs from the defaults only, so that a line stays a line."""
     fields = ("in_features", "out_features", "features", "p", "negative_slope")
-    arguments = ", ".join(str(getattr(layer, name)) for name in fields if name in type(layer)._fields)
+    arguments = ", ".join(str(getattr(layer, name)) for name in fields if hasattr(layer, name))
     return f"{type(layer).__name__}({arguments})"
