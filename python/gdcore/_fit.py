@@ -112,13 +112,10 @@ class Fit:
 
     def _listen(self) -> None:
         """Look up once who wants to hear of what happens often."""
-        recorders = [callback for callback in self.callbacks if getattr(callback, "records", False)]
+        ordered = sorted(self.callbacks, key=lambda callback: bool(getattr(callback, "records", False)))
         self._on_epoch_begin = _hooks(self.callbacks, "on_epoch_begin")
         self._on_progress = _hooks(self.callbacks, "on_progress")
-        self._on_epoch_end = _hooks(
-            [callback for callback in self.callbacks if callback not in recorders], "on_epoch_end"
-        )
-        self._on_epoch_end += _hooks(recorders, "on_epoch_end")
+        self._on_epoch_end = _hooks(ordered, "on_epoch_end")  # recorders last, all in their own order
 
     def _epoch(self) -> None:
         trainer, source = self._trainer, self._source

@@ -47,6 +47,7 @@ class Held:
             raise type(error)(f"{label}{error}") from None
         self.rows = rows
         self._outputs: Array | None = None
+        self._truth: list[Array] = []
 
     def __len__(self) -> int:
         """Return the number of rows that are measured."""
@@ -61,16 +62,17 @@ class Held:
     def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
         """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
         if trainer.metrics and self._outputs is None:
-            self._outputs = np.empty((len(self), trainer.model.out_features), trainer.model.dtype)
+            self._prepare(trainer)
         loss_sum, weight_sum = trainer.core.evaluate(
             self.dataset, batch_size=batch_size, order=self.rows, outputs=self._outputs
         )
         values = {f"{prefix}loss": loss_sum / weight_sum if weight_sum else 0.0}
-        if self._outputs is not None:
-            targets = self._targets if self.rows is None else self._targets[self.rows]
-            arguments = [self._outputs, targets]
-            if self._weights is not None:
-                arguments.append(self._weights if self.rows is None else self._weights[self.rows])
-            for name, metric in trainer.metrics.items():
-                values[prefix + name] = float(metric(*arguments))
+        for name, metric in trainer.metrics.items():
+            values[prefix + name] = float(metric(self._outputs, *self._truth))
         return values
+
+    def _prepare(self, trainer: Trainer) -> None:
+        """Make room for the predictions, and gather what metrics compare them with."""
+        arrays = [self._targets] if self._weights is None else [self._targets, self._weights]
+        self._truth = arrays if self.rows is None else [array[self.rows] for array in arrays]
+        self._outputs = np.empty((len(self), trainer.model.out_features), trainer.model.dtype)

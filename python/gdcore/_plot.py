@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ def learning_curve(history: History, path: str | os.PathLike[str] | None, measur
     best = _best(history, columns[-1], mode)
     if best is not None:
         _mark(axes, *best, history.epochs, mode)
-    _dress(axes, measure, log, history.epochs)
+    lowest = min((v for name in columns for v in history[name] if math.isfinite(v)), default=0.0)
+    _dress(axes, measure, log, lowest)
     axes.set_title(_title(history, measure, columns, best, mode), loc="left", fontsize=11, color=INK, pad=12)
     if path is not None:
         axes.figure.savefig(path, dpi=150, bbox_inches="tight", facecolor="white")
@@ -78,13 +80,16 @@ def _mark(axes: Any, epoch: int, value: float, epochs: int, mode: str) -> None:
     )
 
 
-def _dress(axes: Any, measure: str, log: bool, epochs: int) -> None:
+def _dress(axes: Any, measure: str, log: bool, lowest: float) -> None:
+    """Name the axes and leave no more ink than needed."""
     axes.set_xlabel("epoch", color=INK)
     axes.set_ylabel(measure.replace("_", " "), color=INK)
     if log:
         axes.set_yscale("log")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(x=0.02, y=0.15)
+    if not log and axes.get_ylim()[0] < 0 <= lowest:
+        axes.set_ylim(bottom=0)  # the margin must not suggest that the measure may be negative
     axes.grid(axis="y", color="#e4e4e4", lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, length=3)

@@ -50,6 +50,7 @@ class Progress(Callback):
         self._drawn = self._started = time.monotonic()
         self._first_step = trainer.steps
         self._bar = optional_module("tqdm", "Progress", "tqdm").tqdm(
+            desc=f"epoch {trainer.epoch}/{trainer.last_epoch}",
             total=max(trainer.last_epoch - trainer.epoch, 0),
             file=file,
             dynamic_ncols=True,
