@@ -11,6 +11,7 @@ A network is a `Sequential` of layers; a `Trainer` brings it together with a los
 """
 
 from . import metrics, schedules
+from ._checks import FormatError
 from ._core import (
     GELU,
     SGD,
@@ -52,9 +53,8 @@ from ._core import (
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
 from .data import MiniBatches, train_validation_split
 from .history import History
-from .model import Sequential
+from .model import Sequential, load
 from .progress import Progress
-from .saving import FormatError, load
 from .trainer import Trainer
 
 __all__ = [

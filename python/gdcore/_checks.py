@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+class FormatError(ValueError):
+    """A file that is damaged, cut short, written by a newer version, or not written by gdcore at all."""
+
+
 def shown(value: object, limit: int = 60) -> str:
     """Return ``repr(value)``, shortened to about `limit` characters, for use inside a message."""
     text = " ".join(repr(value).split())  # on one line

@@ -5,7 +5,6 @@ A callback is any object with some of the methods of `Callback`; it need not inh
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import time
@@ -393,5 +392,7 @@ class CSVLog(Callback):
             self._columns = columns
             trainer.history.to_csv(self.path)
             return
+        import csv
+
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(csv_row(logs, columns))

@@ -74,12 +74,13 @@ def resume(trainer: Trainer, fit: Fit, path: str | os.PathLike[str]) -> None:
         _saved_settings(model, training) | (training["settings"] or fit.settings()),
     )
     states = _matched_states(path, fit.callbacks, training["callbacks"], tensors)
-    _take(trainer, tensors, model, training)
 
     def restore() -> None:
         for callback, state in states:
             callback.load_state_dict(state)
 
+    restore()  # once before anything is changed, so that a callback may refuse; and again when the callbacks have begun
+    _take(trainer, tensors, model, training)
     fit.resume(int(training["first_epoch"]), Position(*training["position"]), bool(training["stopped"]), restore)
 
 
@@ -88,7 +89,11 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any
         raise TypeError(f"resume: got {shown(path)}; expected the path of a checkpoint")
     if not os.path.exists(path):
         raise FileNotFoundError(f"resume: there is no file {os.fspath(path)!r}; for a first run leave resume out")
-    tensors, metadata = saving.read_file(path, needs=("training",))
+    tensors, metadata = saving.read_file(path)
+    if "training" not in metadata:
+        raise saving.FormatError(
+            f"{os.fspath(path)}: a model without a state of training; expected a file of Checkpoint"
+        )
     return tensors, json.loads(metadata["model"]), json.loads(metadata["training"])
 
 

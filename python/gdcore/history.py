@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -115,8 +114,10 @@ class History(Mapping[str, list[float]]):
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the columns to a CSV file with a header; numbers are written so that they read back exactly."""
+        import csv
+
         columns = list(self)
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with open(os.fspath(path), "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(csv_row(row, columns) for row in self._rows)

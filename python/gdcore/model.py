@@ -16,7 +16,7 @@ from ._checks import instance, seed_or_random, shown
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Sequential"]
+__all__ = ["Sequential", "load"]
 
 ClassName: TypeAlias = str | int | float | bool
 State: TypeAlias = dict[str, Array]
@@ -327,6 +327,29 @@ class Sequential(_core.Network):
         from .transfer import summary
 
         return summary(self)
+
+
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Sequential:
+    """Return the model saved in a file: architecture, parameters, running averages, scaling and class names.
+
+    Parameters
+    ----------
+    path : path
+        A file written by ``model.save`` or by `gdcore.Checkpoint`.
+    device : str
+        Where the model shall live, as in `gdcore.Sequential`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is damaged, of a newer version, or not gdcore's.
+    """
+    from .saving import model_from, read_file
+
+    tensors, metadata = read_file(path)
+    return model_from(tensors, metadata, os.fspath(path), device)
 
 
 def _rebuild(

@@ -13,18 +13,19 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from . import _core, _specs
 from ._arrays import Array
+from ._checks import FormatError
 
 if TYPE_CHECKING:
     from .model import Sequential
 
-__all__ = ["FormatError", "load"]
+__all__ = ["FormatError", "checksum", "read_file", "read_tensors", "write_file"]
 
 FORMAT_VERSION = 1
 # NumPy's names of element types and safetensors' names.
@@ -32,31 +33,6 @@ DTYPES = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "|b1": "BOOL", "|u1": "U8", 
     f"<{kind}{size}": f"{kind.upper()}{8 * size}" for kind in "ui" for size in (2, 4, 8)
 }
 _serial = itertools.count()
-
-
-class FormatError(ValueError):
-    """A file that is damaged, cut short, written by a newer version, or not written by gdcore at all."""
-
-
-def load(path: str | os.PathLike[str], *, device: str = "auto") -> Sequential:
-    """Return the model saved in a file: architecture, parameters, running averages, scaling and class names.
-
-    Parameters
-    ----------
-    path : path
-        A file written by ``model.save`` or by `gdcore.Checkpoint`.
-    device : str
-        Where the model shall live, as in `gdcore.Sequential`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    FormatError
-        If the file is damaged, of a newer version, or not gdcore's.
-    """
-    tensors, metadata = read_file(path)
-    return model_from(tensors, metadata, os.fspath(path), device)
 
 
 def save_model(model: Sequential, path: str | os.PathLike[str]) -> None:
@@ -224,24 +200,25 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[s
     """
     from safetensors import SafetensorError, safe_open
 
+    path = os.fspath(path)  # a number would be taken for an open file
     with open(path, "rb"):  # the plain errors of the system, where they say it best
         pass
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, TypeError, KeyError, ValueError, UnicodeError, OverflowError) as error:
-        raise FormatError(f"{os.fspath(path)}: damaged, cut short, or not a safetensors file: {error}") from error
+        raise FormatError(f"{path}: damaged, cut short, or not a safetensors file: {error}") from error
 
 
-def read_file(path: str | os.PathLike[str], *, needs: Iterable[str] = ()) -> tuple[dict[str, Array], dict[str, str]]:
+def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     """Return the arrays and the metadata of a file of gdcore's, checked.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-    needs : iterable of str
-        Metadata that must be there besides the model's.
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If the file cannot be opened.
+    FormatError
+        If it is damaged, of a newer version, or not gdcore's.
     """
     tensors, metadata = read_tensors(path)
     name = os.fspath(path)
@@ -259,9 +236,6 @@ def read_file(path: str | os.PathLike[str], *, needs: Iterable[str] = ()) -> tup
         )
     if metadata.get("checksum") != checksum(tensors, metadata):
         raise FormatError(f"{name}: damaged: the checksum does not fit its contents")
-    missing = [key for key in ("model", *needs) if key not in metadata]
-    if missing:
-        raise FormatError(
-            f"{name}: without {', '.join(map(repr, missing))}: not the kind of file that is expected here"
-        )
+    if "model" not in metadata:
+        raise FormatError(f"{name}: without the description of a model")
     return tensors, metadata

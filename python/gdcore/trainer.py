@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from . import _core, checkpoint
+from . import _core
 from ._arrays import Array, Data, to_array, to_targets
 from ._checks import instance, integer, real, seed_or_random, shown
 from ._fit import Fit
@@ -262,6 +262,8 @@ class Trainer:
             source = ArraySource(self, training, batch_size, shuffle=shuffle, drop_last=drop_last)
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
         if resume is not None:
+            from . import checkpoint  # here, for `import gdcore` stays quick without what files need
+
             checkpoint.resume(self, fit, resume)
         self._fit = fit
         try:
@@ -325,6 +327,8 @@ class Trainer:
         OSError
             If it cannot be written; an old file is then untouched.
         """
+        from . import checkpoint
+
         checkpoint.save(self, path)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -344,6 +348,8 @@ class Trainer:
         ValueError
             If model or optimiser differ from those that wrote it; nothing is changed then.
         """
+        from . import checkpoint
+
         checkpoint.load(self, path)
 
 
