@@ -25,7 +25,8 @@ FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 # (tzcnt is missing on purpose: older processors run it as bsf, and compilers use it that way.)
 AVX512 = re.compile(r"%(zmm\d|[xy]mm(1[6-9]|2\d|3[01])\b|k[0-7]\b)")
 AVX2 = re.compile(
-    r"%ymm\d|^(v(?!err|erw|mcall|mlaunch|mresume|mx)|andn|bextr|bls(i|r|msk)|bzhi|mulx|pdep|pext|rorx|s[ah][lr]x|lzcnt|movbe)"
+    r"%ymm\d|^v(?!err|erw|mcall|mlaunch|mresume|mx)"
+    r"|^(andn|bextr|bls(i|r|msk)|bzhi|mulx|pdep|pext|rorx|s[ah][lr]x|lzcnt|movbe)[wlq]?\b"
 )
 
 
