@@ -22,8 +22,8 @@ ROWS = (1, 32, 100)
 SIZES = [(rows, width) for rows in ROWS for width in WIDTHS] + [(33, 1600), (1000, 33)]
 BATCH_SIZES = [(max(rows, 2), width) for rows, width in SIZES]  # for batch norm, which needs two rows
 
-FORWARD = {np.dtype(np.float32): 3e-7, np.dtype(np.float64): 2e-15}
-GRADIENT = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 4e-15}
+FORWARD = {np.dtype(np.float32): 3e-7, np.dtype(np.float64): 5e-15}
+GRADIENT = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-14}
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 ALIGNED = pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "unaligned"])
 SHAPES = pytest.mark.parametrize(("rows", "width"), SIZES)
@@ -67,12 +67,12 @@ def within(actual: np.ndarray, expected: oracle.Sized, factor: float) -> None:
 
 
 def forward_close(actual: np.ndarray, expected: oracle.Sized) -> None:
-    """A forward result: 3e-7 of the summed terms in float32, 2e-15 in float64."""
+    """A forward result: 3e-7 of the summed terms in float32, 5e-15 in float64."""
     within(actual, expected, FORWARD[actual.dtype])
 
 
 def gradient_close(actual: np.ndarray, expected: oracle.Sized) -> None:
-    """A gradient: 5e-7 of the summed terms in float32, 4e-15 in float64."""
+    """A gradient: 5e-7 of the summed terms in float32, 1e-14 in float64."""
     within(actual, expected, GRADIENT[actual.dtype])
 
 
@@ -158,7 +158,7 @@ def snapshot(model: Any, trainer: Any = None) -> dict[str, np.ndarray]:
     state = {"parameters": np.array(model.flat_parameters()), "buffers": np.array(model.flat_buffers())}
     if trainer is not None:
         state["steps"] = np.array(trainer.steps)
-        state.update({f"state.{k}": np.array(v) for k, v in trainer.state().items()})
+        state.update({f"state.{k}": np.array(v) for k, v in trainer.core.state().items()})
     return state
 
 

@@ -180,9 +180,9 @@ def normalize(x: Any, gamma: Any, beta: Any, eps: float, axis: int) -> Norm:
     variance = ((x - mean) ** 2).mean(axis, keepdims=True)
     rstd = 1.0 / np.sqrt(variance + eps)
     size = np.abs(x).mean(axis, keepdims=True)
-    # the mean's own rounding enters the variance only squared
+    # the mean is itself a sum of terms of that size; its rounding enters the variance only squared
     return Norm(
-        column_affine(x, mean, rstd, gamma, beta),
+        _affine(Sized((x - mean) * rstd, (np.abs(x) + size) * rstd), gamma, beta),
         Sized(mean, size),
         Sized(variance, variance + 1e-7 * size**2),
         rstd,
@@ -255,9 +255,10 @@ def _bce(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
     t = f64(targets).reshape(z.shape)
     positive = 1.0 if spec.pos_weight is None else f64(spec.pos_weight)
     up, down = positive * t * softplus(-z), (1.0 - t) * softplus(z)
-    grad_up, grad_down = positive * t * sigmoid(-z), (1.0 - t) * sigmoid(z)
-    size = (grad_up + grad_down) * (1.0 + np.abs(z) * np.exp(-np.abs(z)))
-    return (up + down).sum(1), (up + down).sum(1), np.ones(len(z)), grad_down - grad_up, size
+    grad = (1.0 - t) * sigmoid(z) - positive * t * sigmoid(-z)
+    # its terms as they are added up: (1 - t + w t) sigmoid(z) - w t
+    size = (1.0 - t + positive * t) * sigmoid(z) + positive * t
+    return (up + down).sum(1), (up + down).sum(1), np.ones(len(z)), grad, size
 
 
 # ---------------------------------------------------------------------------------------------------- optimisers

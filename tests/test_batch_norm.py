@@ -107,15 +107,18 @@ def _doubled(x: Any, gamma: Any, beta: Any) -> oracle.Sized:
 def test_column_affine(
     rows: int, width: int, activation: Any, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any
 ) -> None:
-    """The prediction form of batch norm: given statistics, an affine map of each column."""
+    """The prediction form of batch norm: given statistics (sigma or sigma squared), an affine map of each column."""
     x, gamma, beta = data(rng, rows, width, dtype)
-    mean, rstd = rng.standard_normal(width).astype(dtype), rng.uniform(0.1, 3, width).astype(dtype)
-    for g, b in ((gamma, beta), (None, None)):
-        out = pool.empty(x.shape, dtype, aligned)
-        guarded = [None if a is None else pool.copy(a, aligned=aligned) for a in (x, mean, rstd, g, b)]
-        ops.column_affine(*guarded, activation, out, device=device)
-        pool.check()
-        helpers.forward_close(out, oracle.through(activation, oracle.column_affine(x, mean, rstd, g, b)))
+    mean, spread = rng.standard_normal(width).astype(dtype), rng.uniform(0.1, 3, width).astype(dtype)
+    for kind in ("std", "variance"):
+        variance = spread.astype(np.float64) ** (2 if kind == "std" else 1)
+        for eps, m, g, b in ((EPS, mean, gamma, beta), (0.5, mean, None, None), (0.0, None, None, None)):
+            out = pool.empty(x.shape, dtype, aligned)
+            guarded = [None if a is None else pool.copy(a, aligned=aligned) for a in (x, m, spread, g, b)]
+            ops.column_affine(*guarded, activation, out, kind=kind, eps=eps, device=device)
+            pool.check()
+            exact = oracle.column_affine(x, np.zeros(width) if m is None else m, 1 / np.sqrt(variance + eps), g, b)
+            helpers.forward_close(out, oracle.through(activation, oracle.Sized(exact.value, 2 * exact.size)))
 
 
 @helpers.DTYPES

@@ -139,6 +139,20 @@ def test_any_shape(rows: int, width_in: int, width_out: int, double: bool, align
     helpers.forward_close(out, oracle.dense(x, weight, bias))
 
 
+@pytest.mark.parametrize("width", [*helpers.WIDTHS, 1600])
+def test_sums_of_positive_terms(width: int, pool: helpers.Pool, device: str, rng: helpers.Generator) -> None:
+    """Nothing cancels, so rounding errors grow with the running sum: the hardest case for the bound."""
+    x, weight, _ = (np.abs(a) for a in data(rng, 33, width, 40, np.float32))
+    out, _ = forward(pool, x, weight, None, None, True, device)
+    helpers.forward_close(out, oracle.dense(x, weight))
+    dout = np.abs(rng.standard_normal((33, 40))).astype(np.float32)
+    outs = [pool.empty(shape) for shape in (x.shape, weight.shape, (40,))]
+    ops.dense_backward(pool.copy(x), pool.copy(weight), None, None, pool.mutable(dout), *outs, device=device)
+    exact = oracle.dense_backward(x, weight, oracle.gradient_before(None, None, dout))
+    for actual, expected in zip(outs, exact, strict=True):
+        helpers.gradient_close(actual, expected)
+
+
 def test_small_integers_are_exact(pool: helpers.Pool, device: str, rng: helpers.Generator) -> None:
     x = rng.integers(-8, 9, (65, 130)).astype(np.float32)
     weight = rng.integers(-8, 9, (67, 130)).astype(np.float32)

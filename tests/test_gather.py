@@ -38,11 +38,11 @@ def source(rng: helpers.Generator, shape: tuple, dtype: Any) -> np.ndarray:
 @helpers.ALIGNED
 @helpers.DTYPES
 @helpers.SHAPES
-def test_same_type(rows: int, width: int, dtype: Any, aligned: bool, pool: helpers.Pool, rng: Any, device: str) -> None:
+def test_same_type(rows: int, width: int, dtype: Any, aligned: bool, pool: helpers.Pool, rng: Any) -> None:
     x = source(rng, (50, width), dtype)
     index = rng.integers(0, 50, rows)
     out = pool.empty((rows, width), dtype, aligned)
-    ops.gather(pool.copy(x, aligned=aligned), pool.copy(index), out, device=device)
+    gd._core.gather(pool.copy(x, aligned=aligned), pool.copy(index), out)
     pool.check()
     helpers.same_bits(out, x[index])
 
@@ -120,6 +120,11 @@ def test_lerp_and_sum_of_squares(dtype: Any, aligned: bool, pool: helpers.Pool, 
         ops.lerp(average, pool.copy(b, aligned=aligned), 0.9, device=device)
         expected = 0.9 * a.astype(np.float64) + (1 - 0.9) * b.astype(np.float64)
         np.testing.assert_allclose(average, expected, atol=3e-7 if dtype == np.float32 else 2e-15, rtol=0)
+        other = pool.mutable(a, aligned=aligned)
+        squares = np.abs(b)
+        ops.lerp(other, pool.copy(squares, aligned=aligned), 0.25, root=True, device=device)
+        expected = 0.25 * a.astype(np.float64) + 0.75 * np.sqrt(squares.astype(np.float64))
+        np.testing.assert_allclose(other, expected, atol=3e-7 if dtype == np.float32 else 2e-15, rtol=0)
         total = ops.sum_of_squares(pool.copy(a, aligned=aligned), device=device)
         assert abs(total / (a.astype(np.float64) ** 2).sum() - 1) < (3e-7 if dtype == np.float32 else 2e-15)
         pool.check()

@@ -115,7 +115,7 @@ def losses(rng: Any) -> list[tuple[Any, np.ndarray]]:
         (gd.CrossEntropy([0.5, 2.0, 1.0], 0.1), labels),
         (gd.CrossEntropy([0.5, 2.0, 1.0], 0.1), soft),
         (gd.BinaryCrossEntropy(), soft),
-        (gd.BinaryCrossEntropy(4.0), (soft > 0.3).astype(np.float64)),
+        (gd.BinaryCrossEntropy([4.0, 1.0, 0.5]), (soft > 0.3).astype(np.float64)),
     ]
 
 

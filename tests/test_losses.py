@@ -64,7 +64,7 @@ def test_binary_cross_entropy(
     z = (4 * rng.standard_normal((rows, width))).astype(dtype)
     for t in (rng.random((rows, width)), rng.integers(0, 2, (rows, width))):
         for weights in (None, rng.uniform(0, 3, rows).astype(dtype)):
-            for positive in (None, 2.5):
+            for positive in (None, list(rng.uniform(0.2, 3, width))):
                 spec = gd.BinaryCrossEntropy(pos_weight=positive)
                 agree(spec, z, t.astype(dtype), weights, pool, aligned, device)
 
@@ -92,7 +92,7 @@ def test_large_and_small_logits(scale: float, dtype: Any, pool: helpers.Pool, de
     for spec, soft in options(rng, 10):
         targets = np.eye(10, dtype=dtype)[hard] if soft else hard
         agree(spec, z, targets, None, pool, True, device)
-    for positive in (None, 3.0):
+    for positive in (None, [3.0] * 10):
         agree(gd.BinaryCrossEntropy(positive), z, rng.random((64, 10)).astype(dtype), None, pool, True, device)
     agree(gd.MeanSquaredError(), z, rng.random((64, 10)).astype(dtype), None, pool, True, device)
 
@@ -142,7 +142,7 @@ def test_integer_weights_are_repeated_rows(pool: helpers.Pool, device: str, rng:
     omega = [0.5, 1.0, 4.0]
     for spec, targets in (
         (gd.MeanSquaredError(), rng.standard_normal((5, 3))),
-        (gd.BinaryCrossEntropy(2.0), rng.random((5, 3))),
+        (gd.BinaryCrossEntropy([2.0, 1.0, 0.5]), rng.random((5, 3))),
         (gd.CrossEntropy(omega, 0.2), labels),
         (gd.CrossEntropy(omega), rng.dirichlet(np.ones(3), 5)),
     ):
@@ -169,7 +169,11 @@ def test_gradient_by_finite_differences(weighted: bool, pool: helpers.Pool, devi
     weights = rng.uniform(0.5, 2, rows) if weighted else None
     labels, soft = rng.integers(0, k, rows).astype(np.int32), rng.dirichlet(np.ones(k), rows)
     cases: list = [(spec, soft if is_soft else labels) for spec, is_soft in options(rng, k)]
-    cases += [(gd.MeanSquaredError(), soft), (gd.BinaryCrossEntropy(), soft), (gd.BinaryCrossEntropy(3.0), soft)]
+    cases += [
+        (gd.MeanSquaredError(), soft),
+        (gd.BinaryCrossEntropy(), soft),
+        (gd.BinaryCrossEntropy([3.0, 1.0, 0.0, 2.0]), soft),
+    ]
     for spec, targets in cases:
         _, weight_sum, grad = compute(spec, z, targets, weights, pool, True, device)
         h = 1e-5

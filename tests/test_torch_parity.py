@@ -80,9 +80,9 @@ def pair_of_losses(name: str, rng: helpers.Generator, rows: int, out: int) -> tu
             t(soft),
         ),
         "bce positive": lambda: (
-            gd.BinaryCrossEntropy(3.0),
+            gd.BinaryCrossEntropy(omega),
             lambda z, y: (
-                nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum", pos_weight=t([3.0] * out)) / rows
+                nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum", pos_weight=t(omega)) / rows
             ),
             soft,
             t(soft),

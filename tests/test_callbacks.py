@@ -1,0 +1,257 @@
+"""Promise: callbacks see what they are told, in order; early stopping keeps the best weights (also in one's own loop);
+the plateau rule, the log and the progress line do what they say; Ctrl-C and errors leave a usable trainer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+
+
+def build(seed: int = 0, **options: Any) -> gd.Trainer:
+    model = gd.Sequential(gd.Dense(3, 8), gd.Tanh(), gd.Dense(8, 1), seed=seed)
+    return gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.05), **options)
+
+
+@pytest.fixture
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((60, 3)).astype(np.float32)
+    return x, x.sum(1, keepdims=True) + rng.standard_normal((60, 1)).astype(np.float32)
+
+
+class Recorder:
+    """A plain object with every event."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def on_train_begin(self, trainer: Any) -> None:
+        self.events.append("train begin")
+
+    def on_epoch_begin(self, trainer: Any) -> None:
+        self.events.append(f"epoch {trainer.epoch + 1} begin")
+
+    def on_epoch_end(self, trainer: Any, logs: dict) -> None:
+        assert logs["epoch"] == trainer.epoch and "loss" in logs
+        self.events.append(f"epoch {trainer.epoch} end")
+
+    def on_train_end(self, trainer: Any) -> None:
+        self.events.append("train end")
+
+
+def test_events_come_in_order(data: Any) -> None:
+    recorder, trainer = Recorder(), build()
+    trainer.fit(*data, epochs=2, callbacks=[recorder])
+    expected = ["train begin", "epoch 1 begin", "epoch 1 end", "epoch 2 begin", "epoch 2 end", "train end"]
+    assert recorder.events == expected
+    recorder.events.clear()
+    trainer.fit(*data, epochs=1, callbacks=[recorder])
+    assert recorder.events == ["train begin", "epoch 3 begin", "epoch 3 end", "train end"]
+
+
+def test_any_subset_of_events_will_do(data: Any) -> None:
+    class OnlyEnd:
+        seen = 0
+
+        def on_epoch_end(self, trainer: Any, logs: dict) -> None:
+            self.seen += 1
+            logs["mine"] = float(self.seen)
+
+    only = OnlyEnd()
+    history = build().fit(*data, epochs=3, callbacks=[only])
+    assert only.seen == 3 and list(history["mine"]) == [1, 2, 3]
+
+
+def test_an_object_without_any_event_is_refused(data: Any) -> None:
+    class Misspelt:
+        def on_epoch_ends(self, trainer: Any, logs: dict) -> None: ...
+
+    helpers.refuses(lambda: build().fit(*data, epochs=1, callbacks=[Misspelt()]), TypeError, "callbacks")
+
+
+def test_stop(data: Any) -> None:
+    class Stop:
+        def on_epoch_end(self, trainer: Any, logs: dict) -> None:
+            trainer.stop = trainer.epoch == 2
+
+    trainer = build()
+    trainer.fit(*data, epochs=10, callbacks=[Stop()])
+    assert trainer.epoch == 2
+    trainer.fit(*data, epochs=3)
+    assert trainer.epoch == 5
+
+
+def test_progress_is_reported_within_an_epoch() -> None:
+    seen = []
+
+    class Watch:
+        def on_progress(self, trainer: Any, batch: int, batches: int | None, loss: float) -> None:
+            seen.append((batch, batches, loss))
+
+    model = gd.Sequential(gd.Dense(50, 1000), gd.ReLU(), gd.Dense(1000, 1000), gd.ReLU(), gd.Dense(1000, 2), seed=0)
+    trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.SGD(0.01))
+    x, y = np.ones((3000, 50), np.float32), np.zeros(3000, int)
+    trainer.fit(x, y, epochs=2, batch_size=4, callbacks=[Watch()])
+    batches = [b for b, _, _ in seen]
+    assert len(seen) >= 3 and all(1 <= b <= 750 for b in batches) and all(n == 750 for _, n, _ in seen)
+    assert all(math.isfinite(loss) for _, _, loss in seen)
+
+
+VALUES = [3.0, 2.0, 1.0, 1.5, 1.2, 1.1, 0.5, 0.9]
+
+
+@pytest.mark.parametrize(("patience", "stops_at", "best"), [(1, 4, 3), (3, 6, 3), (4, None, 7)])
+def test_early_stopping_by_hand(patience: int, stops_at: int | None, best: int) -> None:
+    model = build().model
+    stopping = gd.EarlyStopping(patience=patience)
+    stopped = None
+    for epoch, value in enumerate(VALUES, 1):
+        model.flat_parameters()[...] = epoch
+        if stopping.update(value, model):
+            stopped = epoch
+            break
+    assert stopped == stops_at and stopping.best == VALUES[best - 1] and stopping.best_epoch == best
+    stopping.restore(model)
+    assert (model.flat_parameters() == best).all()
+
+
+def test_early_stopping_options() -> None:
+    model = build().model
+    up = gd.EarlyStopping("val_accuracy", 2)
+    assert [up.update(v, model) for v in (0.5, 0.7, 0.6, 0.7)] == [False, False, False, True] and up.best_epoch == 2
+    rough = gd.EarlyStopping(patience=2, min_delta=0.5)
+    assert [rough.update(v, model) for v in (3.0, 2.6, 2.4, 2.3, 2.2)] == [False, False, False, False, True]
+    assert rough.best == 2.4
+    nan = gd.EarlyStopping(patience=2)
+    assert [nan.update(v, model) for v in (math.nan, 1.0, math.nan, math.nan)] == [False, False, False, True]
+    with pytest.raises(RuntimeError):
+        gd.EarlyStopping().restore(model)
+    with pytest.raises(RuntimeError):
+        free = gd.EarlyStopping(restore_best=False)
+        free.update(1.0, model)
+        free.restore(model)
+    with pytest.raises(ValueError, match="mode"):
+        gd.EarlyStopping("val_my_measure")
+    assert gd.EarlyStopping("val_my_measure", mode="max").update(1.0, model) is False
+
+
+class Snapshots:
+    """Parameters after each epoch (before others change them)."""
+
+    def __init__(self) -> None:
+        self.kept: list[np.ndarray] = []
+
+    def on_epoch_end(self, trainer: Any, logs: dict) -> None:
+        self.kept.append(np.array(trainer.model.flat_parameters()))
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_early_stopping_in_fit(restore: bool, data: Any) -> None:
+    x, y = data
+    trainer, snapshots = build(), Snapshots()
+    stopping = gd.EarlyStopping(patience=3, restore_best=restore)
+    noise = np.random.default_rng(0).standard_normal((20, 1)).astype("f")
+    history = trainer.fit(x, y, epochs=300, validation=(x[:20], noise), callbacks=[snapshots, stopping])
+    losses = history["val_loss"]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 1 + 3 < 300 and stopping.best_epoch == best + 1 and stopping.best == min(losses)
+    helpers.same_bits(np.array(trainer.model.flat_parameters()), snapshots.kept[best if restore else -1])
+
+
+def test_reduce_on_plateau(data: Any) -> None:
+    trainer = build()
+
+    class Flat:
+        def on_epoch_end(self, trainer: Any, logs: dict) -> None:
+            logs["flat_loss"] = 1.0
+
+    plateau = gd.ReduceOnPlateau("flat_loss", 0.5, patience=2, min_lr=0.01, mode="min")
+    history = trainer.fit(*data, epochs=12, callbacks=[Flat(), plateau])
+    assert trainer.lr == pytest.approx(0.01) and min(history["lr"]) >= 0.01 - 1e-12
+    rates = history["lr"]
+    assert rates[0] == 0.05 and sorted(rates, reverse=True) == list(rates)
+    assert len(set(np.round(rates, 9))) >= 3
+
+
+def test_csv_log(data: Any, tmp_path: Path) -> None:
+    trainer = build(metrics=[gd.metrics.r2])
+    log = gd.CSVLog(tmp_path / "log.csv")
+    trainer.fit(*data, epochs=2, validation=0.2, callbacks=[log])
+    trainer.fit(*data, epochs=2, validation=0.2, callbacks=[log])
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    for name in ("loss", "val_loss", "val_r2", "lr"):
+        assert [float(row[name]) for row in rows] == list(trainer.history[name])
+
+
+def test_progress_line(data: Any, capsys: Any) -> None:
+    quiet = io.StringIO()
+    build().fit(*data, epochs=2, callbacks=[gd.Progress(file=quiet), gd.Progress()])
+    assert quiet.getvalue() == "" and capsys.readouterr().err == ""
+    loud = io.StringIO()
+    build().fit(*data, epochs=2, validation=0.2, callbacks=[gd.Progress(force=True, file=loud)])
+    text = loud.getvalue()
+    assert "epoch 2/2" in text and "val_loss" in text and "lr 0.05" in text
+    assert text.rstrip("\n").count("\n") == 0  # one line
+
+
+class Interrupt:
+    """Sends Ctrl-C to this process when an epoch begins."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_begin(self, trainer: Any) -> None:
+        if trainer.epoch + 1 == self.epoch:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_tidily_and_training_goes_on(data: Any) -> None:
+    trainer, recorder = build(), Recorder()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(*data, epochs=5, callbacks=[recorder, Interrupt(3)])
+    assert recorder.events[-1] == "train end" and trainer.epoch == 2 and trainer.history.epochs == 2
+    assert np.isfinite(trainer.model.predict(data[0])).all()
+    trainer.fit(*data, epochs=1)
+    assert trainer.epoch == 3
+
+
+@pytest.mark.parametrize("event", ["on_train_begin", "on_epoch_begin", "on_epoch_end", "on_train_end"])
+def test_an_error_in_a_callback_comes_out_and_training_goes_on(event: str, data: Any) -> None:
+    class Broken:
+        pass
+
+    def fail(*arguments: Any) -> None:
+        raise ZeroDivisionError("mine")
+
+    setattr(Broken, event, fail)
+    trainer = build()
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        trainer.fit(*data, epochs=2, callbacks=[Broken()])
+    trainer.fit(*data, epochs=1)
+    assert math.isfinite(trainer.history["loss"][-1])
+
+
+def test_callbacks_do_not_change_the_numbers(data: Any, tmp_path: Path) -> None:
+    plain, watched = build(), build()
+    plain.fit(*data, epochs=4, validation=0.2)
+    everything = [
+        Recorder(),
+        gd.CSVLog(tmp_path / "log"),
+        gd.Checkpoint(tmp_path / "c"),
+        gd.Progress(force=True, file=io.StringIO()),
+    ]
+    watched.fit(*data, epochs=4, validation=0.2, callbacks=everything)
+    helpers.same_bits(plain.model.copy_state(), watched.model.copy_state())
+    assert list(plain.history["val_loss"]) == list(watched.history["val_loss"])

@@ -1,0 +1,168 @@
+"""Promise: every epoch visits every row once, in an order that the seed fixes; splits are disjoint, complete and
+stratified; Standardizer learns the training data's mean and deviation exactly and is part of the model."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(
+    rows=st.integers(1, 200),
+    size=st.integers(1, 200),
+    shuffle=st.booleans(),
+    drop=st.booleans(),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_an_epoch_visits_every_row_once(rows: int, size: int, shuffle: bool, drop: bool, seed: int) -> None:
+    size = min(size, rows)
+    x, y = np.arange(rows * 2.0).reshape(rows, 2), np.arange(rows)
+    batches = gd.MiniBatches(x, y, batch_size=size, seed=seed, shuffle=shuffle, drop_last=drop)
+    for _ in range(2):
+        seen = list(batches)
+        assert len(seen) == len(batches)
+        lengths = [len(xb) for xb, _ in seen]
+        assert all(n == size for n in lengths[:-1]) and (lengths == [] or lengths[-1] <= size)
+        order = np.concatenate([yb for _, yb in seen]) if seen else np.empty(0, int)
+        assert len(set(order)) == len(order) == (rows // size * size if drop else rows)
+        if not shuffle:
+            assert (order == np.arange(len(order))).all()
+        for xb, yb in seen:
+            helpers.same_bits(xb, x[yb])
+
+
+def test_epochs_differ_and_repeat() -> None:
+    def orders(seed: int) -> list[tuple]:
+        batches = gd.MiniBatches(np.arange(50), batch_size=7, seed=seed)
+        return [tuple(np.concatenate(list(batches))) for _ in range(5)]
+
+    assert orders(1) == orders(1) and len(set(orders(1) + orders(2))) == 10
+    late = gd.MiniBatches(np.arange(50), batch_size=7, seed=1)
+    late.set_epoch(3)
+    assert tuple(np.concatenate(list(late))) == orders(1)[3]
+
+
+def test_weights_and_shapes_of_batches() -> None:
+    x, y, w = np.ones((10, 2, 3)), np.arange(10), np.arange(10.0)
+    (xb, yb, wb), *_ = gd.MiniBatches(x, y, batch_size=4, weights=w)
+    assert xb.shape == (4, 2, 3)
+    helpers.same_bits(wb, w[yb])
+    assert next(iter(gd.MiniBatches(x, batch_size=4))).shape == (4, 2, 3)
+    assert len(gd.MiniBatches(x, batch_size=None)) == 1
+
+
+def test_a_memory_map_larger_than_what_is_read(tmp_path: Path) -> None:
+    """A sparse file of 64 GiB: only the rows of the batches may be touched."""
+    path = tmp_path / "huge"
+    with open(path, "wb") as file:
+        file.truncate(2**36)
+    x = np.memmap(path, np.float32, "r", shape=(2**22, 4096))
+    batch = next(iter(gd.MiniBatches(x, batch_size=64)))
+    assert batch.shape == (64, 4096) and type(batch) is np.ndarray
+    small = np.memmap(path, np.float32, "r", shape=(3000, 4096))
+    model = gd.Sequential(gd.Dense(4096, 2), seed=0)
+    trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.SGD(0.1))
+    trainer.fit(small, np.zeros(3000, int), epochs=1, batch_size=500)
+    assert model.predict(x[2**22 - 5 :]).shape == (5, 2)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("rows", [20, 101, 1000])
+def test_split(rows: int, fraction: float) -> None:
+    x, y = np.arange(rows * 3.0).reshape(rows, 3), np.arange(rows)
+    x_train, x_val, y_train, y_val = gd.train_validation_split(x, y, fraction=fraction, seed=1)
+    assert len(y_val) == round(rows * fraction) and sorted([*y_train, *y_val]) == list(range(rows))
+    helpers.same_bits(x_train, x[y_train])
+    helpers.same_bits(x_val, x[y_val])
+    again = gd.train_validation_split(x, y, fraction=fraction, seed=1)
+    helpers.same_bits(again[3], y_val)
+    assert (gd.train_validation_split(x, y, fraction=fraction, seed=2)[3] != y_val).any()
+
+
+@pytest.mark.parametrize("labels", ["numbers", "text"])
+def test_stratified_split(labels: str, rng: helpers.Generator) -> None:
+    kinds = rng.choice(5, 500, p=[0.5, 0.25, 0.15, 0.08, 0.02])
+    y = kinds if labels == "numbers" else np.array(["a", "b", "c", "d", "e"])[kinds]
+    x = np.arange(500)[:, None]
+    x_train, x_val, _, y_val = gd.train_validation_split(x, y, fraction=0.2, stratify=y)
+    assert len(x_val) == 100 and sorted([*x_train[:, 0], *x_val[:, 0]]) == list(range(500))
+    for kind in np.unique(y):
+        assert abs((y_val == kind).sum() - 0.2 * (y == kind).sum()) <= 1
+    helpers.same_bits(gd.train_validation_split(x, y, fraction=0.2, stratify=True)[1], x_val)
+
+
+@helpers.DTYPES
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e6])
+def test_standardizer(offset: float, dtype: Any, rng: helpers.Generator) -> None:
+    x = (rng.standard_normal((5003, 7)) * np.logspace(-3, 3, 7) + offset).astype(dtype)
+    x[:, 2] = 5.25
+    scaler = gd.Standardizer(7)
+    assert scaler.mean is None and scaler.std is None
+    assert scaler.fit(x) is scaler
+    exact = x.astype(np.float64)
+    mean, std = exact.mean(0), exact.std(0)
+    np.testing.assert_allclose(scaler.mean, mean, rtol=1e-13, atol=1e-14 * np.abs(exact).max())
+    varied = std > 0  # float32 may have rounded the narrowest feature to a constant
+    assert not varied[2]
+    np.testing.assert_allclose(scaler.std[varied], std[varied], rtol=1e-9)
+    assert scaler.std[2] == 1.0 and scaler.mean[2] == 5.25
+    z = scaler.transform(x)
+    np.testing.assert_allclose(z[:, varied].astype(np.float64).std(0), 1, rtol=2e-3)
+    assert (z[:, 2] == 0).all()
+    back = scaler.inverse_transform(z)
+    np.testing.assert_allclose(back, x, rtol=1e-5, atol=1e-6 * np.abs(x).max())
+
+
+def test_standardizer_is_the_same_in_training_and_prediction(rng: helpers.Generator, tmp_path: Path) -> None:
+    x = rng.standard_normal((200, 4)) * [1, 10, 100, 0.01] + [5, 0, -100, 3]
+    scaler = gd.Standardizer().fit(x)
+    model = gd.Sequential(scaler, gd.Dense(4, 3), seed=0, dtype="float64")
+    plain = gd.Sequential(gd.Dense(4, 3), seed=0, dtype="float64")
+    for mine, theirs in zip(plain.parameters().values(), model.parameters().values(), strict=True):
+        mine[...] = theirs
+    scaled = (x - x.mean(0)) / x.std(0)
+    for out in (model.predict(x), model.forward(x), model.forward(x, training=False)):
+        np.testing.assert_allclose(out, plain.predict(scaled), rtol=1e-10, atol=1e-12)
+    model.forward(x)
+    dx = model.backward(np.ones((200, 3)))
+    np.testing.assert_allclose(
+        dx, np.tile(plain.parameters()["layers.0.weight"].sum(0) / x.std(0), (200, 1)), rtol=1e-10
+    )
+    model.save(tmp_path / "m")
+    helpers.same_bits(gd.load(tmp_path / "m").predict(x), model.predict(x))
+    copy = pickle.loads(pickle.dumps(scaler))
+    helpers.same_bits(copy.mean, scaler.mean)
+    helpers.same_bits(copy.std, scaler.std)
+
+
+def test_standardizer_reads_memory_maps_and_integers(tmp_path: Path, rng: helpers.Generator) -> None:
+    x = rng.integers(-100, 100, (1000, 3)).astype(np.int16)
+    np.save(tmp_path / "x.npy", x)
+    for given_x in (x, np.load(tmp_path / "x.npy", mmap_mode="r"), x.astype(np.float32), x.tolist()):
+        scaler = gd.Standardizer(3).fit(given_x)
+        np.testing.assert_allclose(scaler.mean, x.mean(0), rtol=1e-13)
+        np.testing.assert_allclose(scaler.std, x.std(0), rtol=1e-12)
+
+
+def test_text_labels_are_looked_up_in_the_classes(rng: helpers.Generator) -> None:
+    x, labels = rng.standard_normal((60, 3)), rng.integers(0, 3, 60)
+    names = np.array(["red", "green", "blue"])
+    models = [gd.Sequential(gd.Dense(3, 3), seed=0, classes=names) for _ in range(2)]
+    for model, y in zip(models, (labels, names[labels]), strict=True):
+        gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.SGD(0.1)).fit(x, y, epochs=2)
+    helpers.same_bits(models[0].copy_state(), models[1].copy_state())
+    predicted = models[0].predict_classes(x)
+    assert set(predicted) <= set(names) and (predicted == names[models[0].predict(x).argmax(1)]).all()
+    proba = models[0].predict_proba(x)
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-6)
+    assert (proba.argmax(1) == models[0].predict(x).argmax(1)).all()
+    with pytest.raises(ValueError, match="purple"):
+        gd.Trainer(models[0], gd.CrossEntropy(), optimizer=gd.SGD(0.1)).fit(x, ["purple"] * 60, epochs=1)

@@ -1,0 +1,111 @@
+"""Promise: the history is a dictionary of columns that goes to pandas, to CSV and to a picture with the best epoch
+marked."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def history() -> gd.History:
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((60, 3))
+    model = gd.Sequential(gd.Dense(3, 8), gd.Tanh(), gd.Dense(8, 1), seed=0)
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.05), metrics=[gd.metrics.r2])
+    trainer.fit(x, x.sum(1), epochs=3)
+    return trainer.fit(x, x.sum(1), epochs=4, validation=0.2)
+
+
+def test_columns(history: gd.History) -> None:
+    assert {"epoch", "loss", "lr", "seconds", "val_loss", "val_r2"} <= set(history)
+    assert "val_loss" in history and "nothing" not in history and len(history) == len(list(history))
+    assert list(history["epoch"]) == [1, 2, 3, 4, 5, 6, 7] and history.epochs == 7
+    assert all(math.isnan(v) for v in history["val_loss"][:3]) and all(
+        math.isfinite(v) for v in history["val_loss"][3:]
+    )
+    assert dict(history).keys() == set(history.keys()) and history.last["epoch"] == 7
+    assert all(second > 0 for second in history["seconds"])
+    with pytest.raises(KeyError, match="val_loss"):
+        history["accuracy"]
+    assert "7" in repr(history)
+
+
+def test_copies_do_not_reach_back(history: gd.History) -> None:
+    history["loss"][0] = -1
+    history.rows[0]["loss"] = -1
+    history.last["loss"] = -1
+    assert min(history["loss"]) >= 0
+
+
+def test_best_epoch() -> None:
+    h = gd.History([{"epoch": i + 1, "val_loss": v, "val_accuracy": v} for i, v in enumerate([3, 1, math.nan, 1, 2])])
+    assert h.best_epoch() == 2 and h.best_epoch("val_accuracy") == 1 and h.best_epoch(mode="max") == 1
+    with pytest.raises(KeyError):
+        h.best_epoch("loss")
+    with pytest.raises(ValueError, match="val_loss"):
+        gd.History([{"epoch": 1, "val_loss": math.nan}]).best_epoch()
+
+
+def test_csv_reads_back_exactly(history: gd.History, tmp_path: Path) -> None:
+    history.to_csv(tmp_path / "h.csv")
+    with open(tmp_path / "h.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for name in history:
+        read = [math.nan if row[name] == "" else float(row[name]) for row in rows]
+        np.testing.assert_array_equal(read, history[name])
+
+
+def test_pandas(history: gd.History) -> None:
+    pytest.importorskip("pandas")
+    frame = history.to_pandas()
+    assert list(frame.columns) == list(history) and len(frame) == 7
+    np.testing.assert_array_equal(frame["val_loss"].to_numpy(), history["val_loss"])
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_plot(log: bool, history: gd.History, tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    for name in ("curve.png", "curve.svg"):
+        axes = history.plot(tmp_path / name, log=log)
+        assert (tmp_path / name).stat().st_size > 1000
+    lines = {line.get_label(): np.asarray(line.get_ydata(), float) for line in axes.get_lines()}
+    drawn = [y for y in lines.values() if y.shape == (7,)]
+    assert any(np.array_equal(y, history["loss"]) for y in drawn)
+    assert any(
+        np.array_equal(y, history["val_loss"], equal_nan=True) or np.array_equal(y[3:], history["val_loss"][3:])
+        for y in drawn
+    )
+    best = history.best_epoch()
+    marks = [float(x) for line in axes.get_lines() for x in np.atleast_1d(np.asarray(line.get_xdata(), float))]
+    offsets: list[Any] = [float(o[0]) for c in axes.collections for o in np.atleast_2d(c.get_offsets())]
+    assert best in marks + offsets
+    assert (
+        (axes.get_yscale() == "log") == log
+        and axes.get_xlabel()
+        and axes.get_ylabel()
+        and axes.get_legend() is not None
+    )
+    history.plot(measure="r2")
+    with pytest.raises(KeyError):
+        history.plot(measure="nothing", mode="min")
+    pyplot.close("all")
+
+
+def test_plot_to_a_file_leaves_pyplot_alone(history: gd.History, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.close("all")
+    for _ in range(3):
+        history.plot(tmp_path / "a.png")
+    assert pyplot.get_fignums() == []

@@ -1,0 +1,138 @@
+"""Promise: each schedule is its formula at every step, whether asked step by step or for an epoch at once, and the
+trainer uses the rate of the step it is at."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+from gdcore import schedules
+
+FORMULAS: dict[str, tuple[Any, Any]] = {
+    "constant": (schedules.constant(0.3), lambda t: 0.3),
+    "step_decay": (schedules.step_decay(0.3, every=7, factor=0.5), lambda t: 0.3 * 0.5 ** (t // 7)),
+    "exponential": (schedules.exponential(0.3, 0.9), lambda t: 0.3 * 0.9**t),
+    "exponential every": (schedules.exponential(0.3, 0.5, every=10), lambda t: 0.3 * 0.5 ** (t / 10)),
+    "cosine": (
+        schedules.cosine(0.3, 20, final=0.01),
+        lambda t: 0.01 + 0.29 * 0.5 * (1 + math.cos(math.pi * min(t, 20) / 20)),
+    ),
+    "power_law": (schedules.power_law(0.3), lambda t: 0.3 / math.sqrt(1 + t)),
+    "power_law 1": (schedules.power_law(0.3, power=1, scale=5), lambda t: 0.3 / (1 + t / 5)),
+    "warmup": (schedules.warmup(0.3, 4), lambda t: 0.3 * (t + 1) / 5 if t < 4 else 0.3),
+    "warmup cosine": (
+        schedules.warmup(schedules.cosine(0.3, 10), 5),
+        lambda t: 0.3 * (t + 1) / 6 if t < 5 else 0.15 * (1 + math.cos(math.pi * min(t - 5, 10) / 10)),
+    ),
+    "warmup function": (
+        schedules.warmup(lambda t: 0.3 / (1 + t), 3),
+        lambda t: 0.3 * (t + 1) / 4 if t < 3 else 0.3 / (t - 2),
+    ),
+}
+EACH = pytest.mark.parametrize("name", FORMULAS)
+
+
+@EACH
+def test_formula(name: str) -> None:
+    schedule, formula = FORMULAS[name]
+    rates = [schedule(step) for step in range(50)]
+    assert all(type(rate) is float for rate in rates)
+    np.testing.assert_allclose(rates, [formula(t) for t in range(50)], rtol=1e-13, atol=1e-17)
+
+
+@EACH
+def test_at_once_is_step_by_step_to_the_bit(name: str) -> None:
+    schedule, _ = FORMULAS[name]
+    for first, count in ((0, 50), (3, 1), (4, 9), (17, 30), (0, 0)):
+        rates = schedule.rates(first, count)
+        helpers.same_bits(rates, np.array([schedule(first + i) for i in range(count)], np.float64))
+
+
+@EACH
+def test_repr_equality_and_pickling(name: str) -> None:
+    schedule, _ = FORMULAS[name]
+    assert schedule == schedule and schedule != schedules.constant(0.123)
+    if name != "warmup function":
+        namespace = {n: getattr(schedules, n) for n in schedules.__all__}
+        assert eval(repr(schedule), namespace) == schedule
+        copy = pickle.loads(pickle.dumps(schedule))
+        assert copy == schedule and hash(copy) == hash(schedule) and copy(7) == schedule(7)
+
+
+@EACH
+def test_the_trainer_follows(name: str, device: str) -> None:
+    """A parameter under a constant gradient of 1 has moved by the sum of the rates."""
+    schedule, formula = FORMULAS[name]
+    model = gd.Sequential(gd.Dense(1, 1, bias=False), seed=0, dtype="float64", device=device)
+    weight = model.parameters()["layers.0.weight"]
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(schedule))
+    for step in range(30):
+        before = weight[0, 0]
+        assert abs(trainer.lr - formula(step)) < 1e-14
+        model.forward(np.ones((1, 1)))
+        model.backward(np.ones((1, 1)))
+        trainer.optimizer_step()
+        assert abs(before - weight[0, 0] - formula(step)) < 1e-14
+
+
+def test_fit_step_and_optimizer_step_count_alike(device: str, rng: helpers.Generator) -> None:
+    x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 1))
+    schedule = schedules.exponential(0.1, 0.9)
+
+    def model() -> gd.Sequential:
+        return gd.Sequential(gd.Dense(3, 1), seed=0, dtype="float64", device=device)
+
+    fitted, stepped = model(), model()
+    gd.Trainer(fitted, gd.MeanSquaredError(), optimizer=gd.SGD(schedule)).fit(
+        x, y, epochs=3, batch_size=5, shuffle=False
+    )
+    trainer = gd.Trainer(stepped, gd.MeanSquaredError(), optimizer=gd.SGD(schedule))
+    for _ in range(3):
+        for i in range(0, 20, 5):
+            trainer.step(x[i : i + 5], y[i : i + 5])
+    helpers.same_bits(np.array(fitted.flat_parameters()), np.array(stepped.flat_parameters()))
+
+
+BAD = {
+    "lr negative": (lambda: schedules.constant(-1), ValueError, "lr"),
+    "lr nan": (lambda: schedules.cosine(math.nan, 10), ValueError, "lr"),
+    "lr infinite": (lambda: schedules.exponential(math.inf, 0.9), ValueError, "lr"),
+    "lr text": (lambda: schedules.constant("fast"), TypeError, "lr"),
+    "every zero": (lambda: schedules.step_decay(0.1, every=0), ValueError, "every"),
+    "every fraction": (lambda: schedules.step_decay(0.1, every=1.5), TypeError, "every"),
+    "factor negative": (lambda: schedules.step_decay(0.1, every=1, factor=-1), ValueError, "factor"),
+    "factor zero": (lambda: schedules.exponential(0.1, 0), ValueError, "factor"),
+    "exponential every": (lambda: schedules.exponential(0.1, 0.9, every=0), ValueError, "every"),
+    "steps zero": (lambda: schedules.cosine(0.1, 0), ValueError, "steps"),
+    "steps text": (lambda: schedules.cosine(0.1, "10"), TypeError, "steps"),
+    "final negative": (lambda: schedules.cosine(0.1, 5, final=-0.1), ValueError, "final"),
+    "power negative": (lambda: schedules.power_law(0.1, power=-1), ValueError, "power"),
+    "scale zero": (lambda: schedules.power_law(0.1, scale=0), ValueError, "scale"),
+    "warmup schedule": (lambda: schedules.warmup("x", 3), TypeError, "schedule"),
+    "warmup steps": (lambda: schedules.warmup(0.1, -1), ValueError, "steps"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arguments_are_refused(name: str) -> None:
+    call, kind, word = BAD[name]
+    with pytest.raises(kind, match=word) as info:
+        call()
+    assert type(info.value) is kind
+
+
+@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf, "fast", None])
+def test_a_bad_rate_stops_before_anything_moves(bad: Any, device: str) -> None:
+    model = gd.Sequential(gd.Dense(2, 1), seed=0, device=device)
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(lambda step: bad))
+    before = helpers.snapshot(model)
+    x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+    for call in (lambda: trainer.step(x, y), lambda: trainer.fit(x, y, epochs=1)):
+        with pytest.raises((ValueError, TypeError), match="lr"):
+            call()
+        helpers.same_bits(helpers.snapshot(model), before)
