@@ -32,6 +32,9 @@ SourceType source_type(const py::dtype& dtype, const char* argument) {
                           "; expected numbers: float32, float64, float16, bool or an integer type"));
 }
 
+/// Every machine that gdcore builds for is little-endian.
+bool is_native(const py::array& array) { return array.dtype().byteorder() != '>'; }
+
 }  // namespace
 
 py::array to_array(const py::object& object, const char* argument) {
@@ -56,10 +59,8 @@ py::array to_array(const py::object& object, const char* argument) {
   py::array array = py::reinterpret_borrow<py::array>(given);
   if (array.dtype().kind() == 'f' && array.dtype().itemsize() == 2) array = array.attr("astype")("float32");
   source_type(array.dtype(), argument);
-  const char order = array.dtype().byteorder();
-  const bool native = order == '=' || order == '|' || order == '<';
   const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-  if (!native || !aligned) {
+  if (!is_native(array) || !aligned) {
     array = py::reinterpret_borrow<py::array>(array.attr("astype")(array.dtype().attr("newbyteorder")("=")));
   }
   return array;
@@ -80,16 +81,18 @@ HeldSource to_source(const py::object& object, const char* argument, bool vector
   return {array, {array.data(), source_type(array.dtype(), argument), array.shape(0), cols, stride}};
 }
 
-View to_view(const py::object& object, const char* argument) {
+View to_view(const py::object& object, const char* argument, bool output) {
   if (object.is_none()) return {};
   check<TypeMismatch>(py::isinstance<py::array>(object), argument, " is a ", type_name(object),
                       "; expected a NumPy array");
   const auto array = py::reinterpret_borrow<py::array>(object);
-  const bool is_float = array.dtype().kind() == 'f' && (array.itemsize() == 4 || array.itemsize() == 8);
+  const bool is_float =
+      is_native(array) && array.dtype().kind() == 'f' && (array.itemsize() == 4 || array.itemsize() == 8);
   check<TypeMismatch>(is_float, argument, " has dtype ", std::string(py::str(array.dtype())),
                       "; expected float32 or float64");
   check((array.flags() & py::array::c_style) != 0 && array.ndim() >= 1 && array.ndim() <= 2, argument,
         " must be C-contiguous with 1 or 2 dimensions");
+  check(!output || array.writeable(), argument, " is read-only; expected an array to write into");
   const bool matrix = array.ndim() == 2;
   return {const_cast<void*>(array.data()), matrix ? array.shape(0) : 1, matrix ? array.shape(1) : array.shape(0),
           array.itemsize() == 4 ? DType::float32 : DType::float64};

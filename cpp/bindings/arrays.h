@@ -27,8 +27,9 @@ py::array to_array(const py::object& object, const char* argument);
 /// The same as a matrix; a vector becomes one column where `vector` allows it. Throws ValueError for other dimensions.
 HeldSource to_source(const py::object& object, const char* argument, bool vector);
 
-/// Exactly the array that is given, of `dtype`, C-contiguous, as a view; None is a null view.
-View to_view(const py::object& object, const char* argument);
+/// Exactly the array that is given, float32 or float64 and C-contiguous, as a view; None is a null view. An `output`
+/// must be writable.
+View to_view(const py::object& object, const char* argument, bool output);
 
 DType to_dtype(const std::string& name);
 Device to_device(const std::string& name);

@@ -63,7 +63,8 @@ bias_init : Initializer
     return Dense(in, out, bias, init.value, bias_init.value);
   };
   cls.def(
-      py::init(make), py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
+      py::init(make), py::arg("in_features"), py::arg("out_features"), py::kw_only(),
+      py::arg("bias").noconvert() = true,
       py::arg_v("init", static_cast<PyInitializer>(PyInitializerOf<HeNormal>(HeNormal{})), "HeNormal()"),
       py::arg_v("bias_init", static_cast<PyInitializer>(PyInitializerOf<Constant>(Constant{0.0})), "Constant(0.0)"));
   cls.def_readonly("in_features", &Dense::in_features)
@@ -101,7 +102,7 @@ affine : bool
     return BatchNorm(features, decay, eps, running == "std" ? Spread::std : Spread::variance, affine);
   };
   batch.def(py::init(make), py::arg("features"), py::arg("decay") = 0.9, py::kw_only(), py::arg("eps") = 1e-5,
-            py::arg("running") = "std", py::arg("affine") = true);
+            py::arg("running") = "std", py::arg("affine").noconvert() = true);
   batch.def_property_readonly("features", [](const BatchNorm& self) { return self.features; });
   batch.def_property_readonly("eps", [](const BatchNorm& self) { return self.eps; });
   batch.def_property_readonly("affine", [](const BatchNorm& self) { return self.affine; });
@@ -125,7 +126,7 @@ affine : bool
     Whether there are γ and β.
 )");
   layer.def(py::init<int64_t, double, bool>(), py::arg("features"), py::arg("eps") = 1e-5, py::kw_only(),
-            py::arg("affine") = true);
+            py::arg("affine").noconvert() = true);
   layer.def_property_readonly("features", [](const LayerNorm& self) { return self.features; });
   layer.def_property_readonly("eps", [](const LayerNorm& self) { return self.eps; });
   layer.def_property_readonly("affine", [](const LayerNorm& self) { return self.affine; });
@@ -134,7 +135,8 @@ affine : bool
 
 /// (x - mean) / std, or back, on the host in float64.
 py::array scale(const Standardizer& self, const py::object& x, bool back) {
-  check(!self.mean.empty(), "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
+  check<std::runtime_error>(!self.mean.empty(),
+                            "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
   const HeldSource held = to_source(x, "[Standardizer] x", false);
   check(held.source.cols == self.features, "[Standardizer] x has ", held.source.cols, " columns; expected ",
         self.features);
@@ -190,7 +192,8 @@ mean, std : sequence of float, optional
       "inverse_transform", [](const Standardizer& self, const py::object& x) { return scale(self, x, true); },
       py::arg("x"), "x · std + mean: back to the data's own units.");
   const auto numbers = [](const std::vector<double>& values) -> py::object {
-    return values.empty() ? py::object(py::none()) : py::cast(values);
+    return values.empty() ? py::object(py::none())
+                          : py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
   };
   cls.def_readonly("features", &Standardizer::features);
   cls.def_property_readonly("mean", [numbers](const Standardizer& self) { return numbers(self.mean); });

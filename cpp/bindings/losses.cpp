@@ -56,10 +56,15 @@ Targets are (N, K) in [0, 1], or (N,) for a model with one output.
 
 Parameters
 ----------
-pos_weight : sequence of float, optional
-    Factor on the positive term, one for each output, >= 0.
+pos_weight : float or sequence of float, optional
+    Factor on the positive term, one for all outputs or one for each, >= 0.
 )");
-  bce.def(py::init([](Weights weights) { return checked(BinaryCrossEntropy{std::move(weights)}); }),
+  bce.def(py::init([](const std::variant<std::monostate, double, std::vector<double>>& given) {
+            Weights weights;
+            if (const double* one = std::get_if<double>(&given)) weights = std::vector<double>{*one};
+            if (const auto* each = std::get_if<std::vector<double>>(&given)) weights = *each;
+            return checked(BinaryCrossEntropy{std::move(weights)});
+          }),
           py::arg("pos_weight") = py::none());
   bce.def_property_readonly("pos_weight",
                             [](const PyLossOf<BinaryCrossEntropy>& self) { return self.kind().pos_weight; });

@@ -18,8 +18,8 @@ Activation to_activation(const Object& layer) {
   return *activation;
 }
 
-View given(const Object& array, const char* name) {
-  const View view = to_view(array, name);
+View given(const Object& array, const char* name, bool output) {
+  const View view = to_view(array, name, output);
   check<TypeMismatch>(bool(view), name, " is None; expected an array");
   return view;
 }
@@ -43,8 +43,8 @@ Backend& on(const std::string& device) { return backend(to_device(device)); }
 
 void dense_forward(const Object& x, const Object& weight, const Object& bias, const Object& activation,
                    const Object& out, const Object& pre, const std::string& device) {
-  const View vx = given(x, "x"), w = given(weight, "weight"), b = to_view(bias, "bias"), y = given(out, "out"),
-             p = to_view(pre, "pre");
+  const View vx = given(x, "x", false), w = given(weight, "weight", false), b = to_view(bias, "bias", false),
+             y = given(out, "out", true), p = to_view(pre, "pre", true);
   check(w.cols == vx.cols && y.rows == vx.rows && y.cols == w.rows && w.dtype == vx.dtype && y.dtype == vx.dtype,
         "[ops.dense_forward] shapes do not fit");
   vectors(vx, w.rows, {{"bias", b}});
@@ -55,33 +55,33 @@ void dense_forward(const Object& x, const Object& weight, const Object& bias, co
 void dense_backward(const Object& x, const Object& weight, const Object& activation, const Object& saved,
                     const Object& dout, const Object& dx, const Object& dweight, const Object& dbias,
                     const std::string& device) {
-  const View vx = given(x, "x"), w = given(weight, "weight"), dy = given(dout, "dout"), gx = to_view(dx, "dx"),
-             gw = to_view(dweight, "dweight"), gb = to_view(dbias, "dbias");
+  const View vx = given(x, "x", false), w = given(weight, "weight", false), dy = given(dout, "dout", true),
+             gx = to_view(dx, "dx", true), gw = to_view(dweight, "dweight", true), gb = to_view(dbias, "dbias", true);
   check(w.cols == vx.cols && dy.rows == vx.rows && dy.cols == w.rows && w.dtype == vx.dtype && dy.dtype == vx.dtype,
         "[ops.dense_backward] shapes do not fit");
   same_shape(vx, {{"dx", gx}});
   same_shape(w, {{"dweight", gw}});
-  same_shape(dy, {{"saved", to_view(saved, "saved")}});
+  same_shape(dy, {{"saved", to_view(saved, "saved", false)}});
   vectors(vx, w.rows, {{"dbias", gb}});
-  on(device).dense_backward({vx, w, to_activation(activation), to_view(saved, "saved"), dy, gx, gw, gb});
+  on(device).dense_backward({vx, w, to_activation(activation), to_view(saved, "saved", false), dy, gx, gw, gb});
 }
 
 void activation_forward(const Object& activation, const Object& x, const Object& out, const std::string& device) {
-  const View vx = given(x, "x"), y = given(out, "out");
+  const View vx = given(x, "x", false), y = given(out, "out", true);
   same_shape(vx, {{"out", y}});
   on(device).activation_forward(to_activation(activation), vx, y);
 }
 
 void activation_backward(const Object& activation, const Object& saved, const Object& dout, const Object& dx,
                          const std::string& device) {
-  const View s = given(saved, "saved"), dy = given(dout, "dout"), to = given(dx, "dx");
+  const View s = given(saved, "saved", false), dy = given(dout, "dout", true), to = given(dx, "dx", true);
   same_shape(s, {{"dout", dy}, {"dx", to}});
   on(device).activation_backward(to_activation(activation), s, dy, to);
 }
 
 void dropout(const Object& x, const Object& out, double p, std::uint64_t seed, std::uint64_t stream,
              const std::string& device) {
-  const View vx = given(x, "x"), y = given(out, "out");
+  const View vx = given(x, "x", false), y = given(out, "out", true);
   same_shape(vx, {{"out", y}});
   check(p >= 0.0 && p < 1.0, "[ops.dropout] p is ", p, "; expected 0 <= p < 1");
   on(device).dropout({vx, y, p, seed, stream});
@@ -90,9 +90,9 @@ void dropout(const Object& x, const Object& out, double p, std::uint64_t seed, s
 void batch_norm_forward(const Object& x, const Object& gamma, const Object& beta, const Object& activation, double eps,
                         const Object& out, const Object& mean, const Object& rstd, const Object& variance,
                         const Object& pre, const std::string& device) {
-  const View vx = given(x, "x"), y = given(out, "out"), m = given(mean, "mean"), r = given(rstd, "rstd"),
-             v = given(variance, "variance");
-  const View g = to_view(gamma, "gamma"), b = to_view(beta, "beta"), p = to_view(pre, "pre");
+  const View vx = given(x, "x", false), y = given(out, "out", true), m = given(mean, "mean", true),
+             r = given(rstd, "rstd", true), v = given(variance, "variance", true);
+  const View g = to_view(gamma, "gamma", false), b = to_view(beta, "beta", false), p = to_view(pre, "pre", true);
   same_shape(vx, {{"out", y}, {"pre", p}});
   vectors(vx, vx.cols, {{"gamma", g}, {"beta", b}, {"mean", m}, {"rstd", r}, {"variance", v}});
   on(device).batch_norm_forward({vx, g, b, eps, to_activation(activation), y, m, r, v, p});
@@ -101,8 +101,9 @@ void batch_norm_forward(const Object& x, const Object& gamma, const Object& beta
 void layer_norm_forward(const Object& x, const Object& gamma, const Object& beta, const Object& activation, double eps,
                         const Object& out, const Object& mean, const Object& rstd, const Object& pre,
                         const std::string& device) {
-  const View vx = given(x, "x"), y = given(out, "out"), m = given(mean, "mean"), r = given(rstd, "rstd");
-  const View g = to_view(gamma, "gamma"), b = to_view(beta, "beta"), p = to_view(pre, "pre");
+  const View vx = given(x, "x", false), y = given(out, "out", true), m = given(mean, "mean", true),
+             r = given(rstd, "rstd", true);
+  const View g = to_view(gamma, "gamma", false), b = to_view(beta, "beta", false), p = to_view(pre, "pre", true);
   same_shape(vx, {{"out", y}, {"pre", p}});
   vectors(vx, vx.cols, {{"gamma", g}, {"beta", b}});
   vectors(vx, vx.rows, {{"mean", m}, {"rstd", r}});
@@ -115,14 +116,13 @@ template <bool Batch>
 void norm_backward(const Object& x, const Object& gamma, const Object& mean, const Object& rstd,
                    const Object& activation, const Object& saved, const Object& dout, const Object& dx,
                    const Object& dgamma, const Object& dbeta, const std::string& device) {
-  const View vx = given(x, "x"), dy = given(dout, "dout"), m = given(mean, "mean"), r = given(rstd, "rstd"),
-             to = to_view(dx, "dx");
-  const View g = to_view(gamma, "gamma"), s = to_view(saved, "saved"), dg = to_view(dgamma, "dgamma"),
-             db = to_view(dbeta, "dbeta");
+  const View vx = given(x, "x", false), dy = given(dout, "dout", true), m = given(mean, "mean", false),
+             r = given(rstd, "rstd", false), to = to_view(dx, "dx", true);
+  const View g = to_view(gamma, "gamma", false), s = to_view(saved, "saved", false),
+             dg = to_view(dgamma, "dgamma", true), db = to_view(dbeta, "dbeta", true);
   same_shape(vx, {{"dout", dy}, {"saved", s}, {"dx", to}});
   vectors(vx, vx.cols, {{"gamma", g}, {"dgamma", dg}, {"dbeta", db}});
   vectors(vx, Batch ? vx.cols : vx.rows, {{"mean", m}, {"rstd", r}});
-  check(bool(dg) == bool(db), "[ops] dgamma and dbeta must be given together");
   const NormBackward call{vx, g, m, r, to_activation(activation), s, dy, to, dg, db};
   if (Batch) {
     on(device).batch_norm_backward(call);
@@ -134,8 +134,8 @@ void norm_backward(const Object& x, const Object& gamma, const Object& mean, con
 void column_affine(const Object& x, const Object& mean, const Object& spread, const Object& gamma, const Object& beta,
                    const Object& activation, const Object& out, const std::string& kind, double eps,
                    const std::string& device) {
-  const View vx = given(x, "x"), y = given(out, "out"), m = to_view(mean, "mean"), s = given(spread, "spread"),
-             g = to_view(gamma, "gamma"), b = to_view(beta, "beta");
+  const View vx = given(x, "x", false), y = given(out, "out", true), m = to_view(mean, "mean", false),
+             s = given(spread, "spread", false), g = to_view(gamma, "gamma", false), b = to_view(beta, "beta", false);
   same_shape(vx, {{"out", y}});
   vectors(vx, vx.cols, {{"mean", m}, {"spread", s}, {"gamma", g}, {"beta", b}});
   check(kind == "std" || kind == "variance", "[ops.column_affine] kind is \"", kind,
@@ -146,10 +146,11 @@ void column_affine(const Object& x, const Object& mean, const Object& spread, co
 
 py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, const Object& weights,
                const Object& grad, const std::string& device) {
-  const View z = given(logits, "logits"), w = to_view(weights, "weights"), g = to_view(grad, "grad");
+  const View z = given(logits, "logits", false), w = to_view(weights, "weights", false),
+             g = to_view(grad, "grad", true);
   const auto array = py::reinterpret_borrow<py::array>(targets);
   const bool labels = array.dtype().kind() == 'i' && array.itemsize() == 4;
-  const View t = labels ? View{} : given(targets, "targets");
+  const View t = labels ? View{} : given(targets, "targets", false);
   check(!labels || (array.size() == z.rows && std::holds_alternative<CrossEntropy>(loss.value)),
         "[ops.loss] labels do not fit");
   same_shape(z, {{"targets", t}, {"grad", g}});
@@ -158,9 +159,8 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
   for (std::int64_t n = 0; labels && n < z.rows; ++n)
     check(label[n] >= 0 && label[n] < z.cols, "[ops.loss] label out of range");
   Backend& backend = on(device);
-  const Buffer class_weights = loss_weights(loss.value, backend, z.dtype);
-  check(class_weights.data() == nullptr || class_weights.bytes() == static_cast<std::size_t>(z.cols) * size_of(z.dtype),
-        "[ops.loss] class weights do not fit");
+  check_loss(loss.value, z.cols);
+  const Buffer class_weights = loss_weights(loss.value, z.cols, backend, z.dtype);
   LossSums sums;
   backend.loss({loss.value, z, t, label, w, {class_weights.data(), 1, z.cols, z.dtype}, g, &sums});
   return py::make_tuple(sums.loss, sums.weight);
@@ -169,7 +169,7 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
 void optimizer_step(const PyOptimizer& optimizer, const Object& parameters, const Object& gradients,
                     const std::vector<Object>& states, double lr, std::int64_t step, double weight_decay,
                     double grad_scale, const std::string& device) {
-  const View p = given(parameters, "parameters"), g = given(gradients, "gradients");
+  const View p = given(parameters, "parameters", true), g = given(gradients, "gradients", false);
   const Segment all{0, p.size(), 1.0, weight_decay};
   vectors(p, p.size(), {{"gradients", g}});
   check(static_cast<int>(states.size()) == state_count(optimizer.value.rule), "[ops.optimizer_step] states has ",
@@ -184,7 +184,7 @@ void optimizer_step(const PyOptimizer& optimizer, const Object& parameters, cons
                      grad_scale,
                      optimizer.value.clip_value.value_or(std::numeric_limits<double>::infinity())};
   for (std::size_t i = 0; i < states.size(); ++i) {
-    pass.states[i] = given(states[i], "states");
+    pass.states[i] = given(states[i], "states", true);
     vectors(p, p.size(), {{"states", pass.states[i]}});
   }
   on(device).optimizer_step(pass);
@@ -221,12 +221,13 @@ void bind_ops(py::module_& module) {
   m.def("optimizer_step", &optimizer_step, arg("optimizer"), arg("parameters"), arg("gradients"), arg("states"), key,
         arg("lr"), arg("step"), arg("weight_decay"), arg("grad_scale") = 1.0, device());
   m.def(
-      "sum_of_squares", [](const Object& x, const std::string& name) { return on(name).sum_of_squares(given(x, "x")); },
-      arg("x"), key, device());
+      "sum_of_squares",
+      [](const Object& x, const std::string& name) { return on(name).sum_of_squares(given(x, "x", false)); }, arg("x"),
+      key, device());
   m.def(
       "lerp",
       [](const Object& average, const Object& value, double decay, bool root, const std::string& name) {
-        const View a = given(average, "average"), v = given(value, "value");
+        const View a = given(average, "average", true), v = given(value, "value", false);
         vectors(a, a.size(), {{"value", v}});
         on(name).lerp(a, v, decay, root);
       },

@@ -23,6 +23,19 @@ std::string repr(const py::object& self) {
   return text + ")";
 }
 
+/// Equality of values; of arrays, of all their elements.
+bool same_fields(const py::dict& a, const py::dict& b) {
+  for (const auto& [name, value] : a) {
+    const py::object other = b[name];
+    const bool arrays = py::isinstance<py::array>(value) && py::isinstance<py::array>(other);
+    const bool same =
+        arrays ? py::module_::import("numpy").attr("array_equal")(value, other).cast<bool>()
+               : !py::isinstance<py::array>(value) && !py::isinstance<py::array>(other) && value.equal(other);
+    if (!same) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 void make_spec(py::object cls, const std::vector<std::string>& fields) {
@@ -32,7 +45,7 @@ void make_spec(py::object cls, const std::vector<std::string>& fields) {
   };
   method("__repr__", [](const py::object& self) { return repr(self); });
   method("__eq__", [](const py::object& self, const py::object& other) {
-    return py::type::of(self).is(py::type::of(other)) && fields_of(self).equal(fields_of(other));
+    return py::type::of(self).is(py::type::of(other)) && same_fields(fields_of(self), fields_of(other));
   });
   method("__hash__", [](const py::object& self) { return py::hash(py::str(repr(self))); });
   method("__reduce__", [](const py::object& self) {

@@ -106,7 +106,7 @@ py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch
                    const py::object& outputs) {
   check(bool(dataset.data.y), "[Trainer.evaluate] the dataset has no targets");
   const BatchRange range = range_of(dataset, order, batch_size);
-  const View to = to_view(outputs, "[Trainer.evaluate] outputs");
+  const View to = to_view(outputs, "[Trainer.evaluate] outputs", true);
   const Network& network = self.core.network();
   check(!to || (to.rows == range.count && to.cols == network.out_features() && to.dtype == network.dtype()),
         "[Trainer.evaluate] outputs has shape (", to.rows, ", ", to.cols, "); expected (", range.count, ", ",

@@ -118,50 +118,92 @@ inline void pack(Operand<T> from, std::int64_t m, std::int64_t k, std::int64_t s
   }
 }
 
-/// One thread's product, for a block of C.
-template <class T, class Finish>
-inline void gemm_block(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
-                       std::int64_t c_stride, const Finish& finish) {
-  constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols, lanes = Tile<T>::lanes;
-  constexpr std::int64_t kRows = 16 * tile_rows, kCols = 16 * 1024 / GDCORE_VECTOR_BYTES / 16 * 32;
-  const std::int64_t depth = min(k, kDepth);
-  T* packed_a = static_cast<T*>(scratch(Scratch::pack_a, sizeof(T) * kRows * depth));
-  T* packed_b = static_cast<T*>(scratch(Scratch::pack_b, sizeof(T) * (min(n, kCols) + tile_cols) * depth));
+/// A block of C, the operands' parts that belong to it, and which stretch of k this is.
+template <class T>
+struct Product {
+  std::int64_t m, n, k;
+  Operand<T> a, b;
+  T* c;
+  std::int64_t c_stride;
+  bool first, last;  // stretch of k: the first overwrites C, after the last C is finished
+
+  Product part(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t cols) const {
+    Product p = *this;
+    p.m = rows;
+    p.n = cols;
+    p.a.data += i * a.row_stride;
+    p.b.data += j * b.col_stride;
+    p.c += i * c_stride + j;
+    return p;
+  }
+  Product stretch(std::int64_t p0, std::int64_t depth) const {
+    Product p = *this;
+    p.k = depth;
+    p.a.data += p0 * a.col_stride;
+    p.b.data += p0 * b.row_stride;
+    p.first = first && p0 == 0;
+    p.last = last && p0 + depth >= k;
+    return p;
+  }
+};
+
+/// One tile of at most Tile::rows x Tile::cols from packed strips; a ragged one goes through a buffer.
+template <class T>
+GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, std::int64_t k, const T* a, const T* b, T* c,
+                             std::int64_t c_stride, bool add) {
+  constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols;
+  const bool narrow = cols <= Tile<T>::lanes;
+  const auto run = [&](T* to, std::int64_t stride, bool adds) __attribute__((always_inline)) {
+    if (narrow) {
+      run_tile<T, 1>(rows, k, a, b, tile_cols, to, stride, adds);
+    } else {
+      run_tile<T, 2>(rows, k, a, b, tile_cols, to, stride, adds);
+    }
+  };
+  const bool whole_rows = rows == tile_rows || rows <= 2 || rows == 4;
+  if (whole_rows && cols == (narrow ? Tile<T>::lanes : tile_cols)) {
+    run(c, c_stride, add);
+    return;
+  }
   alignas(64) T edge[tile_rows * tile_cols];
-  for (std::int64_t j0 = 0; j0 < n; j0 += kCols) {
-    const std::int64_t cols = min(kCols, n - j0);
-    for (std::int64_t p0 = 0; p0 < k || p0 == 0; p0 += kDepth) {
-      const std::int64_t kc = min(kDepth, k - p0);
-      const bool last = p0 + kDepth >= k;
-      pack<T>({b.data + p0 * b.row_stride + j0 * b.col_stride, b.col_stride, b.row_stride}, cols, kc, tile_cols,
-              packed_b);
-      for (std::int64_t i0 = 0; i0 < m; i0 += kRows) {
-        const std::int64_t rows = min(kRows, m - i0);
-        pack<T>({a.data + i0 * a.row_stride + p0 * a.col_stride, a.row_stride, a.col_stride}, rows, kc, tile_rows,
-                packed_a);
-        for (std::int64_t j = 0; j < cols; j += tile_cols) {
-          const std::int64_t width = min(tile_cols, cols - j);
-          for (std::int64_t i = 0; i < rows; i += tile_rows) {
-            const std::int64_t height = min(tile_rows, rows - i);
-            const T *strip_a = packed_a + i * kc, *strip_b = packed_b + j * kc;
-            T* to = c + (i0 + i) * c_stride + j0 + j;
-            const bool whole = width == tile_cols && (height == tile_rows || height <= 2 || height == 4);
-            T* target = whole ? to : edge;
-            const std::int64_t stride = whole ? c_stride : tile_cols;
-            const bool add = whole && p0 > 0;
-            if (width > lanes) {
-              run_tile<T, 2>(height, kc, strip_a, strip_b, tile_cols, target, stride, add);
-            } else {
-              run_tile<T, 1>(height, kc, strip_a, strip_b, tile_cols, target, stride, add);
-            }
-            for (std::int64_t r = 0; r < height; ++r) {
-              T* row = to + r * c_stride;
-              if (!whole) {
-                for (std::int64_t q = 0; q < width; ++q)
-                  row[q] = p0 > 0 ? row[q] + edge[r * tile_cols + q] : edge[r * tile_cols + q];
-              }
-              if (last) finish(row, i0 + i + r, j0 + j, width);
-            }
+  run(edge, tile_cols, false);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    T* to = c + r * c_stride;
+    const T* from = edge + r * tile_cols;
+    if (add) {
+      for (std::int64_t q = 0; q < cols; ++q) to[q] += from[q];
+    } else {
+      for (std::int64_t q = 0; q < cols; ++q) to[q] = from[q];
+    }
+  }
+}
+
+/// One thread's product of a block: packed B stays in the second-level cache, packed A and the tile in the first.
+template <class T, class Finish>
+inline void multiply_block(const Product<T>& block, const Finish& finish) {
+  constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols;
+  constexpr std::int64_t kRows = 16 * tile_rows, kCols = 512;
+  const std::int64_t depth = min(block.k, kDepth);
+  T* packed_a = static_cast<T*>(scratch(Scratch::pack_a, sizeof(T) * static_cast<std::size_t>(kRows * depth)));
+  T* packed_b = static_cast<T*>(
+      scratch(Scratch::pack_b, sizeof(T) * static_cast<std::size_t>((min(block.n, kCols) + tile_cols) * depth)));
+  for (std::int64_t j0 = 0; j0 < block.n; j0 += kCols) {
+    for (std::int64_t p0 = 0; p0 < block.k; p0 += kDepth) {
+      const Product<T> strip =
+          block.part(0, block.m, j0, min(kCols, block.n - j0)).stretch(p0, min(kDepth, block.k - p0));
+      pack<T>({strip.b.data, strip.b.col_stride, strip.b.row_stride}, strip.n, strip.k, tile_cols, packed_b);
+      for (std::int64_t i0 = 0; i0 < strip.m; i0 += kRows) {
+        const Product<T> panel = strip.part(i0, min(kRows, strip.m - i0), 0, strip.n);
+        pack<T>(panel.a, panel.m, panel.k, tile_rows, packed_a);
+        for (std::int64_t j = 0; j < panel.n; j += tile_cols) {
+          const std::int64_t cols = min(tile_cols, panel.n - j);
+          for (std::int64_t i = 0; i < panel.m; i += tile_rows) {
+            const std::int64_t rows = min(tile_rows, panel.m - i);
+            T* to = panel.c + i * panel.c_stride + j;
+            multiply_tile<T>(rows, cols, panel.k, packed_a + i * panel.k, packed_b + j * panel.k, to, panel.c_stride,
+                             !panel.first);
+            if (!panel.last) continue;
+            for (std::int64_t r = 0; r < rows; ++r) finish(to + r * panel.c_stride, i0 + i + r, j0 + j, cols);
           }
         }
       }
@@ -169,31 +211,39 @@ inline void gemm_block(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T
   }
 }
 
-/// C (m x n, rows n apart) = A (m x k) · B (k x n) on the pool: blocks of rows or of columns, whichever there are more
-/// of.
+/// C (m x n, rows n apart) = A (m x k) · B (k x n), k >= 1, on the pool: a grid of blocks, each packing its own
+/// operands, so the grid is chosen to pack least; a long k is cut into stretches so that no task keeps Ctrl-C waiting.
 template <class T, class Finish>
 GD_INLINE void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
                     const Finish& finish) {
-  constexpr std::int64_t kGrainWork = 1 << 19, kLongestWork = std::int64_t{1} << 30;  // multiply-adds of a task
-  const std::int64_t work = m * n * max(k, 1);
-  const std::int64_t wanted = max(min(work / kGrainWork, num_threads()), ceil_div(work, kLongestWork));
-  if (wanted <= 1) {
-    gemm_block(m, n, k, a, b, c, n, finish);
+  constexpr std::int64_t kGrainWork = 1 << 19, kLongestWork = 1 << 29;  // multiply-adds of a task
+  const Product<T> all{m, n, k, a, b, c, n, true, true};
+  const std::int64_t wanted =
+      max(min(m * n * k / kGrainWork, num_threads()), ceil_div(m * n * min(k, kDepth), kLongestWork));
+  if (wanted <= 1 && m * n * k <= kLongestWork) {
+    multiply_block(all, finish);
     return;
   }
-  const bool by_rows = m >= n;
-  const std::int64_t unit = by_rows ? Tile<T>::rows : Tile<T>::cols, extent = by_rows ? m : n;
-  const std::int64_t piece = ceil_div(ceil_div(extent, wanted), unit) * unit;
-  const auto task = [&](std::int64_t t) {
-    const std::int64_t begin = t * piece, size = min(extent, begin + piece) - begin;
-    const std::int64_t i = by_rows ? begin : 0, j = by_rows ? 0 : begin;
-    const auto finish_here = [&](T* row, std::int64_t r, std::int64_t col, std::int64_t count) {
-      finish(row, i + r, j + col, count);
+  // B is packed once for each row of the grid, A once for each column: least where the blocks are square.
+  std::int64_t grid_rows = 1;
+  while (grid_rows < wanted && grid_rows * grid_rows * n < wanted * m) ++grid_rows;
+  const std::int64_t rows = ceil_div(ceil_div(m, grid_rows), Tile<T>::rows) * Tile<T>::rows;
+  const std::int64_t grid_cols = ceil_div(wanted, ceil_div(m, rows));
+  const std::int64_t cols = ceil_div(ceil_div(n, grid_cols), Tile<T>::cols) * Tile<T>::cols;
+  const std::int64_t across = ceil_div(n, cols), blocks = ceil_div(m, rows) * across;
+  const std::int64_t depth = max(1, kLongestWork / (min(m, rows) * min(n, cols)) / kDepth) * kDepth;
+  for (std::int64_t p0 = 0; p0 < k; p0 += depth) {
+    const Product<T> stretch = all.stretch(p0, min(depth, k - p0));
+    const auto task = [&](std::int64_t t) {
+      const std::int64_t i = t / across * rows, j = t % across * cols;
+      const auto finish_here = [&](T* row, std::int64_t r, std::int64_t col, std::int64_t count) {
+        finish(row, i + r, j + col, count);
+      };
+      multiply_block(stretch.part(i, min(rows, m - i), j, min(cols, n - j)), finish_here);
     };
-    gemm_block<T>(by_rows ? size : m, by_rows ? n : size, k, {a.data + i * a.row_stride, a.row_stride, a.col_stride},
-                  {b.data + j * b.col_stride, b.row_stride, b.col_stride}, c + i * n + j, n, finish_here);
-  };
-  run_tasks(ceil_div(extent, piece), task);
+    run_tasks(blocks, task);
+    if (p0 + depth < k) poll_interrupt();
+  }
 }
 
 }  // namespace gdcore::GDCORE_ISA

@@ -90,7 +90,7 @@ void backward_piece(const NormBackward& call, const Function& f, std::int64_t be
 template <class T, class Function>
 void backward(const NormBackward& call, const Function& f) {
   const std::int64_t rows = call.x.rows, cols = call.x.cols, stride = cols * 8;
-  if (!call.dgamma) {
+  if (!call.dgamma && !call.dbeta) {
     parallel_for(rows, stride, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) backward_row<T>(call, f, r, nullptr, nullptr);
     });
@@ -116,8 +116,8 @@ void backward(const NormBackward& call, const Function& f) {
     for (std::int64_t c = 0; c < 2 * cols; ++c) totals(0)[c] += totals(t)[c];
   }
   for (std::int64_t c = 0; c < cols; ++c) {
-    call.dgamma.as<T>()[c] = static_cast<T>(totals(0)[c]);
-    call.dbeta.as<T>()[c] = static_cast<T>(totals(0)[cols + c]);
+    if (call.dgamma) call.dgamma.as<T>()[c] = static_cast<T>(totals(0)[c]);
+    if (call.dbeta) call.dbeta.as<T>()[c] = static_cast<T>(totals(0)[cols + c]);
   }
 }
 

@@ -109,9 +109,14 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
     const T t = target != nullptr ? target[c] : (c == label ? T(1) : T(0));
     return (keep * t + spread) * (weights != nullptr ? weights[c] : T(1));
   };
-  const double total = row_sum<T>(cols, share);
-  const double away =
-      row_sum<T>(cols, [=](std::int64_t c) __attribute__((always_inline)) { return share(c) * (top - z[c]); });
+  // In doubles: equal shares of the smoothing would all round the same way. Plain labels share out exactly 1.
+  const bool whole = target == nullptr && weights == nullptr;
+  const double total = whole ? 1.0 : row_sum<double>(cols, [=](std::int64_t c) __attribute__((always_inline)) {
+    return static_cast<double>(share(c));
+  });
+  const double away = row_sum<double>(cols, [=](std::int64_t c) __attribute__((always_inline)) {
+    return static_cast<double>(share(c)) * static_cast<double>(top - z[c]);
+  });
   if (grad != nullptr) {
     const T factor = static_cast<T>(total / sum);
 #pragma omp simd

@@ -40,7 +40,9 @@ ConstView Norm::beta(const LayerCall& call) const {
 }
 
 NormBackward Norm::backward_pass(const LayerCall& call, ConstView mean, ConstView rstd) const {
-  const auto gradient = [&](int number) { return affine ? call.parameters.gradient(number) : View{}; };
+  const auto gradient = [&](int number) {
+    return affine && !call.parameters.frozen(number) ? call.parameters.gradient(number) : View{};
+  };
   return {call.x,
           gamma(call),
           mean,

@@ -19,7 +19,8 @@ Standardizer::Standardizer(std::int64_t features, std::vector<double> mean, std:
 }
 
 std::int64_t Standardizer::output_features(std::int64_t in) const {
-  check(!mean.empty(), "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
+  check<std::runtime_error>(!mean.empty(),
+                            "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
   check(in == 0 || in == features, "[Standardizer] was fitted on ", features, " features, but the layer before gives ",
         in);
   return features;

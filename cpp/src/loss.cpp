@@ -64,25 +64,22 @@ void check_targets(const Dataset& data, const Loss& loss, std::int64_t outputs, 
   const Source& y = data.y;
   check(y.rows == data.x.rows, "[Trainer] y has ", y.rows, " rows and x has ", data.x.rows, "; expected as many");
   if (data.labels) {
-    const std::int64_t row = first_row(y, [&](auto label) {
-      return static_cast<double>(label) < 0.0 || static_cast<double>(label) >= static_cast<double>(outputs);
+    double label = 0.0;
+    const std::int64_t row = first_row(y, [&](auto given) {
+      label = static_cast<double>(given);
+      return label < 0.0 || label >= static_cast<double>(outputs);
     });
-    check(row < 0, "[CrossEntropy] y has a label out of range in row ", row, "; expected 0 to ", outputs - 1,
+    check(row < 0, "[CrossEntropy] y has the label ", label, " in row ", row, "; expected 0 to ", outputs - 1,
           ", one class for each of the model's ", outputs, " outputs");
     return;
   }
   check(y.cols == outputs, "[Trainer] y has ", y.cols, " columns; the model has ", outputs, " outputs");
   if (finite) check_finite(y, "y");
-  const bool probabilities = !std::holds_alternative<MeanSquaredError>(loss);
-  if (finite && probabilities) {
-    const bool binary = std::holds_alternative<BinaryCrossEntropy>(loss);
-    const std::int64_t row =
-        first_row(y, [&](auto t) { return static_cast<double>(t) < 0.0 || (binary && static_cast<double>(t) > 1.0); });
-    check(row < 0,
-          binary ? "[BinaryCrossEntropy] y holds a target outside [0, 1] in row "
-                 : "[CrossEntropy] y holds a negative soft target in row ",
-          row);
-  }
+  if (!finite || std::holds_alternative<MeanSquaredError>(loss)) return;
+  const char* name = std::holds_alternative<CrossEntropy>(loss) ? "CrossEntropy" : "BinaryCrossEntropy";
+  const std::int64_t row =
+      first_row(y, [](auto t) { return static_cast<double>(t) < 0.0 || static_cast<double>(t) > 1.0; });
+  check(row < 0, "[", name, "] y holds a target outside [0, 1] in row ", row);
 }
 
 }  // namespace
@@ -99,19 +96,22 @@ void check_loss(const Loss& loss, std::int64_t outputs) {
   if (weights == nullptr) return;
   const char* name =
       std::holds_alternative<CrossEntropy>(loss) ? "[CrossEntropy] class_weights" : "[BinaryCrossEntropy] pos_weight";
-  check(outputs == 0 || static_cast<std::int64_t>(weights->size()) == outputs, name, " has ", weights->size(),
-        " numbers; the model has ", outputs, " outputs");
+  const bool one_for_all = std::holds_alternative<BinaryCrossEntropy>(loss) && weights->size() == 1;
+  check(!weights->empty(), name, " is empty; expected one number for each output");
+  check(outputs == 0 || one_for_all || static_cast<std::int64_t>(weights->size()) == outputs, name, " has ",
+        weights->size(), " numbers; the model has ", outputs, " outputs");
   for (const double value : *weights) {
     check(value >= 0.0 && std::isfinite(value), name, " holds ", value, "; expected finite numbers >= 0");
   }
 }
 
-Buffer loss_weights(const Loss& loss, Backend& backend, DType dtype) {
+Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DType dtype) {
   const std::vector<double>* weights = weights_of(loss);
   if (weights == nullptr) return {};
-  Buffer buffer(backend, weights->size() * size_of(dtype));
+  Buffer buffer(backend, static_cast<std::size_t>(outputs) * size_of(dtype));
   with_type(dtype, [&]<class T>(T) {
-    const std::vector<T> host(weights->begin(), weights->end());
+    std::vector<T> host(static_cast<std::size_t>(outputs), static_cast<T>(weights->front()));
+    if (weights->size() > 1) host.assign(weights->begin(), weights->end());
     backend.copy(buffer.data(), host.data(), host.size() * sizeof(T), CopyKind::to_device);
   });
   return buffer;

@@ -54,7 +54,7 @@ Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimize
     states_[i] = Buffer(backend, network_->parameters().layout.bytes());
   }
   sums_ = Buffer(backend, sizeof(LossSums));
-  class_weights_ = loss_weights(loss_, backend, network_->dtype());
+  class_weights_ = loss_weights(loss_, network_->out_features(), backend, network_->dtype());
 }
 
 /// One number for each parameter, from one for all, one for each layer with weights, or by name.
@@ -161,7 +161,6 @@ LossSums Trainer::apply_loss(const Batch& batch, ConstView logits, View grad) {
 }
 
 LossSums Trainer::train(const Batch& batch, double lr) {
-  network_->step = static_cast<std::uint64_t>(steps_);
   const View logits = network_->forward(batch.x, true, false);
   const LossSums sums = apply_loss(batch, logits, network_->output_gradient());
   if (!std::isfinite(sums.loss)) [[unlikely]] {
@@ -172,8 +171,8 @@ LossSums Trainer::train(const Batch& batch, double lr) {
   }
   network_->backward({});
   const NoInterrupt whole;
-  update(lr);
   network_->commit();
+  update(lr);
   return sums;
 }
 
@@ -201,7 +200,7 @@ void Trainer::update(double lr) {
                      .clip_value = optimizer_.clip_value.value_or(std::numeric_limits<double>::infinity())};
   for (int i = 0; i < state_count(optimizer_.rule); ++i) pass.states[i] = p.layout.flat(states_[i]);
   network_->backend().optimizer_step(pass);
-  ++steps_;
+  set_steps(steps_ + 1);
 }
 
 LossSums Trainer::step(const Dataset& batch, double lr) { return train(fetch(batch, nullptr, 0, batch.x.rows), lr); }
@@ -209,7 +208,6 @@ LossSums Trainer::step(const Dataset& batch, double lr) { return train(fetch(bat
 void Trainer::optimizer_step(double lr) {
   const NoInterrupt whole;
   update(lr);
-  network_->step = static_cast<std::uint64_t>(steps_);
 }
 
 std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,

@@ -52,7 +52,7 @@ struct LayerNormForward {
   View pre;
 };
 
-/// Backward of both norms: dy ← dy f'(saved) in place, then dx (null: skipped), dγ = Σ dy â and dβ = Σ dy.
+/// Backward of both norms: dy ← dy f'(saved) in place, then dx, dγ = Σ dy â and dβ = Σ dy; null outputs are skipped.
 struct NormBackward {
   ConstView x, gamma, mean, rstd;
   Activation activation;

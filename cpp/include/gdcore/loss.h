@@ -19,7 +19,7 @@ struct CrossEntropy {
 
 /// On logits: l_n = Σ_k softplus(y_nk) - t_nk y_nk, the positive term times pos_weight_k; W_n = 1.
 struct BinaryCrossEntropy {
-  std::optional<std::vector<double>> pos_weight;
+  std::optional<std::vector<double>> pos_weight;  // one for each output, or one for all
 };
 
 using Loss = std::variant<MeanSquaredError, CrossEntropy, BinaryCrossEntropy>;

@@ -70,22 +70,31 @@ GD_FORMULA T sigmoid(T x) {
   return T(1) / (T(1) + exp(-x));
 }
 
-/// The Gaussian distribution function Φ(x) = erfc(-x / √2) / 2; `density` receives exp(-x² / 2).
+/// The Gaussian distribution function Φ(x): 1/2 + x P(x²) near 0, erfc(|x| / √2) / 2 in the tails; `density` receives
+/// exp(-x² / 2).
 GD_FORMULA float gaussian_cdf(float x, float& density) {
-  const float size = x < 0.0f ? -x : x;
-  density = exp(-0.5f * x * x);
+  const float size = x < 0.0f ? -x : x, q = x * x;
+  density = exp(-0.5f * q);
+  float near = 4.11555703e-7f;
+  near = near * q - 8.71830161e-6f;
+  near = near * q + 1.14356386e-4f;
+  near = near * q - 1.18648843e-3f;
+  near = near * q + 9.97324102e-3f;
+  near = near * q - 0.0664903373f;
+  near = near * q + 0.398942292f;
   const float t = 1.0f / (1.0f + 0.353553391f * size);  // 1 / (1 + z / 2), z = |x| / √2
-  float p = -0.0590692163f;
-  p = p * t + 0.284576178f;
-  p = p * t - 0.487202287f;
-  p = p * t + 0.278069794f;
-  p = p * t - 0.0266273841f;
-  p = p * t + 0.202687562f;
-  p = p * t + 0.243103608f;
-  p = p * t + 0.282375336f;
-  p = p * t + 0.282086402f;
-  const float tail = 0.5f * density * t * p;
-  return x < 0.0f ? tail : (x >= 0.0f ? 1.0f - tail : x);
+  float far = -0.0590692163f;
+  far = far * t + 0.284576178f;
+  far = far * t - 0.487202287f;
+  far = far * t + 0.278069794f;
+  far = far * t - 0.0266273841f;
+  far = far * t + 0.202687562f;
+  far = far * t + 0.243103608f;
+  far = far * t + 0.282375336f;
+  far = far * t + 0.282086402f;
+  const float tail = 0.5f * density * t * far;
+  const float outer = x < 0.0f ? tail : 1.0f - tail;
+  return size < 1.5f ? 0.5f + x * near : (x == x ? outer : x);
 }
 GD_FORMULA double gaussian_cdf(double x, double& density) {
   density = ::exp(-0.5 * x * x);

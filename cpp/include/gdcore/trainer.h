@@ -28,8 +28,8 @@ void check_loss(const Loss& loss, std::int64_t outputs);
 void check_optimizer(const Optimizer& optimizer);
 /// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
 void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite);
-/// The class weights or positive weights of a loss in a device's memory; empty where it has none.
-Buffer loss_weights(const Loss& loss, Backend& backend, DType dtype);
+/// The class weights or positive weights of a loss, one for each output, in a device's memory; empty where it has none.
+Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DType dtype);
 
 class Trainer {
  public:
