@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import _specs, saving
 from ._arrays import Array
-from ._checks import shown
+from ._checks import FormatError, shown
 from ._fit import Fit, Position
 from .callbacks import Callback
 from .history import History
@@ -49,52 +49,71 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     saving.write_file(path, tensors, metadata)
 
 
-def load(trainer: Trainer, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Give `trainer` back the state in a file and return its description; see `Trainer.load_checkpoint`."""
-    tensors, model, training = _read(path)
-    _compare(path, _trainer_settings(trainer), _saved_settings(model, training))
-    _take(trainer, tensors, model, training)
-    return training
+class Saved(NamedTuple):
+    """What a file of `save` holds."""
+
+    path: str
+    tensors: dict[str, Array]
+    model: dict[str, Any]
+    training: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Seed of the shuffling."""
+        return int(self.training["seed"])
 
 
-def resume(trainer: Trainer, fit: Fit, path: str | os.PathLike[str]) -> None:
+def read(path: str | os.PathLike[str]) -> Saved:
+    """Read a file of `save`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is damaged, or no checkpoint.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"resume: got {shown(path)}; expected the path of a checkpoint")
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"resume: there is no file {name!r}; for a first run leave resume out")
+    tensors, metadata = saving.read_file(name)
+    if "training" not in metadata:
+        raise FormatError(f"{name}: a model without a state of training; expected a file of Checkpoint")
+    try:
+        return Saved(name, tensors, json.loads(metadata["model"]), json.loads(metadata["training"]))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{name}: its description is no JSON: {error}") from error
+
+
+def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Give `trainer` back the state in a file; see `Trainer.load_checkpoint`."""
+    saved = read(path)
+    _compare(saved.path, _trainer_settings(trainer), _saved_settings(saved.model, saved.training))
+    _take(trainer, saved)
+
+
+def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
     """Let `fit` go on where the run that wrote the file was.
 
     Raises
     ------
-    FormatError
-        If the file is damaged, or no checkpoint.
     ValueError
         If model, loss, optimiser or an argument of `fit` differ from those of that run; nothing is changed then.
     """
-    tensors, model, training = _read(path)
-    _compare(
-        path,
-        _trainer_settings(trainer) | fit.settings(),
-        _saved_settings(model, training) | (training["settings"] or fit.settings()),
-    )
-    states = _matched_states(path, fit.callbacks, training["callbacks"], tensors)
+    training = saved.training
+    present = _trainer_settings(trainer) | fit.settings()
+    _compare(saved.path, present, _saved_settings(saved.model, training) | (training["settings"] or fit.settings()))
+    states = _matched_states(saved.path, fit.callbacks, training["callbacks"], saved.tensors)
 
     def restore() -> None:
         for callback, state in states:
             callback.load_state_dict(state)
 
     restore()  # once before anything is changed, so that a callback may refuse; and again when the callbacks have begun
-    _take(trainer, tensors, model, training)
+    _take(trainer, saved)
     fit.resume(int(training["first_epoch"]), Position(*training["position"]), bool(training["stopped"]), restore)
-
-
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any], dict[str, Any]]:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"resume: got {shown(path)}; expected the path of a checkpoint")
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"resume: there is no file {os.fspath(path)!r}; for a first run leave resume out")
-    tensors, metadata = saving.read_file(path)
-    if "training" not in metadata:
-        raise saving.FormatError(
-            f"{os.fspath(path)}: a model without a state of training; expected a file of Checkpoint"
-        )
-    return tensors, json.loads(metadata["model"]), json.loads(metadata["training"])
 
 
 def _trainer_settings(trainer: Trainer) -> dict[str, Any]:
@@ -117,23 +136,22 @@ def _saved_settings(model: Mapping[str, Any], training: Mapping[str, Any]) -> di
     }
 
 
-def _compare(path: str | os.PathLike[str], present: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+def _compare(path: str, present: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
     changed = _specs.differences(dict(saved), json.loads(json.dumps(present)))
     if changed:
-        raise ValueError(f"resume: {os.fspath(path)} was written with other settings: {'; '.join(changed)}")
+        raise ValueError(f"resume: {path} was written with other settings: {'; '.join(changed)}")
 
 
-def _take(
-    trainer: Trainer, tensors: Mapping[str, Array], model: Mapping[str, Any], training: Mapping[str, Any]
-) -> None:
+def _take(trainer: Trainer, saved: Saved) -> None:
     """Set everything; what could be refused is checked first."""
+    tensors, model, training = saved.tensors, saved.model, saved.training
     state = trainer.core.state()
     for name, array in state.items():
-        saved = tensors.get(f"{ARRAYS}optimizer.{name}")
-        if saved is None or saved.shape != array.shape:
-            got = "nothing" if saved is None else f"shape {saved.shape}"
-            raise saving.FormatError(f"resume: the optimiser's {name}: got {got}; expected shape {array.shape}")
+        given = tensors.get(f"{ARRAYS}optimizer.{name}")
+        if given is None or given.shape != array.shape:
+            got = "nothing" if given is None else f"shape {given.shape}"
+            raise FormatError(f"resume: the optimiser's {name}: got {got}; expected shape {array.shape}")
     network = trainer.model
     if network.seed != model["seed"]:
         network.initialize(model["seed"])  # dropout draws from it
@@ -169,7 +187,7 @@ def _callback_states(callbacks: list[object], tensors: dict[str, Array]) -> list
 
 
 def _matched_states(
-    path: str | os.PathLike[str], callbacks: list[object], saved: list[dict[str, Any]], tensors: Mapping[str, Array]
+    path: str, callbacks: list[object], saved: list[dict[str, Any]], tensors: Mapping[str, Array]
 ) -> list[tuple[Any, dict[str, Any]]]:
     """Return each callback that has a saved state, with it; the first of a class gets the first state of that class."""
     left = list(callbacks)
@@ -179,9 +197,7 @@ def _matched_states(
         if callback is None and not entry["needed"]:
             continue
         if callback is None:
-            raise ValueError(
-                f"resume: {os.fspath(path)} was written with the callback {entry['type']}, which is not there now"
-            )
+            raise ValueError(f"resume: {path} was written with the callback {entry['type']}, which is not there now")
         left.remove(callback)
         state = {
             key: tensors[value["array"]] if isinstance(value, dict) and "array" in value else value

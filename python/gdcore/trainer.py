@@ -244,6 +244,12 @@ class Trainer:
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
         epochs = integer(epochs, "epochs", minimum=1)
+        seed, saved = self.seed, None
+        if resume is not None:
+            from . import checkpoint  # here, for `import gdcore` stays quick without what files need
+
+            saved = checkpoint.read(resume)
+            seed = saved.seed
         source: ArraySource | IterableSource
         if y is None:
             if sample_weight is not None:
@@ -253,18 +259,16 @@ class Trainer:
             if measure_training:
                 raise ValueError("measure_training: got True for an iterable of batches; expected arrays x and y")
             source = IterableSource(self, x, epochs)
-            held = self._validation(validation, None)
+            held = self._validation(validation, None, seed)
         else:
             training = Held(self, x, y, sample_weight)
-            held = self._validation(validation, training)
+            held = self._validation(validation, training, seed)
             if _is_number(validation):
-                training = training.part(self._split(training, float(validation))[0])
+                training = training.part(split_rows(len(training), float(validation), seed, name="validation")[0])
             source = ArraySource(self, training, batch_size, shuffle=shuffle, drop_last=drop_last)
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
-        if resume is not None:
-            from . import checkpoint  # here, for `import gdcore` stays quick without what files need
-
-            checkpoint.resume(self, fit, resume)
+        if saved is not None:
+            checkpoint.resume(self, fit, saved)
         self._fit = fit
         try:
             fit.run()
@@ -272,7 +276,7 @@ class Trainer:
             self._fit = None
         return self.history
 
-    def _validation(self, validation: Sequence[Data] | float | None, training: Held | None) -> Held | None:
+    def _validation(self, validation: Sequence[Data] | float | None, training: Held | None, seed: int) -> Held | None:
         """Return what is to be measured at the end of an epoch."""
         if validation is None:
             return None
@@ -280,13 +284,10 @@ class Trainer:
             share = real(validation, "validation", low=0, high=1)
             if training is None:
                 raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
-            return training.part(self._split(training, share)[1])
+            return training.part(split_rows(len(training), share, seed, name="validation")[1])
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
         return Held(self, validation[0], validation[1], validation[2] if len(validation) == 3 else None, "validation")
-
-    def _split(self, training: Held, share: float) -> tuple[Array, Array]:
-        return split_rows(len(training), share, self.seed, name="validation")
 
     def evaluate(
         self, x: Data, y: Data, *, sample_weight: Data | None = None, batch_size: int = 1024
