@@ -137,3 +137,18 @@ def test_gather_from_a_memory_map(tmp_path: Any, rng: helpers.Generator) -> None
     index = rng.integers(0, 300, 10)
     gd._core.gather(np.load(tmp_path / "x.npy", mmap_mode="r"), index, out)
     helpers.same_bits(out, x[index])
+
+
+def test_positions_beyond_2_to_the_31(tmp_path: Any) -> None:
+    """Rows whose elements lie behind the reach of 32 bits, in a sparse file."""
+    rows, cols = 2**21 + 3, 1024
+    with open(tmp_path / "x", "wb") as file:
+        file.truncate(rows * cols)
+    x = np.memmap(tmp_path / "x", np.uint8, "r+", shape=(rows, cols))
+    last = np.arange(cols, dtype=np.uint8)
+    x[rows - 1] = last
+    out = np.full((2, cols), np.nan, np.float32)
+    gd._core.gather(x, np.array([rows - 1, 0]), out)
+    helpers.same_bits(out, np.stack([last, np.zeros(cols)]).astype(np.float32))
+    model = gd.Sequential(gd.Dense(cols, 2), seed=0)
+    helpers.same_bits(model.predict(x[rows - 1 :]), model.predict(last[None]))
