@@ -6,7 +6,8 @@ namespace gdcore::bindings {
 
 namespace {
 
-PyNetwork make(const py::sequence& layers, const std::string& dtype, const std::string& device, std::uint64_t seed) {
+PyNetwork make_network(const py::sequence& layers, const std::string& dtype, const std::string& device,
+                       std::uint64_t seed) {
   std::vector<std::unique_ptr<Layer>> clones;
   for (const py::handle layer : layers) {
     check<TypeMismatch>(py::isinstance<Layer>(layer), "[Sequential] layers[", clones.size(), "] is a ",
@@ -99,8 +100,8 @@ void bind_network(py::module_& m) {
   const auto core = [](const Self& self) -> Network& { return *self.cast<PyNetwork&>().core; };
   py::class_<PyNetwork>(m, "Network",
                         "Layers in order with their parameters in flat arenas; gdcore.Sequential is its Python face.")
-      .def(py::init(&make), py::arg("layers"), py::kw_only(), py::arg("dtype") = "float32", py::arg("device") = "auto",
-           py::arg("seed"))
+      .def(py::init(&make_network), py::arg("layers"), py::kw_only(), py::arg("dtype") = "float32",
+           py::arg("device") = "auto", py::arg("seed"))
       .def_readonly("layers", &PyNetwork::layers, "The layers, in order.")
       .def_readonly("device", &PyNetwork::device, "\"cpu\" or \"cuda\".")
       .def_property_readonly("in_features", [](const PyNetwork& self) { return self.core->in_features(); })

@@ -148,8 +148,10 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
                const Object& grad, const std::string& device) {
   const View z = given(logits, "logits", false), w = to_view(weights, "weights", false),
              g = to_view(grad, "grad", true);
+  check<TypeMismatch>(py::isinstance<py::array>(targets), "[ops.loss] targets is no NumPy array");
   const auto array = py::reinterpret_borrow<py::array>(targets);
-  const bool labels = array.dtype().kind() == 'i' && array.itemsize() == 4;
+  const bool labels = array.dtype().kind() == 'i' && array.itemsize() == 4 && array.ndim() == 1 &&
+                      (array.flags() & py::array::c_style) != 0;
   const View t = labels ? View{} : given(targets, "targets", false);
   check(!labels || (array.size() == z.rows && std::holds_alternative<CrossEntropy>(loss.value)),
         "[ops.loss] labels do not fit");

@@ -124,7 +124,7 @@ py::dict states(const py::object& self) {
   return named;
 }
 
-std::unique_ptr<PyTrainer> make(const py::object& network, const PyLoss& loss, const PyOptimizer& optimizer) {
+std::unique_ptr<PyTrainer> make_trainer(const py::object& network, const PyLoss& loss, const PyOptimizer& optimizer) {
   std::optional<double> lr;
   if (PyCallable_Check(optimizer.lr.ptr()) == 0) lr = optimizer.lr.cast<double>();
   return std::unique_ptr<PyTrainer>(
@@ -149,7 +149,7 @@ void bind_trainer(py::module_& m) {
 
   py::class_<PyTrainer>(
       m, "Trainer", "The native loops: one step, a range of batches, evaluation; gdcore.Trainer is its Python face.")
-      .def(py::init(&make), py::arg("network"), py::arg("loss"), py::arg("optimizer"))
+      .def(py::init(&make_trainer), py::arg("network"), py::arg("loss"), py::arg("optimizer"))
       .def("step", &step, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(), py::kw_only(),
            py::arg("lr") = py::none(), py::arg("check_finite") = true,
            "One step on one batch; the batch's mean loss before it.")

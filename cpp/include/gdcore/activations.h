@@ -107,7 +107,9 @@ struct GELUTanh {
     return T(0.5) * a * (T(1) + math::tanh(inner(a)));
   }
   template <class T>
-  GD_FORMULA T slope(T a) const {
+  GD_FORMULA T slope(T given) const {
+    const T a =
+        given > T(30) ? T(30) : (given < T(-30) ? T(-30) : given);  // beyond, the slope is 1 or 0 and a² overflows
     const T t = math::tanh(inner(a));
     const T inner_slope = T(0.79788456080286535588) * (T(1) + T(0.134145) * a * a);
     return T(0.5) * (T(1) + t) + T(0.5) * a * (T(1) - t) * (T(1) + t) * inner_slope;
