@@ -122,13 +122,9 @@ def test_float_targets(name: str, loss: Any, how: str) -> None:
 @pytest.mark.parametrize("bad", [-0.1, 1.5, -1e9])
 @pytest.mark.parametrize("loss", [gd.BinaryCrossEntropy(), gd.CrossEntropy()], ids=repr)
 def test_targets_that_are_no_probabilities_are_refused(loss: Any, bad: float) -> None:
-    """Soft targets of cross-entropy may weigh more than 1, but not less than nothing."""
     y = np.full((N, 2), 0.5, np.float32)
     y[3, 1] = bad
     trainer = build(loss)
-    if bad > 1 and isinstance(loss, gd.CrossEntropy):
-        assert math.isfinite(trainer.step(X, y))
-        return
     before = everything(trainer)
     helpers.refuses(lambda: trainer.step(X, y), ValueError, "y")
     helpers.same_bits(everything(trainer), before)
