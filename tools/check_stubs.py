@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
+import itertools
 import re
 import subprocess
 import sys
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "python" / "gdcore"
+MAX_LINES = 60  # of the differences in one file
 # Values are left out: the version has one home, pyproject.toml, and a tuple of one name is written without its comma.
 REPAIRS = {
     r"^__version__: str = .*$": "__version__: str",
@@ -59,7 +60,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the generated stubs into the source tree")
     arguments = parser.parse_args()
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     with tempfile.TemporaryDirectory() as folder:
         new = generate(Path(folder).resolve())
     old = committed()
@@ -68,7 +68,8 @@ def main() -> int:
         return 0
     for path in sorted(old.keys() | new.keys()):
         before, after = (stubs.get(path, "").splitlines(keepends=True) for stubs in (old, new))
-        sys.stdout.writelines(difflib.unified_diff(before, after, f"committed/{path}", f"generated/{path}"))
+        lines = difflib.unified_diff(before, after, f"committed/{path}", f"generated/{path}")
+        sys.stdout.writelines(itertools.islice(lines, MAX_LINES))
     if old != new:
         print("\nThe stubs differ from the module; update them with: python tools/check_stubs.py --update")
         return 1
