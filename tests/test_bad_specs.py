@@ -82,6 +82,7 @@ ACTIVATIONS = [
         for k in (gd.ReLU, gd.Tanh, gd.GELU, gd.Softplus)
     ],
 ]
+HERE = np.ones((2, 3), np.float32)
 DROPOUT = [
     *cases(
         lambda v: gd.Dropout(v),
@@ -92,6 +93,21 @@ DROPOUT = [
         lambda v: gd.Dropout(v),
         "p",
         [([0.5], TypeError), ({}, TypeError), (1 + 1e-9, ValueError), (-1e-300, ValueError)],
+    ),
+    *cases(
+        lambda v: gd._core.ops.dropout(HERE, HERE.copy(), p=v, seed=0, stream=0),
+        "p",
+        [(-0.1, ValueError), (1.0, ValueError), (math.nan, ValueError), ("0.5", TypeError), (None, TypeError)],
+    ),
+    *cases(
+        lambda v: gd._core.ops.dropout(HERE, HERE.copy(), p=0.5, seed=v, stream=0),
+        "seed",
+        [(-1, TypeError), (0.5, TypeError), ("0", TypeError)],
+    ),
+    *cases(
+        lambda v: gd._core.ops.dropout(HERE, HERE.copy(), p=0.5, seed=0, stream=v),
+        "stream",
+        [(-1, TypeError), (0.5, TypeError), (None, TypeError)],
     ),
     (lambda: gd.Dropout(0.5, 0.5), TypeError, "argument"),
     (lambda: gd.Dropout(rate=0.5), TypeError, "rate|argument"),
@@ -119,7 +135,7 @@ LOSSES = [
     *cases(
         lambda v: gd.CrossEntropy(label_smoothing=v),
         "label_smoothing",
-        [(-0.1, ValueError), (1.1, ValueError), *NOT_FINITE],
+        [(-0.1, ValueError), (1.0, ValueError), (1.1, ValueError), *NOT_FINITE],
     ),
     *cases(
         lambda v: gd.CrossEntropy(class_weights=v),
@@ -259,6 +275,12 @@ def test_refused(family: str, i: int) -> None:
             call()
     else:
         helpers.refuses(call, kind, word)
+
+
+def test_there_are_enough_refusals() -> None:
+    """With those of test_bad_arrays.py (at least 7 for each of 65 arrays), test_bad_training.py and test_saving.py."""
+    for family, refusals in FAMILIES.items():
+        assert len(refusals) >= 25, (family, len(refusals))
 
 
 def test_per_layer_settings_must_fit_the_model() -> None:

@@ -185,6 +185,22 @@ def test_divergence_is_explained(how: str, dtype: str, device: str, rng: helpers
     assert isinstance(info.value, ArithmeticError)
 
 
+@pytest.mark.parametrize("why", ["gradient", "rate"])
+def test_a_step_that_fails_at_its_end_has_moved_nothing(why: str, device: str, rng: helpers.Generator) -> None:
+    """A finite loss with a gradient that overflows, or a rate that is refused: not even batch norm's averages move."""
+    model = gd.Sequential(gd.Dense(3, 4), gd.BatchNorm(4), gd.Dense(4, 2), seed=0, device=device)
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.Adam(0.1, clip_norm=1.0))
+    x, y = rng.standard_normal((16, 3)).astype(np.float32), np.full((16, 2), 1e4, np.float32)
+    trainer.step(x, y)
+    if why == "gradient":
+        model.parameters()["layers.1.gamma"][...] = 1e37
+        model.parameters()["layers.2.weight"][...] = 0
+    before = helpers.snapshot(model, trainer)
+    with pytest.raises(gd.DivergenceError if why == "gradient" else ValueError):
+        trainer.core.step(x, y, lr=0.1 if why == "gradient" else -1.0)
+    helpers.same_bits(helpers.snapshot(model, trainer), before)
+
+
 def test_by_the_smallest_pieces(device: str, data: Any) -> None:
     """forward, backward and optimizer_step with a gradient of one's own are a step."""
     x, y = data
@@ -259,6 +275,6 @@ def test_memory_does_not_grow() -> None:
         grown = resident() - before
         assert grown < 600_000, grown
         before = resident()
-        leak = [bytearray(1_000_000)]
+        leak = b"x" * 1_000_000
         assert resident() - before > 600_000, "the measurement would not notice a leak"
     """)
