@@ -175,13 +175,11 @@ def randomize(model: Any, rng: Generator, scale: float = 0.3) -> None:
 
 def run_python(code: str, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run a dedented script in a fresh interpreter; a crash shows as its return code, never as ours."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *args],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    command = [sys.executable, "-c", textwrap.dedent(code), *args]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"no end after {timeout:g} s", pytrace=False)
 
 
 def must_run(code: str, *args: str, timeout: float = 120) -> str:

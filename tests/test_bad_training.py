@@ -213,6 +213,7 @@ MADE: list[tuple[Any, Any, str]] = [
     (lambda: gd.Standardizer(3).fit(WITH_NAN), ValueError, "x"),
     (lambda: gd.Standardizer(3).fit(WITH_INF), ValueError, "x"),
     (lambda: gd.Standardizer(3).fit(X[0]), ValueError, "x"),
+    (lambda: gd.Standardizer().fit(X[:, :0]), ValueError, "x"),
     (lambda: gd.Standardizer(3).fit("x"), TypeError, "x"),
     (lambda: gd.Standardizer(3).transform(X), RuntimeError, "(?i)fit"),
     (lambda: gd.Standardizer(3).inverse_transform(X), RuntimeError, "(?i)fit"),

@@ -101,3 +101,5 @@ def test_scripts_report_failure_and_crashes() -> None:
         helpers.must_run("raise SystemExit(3)")
     with pytest.raises(AssertionError, match="exit status -6"):
         helpers.must_run("import os; os.abort()")
+    with pytest.raises(pytest.fail.Exception, match="no end"):
+        helpers.must_run("import time; time.sleep(60)", timeout=0.5)

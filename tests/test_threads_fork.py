@@ -156,6 +156,46 @@ def test_exit_while_a_daemon_thread_computes() -> None:
     """), timeout=30)  # fmt: skip
 
 
+HANDLERS = {
+    "set_num_threads": "gd.set_num_threads(1 + calls % 3)",
+    "fork": "child = os.fork() or os._exit(0); os.waitpid(child, 0)",
+    "other model": "other.predict(x)",
+    "other training": "result()",
+    "same model": "trainer.model.predict(x)",
+    "same training": "trainer.step(x, y)",
+}
+
+
+@pytest.mark.parametrize("inside", HANDLERS)
+def test_signal_handlers_may_do_anything(inside: str) -> None:
+    """A handler of the user's runs in the middle of a computation: what it does works or raises, and nothing hangs."""
+    helpers.must_run(
+        script(f"""
+        trainer, other = make(width=700), gd.Sequential(gd.Dense(20, 30), gd.ReLU(), gd.Dense(30, 2), seed=0)
+        calls, errors = 0, []
+
+        def handler(*_):
+            global calls
+            calls += 1
+            try:
+                {HANDLERS[inside]}
+            except RuntimeError as error:
+                errors.append(str(error))
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            trainer.fit(x, y, epochs=1, batch_size=500)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert calls > 3
+        trainer.step(x, y)
+        assert np.isfinite(trainer.model.flat_parameters()).all()
+        """),
+        timeout=30,
+    )
+
+
 def test_set_num_threads() -> None:
     before = gd.get_num_threads()
     try:
