@@ -20,7 +20,6 @@ try:
 except ImportError:  # SciPy comes with scikit-learn; without it the scalar function of the standard library will do
     erf = np.vectorize(math.erf, otypes=[np.float64])
 
-ACTIVATIONS = ("ReLU", "LeakyReLU", "Tanh", "Sigmoid", "GELU", "Softplus")
 SAVES_INPUT = ("GELU", "Softplus")  # their slope needs the pre-activation; the others' follows from the output
 _GELU_TANH = (math.sqrt(2.0 / math.pi), 0.044715)
 
@@ -162,8 +161,7 @@ class Norm(NamedTuple):
 
 
 def _affine(hat: Sized, gamma: Any, beta: Any) -> Sized:
-    g = 1.0 if gamma is None else f64(gamma)
-    b = 0.0 if beta is None else f64(beta)
+    g, b = 1.0 if gamma is None else f64(gamma), 0.0 if beta is None else f64(beta)
     return Sized(hat.value * g + b, hat.size * np.abs(g) + np.abs(b))
 
 
@@ -180,7 +178,7 @@ def normalize(x: Any, gamma: Any, beta: Any, eps: float, axis: int) -> Norm:
     variance = ((x - mean) ** 2).mean(axis, keepdims=True)
     rstd = 1.0 / np.sqrt(variance + eps)
     size = np.abs(x).mean(axis, keepdims=True)
-    # the mean is itself a sum of terms of that size; its rounding enters the variance only squared
+    # the mean is a sum of terms of that size too; its rounding enters the variance only squared
     return Norm(
         _affine(Sized((x - mean) * rstd, (np.abs(x) + size) * rstd), gamma, beta),
         Sized(mean, size),
