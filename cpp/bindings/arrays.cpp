@@ -117,9 +117,14 @@ py::array view_array(const View& view, bool vector, const py::object& owner) {
   return py::array(numpy_dtype(view.dtype), shape, view.data, owner);
 }
 
-void poll_signals() {
-  const py::gil_scoped_acquire acquire;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+std::function<void()> signal_poll() {
+  static const unsigned long main_thread =
+      py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+  if (PyThread_get_thread_ident() != main_thread) return {};
+  return [] {
+    const py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  };
 }
 
 }  // namespace gdcore::bindings

@@ -38,16 +38,37 @@ py::dtype numpy_dtype(DType dtype);
 /// An array over the core's memory that keeps `owner` alive.
 py::array view_array(const View& view, bool vector, const py::object& owner);
 
-/// Throws KeyboardInterrupt (or what else a signal handler raises).
-void poll_signals();
+/// While it lives, the GIL is released. Not py::gil_scoped_release: a daemon thread that comes back while Python shuts
+/// down is ended by unwinding its stack, which must be allowed to pass this destructor.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() noexcept(false) { PyEval_RestoreThread(state_); }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
 
-/// Runs `work` on the network without the GIL, interruptible, refusing a second thread.
+ private:
+  PyThreadState* state_;
+};
+
+/// What an InterruptScope calls: throws KeyboardInterrupt (or what else a signal handler raises). Empty outside the
+/// main thread, for Python runs signal handlers nowhere else.
+std::function<void()> signal_poll();
+
+/// Runs `work` without the GIL, interruptible.
+template <class Work>
+auto without_gil(Work&& work) {
+  std::function<void()> poll = signal_poll();
+  const WithoutGil released;
+  const InterruptScope interruptible(std::move(poll));
+  return work();
+}
+
+/// The same on a network, refusing a second thread.
 template <class Work>
 auto computing(Network& network, Work&& work) {
   const Network::Use use(network);
-  const py::gil_scoped_release release;
-  const InterruptScope interruptible(poll_signals);
-  return work();
+  return without_gil(work);
 }
 
 }  // namespace gdcore::bindings

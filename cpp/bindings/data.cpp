@@ -23,16 +23,14 @@ void gather(const py::object& source, const py::array_t<std::int64_t, py::array:
   }
   void* to = const_cast<void*>(out.data());
   const GatherType type = label ? GatherType::label : (out.itemsize() == 4 ? GatherType::float32 : GatherType::float64);
-  const py::gil_scoped_release release;
-  backend(Device::cpu).gather({held.source, rows, 0, index.size(), to, type});
+  without_gil([&] { backend(Device::cpu).gather({held.source, rows, 0, index.size(), to, type}); });
 }
 
 py::array_t<std::int64_t> permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) {
   check(n >= 0, "[permutation] n is ", n, "; expected at least 0");
   py::array_t<std::int64_t> order(n);
   std::int64_t* to = order.mutable_data();
-  const py::gil_scoped_release release;
-  fill_permutation(to, n, seed, epoch);
+  without_gil([&] { fill_permutation(to, n, seed, epoch); });
   return order;
 }
 
@@ -41,7 +39,7 @@ std::int64_t first_nonfinite(const py::object& array) {
   const bool plain = (given.flags() & py::array::c_style) != 0;
   if (!plain) given = py::reinterpret_borrow<py::array>(py::module_::import("numpy").attr("ascontiguousarray")(given));
   const HeldSource held = to_source(given.reshape({-1}), "[first_nonfinite] array", true);
-  return backend(Device::cpu).first_nonfinite(held.source);
+  return without_gil([&] { return backend(Device::cpu).first_nonfinite(held.source); });
 }
 
 }  // namespace

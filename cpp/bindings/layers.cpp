@@ -81,7 +81,8 @@ void bind_norms(py::module_& m) {
 
 While training with the batch's own mean and biased variance, when predicting with moving averages: average ←
 decay · average + (1 - decay) · batch. The standard deviation is averaged, as the chapter does; running="variance"
-averages the variance. Parameters "gamma" and "beta" (features,); states "running_mean" and "running_std" or "running_variance".
+averages the variance. Parameters "gamma" and "beta" (features,); states "running_mean" and "running_std" or
+"running_variance".
 
 Parameters
 ----------
@@ -177,11 +178,7 @@ mean, std : sequence of float, optional
       [](py::object self, const py::object& x) {
         const HeldSource held = to_source(x, "[Standardizer.fit] x", false);
         Standardizer& layer = self.cast<Standardizer&>();
-        {
-          const py::gil_scoped_release release;
-          const InterruptScope interruptible(poll_signals);
-          layer.fit(held.source);
-        }
+        without_gil([&] { layer.fit(held.source); });
         return self;
       },
       py::arg("x"), "Learns mean and standard deviation of x (rows, features), in blocks; returns the layer itself.");

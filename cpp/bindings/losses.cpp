@@ -30,8 +30,8 @@ Targets are (N, K) numbers, or (N,) for a model with one output. l_n is the mean
                                                 R"(Cross-entropy of softmax on logits, the mean over the batch.
 
 Targets are integer labels (N,) or soft targets (N, C), t >= 0. With t̃ = (1 - label_smoothing) t + label_smoothing / C
-and class weights ω: l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c and W_n = Σ_c ω_c t_nc, which is the weight of the label. For soft
-targets PyTorch divides by the number of rows instead.
+and class weights ω: l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c and W_n = Σ_c ω_c t_nc, which is the weight of the label.
+For soft targets PyTorch divides by the number of rows instead.
 
 Parameters
 ----------

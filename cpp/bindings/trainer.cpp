@@ -49,9 +49,7 @@ void fill(PyDataset& made, const py::object& x, const py::object& y, const py::o
     check(made.data.weights.cols == 1, "[Trainer] weights has ", made.data.weights.cols,
           " columns; expected one number for each row");
   }
-  const py::gil_scoped_release release;
-  const InterruptScope interruptible(poll_signals);
-  check_data(made.data, network, loss, finite);
+  without_gil([&] { check_data(made.data, network, loss, finite); });
 }
 
 double step(PyTrainer& self, const py::object& x, const py::object& y, const py::object& weights,

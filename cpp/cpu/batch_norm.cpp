@@ -36,20 +36,22 @@ template <class T, class Function>
 void forward(const BatchNormForward& call, const Function& f, std::int64_t c0, std::int64_t cols) {
   const std::int64_t rows = call.x.rows, stride = call.x.cols;
   const T* x = call.x.as<T>() + c0;
-  double sum[1][kMostColumns], squares[1][kMostColumns];
+  double sum[1][kMostColumns], rest[2][kMostColumns];
   column_sums<T, 1>(rows, cols, sum,
                     [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) { return x[r * stride + c]; });
   T *mean = call.mean.as<T>() + c0, *rstd = call.rstd.as<T>() + c0, *variance = call.variance.as<T>() + c0;
   T scale[kMostColumns], shift[kMostColumns];
-  for (std::int64_t c = 0; c < cols; ++c) mean[c] = static_cast<T>(sum[0][c] / static_cast<double>(rows));
-  column_sums<T, 1>(rows, cols, squares, [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
+  const double count = static_cast<double>(rows);
+  for (std::int64_t c = 0; c < cols; ++c) mean[c] = static_cast<T>(sum[0][c] / count);
+  // Deviations from that mean, and their squares: what rounding took off the mean comes out again.
+  column_sums<T, 2>(rows, cols, rest, [=](std::int64_t r, std::int64_t c, T& square) __attribute__((always_inline)) {
     const T d = x[r * stride + c] - mean[c];
-    return d * d;
+    square = d * d;
+    return d;
   });
   for (std::int64_t c = 0; c < cols; ++c) {
-    // The deviations are from the rounded mean; the square of what rounding took off comes out again.
-    const double rounded = sum[0][c] / static_cast<double>(rows) - static_cast<double>(mean[c]);
-    const double v = squares[0][c] / static_cast<double>(rows) - rounded * rounded;
+    const double missing = rest[0][c] / count, v = rest[1][c] / count - missing * missing;
+    mean[c] = static_cast<T>(static_cast<double>(mean[c]) + missing);
     variance[c] = static_cast<T>(v < 0.0 ? 0.0 : v);
     rstd[c] = static_cast<T>(1.0 / math::sqrt((v < 0.0 ? 0.0 : v) + call.eps));
     scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd[c] : rstd[c];

@@ -2,9 +2,9 @@
 // innermost kernel reads both in order, and it keeps a tile of C in registers. The kernel is written with the
 // compiler's vector types, one source for every width.
 //
-// Each element of C is one chain of multiply-adds over k in ascending order, cut only every kDepth terms, so it depends
-// neither on the tile it lies in nor on the number of threads. When a piece of a row is finished, `finish` may change
-// it while it is in the first-level cache: finish(pointer, row, first column, count).
+// Each element of C is a sum over k in ascending order, cut into chains of a length that depends on k alone, so it
+// depends neither on the tile it lies in nor on the number of threads. When a piece of a row is finished, `finish` may
+// change it while it is in the first-level cache: finish(pointer, row, first column, count).
 #pragma once
 
 #include <cstdint>
@@ -32,6 +32,12 @@ struct Tile {
 };
 
 inline constexpr std::int64_t kDepth = 384;  // k of one packed block
+
+/// Multiply-adds in a row before the sum joins C. With k / c chains of c terms the squared rounding error of a sum of
+/// positive terms goes as c² / k + k / c: least near c³ = k² / 2.
+GD_INLINE std::int64_t chain_length(std::int64_t k) {
+  return k <= 128 ? 16 : k <= 512 ? 32 : k <= 2048 ? 64 : k <= 8192 ? 128 : kDepth;
+}
 
 /// c[0..Rows)[0..Vectors·lanes) (+)= packed a (k x Tile::rows) · packed b (k x width).
 template <class T, int Rows, int Vectors>
@@ -124,7 +130,7 @@ struct Product {
   std::int64_t m, n, k;
   Operand<T> a, b;
   T* c;
-  std::int64_t c_stride;
+  std::int64_t c_stride, chain;
   bool first, last;  // stretch of k: the first overwrites C, after the last C is finished
 
   Product part(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t cols) const {
@@ -150,14 +156,18 @@ struct Product {
 /// One tile of at most Tile::rows x Tile::cols from packed strips; a ragged one goes through a buffer.
 template <class T>
 GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, std::int64_t k, const T* a, const T* b, T* c,
-                             std::int64_t c_stride, bool add) {
+                             std::int64_t c_stride, std::int64_t chain, bool add) {
   constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols;
   const bool narrow = cols <= Tile<T>::lanes;
   const auto run = [&](T* to, std::int64_t stride, bool adds) __attribute__((always_inline)) {
-    if (narrow) {
-      run_tile<T, 1>(rows, k, a, b, tile_cols, to, stride, adds);
-    } else {
-      run_tile<T, 2>(rows, k, a, b, tile_cols, to, stride, adds);
+    for (std::int64_t p = 0; p < k; p += chain, adds = true) {
+      const std::int64_t depth = min(chain, k - p);
+      const T *strip_a = a + p * tile_rows, *strip_b = b + p * tile_cols;
+      if (narrow) {
+        run_tile<T, 1>(rows, depth, strip_a, strip_b, tile_cols, to, stride, adds);
+      } else {
+        run_tile<T, 2>(rows, depth, strip_a, strip_b, tile_cols, to, stride, adds);
+      }
     }
   };
   const bool whole_rows = rows == tile_rows || rows <= 2 || rows == 4;
@@ -201,7 +211,7 @@ inline void multiply_block(const Product<T>& block, const Finish& finish) {
             const std::int64_t rows = min(tile_rows, panel.m - i);
             T* to = panel.c + i * panel.c_stride + j;
             multiply_tile<T>(rows, cols, panel.k, packed_a + i * panel.k, packed_b + j * panel.k, to, panel.c_stride,
-                             !panel.first);
+                             panel.chain, !panel.first);
             if (!panel.last) continue;
             for (std::int64_t r = 0; r < rows; ++r) finish(to + r * panel.c_stride, i0 + i + r, j0 + j, cols);
           }
@@ -217,7 +227,7 @@ template <class T, class Finish>
 GD_INLINE void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
                     const Finish& finish) {
   constexpr std::int64_t kGrainWork = 1 << 19, kLongestWork = 1 << 29;  // multiply-adds of a task
-  const Product<T> all{m, n, k, a, b, c, n, true, true};
+  const Product<T> all{m, n, k, a, b, c, n, chain_length(k), true, true};
   const std::int64_t wanted =
       max(min(m * n * k / kGrainWork, num_threads()), ceil_div(m * n * min(k, kDepth), kLongestWork));
   if (wanted <= 1 && m * n * k <= kLongestWork) {

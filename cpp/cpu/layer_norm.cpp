@@ -20,11 +20,13 @@ void forward(const LayerNormForward& call, const Function& f, std::int64_t begin
   for (std::int64_t r = begin; r < end; ++r) {
     const T* x = call.x.as<T>() + r * cols;
     T* y = call.y.as<T>() + r * cols;
-    const double exact = row_sum<T>(cols, [=](std::int64_t c) { return x[c]; }) / static_cast<double>(cols);
-    const T mean = static_cast<T>(exact);
-    const double squares = row_sum<T>(cols, [=](std::int64_t c) { return (x[c] - mean) * (x[c] - mean); });
-    const double rounded = exact - static_cast<double>(mean);  // what rounding took off the mean comes out again
-    const double v = squares / static_cast<double>(cols) - rounded * rounded;
+    const double count = static_cast<double>(cols);
+    const T near = static_cast<T>(row_sum<T>(cols, [=](std::int64_t c) { return x[c]; }) / count);
+    // Deviations from that mean, and their squares: what rounding took off the mean comes out again.
+    const double missing = row_sum<T>(cols, [=](std::int64_t c) { return x[c] - near; }) / count;
+    const double squares = row_sum<T>(cols, [=](std::int64_t c) { return (x[c] - near) * (x[c] - near); });
+    const T mean = static_cast<T>(static_cast<double>(near) + missing);
+    const double v = squares / count - missing * missing;
     const T rstd = static_cast<T>(1.0 / math::sqrt((v < 0.0 ? 0.0 : v) + call.eps));
     call.mean.as<T>()[r] = mean;
     call.rstd.as<T>()[r] = rstd;

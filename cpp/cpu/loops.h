@@ -59,7 +59,7 @@ GD_INLINE std::int64_t column_block(std::int64_t rows, std::int64_t cols) {
   return max(kLeast, min(min(cached, shared), kMost) / 16 * 16);
 }
 inline constexpr std::int64_t kMostColumns = 256;  // of one column block
-inline constexpr std::int64_t kRowsAtOnce = 64;    // summed in T before the sum joins a double
+inline constexpr std::int64_t kRowsAtOnce = 16;    // summed in T before the sum joins a double
 
 /// Adds to `total` (doubles) the sums over rows [0, rows) of term(row, column) for columns [0, cols), cols <=
 /// kMostColumns. Float sums run over at most kRowsAtOnce rows, so rounding does not grow with the number of rows.
@@ -95,12 +95,13 @@ GD_INLINE void column_sums(std::int64_t rows, std::int64_t cols, double (*total)
   }
 }
 
-/// Σ term(i) over [0, n): float sums over at most 1,024 terms, then doubles.
+/// Σ term(i) over [0, n): sums in T over at most 16 terms a vector lane, then doubles.
 template <class T, class Term>
 GD_INLINE double row_sum(std::int64_t n, const Term& term) {
+  constexpr std::int64_t kAtOnce = 16 * GDCORE_VECTOR_BYTES / static_cast<std::int64_t>(sizeof(T));
   double total = 0.0;
-  for (std::int64_t begin = 0; begin < n; begin += 1024) {
-    const std::int64_t end = min(n, begin + 1024);
+  for (std::int64_t begin = 0; begin < n; begin += kAtOnce) {
+    const std::int64_t end = min(n, begin + kAtOnce);
     T sum = T(0);
 #pragma omp simd reduction(+ : sum)
     for (std::int64_t i = begin; i < end; ++i) sum += term(i);

@@ -1,4 +1,6 @@
 // Memory of the CPU backend, and which copy of it this is.
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -12,7 +14,19 @@ namespace gdcore::GDCORE_ISA {
 
 std::string CpuBackend::description() const { return GD_TEXT(GDCORE_ISA); }
 
+/// Large buffers come as untouched zero pages: they fault in where they are first used, in the pool's tasks, and in
+/// large pages where the system has them.
+inline constexpr std::size_t kLarge = std::size_t{1} << 21;
+
 void* CpuBackend::allocate(std::size_t bytes) {
+  if (bytes >= kLarge) {
+    void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    madvise(data, bytes, MADV_HUGEPAGE);
+#endif
+    return data;
+  }
   const std::size_t whole = round_up(bytes == 0 ? 1 : bytes, kAlignment);
   void* data = std::aligned_alloc(kAlignment, whole);
   if (data == nullptr) throw std::bad_alloc();
@@ -20,7 +34,13 @@ void* CpuBackend::allocate(std::size_t bytes) {
   return data;
 }
 
-void CpuBackend::deallocate(void* data, std::size_t) noexcept { std::free(data); }
+void CpuBackend::deallocate(void* data, std::size_t bytes) noexcept {
+  if (bytes >= kLarge) {
+    munmap(data, bytes);
+  } else {
+    std::free(data);
+  }
+}
 
 void CpuBackend::copy(void* to, const void* from, std::size_t bytes, CopyKind) {
   if (bytes > 0) std::memcpy(to, from, bytes);

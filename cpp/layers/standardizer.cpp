@@ -38,7 +38,8 @@ void Standardizer::bind(int index, std::int64_t, Parameters& parameters) {
 }
 
 void Standardizer::fit(const Source& source) {
-  check(source.rows >= 1, "[Standardizer.fit] x has no rows");
+  check(source.rows >= 1 && source.cols >= 1, "[Standardizer.fit] x has shape (", source.rows, ", ", source.cols,
+        "); expected at least one row and one column");
   check(features == 0 || features == source.cols, "[Standardizer.fit] x has ", source.cols, " columns; expected ",
         features);
   // Row blocks small enough for the cache and for memory-mapped data; sums of deviations in a second pass.

@@ -61,7 +61,8 @@ Backend& backend(Device device) {
   check<DeviceError>(device == Device::cpu,
                      "[backend] device \"cuda\" was asked for, but this build of gdcore has no CUDA backend; "
                      "use device=\"cpu\" or device=\"auto\"");
-  static const std::unique_ptr<Backend> cpu = make_cpu_backend();
+  // Never destroyed: daemon threads may still compute while the process ends.
+  static Backend* const cpu = make_cpu_backend().release();
   return *cpu;
 }
 

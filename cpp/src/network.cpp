@@ -182,6 +182,7 @@ void Network::backward(View dx) {
     dy = layer_call.dx;
     spare = 1 - spare;
   }
+  has_gradients_ = true;
 }
 
 void Network::commit() {

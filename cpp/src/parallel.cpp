@@ -29,6 +29,12 @@ inline void relax() {
 #endif
 }
 
+thread_local bool inside_task = false;    // runs a task
+thread_local bool owns_pool = false;      // is inside Pool::run, from where a signal handler may call anything
+thread_local bool forked_inside = false;  // came back from fork there, as the child
+thread_local std::function<void()>* interrupt_poll = nullptr;
+thread_local Clock::time_point next_poll;
+
 /// One run_tasks call. Workers that wake late find no tasks left and touch nothing else.
 struct Job {
   FunctionRef<void(std::int64_t)> task;
@@ -63,7 +69,7 @@ class Pool {
 
   /// One caller at a time (the owner of g_pool_mutex).
   void run(Job& job) {
-    job_.store(&job, std::memory_order_relaxed);
+    job_.store(&job, std::memory_order_seq_cst);
     ticket_.fetch_add(1, std::memory_order_seq_cst);
     if (sleeping_.load(std::memory_order_seq_cst) > 0) {
       const std::lock_guard lock(mutex_);
@@ -71,12 +77,21 @@ class Pool {
     }
     std::exception_ptr stopped;
     try {
-      while (job.run_one()) poll_interrupt();
+      while (job.run_one()) {
+        poll_interrupt();
+        if (forked_inside) break;
+      }
     } catch (...) {
       stopped = std::current_exception();
       job.cancelled.store(true, std::memory_order_relaxed);
       while (job.run_one()) {
       }
+    }
+    if (forked_inside) {  // by a signal handler, and this is the child: the workers' tasks are lost with them
+      forked_inside = false;
+      throw std::runtime_error(
+          "[run_tasks] a signal handler forked this process in the middle of a computation, which cannot go on in the "
+          "child; fork from there only to run another program");
     }
     // From here no worker can take up this job; wait for those that did.
     job_.store(nullptr, std::memory_order_seq_cst);
@@ -144,7 +159,6 @@ struct PoolState {
   std::mutex use;  // held while a job runs, and while the pool is replaced
   std::atomic<int> threads{default_threads()};
   Pool* pool = nullptr;
-  std::atomic<bool> forked{false};
 };
 
 PoolState* make_state();
@@ -156,17 +170,20 @@ PoolState& state() {
 
 PoolState* make_state() {
   PoolState* made = new PoolState();  // lives until the process ends, see above
-  pthread_atfork([] { state().use.lock(); }, [] { state().use.unlock(); },
-                 [] {
-                   state().use.unlock();
-                   state().pool = nullptr;  // the threads stayed in the parent
-                 });
+  const auto before = [] {
+    if (!owns_pool) state().use.lock();
+  };
+  const auto parent = [] {
+    if (!owns_pool) state().use.unlock();
+  };
+  const auto child = [] {
+    state().pool = nullptr;  // the threads stayed in the parent
+    forked_inside = owns_pool;
+    if (!owns_pool) state().use.unlock();
+  };
+  pthread_atfork(before, parent, child);
   return made;
 }
-
-thread_local bool inside_task = false;
-thread_local std::function<void()>* interrupt_poll = nullptr;
-thread_local Clock::time_point next_poll;
 
 }  // namespace
 
@@ -174,6 +191,7 @@ int num_threads() { return state().threads.load(std::memory_order_relaxed); }
 
 void set_num_threads(int threads) {
   check(threads >= 1 && threads <= 1024, "[set_num_threads] threads is ", threads, "; expected 1 to 1024");
+  check<std::runtime_error>(!owns_pool, "[set_num_threads] called in the middle of a computation; call it between two");
   const std::lock_guard lock(state().use);
   delete state().pool;
   state().pool = nullptr;
@@ -188,7 +206,7 @@ void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task) {
     inside_task = false;
   };
   std::unique_lock lock(s.use, std::defer_lock);
-  if (tasks <= 1 || num_threads() == 1 || inside_task || !lock.try_lock()) {
+  if (tasks <= 1 || num_threads() == 1 || inside_task || owns_pool || !lock.try_lock()) {
     const bool nested = inside_task;
     for (std::int64_t t = 0; t < tasks; ++t) {
       task(t);
@@ -197,12 +215,16 @@ void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task) {
     return;
   }
   if (s.pool == nullptr) s.pool = new Pool(num_threads());
+  struct Owner {
+    Owner() { owns_pool = true; }
+    ~Owner() { owns_pool = false; }
+  } const owner;
   Job job{guarded, tasks};
   s.pool->run(job);
 }
 
 InterruptScope::InterruptScope(std::function<void()> poll) : poll_(std::move(poll)), outer_(interrupt_poll) {
-  interrupt_poll = &poll_;
+  interrupt_poll = poll_ ? &poll_ : nullptr;
   next_poll = Clock::now() + std::chrono::milliseconds(20);
 }
 

@@ -9,40 +9,6 @@
 
 namespace gdcore {
 
-namespace {
-
-void check_rule(const OptimizerRule& rule) {
-  const auto positive = [&](const char* kind, const char* name, double value) {
-    check(value > 0.0 && std::isfinite(value), "[", kind, "] ", name, " is ", value, "; expected a positive number");
-  };
-  const auto share = [&](const char* kind, const char* name, double value) {
-    check(value >= 0.0 && value < 1.0, "[", kind, "] ", name, " is ", value, "; expected 0 <= ", name, " < 1");
-  };
-  if (const auto* momentum = std::get_if<Momentum>(&rule)) share("Momentum", "momentum", momentum->momentum);
-  if (const auto* adagrad = std::get_if<AdaGrad>(&rule)) positive("AdaGrad", "eps", adagrad->eps);
-  if (const auto* rmsprop = std::get_if<RMSProp>(&rule)) {
-    positive("RMSProp", "eps", rmsprop->eps);
-    share("RMSProp", "beta", rmsprop->beta);
-  }
-  if (const auto* adam = std::get_if<Adam>(&rule)) {
-    positive("Adam", "eps", adam->eps);
-    share("Adam", "betas", adam->betas.first);
-    share("Adam", "betas", adam->betas.second);
-  }
-}
-
-}  // namespace
-
-void check_optimizer(const Optimizer& optimizer) {
-  check_rule(optimizer.rule);
-  const auto positive = [&](const char* name, const std::optional<double>& value) {
-    check(!value || (*value > 0.0 && std::isfinite(*value)), "[Optimizer] ", name, " is ", value.value_or(0.0),
-          "; expected a positive number or None");
-  };
-  positive("clip_norm", optimizer.clip_norm);
-  positive("clip_value", optimizer.clip_value);
-}
-
 Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer)
     : network_(std::move(network)), loss_(std::move(loss)), optimizer_(std::move(optimizer)) {
   check_optimizer(optimizer_);
@@ -62,13 +28,8 @@ std::vector<double> Trainer::per_layer(const PerLayer& given, double missing, co
   const auto& entries = network_->parameters().layout.entries();
   std::vector<double> values(entries.size(), missing);
   const bool is_decay = missing == 0.0;
-  const auto valid = [&](double value) {
-    check(value >= 0.0 && std::isfinite(value), "[Optimizer] ", argument, " holds ", value, "; expected numbers >= 0");
-    return value;
-  };
   const auto takes = [&](const Entry& entry) { return !is_decay || entry.is_weight || optimizer_.decay_biases; };
   if (const double* one = std::get_if<double>(&given)) {
-    valid(*one);
     for (std::size_t i = 0; i < entries.size(); ++i) values[i] = takes(entries[i]) ? *one : missing;
   } else if (const auto* list = std::get_if<std::vector<double>>(&given)) {
     std::vector<int> layers;  // those with weights
@@ -79,8 +40,7 @@ std::vector<double> Trainer::per_layer(const PerLayer& given, double missing, co
           layers.size(), " layers with weights");
     for (std::size_t i = 0; i < entries.size(); ++i) {
       const auto at = std::ranges::find(layers, entries[i].layer);
-      if (at != layers.end() && takes(entries[i]))
-        values[i] = valid((*list)[static_cast<std::size_t>(at - layers.begin())]);
+      if (at != layers.end() && takes(entries[i])) values[i] = (*list)[static_cast<std::size_t>(at - layers.begin())];
     }
   } else if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&given)) {
     for (const auto& [name, value] : *named) {
@@ -88,7 +48,7 @@ std::vector<double> Trainer::per_layer(const PerLayer& given, double missing, co
       for (std::size_t i = 0; i < entries.size(); ++i) {
         const bool exact = entries[i].name == name, below = entries[i].name.starts_with(name + ".");
         found = found || exact || below;
-        if (exact || (below && takes(entries[i]))) values[i] = valid(value);
+        if (exact || (below && takes(entries[i]))) values[i] = value;
       }
       check(found, "[Optimizer] ", argument, " names \"", name,
             "\", which the model does not have; names look like \"layers.0\"");
@@ -171,8 +131,8 @@ LossSums Trainer::train(const Batch& batch, double lr) {
   }
   network_->backward({});
   const NoInterrupt whole;
-  network_->commit();
   update(lr);
+  network_->commit();
   return sums;
 }
 
@@ -206,6 +166,8 @@ void Trainer::update(double lr) {
 LossSums Trainer::step(const Dataset& batch, double lr) { return train(fetch(batch, nullptr, 0, batch.x.rows), lr); }
 
 void Trainer::optimizer_step(double lr) {
+  check<std::runtime_error>(network_->has_gradients(),
+                            "[optimizer_step] there are no gradients yet; call forward(x) and backward(dout) first");
   const NoInterrupt whole;
   update(lr);
 }

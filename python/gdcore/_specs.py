@@ -10,20 +10,8 @@ import numpy as np
 from . import _core
 from ._checks import shown
 
-LAYERS: dict[str, type[_core.Layer]] = {
-    cls.__name__: cls
-    for cls in (
-        _core.Dense, _core.ReLU, _core.LeakyReLU, _core.Tanh, _core.Sigmoid, _core.GELU, _core.Softplus, _core.Dropout,
-        _core.BatchNorm, _core.LayerNorm, _core.Standardizer,
-    )
-}  # fmt: skip
-INITIALIZERS: dict[str, type[_core.Initializer]] = {
-    cls.__name__: cls
-    for cls in (
-        _core.HeNormal, _core.HeUniform, _core.GlorotNormal, _core.GlorotUniform, _core.Uniform, _core.Normal,
-        _core.Constant,
-    )
-}  # fmt: skip
+LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
+INITIALIZERS: dict[str, type[_core.Initializer]] = {cls.__name__: cls for cls in _core.Initializer.__subclasses__()}
 
 
 def encode(value: Any) -> Any:

@@ -55,6 +55,8 @@ class Network {
   ConstView fetch(const Source& x, const std::int64_t* index, std::int64_t first, std::int64_t rows, Buffer& buffer);
   /// Predictions for all rows of x, batch by batch, into host memory (rows, out).
   void predict(const Source& x, std::int64_t batch_size, void* out);
+  /// Whether there has been a backward pass.
+  bool has_gradients() const { return has_gradients_; }
   /// Rows of the last forward pass if backward may follow, else 0.
   std::int64_t pending_rows() const { return input_ ? input_.rows : 0; }
 
@@ -95,6 +97,7 @@ class Network {
   std::int64_t capacity_ = 0;
   std::size_t gradient_offsets_[2] = {0, 0};
   ConstView input_;  // of the last forward pass in training; null: none
+  bool has_gradients_ = false;
   std::atomic<bool> in_use_{false};
 };
 

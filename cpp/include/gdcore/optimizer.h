@@ -1,8 +1,8 @@
 // Optimiser rules (chapter, sections 4 and 5): one struct each, written once for host and device.
 //
 // `at<T>(lr, step)` turns the hyperparameters into a small kernel of numbers for one step (step counts from 1);
-// the kernel updates one weight from its gradient and its states, all of which start at zero. To add one: a struct
-// here, an entry in the variant and a binding; no backend changes.
+// the kernel updates one weight from its gradient and its states, all of which start at zero. validate() throws where a
+// number is out of range. To add one: a struct here, an entry in the variant and a binding; no backend changes.
 #pragma once
 
 #include <array>
@@ -21,6 +21,10 @@ namespace gdcore {
 
 inline constexpr int kMaxStates = 2;
 
+/// What rules check of their numbers; throw std::invalid_argument.
+void check_positive(const char* kind, const char* name, double value);
+void check_share(const char* kind, const char* name, double value);  // 0 <= value < 1
+
 namespace math {
 GD_FORMULA float sqrt(float x) { return ::sqrtf(x); }
 GD_FORMULA double sqrt(double x) { return ::sqrt(x); }
@@ -30,6 +34,7 @@ GD_FORMULA double sqrt(double x) { return ::sqrt(x); }
 struct SGD {
   static constexpr const char* name = "SGD";
   static constexpr int states = 0;
+  void validate() const {}
   template <class T>
   struct Kernel {
     T lr;
@@ -48,6 +53,7 @@ struct Momentum {
   static constexpr int states = 1;
   double momentum = 0.9;
   bool nesterov = false;
+  void validate() const { check_share(name, "momentum", momentum); }
   template <class T>
   struct Kernel {
     T lr, momentum, ahead, now;  // the move is ahead·v - now·g
@@ -67,6 +73,7 @@ struct AdaGrad {
   static constexpr const char* name = "AdaGrad";
   static constexpr int states = 1;
   double eps = 1e-8;
+  void validate() const { check_positive(name, "eps", eps); }
   template <class T>
   struct Kernel {
     T lr, eps;
@@ -86,6 +93,10 @@ struct RMSProp {
   static constexpr const char* name = "RMSProp";
   static constexpr int states = 1;
   double beta = 0.9, eps = 1e-8;
+  void validate() const {
+    check_share(name, "beta", beta);
+    check_positive(name, "eps", eps);
+  }
   template <class T>
   struct Kernel {
     T lr, beta, rest, eps;
@@ -108,6 +119,11 @@ struct Adam {
   std::pair<double, double> betas{0.9, 0.99};
   double eps = 1e-8;
   bool decoupled = false;
+  void validate() const {
+    check_share(name, "betas", betas.first);
+    check_share(name, "betas", betas.second);
+    check_positive(name, "eps", eps);
+  }
   template <class T>
   struct Kernel {
     T rate, beta1, rest1, beta2, rest2, correction, eps;
@@ -149,6 +165,9 @@ struct Optimizer {
   PerLayer lr_factors;
   std::optional<double> clip_norm, clip_value;
 };
+
+/// Throws std::invalid_argument where a number of the rule or around it is out of range.
+void check_optimizer(const Optimizer& optimizer);
 
 /// A stretch of the arena with one rate and one decay.
 struct Segment {

@@ -37,7 +37,8 @@ void set_num_threads(int threads);
 /// throw; then the remaining tasks are not run.
 void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task);
 
-/// While it lives, `poll` is called by this thread, at most every 20 ms, between tasks and batches. It may throw.
+/// While it lives, `poll` (which may be empty) is called by this thread, at most every 20 ms, between tasks and
+/// batches. It may throw.
 class InterruptScope {
  public:
   explicit InterruptScope(std::function<void()> poll);

@@ -23,9 +23,8 @@ struct BatchRange {
   std::int64_t count = 0, batch_size = 0, first = 0, last = 0;
 };
 
-/// Throw where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
+/// Throws where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
 void check_loss(const Loss& loss, std::int64_t outputs);
-void check_optimizer(const Optimizer& optimizer);
 /// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
 void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite);
 /// The class weights or positive weights of a loss, one for each output, in a device's memory; empty where it has none.
