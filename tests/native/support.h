@@ -1,0 +1,208 @@
+// What the native tests share: arrays that the sanitizers watch to the byte, and comparers that say how far off a
+// result is. test_support.cpp shows that the comparers can fail.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "gdcore/backend.h"
+#include "gdcore/parallel.h"
+
+namespace gdcore::testing {
+
+template <class T>
+inline constexpr DType kDType = std::is_same_v<T, float> ? DType::float32 : DType::float64;
+
+/// Half the distance from 1 to the next number: the relative error of one rounding.
+template <class T>
+inline constexpr double kEps = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-53;
+
+inline Backend& cpu() { return backend(Device::cpu); }
+
+/// The widths and row counts that every operation is tested at.
+inline std::vector<std::int64_t> awkward_widths() {
+  std::vector<std::int64_t> widths;
+  for (std::int64_t w = 1; w <= 33; ++w) widths.push_back(w);
+  for (const std::int64_t w : {63, 64, 65, 127, 128, 129, 1000, 1025}) widths.push_back(w);
+  return widths;
+}
+inline std::vector<std::int64_t> awkward_rows() { return {1, 2, 31, 33, 100}; }
+
+/// A quick random number in [-1, 1) from two counters (SplitMix64); no part of the library.
+inline double noise(std::uint64_t stream, std::uint64_t n) {
+  std::uint64_t z = (stream * 0x9E3779B97F4A7C15u) ^ ((n + 1) * 0xD1B54A32D192ED03u);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  return static_cast<double>(z >> 11) * 0x1p-52 - 1.0;
+}
+
+/// A matrix at the very end of a heap block of its own, so that AddressSanitizer sees the first byte past it, and
+/// `shift` elements behind the block's start, so that it is aligned to an element and no more. It begins as NaN.
+template <class T>
+class Array {
+ public:
+  Array(std::int64_t rows, std::int64_t cols, std::int64_t shift = 0)
+      : rows_(rows), cols_(cols), shift_(shift), block_(new T[static_cast<std::size_t>(shift + rows * cols)]) {
+    for (std::int64_t i = 0; i < shift; ++i) block_[static_cast<std::size_t>(i)] = kGuard;
+    poison();
+  }
+  Array(Array&&) = default;
+  ~Array() {
+    for (std::int64_t i = 0; block_ && i < shift_; ++i) CHECK(block_[static_cast<std::size_t>(i)] == kGuard);
+  }
+
+  Array copy() const {
+    Array other(rows_, cols_, shift_);
+    std::memcpy(other.data(), data(), bytes());
+    return other;
+  }
+  Array& random(std::uint64_t stream, double scale = 1.5, double offset = 0.0) {
+    for (std::int64_t i = 0; i < size(); ++i) {
+      data()[i] = static_cast<T>(offset + scale * noise(stream, static_cast<std::uint64_t>(i)));
+    }
+    return *this;
+  }
+  Array& fill(double value) {
+    for (std::int64_t i = 0; i < size(); ++i) data()[i] = static_cast<T>(value);
+    return *this;
+  }
+  void poison() { fill(std::numeric_limits<double>::quiet_NaN()); }
+
+  std::int64_t rows() const { return rows_; }
+  std::int64_t cols() const { return cols_; }
+  std::int64_t size() const { return rows_ * cols_; }
+  std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
+  T* data() { return block_.get() + shift_; }
+  const T* data() const { return block_.get() + shift_; }
+  T& operator[](std::int64_t i) { return data()[i]; }
+  T operator[](std::int64_t i) const { return data()[i]; }
+  T operator()(std::int64_t r, std::int64_t c) const { return data()[r * cols_ + c]; }
+  View view() { return {data(), rows_, cols_, kDType<T>}; }
+  ConstView view() const { return {data(), rows_, cols_, kDType<T>}; }
+  bool same_bits(const Array& other) const {
+    return size() == other.size() && std::memcmp(data(), other.data(), bytes()) == 0;
+  }
+
+ private:
+  static constexpr T kGuard = T(-1234.5);
+  std::int64_t rows_, cols_, shift_;
+  std::unique_ptr<T[]> block_;
+};
+
+/// Roundings of a sum of n terms. Vectors would make the chains of additions shorter, but the sanitizers keep loops
+/// from being vectorised; 1,024 terms is the longest chain in float32. The tests in Python hold the real build to
+/// tighter bounds.
+inline double chain(std::int64_t n) { return 2.0 * std::sqrt(static_cast<double>(std::min<std::int64_t>(n, 1024))); }
+
+/// The largest error seen, in units of what is allowed: `roundings` roundings of a number of the given size.
+template <class T>
+class Worst {
+ public:
+  explicit Worst(double roundings) : allowed_(roundings * kEps<T>) {}
+
+  void add(T actual, long double exact, long double size) {
+    const auto a = static_cast<long double>(actual);
+    if (a == exact) return;
+    auto ratio = static_cast<double>(std::abs(a - exact) / (allowed_ * std::abs(size) + kTiny));
+    if (!(ratio == ratio)) ratio = std::numeric_limits<double>::infinity();
+    if (ratio > worst_) worst_ = ratio;
+  }
+  /// At most 1 where all is well.
+  double value() const { return worst_; }
+
+ private:
+  static constexpr T kTiny = std::numeric_limits<T>::min();  // denormals may be flushed
+  double allowed_, worst_ = 0.0;
+};
+
+/// Sets the number of threads for a while.
+class Threads {
+ public:
+  explicit Threads(int threads) : before_(num_threads()) { set_num_threads(threads); }
+  ~Threads() { set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
+
+/// Calls work() with 1, 2, 3 and 7 threads; each call returns a list of arrays, which must agree bit for bit.
+template <class Work>
+bool same_for_all_threads(Work&& work) {
+  const auto run = [&](int threads) {
+    const Threads guard(threads);
+    return work();
+  };
+  const auto expected = run(1);
+  for (const int threads : {2, 3, 7}) {
+    const auto got = run(threads);
+    if (got.size() != expected.size()) return false;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      if (!got[i].same_bits(expected[i])) return false;
+    }
+  }
+  return true;
+}
+
+inline std::vector<Activation> all_activations() {
+  return {Identity{}, ReLU{}, LeakyReLU{0.1}, Tanh{}, Sigmoid{}, GELU{}, GELUTanh{}, Softplus{}};
+}
+
+/// f and f' in double with the standard library, written apart from activations.h.
+inline double exact_value(const Activation& activation, double a) {
+  switch (activation.index()) {
+    case 0:
+      return a;
+    case 1:
+      return a > 0.0 ? a : 0.0;
+    case 2:
+      return a > 0.0 ? a : 0.1 * a;
+    case 3:
+      return std::tanh(a);
+    case 4:
+      return 1.0 / (1.0 + std::exp(-a));
+    case 5:
+      return 0.5 * a * std::erfc(-a / std::sqrt(2.0));
+    case 6:
+      return 0.5 * a * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (a + 0.044715 * a * a * a)));
+    default:
+      return a > 0.0 ? a + std::log1p(std::exp(-a)) : std::log1p(std::exp(a));
+  }
+}
+inline double exact_slope(const Activation& activation, double a) {
+  const double y = exact_value(activation, a);
+  switch (activation.index()) {
+    case 0:
+      return 1.0;
+    case 1:
+      return a > 0.0 ? 1.0 : 0.0;
+    case 2:
+      return a > 0.0 ? 1.0 : 0.1;
+    case 3:
+      return 1.0 - y * y;
+    case 4:
+      return y * (1.0 - y);
+    case 5:
+      return 0.5 * std::erfc(-a / std::sqrt(2.0)) + a * std::exp(-0.5 * a * a) / std::sqrt(2.0 * M_PI);
+    case 6: {
+      const double root = std::sqrt(2.0 / M_PI), t = std::tanh(root * (a + 0.044715 * a * a * a));
+      return 0.5 * (1.0 + t) + 0.5 * a * (1.0 - t * t) * root * (1.0 + 3.0 * 0.044715 * a * a);
+    }
+    default:
+      return 1.0 / (1.0 + std::exp(-a));
+  }
+}
+
+}  // namespace gdcore::testing

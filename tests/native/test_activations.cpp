@@ -1,0 +1,90 @@
+// Activations through the backend, forward and backward, apart and in place.
+#include <variant>
+
+#include "support.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+namespace {
+
+template <class T>
+void check_shape(const Activation& f, std::int64_t rows, std::int64_t cols, std::int64_t shift) {
+  Array<T> x(rows, cols, shift), y(rows, cols, shift), dy(rows, cols, 1 - shift), dx(rows, cols, shift);
+  x.random(1, 4.0);
+  dy.random(2);
+  cpu().activation_forward(f, x.view(), y.view());
+  const Array<T>& saved = saves_input(f) ? x : y;
+  cpu().activation_backward(f, saved.view(), dy.view(), dx.view());
+  Worst<T> forward(8.0), backward(12.0);
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    const double a = static_cast<double>(x[i]), d = static_cast<double>(dy[i]);
+    // The tails of GELU are small differences of large terms.
+    forward.add(y[i], exact_value(f, a), std::abs(exact_value(f, a)) + 0.1 + std::abs(a));
+    backward.add(dx[i], d * exact_slope(f, a), d * (1.0 + std::abs(a)));
+  }
+  CHECK(forward.value() <= 1.0);
+  CHECK(backward.value() <= 1.0);
+
+  Array<T> in_place = x.copy();
+  cpu().activation_forward(f, in_place.view(), in_place.view());
+  CHECK(in_place.same_bits(y));
+  Array<T> gradient = dy.copy();
+  cpu().activation_backward(f, saved.view(), gradient.view(), gradient.view());
+  CHECK(std::memcmp(gradient.data(), dx.data(), dx.bytes()) == 0);
+}
+
+template <class T>
+void check_threads(const Activation& f) {
+  CHECK(same_for_all_threads([&] {
+    Array<T> x(333, 301);
+    x.random(3, 4.0);
+    std::vector<Array<T>> out;
+    Array<T>& y = out.emplace_back(333, 301);
+    cpu().activation_forward(f, x.view(), y.view());
+    const Array<T> saved = saves_input(f) ? x.copy() : y.copy();
+    Array<T>& dx = out.emplace_back(333, 301);
+    cpu().activation_backward(f, saved.view(), x.view(), dx.view());
+    return out;
+  }));
+}
+
+}  // namespace
+
+TEST_CASE("activations agree with plain loops at every shape") {
+  for (const Activation& f : all_activations()) {
+    CAPTURE(std::string(name_of(f)));
+    for (const std::int64_t cols : awkward_widths()) {
+      for (const std::int64_t rows : awkward_rows()) {
+        CAPTURE(cols);
+        CAPTURE(rows);
+        const std::int64_t shift = (rows + cols) % 2;
+        check_shape<float>(f, rows, cols, shift);
+        check_shape<double>(f, rows, cols, 1 - shift);
+      }
+    }
+  }
+}
+
+TEST_CASE("activations do not depend on the number of threads") {
+  for (const Activation& f : all_activations()) {
+    CAPTURE(std::string(name_of(f)));
+    check_threads<float>(f);
+    check_threads<double>(f);
+  }
+}
+
+TEST_CASE("the slope of ReLU at zero is zero, and of LeakyReLU the small one") {
+  Array<float> y(1, 3), dy(1, 3), dx(1, 3);
+  y[0] = 0.0f;
+  y[1] = -0.0f;
+  y[2] = 1.0f;
+  dy.fill(2.0);
+  cpu().activation_backward(ReLU{}, y.view(), dy.view(), dx.view());
+  CHECK(dx[0] == 0.0f);
+  CHECK(dx[1] == 0.0f);
+  CHECK(dx[2] == 2.0f);
+  cpu().activation_backward(LeakyReLU{0.25}, y.view(), dy.view(), dx.view());
+  CHECK(dx[0] == 0.5f);
+  CHECK(dx[2] == 2.0f);
+}

@@ -1,0 +1,255 @@
+// Dense layers and the matrix product under them, against double loops, at the edges of tiles, strips and blocks.
+#include <variant>
+
+#include "support.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+namespace {
+
+/// One dense layer with its exact results; the sums of the terms' sizes go beside the sums.
+template <class T>
+struct Case {
+  std::int64_t rows, out, in;
+  Array<T> x, weight, bias, y, pre, dy, dx, dweight, dbias;
+
+  Case(std::int64_t rows_, std::int64_t out_, std::int64_t in_, std::int64_t shift)
+      : rows(rows_),
+        out(out_),
+        in(in_),
+        x(rows, in, shift),
+        weight(out, in, 1 - shift),
+        bias(1, out, shift),
+        y(rows, out, shift),
+        pre(rows, out, 1 - shift),
+        dy(rows, out, shift),
+        dx(rows, in, 1 - shift),
+        dweight(out, in, shift),
+        dbias(1, out, 1 - shift) {
+    x.random(1);
+    weight.random(2);
+    bias.random(3);
+    dy.random(4);
+  }
+
+  void forward(const Activation& f, bool with_bias) {
+    const View kept = saves_input(f) ? pre.view() : View{};
+    cpu().dense_forward({x.view(), weight.view(), with_bias ? ConstView(bias.view()) : ConstView{}, f, y.view(), kept});
+  }
+  void backward(const Activation& f) {
+    const bool none = std::holds_alternative<Identity>(f);
+    const ConstView saved = none ? ConstView{} : saves_input(f) ? ConstView(pre.view()) : ConstView(y.view());
+    cpu().dense_backward({x.view(), weight.view(), f, saved, dy.view(), dx.view(), dweight.view(), dbias.view()});
+  }
+};
+
+/// Σ_p a[i, p] b[p, j] and Σ |a b| for all (i, j), in double.
+template <class T>
+__attribute__((no_sanitize("address", "undefined"))) void product(std::int64_t m, std::int64_t n, std::int64_t k,
+                                                                  const T* a, std::int64_t a_row, std::int64_t a_col,
+                                                                  const T* b, std::int64_t b_row, std::int64_t b_col,
+                                                                  double* sum, double* size) {
+  for (std::int64_t i = 0; i < m * n; ++i) sum[i] = size[i] = 0.0;
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      double s = 0.0, z = 0.0;
+      for (std::int64_t p = 0; p < k; ++p) {
+        const double term =
+            static_cast<double>(a[i * a_row + p * a_col]) * static_cast<double>(b[p * b_row + j * b_col]);
+        s += term;
+        z += std::abs(term);
+      }
+      sum[i * n + j] = s;
+      size[i * n + j] = z;
+    }
+  }
+}
+
+struct Exact {
+  std::vector<double> sum, size;
+  template <class T>
+  static Exact of(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t a_row, std::int64_t a_col,
+                  const T* b, std::int64_t b_row, std::int64_t b_col) {
+    Exact exact{std::vector<double>(static_cast<std::size_t>(m * n)),
+                std::vector<double>(static_cast<std::size_t>(m * n))};
+    product(m, n, k, a, a_row, a_col, b, b_row, b_col, exact.sum.data(), exact.size.data());
+    return exact;
+  }
+};
+
+/// A chain of k multiply-adds: its error grows slower than √k roundings of the summed sizes; 5e-7 in float32.
+template <class T>
+constexpr double kChain = 8.0;
+
+template <class T>
+void check_product(std::int64_t rows, std::int64_t out, std::int64_t in, std::int64_t shift) {
+  CAPTURE(rows);
+  CAPTURE(out);
+  CAPTURE(in);
+  Case<T> c(rows, out, in, shift);
+  c.forward(Identity{}, false);
+  c.backward(Identity{});
+  const auto look = [](const Array<T>& got, const Exact& exact) {
+    Worst<T> worst(kChain<T>);
+    for (std::int64_t i = 0; i < got.size(); ++i) {
+      worst.add(got[i], exact.sum[static_cast<std::size_t>(i)], exact.size[static_cast<std::size_t>(i)]);
+    }
+    return worst.value();
+  };
+  CHECK(look(c.y, Exact::of(rows, out, in, c.x.data(), in, 1, c.weight.data(), 1, in)) <= 1.0);
+  CHECK(look(c.dx, Exact::of(rows, in, out, c.dy.data(), out, 1, c.weight.data(), in, 1)) <= 1.0);
+  CHECK(look(c.dweight, Exact::of(out, in, rows, c.dy.data(), 1, out, c.x.data(), in, 1)) <= 1.0);
+  const T one = T(1);
+  CHECK(look(c.dbias, Exact::of(1, out, rows, &one, 0, 0, c.dy.data(), out, 1)) <= 1.0);
+}
+
+template <class T>
+void check_layer(const Activation& f, std::int64_t rows, std::int64_t out, std::int64_t in, std::int64_t shift) {
+  CAPTURE(std::string(name_of(f)));
+  CAPTURE(rows);
+  CAPTURE(out);
+  CAPTURE(in);
+  Case<T> c(rows, out, in, shift);
+  const Array<T> dout = c.dy.copy();
+  c.forward(f, true);
+  const Exact a = Exact::of(rows, out, in, c.x.data(), in, 1, c.weight.data(), 1, in);
+  c.backward(f);
+  Worst<T> value(8.0), kept(8.0), slope(16.0), sums(8.0);
+  std::vector<double> total(static_cast<std::size_t>(out)), total_size(total);
+  for (std::int64_t i = 0; i < c.y.size(); ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    const double bias = static_cast<double>(c.bias[i % out]), exact = a.sum[at] + bias;
+    const double size = 1.0 + a.size[at] + std::abs(bias), d = static_cast<double>(dout[i]);
+    value.add(c.y[i], exact_value(f, exact), size);
+    if (saves_input(f)) kept.add(c.pre[i], exact, size);
+    if (std::abs(exact) > 1e-4) slope.add(c.dy[i], d * exact_slope(f, exact), d * size);  // not at the kink of ReLU
+    total[static_cast<std::size_t>(i % out)] += static_cast<double>(c.dy[i]);
+    total_size[static_cast<std::size_t>(i % out)] += std::abs(static_cast<double>(c.dy[i]));
+  }
+  for (std::int64_t j = 0; j < out; ++j) {
+    sums.add(c.dbias[j], total[static_cast<std::size_t>(j)], total_size[static_cast<std::size_t>(j)]);
+  }
+  CHECK(value.value() <= 1.0);
+  CHECK(kept.value() <= 1.0);
+  CHECK(slope.value() <= 1.0);
+  CHECK(sums.value() <= 1.0);
+  Worst<T> input(8.0);
+  const Exact dx = Exact::of(rows, in, out, c.dy.data(), out, 1, c.weight.data(), in, 1);
+  for (std::int64_t i = 0; i < c.dx.size(); ++i) {
+    input.add(c.dx[i], dx.sum[static_cast<std::size_t>(i)], dx.size[static_cast<std::size_t>(i)]);
+  }
+  CHECK(input.value() <= 1.0);
+}
+
+}  // namespace
+
+TEST_CASE("products at all edges around tiles and around the depth of a packed block") {
+  // Tiles are 6 or 12 rows high and 2 vectors of 2 to 16 numbers wide; a packed block is 384 deep.
+  const std::int64_t heights[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 25};
+  const std::int64_t widths[] = {1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65};
+  const std::int64_t depths[] = {1, 2, 15, 16, 17, 383, 384, 385, 769};
+  int turn = 0;
+  for (const std::int64_t m : heights) {
+    for (const std::int64_t n : widths) {
+      for (const std::int64_t k : depths) {
+        const std::int64_t shift = turn % 2;
+        // Each product of forward and backward gets each edge: the roles of the three sizes go round.
+        const auto [rows, out, in] = turn % 3 == 0   ? std::array{m, n, k}
+                                     : turn % 3 == 1 ? std::array{k, m, n}
+                                                     : std::array{m, k, n};
+        check_product<float>(rows, out, in, shift);
+        if (turn % 2 == 0) check_product<double>(rows, out, in, 1 - shift);
+        ++turn;
+      }
+    }
+  }
+}
+
+TEST_CASE("products that take several blocks of rows, columns and depth") {
+  const std::int64_t shapes[][3] = {{97, 2049, 2},  {193, 513, 385}, {192, 512, 384}, {95, 1025, 3},
+                                    {1, 2100, 400}, {2100, 1, 400},  {400, 1, 2100},  {200, 33, 800}};
+  for (const auto& [m, n, k] : shapes) {
+    check_product<float>(m, n, k, 1);
+    check_product<double>(m, n, k, 0);
+  }
+}
+
+TEST_CASE("dense layers with bias and every activation at every width") {
+  const std::vector<std::int64_t> widths = awkward_widths(), row_counts = awkward_rows();
+  const std::vector<Activation> activations = all_activations();
+  std::size_t turn = 0;
+  for (std::size_t i = 0; i < widths.size(); ++i) {
+    for (std::size_t j = 0; j < row_counts.size(); ++j) {
+      const std::int64_t other = widths[(i * 7 + j * 5) % 38];  // not the two widest with each other
+      check_layer<float>(activations[turn % 8], row_counts[j], widths[i], other, static_cast<std::int64_t>(turn % 2));
+      check_layer<double>(activations[(turn + 3) % 8], row_counts[j], other, widths[i],
+                          static_cast<std::int64_t>((turn + 1) % 2));
+      ++turn;
+    }
+  }
+  for (const Activation& f : activations) check_layer<float>(f, 33, 17, 5, 1);
+}
+
+TEST_CASE("dense layers do not depend on the number of threads, nor on what else is asked for") {
+  const std::int64_t shapes[][3] = {{130, 257, 100}, {1000, 7, 385}, {5, 1000, 400}, {100, 1025, 33}, {2, 999, 1025}};
+  const std::vector<Activation> activations = all_activations();
+  std::size_t turn = 0;
+  for (const auto& [rows, out, in] : shapes) {
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      const Activation& f = activations[turn++ % 8];
+      CAPTURE(std::string(name_of(f)));
+      CAPTURE(out);
+      CHECK(same_for_all_threads([&] {
+        Case<float> c(rows, out, in, 0);
+        c.forward(f, true);
+        c.backward(f);
+        std::vector<Array<float>> results;
+        for (Array<float>* a : {&c.y, &c.dy, &c.dx, &c.dweight, &c.dbias}) results.push_back(std::move(*a));
+        return results;
+      }));
+      CHECK(same_for_all_threads([&] {
+        Case<double> c(rows, out, in, 1);
+        c.forward(f, true);
+        c.backward(f);
+        std::vector<Array<double>> results;
+        for (Array<double>* a : {&c.y, &c.dy, &c.dx, &c.dweight, &c.dbias}) results.push_back(std::move(*a));
+        return results;
+      }));
+    }
+  }
+}
+
+TEST_CASE("a row's results do not depend on the rows beside it") {
+  Case<float> all(100, 65, 391, 0);
+  all.forward(Tanh{}, true);
+  for (const std::int64_t first : {std::int64_t{0}, std::int64_t{7}, std::int64_t{93}}) {
+    for (const std::int64_t rows : {1, 2, 3, 5, 7}) {
+      Array<float> y(rows, 65);
+      const ConstView x{all.x.data() + first * 391, rows, 391, DType::float32};
+      cpu().dense_forward({x, all.weight.view(), all.bias.view(), Tanh{}, y.view(), {}});
+      CHECK(std::memcmp(y.data(), all.y.data() + first * 65, y.bytes()) == 0);
+    }
+  }
+}
+
+TEST_CASE("outputs that are not asked for are not needed for the others") {
+  for (const Activation& f : all_activations()) {
+    Case<float> whole(33, 17, 29, 0), part(33, 17, 29, 0);
+    whole.forward(f, true);
+    part.forward(f, true);
+    whole.backward(f);
+    const bool none = std::holds_alternative<Identity>(f);
+    const ConstView saved = none ? ConstView{} : saves_input(f) ? ConstView(part.pre.view()) : ConstView(part.y.view());
+    const Array<float> dout = part.dy.copy();
+    cpu().dense_backward({part.x.view(), part.weight.view(), f, saved, part.dy.view(), part.dx.view(), {}, {}});
+    CHECK(part.dx.same_bits(whole.dx));
+    CHECK(part.dy.same_bits(whole.dy));
+    CHECK(std::isnan(part.dweight[0]));
+    std::memcpy(part.dy.data(), dout.data(), dout.bytes());
+    part.dx.poison();
+    cpu().dense_backward({part.x.view(), part.weight.view(), f, saved, part.dy.view(), {}, part.dweight.view(), {}});
+    CHECK(part.dweight.same_bits(whole.dweight));
+    CHECK(std::isnan(part.dx[0]));
+  }
+}

@@ -1,0 +1,205 @@
+// Losses and their gradients against double loops; weights of samples and classes, labels and soft targets.
+#include "support.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+namespace {
+
+using Wide = long double;  // the sums that double results are compared with must be better than a double
+
+template <class T>
+struct Case {
+  std::int64_t rows, cols;
+  Loss loss;
+  Array<T> logits, targets, weights, class_weights, grad;
+  Array<float> unused;
+  std::vector<std::int32_t> labels;
+  bool with_weights, with_class_weights, with_labels;
+  LossSums sums;
+
+  Case(const Loss& loss_, std::int64_t rows_, std::int64_t cols_, std::size_t turn)
+      : rows(rows_),
+        cols(cols_),
+        loss(loss_),
+        logits(rows, cols, static_cast<std::int64_t>(turn % 2)),
+        targets(rows, cols, 1),
+        weights(1, rows, static_cast<std::int64_t>(turn % 2)),
+        class_weights(1, cols, 1),
+        grad(rows, cols, static_cast<std::int64_t>((turn + 1) % 2)),
+        unused(1, 1),
+        with_weights(turn % 3 == 1),
+        with_class_weights(turn % 5 < 2 && loss.index() != 0),
+        with_labels(loss.index() == 1 && turn % 2 == 0) {
+    logits.random(1, 4.0);
+    targets.random(2, 0.5, 0.5);
+    weights.random(3, 0.5, 0.6);
+    weights[0] = T(0);
+    if (rows == 1) weights[0] = T(2);
+    class_weights.random(4, 0.5, 0.6);
+    for (std::int64_t n = 0; n < rows; ++n) labels.push_back(static_cast<std::int32_t>((n * 7 + 3) % cols));
+    labels.shrink_to_fit();
+    grad.poison();
+  }
+  void run(bool with_grad) {
+    const ConstView class_view = with_class_weights ? ConstView(class_weights.view()) : ConstView{};
+    cpu().loss({loss, logits.view(), with_labels ? ConstView{} : ConstView(targets.view()),
+                with_labels ? labels.data() : nullptr, with_weights ? ConstView(weights.view()) : ConstView{},
+                class_view, with_grad ? grad.view() : View{}, &sums});
+  }
+
+  /// W_n, l_n and the gradient of l_n, with the size of its terms.
+  struct Row {
+    Wide weight = 1.0, loss = 0.0;
+    std::vector<Wide> gradient, size;
+  };
+  Row exact(std::int64_t n) const {
+    Row row;
+    const double k = static_cast<double>(cols);
+    row.gradient.resize(static_cast<std::size_t>(cols));
+    row.size.resize(static_cast<std::size_t>(cols));
+    Wide log_sum = 0.0, total = 0.0;
+    double top = -1e300;
+    for (std::int64_t c = 0; c < cols; ++c) top = std::max(top, static_cast<double>(logits(n, c)));
+    for (std::int64_t c = 0; c < cols; ++c) log_sum += std::exp(static_cast<Wide>(logits(n, c)) - top);
+    log_sum = top + std::log(log_sum);
+    const Wide smooth = loss.index() == 1 ? Wide{std::get<CrossEntropy>(loss).label_smoothing} : Wide{0.0};
+    const auto omega = [&](std::int64_t c) { return with_class_weights ? static_cast<double>(class_weights[c]) : 1.0; };
+    const auto target = [&](std::int64_t c) {
+      if (!with_labels) return static_cast<double>(targets(n, c));
+      return c == labels[static_cast<std::size_t>(n)] ? 1.0 : 0.0;
+    };
+    if (loss.index() == 1) row.weight = 0.0;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const Wide z = static_cast<Wide>(logits(n, c)), t = target(c);
+      if (loss.index() == 0) {
+        row.loss += (z - t) * (z - t) / k;
+        row.gradient[static_cast<std::size_t>(c)] = 2.0 * (z - t) / k;
+        row.size[static_cast<std::size_t>(c)] = 2.0 * (std::abs(z) + std::abs(t)) / k;
+      } else if (loss.index() == 2) {
+        const Wide p = 1.0 / (1.0 + std::exp(-z)), soft = std::log1p(std::exp(-std::abs(z)));
+        row.loss += omega(c) * t * (soft + std::max(-z, Wide{0.0})) + (1.0 - t) * (soft + std::max(z, Wide{0.0}));
+        row.gradient[static_cast<std::size_t>(c)] = (1.0 - t) * p - omega(c) * t * (1.0 - p);
+        row.size[static_cast<std::size_t>(c)] = (1.0 - t) * p + omega(c) * t;
+      } else {
+        const Wide share = omega(c) * ((1.0 - smooth) * t + smooth / k);
+        row.weight += omega(c) * t;
+        row.loss += share * (log_sum - z);
+        total += share;
+      }
+    }
+    for (std::int64_t c = 0; loss.index() == 1 && c < cols; ++c) {
+      const Wide share = omega(c) * ((1.0 - smooth) * target(c) + smooth / k);
+      const Wide p = std::exp(static_cast<Wide>(logits(n, c)) - log_sum);
+      row.gradient[static_cast<std::size_t>(c)] = total * p - share;
+      row.size[static_cast<std::size_t>(c)] = total * p + share;
+    }
+    return row;
+  }
+};
+
+template <class T>
+void check_case(const Loss& loss, std::int64_t rows, std::int64_t cols, std::size_t turn) {
+  Case<T> c(loss, rows, cols, turn);
+  CAPTURE(sizeof(T));
+  CAPTURE(loss.index());
+  CAPTURE(rows);
+  CAPTURE(cols);
+  CAPTURE(c.with_labels);
+  CAPTURE(c.with_class_weights);
+  c.run(true);
+  Wide weight = 0.0, total = 0.0;
+  std::vector<typename Case<T>::Row> exact;
+  for (std::int64_t n = 0; n < rows; ++n) {
+    exact.push_back(c.exact(n));
+    const double s = c.with_weights ? static_cast<double>(c.weights[n]) : 1.0;
+    weight += s * exact.back().weight;
+    total += s * exact.back().loss;
+  }
+  Worst<T> gradient(14.0 + chain(cols));
+  CHECK(std::abs(c.sums.weight - weight) <= (4.0 * kEps<T> + 64.0 * kEps<double>)*weight);
+  CHECK(std::abs(c.sums.loss - total) <= 16.0 * kEps<T> * (total + weight));
+  for (std::int64_t i = 0; i < c.grad.size(); ++i) {
+    const std::int64_t n = i / cols;
+    const auto& row = exact[static_cast<std::size_t>(n)];
+    const Wide scale = (c.with_weights ? static_cast<Wide>(c.weights[n]) : Wide{1.0}) / weight;
+    gradient.add(c.grad[i], scale * row.gradient[static_cast<std::size_t>(i % cols)],
+                 scale * row.size[static_cast<std::size_t>(i % cols)]);
+  }
+  CHECK(gradient.value() <= 1.0);
+  const LossSums with = c.sums;
+  c.grad.poison();
+  c.run(false);
+  CHECK(c.sums.loss == with.loss);
+  CHECK(c.sums.weight == with.weight);
+  CHECK(std::isnan(c.grad[0]));
+}
+
+std::vector<Loss> all_losses() {
+  return {MeanSquaredError{}, CrossEntropy{}, CrossEntropy{std::nullopt, 0.1}, BinaryCrossEntropy{}};
+}
+
+}  // namespace
+
+TEST_CASE("losses and gradients agree with double loops at every shape") {
+  std::size_t turn = 0;
+  for (const std::int64_t cols : awkward_widths()) {
+    for (const std::int64_t rows : awkward_rows()) {
+      for (const Loss& loss : all_losses()) {
+        check_case<float>(loss, rows, cols, turn);
+        check_case<double>(loss, rows, cols, turn / 4 + 1);
+        ++turn;
+      }
+    }
+  }
+}
+
+TEST_CASE("losses do not depend on the number of threads") {
+  for (const Loss& loss : all_losses()) {
+    for (std::size_t turn = 0; turn < 4; ++turn) {
+      CHECK(same_for_all_threads([&] {
+        Case<float> c(loss, 3001, 23, turn);
+        c.run(true);
+        std::vector<Array<float>> results;
+        results.push_back(std::move(c.grad));
+        Array<float>& sums = results.emplace_back(1, 4);  // the bits of two doubles
+        std::memcpy(sums.data(), &c.sums, sizeof c.sums);
+        return results;
+      }));
+    }
+  }
+}
+
+TEST_CASE("losses of extreme logits are finite and right") {
+  Array<float> logits(2, 2), targets(2, 2), grad(2, 2);
+  LossSums sums;
+  const std::int32_t labels[] = {0, 0};
+  logits[0] = 1e4f;
+  logits[1] = -1e4f;
+  logits[2] = -1e4f;
+  logits[3] = 1e4f;
+  const Loss ce = CrossEntropy{};
+  cpu().loss({ce, logits.view(), {}, labels, {}, {}, grad.view(), &sums});
+  CHECK(sums.loss == doctest::Approx(2e4));
+  CHECK(grad[0] == 0.0f);
+  CHECK(grad[2] == -0.5f);
+  CHECK(grad[3] == 0.5f);
+  targets.fill(1.0);
+  const Loss bce = BinaryCrossEntropy{};
+  cpu().loss({bce, logits.view(), targets.view(), nullptr, {}, {}, grad.view(), &sums});
+  CHECK(sums.loss == doctest::Approx(2e4));
+  CHECK(grad[0] == 0.0f);
+  CHECK(grad[1] == -0.5f);
+}
+
+TEST_CASE("without any weight the loss and the gradient are zero") {
+  for (const Loss& loss : all_losses()) {
+    Case<double> c(loss, 5, 3, 1);
+    c.weights.fill(0.0);
+    c.run(true);
+    CHECK(c.sums.loss == 0.0);
+    CHECK(c.sums.weight == 0.0);
+    CHECK(c.sums.mean() == 0.0);
+    for (std::int64_t i = 0; i < c.grad.size(); ++i) CHECK(c.grad[i] == 0.0);
+  }
+}

@@ -1,0 +1,275 @@
+// The thread pool: every task once, nested and concurrent use, interruption, fork.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <stdexcept>
+#include <thread>
+
+#include "gdcore/parallel.h"
+#include "support.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+namespace {
+
+struct Interrupted : std::runtime_error {
+  Interrupted() : std::runtime_error("interrupted") {}
+};
+
+void pause(int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
+
+/// Runs `tasks` tasks that each count themselves; whether each ran exactly once.
+bool each_once(std::int64_t tasks) {
+  std::vector<int> runs(static_cast<std::size_t>(tasks));  // plain ints: a task run twice at once would be a race
+  run_tasks(tasks, [&](std::int64_t t) { ++runs[static_cast<std::size_t>(t)]; });
+  for (const int n : runs) {
+    if (n != 1) return false;
+  }
+  return true;
+}
+
+/// A product big enough for the pool.
+struct Product {
+  Array<float> x{90, 120}, w{110, 120}, y{90, 110};
+  Product() {
+    x.random(1);
+    w.random(2);
+  }
+  Array<float>& run() {
+    y.poison();
+    cpu().dense_forward({x.view(), w.view(), {}, Tanh{}, y.view(), {}});
+    return y;
+  }
+};
+
+Array<float> product() { return std::move(Product().run()); }
+
+}  // namespace
+
+TEST_CASE("every task runs exactly once") {
+  for (const int threads : {1, 2, 3, 7}) {
+    const Threads guard(threads);
+    CHECK(num_threads() == threads);
+    for (const std::int64_t tasks : {0, 1, 2, 3, 7, 64, 1000}) CHECK(each_once(tasks));
+  }
+}
+
+TEST_CASE("many small jobs, one right after the other and with pauses in which the workers sleep") {
+  for (const int threads : {2, 3, 7}) {
+    const Threads guard(threads);
+    std::int64_t total[8] = {};
+    for (int job = 0; job < 3000; ++job) {
+      run_tasks(8, [&](std::int64_t t) { total[t] += t; });
+      if (job % 300 == 0) pause(1);
+    }
+    for (std::int64_t t = 0; t < 8; ++t) CHECK(total[t] == 3000 * t);
+  }
+}
+
+TEST_CASE("what a job writes is seen by the next job and by the caller") {
+  const Threads guard(3);
+  std::vector<std::int64_t> values(32, 0);
+  for (int job = 0; job < 1000; ++job) {
+    // Each task reads what another one wrote in the job before.
+    const std::vector<std::int64_t> before = values;
+    run_tasks(32, [&](std::int64_t t) {
+      values[static_cast<std::size_t>(t)] = before[static_cast<std::size_t>((t + 13) % 32)] + 1;
+    });
+  }
+  for (const std::int64_t value : values) CHECK(value == 1000);
+}
+
+TEST_CASE("nested calls run their tasks in the same thread, in order") {
+  for (const int threads : {1, 2, 3}) {
+    const Threads guard(threads);
+    std::vector<std::int64_t> sums(20, 0);
+    std::atomic<int> strangers{0}, disordered{0};
+    run_tasks(20, [&](std::int64_t t) {
+      const auto self = std::this_thread::get_id();
+      std::int64_t last = -1;
+      run_tasks(10, [&](std::int64_t u) {
+        if (std::this_thread::get_id() != self) ++strangers;
+        if (u != last + 1) ++disordered;
+        last = u;
+        sums[static_cast<std::size_t>(t)] += u;
+      });
+    });
+    for (const std::int64_t sum : sums) CHECK(sum == 45);
+    CHECK(strangers == 0);
+    CHECK(disordered == 0);
+  }
+}
+
+TEST_CASE("several threads may compute at once") {
+  const Threads guard(3);
+  const Array<float> expected = product();
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 4; ++c) {
+    callers.emplace_back([&] {
+      for (int i = 0; i < 20; ++i) {
+        if (!product().same_bits(expected)) ++wrong;
+        if (!each_once(50)) ++wrong;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("the number of threads may change while others compute; a bad one changes nothing") {
+  const Threads guard(2);
+  const Array<float> expected = product();
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::thread caller([&] {
+    while (!stop) {
+      if (!product().same_bits(expected)) ++wrong;
+    }
+  });
+  for (int i = 0; i < 60; ++i) {
+    set_num_threads(1 + i % 4);
+    CHECK(each_once(9));
+  }
+  stop = true;
+  caller.join();
+  CHECK(wrong == 0);
+  set_num_threads(2);
+  for (const int bad : {0, -1, 1025}) CHECK_THROWS_AS(set_num_threads(bad), std::invalid_argument);
+  CHECK(num_threads() == 2);
+}
+
+TEST_CASE("an interruption skips the tasks that are left, and the pool works on") {
+  for (const int threads : {1, 2, 3}) {
+    const Threads guard(threads);
+    const Array<float> expected = product();
+    std::atomic<int> ran{0};
+    {
+      const InterruptScope scope([] { throw Interrupted(); });
+      CHECK_THROWS_AS(run_tasks(1000,
+                                [&](std::int64_t) {
+                                  ++ran;
+                                  pause(2);
+                                }),
+                      Interrupted);
+    }
+    CHECK(ran >= 1);
+    CHECK(ran < 1000);
+    CHECK(each_once(100));
+    CHECK(product().same_bits(expected));
+  }
+}
+
+TEST_CASE("only the caller polls, at most every 20 ms, and not after the scope") {
+  const Threads guard(3);
+  const auto self = std::this_thread::get_id();
+  int polls = 0;
+  std::atomic<int> strangers{0};
+  const auto start = std::chrono::steady_clock::now();
+  {
+    const InterruptScope scope([&] {
+      if (std::this_thread::get_id() != self) ++strangers;
+      ++polls;
+    });
+    run_tasks(200, [&](std::int64_t) { pause(1); });
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    CHECK(polls >= 1);
+    CHECK(polls <= static_cast<int>(seconds / 0.02) + 1);
+  }
+  CHECK(strangers == 0);
+  const int before = polls;
+  pause(25);
+  poll_interrupt();
+  CHECK(polls == before);
+}
+
+TEST_CASE("scopes nest, and NoInterrupt holds interruption off") {
+  int outer = 0, inner = 0;
+  const InterruptScope first([&] { ++outer; });
+  {
+    const InterruptScope second([&] { ++inner; });
+    pause(21);
+    poll_interrupt();
+    CHECK(inner == 1);
+    CHECK(outer == 0);
+    {
+      const NoInterrupt whole;
+      {
+        const NoInterrupt again;
+        pause(21);
+        poll_interrupt();
+      }
+      poll_interrupt();
+      CHECK(inner == 1);
+    }
+    poll_interrupt();
+    CHECK(inner == 2);
+  }
+  pause(21);
+  poll_interrupt();
+  CHECK(outer == 1);
+  CHECK(inner == 2);
+}
+
+TEST_CASE("an exception passes NoInterrupt and scopes, which put back what was before") {
+  int polls = 0;
+  const InterruptScope scope([&] { ++polls; });
+  CHECK_THROWS_AS(([&] {
+                    const InterruptScope inner([] {});
+                    const NoInterrupt whole;
+                    throw Interrupted();
+                  }()),
+                  Interrupted);
+  pause(21);
+  poll_interrupt();
+  CHECK(polls == 1);
+}
+
+TEST_CASE("a forked child computes, while and after others did in the parent") {
+  const Threads guard(3);
+  const Array<float> expected = product();
+  std::atomic<bool> stop{false};
+  // While the process forks, no other thread may allocate or be on its way up: the locks inside AddressSanitizer are
+  // not safe across a fork. So all three threads meet here, and each computes once, which gets it its scratch memory.
+  Product mine, its;
+  std::atomic<int> met{0};
+  run_tasks(3, [&](std::int64_t) {
+    ++met;
+    while (met < 3) std::this_thread::yield();
+    product();
+  });
+  std::atomic<bool> started{false};
+  std::thread busy([&] {
+    while (!stop) {
+      its.run();
+      started = true;
+    }
+  });
+  while (!started) std::this_thread::yield();
+  for (int round = 0; round < 5; ++round) {
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      alarm(30);  // a child that hangs must not hang the tests
+      bool good = mine.run().same_bits(expected) && each_once(100);
+      set_num_threads(2);
+      good = good && mine.run().same_bits(expected);
+      _exit(good ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(mine.run().same_bits(expected));
+  }
+  stop = true;
+  busy.join();
+}
+
+#if defined(__SANITIZE_THREAD__)
+/// ThreadSanitizer otherwise ends a child that starts threads.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif

@@ -1,0 +1,154 @@
+// Random numbers: Philox4x32-10 against the known answers of its authors, permutations, moments, dropout.
+#include <algorithm>
+#include <set>
+
+#include "gdcore/random.h"
+#include "support.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+TEST_CASE("Philox4x32-10 gives the known answers published with Random123") {
+  struct Answer {
+    std::uint64_t seed, stream, n;
+    std::uint32_t word[4];
+  };
+  const Answer answers[] = {
+      {0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+      {~0ull, ~0ull, ~0ull, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+      {0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+  };
+  for (const Answer& answer : answers) {
+    const Philox::Block block = Philox{answer.seed, answer.stream}.block(answer.n);
+    for (int i = 0; i < 4; ++i) CHECK(block.word[i] == answer.word[i]);
+  }
+}
+
+TEST_CASE("uniform, normal and below have the right range and moments") {
+  const Philox random{12345, 6};
+  constexpr int count = 200'000;
+  double u1 = 0, u2 = 0, n1 = 0, n2 = 0, n3 = 0, n4 = 0;
+  int counts[7] = {};
+  bool in_range = true;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const double u = random.uniform(i), z = random.normal(i);
+    in_range = in_range && u >= 0.0 && u < 1.0 && std::isfinite(z);
+    u1 += u / count;
+    u2 += u * u / count;
+    n1 += z / count;
+    n2 += z * z / count;
+    n3 += z * z * z / count;
+    n4 += z * z * z * z / count;
+    const std::uint64_t b = random.below(i, 7);
+    REQUIRE(b < 7);
+    ++counts[b];
+  }
+  // Five standard deviations of each estimate.
+  const double root = std::sqrt(static_cast<double>(count));
+  CHECK(in_range);
+  CHECK(std::abs(u1 - 0.5) < 5 * 0.2887 / root);
+  CHECK(std::abs(u2 - 1.0 / 3) < 5 * 0.2982 / root);
+  CHECK(std::abs(n1) < 5 * 1.0 / root);
+  CHECK(std::abs(n2 - 1.0) < 5 * 1.4142 / root);
+  CHECK(std::abs(n3) < 5 * 3.873 / root);
+  CHECK(std::abs(n4 - 3.0) < 5 * 9.798 / root);
+  for (const int c : counts) CHECK(std::abs(c - count / 7.0) < 5 * std::sqrt(count / 7.0));
+}
+
+TEST_CASE("a permutation holds every row once and depends on seed and epoch") {
+  for (const std::int64_t n : {1, 2, 3, 10, 1000, 4097}) {
+    std::vector<std::int64_t> order(static_cast<std::size_t>(n), -1), again(order), other(order), later(order);
+    fill_permutation(order.data(), n, 7, 0);
+    fill_permutation(again.data(), n, 7, 0);
+    fill_permutation(other.data(), n, 8, 0);
+    fill_permutation(later.data(), n, 7, 1);
+    CHECK(order == again);
+    if (n >= 10) {
+      CHECK(order != other);
+      CHECK(order != later);
+    }
+    std::ranges::sort(order);
+    for (std::int64_t i = 0; i < n; ++i) REQUIRE(order[static_cast<std::size_t>(i)] == i);
+  }
+  fill_permutation(nullptr, 0, 1, 1);
+}
+
+TEST_CASE("every order of four rows comes equally often") {
+  int counts[256] = {};
+  constexpr int trials = 24'000;
+  for (std::uint64_t epoch = 0; epoch < trials; ++epoch) {
+    std::int64_t order[4];
+    fill_permutation(order, 4, 99, epoch);
+    ++counts[order[0] | (order[1] << 2) | (order[2] << 4) | (order[3] << 6)];
+  }
+  int seen = 0;
+  double chi2 = 0.0;
+  for (const int c : counts) {
+    if (c == 0) continue;
+    ++seen;
+    chi2 += (c - 1000.0) * (c - 1000.0) / 1000.0;
+  }
+  CHECK(seen == 24);
+  CHECK(chi2 < 60.0);  // 23 degrees of freedom: one in 30,000 lies above
+}
+
+TEST_CASE("streams of different uses never meet") {
+  std::set<std::uint64_t> streams;
+  for (const Stream use : {Stream::parameters, Stream::shuffle, Stream::dropout}) {
+    for (std::uint64_t n = 0; n < 5000; ++n) streams.insert(stream_of(use, n << 20));
+  }
+  CHECK(streams.size() == 15'000);
+}
+
+namespace {
+
+template <class T>
+void check_dropout(std::int64_t rows, std::int64_t cols, std::int64_t shift, double p) {
+  const Philox random{11, 22};
+  Array<T> x(rows, cols, shift), y(rows, cols, 1 - shift);
+  x.random(1);
+  cpu().dropout({x.view(), y.view(), p, 11, 22});
+  const T scale = static_cast<T>(1.0 / (1.0 - p));
+  std::int64_t wrong = 0;
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    const std::uint32_t word = random.block(static_cast<std::uint64_t>(i / 4)).word[i % 4];
+    const bool kept = static_cast<double>(word) >= std::floor(p * 0x1p32);
+    wrong += y[i] != (kept ? x[i] * scale : T(0));
+  }
+  CHECK(wrong == 0);
+  cpu().dropout({x.view(), x.view(), p, 11, 22});  // in place
+  CHECK(std::memcmp(x.data(), y.data(), x.bytes()) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("dropout follows its counter at every shape, in place too") {
+  for (const std::int64_t cols : awkward_widths()) {
+    for (const std::int64_t rows : {1, 2, 33}) {
+      CAPTURE(cols);
+      CAPTURE(rows);
+      check_dropout<float>(rows, cols, cols % 2, 0.3);
+      check_dropout<double>(rows, cols, 1 - cols % 2, 0.9);
+    }
+  }
+  check_dropout<float>(1, 70'001, 0, 0.5);
+}
+
+TEST_CASE("dropout keeps the share it should, in a new pattern for each stream, the same for all thread counts") {
+  Array<float> x(500, 301), y(500, 301), z(500, 301);
+  x.fill(1.0);
+  for (const double p : {0.1, 0.5, 0.99}) {
+    cpu().dropout({x.view(), y.view(), p, 1, 1});
+    cpu().dropout({x.view(), z.view(), p, 1, 2});
+    double kept = 0;
+    for (std::int64_t i = 0; i < y.size(); ++i) kept += y[i] != 0.0f;
+    const double n = static_cast<double>(y.size());
+    CHECK(std::abs(kept / n - (1.0 - p)) < 5 * std::sqrt(p * (1 - p) / n));
+    CHECK_FALSE(y.same_bits(z));
+  }
+  CHECK(same_for_all_threads([&] {
+    std::vector<Array<float>> results;
+    cpu().dropout({x.view(), results.emplace_back(500, 301).view(), 0.4, 3, 4});
+    return results;
+  }));
+}

@@ -1,0 +1,242 @@
+// Training: the same bits however the work is divided, interrupted or refused; and no allocation after the first step.
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "gdcore/check.h"
+#include "gdcore/random.h"
+#include "gdcore/trainer.h"
+#include "models.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+// In every sanitizer's runtime; absent otherwise.
+extern "C" __attribute__((weak)) int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*,
+                                                                                        std::size_t),
+                                                                               void (*)(const volatile void*));
+
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<std::int64_t> allocations{0};
+
+void count_allocation(const volatile void*, std::size_t) {
+  if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
+}
+void ignore_free(const volatile void*) {}
+
+/// Allocations of all threads while `work` runs, or -1 where nothing counts them.
+template <class Work>
+std::int64_t count_allocations(Work&& work) {
+  static const bool installed = __sanitizer_install_malloc_and_free_hooks != nullptr &&
+                                __sanitizer_install_malloc_and_free_hooks(count_allocation, ignore_free) > 0;
+  if (!installed) return -1;
+  allocations = 0;
+  counting = true;
+  work();
+  counting = false;
+  return allocations;
+}
+
+template <class T>
+std::shared_ptr<Network> deep(std::int64_t in, std::int64_t out) {
+  const auto width = static_cast<std::size_t>(in);
+  return network(kDType<T>, Standardizer(in, std::vector<double>(width, 0.1), std::vector<double>(width, 0.7)),
+                 Dense(in, 65), BatchNorm(65), ActivationLayer(GELU{}), DropoutLayer(0.3), Dense(65, 33), LayerNorm(33),
+                 ActivationLayer(ReLU{}), Dense(33, out), ActivationLayer(Softplus{}), Dense(out, out));
+}
+
+}  // namespace
+
+TEST_CASE("the counter of allocations counts") {
+  if (__sanitizer_install_malloc_and_free_hooks == nullptr) return;
+  CHECK(count_allocations([] { delete[] new volatile char[100]; }) == 1);
+  CHECK(count_allocations([] {}) == 0);
+}
+
+TEST_CASE("after the first step nothing is allocated, in steps, runs and evaluations, for all smaller batches") {
+  for (const OptimizerRule& rule : every_rule()) {
+    const Threads guard(1);
+    const Problem<double> problem(101, 9, 4);  // gathered: doubles into float32
+    const auto net = deep<float>(9, 4);
+    Trainer trainer(net, CrossEntropy{std::vector<double>{1, 2, 3, 4}, 0.1}, {rule, 0.1, false, {}, 1.0, {}});
+    std::vector<std::int64_t> order(101);
+    fill_permutation(order.data(), 101, 1, 0);
+    const double lr = 0.01;
+    LossSums sums;
+    const auto epoch = [&] {
+      trainer.run(problem.classes(), {order.data(), 101, 33, 0, 4}, {&lr, 1}, 1e9, sums);  // 33, 33, 33 and 2 rows
+      trainer.run(problem.classes(), {nullptr, 101, 32, 0, 4}, {&lr, 1}, 1e9, sums);
+      trainer.evaluate(problem.classes(), {order.data(), 101, 30, 0, 4}, nullptr);
+    };
+    epoch();
+    CHECK(count_allocations(epoch) <= 0);
+  }
+}
+
+TEST_CASE("with workers, each grows its scratch memory a few times, and no step allocates") {
+  const Threads guard(3);
+  std::atomic<int> met{0};
+  run_tasks(3, [&](std::int64_t) {  // all threads are up, and have made what a new thread makes
+    ++met;
+    while (met < 3) std::this_thread::yield();
+  });
+  const Problem<float> problem(300, 120, 30);
+  const auto net = deep<float>(120, 30);
+  Trainer trainer(net, MeanSquaredError{}, {Adam{}, {}, false, {}, {}, {}});
+  trainer.step(problem.weighted(), 0.01);
+  constexpr int kMost = 3 * 13;  // three kinds of scratch memory, 12 products and a norm
+  CHECK(count_allocations([&] {
+          for (int step = 0; step < 3 * kMost; ++step) trainer.step(problem.weighted(), 0.01);
+        }) <= 2 * kMost);
+}
+
+TEST_CASE("training gives the same bits for all thread counts") {
+  for (const bool labels : {true, false}) {
+    std::vector<Snapshot> results;
+    std::vector<double> losses;
+    for (const int threads : {1, 2, 3, 7}) {
+      const Threads guard(threads);
+      const Problem<float> problem(350, 120, 30);
+      Trainer trainer(deep<float>(120, 30), labels ? Loss(CrossEntropy{}) : Loss(BinaryCrossEntropy{}),
+                      {Adam{}, 0.01, true, {}, 1.0, {}});
+      LossSums sums;
+      const double lr = 0.01;
+      std::vector<std::int64_t> order(350);
+      fill_permutation(order.data(), 350, 5, 0);
+      trainer.run(labels ? problem.classes() : problem.weighted(), {order.data(), 350, 100, 0, 4}, {&lr, 1}, 1e9, sums);
+      results.emplace_back(trainer);
+      losses.push_back(sums.loss);
+    }
+    for (std::size_t i = 1; i < results.size(); ++i) {
+      CHECK(results[i] == results[0]);
+      CHECK(losses[i] == losses[0]);
+    }
+  }
+}
+
+TEST_CASE("ragged batches: a run equals its steps, and a small batch after a large one a small batch alone") {
+  const Problem<double> problem(50, 9, 4);
+  const auto make = [] {
+    return Trainer(deep<double>(9, 4), MeanSquaredError{}, {Momentum{}, 0.01, false, {}, {}, {}});
+  };
+  Trainer whole = make(), steps = make(), small = make();
+  const std::vector<double> lrs = {0.1, 0.05, 0.02, 0.01};
+  LossSums sums, added;
+  const std::int64_t next = whole.run(problem.weighted(), {nullptr, 50, 16, 0, 4}, lrs, 1e9, sums);
+  CHECK(next == 4);
+  CHECK(whole.steps() == 4);
+  for (std::int64_t b = 0; b < 4; ++b) {
+    Dataset batch = problem.weighted();
+    batch.x.data = problem.x.data() + b * 16 * 9;
+    batch.y.data = problem.y.data() + b * 16 * 4;
+    batch.weights.data = problem.weights.data() + b * 16;
+    batch.x.rows = batch.y.rows = batch.weights.rows = std::min<std::int64_t>(16, 50 - b * 16);
+    const LossSums one = steps.step(batch, lrs[static_cast<std::size_t>(b)]);
+    added.loss += one.loss;
+    added.weight += one.weight;
+  }
+  CHECK(Snapshot(whole) == Snapshot(steps));
+  CHECK(sums.loss == added.loss);
+  CHECK(sums.weight == added.weight);
+  // The workspace of a larger batch makes no difference to a smaller one.
+  small.network().forward(problem.x.view(), true, false);
+  LossSums ignored;
+  small.run(problem.weighted(), {nullptr, 50, 16, 0, 4}, lrs, 1e9, ignored);
+  CHECK(Snapshot(small) == Snapshot(whole));
+  // No time left: one batch, then back.
+  Trainer slow = make();
+  CHECK(slow.run(problem.weighted(), {nullptr, 50, 16, 0, 4}, lrs, 0.0, ignored) == 1);
+  CHECK(slow.run(problem.weighted(), {nullptr, 50, 16, 1, 4}, std::span(lrs).subspan(1), 1e9, ignored) == 4);
+  CHECK(Snapshot(slow) == Snapshot(whole));
+}
+
+TEST_CASE("evaluation sums over all rows, hands out the predictions and trains nothing") {
+  const Problem<double> problem(50, 9, 4);
+  Trainer trainer(deep<double>(9, 4), MeanSquaredError{}, {SGD{}, {}, false, {}, {}, {}});
+  trainer.step(problem.weighted(), 0.1);
+  const Snapshot before(trainer);
+  Array<double> outputs(50, 4), predicted(50, 4);
+  const LossSums sums = trainer.evaluate(problem.weighted(), {nullptr, 50, 16, 0, 4}, outputs.data());
+  trainer.network().predict(Problem<double>::source(problem.x), 50, predicted.data());
+  CHECK(outputs.same_bits(predicted));
+  double loss = 0.0, weight = 0.0;
+  for (std::int64_t i = 0; i < 200; ++i) {
+    const double d = outputs[i] - problem.y[i], w = problem.weights[i / 4];
+    loss += w * d * d / 4.0;
+    weight += w / 4.0;
+  }
+  CHECK(sums.loss == doctest::Approx(loss).epsilon(1e-12));
+  CHECK(sums.weight == doctest::Approx(weight).epsilon(1e-12));
+  CHECK(Snapshot(trainer) == before);
+}
+
+TEST_CASE("a step that is refused leaves everything as it was") {
+  const auto net = deep<float>(9, 4);
+  Trainer trainer(net, MeanSquaredError{}, {Adam{}, 0.1, false, {}, 1.0, {}});
+  Trainer twin(deep<float>(9, 4), MeanSquaredError{}, {Adam{}, 0.1, false, {}, 1.0, {}});
+  Problem<float> problem(33, 9, 4), bad(33, 9, 4);
+  trainer.step(problem.regression(), 0.01);
+  twin.step(problem.regression(), 0.01);
+  const Snapshot before(trainer);
+  bad.x[40] = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_AS(trainer.step(bad.regression(), 0.01), DivergenceError);
+  CHECK(Snapshot(trainer) == before);
+  for (const double lr : {-1.0, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    CHECK_THROWS_AS(trainer.step(problem.regression(), lr), std::invalid_argument);
+    CHECK_THROWS_AS(trainer.optimizer_step(lr), std::invalid_argument);
+    CHECK(Snapshot(trainer) == before);
+  }
+  CHECK_THROWS_AS(trainer.set_steps(-1), std::invalid_argument);
+  trainer.step(problem.regression(), 0.01);
+  twin.step(problem.regression(), 0.01);
+  CHECK(Snapshot(trainer) == Snapshot(twin));
+}
+
+TEST_CASE("an infinite gradient norm is refused before the running averages move") {
+  const auto make = [] {
+    return network(DType::float32, Dense(2, 3, true, Constant{1.0}), BatchNorm(3), Dense(3, 1, true, Constant{1.0}));
+  };
+  Trainer trainer(make(), MeanSquaredError{}, {SGD{}, {}, false, {}, 1.0, {}});
+  Problem<float> problem(8, 2, 1);
+  for (std::int64_t i = 0; i < 8; ++i)
+    problem.y[i] = i % 2 == 0 ? 1e19f : -1e19f;  // squares stay within float32's range
+  problem.x.random(1, 1e-30);                    // 1/σ is 316: dx of the norm is not
+  auto* gamma = trainer.network().parameters().value(2).as<float>();
+  gamma[0] = gamma[1] = gamma[2] = 3e37f;
+  const Snapshot before(trainer);
+  CHECK_THROWS_AS(trainer.step(problem.regression(), 0.01), DivergenceError);
+  CHECK(Snapshot(trainer) == before);
+}
+
+TEST_CASE("data and hyperparameters that do not fit are refused") {
+  const auto net = deep<float>(9, 4);
+  const Problem<float> problem(10, 9, 4), narrow(10, 8, 4);
+  Problem<float> other(10, 9, 5);
+  other.labels[7] = 4;
+  const Loss mse = MeanSquaredError{}, ce = CrossEntropy{};
+  CHECK_NOTHROW(check_data(problem.weighted(), *net, mse, true));
+  CHECK_NOTHROW(check_data(problem.classes(), *net, ce, true));
+  CHECK_THROWS_AS(check_data(narrow.regression(), *net, mse, true), std::invalid_argument);
+  CHECK_THROWS_AS(check_data(other.regression(), *net, mse, true), std::invalid_argument);
+  CHECK_THROWS_AS(check_data(other.classes(), *net, ce, true), std::invalid_argument);  // label 4 of 4 classes
+  Dataset short_y = problem.regression();
+  short_y.y.rows = 9;
+  CHECK_THROWS_AS(check_data(short_y, *net, mse, true), std::invalid_argument);
+  Problem<float> bad(10, 9, 4);
+  bad.weights[9] = -1.0f;
+  CHECK_THROWS_AS(check_data(bad.weighted(), *net, mse, true), std::invalid_argument);
+  bad.weights[9] = 1.0f;
+  bad.x[89] = std::numeric_limits<float>::infinity();
+  CHECK_THROWS_AS(check_data(bad.weighted(), *net, mse, true), std::invalid_argument);
+  CHECK_NOTHROW(check_data(bad.weighted(), *net, mse, false));
+  CHECK_THROWS_AS(check_loss(CrossEntropy{}, 1), std::invalid_argument);
+  CHECK_THROWS_AS(check_loss(CrossEntropy{std::vector<double>{1, 2}, 0.0}, 3), std::invalid_argument);
+  CHECK_THROWS_AS(check_loss(CrossEntropy{{}, 1.0}, 3), std::invalid_argument);
+  CHECK_THROWS_AS(check_optimizer({Momentum{1.0}, {}, false, {}, {}, {}}), std::invalid_argument);
+  CHECK_THROWS_AS(check_optimizer({SGD{}, {}, false, {}, 0.0, {}}), std::invalid_argument);
+  CHECK_THROWS_AS(Trainer(net, mse, {SGD{}, std::vector<double>{0.1, 0.2}, false, {}, {}, {}}), std::invalid_argument);
+  using Named = std::vector<std::pair<std::string, double>>;
+  CHECK_THROWS_AS(Trainer(net, mse, {SGD{}, Named{{"layers.99", 0.1}}, false, {}, {}, {}}), std::invalid_argument);
+}
