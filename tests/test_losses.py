@@ -152,6 +152,14 @@ def test_integer_weights_are_repeated_rows(pool: helpers.Pool, device: str, rng:
         np.testing.assert_allclose(np.repeat(weighted[2], counts, 0), plain[2] * counts[repeated, None], rtol=1e-12)
 
 
+def test_one_positive_weight_is_for_every_output(pool: helpers.Pool, device: str, rng: Any) -> None:
+    z, t = rng.standard_normal((9, 4)), rng.random((9, 4))
+    one = compute(gd.BinaryCrossEntropy(3.0), z, t, None, pool, True, device)
+    each = compute(gd.BinaryCrossEntropy([3.0] * 4), z, t, None, pool, True, device)
+    assert one[:2] == each[:2]
+    helpers.same_bits(one[2], each[2])
+
+
 def test_hard_labels_are_one_hot_soft_targets(pool: helpers.Pool, device: str, rng: Any) -> None:
     z, labels = rng.standard_normal((20, 6)), rng.integers(0, 6, 20).astype(np.int32)
     for spec, _ in options(rng, 6):
