@@ -36,6 +36,19 @@ void register_exceptions(py::module_& m) {
   });
 }
 
+/// pybind11 hands uninitialised memory to the methods of an object whose __init__ never ran (made by __new__ alone, or
+/// printed in the traceback of an __init__ that raised). Refuse instead.
+void refuse_uninitialized(const py::module_& m) {
+  for (const auto& [name, value] : py::reinterpret_borrow<py::dict>(m.attr("__dict__"))) {
+    if (!PyType_Check(value.ptr())) continue;
+    auto* type = py::detail::get_type_info(reinterpret_cast<PyTypeObject*>(value.ptr()));
+    if (type == nullptr) continue;
+    type->operator_new = [](std::size_t) -> void* {
+      throw py::type_error("this object is not initialised: its __init__ was not called, or raised");
+    };
+  }
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -59,4 +72,5 @@ PYBIND11_MODULE(_core, m) {
   bind_trainer(m);
   bind_data(m);
   bind_ops(m);
+  refuse_uninitialized(m);
 }

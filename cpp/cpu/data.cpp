@@ -9,32 +9,6 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
-template <class Work>
-void with_source_type(SourceType type, const Work& work) {
-  switch (type) {
-    case SourceType::f32:
-      return work(float{});
-    case SourceType::f64:
-      return work(double{});
-    case SourceType::u8:
-      return work(std::uint8_t{});
-    case SourceType::i8:
-      return work(std::int8_t{});
-    case SourceType::u16:
-      return work(std::uint16_t{});
-    case SourceType::i16:
-      return work(std::int16_t{});
-    case SourceType::u32:
-      return work(std::uint32_t{});
-    case SourceType::i32:
-      return work(std::int32_t{});
-    case SourceType::u64:
-      return work(std::uint64_t{});
-    case SourceType::i64:
-      return work(std::int64_t{});
-  }
-}
-
 template <class S, class T>
 void gather_rows(const Gather& call) {
   const std::int64_t cols = call.source.cols;
@@ -67,7 +41,7 @@ bool all_finite(const S* x, std::int64_t n) {
 }  // namespace
 
 void CpuBackend::gather(const Gather& call) {
-  with_source_type(call.source.type, [&]<class S>(S) {
+  with_type(call.source.type, [&]<class S>(S) {
     switch (call.type) {
       case GatherType::float32:
         return gather_rows<S, float>(call);
@@ -81,7 +55,7 @@ void CpuBackend::gather(const Gather& call) {
 
 std::int64_t CpuBackend::first_nonfinite(const Source& source) {
   std::int64_t found = -1;
-  with_source_type(source.type, [&]<class S>(S) {
+  with_type(source.type, [&]<class S>(S) {
     if constexpr (std::is_floating_point_v<S>) {
       const S* data = static_cast<const S*>(source.data);
       // Small pieces of whole rows, so that the place is found by reading one piece again.

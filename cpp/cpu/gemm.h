@@ -176,15 +176,12 @@ GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, std::int64_t 
     return;
   }
   alignas(64) T edge[tile_rows * tile_cols];
-  run(edge, tile_cols, false);
+  for (std::int64_t r = 0; add && r < rows; ++r) {  // the sum goes on where it was: the same order as in a whole tile
+    for (std::int64_t q = 0; q < cols; ++q) edge[r * tile_cols + q] = c[r * c_stride + q];
+  }
+  run(edge, tile_cols, add);
   for (std::int64_t r = 0; r < rows; ++r) {
-    T* to = c + r * c_stride;
-    const T* from = edge + r * tile_cols;
-    if (add) {
-      for (std::int64_t q = 0; q < cols; ++q) to[q] += from[q];
-    } else {
-      for (std::int64_t q = 0; q < cols; ++q) to[q] = from[q];
-    }
+    for (std::int64_t q = 0; q < cols; ++q) c[r * c_stride + q] = edge[r * tile_cols + q];
   }
 }
 

@@ -10,14 +10,6 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
-struct Sum {
-  double value = 0.0;
-  Sum& operator+=(const Sum& other) {
-    value += other.value;
-    return *this;
-  }
-};
-
 template <class T>
 struct Row {  // what the losses need of one row
   std::int64_t n, cols;
@@ -85,9 +77,11 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
 #pragma omp simd reduction(max : largest)
   for (std::int64_t c = 0; c < cols; ++c) largest = z[c] > largest ? z[c] : largest;
   const T top = largest;
-  T* grad = row.grad;  // holds e^(z - max) for a moment
-  const double sum =
-      row_sum<T>(cols, [=](std::int64_t c) __attribute__((always_inline)) { return math::exp(z[c] - top); });
+  T* grad = row.grad;
+  // In doubles: beside the largest term, which is 1, small ones would all be rounded.
+  const double sum = row_sum<double>(cols, [=](std::int64_t c) __attribute__((always_inline)) {
+    return static_cast<double>(math::exp_difference(z[c], top));
+  });
   const double log_sum = std::log(sum);
   const T* weights = call.class_weights.as<T>();
   const bool plain = call.labels != nullptr && loss.label_smoothing == 0.0;
@@ -97,7 +91,7 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
     if (grad != nullptr) {
       const T factor = static_cast<T>(static_cast<double>(row.scale * weight) / sum);
 #pragma omp simd
-      for (std::int64_t c = 0; c < cols; ++c) grad[c] = factor * math::exp(z[c] - top);
+      for (std::int64_t c = 0; c < cols; ++c) grad[c] = factor * math::exp_difference(z[c], top);
       grad[label] -= row.scale * weight;
     }
     return static_cast<double>(weight) * (log_sum - static_cast<double>(z[label] - top));
@@ -120,7 +114,7 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
   if (grad != nullptr) {
     const T factor = static_cast<T>(total / sum);
 #pragma omp simd
-    for (std::int64_t c = 0; c < cols; ++c) grad[c] = row.scale * (factor * math::exp(z[c] - top) - share(c));
+    for (std::int64_t c = 0; c < cols; ++c) grad[c] = row.scale * (factor * math::exp_difference(z[c], top) - share(c));
   }
   return total * log_sum + away;
 }
@@ -132,18 +126,18 @@ void run(const Kind& kind, const LossPass& call) {
   constexpr bool classes = std::is_same_v<Kind, CrossEntropy>;
   double weight = static_cast<double>(rows);
   if (weights != nullptr || (classes && (call.class_weights || call.labels == nullptr))) {
-    weight = ordered_sum<Sum>(rows, call.labels == nullptr ? cols : 1, [&](std::int64_t begin, std::int64_t end) {
-               Sum sum;
-               for (std::int64_t n = begin; n < end; ++n) {
-                 const double s = weights != nullptr ? static_cast<double>(weights[n]) : 1.0;
-                 sum.value += classes ? s * class_weight<T>(call, n) : s;
-               }
-               return sum;
-             }).value;
+    weight = ordered_sum<double>(rows, call.labels == nullptr ? cols : 1, [&](std::int64_t begin, std::int64_t end) {
+      double sum = 0.0;
+      for (std::int64_t n = begin; n < end; ++n) {
+        const double s = weights != nullptr ? static_cast<double>(weights[n]) : 1.0;
+        sum += classes ? s * class_weight<T>(call, n) : s;
+      }
+      return sum;
+    });
   }
   const double inverse = weight > 0.0 ? 1.0 / weight : 0.0;
-  const Sum total = ordered_sum<Sum>(rows, cols * 8, [&](std::int64_t begin, std::int64_t end) {
-    Sum sum;
+  call.sums->loss = ordered_sum<double>(rows, cols * 8, [&](std::int64_t begin, std::int64_t end) {
+    double sum = 0.0;
     for (std::int64_t n = begin; n < end; ++n) {
       const double s = weights != nullptr ? static_cast<double>(weights[n]) : 1.0;
       const Row<T> row{n,
@@ -153,11 +147,10 @@ void run(const Kind& kind, const LossPass& call) {
                        call.grad ? call.grad.as<T>() + n * cols : nullptr,
                        static_cast<T>(s * inverse)};
       const double value = row_loss<T>(kind, call, row);
-      if (s != 0.0) sum.value += s * value;
+      if (s != 0.0) sum += s * value;
     }
     return sum;
   });
-  call.sums->loss = total.value;
   call.sums->weight = weight;
 }
 

@@ -56,14 +56,6 @@ void step(const OptimizerPass& call, const Rule& rule) {
   });
 }
 
-struct Sum {
-  double value = 0.0;
-  Sum& operator+=(const Sum& other) {
-    value += other.value;
-    return *this;
-  }
-};
-
 }  // namespace
 
 void CpuBackend::optimizer_step(const OptimizerPass& call) {
@@ -75,13 +67,12 @@ double CpuBackend::sum_of_squares(ConstView x) {
   double result = 0.0;
   with_type(x.dtype, [&]<class T>(T) {
     const T* data = x.as<T>();
-    result = ordered_sum<Sum>(x.size(), 1, [=](std::int64_t begin, std::int64_t end) {
-               const T* part = data + begin;
-               // In doubles: the square of a float32 gradient may overflow, the sum must not.
-               return Sum{row_sum<double>(end - begin, [=](std::int64_t i) {
-                 return static_cast<double>(part[i]) * static_cast<double>(part[i]);
-               })};
-             }).value;
+    result = ordered_sum<double>(x.size(), 1, [=](std::int64_t begin, std::int64_t end) {
+      const T* part = data + begin;
+      // In doubles: the square of a float32 gradient may overflow, the sum must not.
+      return row_sum<double>(
+          end - begin, [=](std::int64_t i) { return static_cast<double>(part[i]) * static_cast<double>(part[i]); });
+    });
   });
   return result;
 }

@@ -20,37 +20,16 @@ const std::vector<double>* weights_of(const Loss& loss) {
 /// The first value of a source that `bad` says yes to, as a row number, or -1.
 template <class Bad>
 std::int64_t first_row(const Source& source, const Bad& bad) {
-  const auto search = [&]<class S>(const S* data) -> std::int64_t {
-    for (std::int64_t r = 0; r < source.rows; ++r) {
-      for (std::int64_t c = 0; c < source.cols; ++c) {
-        if (bad(data[r * source.row_stride + c])) return r;
+  std::int64_t found = -1;
+  with_type(source.type, [&]<class S>(S) {
+    const S* data = static_cast<const S*>(source.data);
+    for (std::int64_t r = 0; r < source.rows && found < 0; ++r) {
+      for (std::int64_t c = 0; c < source.cols && found < 0; ++c) {
+        if (bad(data[r * source.row_stride + c])) found = r;
       }
     }
-    return -1;
-  };
-  switch (source.type) {
-    case SourceType::f32:
-      return search(static_cast<const float*>(source.data));
-    case SourceType::f64:
-      return search(static_cast<const double*>(source.data));
-    case SourceType::u8:
-      return search(static_cast<const std::uint8_t*>(source.data));
-    case SourceType::i8:
-      return search(static_cast<const std::int8_t*>(source.data));
-    case SourceType::u16:
-      return search(static_cast<const std::uint16_t*>(source.data));
-    case SourceType::i16:
-      return search(static_cast<const std::int16_t*>(source.data));
-    case SourceType::u32:
-      return search(static_cast<const std::uint32_t*>(source.data));
-    case SourceType::i32:
-      return search(static_cast<const std::int32_t*>(source.data));
-    case SourceType::u64:
-      return search(static_cast<const std::uint64_t*>(source.data));
-    case SourceType::i64:
-      return search(static_cast<const std::int64_t*>(source.data));
-  }
-  return -1;
+  });
+  return found;
 }
 
 void check_finite(const Source& source, const char* argument) {

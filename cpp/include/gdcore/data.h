@@ -18,6 +18,33 @@ struct Source {
   explicit operator bool() const { return data != nullptr; }
 };
 
+/// Calls `work(S{})` with the C++ type of `type`.
+template <class Work>
+void with_type(SourceType type, Work&& work) {
+  switch (type) {
+    case SourceType::f32:
+      return work(float{});
+    case SourceType::f64:
+      return work(double{});
+    case SourceType::u8:
+      return work(std::uint8_t{});
+    case SourceType::i8:
+      return work(std::int8_t{});
+    case SourceType::u16:
+      return work(std::uint16_t{});
+    case SourceType::i16:
+      return work(std::int16_t{});
+    case SourceType::u32:
+      return work(std::uint32_t{});
+    case SourceType::i32:
+      return work(std::int32_t{});
+    case SourceType::u64:
+      return work(std::uint64_t{});
+    case SourceType::i64:
+      return work(std::int64_t{});
+  }
+}
+
 /// What `Gather` writes: the model's dtype, or the 32-bit labels of CrossEntropy.
 enum class GatherType : std::uint8_t { float32, float64, label };
 

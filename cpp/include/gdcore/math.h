@@ -40,6 +40,15 @@ GD_FORMULA float exp(float x) {
 }
 GD_FORMULA double exp(double x) { return ::exp(x); }
 
+/// e^(a - b), also where rounding a - b would show.
+GD_FORMULA float exp_difference(float a, float b) {
+  const float d = a - b, back = d - a;
+  const float rest = (a - (d - back)) - (b + back);  // Knuth's two-sum
+  const float e = exp(d);
+  return rest == rest ? e + e * rest : e;  // no rest where a or b is infinite
+}
+GD_FORMULA double exp_difference(double a, double b) { return exp(a - b); }
+
 /// log(1 + u) for 0 <= u <= 1, as 2 atanh(u / (2 + u)).
 GD_FORMULA float log1p_unit(float u) {
   const float s = u / (2.0f + u), q = s * s;

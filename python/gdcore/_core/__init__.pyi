@@ -304,7 +304,8 @@ class BatchNorm(Layer):
 
     While training with the batch's own mean and biased variance, when predicting with moving averages: average ←
     decay · average + (1 - decay) · batch. The standard deviation is averaged, as the chapter does; running="variance"
-    averages the variance. Parameters "gamma" and "beta" (features,); states "running_mean" and "running_std" or "running_variance".
+    averages the variance. Parameters "gamma" and "beta" (features,); states "running_mean" and "running_std" or
+    "running_variance".
 
     Parameters
     ----------
@@ -450,8 +451,8 @@ class CrossEntropy(Loss):
     Cross-entropy of softmax on logits, the mean over the batch.
 
     Targets are integer labels (N,) or soft targets (N, C), t >= 0. With t̃ = (1 - label_smoothing) t + label_smoothing / C
-    and class weights ω: l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c and W_n = Σ_c ω_c t_nc, which is the weight of the label. For soft
-    targets PyTorch divides by the number of rows instead.
+    and class weights ω: l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c and W_n = Σ_c ω_c t_nc, which is the weight of the label.
+    For soft targets PyTorch divides by the number of rows instead.
 
     Parameters
     ----------
