@@ -174,7 +174,7 @@ TEST_CASE("running averages: decay and the square root, at every length") {
     for (std::int64_t i = 0; i < n; ++i) {
       const double v = static_cast<double>(value[i]);
       const double exact = 0.9 * static_cast<double>(before[i]) + (1.0 - 0.9) * (root ? std::sqrt(v) : v);
-      worst.add(average[i], exact, std::abs(exact));
+      worst.add(average[i], exact, std::abs(static_cast<double>(before[i])) + v);
     }
     CHECK(worst.value() <= 1.0);
   };

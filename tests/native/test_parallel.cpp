@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "gdcore/parallel.h"
+#include "gdcore/scratch.h"
 #include "support.h"
 
 using namespace gdcore;
@@ -233,16 +234,20 @@ TEST_CASE("a forked child computes, while and after others did in the parent") {
   const Array<float> expected = product();
   std::atomic<bool> stop{false};
   // While the process forks, no other thread may allocate or be on its way up: the locks inside AddressSanitizer are
-  // not safe across a fork. So all three threads meet here, and each computes once, which gets it its scratch memory.
+  // not safe across a fork. So all three threads meet here, and whoever computes has its scratch memory from the start.
   Product mine, its;
+  const auto prepare = [] {
+    for (const Scratch use : {Scratch::pack_a, Scratch::pack_b, Scratch::partial}) scratch(use, 1 << 20);
+  };
   std::atomic<int> met{0};
   run_tasks(3, [&](std::int64_t) {
+    prepare();
     ++met;
     while (met < 3) std::this_thread::yield();
-    product();
   });
   std::atomic<bool> started{false};
   std::thread busy([&] {
+    prepare();
     while (!stop) {
       its.run();
       started = true;
