@@ -56,6 +56,26 @@ struct Tripwire final : LayerOf<Tripwire> {
   }
 };
 
+/// Has a parameter, so that backward reaches it last; asks for the interruption there, right before the update.
+struct Bottom final : LayerOf<Bottom> {
+  std::shared_ptr<Plan> plan;
+
+  explicit Bottom(std::shared_ptr<Plan> plan_) : plan(std::move(plan_)) {}
+  std::string kind() const override { return "Bottom"; }
+  void bind(int, std::int64_t, Parameters& parameters) override {
+    parameters.layout.add({.name = "bottom", .rows = 1, .cols = 1});
+  }
+
+ protected:
+  void forward_impl(const LayerCall& call) const override {
+    call.backend.copy(call.y.data, call.x.data, call.y.bytes(), CopyKind::within);
+  }
+  void backward_impl(const LayerCall&) const override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(21));
+    plan->armed = true;
+  }
+};
+
 template <class T>
 Trainer make(const OptimizerRule& rule, const std::shared_ptr<Plan>& plan) {
   return Trainer(network(kDType<T>, Tripwire(plan), Dense(9, 33), BatchNorm(33), ActivationLayer(GELU{}),
@@ -147,6 +167,36 @@ TEST_CASE("the update at a step's end is not interrupted") {
     CHECK_THROWS_AS(poll_interrupt(), Interrupted);  // it comes as soon as the step is whole
   }
   twin.step(problem.weighted(), 0.05);
+  CHECK(Snapshot(trainer) == Snapshot(twin));
+  // Nor are the running averages of a forward pass by hand.
+  plan->armed = false;
+  const InterruptScope scope([&] {
+    if (plan->armed) throw Interrupted();
+  });
+  CHECK_NOTHROW(trainer.network().forward(problem.x.view(), true, true));
+  CHECK(plan->armed);
+}
+
+TEST_CASE("the optimiser's pass over many parameters is not interrupted half-way") {
+  const Threads guard(3);  // in several tasks, between which the caller would poll
+  const Problem<float> problem(5, 300, 400);
+  const auto plan = std::make_shared<Plan>(), undisturbed = std::make_shared<Plan>();
+  const auto build = [](const std::shared_ptr<Plan>& wire) {
+    return Trainer(network(DType::float32, Bottom(wire), Dense(300, 400)), MeanSquaredError{},
+                   {Adam{}, {}, false, {}, {}, {}});
+  };
+  Trainer trainer = build(plan), twin = build(undisturbed);
+  {
+    const InterruptScope scope([&] {
+      if (plan->armed) throw Interrupted();
+    });
+    CHECK_NOTHROW(trainer.step(problem.regression(), 0.05));
+    CHECK(plan->armed);
+    std::this_thread::sleep_for(std::chrono::milliseconds(21));
+    CHECK_NOTHROW(trainer.optimizer_step(0.05));
+  }
+  twin.step(problem.regression(), 0.05);
+  twin.optimizer_step(0.05);
   CHECK(Snapshot(trainer) == Snapshot(twin));
 }
 
