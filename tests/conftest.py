@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import gdcore as gd
 import helpers
 import pytest
 from hypothesis import settings
+
+# A background job of a shell inherits "ignore"; the tests send Ctrl-C to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("gdcore", deadline=None, derandomize=True, max_examples=40, database=None)
 settings.load_profile("gdcore")

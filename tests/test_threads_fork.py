@@ -216,6 +216,7 @@ def test_omp_num_threads_is_honoured() -> None:
 
 
 INTERRUPT = """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits "ignore"
     trainer = None
     big = rng.standard_normal((16384, 20)).astype("f")
     labels = rng.integers(0, 3, 16384)

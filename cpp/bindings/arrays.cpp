@@ -1,6 +1,8 @@
 #include "arrays.h"
 
-#include <array>
+#include <pthread.h>
+
+#include <atomic>
 
 #include "gdcore/check.h"
 
@@ -77,6 +79,7 @@ HeldSource to_source(const py::object& object, const char* argument, bool vector
   };
   if (!contiguous()) array = py::reinterpret_borrow<py::array>(numpy().attr("ascontiguousarray")(array));
   const std::int64_t cols = array.ndim() == 2 ? array.shape(1) : 1;
+  checked_size(array.shape(0), cols);
   const std::int64_t stride = array.shape(0) > 1 ? array.strides(0) / size : cols;
   return {array, {array.data(), source_type(array.dtype(), argument), array.shape(0), cols, stride}};
 }
@@ -117,9 +120,16 @@ py::array view_array(const View& view, bool vector, const py::object& owner) {
   return py::array(numpy_dtype(view.dtype), shape, view.data, owner);
 }
 
+namespace {
+std::atomic<unsigned long> main_thread{0};
+}
+
+void remember_main_thread() {
+  main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+  pthread_atfork(nullptr, nullptr, [] { main_thread = PyThread_get_thread_ident(); });  // who forks is the child's
+}
+
 std::function<void()> signal_poll() {
-  static const unsigned long main_thread =
-      py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
   if (PyThread_get_thread_ident() != main_thread) return {};
   return [] {
     const py::gil_scoped_acquire acquire;

@@ -51,6 +51,9 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
+/// Called once when the module is imported.
+void remember_main_thread();
+
 /// What an InterruptScope calls: throws KeyboardInterrupt (or what else a signal handler raises). Empty outside the
 /// main thread, for Python runs signal handlers nowhere else.
 std::function<void()> signal_poll();

@@ -158,7 +158,8 @@ void bind_standardizer(py::module_& m) {
       m, "Standardizer", R"(Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
 Fit it on the training data and make it a model's first layer: the same numbers are then saved with the model and
-used for every prediction. A constant feature gets std 1.
+used for every prediction. A constant feature gets std 1. As a layer of a float32 model it sees data that is float32
+already: values that lie far from zero compared with their spread (timestamps) want transform(x) or a float64 model.
 
 Parameters
 ----------
@@ -178,7 +179,9 @@ mean, std : sequence of float, optional
       [](py::object self, const py::object& x) {
         const HeldSource held = to_source(x, "[Standardizer.fit] x", false);
         Standardizer& layer = self.cast<Standardizer&>();
-        without_gil([&] { layer.fit(held.source); });
+        Standardizer fitted = layer;  // other threads may read the layer meanwhile
+        without_gil([&] { fitted.fit(held.source); });
+        layer = std::move(fitted);
         return self;
       },
       py::arg("x"), "Learns mean and standard deviation of x (rows, features), in blocks; returns the layer itself.");

@@ -55,6 +55,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled core of gdcore.";
   m.attr("__version__") = GDCORE_VERSION;
   register_exceptions(m);
+  gdcore::bindings::remember_main_thread();
   m.def(
       "_rebuild", [](const py::object& cls, const py::dict& fields) { return cls(**fields); }, py::arg("cls"),
       py::arg("fields"), "Unpickles a specification.");

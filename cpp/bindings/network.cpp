@@ -15,7 +15,9 @@ PyNetwork make_network(const py::sequence& layers, const std::string& dtype, con
                         "; expected a layer such as gd.Dense(4, 8) or gd.ReLU()");
     clones.push_back(layer.cast<const Layer&>().clone());
   }
-  auto core = std::make_shared<Network>(std::move(clones), to_dtype(dtype), to_device(device), seed);
+  const DType type = to_dtype(dtype);
+  const Device place = to_device(device);
+  auto core = without_gil([&] { return std::make_shared<Network>(std::move(clones), type, place, seed); });
   const char* used = name_of(core->backend().device());
   return {std::move(core), py::tuple(layers), py::str(used), py::none()};
 }
@@ -145,11 +147,13 @@ void bind_network(py::module_& m) {
           },
           "All buffers as one array: a view.")
       .def(
-          "initialize", [](PyNetwork& self, std::uint64_t seed) { self.core->initialize(seed); }, py::arg("seed"),
-          "Draws all parameters anew and resets the buffers; seed becomes the model's.")
+          "initialize",
+          [](PyNetwork& self, std::uint64_t seed) { computing(*self.core, [&] { self.core->initialize(seed); }); },
+          py::arg("seed"), "Draws all parameters anew and resets the buffers; seed becomes the model's.")
       .def("forward", &forward, py::arg("x"), py::arg("training") = true,
            "Output (rows, out_features) for x (rows, in_features). training=True keeps what backward needs, draws "
-           "dropout and moves running averages; x must not change before backward.")
+           "dropout (the same mask until the next optimiser step) and moves running averages; x must not change before "
+           "backward.")
       .def("backward", &backward, py::arg("dout"),
            "Gradient of x, and of all parameters (see gradients), from the gradient of forward's output. Raises "
            "RuntimeError without a forward pass before it.")
@@ -157,7 +161,9 @@ void bind_network(py::module_& m) {
            "Outputs (rows, out_features) for x (rows, in_features), batch by batch, nothing drawn or moved.")
       .def(
           "set_frozen",
-          [](PyNetwork& self, const std::string& prefix, bool value) { self.core->set_frozen(prefix, value); },
+          [](PyNetwork& self, const std::string& prefix, bool value) {
+            computing(*self.core, [&] { self.core->set_frozen(prefix, value); });
+          },
           py::arg("prefix"), py::arg("frozen"),
           "Freezes or frees the parameters named prefix or prefix.*; ValueError for an unknown name.")
       .def("frozen", &frozen, "Names of the frozen parameters.")

@@ -21,6 +21,7 @@ Activation to_activation(const Object& layer) {
 View given(const Object& array, const char* name, bool output) {
   const View view = to_view(array, name, output);
   check<TypeMismatch>(bool(view), name, " is None; expected an array");
+  check(view.rows >= 1 && view.cols >= 1, "[ops] ", name, " is empty; expected at least one row and one column");
   return view;
 }
 
@@ -37,6 +38,12 @@ void vectors(const View& first, std::int64_t length, std::initializer_list<std::
     check(!view || (view.dtype == first.dtype && view.size() == length), "[ops] ", name, " must be a vector of ",
           length, " in the dtype of x");
   }
+}
+
+/// What backward needs of an absorbed activation.
+void needs_saved(const Activation& activation, const View& saved) {
+  check<TypeMismatch>(bool(saved) || std::holds_alternative<Identity>(activation),
+                      "[ops] saved is None; expected what the activation's slope is computed from");
 }
 
 Backend& on(const std::string& device) { return backend(to_device(device)); }
@@ -59,6 +66,7 @@ void dense_backward(const Object& x, const Object& weight, const Object& activat
              gx = to_view(dx, "dx", true), gw = to_view(dweight, "dweight", true), gb = to_view(dbias, "dbias", true);
   check(w.cols == vx.cols && dy.rows == vx.rows && dy.cols == w.rows && w.dtype == vx.dtype && dy.dtype == vx.dtype,
         "[ops.dense_backward] shapes do not fit");
+  needs_saved(to_activation(activation), to_view(saved, "saved", false));
   same_shape(vx, {{"dx", gx}});
   same_shape(w, {{"dweight", gw}});
   same_shape(dy, {{"saved", to_view(saved, "saved", false)}});
@@ -123,6 +131,7 @@ void norm_backward(const Object& x, const Object& gamma, const Object& mean, con
   same_shape(vx, {{"dout", dy}, {"saved", s}, {"dx", to}});
   vectors(vx, vx.cols, {{"gamma", g}, {"dgamma", dg}, {"dbeta", db}});
   vectors(vx, Batch ? vx.cols : vx.rows, {{"mean", m}, {"rstd", r}});
+  needs_saved(to_activation(activation), s);
   const NormBackward call{vx, g, m, r, to_activation(activation), s, dy, to, dg, db};
   if (Batch) {
     on(device).batch_norm_backward(call);

@@ -42,7 +42,12 @@ void check_lr(const py::object& lr) {
   const bool number = !py::isinstance<py::str>(lr) && (PyFloat_Check(lr.ptr()) || PyNumber_Check(lr.ptr()));
   check<TypeMismatch>(number, "[Optimizer] lr is ", std::string(py::repr(lr)),
                       "; expected a number or a function of the step");
-  const double value = lr.cast<double>();
+  const double value = PyFloat_AsDouble(lr.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw TypeMismatch(
+        join("[Optimizer] lr is ", std::string(py::repr(lr)), "; expected a number or a function of the step"));
+  }
   check(value >= 0.0 && std::isfinite(value), "[Optimizer] lr is ", value, "; expected a finite number >= 0");
 }
 

@@ -11,6 +11,7 @@ namespace {
 struct PyDataset {
   Dataset data;
   HeldSource x, y, weights;
+  std::shared_ptr<Network> network;  // that it was checked against
 };
 
 struct PyTrainer {
@@ -71,11 +72,15 @@ BatchRange range_of(const PyDataset& dataset, const std::optional<py::array_t<st
   if (!order) return range;
   range.order = order->data();
   range.count = order->size();
-  for (std::int64_t i = 0; i < range.count; ++i) {
-    check(range.order[i] >= 0 && range.order[i] < rows, "[Trainer] order[", i, "] is ", range.order[i],
-          "; expected 0 to ", rows - 1);
-  }
   return range;
+}
+
+/// A dataset's shapes and labels were checked against one network and one kind of loss.
+void check_match(const PyTrainer& self, const PyDataset& dataset) {
+  check(bool(dataset.data.y), "[Trainer] the dataset has no targets");
+  const bool labels = !dataset.data.labels || std::holds_alternative<CrossEntropy>(self.core.loss());
+  check(dataset.network.get() == &self.core.network() && labels,
+        "[Trainer] the dataset was made for another model or loss; make one for this trainer's");
 }
 
 using Order = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
@@ -84,7 +89,7 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Order& order, std
               std::int64_t first, std::int64_t last,
               const py::array_t<double, py::array::c_style | py::array::forcecast>& lrs, double seconds,
               double loss_sum, double weight_sum) {
-  check(bool(dataset.data.y), "[Trainer.run] the dataset has no targets");
+  check_match(self, dataset);
   BatchRange range = range_of(dataset, order, batch_size);
   const std::int64_t batches = (range.count + batch_size - 1) / batch_size;
   check(first >= 0 && first <= last && last <= batches, "[Trainer.run] batches ", first, " to ", last,
@@ -102,7 +107,7 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Order& order, std
 
 py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch_size, const Order& order,
                    const py::object& outputs) {
-  check(bool(dataset.data.y), "[Trainer.evaluate] the dataset has no targets");
+  check_match(self, dataset);
   const BatchRange range = range_of(dataset, order, batch_size);
   const View to = to_view(outputs, "[Trainer.evaluate] outputs", true);
   const Network& network = self.core.network();
@@ -138,6 +143,7 @@ void bind_trainer(py::module_& m) {
       .def(py::init([](const py::object& x, const py::object& y, const py::object& weights, const PyLoss& loss,
                        const PyNetwork& network, bool finite) {
              auto made = std::make_unique<PyDataset>();
+             made->network = network.core;
              fill(*made, x, y, weights, *network.core, loss.value, finite);
              return made;
            }),
@@ -170,10 +176,14 @@ void bind_trainer(py::module_& m) {
           py::arg("lr") = py::none(), "Moves the parameters along the gradients of the last backward pass.")
       .def_property(
           "steps", [](const PyTrainer& self) { return self.core.steps(); },
-          [](PyTrainer& self, std::int64_t steps) { self.core.set_steps(steps); },
+          [](PyTrainer& self, std::int64_t steps) {
+            computing(self.core.network(), [&] { self.core.set_steps(steps); });
+          },
           "Optimiser steps made; also Adam's τ and dropout's stream.")
       .def("state", &states, "The optimiser's states by number, each in the layout of flat_parameters: views.")
-      .def("reset", [](PyTrainer& self) { self.core.reset(); }, "Zeroes the optimiser's states and the step count.");
+      .def(
+          "reset", [](PyTrainer& self) { computing(self.core.network(), [&] { self.core.reset(); }); },
+          "Zeroes the optimiser's states and the step count.");
 }
 
 }  // namespace gdcore::bindings

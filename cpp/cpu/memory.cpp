@@ -16,7 +16,11 @@ std::string CpuBackend::description() const { return GD_TEXT(GDCORE_ISA); }
 
 /// Large buffers come as untouched zero pages: they fault in where they are first used, in the pool's tasks, and in
 /// large pages where the system has them.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr std::size_t kLarge = ~std::size_t{0};  // the sanitizer watches the allocator's memory only
+#else
 inline constexpr std::size_t kLarge = std::size_t{1} << 21;
+#endif
 
 void* CpuBackend::allocate(std::size_t bytes) {
   if (bytes >= kLarge) {

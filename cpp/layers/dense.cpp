@@ -5,9 +5,8 @@ namespace gdcore {
 
 Dense::Dense(std::int64_t in_features, std::int64_t out_features, bool bias, Initializer init, Initializer bias_init)
     : in_features(in_features), out_features(out_features), bias(bias), init(init), bias_init(bias_init) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 31;
-  check(in_features >= 1 && in_features < kMost, "[Dense] in_features is ", in_features, "; expected at least 1");
-  check(out_features >= 1 && out_features < kMost, "[Dense] out_features is ", out_features, "; expected at least 1");
+  check_width("Dense", "in_features", in_features);
+  check_width("Dense", "out_features", out_features);
 }
 
 std::int64_t Dense::output_features(std::int64_t in) const {

@@ -6,7 +6,7 @@ namespace gdcore {
 
 Norm::Norm(const char* kind, std::int64_t features, double eps, bool affine)
     : features(features), eps(eps), affine(affine) {
-  check(features >= 1, "[", kind, "] features is ", features, "; expected at least 1");
+  gdcore::check_width(kind, "features", features);
   check(eps > 0.0 && eps < 1e30, "[", kind, "] eps is ", eps, "; expected a positive number");
 }
 

@@ -14,8 +14,12 @@ Standardizer::Standardizer(std::int64_t features, std::vector<double> mean, std:
   check(count == static_cast<std::int64_t>(this->std.size()) && (count == 0 || count == features),
         "[Standardizer] mean has ", count, " values and std ", this->std.size(), "; expected features = ", features,
         " of both");
-  for (const double value : this->std)
-    check(value > 0.0, "[Standardizer] std holds ", value, "; expected positive numbers");
+  for (const double value : this->mean) {
+    check(::std::isfinite(value), "[Standardizer] mean holds ", value, "; expected finite numbers");
+  }
+  for (const double value : this->std) {
+    check(value > 0.0 && ::std::isfinite(value), "[Standardizer] std holds ", value, "; expected positive numbers");
+  }
 }
 
 std::int64_t Standardizer::output_features(std::int64_t in) const {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gdcore/check.h"
+#include "gdcore/parallel.h"
 #include "gdcore/scratch.h"
 
 namespace gdcore {
@@ -66,6 +67,13 @@ Backend& backend(Device device) {
   return *cpu;
 }
 
+std::int64_t checked_size(std::int64_t rows, std::int64_t cols) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 44;
+  check(rows >= 0 && cols >= 0 && (cols == 0 || rows <= kMost / cols), "[gdcore] ", rows, " x ", cols,
+        " numbers are more than any machine holds");
+  return rows * cols;
+}
+
 Buffer::Buffer(Backend& backend, std::size_t bytes)
     : backend_(&backend), data_(backend.allocate(bytes)), bytes_(bytes) {}
 
@@ -96,7 +104,8 @@ struct ThreadScratch {
 }  // namespace
 
 void* scratch(Scratch use, std::size_t bytes) {
-  thread_local ThreadScratch mine;
+  thread_local ThreadScratch outer, inner;
+  ThreadScratch& mine = inside_interrupt() ? inner : outer;
   const int slot = static_cast<int>(use);
   if (mine.bytes[slot] < bytes) {
     const std::size_t whole = round_up(bytes, kAlignment);

@@ -4,6 +4,11 @@
 
 namespace gdcore {
 
+void check_width(const char* kind, const char* argument, std::int64_t width) {
+  constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
+  check(width >= 1 && width <= kMost, "[", kind, "] ", argument, " is ", width, "; expected 1 to ", kMost);
+}
+
 void Layer::forward(const LayerCall& call) const {
   check(call.x.rows >= 1, "[", kind(), "] x has no rows");
   if (call.training) check_training(call);

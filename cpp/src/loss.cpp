@@ -43,13 +43,7 @@ void check_targets(const Dataset& data, const Loss& loss, std::int64_t outputs, 
   const Source& y = data.y;
   check(y.rows == data.x.rows, "[Trainer] y has ", y.rows, " rows and x has ", data.x.rows, "; expected as many");
   if (data.labels) {
-    double label = 0.0;
-    const std::int64_t row = first_row(y, [&](auto given) {
-      label = static_cast<double>(given);
-      return label < 0.0 || label >= static_cast<double>(outputs);
-    });
-    check(row < 0, "[CrossEntropy] y has the label ", label, " in row ", row, "; expected 0 to ", outputs - 1,
-          ", one class for each of the model's ", outputs, " outputs");
+    check_labels(y, outputs);
     return;
   }
   check(y.cols == outputs, "[Trainer] y has ", y.cols, " columns; the model has ", outputs, " outputs");
@@ -62,6 +56,16 @@ void check_targets(const Dataset& data, const Loss& loss, std::int64_t outputs, 
 }
 
 }  // namespace
+
+void check_labels(const Source& labels, std::int64_t outputs) {
+  double label = 0.0;
+  const std::int64_t row = first_row(labels, [&](auto given) {
+    label = static_cast<double>(given);
+    return label < 0.0 || label >= static_cast<double>(outputs);
+  });
+  check(row < 0, "[CrossEntropy] y has the label ", label, " in row ", row, "; expected 0 to ", outputs - 1,
+        ", one class for each of the model's ", outputs, " outputs");
+}
 
 void check_loss(const Loss& loss, std::int64_t outputs) {
   if (const auto* ce = std::get_if<CrossEntropy>(&loss)) {

@@ -90,20 +90,21 @@ View Network::slice(std::size_t offset, std::int64_t rows, std::int64_t cols) co
 void Network::reserve(std::int64_t rows) {
   if (rows <= capacity_) return;
   std::size_t end = 0;
-  const auto take = [&](std::int64_t count) {
+  const auto take = [&](std::int64_t count, std::int64_t each) {
     const std::size_t offset = end;
-    end += round_up(static_cast<std::size_t>(count) * size_of(dtype_), kAlignment);
+    end += round_up(static_cast<std::size_t>(checked_size(count, each)) * size_of(dtype_), kAlignment);
     return offset;
   };
   std::int64_t widest = out_;
   for (Operation& operation : operations_) {
-    operation.y_offset = take(rows * operation.out);
+    operation.y_offset = take(rows, operation.out);
     const bool keeps_pre = operation.last > operation.first && saves_input(operation.activation);
-    operation.pre_offset = keeps_pre ? take(rows * operation.out) : 0;
-    operation.statistics_offset = take(operation.statistics.fixed + operation.statistics.per_row * rows);
+    operation.pre_offset = keeps_pre ? take(rows, operation.out) : 0;
+    operation.statistics_offset =
+        take(operation.statistics.fixed + checked_size(operation.statistics.per_row, rows), 1);
     widest = std::max({widest, operation.in, operation.out});
   }
-  for (std::size_t& offset : gradient_offsets_) offset = take(rows * widest);
+  for (std::size_t& offset : gradient_offsets_) offset = take(rows, widest);
   capacity_ = 0;  // should the allocation fail, the next call tries again
   input_ = {};
   workspace_ = Buffer();
@@ -125,7 +126,7 @@ LayerCall Network::call(const Operation& operation, ConstView x, bool training) 
           .dx = {},
           .training = training,
           .seed = seed_,
-          .step = step};
+          .step = drawn_};
 }
 
 View Network::forward(ConstView x, bool training, bool commit_now) {
@@ -133,6 +134,7 @@ View Network::forward(ConstView x, bool training, bool commit_now) {
   check(x.rows >= 1, "[forward] x has no rows");
   reserve(x.rows);
   input_ = {};
+  drawn_ = step;
   ConstView current = x;
   View y;
   for (const Operation& operation : operations_) {
@@ -161,6 +163,7 @@ View Network::output_gradient() const {
 
 void Network::backward(View dx) {
   View dy = output_gradient();
+  has_gradients_ = false;  // until all of them are there
   // Below the first operation that trains nothing is needed, unless the caller wants dx.
   const auto trains = [&](const Operation& operation) {
     return std::ranges::any_of(parameters_.layout.entries(), [&](const Entry& entry) {

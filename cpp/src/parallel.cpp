@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -32,21 +33,49 @@ inline void relax() {
 thread_local bool inside_task = false;    // runs a task
 thread_local bool owns_pool = false;      // is inside Pool::run, from where a signal handler may call anything
 thread_local bool forked_inside = false;  // came back from fork there, as the child
+thread_local bool inside_poll = false;    // a signal handler runs
 thread_local std::function<void()>* interrupt_poll = nullptr;
 thread_local Clock::time_point next_poll;
 
+/// True while it lives.
+class Flag {
+ public:
+  explicit Flag(bool& flag) : flag_(flag), before_(flag) { flag_ = true; }
+  ~Flag() { flag_ = before_; }
+  Flag(const Flag&) = delete;
+  Flag& operator=(const Flag&) = delete;
+
+ private:
+  bool& flag_;
+  const bool before_;
+};
+
 /// One run_tasks call. Workers that wake late find no tasks left and touch nothing else.
 struct Job {
+  Job(FunctionRef<void(std::int64_t)> given, std::int64_t count) : task(given), tasks(count) {}
+
   FunctionRef<void(std::int64_t)> task;
   std::int64_t tasks;
   std::atomic<std::int64_t> next{0};
   std::atomic<bool> cancelled{false};
+  std::mutex failure_mutex;
+  std::exception_ptr failure;  // the first of a task: no memory, say
 
   bool run_one() {
     const std::int64_t t = next.fetch_add(1, std::memory_order_relaxed);
     if (t >= tasks) return false;
-    if (!cancelled.load(std::memory_order_relaxed)) task(t);
+    if (cancelled.load(std::memory_order_relaxed)) return true;
+    try {
+      task(t);
+    } catch (...) {
+      cancel(std::current_exception());
+    }
     return true;
+  }
+  void cancel(std::exception_ptr reason) {
+    const std::lock_guard lock(failure_mutex);
+    if (!failure) failure = std::move(reason);
+    cancelled.store(true, std::memory_order_relaxed);
   }
 };
 
@@ -54,7 +83,11 @@ class Pool {
  public:
   explicit Pool(int threads) {
     workers_.reserve(static_cast<std::size_t>(threads));
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      // The system allows no more threads: those there are do all tasks, with the same results.
+    }
   }
 
   ~Pool() {
@@ -75,20 +108,17 @@ class Pool {
       const std::lock_guard lock(mutex_);
       wake_.notify_all();
     }
-    std::exception_ptr stopped;
     try {
       while (job.run_one()) {
         poll_interrupt();
         if (forked_inside) break;
       }
     } catch (...) {
-      stopped = std::current_exception();
-      job.cancelled.store(true, std::memory_order_relaxed);
-      while (job.run_one()) {
-      }
+      job.cancel(std::current_exception());
     }
     if (forked_inside) {  // by a signal handler, and this is the child: the workers' tasks are lost with them
       forked_inside = false;
+      if (job.failure) std::rethrow_exception(job.failure);
       throw std::runtime_error(
           "[run_tasks] a signal handler forked this process in the middle of a computation, which cannot go on in the "
           "child; fork from there only to run another program");
@@ -99,7 +129,7 @@ class Pool {
       relax();
       if (spins > 2000) std::this_thread::yield();
     }
-    if (stopped) std::rethrow_exception(stopped);
+    if (job.failure) std::rethrow_exception(job.failure);
   }
 
  private:
@@ -201,9 +231,8 @@ void set_num_threads(int threads) {
 void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task) {
   PoolState& s = state();
   const auto guarded = [&](std::int64_t t) {
-    inside_task = true;
+    const Flag inside(inside_task);
     task(t);
-    inside_task = false;
   };
   std::unique_lock lock(s.use, std::defer_lock);
   if (tasks <= 1 || num_threads() == 1 || inside_task || owns_pool || !lock.try_lock()) {
@@ -215,11 +244,8 @@ void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task) {
     return;
   }
   if (s.pool == nullptr) s.pool = new Pool(num_threads());
-  struct Owner {
-    Owner() { owns_pool = true; }
-    ~Owner() { owns_pool = false; }
-  } const owner;
-  Job job{guarded, tasks};
+  const Flag owner(owns_pool);
+  Job job(guarded, tasks);
   s.pool->run(job);
 }
 
@@ -234,11 +260,14 @@ NoInterrupt::NoInterrupt() : outer_(interrupt_poll) { interrupt_poll = nullptr; 
 NoInterrupt::~NoInterrupt() { interrupt_poll = outer_; }
 
 void poll_interrupt() {
-  if (interrupt_poll == nullptr) return;
+  if (interrupt_poll == nullptr || inside_poll) return;
   const auto now = Clock::now();
   if (now < next_poll) return;
   next_poll = now + std::chrono::milliseconds(20);
+  const Flag inside(inside_poll);
   (*interrupt_poll)();
 }
+
+bool inside_interrupt() { return inside_poll; }
 
 }  // namespace gdcore

@@ -51,7 +51,7 @@ void fill(Backend& backend, const Arena& arena, const Buffer& buffer, std::uint6
 int Arena::add(Entry entry) {
   entry.offset = size_;
   const auto unit = static_cast<std::int64_t>(kAlignment / size_of(dtype_));
-  size_ += (entry.rows * entry.cols + unit - 1) / unit * unit;
+  size_ = checked_size(size_ + (checked_size(entry.rows, entry.cols) + unit - 1) / unit * unit, 1);
   entries_.push_back(std::move(entry));
   return static_cast<int>(entries_.size()) - 1;
 }

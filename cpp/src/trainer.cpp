@@ -83,17 +83,19 @@ void Trainer::make_segments() {
 /// The rows of a batch as views: where they lie if they already are what is needed, else gathered.
 Trainer::Batch Trainer::fetch(const Dataset& data, const std::int64_t* index, std::int64_t first, std::int64_t rows) {
   Batch batch;
+  for (std::int64_t i = first; index != nullptr && i < first + rows; ++i) {
+    check(index[i] >= 0 && index[i] < data.x.rows, "[Trainer] order[", i, "] is ", index[i], "; expected 0 to ",
+          data.x.rows - 1);
+  }
   batch.x = network_->fetch(data.x, index, first, rows, x_);
   if (data.labels) {
-    if (index == nullptr && data.y.type == SourceType::i32 && (data.y.row_stride == 1 || rows == 1)) {
-      batch.labels = static_cast<const std::int32_t*>(data.y.data) + first * data.y.row_stride;
-    } else {
-      const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
-      if (y_.bytes() < bytes) y_ = Buffer(network_->backend(), bytes);
-      network_->backend().gather(
-          {data.y, index != nullptr ? index + first : nullptr, first, rows, y_.data(), GatherType::label});
-      batch.labels = static_cast<const std::int32_t*>(y_.data());
-    }
+    // Copied and looked at again, for kernels use labels as indices: whoever owns y may have changed it since.
+    const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
+    if (y_.bytes() < bytes) y_ = Buffer(network_->backend(), bytes);
+    network_->backend().gather(
+        {data.y, index != nullptr ? index + first : nullptr, first, rows, y_.data(), GatherType::label});
+    batch.labels = static_cast<const std::int32_t*>(y_.data());
+    check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network_->out_features());
   } else {
     batch.targets = network_->fetch(data.y, index, first, rows, y_);
   }
@@ -121,6 +123,11 @@ LossSums Trainer::apply_loss(const Batch& batch, ConstView logits, View grad) {
 }
 
 LossSums Trainer::train(const Batch& batch, double lr) {
+  struct Pass {  // however it ends, nobody may go back through it: the batch is not the network's to keep
+    Network& network;
+    ~Pass() { network.forget(); }
+  } const pass{*network_};
+  network_->step = static_cast<std::uint64_t>(steps_);
   const View logits = network_->forward(batch.x, true, false);
   const LossSums sums = apply_loss(batch, logits, network_->output_gradient());
   if (!std::isfinite(sums.loss)) [[unlikely]] {
@@ -175,7 +182,7 @@ void Trainer::optimizer_step(double lr) {
 std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
                           LossSums& sums) {
   using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  const auto start = Clock::now();
   std::int64_t b = range.first;
   while (b < range.last) {
     const std::int64_t first = b * range.batch_size, rows = std::min(range.batch_size, range.count - first);
@@ -185,7 +192,7 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
     sums.weight += batch.weight;
     ++b;
     poll_interrupt();
-    if (Clock::now() >= end) break;
+    if (std::chrono::duration<double>(Clock::now() - start).count() >= seconds) break;
   }
   return b;
 }

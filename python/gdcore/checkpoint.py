@@ -153,9 +153,11 @@ def _take(trainer: Trainer, saved: Saved) -> None:
             got = "nothing" if given is None else f"shape {given.shape}"
             raise FormatError(f"resume: the optimiser's {name}: got {got}; expected shape {array.shape}")
     network = trainer.model
+    arrays = saving.matching(saved.path, network, tensors)
     if network.seed != model["seed"]:
         network.initialize(model["seed"])  # dropout draws from it
-    network.load_parameters({name: tensors[name] for name in saving.model_tensors(network)})
+    for name, own in saving.model_tensors(network).items():
+        np.copyto(own, arrays[name])
     network.unfreeze()
     network.freeze(*model["frozen"])
     for name, array in state.items():

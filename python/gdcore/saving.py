@@ -56,6 +56,23 @@ def describe(model: Sequential) -> dict[str, Any]:
     }
 
 
+def matching(path: str, model: Sequential, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays of a file that are the model's own, whatever numbers they hold: a saved nan comes back as one.
+
+    Raises
+    ------
+    FormatError
+        If one is missing, or of another shape or type.
+    """
+    own = model_tensors(model)
+    for name, array in own.items():
+        given = tensors.get(name)
+        if given is None or given.shape != array.shape or given.dtype != array.dtype:
+            got = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
+            raise FormatError(f"{path}: {name}: got {got}; expected {array.dtype} of shape {array.shape}")
+    return {name: tensors[name] for name in own}
+
+
 def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: str, device: str) -> Sequential:
     """Build the model that a file describes; raises FormatError where that cannot be done."""
     from .model import Sequential
@@ -67,10 +84,11 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: 
         layers = [_specs.decode_layer(layer) for layer in model["layers"]]
         built = Sequential(*layers, seed=model["seed"], dtype=model["dtype"], device=device, classes=model["classes"])
         built.freeze(*model["frozen"])
-        names = model_tensors(built)
-        built.load_parameters({name: tensors[name] for name in names})
-    except _core.DeviceError:
-        raise  # the file is sound; this machine lacks the device
+        arrays = matching(path, built, tensors)
+        for name, own in model_tensors(built).items():
+            np.copyto(own, arrays[name])
+    except (_core.DeviceError, FormatError):
+        raise  # for a device, the file is sound and this machine lacks it
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{path}: the description of the model does not fit its arrays: {error}") from error
     return built

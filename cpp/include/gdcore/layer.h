@@ -30,6 +30,9 @@ struct LayerCall {
   ConstView saved() const { return pre ? ConstView(pre) : ConstView(y); }
 };
 
+/// Throws unless a layer may have this width.
+void check_width(const char* kind, const char* argument, std::int64_t width);
+
 /// Numbers kept from forward to backward: a fixed count and a count for each row.
 struct StatisticsSize {
   std::int64_t fixed = 0, per_row = 0;

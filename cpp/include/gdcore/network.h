@@ -57,6 +57,8 @@ class Network {
   void predict(const Source& x, std::int64_t batch_size, void* out);
   /// Whether there has been a backward pass.
   bool has_gradients() const { return has_gradients_; }
+  /// Ends the last forward pass: backward needs another, and its input may go.
+  void forget() { input_ = {}; }
   /// Rows of the last forward pass if backward may follow, else 0.
   std::int64_t pending_rows() const { return input_ ? input_.rows : 0; }
 
@@ -96,7 +98,8 @@ class Network {
   Buffer workspace_, batch_;
   std::int64_t capacity_ = 0;
   std::size_t gradient_offsets_[2] = {0, 0};
-  ConstView input_;  // of the last forward pass in training; null: none
+  ConstView input_;          // of the last forward pass in training; null: none
+  std::uint64_t drawn_ = 0;  // its stream of dropout
   bool has_gradients_ = false;
   std::atomic<bool> in_use_{false};
 };

@@ -1,8 +1,9 @@
 // Optimiser rules (chapter, sections 4 and 5): one struct each, written once for host and device.
 //
-// `at<T>(lr, step)` turns the hyperparameters into a small kernel of numbers for one step (step counts from 1);
-// the kernel updates one weight from its gradient and its states, all of which start at zero. validate() throws where a
-// number is out of range. To add one: a struct here, an entry in the variant and a binding; no backend changes.
+// `at<T>(lr, step)` turns the hyperparameters into a small kernel of numbers for one stretch of weights in one step
+// (which counts from 1); the kernel updates one weight from its gradient and its states, all of which start at zero.
+// validate() throws where a number is out of range. To add one: a struct here, an entry in the variant and a binding;
+// no backend changes.
 #pragma once
 
 #include <array>
@@ -148,10 +149,17 @@ inline int state_count(const OptimizerRule& rule) {
   return std::visit([](const auto& r) { return r.states; }, rule);
 }
 
-/// Whether weight decay shrinks the weights directly instead of joining the gradient.
+/// Whether weight decay shrinks the weights directly instead of joining the gradient: a rule's member `decoupled`.
 inline bool decouples_decay(const OptimizerRule& rule) {
-  const Adam* adam = std::get_if<Adam>(&rule);
-  return adam != nullptr && adam->decoupled;
+  return std::visit(
+      [](const auto& r) {
+        if constexpr (requires { r.decoupled; }) {
+          return r.decoupled;
+        } else {
+          return false;
+        }
+      },
+      rule);
 }
 
 /// A number for every layer alike, one per layer with weights, or by layer name ("layers.0"). Monostate: the default.

@@ -31,10 +31,10 @@ class FunctionRef<Result(Args...)> {
 int num_threads();
 void set_num_threads(int threads);
 
-/// Runs task(0) .. task(tasks - 1), in any order, on the pool. Tasks must not throw. The split into tasks is the
-/// caller's, so results do not depend on which thread ran what. Nested calls, and calls while another thread uses the
-/// pool, run the tasks one after the other. Between its own tasks the calling thread polls for interruption, which may
-/// throw; then the remaining tasks are not run.
+/// Runs task(0) .. task(tasks - 1), in any order, on the pool. What a task throws comes out here. The split into tasks
+/// is the caller's, so results do not depend on which thread ran what. Nested calls, and calls while another thread
+/// uses the pool, run the tasks one after the other. Between its own tasks the calling thread polls for interruption,
+/// which may throw; then the remaining tasks are not run.
 void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task);
 
 /// While it lives, `poll` (which may be empty) is called by this thread, at most every 20 ms, between tasks and
@@ -63,6 +63,9 @@ class NoInterrupt {
   std::function<void()>* outer_;
 };
 
+/// Polls if it is time. A signal handler's own computations are not interrupted in their turn.
 void poll_interrupt();
+/// Whether this thread is inside a poll, computing for a signal handler in the middle of another computation.
+bool inside_interrupt();
 
 }  // namespace gdcore

@@ -18,6 +18,10 @@ inline constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
+/// rows * cols, refused (std::invalid_argument) beyond 2^44 elements: no machine holds them, and byte counts stay
+/// exact.
+std::int64_t checked_size(std::int64_t rows, std::int64_t cols);
+
 /// A matrix that may only be read. A null `data` means "not given".
 struct ConstView {
   const void* data = nullptr;

@@ -25,6 +25,8 @@ struct BatchRange {
 
 /// Throws where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
 void check_loss(const Loss& loss, std::int64_t outputs);
+/// Throws where a label is not one of the model's outputs.
+void check_labels(const Source& labels, std::int64_t outputs);
 /// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
 void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite);
 /// The class weights or positive weights of a loss, one for each output, in a device's memory; empty where it has none.
@@ -35,6 +37,7 @@ class Trainer {
   Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer);
 
   Network& network() { return *network_; }
+  const Network& network() const { return *network_; }
   const Loss& loss() const { return loss_; }
 
   /// One step on one batch as it lies; the batch's mean loss before the step.

@@ -386,7 +386,8 @@ class Standardizer(Layer):
     Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
     Fit it on the training data and make it a model's first layer: the same numbers are then saved with the model and
-    used for every prediction. A constant feature gets std 1.
+    used for every prediction. A constant feature gets std 1. As a layer of a float32 model it sees data that is float32
+    already: values that lie far from zero compared with their spread (timestamps) want transform(x) or a float64 model.
 
     Parameters
     ----------
@@ -762,7 +763,7 @@ class Network:
         """
     def forward(self, x: typing.Any, training: bool = True) -> numpy.ndarray:
         """
-        Output (rows, out_features) for x (rows, in_features). training=True keeps what backward needs, draws dropout and moves running averages; x must not change before backward.
+        Output (rows, out_features) for x (rows, in_features). training=True keeps what backward needs, draws dropout (the same mask until the next optimiser step) and moves running averages; x must not change before backward.
         """
     def frozen(self) -> list[str]:
         """

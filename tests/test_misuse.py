@@ -1,0 +1,168 @@
+"""Promise: what users do that nobody meant: the interpreter survives, and says what is wrong."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+from gdcore import _core
+
+
+def build(**options: Any) -> gd.Trainer:
+    model = gd.Sequential(gd.Dense(5, 16), gd.BatchNorm(16), gd.ReLU(), gd.Dense(16, 3), seed=0, **options)
+    return gd.Trainer(model, loss=gd.CrossEntropy(), optimizer=gd.Adam(1e-2))
+
+
+def data(rows: int = 64) -> tuple[Any, Any]:
+    rng = np.random.default_rng(1)
+    return rng.standard_normal((rows, 5)).astype(np.float32), rng.integers(0, 3, rows)
+
+
+@pytest.mark.parametrize("how", ["step", "fit", "divergence"])
+def test_no_way_back_through_a_step_that_is_over(how: str) -> None:
+    """The batch of a step belongs to whoever gave it and may be gone; backward needs a forward pass of its own."""
+    trainer, (x, y) = build(), data()
+    if how == "step":
+        trainer.step(x.copy(), y)
+    elif how == "fit":
+        trainer.fit(x.copy(), y, epochs=1, batch_size=64)
+    else:
+        trainer.model.parameters()["layers.3.weight"][:] = np.inf
+        with pytest.raises(gd.DivergenceError):
+            trainer.step(x.copy(), y)
+    with pytest.raises(RuntimeError, match="forward"):
+        trainer.model.backward(np.ones((64, 3), np.float32))
+
+
+def test_labels_that_change_after_they_were_checked() -> None:
+    trainer, (x, y) = build(), data()
+    y = y.astype(np.int32)
+
+    class Spoil:
+        def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
+            y[:] = 10**9
+
+    with pytest.raises(ValueError, match="label 1e\\+09"):
+        trainer.fit(x, y, epochs=2, batch_size=16, callbacks=[Spoil()])
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [gd.LayerNorm(2**62)],
+        lambda: [gd.BatchNorm(2**62)],
+        lambda: [gd.Dense(2**30, 2**30)],
+        lambda: [gd.Dense(2**20, 2**23), gd.Dense(2**23, 2**22)],
+        lambda: [gd.Dense(3 * 10**9, 2)],
+    ],
+)
+def test_sizes_beyond_any_machine(layers: Any) -> None:
+    with pytest.raises((ValueError, MemoryError)):
+        gd.Sequential(*layers(), seed=0)
+
+
+def test_rows_beyond_any_machine() -> None:
+    x = np.broadcast_to(np.zeros((1, 5), np.int8), (2**60, 5))
+    trainer = build()
+    for call in (lambda: trainer.step(x, x), lambda: trainer.model.forward(x), lambda: trainer.model.predict(x)):
+        with pytest.raises(ValueError, match="more than any machine"):
+            call()
+
+
+def test_a_dataset_belongs_to_its_model() -> None:
+    trainer, other = build(), gd.Sequential(gd.Dense(5, 100), seed=0)
+    x, _ = data()
+    foreign = _core.Dataset(x, np.full(64, 99), None, gd.CrossEntropy(), other, True)
+    with pytest.raises(ValueError, match="another model"):
+        trainer.core.evaluate(foreign, batch_size=8)
+
+
+@pytest.mark.parametrize("call", ["freeze", "initialize", "steps", "reset"])
+def test_changes_during_another_threads_computation_are_refused(call: str) -> None:
+    trainer = build()
+    x, _ = data(400_000)
+    started = threading.Event()
+
+    def compute() -> None:
+        started.set()
+        for _ in range(5):
+            trainer.model.predict(x, batch_size=400_000)
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    started.wait()
+    refused = 0
+    while thread.is_alive():
+        try:
+            if call == "steps":
+                trainer.core.steps = 3
+            elif call == "reset":
+                trainer.core.reset()
+            elif call == "freeze":
+                trainer.model.set_frozen("layers.0", True)
+            else:
+                trainer.model.initialize(1)
+        except RuntimeError as error:
+            assert "another thread" in str(error)
+            refused += 1
+        time.sleep(0.001)
+    thread.join()
+    assert refused > 0
+
+
+def test_a_signal_handler_may_use_what_it_interrupts() -> None:
+    """A layer norm inside a handler, in the middle of another one's backward pass, leaves that one's sums alone."""
+    rng = np.random.default_rng(0)
+    model = gd.Sequential(gd.LayerNorm(700), gd.Dense(700, 1), seed=0)
+    inner = gd.Sequential(gd.LayerNorm(900), gd.Dense(900, 1), seed=0)
+    x, dout = rng.standard_normal((20_000, 700)).astype("f"), np.ones((20_000, 1), "f")
+    small = rng.standard_normal((500, 900)).astype("f")
+    model.forward(x)
+    model.backward(dout)
+    exact = {name: array.copy() for name, array in model.gradients().items()}
+    calls = 0
+
+    def handler(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        inner.forward(small)
+        inner.backward(np.ones((500, 1), "f"))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.025)
+    try:
+        for _ in range(10):
+            model.forward(x)
+            model.backward(dout)
+            for name, array in model.gradients().items():
+                helpers.same_bits(array, exact[name])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert calls > 0
+
+
+def test_backward_goes_through_the_mask_of_its_own_forward_pass() -> None:
+    model = gd.Sequential(gd.Dense(5, 50), gd.Dropout(0.5), seed=0)
+    trainer = gd.Trainer(model, loss=gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
+    x, _ = data()
+    out = model.forward(x)
+    trainer.steps = 7  # another stream of dropout
+    dx = model.backward(np.ones_like(out))
+    kept = (out != 0).astype(np.float32) * 2
+    np.testing.assert_allclose(dx, kept @ model.parameters()["layers.0.weight"], rtol=1e-5, atol=1e-5)
+    assert ((model.forward(x) == 0) != (out == 0)).any()
+
+
+def test_a_saved_nan_comes_back(tmp_path: Path) -> None:
+    model = build().model
+    model.parameters()["layers.0.weight"][0, 0] = np.nan
+    model.save(tmp_path / "m.safetensors")
+    helpers.same_bits(gd.load(tmp_path / "m.safetensors").flat_parameters(), model.flat_parameters())
