@@ -100,7 +100,7 @@ class Pool {
     for (std::thread& worker : workers_) worker.join();
   }
 
-  /// One caller at a time (the owner of g_pool_mutex).
+  /// One caller at a time: whoever holds PoolState::use.
   void run(Job& job) {
     job_.store(&job, std::memory_order_seq_cst);
     ticket_.fetch_add(1, std::memory_order_seq_cst);
