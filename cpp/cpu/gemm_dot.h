@@ -1,0 +1,118 @@
+// Rows of A times few rows of Bᵀ, both k-contiguous: the last layer's forward product. Packing would cost as much as
+// the product, and a tile as wide as a vector would be mostly empty, so the vectors lie along k.
+#pragma once
+
+#include "gemm_tiles.h"
+
+namespace gdcore::GDCORE_ISA {
+
+/// Products that multiply_rows is for: a choice by the layer's widths alone, so that an output does not depend on the
+/// rows beside it.
+template <class T>
+GD_INLINE bool few_columns(std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b) {
+  const bool few = n <= 4 || (n <= 12 && k >= 8 * Tile<T>::lanes);
+  return few && k >= 2 * Tile<T>::lanes && a.col_stride == 1 && b.row_stride == 1;
+}
+
+template <class T>
+struct Dot {
+  static constexpr int rows = GDCORE_VECTOR_BYTES == 64 ? 6 : 3, cols = GDCORE_VECTOR_BYTES == 64 ? 4 : 3;
+  static constexpr std::int64_t depth = 64 * Tile<T>::lanes;  // k of one sum: short enough to round little
+};
+
+/// The sum of a vector's lanes, halves first.
+template <class T, class Vector, std::size_t... Lane>
+GD_INLINE T lane_sum(Vector v, std::index_sequence<Lane...>) {
+  constexpr int half = sizeof...(Lane);
+  if constexpr (half == 1) {
+    return v[0] + v[1];
+  } else {
+    const auto low = __builtin_shufflevector(v, v, static_cast<int>(Lane)...);
+    const auto high = __builtin_shufflevector(v, v, (half + static_cast<int>(Lane))...);
+    return lane_sum<T>(low + high, std::make_index_sequence<half / 2>{});
+  }
+}
+
+/// sum[i][j] = a_i · b_j over k terms for Rows x Cols pairs; rows past the end repeat the last one.
+template <class T, int Rows, int Cols>
+__attribute__((noinline)) void dot_kernel(std::int64_t k, const T* const* a, const T* const* b,
+                                          T (*sum)[Dot<T>::cols]) {
+  using vector = typename Tile<T>::vector;
+  using unaligned = typename Tile<T>::unaligned;
+  constexpr int lanes = Tile<T>::lanes;
+  vector total[Rows][Cols];
+#pragma GCC unroll 8
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < Cols; ++j) total[i][j] = vector{};
+  }
+  const T *from_a[Rows], *from_b[Cols];
+#pragma GCC unroll 8
+  for (int i = 0; i < Rows; ++i) from_a[i] = a[i];
+#pragma GCC unroll 8
+  for (int j = 0; j < Cols; ++j) from_b[j] = b[j];
+  const auto add = [&](const auto& load) __attribute__((always_inline)) {
+    vector right[Cols];
+#pragma GCC unroll 8
+    for (int j = 0; j < Cols; ++j) right[j] = load(from_b[j]);
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+      const vector left = load(from_a[i]);
+#pragma GCC unroll 8
+      for (int j = 0; j < Cols; ++j) total[i][j] += left * right[j];
+    }
+  };
+  std::int64_t p = 0;
+  for (; p + lanes <= k; p += lanes) {
+    add([=](const T* row)
+            __attribute__((always_inline)) -> vector { return *reinterpret_cast<const unaligned*>(row + p); });
+  }
+  if (p < k) {
+    add([=](const T* row) __attribute__((always_inline)) -> vector {
+      vector part{};
+      std::memcpy(&part, row + p, sizeof(T) * static_cast<std::size_t>(k - p));
+      return part;
+    });
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < Cols; ++j) sum[i][j] = lane_sum<T>(total[i][j], std::make_index_sequence<lanes / 2>{});
+  }
+}
+
+/// C (m x n) = A (m x k) · B, both operands k-contiguous; each finished row is given to finish.
+template <class T, class Finish>
+inline void multiply_rows(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
+                          std::int64_t c_stride, const Finish& finish) {
+  constexpr int rows = Dot<T>::rows, cols = Dot<T>::cols;
+  const T *from_a[rows], *from_b[cols];
+  T sum[rows][cols];
+  for (std::int64_t i = 0; i < m; i += rows) {
+    const std::int64_t here = min(rows, m - i);
+    for (std::int64_t j = 0; j < n; j += cols) {
+      const std::int64_t wide = min(cols, n - j);
+      for (std::int64_t p = 0; p < k; p += Dot<T>::depth) {
+        const std::int64_t depth = min(Dot<T>::depth, k - p);
+        for (std::int64_t r = 0; r < rows; ++r) from_a[r] = a.data + min(i + r, m - 1) * a.row_stride + p;
+        for (std::int64_t q = 0; q < cols; ++q) from_b[q] = b.data + min(j + q, n - 1) * b.col_stride + p;
+        if (here > 1) {
+          if (wide > 2) {
+            dot_kernel<T, rows, cols>(depth, from_a, from_b, sum);
+          } else {
+            dot_kernel<T, rows, 2>(depth, from_a, from_b, sum);
+          }
+        } else {
+          dot_kernel<T, 1, cols>(depth, from_a, from_b, sum);
+        }
+        for (std::int64_t r = 0; r < here; ++r) {
+          T* to = c + (i + r) * c_stride + j;
+          for (std::int64_t q = 0; q < wide; ++q) to[q] = p > 0 ? to[q] + sum[r][q] : sum[r][q];
+        }
+      }
+    }
+    for (std::int64_t r = i; r < i + here; ++r) finish(c + r * c_stride, r, 0, n);
+  }
+}
+
+}  // namespace gdcore::GDCORE_ISA

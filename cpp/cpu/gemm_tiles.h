@@ -1,0 +1,225 @@
+// What the matrix product is made of: packing an operand into strips, and the innermost kernels, which keep a tile of C
+// in registers. Written with the compiler's vector types, one source for every width.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "loops.h"
+
+namespace gdcore::GDCORE_ISA {
+
+/// Element (i, j) of an operand lies at data[i * row_stride + j * col_stride]; one of the strides is 1.
+template <class T>
+struct Operand {
+  const T* data;
+  std::int64_t row_stride, col_stride;
+};
+
+template <class T>
+struct Tile {
+  typedef T vector __attribute__((vector_size(GDCORE_VECTOR_BYTES)));
+  typedef T unaligned __attribute__((vector_size(GDCORE_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+  static constexpr int lanes = GDCORE_VECTOR_BYTES / sizeof(T);
+  static constexpr int rows = GDCORE_VECTOR_BYTES == 64 ? 12 : 6;
+  static constexpr int vectors = 2;
+  static constexpr int cols = lanes * vectors;
+};
+
+// ---- Packing --------------------------------------------------------------------------------------------------------
+
+/// Lanes of a where bit `Step` of the lane's number is clear, else those of b from `Step` lanes before (Upper: a from
+/// `Step` lanes behind, else b): what one stage of a transposition makes of two rows.
+template <int Step, bool Upper, class Vector, std::size_t... Lane>
+GD_INLINE Vector exchange(Vector a, Vector b, std::index_sequence<Lane...>) {
+  constexpr int lanes = sizeof...(Lane);
+  return __builtin_shufflevector(a, b,
+                                 (static_cast<int>(Lane) & Step ? lanes + static_cast<int>(Lane) - (Upper ? 0 : Step)
+                                                                : static_cast<int>(Lane) + (Upper ? Step : 0))...);
+}
+
+/// Transposes the square in v: lanes x lanes.
+template <class T, int Step = Tile<T>::lanes / 2>
+GD_INLINE void transpose(typename Tile<T>::vector* v) {
+  using Lanes = std::make_index_sequence<Tile<T>::lanes>;
+#pragma GCC unroll 16
+  for (int i = 0; i < Tile<T>::lanes; ++i) {
+    if (i & Step) continue;
+    const auto a = v[i], b = v[i + Step];
+    v[i] = exchange<Step, false>(a, b, Lanes{});
+    v[i + Step] = exchange<Step, true>(a, b, Lanes{});
+  }
+  if constexpr (Step > 1) transpose<T, Step / 2>(v);
+}
+
+/// One strip of an operand whose rows lie k-contiguous, `stride` apart: to[p * Strip + r] = from[r * stride + p], by
+/// transposing squares in registers; rows from `rows` on are zero.
+template <class T, int Strip>
+GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t k, T* to) {
+  constexpr int lanes = Tile<T>::lanes;
+  for (std::int64_t p = 0; p < k; p += lanes) {
+    const std::int64_t depth = min(lanes, k - p);
+#pragma GCC unroll 8
+    for (int g = 0; g < Strip; g += lanes) {
+      constexpr int whole = lanes;
+      const int width = Strip - g < whole ? Strip - g : whole;
+      typename Tile<T>::vector v[lanes];
+#pragma GCC unroll 16
+      for (int r = 0; r < lanes; ++r) {
+        v[r] = typename Tile<T>::vector{};
+        if (r >= width || g + r >= rows) continue;
+        const T* row = from + (g + r) * stride + p;
+        if (depth == lanes) {
+          v[r] = *reinterpret_cast<const typename Tile<T>::unaligned*>(row);
+        } else {
+          std::memcpy(&v[r], row, sizeof(T) * static_cast<std::size_t>(depth));
+        }
+      }
+      transpose<T>(v);
+#pragma GCC unroll 16
+      for (int q = 0; q < lanes; ++q) {
+        if (q < depth) std::memcpy(to + (p + q) * Strip + g, &v[q], sizeof(T) * static_cast<std::size_t>(width));
+      }
+    }
+  }
+}
+
+/// Packs an m x k operand into strips of `Strip` rows, k-major within a strip; missing rows are zero. B is packed as
+/// Bᵀ.
+template <class T, int Strip>
+__attribute__((noinline)) void pack(Operand<T> from, std::int64_t m, std::int64_t k, T* to) {
+  for (std::int64_t i = 0; i < m; i += Strip, to += Strip * k) {
+    const std::int64_t rows = min(Strip, m - i);
+    const T* source = from.data + i * from.row_stride;
+    if (from.row_stride != 1) {
+      pack_transposed<T, Strip>(source, from.row_stride, rows, k, to);
+    } else if (rows == Strip) {
+      for (std::int64_t p = 0; p < k; ++p) std::memcpy(to + p * Strip, source + p * from.col_stride, sizeof(T) * Strip);
+    } else {
+      for (std::int64_t p = 0; p < k; ++p) {
+        for (std::int64_t r = 0; r < Strip; ++r) to[p * Strip + r] = r < rows ? source[p * from.col_stride + r] : T(0);
+      }
+    }
+  }
+}
+
+// ---- Kernels --------------------------------------------------------------------------------------------------------
+
+/// Where a kernel reads: A's element (i, p) at a[i + p * a_stride] (packed, or rows that lie side by side) or, Along,
+/// at a[i * a_stride + p]; B's (p, j) at b[p * b_stride + j].
+template <class T>
+struct TileCall {
+  std::int64_t k, chain;
+  const T* a;
+  std::int64_t a_stride;
+  const T* b;
+  std::int64_t b_stride;
+  T* c;
+  std::int64_t c_stride;
+  bool add;
+};
+
+/// c[0..Rows)[0..Vectors·lanes) (+)= a b, in chains of multiply-adds.
+template <class T, int Rows, int Vectors, bool Along>
+__attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
+  using vector = typename Tile<T>::vector;
+  using unaligned = typename Tile<T>::unaligned;
+  constexpr int lanes = Tile<T>::lanes, group = 3, groups = (Rows + group - 1) / group;
+  const std::int64_t a_stride = call.a_stride, b_stride = call.b_stride, c_stride = call.c_stride;
+  const T* b = call.b;
+  const T* a[groups];  // Along: every third row has a pointer, which with the stride reaches the next two
+#pragma GCC unroll 4
+  for (int g = 0; g < groups; ++g) a[g] = call.a + (Along ? g * group * a_stride : g * group);
+  vector sum[Rows][Vectors];
+  bool add = call.add;
+  for (std::int64_t p0 = 0; p0 < call.k; p0 += call.chain, add = true) {
+#pragma GCC unroll 32
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) sum[i][v] = vector{};
+    }
+    for (std::int64_t left = min(call.chain, call.k - p0); left > 0; --left) {
+      vector row[Vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) row[v] = *reinterpret_cast<const unaligned*>(b + v * lanes);
+#pragma GCC unroll 32
+      for (int i = 0; i < Rows; ++i) {
+        const vector broadcast = (Along ? a[i / group][i % group * a_stride] : a[0][i]) - vector{};
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) sum[i][v] += broadcast * row[v];
+      }
+      if (Along) {
+#pragma GCC unroll 4
+        for (int g = 0; g < groups; ++g) ++a[g];
+      } else {
+        a[0] += a_stride;
+      }
+      b += b_stride;
+    }
+    T* c = call.c;
+#pragma GCC unroll 32
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) {
+        auto* to = reinterpret_cast<unaligned*>(c + i * c_stride + v * lanes);
+        *to = add ? *to + sum[i][v] : sum[i][v];
+      }
+    }
+  }
+}
+
+/// tile_kernel for 1 to Tile::rows rows: the next larger one, so rows past the end must be packed as zeros.
+template <class T, int Vectors>
+GD_INLINE void run_tile(std::int64_t rows, bool along, const TileCall<T>& call) {
+  constexpr int most = Tile<T>::rows;
+  if (along) {
+    tile_kernel<T, most, Vectors, true>(call);
+  } else if (rows == 1) {
+    tile_kernel<T, 1, Vectors, false>(call);
+  } else if (rows == 2) {
+    tile_kernel<T, 2, Vectors, false>(call);
+  } else if (rows <= 4) {
+    tile_kernel<T, 4, Vectors, false>(call);
+  } else if (most > 6 && rows <= 6) {
+    tile_kernel<T, 6, Vectors, false>(call);
+  } else if (most > 8 && rows <= 8) {
+    tile_kernel < T, most<8 ? most : 8, Vectors, false>(call);
+  } else if (most > 10 && rows <= 10) {
+    tile_kernel < T, most<10 ? most : 10, Vectors, false>(call);
+  } else {
+    tile_kernel<T, most, Vectors, false>(call);
+  }
+}
+
+/// c[0..rows)[0..cols) (+)= a b for any part of a tile: a ragged one goes through a buffer.
+template <class T>
+GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, bool along, const TileCall<T>& call) {
+  constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols, lanes = Tile<T>::lanes;
+  const bool narrow = cols <= lanes;
+  const auto run = [&](const TileCall<T>& tile) __attribute__((always_inline)) {
+    if (narrow) {
+      run_tile<T, 1>(rows, along, tile);
+    } else {
+      run_tile<T, 2>(rows, along, tile);
+    }
+  };
+  const bool whole_rows = rows == tile_rows || rows == 1 || rows % 2 == 0;
+  if (whole_rows && cols == (narrow ? lanes : tile_cols)) {
+    run(call);
+    return;
+  }
+  alignas(64) T edge[tile_rows * tile_cols];
+  for (std::int64_t r = 0; call.add && r < rows; ++r) {  // the sum goes on where it was: the order of a whole tile
+    for (std::int64_t q = 0; q < cols; ++q) edge[r * tile_cols + q] = call.c[r * call.c_stride + q];
+  }
+  TileCall<T> inside = call;
+  inside.c = edge;
+  inside.c_stride = tile_cols;
+  run(inside);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t q = 0; q < cols; ++q) call.c[r * call.c_stride + q] = edge[r * tile_cols + q];
+  }
+}
+
+}  // namespace gdcore::GDCORE_ISA
