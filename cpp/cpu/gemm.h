@@ -2,9 +2,9 @@
 // keeps a tile of C in registers (gemm_tiles.h). B is packed where its columns do not lie side by side; else operands
 // are read where they lie, unless packing pays.
 //
-// Each element of C is a sum over k in ascending order, cut into chains of a length that depends on k alone, so it
-// depends neither on the tile it lies in nor on the number of threads. When a piece of a row is finished, `finish` may
-// change it while it is in the first-level cache: finish(pointer, row, first column, count).
+// Each element of C is a sum over k in ascending order, cut into chains and blocks in a way that depends on k alone, so
+// it depends neither on the tile it lies in nor on the number of threads. When a piece of a row is finished, `finish`
+// may change it while it is in the first-level cache: finish(pointer, row, first column, count).
 #pragma once
 
 #include "gdcore/scratch.h"
@@ -13,15 +13,13 @@
 
 namespace gdcore::GDCORE_ISA {
 
-inline constexpr std::int64_t kDepth =
-    256;  // k of one block: a strip of B and a tile's rows of A stay in the first-level cache
+// k of one block: a strip of B and a tile's rows of A stay in the first-level cache.
+inline constexpr std::int64_t kDepth = 256;
 
-/// Multiply-adds in a row before the sum joins C. With k / c chains of c terms the squared rounding error of a sum of
-/// positive terms goes as c² / k + k / c: least near c³ = k² / 2, and still near it at the longer chains taken here,
-/// which are faster.
-GD_INLINE std::int64_t chain_length(std::int64_t k) {
-  return k < 96 ? 16 : k < 320 ? 32 : k < 900 ? 64 : k < 1600 ? 96 : k < 4096 ? 128 : kDepth;
-}
+/// Multiply-adds in a row before the sum joins the block's, which joins C. With chains of c terms in blocks of d =
+/// kDepth the squared rounding error of k positive terms goes as c² / k + d² / (c k) + k / d. These are the longest
+/// chains, and so the fastest, that keep it at about 20, the bound on accuracy.
+GD_INLINE std::int64_t chain_length(std::int64_t k) { return k < 96 ? 16 : k < 256 ? 32 : k < 1000 ? 64 : 128; }
 
 /// A block of C, the operands' parts that belong to it, and which stretch of k this is.
 template <class T>
@@ -140,12 +138,12 @@ GD_INLINE void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a
                     const Finish& finish) {
   constexpr std::int64_t kGrainWork = 1 << 18, kLongestWork = 1 << 29;  // multiply-adds of a task
   const bool dots = few_columns(n, k, a, b);
-  // Where the elements that a kernel reads together lie side by side, packing only keeps a long k from jumping from
-  // page to page, and rows of B from lying where C's do modulo a page, which makes loads wait for stores; it pays where
-  // a packed element is used often.
-  const bool pack_a = a.row_stride == 1 && k > 64 && n >= 4 * Tile<T>::cols;
-  const bool aliases = b.row_stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
-  const bool pack_b = b.col_stride != 1 || ((k > 64 || aliases) && m >= 8 * Tile<T>::rows);
+  // B must be packed where the elements that a kernel reads together do not lie side by side. Elsewhere packing keeps a
+  // long k from jumping from page to page, and rows a power of two apart from falling into one set of the cache, which
+  // pays where a packed element is used often.
+  const auto crowds = [](std::int64_t stride) { return stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0; };
+  const bool pack_a = n >= 4 * Tile<T>::cols && (a.row_stride == 1 ? k > 64 : n >= 512 && crowds(a.row_stride));
+  const bool pack_b = b.col_stride != 1 || (m >= 8 * Tile<T>::rows && (k > 64 || crowds(b.row_stride)));
   const Product<T> all{m, n, k, a, b, c, n, chain_length(k), pack_a, pack_b, true, true};
   const auto multiply = [&](const Product<T>& block, const auto& finish_block) {
     if (dots) {

@@ -120,7 +120,7 @@ struct TileCall {
   bool add;
 };
 
-/// c[0..Rows)[0..Vectors·lanes) (+)= a b, in chains of multiply-adds.
+/// c[0..Rows)[0..Vectors·lanes) (+)= a b: the sum of chains of multiply-adds.
 template <class T, int Rows, int Vectors, bool Along>
 __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
   using vector = typename Tile<T>::vector;
@@ -131,9 +131,10 @@ __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
   const T* a[groups];  // Along: every third row has a pointer, which with the stride reaches the next two
 #pragma GCC unroll 4
   for (int g = 0; g < groups; ++g) a[g] = call.a + (Along ? g * group * a_stride : g * group);
-  vector sum[Rows][Vectors];
-  bool add = call.add;
-  for (std::int64_t p0 = 0; p0 < call.k; p0 += call.chain, add = true) {
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) __builtin_prefetch(call.c + i * c_stride, 1);
+  vector sum[Rows][Vectors], total[Rows][Vectors];
+  for (std::int64_t p0 = 0;; p0 += call.chain) {
 #pragma GCC unroll 32
     for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
@@ -157,14 +158,20 @@ __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
       }
       b += b_stride;
     }
-    T* c = call.c;
+    if (call.k <= call.chain) break;
 #pragma GCC unroll 32
     for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) {
-        auto* to = reinterpret_cast<unaligned*>(c + i * c_stride + v * lanes);
-        *to = add ? *to + sum[i][v] : sum[i][v];
-      }
+      for (int v = 0; v < Vectors; ++v) total[i][v] = sum[i][v] += p0 > 0 ? total[i][v] : vector{};
+    }
+    if (p0 + call.chain >= call.k) break;
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+      auto* to = reinterpret_cast<unaligned*>(call.c + i * c_stride + v * lanes);
+      *to = call.add ? *to + sum[i][v] : sum[i][v];
     }
   }
 }
