@@ -17,7 +17,62 @@ struct Row {  // what the losses need of one row
   const T* target;  // null where the row has a label
   T* grad;          // null: not wanted
   T scale;          // s_n / Σ s W
+  // Of cross-entropy: the largest logit, e^(logit - top) or null where they are not wanted, and their sum.
+  T top;
+  const T* e;
+  double sum;
 };
+
+/// Σ log x of numbers in [1, 1e50] with few logarithms: the logarithm of their product.
+class LogSum {
+ public:
+  void add(double x) {
+    product_ *= x;
+    if (product_ > 1e250) {
+      sum_ += std::log(product_);
+      product_ = 1.0;
+    }
+  }
+  double value() const { return sum_ + std::log(product_); }
+
+ private:
+  double product_ = 1.0, sum_ = 0.0;
+};
+
+constexpr std::int64_t kBlock = 1024;  // logits of the rows whose exponentials are taken together
+
+template <class T>
+struct Exponentials {
+  T e[kBlock], tops[kBlock];  // tops: each row's largest logit, as often as the row has columns
+  double sum[kBlock];         // in doubles: beside the largest term, which is 1, small ones would all be rounded
+};
+
+template <class T>
+GD_INLINE T largest(const T* z, std::int64_t cols) {
+  T top = z[0];
+  if (cols < 32) {
+    for (std::int64_t c = 1; c < cols; ++c) top = z[c] > top ? z[c] : top;
+  } else {
+#pragma omp simd reduction(max : top)
+    for (std::int64_t c = 0; c < cols; ++c) top = z[c] > top ? z[c] : top;
+  }
+  return top;
+}
+
+/// Rows of at most kBlock logits in all: one long loop for the vector unit, however few the classes.
+template <class T>
+void exponentials(const T* z, std::int64_t rows, std::int64_t cols, Exponentials<T>& to) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T top = largest(z + r * cols, cols);
+    for (std::int64_t c = 0; c < cols; ++c) to.tops[r * cols + c] = top;
+  }
+#pragma omp simd
+  for (std::int64_t i = 0; i < rows * cols; ++i) to.e[i] = math::exp_difference(z[i], to.tops[i]);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* e = to.e + r * cols;
+    to.sum[r] = row_sum<double>(cols, [=](std::int64_t c) { return static_cast<double>(e[c]); });
+  }
+}
 
 /// W_n of cross-entropy.
 template <class T>
@@ -69,32 +124,41 @@ double row_loss(const BinaryCrossEntropy&, const LossPass& call, const Row<T>& r
   return sum;
 }
 
+/// The same of one row of more than kBlock logits; the exponentials lie where the gradient will, if it is wanted.
 template <class T>
-double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& row) {
-  const T* z = row.logits;
+void long_row(Row<T>& row) {
+  T piece[kBlock];
+  row.top = largest(row.logits, row.cols);
+  row.e = row.grad;
+  for (std::int64_t begin = 0; begin < row.cols; begin += kBlock) {
+    const std::int64_t cols = min(kBlock, row.cols - begin);
+    const T *z = row.logits + begin, top = row.top;
+    T* e = row.grad != nullptr ? row.grad + begin : piece;
+#pragma omp simd
+    for (std::int64_t c = 0; c < cols; ++c) e[c] = math::exp_difference(z[c], top);
+    row.sum += row_sum<double>(cols, [=](std::int64_t c) { return static_cast<double>(e[c]); });
+  }
+}
+
+template <class T>
+double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& row, LogSum& logs) {
+  const T *z = row.logits, *e = row.e, *weights = call.class_weights.as<T>();
   const std::int64_t cols = row.cols;
-  T largest = z[0];
-#pragma omp simd reduction(max : largest)
-  for (std::int64_t c = 0; c < cols; ++c) largest = z[c] > largest ? z[c] : largest;
-  const T top = largest;
+  const T top = row.top;
   T* grad = row.grad;
-  // In doubles: beside the largest term, which is 1, small ones would all be rounded.
-  const double sum = row_sum<double>(cols, [=](std::int64_t c) __attribute__((always_inline)) {
-    return static_cast<double>(math::exp_difference(z[c], top));
-  });
-  const double log_sum = std::log(sum);
-  const T* weights = call.class_weights.as<T>();
-  const bool plain = call.labels != nullptr && loss.label_smoothing == 0.0;
   const std::int64_t label = call.labels != nullptr ? call.labels[row.n] : -1;
-  if (plain) {
+  if (call.labels != nullptr && loss.label_smoothing == 0.0) {
     const T weight = weights != nullptr ? weights[label] : T(1);
     if (grad != nullptr) {
-      const T factor = static_cast<T>(static_cast<double>(row.scale * weight) / sum);
+      const T factor = static_cast<T>(static_cast<double>(row.scale * weight) / row.sum);
 #pragma omp simd
-      for (std::int64_t c = 0; c < cols; ++c) grad[c] = factor * math::exp_difference(z[c], top);
+      for (std::int64_t c = 0; c < cols; ++c) grad[c] = factor * e[c];
       grad[label] -= row.scale * weight;
     }
-    return static_cast<double>(weight) * (log_sum - static_cast<double>(z[label] - top));
+    const double below = static_cast<double>(top - z[label]);
+    if (weights != nullptr || call.weights) return static_cast<double>(weight) * (std::log(row.sum) + below);
+    logs.add(row.sum);
+    return below;
   }
   const T keep = static_cast<T>(1.0 - loss.label_smoothing),
           spread = static_cast<T>(loss.label_smoothing / static_cast<double>(cols));
@@ -112,11 +176,59 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
     return static_cast<double>(share(c)) * static_cast<double>(top - z[c]);
   });
   if (grad != nullptr) {
-    const T factor = static_cast<T>(total / sum);
+    const T factor = static_cast<T>(total / row.sum);
 #pragma omp simd
-    for (std::int64_t c = 0; c < cols; ++c) grad[c] = row.scale * (factor * math::exp_difference(z[c], top) - share(c));
+    for (std::int64_t c = 0; c < cols; ++c) grad[c] = row.scale * (factor * e[c] - share(c));
   }
-  return total * log_sum + away;
+  return total * std::log(row.sum) + away;
+}
+
+/// Σ s_n l_n over rows [begin, end), one after the other.
+template <class T, class Kind>
+double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
+  const std::int64_t cols = call.logits.cols;
+  const T* weights = call.weights.as<T>();
+  double sum = 0.0;
+  const auto row_of = [&](std::int64_t n) {
+    const double s = weights != nullptr ? static_cast<double>(weights[n]) : 1.0;
+    return Row<T>{.n = n,
+                  .cols = cols,
+                  .logits = call.logits.as<T>() + n * cols,
+                  .target = call.targets ? call.targets.as<T>() + n * cols : nullptr,
+                  .grad = call.grad ? call.grad.as<T>() + n * cols : nullptr,
+                  .scale = static_cast<T>(s * inverse),
+                  .top = T(0),
+                  .e = nullptr,
+                  .sum = 0.0};
+  };
+  const auto add = [&](std::int64_t n, double value) {
+    if (weights == nullptr) sum += value;
+    if (weights != nullptr && weights[n] != T(0)) sum += static_cast<double>(weights[n]) * value;
+  };
+  if constexpr (!std::is_same_v<Kind, CrossEntropy>) {
+    for (std::int64_t n = begin; n < end; ++n) add(n, row_loss<T>(kind, call, row_of(n)));
+    return sum;
+  } else {
+    LogSum logs;
+    const std::int64_t together = max(1, kBlock / cols);
+    Exponentials<T> block;
+    for (std::int64_t n0 = begin; n0 < end; n0 += together) {
+      const std::int64_t rows = min(together, end - n0);
+      if (cols <= kBlock) exponentials(call.logits.as<T>() + n0 * cols, rows, cols, block);
+      for (std::int64_t n = n0; n < n0 + rows; ++n) {
+        Row<T> row = row_of(n);
+        if (cols <= kBlock) {
+          row.e = block.e + (n - n0) * cols;
+          row.top = block.tops[(n - n0) * cols];
+          row.sum = block.sum[n - n0];
+        } else {
+          long_row(row);
+        }
+        add(n, row_loss<T>(kind, call, row, logs));
+      }
+    }
+    return sum + logs.value();
+  }
 }
 
 template <class T, class Kind>
@@ -137,19 +249,7 @@ void run(const Kind& kind, const LossPass& call) {
   }
   const double inverse = weight > 0.0 ? 1.0 / weight : 0.0;
   call.sums->loss = ordered_sum<double>(rows, cols * 8, [&](std::int64_t begin, std::int64_t end) {
-    double sum = 0.0;
-    for (std::int64_t n = begin; n < end; ++n) {
-      const double s = weights != nullptr ? static_cast<double>(weights[n]) : 1.0;
-      const Row<T> row{n,
-                       cols,
-                       call.logits.as<T>() + n * cols,
-                       call.targets ? call.targets.as<T>() + n * cols : nullptr,
-                       call.grad ? call.grad.as<T>() + n * cols : nullptr,
-                       static_cast<T>(s * inverse)};
-      const double value = row_loss<T>(kind, call, row);
-      if (s != 0.0) sum += s * value;
-    }
-    return sum;
+    return rows_loss<T>(kind, call, inverse, begin, end);
   });
   call.sums->weight = weight;
 }
