@@ -14,9 +14,10 @@ void CpuBackend::activation_forward(const Activation& activation, ConstView x, V
         [&](const auto& f) {
           const T* from = x.as<T>();
           T* to = y.as<T>();
+          const bool around = to != from && beyond_cache(x.size(), sizeof(T));
           parallel_for(x.size(), kCost, 64, [=](std::int64_t begin, std::int64_t end) {
-#pragma omp simd
-            for (std::int64_t i = begin; i < end; ++i) to[i] = f.value(from[i]);
+            fill(to, begin, end, around,
+                 [=](std::int64_t i) __attribute__((always_inline)) { return f.value(from[i]); });
           });
         },
         activation);
@@ -29,9 +30,10 @@ void CpuBackend::activation_backward(const Activation& activation, ConstView sav
         [&](const auto& f) {
           const T *kept = saved.as<T>(), *from = dy.as<T>();
           T* to = dx.as<T>();
+          const bool around = to != from && to != kept && beyond_cache(dy.size(), sizeof(T));
           parallel_for(dy.size(), kCost, 64, [=](std::int64_t begin, std::int64_t end) {
-#pragma omp simd
-            for (std::int64_t i = begin; i < end; ++i) to[i] = from[i] * f.slope(kept[i]);
+            fill(to, begin, end, around,
+                 [=](std::int64_t i) __attribute__((always_inline)) { return from[i] * f.slope(kept[i]); });
           });
         },
         activation);

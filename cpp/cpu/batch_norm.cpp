@@ -1,7 +1,7 @@
 // Batch norm over the rows of each column (chapter, slides 35-38; Ioffe & Szegedy 2015):
 // μ = Σ a / N, σ² = Σ (a-μ)² / N, â = (a-μ) / √(σ²+ε), y = f(γ â + β). Saved for backward: x, μ, 1/√(σ²+ε), and y or
 // the pre-activation. A block of columns is read again while it is in the cache: 8 bytes an element forward, 12
-// backward.
+// backward; of many rows x is read twice, and dy too: 12 and 20.
 #include <variant>
 
 #include "cpu_backend.h"
@@ -12,85 +12,225 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
-/// y = f((x - mean) · scale + shift) for columns [begin, end).
+/// What a column is scaled by.
+template <class T>
+struct Columns {
+  T mean[kMostColumns], scale[kMostColumns], shift[kMostColumns];
+};
+
+/// y = f((x - mean) · scale + shift) for rows [begin, end) and columns [c0, c0 + cols).
 template <class T, class Function>
-void scale_columns(ConstView x, View pre, View y, std::int64_t begin, std::int64_t cols, const T* mean, const T* scale,
-                   const T* shift, const Function& f) {
-  for (std::int64_t r = 0; r < x.rows; ++r) {
-    const T* from = x.as<T>() + r * x.cols + begin;
-    T* to = y.as<T>() + r * x.cols + begin;
+void scale_rows(ConstView x, View pre, View y, const Columns<T>& by, const Function& f, std::int64_t begin,
+                std::int64_t end, std::int64_t c0, std::int64_t cols) {
+  const bool around = !pre && y.data != x.data && beyond_cache(x.size(), sizeof(T));
+  const T *mean = by.mean, *scale = by.scale, *shift = by.shift;
+  for (std::int64_t r = begin; r < end; ++r) {
+    const T* from = x.as<T>() + r * x.cols + c0;
+    T* to = y.as<T>() + r * x.cols + c0;
+    const auto scaled = [=](std::int64_t c)
+                            __attribute__((always_inline)) { return (from[c] - mean[c]) * scale[c] + shift[c]; };
     if (pre) {
-      T* kept = pre.as<T>() + r * x.cols + begin;
-#pragma omp simd
-      for (std::int64_t c = 0; c < cols; ++c) kept[c] = (from[c] - mean[c]) * scale[c] + shift[c];
-#pragma omp simd
-      for (std::int64_t c = 0; c < cols; ++c) to[c] = f.value(kept[c]);
+      T* kept = pre.as<T>() + r * x.cols + c0;
+      fill(kept, 0, cols, false, scaled);
+      fill(to, 0, cols, false, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(kept[c]); });
     } else {
-#pragma omp simd
-      for (std::int64_t c = 0; c < cols; ++c) to[c] = f.value((from[c] - mean[c]) * scale[c] + shift[c]);
+      fill(to, 0, cols, around, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(scaled(c)); });
     }
   }
 }
 
-template <class T, class Function>
-void forward(const BatchNormForward& call, const Function& f, std::int64_t c0, std::int64_t cols) {
-  const std::int64_t rows = call.x.rows, stride = call.x.cols;
-  const T* x = call.x.as<T>() + c0;
+/// Means, and sums of squared deviations from them, of rows [begin, end).
+template <class T>
+void moments(const BatchNormForward& call, std::int64_t begin, std::int64_t end, std::int64_t c0, std::int64_t cols,
+             double* mean, double* squares) {
+  const std::int64_t rows = end - begin, stride = call.x.cols;
+  const T* x = call.x.as<T>() + begin * stride + c0;
   double sum[1][kMostColumns], rest[2][kMostColumns];
+  T near[kMostColumns];
   column_sums<T, 1>(rows, cols, sum,
                     [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) { return x[r * stride + c]; });
-  T *mean = call.mean.as<T>() + c0, *rstd = call.rstd.as<T>() + c0, *variance = call.variance.as<T>() + c0;
-  T scale[kMostColumns], shift[kMostColumns];
   const double count = static_cast<double>(rows);
-  for (std::int64_t c = 0; c < cols; ++c) mean[c] = static_cast<T>(sum[0][c] / count);
+  for (std::int64_t c = 0; c < cols; ++c) near[c] = static_cast<T>(sum[0][c] / count);
   // Deviations from that mean, and their squares: what rounding took off the mean comes out again.
+  const T* from = near;
   column_sums<T, 2>(rows, cols, rest, [=](std::int64_t r, std::int64_t c, T& square) __attribute__((always_inline)) {
-    const T d = x[r * stride + c] - mean[c];
+    const T d = x[r * stride + c] - from[c];
     square = d * d;
     return d;
   });
   for (std::int64_t c = 0; c < cols; ++c) {
-    const double missing = rest[0][c] / count, v = rest[1][c] / count - missing * missing;
-    mean[c] = static_cast<T>(static_cast<double>(mean[c]) + missing);
-    variance[c] = static_cast<T>(v < 0.0 ? 0.0 : v);
-    rstd[c] = static_cast<T>(1.0 / math::sqrt((v < 0.0 ? 0.0 : v) + call.eps));
-    scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd[c] : rstd[c];
-    shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
+    const double missing = rest[0][c] / count, left = rest[1][c] - rest[0][c] * missing;
+    mean[c] = static_cast<double>(near[c]) + missing;
+    squares[c] = left < 0.0 ? 0.0 : left;
   }
-  scale_columns<T>(call.x, call.pre, call.y, c0, cols, mean, scale, shift, f);
+}
+
+/// Joins the moments of `more` further rows to those of `rows` (Chan, Golub & LeVeque 1983).
+void join(std::int64_t cols, std::int64_t rows, double* mean, double* squares, std::int64_t more, const double* mean2,
+          const double* squares2) {
+  const double share = static_cast<double>(more) / static_cast<double>(rows + more);
+#pragma omp simd
+  for (std::int64_t c = 0; c < cols; ++c) {
+    const double apart = mean2[c] - mean[c];
+    mean[c] += apart * share;
+    squares[c] += squares2[c] + apart * apart * share * static_cast<double>(rows);
+  }
+}
+
+/// The layer's numbers of columns [c0, c0 + cols) from their moments, kept for backward and for the running averages.
+template <class T>
+void finish(const BatchNormForward& call, std::int64_t c0, std::int64_t cols, const double* mean, const double* squares,
+            Columns<T>& by) {
+  for (std::int64_t c = 0; c < cols; ++c) {
+    const double variance = squares[c] / static_cast<double>(call.x.rows);
+    const T rstd = static_cast<T>(1.0 / math::sqrt(variance + call.eps));
+    call.variance.as<T>()[c0 + c] = static_cast<T>(variance);
+    call.rstd.as<T>()[c0 + c] = rstd;
+    call.mean.as<T>()[c0 + c] = by.mean[c] = static_cast<T>(mean[c]);
+    by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
+    by.shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
+  }
+}
+
+/// Runs work(first column, columns) over [0, cols) in steps that column_sums can take.
+template <class Work>
+GD_INLINE void in_steps(std::int64_t cols, const Work& work) {
+  for (std::int64_t c = 0; c < cols; c += kMostColumns) work(c, min(kMostColumns, cols - c));
+}
+
+/// Few columns at a time would fit into the cache, so the rows are cut instead and x is read twice.
+template <class T, class Function>
+void forward_tall(const BatchNormForward& call, const Function& f) {
+  constexpr std::int64_t kRows = 64;  // read again while they are in the cache
+  const std::int64_t cols = call.x.cols;
+  const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
+    double mean[kMostColumns], squares[kMostColumns];
+    for (std::int64_t r = begin; r < end; r += kRows) {
+      in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
+        const std::int64_t last = min(end, r + kRows);
+        if (r == begin) {
+          moments<T>(call, r, last, c0, step, sums + c0, sums + cols + c0);
+        } else {
+          moments<T>(call, r, last, c0, step, mean, squares);
+          join(step, r - begin, sums + c0, sums + cols + c0, last - r, mean, squares);
+        }
+      });
+    }
+  };
+  const auto merge = [=](double* into, const double* from, std::int64_t begin, std::int64_t end) {
+    join(cols, begin, into, into + cols, end - begin, from, from + cols);
+  };
+  const double* sums = over_pieces(call.x.rows, cols * 6, 2 * cols, piece, merge);
+  in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
+    Columns<T> by;
+    finish(call, c0, step, sums + c0, sums + cols + c0, by);
+    parallel_for(call.x.rows, step * 2, 1, [&](std::int64_t begin, std::int64_t end) {
+      scale_rows<T>(call.x, call.pre, call.y, by, f, begin, end, c0, step);
+    });
+  });
+}
+
+template <class T, class Function>
+void forward(const BatchNormForward& call, const Function& f, std::int64_t c0, std::int64_t cols) {
+  double mean[kMostColumns], squares[kMostColumns];
+  Columns<T> by;
+  moments<T>(call, 0, call.x.rows, c0, cols, mean, squares);
+  finish(call, c0, cols, mean, squares, by);
+  scale_rows<T>(call.x, call.pre, call.y, by, f, 0, call.x.rows, c0, cols);
+}
+
+/// dy ← dy f'(saved) for rows [begin, end), and Σ dy and Σ dy â.
+template <class T, class Function>
+void backward_sums(const NormBackward& call, const Function& f, std::int64_t begin, std::int64_t end, std::int64_t c0,
+                   std::int64_t cols, double (*total)[kMostColumns]) {
+  const std::int64_t stride = call.x.cols, at = begin * stride + c0;
+  const T *x = call.x.as<T>() + at, *mean = call.mean.as<T>() + c0, *rstd = call.rstd.as<T>() + c0;
+  const T* saved = call.saved ? call.saved.as<T>() + at : nullptr;
+  T* dy = call.dy.as<T>() + at;
+  if (saved == nullptr) {
+    column_sums<T, 2>(end - begin, cols, total,
+                      [=](std::int64_t r, std::int64_t c, T& with_x) __attribute__((always_inline)) {
+                        const T d = dy[r * stride + c];
+                        with_x = d * ((x[r * stride + c] - mean[c]) * rstd[c]);
+                        return d;
+                      });
+  } else {
+    column_sums<T, 2>(end - begin, cols, total,
+                      [=](std::int64_t r, std::int64_t c, T& with_x) __attribute__((always_inline)) {
+                        const T d = dy[r * stride + c] *= f.slope(saved[r * stride + c]);
+                        with_x = d * ((x[r * stride + c] - mean[c]) * rstd[c]);
+                        return d;
+                      });
+  }
+}
+
+/// What dx is made of, by column: dx = scale (dy - mean_dy - â mean_with_x).
+template <class T>
+struct BackwardColumns {
+  T scale[kMostColumns], mean_dy[kMostColumns], mean_with_x[kMostColumns];
+};
+
+template <class T>
+void finish_backward(const NormBackward& call, std::int64_t c0, std::int64_t cols, const double* sum,
+                     const double* with_x, BackwardColumns<T>& by) {
+  const double count = static_cast<double>(call.x.rows);
+  for (std::int64_t c = 0; c < cols; ++c) {
+    if (call.dbeta) call.dbeta.as<T>()[c0 + c] = static_cast<T>(sum[c]);
+    if (call.dgamma) call.dgamma.as<T>()[c0 + c] = static_cast<T>(with_x[c]);
+    by.mean_dy[c] = static_cast<T>(sum[c] / count);
+    by.mean_with_x[c] = static_cast<T>(with_x[c] / count);
+    const T rstd = call.rstd.as<T>()[c0 + c];
+    by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
+  }
+}
+
+/// Backwards over rows [begin, end): the last ones are still in the cache.
+template <class T>
+void backward_rows(const NormBackward& call, const BackwardColumns<T>& by, std::int64_t begin, std::int64_t end,
+                   std::int64_t c0, std::int64_t cols) {
+  const bool around = call.dx.data != call.dy.data && beyond_cache(call.x.size(), sizeof(T));
+  const T *mean = call.mean.as<T>() + c0, *rstd = call.rstd.as<T>() + c0;
+  const T *scale = by.scale, *mean_dy = by.mean_dy, *mean_with_x = by.mean_with_x;
+  for (std::int64_t r = end - 1; r >= begin; --r) {
+    const std::int64_t at = r * call.x.cols + c0;
+    const T *from = call.x.as<T>() + at, *d = call.dy.as<T>() + at;
+    fill(call.dx.as<T>() + at, 0, cols, around, [=](std::int64_t c) __attribute__((always_inline)) {
+      const T normalised = (from[c] - mean[c]) * rstd[c];
+      return scale[c] * (d[c] - mean_dy[c] - normalised * mean_with_x[c]);
+    });
+  }
+}
+
+template <class T, class Function>
+void backward_tall(const NormBackward& call, const Function& f) {
+  const std::int64_t cols = call.x.cols;
+  const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
+    double total[2][kMostColumns];
+    in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
+      backward_sums<T>(call, f, begin, end, c0, step, total);
+      for (std::int64_t c = 0; c < step; ++c) {
+        sums[c0 + c] = total[0][c];
+        sums[cols + c0 + c] = total[1][c];
+      }
+    });
+  };
+  const double* sums = over_pieces(call.x.rows, cols * 6, 2 * cols, piece, adding(2 * cols));
+  in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
+    BackwardColumns<T> by;
+    finish_backward(call, c0, step, sums + c0, sums + cols + c0, by);
+    if (!call.dx) return;
+    parallel_for(call.x.rows, step * 2, 1,
+                 [&](std::int64_t begin, std::int64_t end) { backward_rows(call, by, begin, end, c0, step); });
+  });
 }
 
 template <class T, class Function>
 void backward(const NormBackward& call, const Function& f, std::int64_t c0, std::int64_t cols) {
-  const std::int64_t rows = call.x.rows, stride = call.x.cols;
-  const T *x = call.x.as<T>() + c0, *mean = call.mean.as<T>() + c0, *rstd = call.rstd.as<T>() + c0;
-  const T* saved = call.saved ? call.saved.as<T>() + c0 : nullptr;
-  T* dy = call.dy.as<T>() + c0;
-  double total[2][kMostColumns];  // Σ dy, Σ dy â
-  column_sums<T, 2>(rows, cols, total, [=](std::int64_t r, std::int64_t c, T& with_x) __attribute__((always_inline)) {
-    T& d = dy[r * stride + c];
-    if (saved != nullptr) d *= f.slope(saved[r * stride + c]);
-    with_x = d * ((x[r * stride + c] - mean[c]) * rstd[c]);
-    return d;
-  });
-  T scale[kMostColumns], mean_dy[kMostColumns], mean_with_x[kMostColumns];
-  for (std::int64_t c = 0; c < cols; ++c) {
-    if (call.dbeta) call.dbeta.as<T>()[c0 + c] = static_cast<T>(total[0][c]);
-    if (call.dgamma) call.dgamma.as<T>()[c0 + c] = static_cast<T>(total[1][c]);
-    mean_dy[c] = static_cast<T>(total[0][c] / static_cast<double>(rows));
-    mean_with_x[c] = static_cast<T>(total[1][c] / static_cast<double>(rows));
-    scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd[c] : rstd[c];
-  }
-  if (!call.dx) return;
-  for (std::int64_t r = rows - 1; r >= 0; --r) {  // backwards: the last rows are still in the cache
-    const T *from = x + r * stride, *d = dy + r * stride;
-    T* to = call.dx.as<T>() + r * stride + c0;
-#pragma omp simd
-    for (std::int64_t c = 0; c < cols; ++c) {
-      const T normalised = (from[c] - mean[c]) * rstd[c];
-      to[c] = scale[c] * (d[c] - mean_dy[c] - normalised * mean_with_x[c]);
-    }
-  }
+  double total[2][kMostColumns];
+  BackwardColumns<T> by;
+  backward_sums<T>(call, f, 0, call.x.rows, c0, cols, total);
+  finish_backward(call, c0, cols, total[0], total[1], by);
+  if (call.dx) backward_rows(call, by, 0, call.x.rows, c0, cols);
 }
 
 /// Runs work(first column, columns) over blocks of columns.
@@ -105,47 +245,40 @@ void over_columns(std::int64_t rows, std::int64_t cols, const Work& work) {
 }  // namespace
 
 void CpuBackend::batch_norm_forward(const BatchNormForward& call) {
-  with_type(call.x.dtype, [&]<class T>(T) {
-    std::visit(
-        [&](const auto& f) {
-          over_columns<T>(call.x.rows, call.x.cols,
-                          [&](std::int64_t c, std::int64_t cols) { forward<T>(call, f, c, cols); });
-        },
-        call.activation);
-  });
+  const auto run = [&]<class T>(T, const auto& f) {
+    if (is_tall<T>(call.x.rows, call.x.cols)) return forward_tall<T>(call, f);
+    over_columns<T>(call.x.rows, call.x.cols, [&](std::int64_t c, std::int64_t cols) { forward<T>(call, f, c, cols); });
+  };
+  with_type(call.x.dtype, [&]<class T>(T t) { std::visit([&](const auto& f) { run(t, f); }, call.activation); });
 }
 
 void CpuBackend::batch_norm_backward(const NormBackward& call) {
-  with_type(call.x.dtype, [&]<class T>(T) {
-    std::visit(
-        [&](const auto& f) {
-          over_columns<T>(call.x.rows, call.x.cols,
-                          [&](std::int64_t c, std::int64_t cols) { backward<T>(call, f, c, cols); });
-        },
-        call.activation);
-  });
+  const auto run = [&]<class T>(T, const auto& f) {
+    if (is_tall<T>(call.x.rows, call.x.cols)) return backward_tall<T>(call, f);
+    over_columns<T>(call.x.rows, call.x.cols,
+                    [&](std::int64_t c, std::int64_t cols) { backward<T>(call, f, c, cols); });
+  };
+  with_type(call.x.dtype, [&]<class T>(T t) { std::visit([&](const auto& f) { run(t, f); }, call.activation); });
 }
 
 void CpuBackend::column_affine(const ColumnAffine& call) {
-  const auto columns = [&]<class T>(T, const auto& f, std::int64_t c0, std::int64_t cols) {
-    T mean[kMostColumns], scale[kMostColumns], shift[kMostColumns];
-    for (std::int64_t c = 0; c < cols; ++c) {
-      const double spread = static_cast<double>(call.spread.as<T>()[c0 + c]);
-      const double variance = call.kind == Spread::std ? spread * spread : spread;
-      const T rstd = static_cast<T>(1.0 / math::sqrt(variance + call.eps));
-      mean[c] = call.mean ? call.mean.as<T>()[c0 + c] : T(0);
-      scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
-      shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
-    }
-    scale_columns<T>(call.x, View{}, call.y, c0, cols, mean, scale, shift, f);
+  const auto run = [&]<class T>(T, const auto& f) {
+    in_steps(call.x.cols, [&](std::int64_t c0, std::int64_t cols) {
+      Columns<T> by;
+      for (std::int64_t c = 0; c < cols; ++c) {
+        const double spread = static_cast<double>(call.spread.as<T>()[c0 + c]);
+        const double variance = call.kind == Spread::std ? spread * spread : spread;
+        const T rstd = static_cast<T>(1.0 / math::sqrt(variance + call.eps));
+        by.mean[c] = call.mean ? call.mean.as<T>()[c0 + c] : T(0);
+        by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
+        by.shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
+      }
+      parallel_for(call.x.rows, cols * 2, 1, [&](std::int64_t begin, std::int64_t end) {
+        scale_rows<T>(call.x, View{}, call.y, by, f, begin, end, c0, cols);
+      });
+    });
   };
-  with_type(call.x.dtype, [&]<class T>(T t) {
-    std::visit(
-        [&](const auto& f) {
-          over_columns<T>(call.x.rows, call.x.cols, [&](std::int64_t c, std::int64_t cols) { columns(t, f, c, cols); });
-        },
-        call.activation);
-  });
+  with_type(call.x.dtype, [&]<class T>(T t) { std::visit([&](const auto& f) { run(t, f); }, call.activation); });
 }
 
 }  // namespace gdcore::GDCORE_ISA

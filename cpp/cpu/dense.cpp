@@ -32,26 +32,50 @@ void forward(const DenseForward& call, const Function& f) {
   gemm<T>(n, out, in, {call.x.as<T>(), in, 1}, {call.weight.as<T>(), 1, in}, call.y.as<T>(), finish);
 }
 
+/// dy ← dy f'(saved) for rows [begin, end) and columns [c0, c0 + cols), and the column sums.
+template <class T, class Function>
+GD_INLINE void slope_columns(const DenseBackward& call, const Function& f, std::int64_t begin, std::int64_t end,
+                             std::int64_t c0, std::int64_t cols, double (*total)[kMostColumns]) {
+  const std::int64_t stride = call.dy.cols;
+  const T* saved = call.saved ? call.saved.as<T>() + begin * stride + c0 : nullptr;
+  T* dy = call.dy.as<T>() + begin * stride + c0;
+  if (saved == nullptr) {
+    column_sums<T, 1>(end - begin, cols, total, [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
+      return dy[r * stride + c];
+    });
+  } else {
+    column_sums<T, 1>(end - begin, cols, total, [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
+      return dy[r * stride + c] *= f.slope(saved[r * stride + c]);
+    });
+  }
+}
+
 /// dy ← dy f'(saved) and its column sums, one pass.
 template <class T, class Function>
 void slope_and_bias(const DenseBackward& call, const Function& f) {
-  const std::int64_t rows = call.dy.rows, stride = call.dy.cols;
-  const T* saved = call.saved.as<T>();
-  T *dy = call.dy.as<T>(), *bias = call.dbias.as<T>();
-  const std::int64_t block = column_block<T>(rows, stride);
-  const auto columns = [=](std::int64_t begin, std::int64_t end) {
+  const std::int64_t rows = call.dy.rows, out = call.dy.cols;
+  T* bias = call.dbias.as<T>();
+  if (is_tall<T>(rows, out)) {
+    const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
+      double total[1][kMostColumns];
+      for (std::int64_t c0 = 0; c0 < out; c0 += kMostColumns) {
+        const std::int64_t cols = min(kMostColumns, out - c0);
+        slope_columns<T>(call, f, begin, end, c0, cols, total);
+        for (std::int64_t c = 0; c < cols; ++c) sums[c0 + c] = total[0][c];
+      }
+    };
+    const double* sums = over_pieces(rows, out * 4, out, piece, adding(out));
+    for (std::int64_t c = 0; c < out; ++c) bias[c] = static_cast<T>(sums[c]);
+    return;
+  }
+  parallel_for(out, rows * 4, column_block<T>(rows, out), [&](std::int64_t begin, std::int64_t end) {
     double total[1][kMostColumns];
     for (std::int64_t c0 = begin; c0 < end; c0 += kMostColumns) {
       const std::int64_t cols = min(kMostColumns, end - c0);
-      column_sums<T, 1>(rows, cols, total, [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
-        T& d = dy[r * stride + c0 + c];
-        if (saved != nullptr) d *= f.slope(saved[r * stride + c0 + c]);
-        return d;
-      });
+      slope_columns<T>(call, f, 0, rows, c0, cols, total);
       for (std::int64_t c = 0; c < cols; ++c) bias[c0 + c] = static_cast<T>(total[0][c]);
     }
-  };
-  parallel_for(stride, rows * 4, block, columns);
+  });
 }
 
 }  // namespace

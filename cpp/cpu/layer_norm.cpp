@@ -6,7 +6,6 @@
 
 #include "cpu_backend.h"
 #include "gdcore/optimizer.h"
-#include "gdcore/scratch.h"
 #include "loops.h"
 
 namespace gdcore::GDCORE_ISA {
@@ -17,33 +16,37 @@ template <class T, class Function>
 void forward(const LayerNormForward& call, const Function& f, std::int64_t begin, std::int64_t end) {
   const std::int64_t cols = call.x.cols;
   const T *gamma = call.gamma.as<T>(), *beta = call.beta.as<T>();
+  const bool around = beyond_cache(call.x.size(), sizeof(T)), plain = std::is_same_v<Function, Identity>;
   for (std::int64_t r = begin; r < end; ++r) {
     const T* x = call.x.as<T>() + r * cols;
-    T* y = call.y.as<T>() + r * cols;
     const double count = static_cast<double>(cols);
     const T near = static_cast<T>(row_sum<T>(cols, [=](std::int64_t c) { return x[c]; }) / count);
+    if (around && r + 2 < end) prefetch(x + 2 * cols, cols);
     // Deviations from that mean, and their squares: what rounding took off the mean comes out again.
-    const double missing = row_sum<T>(cols, [=](std::int64_t c) { return x[c] - near; }) / count;
-    const double squares = row_sum<T>(cols, [=](std::int64_t c) { return (x[c] - near) * (x[c] - near); });
+    double rest, squares;
+    row_sums<T>(cols, rest, squares, [=](std::int64_t c, T& square) __attribute__((always_inline)) {
+      const T d = x[c] - near;
+      square = d * d;
+      return d;
+    });
+    const double missing = rest / count, v = squares / count - missing * missing;
     const T mean = static_cast<T>(static_cast<double>(near) + missing);
-    const double v = squares / count - missing * missing;
     const T rstd = static_cast<T>(1.0 / math::sqrt((v < 0.0 ? 0.0 : v) + call.eps));
     call.mean.as<T>()[r] = mean;
     call.rstd.as<T>()[r] = rstd;
-    if (gamma != nullptr) {
-#pragma omp simd
-      for (std::int64_t c = 0; c < cols; ++c) y[c] = (x[c] - mean) * rstd * gamma[c] + beta[c];
+    T *y = call.y.as<T>() + r * cols, *kept = call.pre ? call.pre.as<T>() + r * cols : nullptr;
+    T* first = kept != nullptr ? kept : y;
+    const auto scaled = [=](std::int64_t c) __attribute__((always_inline)) { return (x[c] - mean) * rstd; };
+    const auto affine = [=](std::int64_t c) __attribute__((always_inline)) { return scaled(c) * gamma[c] + beta[c]; };
+    if (kept == nullptr && gamma != nullptr) {
+      fill(y, 0, cols, around, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(affine(c)); });
+    } else if (gamma != nullptr) {
+      fill(first, 0, cols, false, affine);
     } else {
-#pragma omp simd
-      for (std::int64_t c = 0; c < cols; ++c) y[c] = (x[c] - mean) * rstd;
+      fill(first, 0, cols, around && plain, scaled);
     }
-    if (call.pre) {
-      T* pre = call.pre.as<T>() + r * cols;
-#pragma omp simd
-      for (std::int64_t c = 0; c < cols; ++c) pre[c] = y[c];
-    }
-#pragma omp simd
-    for (std::int64_t c = 0; c < cols; ++c) y[c] = f.value(y[c]);
+    if (kept == nullptr && (gamma != nullptr || plain)) continue;
+    fill(y, 0, cols, false, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(first[c]); });
   }
 }
 
@@ -69,11 +72,15 @@ void backward_row(const NormBackward& call, const Function& f, std::int64_t r, T
   if (!call.dx) return;
   T* dx = call.dx.as<T>() + r * cols;
   const auto scaled = [=](std::int64_t c) __attribute__((always_inline)) { return gamma ? dy[c] * gamma[c] : dy[c]; };
-  const T s1 = static_cast<T>(row_sum<T>(cols, scaled) / static_cast<double>(cols));
-  const T s2 = static_cast<T>(row_sum<T>(cols, [=](std::int64_t c) { return scaled(c) * ((x[c] - mean) * rstd); }) /
-                              static_cast<double>(cols));
-#pragma omp simd
-  for (std::int64_t c = 0; c < cols; ++c) dx[c] = rstd * (scaled(c) - s1 - (x[c] - mean) * rstd * s2);
+  double sum, with_x;
+  row_sums<T>(cols, sum, with_x, [=](std::int64_t c, T& product) __attribute__((always_inline)) {
+    product = scaled(c) * ((x[c] - mean) * rstd);
+    return scaled(c);
+  });
+  const T s1 = static_cast<T>(sum / static_cast<double>(cols)), s2 = static_cast<T>(with_x / static_cast<double>(cols));
+  fill(dx, 0, cols, beyond_cache(call.x.size(), sizeof(T)), [=](std::int64_t c) __attribute__((always_inline)) {
+    return rstd * (scaled(c) - s1 - (x[c] - mean) * rstd * s2);
+  });
 }
 
 /// dγ and dβ of one piece of rows: T sums over at most kRowsAtOnce rows, then the doubles of `total` (2 x cols).
@@ -98,28 +105,14 @@ void backward(const NormBackward& call, const Function& f) {
     });
     return;
   }
-  constexpr std::int64_t kPieces = 32;
-  const std::int64_t piece = max(ceil_div(rows, kPieces), max(1, kGrain / stride)), pieces = ceil_div(rows, piece);
-  const std::size_t one = round_up(static_cast<std::size_t>(cols) * 2 * (sizeof(double) + sizeof(T)), kAlignment);
-  char* partial = static_cast<char*>(scratch(Scratch::partial, one * static_cast<std::size_t>(pieces)));
-  const auto totals = [=](std::int64_t t) {
-    return reinterpret_cast<double*>(partial + one * static_cast<std::size_t>(t));
+  // After the sums that are added up, a piece has room for those of a few rows in T.
+  const auto piece = [&](std::int64_t begin, std::int64_t end, double* total) {
+    backward_piece<T>(call, f, begin, end, total, reinterpret_cast<T*>(total + 2 * cols));
   };
-  const auto task = [&](std::int64_t t) {
-    double* total = totals(t);
-    backward_piece<T>(call, f, t * piece, min(rows, (t + 1) * piece), total, reinterpret_cast<T*>(total + 2 * cols));
-  };
-  if (pieces == 1) {
-    task(0);
-  } else {
-    run_tasks(pieces, task);
-  }
-  for (std::int64_t t = 1; t < pieces; ++t) {
-    for (std::int64_t c = 0; c < 2 * cols; ++c) totals(0)[c] += totals(t)[c];
-  }
+  const double* total = over_pieces(rows, stride, 4 * cols, piece, adding(2 * cols));
   for (std::int64_t c = 0; c < cols; ++c) {
-    if (call.dgamma) call.dgamma.as<T>()[c] = static_cast<T>(totals(0)[c]);
-    if (call.dbeta) call.dbeta.as<T>()[c] = static_cast<T>(totals(0)[cols + c]);
+    if (call.dgamma) call.dgamma.as<T>()[c] = static_cast<T>(total[c]);
+    if (call.dbeta) call.dbeta.as<T>()[c] = static_cast<T>(total[cols + c]);
   }
 }
 
