@@ -16,7 +16,7 @@ namespace py = pybind11;
 
 /// A source and the array that keeps its memory alive.
 struct HeldSource {
-  py::array array;
+  py::array array = py::reinterpret_steal<py::array>(py::handle());  // null: the default would make an array
   Source source;
 };
 

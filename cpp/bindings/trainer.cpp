@@ -32,15 +32,18 @@ void set_targets(PyDataset& made, const py::object& y, const Network& network, c
   if (!std::holds_alternative<CrossEntropy>(loss) || made.data.y.cols == network.out_features()) return;
   check(made.data.y.cols == 1, "[CrossEntropy] y has ", made.data.y.cols,
         " columns; expected integer labels (rows,) or soft targets (rows, ", network.out_features(), ")");
-  check<TypeMismatch>(is_integer(made.y.array), "[CrossEntropy] y has dtype ",
-                      std::string(py::str(made.y.array.dtype())),
-                      " and one number for each row; expected integer labels (y.astype(int)) or soft targets (rows, ",
-                      network.out_features(), ")");
+  if (!is_integer(made.y.array)) {  // asked first: a dtype's name takes microseconds
+    throw TypeMismatch(join("[CrossEntropy] y has dtype ", std::string(py::str(made.y.array.dtype())),
+                            " and one number for each row; expected integer labels (y.astype(int)) or soft targets "
+                            "(rows, ",
+                            network.out_features(), ")"));
+  }
   made.data.labels = true;
 }
 
+/// Everything but check_data, which needs no interpreter.
 void fill(PyDataset& made, const py::object& x, const py::object& y, const py::object& weights, const Network& network,
-          const Loss& loss, bool finite) {
+          const Loss& loss) {
   made.x = to_source(x, "[Trainer] x", false);
   made.data.x = made.x.source;
   if (!y.is_none()) set_targets(made, y, network, loss);
@@ -50,7 +53,6 @@ void fill(PyDataset& made, const py::object& x, const py::object& y, const py::o
     check(made.data.weights.cols == 1, "[Trainer] weights has ", made.data.weights.cols,
           " columns; expected one number for each row");
   }
-  without_gil([&] { check_data(made.data, network, loss, finite); });
 }
 
 double step(PyTrainer& self, const py::object& x, const py::object& y, const py::object& weights,
@@ -60,8 +62,12 @@ double step(PyTrainer& self, const py::object& x, const py::object& y, const py:
   check<TypeMismatch>(rate.has_value(),
                       "[Trainer.step] lr is None, but the optimiser's lr is a function; give the rate of this step");
   check<TypeMismatch>(!y.is_none(), "[Trainer.step] y is None; expected targets");
-  fill(batch, x, y, weights, self.core.network(), self.core.loss(), finite);
-  return computing(self.core.network(), [&] { return self.core.step(batch.data, *rate).mean(); });
+  Network& network = self.core.network();
+  fill(batch, x, y, weights, network, self.core.loss());
+  return computing(network, [&] {
+    check_data(batch.data, network, self.core.loss(), finite);
+    return self.core.step(batch.data, *rate).mean();
+  });
 }
 
 BatchRange range_of(const PyDataset& dataset, const std::optional<py::array_t<std::int64_t, py::array::c_style>>& order,
@@ -144,7 +150,8 @@ void bind_trainer(py::module_& m) {
                        const PyNetwork& network, bool finite) {
              auto made = std::make_unique<PyDataset>();
              made->network = network.core;
-             fill(*made, x, y, weights, *network.core, loss.value, finite);
+             fill(*made, x, y, weights, *network.core, loss.value);
+             without_gil([&] { check_data(made->data, *network.core, loss.value, finite); });
              return made;
            }),
            py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("loss"), py::arg("network"),

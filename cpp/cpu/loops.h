@@ -21,7 +21,7 @@ GD_INLINE std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 
 // Work is counted in visits of one element by a simple pass. A task of less than kGrain is not worth waking a thread
 // for; one of more than kLongest would keep Ctrl-C waiting.
-inline constexpr std::int64_t kGrain = 1 << 15, kLongest = 1 << 23;
+inline constexpr std::int64_t kGrain = 1 << 13, kLongest = 1 << 23;
 
 /// body(begin, end) over [0, n) in pieces of whole multiples of `unit`; `cost` is the work of one item.
 template <class Body>
