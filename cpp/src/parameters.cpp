@@ -1,9 +1,11 @@
 #include "gdcore/parameters.h"
 
+#include <algorithm>
 #include <cmath>
 #include <type_traits>
 
 #include "gdcore/backend.h"
+#include "gdcore/parallel.h"
 #include "gdcore/random.h"
 
 namespace gdcore {
@@ -38,9 +40,12 @@ void fill(Backend& backend, const Arena& arena, const Buffer& buffer, std::uint6
     host.resize(to.bytes());
     with_type(to.dtype, [&]<class T>(T) {
       T* values = reinterpret_cast<T*>(host.data());
-      for (std::int64_t i = 0; i < to.size(); ++i) {
-        values[i] = static_cast<T>(draw(entry.initializer, entry, random, static_cast<std::uint64_t>(i)));
-      }
+      constexpr std::int64_t kPiece = 1 << 14;  // a number takes some 50 ns
+      run_tasks((to.size() + kPiece - 1) / kPiece, [&](std::int64_t t) {
+        for (std::int64_t i = t * kPiece; i < std::min(to.size(), (t + 1) * kPiece); ++i) {
+          values[i] = static_cast<T>(draw(entry.initializer, entry, random, static_cast<std::uint64_t>(i)));
+        }
+      });
     });
     backend.copy(to.data, host.data(), to.bytes(), CopyKind::to_device);
   }
@@ -69,6 +74,7 @@ void Parameters::allocate(Backend& backend) {
 }
 
 void Parameters::initialize(Backend& backend, std::uint64_t seed) {
+  const NoInterrupt whole;
   fill(backend, layout, values, seed);
   fill(backend, state_layout, states, seed);
 }
