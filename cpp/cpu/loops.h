@@ -63,7 +63,7 @@ GD_INLINE std::int64_t column_block(std::int64_t rows, std::int64_t cols) {
   return max(kLeast, min(min(cached, shared), kMost) / 16 * 16);
 }
 inline constexpr std::int64_t kMostColumns = 1024;  // of one column block
-inline constexpr std::int64_t kRowsAtOnce = 16;    // summed in T before the sum joins a double
+inline constexpr std::int64_t kRowsAtOnce = 16;     // summed in T before the sum joins a double
 
 /// Adds to `total` (doubles) the sums over rows [0, rows) of term(row, column) for columns [0, cols), cols <=
 /// kMostColumns. Float sums run over at most kRowsAtOnce rows, so rounding does not grow with the number of rows.

@@ -1,0 +1,1 @@
+"""Benchmarks of gdcore: `bench.peers` against other libraries."""

@@ -1,0 +1,215 @@
+"""How a case is measured: the same curve first, then short stretches of all peers in turn, round after round."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import cases
+from .client import PeerFailed, PeerMissing, Worker
+from .registry import OURS, REFERENCE
+
+SMALL_LOSS = 0.1  # below it the difference of two losses is taken relative to this, not to the loss
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured, and on what."""
+
+    threads: int = 2
+    cpus: tuple[int, ...] = (0, 1)
+    rounds: int = 7
+    seconds: float = 0.1  # of a peer's stretch in a round
+    least_steps: int = 3
+    curve_steps: int = 20
+    tolerance: float = 1e-3
+    pause: float = 0.03  # after a stretch, again and again until the peer uses no processor time meanwhile
+
+
+class Team:
+    """The peers' processes; one that died is started anew for the next case."""
+
+    def __init__(self, names: Iterable[str], settings: Settings) -> None:
+        self.settings = settings
+        self.workers: dict[str, Worker] = {}
+        self.about: dict[str, dict[str, Any]] = {}
+        self.names: list[str] = []
+        for name in names:
+            try:
+                worker = self._start(name)
+            except PeerMissing as error:
+                self.about[name] = {"missing": str(error)}
+            except PeerFailed as error:
+                self.about[name] = {"failed": str(error)}
+            else:
+                self.about[name] = {"versions": worker.versions}
+                self.names.append(name)
+
+    def _start(self, name: str) -> Worker:
+        self.workers[name] = Worker(name, self.settings.threads, list(self.settings.cpus))
+        return self.workers[name]
+
+    def get(self, name: str) -> Worker:
+        """Return a peer's process."""
+        worker = self.workers[name]
+        if not worker.alive:
+            worker.close()
+            worker = self._start(name)
+        return worker
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in self.workers.values():
+            worker.close()
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def rotated(names: list[str], turn: int) -> list[str]:
+    """Return the names in the order of a round: each is first in turn, and none always follows the same other one.
+
+    Williams's design: 0, n-1, 1, n-2, ... moved on by one each turn; an odd number of names also needs it reversed.
+    """
+    count = len(names)
+    zigzag = [i // 2 if i % 2 == 0 else count - 1 - i // 2 for i in range(count)]
+    order = [names[(i + turn) % count] for i in zigzag]
+    return order[::-1] if count % 2 and turn % 2 else order
+
+
+def curve_difference(losses: list[float], reference: list[float]) -> float:
+    """Return the largest difference of two curves, relative to the reference's loss where that is not small."""
+    a, b = np.array(losses), np.array(reference)
+    return float(np.max(np.abs(a - b) / np.maximum(np.abs(b), SMALL_LOSS)))
+
+
+class CaseRun:
+    """One case being measured; what went wrong with a peer takes that peer out, and nothing else."""
+
+    def __init__(self, case: cases.Case, team: Team) -> None:
+        self.case, self.team, self.settings = case, team, team.settings
+        self.names = list(team.names)
+        self.peers: dict[str, dict[str, Any]] = {}
+        self.unsupported: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
+        self.rounds: list[dict[str, float]] = []
+
+    def measure(self) -> dict[str, Any]:
+        """Do everything and return what the JSON holds of a case."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "case.npz"
+            cases.save(cases.draw(self.case), path)
+            for name in list(self.names):
+                answer = self._call(name, "prepare", case=self.case.to_json(), data=str(path))
+                if answer is None:
+                    continue
+                if "unsupported" in answer:
+                    self.unsupported[name] = answer["unsupported"]
+                    self.names.remove(name)
+                else:
+                    self.peers[name] = answer
+        self._compare_curves()
+        for name in list(self.names):
+            self._calibrate(name)
+        for turn in range(self.settings.rounds):
+            self._round(turn)
+        return self._result()
+
+    def _call(self, name: str, call: str, **arguments: Any) -> Any:
+        """Return the peer's answer; None, and no more of this peer, if it fails."""
+        try:
+            worker = self.team.get(name)
+            answer = worker.call(call, **arguments)
+            worker.settle(self.settings.pause)  # so that its threads take no time from the next peer's
+            return answer
+        except (PeerFailed, PeerMissing) as error:
+            self._drop(name, str(error))
+            return None
+
+    def _drop(self, name: str, why: str) -> None:
+        self.failures[name] = why
+        self.names.remove(name)
+
+    def _compare_curves(self) -> None:
+        curves = {name: self._call(name, "curve", steps=self.settings.curve_steps) for name in list(self.names)}
+        reference = curves.get(REFERENCE)
+        if reference is None:
+            return
+        for name in list(self.names):
+            difference = curve_difference(curves[name], reference)
+            self.peers[name]["curve_difference"] = difference
+            if not difference <= self.settings.tolerance:  # so that nan fails
+                self._drop(name, f"curves differ by {difference:.1e}, more than {self.settings.tolerance:.0e}")
+        self.losses = reference
+
+    def _calibrate(self, name: str) -> None:
+        """Fix the steps of a stretch."""
+        steps, seconds = 1, 0.0
+        while True:
+            answer = self._call(name, "run", steps=steps)
+            if answer is None:
+                return
+            seconds = max(answer["seconds"], 1e-9) / answer["steps"]
+            if answer["seconds"] > 0.3 * self.settings.seconds or steps > 1 << 20:
+                break
+            steps = min(max(2 * steps, round(0.5 * self.settings.seconds / seconds)), 1 << 21)
+        self.peers[name]["steps"] = max(self.settings.least_steps, math.ceil(self.settings.seconds / seconds))
+
+    def _round(self, turn: int) -> None:
+        times: dict[str, float] = {}
+        for name in rotated(self.names, turn):
+            answer = self._call(name, "run", steps=self.peers[name]["steps"])
+            if answer is not None:
+                times[name] = answer["seconds"] / answer["steps"] * 1e6
+        self.rounds.append(times)
+
+    def _result(self) -> dict[str, Any]:
+        measured = {name: self._peer_result(name) for name in self.names}
+        others = {name: peer["ratio"] for name, peer in measured.items() if name not in OURS and "ratio" in peer}
+        best = min(others, key=others.__getitem__, default=None)
+        return {
+            "name": self.case.name,
+            **self.case.to_json(),
+            "peers": measured,
+            "best_peer": best,
+            "ratio": None if best is None else others[best],
+            "unsupported": self.unsupported,
+            "failures": self.failures,
+            "first_and_last_loss": [self.losses[0], self.losses[-1]] if hasattr(self, "losses") else None,
+        }
+
+    def _peer_result(self, name: str) -> dict[str, Any]:
+        times = [times[name] for times in self.rounds]
+        result = {**self.peers[name], "microseconds": statistics.median(times), "rounds": times}
+        ratios = [times[name] / times[REFERENCE] for times in self.rounds if REFERENCE in times]
+        if REFERENCE in self.names:
+            low, high = np.quantile(ratios, [0.25, 0.75])
+            result |= {"ratio": statistics.median(ratios), "ratio_quartiles": [float(low), float(high)]}
+        return result
+
+
+def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return geometric mean and minimum of the ratios (best peer's step to gdcore's) of each group and of all."""
+    result: dict[str, Any] = {}
+    for group in ("six", "grid", "all"):
+        some = [case for case in measured if case["ratio"] is not None and group in ("all", case["group"])]
+        if some:
+            worst = min(some, key=lambda case: case["ratio"])
+            mean = math.exp(statistics.fmean(math.log(case["ratio"]) for case in some))
+            result[group] = {
+                "cases": len(some),
+                "geometric_mean": mean,
+                "minimum": worst["ratio"],
+                "minimum_case": worst["name"],
+            }
+    return result

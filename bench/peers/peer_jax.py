@@ -1,0 +1,166 @@
+"""JAX: the whole step as one jitted function whose weights are donated, alone or several in a `lax.scan`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from . import cases
+from .registry import best_seconds
+
+Parameters = dict[str, list[jax.Array]]
+State = tuple[Parameters, Parameters, Parameters, Parameters, jax.Array]  # weights, Adam's two moments, averages, step
+VARIANT_SECONDS = 0.1
+SCAN_BELOW = 0.02  # seconds; above that the call from Python, which a scan saves, is a matter of one in a thousand
+
+
+def normalise(case: cases.Case, h: jax.Array, gamma: jax.Array, beta: jax.Array) -> tuple[jax.Array, Any]:
+    """Return the normalised layer, and the mean and variance of the batch (of the rows for LayerNorm)."""
+    axis = 0 if case.norm == "batch" else 1
+    mean = jnp.mean(h, axis, keepdims=True)
+    centred = h - mean
+    variance = jnp.mean(centred * centred, axis, keepdims=True)
+    return gamma * (centred * lax.rsqrt(variance + cases.NORM_EPS)) + beta, (mean, variance)
+
+
+def forward(case: cases.Case, p: Parameters, averages: Parameters, x: jax.Array) -> tuple[jax.Array, Parameters]:
+    """Return the outputs, and BatchNorm's running averages moved on, which a training step keeps up to date."""
+    moved: Parameters = {"mean": [], "variance": []}
+    h = x
+    for i in range(case.hidden):
+        h = h @ p["w"][i] + p["b"][i]
+        if case.norm:
+            h, measured = normalise(case, h, p["gamma"][i], p["beta"][i])
+            if case.norm == "batch":
+                for name, value in zip(("mean", "variance"), measured, strict=True):
+                    old = averages[name][i]
+                    moved[name].append(cases.NORM_DECAY * old + (1 - cases.NORM_DECAY) * lax.stop_gradient(value[0]))
+        h = jax.nn.relu(h)
+    return h @ p["w"][-1] + p["b"][-1], moved
+
+
+def make_step(case: cases.Case) -> Callable[[State, Any], tuple[State, jax.Array]]:
+    """Return the function of state and batch that makes one step of Adam, not yet compiled."""
+    beta1, beta2 = cases.BETAS
+
+    def loss(p: Parameters, averages: Parameters, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Parameters]:
+        outputs, moved = forward(case, p, averages, x)
+        if case.loss == "mse":
+            return jnp.mean((outputs - y) ** 2), moved
+        chances = jax.nn.log_softmax(outputs)
+        return -jnp.mean(jnp.take_along_axis(chances, y[:, None], axis=1)), moved
+
+    def step(state: State, batch: Any) -> tuple[State, jax.Array]:
+        p, s, r, averages, count = state
+        (value, averages), g = jax.value_and_grad(loss, has_aux=True)(p, averages, *batch)
+        count = count + 1
+        correction1, correction2 = 1 - beta1**count, 1 - beta2**count
+        s = jax.tree.map(lambda s, g: beta1 * s + (1 - beta1) * g, s, g)
+        r = jax.tree.map(lambda r, g: beta2 * r + (1 - beta2) * g * g, r, g)
+        p = jax.tree.map(
+            lambda p, s, r: p - case.rate * (s / correction1) / (jnp.sqrt(r / correction2) + cases.EPS),
+            p,
+            s,
+            r,
+        )
+        return (p, s, r, averages, count), value
+
+    return step
+
+
+def initial(case: cases.Case, data: cases.Data) -> State:
+    """Return the state before the first step, as NumPy arrays. A weight is (in, out) here, as is usual in JAX."""
+    hidden = case.widths[1:-1] if case.norm else ()
+    p = {
+        "w": [np.ascontiguousarray(w.T) for w in data.weights],
+        "b": list(data.biases),
+        "gamma": [np.ones(n, np.float32) for n in hidden],
+        "beta": [np.zeros(n, np.float32) for n in hidden],
+    }
+    columns = hidden if case.norm == "batch" else ()
+    averages = {
+        "mean": [np.zeros(n, np.float32) for n in columns],
+        "variance": [np.ones(n, np.float32) for n in columns],
+    }
+    zeros = jax.tree.map(np.zeros_like, p)
+    return p, zeros, zeros, averages, np.float32(0)  # type: ignore[return-value]
+
+
+class JaxPeer:
+    """JAX with jit: one call a step, or one call for all batches, whichever is faster."""
+
+    def __init__(self, threads: int) -> None:
+        pass  # XLA takes as many threads as the process has processors
+
+    def versions(self) -> dict[str, str]:
+        return {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+
+    def prepare(self, case: dict[str, Any], data: str, variant: str | None = None) -> dict[str, Any]:
+        jax.clear_caches()
+        made, numbers = cases.Case.from_json(case), cases.load(data)
+        self.start = initial(made, numbers)
+        y = numbers.y if made.loss == "mse" else numbers.y.astype(np.int32)
+        self.batches = [(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(numbers.x, y, strict=True)]
+        self.stacked = (jnp.asarray(numbers.x), jnp.asarray(y))
+        step = make_step(made)
+        self.step = jax.jit(step, donate_argnums=0)
+        self.scan = jax.jit(lambda state, batches: lax.scan(step, state, batches), donate_argnums=0)
+        self.variant = variant or "step"
+        times: dict[str, float] = {}
+        if variant is None:
+            times["step"] = self._time("step")
+            if times["step"] < SCAN_BELOW:
+                times["scan"] = self._time("scan")
+            self.variant = min(times, key=times.__getitem__)
+        return {"variant": self.variant, "variants": {name: t * 1e6 for name, t in times.items()}}
+
+    def _time(self, variant: str) -> float:
+        self.variant = variant
+        self.run(1)  # compiles
+        first = self.run(2)
+        steps = max(2, round(VARIANT_SECONDS * first["steps"] / max(first["seconds"], 1e-7)))
+
+        def once() -> float:
+            answer = self.run(steps)
+            return answer["seconds"] / answer["steps"]
+
+        return best_seconds(once)
+
+    def _fresh(self) -> State:
+        # Copies: a donated buffer must not be the memory of an array that is needed again.
+        return jax.tree.map(lambda a: jnp.array(a, copy=True), self.start)
+
+    def curve(self, steps: int) -> list[float]:
+        state = self._fresh()
+        losses: list[Any] = []
+        if self.variant == "scan":
+            while len(losses) < steps:
+                state, values = self.scan(state, self.stacked)
+                losses += list(np.asarray(values))
+        else:
+            for batch in islice(cycle(self.batches), steps):
+                state, value = self.step(state, batch)
+                losses.append(value)
+        return [float(value) for value in losses[:steps]]
+
+    def run(self, steps: int) -> dict[str, float]:
+        scan = self.variant == "scan"
+        step = self.scan if scan else self.step
+        calls = -(-steps // len(self.batches)) if scan else steps
+        batches = [self.stacked] * calls if scan else list(islice(cycle(self.batches), calls))
+        state, value = step(self._fresh(), batches[0])
+        jax.block_until_ready((state, value))
+        started = time.perf_counter()
+        for batch in batches:
+            state, value = step(state, batch)
+        jax.block_until_ready((state, value))
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds, "steps": calls * (len(self.batches) if scan else 1)}

@@ -1,0 +1,70 @@
+"""Which peers there are, and what a peer has to offer."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Peer(Protocol):
+    """A library that trains the cases. Made with the number of threads; an ImportError says that it is missing."""
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what it is made of."""
+
+    def prepare(self, case: dict[str, Any], data: str, variant: str | None = None) -> dict[str, Any]:
+        """Build a case (`Case.to_json`) from the numbers in a file.
+
+        Of several ways to train it, take the one that is named, or else the fastest. Return {"variant": name,
+        "variants": {name: microseconds}}, or {"unsupported": why}.
+        """
+
+    def curve(self, steps: int) -> list[float]:
+        """Train from the initial weights; return the loss of each step."""
+
+    def run(self, steps: int) -> dict[str, float]:
+        """Start anew, train at least so many steps, and return {"seconds": ..., "steps": ...}."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a peer is found, and what it is called in tables."""
+
+    target: str  # "module:Class"
+    label: str
+    distribution: str = ""  # as pip calls it
+
+
+PEERS = {
+    "gdcore": Entry("bench.peers.peer_gdcore:StepPeer", "gdcore", "gdcore"),
+    "gdcore-fit": Entry("bench.peers.peer_gdcore:FitPeer", "gdcore fit"),
+    "torch": Entry("bench.peers.peer_torch:EagerPeer", "PyTorch", "torch"),
+    "torch.compile": Entry("bench.peers.peer_torch:CompiledPeer", "torch.compile", "torch"),
+    "jax": Entry("bench.peers.peer_jax:JaxPeer", "JAX", "jax"),
+    "sklearn": Entry("bench.peers.peer_sklearn:SklearnPeer", "scikit-learn", "scikit-learn"),
+}
+OURS = ("gdcore", "gdcore-fit")
+REFERENCE = "gdcore"
+
+
+def label(name: str) -> str:
+    """Return what tables call a peer."""
+    return PEERS[name].label if name in PEERS else name
+
+
+def create(name: str, threads: int) -> Any:
+    """Make a peer by its name, or by "module:Class" for one that is not in the list."""
+    module, _, cls = (PEERS[name].target if name in PEERS else name).partition(":")
+    return getattr(importlib.import_module(module), cls)(threads)
+
+
+def best_seconds(run: Callable[[], float], stretches: int = 3) -> float:
+    """Return the shortest of a few stretches: how variants of one peer are compared before the rounds begin."""
+    times = []
+    for _ in range(stretches):
+        times.append(run())
+        time.sleep(0.02)
+    return min(times)
