@@ -121,13 +121,13 @@ def test_the_command_writes_everything(
     assert "FAILED" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("peer", ["torch", "torch.compile", "jax", "sklearn"])
+@pytest.mark.parametrize("peer", ["torch", "torch.compile", "jax", "jax-scan", "sklearn"])
 def test_each_peer_has_the_same_curve(peer: str, tmp_path: Path) -> None:
     """Without compiling for minutes: the variants that are quick to make, with each norm the peer has."""
-    needed = {"torch": "torch", "torch.compile": "torch", "jax": "jax", "sklearn": "sklearn"}[peer]
+    needed = {"torch.compile": "torch", "jax-scan": "jax"}.get(peer, peer)
     if importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed")
-    variant = {"torch.compile": "eager", "jax": "step"}.get(peer)
+    variant = {"torch.compile": "eager"}.get(peer)
     workers = [Worker(name, 1, list(SHORT.cpus)) for name in ("gdcore", "torch" if variant == "eager" else peer)]
     try:
         for case in (

@@ -27,7 +27,7 @@ SMALL = {"widths": (64, 32, 10), "batch": 32}
 LARGE = {"widths": (784, 512, 512, 10), "batch": 128, "norm": "batch"}
 EPOCH_STEPS, MEMORY_STEPS = 56, 10
 SLOW_SECONDS, SLOW_RUNS = 5.0, 2  # what takes so long is not repeated more than so often
-VARIANTS = {"torch.compile": "forward and backward", "jax": "step"}  # what most users would write
+VARIANTS = {"torch.compile": "forward and backward"}  # what most users would write
 NAMES = ("gdcore", "torch", "torch.compile", "jax", "sklearn")
 
 

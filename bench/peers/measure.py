@@ -14,7 +14,7 @@ import numpy as np
 
 from . import cases
 from .client import PeerFailed, PeerMissing, Worker
-from .registry import OURS, REFERENCE
+from .registry import OURS, REFERENCE, WHOLE, reference
 
 SMALL_LOSS = 0.1  # below it the difference of two losses is taken relative to this, not to the loss
 
@@ -176,40 +176,49 @@ class CaseRun:
     def _result(self) -> dict[str, Any]:
         measured = {name: self._peer_result(name) for name in self.names}
         others = {name: peer["ratio"] for name, peer in measured.items() if name not in OURS and "ratio" in peer}
-        best = min(others, key=others.__getitem__, default=None)
-        return {
-            "name": self.case.name,
-            **self.case.to_json(),
-            "peers": measured,
-            "best_peer": best,
-            "ratio": None if best is None else others[best],
+        result = {"name": self.case.name, **self.case.to_json(), "peers": measured}
+        for prefix, whole in ("", False), ("whole_", True):
+            some = {name: ratio for name, ratio in others.items() if (name in WHOLE) == whole}
+            best = min(some, key=some.__getitem__, default=None)
+            result |= {f"{prefix}best_peer": best, f"{prefix}ratio": None if best is None else some[best]}
+        losses = [self.losses[0], self.losses[-1]] if hasattr(self, "losses") else None
+        return result | {
             "unsupported": self.unsupported,
             "failures": self.failures,
-            "first_and_last_loss": [self.losses[0], self.losses[-1]] if hasattr(self, "losses") else None,
+            "first_and_last_loss": losses,
         }
 
     def _peer_result(self, name: str) -> dict[str, Any]:
         times = [times[name] for times in self.rounds]
         result = {**self.peers[name], "microseconds": statistics.median(times), "rounds": times}
-        ratios = [times[name] / times[REFERENCE] for times in self.rounds if REFERENCE in times]
-        if REFERENCE in self.names:
+        if (ours := reference(name)) in self.names:
+            ratios = [times[name] / times[ours] for times in self.rounds if ours in times]
             low, high = np.quantile(ratios, [0.25, 0.75])
             result |= {"ratio": statistics.median(ratios), "ratio_quartiles": [float(low), float(high)]}
         return result
 
 
 def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return geometric mean and minimum of the ratios (best peer's step to gdcore's) of each group and of all."""
-    result: dict[str, Any] = {}
-    for group in ("six", "grid", "all"):
-        some = [case for case in measured if case["ratio"] is not None and group in ("all", case["group"])]
-        if some:
-            worst = min(some, key=lambda case: case["ratio"])
-            mean = math.exp(statistics.fmean(math.log(case["ratio"]) for case in some))
-            result[group] = {
-                "cases": len(some),
-                "geometric_mean": mean,
-                "minimum": worst["ratio"],
-                "minimum_case": worst["name"],
-            }
-    return result
+    """Return geometric mean and minimum of the ratios of each group and of all.
+
+    The ratio is the best peer's time to ours: of those that are called for each step, and ("whole_...") of the others.
+    """
+    return {
+        prefix + group: found
+        for prefix in ("", "whole_")
+        for group in ("six", "grid", "all")
+        if (found := _mean_and_minimum(measured, group, prefix + "ratio"))
+    }
+
+
+def _mean_and_minimum(measured: list[dict[str, Any]], group: str, key: str) -> dict[str, Any] | None:
+    some = [case for case in measured if case.get(key) is not None and group in ("all", case["group"])]
+    if not some:
+        return None
+    worst = min(some, key=lambda case: case[key])
+    return {
+        "cases": len(some),
+        "geometric_mean": math.exp(statistics.fmean(math.log(case[key]) for case in some)),
+        "minimum": worst[key],
+        "minimum_case": worst["name"],
+    }

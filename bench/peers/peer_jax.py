@@ -1,4 +1,4 @@
-"""JAX: the whole step as one jitted function whose weights are donated, alone or several in a `lax.scan`."""
+"""JAX: the whole step as one jitted function whose weights are donated, called for each batch or in a `lax.scan`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from jax import lax
 from jax import numpy as jnp
 
 from . import cases
-from .registry import best_seconds
 
 Parameters = dict[str, list[jax.Array]]
 State = tuple[Parameters, Parameters, Parameters, Parameters, jax.Array]  # weights, Adam's two moments, averages, step
-VARIANT_SECONDS = 0.1
-SCAN_BELOW = 0.02  # seconds; above that the call from Python, which a scan saves, is a matter of one in a thousand
+Step = Callable[[State, Any], tuple[State, jax.Array]]
 
 
 def normalise(case: cases.Case, h: jax.Array, gamma: jax.Array, beta: jax.Array) -> tuple[jax.Array, Any]:
@@ -47,7 +45,7 @@ def forward(case: cases.Case, p: Parameters, averages: Parameters, x: jax.Array)
     return h @ p["w"][-1] + p["b"][-1], moved
 
 
-def make_step(case: cases.Case) -> Callable[[State, Any], tuple[State, jax.Array]]:
+def make_step(case: cases.Case) -> Step:
     """Return the function of state and batch that makes one step of Adam, not yet compiled."""
     beta1, beta2 = cases.BETAS
 
@@ -94,8 +92,8 @@ def initial(case: cases.Case, data: cases.Data) -> State:
     return p, zeros, zeros, averages, np.float32(0)  # type: ignore[return-value]
 
 
-class JaxPeer:
-    """JAX with jit: one call a step, or one call for all batches, whichever is faster."""
+class StepPeer:
+    """One call of the jitted step for each batch, in a loop in Python."""
 
     def __init__(self, threads: int) -> None:
         pass  # XLA takes as many threads as the process has processors
@@ -107,32 +105,13 @@ class JaxPeer:
         jax.clear_caches()
         made, numbers = cases.Case.from_json(case), cases.load(data)
         self.start = initial(made, numbers)
-        y = numbers.y if made.loss == "mse" else numbers.y.astype(np.int32)
-        self.batches = [(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(numbers.x, y, strict=True)]
-        self.stacked = (jnp.asarray(numbers.x), jnp.asarray(y))
-        step = make_step(made)
-        self.step = jax.jit(step, donate_argnums=0)
-        self.scan = jax.jit(lambda state, batches: lax.scan(step, state, batches), donate_argnums=0)
-        self.variant = variant or "step"
-        times: dict[str, float] = {}
-        if variant is None:
-            times["step"] = self._time("step")
-            if times["step"] < SCAN_BELOW:
-                times["scan"] = self._time("scan")
-            self.variant = min(times, key=times.__getitem__)
-        return {"variant": self.variant, "variants": {name: t * 1e6 for name, t in times.items()}}
+        self._load(make_step(made), numbers.x, numbers.y if made.loss == "mse" else numbers.y.astype(np.int32))
+        return {"variant": "step"}
 
-    def _time(self, variant: str) -> float:
-        self.variant = variant
-        self.run(1)  # compiles
-        first = self.run(2)
-        steps = max(2, round(VARIANT_SECONDS * first["steps"] / max(first["seconds"], 1e-7)))
-
-        def once() -> float:
-            answer = self.run(steps)
-            return answer["seconds"] / answer["steps"]
-
-        return best_seconds(once)
+    def _load(self, step: Step, x: np.ndarray, y: np.ndarray) -> None:
+        """Set `batches`, what one call after the other is given, `step`, the function, and `steps`, made by a call."""
+        self.batches = [(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(x, y, strict=True)]
+        self.step, self.steps = jax.jit(step, donate_argnums=0), 1
 
     def _fresh(self) -> State:
         # Copies: a donated buffer must not be the memory of an array that is needed again.
@@ -140,27 +119,28 @@ class JaxPeer:
 
     def curve(self, steps: int) -> list[float]:
         state = self._fresh()
-        losses: list[Any] = []
-        if self.variant == "scan":
-            while len(losses) < steps:
-                state, values = self.scan(state, self.stacked)
-                losses += list(np.asarray(values))
-        else:
-            for batch in islice(cycle(self.batches), steps):
-                state, value = self.step(state, batch)
-                losses.append(value)
-        return [float(value) for value in losses[:steps]]
+        losses: list[jax.Array] = []
+        for batch in islice(cycle(self.batches), -(-steps // self.steps)):
+            state, value = self.step(state, batch)
+            losses.append(value)
+        return [float(value) for value in np.concatenate([np.atleast_1d(value) for value in losses])[:steps]]
 
     def run(self, steps: int) -> dict[str, float]:
-        scan = self.variant == "scan"
-        step = self.scan if scan else self.step
-        calls = -(-steps // len(self.batches)) if scan else steps
-        batches = [self.stacked] * calls if scan else list(islice(cycle(self.batches), calls))
-        state, value = step(self._fresh(), batches[0])
+        calls = -(-steps // self.steps)
+        state, value = self.step(self._fresh(), self.batches[0])
         jax.block_until_ready((state, value))
+        batches = list(islice(cycle(self.batches), calls))
         started = time.perf_counter()
         for batch in batches:
-            state, value = step(state, batch)
+            state, value = self.step(state, batch)
         jax.block_until_ready((state, value))
-        seconds = time.perf_counter() - started
-        return {"seconds": seconds, "steps": calls * (len(self.batches) if scan else 1)}
+        return {"seconds": time.perf_counter() - started, "steps": calls * self.steps}
+
+
+class ScanPeer(StepPeer):
+    """One call for all batches, which are there beforehand: a `lax.scan` over the same step."""
+
+    def _load(self, step: Step, x: np.ndarray, y: np.ndarray) -> None:
+        self.batches = [(jnp.asarray(x), jnp.asarray(y))]
+        self.step = jax.jit(lambda state, batches: lax.scan(step, state, batches), donate_argnums=0)
+        self.steps = len(x)

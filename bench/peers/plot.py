@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .registry import OURS, label
+from .registry import OURS, WHOLE, label
 from .report import machine_line, ordered
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the marks differ too.
@@ -19,6 +19,7 @@ STYLES = {
     "torch": ("#D55E00", "o"),
     "torch.compile": ("#E69F00", "s"),
     "jax": ("#0072B2", "^"),
+    "jax-scan": ("#56B4E9", "<"),
     "sklearn": ("#009E73", "D"),
 }
 OTHER = ("#CC79A7", "v")
@@ -42,7 +43,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
             _bars(axes[0], six, names)
         if grid:
             _strip(axes[-1], grid, names)
-        axes[-1].set_xlabel(f"time of a training step divided by gdcore's (logarithmic)\n{machine_line(results)}")
+        whole = " and ".join(label(name) for name in names if name in WHOLE) or "whole epochs"
+        axes[-1].set_xlabel(
+            f"time of a training step divided by gdcore's (of {whole}: by gdcore fit's)\n{machine_line(results)}"
+        )
         ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if t <= axes[-1].get_xlim()[1]]
         axes[-1].set_xticks(ticks, [f"{t:g}" for t in ticks])
         axes[-1].minorticks_off()

@@ -43,11 +43,21 @@ PEERS = {
     "gdcore-fit": Entry("bench.peers.peer_gdcore:FitPeer", "gdcore fit"),
     "torch": Entry("bench.peers.peer_torch:EagerPeer", "PyTorch", "torch"),
     "torch.compile": Entry("bench.peers.peer_torch:CompiledPeer", "torch.compile", "torch"),
-    "jax": Entry("bench.peers.peer_jax:JaxPeer", "JAX", "jax"),
+    "jax": Entry("bench.peers.peer_jax:StepPeer", "JAX", "jax"),
+    "jax-scan": Entry("bench.peers.peer_jax:ScanPeer", "JAX scan", "jax"),
     "sklearn": Entry("bench.peers.peer_sklearn:SklearnPeer", "scikit-learn", "scikit-learn"),
 }
-OURS = ("gdcore", "gdcore-fit")
 REFERENCE = "gdcore"
+# Those that have all batches beforehand and are called once for many steps are compared among themselves: a loop in
+# Python that hands over one batch after the other, and may look at each loss, is another way of training.
+WHOLE_REFERENCE = "gdcore-fit"
+WHOLE = (WHOLE_REFERENCE, "jax-scan", "sklearn")
+OURS = (REFERENCE, WHOLE_REFERENCE)
+
+
+def reference(name: str) -> str:
+    """Return which of our own a peer's times are divided by."""
+    return WHOLE_REFERENCE if name in WHOLE else REFERENCE
 
 
 def label(name: str) -> str:

@@ -41,18 +41,22 @@ def ordered(names: Any) -> list[str]:
 def case_rows(results: dict[str, Any]) -> Rows:
     """Return the table of cases."""
     names = ordered({name for case in results["cases"] for name in case["peers"]})
-    rows = [["network [batch]", *map(label, names), "best other", "times", "quartiles"]]
+    rows = [["network [batch]", *map(label, names), "best other", "times", "quartiles", "whole epochs", "times"]]
     for case in results["cases"]:
         peers = case["peers"]
         row = [case["name"]]
         row += [time_text(peers[n]["microseconds"]) if n in peers else mark(case, n) for n in names]
-        if case["ratio"] is None:
-            row += ["-", "-", "-"]
-        else:
-            low, high = peers[case["best_peer"]]["ratio_quartiles"]
-            row += [label(case["best_peer"]), f"{case['ratio']:.2f}", f"{low:.2f} to {high:.2f}"]
-        rows.append(row)
+        rows.append([*row, *best_cells(case, ""), *best_cells(case, "whole_")[:2]])
     return rows
+
+
+def best_cells(case: dict[str, Any], prefix: str) -> list[str]:
+    """Return the best other peer of a kind, its ratio and the quartiles of that."""
+    if case[f"{prefix}ratio"] is None:
+        return ["-", "-", "-"]
+    best = case[f"{prefix}best_peer"]
+    low, high = case["peers"][best]["ratio_quartiles"]
+    return [label(best), f"{case[f'{prefix}ratio']:.2f}", f"{low:.2f} to {high:.2f}"]
 
 
 def mark(case: dict[str, Any], name: str) -> str:
@@ -72,6 +76,7 @@ def failures(results: dict[str, Any]) -> list[str]:
 def summary_lines(results: dict[str, Any]) -> list[str]:
     """Return the geometric means and minima."""
     titles = {"six": "the six networks", "grid": "the grid", "all": "all"}
+    titles |= {f"whole_{group}": f"whole epochs, {title}" for group, title in titles.items()}
     return [
         f"{titles[group]} ({s['cases']}): {s['geometric_mean']:.2f} times as fast as the best other in geometric mean, "
         f"{s['minimum']:.2f} at least ({s['minimum_case']})"
