@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .registry import base
+
 ROOT = Path(__file__).resolve().parents[2]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NPROC")
 PATIENCE = 900.0  # seconds for one answer; compiling takes long
@@ -27,9 +29,12 @@ class PeerFailed(Exception):
     """The peer could not do what it was told, or its process died."""
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Return the environment of a peer's process: as many threads as agreed, and this repository importable."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+def environment(threads: int, path: str | None = None) -> dict[str, str]:
+    """Return the environment of a peer's process: as many threads as agreed, and this repository importable.
+
+    What lies in `path` is found before what is installed.
+    """
+    paths = [*filter(None, [path]), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
@@ -50,16 +55,16 @@ def without_paths(text: str, lines: int = 12) -> str:
 class Worker:
     """A peer's process; it sleeps, waiting for a command, while others are measured."""
 
-    def __init__(self, name: str, threads: int, cpus: list[int]) -> None:
+    def __init__(self, name: str, threads: int, cpus: list[int], path: str | None = None) -> None:
         self.name = name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        command = [sys.executable, "-m", "bench.peers.worker", name, "--threads", str(threads)]
+        command = [sys.executable, "-m", "bench.peers.worker", base(name), "--threads", str(threads)]
         self._process = subprocess.Popen(
             [*command, "--cpus", ",".join(map(str, cpus[:threads]))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=environment(threads),
+            env=environment(threads, path),
             cwd=ROOT,
             bufsize=0,
         )

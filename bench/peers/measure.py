@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from . import cases
 from .client import PeerFailed, PeerMissing, Worker
-from .registry import OURS, REFERENCE, WHOLE, reference
+from .registry import OURS, REFERENCE, WHOLE, base, reference
 
 SMALL_LOSS = 0.1  # below it the difference of two losses is taken relative to this, not to the loss
 
@@ -36,8 +36,9 @@ class Settings:
 class Team:
     """The peers' processes; one that died is started anew for the next case."""
 
-    def __init__(self, names: Iterable[str], settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, names: Iterable[str], settings: Settings, paths: Mapping[str, str] | None = None) -> None:
+        """Start the processes; `paths` says where a peer's own version of its library lies."""
+        self.settings, self.paths = settings, paths or {}
         self.workers: dict[str, Worker] = {}
         self.about: dict[str, dict[str, Any]] = {}
         self.names: list[str] = []
@@ -53,7 +54,7 @@ class Team:
                 self.names.append(name)
 
     def _start(self, name: str) -> Worker:
-        self.workers[name] = Worker(name, self.settings.threads, list(self.settings.cpus))
+        self.workers[name] = Worker(name, self.settings.threads, list(self.settings.cpus), self.paths.get(name))
         return self.workers[name]
 
     def get(self, name: str) -> Worker:
@@ -178,7 +179,7 @@ class CaseRun:
         others = {name: peer["ratio"] for name, peer in measured.items() if name not in OURS and "ratio" in peer}
         result = {"name": self.case.name, **self.case.to_json(), "peers": measured}
         for prefix, whole in ("", False), ("whole_", True):
-            some = {name: ratio for name, ratio in others.items() if (name in WHOLE) == whole}
+            some = {name: ratio for name, ratio in others.items() if (base(name) in WHOLE) == whole}
             best = min(some, key=some.__getitem__, default=None)
             result |= {f"{prefix}best_peer": best, f"{prefix}ratio": None if best is None else some[best]}
         losses = [self.losses[0], self.losses[-1]] if hasattr(self, "losses") else None

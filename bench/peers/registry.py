@@ -57,12 +57,17 @@ OURS = (REFERENCE, WHOLE_REFERENCE)
 
 def reference(name: str) -> str:
     """Return which of our own a peer's times are divided by."""
-    return WHOLE_REFERENCE if name in WHOLE else REFERENCE
+    return WHOLE_REFERENCE if base(name) in WHOLE else REFERENCE
+
+
+def base(name: str) -> str:
+    """Return the name without a version: "gdcore" for "gdcore@v0.1.0", an earlier version in a folder of its own."""
+    return name.partition("@")[0]
 
 
 def label(name: str) -> str:
     """Return what tables call a peer."""
-    return PEERS[name].label if name in PEERS else name
+    return name.replace(base(name), PEERS[base(name)].label, 1) if base(name) in PEERS else name
 
 
 def create(name: str, threads: int) -> Any:

@@ -1,0 +1,159 @@
+"""``python -m bench.guard``: has a change made gdcore slower? Ratios alone are compared, never times.
+
+Against ourselves: an earlier version (a tag or any commit; the last tag if left out) is built in a temporary folder and
+measured beside the version at hand, in turns. Against peers: they are measured again, and the ratios set beside those of
+an earlier run on the same processor. A case that seems slower is measured once more, for longer, before it counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .peers import cases, machine
+from .peers.client import ROOT
+from .peers.measure import CaseRun, Settings, Team
+from .peers.registry import OURS, label
+from .peers.report import table
+
+RATIOS = ("ratio", "whole_ratio")  # of `Trainer.step` and of `Trainer.fit`
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One ratio of one case: how many times as fast as before we are, 1 if nothing changed."""
+
+    case: str
+    what: str
+    change: float
+
+    def slower(self, tolerance: float) -> bool:
+        """Whether more speed is lost than tolerated."""
+        return self.change < 1 / (1 + tolerance)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
+    parser.add_argument("--against", metavar="REF", help="a tag or commit; the last tag if left out")
+    parser.add_argument(
+        "--results", type=Path, metavar="JSON", help="compare with peers as in this earlier run instead"
+    )
+    parser.add_argument("--set", choices=sorted(cases.SETS), default="six", help="which networks")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpus", help="processors, as 2,3; the first this process may use if left out")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.1, help="length of a stretch")
+    parser.add_argument("--tolerance", type=float, default=0.1, help="part of the speed that may be lost")
+    return parser.parse_args(argv)
+
+
+def last_tag() -> str:
+    """Return the name of the last release."""
+    asked = ["git", "describe", "--tags", "--abbrev=0"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit("--against: no release has been tagged yet; name a commit, such as --against HEAD~20")
+    return done.stdout.strip()
+
+
+def build(ref: str, folder: Path) -> Path:
+    """Install the version of a commit into a folder, which is returned."""
+    source, target = folder / "source", folder / "installed"
+    source.mkdir()
+    archive = subprocess.run(["git", "archive", ref], cwd=ROOT, capture_output=True, check=False)
+    if archive.returncode:
+        raise SystemExit(f"--against: {archive.stderr.decode().strip()}")
+    subprocess.run(["tar", "-x", "-C", str(source)], input=archive.stdout, check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
+    print(f"building {ref}", file=sys.stderr, flush=True)
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{ref} could not be built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return target
+
+
+def changes(found: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Finding]:
+    """Compare a case's ratios with those before: with 1 where the other peer is our own earlier version."""
+    for ratio, best in zip(RATIOS, ("best_peer", "whole_best_peer"), strict=True):
+        name, now = found[best], found[ratio]
+        if now is None:
+            continue
+        if before is None:
+            yield Finding(found["name"], label(name), now)
+        elif name in before["peers"]:
+            yield Finding(found["name"], label(name), now / before["peers"][name]["ratio"])
+
+
+def measure(chosen: list[cases.Case], team: Team, before: dict[str, Any], tolerance: float) -> list[Finding]:
+    """Measure the cases; what looks slower is measured again with twice the rounds."""
+    result: list[Finding] = []
+    settings = team.settings
+    for number, case in enumerate(chosen, 1):
+        print(f"{number}/{len(chosen)} {case.name}", file=sys.stderr, flush=True)
+        for rounds in (settings.rounds, 2 * settings.rounds):
+            team.settings = replace(settings, rounds=rounds)
+            found = CaseRun(case, team).measure()
+            if found["failures"]:
+                raise SystemExit(f"{case.name}: {found['failures']}")
+            some = list(changes(found, before.get(case.name)))
+            if not any(finding.slower(tolerance) for finding in some):
+                break
+        result += some
+    team.settings = settings
+    return result
+
+
+def earlier(path: Path, settings: Settings) -> dict[str, Any]:
+    """Return the cases of an earlier run by name, if it was made on this kind of machine."""
+    results = json.loads(path.read_text())
+    here = machine.describe(settings.threads, settings.cpus)
+    for field in ("processor", "threads"):
+        if results["machine"][field] != here[field]:
+            raise SystemExit(
+                f"--results: {path.name} was measured with {field} {results['machine'][field]!r}, here it is "
+                f"{here[field]!r}; ratios differ between machines, so compare with --against instead"
+            )
+    return {case["name"]: case for case in results["cases"] if case["ratio"] is not None}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and compare; return 1 if anything has become slower."""
+    options = arguments(argv)
+    cpus = [int(cpu) for cpu in options.cpus.split(",")] if options.cpus else sorted(os.sched_getaffinity(0))
+    settings = Settings(options.threads, tuple(cpus[: options.threads]), options.rounds, options.seconds)
+    chosen = [case for case in cases.SETS[options.set] if options.only in case.name]
+    with tempfile.TemporaryDirectory() as folder:
+        before: dict[str, Any] = {}
+        if options.results:
+            before = earlier(options.results, settings)
+            chosen = [case for case in chosen if case.name in before]
+            names, paths = [*OURS, *{n for case in before.values() for n in case["peers"] if n not in OURS}], {}
+        else:
+            ref = options.against or last_tag()
+            old = [f"{name}@{ref}" for name in OURS]
+            names, paths = [*OURS, *old], dict.fromkeys(old, str(build(ref, Path(folder))))
+        if not chosen:
+            raise SystemExit("no network is left to compare; look at --set, --only and --results")
+        with Team(names, settings, paths) as team:
+            absent = {name: about for name, about in team.about.items() if "versions" not in about}
+            if absent:
+                raise SystemExit(f"cannot be measured: {absent}")
+            findings = measure(chosen, team, before, options.tolerance)
+    rows = [["network [batch]", "beside", "as fast as before", ""]]
+    rows += [[f.case, f.what, f"{f.change:.2f}", "SLOWER" if f.slower(options.tolerance) else ""] for f in findings]
+    print(table(rows))
+    return 1 if any(finding.slower(options.tolerance) for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

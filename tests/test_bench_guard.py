@@ -1,0 +1,67 @@
+"""Promise: the regression guard finds what has become slower, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import gdcore
+import pytest
+
+from bench import guard
+from bench.peers import cases, machine
+
+TINY = cases.Case((13, 8, 3), 4)
+OPTIONS = ["--threads=1", "--rounds=2", "--seconds=0.002"]
+
+
+@pytest.fixture(autouse=True)
+def one_tiny_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One network, and the library under test as the earlier version too."""
+    monkeypatch.setitem(cases.SETS, "six", (TINY,))
+    monkeypatch.setattr(guard, "build", lambda ref, folder: Path(gdcore.__file__).parents[1])
+
+
+def test_an_earlier_version_is_measured_beside_this_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Promise: step and fit are both compared; what is within the tolerance passes, what is not fails."""
+    assert guard.main(["--against=some", "--tolerance=50", *OPTIONS]) == 0
+    printed = capsys.readouterr().out
+    assert "gdcore@some" in printed and "gdcore fit@some" in printed and "SLOWER" not in printed
+    assert guard.main(["--against=some", "--tolerance=-0.99", *OPTIONS]) == 1  # a hundred times as fast is demanded
+    assert capsys.readouterr().out.count("SLOWER") == 2
+
+
+def results(path: Path, ratio: float, processor: str | None = None) -> str:
+    """Write an earlier run in which a peer had this ratio."""
+    about = machine.describe(1, (min(os.sched_getaffinity(0)),))
+    peers = {"gdcore": {"ratio": 1.0}, "gdcore-fit": {"ratio": 1.0}, "strangers:Steady": {"ratio": ratio}}
+    case = {"name": TINY.name, "ratio": ratio, "peers": peers}
+    path.write_text(json.dumps({"machine": about | ({"processor": processor} if processor else {}), "cases": [case]}))
+    return f"--results={path}"
+
+
+def test_the_lead_over_peers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Promise: a lead that has shrunk fails, one that has grown passes, another machine's is refused."""
+    (tmp_path / "strangers.py").write_text("from bench.peers.peer_gdcore import StepPeer as Steady\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
+    file = tmp_path / "run.json"
+    assert guard.main([results(file, 0.01), *OPTIONS]) == 0
+    assert guard.main([results(file, 100.0), *OPTIONS]) == 1
+    assert "SLOWER" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="Abacus"):
+        guard.main([results(file, 1.0, "Abacus"), *OPTIONS])
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise: an unknown commit, no tag and no network each end with a message that says what to do."""
+    with pytest.raises(SystemExit, match="--only"):
+        guard.main(["--against=some", "--only=nothing", *OPTIONS])
+    monkeypatch.undo()
+    with pytest.raises(SystemExit, match="--against"):
+        guard.build("no-such-commit", tmp_path)
+    monkeypatch.setattr(guard, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match="name a commit"):
+        guard.last_tag()
