@@ -1,8 +1,8 @@
 """``python -m bench.guard``: has a change made gdcore slower? Ratios alone are compared, never times.
 
 Against ourselves: an earlier version (a tag or any commit; the last tag if left out) is built in a temporary folder and
-measured beside the version at hand, in turns. Against peers: they are measured again, and the ratios set beside those of
-an earlier run on the same processor. A case that seems slower is measured once more, for longer, before it counts.
+measured beside the version at hand, in turns. Against peers: they are measured again, and the ratios set beside those
+of an earlier run on the same processor. A case that seems slower is measured once more, for longer, before it counts.
 """
 
 from __future__ import annotations

@@ -132,7 +132,10 @@ __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
 #pragma GCC unroll 4
   for (int g = 0; g < groups; ++g) a[g] = call.a + (Along ? g * group * a_stride : g * group);
 #pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i) __builtin_prefetch(call.c + i * c_stride, 1);
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) __builtin_prefetch(call.c + i * c_stride + v * lanes, 1);
+  }
   vector sum[Rows][Vectors], total[Rows][Vectors];
   for (std::int64_t p0 = 0;; p0 += call.chain) {
 #pragma GCC unroll 32
