@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.peers import __main__ as command
+from bench.peers import cases, footprint, measure, report
+from bench.peers.client import PeerFailed, Worker
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # `bench` is no part of the wheel
-
-from bench.peers import __main__ as command  # noqa: E402
-from bench.peers import cases, footprint, measure, report  # noqa: E402
-from bench.peers.client import PeerFailed, Worker  # noqa: E402
-
 TINY = cases.Case((13, 8, 3), 4)
 SHORT = measure.Settings(
     threads=1, cpus=(min(os.sched_getaffinity(0)),), rounds=3, seconds=0.002, curve_steps=6, pause=0.001
