@@ -86,19 +86,29 @@ GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t 
 }
 
 /// Packs an m x k operand into strips of `Strip` rows, k-major within a strip; missing rows are zero. B is packed as
-/// Bᵀ.
+/// Bᵀ. Where a k's elements lie side by side, a few k at a time are packed for all strips: memory is read in the order
+/// in which it lies.
 template <class T, int Strip>
 __attribute__((noinline)) void pack(Operand<T> from, std::int64_t m, std::int64_t k, T* to) {
-  for (std::int64_t i = 0; i < m; i += Strip, to += Strip * k) {
-    const std::int64_t rows = min(Strip, m - i);
-    const T* source = from.data + i * from.row_stride;
-    if (from.row_stride != 1) {
-      pack_transposed<T, Strip>(source, from.row_stride, rows, k, to);
-    } else if (rows == Strip) {
-      for (std::int64_t p = 0; p < k; ++p) std::memcpy(to + p * Strip, source + p * from.col_stride, sizeof(T) * Strip);
-    } else {
-      for (std::int64_t p = 0; p < k; ++p) {
-        for (std::int64_t r = 0; r < Strip; ++r) to[p * Strip + r] = r < rows ? source[p * from.col_stride + r] : T(0);
+  const bool transposes = from.row_stride != 1;
+  const std::int64_t at_once = transposes ? k : 8;
+  for (std::int64_t first = 0; first < k; first += at_once) {
+    const std::int64_t last = min(k, first + at_once);
+    for (std::int64_t i = 0; i < m; i += Strip) {
+      const std::int64_t rows = min(Strip, m - i);
+      const T* source = from.data + i * from.row_stride;
+      T* strip = to + i * k;
+      if (transposes) {
+        pack_transposed<T, Strip>(source, from.row_stride, rows, k, strip);
+      } else if (rows == Strip) {
+        for (std::int64_t p = first; p < last; ++p) {
+          std::memcpy(strip + p * Strip, source + p * from.col_stride, sizeof(T) * Strip);
+        }
+      } else {
+        for (std::int64_t p = first; p < last; ++p) {
+          for (std::int64_t r = 0; r < Strip; ++r)
+            strip[p * Strip + r] = r < rows ? source[p * from.col_stride + r] : T(0);
+        }
       }
     }
   }
