@@ -57,6 +57,7 @@ void bind_losses(py::module_& m);
 void bind_optimizers(py::module_& m);
 void bind_network(py::module_& m);
 void bind_trainer(py::module_& m);
+void bind_curvature(py::module_& m);
 void bind_data(py::module_& m);
 void bind_ops(py::module_& m);
 

@@ -1,18 +1,18 @@
 #include "gdcore/trainer.h"
 
+#include "dataset.h"
 #include "gdcore/check.h"
-#include "network.h"
 
 namespace gdcore::bindings {
 
-namespace {
+void check_match(const PyDataset& dataset, const Network& network, const Loss& loss) {
+  check(bool(dataset.data.y), "[Trainer] the dataset has no targets");
+  const bool labels = !dataset.data.labels || std::holds_alternative<CrossEntropy>(loss);
+  check(dataset.network.get() == &network && labels,
+        "[Trainer] the dataset was made for another model or loss; make one for this trainer's");
+}
 
-/// Validated data and the arrays that keep it alive.
-struct PyDataset {
-  Dataset data;
-  HeldSource x, y, weights;
-  std::shared_ptr<Network> network;  // that it was checked against
-};
+namespace {
 
 struct PyTrainer {
   Trainer core;
@@ -81,21 +81,13 @@ BatchRange range_of(const PyDataset& dataset, const std::optional<py::array_t<st
   return range;
 }
 
-/// A dataset's shapes and labels were checked against one network and one kind of loss.
-void check_match(const PyTrainer& self, const PyDataset& dataset) {
-  check(bool(dataset.data.y), "[Trainer] the dataset has no targets");
-  const bool labels = !dataset.data.labels || std::holds_alternative<CrossEntropy>(self.core.loss());
-  check(dataset.network.get() == &self.core.network() && labels,
-        "[Trainer] the dataset was made for another model or loss; make one for this trainer's");
-}
-
 using Order = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
 
 py::tuple run(PyTrainer& self, const PyDataset& dataset, const Order& order, std::int64_t batch_size,
               std::int64_t first, std::int64_t last,
               const py::array_t<double, py::array::c_style | py::array::forcecast>& lrs, double seconds,
               double loss_sum, double weight_sum) {
-  check_match(self, dataset);
+  check_match(dataset, self.core.network(), self.core.loss());
   BatchRange range = range_of(dataset, order, batch_size);
   const std::int64_t batches = (range.count + batch_size - 1) / batch_size;
   check(first >= 0 && first <= last && last <= batches, "[Trainer.run] batches ", first, " to ", last,
@@ -113,7 +105,7 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Order& order, std
 
 py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch_size, const Order& order,
                    const py::object& outputs) {
-  check_match(self, dataset);
+  check_match(dataset, self.core.network(), self.core.loss());
   const BatchRange range = range_of(dataset, order, batch_size);
   const View to = to_view(outputs, "[Trainer.evaluate] outputs", true);
   const Network& network = self.core.network();

@@ -1,4 +1,5 @@
-// Activations on their own: y = f(a); dx = dy f'(saved). Elementwise, 8 (12) bytes an element in float32.
+// Activations on their own: y = f(a); dx = dy f'(saved); and the derivative of dx along a direction. Elementwise, 8
+// (12, 20) bytes an element in float32.
 #include <variant>
 
 #include "cpu_backend.h"
@@ -34,6 +35,23 @@ void CpuBackend::activation_backward(const Activation& activation, ConstView sav
           parallel_for(dy.size(), kCost, 64, [=](std::int64_t begin, std::int64_t end) {
             fill(to, begin, end, around,
                  [=](std::int64_t i) __attribute__((always_inline)) { return from[i] * f.slope(kept[i]); });
+          });
+        },
+        activation);
+  });
+}
+
+void CpuBackend::activation_curvature(const Activation& activation, ConstView saved, ConstView x_dot, ConstView dy,
+                                      ConstView dy_dot, View dx_dot) {
+  with_type(dy.dtype, [&]<class T>(T) {
+    std::visit(
+        [&](const auto& f) {
+          const T *kept = saved.as<T>(), *moved = x_dot.as<T>(), *g = dy.as<T>(), *g_dot = dy_dot.as<T>();
+          T* to = dx_dot.as<T>();
+          parallel_for(dy.size(), kCost, 64, [=](std::int64_t begin, std::int64_t end) {
+            fill(to, begin, end, false, [=](std::int64_t i) __attribute__((always_inline)) {
+              return g_dot[i] * f.slope(kept[i]) + g[i] * f.curvature(kept[i]) * moved[i];
+            });
           });
         },
         activation);

@@ -177,8 +177,8 @@ void finish_backward(const NormBackward& call, std::int64_t c0, std::int64_t col
   for (std::int64_t c = 0; c < cols; ++c) {
     if (call.dbeta) call.dbeta.as<T>()[c0 + c] = static_cast<T>(sum[c]);
     if (call.dgamma) call.dgamma.as<T>()[c0 + c] = static_cast<T>(with_x[c]);
-    by.mean_dy[c] = static_cast<T>(sum[c] / count);
-    by.mean_with_x[c] = static_cast<T>(with_x[c] / count);
+    by.mean_dy[c] = call.constant ? T(0) : static_cast<T>(sum[c] / count);
+    by.mean_with_x[c] = call.constant ? T(0) : static_cast<T>(with_x[c] / count);
     const T rstd = call.rstd.as<T>()[c0 + c];
     by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
   }

@@ -29,6 +29,12 @@ class CpuBackend final : public Backend {
   void loss(const LossPass&) override;
   void optimizer_step(const OptimizerPass&) override;
   double sum_of_squares(ConstView x) override;
+  void activation_curvature(const Activation&, ConstView saved, ConstView x_dot, ConstView dy, ConstView dy_dot,
+                            View dx_dot) override;
+  void norm_tangent(const NormTangent&) override;
+  void norm_curvature(const NormCurvature&) override;
+  void loss_curvature(const LossPass&, ConstView tangent) override;
+  void add(View to, ConstView x, double scale) override;
   void lerp(View average, ConstView value, double decay, bool root) override;
   void gather(const Gather&) override;
   std::int64_t first_nonfinite(const Source& source) override;

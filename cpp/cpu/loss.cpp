@@ -183,30 +183,33 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
   return total * std::log(row.sum) + away;
 }
 
+template <class T>
+Row<T> row_of(const LossPass& call, std::int64_t n, double inverse) {
+  const std::int64_t cols = call.logits.cols;
+  const double s = call.weights ? static_cast<double>(call.weights.as<T>()[n]) : 1.0;
+  return Row<T>{.n = n,
+                .cols = cols,
+                .logits = call.logits.as<T>() + n * cols,
+                .target = call.targets ? call.targets.as<T>() + n * cols : nullptr,
+                .grad = call.grad ? call.grad.as<T>() + n * cols : nullptr,
+                .scale = static_cast<T>(s * inverse),
+                .top = T(0),
+                .e = nullptr,
+                .sum = 0.0};
+}
+
 /// Σ s_n l_n over rows [begin, end), one after the other.
 template <class T, class Kind>
 double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
   const std::int64_t cols = call.logits.cols;
   const T* weights = call.weights.as<T>();
   double sum = 0.0;
-  const auto row_of = [&](std::int64_t n) {
-    const double s = weights != nullptr ? static_cast<double>(weights[n]) : 1.0;
-    return Row<T>{.n = n,
-                  .cols = cols,
-                  .logits = call.logits.as<T>() + n * cols,
-                  .target = call.targets ? call.targets.as<T>() + n * cols : nullptr,
-                  .grad = call.grad ? call.grad.as<T>() + n * cols : nullptr,
-                  .scale = static_cast<T>(s * inverse),
-                  .top = T(0),
-                  .e = nullptr,
-                  .sum = 0.0};
-  };
   const auto add = [&](std::int64_t n, double value) {
     if (weights == nullptr) sum += value;
     if (weights != nullptr && weights[n] != T(0)) sum += static_cast<double>(weights[n]) * value;
   };
   if constexpr (!std::is_same_v<Kind, CrossEntropy>) {
-    for (std::int64_t n = begin; n < end; ++n) add(n, row_loss<T>(kind, call, row_of(n)));
+    for (std::int64_t n = begin; n < end; ++n) add(n, row_loss<T>(kind, call, row_of<T>(call, n, inverse)));
     return sum;
   } else {
     LogSum logs;
@@ -216,7 +219,7 @@ double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::in
       const std::int64_t rows = min(together, end - n0);
       if (cols <= kBlock) exponentials(call.logits.as<T>() + n0 * cols, rows, cols, block);
       for (std::int64_t n = n0; n < n0 + rows; ++n) {
-        Row<T> row = row_of(n);
+        Row<T> row = row_of<T>(call, n, inverse);
         if (cols <= kBlock) {
           row.e = block.e + (n - n0) * cols;
           row.top = block.tops[(n - n0) * cols];
@@ -229,6 +232,53 @@ double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::in
     }
     return sum + logs.value();
   }
+}
+
+/// The derivative of a row's gradient along ẏ.
+template <class T>
+void row_curvature(const MeanSquaredError&, const LossPass&, const Row<T>& row, const T* tangent) {
+  const T factor = static_cast<T>(2.0 * static_cast<double>(row.scale) / static_cast<double>(row.cols));
+  for (std::int64_t k = 0; k < row.cols; ++k) row.grad[k] = factor * tangent[k];
+}
+
+template <class T>
+void row_curvature(const BinaryCrossEntropy&, const LossPass& call, const Row<T>& row, const T* tangent) {
+  const T* weight = call.class_weights.as<T>();
+  for (std::int64_t k = 0; k < row.cols; ++k) {
+    const T positive = weight != nullptr ? weight[k] * row.target[k] : row.target[k], negative = T(1) - row.target[k];
+    const T p = math::sigmoid(row.logits[k]);
+    row.grad[k] = row.scale * (positive + negative) * p * (T(1) - p) * tangent[k];
+  }
+}
+
+/// With p the softmax and Ω = Σ ω t̃: Ω (p ẏ - p (p · ẏ)).
+template <class T>
+void row_curvature(const CrossEntropy& loss, const LossPass& call, const Row<T>& row, const T* tangent) {
+  const T *z = row.logits, *weights = call.class_weights.as<T>();
+  const T top = largest(z, row.cols);
+  const double keep = 1.0 - loss.label_smoothing, spread = loss.label_smoothing / static_cast<double>(row.cols);
+  const std::int64_t label = call.labels != nullptr ? call.labels[row.n] : -1;
+  double sum = 0.0, along = 0.0, total = 0.0;
+  for (std::int64_t c = 0; c < row.cols; ++c) {
+    row.grad[c] = math::exp_difference(z[c], top);
+    sum += static_cast<double>(row.grad[c]);
+    along += static_cast<double>(row.grad[c]) * static_cast<double>(tangent[c]);
+    const double t = row.target != nullptr ? static_cast<double>(row.target[c]) : (c == label ? 1.0 : 0.0);
+    total += (keep * t + spread) * (weights != nullptr ? static_cast<double>(weights[c]) : 1.0);
+  }
+  const T factor = static_cast<T>(static_cast<double>(row.scale) * total / sum), mean = static_cast<T>(along / sum);
+  for (std::int64_t c = 0; c < row.cols; ++c) row.grad[c] = factor * row.grad[c] * (tangent[c] - mean);
+}
+
+template <class T, class Kind>
+void curvature(const Kind& kind, const LossPass& call, ConstView tangent) {
+  const std::int64_t cols = call.logits.cols;
+  const double inverse = call.sums->weight > 0.0 ? 1.0 / call.sums->weight : 0.0;
+  parallel_for(call.logits.rows, cols * 8, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      row_curvature<T>(kind, call, row_of<T>(call, n, inverse), tangent.as<T>() + n * cols);
+    }
+  });
 }
 
 template <class T, class Kind>
@@ -259,6 +309,11 @@ void run(const Kind& kind, const LossPass& call) {
 void CpuBackend::loss(const LossPass& call) {
   with_type(call.logits.dtype,
             [&]<class T>(T) { std::visit([&](const auto& kind) { run<T>(kind, call); }, call.loss); });
+}
+
+void CpuBackend::loss_curvature(const LossPass& call, ConstView tangent) {
+  with_type(call.logits.dtype,
+            [&]<class T>(T) { std::visit([&](const auto& kind) { curvature<T>(kind, call, tangent); }, call.loss); });
 }
 
 }  // namespace gdcore::GDCORE_ISA

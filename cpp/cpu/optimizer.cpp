@@ -77,6 +77,17 @@ double CpuBackend::sum_of_squares(ConstView x) {
   return result;
 }
 
+void CpuBackend::add(View to, ConstView x, double scale) {
+  with_type(to.dtype, [&]<class T>(T) {
+    T* sum = to.as<T>();
+    const T *from = x.as<T>(), factor = static_cast<T>(scale);
+    parallel_for(to.size(), 1, 64, [=](std::int64_t begin, std::int64_t end) {
+      fill(sum, begin, end, false,
+           [=](std::int64_t i) __attribute__((always_inline)) { return sum[i] + factor * from[i]; });
+    });
+  });
+}
+
 void CpuBackend::lerp(View average, ConstView value, double decay, bool root) {
   with_type(average.dtype, [&]<class T>(T) {
     T* to = average.as<T>();

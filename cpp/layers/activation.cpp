@@ -19,4 +19,18 @@ void ActivationLayer::backward_impl(const LayerCall& call) const {
   call.backend.activation_backward(activation, saves_input(activation) ? call.x : ConstView(call.y), call.dy, call.dx);
 }
 
+void ActivationLayer::tangent(const TangentCall& call) const {
+  const LayerCall& layer = call.layer;
+  const ConstView saved = saves_input(activation) ? layer.x : ConstView(layer.y);
+  layer.backend.activation_backward(activation, saved, call.x_dot, call.y_dot);
+}
+
+void ActivationLayer::curvature(const TangentCall& call) const {
+  const LayerCall& layer = call.layer;
+  if (!layer.dx) return;
+  const ConstView saved = saves_input(activation) ? layer.x : ConstView(layer.y);
+  layer.backend.activation_curvature(activation, saved, call.x_dot, layer.dy, call.dy_dot, call.dx_dot);
+  layer.backend.activation_backward(activation, saved, layer.dy, layer.dx);
+}
+
 }  // namespace gdcore

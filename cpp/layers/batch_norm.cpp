@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "gdcore/check.h"
 #include "gdcore/layers.h"
 
@@ -48,12 +50,41 @@ void BatchNorm::forward_impl(const LayerCall& call) const {
 }
 
 void BatchNorm::backward_impl(const LayerCall& call) const {
-  call.backend.batch_norm_backward(backward_pass(call, statistic(call, 0), statistic(call, 1)));
+  if (!call.training) recall_statistics(call);
+  NormBackward pass = backward_pass(call, statistic(call, 0), statistic(call, 1));
+  pass.constant = !call.training;
+  call.backend.batch_norm_backward(pass);
 }
 
 void BatchNorm::commit(const LayerCall& call) const {
   call.backend.lerp(call.parameters.state(mean_number_), statistic(call, 0), decay, false);
   call.backend.lerp(call.parameters.state(spread_number_), statistic(call, 2), decay, running == Spread::std);
+}
+
+void BatchNorm::recall_statistics(const LayerCall& call) const {
+  const View mean = statistic(call, 0), rstd = statistic(call, 1);
+  call.backend.copy(mean.data, call.parameters.state(mean_number_).data, mean.bytes(), CopyKind::within);
+  with_type(rstd.dtype, [&]<class T>(T) {
+    std::vector<T> values(static_cast<std::size_t>(features));
+    call.backend.copy(values.data(), call.parameters.state(spread_number_).data, rstd.bytes(), CopyKind::to_host);
+    for (T& value : values) {
+      const double spread = static_cast<double>(value);
+      value = static_cast<T>(1.0 / std::sqrt((running == Spread::std ? spread * spread : spread) + eps));
+    }
+    call.backend.copy(rstd.data, values.data(), rstd.bytes(), CopyKind::to_device);
+  });
+}
+
+void BatchNorm::tangent(const TangentCall& call) const {
+  if (!call.layer.training) recall_statistics(call.layer);
+  const NormOver over = call.layer.training ? NormOver::columns : NormOver::constants;
+  call.layer.backend.norm_tangent(tangent_pass(call, over, statistic(call.layer, 0), statistic(call.layer, 1)));
+}
+
+void BatchNorm::curvature(const TangentCall& call) const {
+  if (!call.layer.training) recall_statistics(call.layer);
+  const NormOver over = call.layer.training ? NormOver::columns : NormOver::constants;
+  call.layer.backend.norm_curvature(curvature_pass(call, over, statistic(call.layer, 0), statistic(call.layer, 1)));
 }
 
 }  // namespace gdcore

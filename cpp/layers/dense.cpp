@@ -48,4 +48,41 @@ void Dense::backward_impl(const LayerCall& call) const {
                                call.dx, gradient(weight_number_), gradient(bias_number_)});
 }
 
+/// ẏ = ẋ Wᵀ + x Ẇᵀ + ḃ
+void Dense::tangent(const TangentCall& call) const {
+  const LayerCall& layer = call.layer;
+  const ConstView b = bias ? ConstView(call.direction.value(bias_number_)) : ConstView{};
+  const bool moves = bool(call.x_dot);
+  layer.backend.dense_forward(
+      {layer.x, call.direction.value(weight_number_), b, Identity{}, moves ? call.spare : call.y_dot, {}});
+  if (!moves) return;
+  layer.backend.dense_forward({call.x_dot, layer.parameters.value(weight_number_), {}, Identity{}, call.y_dot, {}});
+  layer.backend.add(call.y_dot, call.spare, 1.0);
+}
+
+/// The derivatives of dW = dyᵀ x, db = Σ dy and dx = dy W: dẏᵀ x + dyᵀ ẋ, Σ dẏ, and dẏ W + dy Ẇ.
+void Dense::curvature(const TangentCall& call) const {
+  const LayerCall& layer = call.layer;
+  const ConstView weight = layer.parameters.value(weight_number_);
+  const auto gradient = [&](const Parameters& of, int number) {
+    return number < 0 || of.frozen(number) ? View{} : of.gradient(number);
+  };
+  layer.backend.dense_backward({layer.x,
+                                weight,
+                                Identity{},
+                                {},
+                                call.dy_dot,
+                                call.dx_dot,
+                                gradient(call.direction, weight_number_),
+                                gradient(call.direction, bias_number_)});
+  const View along = call.x_dot ? gradient(layer.parameters, weight_number_) : View{};
+  const ConstView x = call.x_dot ? call.x_dot : layer.x;
+  const View through = layer.dx ? call.spare : View{};
+  layer.backend.dense_backward({x, call.direction.value(weight_number_), Identity{}, {}, layer.dy, through, along, {}});
+  if (along) layer.backend.add(gradient(call.direction, weight_number_), along, 1.0);
+  if (!layer.dx) return;
+  layer.backend.add(call.dx_dot, call.spare, 1.0);
+  layer.backend.dense_backward({layer.x, weight, Identity{}, {}, layer.dy, layer.dx, {}, {}});
+}
+
 }  // namespace gdcore

@@ -8,26 +8,28 @@ DropoutLayer::DropoutLayer(double p) : p(p) {
   check(p >= 0.0 && p < 1.0, "[Dropout] p is ", p, "; expected 0 <= p < 1");
 }
 
-Dropout DropoutLayer::pass(const LayerCall& call, ConstView from, View to) const {
-  const std::uint64_t stream = (call.step << 12) ^ static_cast<std::uint64_t>(index_);
-  return {from, to, p, call.seed, stream_of(Stream::dropout, stream)};
-}
-
-void DropoutLayer::forward_impl(const LayerCall& call) const {
+/// What the layer does to inputs, to their derivatives and to gradients: it is linear.
+void DropoutLayer::apply(const LayerCall& call, ConstView from, View to) const {
   if (call.training && p > 0.0) {
-    call.backend.dropout(pass(call, call.x, call.y));
+    const std::uint64_t stream = (call.step << 12) ^ static_cast<std::uint64_t>(index_);
+    call.backend.dropout({from, to, p, call.seed, stream_of(Stream::dropout, stream)});
   } else {
-    call.backend.copy(call.y.data, call.x.data, call.y.bytes(), CopyKind::within);
+    call.backend.copy(to.data, from.data, to.bytes(), CopyKind::within);
   }
 }
+
+void DropoutLayer::forward_impl(const LayerCall& call) const { apply(call, call.x, call.y); }
 
 void DropoutLayer::backward_impl(const LayerCall& call) const {
-  if (!call.dx) return;
-  if (p > 0.0) {
-    call.backend.dropout(pass(call, call.dy, call.dx));
-  } else {
-    call.backend.copy(call.dx.data, call.dy.data, call.dx.bytes(), CopyKind::within);
-  }
+  if (call.dx) apply(call, call.dy, call.dx);
+}
+
+void DropoutLayer::tangent(const TangentCall& call) const { apply(call.layer, call.x_dot, call.y_dot); }
+
+void DropoutLayer::curvature(const TangentCall& call) const {
+  if (!call.layer.dx) return;
+  apply(call.layer, call.dy_dot, call.dx_dot);
+  apply(call.layer, call.layer.dy, call.layer.dx);
 }
 
 }  // namespace gdcore

@@ -23,4 +23,14 @@ void LayerNorm::backward_impl(const LayerCall& call) const {
   call.backend.layer_norm_backward(backward_pass(call, statistic(call, 0), statistic(call, 1)));
 }
 
+void LayerNorm::tangent(const TangentCall& call) const {
+  call.layer.backend.norm_tangent(
+      tangent_pass(call, NormOver::rows, statistic(call.layer, 0), statistic(call.layer, 1)));
+}
+
+void LayerNorm::curvature(const TangentCall& call) const {
+  call.layer.backend.norm_curvature(
+      curvature_pass(call, NormOver::rows, statistic(call.layer, 0), statistic(call.layer, 1)));
+}
+
 }  // namespace gdcore

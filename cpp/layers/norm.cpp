@@ -55,4 +55,30 @@ NormBackward Norm::backward_pass(const LayerCall& call, ConstView mean, ConstVie
           gradient(beta_number_)};
 }
 
+NormTangent Norm::tangent_pass(const TangentCall& call, NormOver over, ConstView mean, ConstView rstd) const {
+  const auto moved = [&](int number) { return affine ? ConstView(call.direction.value(number)) : ConstView{}; };
+  return {over,       call.layer.x,         gamma(call.layer),   mean,      rstd,
+          call.x_dot, moved(gamma_number_), moved(beta_number_), call.y_dot};
+}
+
+NormCurvature Norm::curvature_pass(const TangentCall& call, NormOver over, ConstView mean, ConstView rstd) const {
+  const auto gradient = [&](int number) {
+    return affine && !call.direction.frozen(number) ? call.direction.gradient(number) : View{};
+  };
+  return {.over = over,
+          .x = call.layer.x,
+          .gamma = gamma(call.layer),
+          .mean = mean,
+          .rstd = rstd,
+          .x_dot = call.x_dot,
+          .gamma_dot = affine ? ConstView(call.direction.value(gamma_number_)) : ConstView{},
+          .dy = call.layer.dy,
+          .dy_dot = call.dy_dot,
+          .dx = call.layer.dx,
+          .dx_dot = call.dx_dot,
+          .dgamma_dot = gradient(gamma_number_),
+          .dbeta_dot = gradient(beta_number_),
+          .spare = call.spare};
+}
+
 }  // namespace gdcore

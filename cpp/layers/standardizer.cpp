@@ -93,10 +93,20 @@ void Standardizer::forward_impl(const LayerCall& call) const {
                               call.y});
 }
 
+void Standardizer::scale(const LayerCall& call, ConstView from, View to) const {
+  call.backend.column_affine({from, {}, call.parameters.state(std_number_), {}, {}, Spread::std, 0.0, Identity{}, to});
+}
+
 void Standardizer::backward_impl(const LayerCall& call) const {
-  if (!call.dx) return;
-  call.backend.column_affine(
-      {call.dy, {}, call.parameters.state(std_number_), {}, {}, Spread::std, 0.0, Identity{}, call.dx});
+  if (call.dx) scale(call, call.dy, call.dx);
+}
+
+void Standardizer::tangent(const TangentCall& call) const { scale(call.layer, call.x_dot, call.y_dot); }
+
+void Standardizer::curvature(const TangentCall& call) const {
+  if (!call.layer.dx) return;
+  scale(call.layer, call.dy_dot, call.dx_dot);
+  scale(call.layer, call.layer.dy, call.layer.dx);
 }
 
 }  // namespace gdcore

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
+#include "gdcore/batch.h"
 #include "gdcore/check.h"
-#include "gdcore/trainer.h"
 
 namespace gdcore {
 

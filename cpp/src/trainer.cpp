@@ -10,17 +10,14 @@
 namespace gdcore {
 
 Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer)
-    : network_(std::move(network)), loss_(std::move(loss)), optimizer_(std::move(optimizer)) {
+    : network_(std::move(network)), criterion_(std::move(loss), *network_), optimizer_(std::move(optimizer)) {
   check_optimizer(optimizer_);
-  check_loss(loss_, network_->out_features());
   decay_ = per_layer(optimizer_.weight_decay, 0.0, "weight_decay");
   factor_ = per_layer(optimizer_.lr_factors, 1.0, "lr_factors");
   Backend& backend = network_->backend();
   for (int i = 0; i < state_count(optimizer_.rule); ++i) {
     states_[i] = Buffer(backend, network_->parameters().layout.bytes());
   }
-  sums_ = Buffer(backend, sizeof(LossSums));
-  class_weights_ = loss_weights(loss_, network_->out_features(), backend, network_->dtype());
 }
 
 /// One number for each parameter, from one for all, one for each layer with weights, or by name.
@@ -80,48 +77,6 @@ void Trainer::make_segments() {
   }
 }
 
-/// The rows of a batch as views: where they lie if they already are what is needed, else gathered.
-Trainer::Batch Trainer::fetch(const Dataset& data, const std::int64_t* index, std::int64_t first, std::int64_t rows) {
-  Batch batch;
-  for (std::int64_t i = first; index != nullptr && i < first + rows; ++i) {
-    check(index[i] >= 0 && index[i] < data.x.rows, "[Trainer] order[", i, "] is ", index[i], "; expected 0 to ",
-          data.x.rows - 1);
-  }
-  batch.x = network_->fetch(data.x, index, first, rows, x_);
-  if (data.labels) {
-    // Copied and looked at again, for kernels use labels as indices: whoever owns y may have changed it since.
-    const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
-    if (y_.bytes() < bytes) y_ = Buffer(network_->backend(), bytes);
-    network_->backend().gather(
-        {data.y, index != nullptr ? index + first : nullptr, first, rows, y_.data(), GatherType::label});
-    batch.labels = static_cast<const std::int32_t*>(y_.data());
-    check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network_->out_features());
-  } else {
-    batch.targets = network_->fetch(data.y, index, first, rows, y_);
-  }
-  if (data.weights) {
-    batch.weights = network_->fetch(data.weights, index, first, rows, weights_);
-    std::swap(batch.weights.rows, batch.weights.cols);  // (N, 1) is kept as (1, N)
-  }
-  return batch;
-}
-
-LossSums Trainer::apply_loss(const Batch& batch, ConstView logits, View grad) {
-  auto* sums = static_cast<LossSums*>(sums_.data());
-  const std::int64_t count = class_weights_.data() == nullptr ? 0 : network_->out_features();
-  network_->backend().loss({loss_,
-                            logits,
-                            batch.targets,
-                            batch.labels,
-                            batch.weights,
-                            {class_weights_.data(), 1, count, network_->dtype()},
-                            grad,
-                            sums});
-  LossSums result;
-  network_->backend().copy(&result, sums, sizeof result, CopyKind::to_host);
-  return result;
-}
-
 LossSums Trainer::train(const Batch& batch, double lr) {
   struct Pass {  // however it ends, nobody may go back through it: the batch is not the network's to keep
     Network& network;
@@ -129,7 +84,7 @@ LossSums Trainer::train(const Batch& batch, double lr) {
   } const pass{*network_};
   network_->step = static_cast<std::uint64_t>(steps_);
   const View logits = network_->forward(batch.x, true, false);
-  const LossSums sums = apply_loss(batch, logits, network_->output_gradient());
+  const LossSums sums = criterion_.apply(batch, logits, network_->output_gradient());
   if (!std::isfinite(sums.loss)) [[unlikely]] {
     throw DivergenceError(join("[Trainer] the loss became ", sums.loss, " at step ", steps_, "; ",
                                network_->diagnosis(),
@@ -170,7 +125,9 @@ void Trainer::update(double lr) {
   set_steps(steps_ + 1);
 }
 
-LossSums Trainer::step(const Dataset& batch, double lr) { return train(fetch(batch, nullptr, 0, batch.x.rows), lr); }
+LossSums Trainer::step(const Dataset& batch, double lr) {
+  return train(reader_.read(*network_, batch, nullptr, 0, batch.x.rows), lr);
+}
 
 void Trainer::optimizer_step(double lr) {
   check<std::runtime_error>(network_->has_gradients(),
@@ -187,7 +144,7 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
   while (b < range.last) {
     const std::int64_t first = b * range.batch_size, rows = std::min(range.batch_size, range.count - first);
     const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
-    const LossSums batch = train(fetch(data, range.order, first, rows), lr);
+    const LossSums batch = train(reader_.read(*network_, data, range.order, first, rows), lr);
     sums.loss += batch.loss;
     sums.weight += batch.weight;
     ++b;
@@ -203,9 +160,9 @@ LossSums Trainer::evaluate(const Dataset& data, const BatchRange& range, void* o
   for (std::int64_t first = 0; first < range.count; first += range.batch_size) {
     poll_interrupt();
     const std::int64_t rows = std::min(range.batch_size, range.count - first);
-    const Batch batch = fetch(data, range.order, first, rows);
+    const Batch batch = reader_.read(*network_, data, range.order, first, rows);
     const View logits = network_->forward(batch.x, false, false);
-    const LossSums sums = apply_loss(batch, logits, {});
+    const LossSums sums = criterion_.apply(batch, logits, {});
     total.loss += sums.loss;
     total.weight += sums.weight;
     if (outputs != nullptr) {

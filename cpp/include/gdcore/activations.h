@@ -1,7 +1,8 @@
 // Activation functions: one struct each, written once for host and device.
 //
 // value(a) is the output for the pre-activation a. slope(saved) is the derivative; `saved` is the output where that is
-// enough, the pre-activation where `saves_input` says so. To add one: a struct here and an entry in the variant.
+// enough, the pre-activation where `saves_input` says so. curvature(saved) is the second derivative, 0 at a kink. To
+// add one: a struct here and an entry in the variant.
 #pragma once
 
 #include <variant>
@@ -21,6 +22,10 @@ struct Identity {
   GD_FORMULA T slope(T) const {
     return T(1);
   }
+  template <class T>
+  GD_FORMULA T curvature(T) const {
+    return T(0);
+  }
 };
 
 /// max(a, 0); the slope at 0 is 0. NaN stays NaN.
@@ -34,6 +39,10 @@ struct ReLU {
   template <class T>
   GD_FORMULA T slope(T y) const {
     return y > T(0) ? T(1) : T(0);
+  }
+  template <class T>
+  GD_FORMULA T curvature(T) const {
+    return T(0);
   }
 };
 
@@ -49,6 +58,10 @@ struct LeakyReLU {
   GD_FORMULA T slope(T y) const {
     return y > T(0) ? T(1) : T(negative_slope);
   }
+  template <class T>
+  GD_FORMULA T curvature(T) const {
+    return T(0);
+  }
 };
 
 struct Tanh {
@@ -61,6 +74,10 @@ struct Tanh {
   template <class T>
   GD_FORMULA T slope(T y) const {
     return (T(1) - y) * (T(1) + y);
+  }
+  template <class T>
+  GD_FORMULA T curvature(T y) const {
+    return T(-2) * y * slope(y);
   }
 };
 
@@ -75,12 +92,18 @@ struct Sigmoid {
   GD_FORMULA T slope(T y) const {
     return y * (T(1) - y);
   }
+  template <class T>
+  GD_FORMULA T curvature(T y) const {
+    return slope(y) * (T(1) - T(2) * y);
+  }
 };
 
 /// a Φ(a) (Hendrycks & Gimpel 2016).
 struct GELU {
   static constexpr const char* name = "GELU";
   static constexpr bool saves_input = true;
+  template <class T>
+  static constexpr T kPeak = T(0.39894228040143267794);  // 1 / √(2π)
   template <class T>
   GD_FORMULA T value(T a) const {
     T density;
@@ -90,7 +113,13 @@ struct GELU {
   GD_FORMULA T slope(T a) const {
     T density;
     const T cdf = math::gaussian_cdf(a, density);
-    return cdf + a * density * T(0.39894228040143267794);  // 1 / √(2π)
+    return cdf + a * density * kPeak<T>;
+  }
+  template <class T>
+  GD_FORMULA T curvature(T a) const {
+    T density;
+    math::gaussian_cdf(a, density);
+    return density > T(0) ? density * kPeak<T> * (T(2) - a * a) : T(0);  // far out a² may overflow
   }
 };
 
@@ -103,16 +132,29 @@ struct GELUTanh {
     return T(0.79788456080286535588) * a * (T(1) + T(0.044715) * a * a);
   }
   template <class T>
+  static GD_FORMULA T inner_slope(T a) {
+    return T(0.79788456080286535588) * (T(1) + T(0.134145) * a * a);
+  }
+  template <class T>
+  static GD_FORMULA T clamp(T a) {  // beyond, the slope is 1 or 0 and a² overflows
+    return a > T(30) ? T(30) : (a < T(-30) ? T(-30) : a);
+  }
+  template <class T>
   GD_FORMULA T value(T a) const {
     return T(0.5) * a * (T(1) + math::tanh(inner(a)));
   }
   template <class T>
   GD_FORMULA T slope(T given) const {
-    const T a =
-        given > T(30) ? T(30) : (given < T(-30) ? T(-30) : given);  // beyond, the slope is 1 or 0 and a² overflows
+    const T a = clamp(given);
     const T t = math::tanh(inner(a));
-    const T inner_slope = T(0.79788456080286535588) * (T(1) + T(0.134145) * a * a);
-    return T(0.5) * (T(1) + t) + T(0.5) * a * (T(1) - t) * (T(1) + t) * inner_slope;
+    return T(0.5) * (T(1) + t) + T(0.5) * a * (T(1) - t) * (T(1) + t) * inner_slope(a);
+  }
+  template <class T>
+  GD_FORMULA T curvature(T given) const {
+    const T a = clamp(given);
+    const T t = math::tanh(inner(a)), square = (T(1) - t) * (T(1) + t), u = inner_slope(a);
+    const T inner_curvature = T(0.79788456080286535588) * T(0.26829) * a;
+    return square * (u + T(0.5) * a * (inner_curvature - T(2) * t * u * u));
   }
 };
 
@@ -128,6 +170,11 @@ struct Softplus {
   template <class T>
   GD_FORMULA T slope(T a) const {
     return math::sigmoid(a);
+  }
+  template <class T>
+  GD_FORMULA T curvature(T a) const {
+    const T p = math::sigmoid(a);
+    return p * (T(1) - p);
   }
 };
 

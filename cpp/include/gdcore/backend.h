@@ -59,6 +59,31 @@ struct NormBackward {
   ConstView saved;
   View dy;
   View dx, dgamma, dbeta;
+  bool constant = false;  // batch norm when predicting: mean and rstd do not depend on x
+};
+
+/// Whose mean and spread a norm takes: each row's (layer norm), each column's (batch norm), or constants for each
+/// column (batch norm when predicting).
+enum class NormOver : std::uint8_t { rows, columns, constants };
+
+/// A norm along a direction (a dot is a derivative along it): ẏ = γ â̇ + γ̇ â + β̇, where â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ))
+/// and m is the mean over what the norm averages, or nothing. Null ẋ, γ̇ and β̇ are zero.
+struct NormTangent {
+  NormOver over;
+  ConstView x, gamma, mean, rstd;
+  ConstView x_dot, gamma_dot, beta_dot;
+  View y_dot;
+};
+
+/// Its way back: dx as NormBackward gives it, and the derivatives of dx, dγ and dβ along the direction, for the
+/// gradient dy of the outputs and its derivative. Null outputs are skipped, dx and dx_dot together; `spare` is (N, C).
+struct NormCurvature {
+  NormOver over;
+  ConstView x, gamma, mean, rstd;
+  ConstView x_dot, gamma_dot;
+  ConstView dy, dy_dot;
+  View dx, dx_dot, dgamma_dot, dbeta_dot;
+  View spare;
 };
 
 /// What the spread of a column is given as.
@@ -134,6 +159,16 @@ class Backend {
   virtual void loss(const LossPass&) = 0;
   virtual void optimizer_step(const OptimizerPass&) = 0;
   virtual double sum_of_squares(ConstView x) = 0;
+  /// Derivatives along a direction, for second derivatives of the loss: dx_dot = dy_dot f'(saved) + dy f''(saved) ẋ.
+  virtual void activation_curvature(const Activation&, ConstView saved, ConstView x_dot, ConstView dy, ConstView dy_dot,
+                                    View dx_dot) = 0;
+  virtual void norm_tangent(const NormTangent&) = 0;
+  virtual void norm_curvature(const NormCurvature&) = 0;
+  /// grad = the derivative of the loss's gradient where the logits move along `tangent`; the pass's sums were filled by
+  /// `loss` and are only read.
+  virtual void loss_curvature(const LossPass&, ConstView tangent) = 0;
+  /// to += scale · x
+  virtual void add(View to, ConstView x, double scale) = 0;
   /// average ← decay · average + (1 - decay) · f(value), f the square root where `root`.
   virtual void lerp(View average, ConstView value, double decay, bool root) = 0;
   /// Rows index[0..N) of the source, converted, into `to` (N, source.cols); index null: rows [first, first + N).

@@ -30,6 +30,18 @@ struct LayerCall {
   ConstView saved() const { return pre ? ConstView(pre) : ConstView(y); }
 };
 
+/// One layer along a direction of the parameters; a dot is a derivative along it. Forward ẏ from ẋ, and back dẋ and the
+/// derivatives of the parameters' gradients (Pearlmutter 1994), which lie where `direction` has its gradients. `layer`
+/// is the call of the layer itself, with no activation absorbed; its parameters' gradients serve as scratch memory.
+struct TangentCall {
+  const LayerCall& layer;
+  const Parameters& direction;
+  ConstView x_dot;  // null: zero
+  View y_dot;
+  View dy_dot, dx_dot;  // backward only; dx_dot is wanted if layer.dx is
+  View spare;           // (N, in or out)
+};
+
 /// Throws unless a layer may have this width.
 void check_width(const char* kind, const char* argument, std::int64_t width);
 
@@ -58,9 +70,15 @@ class Layer {
   virtual const Activation* as_activation() const { return nullptr; }
   /// A layer that hands its input through unchanged when predicting.
   virtual bool trains_only() const { return false; }
+  /// A layer whose outputs in training depend on which rows are computed together.
+  virtual bool couples_rows() const { return false; }
 
   void forward(const LayerCall& call) const;
   void backward(const LayerCall& call) const;
+  /// ẏ from ẋ and the direction, after forward().
+  virtual void tangent(const TangentCall& call) const = 0;
+  /// dx, dẋ and the derivatives of the gradients, from dy and dẏ.
+  virtual void curvature(const TangentCall& call) const = 0;
   /// Moves running averages after a finished forward pass in training.
   virtual void commit(const LayerCall&) const {}
 

@@ -26,6 +26,8 @@ struct Dense final : LayerOf<Dense> {
   std::int64_t input_features() const override { return in_features; }
   void bind(int index, std::int64_t in, Parameters& parameters) override;
   bool absorbs() const override { return true; }
+  void tangent(const TangentCall& call) const override;
+  void curvature(const TangentCall& call) const override;
 
  protected:
   void forward_impl(const LayerCall& call) const override;
@@ -42,6 +44,8 @@ struct ActivationLayer : LayerOf<ActivationLayer> {
   explicit ActivationLayer(Activation activation);
   std::string kind() const override { return name_of(activation); }
   const Activation* as_activation() const override { return &activation; }
+  void tangent(const TangentCall& call) const override;
+  void curvature(const TangentCall& call) const override;
 
  protected:
   void forward_impl(const LayerCall& call) const override;
@@ -55,14 +59,17 @@ struct DropoutLayer final : LayerOf<DropoutLayer> {
   explicit DropoutLayer(double p = 0.5);
   std::string kind() const override { return "Dropout"; }
   bool trains_only() const override { return true; }
+  bool couples_rows() const override { return p > 0.0; }  // a row's place in the batch is part of its mask
   void bind(int index, std::int64_t, Parameters&) override { index_ = index; }
+  void tangent(const TangentCall& call) const override;
+  void curvature(const TangentCall& call) const override;
 
  protected:
   void forward_impl(const LayerCall& call) const override;
   void backward_impl(const LayerCall& call) const override;
 
  private:
-  Dropout pass(const LayerCall& call, ConstView from, View to) const;
+  void apply(const LayerCall& call, ConstView from, View to) const;
   int index_ = 0;
 };
 
@@ -79,6 +86,8 @@ struct Norm {
   ConstView gamma(const LayerCall& call) const;
   ConstView beta(const LayerCall& call) const;
   NormBackward backward_pass(const LayerCall& call, ConstView mean, ConstView rstd) const;
+  NormTangent tangent_pass(const TangentCall& call, NormOver over, ConstView mean, ConstView rstd) const;
+  NormCurvature curvature_pass(const TangentCall& call, NormOver over, ConstView mean, ConstView rstd) const;
 
  private:
   int gamma_number_ = -1, beta_number_ = -1;
@@ -98,7 +107,10 @@ struct BatchNorm final : LayerOf<BatchNorm>, Norm {
   void bind(int index, std::int64_t in, Parameters& parameters) override;
   StatisticsSize statistics(std::int64_t) const override;
   bool absorbs() const override { return true; }
+  bool couples_rows() const override { return true; }
   void commit(const LayerCall& call) const override;
+  void tangent(const TangentCall& call) const override;
+  void curvature(const TangentCall& call) const override;
 
  protected:
   void check_training(const LayerCall& call) const override;
@@ -107,6 +119,7 @@ struct BatchNorm final : LayerOf<BatchNorm>, Norm {
 
  private:
   View statistic(const LayerCall& call, int number) const;  // 0 mean, 1 rstd, 2 variance
+  void recall_statistics(const LayerCall& call) const;      // 0 and 1 from the running averages
   int mean_number_ = -1, spread_number_ = -1;
 };
 
@@ -119,6 +132,8 @@ struct LayerNorm final : LayerOf<LayerNorm>, Norm {
   void bind(int index, std::int64_t in, Parameters& parameters) override;
   StatisticsSize statistics(std::int64_t) const override { return {0, 2}; }
   bool absorbs() const override { return true; }
+  void tangent(const TangentCall& call) const override;
+  void curvature(const TangentCall& call) const override;
 
  protected:
   void forward_impl(const LayerCall& call) const override;
@@ -140,12 +155,15 @@ struct Standardizer final : LayerOf<Standardizer> {
   void bind(int index, std::int64_t in, Parameters& parameters) override;
   /// Learns μ and σ (biased) of every column, two passes in float64 over blocks; a constant column gets σ = 1.
   void fit(const Source& source);
+  void tangent(const TangentCall& call) const override;
+  void curvature(const TangentCall& call) const override;
 
  protected:
   void forward_impl(const LayerCall& call) const override;
   void backward_impl(const LayerCall& call) const override;
 
  private:
+  void scale(const LayerCall& call, ConstView from, View to) const;  // without the shift
   int mean_number_ = -1, std_number_ = -1;
 };
 

@@ -1,0 +1,86 @@
+#include "gdcore/curvature.h"
+
+#include "dataset.h"
+#include "gdcore/check.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+struct PyCurvature {
+  Curvature core;
+  std::shared_ptr<Network> network;
+  py::object dataset;  // whose memory the core reads
+};
+
+/// A vector of P numbers of the model's dtype; None is the model's own point where that is allowed.
+View to_vector(const PyCurvature& self, const py::object& object, const char* argument, bool optional) {
+  check<TypeMismatch>(optional || !object.is_none(), argument, " is None; expected a vector");
+  const View view = to_view(object, argument, false);
+  const std::int64_t count = self.core.parameters();
+  check(!view || (view.rows == 1 && view.cols == count), argument, " has shape (", view.rows, ", ", view.cols,
+        "); expected a vector of ", count, ", the number of the model's parameters that train");
+  check<TypeMismatch>(!view || view.dtype == self.network->dtype(), argument, " is ", name_of(view.dtype),
+                      "; the model is ", name_of(self.network->dtype()));
+  return view;
+}
+
+py::array new_array(const PyCurvature& self, std::vector<py::ssize_t> shape) {
+  return py::array(numpy_dtype(self.network->dtype()), std::move(shape));
+}
+
+double loss(PyCurvature& self, const py::object& at) {
+  const View point = to_vector(self, at, "[Curvature.loss] at", true);
+  return computing(*self.network, [&] { return self.core.loss(point); });
+}
+
+py::tuple gradient(PyCurvature& self, const py::object& at) {
+  const View point = to_vector(self, at, "[Curvature.gradient] at", true);
+  py::array out = new_array(self, {self.core.parameters()});
+  const View to{out.mutable_data(), 1, self.core.parameters(), self.network->dtype()};
+  const double value = computing(*self.network, [&] { return self.core.gradient(point, to); });
+  return py::make_tuple(value, out);
+}
+
+py::array product(PyCurvature& self, const py::object& v, const py::object& at) {
+  const View direction = to_vector(self, v, "[Curvature.product] v", false);
+  const View point = to_vector(self, at, "[Curvature.product] at", true);
+  py::array out = new_array(self, {self.core.parameters()});
+  const View to{out.mutable_data(), 1, self.core.parameters(), self.network->dtype()};
+  computing(*self.network, [&] { self.core.product(point, direction, to); });
+  return out;
+}
+
+py::array outputs(PyCurvature& self, std::int64_t layer) {
+  const auto count = static_cast<std::int64_t>(self.network->layers().size());
+  check(layer >= 0 && layer < count, "[Curvature.outputs] layer is ", layer, "; expected 0 to ", count - 1);
+  const std::int64_t rows = self.core.rows(), cols = self.core.width(static_cast<std::size_t>(layer));
+  py::array out = new_array(self, {rows, cols});
+  const View to{out.mutable_data(), rows, cols, self.network->dtype()};
+  computing(*self.network, [&] { self.core.outputs(static_cast<std::size_t>(layer), to); });
+  return out;
+}
+
+}  // namespace
+
+void bind_curvature(py::module_& m) {
+  py::class_<PyCurvature>(m, "Curvature",
+                          "The mean loss over a dataset as a function of the P parameters that train, with exact first "
+                          "and second derivatives; gdcore.analysis is its Python face. Vectors hold the parameters in "
+                          "the order of Network.parameters(), frozen ones left out; at=None is where the model is.")
+      .def(py::init([](const PyNetwork& network, const PyLoss& loss, const py::object& dataset, bool training) {
+             const auto& given = dataset.cast<const PyDataset&>();
+             check_match(given, *network.core, loss.value);
+             return std::unique_ptr<PyCurvature>(
+                 new PyCurvature{Curvature(network.core, loss.value, given.data, training), network.core, dataset});
+           }),
+           py::arg("network"), py::arg("loss"), py::arg("dataset"), py::kw_only(), py::arg("training"))
+      .def_property_readonly(
+          "size", [](const PyCurvature& self) { return self.core.parameters(); }, "P.")
+      .def("loss", &loss, py::arg("at") = py::none(), "The mean loss.")
+      .def("gradient", &gradient, py::arg("at") = py::none(), "(mean loss, its gradient (P,)).")
+      .def("product", &product, py::arg("v"), py::arg("at") = py::none(), "The Hessian times v: (P,).")
+      .def("outputs", &outputs, py::arg("layer"), "What that layer gives for each row: (rows, its outputs).");
+}
+
+}  // namespace gdcore::bindings

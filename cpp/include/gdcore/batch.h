@@ -1,0 +1,65 @@
+// Batches of a dataset as a step needs them, and a loss with what a device needs of it.
+#pragma once
+
+#include <cstdint>
+
+#include "gdcore/data.h"
+#include "gdcore/loss.h"
+#include "gdcore/network.h"
+
+namespace gdcore {
+
+/// Inputs, targets and sample weights as they came; y and weights may be absent. Checked when it is made.
+struct Dataset {
+  Source x, y, weights;
+  bool labels = false;  // y holds class numbers
+};
+
+/// Throws where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
+void check_loss(const Loss& loss, std::int64_t outputs);
+/// Throws where a label is not one of the model's outputs.
+void check_labels(const Source& labels, std::int64_t outputs);
+/// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
+void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite);
+/// The class weights or positive weights of a loss, one for each output, in a device's memory; empty where it has none.
+Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DType dtype);
+
+/// Some rows of a dataset, in the network's dtype.
+struct Batch {
+  ConstView x, targets, weights;
+  const std::int32_t* labels = nullptr;
+};
+
+/// Takes rows out of datasets: as views where they already are what is needed, else gathered into memory of its own,
+/// valid until the next call.
+class BatchReader {
+ public:
+  /// Rows [first, first + rows) of the dataset, or of `index`.
+  Batch read(Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first, std::int64_t rows);
+
+ private:
+  Buffer x_, y_, weights_;
+};
+
+/// A loss for the outputs of one network.
+class Criterion {
+ public:
+  Criterion(Loss loss, const Network& network);
+
+  const Loss& loss() const { return loss_; }
+  /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient.
+  LossSums apply(const Batch& batch, ConstView logits, View grad);
+  /// The derivative of that gradient where the logits move along `tangent`; for the batch of the last apply().
+  void curvature(const Batch& batch, ConstView logits, ConstView tangent, View grad);
+
+ private:
+  LossPass pass(const Batch& batch, ConstView logits, View grad) const;
+
+  Loss loss_;
+  Backend& backend_;
+  DType dtype_;
+  std::int64_t outputs_;
+  Buffer class_weights_, sums_;  // one weight for each output, or empty
+};
+
+}  // namespace gdcore

@@ -1,0 +1,64 @@
+#include "gdcore/batch.h"
+
+#include <utility>
+
+#include "gdcore/check.h"
+
+namespace gdcore {
+
+Batch BatchReader::read(Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first,
+                        std::int64_t rows) {
+  Batch batch;
+  for (std::int64_t i = first; index != nullptr && i < first + rows; ++i) {
+    check(index[i] >= 0 && index[i] < data.x.rows, "[Trainer] order[", i, "] is ", index[i], "; expected 0 to ",
+          data.x.rows - 1);
+  }
+  batch.x = network.fetch(data.x, index, first, rows, x_);
+  if (data.labels) {
+    // Copied and looked at again, for kernels use labels as indices: whoever owns y may have changed it since.
+    const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
+    if (y_.bytes() < bytes) y_ = Buffer(network.backend(), bytes);
+    network.backend().gather(
+        {data.y, index != nullptr ? index + first : nullptr, first, rows, y_.data(), GatherType::label});
+    batch.labels = static_cast<const std::int32_t*>(y_.data());
+    check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network.out_features());
+  } else {
+    batch.targets = network.fetch(data.y, index, first, rows, y_);
+  }
+  if (data.weights) {
+    batch.weights = network.fetch(data.weights, index, first, rows, weights_);
+    std::swap(batch.weights.rows, batch.weights.cols);  // (N, 1) is kept as (1, N)
+  }
+  return batch;
+}
+
+Criterion::Criterion(Loss loss, const Network& network)
+    : loss_(std::move(loss)),
+      backend_(network.backend()),
+      dtype_(network.dtype()),
+      outputs_(network.out_features()),
+      sums_(network.backend(), sizeof(LossSums)) {
+  check_loss(loss_, outputs_);
+  class_weights_ = loss_weights(loss_, outputs_, backend_, dtype_);
+}
+
+LossPass Criterion::pass(const Batch& batch, ConstView logits, View grad) const {
+  const std::int64_t count = class_weights_.data() == nullptr ? 0 : outputs_;
+  return {loss_,         logits,
+          batch.targets, batch.labels,
+          batch.weights, {class_weights_.data(), 1, count, dtype_},
+          grad,          static_cast<LossSums*>(sums_.data())};
+}
+
+LossSums Criterion::apply(const Batch& batch, ConstView logits, View grad) {
+  backend_.loss(pass(batch, logits, grad));
+  LossSums result;
+  backend_.copy(&result, sums_.data(), sizeof result, CopyKind::to_host);
+  return result;
+}
+
+void Criterion::curvature(const Batch& batch, ConstView logits, ConstView tangent, View grad) {
+  backend_.loss_curvature(pass(batch, logits, grad), tangent);
+}
+
+}  // namespace gdcore
