@@ -20,4 +20,10 @@ void Layer::backward(const LayerCall& call) const {
   backward_impl(call);
 }
 
+void Layer::tangent(const TangentCall&) const {
+  throw std::runtime_error(join("[analysis] ", kind(), " has no second derivatives: Layer::tangent is not overridden"));
+}
+
+void Layer::curvature(const TangentCall& call) const { tangent(call); }
+
 }  // namespace gdcore

@@ -75,10 +75,10 @@ class Layer {
 
   void forward(const LayerCall& call) const;
   void backward(const LayerCall& call) const;
-  /// ẏ from ẋ and the direction, after forward().
-  virtual void tangent(const TangentCall& call) const = 0;
+  /// ẏ from ẋ and the direction, after forward(). A layer without this and the next trains, but has no curvature.
+  virtual void tangent(const TangentCall& call) const;
   /// dx, dẋ and the derivatives of the gradients, from dy and dẏ.
-  virtual void curvature(const TangentCall& call) const = 0;
+  virtual void curvature(const TangentCall& call) const;
   /// Moves running averages after a finished forward pass in training.
   virtual void commit(const LayerCall&) const {}
 

@@ -1,0 +1,195 @@
+// Derivatives along a direction: each kernel against central differences of the kernel whose derivative it is, at
+// awkward shapes in exactly sized buffers; whole networks by the symmetry of the Hessian.
+#include "gdcore/curvature.h"
+#include "models.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+namespace {
+
+constexpr double kStep = 1e-5;
+
+/// The largest |got - (up - down) / 2h|, in units of 1e-6 of the largest number (or of 1).
+double off(const Array<double>& got, const Array<double>& up, const Array<double>& down) {
+  double most = 1.0, worst = 0.0;
+  for (std::int64_t i = 0; i < got.size(); ++i) {
+    const double expected = (up[i] - down[i]) / (2.0 * kStep), error = std::abs(got[i] - expected);
+    most = std::max(most, std::abs(expected));
+    worst = error <= worst ? worst : (std::isnan(error) ? std::numeric_limits<double>::infinity() : error);
+  }
+  return worst / (1e-6 * most);
+}
+
+Array<double> moved(const Array<double>& from, const Array<double>& along, double step) {
+  Array<double> to = from.copy();
+  for (std::int64_t i = 0; i < to.size(); ++i) to[i] += step * along[i];
+  return to;
+}
+
+/// A norm with everything that its derivatives need; "constants" is batch norm when predicting.
+struct NormCase {
+  NormOver over;
+  std::int64_t rows, cols, groups;
+  Array<double> x, gamma, beta, dy, x_dot, gamma_dot, beta_dot, dy_dot, mean, rstd;
+
+  NormCase(NormOver over_, std::int64_t rows_, std::int64_t cols_)
+      : over(over_),
+        rows(rows_),
+        cols(cols_),
+        groups(over == NormOver::rows ? rows : cols),
+        x(rows, cols, 1),
+        gamma(1, cols),
+        beta(1, cols),
+        dy(rows, cols, 1),
+        x_dot(rows, cols),
+        gamma_dot(1, cols, 1),
+        beta_dot(1, cols),
+        dy_dot(rows, cols),
+        mean(1, groups),
+        rstd(1, groups) {
+    std::uint64_t stream = 1;
+    for (Array<double>* a : {&x, &gamma, &beta, &dy, &x_dot, &gamma_dot, &beta_dot, &dy_dot, &mean, &rstd}) {
+      a->random(stream++);
+    }
+  }
+  struct Results {
+    Array<double> y, dx, dgamma, dbeta;
+  };
+  /// Forward and backward with the existing kernels at x + step ẋ and so on; mean and rstd become the point's.
+  Results at(double step) {
+    Results r{Array<double>(rows, cols), Array<double>(rows, cols), Array<double>(1, cols), Array<double>(1, cols)};
+    Array<double> x1 = moved(x, x_dot, step), gamma1 = moved(gamma, gamma_dot, step),
+                  beta1 = moved(beta, beta_dot, step), dy1 = moved(dy, dy_dot, step), variance(1, groups);
+    if (over == NormOver::rows) {
+      cpu().layer_norm_forward(
+          {x1.view(), gamma1.view(), beta1.view(), 0.5, Identity{}, r.y.view(), mean.view(), rstd.view(), View{}});
+    } else if (over == NormOver::columns) {
+      cpu().batch_norm_forward({x1.view(), gamma1.view(), beta1.view(), 0.5, Identity{}, r.y.view(), mean.view(),
+                                rstd.view(), variance.view(), View{}});
+    } else {
+      for (std::int64_t i = 0; i < x.size(); ++i) {
+        const std::int64_t c = i % cols;
+        r.y[i] = (x1[i] - mean[c]) * rstd[c] * gamma1[c] + beta1[c];
+      }
+    }
+    const NormBackward call{x1.view(),
+                            gamma1.view(),
+                            mean.view(),
+                            rstd.view(),
+                            Identity{},
+                            ConstView{},
+                            dy1.view(),
+                            r.dx.view(),
+                            r.dgamma.view(),
+                            r.dbeta.view(),
+                            over == NormOver::constants};
+    over == NormOver::rows ? cpu().layer_norm_backward(call) : cpu().batch_norm_backward(call);
+    return r;
+  }
+};
+
+void check_norm(NormOver over, std::int64_t rows, std::int64_t cols) {
+  NormCase c(over, rows, cols);
+  const auto up = c.at(kStep), down = c.at(-kStep), here = c.at(0.0);
+  Array<double> y_dot(rows, cols, 1), dx(rows, cols), dx_dot(rows, cols, 1), dgamma_dot(1, cols), dbeta_dot(1, cols, 1),
+      spare(rows, cols);
+  cpu().norm_tangent({over, c.x.view(), c.gamma.view(), c.mean.view(), c.rstd.view(), c.x_dot.view(),
+                      c.gamma_dot.view(), c.beta_dot.view(), y_dot.view()});
+  cpu().norm_curvature({over, c.x.view(), c.gamma.view(), c.mean.view(), c.rstd.view(), c.x_dot.view(),
+                        c.gamma_dot.view(), c.dy.view(), c.dy_dot.view(), dx.view(), dx_dot.view(), dgamma_dot.view(),
+                        dbeta_dot.view(), spare.view()});
+  INFO("over ", static_cast<int>(over), ", ", rows, " x ", cols);
+  CHECK(off(y_dot, up.y, down.y) <= 1.0);
+  CHECK(off(dx_dot, up.dx, down.dx) <= 1.0);
+  CHECK(off(dgamma_dot, up.dgamma, down.dgamma) <= 1.0);
+  CHECK(off(dbeta_dot, up.dbeta, down.dbeta) <= 1.0);
+  for (std::int64_t i = 0; i < dx.size(); ++i) CHECK(dx[i] == doctest::Approx(here.dx[i]).epsilon(1e-9));
+}
+
+double dot(const Array<double>& a, const Array<double>& b) {
+  double sum = 0.0;
+  for (std::int64_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+template <class... Kinds>
+void check_symmetry(const Loss& loss, bool labels, bool training, std::int64_t rows, Kinds... kinds) {
+  const auto net = network(DType::float64, std::move(kinds)...);
+  const Problem<double> problem(rows, net->in_features(), net->out_features());
+  Curvature curvature(net, loss, labels ? problem.classes() : problem.weighted(), training);
+  const std::int64_t n = curvature.parameters();
+  Array<double> u(1, n), v(1, n), hu(1, n), hv(1, n), g(1, n), up(1, n), down(1, n), w(1, n);
+  u.random(1);
+  v.random(2);
+  w.random(3, 0.5);
+  const Bits before = bits_of(net->parameters().values);
+  curvature.product(w.view(), u.view(), hu.view());
+  curvature.product(w.view(), v.view(), hv.view());
+  curvature.gradient(w.view(), g.view());
+  curvature.gradient(moved(w, u, kStep).view(), up.view());
+  curvature.gradient(moved(w, u, -kStep).view(), down.view());
+  CHECK(dot(v, hu) == doctest::Approx(dot(u, hv)).epsilon(1e-9));
+  CHECK(off(hu, up, down) <= 10.0);
+  const double e_up = curvature.loss(moved(w, u, kStep).view()), e_down = curvature.loss(moved(w, u, -kStep).view());
+  CHECK(dot(g, u) == doctest::Approx((e_up - e_down) / (2.0 * kStep)).epsilon(1e-6));
+  CHECK(bits_of(net->parameters().values) == before);
+}
+
+}  // namespace
+
+TEST_CASE("norms along a direction, forward and back") {
+  for (const std::int64_t cols : awkward_widths()) {
+    for (const std::int64_t rows : awkward_rows()) {
+      for (const NormOver over : {NormOver::rows, NormOver::columns, NormOver::constants}) check_norm(over, rows, cols);
+    }
+  }
+}
+
+TEST_CASE("second derivatives of the activations") {
+  for (const Activation& f : all_activations()) {
+    for (const std::int64_t n : awkward_widths()) {
+      Array<double> a(1, n, 1), a_dot(1, n), dy(1, n), dy_dot(1, n, 1), got(1, n), y(1, n), up(1, n), down(1, n);
+      a.random(1);
+      a_dot.random(2);
+      dy.random(3);
+      dy_dot.random(4);
+      for (std::int64_t i = 0; i < n; ++i) {
+        a[i] += a[i] < 0.0 ? -0.01 : 0.01;  // away from the kink
+        y[i] = exact_value(f, a[i]);
+        const auto slope = [&](double h) { return exact_slope(f, a[i] + h * a_dot[i]) * (dy[i] + h * dy_dot[i]); };
+        up[i] = slope(kStep);
+        down[i] = slope(-kStep);
+      }
+      const ConstView saved = saves_input(f) ? a.view() : y.view();
+      cpu().activation_curvature(f, saved, a_dot.view(), dy.view(), dy_dot.view(), got.view());
+      INFO(name_of(f), " of ", n);
+      CHECK(off(got, up, down) <= 1.0);
+    }
+  }
+}
+
+TEST_CASE("the Hessian of whole networks is symmetric and is the derivative of the gradient") {
+  for (const std::int64_t rows : {2, 3, 33, 100}) {
+    for (const bool training : {true, false}) {
+      check_symmetry(CrossEntropy{}, true, training, rows, Dense(5, 7), BatchNorm(7), ActivationLayer(GELU{}),
+                     Dense(7, 3));
+      check_symmetry(MeanSquaredError{}, false, training, rows, Dense(3, 33), LayerNorm(33), ActivationLayer(Tanh{}),
+                     DropoutLayer(0.4), Dense(33, 2), ActivationLayer(Sigmoid{}));
+      check_symmetry(BinaryCrossEntropy{{{2.0}}}, false, training, rows, Dense(4, 6, false),
+                     ActivationLayer(Softplus{}), BatchNorm(6, 0.9, 1e-2, Spread::variance, false), Dense(6, 1));
+      check_symmetry(CrossEntropy{{{0.5, 2.0, 1.0}}, 0.1}, true, training, rows, LayerNorm(5), Dense(5, 3));
+    }
+  }
+}
+
+TEST_CASE("to += scale x") {
+  for (const std::int64_t n : awkward_widths()) {
+    Array<double> to(1, n, 1), x(1, n);
+    to.random(1);
+    x.random(2);
+    const Array<double> before = to.copy();
+    cpu().add(to.view(), x.view(), -0.25);
+    for (std::int64_t i = 0; i < n; ++i) CHECK(to[i] == before[i] - 0.25 * x[i]);
+  }
+}
