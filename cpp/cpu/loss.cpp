@@ -198,6 +198,60 @@ Row<T> row_of(const LossPass& call, std::int64_t n, double inverse) {
                 .sum = 0.0};
 }
 
+constexpr std::int64_t kFew = 16, kSideBySide = 16;  // logits of a row, and such rows at once
+
+/// Cross-entropy with plain labels of few classes: a vector lane a row, for within a row there would be little to do.
+template <class T>
+double few_classes(const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
+  const std::int64_t cols = call.logits.cols;
+  const T* weights = call.weights.as<T>();
+  LogSum logs;
+  double loss = 0.0;
+  for (std::int64_t n0 = begin; n0 < end; n0 += kSideBySide) {
+    const std::int64_t rows = min(kSideBySide, end - n0);
+    const T* z = call.logits.as<T>() + n0 * cols;
+    T e[kFew][kSideBySide] = {}, top[kSideBySide], factor[kSideBySide];
+    double sum[kSideBySide];
+    for (std::int64_t c = 0; c < cols; ++c) {
+      for (std::int64_t r = 0; r < rows; ++r) e[c][r] = z[r * cols + c];
+    }
+    for (std::int64_t r = 0; r < kSideBySide; ++r) top[r] = e[0][r];
+    for (std::int64_t c = 1; c < cols; ++c) {
+#pragma omp simd
+      for (std::int64_t r = 0; r < kSideBySide; ++r) top[r] = e[c][r] > top[r] ? e[c][r] : top[r];
+    }
+    for (std::int64_t r = 0; r < kSideBySide; ++r) sum[r] = 0.0;
+    for (std::int64_t c = 0; c < cols; ++c) {
+#pragma omp simd
+      for (std::int64_t r = 0; r < kSideBySide; ++r) {
+        e[c][r] = math::exp_difference(e[c][r], top[r]);
+        sum[r] += static_cast<double>(e[c][r]);
+      }
+    }
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const T below = top[r] - z[r * cols + call.labels[n0 + r]];
+      if (weights == nullptr) {
+        logs.add(sum[r]);
+        loss += static_cast<double>(below);
+      } else if (weights[n0 + r] != T(0)) {
+        loss += static_cast<double>(weights[n0 + r]) * (std::log(sum[r]) + static_cast<double>(below));
+      }
+    }
+    if (!call.grad) continue;
+    T* grad = call.grad.as<T>() + n0 * cols;
+    for (std::int64_t r = 0; r < kSideBySide; ++r) {
+      const double s = weights != nullptr && r < rows ? static_cast<double>(weights[n0 + r]) : 1.0;
+      top[r] = static_cast<T>(s * inverse);  // from here the scale
+      factor[r] = static_cast<T>(static_cast<double>(top[r]) / sum[r]);
+    }
+    for (std::int64_t c = 0; c < cols; ++c) {
+      for (std::int64_t r = 0; r < rows; ++r) grad[r * cols + c] = factor[r] * e[c][r];
+    }
+    for (std::int64_t r = 0; r < rows; ++r) grad[r * cols + call.labels[n0 + r]] -= top[r];
+  }
+  return loss + logs.value();
+}
+
 /// Σ s_n l_n over rows [begin, end), one after the other.
 template <class T, class Kind>
 double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
@@ -212,6 +266,8 @@ double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::in
     for (std::int64_t n = begin; n < end; ++n) add(n, row_loss<T>(kind, call, row_of<T>(call, n, inverse)));
     return sum;
   } else {
+    const bool plain = call.labels != nullptr && kind.label_smoothing == 0.0 && !call.class_weights;
+    if (plain && cols <= kFew) return few_classes<T>(call, inverse, begin, end);
     LogSum logs;
     const std::int64_t together = max(1, kBlock / cols);
     Exponentials<T> block;
