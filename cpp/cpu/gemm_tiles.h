@@ -58,8 +58,9 @@ GD_INLINE void transpose(typename Tile<T>::vector* v) {
 template <class T, int Strip>
 GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t k, T* to) {
   constexpr int lanes = Tile<T>::lanes;
-  for (std::int64_t p = 0; p < k; p += lanes) {
-    const std::int64_t depth = min(lanes, k - p);
+  const std::int64_t depth = min(lanes, k);
+  for (std::int64_t first = 0; first < k; first += lanes) {
+    const std::int64_t p = min(first, k - depth);  // the last square overlaps the one before rather than being smaller
 #pragma GCC unroll 8
     for (int g = 0; g < Strip; g += lanes) {
       constexpr int whole = lanes;
