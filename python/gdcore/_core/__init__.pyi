@@ -17,6 +17,7 @@ __all__: list[str] = [
     "BinaryCrossEntropy",
     "Constant",
     "CrossEntropy",
+    "Curvature",
     "Dataset",
     "Dense",
     "DeviceError",
@@ -884,6 +885,33 @@ class Trainer:
         """
     @steps.setter
     def steps(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+
+class Curvature:
+    """
+    The mean loss over a dataset as a function of the P parameters that train, with exact first and second derivatives; gdcore.analysis is its Python face. Vectors hold the parameters in the order of Network.parameters(), frozen ones left out; at=None is where the model is.
+    """
+    def __init__(self, network: Network, loss: Loss, dataset: typing.Any, *, training: bool) -> None: ...
+    def gradient(self, at: typing.Any = None) -> tuple:
+        """
+        (mean loss, its gradient (P,)).
+        """
+    def loss(self, at: typing.Any = None) -> float:
+        """
+        The mean loss.
+        """
+    def outputs(self, layer: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
+        """
+        What that layer gives for each row: (rows, its outputs).
+        """
+    def product(self, v: typing.Any, at: typing.Any = None) -> numpy.ndarray:
+        """
+        The Hessian times v: (P,).
+        """
+    @property
+    def size(self) -> int:
+        """
+        P.
+        """
 
 def _rebuild(cls: typing.Any, fields: dict) -> typing.Any:
     """
