@@ -253,3 +253,10 @@ def test_refuses(name: str, rng: Any) -> None:
     call, kind, words = REFUSED[name]
     helpers.refuses(lambda: call(given), kind, words)
     helpers.same_bits(before, helpers.snapshot(model))
+
+
+@pytest.mark.parametrize(("layers", "word"), [([3], "holds 3"), ([-1], "holds -1"), ([1, 1], "twice")])
+def test_outputs_refuses(layers: list[int], word: str, rng: Any) -> None:
+    model = build([gd.Dense(3, 4), gd.Tanh(), gd.Dense(4, 1)], rng)
+    objective = analysis.Objective(model, gd.MeanSquaredError(), rng.standard_normal((5, 3)), rng.standard_normal(5))
+    helpers.refuses(lambda: objective.core.outputs(layers), ValueError, word)

@@ -51,14 +51,20 @@ py::array product(PyCurvature& self, const py::object& v, const py::object& at) 
   return out;
 }
 
-py::array outputs(PyCurvature& self, std::int64_t layer) {
+py::list outputs(PyCurvature& self, const std::vector<std::int64_t>& layers) {
   const auto count = static_cast<std::int64_t>(self.network->layers().size());
-  check(layer >= 0 && layer < count, "[Curvature.outputs] layer is ", layer, "; expected 0 to ", count - 1);
-  const std::int64_t rows = self.core.rows(), cols = self.core.width(static_cast<std::size_t>(layer));
-  py::array out = new_array(self, {rows, cols});
-  const View to{out.mutable_data(), rows, cols, self.network->dtype()};
-  computing(*self.network, [&] { self.core.outputs(static_cast<std::size_t>(layer), to); });
-  return out;
+  std::vector<View> views(static_cast<std::size_t>(count));
+  py::list arrays;
+  for (const std::int64_t layer : layers) {
+    check(layer >= 0 && layer < count, "[Curvature.outputs] layers holds ", layer, "; expected 0 to ", count - 1);
+    View& view = views[static_cast<std::size_t>(layer)];
+    check(!view, "[Curvature.outputs] layers holds ", layer, " twice");
+    py::array made = new_array(self, {self.core.rows(), self.core.width(static_cast<std::size_t>(layer))});
+    view = {made.mutable_data(), made.shape(0), made.shape(1), self.network->dtype()};
+    arrays.append(made);
+  }
+  computing(*self.network, [&] { self.core.outputs(views); });
+  return arrays;
 }
 
 }  // namespace
@@ -80,7 +86,8 @@ void bind_curvature(py::module_& m) {
       .def("loss", &loss, py::arg("at") = py::none(), "The mean loss.")
       .def("gradient", &gradient, py::arg("at") = py::none(), "(mean loss, its gradient (P,)).")
       .def("product", &product, py::arg("v"), py::arg("at") = py::none(), "The Hessian times v: (P,).")
-      .def("outputs", &outputs, py::arg("layer"), "What that layer gives for each row: (rows, its outputs).");
+      .def("outputs", &outputs, py::arg("layers"),
+           "What each of these layers gives for each row, in one pass: arrays (rows, its outputs).");
 }
 
 }  // namespace gdcore::bindings

@@ -219,14 +219,18 @@ void Curvature::product(ConstView at, ConstView v, View out) {
   });
 }
 
-void Curvature::outputs(std::size_t number, View out) {
+void Curvature::outputs(std::span<const View> to) {
   go_to({});
-  char* next = static_cast<char*>(out.data);
+  std::int64_t first = 0;
   over_batches([&](const Batch& batch) {
     forward(batch);
-    const View y = slice(places_[number].y, batch.x.rows, places_[number].out);
-    network_->backend().copy(next, y.data, y.bytes(), CopyKind::to_host);
-    next += y.bytes();
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      if (!to[i]) continue;
+      const View y = slice(places_[i].y, batch.x.rows, places_[i].out);
+      char* place = static_cast<char*>(to[i].data) + static_cast<std::size_t>(first * y.cols) * size_of(y.dtype);
+      network_->backend().copy(place, y.data, y.bytes(), CopyKind::to_host);
+    }
+    first += batch.x.rows;
     return LossSums{};
   });
 }

@@ -10,6 +10,10 @@ A network is a `Sequential` of layers; a `Trainer` brings it together with a los
     model.save("model.safetensors")
 """
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from . import metrics, schedules
 from ._checks import FormatError
 from ._core import (
@@ -53,9 +57,15 @@ from ._core import (
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
 from .data import MiniBatches, train_validation_split
 from .history import History
+from .lr_range import LRRange, lr_range_test
 from .model import Sequential, load
 from .progress import Progress
+from .restarts import Restarts, restarts
 from .trainer import Trainer
+from .weight_decay import consistent_weight_decay, transform_network
+
+if TYPE_CHECKING:
+    from . import analysis, experiments
 
 __all__ = [
     "GELU",
@@ -81,6 +91,7 @@ __all__ = [
     "HeUniform",
     "History",
     "Initializer",
+    "LRRange",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -94,6 +105,7 @@ __all__ = [
     "RMSProp",
     "ReLU",
     "ReduceOnPlateau",
+    "Restarts",
     "Sequential",
     "Sigmoid",
     "Softplus",
@@ -102,11 +114,26 @@ __all__ = [
     "Trainer",
     "Uniform",
     "__version__",
+    "analysis",
+    "consistent_weight_decay",
+    "experiments",
     "get_num_threads",
     "info",
     "load",
+    "lr_range_test",
     "metrics",
+    "restarts",
     "schedules",
     "set_num_threads",
     "train_validation_split",
+    "transform_network",
 ]
+
+_LAZY = ("analysis", "experiments")  # imported when first used, to keep `import gdcore` quick
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a part of the package that is not needed for training."""
+    if name in _LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

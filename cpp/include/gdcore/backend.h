@@ -66,8 +66,8 @@ struct NormBackward {
 /// column (batch norm when predicting).
 enum class NormOver : std::uint8_t { rows, columns, constants };
 
-/// A norm along a direction (a dot is a derivative along it): ẏ = γ â̇ + γ̇ â + β̇, where â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ))
-/// and m is the mean over what the norm averages, or nothing. Null ẋ, γ̇ and β̇ are zero.
+/// A norm along a direction; a dot is a derivative along it. ẏ = γ â̇ + γ̇ â + β̇ with â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)),
+/// where m is the mean over what the norm averages, or nothing. Null ẋ, γ̇ and β̇ are zero.
 struct NormTangent {
   NormOver over;
   ConstView x, gamma, mean, rstd;

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "gdcore/batch.h"
@@ -30,8 +31,9 @@ class Curvature {
   double gradient(ConstView at, View out);
   /// The Hessian times `v` into `out` (host, P numbers each).
   void product(ConstView at, ConstView v, View out);
-  /// What layer `number` gave for the rows of the dataset, into `out` (host, rows x its outputs).
-  void outputs(std::size_t number, View out);
+  /// What each layer gives for the rows of the dataset, into `to` (one for each layer: host, rows x its outputs); null
+  /// ones are skipped.
+  void outputs(std::span<const View> to);
 
  private:
   struct Place {  // of one layer: widths, and bytes into the workspace

@@ -899,9 +899,9 @@ class Curvature:
         """
         The mean loss.
         """
-    def outputs(self, layer: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
+    def outputs(self, layers: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> list:
         """
-        What that layer gives for each row: (rows, its outputs).
+        What each of these layers gives for each row, in one pass: arrays (rows, its outputs).
         """
     def product(self, v: typing.Any, at: typing.Any = None) -> numpy.ndarray:
         """

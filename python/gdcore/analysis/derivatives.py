@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,14 @@ from .. import _core
 from .._arrays import Data
 from .._checks import choice, integer, optional_module, real
 from ..model import Sequential
-from .objective import Mode, Objective, Vector
+from .objective import Mode, Objective, Vector, place
 
 __all__ = ["Eigenpairs", "eigenvalues", "gradient", "hessian", "hvp"]
 
 MEMORY_LIMIT = 2**30  # bytes of a Hessian, unless the caller allows more
+KRYLOV = 60  # vectors that Lanczos keeps at least; the more, the fewer products
+
+Product: TypeAlias = Callable[[Vector], Vector]
 
 
 def gradient(
@@ -117,7 +121,7 @@ def dense_hessian(objective: Objective, w: npt.ArrayLike | None = None, *, memor
             f"model: its Hessian of {size} x {size} numbers takes {8 * size * size:,} bytes, more than memory_limit = "
             f"{memory_limit:,}; use hvp or eigenvalues, which need no Hessian, freeze layers, or raise memory_limit"
         )
-    point = objective.point if w is None else objective.vector(w, "w")
+    point = place(objective, w)
     rows = np.empty((size, size))
     unit = np.zeros(size)
     for i in range(size):
@@ -129,6 +133,10 @@ def dense_hessian(objective: Objective, w: npt.ArrayLike | None = None, *, memor
         rows[i, i:] = mean
         rows[i:, i] = mean
     return rows
+
+
+class NotConverged(ValueError):
+    """Lanczos iteration that did not reach its tolerance."""
 
 
 class Eigenpairs(NamedTuple):
@@ -164,7 +172,7 @@ def eigenvalues(
     which : {"largest", "smallest", "magnitude", "both"}
         The algebraically largest, the smallest (most negative), the largest in magnitude, or half of each end.
     tolerance : float
-        Relative accuracy at which the iteration stops.
+        Accuracy at which the iteration stops, relative to the largest eigenvalues for either end.
     seed : int
         Of the vector it starts from, so that the result is the same every time.
 
@@ -176,7 +184,8 @@ def eigenvalues(
     Raises
     ------
     ValueError
-        If `k` is larger than P, or `which` is none of the four; and what `Objective` raises.
+        If `k` is larger than P, `which` is none of the four, or `tolerance` is not reached; and what `Objective`
+        raises.
     ImportError
         If SciPy is not installed.
     """
@@ -194,8 +203,7 @@ def extreme_eigenpairs(
     seed: int = 0,
 ) -> Eigenpairs:
     """Return extreme eigenpairs of an objective's Hessian at `w`, or where the model is; see `eigenvalues`."""
-    codes = {"largest": "LA", "smallest": "SA", "magnitude": "LM", "both": "BE"}
-    choice(which, "which", codes)
+    choice(which, "which", ("largest", "smallest", "magnitude", "both"))
     integer(k, "k", minimum=1)
     real(tolerance, "tolerance", low=0.0)
     size = objective.size
@@ -205,15 +213,41 @@ def extreme_eigenpairs(
         values, vectors = np.linalg.eigh(dense_hessian(objective, w))
         pick = _pick(values, k, which)
         return Eigenpairs(values[pick], vectors[:, pick])
+    point = place(objective, w)
+    if which == "magnitude":
+        return _lanczos(lambda v: objective.hvp(v, point), size, k, "LM", tolerance, seed)
+    low = _from_below(k, which)
+    parts = [] if low == k else [_lanczos(lambda v: objective.hvp(v, point), size, k - low, "LA", tolerance, seed)]
+    if low:
+        # Over c - H with c about λ_max, for the tolerance is then relative to λ_max; over H it would be relative to an
+        # eigenvalue that may be next to nothing, and never be reached.
+        top = parts[0] if parts else _lanczos(lambda v: objective.hvp(v, point), size, 1, "LM", 1e-2, seed)
+        shift = abs(float(top.values[-1]))
+        found = _lanczos(lambda v: shift * v - objective.hvp(v, point), size, low, "LA", tolerance, seed)
+        parts.insert(0, Eigenpairs(shift - found.values[::-1], found.vectors[:, ::-1]))
+    return Eigenpairs(np.concatenate([p.values for p in parts]), np.concatenate([p.vectors for p in parts], axis=1))
+
+
+def _lanczos(product: Product, size: int, k: int, which: str, tolerance: float, seed: int) -> Eigenpairs:
+    """Return `k` eigenpairs of a symmetric operator, ascending."""
     sparse = optional_module("scipy.sparse.linalg", "eigenvalues", "gdcore[analysis]")
-    point = objective.point if w is None else objective.vector(w, "w")
-    operator = sparse.LinearOperator(
-        (size, size), matvec=lambda v: objective.core.product(np.ascontiguousarray(v).ravel(), point), dtype=np.float64
-    )
+    operator = sparse.LinearOperator((size, size), matvec=lambda v: product(v.ravel()), dtype=np.float64)
     start = np.random.default_rng(seed).standard_normal(size)
-    values, vectors = sparse.eigsh(operator, k=k, which=codes[which], tol=tolerance, v0=start)
+    kept = min(size, max(2 * k + 1, KRYLOV))
+    try:
+        values, vectors = sparse.eigsh(operator, k=k, which=which, tol=tolerance, ncv=kept, maxiter=100, v0=start)
+    except sparse.ArpackNoConvergence as error:
+        raise NotConverged(
+            f"tolerance: got {tolerance:g}, which Lanczos iteration did not reach for {k} eigenvalues in 100 restarts "
+            f"with {kept} vectors; expected a larger one"
+        ) from error
     order = np.argsort(values)
     return Eigenpairs(values[order], vectors[:, order])
+
+
+def _from_below(k: int, which: str) -> int:
+    """Return how many of `k` eigenvalues are taken from the lower end."""
+    return {"largest": 0, "smallest": k, "both": k // 2}[which]
 
 
 def _pick(values: Vector, k: int, which: str) -> npt.NDArray[np.int64]:
@@ -221,5 +255,5 @@ def _pick(values: Vector, k: int, which: str) -> npt.NDArray[np.int64]:
     n = len(values)
     if which == "magnitude":
         return np.sort(np.argsort(-np.abs(values), kind="stable")[:k])
-    low = {"largest": 0, "smallest": k, "both": k // 2}[which]
+    low = _from_below(k, which)
     return np.concatenate([np.arange(low), np.arange(n - (k - low), n)])

@@ -67,7 +67,8 @@ class Objective:
     ) -> None:
         self.model = float64_model(model)
         self.loss = instance(loss, _core.Loss, "loss", "gd.CrossEntropy()")
-        self.mode = choice(mode, "mode", ("training", "prediction"))
+        choice(mode, "mode", ("training", "prediction"))
+        self.mode: Mode = mode
         self.x = to_array(x, "x")
         self.y = to_targets(y, "y", model.classes)
         same_rows("y", self.y, "x", self.x)
@@ -86,8 +87,7 @@ class Objective:
     @property
     def point(self) -> Vector:
         """Where the model is: its parameters as a vector (P,), a copy."""
-        parameters = self.model.parameters()
-        return np.concatenate([parameters[name].ravel() for name in self._trained])
+        return parameter_vector(self.model)
 
     def arrays(self, vector: npt.ArrayLike) -> dict[str, Vector]:
         """Return a vector (P,) as arrays by name, in the shapes of ``model.parameters()``."""
@@ -133,6 +133,23 @@ class Objective:
 
     def _point(self, w: npt.ArrayLike | None) -> Vector | None:
         return None if w is None else self.vector(w, "w")
+
+
+def parameter_vector(model: Sequential) -> Vector:
+    """Return the parameters of a model that train as one vector (P,), a copy in float64."""
+    frozen = set(model.frozen())
+    trained = [array for name, array in model.parameters().items() if name not in frozen]
+    return np.concatenate([np.empty(0), *(np.asarray(array, dtype=np.float64).ravel() for array in trained)])
+
+
+def place(objective: Objective, at: npt.ArrayLike | None) -> Vector:
+    """Return the point that a call's `at` means; raise ValueError if E is not finite there."""
+    point = objective.point if at is None else objective.vector(at, "at")
+    value = objective.value(point)
+    if not np.isfinite(value):
+        name = "model" if at is None else "at"
+        raise ValueError(f"{name}: got a point where E is {value}; expected one where it is finite")
+    return point
 
 
 def float64_model(model: object) -> Sequential:

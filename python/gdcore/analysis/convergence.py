@@ -1,0 +1,323 @@
+"""`convergence_factors`: how fast each eigendirection goes under gradient descent and heavy ball (chapter, 22-27)."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from .._arrays import Data, to_array
+from .._checks import real
+from .._table import Table
+from ..model import Sequential
+from .derivatives import MEMORY_LIMIT
+from .objective import Mode, Vector, finite_array
+from .quadratic import QuadraticModel, as_quadratic, rounding
+from .stability import momentum_below_one
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["ConvergenceFactors", "convergence_factors"]
+
+
+@dataclass(frozen=True, eq=False)
+class ConvergenceFactors:
+    """What a step of gradient descent multiplies each eigendirection by, and the settings that would be best.
+
+    Directions are in the order of the eigenvalues, ascending. Those with an eigenvalue of zero (up to rounding) are
+    flat: at a minimum nothing moves along them, so what is said about all directions leaves them out.
+
+    Attributes
+    ----------
+    lr, momentum : float
+        η and μ as given.
+    eigenvalues : ndarray
+        λ_i, shape (P,).
+    roots : ndarray
+        Shape (P, 2), complex: the roots of z² - (1+μ-ηλ_i)z + μ, what a step of heavy ball multiplies by; without
+        momentum they are 1-ηλ_i and 0.
+    factors : ndarray
+        Shape (P,). Without momentum 1-ηλ_i, with its sign (slides 23-24); with momentum the larger of the two roots'
+        sizes.
+    flat : int
+        How many directions are flat.
+    slowest : float
+        The largest size of a factor: what the distance to the minimum is multiplied by in each step, in the end.
+    best_lr, best_rate : float
+        η = 2/(λ_1+λ_n) for gradient descent and its slowest factor (κ-1)/(κ+1), with κ = λ_n/λ_1.
+    best_momentum_lr, best_momentum, best_momentum_rate : float
+        η = (2/(√λ_1+√λ_n))² and μ = ((√κ-1)/(√κ+1))² for heavy ball (Polyak 1964) and its factor √μ. All five are
+        nan where an eigenvalue is negative: then no setting converges.
+    """
+
+    lr: float
+    momentum: float
+    eigenvalues: Vector
+    roots: npt.NDArray[np.complex128]
+    factors: Vector
+    flat: int
+    slowest: float
+    best_lr: float
+    best_rate: float
+    best_momentum_lr: float
+    best_momentum: float
+    best_momentum_rate: float
+
+    @property
+    def converges(self) -> bool:
+        """Whether every direction that is not flat shrinks: all factors smaller than 1 in size (slide 25)."""
+        return self.slowest < 1.0
+
+    @property
+    def condition_number(self) -> float:
+        """κ = λ_n/λ_1 over the directions that are not flat; nan where an eigenvalue is negative."""
+        values = self.eigenvalues[self._curved]
+        return float(values[-1] / values[0]) if values[0] > 0 else math.nan
+
+    @property
+    def _curved(self) -> npt.NDArray[np.bool_]:
+        """Which directions are not flat."""
+        return np.asarray(np.abs(self.eigenvalues) > rounding(self.eigenvalues))
+
+    @property
+    def _stuck(self) -> int:
+        """How many directions that are not flat do not shrink."""
+        return int(np.sum(np.abs(self.factors[self._curved]) >= 1.0))
+
+    def steps(self, tolerance: float = 1e-6) -> float:
+        """Return how many steps the slowest direction needs to shrink to `tolerance` times its distance.
+
+        Parameters
+        ----------
+        tolerance : float
+            Above 0 and at most 1.
+
+        Returns
+        -------
+        float
+            ln(tolerance)/ln(slowest), not rounded; infinity where it does not converge. With momentum the rate of the
+            end: a run needs some steps more to reach it.
+        """
+        return steps_at(self.slowest, real(tolerance, "tolerance", low=0.0, high=1.0, open_low=True))
+
+    def predict(self, alpha0: npt.ArrayLike, steps: npt.ArrayLike) -> Vector:
+        """Return the coordinates after some steps of the optimiser from rest: α_i(T) = (1-ηλ_i)^T α_i(0) (slide 24).
+
+        Parameters
+        ----------
+        alpha0 : array
+            α(0), shape (P,): `QuadraticModel.coordinates` of the point training starts from.
+        steps : int or array of int
+            T, at least 0, one or several.
+
+        Returns
+        -------
+        ndarray
+            α(T), shape (P,), or one row for each T, (..., P). With momentum it follows
+            α(τ+1) = (1+μ-ηλ_i) α(τ) - μ α(τ-1) with α(-1) = α(0). Past the range of float64 infinity, or nan with
+            momentum.
+
+        Raises
+        ------
+        TypeError
+            If an argument is no array of numbers, or `steps` not of whole ones.
+        ValueError
+            If `alpha0` has another length or is not finite, or `steps` is negative.
+        """
+        start = np.asarray(to_array(alpha0, "alpha0"), dtype=np.float64)
+        if start.shape != self.eigenvalues.shape:
+            raise ValueError(
+                f"alpha0: got shape {start.shape}; expected {self.eigenvalues.shape}, one for each eigenvalue"
+            )
+        finite_array(start, "alpha0")
+        counts = to_array(steps, "steps")
+        if counts.dtype.kind not in "iu":
+            raise TypeError(f"steps: got an array of {counts.dtype}; expected whole numbers")
+        if counts.size and counts.min() < 0:
+            raise ValueError(f"steps: got {counts.min()}; expected numbers of at least 0")
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.momentum == 0:
+                return np.asarray(self.factors ** counts[..., None] * start)
+            step = np.zeros((len(start), 2, 2))  # (α(τ), α(τ-1)) -> (α(τ+1), α(τ))
+            step[:, 0, 0] = 1.0 + self.momentum - self.lr * self.eigenvalues
+            step[:, 0, 1], step[:, 1, 0] = -self.momentum, 1.0
+            after = [np.linalg.matrix_power(step, int(n))[:, 0].sum(axis=1) * start for n in counts.ravel()]
+        return np.array(after).reshape(*counts.shape, len(start))
+
+    def table(self, tolerance: float = 1e-6) -> Table:
+        """Return one row for each direction: eigenvalue, factor, and the steps it needs to shrink to `tolerance`."""
+        goal = real(tolerance, "tolerance", low=0.0, high=1.0, open_low=True)
+        return Table(
+            {"direction": i, "eigenvalue": float(value), "factor": float(factor), "steps": steps_at(abs(factor), goal)}
+            for i, (value, factor) in enumerate(zip(self.eigenvalues, self.factors, strict=True), 1)
+        )
+
+    def settings(self, tolerance: float = 1e-6) -> Table:
+        """Return the given setting beside the best without and with momentum: rate, factor and steps to `tolerance`."""
+        goal = real(tolerance, "tolerance", low=0.0, high=1.0, open_low=True)
+        rows = [
+            ("as given", self.lr, self.momentum, self.slowest),
+            ("best without momentum", self.best_lr, 0.0, self.best_rate),
+            ("best with momentum", self.best_momentum_lr, self.best_momentum, self.best_momentum_rate),
+        ]
+        return Table(
+            {"setting": name, "lr": lr, "momentum": momentum, "slowest factor": rate, "steps": steps_at(rate, goal)}
+            for name, lr, momentum, rate in rows
+            if not math.isnan(rate)
+        )
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
+        """Draw the size of the factor against the eigenvalue: the given setting with its directions, and the best ones.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to save the picture (the ending gives the format: .png, .svg, .pdf). Without it the picture belongs to
+            matplotlib.pyplot, to be shown by a notebook or ``plt.show()``.
+
+        Returns
+        -------
+        matplotlib Axes
+            To add to, or to save by ``axes.figure.savefig``.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+
+        axes: Axes = new_axes(path is not None, "ConvergenceFactors.plot")
+        values = self.eigenvalues[self._curved]
+        positive = bool(values[0] > 0)
+        along = (np.geomspace if positive else np.linspace)(values[0], values[-1], 1001)
+        styles = [("-", BLUE), (DASHED, VERMILION), (":", GREEN)]
+        for row, (style, colour) in zip(self.settings().rows, styles, strict=False):
+            mu = row["momentum"]
+            sizes = np.abs(_roots(1.0 + mu - row["lr"] * along, mu)[:, 0])
+            label = f"{row['setting']}: η = {row['lr']:.3g}" + (f", μ = {mu:.3g}" if mu else "")
+            axes.plot(along, sizes, ls=style, color=colour, lw=2, label=label)
+        axes.plot(values, np.abs(self.factors[self._curved]), "o", color=BLUE, ms=5)
+        axes.axhline(1.0, color=INK, lw=1)
+        axes.set_xscale("log" if positive else "linear")
+        axes.set_ylim(0.0, max(1.05, 1.05 * self.slowest))
+        if self.converges:
+            best = steps_at(self.best_momentum_rate, 1e-6)
+            title = f"{self.steps(1e-6):,.0f} steps to a millionth of the distance; at best, with momentum, {best:,.0f}"
+        else:
+            title = f"Does not converge: directions that do not shrink, {self._stuck} of {len(self.factors)}"
+        dress(axes, title, "eigenvalue λ of the Hessian", "|factor| per step (above 1: grows)")
+        save(axes, path)
+        return axes
+
+    def __str__(self) -> str:
+        """Return a sentence on whether it converges, and the table of `settings`."""
+        count = len(self.factors)
+        if self.converges:
+            verdict = f"converges: each step multiplies the slowest of {count} directions by {self.slowest:.6g}"
+        else:
+            verdict = (
+                f"does not converge: directions that do not shrink, {self._stuck} of {count}; each step multiplies the "
+                f"worst by {self.slowest:.6g}"
+            )
+        flat = f" (flat ones left out: {self.flat})" if self.flat else ""
+        return f"{verdict}{flat}\n{self.settings()}"
+
+
+def convergence_factors(
+    model: Sequential | QuadraticModel,
+    loss: _core.Loss | None = None,
+    x: Data | None = None,
+    y: Data | None = None,
+    lr: float | None = None,
+    *,
+    momentum: float = 0.0,
+    at: npt.ArrayLike | None = None,
+    mode: Mode = "training",
+    sample_weight: Data | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+) -> ConvergenceFactors:
+    """Return what a full-batch step of ``gd.SGD(lr)`` or ``gd.Momentum(lr, momentum)`` does to each eigendirection.
+
+    On the local quadratic model directions go each on its own: by the factor 1-ηλ_i in every step without momentum
+    (slides 23-24), by the roots of z² - (1+μ-ηλ_i)z + μ with it (slide 26).
+
+    Parameters
+    ----------
+    model : Sequential or QuadraticModel
+        A model in float64, with the three that follow; or a quadratic model, and nothing beside it but ``lr=``.
+    loss, x, y, mode, sample_weight
+        As for `Objective`.
+    lr : float
+        η, above 0. It has no default.
+    momentum : float
+        μ, at least 0 and below 1.
+    at : array, optional
+        The point, shape (P,), at which the Hessian is taken; where the model is when left out.
+    memory_limit : int
+        The most bytes the Hessian may take: 8 P².
+
+    Returns
+    -------
+    ConvergenceFactors
+        Factors, verdict, the best settings, and `predict`.
+
+    Raises
+    ------
+    TypeError
+        If `lr` is left out, something stands beside a QuadraticModel, or an argument is of another kind.
+    ValueError
+        If `lr` or `momentum` is out of range, the Hessian is zero, or for what `QuadraticModel` raises.
+    """
+    eta, mu = real(lr, "lr", low=0.0, open_low=True), momentum_below_one(momentum)
+    values = as_quadratic(
+        model, loss, x, y, at=at, mode=mode, sample_weight=sample_weight, memory_limit=memory_limit
+    ).eigenvalues
+    curved = np.abs(values) > rounding(values)
+    if not curved.any():
+        raise ValueError("model: its Hessian is zero; expected some curvature, without which nothing moves")
+    roots = _roots(1.0 + mu - eta * values, mu)
+    factors = 1.0 - eta * values if mu == 0 else np.max(np.abs(roots), axis=1)
+    return ConvergenceFactors(
+        lr=eta,
+        momentum=mu,
+        eigenvalues=values,
+        roots=roots,
+        factors=factors,
+        flat=int(np.sum(~curved)),
+        slowest=float(np.max(np.abs(factors[curved]))),
+        **_best(values[curved]),
+    )
+
+
+def _roots(middle: Vector, momentum: float) -> npt.NDArray[np.complex128]:
+    """Return the two roots of z² - middle z + momentum, the larger first, shape (P, 2)."""
+    spread = np.sqrt((middle * middle - 4.0 * momentum).astype(np.complex128))
+    larger = 0.5 * (middle + np.where(middle < 0, -spread, spread))  # no cancellation; the other one by their product
+    smaller = np.divide(momentum, larger, out=np.zeros_like(larger), where=larger != 0)
+    return np.stack([larger, smaller], axis=1)
+
+
+def _best(values: Vector) -> dict[str, Any]:
+    """Return the best settings for ascending eigenvalues, nan where one is negative."""
+    names = ("best_lr", "best_rate", "best_momentum_lr", "best_momentum", "best_momentum_rate")
+    low, high = float(values[0]), float(values[-1])
+    if low < 0:
+        return dict.fromkeys(names, math.nan)
+    ends = math.sqrt(low) + math.sqrt(high)
+    rate = (math.sqrt(high) - math.sqrt(low)) / ends
+    found = (2.0 / (low + high), (high - low) / (low + high), (2.0 / ends) ** 2, rate**2, rate)
+    return dict(zip(names, found, strict=True))
+
+
+def steps_at(factor: float, tolerance: float) -> float:
+    """Return after how many multiplications by `factor` something has shrunk to `tolerance` of itself."""
+    if factor >= 1.0:
+        return 0.0 if tolerance == 1.0 else math.inf
+    return math.log(tolerance) / math.log(factor) if factor > 0 else 1.0

@@ -1,0 +1,152 @@
+"""`classify_critical_point`: minimum, maximum or saddle, by the signs of the eigenvalues (chapter, slide 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from .._arrays import Data
+from .._checks import real
+from ..model import Sequential
+from .derivatives import MEMORY_LIMIT
+from .objective import Mode, Vector
+from .quadratic import QuadraticModel, as_quadratic, rounding, scale
+
+__all__ = ["CriticalPoint", "classify_critical_point"]
+
+CRITICAL = 1e-6  # the distance to a zero gradient, relative to the point's own length, that passes for none
+
+Verdict: TypeAlias = Literal["minimum", "maximum", "saddle", "degenerate", "not critical"]
+
+
+@dataclass(frozen=True, eq=False)
+class CriticalPoint:
+    """What `classify_critical_point` found.
+
+    Attributes
+    ----------
+    verdict : {"minimum", "maximum", "saddle", "degenerate", "not critical"}
+        See `classify_critical_point`.
+    positive, negative, zero : int
+        How many eigenvalues are above `tolerance`, below minus `tolerance`, and between: P together.
+    eigenvalues : ndarray
+        All of them, ascending, shape (P,).
+    tolerance : float
+        The size up to which an eigenvalue counts as zero.
+    gradient_norm : float
+        ‖∇E‖ at the point.
+    gradient_tolerance : float
+        The most it may be at a critical point.
+    value : float
+        E at the point.
+    """
+
+    verdict: Verdict
+    positive: int
+    negative: int
+    zero: int
+    eigenvalues: Vector
+    tolerance: float
+    gradient_norm: float
+    gradient_tolerance: float
+    value: float
+
+    def __str__(self) -> str:
+        """Return the verdict and the numbers behind it, in three lines."""
+        relation = "at most" if self.gradient_norm <= self.gradient_tolerance else "more than"
+        return (
+            f"{self.verdict}: E = {self.value:.6g}\n"
+            f"  eigenvalues: {self.positive} positive, {self.negative} negative, {self.zero} zero (to "
+            f"{self.tolerance:.2g}), from {self.eigenvalues[0]:.4g} to {self.eigenvalues[-1]:.4g}\n"
+            f"  gradient norm: {self.gradient_norm:.3g}, {relation} the tolerance of {self.gradient_tolerance:.2g}"
+        )
+
+
+def classify_critical_point(
+    model: Sequential | QuadraticModel,
+    loss: _core.Loss | None = None,
+    x: Data | None = None,
+    y: Data | None = None,
+    *,
+    tolerance: float | None = None,
+    gradient_tolerance: float | None = None,
+    at: npt.ArrayLike | None = None,
+    mode: Mode = "training",
+    sample_weight: Data | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+) -> CriticalPoint:
+    """Tell what kind of critical point the loss has where the model is, from the eigenvalues of its Hessian (slide 8).
+
+    - "minimum": all eigenvalues are positive; "maximum": all are negative.
+    - "saddle": there are positive and negative ones (zeros among them change nothing: E rises one way and falls
+      another).
+    - "degenerate": some are zero, and the others, if any, of one sign: second derivatives do not tell what E does along
+      the flat directions. A unit that no point of the data activates leaves such directions.
+    - "not critical": the gradient is not zero. The counts are there all the same.
+
+    Parameters
+    ----------
+    model : Sequential or QuadraticModel
+        A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
+    loss, x, y, mode, sample_weight
+        As for `Objective`.
+    tolerance : float, optional
+        The size up to which an eigenvalue counts as zero; 8 P ε max|λ| (ε = 2⁻⁵²) when left out, which covers rounding
+        only.
+    gradient_tolerance : float, optional
+        The largest ‖∇E‖ that counts as zero; 1e-6 max|λ| max(1, ‖w‖) when left out: a point nearer to a zero gradient
+        than one millionth of its own length, measured where E is steepest.
+    at : array, optional
+        The point, shape (P,); where the model is when left out.
+    memory_limit : int
+        The most bytes the Hessian may take: 8 P².
+
+    Returns
+    -------
+    CriticalPoint
+        The verdict, with the numbers behind it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What `QuadraticModel` raises, and if a tolerance is no number of at least 0.
+
+    Notes
+    -----
+    Training stops near critical points, not on them. What is left of the gradient also shifts eigenvalues: give a
+    `tolerance` of your own where small ones decide.
+    """
+    zero = None if tolerance is None else real(tolerance, "tolerance", low=0.0)
+    flat = None if gradient_tolerance is None else real(gradient_tolerance, "gradient_tolerance", low=0.0)
+    quadratic = as_quadratic(
+        model, loss, x, y, at=at, mode=mode, sample_weight=sample_weight, memory_limit=memory_limit
+    )
+    values = quadratic.eigenvalues
+    zero = rounding(values) if zero is None else zero
+    flat = CRITICAL * float(np.max(np.abs(values))) * scale(quadratic.center) if flat is None else flat
+    positive, negative = int(np.sum(values > zero)), int(np.sum(values < -zero))
+    gradient_norm = float(np.linalg.norm(quadratic.b))
+    return CriticalPoint(
+        verdict="not critical" if gradient_norm > flat else _by_signs(positive, negative, len(values)),
+        positive=positive,
+        negative=negative,
+        zero=len(values) - positive - negative,
+        eigenvalues=values,
+        tolerance=zero,
+        gradient_norm=gradient_norm,
+        gradient_tolerance=flat,
+        value=quadratic.value,
+    )
+
+
+def _by_signs(positive: int, negative: int, size: int) -> Verdict:
+    """Return the verdict on a point of zero gradient."""
+    if positive and negative:
+        return "saddle"
+    if positive == size:
+        return "minimum"
+    return "maximum" if negative == size else "degenerate"

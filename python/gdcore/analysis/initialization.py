@@ -1,0 +1,385 @@
+"""The health of an initialisation: second moments layer by layer, and units that stay equal (chapter, slides 17-20)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from .._arrays import Data, to_array
+from .._checks import instance, real
+from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+from .._table import Table
+from ..model import Sequential
+from .objective import Mode, Objective, Vector, in_float64
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["IdenticalUnits", "LayerVariances", "identical_units", "variance_by_layer"]
+
+AT_ONCE = 8  # layers whose outputs are held together
+FLAT = 10.0  # a second moment that changes by less than this factor, from the inputs to the last layer, is called flat
+
+
+@dataclass(frozen=True, eq=False)
+class LayerVariances:
+    """Second moments of what the layers of a model put out, and of the gradient.
+
+    All arrays have an element for the inputs and then one for each layer: shape (L+1,).
+
+    Attributes
+    ----------
+    layers : tuple of str
+        "inputs", then names such as "layers.0 Dense".
+    widths : tuple of int
+        Numbers of outputs.
+    mean_square : ndarray
+        E[z²], the mean over rows and units.
+    variance : ndarray
+        E[z²] - E[z]², over rows and units together.
+    zeros : ndarray
+        Share of outputs that are exactly 0: about 0.5 behind a healthy ReLU.
+    dead : ndarray
+        Share of units whose output is 0 for every row: dead ReLUs learn nothing.
+    gradient : ndarray or None
+        Mean square of ∂E/∂w over the weights of each Dense layer, nan elsewhere; None if no loss was given.
+    reads : tuple of int
+        For each Dense layer, where in the arrays that stands which it takes in: the z that slides 18-20 follow.
+    """
+
+    layers: tuple[str, ...]
+    widths: tuple[int, ...]
+    mean_square: Vector
+    variance: Vector
+    zeros: Vector
+    dead: Vector
+    gradient: Vector | None
+    reads: tuple[int, ...]
+
+    @property
+    def factor(self) -> float:
+        """What E[z²] is multiplied by from one Dense layer's inputs to the next one's, by a line through log E[z²].
+
+        He's initialisation gives 1 with ReLU, weights of variance 1/M give 1/2. nan with fewer than two Dense layers,
+        or where E[z²] is 0 or not finite.
+        """
+        z = self.mean_square[list(self.reads)]
+        if len(z) < 2 or not (np.isfinite(z) & (z > 0)).all():
+            return math.nan
+        return float(np.exp(np.polyfit(np.arange(len(z)), np.log(z), 1)[0]))
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: flat, vanishing, exploding, or dead."""
+        z = self.mean_square[list(self.reads)]
+        if len(z) < 2:
+            return "One Dense layer: nothing to compare."
+        for place, value in zip(self.reads, z, strict=True):
+            if not math.isfinite(value):
+                return f"Exploding: E[z²] overflows at {self.layers[place]}."
+            if value == 0:
+                return f"Dead: all outputs of {self.layers[place]} are 0."
+        whole = z[-1] / z[0]
+        words = "Flat" if 1 / FLAT <= whole <= FLAT else ("Exploding" if whole > 1 else "Vanishing")
+        return f"{words}: E[z²] changes by a factor {self.factor:.3g} per Dense layer, {whole:.3g} over {len(z) - 1}."
+
+    def table(self) -> Table:
+        """Return a row for the inputs and for each layer."""
+        rows: list[dict[str, Any]] = []
+        for i, layer in enumerate(self.layers):
+            square = float(self.mean_square[i])
+            row = {
+                "layer": layer,
+                "outputs": self.widths[i],
+                "E[z²]": square,
+                "variance": float(self.variance[i]),
+                "to layer before": _ratio(square, float(self.mean_square[i - 1])) if i else None,
+                "to inputs": _ratio(square, float(self.mean_square[0])),
+                "zeros": float(self.zeros[i]),
+                "dead units": float(self.dead[i]),
+            }
+            if self.gradient is not None:
+                row["E[(∂E/∂w)²]"] = None if math.isnan(self.gradient[i]) else float(self.gradient[i])
+            rows.append(row)
+        return Table(rows)
+
+    def __str__(self) -> str:
+        """Return the table and the verdict."""
+        return f"{self.table()}\n{self.verdict}"
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
+        """Draw E[z²] against the number of the Dense layer, on a logarithmic axis; below it the gradient's, if known.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to save the figure; the ending gives the format.
+
+        Returns
+        -------
+        Axes
+            matplotlib's, of the upper panel.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        both = self.gradient is not None
+        drawn = new_axes(path is not None, "LayerVariances.plot", size=(7, 6.4 if both else 4.2), rows=2 if both else 1)
+        axes: Any = drawn[0] if both else drawn
+        dense = [place + 1 for place in self.reads]  # where the Dense layers' own outputs stand
+        z, a = self.mean_square[list(self.reads)], self.mean_square[dense]
+        axes.axhline(z[0], color=INK, lw=1, ls=":", label="as at the inputs of the first")
+        axes.plot(range(len(z)), z, "o-", ms=5, lw=2, color=BLUE, label="z: what the next Dense layer takes in")
+        axes.plot(
+            range(1, len(a) + 1),
+            a,
+            "s",
+            ls=DASHED,
+            ms=4,
+            lw=1.2,
+            color=VERMILION,
+            label="a: the weighted sums of the layer",
+        )
+        label = "number of the Dense layer (0: inputs)"
+        dress(axes, self.verdict.rstrip("."), "" if both else label, "mean square over rows and units")
+        _log(axes, np.concatenate([z, a]))
+        if self.gradient is not None:
+            lower, squares = drawn[1], self.gradient[dense]
+            lower.plot(range(1, len(a) + 1), squares, "D-", ms=4, lw=1.6, color=GREEN)
+            dress(lower, _gradient_title(squares), label, "mean square of ∂E/∂w")
+            _log(lower, squares)
+            lower.set_xlim(axes.get_xlim())
+        save(axes, path)
+        upper: Axes = axes
+        return upper
+
+
+def variance_by_layer(
+    model: Sequential,
+    x: Data,
+    *,
+    loss: _core.Loss | None = None,
+    y: Data | None = None,
+    mode: Mode = "training",
+) -> LayerVariances:
+    """Report E[z²] and the variance of every layer's outputs, to see whether signals fade, stay or explode.
+
+    For a = W z with weights of variance ε² over M inputs, E[a²] = M ε² E[z²], and ReLU keeps half of it. He's
+    ε = √(2/M) therefore keeps E[z²] the same through any number of layers; ε = 1/√M makes it 2^-L (slides 18-20).
+
+    Parameters
+    ----------
+    model : Sequential
+        In float32 or float64; computed in float64 (in a copy, where it is float32), frozen layers included.
+    x : array
+        Inputs (N, in_features); a few hundred rows are enough.
+    loss : Loss, optional
+        With `y`, the mean square of the gradient is reported for the weights of every Dense layer.
+    y : array, optional
+        Targets.
+    mode : {"training", "prediction"}
+        As for `Objective`.
+
+    Returns
+    -------
+    LayerVariances
+        ``mean_square``, ``variance``, ``zeros``, ``dead``, ``gradient``, ``factor``; ``print`` it, or ``plot`` it.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If only one of `loss` and `y` is given; and what `Objective` raises.
+
+    Notes
+    -----
+    Each layer's outputs are those of a forward pass of their own, so L layers take L passes.
+    """
+    if (loss is None) != (y is None):
+        missing, there = ("loss", "y") if loss is None else ("y", "loss")
+        raise ValueError(f"{missing}: got None together with {there}; expected both, or neither")
+    instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
+    if model.dtype != "float64" or model.frozen():
+        model = in_float64(model)
+        model.unfreeze()
+    inputs = to_array(x, "x")
+    if loss is None or y is None:
+        loss, y = _core.MeanSquaredError(), np.zeros((len(inputs) if inputs.ndim else 0, model.out_features))
+        gradients = None
+    else:
+        gradients = Objective(model, loss, inputs, y, mode=mode).gradient()
+    objective = Objective(model, loss, inputs, y, mode=mode)
+    layers = model.layers
+    moments = [_moments(np.asarray(objective.x, dtype=np.float64))]
+    for first in range(0, len(layers), AT_ONCE):
+        group = list(range(first, min(first + AT_ONCE, len(layers))))
+        moments += [_moments(np.asarray(outputs)) for outputs in objective.core.outputs(group)]
+    return LayerVariances(
+        layers=("inputs", *(f"layers.{i} {type(layer).__name__}" for i, layer in enumerate(layers))),
+        widths=tuple(int(m[0]) for m in moments),
+        mean_square=np.array([m[1] for m in moments]),
+        variance=np.array([m[2] for m in moments]),
+        zeros=np.array([m[3] for m in moments]),
+        dead=np.array([m[4] for m in moments]),
+        gradient=None if gradients is None else _gradient_squares(objective.arrays(gradients), len(layers)),
+        reads=tuple(i for i, layer in enumerate(layers) if isinstance(layer, _core.Dense)),
+    )
+
+
+def _moments(z: Vector) -> tuple[int, float, float, float, float]:
+    """Return width, mean square, variance, share of zeros, and share of units that are 0 in all rows."""
+    zero = z == 0
+    return z.shape[1], float(np.square(z).mean()), float(z.var()), float(zero.mean()), float(zero.all(axis=0).mean())
+
+
+def _gradient_squares(gradients: dict[str, Vector], layers: int) -> Vector:
+    squares = np.full(layers + 1, math.nan)
+    for i in range(layers):
+        if f"layers.{i}.weight" in gradients:
+            squares[i + 1] = np.square(gradients[f"layers.{i}.weight"]).mean()
+    return squares
+
+
+def _gradient_title(squares: Vector) -> str:
+    if not (squares > 0).all():
+        return "The gradient of the weights is 0 in some layers"
+    return f"Gradient of the weights: the last layer's mean square is {squares[-1] / squares[0]:.3g} times the first's"
+
+
+def _ratio(a: float, b: float) -> float | None:
+    return a / b if b else None
+
+
+def _log(axes: Any, values: Vector) -> None:
+    """Use a logarithmic axis of at least one decade, where there is a logarithm; number the layers by whole numbers."""
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if (values > 0).any():
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high < 10 * low:
+            middle = math.sqrt(low * high)
+            axes.set_ylim(middle / 10, middle * 10)
+
+
+@dataclass(frozen=True)
+class IdenticalUnits:
+    """Hidden units that compute the same and count the same, so that gradient descent never tells them apart.
+
+    Attributes
+    ----------
+    units : dict
+        Number of units of each hidden Dense layer, by name ("layers.0").
+    groups : dict
+        By the same names, the groups of two or more identical units: tuples of ascending indices.
+    tolerance : float
+        The largest difference that was allowed.
+    """
+
+    units: dict[str, int]
+    groups: dict[str, tuple[tuple[int, ...], ...]]
+    tolerance: float
+
+    @property
+    def redundant(self) -> int:
+        """How many units could be removed without changing what the model can compute: all but one of each group."""
+        return sum(len(group) - 1 for groups in self.groups.values() for group in groups)
+
+    def table(self) -> Table:
+        """Return a row for each hidden Dense layer."""
+        return Table(
+            {
+                "layer": name,
+                "units": units,
+                "groups": len(self.groups[name]),
+                "identical units": sum(len(group) for group in self.groups[name]),
+                "distinct units": units - sum(len(group) - 1 for group in self.groups[name]),
+            }
+            for name, units in self.units.items()
+        )
+
+    def __str__(self) -> str:
+        """Return the table and what it comes to."""
+        if not self.units:
+            return "The model has no hidden Dense layer."
+        if not self.redundant:
+            return f"{self.table()}\nNo two hidden units are identical."
+        return f"{self.table()}\n{self.redundant} of {sum(self.units.values())} hidden units only repeat another one."
+
+
+def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUnits:
+    """Find hidden units with the same weights in and out: equal gradients keep them equal for ever (slide 17).
+
+    Compared are a unit's incoming weights, its bias, γ and β of norms behind it, and the weights by which the next
+    Dense layer takes it in. Units with `Dropout` behind them are told apart by its masks, so they count as different.
+
+    Parameters
+    ----------
+    model : Sequential
+        Of either dtype.
+    tolerance : float
+        Largest difference between any two numbers of units that count as identical, at least 0. Training may round
+        equal units differently, to the last bits: allow for that in a trained model.
+
+    Returns
+    -------
+    IdenticalUnits
+        ``groups["layers.0"]`` is a tuple of groups of indices; ``print`` it.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If `tolerance` is negative or not finite.
+    """
+    instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
+    real(tolerance, "tolerance", low=0.0)
+    parameters, layers = model.parameters(), model.layers
+    dense = [i for i, layer in enumerate(layers) if isinstance(layer, _core.Dense)]
+    units: dict[str, int] = {}
+    groups: dict[str, tuple[tuple[int, ...], ...]] = {}
+    for first, following in itertools.pairwise(dense):
+        # a column for each parameter of a unit: (units, in) weights as they stand, (units,) vectors as one column
+        numbers = [np.asarray(v) for i in range(first, following) for v in _of_layer(parameters, i)]
+        numbers.append(np.asarray(parameters[f"layers.{following}.weight"]).T)
+        table = np.concatenate([v.reshape(len(v), -1) for v in numbers], axis=1)
+        masked = any(isinstance(layer, _core.Dropout) and layer.p > 0 for layer in layers[first:following])
+        units[f"layers.{first}"] = len(table)
+        groups[f"layers.{first}"] = () if masked else _groups(table, float(tolerance))
+    return IdenticalUnits(units=units, groups=groups, tolerance=float(tolerance))
+
+
+def _of_layer(parameters: dict[str, Any], number: int) -> list[Any]:
+    return [value for name, value in parameters.items() if name.startswith(f"layers.{number}.")]
+
+
+def _groups(table: npt.NDArray[Any], tolerance: float) -> tuple[tuple[int, ...], ...]:
+    """Return groups of rows that differ by at most `tolerance` from the group's first, in ascending order.
+
+    Only rows that are neighbours in the order of one column, the one with the widest spread, are compared.
+    """
+    key = table[:, int(np.argmax(np.ptp(table, axis=0)))].astype(np.float64)
+    order = np.argsort(key, kind="stable")
+    ends = np.searchsorted(key[order], key[order] + tolerance, side="right")
+    taken = np.zeros(len(table), dtype=bool)
+    found = []
+    for place, row in enumerate(order):
+        if taken[row]:
+            continue
+        near = order[place + 1 : ends[place]]
+        near = near[~taken[near]]
+        same = near[(np.abs(table[near] - table[row]) <= tolerance).all(axis=1)]
+        if len(same):
+            taken[same] = True
+            found.append(tuple(sorted(int(i) for i in (row, *same))))
+    return tuple(sorted(found))

@@ -1,0 +1,92 @@
+"""`PathRecorder`: the way of the parameters during training, to be drawn over a loss surface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._checks import instance, integer
+from ..callbacks import Callback
+from ..model import Sequential
+from .objective import Vector, parameter_vector
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+__all__ = ["PathRecorder"]
+
+
+class PathRecorder(Callback):
+    """Record the parameters of a model during training, for `LossSurface.plot` and `LossSurface.path`.
+
+    Parameters
+    ----------
+    every : int
+        Record after every so many epochs, at least 1; the start and the last epoch are always there.
+
+    Attributes
+    ----------
+    epochs : list of int
+        The epoch of each point: 0 is before the first.
+
+    Notes
+    -----
+    Holds one float64 vector (P,) a point. In a loop of one's own: ``recorder.record(model)`` after each step. A second
+    `fit` forgets the first one's path; a resumed one goes on with it.
+    """
+
+    records = True  # what other callbacks do at an epoch's end comes first
+
+    def __init__(self, *, every: int = 1) -> None:
+        self.every = integer(every, "every", minimum=1, expected="a number of epochs")
+        self.epochs: list[int] = []
+        self._points: list[Vector] = []
+
+    @property
+    def path(self) -> Vector:
+        """The points so far, in the order of time: shape (T, P), float64, frozen parameters left out."""
+        return np.stack(self._points) if self._points else np.empty((0, 0))
+
+    def record(self, model: Sequential, *, epoch: int | None = None) -> None:
+        """Add where a model is now.
+
+        Parameters
+        ----------
+        model : Sequential
+            The model.
+        epoch : int, optional
+            What stands in `epochs`; the number of points so far when left out.
+
+        Raises
+        ------
+        ValueError
+            If the number of its parameters that train has changed.
+        """
+        point = parameter_vector(instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))"))
+        if self._points and point.size != self._points[0].size:
+            raise ValueError(
+                f"model: got {point.size} parameters that train; expected {self._points[0].size}, as at the first point"
+            )
+        self.epochs.append(len(self._points) if epoch is None else epoch)
+        self._points.append(point)
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Forget an earlier run, and record the start."""
+        self.epochs, self._points = [], []
+        self.record(trainer.model, epoch=trainer.epoch)
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Record the epoch when it is its turn."""
+        if trainer.epoch % self.every == 0 or trainer.stop or trainer.epoch == trainer.last_epoch:
+            self.record(trainer.model, epoch=trainer.epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the points and their epochs."""
+        return {"path": self.path, "epochs": list(self.epochs)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back the points and their epochs."""
+        self._points = [np.array(point) for point in np.asarray(state["path"])]
+        self.epochs = [int(epoch) for epoch in state["epochs"]]

@@ -1,0 +1,146 @@
+"""The command line: ``gdcore info``, ``gdcore gallery OUT`` and ``gdcore reproduce NAME OUT``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import inspect
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+__all__ = ["main"]
+
+PACKAGES = ("numpy", "scipy", "matplotlib", "joblib", "tqdm", "pandas", "scikit-learn", "mnist1d", "torch")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; those of the process when left out.
+
+    Returns
+    -------
+    int
+        The exit status: 0, or 1 if something went wrong that a message on the standard error names. Bad arguments
+        leave with SystemExit 2, as argparse does; Ctrl-C gives 130.
+    """
+    options = _build().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("gdcore: stopped", file=sys.stderr)
+        return 130
+    except (ArithmeticError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        print(f"gdcore {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _build() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gdcore", description="Feed-forward networks trained by gradient descent.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], help: str, more: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=more)
+        sub.set_defaults(run=run, parser=sub)
+        return sub
+
+    command(
+        "info",
+        _info,
+        "show version, devices, threads, instruction set, packages",
+        "Show what runs here: version, threads, instruction set, devices, and the packages found.",
+    )
+    gallery = command(
+        "gallery",
+        _gallery,
+        "draw the chapter's pictures",
+        "Draw the chapter's pictures as NAME.png, each from training runs made on the spot (a minute for all of them).",
+    )
+    gallery.add_argument("out", metavar="OUT", nargs="?", type=Path, help="folder for the pictures; made if need be")
+    gallery.add_argument("--only", metavar="NAME", action="append", help="draw this one only; may be given repeatedly")
+    gallery.add_argument("--list", action="store_true", help="show the names and what there is to see, draw nothing")
+    reproduce = command(
+        "reproduce",
+        _reproduce,
+        "compute a published result again",
+        "Compute a published result again, print it beside the published numbers, and write NAME.png, NAME.csv and "
+        "NAME.md.",
+    )
+    reproduce.add_argument("name", metavar="NAME", nargs="?", help="which one")
+    reproduce.add_argument("out", metavar="OUT", nargs="?", type=Path, help="folder for the files; made if need be")
+    reproduce.add_argument("--list", action="store_true", help="show the names, compute nothing")
+    return parser
+
+
+def _info(options: argparse.Namespace) -> None:
+    """Print what runs here, and which optional packages there are; none of them is imported."""
+    from ._core import info
+
+    facts = {name.replace("_", " "): value for name, value in info().items()}
+    facts["devices"] = ", ".join(facts["devices"])
+    facts["python"] = sys.version.split()[0]
+    for package in PACKAGES:
+        try:
+            facts[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            facts[package] = "not installed"
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def _gallery(options: argparse.Namespace) -> None:
+    """Draw the pictures, saying each as it is done."""
+    from . import gallery
+
+    if options.list:
+        _print_list({name: gallery.shows(name) for name in gallery.PICTURES})
+        return
+    _known(options, options.only or (), gallery.PICTURES)
+    if options.out is None:
+        options.parser.error("OUT: got none; expected a folder for the pictures")
+    started = time.perf_counter()
+    for path in gallery.draw(options.out, options.only):
+        print(f"{path}  ({time.perf_counter() - started:.1f} s)", flush=True)
+        started = time.perf_counter()
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    """Compute one published result, print it, and say where its files are."""
+    from .reproductions import REPRODUCTIONS
+
+    if options.list:
+        _print_list({name: inspect.getdoc(run) or "" for name, run in REPRODUCTIONS.items()})
+        return
+    if options.name is None or options.out is None:
+        options.parser.error("NAME OUT: expected what to reproduce, and a folder for the files")
+    _known(options, [options.name], REPRODUCTIONS)
+    result = REPRODUCTIONS[options.name](options.out)
+    print(result)
+    print(f"\nfigure, table and notes: {options.out / result.name}.png, .csv, .md")
+
+
+def _known(options: argparse.Namespace, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in set(known):
+            options.parser.error(f"NAME: got {name!r}; expected one of {', '.join(known)}")
+
+
+def _print_list(lines: Mapping[str, str]) -> None:
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        print(f"{name:<{width}}  {text.partition(chr(10))[0]}")

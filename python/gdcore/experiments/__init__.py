@@ -1,0 +1,37 @@
+"""Experiments on generalisation as one call each: double descent, random labels, early stopping (slides 50-56).
+
+Every sweep is resumable (``folder=``), runs in several processes (``n_jobs=``) with the same results, and gives a table
+and a figure::
+
+    from gdcore import experiments
+
+    result = experiments.double_descent_width(folder="width", n_jobs=2)
+    print(result)
+    result.plot("width.png")
+    result.table.to_csv("width.csv")
+"""
+
+from ._sweep import Sweep, run_sweep
+from .data import LabelledData, mnist1d, redraw_labels
+from .descent import DoubleDescent
+from .double_descent import double_descent_epochs, double_descent_samples, double_descent_width
+from .early_stopping import EarlyStoppingDecay, early_stopping_equals_decay
+from .labels import RandomLabels, random_labels
+from .linear import linear_excess_risk
+
+__all__ = [
+    "DoubleDescent",
+    "EarlyStoppingDecay",
+    "LabelledData",
+    "RandomLabels",
+    "Sweep",
+    "double_descent_epochs",
+    "double_descent_samples",
+    "double_descent_width",
+    "early_stopping_equals_decay",
+    "linear_excess_risk",
+    "mnist1d",
+    "random_labels",
+    "redraw_labels",
+    "run_sweep",
+]

@@ -1,0 +1,231 @@
+"""The engine of the sweeps: points computed side by side, each kept on the disk as soon as it is finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .. import _specs
+from .._checks import FormatError, shown
+from .._parallel import job_count, run_all
+from .._table import Table
+
+__all__ = ["Point", "Rows", "Sweep", "run_sweep"]
+
+Point: TypeAlias = Mapping[str, Any]
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+
+FILE = "sweep.jsonl"  # a line with the settings, then a line for each finished point
+TABLE = "table.csv"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep gave.
+
+    Attributes
+    ----------
+    table : Table
+        The rows of all points, in the order of the points.
+    cpu_seconds : float
+        Processor time that the points took, added up, in seconds: also of those that an earlier run computed.
+    """
+
+    table: Table
+    cpu_seconds: float
+
+
+def run_sweep(
+    points: Iterable[Point],
+    train_point: Callable[[Point], Rows],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    n_jobs: int = 1,
+    progress: bool = True,
+) -> Sweep:
+    """Compute rows for each of many points, side by side, so that an interrupted sweep goes on where it was.
+
+    Parameters
+    ----------
+    points : iterable of dict
+        The settings of each point (numbers, text, lists of them), its seed among them; no two alike.
+    train_point : function
+        ``train_point(point)`` returns the rows of one point as dictionaries of numbers and text. Depends on nothing but
+        the point. With several jobs it runs in other processes: a function of a module, a ``functools.partial`` of one,
+        or a lambda.
+    settings : dict, optional
+        What else the rows depend on. Stored in `folder`, so that a sweep of other settings is not mixed into it.
+    folder : path, optional
+        Where to keep finished points (``sweep.jsonl``) and the whole table (``table.csv``); made if need be. Points
+        that are there already are not computed again; more points may be asked for later.
+    n_jobs : int
+        Processes to use; -1: one for each processor. Each trains on one thread, so the rows of networks are the same,
+        bit for bit, for any number.
+    progress : bool
+        Whether to show a line that counts finished points, where there is a terminal or notebook to show it on.
+
+    Returns
+    -------
+    Sweep
+        The table of all rows, and the processor time.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, two points are alike, or `folder` holds a sweep of other settings.
+    FormatError
+        If the file in `folder` is damaged. (A last line that was cut short when a run was killed is no damage.)
+    ImportError
+        If `n_jobs` is not 1 and joblib is not installed.
+    """
+    listed = _checked_points(points)
+    if not callable(train_point):
+        raise TypeError(f"train_point: got {shown(train_point)}; expected a function of a point")
+    jobs = job_count(n_jobs)
+    store = _Store(folder, _plain(settings or {}, "settings"))
+    missing = [key for key in listed if key not in store.finished]
+    if missing:
+        for key, (rows, seconds) in _computed({key: listed[key] for key in missing}, train_point, jobs, progress):
+            store.add(key, listed[key], rows, seconds)
+    results = [store.finished[key] for key in listed]
+    table = Table(row for rows, _ in results for row in rows)
+    if store.folder is not None:
+        table.to_csv(store.folder / TABLE)
+    return Sweep(table, sum(seconds for _, seconds in results))
+
+
+class _Store:
+    """The finished points, in memory and, where there is a folder, on the disk."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None, settings: Any) -> None:
+        self.finished: dict[str, tuple[list[dict[str, Any]], float]] = {}
+        self.folder = None if folder is None else _made(folder)
+        if self.folder is None:
+            return
+        lines = self._lines()
+        if not lines:
+            self._append({"settings": settings})
+            return
+        differ = _specs.differences(lines[0].get("settings"), settings)
+        if differ:
+            raise ValueError(
+                f"folder: {self.folder} holds a sweep of other settings ({'; '.join(differ)}); expected the same, or "
+                "another folder"
+            )
+        for line in lines[1:]:
+            self.finished[_key(line["point"])] = (line["rows"], line["cpu_seconds"])
+
+    def add(self, key: str, point: Point, rows: list[dict[str, Any]], seconds: float) -> None:
+        """Keep a finished point, on the disk before anything else happens."""
+        if self.folder is not None:
+            self._append({"point": point, "rows": rows, "cpu_seconds": seconds})
+        self.finished[key] = (rows, seconds)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        assert self.folder is not None
+        with open(self.folder / FILE, "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Return the whole lines of the file; what a killed run left of a last one is cut off."""
+        assert self.folder is not None
+        path = self.folder / FILE
+        data = path.read_bytes() if path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            os.truncate(path, len(whole))
+        return [_parsed(line, number, path) for number, line in enumerate(whole.splitlines(), 1)]
+
+
+def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    """Return one line of the file, checked for what it must hold."""
+    expected = {"settings"} if number == 1 else {"point", "rows", "cpu_seconds"}
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or set(value) != expected:
+        raise FormatError(f"folder: line {number} of {path} is damaged: got {shown(line)}; expected a sweep's line")
+    return value
+
+
+def _computed(
+    points: Mapping[str, Point], train_point: Callable[[Point], Rows], n_jobs: int, progress: bool
+) -> Iterator[tuple[str, tuple[list[dict[str, Any]], float]]]:
+    """Compute points, in whatever order they are finished: the key of each, and its rows and seconds."""
+    keys = list(points)
+    if n_jobs > 1:
+        keys.reverse()  # sweeps tend to grow: a long point that begins last would keep the others waiting
+    tasks = [(key, points[key], train_point) for key in keys]
+    for i, result in run_all(_compute, tasks, n_jobs=n_jobs, what="sweep", progress=progress):
+        yield keys[i], result
+
+
+def _compute(key: str, point: Point, train_point: Callable[[Point], Rows]) -> tuple[list[dict[str, Any]], float]:
+    """Compute one point: its rows, as they would come back from the disk, and the processor time it took."""
+    started = time.process_time()
+    try:
+        rows = _plain(list(train_point(point)), "train_point")
+    except Exception as error:
+        error.add_note(f"at the point {key} of the sweep")
+        raise
+    return rows, time.process_time() - started
+
+
+def _checked_points(points: Iterable[Point]) -> dict[str, Point]:
+    """Return the points by their keys, in their order."""
+    if isinstance(points, (str, bytes, Mapping)) or not hasattr(points, "__iter__"):
+        raise TypeError(f"points: got {shown(points)}; expected a list of dictionaries")
+    listed: dict[str, Point] = {}
+    for i, point in enumerate(points):
+        if not isinstance(point, Mapping):
+            raise TypeError(f"points[{i}]: got {shown(point)}; expected a dictionary of settings")
+        plain = _plain(dict(point), f"points[{i}]")
+        if _key(plain) in listed:
+            raise ValueError(f"points[{i}]: got {shown(plain)} a second time; expected points that differ")
+        listed[_key(plain)] = plain
+    if not listed:
+        raise ValueError("points: got none; expected at least one")
+    return listed
+
+
+def _key(point: Point) -> str:
+    return json.dumps(point, sort_keys=True)
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Return `value` as it comes back from a JSON file: what is computed and what is read are then the same."""
+    try:
+        return json.loads(json.dumps(value, default=_item))
+    except TypeError:
+        raise TypeError(
+            f"{name}: got {shown(value)}; expected numbers, text, and lists or dictionaries of them"
+        ) from None
+
+
+def _item(value: Any) -> Any:
+    """Return a NumPy number or array as Python numbers."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError
+
+
+def _made(folder: str | os.PathLike[str]) -> Path:
+    """Return the folder, made if need be."""
+    try:
+        path = Path(folder)
+    except TypeError:
+        raise TypeError(f"folder: got {shown(folder)}; expected a path") from None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ValueError(f"folder: {path} is a file; expected a folder") from None
+    return path

@@ -1,0 +1,192 @@
+"""`DoubleDescent`: what a sweep over widths, epochs or sample sizes measured, in numbers, a sentence and a figure."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["DoubleDescent", "log_ticks"]
+
+Curve = npt.NDArray[np.float64]
+
+BUMP = 0.02  # of its height that a peak must rise above what lies on either side, to be called one
+AXES = {
+    "width": "units in each hidden layer",
+    "epoch": "epochs of training",
+    "samples": "training rows",
+}
+
+
+@dataclass(frozen=True)
+class DoubleDescent:
+    """Training and test error against the width of a network, the epochs of training, or the number of rows.
+
+    Attributes
+    ----------
+    axis : str
+        What was varied, and the name of its column: "width", "epoch" or "samples".
+    train, test : str
+        The columns of the table that hold the training and the test error.
+    measure : str
+        What they measure, for the figure.
+    table : Table
+        A row for each run (and measured epoch): the column `axis`, ``seed``, the errors and more.
+    interpolated : float
+        A training error up to this counts as zero: the training data is fitted exactly.
+    cpu_seconds : float
+        Processor time of all training and measuring, in seconds.
+    """
+
+    axis: str
+    train: str
+    test: str
+    measure: str
+    table: Table
+    interpolated: float
+    cpu_seconds: float
+
+    def curve(self) -> Table:
+        """Return the means over the seeds: `axis`, `train`, `test`, ``test_se`` and ``runs``.
+
+        ``test_se`` is the standard error of the mean test error, and left out where there is one run.
+        """
+        rows = []
+        for value in sorted(set(self.table[self.axis])):
+            some = [row for row in self.table.rows if row[self.axis] == value]
+            test = np.array([row[self.test] for row in some])
+            row = {self.axis: value, self.train: float(np.mean([r[self.train] for r in some]))}
+            row |= {self.test: float(test.mean()), "runs": len(some)}
+            if len(some) > 1:
+                row["test_se"] = float(test.std(ddof=1) / math.sqrt(len(some)))
+            rows.append(row)
+        return Table(rows)
+
+    @property
+    def threshold(self) -> int | None:
+        """The interpolation threshold: where the mean training error reaches zero (see `interpolated`).
+
+        The smallest width or number of epochs at which it is zero, the largest number of rows for which it is; None if
+        there is none.
+        """
+        curve = self.curve()
+        fitted = [v for v, e in zip(curve[self.axis], curve[self.train], strict=True) if e <= self.interpolated]
+        if not fitted:
+            return None
+        return int(max(fitted) if self.axis == "samples" else min(fitted))
+
+    @property
+    def peak(self) -> int | None:
+        """Where the mean test error has its peak between two descents, None if it has none.
+
+        The point that rises farthest above the lowest points on both sides of it. It counts as a peak if it rises by
+        2 % of its height, and by twice the standard error of the difference where there are several runs.
+        """
+        curve = self.curve()
+        test = np.array(curve[self.test])
+        if len(test) < 3 or not np.isfinite(test).all():
+            return None
+        at, before, after = _highest_bump(test)
+        errors = np.array(curve["test_se"], float) if "test_se" in curve else np.zeros(len(test))
+        for low in (before, after):
+            noise = 2 * math.hypot(errors[at], errors[low])
+            if not test[at] - test[low] > max(BUMP * test[at], noise):
+                return None
+        return int(curve[self.axis][at])
+
+    def __str__(self) -> str:
+        """Return one sentence that says what was seen, and the curve."""
+        return f"{self.sentence()}\n{self.curve()}"
+
+    def sentence(self) -> str:
+        """Return one sentence that says what was seen."""
+        curve = self.curve()
+        values, test = curve[self.axis], np.array(curve[self.test])
+        if not np.isfinite(test).all():
+            return f"The {self.measure} is not finite everywhere"
+        if self.peak is None:
+            i, name = int(test.argmin()), _noun(self.axis, 2)
+            return f"No second descent: test error is lowest, {test[i]:.3g}, at {values[i]:,} {name}"
+        at, before, after = _highest_bump(test)
+        places = [f"{test[i]:.3g} at {values[i]:,}" for i in (before, at, after)]
+        name = _noun(self.axis, values[after])
+        return f"Test error falls to {places[0]}, peaks at {places[1]}, falls again to {places[2]} {name}"
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
+        """Draw test and training error against what was varied, with the interpolation threshold.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to save the picture; the ending gives the format. Without it, it belongs to matplotlib.pyplot.
+
+        Returns
+        -------
+        matplotlib Axes
+            To add to, or to save by ``axes.figure.savefig``.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from .. import _figures
+
+        axes: Any = _figures.new_axes(path is not None, "DoubleDescent.plot", size=(7.6, 4.4))
+        curve = self.curve()
+        values, test = curve[self.axis], np.array(curve[self.test])
+        if "theory" in self.table:
+            theory = dict(zip(self.table[self.axis], self.table["theory"], strict=True))
+            axes.plot(values, [theory[v] for v in values], color=_figures.INK, lw=1, ls=":", label="theory")
+        if "theory" not in self.table:  # the linear problem's training error is no risk
+            train = curve[self.train]
+            axes.plot(values, train, color=_figures.BLUE, ls=_figures.DASHED, marker="s", ms=4, label="training")
+        axes.plot(values, test, color=_figures.VERMILION, marker="o", ms=4, label="test")
+        if "test_se" in curve:
+            band = np.array(curve["test_se"], float)
+            axes.fill_between(values, test - band, test + band, color=_figures.VERMILION, alpha=0.2, lw=0)
+        log_ticks(axes)
+        if self.threshold is not None:
+            axes.axvline(self.threshold, color=_figures.GREEN, lw=1.4, ls="-.", zorder=0)
+            side = "up to" if self.axis == "samples" else "from"
+            axes.plot([], [], color=_figures.GREEN, ls="-.", label=f"training rows fitted {side} {self.threshold:,}")
+        if max(test) > 20 * min(test) > 0:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        _figures.dress(axes, self.sentence(), AXES[self.axis], self.measure)
+        _figures.save(axes, path)
+        drawn: Axes = axes
+        return drawn
+
+
+def log_ticks(axes: Any) -> None:
+    """Make the horizontal axis of what is drawn logarithmic, with the labels 1, 2, 5, 10, ... in plain digits."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0) if high < 2000 * low else (1.0,))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+
+
+def _highest_bump(test: Curve) -> tuple[int, int, int]:
+    """Return where the curve rises farthest above the lowest points on both sides, and these two."""
+
+    def lows(i: int) -> tuple[int, int]:
+        return int(test[:i].argmin()), i + 1 + int(test[i + 1 :].argmin())
+
+    at = max(range(1, len(test) - 1), key=lambda i: test[i] - max(test[j] for j in lows(i)))
+    return at, *lows(at)
+
+
+def _noun(axis: str, number: int) -> str:
+    return {"width": "unit", "epoch": "epoch", "samples": "row"}[axis] + ("" if number == 1 else "s")

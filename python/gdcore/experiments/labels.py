@@ -1,0 +1,199 @@
+"""Random labels (chapter, slide 51): the same network fits true labels and labels without any meaning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._arrays import Data
+from .._checks import integer, shown
+from .._table import Table
+from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks
+from .data import labelled_data
+from .descent import log_ticks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["RandomLabels", "random_labels"]
+
+ROWS = (1000, 4000)  # of MNIST-1D, for training and testing
+FITTED = 0.995  # share of the training rows
+
+
+@dataclass(frozen=True)
+class RandomLabels:
+    """How well a network fits labels of which a share is random, and what it has learned from them.
+
+    Attributes
+    ----------
+    table : Table
+        A row for each run and measured epoch: ``label_noise``, ``seed``, ``epoch``, ``train_error``, ``test_error`` and
+        more.
+    classes : int
+        Number of classes: guessing is right once in so many.
+    cpu_seconds : float
+        Processor time of all training and measuring, in seconds.
+    """
+
+    table: Table
+    classes: int
+    cpu_seconds: float
+
+    def summary(self) -> Table:
+        """Return a row for each share of random labels, means over the seeds after the last epoch.
+
+        Columns: ``label_noise``, ``train_accuracy`` (on the labels as they were trained on), ``test_accuracy`` (on true
+        labels), ``epochs_to_fit`` (the first measured epoch at which 99.5 % of the training rows are right; left out if
+        there is none).
+        """
+        rows = []
+        for share in sorted(set(self.table["label_noise"])):
+            curve = self.curve(share)
+            fitted = [e for e, a in zip(curve["epoch"], curve["train_accuracy"], strict=True) if a >= FITTED]
+            last = curve.rows[-1]
+            row = {"label_noise": share, "train_accuracy": last["train_accuracy"]}
+            row["test_accuracy"] = last["test_accuracy"]
+            rows.append(row | ({"epochs_to_fit": fitted[0]} if fitted else {}))
+        return Table(rows)
+
+    def curve(self, label_noise: float) -> Table:
+        """Return ``epoch``, ``train_accuracy`` and ``test_accuracy`` for one share of random labels: means over seeds.
+
+        Raises
+        ------
+        ValueError
+            If no run had this share.
+        """
+        some = [row for row in self.table.rows if row["label_noise"] == label_noise]
+        if not some:
+            raise ValueError(f"label_noise: got {shown(label_noise)}; expected one of {set(self.table['label_noise'])}")
+        rows = []
+        for epoch in sorted({row["epoch"] for row in some}):
+            errors = [(row["train_error"], row["test_error"]) for row in some if row["epoch"] == epoch]
+            train, test = 1.0 - np.mean(errors, axis=0)
+            rows.append({"epoch": epoch, "train_accuracy": float(train), "test_accuracy": float(test)})
+        return Table(rows)
+
+    def __str__(self) -> str:
+        """Return one sentence that says what was seen, and the summary."""
+        return f"{self.sentence()}\n{self.summary()}"
+
+    def sentence(self) -> str:
+        """Return one sentence that says what was seen."""
+        first, last = self.summary().rows[0], self.summary().rows[-1]
+        train, test = last["train_accuracy"], last["test_accuracy"]
+        what = f"{last['label_noise']:.0%} random labels"
+        fitted = "fitted too" if train >= FITTED <= first["train_accuracy"] else f"fitted to {train:.1%}"
+        return (
+            f"{what} are {fitted}; test accuracy falls from {first['test_accuracy']:.0%} to {test:.0%} "
+            f"(guessing: {1 / self.classes:.0%})"
+        )
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
+        """Draw training accuracy against the epoch for each share, and the final accuracies against the share.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to save the picture; the ending gives the format. Without it, it belongs to matplotlib.pyplot.
+
+        Returns
+        -------
+        matplotlib Axes
+            The left one; ``axes.figure.axes`` holds both.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from .. import _figures
+
+        both: Any = _figures.new_axes(path is not None, "RandomLabels.plot", size=(9.6, 4.2), columns=2)
+        left, right = both
+        summary = self.summary()
+        styles = ("-", _figures.DASHED, "-.", ":")
+        for i, share in enumerate(summary["label_noise"]):
+            curve = self.curve(share)
+            colour, style = _figures.COLOURS[i % len(_figures.COLOURS)], styles[i % len(styles)]
+            left.plot(
+                curve["epoch"], curve["train_accuracy"], color=colour, ls=style, lw=1.8, label=f"{share:.0%} random"
+            )
+        log_ticks(left)
+        _figures.dress(left, self.sentence(), "epochs of training", "share of training rows right")
+        shares = summary["label_noise"]
+        right.plot(shares, summary["train_accuracy"], "s", ls=_figures.DASHED, color=_figures.BLUE, label="training")
+        right.plot(shares, summary["test_accuracy"], "o-", color=_figures.VERMILION, label="test, on true labels")
+        right.axhline(1 / self.classes, color=_figures.INK, lw=1, ls=":", label="guessing")
+        _figures.dress(right, "", "share of random labels", "share of rows right, after training")
+        for axes in both:
+            axes.set_ylim(0, 1.04)
+        _figures.save(left, path)
+        drawn: Axes = left
+        return drawn
+
+
+def random_labels(
+    x: Data | None = None,
+    y: Data | None = None,
+    *,
+    test: Sequence[Data] | None = None,
+    shares: Iterable[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    width: int = 300,
+    build: Build | None = None,
+    optimizer: _core.Optimizer | None = None,
+    epochs: int = 300,
+    batch_size: int | None = 100,
+    repeats: int = 1,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    n_jobs: int = 1,
+    progress: bool = True,
+) -> RandomLabels:
+    """Train the same network on true, partly random and fully random labels (Zhang et al. 2016; slide 51).
+
+    A network that is large enough fits them all; only on true labels has it learned anything for the test.
+
+    Parameters
+    ----------
+    x, y, test : array, optional
+        As for `double_descent_width`; MNIST-1D with 1,000 rows (4,000 for the test) when left out.
+    shares : iterable of float
+        Shares of the training labels that are drawn anew from all classes, from 0 to 1; see `redraw_labels`.
+    width : int
+        Units in each hidden layer.
+    build, optimizer, batch_size, repeats, seed, folder, n_jobs, progress
+        As for `double_descent_width`.
+    epochs : int
+        Epochs of training; about 40 of them are measured, evenly spread over the logarithm.
+
+    Returns
+    -------
+    RandomLabels
+        Table, summary and figure.
+
+    Raises
+    ------
+    TypeError, ValueError, DivergenceError, ImportError
+        As for `double_descent_width`.
+    """
+    options: dict[str, Any] = {"folder": folder, "n_jobs": n_jobs, "progress": progress}
+    if isinstance(shares, (str, bytes)) or not hasattr(shares, "__iter__"):
+        raise TypeError(f"shares: got {shown(shares)}; expected a list of numbers from 0 to 1")
+    levels = sorted({label_share(share, f"shares[{i}]") for i, share in enumerate(shares)})
+    if not levels:
+        raise ValueError("shares: got none; expected at least one number from 0 to 1")
+    at, runs = log_spaced(integer(epochs, "epochs", minimum=1)), seeds(seed, repeats)
+    size = integer(width, "width", minimum=1)
+    data = labelled_data(x, y, test, ROWS)
+    common = recipe(data, build, optimizer, batch_size)
+    fixed = {"width": size, "samples": len(data.x), "epochs": at}
+    points = [{**fixed, "label_noise": share, "seed": s} for s in runs for share in levels]
+    sweep = sweep_networks(points, common, **options)
+    return RandomLabels(sweep.table, data.classes, sweep.cpu_seconds)

@@ -1,0 +1,127 @@
+"""Pictures of momentum and of the adaptive optimisers: their paths and their step lengths (slides 26-31)."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from .. import _core
+from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes
+from ..analysis.objective import Vector
+from ._surfaces import contours, descend, finish, plain, push, quadratic_problem, rotated, star, trace
+
+__all__ = ["adam_bias", "adaptive", "momentum_ravine", "momentum_slope"]
+
+PathLike = str | os.PathLike[str]
+
+
+def momentum_ravine(path: PathLike) -> None:
+    """Draw a path in a ravine with and without momentum: the same steps go farther with it (slide 26)."""
+    problem = quadratic_problem([1.0, 40.0])
+    lr, steps, start = 0.02, 40, (-5.0, 1.0)
+    axes = new_axes(True, "gallery", size=(7, 3.6))
+    contours(axes, problem.objective(), (-5.5, 1.5), (-1.25, 1.25))
+    left = []
+    for optimizer, label, colour, marker in (
+        (_core.SGD(lr=lr), "without momentum", VERMILION, "^"),
+        (_core.Momentum(lr=lr, momentum=0.8), "momentum μ = 0.8", BLUE, "o"),
+    ):
+        points = descend(problem, optimizer, start, steps)
+        left.append(np.linalg.norm(points[-1]) / np.linalg.norm(points[0]))
+        trace(axes, points, colour=colour, label=label, marker=marker)
+    star(axes, problem.minimum, label="minimum")
+    title = f"{steps} steps with the same η: {left[0]:.0%} of the way left without momentum, {left[1]:.0%} with it"
+    dress(axes, title, "w₁, along the ravine", "w₂, across it")
+    axes.legend(loc="lower right", fontsize=9, framealpha=0.9, edgecolor="none")
+    plain(axes)
+    finish(axes.figure, "", path)
+
+
+def momentum_steps(mu: float, steps: int) -> tuple[Vector, Vector]:
+    """Return the lengths of momentum's steps over η, for a gradient that stays 1 and one that alternates with -1."""
+    optimizer = _core.Momentum(lr=0.01, momentum=mu)
+    slope, ravine = (np.abs(push(optimizer, [sign**t for t in range(steps)]).steps) / 0.01 for sign in (1.0, -1.0))
+    return slope, ravine
+
+
+def momentum_slope(path: PathLike) -> None:
+    """Draw momentum's steps: they grow to η/(1-μ) on a slope, and stay below η in a ravine (slide 27)."""
+    mu, steps = 0.9, 60
+    slope, swing = momentum_steps(mu, steps)
+    t = np.arange(1, steps + 1)
+    axes = new_axes(True, "gallery")
+    axes.axhline(1 / (1 - mu), color=INK, lw=0.9, ls=":")
+    axes.annotate("η/(1-μ)", (steps, 1 / (1 - mu)), xytext=(0, 4), textcoords="offset points", ha="right", color=INK)
+    axes.plot(t, slope, "-o", color=BLUE, ms=3.5, label="constant gradient: a slope")
+    axes.plot(t, swing, "-^", color=VERMILION, ms=3.5, label="gradient that alternates: a ravine")
+    axes.axhline(1, color=INK, lw=0.9, ls=":")
+    axes.annotate("η, without momentum", (steps, 1), xytext=(0, 4), textcoords="offset points", ha="right", color=INK)
+    axes.set_ylim(0, 1.15 / (1 - mu))
+    title = f"Momentum (μ = {mu:g}) makes steps of {slope[-1]:.1f} η on a slope, of {swing[-1]:.2f} η in a ravine"
+    dress(axes, title, "step", "length of the step / (η |gradient|)", legend=False)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="center right")
+    finish(axes.figure, "", path)
+
+
+def adaptive(path: PathLike) -> None:
+    """Draw AdaGrad, RMSProp and Adam beside SGD: they help where a valley lies along an axis (slides 28-31)."""
+    runs = (
+        (_core.SGD(lr=0.015), "SGD", INK, "s", "-"),
+        (_core.AdaGrad(lr=0.6), "AdaGrad", GREEN, "^", "-"),
+        (_core.RMSProp(lr=0.12), "RMSProp", VERMILION, "v", DASHED),
+        (_core.Adam(lr=0.2), "Adam", BLUE, "o", "-"),
+    )
+    steps, start = 30, np.array([-4.0, 0.8])
+    panels = new_axes(True, "gallery", size=(8.4, 4.9), columns=2)
+    views = ((0, "along an axis", (-4.6, 1.4), (-3.0, 3.0)), (45, "at 45° to the axes", (-4.4, 1.0), (-4.2, 1.2)))
+    for axes, (degrees, where, across, up) in zip(panels, views, strict=True):
+        basis = rotated(degrees)
+        problem = quadratic_problem([1.0, 100.0], basis)
+        contours(axes, problem.objective(), across, up, levels=7)
+        for optimizer, name, colour, marker, style in runs:
+            points = descend(problem, optimizer, basis @ start, steps)
+            label = f"{name}: {np.linalg.norm(points[-1]) / np.linalg.norm(start):.0%} of the way left"
+            trace(axes, points, colour=colour, label=label, marker=marker, style=style)
+        star(axes, problem.minimum)
+        dress(axes, f"The valley lies {where}", "w₁", "w₂", legend=False)
+        axes.legend(fontsize=9, framealpha=0.9, edgecolor="none", loc="upper right" if degrees == 0 else "upper left")
+        plain(axes)
+        axes.set_aspect("equal")
+    finish(panels[0].figure, f"{steps} steps: rates for each weight help where the valley lies along an axis", path)
+
+
+def adam_moments(steps: int) -> tuple[Vector, Vector, Vector]:
+    """Return gradients of mean 1, Adam's running mean s of them as it is, and the ŝ that it uses: (steps,) each.
+
+    s is read from the optimiser's state, ŝ from its motion: with δ far above √r̂ a step is -(η/δ) ŝ.
+    """
+    gradients = 1 + 0.25 * np.random.default_rng(0).standard_normal(steps)
+    run = push(_core.Adam(lr=1e9, eps=1e9), gradients)
+    return gradients, run.states[0], -run.steps
+
+
+def adam_bias(path: PathLike) -> None:
+    """Draw Adam's running mean: too small at first, which the factor 1/(1-0.9^τ) undoes (slide 31)."""
+    steps = 100
+    gradients, raw, corrected = adam_moments(steps)
+    t = np.arange(1, steps + 1)
+    axes = new_axes(True, "gallery")
+    axes.plot(t, gradients, ".", color="#b0b0b0", ms=5, label="gradients, of mean 1")
+    axes.plot(t, raw, ls=DASHED, color=VERMILION, lw=2, label="s, the running mean as it is")
+    axes.plot(t, corrected, color=BLUE, lw=2, label="ŝ = s / (1 - 0.9^τ), what Adam uses")
+    for at in (1, 10, 100):
+        place = (at, raw[at - 1])
+        note = f"×{corrected[at - 1] / raw[at - 1]:.1f}"
+        below = at == steps  # where the two curves are one
+        offset = (-4, -16 if below else 9)
+        axes.annotate(note, place, xytext=offset, textcoords="offset points", ha="center", color=VERMILION)
+        axes.plot(*place, "o", ms=6, mfc="white", mec=VERMILION, mew=1.5, zorder=5)
+    axes.set_xscale("log")
+    right = int(np.flatnonzero(corrected / raw < 1.01)[0]) + 1
+    title = (
+        f"Adam's running mean is {corrected[0] / raw[0]:.0f} times too small at step 1, and within 1% from step {right}"
+    )
+    dress(axes, title, "step τ", "gradient", legend=False)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
+    finish(axes.figure, "", path)

@@ -1,0 +1,302 @@
+"""`restarts`: independent random starts of the same training, compared on validation data, the best kept (slide 12)."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core
+from ._arrays import Array, Data, same_rows, to_array, to_targets
+from ._checks import choice, instance, integer, real, seed_or_random, shown
+from ._fit import EVENTS, _checked
+from ._parallel import job_count, run_all
+from ._starts import Restarts, Spread, Start
+from .callbacks import Checkpoint, CSVLog
+from .data import split_rows
+from .metrics import Metric, direction
+from .model import Sequential
+from .trainer import Trainer, _is_number
+
+__all__ = ["Restarts", "Spread", "Start", "restarts"]
+
+EXAMPLE = "gd.Sequential(gd.Dense(2, 1), seed=seed)"
+
+
+def restarts(
+    build: Callable[..., Sequential],
+    n: int,
+    x: Data,
+    y: Data,
+    *,
+    validation: Sequence[Data] | float,
+    loss: _core.Loss,
+    optimizer: _core.Optimizer,
+    metrics: Sequence[Metric] | Mapping[str, Metric] = (),
+    epsilon: Sequence[float] | None = None,
+    monitor: str = "val_loss",
+    mode: str | None = None,
+    seed: int = 0,
+    n_jobs: int = 1,
+    threads: int = 1,
+    keep_models: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[object] | Callable[..., Sequence[object]] = (),
+    **fit: Any,
+) -> Restarts:
+    """Train from several random starts, compare the models on validation data, and keep the best (slide 12).
+
+    ::
+
+        def build(seed):
+            return gd.Sequential(gd.Dense(20, 50), gd.ReLU(), gd.Dense(50, 1), seed=seed)
+
+        result = gd.restarts(build, 10, x, y, validation=(xv, yv), loss=gd.MeanSquaredError(),
+                             optimizer=gd.Adam(1e-3), epochs=50, callbacks=[gd.EarlyStopping()], n_jobs=2)
+        print(result); result.plot("starts.png"); result.best.save("model.safetensors")
+
+    Parameters
+    ----------
+    build : function
+        ``build(seed)``, or ``build(seed, epsilon)`` where `epsilon` is given, returns a new model that depends on these
+        alone. A lambda will do.
+    n : int
+        Number of starts (for each ε). Their seeds are ``seed``, ``seed + 1``, ...; they also shuffle the rows.
+    x, y : array
+        Training data, as for `Trainer.fit`.
+    validation : (x, y), (x, y, weights) or float
+        Data to compare on, or the share of rows to set aside for it: the same rows for every start.
+    loss, optimizer, metrics
+        As for `Trainer`.
+    epsilon : sequence of float, optional
+        Scales of the initial weights to search over (slide 20): each is tried with the same `n` seeds. `build` gives
+        them a meaning: ``gd.Dense(20, 50, init=gd.Normal(epsilon))``.
+    monitor : str
+        The measure to compare: "val_loss", or "val_" and a metric's name.
+    mode : {"min", "max"}, optional
+        Which way is better; known for gdcore's own measures, needed for others.
+    seed : int
+        The first seed.
+    n_jobs : int
+        Processes (by joblib, which memory-maps large arrays); -1: one for each processor.
+    threads : int
+        Threads that each start computes with, in whichever process.
+    keep_models : bool
+        Whether to keep the models of all starts, not only of the best.
+    progress : bool
+        Whether to show a bar over the starts, where there is a terminal or notebook to show it on.
+    callbacks : sequence, or function
+        Callbacks, copied for every start, so that none hears of another's; or a function with the arguments of `build`
+        that returns them, for files of their own: ``lambda seed: [gd.CSVLog(f"{seed}.csv")]``.
+    **fit
+        All else that `Trainer.fit` takes: ``epochs``, ``batch_size``, ``sample_weight``, ...
+
+    Returns
+    -------
+    Restarts
+        The best model and all starts; ``.table()``, ``.spread``, ``.plot(path)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; `build` gives another model for the same seed, or the same for another; callbacks
+        would write to one file for all starts; and what `Trainer.fit` raises.
+    DivergenceError
+        If every start diverges. (If some do, they are rows of the table with an infinite measure and a note.)
+    ImportError
+        If `n_jobs` is not 1 and joblib is not installed.
+    KeyboardInterrupt
+        On Ctrl-C; no process is left.
+
+    Notes
+    -----
+    What is compared is each model as `fit` leaves it: with `EarlyStopping` the weights of its best epoch, without it
+    those of the last. For the same `threads` the results are the same, bit for bit, for any `n_jobs`. The best of many
+    starts looks better on the data it was chosen by than it is: judge it on test data.
+    """
+    count, jobs, threads = integer(n, "n", minimum=1), job_count(n_jobs), integer(threads, "threads", minimum=1)
+    if "resume" in fit:
+        raise ValueError("resume: got one checkpoint for all starts; expected each to begin anew")
+    arguments = _arguments(count, seed, epsilon)
+    model = _checked_build(build, arguments)
+    settings: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
+    trainer = Trainer(model, **settings)
+    mode = _checked_monitor(monitor, mode, trainer)
+    run = functools.partial(
+        _train,
+        build=build,
+        settings=settings,
+        data=_data(x, y, fit.pop("sample_weight", None), validation, model, arguments[0][0]),
+        monitor=monitor,
+        mode=mode,
+        callbacks=_checked_callbacks(callbacks, len(arguments)),
+        fit=fit,
+    )
+    tasks = [(each,) for each in arguments]
+    starts: dict[int, Start] = {}
+    best = Best(math.inf, -1, None)
+    done = run_all(run, tasks, n_jobs=jobs, threads=threads, what="restarts", progress=progress)
+    with contextlib.closing(done):
+        for i, start in done:
+            if not start.note:
+                key = start.value if mode == "min" else -start.value
+                best = min(best, Best(key, i, start.model), key=lambda each: each[:2])
+            starts[i] = start if keep_models else dataclasses.replace(start, model=None)
+    if best.model is None:
+        raise _core.DivergenceError(f"every one of {len(starts)} starts diverged; the first: {starts[0].note}")
+    return Restarts(best.model, starts[best.place], tuple(starts[i] for i in range(len(tasks))), monitor, mode)
+
+
+class Best(NamedTuple):
+    """The best start so far: its measure (less is better), its place, its model."""
+
+    key: float
+    place: int
+    model: Sequential | None
+
+
+class Split(NamedTuple):
+    """What every start trains on and is measured on."""
+
+    x: Array
+    y: Array
+    weights: Array | None
+    validation: tuple[Any, ...]  # x, y, and weights or None
+
+
+def _train(
+    arguments: tuple[Any, ...],
+    *,
+    build: Callable[..., Sequential],
+    settings: dict[str, Any],
+    data: Split,
+    monitor: str,
+    mode: str,
+    callbacks: Callable[..., Sequence[object]],
+    fit: dict[str, Any],
+) -> Start:
+    """Train one start, and measure what training left."""
+    started = time.perf_counter()
+    trainer = Trainer(build(*arguments), seed=arguments[0], **settings)
+    x, y, weights, validation = data
+    training, measured, note = {"loss": math.inf}, {"loss": math.inf}, ""
+    try:
+        trainer.fit(x, y, sample_weight=weights, validation=validation, callbacks=callbacks(*arguments), **fit)
+        training = trainer.evaluate(x, y, sample_weight=weights)
+        measured = trainer.evaluate(*validation[:2], sample_weight=validation[2])
+    except _core.DivergenceError as error:
+        note = str(error)
+    value = measured.get(monitor.removeprefix("val_"), math.nan)
+    if not note and not math.isfinite(value):
+        note = f"{monitor} is {value}"
+    if note:
+        value = math.inf if mode == "min" else -math.inf
+        training = measured = {"loss": math.inf}
+    history = trainer.history
+    ever = monitor in history and any(map(math.isfinite, history[monitor]))
+    return Start(
+        seed=arguments[0],
+        epsilon=arguments[1] if len(arguments) > 1 else None,
+        value=value,
+        loss=training["loss"],
+        val_loss=measured["loss"],
+        best_epoch=history.best_epoch(monitor, mode) if ever else 0,
+        epochs=history.last_epoch,
+        seconds=time.perf_counter() - started,
+        history=history,
+        note=note,
+        model=None if note else trainer.model,
+    )
+
+
+def _arguments(n: int, seed: int, epsilon: Sequence[float] | None) -> list[tuple[Any, ...]]:
+    """Return what `build` is called with, start by start."""
+    first = seed_or_random(integer(seed, "seed"))
+    if first + n > 2**63:
+        raise ValueError(f"seed: got {seed}; expected {n} seeds from there to be below 2**63")
+    seeds = range(first, first + n)
+    if epsilon is None:
+        return [(each,) for each in seeds]
+    if isinstance(epsilon, (str, bytes)) or not hasattr(epsilon, "__iter__"):
+        raise TypeError(f"epsilon: got {shown(epsilon)}; expected a list of scales to search over")
+    scales = [real(value, f"epsilon[{i}]", low=0.0, open_low=True) for i, value in enumerate(epsilon)]
+    if not scales or len(set(scales)) < len(scales):
+        raise ValueError(f"epsilon: got {shown(epsilon)}; expected at least one scale, and no two alike")
+    return [(each, scale) for scale in scales for each in seeds]
+
+
+def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, ...]]) -> Sequential:
+    """Return the first start's model, once it is clear that it depends on the arguments, and on nothing else."""
+    if not callable(build):
+        raise TypeError(f"build: got {shown(build)}; expected a function of the seed that returns a model")
+
+    def weights(at: int) -> Array:
+        return instance(build(*arguments[at]), Sequential, "build", EXAMPLE).flat_parameters().copy()
+
+    model = instance(build(*arguments[0]), Sequential, "build", EXAMPLE)
+    again = weights(0)
+    if not np.array_equal(model.flat_parameters(), again):
+        raise ValueError(
+            f"build: gave two models that differ for {arguments[0]}; expected one that depends on them alone: "
+            "Sequential(..., seed=seed)"
+        )
+    if len(arguments) > 1 and np.array_equal(again, weights(1)):
+        raise ValueError(
+            f"build: gave the same weights for {arguments[0]} and {arguments[1]}; expected starts that differ"
+        )
+    return model
+
+
+def _checked_monitor(monitor: object, mode: str | None, trainer: Trainer) -> str:
+    """Return which way the measure is better."""
+    return direction(choice(monitor, "monitor", [f"val_{name}" for name in ("loss", *trainer.metrics)]), mode)
+
+
+def _checked_callbacks(callbacks: Any, starts: int) -> Callable[..., Sequence[object]]:
+    """Return a function that makes the callbacks of one start."""
+    if callable(callbacks) and not any(hasattr(callbacks, event) for event in EVENTS):
+        made: Callable[..., Sequence[object]] = callbacks
+        return made
+    listed = _checked(callbacks)
+    for i, callback in enumerate(listed):
+        if starts > 1 and isinstance(callback, (Checkpoint, CSVLog)):
+            raise ValueError(
+                f"callbacks[{i}]: {type(callback).__name__} would write one file for all starts; expected a function "
+                "of the seed that gives each a file: lambda seed: [...]"
+            )
+    try:
+        copy.deepcopy(listed)
+    except TypeError as error:
+        raise TypeError(
+            f"callbacks: cannot be copied for every start ({error}); expected a function that makes them"
+        ) from error
+    return lambda *arguments: copy.deepcopy(listed)
+
+
+def _data(
+    x: Data, y: Data, weights: Data | None, validation: Sequence[Data] | float, model: Sequential, seed: int
+) -> Split:
+    """Return the data as arrays, those to compare on the same for every start."""
+    inputs, targets = to_array(x, "x"), to_targets(y, "y", model.classes)
+    same_rows("y", targets, "x", inputs)
+    factors = None if weights is None else to_array(weights, "sample_weight")
+    if factors is not None:
+        same_rows("sample_weight", factors, "x", inputs)
+    if _is_number(validation):
+        share = real(validation, "validation", low=0, high=1)
+        training, held = split_rows(len(inputs), share, seed, name="validation")
+        parts = [(inputs[rows], targets[rows], None if factors is None else factors[rows]) for rows in (training, held)]
+        return Split(*parts[0], validation=parts[1])
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
+    given: list[Any] = [*validation, None][:3]
+    given[0] = to_array(given[0], "validation: x")
+    given[1] = to_targets(given[1], "validation: y", model.classes)
+    return Split(inputs, targets, factors, tuple(given))

@@ -1,0 +1,202 @@
+"""Promise: the measured noise of mini-batch gradients agrees with σ/√K, σ being that of the rows' own gradients;
+nothing of the model changes, and no more than a batch is held in memory."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+from gdcore.analysis import Objective
+from gdcore.analysis.noise import GradientNoise, gradient_noise
+
+
+def classifier(hidden: int = 8) -> gd.Sequential:
+    return gd.Sequential(
+        gd.Dense(4, hidden), gd.LayerNorm(hidden), gd.Tanh(), gd.Dense(hidden, 3), seed=2, dtype="float64"
+    )
+
+
+def data(rng: Any, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    return rng.standard_normal((rows, 4)), rng.integers(0, 3, rows)
+
+
+def row_gradients(model: gd.Sequential, loss: Any, x: Any, y: Any, **options: Any) -> np.ndarray:
+    rows = range(len(x))
+    return np.array([Objective(model, loss, x[n : n + 1], y[n : n + 1], **options).gradient() for n in rows])
+
+
+def within_errors(result: GradientNoise, sizes: int) -> None:
+    """The measured spread is the predicted one, up to 4 standard errors (which must be small), for the first sizes."""
+    measured, predicted, error = (a[:sizes] for a in (result.measured, result.predicted, result.standard_error))
+    assert (np.abs(measured - predicted) <= 4 * error).all(), str(result)
+    assert (error < 0.1 * measured).all()
+
+
+LOSSES: dict[str, tuple[gd.Loss, Any]] = {
+    "labels": (gd.CrossEntropy(label_smoothing=0.1), lambda rng: rng.integers(0, 3, 300).astype(np.int32)),
+    "soft targets": (gd.CrossEntropy(), lambda rng: rng.dirichlet(np.ones(3), 300)),
+    "positive weight": (gd.BinaryCrossEntropy(3.0), lambda rng: rng.integers(0, 2, (300, 3)).astype(bool)),
+    "regression": (gd.MeanSquaredError(), lambda rng: np.asfortranarray(rng.standard_normal((300, 3)))),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_sigma_is_that_of_the_rows_and_batches_follow(name: str, rng: Any) -> None:
+    loss, make = LOSSES[name]
+    model, x, y = classifier(), np.asfortranarray(rng.standard_normal((300, 4)), np.float32), make(rng)
+    before = helpers.snapshot(model)
+    result = gradient_noise(model, loss, x, y, batch_sizes=(1, 4, 16, 64))
+    helpers.same_bits(before, helpers.snapshot(model))
+    each = row_gradients(model, loss, x, y)
+    g = each.mean(axis=0)
+    assert result.sigma == pytest.approx(math.sqrt(((each - g) ** 2).sum(axis=1).mean()), rel=1e-12)
+    assert result.gradient_norm == pytest.approx(np.linalg.norm(g), rel=1e-10)
+    assert result.noise_scale == pytest.approx(result.sigma**2 / (g @ g), rel=1e-9)
+    np.testing.assert_allclose(result.predicted, result.sigma / np.array([1, 2, 4, 8]), rtol=1e-14)
+    within_errors(result, 4)
+    assert result.slope == pytest.approx(-0.5, rel=0.05)
+    np.testing.assert_allclose(result.ratio, result.measured / result.predicted)
+
+
+def test_hundred_times_the_batch_has_a_tenth_of_the_noise(rng: Any) -> None:
+    result = gradient_noise(classifier(), gd.CrossEntropy(), *data(rng, 1000), batch_sizes=(10, 1000), n_batches=400)
+    assert result.predicted[0] / result.predicted[1] == pytest.approx(10)
+    assert result.measured[0] / result.measured[1] == pytest.approx(10, rel=0.1)
+    assert result.slope == pytest.approx(math.log10(result.measured[1] / result.measured[0]) / 2)
+
+
+def test_without_replacement(rng: Any) -> None:
+    x, y = data(rng, 100)
+    problem = (classifier(), gd.CrossEntropy(), x, y)
+    result = gradient_noise(*problem, batch_sizes=(1, 25, 75, 100), replace=False)
+    k = np.array([1, 25, 75, 100])
+    np.testing.assert_allclose(result.predicted, result.sigma / np.sqrt(k) * np.sqrt((100 - k) / 99), rtol=1e-14)
+    assert result.measured[3] < 1e-13 * result.sigma and math.isnan(result.ratio[3])  # all rows: no noise
+    within_errors(result, 3)
+    drawn_again = gradient_noise(*problem, batch_sizes=(25, 75))
+    assert drawn_again.measured[1] > 1.5 * result.measured[2]  # √(25/99) makes the difference
+    single = gradient_noise(classifier(), gd.CrossEntropy(), x[:1], y[:1], batch_sizes=(1,), replace=False)
+    assert single.sigma == single.predicted[0] == single.measured[0] == 0 and math.isnan(single.slope)
+
+
+def test_standard_error_is_the_spread_of_repetitions(rng: Any) -> None:
+    problem = (classifier(), gd.CrossEntropy(), *data(rng, 50))
+    found = [gradient_noise(*problem, batch_sizes=(5,), n_batches=40, seed=s) for s in range(60)]
+    spread = float(np.std([r.measured[0] for r in found]))
+    assert spread == pytest.approx(float(np.mean([r.standard_error[0] for r in found])), rel=0.4)
+
+
+def test_same_seed_same_bits(rng: Any) -> None:
+    problem = (classifier(), gd.CrossEntropy(), *data(rng))
+    first, second = (gradient_noise(*problem, batch_sizes=(3,), n_batches=5, seed=1) for _ in range(2))
+    helpers.same_bits(first.measured, second.measured)
+    assert gradient_noise(*problem, batch_sizes=(3,), n_batches=5, seed=2).measured != first.measured
+
+
+def test_modes(rng: Any) -> None:
+    """Without layers that tell training from prediction both are the same; batch norm's averages are constants."""
+    x, y = data(rng)
+    options: dict[str, Any] = {"batch_sizes": (2,), "n_batches": 5}
+    training = gradient_noise(classifier(), gd.CrossEntropy(), x, y, mode="training", **options)
+    helpers.same_bits(training.measured, gradient_noise(classifier(), gd.CrossEntropy(), x, y, **options).measured)
+    model = gd.Sequential(gd.Dense(4, 5), gd.BatchNorm(5), gd.Dropout(0.5), gd.Dense(5, 3), seed=0, dtype="float64")
+    each = row_gradients(model, gd.CrossEntropy(), x, y, mode="prediction")
+    sigma = gradient_noise(model, gd.CrossEntropy(), x, y, **options).sigma
+    assert sigma == pytest.approx(math.sqrt(((each - each.mean(axis=0)) ** 2).sum(axis=1).mean()), rel=1e-12)
+
+
+def test_no_gradient_no_scale(rng: Any) -> None:
+    """Where every row is fitted exactly there is neither gradient nor noise."""
+    model = gd.Sequential(gd.Dense(4, 1, init=gd.Constant(0.0)), seed=0, dtype="float64")
+    x = rng.standard_normal((20, 4))
+    result = gradient_noise(model, gd.MeanSquaredError(), x, np.zeros(20), batch_sizes=(1, 2), n_batches=3)
+    assert result.sigma == result.gradient_norm == 0 and result.noise_scale == math.inf
+    assert np.isnan(result.ratio).all() and math.isnan(result.slope)
+
+
+def test_memory_is_bounded(rng: Any) -> None:
+    """Promise: all rows' gradients together, N x P, are never held."""
+    model = classifier(2000)
+    x, y = data(rng, 200)
+    gradient = Objective(model, gd.CrossEntropy(), x, y).gradient()
+    tracemalloc.start()
+    try:
+        gradient_noise(model, gd.CrossEntropy(), x, y, batch_sizes=(1, 50), n_batches=20)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert gradient.nbytes < peak < 10 * gradient.nbytes
+
+
+def test_shown(tmp_path: Any, rng: Any) -> None:
+    result = gradient_noise(classifier(), gd.CrossEntropy(), *data(rng), batch_sizes=(100, 1, 10), n_batches=50)
+    table = result.table()
+    assert table["K"] == [100, 1, 10] and table["predicted"][1] == result.sigma
+    text = str(result)
+    assert f"{result.sigma:.4g}" in text and f"K^{result.slope:.3f}" in text and "ratio" in text
+    axes = result.plot(tmp_path / "noise.png")
+    assert (tmp_path / "noise.png").stat().st_size > 5000
+    assert f"K^{result.slope:.2f}" in axes.get_title(loc="left")
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [1, 10, 100])
+    one = gradient_noise(classifier(), gd.CrossEntropy(), *data(rng), batch_sizes=(3,), n_batches=2)
+    assert "single row" in one.plot(tmp_path / "one.svg").get_title(loc="left")
+
+
+REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
+    "float32": (lambda p: gradient_noise(p["f32"], *p["rest"]), TypeError, "^model.*float64"),
+    "loss": (lambda p: gradient_noise(p["model"], "ce", p["x"], p["y"]), TypeError, "^loss"),
+    "rows": (lambda p: gradient_noise(p["model"], p["loss"], p["x"], p["y"][:2]), ValueError, "^y"),
+    "nan": (lambda p: gradient_noise(p["model"], p["loss"], p["x"] * np.nan, p["y"]), ValueError, "x"),
+    "number": (lambda p: gradient_noise(*p["all"], batch_sizes=10), TypeError, "^batch_sizes: got 10"),
+    "text": (lambda p: gradient_noise(*p["all"], batch_sizes="10"), TypeError, "^batch_sizes"),
+    "none": (lambda p: gradient_noise(*p["all"], batch_sizes=()), ValueError, "^batch_sizes: got none"),
+    "zero": (lambda p: gradient_noise(*p["all"], batch_sizes=(1, 0)), ValueError, r"^batch_sizes\[1\]: got 0"),
+    "half": (lambda p: gradient_noise(*p["all"], batch_sizes=(1.5,)), TypeError, r"^batch_sizes\[0\]"),
+    "too many": (
+        lambda p: gradient_noise(*p["all"], batch_sizes=(1, 13), replace=False),
+        ValueError,
+        "^batch_sizes: got 13; expected at most 12",
+    ),
+    "one batch": (lambda p: gradient_noise(*p["all"], n_batches=1), ValueError, "^n_batches: got 1"),
+    "batches": (lambda p: gradient_noise(*p["all"], n_batches=None), TypeError, "^n_batches"),
+    "replace": (lambda p: gradient_noise(*p["all"], replace=1), TypeError, "^replace"),
+    "seed": (lambda p: gradient_noise(*p["all"], seed=-1), ValueError, "^seed"),
+    "mode": (lambda p: gradient_noise(*p["all"], mode="eval"), ValueError, "^mode"),
+    "batch norm": (lambda p: gradient_noise(p["norm"], *p["rest"], mode="training"), ValueError, "^mode.*BatchNorm"),
+    "dropout": (lambda p: gradient_noise(p["drop"], *p["rest"], mode="training"), ValueError, "^mode.*Dropout"),
+    "class weights": (
+        lambda p: gradient_noise(p["model"], gd.CrossEntropy([1.0, 2.0, 1.0]), p["x"], p["y"]),
+        ValueError,
+        "^loss.*class weights",
+    ),
+    "soft sums": (
+        lambda p: gradient_noise(p["model"], p["loss"], p["x"], np.ones((12, 3))),
+        ValueError,
+        "^y: got soft",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses(name: str, rng: Any) -> None:
+    layers = (gd.Dense(4, 3), gd.Tanh())
+    given: dict[str, Any] = {
+        "model": gd.Sequential(*layers, seed=0, dtype="float64"),
+        "f32": gd.Sequential(*layers, seed=0),
+        "norm": gd.Sequential(*layers, gd.BatchNorm(3), seed=0, dtype="float64"),
+        "drop": gd.Sequential(*layers, gd.Dropout(0.1), seed=0, dtype="float64"),
+        "loss": gd.CrossEntropy(),
+        "x": rng.standard_normal((12, 4)),
+        "y": rng.integers(0, 3, 12),
+    }
+    given["rest"] = (given["loss"], given["x"], given["y"])
+    given["all"] = (given["model"], *given["rest"])
+    before = helpers.snapshot(given["model"])
+    call, kind, words = REFUSED[name]
+    helpers.refuses(lambda: call(given), kind, words)
+    helpers.same_bits(before, helpers.snapshot(given["model"]))

@@ -1,0 +1,405 @@
+"""Promise: sweeps go on where they were interrupted and are the same for any number of processes; experiments measure
+what they say; the closed form of linear regression is that of simulated problems."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+from gdcore import experiments
+from gdcore._table import Table
+from gdcore.experiments.data import LabelledData
+from gdcore.experiments.linear import gradient_descent, minimum_norm
+
+POINTS = [{"width": width, "seed": seed} for seed in (0, 1) for width in (1, 2, 3)]
+
+
+def clusters(rows: int = 60, test_rows: int = 200, spread: float = 0.6) -> LabelledData:
+    """Three clusters in five dimensions."""
+    rng = np.random.default_rng(7)
+    centres = rng.standard_normal((3, 5))
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.arange(count) % 3
+        return (centres[y] + spread * rng.standard_normal((count, 5))).astype(np.float32), y.astype(np.int64)
+
+    return LabelledData(*draw(rows), *draw(test_rows))
+
+
+DATA = clusters()
+GIVEN: dict[str, Any] = {"test": (DATA.x_test, DATA.y_test), "progress": False}
+
+
+def rows_of(point: Any) -> list[dict[str, Any]]:
+    value = np.float64(point["width"]) / 3 + point["seed"]
+    return [{**point, "part": part, "value": value * (part + 1)} for part in range(2)]
+
+
+# ----------------------------------------------------------------------------------------------------- the engine
+def test_interrupted_sweep_goes_on(tmp_path: Path) -> None:
+    calls: list[Any] = []
+
+    def broken(point: Any) -> list[dict[str, Any]]:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(point)
+        return rows_of(point)
+
+    def counted(point: Any) -> list[dict[str, Any]]:
+        calls.append(point)
+        return rows_of(point)
+
+    whole = experiments.run_sweep(POINTS, rows_of, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run_sweep(POINTS, broken, folder=tmp_path, progress=False)
+    assert calls == POINTS[:3]
+    with open(tmp_path / "sweep.jsonl", "a") as file:
+        file.write('{"point": {"width": 1, "se')  # what a killed run may leave
+    resumed = experiments.run_sweep(POINTS, counted, folder=tmp_path, progress=False)
+    assert calls == POINTS  # none of them twice
+    assert resumed.table.rows == whole.table.rows and len(whole.table.rows) == 12
+    assert experiments.run_sweep(POINTS, broken, folder=tmp_path).table.rows == whole.table.rows  # all from the disk
+    assert Table.from_csv(tmp_path / "table.csv").rows == whole.table.rows
+
+
+def test_more_points_later(tmp_path: Path) -> None:
+    experiments.run_sweep(POINTS[:2], rows_of, folder=tmp_path, progress=False)
+    calls = []
+    more = experiments.run_sweep(POINTS[1:4], lambda p: calls.append(p) or rows_of(p), folder=tmp_path, progress=False)
+    assert calls == POINTS[2:4] and [row["width"] for row in more.table.rows] == [2, 2, 3, 3, 1, 1]
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    sweep = {"folder": tmp_path, "progress": False}
+    experiments.run_sweep(POINTS, rows_of, settings={"epochs": 500, "lr": (0.1, 0.2)}, **sweep)
+    before = (tmp_path / "sweep.jsonl").read_bytes()
+    experiments.run_sweep(POINTS, rows_of, settings={"epochs": 500, "lr": [0.1, 0.2]}, **sweep)
+    helpers.refuses(
+        lambda: experiments.run_sweep(POINTS, rows_of, settings={"epochs": 20, "lr": (0.1, 0.2)}, **sweep),
+        ValueError,
+        "^folder: .*epochs: saved 500, now 20",
+    )
+    assert (tmp_path / "sweep.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["{broken", '{"point": {"width": 1}}', "[1]", "\x00"])
+def test_damaged_file(damage: str, tmp_path: Path) -> None:
+    experiments.run_sweep(POINTS, rows_of, folder=tmp_path, progress=False)
+    path = tmp_path / "sweep.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], damage, *lines[3:]]) + "\n")
+    with pytest.raises(gd.FormatError, match=r"^folder: line 3 of .*sweep\.jsonl is damaged"):
+        experiments.run_sweep(POINTS, rows_of, folder=tmp_path, progress=False)
+
+
+def test_failing_point_is_named(tmp_path: Path) -> None:
+    def fails(point: Any) -> list[dict[str, Any]]:
+        if point["width"] == 3:
+            raise ArithmeticError("too wide")
+        return rows_of(point)
+
+    with pytest.raises(ArithmeticError, match="too wide") as info:
+        experiments.run_sweep(POINTS, fails, folder=tmp_path, progress=False)
+    assert any('"width": 3' in note for note in info.value.__notes__)
+    assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 3  # the settings, and the two before it
+
+
+def test_any_number_of_jobs(tmp_path: Path) -> None:
+    """Also where the caller uses several threads, which would round sums differently."""
+
+    def build(width: int) -> list[gd._core.Layer]:
+        return [gd.Dense(5, width), gd.BatchNorm(width), gd.Tanh(), gd.Dense(width, 3)]
+
+    threads = gd.get_num_threads()
+    common = {**GIVEN, "widths": [2, 40, 90], "epochs": 4, "batch_size": 20, "repeats": 2, "build": build}
+    try:
+        gd.set_num_threads(2)
+        one = experiments.double_descent_width(DATA.x, DATA.y, **common)
+        assert gd.get_num_threads() == 2
+        two = experiments.double_descent_width(DATA.x, DATA.y, n_jobs=2, folder=tmp_path, **common)
+        assert gd.get_num_threads() == 2
+    finally:
+        gd.set_num_threads(threads)
+    assert one.table.rows == two.table.rows and len(one.table.rows) == 6
+    assert one.table["width"] == [2, 40, 90] * 2 and one.table["seed"] == [0] * 3 + [1] * 3
+    assert one.cpu_seconds > 0 < two.cpu_seconds
+
+
+# ----------------------------------------------------------------------------------------------------------- data
+def test_redrawn_labels() -> None:
+    y = np.arange(20000) % 10
+    before = y.copy()
+    for share in (0.0, 0.15, 1.0):
+        noisy = experiments.redraw_labels(y, share, seed=3)
+        helpers.same_bits(noisy, experiments.redraw_labels(y, share, seed=3))
+        differ = (noisy != y).mean()
+        expected = share * 0.9  # a tenth comes out as it was
+        assert abs(differ - expected) <= 4 * math.sqrt(expected * (1 - expected) / len(y))
+        assert (noisy != y).sum() <= round(share * len(y)) and noisy.min() == 0 and noisy.max() == 9
+    assert (noisy != experiments.redraw_labels(y, 1.0, seed=4)).any()
+    assert abs(np.bincount(noisy) / len(y) - 0.1).max() < 4 * math.sqrt(0.09 / len(y))
+    helpers.same_bits(y, before)
+    assert set(experiments.redraw_labels([0, 1] * 200, 1.0, classes=4)) == {0, 1, 2, 3}
+
+
+def test_mnist1d() -> None:
+    random.seed(5)
+    np.random.seed(5)
+    expected = random.random(), np.random.rand()
+    random.seed(5)
+    np.random.seed(5)
+    data = experiments.mnist1d(37, 60)
+    assert (random.random(), np.random.rand()) == expected  # the generator seeds both; nobody else shall notice
+    assert data.x.shape == (37, 40) and data.x_test.shape == (60, 40) and data.classes == 10 and data.features == 40
+    assert data.x.dtype == np.float32 and data.y.dtype == np.int64
+    assert data.fingerprint() == experiments.mnist1d(37, 60).fingerprint()
+    assert data.fingerprint() != experiments.mnist1d(37, 60, seed=1).fingerprint()
+    counts = np.bincount(np.concatenate([data.y, data.y_test]))
+    assert counts.min() >= 7 and counts.max() == 10  # 10 of each were made, 97 of 100 taken
+
+
+# ------------------------------------------------------------------------------------------------- linear regression
+@pytest.mark.parametrize(("n", "d"), [(8, 24), (18, 24), (40, 24), (90, 24)])
+def test_closed_form_is_that_of_simulated_problems(n: int, d: int) -> None:
+    rng = np.random.default_rng(n)
+    beta = rng.standard_normal(d)
+    beta *= 1.5 / np.linalg.norm(beta)
+    x = rng.standard_normal((3000, n, d))
+    y = x @ beta + 0.4 * rng.standard_normal((3000, n))
+    risks = np.sum(((np.linalg.pinv(x) @ y[..., None])[..., 0] - beta) ** 2, axis=1)
+    expected = experiments.linear_excess_risk(n, d, noise=0.4, norm=1.5)
+    assert abs(risks.mean() - expected) < 4 * risks.std(ddof=1) / math.sqrt(len(risks))
+    assert risks.std(ddof=1) / math.sqrt(len(risks)) < 0.03 * expected  # so that the line above can fail
+
+
+def test_closed_form_by_hand() -> None:
+    risk = experiments.linear_excess_risk
+    assert risk(500, 1000, noise=0.1) == pytest.approx(0.5 + 0.01 * 500 / 499)
+    assert risk(2000, 1000, noise=0.1) == pytest.approx(0.01 * 1000 / 999)
+    assert [risk(n, 1000, noise=0.1) for n in (999, 1000, 1001)] == [math.inf] * 3
+    assert risk(10, 20, noise=0, norm=3) == pytest.approx(4.5) and risk(1000, 1000, noise=0) == 0.0
+
+
+@pytest.mark.parametrize("n", [10, 30, 60])
+def test_minimum_norm_is_where_gradient_descent_ends(n: int, rng: Any) -> None:
+    x, y = rng.standard_normal((n, 30)), rng.standard_normal(n)
+    w, eigenvalues = minimum_norm(x, y)
+    np.testing.assert_allclose(w, np.linalg.pinv(x) @ y, rtol=1e-8, atol=1e-8 * np.abs(w).max())
+    hessian = np.linalg.eigvalsh(2 * x.T @ x / n)[-len(eigenvalues) :]
+    np.testing.assert_allclose(eigenvalues, hessian, rtol=1e-8, atol=1e-10)
+    if n != 30:
+        lr = 2 / (eigenvalues[0] + eigenvalues[-1])
+        np.testing.assert_allclose(gradient_descent(x, y, gd.SGD(lr=lr), 3000), w, rtol=1e-9, atol=1e-10)
+
+
+def test_linear_samples(tmp_path: Path) -> None:
+    result = experiments.double_descent_samples(
+        model="linear", features=40, samples=[10, 20, 36, 38, 60, 120], repeats=20, progress=False, folder=tmp_path
+    )
+    curve = result.curve()
+    assert curve["samples"] == [10, 20, 36, 38, 60, 120] and curve["runs"] == [20] * 6 and result.threshold == 38
+    for row in curve.rows:
+        expected = experiments.linear_excess_risk(row["samples"], 40, noise=0.1)
+        if abs(row["samples"] - 40) > 3:  # nearer, the risk has no variance
+            assert abs(row["test_error"] - expected) < 5 * row["test_se"], row
+    run = [row for row in result.table.rows if "gradient_descent_risk" in row]
+    assert {row["method"] for row in run} >= {"gradient descent", "with momentum"} and len(run) >= 80
+    for row in run:
+        assert row["gradient_descent_risk"] == pytest.approx(row["test_error"], rel=1e-3)
+    settings = json.loads((tmp_path / "sweep.jsonl").read_text().splitlines()[0])["settings"]
+    assert settings["problem"] == "linear regression"
+
+
+# ------------------------------------------------------------------------------------------------------------- networks
+def test_epochs_are_those_of_one_run() -> None:
+    """The row of epoch 6 is what training for 6 epochs gives; labels are noisy, the test is not."""
+    common: dict[str, Any] = {**GIVEN, "label_noise": 0.3, "batch_size": 16, "seed": 4}
+    result = experiments.double_descent_epochs(DATA.x, DATA.y, width=8, epochs=[2, 6], **common)
+    for epoch, row in zip((2, 6), result.table.rows, strict=True):
+        single = experiments.double_descent_width(DATA.x, DATA.y, widths=[8], epochs=epoch, **common)
+        assert single.table.rows == [row]
+    whole = experiments.double_descent_samples(DATA.x, DATA.y, samples=[60], width=8, epochs=6, **common)
+    assert whole.table.rows == [row]
+    assert row["parameters"] == 5 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3
+
+
+def test_what_a_row_holds() -> None:
+    """The same network trained by hand."""
+    y = experiments.redraw_labels(DATA.y, 0.3, classes=3, seed=2)
+    dense = (gd.Dense(5, 8), gd.ReLU(), gd.Dense(8, 8), gd.ReLU(), gd.Dense(8, 3))
+    threads = gd.get_num_threads()
+    gd.set_num_threads(1)
+    try:
+        trainer = gd.Trainer(gd.Sequential(*dense, seed=2), gd.CrossEntropy(), optimizer=gd.Momentum(0.01))
+        trainer.fit(DATA.x, y, epochs=5, batch_size=10)
+        expected = {
+            "train_error": np.mean(trainer.model.predict_classes(DATA.x) != y),
+            "test_error": np.mean(trainer.model.predict_classes(DATA.x_test) != DATA.y_test),
+            "train_loss": trainer.evaluate(DATA.x, y)["loss"],
+            "test_loss": trainer.evaluate(DATA.x_test, DATA.y_test)["loss"],
+        }
+    finally:
+        gd.set_num_threads(threads)
+    result = experiments.double_descent_width(
+        DATA.x, DATA.y, widths=[8], epochs=5, batch_size=10, label_noise=0.3, seed=2, **GIVEN
+    )
+    for name, value in expected.items():
+        assert result.table[name] == [pytest.approx(value, abs=1e-12)], name
+
+
+def test_sample_sets_grow() -> None:
+    """A set of n rows is the first n of one random order, with the labels that the whole set has."""
+    y = experiments.redraw_labels(DATA.y, 0.5, classes=3, seed=1)
+    order = gd._core.permutation(60, 1, 0)
+    result = experiments.double_descent_samples(
+        DATA.x, DATA.y, samples=[10, 25], width=4, epochs=3, label_noise=0.5, seed=1, **GIVEN
+    )
+    for n, row in zip((10, 25), result.table.rows, strict=True):
+        model = gd.Sequential(gd.Dense(5, 4), gd.ReLU(), gd.Dense(4, 4), gd.ReLU(), gd.Dense(4, 3), seed=1)
+        trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.Momentum(0.01))
+        trainer.fit(DATA.x[order[:n]], y[order[:n]], epochs=3, batch_size=None)  # batches of 100: all of them
+        assert row["samples"] == n
+        assert row["train_loss"] == pytest.approx(trainer.evaluate(DATA.x[order[:n]], y[order[:n]])["loss"], rel=1e-5)
+
+
+def test_random_labels() -> None:
+    data = clusters(90, 600, 0.3)
+    result = experiments.random_labels(
+        data.x,
+        data.y,
+        test=(data.x_test, data.y_test),
+        shares=[1.0, 0.0],
+        width=100,
+        epochs=400,
+        batch_size=30,
+        optimizer=gd.Adam(0.003),
+        progress=False,
+    )
+    true, randomised = result.summary().rows
+    assert (true["label_noise"], randomised["label_noise"]) == (0.0, 1.0)
+    assert true["train_accuracy"] == randomised["train_accuracy"] == 1.0
+    assert true["test_accuracy"] > 0.8 and abs(randomised["test_accuracy"] - 1 / 3) < 0.2
+    assert true["epochs_to_fit"] < randomised["epochs_to_fit"]
+    assert "100% random labels are fitted too" in str(result)
+
+
+# -------------------------------------------------------------------------------------------------------- results
+def made(test: list[list[float]], train: list[float], axis: str = "width") -> experiments.DoubleDescent:
+    """A result whose value i has the test errors test[i], one a seed."""
+    rows = [
+        {axis: 10 * (i + 1), "seed": seed, "train_error": train[i], "test_error": value}
+        for i, values in enumerate(test)
+        for seed, value in enumerate(values)
+    ]
+    return experiments.DoubleDescent(axis, "train_error", "test_error", "error", Table(rows), 0.005, 1.0)
+
+
+TRAIN = [0.5, 0.3, 0.1, 0.0, 0.0]
+
+
+def test_peak_and_threshold() -> None:
+    seen = made([[0.6], [0.4], [0.5], [0.45], [0.3]], TRAIN)
+    assert (seen.peak, seen.threshold) == (30, 40)
+    assert seen.sentence() == "Test error falls to 0.4 at 20, peaks at 0.5 at 30, falls again to 0.3 at 50 units"
+    assert made([[0.6], [0.4], [0.5], [0.45], [0.3]], TRAIN, "samples").threshold == 50
+    falling = made([[0.6], [0.5], [0.45], [0.4], [0.399]], [0.5] * 5)
+    assert (falling.peak, falling.threshold) == (None, None) and falling.sentence().startswith("No second descent")
+    assert made([[0.6], [0.4], [0.405], [0.4], [0.3]], TRAIN).peak is None  # it rises by less than 2 %
+    noisy = made([[0.6, 0.6], [0.2, 0.6], [0.3, 0.7], [0.3, 0.5], [0.3, 0.3]], TRAIN)
+    assert noisy.curve()["test_se"][1] == pytest.approx(0.2) and noisy.peak is None  # within the noise
+    sure = made([[0.6, 0.6], [0.39, 0.41], [0.5, 0.5], [0.3, 0.3], [0.3, 0.3]], TRAIN)
+    assert sure.peak == 30
+    assert "not finite" in made([[0.6], [math.nan], [0.3]], TRAIN).sentence()
+
+
+def test_pictures(tmp_path: Path) -> None:
+    seen = made([[0.6, 0.61], [0.4, 0.41], [0.5, 0.5], [0.45, 0.45], [0.3, 0.31]], TRAIN)
+    axes = seen.plot(tmp_path / "width.png")
+    assert axes.get_title(loc="left") == seen.sentence() and axes.get_xlabel() and axes.get_ylabel()
+    assert (tmp_path / "width.png").stat().st_size > 5000
+    result = experiments.random_labels(DATA.x, DATA.y, epochs=3, width=4, shares=[0, 1], **GIVEN)
+    assert result.sentence() == result.plot(tmp_path / "labels.svg").get_title(loc="left")
+    assert "</svg>" in (tmp_path / "labels.svg").read_text()
+
+
+# ------------------------------------------------------------------------------------------------------- refusals
+width, epochs = experiments.double_descent_width, experiments.double_descent_epochs
+samples, labels, sweep = experiments.double_descent_samples, experiments.random_labels, experiments.run_sweep
+X, Y = DATA.x, DATA.y
+
+REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
+    "points": (lambda: sweep("abc", rows_of), TypeError, "^points"),
+    "points none": (lambda: sweep([], rows_of), ValueError, "^points"),
+    "point": (lambda: sweep([3], rows_of), TypeError, r"^points\[0\]"),
+    "point twice": (lambda: sweep([{"a": 1}, {"a": 1}], rows_of), ValueError, r"^points\[1\].*second time"),
+    "point kind": (lambda: sweep([{"a": object()}], rows_of), TypeError, r"^points\[0\]"),
+    "settings": (lambda: sweep(POINTS, rows_of, settings={"f": object()}), TypeError, "^settings"),
+    "rows": (lambda: sweep(POINTS, lambda p: [{"f": object()}]), TypeError, "^train_point"),
+    "train_point": (lambda: sweep(POINTS, None), TypeError, "^train_point"),
+    "n_jobs": (lambda: sweep(POINTS, rows_of, n_jobs=0), ValueError, "^n_jobs"),
+    "n_jobs kind": (lambda: sweep(POINTS, rows_of, n_jobs=1.5), TypeError, "^n_jobs"),
+    "folder": (lambda: sweep(POINTS, rows_of, folder=__file__), ValueError, "^folder.*file"),
+    "folder kind": (lambda: sweep(POINTS, rows_of, folder=3), TypeError, "^folder"),
+    "y missing": (lambda: width(X), ValueError, "^y: got None"),
+    "test missing": (lambda: width(X, Y), ValueError, "^test: got None"),
+    "test kind": (lambda: width(X, Y, test=X), TypeError, "^test"),
+    "test rows": (lambda: width(X, Y, test=(X, Y[:9])), ValueError, "^test: y"),
+    "test columns": (lambda: width(X, Y, test=(X[:, :2], Y)), ValueError, "^test: x has 2"),
+    "rows differ": (lambda: width(X, Y[:9], **GIVEN), ValueError, "^y"),
+    "nan": (lambda: width(X * np.nan, Y, **GIVEN), ValueError, "^x"),
+    "x shape": (lambda: width(X[0], Y, **GIVEN), ValueError, "^x"),
+    "labels": (lambda: width(X, Y - 1, **GIVEN), ValueError, "^y.*label -1"),
+    "labels kind": (lambda: width(X, Y + 0.5, **GIVEN), TypeError, "^y"),
+    "widths": (lambda: width(X, Y, widths=8, **GIVEN), TypeError, "^widths"),
+    "widths none": (lambda: width(X, Y, widths=[], **GIVEN), ValueError, "^widths"),
+    "widths zero": (lambda: width(X, Y, widths=[4, 0], **GIVEN), ValueError, r"^widths\[1\]"),
+    "epochs zero": (lambda: width(X, Y, epochs=0, **GIVEN), ValueError, "^epochs"),
+    "epochs": (lambda: epochs(X, Y, epochs="10", **GIVEN), TypeError, "^epochs"),
+    "epochs list": (lambda: epochs(X, Y, epochs=[0, 3], **GIVEN), ValueError, r"^epochs\[0\]"),
+    "batch_size": (lambda: width(X, Y, batch_size=0, **GIVEN), ValueError, "^batch_size"),
+    "label_noise": (lambda: width(X, Y, label_noise=1.5, **GIVEN), ValueError, "^label_noise"),
+    "repeats": (lambda: width(X, Y, repeats=0, **GIVEN), ValueError, "^repeats"),
+    "seed": (lambda: width(X, Y, seed=-1, **GIVEN), ValueError, "^seed"),
+    "optimizer": (lambda: width(X, Y, optimizer="adam", **GIVEN), TypeError, "^optimizer"),
+    "build": (lambda: width(X, Y, build=[gd.Dense(5, 3)], **GIVEN), TypeError, "^build"),
+    "build layer": (lambda: width(X, Y, build=lambda h: gd.Dense(5, 3), **GIVEN), TypeError, "^build"),
+    "build sizes": (lambda: width(X, Y, build=lambda h: [gd.Dense(5, h)], **GIVEN), ValueError, "^build: width 2 "),
+    "model": (lambda: samples(X, Y, model="tree", **GIVEN), ValueError, "^model"),
+    "samples": (lambda: samples(X, Y, samples=[61], **GIVEN), ValueError, "^samples: got 61.*60"),
+    "width": (lambda: samples(X, Y, width=0, **GIVEN), ValueError, "^width"),
+    "linear data": (lambda: samples(X, Y, model="linear", **GIVEN), ValueError, "^x: .*linear"),
+    "linear optimizer": (lambda: samples(model="linear", optimizer=gd.SGD(1)), ValueError, "^optimizer: .*linear"),
+    "features": (lambda: samples(model="linear", features=1), ValueError, "^features"),
+    "noise": (lambda: samples(model="linear", noise=-1), ValueError, "^noise"),
+    "shares": (lambda: labels(X, Y, shares=0.5, **GIVEN), TypeError, "^shares"),
+    "shares none": (lambda: labels(X, Y, shares=[], **GIVEN), ValueError, "^shares"),
+    "share": (lambda: labels(X, Y, shares=[0, 2], **GIVEN), ValueError, r"^shares\[1\]"),
+    "redraw": (lambda: experiments.redraw_labels([0.5], 0.1), TypeError, "^y"),
+    "redraw classes": (lambda: experiments.redraw_labels([0, 5], 0.1, classes=3), ValueError, "^classes"),
+    "redraw share": (lambda: experiments.redraw_labels([0, 5], -0.1), ValueError, "^share"),
+    "redraw none": (lambda: experiments.redraw_labels(np.zeros(0, int), 0.1), ValueError, "^y"),
+    "mnist1d": (lambda: experiments.mnist1d(0), ValueError, "^train"),
+    "mnist1d seed": (lambda: experiments.mnist1d(10, 10, seed=2**32), ValueError, "^seed"),
+    "risk": (lambda: experiments.linear_excess_risk(0, 3, noise=1), ValueError, "^samples"),
+    "risk norm": (lambda: experiments.linear_excess_risk(1, 3, noise=1, norm=math.nan), ValueError, "^norm"),
+    "curve": (
+        lambda: labels(X, Y, epochs=1, width=2, shares=[0], **GIVEN).curve(0.3),
+        ValueError,
+        "^label_noise: got 0.3",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses(name: str) -> None:
+    threads, before = gd.get_num_threads(), (X.tobytes(), Y.tobytes())
+    call, kind, words = REFUSED[name]
+    helpers.refuses(call, kind, words)
+    assert (X.tobytes(), Y.tobytes()) == before and gd.get_num_threads() == threads
