@@ -7,14 +7,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import gdcore as gd
 import numpy as np
 import pytest
 from gdcore import experiments
 from gdcore._table import Table
 from gdcore.reproductions import REPRODUCTIONS, epochs, mnist1d, width
 from gdcore.reproductions._result import Reproduction
-from test_experiments import clusters
 
+DATA = experiments.gaussian_clusters(60, 200, features=5, classes=3, spread=0.6, seed=7)
 SMALL = epochs.Problem(features=4, rows=400, noise=0.5)
 
 
@@ -57,7 +58,7 @@ def test_linear_samples(tmp_path: Path) -> None:
 
 
 def test_width(tmp_path: Path) -> None:
-    result = REPRODUCTIONS["width"](tmp_path, data=clusters(), widths=[2, 12], epochs=3, repeats=2, n_jobs=1)
+    result = REPRODUCTIONS["width"](tmp_path, data=DATA, widths=[2, 12], epochs=3, repeats=2, n_jobs=1)
     files(result, tmp_path)
     rows = {row["quantity"]: row for row in result.table.rows}
     assert rows["interpolation threshold: first h with no training error"]["published"] == 61
@@ -65,16 +66,13 @@ def test_width(tmp_path: Path) -> None:
     assert rows["processor time of a sweep, minutes"]["measured"] > 0
     twelve = rows["h = 12: test error, %"]
     assert twelve["published"] == 46.79 and twelve[width.HE] != twelve[width.UNIFORM]
-    data = clusters()
     own = experiments.double_descent_width(
-        data.x, data.y, test=(data.x_test, data.y_test), widths=[12], epochs=3, repeats=2, progress=False
+        DATA.x, DATA.y, test=(DATA.x_test, DATA.y_test), widths=[12], epochs=3, repeats=2, progress=False
     )
     assert twelve[width.HE] == 100 * own.curve()["test_error"][0]
 
 
 def test_the_initialisation_of_pytorch() -> None:
-    import gdcore as gd
-
     layers = width._Uniform(40, 10)(100)
     model = gd.Sequential(*layers, seed=0)
     assert [repr(layer) for layer in layers[1::2]] == ["ReLU()"] * 2
@@ -118,8 +116,8 @@ def test_epochs(tmp_path: Path) -> None:
     files(result, tmp_path)
     row = next(row for row in result.table.rows if row["quantity"] == "scaled step sizes: risk at the minimum 1")
     assert row["measured"] == pytest.approx(row["closed form"], rel=0.5)  # 8 features, 8 draws
-    first = epochs.descend({"scaled": True, "steps": [1, 3000], "seed": 0}, SMALL)
-    plain = epochs.descend({"scaled": False, "steps": [3000], "seed": 0}, SMALL)
+    first = epochs.descend({"scaled": True, "steps": [1, 12000], "seed": 0}, SMALL)
+    plain = epochs.descend({"scaled": False, "steps": [12000], "seed": 0}, SMALL)
     assert first[1]["test_error"] == pytest.approx(plain[0]["test_error"], rel=1e-3)  # where both have converged
     start = float(np.sum(SMALL.each(SMALL.signals)) * SMALL.noise**2 / SMALL.rows)
     assert first[0]["test_error"] < start and len(first) == 2
@@ -130,7 +128,7 @@ def test_mnist1d(tmp_path: Path) -> None:
         mnist1d.LINEAR: {"lr": (0.03,), "weight_decay": (0.0,), "dropout": (0.0,)},
         mnist1d.REGULAR: {"lr": (1e-5, 0.01), "weight_decay": (1e-3,), "dropout": (0.1,)},
     }
-    result = REPRODUCTIONS["mnist1d"](tmp_path, data=clusters(), grids=grids, seeds=(0, 1), epochs=30, n_jobs=1)
+    result = REPRODUCTIONS["mnist1d"](tmp_path, data=DATA, grids=grids, seeds=(0, 1), epochs=30, n_jobs=1)
     files(result, tmp_path)
     assert result.table["published"] == ["32 ± 1", "68 ± 2"]
     assert result.table["chosen"][1] == "lr 0.01, weight decay 0.001, dropout 0.1"  # the other one learns nothing

@@ -10,9 +10,9 @@ A network is a `Sequential` of layers; a `Trainer` brings it together with a los
     model.save("model.safetensors")
 """
 
-import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+import importlib as _importlib
+import types as _types
+import typing as _typing
 
 from . import metrics, schedules
 from ._checks import FormatError
@@ -64,7 +64,7 @@ from .restarts import Restarts, restarts
 from .trainer import Trainer
 from .weight_decay import consistent_weight_decay, transform_network
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from . import analysis, experiments
 
 __all__ = [
@@ -132,8 +132,8 @@ __all__ = [
 _LAZY = ("analysis", "experiments")  # imported when first used, to keep `import gdcore` quick
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> _types.ModuleType:
     """Import a part of the package that is not needed for training."""
     if name in _LAZY:
-        return importlib.import_module(f"{__name__}.{name}")
+        return _importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ and a figure::
 """
 
 from ._sweep import Sweep, run_sweep
-from .data import LabelledData, mnist1d, redraw_labels
+from .data import LabelledData, gaussian_clusters, mnist1d, redraw_labels
 from .descent import DoubleDescent
 from .double_descent import double_descent_epochs, double_descent_samples, double_descent_width
 from .early_stopping import EarlyStoppingDecay, early_stopping_equals_decay
@@ -29,6 +29,7 @@ __all__ = [
     "double_descent_samples",
     "double_descent_width",
     "early_stopping_equals_decay",
+    "gaussian_clusters",
     "linear_excess_risk",
     "mnist1d",
     "random_labels",

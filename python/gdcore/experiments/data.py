@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .._arrays import Data, same_rows, to_array
 from .._checks import integer, optional_module, real, seed_or_random, shown
 
-__all__ = ["LabelledData", "mnist1d", "redraw_labels"]
+__all__ = ["LabelledData", "gaussian_clusters", "mnist1d", "redraw_labels"]
 
 Labels = npt.NDArray[np.int64]
 Inputs = npt.NDArray[np.float32]
@@ -93,6 +93,45 @@ def mnist1d(train: int = 4000, test: int = 12000, *, seed: int = 42) -> Labelled
     return LabelledData(x[:train], y[:train], x[train : train + test], y[train : train + test])
 
 
+def gaussian_clusters(
+    train: int = 2000, test: int = 4000, *, features: int = 50, classes: int = 10, spread: float = 2.2, seed: int = 0
+) -> LabelledData:
+    """Draw classes that are Gaussian clusters which overlap: quick to make, needs no package.
+
+    Parameters
+    ----------
+    train, test : int
+        Numbers of rows, each of a class drawn at random.
+    features, classes : int
+        Numbers of columns and of clusters. The centres are standard Gaussian.
+    spread : float
+        Standard deviation of a cluster in each direction, at least 0.
+    seed : int
+        Seed of centres, classes and rows.
+
+    Returns
+    -------
+    LabelledData
+        Training and test rows of the same clusters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit.
+    """
+    rows = integer(train, "train", minimum=1), integer(test, "test", minimum=1)
+    shape = integer(classes, "classes", minimum=2), integer(features, "features", minimum=1)
+    width = real(spread, "spread", low=0)
+    rng = np.random.default_rng(seed_or_random(seed))
+    centres = rng.standard_normal(shape)
+
+    def draw(count: int) -> tuple[Inputs, Labels]:
+        y = rng.integers(0, shape[0], count)
+        return (centres[y] + width * rng.standard_normal((count, shape[1]))).astype(np.float32), y
+
+    return LabelledData(*draw(rows[0]), *draw(rows[1]))
+
+
 def redraw_labels(y: Data, share: float, *, classes: int | None = None, seed: int = 0) -> Labels:
     """Return labels of which a share, drawn at random, is replaced by labels drawn uniformly from all classes.
 
@@ -129,14 +168,14 @@ def redraw_labels(y: Data, share: float, *, classes: int | None = None, seed: in
 
 
 def labelled_data(
-    x: Data | None, y: Data | None, test: Sequence[Data] | None, default: tuple[int, int]
+    x: Data | None, y: Data | None, test: Sequence[Data] | None, default: Callable[[], LabelledData]
 ) -> LabelledData:
-    """Return the data of an experiment, checked; MNIST-1D of `default` rows when none is given."""
+    """Return the data of an experiment, checked; what `default` makes when none is given."""
     if x is None and y is None and test is None:
-        return mnist1d(*default)
+        return default()
     if x is None or y is None or test is None:
         missing = next(name for name, value in (("x", x), ("y", y), ("test", test)) if value is None)
-        raise ValueError(f"{missing}: got None; expected x, y and test=(x, y), or none of them for MNIST-1D")
+        raise ValueError(f"{missing}: got None; expected x, y and test=(x, y), or none of them")
     if not isinstance(test, (tuple, list)) or len(test) != 2:
         raise TypeError(f"test: got {shown(test)}; expected (x, y)")
     parts = (_inputs(x, "x"), _labels(y, "y"), _inputs(test[0], "test: x"), _labels(test[1], "test: y"))

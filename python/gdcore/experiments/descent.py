@@ -89,19 +89,27 @@ class DoubleDescent:
         """Where the mean test error has its peak between two descents, None if it has none.
 
         The point that rises farthest above the lowest points on both sides of it. It counts as a peak if it rises by
-        2 % of its height, and by twice the standard error of the difference where there are several runs.
+        2 % of its height, and by twice the standard error of the difference, seed by seed, where there are several.
         """
         curve = self.curve()
         test = np.array(curve[self.test])
         if len(test) < 3 or not np.isfinite(test).all():
             return None
         at, before, after = _highest_bump(test)
-        errors = np.array(curve["test_se"], float) if "test_se" in curve else np.zeros(len(test))
+        values = curve[self.axis]
         for low in (before, after):
-            noise = 2 * math.hypot(errors[at], errors[low])
+            rise = self._rise(values[low], values[at])
+            noise = 2 * rise.std(ddof=1) / math.sqrt(len(rise)) if len(rise) > 1 else 0.0
             if not test[at] - test[low] > max(BUMP * test[at], noise):
                 return None
-        return int(curve[self.axis][at])
+        return int(values[at])
+
+    def _rise(self, low: int, high: int) -> Curve:
+        """Return how much larger the test error is at `high` than at `low`, seed by seed."""
+        at = {
+            value: {r["seed"]: r[self.test] for r in self.table.rows if r[self.axis] == value} for value in (low, high)
+        }
+        return np.array([at[high][seed] - error for seed, error in at[low].items() if seed in at[high]])
 
     def __str__(self) -> str:
         """Return one sentence that says what was seen, and the curve."""

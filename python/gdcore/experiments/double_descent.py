@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,14 @@ from .. import _core
 from .._arrays import Data
 from .._checks import choice, integer
 from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks, whole_numbers
-from .data import labelled_data
+from .data import gaussian_clusters, labelled_data, mnist1d
 from .descent import DoubleDescent
 from .linear import linear_sweep
 
 __all__ = ["double_descent_epochs", "double_descent_samples", "double_descent_width"]
 
 WIDTHS = tuple(int(width) for width in np.unique(np.geomspace(2, 300, 20, dtype=int)))
-SAMPLES = (250, 350, 500, 700, 1000, 1400, 2000, 2800, 4000)
-ROWS = (4000, 12000)  # of MNIST-1D, for training and testing
+SAMPLES = (100, 200, 400, 700, 1000, 1400, 2000, 2800, 4000, 5600, 8000)
 INTERPOLATED = 0.005  # share of wrong training rows that counts as none
 MEASURE = "share of wrong rows"
 
@@ -97,7 +97,7 @@ def double_descent_width(
     options: dict[str, Any] = {"folder": folder, "n_jobs": n_jobs, "progress": progress}
     sizes, runs = whole_numbers(widths, "widths"), seeds(seed, repeats)
     fixed = {"label_noise": label_share(label_noise), "epochs": [integer(epochs, "epochs", minimum=1)]}
-    data = labelled_data(x, y, test, ROWS)
+    data = labelled_data(x, y, test, mnist1d)
     common = recipe(data, build, optimizer, batch_size)
     points = [{"width": w, "samples": len(data.x), **fixed, "seed": s} for s in runs for w in sizes]
     return _descent("width", sweep_networks(points, common, **options))
@@ -108,10 +108,10 @@ def double_descent_epochs(
     y: Data | None = None,
     *,
     test: Sequence[Data] | None = None,
-    width: int = 100,
+    width: int = 300,
     build: Build | None = None,
     optimizer: _core.Optimizer | None = None,
-    epochs: int | Iterable[int] = 1000,
+    epochs: int | Iterable[int] = 300,
     batch_size: int | None = 100,
     label_noise: float = 0.2,
     repeats: int = 1,
@@ -124,10 +124,12 @@ def double_descent_epochs(
 
     Parameters
     ----------
-    x, y, test, build, optimizer, batch_size, label_noise, repeats, seed, folder, n_jobs, progress
-        As for `double_descent_width`.
+    x, y, test : array, optional
+        As for `double_descent_width`, but `gaussian_clusters` when left out.
     width : int
         Units in each hidden layer.
+    build, optimizer, batch_size, label_noise, repeats, seed, folder, n_jobs, progress
+        As for `double_descent_width`.
     epochs : int or iterable of int
         The epochs to measure at; a number stands for about 40 up to it, evenly spread over the logarithm.
 
@@ -146,11 +148,13 @@ def double_descent_epochs(
     Nakkiran et al. 2020.
     """
     options: dict[str, Any] = {"folder": folder, "n_jobs": n_jobs, "progress": progress}
-    single = not hasattr(epochs, "__iter__")
-    at = log_spaced(integer(epochs, "epochs", minimum=1)) if single else whole_numbers(epochs, "epochs")  # type: ignore[arg-type]
+    if isinstance(epochs, Iterable):
+        at = whole_numbers(epochs, "epochs")
+    else:
+        at = log_spaced(integer(epochs, "epochs", minimum=1))
     fixed = {"width": integer(width, "width", minimum=1), "label_noise": label_share(label_noise), "epochs": at}
     runs = seeds(seed, repeats)
-    data = labelled_data(x, y, test, ROWS)
+    data = labelled_data(x, y, test, gaussian_clusters)
     common = recipe(data, build, optimizer, batch_size)
     points = [{"samples": len(data.x), **fixed, "seed": s} for s in runs]
     return _descent("epoch", sweep_networks(points, common, **options))
@@ -166,9 +170,9 @@ def double_descent_samples(
     width: int = 30,
     build: Build | None = None,
     optimizer: _core.Optimizer | None = None,
-    epochs: int = 500,
+    epochs: int = 300,
     batch_size: int | None = 100,
-    label_noise: float = 0.15,
+    label_noise: float = 0.2,
     features: int = 1000,
     noise: float = 0.1,
     repeats: int = 1,
@@ -181,15 +185,18 @@ def double_descent_samples(
 
     Parameters
     ----------
-    x, y, test, build, optimizer, epochs, batch_size, label_noise, repeats, seed, folder, n_jobs, progress
-        As for `double_descent_width`. Smaller sets are part of the larger ones of the same seed.
+    x, y, test : array, optional
+        As for `double_descent_width`, but `gaussian_clusters` with 8,000 rows when left out. Smaller sets are part of
+        the larger ones of the same seed.
+    build, optimizer, epochs, batch_size, label_noise, repeats, seed, folder, n_jobs, progress
+        As for `double_descent_width`.
     model : {"network", "linear"}
         "linear": exact linear regression (Nakkiran 2019). Rows are Gaussian with unit covariance, targets a random
         linear function of norm 1 plus noise, and training is gradient descent from zero until it has converged, beside
         the exact solution that it converges to; see `linear_excess_risk`. Of the other arguments only `samples`,
         `features`, `noise` and the last five count then, and no data may be given.
     samples : iterable of int, optional
-        Numbers of training rows. When left out: 250 to 4,000 (of the rows there are), or from 0.1 to 2 times
+        Numbers of training rows. When left out: 100 to 8,000 (of the rows there are), or from 0.1 to 2 times
         `features` for "linear".
     width : int
         Units in each hidden layer.
@@ -220,7 +227,7 @@ def double_descent_samples(
     fixed: dict[str, Any] = {"width": integer(width, "width", minimum=1), "label_noise": label_share(label_noise)}
     fixed["epochs"] = [integer(epochs, "epochs", minimum=1)]
     sizes = None if samples is None else whole_numbers(samples, "samples")
-    data = labelled_data(x, y, test, ROWS)
+    data = labelled_data(x, y, test, partial(gaussian_clusters, SAMPLES[-1]))
     sizes = [n for n in SAMPLES if n <= len(data.x)] if sizes is None else sizes
     sizes = whole_numbers(sizes or [len(data.x)], "samples", maximum=len(data.x))
     common = recipe(data, build, optimizer, batch_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .._arrays import Data
 from .._checks import integer, shown
 from .._table import Table
 from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks
-from .data import labelled_data
+from .data import labelled_data, mnist1d
 from .descent import log_ticks
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RandomLabels", "random_labels"]
 
-ROWS = (1000, 4000)  # of MNIST-1D, for training and testing
 FITTED = 0.995  # share of the training rows
 
 
@@ -191,7 +191,7 @@ def random_labels(
         raise ValueError("shares: got none; expected at least one number from 0 to 1")
     at, runs = log_spaced(integer(epochs, "epochs", minimum=1)), seeds(seed, repeats)
     size = integer(width, "width", minimum=1)
-    data = labelled_data(x, y, test, ROWS)
+    data = labelled_data(x, y, test, partial(mnist1d, 1000, 4000))
     common = recipe(data, build, optimizer, batch_size)
     fixed = {"width": size, "samples": len(data.x), "epochs": at}
     points = [{**fixed, "label_noise": share, "seed": s} for s in runs for share in levels]

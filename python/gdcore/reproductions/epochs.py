@@ -189,7 +189,8 @@ def _part(table: Table, scaled: bool) -> DoubleDescent:
 def _form(problem: Problem, at: list[int], scaled: bool) -> DoubleDescent:
     """Return the formula's curve as a result, so that one rule finds its minima and bump."""
     risks = problem.closed_form(np.array(at, float), scaled)
-    rows = [{"epoch": k, "train_error": math.nan, "test_error": float(r)} for k, r in zip(at, risks, strict=True)]
+    common = {"seed": 0, "train_error": math.nan}
+    rows = [{"epoch": k, **common, "test_error": float(r)} for k, r in zip(at, risks, strict=True)]
     return DoubleDescent("epoch", "train_error", "test_error", "excess risk", Table(rows), 0.0, 0.0)
 
 

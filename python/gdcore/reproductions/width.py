@@ -119,7 +119,9 @@ class _Uniform:
 
 def _table(results: dict[str, DoubleDescent], repeats: int) -> Table:
     """Return where the threshold and the peak are, the processor time, and the test error at each width."""
-    points = [{"width": h, "train_error": train, "test_error": test} for h, (train, test) in PUBLISHED.items()]
+    points = [
+        {"width": h, "seed": 0, "train_error": train, "test_error": test} for h, (train, test) in PUBLISHED.items()
+    ]
     published = replace(results[HE], table=Table(points))  # threshold and peak by the same rule
 
     def row(quantity: str, known: Any, value: Any) -> dict[str, Any]:
