@@ -222,7 +222,7 @@ def test_linear_samples(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- networks
 def test_epochs_are_those_of_one_run() -> None:
     """The row of epoch 6 is what training for 6 epochs gives; labels are noisy, the test is not."""
-    common: dict[str, Any] = {**GIVEN, "label_noise": 0.3, "batch_size": 16, "seed": 4}
+    common: dict[str, Any] = {**GIVEN, "label_noise": 0.3, "batch_size": 16, "seed": 4, "repeats": 1}
     result = experiments.double_descent_epochs(DATA.x, DATA.y, width=8, epochs=[2, 6], **common)
     for epoch, row in zip((2, 6), result.table.rows, strict=True):
         single = experiments.double_descent_width(DATA.x, DATA.y, widths=[8], epochs=epoch, **common)

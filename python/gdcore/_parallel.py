@@ -10,7 +10,7 @@ from typing import Any
 
 from . import _core
 from ._checks import integer, optional_module, shown
-from .progress import _visible
+from .progress import visible
 
 __all__ = ["job_count", "run_all"]
 
@@ -73,7 +73,7 @@ def run_all(
 
 def _bar(total: int, what: str, progress: bool) -> Any:
     """Return the progress bar; where nobody sees it, one that does nothing and needs no tqdm."""
-    if not (progress and _visible(sys.stderr)):
+    if not (progress and visible(sys.stderr)):
         return _NoBar()
     return optional_module("tqdm", what, "tqdm").tqdm(total=total, desc=what, file=sys.stderr, dynamic_ncols=True)
 

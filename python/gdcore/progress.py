@@ -43,7 +43,7 @@ class Progress(Callback):
         """Draw the line, where somebody can see it."""
         file = sys.stderr if self.file is None else self.file
         self._bar = None
-        if not (self.force or _visible(file)):
+        if not (self.force or visible(file)):
             return
         self._measured: dict[str, float] = {}
         self._first = trainer.epoch
@@ -94,7 +94,7 @@ class Progress(Callback):
         self._bar.refresh()
 
 
-def _visible(file: Any) -> bool:
+def visible(file: Any) -> bool:
     """Tell whether somebody watches: a terminal, or a notebook (which is none, but shows the line in place)."""
     isatty = getattr(file, "isatty", None)
     return bool(isatty is not None and isatty()) or "ipykernel" in sys.modules

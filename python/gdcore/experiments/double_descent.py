@@ -114,7 +114,7 @@ def double_descent_epochs(
     epochs: int | Iterable[int] = 300,
     batch_size: int | None = 100,
     label_noise: float = 0.2,
-    repeats: int = 1,
+    repeats: int = 3,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
     n_jobs: int = 1,

@@ -14,18 +14,18 @@ from ._result import Reproduction
 
 __all__ = ["REPRODUCTIONS", "Reproduction"]
 
-# the name on the command line, and the module whose run(folder, ...) draws the figure and returns the Reproduction
+# for each name on the command line: the module whose run(folder, ...) does it, and what it shows
 _MODULES = {
-    "quadratic": "quadratic",
-    "linear-samples": "linear_samples",
-    "mnist1d": "mnist1d",
-    "width": "width",
-    "epochs": "epochs",
-    "formulas": "formulas",
+    "quadratic": ("quadratic", "steps to converge on a quadratic: gradient descent and heavy ball"),
+    "linear-samples": ("linear_samples", "sample-wise double descent in linear regression, exactly (Nakkiran 2019)"),
+    "mnist1d": ("mnist1d", "test accuracy on MNIST-1D, with a validation split (Greydanus & Kobak 2020)"),
+    "width": ("width", "model-wise double descent on MNIST-1D (Greydanus & Kobak 2020)"),
+    "epochs": ("epochs", "epoch-wise double descent on two scales, and its removal (Heckel & Yilmaz 2020)"),
+    "formulas": ("formulas", "four formulas of the chapter, measured"),
 }
 
 
-def _reproduction(module: str) -> Callable[..., Reproduction]:
+def _reproduction(module: str, what: str) -> Callable[..., Reproduction]:
     """Return a function that imports `module` when it is called, runs it and writes its table and notes."""
 
     def run(folder: str | os.PathLike[str], **options: Any) -> Reproduction:
@@ -33,8 +33,8 @@ def _reproduction(module: str) -> Callable[..., Reproduction]:
         result.save(folder)
         return result
 
-    run.__doc__ = f"Run `{module}`: write its figure, table and notes into `folder` (made if need be)."
+    run.__doc__ = what
     return run
 
 
-REPRODUCTIONS: dict[str, Callable[..., Reproduction]] = {name: _reproduction(m) for name, m in _MODULES.items()}
+REPRODUCTIONS: dict[str, Callable[..., Reproduction]] = {name: _reproduction(*m) for name, m in _MODULES.items()}

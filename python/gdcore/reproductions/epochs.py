@@ -45,7 +45,8 @@ NOTES = (
     "{noise:g}; θ such that a feature of the first group carries {signal_fast:g}, one of the second {signal_slow:g} "
     "times the variance σ²/n that fitting it costs; step size {lr:g} for all. *measured* are means over {repeats} "
     "draws of data and noise, of real `gd.SGD` runs on all rows from zero weights, and the exact excess risk Σ s_i² "
-    "(w_i - θ_i)² of their weights. *closed form* is the formula above, at its own extreme points.",
+    "(w_i - θ_i)² of their weights. *closed form* is Heckel & Yilmaz' formula Σ s_i² θ_i² (1 - η_i s_i²)^2k + (σ²/n) "
+    "Σ (1 - (1 - η_i s_i²)^k)² for k steps, at its own extreme points.",
     "The second run gives the second group the step size at which its risk is lowest at the same step as the first "
     "group's. A step size for each feature is plain gradient descent on features rescaled by the root of it, which is "
     "how it was run.",
@@ -151,7 +152,7 @@ def run(
     told["inflation"] = problem.rows / (problem.rows - 2 * problem.features - 1)
     told["grid"] = (at[-1] / at[-2]) - 1
     notes = tuple(note.format(**vars(problem), **told) for note in NOTES)
-    return Reproduction("epochs", f"Epochs: {title[0].lower()}{title[1:]}", table, path, notes)
+    return Reproduction("epochs", f"Risk against the step. {title}", table, path, notes)
 
 
 def descend(point: Point, problem: Problem) -> list[dict[str, Any]]:
@@ -225,11 +226,8 @@ def _extremes(result: DoubleDescent) -> tuple[list[tuple[int, float]], list[tupl
 def _sentence(results: dict[str, DoubleDescent]) -> str:
     found = [_extremes(result) for result in results.values()]
     one, scaled = ("two minima" if bump else "one minimum" for _, bump in found)
-    lowest = [min(risk for _, risk in minima) for minima, _ in found]
-    return (
-        f"{one[0].upper()}{one[1:]} of the risk with one step size, {scaled} with scaled ones: "
-        f"{lowest[0]:.3f} and {lowest[1]:.3f} at best"
-    )
+    best = [min(risk for _, risk in minima) for minima, _ in found]
+    return f"One step size: {one}, best {best[0]:.3f}. Scaled step sizes: {scaled}, best {best[1]:.3f}"
 
 
 def draw(problem: Problem, results: dict[str, DoubleDescent], title: str, path: Path) -> None:
