@@ -3,6 +3,7 @@ the Hessian is their matrix, eigenvalues come from it, and nothing of the model 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gdcore as gd
@@ -187,6 +188,53 @@ def test_move_and_arrays(rng: Any) -> None:
     helpers.same_bits(objective.arrays(w), helpers.copies(model.parameters()))
 
 
+def test_the_function_stays_while_the_model_trains_on(rng: Any) -> None:
+    """Promise: a kept objective is the same function of w, whatever becomes of averages, masks and frozen layers."""
+    model = build([gd.Dense(3, 6), gd.BatchNorm(6), gd.ReLU(), gd.Dropout(0.4), gd.Dense(6, 2)], rng)
+    x, y = rng.standard_normal((20, 3)), rng.integers(0, 2, 20)
+    kept = [analysis.Objective(model, gd.CrossEntropy(), x, y, mode=mode) for mode in ("training", "prediction")]
+    w = [objective.point for objective in kept]
+    before = [(o.value(), o.gradient(), o.hvp(v)) for o, v in zip(kept, w, strict=True)]
+    trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.SGD(0.1))
+    trainer.fit(x, y, epochs=3, batch_size=5)
+    model.freeze("layers.0")
+    for objective, v, (value, gradient, product) in zip(kept, w, before, strict=True):
+        assert objective.value(v) == value
+        helpers.same_bits(objective.gradient(v), gradient)
+        helpers.same_bits(objective.hvp(v, v), product)
+        assert objective.size == objective.point.size == 50 and objective.value() != value
+        helpers.same_bits(objective.point, np.concatenate([p.ravel() for p in model.parameters().values()]))
+
+
+def test_cost_of_a_product(rng: Any) -> None:
+    """Promise: at most four times a gradient's; eight matrix products a layer against three."""
+    model = build(
+        [gd.Dense(128, 256), gd.BatchNorm(256), gd.Tanh(), gd.Dense(256, 256), gd.GELU(), gd.Dense(256, 10)], rng
+    )
+    objective = analysis.Objective(model, gd.CrossEntropy(), rng.standard_normal((256, 128)), rng.integers(0, 10, 256))
+    v = rng.standard_normal(objective.size)
+
+    def fastest(call: Any) -> float:
+        seconds = []
+        for _ in range(7):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    assert fastest(lambda: objective.hvp(v)) < 4 * fastest(objective.gradient)
+
+
+def test_a_million_parameters(rng: Any) -> None:
+    """Promise: extreme eigenpairs of models of a million parameters, with no Hessian of 8 TB."""
+    model = build([gd.Dense(1000, 1000), gd.Tanh(), gd.Dense(1000, 30)], rng)
+    problem = (model, gd.CrossEntropy(), rng.standard_normal((8, 1000)), rng.integers(0, 30, 8))
+    found = analysis.eigenvalues(*problem, k=1, tolerance=1e-3)
+    value, vector = found.values[0], found.vectors[:, 0]
+    assert vector.size == 1_031_030 and value > 0
+    assert np.linalg.norm(analysis.hvp(*problem, vector) - value * vector) < 0.1 * value
+
+
 def test_determinism_over_threads(rng: Any) -> None:
     model = build([gd.Dense(20, 90), gd.BatchNorm(90), gd.Tanh(), gd.Dense(90, 5)], rng)
     objective = analysis.Objective(model, gd.CrossEntropy(), rng.standard_normal((200, 20)), rng.integers(0, 5, 200))
@@ -206,14 +254,20 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "no model": (lambda p: analysis.gradient(None, *p["rest"]), TypeError, "^model"),
     "loss": (lambda p: analysis.hessian(p["model"], "mse", p["x"], p["y"]), TypeError, "^loss"),
     "loss class": (lambda p: analysis.hessian(p["model"], gd.CrossEntropy, p["x"], p["y"]), TypeError, "^loss"),
-    "columns": (lambda p: analysis.gradient(p["model"], p["loss"], p["x"][:, :2], p["y"]), ValueError, "x has 2"),
+    "columns": (lambda p: analysis.gradient(p["model"], p["loss"], p["x"][:, :2], p["y"]), ValueError, r"\] x has 2"),
     "rows": (lambda p: analysis.gradient(p["model"], p["loss"], p["x"], p["y"][:3]), ValueError, "^y"),
-    "labels": (lambda p: analysis.gradient(p["model"], p["loss"], p["x"], p["y"] + 9), ValueError, "label|y"),
-    "nan": (lambda p: analysis.gradient(p["model"], p["loss"], p["x"] * np.nan, p["y"]), ValueError, "x"),
+    "labels": (lambda p: analysis.gradient(p["model"], p["loss"], p["x"], p["y"] + 9), ValueError, r"y has the label"),
+    "nan model": (lambda p: analysis.hvp(*p["nan"], np.ones(8)), ValueError, "^model: layers.0.bias holds NaN"),
+    "nan model, H": (lambda p: analysis.hessian(*p["nan"]), ValueError, "^model: layers.0.bias holds NaN"),
+    "nan": (lambda p: analysis.gradient(p["model"], p["loss"], p["x"] * np.nan, p["y"]), ValueError, r"\] x holds NaN"),
     "empty": (lambda p: analysis.gradient(p["model"], p["loss"], p["x"][:0], p["y"][:0]), ValueError, "x"),
     "mode": (lambda p: analysis.gradient(*p["all"], mode="eval"), ValueError, "^mode"),
     "weights": (lambda p: analysis.gradient(*p["all"], sample_weight=[1.0]), ValueError, "^sample_weight"),
-    "negative": (lambda p: analysis.gradient(*p["all"], sample_weight=-np.ones(6)), ValueError, "weights"),
+    "negative": (
+        lambda p: analysis.gradient(*p["all"], sample_weight=-np.ones(6)),
+        ValueError,
+        r"sample_weight is n",
+    ),
     "v short": (lambda p: analysis.hvp(*p["all"], np.ones(3)), ValueError, r"^v: got shape \(3,\)"),
     "v matrix": (lambda p: analysis.hvp(*p["all"], np.ones((1, 8))), ValueError, "^v"),
     "v nan": (lambda p: analysis.hvp(*p["all"], np.full(8, np.nan)), ValueError, r"^v: element \(0,\) is nan"),
@@ -246,7 +300,10 @@ def test_refuses(name: str, rng: Any) -> None:
         "x": rng.standard_normal((6, 3)),
         "y": rng.integers(0, 2, 6),
     }
+    broken = gd.Sequential(gd.Dense(3, 2), seed=0, dtype="float64")
+    broken.parameters()["layers.0.bias"][1] = np.nan
     given["rest"] = (given["loss"], given["x"], given["y"])
+    given["nan"] = (broken, *given["rest"])
     given["all"] = (model, *given["rest"])
     given["objective"] = analysis.Objective(*given["all"])
     before = helpers.snapshot(model)

@@ -29,6 +29,13 @@ py::array new_array(const PyCurvature& self, std::vector<py::ssize_t> shape) {
   return py::array(numpy_dtype(self.network->dtype()), std::move(shape));
 }
 
+py::array point(PyCurvature& self) {
+  py::array out = new_array(self, {self.core.parameters()});
+  const View to{out.mutable_data(), 1, self.core.parameters(), self.network->dtype()};
+  computing(*self.network, [&] { self.core.point(to); });
+  return out;
+}
+
 double loss(PyCurvature& self, const py::object& at) {
   const View point = to_vector(self, at, "[Curvature.loss] at", true);
   return computing(*self.network, [&] { return self.core.loss(point); });
@@ -83,6 +90,7 @@ void bind_curvature(py::module_& m) {
            py::arg("network"), py::arg("loss"), py::arg("dataset"), py::kw_only(), py::arg("training"))
       .def_property_readonly(
           "size", [](const PyCurvature& self) { return self.core.parameters(); }, "P.")
+      .def("point", &point, "Where the model is: a copy (P,).")
       .def("loss", &loss, py::arg("at") = py::none(), "The mean loss.")
       .def("gradient", &gradient, py::arg("at") = py::none(), "(mean loss, its gradient (P,)).")
       .def("product", &product, py::arg("v"), py::arg("at") = py::none(), "The Hessian times v: (P,).")

@@ -27,7 +27,7 @@ bool is_integer(const py::array& array) {
 
 /// Targets in the shape that the loss wants; cross-entropy takes integer vectors as labels.
 void set_targets(PyDataset& made, const py::object& y, const Network& network, const Loss& loss) {
-  made.y = to_source(y, "[Trainer] y", true);
+  made.y = to_source(y, "[data] y", true);
   made.data.y = made.y.source;
   if (!std::holds_alternative<CrossEntropy>(loss) || made.data.y.cols == network.out_features()) return;
   check(made.data.y.cols == 1, "[CrossEntropy] y has ", made.data.y.cols,
@@ -44,13 +44,13 @@ void set_targets(PyDataset& made, const py::object& y, const Network& network, c
 /// Everything but check_data, which needs no interpreter.
 void fill(PyDataset& made, const py::object& x, const py::object& y, const py::object& weights, const Network& network,
           const Loss& loss) {
-  made.x = to_source(x, "[Trainer] x", false);
+  made.x = to_source(x, "[data] x", false);
   made.data.x = made.x.source;
   if (!y.is_none()) set_targets(made, y, network, loss);
   if (!weights.is_none()) {
-    made.weights = to_source(weights, "[Trainer] weights", true);
+    made.weights = to_source(weights, "[data] sample_weight", true);
     made.data.weights = made.weights.source;
-    check(made.data.weights.cols == 1, "[Trainer] weights has ", made.data.weights.cols,
+    check(made.data.weights.cols == 1, "[data] sample_weight has ", made.data.weights.cols,
           " columns; expected one number for each row");
   }
 }

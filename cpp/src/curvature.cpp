@@ -27,7 +27,12 @@ Curvature::Curvature(std::shared_ptr<Network> network, Loss loss, const Dataset&
       training_(training),
       point_(like(network_->parameters(), network_->backend())),
       direction_(like(network_->parameters(), network_->backend())),
-      total_(network_->backend(), network_->parameters().layout.bytes()) {
+      total_(network_->backend(), network_->parameters().layout.bytes()),
+      step_(network_->step) {
+  // The function stays the same while the network trains on: only where it is asked at may move.
+  const Parameters& own = network_->parameters();
+  network_->backend().copy(point_.values.data(), own.values.data(), own.layout.bytes(), CopyKind::within);
+  network_->backend().copy(point_.states.data(), own.states.data(), own.state_layout.bytes(), CopyKind::within);
   plan();
 }
 
@@ -77,14 +82,16 @@ View Curvature::slice(std::size_t offset, std::int64_t rows, std::int64_t cols) 
   return {static_cast<char*>(workspace_.data()) + offset, rows, cols, network_->dtype()};
 }
 
-/// The network's parameters and averages, or those at `at`, into point_.
+/// The network's parameters, or those at `at`, into point_; frozen ones stay as they were.
 void Curvature::go_to(ConstView at) {
-  Backend& backend = network_->backend();
-  const Parameters& own = network_->parameters();
-  backend.copy(point_.values.data(), own.values.data(), own.layout.bytes(), CopyKind::within);
-  backend.copy(point_.states.data(), own.states.data(), own.state_layout.bytes(), CopyKind::within);
-  if (at) scatter(at, point_.values);
+  if (at) return scatter(at, point_.values);
+  std::vector<char> own(static_cast<std::size_t>(count_) * size_of(network_->dtype()));
+  const View vector{own.data(), 1, count_, network_->dtype()};
+  point(vector);
+  scatter(vector, point_.values);
 }
+
+void Curvature::point(View out) const { collect(network_->parameters().values, out); }
 
 /// work(batch) for all rows, some at a time; it returns the batch's sums. Their sum.
 template <class Work>
@@ -115,8 +122,7 @@ double Curvature::average(const Buffer& part, View out, const Work& work) {
     if (first) {
       backend.copy(total.data, now.data, total.bytes(), CopyKind::within);
     } else {
-      backend.add(total, total, -share);
-      backend.add(total, now, share);
+      backend.lerp(total, now, 1.0 - share, false);
     }
     first = false;
     return more;
@@ -139,7 +145,7 @@ LayerCall Curvature::call(std::size_t number, const Batch& batch) const {
           .dx = {},
           .training = training_,
           .seed = network_->seed(),
-          .step = network_->step};
+          .step = step_};
 }
 
 /// Null up to the first layer that trains: nothing moves there.

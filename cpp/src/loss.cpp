@@ -34,19 +34,19 @@ std::int64_t first_row(const Source& source, const Bad& bad) {
 
 void check_finite(const Source& source, const char* argument) {
   const std::int64_t at = backend(Device::cpu).first_nonfinite(source);
-  check(at < 0, "[Trainer] ", argument, " holds NaN or infinity in row ", source.cols > 0 ? at / source.cols : 0,
+  check(at < 0, "[data] ", argument, " holds NaN or infinity in row ", source.cols > 0 ? at / source.cols : 0,
         ", column ", source.cols > 0 ? at % source.cols : 0,
-        "; expected finite numbers (check_finite=False turns this check off)");
+        "; expected finite numbers (a Trainer with check_finite=False does not look)");
 }
 
 void check_targets(const Dataset& data, const Loss& loss, std::int64_t outputs, bool finite) {
   const Source& y = data.y;
-  check(y.rows == data.x.rows, "[Trainer] y has ", y.rows, " rows and x has ", data.x.rows, "; expected as many");
+  check(y.rows == data.x.rows, "[data] y has ", y.rows, " rows and x has ", data.x.rows, "; expected as many");
   if (data.labels) {
     check_labels(y, outputs);
     return;
   }
-  check(y.cols == outputs, "[Trainer] y has ", y.cols, " columns; the model has ", outputs, " outputs");
+  check(y.cols == outputs, "[data] y has ", y.cols, " columns; the model has ", outputs, " outputs");
   if (finite) check_finite(y, "y");
   if (!finite || std::holds_alternative<MeanSquaredError>(loss)) return;
   const char* name = std::holds_alternative<CrossEntropy>(loss) ? "CrossEntropy" : "BinaryCrossEntropy";
@@ -101,17 +101,17 @@ Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DT
 }
 
 void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite) {
-  check(data.x.rows >= 1, "[Trainer] x is empty; expected at least one row");
-  check(data.x.cols == network.in_features(), "[Trainer] x has ", data.x.cols, " columns; the model takes ",
+  check(data.x.rows >= 1, "[data] x is empty; expected at least one row");
+  check(data.x.cols == network.in_features(), "[data] x has ", data.x.cols, " columns; the model takes ",
         network.in_features());
   if (finite) check_finite(data.x, "x");
   if (data.y) check_targets(data, loss, network.out_features(), finite);
   if (!data.weights) return;
-  check(data.weights.rows == data.x.rows, "[Trainer] weights has ", data.weights.rows, " numbers and x has ",
+  check(data.weights.rows == data.x.rows, "[data] sample_weight has ", data.weights.rows, " numbers and x has ",
         data.x.rows, " rows; expected as many");
-  if (finite) check_finite(data.weights, "weights");
+  if (finite) check_finite(data.weights, "sample_weight");
   const std::int64_t row = first_row(data.weights, [](auto w) { return static_cast<double>(w) < 0.0; });
-  check(row < 0, "[Trainer] weights is negative in row ", row, "; expected numbers >= 0");
+  check(row < 0, "[data] sample_weight is negative in row ", row, "; expected numbers >= 0");
 }
 
 }  // namespace gdcore

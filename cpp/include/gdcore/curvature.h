@@ -3,7 +3,8 @@
 // (Pearlmutter 1994). A product costs eight matrix products a layer where a gradient costs three.
 //
 // Parameters are here one vector of P numbers: those that are not frozen, array by array in the order of the arena,
-// without the gaps between them. The network's own parameters are only read.
+// without the gaps between them. The network's own parameters are only read. Which ones are frozen, and their values,
+// running averages and the masks of dropout are those of the network when the object was made.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,8 @@ class Curvature {
   std::int64_t rows() const { return data_.x.rows; }
   std::int64_t width(std::size_t layer) const { return places_[layer].out; }
 
+  /// Where the network is, into `out` (host, P numbers).
+  void point(View out) const;
   /// The mean loss at the point `at` (host, P numbers), or where the network is if that is null.
   double loss(ConstView at);
   /// The same, and its gradient into `out` (host, P numbers).
@@ -69,6 +72,7 @@ class Curvature {
   std::int64_t count_ = 0, batch_rows_ = 0, capacity_ = 0, widest_ = 0;
   Parameters point_, direction_;  // with their gradients: see TangentCall
   Buffer total_, workspace_;
+  std::uint64_t step_;
   std::size_t dy_[2] = {0, 0}, dy_dot_[2] = {0, 0}, spare_ = 0;
 };
 

@@ -903,6 +903,10 @@ class Curvature:
         """
         What each of these layers gives for each row, in one pass: arrays (rows, its outputs).
         """
+    def point(self) -> numpy.ndarray:
+        """
+        Where the model is: a copy (P,).
+        """
     def product(self, v: typing.Any, at: typing.Any = None) -> numpy.ndarray:
         """
         The Hessian times v: (P,).

@@ -32,7 +32,8 @@ class Objective:
     loss : Loss
         Such as ``gd.CrossEntropy()``.
     x, y : array
-        Inputs (N, in_features) and targets, as for `Trainer.fit`.
+        Inputs (N, in_features) and targets, as for `Trainer.fit`; not copied where they need not be, so they must stay
+        as they are.
     mode : {"training", "prediction"}
         What is differentiated. "training": the N rows are one training batch, so `BatchNorm` normalises by their own
         mean and spread (which couples the rows) and `Dropout` draws, the same mask every time. "prediction":
@@ -49,6 +50,9 @@ class Objective:
 
     Notes
     -----
+    The function of w stays the same while the model trains on: frozen parameters, running averages and the masks of
+    dropout are those when the object was made. Only "where the model is", the default of every w, moves with it.
+
     A vector (P,) holds the parameters in the order of ``model.parameters()``, each array flattened row by row; those
     that are frozen are no variables and left out. Gradients are by backpropagation, products with the Hessian by
     forward-over-reverse differentiation (Pearlmutter 1994): exact up to rounding, for about 8/3 of the matrix products
@@ -76,6 +80,7 @@ class Objective:
         if self.sample_weight is not None:
             same_rows("sample_weight", self.sample_weight, "x", self.x)
         dataset = _core.Dataset(self.x, self.y, self.sample_weight, self.loss, self.model)
+        finite_model(self.model)
         self.core = _core.Curvature(self.model, self.loss, dataset, training=self.mode == "training")
         self._trained = [name for name in self.model.parameters() if name not in set(self.model.frozen())]
 
@@ -87,7 +92,7 @@ class Objective:
     @property
     def point(self) -> Vector:
         """Where the model is: its parameters as a vector (P,), a copy."""
-        return parameter_vector(self.model)
+        return np.asarray(self.core.point())
 
     def arrays(self, vector: npt.ArrayLike) -> dict[str, Vector]:
         """Return a vector (P,) as arrays by name, in the shapes of ``model.parameters()``."""
@@ -131,8 +136,11 @@ class Objective:
         finite_array(array, name)
         return array
 
-    def _point(self, w: npt.ArrayLike | None) -> Vector | None:
-        return None if w is None else self.vector(w, "w")
+    def _point(self, w: npt.ArrayLike | None) -> Vector:
+        if w is None:
+            finite_model(self.model)
+            return self.point
+        return self.vector(w, "w")
 
 
 def parameter_vector(model: Sequential) -> Vector:
@@ -142,14 +150,24 @@ def parameter_vector(model: Sequential) -> Vector:
     return np.concatenate([np.empty(0), *(np.asarray(array, dtype=np.float64).ravel() for array in trained)])
 
 
-def place(objective: Objective, at: npt.ArrayLike | None) -> Vector:
-    """Return the point that a call's `at` means; raise ValueError if E is not finite there."""
-    point = objective.point if at is None else objective.vector(at, "at")
-    value = objective.value(point)
+def place(objective: Objective, at: npt.ArrayLike | None, name: str = "at") -> Vector:
+    """Return the point that a call's argument `name` means; raise ValueError if it or E there is not finite."""
+    if at is None:
+        finite_model(objective.model)
+    point = objective.point if at is None else objective.vector(at, name)
+    value = float(objective.core.loss(point))
     if not np.isfinite(value):
-        name = "model" if at is None else "at"
-        raise ValueError(f"{name}: got a point where E is {value}; expected one where it is finite")
+        raise ValueError(
+            f"{'model' if at is None else name}: got a point where E is {value}; expected one where it is finite"
+        )
     return point
+
+
+def finite_model(model: Sequential) -> None:
+    """Raise ValueError naming the first parameter of a model that holds NaN or infinity."""
+    for name, array in model.parameters().items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"model: {name} holds NaN or infinity; expected finite parameters")
 
 
 def float64_model(model: object) -> Sequential:
