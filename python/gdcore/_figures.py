@@ -48,7 +48,13 @@ def dress(axes: Any, title: str, x: str, y: str, *, grid: str = "y", legend: boo
         axes.spines[side].set_color(FRAME)
 
 
-def save(axes: Any, path: str | os.PathLike[str] | None) -> None:
-    """Save the figure that `axes` belong to, unless `path` is None; the ending gives the format."""
+def save(axes: Any, path: str | os.PathLike[str] | None, *, title: str = "") -> None:
+    """Save the figure that `axes` belong to, unless `path` is None; the ending gives the format.
+
+    A figure of several panels, whose titles are their own, may have a `title` above them all.
+    """
+    if title:
+        axes.figure.set_layout_engine("compressed")  # panels of equal scales move together, below the title
+        axes.figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     if path is not None:
         axes.figure.savefig(os.fspath(path), dpi=150, facecolor="white")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +15,10 @@ import numpy as np
 
 from .. import _core, _specs
 from .._checks import instance, integer, real, shown
+from ..data import batch_count
 from ..metrics import accuracy
 from ..model import Sequential
+from ..schedules import rates_of
 from ..trainer import Trainer
 from ._sweep import Point, Sweep, run_sweep
 from .data import LabelledData, redraw_labels
@@ -22,8 +26,6 @@ from .data import LabelledData, redraw_labels
 __all__ = ["Build", "Recipe", "label_share", "log_spaced", "recipe", "seeds", "sweep_networks", "whole_numbers"]
 
 Build: TypeAlias = Callable[[int], Sequence[_core.Layer]]
-
-SAMPLE_WIDTH = 64
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,9 @@ class Recipe:
     batch_size: int | None
 
     def settings(self) -> dict[str, Any]:
-        """Return what a resumed sweep must agree in; networks are known by the layers of one width, always the same."""
+        """Return what a resumed sweep must agree in, whatever its points; layers and rates are part of each point."""
         return {
             "data": self.data.fingerprint(),
-            "layers": _specs.encode(list(self.build(SAMPLE_WIDTH))),
             "optimizer": _specs.encode(self.optimizer),
             "batch_size": self.batch_size,
         }
@@ -81,6 +82,7 @@ def sweep_networks(
     progress: bool,
 ) -> Sweep:
     """Train a network for each point {width, samples, label_noise, epochs, seed}; `epochs` lists those to measure."""
+    layers: dict[int, list[_core.Layer]] = {}
     for width in sorted({point["width"] for point in points}):
         model = _model(common, width, 0)
         if (model.in_features, model.out_features) != (common.data.features, common.data.classes):
@@ -88,8 +90,9 @@ def sweep_networks(
                 f"build: width {width} gives {model.in_features} inputs and {model.out_features} outputs; expected "
                 f"{common.data.features} and {common.data.classes}, the columns and classes of the data"
             )
+        layers[width] = model.layers
     return run_sweep(
-        points,
+        [{**point, "checksum": _checksum(layers[point["width"]], point, common)} for point in points],
         partial(train_network, common=common),
         settings=common.settings(),
         folder=folder,
@@ -131,6 +134,18 @@ def train_network(point: Point, common: Recipe) -> list[dict[str, Any]]:
             }
         )
     return table
+
+
+def _checksum(layers: Sequence[_core.Layer], point: Point, common: Recipe) -> str:
+    """Return a checksum of what the functions of a recipe give for a point: its layers, and a schedule's rates.
+
+    Of a function, nothing else can be compared: two of them may have one name.
+    """
+    made = json.dumps(_specs.encode(layers)).encode()
+    if callable(common.optimizer.lr):
+        steps = point["epochs"][-1] * batch_count(point["samples"], common.batch_size or point["samples"], False)
+        made += rates_of(common.optimizer.lr, 0, steps).tobytes()
+    return f"{zlib.crc32(made):08x}"
 
 
 def _model(common: Recipe, width: int, seed: int) -> Sequential:

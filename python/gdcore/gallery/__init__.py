@@ -1,7 +1,7 @@
 """The chapter's pictures, each drawn from training runs and analysis calls made on the spot: ``gdcore gallery OUT``.
 
 ``PICTURES[name](path)`` draws one; `draw` draws some or all of them into a folder. Code and pictures: docs/gallery.md.
-`quadratic_problem`, `descend` and `push` are what the pictures of paths are made with.
+The pictures of paths are made with `gdcore.analysis.problems`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from pathlib import Path
 
 from .._checks import choice, optional_module
 from . import data, descent, double_descent, generalisation, optimisers
-from ._surfaces import Pushed, Quadratic, descend, push, quadratic_problem
 
-__all__ = ["PICTURES", "Pushed", "Quadratic", "descend", "draw", "push", "quadratic_problem", "shows"]
+__all__ = ["PICTURES", "draw", "shows"]
 
 PathLike = str | os.PathLike[str]
 

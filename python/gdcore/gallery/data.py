@@ -7,43 +7,22 @@ import os
 import numpy as np
 
 from .. import _core
-from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes
-from ..analysis import noise
-from ..analysis.initialization import variance_by_layer
-from ..analysis.noise import GradientNoise
-from ..analysis.objective import Objective, Vector
+from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from ..analysis.objective import Objective
+from ..analysis.problems import DEPTH, WIDTH, network_noise, relu_signal, training_path
 from ..analysis.quadratic import QuadraticModel
 from ..model import Sequential
-from ._surfaces import contours, finish, plain, star, trace, walk
+from ..trainer import Trainer
+from ._surfaces import contours, plain, star, trace
 
 __all__ = ["gradient_noise", "he_variance", "normalised_inputs"]
 
 PathLike = str | os.PathLike[str]
 
-DEPTH, WIDTH = 30, 256  # of a deep network, and its inputs
-
-
-def noise_of_a_network() -> GradientNoise:
-    """Measure the gradient noise of a small network for batches of 1 to 1,000 rows."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((1000, 5))
-    y = np.sin(x[:, 0]) + 0.5 * rng.standard_normal(len(x))
-    model = Sequential(_core.Dense(5, 20), _core.Tanh(), _core.Dense(20, 1), seed=0, dtype="float64")
-    return noise.gradient_noise(model, _core.MeanSquaredError(), x, y, batch_sizes=(1, 3, 10, 32, 100, 316, 1000))
-
 
 def gradient_noise(path: PathLike) -> None:
     """Draw the noise of a mini-batch's gradient against the batch size: it falls as 1/√K (slides 15-16)."""
-    noise_of_a_network().plot(path)
-
-
-def signal(init: _core.Initializer, seed: int = 0) -> Vector:
-    """Return E[z²] behind each layer of a deep ReLU network over that of its inputs: (DEPTH + 1,)."""
-    hidden = [layer for _ in range(DEPTH) for layer in (_core.Dense(WIDTH, WIDTH, init=init), _core.ReLU())]
-    model = Sequential(*hidden, _core.Dense(WIDTH, 1, init=init), seed=seed)
-    report = variance_by_layer(model, np.random.default_rng(0).standard_normal((16, WIDTH)))
-    squares = report.mean_square[list(report.reads)]
-    return np.asarray(squares / squares[0])
+    network_noise().plot(path)
 
 
 def he_variance(path: PathLike) -> None:
@@ -54,7 +33,7 @@ def he_variance(path: PathLike) -> None:
         (_core.HeNormal(), "ε = √(2/M)", BLUE, "o", 1.0),
         (_core.Normal(WIDTH**-0.5), "ε = 1/√M", VERMILION, "^", 0.5),
     ):
-        z = signal(init)
+        z = relu_signal(init)
         axes.plot(depth, factor**depth, ls=DASHED, color=colour, lw=1.2)
         axes.plot(depth, z, marker, ms=5, color=colour, label=label)
         ends.append(z[-1])
@@ -62,7 +41,7 @@ def he_variance(path: PathLike) -> None:
     axes.set_yscale("log")
     title = f"{DEPTH} layers of ReLU multiply the signal by {ends[0]:.1f} with He's ε, by {ends[1]:.0e} with 1/√M"
     dress(axes, title, "layers of ReLU passed, L", "mean square E[z²] / that of the inputs")
-    finish(axes.figure, "", path)
+    save(axes, path)
 
 
 def normalised_inputs(path: PathLike) -> None:
@@ -80,7 +59,7 @@ def normalised_inputs(path: PathLike) -> None:
         surface, objective = QuadraticModel(*problem), Objective(*problem)
         low, high = surface.eigenvalues
         conditions.append(high / low)
-        points = walk(model, x, y, _core.SGD(lr=2 / (low + high)), 100)
+        points = training_path(Trainer(*problem[:2], optimizer=_core.SGD(lr=2 / (low + high))), x, y, 100)
         curves.append(np.array([objective.value(w) for w in points]) - surface.error(surface.minimum))
         middle = surface.minimum[1] / 2
         contours(axes, objective, (-0.6, 2.6), (middle - 1.6, middle + 1.6))
@@ -100,4 +79,4 @@ def normalised_inputs(path: PathLike) -> None:
         f"Standardised inputs: λmax/λmin is {conditions[1]:.2g} instead of {conditions[0]:.2g}, "
         f"and 1% of the error is left at step {steps[1]}, not {steps[0]}"
     )
-    finish(panels[0].figure, title, path)
+    save(panels[0], path, title=title)

@@ -7,13 +7,14 @@ import os
 import numpy as np
 
 from .. import _core
-from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes
-from ..analysis import Objective
+from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 from ..analysis.convergence import convergence_factors
+from ..analysis.objective import Objective
+from ..analysis.problems import descend, quadratic_problem, random_rotation
 from ..analysis.quadratic import QuadraticModel
 from ..model import Sequential
 from ..trainer import Trainer
-from ._surfaces import contours, descend, finish, plain, quadratic_problem, star, trace
+from ._surfaces import contours, plain, star, trace
 
 __all__ = ["convergence", "ellipses", "valley"]
 
@@ -54,7 +55,7 @@ def ellipses(path: PathLike) -> None:
     axes.legend(loc="upper right", fontsize=9, framealpha=0.9, edgecolor="none")
     plain(axes)
     axes.set_aspect("equal")
-    finish(axes.figure, "", path)
+    save(axes, path)
 
 
 def valley(path: PathLike) -> None:
@@ -74,12 +75,12 @@ def valley(path: PathLike) -> None:
         plain(axes)
         axes.tick_params(labelbottom=axes is panels[-1])
     panels[-1].set_xlabel("w₁")
-    finish(panels[0].figure, f"{steps} steps in a valley of condition number 25: what the learning rate does", path)
+    save(panels[0], path, title=f"{steps} steps in a valley of condition number 25: what the learning rate does")
 
 
 def convergence(path: PathLike) -> None:
     """Draw the distance along each eigenvector: it shrinks by its own factor |1 - ηλ| a step (slides 23-25)."""
-    problem = quadratic_problem([1.0, 4.0, 18.0], np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0])
+    problem = quadratic_problem([1.0, 4.0, 18.0], random_rotation(3, np.random.default_rng(0)))
     lr, steps = 0.1, 40
     points = descend(problem, _core.SGD(lr=lr), problem.basis.sum(axis=1), steps)
     measured = np.abs(problem.coordinates(points))
@@ -94,4 +95,4 @@ def convergence(path: PathLike) -> None:
     axes.set_yscale("log")
     title = "Each direction shrinks by its own factor |1 - ηλ|: lines predicted, points measured"
     dress(axes, title, "step T", "distance along the eigenvector, |α(T)|")
-    finish(axes.figure, "", path)
+    save(axes, path)

@@ -7,25 +7,26 @@ import os
 import numpy as np
 
 from .. import _core
-from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes
+from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from ..analysis.objective import Vector
+from ..analysis.problems import QuadraticProblem, descend, quadratic_problem
 from ..callbacks import EarlyStopping
 from ..model import Sequential
 from ..trainer import Trainer
-from ._surfaces import Quadratic, contours, descend, finish, plain, quadratic_problem, rotated, star
+from ._surfaces import contours, plain, rotated, star
 
 __all__ = ["early_stopping", "learning_curve", "weight_decay"]
 
 PathLike = str | os.PathLike[str]
 
 
-def bowl() -> Quadratic:
+def bowl() -> QuadraticProblem:
     """Return a surface with a flat and a steep direction, its minimum off the origin in both."""
     basis = rotated(-30)
     return quadratic_problem([0.5, 8.0], basis, minimum=basis @ [2.0, 1.2])
 
 
-def decayed(problem: Quadratic, strength: float) -> Vector:
+def decayed(problem: QuadraticProblem, strength: float) -> Vector:
     """Return where training with weight decay ends: the minimum of E + λ/2 wᵀw, (n,)."""
     steepest = problem.eigenvalues.max() + strength
     optimizer = _core.SGD(lr=1 / steepest, weight_decay=strength)
@@ -53,7 +54,7 @@ def weight_decay(path: PathLike) -> None:
     axes.legend(loc="upper right", fontsize=9, framealpha=0.9, edgecolor="none")
     plain(axes)
     axes.set_aspect("equal")
-    finish(axes.figure, "", path)
+    save(axes, path)
 
 
 def early_stopping(path: PathLike) -> None:
@@ -84,7 +85,7 @@ def early_stopping(path: PathLike) -> None:
     axes.legend(loc="lower left", fontsize=9, framealpha=0.9, edgecolor="none")
     plain(axes)
     axes.set_aspect("equal")
-    finish(axes.figure, "", path)
+    save(axes, path)
 
 
 def learning_curve(path: PathLike) -> None:

@@ -7,9 +7,9 @@ import os
 import numpy as np
 
 from .. import _core
-from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes
-from ..analysis.objective import Vector
-from ._surfaces import contours, descend, finish, plain, push, quadratic_problem, rotated, star, trace
+from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+from ..analysis.problems import adam_moments, descend, momentum_steps, quadratic_problem
+from ._surfaces import contours, plain, rotated, star, trace
 
 __all__ = ["adam_bias", "adaptive", "momentum_ravine", "momentum_slope"]
 
@@ -35,14 +35,7 @@ def momentum_ravine(path: PathLike) -> None:
     dress(axes, title, "w₁, along the ravine", "w₂, across it")
     axes.legend(loc="lower right", fontsize=9, framealpha=0.9, edgecolor="none")
     plain(axes)
-    finish(axes.figure, "", path)
-
-
-def momentum_steps(mu: float, steps: int) -> tuple[Vector, Vector]:
-    """Return the lengths of momentum's steps over η, for a gradient that stays 1 and one that alternates with -1."""
-    optimizer = _core.Momentum(lr=0.01, momentum=mu)
-    slope, ravine = (np.abs(push(optimizer, [sign**t for t in range(steps)]).steps) / 0.01 for sign in (1.0, -1.0))
-    return slope, ravine
+    save(axes, path)
 
 
 def momentum_slope(path: PathLike) -> None:
@@ -61,7 +54,7 @@ def momentum_slope(path: PathLike) -> None:
     title = f"Momentum (μ = {mu:g}) makes steps of {slope[-1]:.1f} η on a slope, of {swing[-1]:.2f} η in a ravine"
     dress(axes, title, "step", "length of the step / (η |gradient|)", legend=False)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="center right")
-    finish(axes.figure, "", path)
+    save(axes, path)
 
 
 def adaptive(path: PathLike) -> None:
@@ -88,17 +81,7 @@ def adaptive(path: PathLike) -> None:
         axes.legend(fontsize=9, framealpha=0.9, edgecolor="none", loc="upper right" if degrees == 0 else "upper left")
         plain(axes)
         axes.set_aspect("equal")
-    finish(panels[0].figure, f"{steps} steps: rates for each weight help where the valley lies along an axis", path)
-
-
-def adam_moments(steps: int) -> tuple[Vector, Vector, Vector]:
-    """Return gradients of mean 1, Adam's running mean s of them as it is, and the ŝ that it uses: (steps,) each.
-
-    s is read from the optimiser's state, ŝ from its motion: with δ far above √r̂ a step is -(η/δ) ŝ.
-    """
-    gradients = 1 + 0.25 * np.random.default_rng(0).standard_normal(steps)
-    run = push(_core.Adam(lr=1e9, eps=1e9), gradients)
-    return gradients, run.states[0], -run.steps
+    save(panels[0], path, title=f"{steps} steps: rates for each weight help where the valley lies along an axis")
 
 
 def adam_bias(path: PathLike) -> None:
@@ -124,4 +107,4 @@ def adam_bias(path: PathLike) -> None:
     )
     dress(axes, title, "step τ", "gradient", legend=False)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
-    finish(axes.figure, "", path)
+    save(axes, path)

@@ -12,12 +12,10 @@ import os
 import numpy as np
 
 from .. import _core
-from .._figures import BLUE, INK, VERMILION, dress, new_axes
+from .._figures import BLUE, INK, VERMILION, dress, new_axes, save
 from ..analysis.noise import GradientNoise
 from ..analysis.objective import Vector
-from ..gallery._surfaces import finish
-from ..gallery.data import DEPTH, WIDTH, noise_of_a_network, signal
-from ..gallery.optimisers import adam_moments, momentum_steps
+from ..analysis.problems import DEPTH, WIDTH, adam_moments, momentum_steps, network_noise, relu_signal
 from ._result import Reproduction, compared, figure_path
 
 __all__ = ["run"]
@@ -47,9 +45,9 @@ def run(folder: str | os.PathLike[str]) -> Reproduction:
     """Measure the four formulas and draw them; see the module."""
     path = figure_path(folder, "formulas")
     _, raw, corrected = adam_moments(max(STEPS))
-    factors, (slope, ravine), measured = corrected / raw, momentum_steps(MOMENTUM, 200), noise_of_a_network()
+    factors, (slope, ravine), measured = corrected / raw, momentum_steps(MOMENTUM, 200), network_noise()
     inits = (_core.HeNormal(), _core.Normal(WIDTH**-0.5))
-    he, small = (np.array([signal(init, seed) for seed in range(NETWORKS)]) for init in inits)
+    he, small = (np.array([relu_signal(init, seed) for seed in range(NETWORKS)]) for init in inits)
     last_he, last_small = float(he[:, -1].mean()), float(small[:, -1].mean())
     errors = [float(z[:, -1].std(ddof=1) / np.sqrt(NETWORKS)) for z in (he, small)]
     adam = [
@@ -118,4 +116,4 @@ def draw(
         panels[3].plot(depth, z.mean(axis=0), marker, color=colour, ms=4, label=label)
     title = f"{DEPTH} layers leave {signals[0][:, -1].mean():.2f} of the signal with He's ε"
     dress(panels[3], title, "layers of ReLU passed", "E[z²] / that of the inputs")
-    finish(panels[0].figure, "Formulas (lines) and measurements (marks)", path)
+    save(panels[0], path, title="Formulas (lines) and measurements (marks)")

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import _core
-from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes
+from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 from ..analysis.convergence import convergence_factors
 from ..analysis.objective import Vector
-from ..gallery._surfaces import Quadratic, finish, quadratic_problem
-from ..trainer import Trainer
+from ..analysis.problems import QuadraticProblem, quadratic_problem, random_rotation, training_path
 from ._result import Reproduction, compared, figure_path
 
 __all__ = ["run"]
@@ -48,26 +47,19 @@ NOTES = (
 )
 
 
-def spectrum(condition: float, size: int = 10) -> Quadratic:
+def spectrum(condition: float, size: int = 10) -> QuadraticProblem:
     """Return a surface with `size` eigenvalues from 1 to `condition`, its minimum at the origin."""
-    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((size, size)))[0]
-    return quadratic_problem(np.geomspace(1, condition, size), basis)
+    return quadratic_problem(np.geomspace(1, condition, size), random_rotation(size, np.random.default_rng(0)))
 
 
 def train(
-    problem: Quadratic, optimizer: _core.Optimizer, alpha: Vector, steps: int, velocity: Vector | None = None
+    problem: QuadraticProblem, optimizer: _core.Optimizer, alpha: Vector, steps: int, velocity: Vector | None = None
 ) -> Vector:
     """Return the coordinates α after each step of a run from `alpha`: (steps + 1, n), the first row included."""
-    model = problem.model(problem.minimum + problem.basis @ alpha)
-    trainer = Trainer(model, _core.MeanSquaredError(), optimizer=optimizer)
-    weight = model.parameters()["layers.0.weight"][0]
+    trainer = problem.trainer(optimizer, problem.minimum + problem.basis @ alpha)
     if velocity is not None:
         trainer.core.state()["0"][: len(alpha)] = problem.basis @ velocity
-    points = [weight.copy()]
-    for _ in range(steps):
-        trainer.step(problem.x, problem.y)
-        points.append(weight.copy())
-    return problem.coordinates(np.array(points))
+    return problem.coordinates(training_path(trainer, problem.x, problem.y, steps))
 
 
 def distance(alpha: Vector) -> Vector:
@@ -184,4 +176,4 @@ def draw(cases: list[Case], path: str | os.PathLike[str]) -> None:
     )
     dress(axes, title, "step", "distance to the minimum / that at the start", legend=False)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, ncols=2, loc="upper right")
-    finish(axes.figure, "", path)
+    save(axes, path)
