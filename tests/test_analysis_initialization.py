@@ -16,8 +16,8 @@ from gdcore.analysis.initialization import LayerVariances, identical_units, vari
 WIDTH, DEPTH = 512, 30
 
 
-def deep(init: gd.Initializer, seed: int) -> gd.Sequential:
-    layers = [layer for _ in range(DEPTH) for layer in (gd.Dense(WIDTH, WIDTH, init=init), gd.ReLU())]
+def deep(init: gd.Initializer, seed: int, *, width: int = WIDTH, depth: int = DEPTH) -> gd.Sequential:
+    layers = [layer for _ in range(depth) for layer in (gd.Dense(width, width, init=init), gd.ReLU())]
     return gd.Sequential(*layers, seed=seed, dtype="float64")
 
 
@@ -47,6 +47,27 @@ def test_he_is_flat_and_one_over_root_m_halves(rng: Any) -> None:
     np.testing.assert_allclose(behind_relu(small[0]) * 2.0 ** np.arange(DEPTH + 1), z, rtol=1e-10)  # the same draws
     reads = small[0].mean_square[list(small[0].reads)]
     assert small[0].factor == pytest.approx(2 ** log2_slope(reads)) and len(reads) == DEPTH
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "he", "small"),
+    [(512, 2, "Flat", "Vanishing"), (512, 4, "Flat", "Vanishing"), (32, 31, "Flat|Drifting", "Vanishing")],
+)
+def test_the_verdict_knows_chance_from_scale(width: int, depth: int, he: str, small: str, rng: Any) -> None:
+    """He's ε is never called exploding or vanishing; 1/√M is called flat at no depth that tells it from chance."""
+    x = rng.standard_normal((24, width))
+    for init, words in ((gd.HeNormal(), he), (gd.Normal(1 / math.sqrt(width)), small)):
+        found = {variance_by_layer(deep(init, seed, width=width, depth=depth), x).verdict for seed in range(8)}
+        assert {verdict.partition(":")[0] for verdict in found} <= set(words.split("|")), found
+
+
+def test_a_narrow_net_drifts(rng: Any) -> None:
+    """He's ε at ten units: over 30 layers E[z²] may change by orders of magnitude, by chance; that is no fault of ε."""
+    x = rng.standard_normal((24, 10))
+    verdicts = [variance_by_layer(deep(gd.HeNormal(), s, width=10), x).verdict for s in range(40)]
+    words = [verdict.partition(":")[0] for verdict in verdicts]
+    assert words.count("Drifting") + words.count("Flat") >= 37 and "Exploding" not in words
+    assert all("as so few random units may by chance" in v for v in verdicts if v.startswith("Drifting"))
 
 
 def test_equal_weights(rng: Any) -> None:
@@ -117,7 +138,7 @@ def test_verdicts(rng: Any) -> None:
     x = rng.standard_normal((20, 8))
 
     def verdict(*layers: gd.Layer) -> str:
-        report = variance_by_layer(gd.Sequential(*layers, seed=0), x)
+        report = variance_by_layer(gd.Sequential(*layers, seed=0, dtype="float64"), x)
         assert str(report).endswith(report.verdict)
         return report.verdict
 
@@ -240,6 +261,17 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "x number": (lambda p: variance_by_layer(p["model"], 3.0), ValueError, "x"),
     "x columns": (lambda p: variance_by_layer(p["model"], p["x"][:, :2]), ValueError, "x has 2"),
     "x nan": (lambda p: variance_by_layer(p["model"], p["x"] * np.nan), ValueError, "x"),
+    "order": (
+        lambda p: variance_by_layer(p["model"], gd.CrossEntropy(), p["x"], p["y"]),
+        TypeError,
+        r"^x: got \(CrossEntropy.*expected inputs alone: variance_by_layer\(model, x, loss=loss, y=y\)",
+    ),
+    "loss first": (
+        lambda p: variance_by_layer(p["model"], gd.CrossEntropy(), y=p["y"]),
+        TypeError,
+        r"^x: got \(CrossEntropy",
+    ),
+    "three": (lambda p: variance_by_layer(p["model"], p["x"], p["y"]), TypeError, "^x: got .*expected inputs alone"),
     "no rows": (lambda p: variance_by_layer(p["model"], p["x"][:0]), ValueError, "x"),
     "loss alone": (lambda p: variance_by_layer(p["model"], p["x"], loss=gd.CrossEntropy()), ValueError, "^y: got None"),
     "y alone": (lambda p: variance_by_layer(p["model"], p["x"], y=p["y"]), ValueError, "^loss: got None"),

@@ -110,6 +110,65 @@ def test_modes(rng: Any) -> None:
     assert sigma == pytest.approx(math.sqrt(((each - each.mean(axis=0)) ** 2).sum(axis=1).mean()), rel=1e-12)
 
 
+def coupled(*middle: gd.Layer) -> gd.Sequential:
+    return gd.Sequential(gd.Dense(4, 5), *middle, gd.Tanh(), gd.Dense(5, 3), seed=0, dtype="float64")
+
+
+def test_batch_norm_in_training(rng: Any) -> None:
+    """Measured is the distance from the gradient of all rows in one batch, of batches that normalise themselves."""
+    model, loss, (x, y) = coupled(gd.BatchNorm(5)), gd.CrossEntropy(), data(rng)
+    before = helpers.snapshot(model)
+    result = gradient_noise(model, loss, x, y, batch_sizes=(2, 20, 300), mode="training", replace=False, seed=3)
+    helpers.same_bits(before, helpers.snapshot(model))
+    g, draw = Objective(model, loss, x, y).gradient(), np.random.default_rng(3)
+    squares = []
+    for k in (2, 20):
+        rows = [draw.choice(300, size=k, replace=False) for _ in range(200)]
+        squares.append([((Objective(model, loss, x[r], y[r]).gradient() - g) ** 2).sum() for r in rows])
+    np.testing.assert_allclose(result.measured[:2], np.sqrt(np.mean(squares, axis=1)), rtol=1e-9)
+    assert result.gradient_norm == pytest.approx(np.linalg.norm(g)) and result.measured[2] < 1e-12
+    assert math.isnan(result.sigma) and math.isnan(result.noise_scale) and np.isnan(result.predicted).all()
+    assert np.isnan(result.ratio).all() and -2 < result.slope < 0  # of the sizes with noise: all rows have none
+    assert result.slope == pytest.approx(math.log(result.measured[1] / result.measured[0]) / math.log(10))
+    assert result.note.startswith("BatchNorm couples the rows") and result.note in str(result)
+
+
+def test_dropout_in_training(rng: Any) -> None:
+    """Every row of every batch has a mask of its own, so that the noise is that of rows and masks drawn together."""
+    model, loss, (x, y) = coupled(gd.Dropout(0.5)), gd.CrossEntropy(), data(rng)
+    before = helpers.snapshot(model)
+    sizes = (1, 4, 16)
+    result = gradient_noise(model, loss, x, y, batch_sizes=sizes, mode="training", n_batches=600)
+    helpers.same_bits(before, helpers.snapshot(model))
+    each = np.concatenate([row_gradients(coupled_like(model, seed), loss, x, y) for seed in range(1, 6)])
+    sigma = math.sqrt(((each - each.mean(axis=0)) ** 2).sum(axis=1).mean())
+    np.testing.assert_allclose(result.measured, sigma / np.sqrt(sizes), rtol=0.12)
+    assert result.gradient_norm == pytest.approx(np.linalg.norm(each.mean(axis=0)), rel=0.2)
+    assert result.note.startswith("Dropout draws anew") and result.slope == pytest.approx(-0.5, rel=0.1)
+    again = gradient_noise(model, loss, x, y, batch_sizes=sizes, mode="training", n_batches=600)
+    helpers.same_bits(result.measured, again.measured)
+    idle = gradient_noise(coupled(gd.Dropout(0.0)), loss, x, y, batch_sizes=(2,), mode="training", n_batches=5)
+    assert idle.note == "" and idle.sigma > 0
+
+
+def coupled_like(model: gd.Sequential, seed: int) -> gd.Sequential:
+    """The same model with other masks."""
+    other = gd.Sequential(*model.layers, seed=seed, dtype="float64")
+    other.flat_parameters()[:] = model.flat_parameters()
+    return other
+
+
+def test_both_layers_that_couple(rng: Any, tmp_path: Any) -> None:
+    model = coupled(gd.BatchNorm(5), gd.Dropout(0.2))
+    result = gradient_noise(model, gd.CrossEntropy(), *data(rng), batch_sizes=(5, 50), n_batches=20, mode="training")
+    assert "BatchNorm couples the rows of a batch and Dropout draws anew" in result.note
+    axes = result.plot(tmp_path / "noise.svg")
+    assert not [text.get_text() for text in axes.get_legend().get_texts() if "predicted" in text.get_text()]
+    single = gradient_noise(model, gd.CrossEntropy(), *data(rng), batch_sizes=(5,), n_batches=5, mode="training")
+    title = single.plot(tmp_path / "one.svg").get_title(loc="left")
+    assert title == f"Gradient noise of a batch of 5 rows: {single.measured[0]:.3g}"
+
+
 def test_no_gradient_no_scale(rng: Any) -> None:
     """Where every row is fitted exactly there is neither gradient nor noise."""
     model = gd.Sequential(gd.Dense(4, 1, init=gd.Constant(0.0)), seed=0, dtype="float64")
@@ -167,8 +226,11 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "replace": (lambda p: gradient_noise(*p["all"], replace=1), TypeError, "^replace"),
     "seed": (lambda p: gradient_noise(*p["all"], seed=-1), ValueError, "^seed"),
     "mode": (lambda p: gradient_noise(*p["all"], mode="eval"), ValueError, "^mode"),
-    "batch norm": (lambda p: gradient_noise(p["norm"], *p["rest"], mode="training"), ValueError, "^mode.*BatchNorm"),
-    "dropout": (lambda p: gradient_noise(p["drop"], *p["rest"], mode="training"), ValueError, "^mode.*Dropout"),
+    "batch norm": (
+        lambda p: gradient_noise(p["norm"], *p["rest"], batch_sizes=(5, 1), mode="training"),
+        ValueError,
+        "^batch_sizes: got 1; expected at least 2 rows.*BatchNorm",
+    ),
     "class weights": (
         lambda p: gradient_noise(p["model"], gd.CrossEntropy([1.0, 2.0, 1.0]), p["x"], p["y"]),
         ValueError,
@@ -189,7 +251,6 @@ def test_refuses(name: str, rng: Any) -> None:
         "model": gd.Sequential(*layers, seed=0, dtype="float64"),
         "f32": gd.Sequential(*layers, seed=0),
         "norm": gd.Sequential(*layers, gd.BatchNorm(3), seed=0, dtype="float64"),
-        "drop": gd.Sequential(*layers, gd.Dropout(0.1), seed=0, dtype="float64"),
         "loss": gd.CrossEntropy(),
         "x": rng.standard_normal((12, 4)),
         "y": rng.integers(0, 3, 12),

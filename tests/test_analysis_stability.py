@@ -14,6 +14,7 @@ from gdcore.analysis import stability
 from gdcore.analysis.convergence import convergence_factors
 from gdcore.analysis.derivatives import hessian
 from gdcore.analysis.objective import Objective
+from gdcore.analysis.problems import quadratic_problem, random_rotation
 from gdcore.analysis.quadratic import QuadraticModel
 from gdcore.analysis.stability import condition_number, effective_lr, effective_parameters, max_stable_lr
 from test_analysis_quadratic import at_its_minimum, noisy_net, regression
@@ -23,12 +24,10 @@ MOMENTA = pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 
 
 def with_spectrum(spectrum: Any, rng: Any) -> tuple[gd.Sequential, gd.Loss, np.ndarray, np.ndarray]:
-    """Linear regression, without a bias, whose Hessian 2XᵀX/N has just these eigenvalues."""
-    size = len(spectrum)
-    turn, columns = (np.linalg.qr(rng.standard_normal((n, size)))[0] for n in (size, 2 * size))
-    x = columns * np.sqrt(size * np.asarray(spectrum)) @ turn.T
-    model = gd.Sequential(gd.Dense(size, 1, bias=False), seed=0, dtype="float64")
-    return model, gd.MeanSquaredError(), x, rng.standard_normal((2 * size, 1))
+    """Linear regression, without a bias, whose Hessian has just these eigenvalues, at a random start."""
+    start, minimum = rng.standard_normal((2, len(spectrum)))
+    problem = quadratic_problem(spectrum, random_rotation(len(spectrum), rng), minimum=minimum)
+    return problem.model(start), gd.MeanSquaredError(), problem.x, problem.y
 
 
 def trainer_of(problem: Any, lr: float, momentum: float, **options: Any) -> gd.Trainer:
@@ -122,6 +121,15 @@ def test_steps_to_a_millionth(kappa: float, steps: int, with_momentum: int) -> N
     assert best.condition_number == condition_number(q) == kappa
 
 
+def test_momentum_takes_longer_than_its_rate_from_rest() -> None:
+    """Which is why the figure says whose rate it counts by: 218 steps by the rate of the end, a run takes 321."""
+    q = from_arrays(np.diag([1.0, 1000.0]))
+    best = convergence_factors(q, lr=0.001)
+    heavy = convergence_factors(q, lr=best.best_momentum_lr, momentum=best.best_momentum)
+    away = np.abs(heavy.predict([1.0, 1.0], np.arange(500))).max(axis=1)
+    assert round(heavy.steps(1e-6)) == 218 and int(np.argmax(away <= 1e-6)) == 321
+
+
 def test_steps_of_a_run_at_the_best_rate(rng: Any) -> None:
     problem = with_spectrum([0.3, 1.0, 3.0], rng)
     q, start = QuadraticModel(*problem), Objective(*problem).point
@@ -202,14 +210,14 @@ def test_tables_and_text() -> None:
     saddle = convergence_factors(from_arrays(np.diag([-1.0, 4.0])), lr=0.1)
     assert math.isnan(saddle.best_lr) and math.isnan(saddle.condition_number)
     assert saddle.settings()["setting"] == ["as given"]
-    assert found.steps(1.0) == 0.0
+    assert found.steps(1.0) == 0.0 and found.table(1.0)["steps"] == [0.0, 0.0]  # also by a factor of 0
 
 
 def test_plot(tmp_path: Any) -> None:
     pytest.importorskip("matplotlib")
     q = from_arrays(np.diag([0.0, 1.0, 10.0]))
     for lr, title, curves in (
-        (0.1, "131 steps to a millionth of the distance; at best, with momentum, 21", 3),
+        (0.1, "131 steps to a millionth of the distance, at the rate of the end;\n21 with the best momentum", 3),
         (0.3, "Does not converge: directions that do not shrink, 1 of 3", 3),
     ):
         found = convergence_factors(q, lr=lr)

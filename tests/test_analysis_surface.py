@@ -88,7 +88,7 @@ def test_eigenvectors(rng: Any) -> None:
     moved = network()
     Objective(moved, *problem[1:]).move(center)
     for directions, which in (("eigenvectors", "both"), ("largest", "largest")):
-        surface = loss_surface(*problem, directions=directions, center=center, points=3)
+        surface = loss_surface(*problem, directions=directions, at=center, points=3)
         expected = eigenvalues(moved, *problem[1:], k=2, which=which)
         assert surface.eigenvalues is not None
         np.testing.assert_allclose(surface.eigenvalues, expected.values[::-1], atol=1e-6)
@@ -250,7 +250,7 @@ def test_titles_say_what_is_there(tmp_path: Any, rng: Any) -> None:
     product = gd.Sequential(gd.Dense(1, 1, bias=False), gd.Dense(1, 1, bias=False), seed=0, dtype="float64")
 
     def title(center: list[float], **options: Any) -> str:
-        surface = loss_surface(product, LOSS, x, y, center=center, points=9, **options)
+        surface = loss_surface(product, LOSS, x, y, at=center, points=9, **options)
         return str(surface.plot(tmp_path / "s.svg").get_title(loc="left"))
 
     assert "saddle" in title([0.0, 0.0])  # E = c (1 - w₁ w₂)²
@@ -335,13 +335,13 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "zero": (lambda p: loss_surface(*p["all"], directions=np.eye(2, 8) * [[1], [0]]), ValueError, "2 of length 0"),
     "nan direction": (lambda p: loss_surface(*p["all"], directions=np.full(8, np.nan)), ValueError, "^directions"),
     "zero weights": (
-        lambda p: loss_surface(*p["all"], directions="random", center=np.zeros(8)),
+        lambda p: loss_surface(*p["all"], directions="random", at=np.zeros(8)),
         ValueError,
-        "^center: got direction 1 of length 0",
+        "^at: got direction 1 of length 0",
     ),
     "path without points": (lambda p: loss_surface(*p["all"], directions="path"), ValueError, "^cover: got 0"),
     "straight path": (
-        lambda p: loss_surface(*p["all"], directions="path", center=np.zeros(8), cover=np.outer([1, 2, 3], np.ones(8))),
+        lambda p: loss_surface(*p["all"], directions="path", at=np.zeros(8), cover=np.outer([1, 2, 3], np.ones(8))),
         ValueError,
         "^cover: got points on a line",
     ),
@@ -363,7 +363,9 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "cover": (lambda p: loss_surface(*p["all"], cover=np.ones((2, 3))), ValueError, "^cover"),
     "points": (lambda p: loss_surface(*p["all"], points=2), ValueError, "^points: got 2"),
     "points kind": (lambda p: loss_surface(*p["all"], points=(3, 3)), TypeError, "^points"),
-    "center": (lambda p: loss_surface(*p["all"], center=np.ones(9)), ValueError, "^center"),
+    "at": (lambda p: loss_surface(*p["all"], at=np.ones(9)), ValueError, r"^at: got shape \(9,\)"),
+    "at nan": (lambda p: loss_surface(*p["all"], at=np.full(8, np.nan)), ValueError, "^at: element"),
+    "at too far": (lambda p: loss_surface(*p["all"], at=np.full(8, 1e308)), ValueError, "^at: got a point where E is"),
     "mode": (lambda p: loss_surface(*p["all"], mode="eval"), ValueError, "^mode"),
     "weights": (lambda p: loss_surface(*p["all"], sample_weight=[1.0]), ValueError, "^sample_weight"),
     "seed": (lambda p: loss_surface(*p["all"], directions="random", seed=1.5), TypeError, "^seed"),
@@ -394,7 +396,7 @@ def test_refuses(name: str, rng: Any) -> None:
         "rest": rest,
         "all": (model, *rest),
         "surface": loss_surface(model, *rest, points=3, directions="random"),
-        "saddle": loss_surface(product, LOSS, [[1.0]], [[1.0]], points=3, center=np.zeros(2)),
+        "saddle": loss_surface(product, LOSS, [[1.0]], [[1.0]], points=3, at=np.zeros(2)),
     }
     before = helpers.snapshot(model)
     call, kind, words = REFUSED[name]

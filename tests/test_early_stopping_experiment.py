@@ -3,7 +3,9 @@ predict, alike for λ = 1/(ηT); on a network the λ of the most similar predict
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from functools import cache
 from typing import Any
 
@@ -11,14 +13,14 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore.experiments.early_stopping import EarlyStoppingDecay, early_stopping_equals_decay
+from gdcore.experiments.early_stopping import EarlyStoppingDecay, early_stopping_and_decay
 
 SMALL: dict[str, Any] = {"times": (20, 60), "directions": 3, "condition": 10.0, "hidden": 2, "rows": 8}
 
 
 @cache
 def measured() -> EarlyStoppingDecay:
-    return early_stopping_equals_decay(times=(300, 30, 100), directions=5)
+    return early_stopping_and_decay(times=(300, 30, 100), directions=5)
 
 
 def test_shares_are_the_predicted_ones() -> None:
@@ -81,10 +83,22 @@ def test_the_best_decay_of_the_quadratic_by_hand() -> None:
 
 
 def test_same_bits_each_time_and_another_seed() -> None:
-    first, second = (early_stopping_equals_decay(**SMALL) for _ in range(2))
+    first, second = (early_stopping_and_decay(**SMALL) for _ in range(2))
     assert first.shares.rows == second.shares.rows and first.matches.rows == second.matches.rows
     helpers.same_bits(first.decayed_path, second.decayed_path)
-    assert (early_stopping_equals_decay(**SMALL, seed=1).differences != first.differences).any()
+    assert (early_stopping_and_decay(**SMALL, seed=1).differences != first.differences).any()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_bars_of_both_problems(shown: bool, monkeypatch: Any) -> None:
+    """Complete: the two T of the quadratic, and every λ of the network; none if not wanted."""
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    result = early_stopping_and_decay(**SMALL, progress=shown)
+    text = terminal.getvalue()
+    for problem, count in (("quadratic", 2), ("network", len(result.decays))):
+        assert (f"weight decay, {problem}: 100%" in text and f"{count}/{count}" in text) is shown
 
 
 def test_text_and_figure(tmp_path: Any) -> None:
@@ -120,4 +134,4 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refuses(name: str) -> None:
     changes, kind, words = REFUSED[name]
-    helpers.refuses(lambda: early_stopping_equals_decay(**changes), kind, words)
+    helpers.refuses(lambda: early_stopping_and_decay(**changes), kind, words)

@@ -1,5 +1,4 @@
-"""Promise: sweeps go on where they were interrupted and are the same for any number of processes; experiments measure
-what they say; the closed form of linear regression is that of simulated problems."""
+"""Promise: experiments measure what they say; the closed form of linear regression is that of simulated problems."""
 
 from __future__ import annotations
 
@@ -17,106 +16,8 @@ from gdcore import experiments
 from gdcore._table import Table
 from gdcore.experiments.linear import gradient_descent, minimum_norm
 
-POINTS = [{"width": width, "seed": seed} for seed in (0, 1) for width in (1, 2, 3)]
-
-
 DATA = experiments.gaussian_clusters(60, 200, features=5, classes=3, spread=0.6, seed=7)
 GIVEN: dict[str, Any] = {"test": (DATA.x_test, DATA.y_test), "progress": False}
-
-
-def rows_of(point: Any) -> list[dict[str, Any]]:
-    value = np.float64(point["width"]) / 3 + point["seed"]
-    return [{**point, "part": part, "value": value * (part + 1)} for part in range(2)]
-
-
-# ----------------------------------------------------------------------------------------------------- the engine
-def test_interrupted_sweep_goes_on(tmp_path: Path) -> None:
-    calls: list[Any] = []
-
-    def broken(point: Any) -> list[dict[str, Any]]:
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        calls.append(point)
-        return rows_of(point)
-
-    def counted(point: Any) -> list[dict[str, Any]]:
-        calls.append(point)
-        return rows_of(point)
-
-    whole = experiments.run_sweep(POINTS, rows_of, progress=False)
-    with pytest.raises(KeyboardInterrupt):
-        experiments.run_sweep(POINTS, broken, folder=tmp_path, progress=False)
-    assert calls == POINTS[:3]
-    with open(tmp_path / "sweep.jsonl", "a") as file:
-        file.write('{"point": {"width": 1, "se')  # what a killed run may leave
-    resumed = experiments.run_sweep(POINTS, counted, folder=tmp_path, progress=False)
-    assert calls == POINTS  # none of them twice
-    assert resumed.table.rows == whole.table.rows and len(whole.table.rows) == 12
-    assert experiments.run_sweep(POINTS, broken, folder=tmp_path).table.rows == whole.table.rows  # all from the disk
-    assert Table.from_csv(tmp_path / "table.csv").rows == whole.table.rows
-
-
-def test_more_points_later(tmp_path: Path) -> None:
-    experiments.run_sweep(POINTS[:2], rows_of, folder=tmp_path, progress=False)
-    calls = []
-    more = experiments.run_sweep(POINTS[1:4], lambda p: calls.append(p) or rows_of(p), folder=tmp_path, progress=False)
-    assert calls == POINTS[2:4] and [row["width"] for row in more.table.rows] == [2, 2, 3, 3, 1, 1]
-
-
-def test_other_settings_are_refused(tmp_path: Path) -> None:
-    sweep = {"folder": tmp_path, "progress": False}
-    experiments.run_sweep(POINTS, rows_of, settings={"epochs": 500, "lr": (0.1, 0.2)}, **sweep)
-    before = (tmp_path / "sweep.jsonl").read_bytes()
-    experiments.run_sweep(POINTS, rows_of, settings={"epochs": 500, "lr": [0.1, 0.2]}, **sweep)
-    helpers.refuses(
-        lambda: experiments.run_sweep(POINTS, rows_of, settings={"epochs": 20, "lr": (0.1, 0.2)}, **sweep),
-        ValueError,
-        "^folder: .*epochs: saved 500, now 20",
-    )
-    assert (tmp_path / "sweep.jsonl").read_bytes() == before
-
-
-@pytest.mark.parametrize("damage", ["{broken", '{"point": {"width": 1}}', "[1]", "\x00"])
-def test_damaged_file(damage: str, tmp_path: Path) -> None:
-    experiments.run_sweep(POINTS, rows_of, folder=tmp_path, progress=False)
-    path = tmp_path / "sweep.jsonl"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines[:2], damage, *lines[3:]]) + "\n")
-    with pytest.raises(gd.FormatError, match=r"^folder: line 3 of .*sweep\.jsonl is damaged"):
-        experiments.run_sweep(POINTS, rows_of, folder=tmp_path, progress=False)
-
-
-def test_failing_point_is_named(tmp_path: Path) -> None:
-    def fails(point: Any) -> list[dict[str, Any]]:
-        if point["width"] == 3:
-            raise ArithmeticError("too wide")
-        return rows_of(point)
-
-    with pytest.raises(ArithmeticError, match="too wide") as info:
-        experiments.run_sweep(POINTS, fails, folder=tmp_path, progress=False)
-    assert any('"width": 3' in note for note in info.value.__notes__)
-    assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 3  # the settings, and the two before it
-
-
-def test_any_number_of_jobs(tmp_path: Path) -> None:
-    """Also where the caller uses several threads, which would round sums differently."""
-
-    def build(width: int) -> list[gd._core.Layer]:
-        return [gd.Dense(5, width), gd.BatchNorm(width), gd.Tanh(), gd.Dense(width, 3)]
-
-    threads = gd.get_num_threads()
-    common = {**GIVEN, "widths": [2, 40, 90], "epochs": 4, "batch_size": 20, "repeats": 2, "build": build}
-    try:
-        gd.set_num_threads(2)
-        one = experiments.double_descent_width(DATA.x, DATA.y, **common)
-        assert gd.get_num_threads() == 2
-        two = experiments.double_descent_width(DATA.x, DATA.y, n_jobs=2, folder=tmp_path, **common)
-        assert gd.get_num_threads() == 2
-    finally:
-        gd.set_num_threads(threads)
-    assert one.table.rows == two.table.rows and len(one.table.rows) == 6
-    assert one.table["width"] == [2, 40, 90] * 2 and one.table["seed"] == [0] * 3 + [1] * 3
-    assert one.cpu_seconds > 0 < two.cpu_seconds
 
 
 # ----------------------------------------------------------------------------------------------------------- data
@@ -187,6 +88,7 @@ def test_closed_form_by_hand() -> None:
     assert risk(2000, 1000, noise=0.1) == pytest.approx(0.01 * 1000 / 999)
     assert [risk(n, 1000, noise=0.1) for n in (999, 1000, 1001)] == [math.inf] * 3
     assert risk(10, 20, noise=0, norm=3) == pytest.approx(4.5) and risk(1000, 1000, noise=0) == 0.0
+    assert risk(999, 1000, noise=0, norm=2) == pytest.approx(0.004) and risk(1001, 1000, noise=0) == 0.0
 
 
 @pytest.mark.parametrize("n", [10, 30, 60])
@@ -198,12 +100,14 @@ def test_minimum_norm_is_where_gradient_descent_ends(n: int, rng: Any) -> None:
     np.testing.assert_allclose(eigenvalues, hessian, rtol=1e-8, atol=1e-10)
     if n != 30:
         lr = 2 / (eigenvalues[0] + eigenvalues[-1])
-        np.testing.assert_allclose(gradient_descent(x, y, gd.SGD(lr=lr), 3000), w, rtol=1e-9, atol=1e-10)
+        once, end = gradient_descent(x, y, gd.SGD(lr=lr), [1, 3000])
+        np.testing.assert_allclose(end, w, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(once, lr * 2 * x.T @ y / n, rtol=1e-12, atol=1e-14)
 
 
 def test_linear_samples(tmp_path: Path) -> None:
-    result = experiments.double_descent_samples(
-        model="linear", features=40, samples=[10, 20, 36, 38, 60, 120], repeats=20, progress=False, folder=tmp_path
+    result = experiments.double_descent_linear(
+        features=40, samples=[10, 20, 36, 38, 60, 120], repeats=20, progress=False, folder=tmp_path
     )
     curve = result.curve()
     assert curve["samples"] == [10, 20, 36, 38, 60, 120] and curve["runs"] == [20] * 6 and result.threshold == 38
@@ -289,7 +193,23 @@ def test_random_labels() -> None:
     assert true["train_accuracy"] == randomised["train_accuracy"] == 1.0
     assert true["test_accuracy"] > 0.8 and abs(randomised["test_accuracy"] - 1 / 3) < 0.2
     assert true["epochs_to_fit"] < randomised["epochs_to_fit"]
-    assert "100% random labels are fitted too" in str(result)
+    said = f"{true['test_accuracy']:.0%} with 0% random, {randomised['test_accuracy']:.0%} with 100% random"
+    assert result.sentence() == f"100% random labels are fitted too; test accuracy: {said} (guessing: 33%)"
+
+
+def test_sentence_of_random_labels() -> None:
+    def said(*rows: tuple[float, float, float]) -> str:
+        table = Table(
+            {"label_noise": share, "seed": 0, "epoch": 1, "train_error": 1 - train, "test_error": 1 - test}
+            for share, train, test in rows
+        )
+        return experiments.RandomLabels(table, 4, 1.0).sentence()
+
+    one = "50% random labels are fitted; test accuracy: 40% with 50% random (guessing: 25%)"
+    assert said((0.5, 1.0, 0.4)) == one
+    both = "100% random labels are fitted to 90.0%; test accuracy: 25% with 0% random, 25% with 100% random"
+    assert said((0.0, 1.0, 0.25), (1.0, 0.9, 0.25)).startswith(both)  # it did not fall, and is not said to
+    assert "are fitted; test" in said((0.0, 0.5, 0.25), (1.0, 1.0, 0.25))  # not "too": the true labels were not
 
 
 # -------------------------------------------------------------------------------------------------------- results
@@ -318,12 +238,23 @@ def test_peak_and_threshold() -> None:
     assert noisy.curve()["test_se"][1] == pytest.approx(0.2) and noisy.peak is None  # within the noise
     sure = made([[0.6, 0.8], [0.2, 0.6], [0.3, 0.7], [0.1, 0.5], [0.1, 0.4]], TRAIN)
     assert sure.peak == 30  # the seeds differ from each other, but each of them has it
+    never_fell = made([[0.3], [0.5], [0.2]], [0.5] * 3)
+    assert never_fell.peak is None
+    assert never_fell.sentence() == "No second descent: test error is lowest, 0.2, at 30 units"
+    assert made([[0.405], [0.4], [0.5], [0.2]], TRAIN).peak is None  # it fell by less than 2 %
+    assert made([[0.3, 0.9], [0.5, 0.3], [0.7, 0.5], [0.3, 0.1]], TRAIN).peak is None  # it fell within the noise
+    later = made([[0.3], [0.9], [0.2], [0.4], [0.1]], TRAIN)
+    assert later.peak == 40  # the higher point at 20 had no fall before it
+    assert later.sentence() == "Test error falls to 0.2 at 30, peaks at 0.4 at 40, falls again to 0.1 at 50 units"
     assert "not finite" in made([[0.6], [math.nan], [0.3]], TRAIN).sentence()
 
 
 def test_pictures(tmp_path: Path) -> None:
     seen = made([[0.6, 0.61], [0.4, 0.41], [0.5, 0.5], [0.45, 0.45], [0.3, 0.31]], TRAIN)
     axes = seen.plot(tmp_path / "width.png")
+    own = axes.figure.add_subplot()
+    seen.draw(own)
+    assert len(own.lines) == len(axes.lines) > 2 and own.get_title(loc="left") == seen.sentence()
     assert axes.get_title(loc="left") == seen.sentence() and axes.get_xlabel() and axes.get_ylabel()
     assert (tmp_path / "width.png").stat().st_size > 5000
     result = experiments.random_labels(DATA.x, DATA.y, epochs=3, width=4, shares=[0, 1], **GIVEN)
@@ -333,22 +264,11 @@ def test_pictures(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------------- refusals
 width, epochs = experiments.double_descent_width, experiments.double_descent_epochs
-samples, labels, sweep = experiments.double_descent_samples, experiments.random_labels, experiments.run_sweep
+samples, linear = experiments.double_descent_samples, experiments.double_descent_linear
+labels = experiments.random_labels
 X, Y = DATA.x, DATA.y
 
 REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
-    "points": (lambda: sweep("abc", rows_of), TypeError, "^points"),
-    "points none": (lambda: sweep([], rows_of), ValueError, "^points"),
-    "point": (lambda: sweep([3], rows_of), TypeError, r"^points\[0\]"),
-    "point twice": (lambda: sweep([{"a": 1}, {"a": 1}], rows_of), ValueError, r"^points\[1\].*second time"),
-    "point kind": (lambda: sweep([{"a": object()}], rows_of), TypeError, r"^points\[0\]"),
-    "settings": (lambda: sweep(POINTS, rows_of, settings={"f": object()}), TypeError, "^settings"),
-    "rows": (lambda: sweep(POINTS, lambda p: [{"f": object()}]), TypeError, "^train_point"),
-    "train_point": (lambda: sweep(POINTS, None), TypeError, "^train_point"),
-    "n_jobs": (lambda: sweep(POINTS, rows_of, n_jobs=0), ValueError, "^n_jobs"),
-    "n_jobs kind": (lambda: sweep(POINTS, rows_of, n_jobs=1.5), TypeError, "^n_jobs"),
-    "folder": (lambda: sweep(POINTS, rows_of, folder=__file__), ValueError, "^folder.*file"),
-    "folder kind": (lambda: sweep(POINTS, rows_of, folder=3), TypeError, "^folder"),
     "y missing": (lambda: width(X), ValueError, "^y: got None"),
     "test missing": (lambda: width(X, Y), ValueError, "^test: got None"),
     "test kind": (lambda: width(X, Y, test=X), TypeError, "^test"),
@@ -373,13 +293,17 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "build": (lambda: width(X, Y, build=[gd.Dense(5, 3)], **GIVEN), TypeError, "^build"),
     "build layer": (lambda: width(X, Y, build=lambda h: gd.Dense(5, 3), **GIVEN), TypeError, "^build"),
     "build sizes": (lambda: width(X, Y, build=lambda h: [gd.Dense(5, h)], **GIVEN), ValueError, "^build: width 2 "),
-    "model": (lambda: samples(X, Y, model="tree", **GIVEN), ValueError, "^model"),
+    "schedule": (lambda: width(X, Y, optimizer=gd.SGD(lambda s: -1.0), **GIVEN), ValueError, "^lr: .* step 0"),
+    "features of data": (lambda: samples(X, Y, features=3, **GIVEN), TypeError, "features"),
     "samples": (lambda: samples(X, Y, samples=[61], **GIVEN), ValueError, "^samples: got 61.*60"),
     "width": (lambda: samples(X, Y, width=0, **GIVEN), ValueError, "^width"),
-    "linear data": (lambda: samples(X, Y, model="linear", **GIVEN), ValueError, "^x: .*linear"),
-    "linear optimizer": (lambda: samples(model="linear", optimizer=gd.SGD(1)), ValueError, "^optimizer: .*linear"),
-    "features": (lambda: samples(model="linear", features=1), ValueError, "^features"),
-    "noise": (lambda: samples(model="linear", noise=-1), ValueError, "^noise"),
+    "linear width": (lambda: linear(width=3), TypeError, "width"),
+    "linear samples": (lambda: linear(samples=[5, 0]), ValueError, r"^samples\[1\]"),
+    "linear samples kind": (lambda: linear(samples=5), TypeError, "^samples"),
+    "linear repeats": (lambda: linear(repeats=0), ValueError, "^repeats"),
+    "features": (lambda: linear(features=1), ValueError, "^features"),
+    "noise": (lambda: linear(noise=-1), ValueError, "^noise"),
+    "noise kind": (lambda: linear(noise="0.1"), TypeError, "^noise"),
     "shares": (lambda: labels(X, Y, shares=0.5, **GIVEN), TypeError, "^shares"),
     "shares none": (lambda: labels(X, Y, shares=[], **GIVEN), ValueError, "^shares"),
     "share": (lambda: labels(X, Y, shares=[0, 2], **GIVEN), ValueError, r"^shares\[1\]"),

@@ -12,8 +12,15 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import analysis, gallery
-from gdcore.gallery import PICTURES, descend, generalisation, push, quadratic_problem
-from gdcore.gallery import optimisers as pictures_of_optimisers
+from gdcore.analysis.problems import (
+    adam_moments,
+    apply_gradients,
+    descend,
+    momentum_steps,
+    quadratic_problem,
+    training_path,
+)
+from gdcore.gallery import PICTURES, generalisation
 from gdcore.gallery._surfaces import rotated
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +47,7 @@ def test_every_picture_is_documented() -> None:
     for name, section in zip(PICTURES, TITLES.split(text)[2::2], strict=True):
         assert f"![{name}](gallery/{name}.png)" in section
         (code,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-        assert len(code.splitlines()) <= 6, name
+        assert len(code.splitlines()) <= 5, name
         image = ROOT / "docs" / "gallery" / f"{name}.png"
         assert image.read_bytes().startswith(b"\x89PNG") and image.stat().st_size < LIMIT
     assert {path.stem for path in (ROOT / "docs" / "gallery").iterdir()} == set(PICTURES)
@@ -94,6 +101,29 @@ def test_descent_follows_the_closed_form() -> None:
     np.testing.assert_allclose(alpha, expected, atol=1e-13)
 
 
+def test_a_path_has_all_parameters_of_any_model(rng: Any) -> None:
+    """Those of the recorder of `fit`, epoch by epoch, and the last are where the model is."""
+    x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 1))
+    layers = (gd.Dense(3, 4), gd.Tanh(), gd.Dense(4, 1))
+    trainers = [
+        gd.Trainer(gd.Sequential(*layers, seed=3, dtype="float64"), gd.MeanSquaredError(), optimizer=gd.Momentum(0.1))
+        for _ in range(2)
+    ]
+    recorder = analysis.PathRecorder()
+    trainers[0].fit(x, y, epochs=6, batch_size=None, callbacks=[recorder])
+    path = training_path(trainers[1], x, y, 6)
+    assert path.shape == (7, 21)
+    np.testing.assert_allclose(path, recorder.path, atol=1e-14)
+    last = np.concatenate([view.ravel() for view in trainers[1].model.parameters().values()])
+    helpers.same_bits(path[-1], last)
+
+
+def test_momentum_steps_are_geometric_sums() -> None:
+    t = np.arange(1, 21)
+    for steps, sign in zip(momentum_steps(0.8, 20), (1, -1), strict=True):
+        np.testing.assert_allclose(steps, (1 - (sign * 0.8) ** t) / (1 - sign * 0.8), rtol=1e-10)
+
+
 def test_decayed_minima_shrink_by_the_formula() -> None:
     problem = generalisation.bowl()
     for strength in (0.01, 2.0, 300.0):
@@ -101,20 +131,25 @@ def test_decayed_minima_shrink_by_the_formula() -> None:
         np.testing.assert_allclose(kept, problem.eigenvalues / (problem.eigenvalues + strength), rtol=1e-6)
 
 
-def test_push_hands_over_the_gradients() -> None:
+def test_apply_gradients_hands_over_the_gradients() -> None:
     gradients = [1.0, -3.0, 0.5]
-    run = push(gd.SGD(lr=0.1), gradients)
+    run = apply_gradients(gd.SGD(lr=0.1), gradients)
     np.testing.assert_allclose(run.steps, -0.1 * np.array(gradients))
-    assert run.places.shape == (4,) and run.places[0] == 0 and run.states == []
-    assert [len(state) for state in push(gd.Adam(lr=0.1), gradients).states] == [3, 3]
+    assert run.weights.shape == (4,) and run.weights[0] == 0 and run.states == []
+    assert [len(state) for state in apply_gradients(gd.Adam(lr=0.1), gradients).states] == [3, 3]
 
 
 def test_the_corrected_moment_is_the_weighted_mean() -> None:
-    gradients, raw, corrected = pictures_of_optimisers.adam_moments(30)
+    gradients, raw, corrected = adam_moments(30)
     tau = np.arange(30)
     weights = np.where(tau <= tau[:, None], 0.9 ** (tau[:, None] - tau), 0.0)
     np.testing.assert_allclose(raw, 0.1 * weights @ gradients, rtol=1e-12)
     np.testing.assert_allclose(corrected, weights @ gradients / weights.sum(axis=1), rtol=1e-7)
+
+
+def one_weight() -> tuple[gd.Trainer, np.ndarray, np.ndarray]:
+    problem = quadratic_problem([1.0])
+    return problem.trainer(gd.SGD(0.1), [1.0]), problem.x, problem.y
 
 
 REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
@@ -130,12 +165,17 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "minimum": (lambda p: quadratic_problem([1.0, 2.0], minimum=[0.0]), ValueError, "^minimum: got shape"),
     "problem": (lambda p: descend([1.0, 2.0], gd.SGD(0.1), [0.0, 0.0], 1), TypeError, "^problem"),
     "optimizer": (lambda p: descend(quadratic_problem([1.0]), 0.1, [0.0], 1), TypeError, "^optimizer"),
+    "start text": (lambda p: quadratic_problem([1.0]).model("a"), TypeError, "^start"),
+    "start nan": (lambda p: quadratic_problem([1.0]).model([np.nan]), ValueError, "^start"),
+    "start scalar": (lambda p: quadratic_problem([1.0, 2.0]).model(0.0), ValueError, r"^start: got shape \(\)"),
+    "path steps": (lambda p: training_path(*one_weight(), -1), ValueError, "^steps"),
+    "path x": (lambda p: training_path(one_weight()[0], [["a"]], [1.0], 1), TypeError, "^x"),
     "start": (lambda p: descend(quadratic_problem([1.0]), gd.SGD(0.1), [0.0, 1.0], 1), ValueError, "^start"),
     "steps": (lambda p: descend(quadratic_problem([1.0]), gd.SGD(0.1), [0.0], -1), ValueError, "^steps"),
     "steps kind": (lambda p: descend(quadratic_problem([1.0]), gd.SGD(0.1), [0.0], 1.5), TypeError, "^steps"),
-    "push what": (lambda p: push("sgd", [1.0]), TypeError, "^optimizer"),
-    "push nan": (lambda p: push(gd.SGD(0.1), [1.0, np.nan]), ValueError, r"^gradients\[1\]"),
-    "push text": (lambda p: push(gd.SGD(0.1), ["1"]), TypeError, r"^gradients\[0\]"),
+    "gradients what": (lambda p: apply_gradients("sgd", [1.0]), TypeError, "^optimizer"),
+    "gradients nan": (lambda p: apply_gradients(gd.SGD(0.1), [1.0, np.nan]), ValueError, r"^gradients\[1\]"),
+    "gradients text": (lambda p: apply_gradients(gd.SGD(0.1), ["1"]), TypeError, r"^gradients\[0\]"),
 }
 
 

@@ -107,6 +107,44 @@ def test_no_bound_where_it_does_not_apply(optimizer: Any, word: str, rng: Any) -
     assert result.max_stable_lr is None and word in result.note and word in str(result)
 
 
+DECAYED: dict[str, tuple[dict[str, Any], Any]] = {  # what decays; λ of weights and biases of the two Dense layers
+    "one number": ({"weight_decay": 20.0}, (20, 0, 20, 0)),
+    "biases too": ({"weight_decay": 0.5, "decay_biases": True}, (0.5, 0.5, 0.5, 0.5)),
+    "each layer": ({"weight_decay": [0.3, 2.0]}, (0.3, 0, 2.0, 0)),
+    "by name": ({"weight_decay": {"layers.2.bias": 7.0}}, (0, 0, 0, 7.0)),
+}
+
+
+@pytest.mark.parametrize("name", DECAYED)
+@pytest.mark.parametrize("hidden", [4, 12])  # 41 parameters, whose Hessian is formed, and 113
+def test_weight_decay_adds_to_the_curvature(name: str, hidden: int, rng: Any) -> None:
+    """A step of SGD follows the gradient of E + ½ wᵀDw, whose Hessian is that of E, and D."""
+    settings, decay = DECAYED[name]
+    layers = (gd.Dense(6, hidden), gd.Tanh(), gd.Dense(hidden, 2), gd.LayerNorm(2))
+    model, x, y = gd.Sequential(*layers, seed=0, dtype="float64"), rng.standard_normal((50, 6)), rng.integers(0, 2, 50)
+    model.freeze("layers.3")
+    before = helpers.snapshot(model)
+    result = lr_range_test(model, gd.CrossEntropy(), x, y, optimizer=gd.SGD(0.1, **settings), steps=2)
+    helpers.same_bits(before, helpers.snapshot(model))
+    d = np.repeat(decay, [array.size for array in list(model.parameters().values())[:4]])
+    h = gd.analysis.hessian(model, gd.CrossEntropy(), x, y)
+    assert result.max_stable_lr == pytest.approx(2 / np.linalg.eigvalsh(h + np.diag(d))[-1], rel=1e-7)
+
+
+def test_diverges_above_the_bound_of_weight_decay(rng: Any) -> None:
+    """The range test's own training diverges there, at a rate that E alone would allow."""
+    model, loss, x, y, largest = quadratic(rng)
+    options: dict[str, Any] = {"batch_size": None, "lr_min": 1e-3, "steps": 2000}
+    result = lr_range_test(model, loss, x, y, optimizer=gd.SGD(1.0, weight_decay=20.0), **options)
+    assert result.max_stable_lr == pytest.approx(2 / (largest + 20.0), rel=1e-9)
+    assert result.diverged_at is not None and result.max_stable_lr < result.diverged_at < 2 / largest
+    for share, grows in ((0.99, False), (1.01, True)):
+        optimizer = gd.SGD(share * result.max_stable_lr, weight_decay=20.0)
+        trainer = gd.Trainer(copy.deepcopy(model), loss, optimizer=optimizer)
+        losses = [trainer.step(x, y) for _ in range(1500)]
+        assert (losses[-1] > 1e3 * losses[0]) == grows
+
+
 def test_curvature_on_a_part_of_the_rows(rng: Any) -> None:
     model, loss, x, y, largest = quadratic(rng)
     weights = np.r_[np.ones(30), np.zeros(30)]

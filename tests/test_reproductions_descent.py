@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gdcore import experiments
 from gdcore._table import Table
-from gdcore.reproductions import REPRODUCTIONS, epochs, mnist1d, width
+from gdcore.reproductions import REPRODUCTIONS, epochs, linear_samples, mnist1d, width
 from gdcore.reproductions._result import Reproduction
 
 DATA = experiments.gaussian_clusters(60, 200, features=5, classes=3, spread=0.6, seed=7)
@@ -55,6 +55,17 @@ def test_linear_samples(tmp_path: Path) -> None:
     assert count == 1 + 5 * 20
     assert REPRODUCTIONS["linear-samples"](tmp_path, **options).table.rows == result.table.rows
     assert lines(tmp_path) == count  # nothing was computed again
+
+
+@pytest.mark.parametrize(("features", "drawn"), [(1000, True), (40, False)])
+def test_published_points_are_of_their_own_problem(
+    features: int, drawn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Any] = []
+    monkeypatch.setattr(linear_samples, "save", lambda axes, path: saved.append(axes))
+    result = experiments.double_descent_linear(features=features, samples=[500], progress=False)
+    linear_samples.draw(result, {}, tmp_path / "linear.png")
+    assert ("published" in {line.get_label() for line in saved[0].lines}) is drawn and len(saved) == 1
 
 
 def test_width(tmp_path: Path) -> None:

@@ -177,7 +177,9 @@ def test_a_start_that_diverges_is_a_row() -> None:
 
     result = run(build, 4, keep_models=True)
     diverged = [result.starts[0], result.starts[2]]
-    assert all("the loss became" in s.note and s.value == s.loss == s.val_loss == math.inf for s in diverged)
+    assert all(
+        s.diverged and "the loss became" in s.note and s.value == s.loss == s.val_loss == math.inf for s in diverged
+    )
     assert [model is None for model in result.models] == [True, False, True, False]
     assert result.best_seed in (1, 3) and all(not result.starts[i].note for i in (1, 3))
     assert result.spread.max == max(result.starts[i].value for i in (1, 3))
@@ -185,6 +187,29 @@ def test_a_start_that_diverges_is_a_row() -> None:
     helpers.refuses(
         lambda: run(build, 1), gd.DivergenceError, "^every one of 1 starts diverged; the first: .*loss became"
     )
+
+
+def test_a_measure_that_is_not_finite_is_no_divergence(tmp_path: Any) -> None:
+    def unknown(predictions: Any, targets: Any) -> float:
+        return math.nan
+
+    changes: dict[str, Any] = {"metrics": {"m": unknown}, "monitor": "val_m", "mode": "min"}
+    helpers.refuses(
+        lambda: run(n=2, **changes), ValueError, "^monitor: no start has a finite val_m; with seed 0 val_m is"
+    )
+
+    def of_some(predictions: Any, targets: Any) -> float:
+        return float(predictions.mean()) if predictions[0] > below else math.nan
+
+    first = sorted(float(s.model.predict(VALIDATION[0])[0, 0]) for s in run(keep_models=True).starts)
+    below = (first[0] + first[1]) / 2
+    result = run(metrics={"m": of_some}, monitor="val_m", mode="min")
+    left_out = [start for start in result.starts if start.note]
+    assert len(left_out) == 1 and left_out[0].note == "val_m is nan" and left_out[0].value == math.inf
+    assert math.isfinite(left_out[0].val_loss) and math.isfinite(left_out[0].loss) and not left_out[0].diverged
+    pytest.importorskip("matplotlib")
+    title = result.plot(tmp_path / "starts.png")[0].get_title(loc="left")
+    assert title.endswith("; 1 without a finite measure")
 
 
 def test_a_schedule_goes_to_the_processes() -> None:
@@ -266,6 +291,16 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
         {"build": lambda seed, epsilon: small(seed), "epsilon": [1, 2], "n": 1},
         ValueError,
         "^build: gave the same",
+    ),
+    "build that ignores epsilon alone": (
+        {"build": lambda seed, epsilon: small(seed), "epsilon": [0.1, 1], "n": 2},
+        ValueError,
+        r"^build: gave the same weights for \(0, 0.1\) and \(0, 1.0\)",
+    ),
+    "build that ignores the seed alone": (
+        {"build": lambda seed, epsilon: scaled(0, epsilon), "epsilon": [0.1, 1]},
+        ValueError,
+        r"^build: gave the same weights for \(0, 0.1\) and \(1, 0.1\)",
     ),
     "n": ({"n": 0}, ValueError, "^n: got 0"),
     "n kind": ({"n": 2.5}, TypeError, "^n"),

@@ -61,7 +61,7 @@ class Fit:
         self._source = source
         self._validation = validation
         self._training = source.held if measure_training and isinstance(source, ArraySource) else None
-        self.callbacks = _checked(callbacks)
+        self.callbacks = checked_callbacks(callbacks)
         self.epochs = epochs
         self.first_epoch = trainer.epoch
         self.position = Position()
@@ -177,7 +177,8 @@ def _hooks(callbacks: Sequence[object], event: str) -> list[Callable[..., object
     return [hook for hook in hooks if hook is not None and getattr(hook, "__func__", None) is not inherited]
 
 
-def _checked(callbacks: Sequence[object]) -> list[object]:
+def checked_callbacks(callbacks: Sequence[object]) -> list[object]:
+    """Return callbacks, or the one that was given alone, as a list; raise TypeError for what is none."""
     if any(hasattr(callbacks, event) for event in EVENTS):
         callbacks = [callbacks]
     if isinstance(callbacks, (str, bytes)) or not hasattr(callbacks, "__iter__"):

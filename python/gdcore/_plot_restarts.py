@@ -100,7 +100,8 @@ def _title(result: Restarts) -> str:
     best, worst = (spread.min, spread.max) if result.mode == "min" else (spread.max, spread.min)
     if len(starts) == 1:
         return f"The only start: {best:.3g}"
-    diverged = sum(bool(start.note) for start in starts)
+    left_out = [start for start in starts if start.note]
+    word = "diverged" if all(start.diverged for start in left_out) else "without a finite measure"
     scale = "" if result.best_epsilon is None else f" (ε = {result.best_epsilon:g})"
-    lost = f"; {diverged} diverged" if diverged else ""
+    lost = f"; {len(left_out)} {word}" if left_out else ""
     return f"Best of {len(starts)} starts: {best:.3g}{scale}; worst: {worst:.3g}{lost}"

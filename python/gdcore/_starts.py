@@ -30,8 +30,8 @@ class Start:
     epsilon : float or None
         The scale of the initial weights that `build` was called with, where there is one.
     value : float
-        The validation measure that starts are compared by, of the model as training left it. Of a start that diverged,
-        the worst there is: infinite.
+        The validation measure that starts are compared by, of the model as training left it. Where it is nan or
+        infinite, as for a start that diverged, the worst there is: infinite.
     loss, val_loss : float
         Loss of that model on training and validation data, as in prediction; infinite for one that diverged.
     best_epoch, epochs : int
@@ -41,7 +41,7 @@ class Start:
     history : History
         Its epochs.
     note : str
-        Why it counts as diverged; empty for the others.
+        Why it does not count: it diverged, or the measure is not finite; empty for the others.
     model : Sequential or None
         The trained model, where models are kept.
     """
@@ -58,9 +58,14 @@ class Start:
     note: str = ""
     model: Sequential | None = None
 
+    @property
+    def diverged(self) -> bool:
+        """Whether it does not count because its loss is not finite, not only the measure."""
+        return bool(self.note) and not math.isfinite(self.val_loss)
+
 
 class Spread(NamedTuple):
-    """The measures of the starts that did not diverge, in the measure's unit; `std` divides by their number."""
+    """The finite measures of the starts, in the measure's unit; `std` divides by their number."""
 
     min: float
     median: float
@@ -104,12 +109,12 @@ class Restarts:
 
     @property
     def models(self) -> list[Sequential | None]:
-        """The models of all starts, where ``keep_models=True``; otherwise, and where one diverged, None."""
+        """The models of all starts, where ``keep_models=True``; otherwise, and where one does not count, None."""
         return [start.model for start in self.starts]
 
     @property
     def spread(self) -> Spread:
-        """Least, median, greatest value and standard deviation of the measure, over starts that did not diverge."""
+        """Least, median, greatest value and standard deviation of the measure, over starts where it is finite."""
         values = [start.value for start in self.starts if math.isfinite(start.value)]
         return Spread(min(values), float(np.median(values)), max(values), float(np.std(values)))
 

@@ -24,12 +24,15 @@ from .trainer import Trainer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from .analysis.objective import Objective
+
 __all__ = ["LRRange", "lr_range_test"]
 
 DIVERGED = 4.0  # times the least loss so far
 FLOOR = 1e-12  # of the first loss: below, it is rounding that moves the loss
 FALL = 0.999  # the loss fell if it is below this, times what it was
 SAFETY = 10.0  # what the rate of least loss is divided by
+DENSE = 64  # parameters up to which the Hessian is formed
 Vector = npt.NDArray[np.float64]
 
 
@@ -53,7 +56,8 @@ class LRRange:
         The rate at which the loss diverged; None where it never did.
     max_stable_lr : float or None
         The largest rate at which gradient descent is stable at the start, from the largest eigenvalue λ_max of the
-        Hessian there: 2/λ_max, with momentum μ 2(1+μ)/λ_max. None where it was not asked for or does not apply.
+        Hessian there, that of the optimiser's weight decay included: 2/λ_max, with momentum μ 2(1+μ)/λ_max. None where
+        it was not asked for or does not apply.
     note : str
         Why it does not apply; empty otherwise.
     """
@@ -201,7 +205,8 @@ def lr_range_test(
 
     On the quadratic that the loss is near its start, gradient descent converges if and only if η < 2/λ_max (slide 25).
     With momentum μ the limit is 2(1+μ)/λ_max, with Nesterov's 2(1+μ)/((1+2μ) λ_max). It is that of the loss over rows
-    in training mode, without weight decay, in float64. A quickly rising rate is well above the limit before the loss
+    in training mode, in float64; weight decay adds its λ to the diagonal of the Hessian, for the parameters that decay.
+    A quickly rising rate is well above the limit before the loss
     shows that it grows: more `steps` bring `diverged_at` nearer. Where the optimiser's step is no fixed multiple of the
     gradient (AdaGrad, RMSProp, Adam, clipping, rates of their own for layers), the limit does not apply.
     """
@@ -285,17 +290,50 @@ def _max_stable_lr(
     if optimizer.clip_norm is not None or optimizer.clip_value is not None or optimizer.lr_factors is not None:
         return None, "2/λ_max does not apply with clipping or with rates of their own for layers"
     optional_module("scipy.sparse.linalg", "lr_range_test with curvature=True", "gdcore[analysis]")
-    from .analysis.derivatives import extreme_eigenpairs  # here, for `import gdcore` does without
-    from .analysis.objective import Objective, in_float64
+    from .analysis.objective import Objective, in_float64  # here, for `import gdcore` does without
 
     if rows is not None and rows < len(arrays[0]):
         drawn = np.sort(_core.permutation(len(arrays[0]), seed, 0)[:rows])
         arrays = [array[drawn] for array in arrays]
     weights = arrays[2] if len(arrays) == 3 else None
     objective = Objective(in_float64(model), loss, arrays[0], arrays[1], sample_weight=weights)
-    largest = float(extreme_eigenpairs(objective, k=1).values[-1])
+    largest = _largest_eigenvalue(objective, _decay(model, loss, arrays[0], optimizer))
     if largest <= 0.0:
         return None, f"no rate is unstable at the start: the largest eigenvalue of the Hessian there is {largest:.3g}"
     momentum = optimizer.momentum if isinstance(optimizer, Momentum) else 0.0
     ahead = 1.0 + 2.0 * momentum if isinstance(optimizer, Momentum) and optimizer.nesterov else 1.0
     return 2.0 * (1.0 + momentum) / (ahead * largest), ""
+
+
+def _decay(model: Sequential, loss: Loss, x: Array, optimizer: Any) -> Vector:
+    """Return λ for each parameter that trains, (P,), as the core reads the optimiser's settings.
+
+    A step of rate 1 with gradients of zero takes weights of 1 to 1 - λ.
+    """
+    from .analysis.objective import in_float64, parameter_vector
+
+    copied = in_float64(model)
+    settings = {name: getattr(optimizer, name) for name in ("weight_decay", "decay_biases")}
+    trainer = Trainer(copied, loss, optimizer=SGD(1.0, **settings))
+    copied.backward(np.zeros_like(copied.forward(x[:2])))  # two rows are enough, even for BatchNorm
+    for values in copied.parameters().values():
+        values[...] = 1.0
+    trainer.optimizer_step()
+    return 1.0 - parameter_vector(copied)
+
+
+def _largest_eigenvalue(objective: Objective, decay: Vector) -> float:
+    """Return the largest eigenvalue of the Hessian with `decay` (P,) added to its diagonal."""
+    from .analysis.derivatives import dense_hessian, extreme_eigenpairs
+
+    if (decay == decay[0]).all():
+        return float(extreme_eigenpairs(objective, k=1).values[-1] + decay[0])
+    if objective.size <= DENSE:
+        return float(np.linalg.eigvalsh(dense_hessian(objective) + np.diag(decay))[-1])
+    sparse: Any = optional_module("scipy.sparse.linalg", "lr_range_test with curvature=True", "gdcore[analysis]")
+    point, size = objective.point, objective.size
+    operator = sparse.LinearOperator(
+        (size, size), matvec=lambda v: objective.hvp(v, point) + decay * v, dtype=np.float64
+    )
+    start = np.random.default_rng(0).standard_normal(size)
+    return float(sparse.eigsh(operator, k=1, which="LA", tol=1e-8, ncv=60, v0=start, return_eigenvectors=False)[0])

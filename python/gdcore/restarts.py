@@ -16,14 +16,14 @@ import numpy as np
 from . import _core
 from ._arrays import Array, Data, same_rows, to_array, to_targets
 from ._checks import choice, instance, integer, real, seed_or_random, shown
-from ._fit import EVENTS, _checked
+from ._fit import EVENTS, checked_callbacks
 from ._parallel import job_count, run_all
 from ._starts import Restarts, Spread, Start
 from .callbacks import Checkpoint, CSVLog
 from .data import split_rows
 from .metrics import Metric, direction
 from .model import Sequential
-from .trainer import Trainer, _is_number
+from .trainer import Trainer, is_number
 
 __all__ = ["Restarts", "Spread", "Start", "restarts"]
 
@@ -106,8 +106,9 @@ def restarts(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit; `build` gives another model for the same seed, or the same for another; callbacks
-        would write to one file for all starts; and what `Trainer.fit` raises.
+        If an argument does not fit; `build` gives another model for the same seed, or the same for another seed or ε;
+        callbacks would write to one file for all starts; no start has a finite measure, though its loss is finite; and
+        what `Trainer.fit` raises.
     DivergenceError
         If every start diverges. (If some do, they are rows of the table with an infinite measure and a note.)
     ImportError
@@ -125,7 +126,7 @@ def restarts(
     if "resume" in fit:
         raise ValueError("resume: got one checkpoint for all starts; expected each to begin anew")
     arguments = _arguments(count, seed, epsilon)
-    model = _checked_build(build, arguments)
+    model = _checked_build(build, arguments, count)
     settings: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
     trainer = Trainer(model, **settings)
     mode = _checked_monitor(monitor, mode, trainer)
@@ -136,7 +137,7 @@ def restarts(
         data=_data(x, y, fit.pop("sample_weight", None), validation, model, arguments[0][0]),
         monitor=monitor,
         mode=mode,
-        callbacks=_checked_callbacks(callbacks, len(arguments)),
+        callbacks=_callback_maker(callbacks, len(arguments)),
         fit=fit,
     )
     tasks = [(each,) for each in arguments]
@@ -149,9 +150,10 @@ def restarts(
                 key = start.value if mode == "min" else -start.value
                 best = min(best, Best(key, i, start.model), key=lambda each: each[:2])
             starts[i] = start if keep_models else dataclasses.replace(start, model=None)
+    listed = tuple(starts[i] for i in range(len(tasks)))
     if best.model is None:
-        raise _core.DivergenceError(f"every one of {len(starts)} starts diverged; the first: {starts[0].note}")
-    return Restarts(best.model, starts[best.place], tuple(starts[i] for i in range(len(tasks))), monitor, mode)
+        raise _nothing_to_compare(listed, monitor)
+    return Restarts(best.model, listed[best.place], listed, monitor, mode)
 
 
 class Best(NamedTuple):
@@ -198,6 +200,7 @@ def _train(
         note = f"{monitor} is {value}"
     if note:
         value = math.inf if mode == "min" else -math.inf
+    if note and not math.isfinite(measured["loss"]):
         training = measured = {"loss": math.inf}
     history = trainer.history
     ever = monitor in history and any(map(math.isfinite, history[monitor]))
@@ -216,6 +219,14 @@ def _train(
     )
 
 
+def _nothing_to_compare(starts: tuple[Start, ...], monitor: str) -> Exception:
+    """Return what to raise where no start has a measure: the losses diverged, or only the measure is not finite."""
+    there = next((start for start in starts if not start.diverged), None)
+    if there is None:
+        return _core.DivergenceError(f"every one of {len(starts)} starts diverged; the first: {starts[0].note}")
+    return ValueError(f"monitor: no start has a finite {monitor}; with seed {there.seed} {there.note}")
+
+
 def _arguments(n: int, seed: int, epsilon: Sequence[float] | None) -> list[tuple[Any, ...]]:
     """Return what `build` is called with, start by start."""
     first = seed_or_random(integer(seed, "seed"))
@@ -232,8 +243,11 @@ def _arguments(n: int, seed: int, epsilon: Sequence[float] | None) -> list[tuple
     return [(each, scale) for scale in scales for each in seeds]
 
 
-def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, ...]]) -> Sequential:
-    """Return the first start's model, once it is clear that it depends on the arguments, and on nothing else."""
+def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, ...]], n: int) -> Sequential:
+    """Return the first start's model, once it is clear that it depends on the arguments, and on nothing else.
+
+    There are `n` seeds for each ε: the starts beside it differ from the first in the seed alone, the n-th in ε alone.
+    """
     if not callable(build):
         raise TypeError(f"build: got {shown(build)}; expected a function of the seed that returns a model")
 
@@ -247,10 +261,11 @@ def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, 
             f"build: gave two models that differ for {arguments[0]}; expected one that depends on them alone: "
             "Sequential(..., seed=seed)"
         )
-    if len(arguments) > 1 and np.array_equal(again, weights(1)):
-        raise ValueError(
-            f"build: gave the same weights for {arguments[0]} and {arguments[1]}; expected starts that differ"
-        )
+    for other in {1, n}:
+        if other < len(arguments) and np.array_equal(again, weights(other)):
+            raise ValueError(
+                f"build: gave the same weights for {arguments[0]} and {arguments[other]}; expected starts that differ"
+            )
     return model
 
 
@@ -259,12 +274,12 @@ def _checked_monitor(monitor: object, mode: str | None, trainer: Trainer) -> str
     return direction(choice(monitor, "monitor", [f"val_{name}" for name in ("loss", *trainer.metrics)]), mode)
 
 
-def _checked_callbacks(callbacks: Any, starts: int) -> Callable[..., Sequence[object]]:
+def _callback_maker(callbacks: Any, starts: int) -> Callable[..., Sequence[object]]:
     """Return a function that makes the callbacks of one start."""
     if callable(callbacks) and not any(hasattr(callbacks, event) for event in EVENTS):
         made: Callable[..., Sequence[object]] = callbacks
         return made
-    listed = _checked(callbacks)
+    listed = checked_callbacks(callbacks)
     for i, callback in enumerate(listed):
         if starts > 1 and isinstance(callback, (Checkpoint, CSVLog)):
             raise ValueError(
@@ -289,7 +304,7 @@ def _data(
     factors = None if weights is None else to_array(weights, "sample_weight")
     if factors is not None:
         same_rows("sample_weight", factors, "x", inputs)
-    if _is_number(validation):
+    if is_number(validation):
         share = real(validation, "validation", low=0, high=1)
         training, held = split_rows(len(inputs), share, seed, name="validation")
         parts = [(inputs[rows], targets[rows], None if factors is None else factors[rows]) for rows in (training, held)]

@@ -263,7 +263,7 @@ class Trainer:
         else:
             training = Held(self, x, y, sample_weight)
             held = self._validation(validation, training, seed)
-            if _is_number(validation):
+            if is_number(validation):
                 training = training.part(split_rows(len(training), float(validation), seed, name="validation")[0])
             source = ArraySource(self, training, batch_size, shuffle=shuffle, drop_last=drop_last)
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
@@ -280,7 +280,7 @@ class Trainer:
         """Return what is to be measured at the end of an epoch."""
         if validation is None:
             return None
-        if _is_number(validation):
+        if is_number(validation):
             share = real(validation, "validation", low=0, high=1)
             if training is None:
                 raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
@@ -354,5 +354,6 @@ class Trainer:
         checkpoint.load(self, path)
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether `value` is a real number; True and False are none."""
     return isinstance(value, Real) and not isinstance(value, bool)

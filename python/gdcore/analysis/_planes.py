@@ -57,7 +57,7 @@ def choose_plane(
     if directions == "random":
         rng = np.random.default_rng(seed_or_random(seed))
         both = np.stack([_filter_normalised(objective, center, rng) for _ in range(2)])
-        _check_independent(both, "center")
+        _check_independent(both, "at")
         return Plane(both, ("random direction 1", "random direction 2"), np.ones(2))
     if directions == "path":
         return _principal(center, cover)

@@ -159,7 +159,7 @@ class ConvergenceFactors:
         )
 
     def settings(self, tolerance: float = 1e-6) -> Table:
-        """Return the given setting beside the best without and with momentum: rate, factor and steps to `tolerance`."""
+        """Return the given setting beside the best without and with momentum: rate, factor and `steps`."""
         goal = real(tolerance, "tolerance", low=0.0, high=1.0, open_low=True)
         rows = [
             ("as given", self.lr, self.momentum, self.slowest),
@@ -209,7 +209,10 @@ class ConvergenceFactors:
         axes.set_ylim(0.0, max(1.05, 1.05 * self.slowest))
         if self.converges:
             best = steps_at(self.best_momentum_rate, 1e-6)
-            title = f"{self.steps(1e-6):,.0f} steps to a millionth of the distance; at best, with momentum, {best:,.0f}"
+            title = (
+                f"{self.steps(1e-6):,.0f} steps to a millionth of the distance, at the rate of the end;\n"
+                f"{best:,.0f} with the best momentum"
+            )
         else:
             title = f"Does not converge: directions that do not shrink, {self._stuck} of {len(self.factors)}"
         dress(axes, title, "eigenvalue λ of the Hessian", "|factor| per step (above 1: grows)")
@@ -318,6 +321,8 @@ def _best(values: Vector) -> dict[str, Any]:
 
 def steps_at(factor: float, tolerance: float) -> float:
     """Return after how many multiplications by `factor` something has shrunk to `tolerance` of itself."""
+    if tolerance == 1.0:
+        return 0.0
     if factor >= 1.0:
-        return 0.0 if tolerance == 1.0 else math.inf
+        return math.inf
     return math.log(tolerance) / math.log(factor) if factor > 0 else 1.0

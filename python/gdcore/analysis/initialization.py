@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .. import _core
 from .._arrays import Data, to_array
-from .._checks import instance, real
+from .._checks import instance, real, shown
 from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 from .._table import Table
 from ..model import Sequential
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["IdenticalUnits", "LayerVariances", "identical_units", "variance_by_layer"]
 
 AT_ONCE = 8  # layers whose outputs are held together
-FLAT = 10.0  # a second moment that changes by less than this factor, from the inputs to the last layer, is called flat
+STEADY = math.sqrt(2.0)  # E[z²] is called flat where it changes by at most this factor a layer, ...
+FLAT = 10.0  # ... and by at most this one from the inputs to the last layer
+SIGMAS = 3.0  # by how many standard deviations the draw of the weights may change it without being to blame
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,12 @@ class LayerVariances:
 
     @property
     def verdict(self) -> str:
-        """One sentence: flat, vanishing, exploding, or dead."""
+        """One sentence: flat, vanishing, exploding, drifting or dead.
+
+        Flat is a change by at most a factor √2 per Dense layer and 10 over all. More is drifting where random weights
+        of a healthy scale do as much: E[z²] behind M random ReLU units scatters by √(5/M) of itself, so its logarithm
+        after L layers by √(5 Σ 1/M) around -½ of that square, of which 3 standard deviations are allowed.
+        """
         z = self.mean_square[list(self.reads)]
         if len(z) < 2:
             return "One Dense layer: nothing to compare."
@@ -86,9 +93,14 @@ class LayerVariances:
                 return f"Exploding: E[z²] overflows at {self.layers[place]}."
             if value == 0:
                 return f"Dead: all outputs of {self.layers[place]} are 0."
-        whole = z[-1] / z[0]
-        words = "Flat" if 1 / FLAT <= whole <= FLAT else ("Exploding" if whole > 1 else "Vanishing")
-        return f"{words}: E[z²] changes by a factor {self.factor:.3g} per Dense layer, {whole:.3g} over {len(z) - 1}."
+        steps, whole = len(z) - 1, z[-1] / z[0]
+        change, scatter = math.log(whole), sum(5.0 / self.widths[place] for place in self.reads[1:])
+        word, end = ("Exploding" if whole > 1 else "Vanishing"), "."
+        if abs(change) <= min(math.log(FLAT), steps * math.log(STEADY)):
+            word = "Flat"
+        elif abs(change + scatter / 2) <= SIGMAS * math.sqrt(scatter):
+            word, end = "Drifting", ", as so few random units may by chance."
+        return f"{word}: E[z²] changes by a factor {self.factor:.3g} per Dense layer, {whole:.3g} over {steps}{end}"
 
     def table(self) -> Table:
         """Return a row for the inputs and for each layer."""
@@ -139,18 +151,11 @@ class LayerVariances:
         z, a = self.mean_square[list(self.reads)], self.mean_square[dense]
         axes.axhline(z[0], color=INK, lw=1, ls=":", label="as at the inputs of the first")
         axes.plot(range(len(z)), z, "o-", ms=5, lw=2, color=BLUE, label="z: what the next Dense layer takes in")
-        axes.plot(
-            range(1, len(a) + 1),
-            a,
-            "s",
-            ls=DASHED,
-            ms=4,
-            lw=1.2,
-            color=VERMILION,
-            label="a: the weighted sums of the layer",
-        )
+        sums = "a: the weighted sums of the layer"
+        axes.plot(range(1, len(a) + 1), a, "s", ls=DASHED, ms=4, lw=1.2, color=VERMILION, label=sums)
         label = "number of the Dense layer (0: inputs)"
-        dress(axes, self.verdict.rstrip("."), "" if both else label, "mean square over rows and units")
+        title = self.verdict.rstrip(".").replace(", as", ",\nas")  # two lines, where one is too long
+        dress(axes, title, "" if both else label, "mean square over rows and units")
         _log(axes, np.concatenate([z, a]))
         if self.gradient is not None:
             lower, squares = drawn[1], self.gradient[dense]
@@ -166,7 +171,7 @@ class LayerVariances:
 def variance_by_layer(
     model: Sequential,
     x: Data,
-    *,
+    *misplaced: object,
     loss: _core.Loss | None = None,
     y: Data | None = None,
     mode: Mode = "training",
@@ -197,7 +202,7 @@ def variance_by_layer(
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind.
+        If an argument is of the wrong kind, or stands where other calls have it: loss and targets are optional here.
     ValueError
         If only one of `loss` and `y` is given; and what `Objective` raises.
 
@@ -205,6 +210,10 @@ def variance_by_layer(
     -----
     Each layer's outputs are those of a forward pass of their own, so L layers take L passes.
     """
+    if misplaced or isinstance(x, _core.Loss):
+        raise TypeError(
+            f"x: got {shown((x, *misplaced))}; expected inputs alone: variance_by_layer(model, x, loss=loss, y=y)"
+        )
     if (loss is None) != (y is None):
         missing, there = ("loss", "y") if loss is None else ("y", "loss")
         raise ValueError(f"{missing}: got None together with {there}; expected both, or neither")
@@ -213,11 +222,9 @@ def variance_by_layer(
         model = in_float64(model)
         model.unfreeze()
     inputs = to_array(x, "x")
-    if loss is None or y is None:
+    asked = loss is not None
+    if loss is None or y is None:  # outputs need none, but an objective does
         loss, y = _core.MeanSquaredError(), np.zeros((len(inputs) if inputs.ndim else 0, model.out_features))
-        gradients = None
-    else:
-        gradients = Objective(model, loss, inputs, y, mode=mode).gradient()
     objective = Objective(model, loss, inputs, y, mode=mode)
     layers = model.layers
     moments = [_moments(np.asarray(objective.x, dtype=np.float64))]
@@ -231,11 +238,12 @@ def variance_by_layer(
         variance=np.array([m[2] for m in moments]),
         zeros=np.array([m[3] for m in moments]),
         dead=np.array([m[4] for m in moments]),
-        gradient=None if gradients is None else _gradient_squares(objective.arrays(gradients), len(layers)),
+        gradient=_gradient_squares(objective.arrays(objective.gradient()), len(layers)) if asked else None,
         reads=tuple(i for i, layer in enumerate(layers) if isinstance(layer, _core.Dense)),
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is infinite, and said to explode
 def _moments(z: Vector) -> tuple[int, float, float, float, float]:
     """Return width, mean square, variance, share of zeros, and share of units that are 0 in all rows."""
     zero = z == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Sequence
@@ -17,12 +18,16 @@ from .._checks import instance, integer, seed_or_random, shown
 from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from .._table import Table
 from ..model import Sequential
+from ..trainer import Trainer
 from .objective import Mode, Objective, Vector
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["GradientNoise", "gradient_noise"]
+
+DRAWS = 16  # of dropout's masks, over which the gradient of all rows is averaged
+ROUNDING = 1e-9  # of the gradient: noise below it is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +37,8 @@ class GradientNoise:
     Attributes
     ----------
     sigma : float
-        σ, the root mean square of |g_n - g| over the rows: g_n is the gradient of row n alone, g their mean ∇E.
+        σ, the root mean square of |g_n - g| over the rows: g_n is the gradient of row n alone, g their mean ∇E. nan
+        where rows have no gradients of their own.
     gradient_norm : float
         |g|.
     rows : int
@@ -44,11 +50,14 @@ class GradientNoise:
     batch_sizes : ndarray
         The sizes K, shape (S,).
     predicted : ndarray
-        What |g_B - g| is in the root mean square, shape (S,): σ/√K, or σ/√K √((N-K)/(N-1)) without replacement.
+        What |g_B - g| is in the root mean square, shape (S,): σ/√K, or σ/√K √((N-K)/(N-1)) without replacement. nan
+        where σ is.
     measured : ndarray
         What it was for the batches drawn, shape (S,).
     standard_error : ndarray
         Of `measured`, shape (S,).
+    note : str
+        Why rows have no gradients of their own; empty where they have.
     """
 
     sigma: float
@@ -60,27 +69,41 @@ class GradientNoise:
     predicted: Vector
     measured: Vector
     standard_error: Vector
+    note: str = ""
 
     @property
     def ratio(self) -> Vector:
-        """Measured over predicted, shape (S,); nan where no noise is predicted."""
+        """Measured over predicted, shape (S,); nan where nothing, or no noise, is predicted."""
         empty = np.full(len(self.predicted), math.nan)
         return np.asarray(np.divide(self.measured, self.predicted, out=empty, where=self.predicted > 0))
 
     @property
     def slope(self) -> float:
         """Slope of log(measured) against log K: -1/2 with replacement; nan with fewer than two such sizes."""
-        noisy = (self.predicted > 0) & (self.measured > 0)
+        noisy = self._noisy
         if len(set(self.batch_sizes[noisy])) < 2:
             return math.nan
         return float(np.polyfit(np.log(self.batch_sizes[noisy]), np.log(self.measured[noisy]), 1)[0])
 
     @property
+    def _noisy(self) -> npt.NDArray[np.bool_]:
+        """At which sizes there is noise, and not only rounding: not for batches of all the rows."""
+        rounding = ROUNDING * max(self.gradient_norm, float(self.measured.max()))
+        return np.asarray((self.measured > rounding) & ~(self.predicted == 0))
+
+    @property
+    def _course(self) -> str:
+        return "grows" if self.slope > 0 else "falls"
+
+    @property
     def noise_scale(self) -> float:
         """σ²/|g|²: the batch size whose noise is as long as the gradient (McCandlish et al. 2018, the simple one).
 
-        Far smaller batches mostly add noise, far larger ones mostly repeat what they know. Infinite where ∇E = 0.
+        Far smaller batches mostly add noise, far larger ones mostly repeat what they know. Infinite where ∇E = 0, nan
+        where σ is.
         """
+        if math.isnan(self.sigma):
+            return math.nan
         return self.sigma**2 / self.gradient_norm**2 if self.gradient_norm > 0 else math.inf
 
     def table(self) -> Table:
@@ -93,11 +116,11 @@ class GradientNoise:
 
     def __str__(self) -> str:
         """Return the table, and what it comes to."""
-        return (
-            f"{self.table()}\n"
-            f"noise of one row σ = {self.sigma:.4g}, gradient |g| = {self.gradient_norm:.4g}, "
-            f"noise scale σ²/|g|² = {self.noise_scale:.4g} rows; measured noise falls as K^{self.slope:.3f}"
-        )
+        facts = f"gradient |g| = {self.gradient_norm:.4g}, "
+        if not self.note:
+            facts = f"noise of one row σ = {self.sigma:.4g}, {facts}noise scale σ²/|g|² = {self.noise_scale:.4g} rows; "
+        why = f"\nnothing is predicted: {self.note}" if self.note else ""
+        return f"{self.table()}\n{facts}measured noise {self._course} as K^{self.slope:.3f}{why}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
         """Draw predicted and measured noise against the batch size, both axes logarithmic.
@@ -119,9 +142,12 @@ class GradientNoise:
         """
         axes = new_axes(path is not None, "GradientNoise.plot")
         order = np.argsort(self.batch_sizes)
-        k, noisy = self.batch_sizes[order], self.predicted[order] > 0
+        k, noisy = self.batch_sizes[order], self._noisy[order]
         law = "σ/√K" if self.replace else "σ/√K · √((N-K)/(N-1))"
-        axes.loglog(k[noisy], self.predicted[order][noisy], color=VERMILION, ls=DASHED, lw=2, label=f"predicted: {law}")
+        axes.set(xscale="log", yscale="log")
+        if not self.note:
+            label = f"predicted: {law}"
+            axes.plot(k[noisy], self.predicted[order][noisy], color=VERMILION, ls=DASHED, lw=2, label=label)
         axes.errorbar(
             k[noisy],
             self.measured[order][noisy],
@@ -141,9 +167,11 @@ class GradientNoise:
         return drawn
 
     def _title(self) -> str:
-        if not math.isfinite(self.slope):
-            return f"Gradient noise of a single row: σ = {self.sigma:.3g}"
-        return f"Gradient noise falls as K^{self.slope:.2f}: 100 times the batch leaves {100**self.slope:.2g} of it"
+        if math.isfinite(self.slope):
+            return f"Gradient noise {self._course} as K^{self.slope:.2f}: 100 times the batch leaves {100**self.slope:.2g} of it"
+        if self.note:
+            return f"Gradient noise of a batch of {self.batch_sizes[0]} rows: {self.measured[0]:.3g}"
+        return f"Gradient noise of a single row: σ = {self.sigma:.3g}"
 
 
 def gradient_noise(
@@ -177,8 +205,9 @@ def gradient_noise(
     seed : int, optional
         Of the drawing.
     mode : {"training", "prediction"}
-        As for `Objective`. In "training", models with `BatchNorm` or `Dropout` are refused: what a row's gradient is
-        then depends on the batch that it is in.
+        As for `Objective`. In "training", a row's gradient depends on the batch that it is in where `BatchNorm` takes
+        the batch's mean and spread, and `Dropout` draws anew for every batch. Then nothing is predicted, and `measured`
+        is the distance from g, the gradient of all rows in one batch: for `Dropout` the mean over 16 draws.
 
     Returns
     -------
@@ -190,12 +219,13 @@ def gradient_noise(
     TypeError
         If an argument is of the wrong kind, or the model is not in float64.
     ValueError
-        If a number is out of range, `mode` is "training" for a model whose rows have no gradients of their own, or the
-        loss weights rows; and what `Objective` raises.
+        If a number is out of range (a batch that `BatchNorm` trains on has at least 2 rows), or the loss weights rows;
+        and what `Objective` raises.
 
     Notes
     -----
-    Takes N + n_batches · ΣK gradients of single rows and never holds more than one batch and a few vectors (P,).
+    Takes 2 N + n_batches · ΣK gradients of single rows, with `Dropout` 16 N + n_batches · ΣK, and never holds more than
+    one batch and a few vectors (P,).
     """
     objective = Objective(model, loss, x, y, mode=mode)
     sizes = _sizes(batch_sizes)
@@ -209,10 +239,18 @@ def gradient_noise(
             "replacement"
         )
     _check_rows_are_alike(objective)
-    g = objective.gradient()
-    singles = _Batches(objective, 1)
-    sigma = math.sqrt(math.fsum(singles.squared_distance(np.array([n]), g) for n in range(rows)) / rows)
-    measured = [_measure(objective, g, k, n_batches, replace, rng) for k in sizes]
+    layers = [type(layer) for layer in objective.model.layers if mode == "training" and _couples(layer)]
+    if _core.BatchNorm in layers and min(sizes) < 2:
+        raise ValueError(
+            "batch_sizes: got 1; expected at least 2 rows, of which BatchNorm takes the spread in training"
+        )
+    masks = _Masks(objective, rng) if _core.Dropout in layers else None
+    g = objective.gradient() if masks is None else masks.mean_gradient()
+    sigma = math.nan
+    if not layers:
+        singles = _Batches(objective, 1)
+        sigma = math.sqrt(math.fsum(singles.squared_distance(np.array([n]), g) for n in range(rows)) / rows)
+    measured = [_measure(_Batches(objective, k, masks), g, k, n_batches, replace, rng) for k in sizes]
     k = np.array(sizes, dtype=np.int64)
     left = np.ones(len(k)) if replace else (rows - k) / max(rows - 1, 1)
     return GradientNoise(
@@ -225,6 +263,7 @@ def gradient_noise(
         predicted=sigma * np.sqrt(left / k),
         measured=np.array([m.value for m in measured]),
         standard_error=np.array([m.error for m in measured]),
+        note=_note(layers),
     )
 
 
@@ -234,13 +273,11 @@ class _Measured(NamedTuple):
 
 
 def _measure(
-    objective: Objective, g: Vector, k: int, n_batches: int, replace: bool, rng: np.random.Generator
+    batches: _Batches, g: Vector, k: int, n_batches: int, replace: bool, rng: np.random.Generator
 ) -> _Measured:
     """Return the root mean square distance from `g` of the gradients of batches of `k` rows, and its standard error."""
-    batches, rows = _Batches(objective, k), len(objective.x)
-    squares = np.array(
-        [batches.squared_distance(rng.choice(rows, size=k, replace=replace), g) for _ in range(n_batches)]
-    )
+    draws = (rng.choice(batches.rows, size=k, replace=replace) for _ in range(n_batches))
+    squares = np.array([batches.squared_distance(rows, g) for rows in draws])
     value = math.sqrt(squares.mean())
     spread = float(squares.std(ddof=1)) / math.sqrt(n_batches)  # of the mean square; d√m = dm / 2√m
     return _Measured(value, spread / (2 * value) if value > 0 else 0.0)
@@ -249,22 +286,44 @@ def _measure(
 class _Batches:
     """Gradients of batches of `size` rows, one after the other, by one objective over rows that are written anew.
 
-    A new `Objective` for each batch would check data that is known to be good, and allocate the parameters again.
+    A new `Objective` for each batch would check data that is known to be good, and allocate the parameters again; only
+    new `masks` need one.
     """
 
-    def __init__(self, objective: Objective, size: int) -> None:
-        self._x, self._y = objective.x, objective.y
+    def __init__(self, objective: Objective, size: int, masks: _Masks | None = None) -> None:
+        self._x, self._y, self._masks, self.rows = objective.x, objective.y, masks, len(objective.x)
         start = np.zeros(size, dtype=np.int64)
         x, y = np.take(self._x, start, axis=0), np.take(self._y, start, axis=0)  # contiguous: read where they lie
-        self._rows = Objective(objective.model, objective.loss, x, y, mode=objective.mode)
+        self._batch = Objective(objective.model, objective.loss, x, y, mode=objective.mode)
 
     def squared_distance(self, index: npt.NDArray[np.int64], g: Vector) -> float:
         """Return |g_B - g|² for the batch of these rows."""
-        np.take(self._x, index, axis=0, out=self._rows.x)
-        np.take(self._y, index, axis=0, out=self._rows.y)
-        difference = self._rows.gradient()
+        batch = self._batch
+        np.take(self._x, index, axis=0, out=batch.x)
+        np.take(self._y, index, axis=0, out=batch.y)
+        difference = batch.gradient() if self._masks is None else self._masks.gradient(batch)
         difference -= g
         return float(difference @ difference)
+
+
+class _Masks:
+    """Gradients with new masks of dropout each time; those of an `Objective` stay the same."""
+
+    def __init__(self, objective: Objective, rng: np.random.Generator) -> None:
+        self._whole, self._rng = objective, rng
+        self._trainer = Trainer(copy.deepcopy(objective.model), objective.loss, optimizer=_core.SGD(1.0))
+
+    def gradient(self, batch: Objective) -> Vector:
+        """Return the gradient of a batch."""
+        self._trainer.steps = int(self._rng.integers(2**32))  # what dropout draws by, beside the seed
+        return Objective(self._trainer.model, batch.loss, batch.x, batch.y, mode=batch.mode).gradient()
+
+    def mean_gradient(self) -> Vector:
+        """Return the mean over some draws of the gradient of all rows."""
+        total = self.gradient(self._whole)
+        for _ in range(DRAWS - 1):
+            total += self.gradient(self._whole)
+        return total / DRAWS
 
 
 def _sizes(batch_sizes: Sequence[int]) -> list[int]:
@@ -278,18 +337,23 @@ def _sizes(batch_sizes: Sequence[int]) -> list[int]:
     return sizes
 
 
+def _couples(layer: _core.Layer) -> bool:
+    """Return whether a row's gradient depends, in training, on the batch that it is in."""
+    return isinstance(layer, _core.BatchNorm) or (isinstance(layer, _core.Dropout) and layer.p > 0)
+
+
+def _note(layers: list[type[_core.Layer]]) -> str:
+    """Return what the layers that couple do to a row's gradient."""
+    whys = {
+        _core.BatchNorm: "BatchNorm couples the rows of a batch",
+        _core.Dropout: "Dropout draws anew for each batch",
+    }
+    said = " and ".join(why for kind, why in whys.items() if kind in layers)
+    return f"{said}, so that a row has no gradient of its own" if said else ""
+
+
 def _check_rows_are_alike(objective: Objective) -> None:
-    """Refuse what makes a batch's gradient anything but the mean of its rows' own gradients."""
-    for layer in objective.model.layers if objective.mode == "training" else ():
-        why = {
-            _core.BatchNorm: "couples the rows of a batch",
-            _core.Dropout: "draws by a row's place in the batch",
-        }.get(type(layer))
-        if why is not None:
-            raise ValueError(
-                f"mode: got 'training' for a model with {type(layer).__name__}, which {why}, so that a row has no "
-                "gradient of its own; expected 'prediction'"
-            )
+    """Refuse losses that make a batch's gradient a weighted mean of its rows' gradients."""
     if not isinstance(objective.loss, _core.CrossEntropy):
         return
     if objective.loss.class_weights is not None:

@@ -17,7 +17,7 @@ from .._checks import integer, optional_module, real
 from .._table import Table
 from ..model import Sequential
 from ._planes import choose_plane, coordinates, extent, half_widths, vectors
-from .objective import Mode, Objective, Vector, finite_array
+from .objective import Mode, Objective, Vector, finite_array, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -240,7 +240,7 @@ def loss_surface(
     span: float | Sequence[float] | None = None,
     cover: npt.ArrayLike | None = None,
     points: int = 41,
-    center: npt.ArrayLike | None = None,
+    at: npt.ArrayLike | None = None,
     mode: Mode = "training",
     sample_weight: Data | None = None,
     seed: int | None = 0,
@@ -268,7 +268,7 @@ def loss_surface(
         Points (T, P), such as a training path: a grid without a given `span` is made to reach them all.
     points : int
         Grid points along each direction, at least 3.
-    center : array, optional
+    at : array, optional
         The centre (P,); where the model is when left out.
     seed : int, optional
         Of random directions, and of the search for eigenvectors.
@@ -283,13 +283,14 @@ def loss_surface(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or shape, directions are parallel or zero; and what `Objective` raises.
+        If an argument is of the wrong kind or shape, directions are parallel or zero, or E is not finite at the centre;
+        and what `Objective` raises.
     ImportError
         If SciPy is needed for the eigenvectors, or tqdm for the progress bar, and not installed.
     """
     objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
     integer(points, "points", minimum=3, expected="a number of points")
-    middle = objective.point if center is None else objective.vector(center, "center")
+    middle = place(objective, at)
     covered = np.empty((0, objective.size)) if cover is None else vectors(cover, "cover", objective.size)
     plane = choose_plane(objective, middle, directions, through, covered, seed)
     if span is None:
@@ -314,7 +315,7 @@ def loss_surface(
         curvature=0.5 * (curvature + curvature.T),
         eigenvalues=plane.eigenvalues,
         marks=plane.marks,
-        mark_values=tuple(objective.value(middle + np.array(at) @ plane.directions) for at in plane.marks.values()),
+        mark_values=tuple(objective.value(middle + np.array(mark) @ plane.directions) for mark in plane.marks.values()),
     )
 
 

@@ -15,9 +15,9 @@ from ._sweep import Sweep, run_sweep
 from .data import LabelledData, gaussian_clusters, mnist1d, redraw_labels
 from .descent import DoubleDescent
 from .double_descent import double_descent_epochs, double_descent_samples, double_descent_width
-from .early_stopping import EarlyStoppingDecay, early_stopping_equals_decay
+from .early_stopping import EarlyStoppingDecay, early_stopping_and_decay
 from .labels import RandomLabels, random_labels
-from .linear import linear_excess_risk
+from .linear import double_descent_linear, linear_excess_risk
 
 __all__ = [
     "DoubleDescent",
@@ -26,9 +26,10 @@ __all__ = [
     "RandomLabels",
     "Sweep",
     "double_descent_epochs",
+    "double_descent_linear",
     "double_descent_samples",
     "double_descent_width",
-    "early_stopping_equals_decay",
+    "early_stopping_and_decay",
     "gaussian_clusters",
     "linear_excess_risk",
     "mnist1d",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import time
@@ -65,8 +67,9 @@ def run_sweep(
         Where to keep finished points (``sweep.jsonl``) and the whole table (``table.csv``); made if need be. Points
         that are there already are not computed again; more points may be asked for later.
     n_jobs : int
-        Processes to use; -1: one for each processor. Each trains on one thread, so the rows of networks are the same,
-        bit for bit, for any number.
+        Processes to use; -1: one for each processor. Each computes on one thread, so that the rows are the same, bit
+        for bit, for any number: gdcore always, NumPy's linear algebra where threadpoolctl is installed
+        (``gdcore[experiments]`` brings it). Without it, what `train_point` computes by that may differ in last digits.
     progress : bool
         Whether to show a line that counts finished points, where there is a terminal or notebook to show it on.
 
@@ -173,11 +176,25 @@ def _compute(key: str, point: Point, train_point: Callable[[Point], Rows]) -> tu
     """Compute one point: its rows, as they would come back from the disk, and the processor time it took."""
     started = time.process_time()
     try:
-        rows = _plain(list(train_point(point)), "train_point")
+        with _one_thread():
+            rows = _plain(list(train_point(point)), "train_point")
     except Exception as error:
         error.add_note(f"at the point {key} of the sweep")
         raise
     return rows, time.process_time() - started
+
+
+def _one_thread() -> contextlib.AbstractContextManager[Any]:
+    """Keep NumPy's linear algebra to one thread, whose number changes how sums round; it cannot without threadpoolctl.
+
+    gdcore's own threads are limited by `run_all`.
+    """
+    try:
+        limit = importlib.import_module("threadpoolctl").threadpool_limits
+    except ImportError:
+        return contextlib.nullcontext()
+    limited: contextlib.AbstractContextManager[Any] = limit(1, user_api="blas")
+    return limited
 
 
 def _checked_points(points: Iterable[Point]) -> dict[str, Point]:

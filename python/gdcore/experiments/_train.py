@@ -82,7 +82,7 @@ def sweep_networks(
     progress: bool,
 ) -> Sweep:
     """Train a network for each point {width, samples, label_noise, epochs, seed}; `epochs` lists those to measure."""
-    layers: dict[int, list[_core.Layer]] = {}
+    layers: dict[int, Sequence[_core.Layer]] = {}
     for width in sorted({point["width"] for point in points}):
         model = _model(common, width, 0)
         if (model.in_features, model.out_features) != (common.data.features, common.data.classes):

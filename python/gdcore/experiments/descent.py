@@ -19,7 +19,8 @@ __all__ = ["DoubleDescent", "log_ticks"]
 
 Curve = npt.NDArray[np.float64]
 
-BUMP = 0.02  # of its height that a peak must rise above what lies on either side, to be called one
+BUMP = 0.02  # of the larger error by which test error must rise or fall, to be said to
+SIZE = (7.6, 4.4)  # of the figure, inches
 AXES = {
     "width": "units in each hidden layer",
     "epoch": "epochs of training",
@@ -88,21 +89,26 @@ class DoubleDescent:
     def peak(self) -> int | None:
         """Where the mean test error has its peak between two descents, None if it has none.
 
-        The point that rises farthest above the lowest points on both sides of it. It counts as a peak if it rises by
-        2 % of its height, and by twice the standard error of the difference, seed by seed, where there are several.
+        The point that rises farthest above the lowest points on both sides of it, where test error has fallen to the
+        first of them from a point before. Each fall and the rise must be by 2 % of the larger error, and by twice the
+        standard error of the difference, seed by seed, where there are several.
         """
         curve = self.curve()
-        test = np.array(curve[self.test])
-        if len(test) < 3 or not np.isfinite(test).all():
+        found = self._turns(curve)
+        return None if found is None else int(curve[self.axis][found[1]])
+
+    def _turns(self, curve: Table) -> tuple[int, int, int] | None:
+        """Return the rows of the first low, the peak, and the second low; None without two descents."""
+        values, test = curve[self.axis], np.array(curve[self.test])
+        turns = _double_descent(test) if np.isfinite(test).all() else None
+        if turns is None:
             return None
-        at, before, after = _highest_bump(test)
-        values = curve[self.axis]
-        for low in (before, after):
-            rise = self._rise(values[low], values[at])
-            noise = 2 * rise.std(ddof=1) / math.sqrt(len(rise)) if len(rise) > 1 else 0.0
-            if not test[at] - test[low] > max(BUMP * test[at], noise):
+        start, before, at, after = turns
+        for low, high in ((before, start), (before, at), (after, at)):
+            rise = self._rise(values[low], values[high])
+            if len(rise) > 1 and test[high] - test[low] <= 2 * rise.std(ddof=1) / math.sqrt(len(rise)):
                 return None
-        return int(values[at])
+        return before, at, after
 
     def _rise(self, low: int, high: int) -> Curve:
         """Return how much larger the test error is at `high` than at `low`, seed by seed."""
@@ -121,16 +127,16 @@ class DoubleDescent:
         values, test = curve[self.axis], np.array(curve[self.test])
         if not np.isfinite(test).all():
             return f"The {self.measure} is not finite everywhere"
-        if self.peak is None:
-            i, name = int(test.argmin()), _noun(self.axis, 2)
-            return f"No second descent: test error is lowest, {test[i]:.3g}, at {values[i]:,} {name}"
-        at, before, after = _highest_bump(test)
-        places = [f"{test[i]:.3g} at {values[i]:,}" for i in (before, at, after)]
-        name = _noun(self.axis, values[after])
+        turns = self._turns(curve)
+        if turns is None:
+            i = int(test.argmin())
+            return f"No second descent: test error is lowest, {test[i]:.3g}, at {values[i]:,} {self._noun(values[i])}"
+        places = [f"{test[i]:.3g} at {values[i]:,}" for i in turns]
+        name = self._noun(values[turns[-1]])
         return f"Test error falls to {places[0]}, peaks at {places[1]}, falls again to {places[2]} {name}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
-        """Draw test and training error against what was varied, with the interpolation threshold.
+        """Draw test and training error against what was varied, with the interpolation threshold, in a figure.
 
         Parameters
         ----------
@@ -149,7 +155,21 @@ class DoubleDescent:
         """
         from .. import _figures
 
-        axes: Any = _figures.new_axes(path is not None, "DoubleDescent.plot", size=(7.6, 4.4))
+        axes: Axes = _figures.new_axes(path is not None, "DoubleDescent.plot", size=SIZE)
+        self.draw(axes)
+        _figures.save(axes, path)
+        return axes
+
+    def draw(self, axes: Axes) -> None:
+        """Draw what `plot` draws into axes that are there, such as those of a figure with more in it.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes
+            Gets lines, labels, a title and a legend; saving is left to the caller.
+        """
+        from .. import _figures
+
         curve = self.curve()
         values, test = curve[self.axis], np.array(curve[self.test])
         if "theory" in self.table:
@@ -172,9 +192,9 @@ class DoubleDescent:
         else:
             axes.set_ylim(bottom=0)
         _figures.dress(axes, self.sentence(), AXES[self.axis], self.measure)
-        _figures.save(axes, path)
-        drawn: Axes = axes
-        return drawn
+
+    def _noun(self, number: int) -> str:
+        return {"width": "unit", "epoch": "epoch", "samples": "row"}[self.axis] + ("" if number == 1 else "s")
 
 
 def log_ticks(axes: Any) -> None:
@@ -186,15 +206,16 @@ def log_ticks(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(lambda value, _: "")
 
 
-def _highest_bump(test: Curve) -> tuple[int, int, int]:
-    """Return where the curve rises farthest above the lowest points on both sides, and these two."""
+def _double_descent(test: Curve) -> tuple[int, int, int, int] | None:
+    """Return where the curve begins to fall, its low, its peak and the low after: the peak that rises farthest.
 
-    def lows(i: int) -> tuple[int, int]:
-        return int(test[:i].argmin()), i + 1 + int(test[i + 1 :].argmin())
-
-    at = max(range(1, len(test) - 1), key=lambda i: test[i] - max(test[j] for j in lows(i)))
-    return at, *lows(at)
-
-
-def _noun(axis: str, number: int) -> str:
-    return {"width": "unit", "epoch": "epoch", "samples": "row"}[axis] + ("" if number == 1 else "s")
+    None if no peak has a fall of `BUMP` on both sides, the first after a fall of as much.
+    """
+    found = []
+    for at in range(2, len(test) - 1):
+        before, after = int(test[:at].argmin()), at + 1 + int(test[at + 1 :].argmin())
+        start = int(test[: before + 1].argmax())
+        pairs = ((start, before), (at, before), (at, after))
+        if all(test[high] - test[low] > BUMP * test[high] for high, low in pairs):
+            found.append((min(test[at] - test[before], test[at] - test[after]), -at, (start, before, at, after)))
+    return max(found)[-1] if found else None

@@ -1,4 +1,4 @@
-"""Double descent (chapter, slides 51-56): test error against the width, the epochs, and the number of training rows."""
+"""Double descent of networks (chapter, slides 51-56): test error against width, epochs, and number of training rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from .. import _core
 from .._arrays import Data
-from .._checks import choice, integer
+from .._checks import integer
 from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks, whole_numbers
 from .data import gaussian_clusters, labelled_data, mnist1d
 from .descent import DoubleDescent
-from .linear import linear_sweep
 
 __all__ = ["double_descent_epochs", "double_descent_samples", "double_descent_width"]
 
@@ -70,7 +69,8 @@ def double_descent_width(
     seed : int
         Seed of the first.
     folder : path, optional
-        Where finished runs are kept, so that an interrupted sweep goes on where it was; see `run_sweep`.
+        Where finished runs are kept, so that an interrupted sweep goes on where it was; see `run_sweep`. A run is only
+        taken from there if its layers and the rates of all its steps were the same, too.
     n_jobs : int
         Processes to use, -1 for one a processor; the results do not depend on it.
     progress : bool
@@ -165,7 +165,6 @@ def double_descent_samples(
     y: Data | None = None,
     *,
     test: Sequence[Data] | None = None,
-    model: str = "network",
     samples: Iterable[int] | None = None,
     width: int = 30,
     build: Build | None = None,
@@ -173,15 +172,15 @@ def double_descent_samples(
     epochs: int = 300,
     batch_size: int | None = 100,
     label_noise: float = 0.2,
-    features: int = 1000,
-    noise: float = 0.1,
     repeats: int = 1,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
     n_jobs: int = 1,
     progress: bool = True,
 ) -> DoubleDescent:
-    """Train one model on more and more rows: near the interpolation threshold more data can hurt (slides 55-56).
+    """Train a network on more and more rows: near the interpolation threshold more data can hurt (slides 55-56).
+
+    `double_descent_linear` does the same in linear regression, where theory gives the expected test error.
 
     Parameters
     ----------
@@ -190,27 +189,15 @@ def double_descent_samples(
         the larger ones of the same seed.
     build, optimizer, epochs, batch_size, label_noise, repeats, seed, folder, n_jobs, progress
         As for `double_descent_width`.
-    model : {"network", "linear"}
-        "linear": exact linear regression (Nakkiran 2019). Rows are Gaussian with unit covariance, targets a random
-        linear function of norm 1 plus noise, and training is gradient descent from zero until it has converged, beside
-        the exact solution that it converges to; see `linear_excess_risk`. Of the other arguments only `samples`,
-        `features`, `noise` and the last five count then, and no data may be given.
     samples : iterable of int, optional
-        Numbers of training rows. When left out: 100 to 8,000 (of the rows there are), or from 0.1 to 2 times
-        `features` for "linear".
+        Numbers of training rows; 100 to 8,000, of the rows there are, when left out.
     width : int
         Units in each hidden layer.
-    features : int
-        Columns of the linear problem, at least 2.
-    noise : float
-        Standard deviation of the noise in the linear problem's targets.
 
     Returns
     -------
     DoubleDescent
-        Table, curve, interpolation threshold (the largest number of rows that is fitted), and the figure. For "linear"
-        the test error is the excess risk ‖w - β‖², with the columns ``theory`` (its expectation) and, where gradient
-        descent was run, ``method``, ``steps`` and ``gradient_descent_risk``.
+        Table, curve, interpolation threshold (the largest number of rows that is fitted), and the figure.
 
     Raises
     ------
@@ -219,11 +206,6 @@ def double_descent_samples(
     """
     options: dict[str, Any] = {"folder": folder, "n_jobs": n_jobs, "progress": progress}
     runs = seeds(seed, repeats)
-    if choice(model, "model", ("network", "linear")) == "linear":
-        for name, value in (("x", x), ("y", y), ("test", test), ("build", build), ("optimizer", optimizer)):
-            if value is not None:
-                raise ValueError(f"{name}: got one for model='linear'; expected None, for it makes its own problem")
-        return linear_sweep(samples, features, noise, runs, **options)
     fixed: dict[str, Any] = {"width": integer(width, "width", minimum=1), "label_noise": label_share(label_noise)}
     fixed["epochs"] = [integer(epochs, "epochs", minimum=1)]
     sizes = None if samples is None else whole_numbers(samples, "samples")

@@ -19,9 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .._checks import integer, real, seed_or_random
-from .._core import SGD, Constant, Dense, MeanSquaredError, Momentum, Normal, Tanh
+from .._core import SGD, Dense, MeanSquaredError, Momentum, Normal, Tanh
+from .._parallel import run_all
 from .._table import Table
-from ..analysis.quadratic import QuadraticModel
+from ..analysis.objective import parameter_vector
+from ..analysis.problems import quadratic_problem, random_rotation
 from ..model import Sequential
 from ..trainer import Trainer
 from ._train import log_spaced, whole_numbers
@@ -29,7 +31,7 @@ from ._train import log_spaced, whole_numbers
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["EarlyStoppingDecay", "early_stopping_equals_decay"]
+__all__ = ["EarlyStoppingDecay", "early_stopping_and_decay"]
 
 Array = npt.NDArray[np.float64]
 
@@ -44,7 +46,7 @@ SHARES = ("steps", "eigenvalue", "stopped", "stopped_predicted", "decayed", "dec
 
 @dataclass(frozen=True)
 class EarlyStoppingDecay:
-    """What `early_stopping_equals_decay` returns; ``print(result)`` shows both tables.
+    """What `early_stopping_and_decay` returns; ``print(result)`` shows both tables.
 
     Attributes
     ----------
@@ -114,7 +116,7 @@ class EarlyStoppingDecay:
         return draw(self, path)
 
 
-def early_stopping_equals_decay(
+def early_stopping_and_decay(
     *,
     times: Sequence[int] = (30, 100, 300, 1000, 3000),
     lr: float = 0.05,
@@ -124,8 +126,9 @@ def early_stopping_equals_decay(
     rows: int = 40,
     noise: float = 0.3,
     seed: int = 0,
+    progress: bool = True,
 ) -> EarlyStoppingDecay:
-    """Show that stopping after T steps acts like weight decay λ ≈ 1/(ηT), on a quadratic and on a network (slide 50).
+    """Compare stopping after T steps with weight decay λ ≈ 1/(ηT), on a quadratic and on a network (slide 50).
 
     The quadratic is linear regression whose Hessian has eigenvalues from 0.5/η down to 0.5/(η · condition), evenly
     spread over the logarithm. Full-batch gradient descent from zero is stopped at each T; training with weight decay
@@ -153,6 +156,9 @@ def early_stopping_equals_decay(
         Standard deviation of what is added to its targets, which are of size 1 or so.
     seed : int
         Of data and initial weights.
+    progress : bool
+        Whether to show bars of the runs with weight decay, which take most of the time, on the standard error output,
+        where there is a terminal or notebook to show them on.
 
     Returns
     -------
@@ -168,7 +174,7 @@ def early_stopping_equals_decay(
 
     Notes
     -----
-    "Acts like" is meant to within a factor: a single direction is fitted to the same share by λ = 1/(ηT) only while
+    The two are alike to within a factor: a single direction is fitted to the same share by λ = 1/(ηT) only while
     that is small; for s = ηTλ_i the exact λ is s/(e^s - 1) of it. The ratio in ``matches`` says what the best λ is over
     all directions. On the network the minimum under decay is one that this start leads to, not the lowest there is.
     """
@@ -182,10 +188,10 @@ def early_stopping_equals_decay(
     rng = np.random.default_rng(seed_or_random(integer(seed, "seed")))
     decades = math.log10(stops[-1] / stops[0]) + 2.0  # from three times the largest 1/(ηT) to 0.03 times the smallest
     decays = np.geomspace(0.03 / stops[-1], 3.0 / stops[0], round(decades * DECAYS_PER_DECADE)) / rate
-    shares, quadratic = _quadratic(
-        stops, rate, np.geomspace(STEEPEST / rate / spread, STEEPEST / rate, count), decays, rng
-    )
-    stopped, decayed, at = _network(stops, rate, decays, sizes, real(noise, "noise", low=0.0), rng, seed)
+    eigenvalues = np.geomspace(STEEPEST / rate / spread, STEEPEST / rate, count)
+    deviation = real(noise, "noise", low=0.0)
+    shares, quadratic = _quadratic(stops, rate, eigenvalues, decays, rng, progress)
+    stopped, decayed, at = _network(stops, rate, decays, sizes, deviation, rng, seed, progress)
     differences = _rms(stopped[at][:, None] - decayed)
     network = _matches("network", stops, rate, decays, differences, _rms(stopped[at]))
     return EarlyStoppingDecay(
@@ -194,30 +200,29 @@ def early_stopping_equals_decay(
 
 
 def _quadratic(
-    times: list[int], lr: float, eigenvalues: Array, decays: Array, rng: np.random.Generator
+    times: list[int], lr: float, eigenvalues: Array, decays: Array, rng: np.random.Generator, progress: bool
 ) -> tuple[Table, list[dict[str, float | str]]]:
     """Return the shares fitted by stopped and by decayed runs, and the best λ for each T."""
     size = len(eigenvalues)
-    rotation = np.linalg.qr(rng.standard_normal((size, size)))[0]
-    x = np.linalg.qr(rng.standard_normal((2 * size, size)))[0] * np.sqrt(eigenvalues * size) @ rotation.T  # H = 2XᵀX/N
-    y = x @ (rotation @ rng.choice([-1.0, 1.0], size))[:, None]
-    start = Sequential(Dense(size, 1, bias=False, init=Constant(0.0)), seed=0, dtype="float64")
-    model = QuadraticModel(start, MeanSquaredError(), x, y)
-    whole = model.coordinates(np.zeros(size))
+    basis = random_rotation(size, rng)
+    problem = quadratic_problem(eigenvalues, basis, minimum=basis @ rng.choice([-1.0, 1.0], size))
+    start, x, y = problem.model(np.zeros(size)), problem.x, problem.y
+    whole = problem.coordinates(np.zeros(size))
 
-    def shares(weights: Sequential) -> Array:
-        return 1.0 - model.coordinates(weights.flat_parameters()[:size]) / whole
+    def shares(model: Sequential) -> Array:
+        return 1.0 - problem.coordinates(parameter_vector(model)) / whole
 
     table: list[dict[str, float]] = []
     differences, fitted = [], []
-    for steps, stopped in zip(times, _stopped(start, x, y, lr, times), strict=True):
-        decay = 1.0 / (lr * steps)
-        measured = shares(stopped), shares(_settled(start, x, y, lr, decay))
-        predicted = 1.0 - (1.0 - lr * model.eigenvalues) ** steps, model.eigenvalues / (model.eigenvalues + decay)
-        columns = zip(model.eigenvalues, measured[0], predicted[0], measured[1], predicted[1], strict=True)
+    each = 1.0 / (lr * np.array(times))
+    stopped, decayed = _stopped(start, x, y, lr, times), _settled_each(start, x, y, lr, each, "quadratic", progress)
+    for steps, decay, *models in zip(times, each, stopped, decayed, strict=True):
+        measured = [shares(model) for model in models]
+        predicted = 1.0 - (1.0 - lr * eigenvalues) ** steps, eigenvalues / (eigenvalues + decay)
+        columns = zip(eigenvalues, measured[0], predicted[0], measured[1], predicted[1], strict=True)
         table += [dict(zip(SHARES, (steps, *map(float, row)), strict=True)) for row in columns]
-        scale = whole * np.sqrt(model.eigenvalues / 2.0)  # a prediction's mean square is Σ λ_i α_i² / 2
-        every = model.eigenvalues / (model.eigenvalues + decays[:, None])
+        scale = whole * np.sqrt(eigenvalues / 2.0)  # a prediction's mean square is Σ λ_i α_i² / 2
+        every = eigenvalues / (eigenvalues + decays[:, None])
         differences.append(np.linalg.norm((measured[0] - every) * scale, axis=1))
         fitted.append(np.linalg.norm(measured[0] * scale))
     return Table(table), _matches("quadratic", times, lr, decays, np.array(differences), np.array(fitted))
@@ -231,6 +236,7 @@ def _network(
     noise: float,
     rng: np.random.Generator,
     seed: int,
+    progress: bool,
 ) -> tuple[Array, Array, list[int]]:
     """Return predictions along one run, for each λ, and where in the first the T are."""
     hidden, rows = sizes
@@ -242,7 +248,8 @@ def _network(
     start = Sequential(Dense(6, hidden, init=init), Tanh(), Dense(hidden, 1, init=init), seed=seed, dtype="float64")
     steps = sorted({*times, *log_spaced(times[-1])})
     stopped = [model.predict(test).ravel() for model in _stopped(start, x, y, lr, steps)]
-    decayed = [_settled(start, x, y, lr, float(decay)).predict(test).ravel() for decay in decays]
+    settled = _settled_each(start, x, y, lr, decays, "network", progress)
+    decayed = [model.predict(test).ravel() for model in settled]
     return np.array(stopped), np.array(decayed), [steps.index(each) for each in times]
 
 
@@ -270,6 +277,14 @@ def _settled(start: Sequential, x: Array, y: Array, lr: float, decay: float) -> 
         for _ in range(BLOCK):
             trainer.step(x, y)
     return model
+
+
+def _settled_each(
+    start: Sequential, x: Array, y: Array, lr: float, decays: Array, what: str, progress: bool
+) -> list[Sequential]:
+    """Return such a copy for each λ; the progress bar says for `what`."""
+    tasks = [(start, x, y, lr, float(decay)) for decay in decays]
+    return [model for _, model in run_all(_settled, tasks, n_jobs=1, what=f"weight decay, {what}", progress=progress)]
 
 
 def _rms(values: Array) -> Array:

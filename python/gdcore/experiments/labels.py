@@ -86,12 +86,14 @@ class RandomLabels:
 
     def sentence(self) -> str:
         """Return one sentence that says what was seen."""
-        first, last = self.summary().rows[0], self.summary().rows[-1]
-        train, test = last["train_accuracy"], last["test_accuracy"]
-        what = f"{last['label_noise']:.0%} random labels"
-        fitted = "fitted too" if train >= FITTED <= first["train_accuracy"] else f"fitted to {train:.1%}"
+        rows = self.summary().rows
+        first, train = rows[0]["train_accuracy"], rows[-1]["train_accuracy"]
+        fitted = "fitted" if train >= FITTED else f"fitted to {train:.1%}"
+        too = " too" if len(rows) > 1 and min(first, train) >= FITTED else ""
+        ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
+        tests = [f"{row['test_accuracy']:.0%} with {row['label_noise']:.0%} random" for row in ends]
         return (
-            f"{what} are {fitted}; test accuracy falls from {first['test_accuracy']:.0%} to {test:.0%} "
+            f"{rows[-1]['label_noise']:.0%} random labels are {fitted}{too}; test accuracy: {', '.join(tests)} "
             f"(guessing: {1 / self.classes:.0%})"
         )
 

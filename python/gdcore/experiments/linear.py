@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from .._checks import integer, real
 from ..model import Sequential
 from ..trainer import Trainer
 from ._sweep import Point, run_sweep
-from ._train import whole_numbers
+from ._train import seeds, whole_numbers
 from .descent import DoubleDescent
 
-__all__ = ["linear_excess_risk", "linear_sweep"]
+__all__ = ["double_descent_linear", "gradient_descent", "linear_excess_risk"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -32,7 +32,8 @@ def linear_excess_risk(samples: int, features: int, *, noise: float, norm: float
     """Return the expected excess risk E‖w - β‖² of the least-squares solution of smallest norm.
 
     For rows that are Gaussian with unit covariance and targets y = xᵀβ + noise; gradient descent from zero converges to
-    this solution. (1 - n/d) ‖β‖² + σ² n/(d-n-1) for n < d-1, σ² d/(n-d-1) for n > d+1, infinite between.
+    this solution. (1 - n/d) ‖β‖² + σ² n/(d-n-1) for n < d-1, σ² d/(n-d-1) for n > d+1. Between, from n = d-1 to d+1, it
+    is infinite; without noise nothing but (1 - n/d) ‖β‖² is left for n < d, and 0 from n = d on.
 
     Parameters
     ----------
@@ -59,21 +60,63 @@ def linear_excess_risk(samples: int, features: int, *, noise: float, norm: float
     return (1 - n / d) * size + variance * n / (d - n - 1) if n < d else variance * d / (n - d - 1)
 
 
-def linear_sweep(
-    samples: Iterable[int] | None,
-    features: int,
-    noise: float,
-    seeds: Sequence[int],
+def double_descent_linear(
     *,
-    folder: str | os.PathLike[str] | None,
-    n_jobs: int,
-    progress: bool,
+    samples: Iterable[int] | None = None,
+    features: int = 1000,
+    noise: float = 0.1,
+    repeats: int = 1,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    n_jobs: int = 1,
+    progress: bool = True,
 ) -> DoubleDescent:
-    """Solve the linear problem for each number of rows and each seed; see `double_descent_samples`."""
+    """Solve linear regression on more and more rows: test error peaks at as many rows as features (slides 55-56).
+
+    Rows are Gaussian with unit covariance, targets a random linear function of norm 1 plus noise. Each problem is
+    solved exactly, for the solution of smallest norm, to which gradient descent from zero converges; and beside that by
+    real gradient descent, without or with momentum, wherever it needs at most 2,000 steps.
+
+    Parameters
+    ----------
+    samples : iterable of int, optional
+        Numbers of training rows; 15 from 0.1 to 2 times `features` when left out.
+    features : int
+        Columns, at least 2.
+    noise : float
+        Standard deviation of the noise in the targets.
+    repeats : int
+        Problems for each number of rows, with the seeds seed, seed + 1, ...: of rows, function and noise.
+    seed : int
+        Seed of the first.
+    folder, progress
+        As for `double_descent_width`.
+    n_jobs : int
+        Processes to use, -1 for one a processor. The results do not depend on it where threadpoolctl is installed
+        (``gdcore[experiments]`` brings it), and differ by rounding otherwise; see `run_sweep`.
+
+    Returns
+    -------
+    DoubleDescent
+        Table, curve, interpolation threshold (the largest number of rows that is fitted), and the figure. The test
+        error is the excess risk ‖w - β‖²; the column ``theory`` is its expectation, `linear_excess_risk`, and where
+        gradient descent was run there are ``method``, ``steps`` and ``gradient_descent_risk``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or `folder` holds a sweep of other settings.
+    ImportError
+        If joblib is needed (with several jobs) and not installed.
+
+    Notes
+    -----
+    Nakkiran 2019, "More data can hurt for linear regression".
+    """
     features, noise = integer(features, "features", minimum=2), real(noise, "noise", low=0)
-    sizes = [round(share * features) or 1 for share in SHARES] if samples is None else samples
+    sizes = whole_numbers([round(share * features) or 1 for share in SHARES] if samples is None else samples, "samples")
     common = {"features": features, "noise": noise}
-    points = [{"samples": n, **common, "seed": s} for s in seeds for n in whole_numbers(sizes, "samples")]
+    points = [{"samples": n, **common, "seed": s} for s in seeds(seed, repeats) for n in sizes]
     settings = {"problem": "linear regression", "max_steps": MAX_STEPS, "tolerance": TOLERANCE}
     sweep = run_sweep(points, solve_linear, settings=settings, folder=folder, n_jobs=n_jobs, progress=progress)
     measure = "excess risk ‖w - β‖²"
@@ -101,7 +144,7 @@ def solve_linear(point: Point) -> list[dict[str, Any]]:
     }
     method, optimizer, steps = _plan(eigenvalues)
     if optimizer is not None:
-        descended = gradient_descent(x, y, optimizer, steps)
+        (descended,) = gradient_descent(x, y, optimizer, [steps])
         risk = float(np.sum((descended - beta) ** 2))
         row |= {"method": method, "steps": steps, "gradient_descent_risk": risk}
     return [row]
@@ -143,11 +186,15 @@ def _steps(factor: float) -> int:
     return 1 if factor <= TOLERANCE else math.ceil(math.log(TOLERANCE) / math.log(factor))
 
 
-def gradient_descent(x: Matrix, y: Matrix, optimizer: _core.Optimizer, steps: int) -> Matrix:
-    """Return the weights (d,) after `steps` steps of batch gradient descent from zero on the mean of squares."""
+def gradient_descent(x: Matrix, y: Matrix, optimizer: _core.Optimizer, at: Iterable[int]) -> Iterator[Matrix]:
+    """Yield the weights (d,) after each of the numbers of steps `at`, ascending, of batch gradient descent from zero.
+
+    On the mean of squares, without a bias; x has shape (n, d), y (n,).
+    """
     model = Sequential(_core.Dense(x.shape[1], 1, bias=False), seed=0, dtype="float64")
     weight = model.parameters()["layers.0.weight"]
     weight[...] = 0.0
     trainer = Trainer(model, _core.MeanSquaredError(), optimizer=optimizer)
-    trainer.fit(x, y, epochs=steps, batch_size=None, shuffle=False)
-    return np.array(weight[0])
+    for step in at:
+        trainer.fit(x, y, epochs=step - trainer.epoch, batch_size=None, shuffle=False)
+        yield np.array(weight[0])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..experiments import double_descent_epochs, double_descent_samples, double_descent_width
+from ..experiments import double_descent_epochs, double_descent_linear, double_descent_width
 
 __all__ = ["double_descent_by_epochs", "double_descent_by_samples", "double_descent_by_width"]
 
@@ -73,8 +73,7 @@ def double_descent_by_epochs(path: PathLike) -> None:
 
 def double_descent_by_samples(path: PathLike) -> None:
     """Draw test error against training rows: a peak where there are as many as features (slides 55-56)."""
-    double_descent_samples(
-        model="linear",
+    double_descent_linear(
         features=100,
         noise=0.3,
         samples=(10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 105, 110, 120, 135, 150, 200, 300),

@@ -60,28 +60,37 @@ def momentum_slope(path: PathLike) -> None:
 def adaptive(path: PathLike) -> None:
     """Draw AdaGrad, RMSProp and Adam beside SGD: they help where a valley lies along an axis (slides 28-31)."""
     runs = (
-        (_core.SGD(lr=0.015), "SGD", INK, "s", "-"),
-        (_core.AdaGrad(lr=0.6), "AdaGrad", GREEN, "^", "-"),
-        (_core.RMSProp(lr=0.12), "RMSProp", VERMILION, "v", DASHED),
-        (_core.Adam(lr=0.2), "Adam", BLUE, "o", "-"),
+        (_core.SGD(lr=0.015), "SGD", INK, "s"),
+        (_core.AdaGrad(lr=0.6), "AdaGrad", GREEN, "^"),
+        (_core.RMSProp(lr=0.12), "RMSProp", VERMILION, "v"),
+        (_core.Adam(lr=0.2), "Adam", BLUE, "o"),
     )
     steps, start = 30, np.array([-4.0, 0.8])
-    panels = new_axes(True, "gallery", size=(8.4, 4.9), columns=2)
-    views = ((0, "along an axis", (-4.6, 1.4), (-3.0, 3.0)), (45, "at 45° to the axes", (-4.4, 1.0), (-4.2, 1.2)))
-    for axes, (degrees, where, across, up) in zip(panels, views, strict=True):
+    panels = new_axes(True, "gallery", size=(8.6, 5.2), rows=2, columns=4)
+    views = (("along an axis", 0, (-4.6, 1.2), (-2.9, 2.9)), ("at 45°", 45, (-4.4, 0.9), (-4.4, 0.9)))
+    left = np.empty((2, 4))
+    for row, (where, degrees, across, up) in enumerate(views):
         basis = rotated(degrees)
         problem = quadratic_problem([1.0, 100.0], basis)
-        contours(axes, problem.objective(), across, up, levels=7)
-        for optimizer, name, colour, marker, style in runs:
+        for column, (optimizer, name, colour, marker) in enumerate(runs):
+            axes = panels[row, column]
+            contours(axes, problem.objective(), across, up, levels=7)
             points = descend(problem, optimizer, basis @ start, steps)
-            label = f"{name}: {np.linalg.norm(points[-1]) / np.linalg.norm(start):.0%} of the way left"
-            trace(axes, points, colour=colour, label=label, marker=marker, style=style)
-        star(axes, problem.minimum)
-        dress(axes, f"The valley lies {where}", "w₁", "w₂", legend=False)
-        axes.legend(fontsize=9, framealpha=0.9, edgecolor="none", loc="upper right" if degrees == 0 else "upper left")
-        plain(axes)
-        axes.set_aspect("equal")
-    save(panels[0], path, title=f"{steps} steps: rates for each weight help where the valley lies along an axis")
+            left[row, column] = np.linalg.norm(points[-1]) / np.linalg.norm(start)
+            trace(axes, points, colour=colour, marker=marker)
+            star(axes, problem.minimum)
+            dress(axes, "" if row else name, "w₁" if row else "", "" if column else f"valley {where}\nw₂")
+            note = {"transform": axes.transAxes, "ha": "right", "color": INK}
+            axes.text(0.96, 0.05, f"{left[row, column]:.0%} of the way left", **note)
+            plain(axes)
+            axes.set_aspect("equal")
+            axes.tick_params(labelleft=not column)
+    low, high = left[:, 1:].min(axis=1), left[:, 1:].max(axis=1)
+    title = (
+        f"{steps} steps with a rate for each weight leave {low[0]:.0%} to {high[0]:.0%} of the way in a valley along "
+        f"an axis,\n{low[1]:.0%} to {high[1]:.0%} in one at 45° (SGD: {left[0, 0]:.0%} and {left[1, 0]:.0%})"
+    )
+    save(panels[0, 0], path, title=title)
 
 
 def adam_bias(path: PathLike) -> None:

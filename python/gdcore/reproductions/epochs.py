@@ -29,9 +29,8 @@ from .._table import Table
 from ..experiments import DoubleDescent, run_sweep
 from ..experiments._sweep import Point
 from ..experiments._train import log_spaced
-from ..experiments.descent import log_ticks
-from ..model import Sequential
-from ..trainer import Trainer
+from ..experiments.descent import SIZE, log_ticks
+from ..experiments.linear import gradient_descent
 from ._result import Reproduction, figure_path
 
 __all__ = ["Problem", "run"]
@@ -164,15 +163,10 @@ def descend(point: Point, problem: Problem) -> list[dict[str, Any]]:
     x = rng.standard_normal((problem.rows, len(theta))) * scales
     y = x @ theta + problem.noise * rng.standard_normal(problem.rows)
     stretch = np.sqrt(problem.each(problem.step_sizes(point["scaled"])) / problem.lr)
-    model = Sequential(_core.Dense(len(theta), 1, bias=False), seed=0, dtype="float64")
-    weight = model.parameters()["layers.0.weight"]
-    weight[...] = 0.0
-    inputs = x * stretch
-    trainer = Trainer(model, _core.MeanSquaredError(), optimizer=_core.SGD(lr=problem.lr / 2))  # no half in this loss
+    weights = gradient_descent(x * stretch, y, _core.SGD(lr=problem.lr / 2), point["steps"])  # no half in its loss
     rows = []
-    for step in point["steps"]:
-        trainer.fit(inputs, y, epochs=step - trainer.epoch, batch_size=None, shuffle=False)
-        w = weight[0] * stretch
+    for step, weight in zip(point["steps"], weights, strict=True):
+        w = weight * stretch
         row = {"scaled": point["scaled"], "seed": point["seed"], "epoch": step}
         row |= {
             "train_error": float(np.mean((x @ w - y) ** 2)),
@@ -232,7 +226,7 @@ def _sentence(results: dict[str, DoubleDescent]) -> str:
 
 def draw(problem: Problem, results: dict[str, DoubleDescent], title: str, path: Path) -> None:
     """Draw measured risk against the step for both runs, the closed form over them, and the extreme points."""
-    axes = new_axes(True, "reproductions", size=(7.6, 4.4))
+    axes = new_axes(True, "reproductions", size=SIZE)
     for (name, result), colour, style in zip(results.items(), (VERMILION, BLUE), ("-", DASHED), strict=True):
         curve = result.curve()
         steps, risks = np.array(curve["epoch"]), np.array(curve["test_error"])

@@ -86,7 +86,7 @@ def draw(
     path: str | os.PathLike[str],
 ) -> None:
     """Draw the four formulas in a panel each: lines are the formulas, marks the measurements."""
-    panels = new_axes(True, "reproductions", size=(9, 6.4), rows=2, columns=2).ravel()
+    panels = new_axes(True, "reproductions", size=(8.4, 5.8), rows=2, columns=2).ravel()
     tau = np.arange(1, len(factors) + 1)
     panels[0].loglog(tau, 1 / (1 - 0.9**tau), color=INK, lw=1)
     panels[0].plot(STEPS, factors[np.array(STEPS) - 1], "o", color=BLUE, ms=6)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .._figures import BLUE, INK, save
+from .._figures import BLUE, INK, new_axes, save
 from .._table import Table
-from ..experiments import DoubleDescent, double_descent_samples, linear_excess_risk
+from ..experiments import DoubleDescent, double_descent_linear, linear_excess_risk
+from ..experiments.descent import SIZE
 from ._result import Reproduction, figure_path
 
 __all__ = ["run"]
@@ -52,11 +53,10 @@ def run(
     folder : path
         Where ``linear-samples.png`` goes.
     features, samples, repeats, n_jobs
-        As for `double_descent_samples`; the published numbers are for 1,000 features.
+        As for `double_descent_linear`; the published numbers are for 1,000 features.
     """
     path = figure_path(folder, "linear-samples")
-    result = double_descent_samples(
-        model="linear",
+    result = double_descent_linear(
         features=features,
         samples=samples,
         repeats=repeats,
@@ -86,6 +86,10 @@ def _descended(result: DoubleDescent, repeats: int) -> dict[int, tuple[float, st
     return found
 
 
+def _published(row: dict[str, Any]) -> bool:
+    return row["features"] == 1000 and row["samples"] in PUBLISHED
+
+
 def _table(result: DoubleDescent, descended: dict[int, tuple[float, str, float]], features: int) -> Table:
     below = range(1, features - 1)
     lowest = min(below, key=lambda n: linear_excess_risk(n, features, noise=0.1))
@@ -93,7 +97,7 @@ def _table(result: DoubleDescent, descended: dict[int, tuple[float, str, float]]
     for line in result.curve().rows:
         n = line["samples"]
         row: dict[str, Any] = {"quantity": f"excess risk at n = {n:,}"}
-        if features == 1000 and n in PUBLISHED:
+        if _published({"samples": n, "features": features}):
             row["published"] = PUBLISHED[n]
         row |= {"measured": line["test_error"], "standard error": line.get("test_se")}
         row["theory"] = linear_excess_risk(n, features, noise=0.1)
@@ -106,10 +110,12 @@ def _table(result: DoubleDescent, descended: dict[int, tuple[float, str, float]]
 
 def draw(result: DoubleDescent, descended: dict[int, tuple[float, str, float]], path: Path) -> None:
     """Draw measured risk and theory, gradient descent's results, and the published numbers."""
-    axes: Any = result.plot(path)  # into a figure of its own, to be saved once more below
+    axes = new_axes(True, "reproductions", size=SIZE)
+    result.draw(axes)
     risks = [risk for risk, _, _ in descended.values()]
     axes.plot(list(descended), risks, "s", ms=8, mfc="none", mec=BLUE, mew=1.3, label="gradient descent, converged")
-    known = {n: risk for n, risk in PUBLISHED.items() if n in set(result.table["samples"])}
-    axes.plot(list(known), list(known.values()), "x", ms=9, color=INK, mew=1.6, zorder=5, label="published")
+    known = {row["samples"]: PUBLISHED[row["samples"]] for row in result.table.rows if _published(row)}
+    if known:
+        axes.plot(list(known), list(known.values()), "x", ms=9, color=INK, mew=1.6, zorder=5, label="published")
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower left")
     save(axes, path)

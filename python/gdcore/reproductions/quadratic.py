@@ -154,7 +154,7 @@ def run(folder: str | os.PathLike[str]) -> Reproduction:
 
 def draw(cases: list[Case], path: str | os.PathLike[str]) -> None:
     """Draw distance against step: gradient descent, heavy ball from rest and under way, and the published counts."""
-    axes = new_axes(True, "reproductions", size=(8, 4.8))
+    axes = new_axes(True, "reproductions", size=(7.6, 4.6))
     for case, colour in zip(cases, (BLUE, GREEN, VERMILION), strict=True):
         for far, style in ((case.descent, "-"), (case.rest, DASHED), (case.moving, ":")):
             steps = np.flatnonzero(far > 0.4 * TARGET)[1:]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
-from .._figures import BLUE, INK, VERMILION, save
+from .._figures import BLUE, INK, VERMILION, new_axes, save
 from .._table import Table
 from ..experiments import DoubleDescent, LabelledData, double_descent_width, mnist1d
+from ..experiments.descent import SIZE
 from ..experiments.double_descent import WIDTHS
 from ._result import Reproduction, figure_path
 
@@ -146,7 +147,8 @@ def _table(results: dict[str, DoubleDescent], repeats: int) -> Table:
 
 def draw(result: DoubleDescent, path: Path) -> None:
     """Draw the curve of gdcore's own initialisation, and the published points."""
-    axes: Any = result.plot(path)  # into a figure of its own, to be saved once more below
+    axes = new_axes(True, "reproductions", size=SIZE)
+    result.draw(axes)
     for i, (colour, marker, name) in enumerate(((BLUE, "s", "training"), (VERMILION, "o", "test"))):
         points = [errors[i] / 100 for errors in PUBLISHED.values()]
         axes.plot(
