@@ -155,7 +155,7 @@ def test_variances_are_shown(tmp_path: Any, rng: Any) -> None:
     model, x = gd.Sequential(*layers, gd.Dense(8, 2), seed=0), rng.standard_normal((30, 8))
     report = variance_by_layer(model, x)
     axes = report.plot(tmp_path / "one.png")
-    assert axes.get_yscale() == "log" and axes.get_title(loc="left") + "." == report.verdict
+    assert axes.get_yscale() == "log" and axes.get_title(loc="left").replace("\n", " ") + "." == report.verdict
     np.testing.assert_array_equal(axes.lines[1].get_ydata(), report.mean_square[[0, 2, 4, 6]])
     both = variance_by_layer(model, x, loss=gd.CrossEntropy(), y=rng.integers(0, 2, 30))
     panels = both.plot(tmp_path / "two.svg").figure.axes

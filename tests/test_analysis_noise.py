@@ -140,9 +140,10 @@ def test_dropout_in_training(rng: Any) -> None:
     sizes = (1, 4, 16)
     result = gradient_noise(model, loss, x, y, batch_sizes=sizes, mode="training", n_batches=600)
     helpers.same_bits(before, helpers.snapshot(model))
-    each = np.concatenate([row_gradients(coupled_like(model, seed), loss, x, y) for seed in range(1, 6)])
+    rows = [slice(n, n + 1) for n in range(300)] * 4
+    each = np.array([Objective(coupled_like(model, s), loss, x[r], y[r]).gradient() for s, r in enumerate(rows)])
     sigma = math.sqrt(((each - each.mean(axis=0)) ** 2).sum(axis=1).mean())
-    np.testing.assert_allclose(result.measured, sigma / np.sqrt(sizes), rtol=0.12)
+    np.testing.assert_allclose(result.measured, sigma / np.sqrt(sizes), rtol=0.1)
     assert result.gradient_norm == pytest.approx(np.linalg.norm(each.mean(axis=0)), rel=0.2)
     assert result.note.startswith("Dropout draws anew") and result.slope == pytest.approx(-0.5, rel=0.1)
     again = gradient_noise(model, loss, x, y, batch_sizes=sizes, mode="training", n_batches=600)

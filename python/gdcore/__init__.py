@@ -54,6 +54,7 @@ from ._core import (
     info,
     set_num_threads,
 )
+from ._table import Table
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
 from .data import MiniBatches, train_validation_split
 from .history import History
@@ -110,6 +111,7 @@ __all__ = [
     "Sigmoid",
     "Softplus",
     "Standardizer",
+    "Table",
     "Tanh",
     "Trainer",
     "Uniform",

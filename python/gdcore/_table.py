@@ -18,11 +18,27 @@ class Table(Mapping[str, list[Any]]):
     Parameters
     ----------
     rows : iterable of dict
-        The rows. Columns are the keys in the order in which they first appear; a row may leave some out.
+        The rows. Columns are the keys, strings, in the order in which they first appear; a row may leave some out.
+
+    Attributes
+    ----------
+    rows : list of dict
+        A copy of them.
+
+    Raises
+    ------
+    TypeError
+        If a row is no mapping of names to values.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.rows: list[dict[str, Any]] = [dict(row) for row in rows]
+        if not isinstance(rows, Iterable):
+            raise TypeError(f"rows: got {shown(rows)}; expected dicts, one for each row")
+        self.rows: list[dict[str, Any]] = []
+        for i, row in enumerate(rows):
+            if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
+                raise TypeError(f"rows[{i}]: got {shown(row)}; expected a dict of values by the names of their columns")
+            self.rows.append(dict(row))
 
     def __getitem__(self, column: str) -> list[Any]:
         """Return a column, with None where a row has no such value."""
@@ -51,13 +67,13 @@ class Table(Mapping[str, list[Any]]):
         return f"Table({len(self.rows)} rows of {', '.join(self) or 'no columns'})"
 
     def to_markdown(self) -> str:
-        """Return the table in Markdown, with six significant digits."""
+        """Return the table in Markdown, with six significant digits; ``|`` and ends of lines do not break it."""
         names = list(self)
         lines = [names, ["---"] * len(names), *([_text(row.get(name)) for name in names] for row in self.rows)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table to a CSV file with a header; numbers are written so that they read back exactly."""
+        """Write the table to a CSV file (UTF-8) with a header; numbers are written so that they read back exactly."""
         names = list(self)
         with open(os.fspath(path), "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -66,16 +82,25 @@ class Table(Mapping[str, list[Any]]):
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> Table:
-        """Read a table that `to_csv` wrote; numbers become int or float, empty cells are left out.
+        """Read a table that `to_csv` wrote; empty cells are left out.
+
+        A CSV file does not tell text from numbers: what reads as a number, True or False becomes one.
 
         Raises
         ------
+        FileNotFoundError
+            If there is no such file.
         FormatError
-            If a line has more or fewer cells than the header.
+            If it is no text, has two columns of one name, or a line has more or fewer cells than the header.
         """
-        with open(os.fspath(path), newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
+        try:
+            with open(os.fspath(path), newline="", encoding="utf-8") as file:
+                lines = list(csv.reader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise FormatError(f"path: {shown(str(path))} is no CSV file ({error})") from error
         header, *body = lines or [[]]
+        if len(set(header)) < len(header):
+            raise FormatError(f"path: {shown(str(path))}: got columns {shown(header)}; expected no two of one name")
         for number, line in enumerate(body, 2):
             if len(line) != len(header):
                 raise FormatError(
@@ -89,6 +114,10 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").splitlines())
 
 
 def _cell(value: Any) -> str:

@@ -24,7 +24,6 @@ from .trainer import Trainer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .analysis.objective import Objective
 
 __all__ = ["LRRange", "lr_range_test"]
 
@@ -32,7 +31,6 @@ DIVERGED = 4.0  # times the least loss so far
 FLOOR = 1e-12  # of the first loss: below, it is rounding that moves the loss
 FALL = 0.999  # the loss fell if it is below this, times what it was
 SAFETY = 10.0  # what the rate of least loss is divided by
-DENSE = 64  # parameters up to which the Hessian is formed
 Vector = npt.NDArray[np.float64]
 
 
@@ -290,14 +288,16 @@ def _max_stable_lr(
     if optimizer.clip_norm is not None or optimizer.clip_value is not None or optimizer.lr_factors is not None:
         return None, "2/λ_max does not apply with clipping or with rates of their own for layers"
     optional_module("scipy.sparse.linalg", "lr_range_test with curvature=True", "gdcore[analysis]")
-    from .analysis.objective import Objective, in_float64  # here, for `import gdcore` does without
+    from .analysis.derivatives import extreme_eigenpairs  # here, for `import gdcore` does without
+    from .analysis.objective import Objective, in_float64
 
     if rows is not None and rows < len(arrays[0]):
         drawn = np.sort(_core.permutation(len(arrays[0]), seed, 0)[:rows])
         arrays = [array[drawn] for array in arrays]
     weights = arrays[2] if len(arrays) == 3 else None
     objective = Objective(in_float64(model), loss, arrays[0], arrays[1], sample_weight=weights)
-    largest = _largest_eigenvalue(objective, _decay(model, loss, arrays[0], optimizer))
+    decay = _decay(model, loss, arrays[0], optimizer)
+    largest = float(extreme_eigenpairs(objective, k=1, diagonal=decay).values[-1])
     if largest <= 0.0:
         return None, f"no rate is unstable at the start: the largest eigenvalue of the Hessian there is {largest:.3g}"
     momentum = optimizer.momentum if isinstance(optimizer, Momentum) else 0.0
@@ -320,20 +320,3 @@ def _decay(model: Sequential, loss: Loss, x: Array, optimizer: Any) -> Vector:
         values[...] = 1.0
     trainer.optimizer_step()
     return 1.0 - parameter_vector(copied)
-
-
-def _largest_eigenvalue(objective: Objective, decay: Vector) -> float:
-    """Return the largest eigenvalue of the Hessian with `decay` (P,) added to its diagonal."""
-    from .analysis.derivatives import dense_hessian, extreme_eigenpairs
-
-    if (decay == decay[0]).all():
-        return float(extreme_eigenpairs(objective, k=1).values[-1] + decay[0])
-    if objective.size <= DENSE:
-        return float(np.linalg.eigvalsh(dense_hessian(objective) + np.diag(decay))[-1])
-    sparse: Any = optional_module("scipy.sparse.linalg", "lr_range_test with curvature=True", "gdcore[analysis]")
-    point, size = objective.point, objective.size
-    operator = sparse.LinearOperator(
-        (size, size), matvec=lambda v: objective.hvp(v, point) + decay * v, dtype=np.float64
-    )
-    start = np.random.default_rng(0).standard_normal(size)
-    return float(sparse.eigsh(operator, k=1, which="LA", tol=1e-8, ncv=60, v0=start, return_eigenvectors=False)[0])

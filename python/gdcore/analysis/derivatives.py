@@ -201,8 +201,12 @@ def extreme_eigenpairs(
     which: str = "largest",
     tolerance: float = 1e-8,
     seed: int = 0,
+    diagonal: Vector | float = 0.0,
 ) -> Eigenpairs:
-    """Return extreme eigenpairs of an objective's Hessian at `w`, or where the model is; see `eigenvalues`."""
+    """Return extreme eigenpairs of an objective's Hessian at `w`, or where the model is; see `eigenvalues`.
+
+    `diagonal`, one number or (P,), is added to the Hessian's diagonal: weight decay.
+    """
     choice(which, "which", ("largest", "smallest", "magnitude", "both"))
     integer(k, "k", minimum=1)
     real(tolerance, "tolerance", low=0.0)
@@ -210,20 +214,24 @@ def extreme_eigenpairs(
     if k > size:
         raise ValueError(f"k: got {k}; expected at most {size}, the number of parameters that train")
     if k >= size - 1 or size <= 64:  # Lanczos needs room; so few are quicker found directly
-        values, vectors = np.linalg.eigh(dense_hessian(objective, w))
+        values, vectors = np.linalg.eigh(dense_hessian(objective, w) + np.diag(np.full(size, diagonal)))
         pick = _pick(values, k, which)
         return Eigenpairs(values[pick], vectors[:, pick])
     point = place(objective, w)
+
+    def product(v: Vector) -> Vector:
+        return np.asarray(objective.hvp(v, point) + diagonal * v)
+
     if which == "magnitude":
-        return _lanczos(lambda v: objective.hvp(v, point), size, k, "LM", tolerance, seed)
+        return _lanczos(product, size, k, "LM", tolerance, seed)
     low = _from_below(k, which)
-    parts = [] if low == k else [_lanczos(lambda v: objective.hvp(v, point), size, k - low, "LA", tolerance, seed)]
+    parts = [] if low == k else [_lanczos(product, size, k - low, "LA", tolerance, seed)]
     if low:
         # Over c - H with c about λ_max, for the tolerance is then relative to λ_max; over H it would be relative to an
         # eigenvalue that may be next to nothing, and never be reached.
-        top = parts[0] if parts else _lanczos(lambda v: objective.hvp(v, point), size, 1, "LM", 1e-2, seed)
+        top = parts[0] if parts else _lanczos(product, size, 1, "LM", 1e-2, seed)
         shift = abs(float(top.values[-1]))
-        found = _lanczos(lambda v: shift * v - objective.hvp(v, point), size, low, "LA", tolerance, seed)
+        found = _lanczos(lambda v: shift * v - product(v), size, low, "LA", tolerance, seed)
         parts.insert(0, Eigenpairs(shift - found.values[::-1], found.vectors[:, ::-1]))
     return Eigenpairs(np.concatenate([p.values for p in parts]), np.concatenate([p.vectors for p in parts], axis=1))
 

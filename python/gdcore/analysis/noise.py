@@ -168,7 +168,8 @@ class GradientNoise:
 
     def _title(self) -> str:
         if math.isfinite(self.slope):
-            return f"Gradient noise {self._course} as K^{self.slope:.2f}: 100 times the batch leaves {100**self.slope:.2g} of it"
+            left = f"100 times the batch leaves {100**self.slope:.2g} of it"
+            return f"Gradient noise {self._course} as K^{self.slope:.2f}: {left}"
         if self.note:
             return f"Gradient noise of a batch of {self.batch_sizes[0]} rows: {self.measured[0]:.3g}"
         return f"Gradient noise of a single row: σ = {self.sigma:.3g}"
