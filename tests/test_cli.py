@@ -63,7 +63,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "info takes nothing": (["info", "x"], "x"),
     "no folder": (["gallery"], "OUT"),
     "no folder but a name": (["gallery", "--only", "valley"], "OUT"),
-    "unknown picture": (["gallery", "OUT", "--only", "vally"], "vally.*ellipses"),
+    "unknown picture": (["gallery", "OUT", "--only", "vally"], "--only: got .vally.*ellipses"),
     "one unknown picture": (["gallery", "OUT", "--only", "valley", "--only", "vally"], "vally"),
     "only without name": (["gallery", "OUT", "--only"], "--only"),
     "two folders": (["gallery", "OUT", "OTHER"], "OTHER"),
@@ -100,8 +100,10 @@ def one_line(capsys: Any, word: str) -> None:
 def test_a_folder_that_is_a_file(arguments: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").write_text("kept")
-    assert cli.main(arguments) == 1
-    one_line(capsys, "FILE")
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert left.value.code == 2
+    one_line(capsys, "OUT: FILE is a file; expected a folder")
     assert (tmp_path / "FILE").read_text() == "kept"
 
 

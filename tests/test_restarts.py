@@ -295,12 +295,17 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
     "build that ignores epsilon alone": (
         {"build": lambda seed, epsilon: small(seed), "epsilon": [0.1, 1], "n": 2},
         ValueError,
-        r"^build: gave the same weights for \(0, 0.1\) and \(0, 1.0\)",
+        "^build: gave the same weights for seed 0, epsilon 0.1 and seed 0, epsilon 1.0",
     ),
     "build that ignores the seed alone": (
         {"build": lambda seed, epsilon: scaled(0, epsilon), "epsilon": [0.1, 1]},
         ValueError,
-        r"^build: gave the same weights for \(0, 0.1\) and \(1, 0.1\)",
+        "^build: gave the same weights for seed 0, epsilon 0.1 and seed 1, epsilon 0.1",
+    ),
+    "build without epsilon": (
+        {"build": lambda seed: small(seed), "epsilon": [0.1]},
+        TypeError,
+        r"^build: is called as build\(seed, epsilon\)",
     ),
     "n": ({"n": 0}, ValueError, "^n: got 0"),
     "n kind": ({"n": 2.5}, TypeError, "^n"),

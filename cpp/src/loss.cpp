@@ -35,8 +35,7 @@ std::int64_t first_row(const Source& source, const Bad& bad) {
 void check_finite(const Source& source, const char* argument) {
   const std::int64_t at = backend(Device::cpu).first_nonfinite(source);
   check(at < 0, "[data] ", argument, " holds NaN or infinity in row ", source.cols > 0 ? at / source.cols : 0,
-        ", column ", source.cols > 0 ? at % source.cols : 0,
-        "; expected finite numbers (a Trainer with check_finite=False does not look)");
+        ", column ", source.cols > 0 ? at % source.cols : 0, "; expected finite numbers");
 }
 
 void check_targets(const Dataset& data, const Loss& loss, std::int64_t outputs, bool finite) {

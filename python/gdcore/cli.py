@@ -110,9 +110,10 @@ def _gallery(options: argparse.Namespace) -> None:
     if options.list:
         _print_list({name: gallery.shows(name) for name in gallery.PICTURES})
         return
-    _known(options, options.only or (), gallery.PICTURES)
+    _known(options, "--only", options.only or (), gallery.PICTURES)
     if options.out is None:
         options.parser.error("OUT: got none; expected a folder for the pictures")
+    _folder(options)
     started = time.perf_counter()
     for path in gallery.draw(options.out, options.only):
         print(f"{path}  ({time.perf_counter() - started:.1f} s)", flush=True)
@@ -128,16 +129,22 @@ def _reproduce(options: argparse.Namespace) -> None:
         return
     if options.name is None or options.out is None:
         options.parser.error("NAME OUT: expected what to reproduce, and a folder for the files")
-    _known(options, [options.name], REPRODUCTIONS)
+    _known(options, "NAME", [options.name], REPRODUCTIONS)
+    _folder(options)
     result = REPRODUCTIONS[options.name](options.out)
     print(result)
     print(f"\nfigure, table and notes: {options.out / result.name}.png, .csv, .md")
 
 
-def _known(options: argparse.Namespace, names: Iterable[str], known: Iterable[str]) -> None:
+def _known(options: argparse.Namespace, argument: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in set(known):
-            options.parser.error(f"NAME: got {name!r}; expected one of {', '.join(known)}")
+            options.parser.error(f"{argument}: got {name!r}; expected one of {', '.join(known)}")
+
+
+def _folder(options: argparse.Namespace) -> None:
+    if options.out.exists() and not options.out.is_dir():
+        options.parser.error(f"OUT: {options.out} is a file; expected a folder")
 
 
 def _print_list(lines: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -250,6 +251,12 @@ def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, 
     """
     if not callable(build):
         raise TypeError(f"build: got {shown(build)}; expected a function of the seed that returns a model")
+    with contextlib.suppress(ValueError):  # a callable may have no signature to look at
+        try:
+            inspect.signature(build).bind(*arguments[0])
+        except TypeError as error:
+            call = "build(seed)" if len(arguments[0]) == 1 else "build(seed, epsilon), as epsilon is given"
+            raise TypeError(f"build: is called as {call}: {error}") from None
 
     def weights(at: int) -> Array:
         return instance(build(*arguments[at]), Sequential, "build", EXAMPLE).flat_parameters().copy()
@@ -264,9 +271,15 @@ def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, 
     for other in {1, n}:
         if other < len(arguments) and np.array_equal(again, weights(other)):
             raise ValueError(
-                f"build: gave the same weights for {arguments[0]} and {arguments[other]}; expected starts that differ"
+                f"build: gave the same weights for {_called(arguments[0])} and {_called(arguments[other])}; expected "
+                "starts that differ: hand the seed on to gd.Sequential, and epsilon to the initial values"
             )
     return model
+
+
+def _called(arguments: tuple[Any, ...]) -> str:
+    """Return how `build` was called: "seed 3", or "seed 3, epsilon 0.1"."""
+    return ", ".join(f"{name} {value}" for name, value in zip(("seed", "epsilon"), arguments, strict=False))
 
 
 def _checked_monitor(monitor: object, mode: str | None, trainer: Trainer) -> str:
