@@ -1,6 +1,6 @@
 """How gdcore's figures look: colours that colour-blind readers can tell apart, titles that say what to see, little ink.
 
-Imported only when something is drawn, for matplotlib is slow to import.
+matplotlib itself is imported only when something is drawn, for that is slow.
 """
 
 from __future__ import annotations

@@ -6,16 +6,12 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from ._checks import optional_module
+from ._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .history import History
-
-# Okabe & Ito's blue and vermilion: told apart under every common kind of colour blindness, and in grey by their line
-# styles.
-TRAINING, VALIDATION, INK = "#0072B2", "#D55E00", "#404040"
 
 
 def learning_curve(history: History, path: str | os.PathLike[str] | None, measure: str, log: bool, mode: str) -> Axes:
@@ -23,34 +19,22 @@ def learning_curve(history: History, path: str | os.PathLike[str] | None, measur
     columns = [name for name in (measure, f"val_{measure}") if name in history]
     if not columns:
         raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {', '.join(history)}")
-    axes: Any = _axes(path is not None)
+    axes = new_axes(path is not None, "History.plot")
     epochs = history["epoch"]
     dot = "o" if history.epochs == 1 else None
     for name in columns:
         validation = name.startswith("val_")
-        label, colour = ("validation", VALIDATION) if validation else ("training", TRAINING)
-        axes.plot(
-            epochs, history[name], color=colour, lw=2, ls="-" if validation else (0, (5, 1.5)), marker=dot, label=label
-        )
+        label, colour = ("validation", VERMILION) if validation else ("training", BLUE)
+        axes.plot(epochs, history[name], color=colour, lw=2, ls="-" if validation else DASHED, marker=dot, label=label)
     best = _best(history, columns[-1], mode)
     if best is not None:
         _mark(axes, *best, history.epochs, mode)
     lowest = min((v for name in columns for v in history[name] if math.isfinite(v)), default=0.0)
-    _dress(axes, measure, log, lowest)
-    axes.set_title(_title(history, measure, columns, best, mode), loc="left", fontsize=11, color=INK, pad=12)
-    if path is not None:
-        axes.figure.savefig(path, dpi=150, bbox_inches="tight", facecolor="white")
+    _scale(axes, log, lowest)
+    dress(axes, _title(history, measure, columns, best, mode), "epoch", measure.replace("_", " "))
+    save(axes, path)
     drawn: Axes = axes
     return drawn
-
-
-def _axes(saved: bool) -> Any:
-    """Return empty axes, of a figure of their own when it is to be saved: no window or global state is touched then."""
-    if saved:
-        return (
-            optional_module("matplotlib.figure", "History.plot", "gdcore[plot]").Figure(figsize=(7, 4.2)).add_subplot()
-        )
-    return optional_module("matplotlib.pyplot", "History.plot", "gdcore[plot]").subplots(figsize=(7, 4.2))[1]
 
 
 def _best(history: History, column: str, mode: str) -> tuple[int, float] | None:
@@ -80,24 +64,14 @@ def _mark(axes: Any, epoch: int, value: float, epochs: int, mode: str) -> None:
     )
 
 
-def _dress(axes: Any, measure: str, log: bool, lowest: float) -> None:
-    """Name the axes and leave no more ink than needed."""
-    axes.set_xlabel("epoch", color=INK)
-    axes.set_ylabel(measure.replace("_", " "), color=INK)
+def _scale(axes: Any, log: bool, lowest: float) -> None:
+    """Count epochs in whole numbers, and leave room around the curves."""
     if log:
         axes.set_yscale("log")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(x=0.02, y=0.15)
     if not log and axes.get_ylim()[0] < 0 <= lowest:
         axes.set_ylim(bottom=0)  # the margin must not suggest that the measure may be negative
-    axes.grid(axis="y", color="#e4e4e4", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=3)
-    axes.legend(frameon=False, labelcolor="linecolor", fontsize=10)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#b0b0b0")
 
 
 def _title(history: History, measure: str, columns: list[str], best: tuple[int, float] | None, mode: str) -> str:
