@@ -240,7 +240,7 @@ void bind_ops(py::module_& module) {
       [](const Object& average, const Object& value, double decay, bool root, const std::string& name) {
         const View a = given(average, "average", true), v = given(value, "value", false);
         vectors(a, a.size(), {{"value", v}});
-        on(name).lerp(a, v, decay, root);
+        on(name).lerp({a, v, decay, root});
       },
       arg("average"), arg("value"), arg("decay"), key, arg("root") = false, device());
 }

@@ -35,7 +35,7 @@ class CpuBackend final : public Backend {
   void norm_curvature(const NormCurvature&) override;
   void loss_curvature(const LossPass&, ConstView tangent) override;
   void add(View to, ConstView x, double scale) override;
-  void lerp(View average, ConstView value, double decay, bool root) override;
+  void lerp(const Lerp&) override;
   void gather(const Gather&) override;
   std::int64_t first_nonfinite(const Source& source) override;
 };

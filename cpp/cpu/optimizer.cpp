@@ -88,13 +88,14 @@ void CpuBackend::add(View to, ConstView x, double scale) {
   });
 }
 
-void CpuBackend::lerp(View average, ConstView value, double decay, bool root) {
-  with_type(average.dtype, [&]<class T>(T) {
-    T* to = average.as<T>();
-    const T* from = value.as<T>();
-    for (std::int64_t i = 0; i < average.size(); ++i) {
+void CpuBackend::lerp(const Lerp& call) {
+  const double decay = call.decay;
+  with_type(call.average.dtype, [&]<class T>(T) {
+    T* to = call.average.as<T>();
+    const T* from = call.value.as<T>();
+    for (std::int64_t i = 0; i < call.average.size(); ++i) {
       const double v = static_cast<double>(from[i]);
-      to[i] = static_cast<T>(decay * static_cast<double>(to[i]) + (1.0 - decay) * (root ? math::sqrt(v) : v));
+      to[i] = static_cast<T>(decay * static_cast<double>(to[i]) + (1.0 - decay) * (call.root ? math::sqrt(v) : v));
     }
   });
 }

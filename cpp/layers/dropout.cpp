@@ -12,7 +12,7 @@ DropoutLayer::DropoutLayer(double p) : p(p) {
 void DropoutLayer::apply(const LayerCall& call, ConstView from, View to) const {
   if (call.training && p > 0.0) {
     const std::uint64_t stream = (call.step << 12) ^ static_cast<std::uint64_t>(index_);
-    call.backend.dropout({from, to, p, call.seed, stream_of(Stream::dropout, stream)});
+    call.backend.dropout({from, to, p, call.seed, stream_of(Stream::dropout, stream), call.counters});
   } else {
     call.backend.copy(to.data, from.data, to.bytes(), CopyKind::within);
   }

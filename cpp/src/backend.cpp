@@ -59,9 +59,7 @@ std::unique_ptr<Backend> make_cpu_backend() {
 }  // namespace
 
 Backend& backend(Device device) {
-  check<DeviceError>(device == Device::cpu,
-                     "[backend] device \"cuda\" was asked for, but this build of gdcore has no CUDA backend; "
-                     "use device=\"cpu\" or device=\"auto\"");
+  if (device == Device::cuda) return cuda_backend();
   // Never destroyed: daemon threads may still compute while the process ends.
   static Backend* const cpu = make_cpu_backend().release();
   return *cpu;

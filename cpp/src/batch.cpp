@@ -19,7 +19,7 @@ Batch BatchReader::read(Network& network, const Dataset& data, const std::int64_
     const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
     if (y_.bytes() < bytes) y_ = Buffer(network.backend(), bytes);
     network.backend().gather(
-        {data.y, index != nullptr ? index + first : nullptr, first, rows, y_.data(), GatherType::label});
+        {data.y, index, first, rows, y_.data(), GatherType::label});
     batch.labels = static_cast<const std::int32_t*>(y_.data());
     check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network.out_features());
   } else {

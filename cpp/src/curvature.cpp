@@ -122,7 +122,7 @@ double Curvature::average(const Buffer& part, View out, const Work& work) {
     if (first) {
       backend.copy(total.data, now.data, total.bytes(), CopyKind::within);
     } else {
-      backend.lerp(total, now, 1.0 - share, false);
+      backend.lerp({total, now, 1.0 - share});
     }
     first = false;
     return more;

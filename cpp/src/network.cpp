@@ -207,7 +207,7 @@ ConstView Network::fetch(const Source& x, const std::int64_t* index, std::int64_
     buffer = Buffer();
     buffer = Buffer(backend_, to.bytes());
   }
-  backend_.gather({x, index != nullptr ? index + first : nullptr, first, rows, buffer.data(), gather_type(dtype_)});
+  backend_.gather({x, index, first, rows, buffer.data(), gather_type(dtype_)});
   return {buffer.data(), rows, x.cols, dtype_};
 }
 

@@ -22,7 +22,7 @@ Layers layers(Kinds... kinds) {
 
 template <class... Kinds>
 std::shared_ptr<Network> network(DType dtype, Kinds... kinds) {
-  return std::make_shared<Network>(layers(std::move(kinds)...), dtype, Device::cpu, 42);
+  return std::make_shared<Network>(layers(std::move(kinds)...), dtype, testing::tested(), 42);
 }
 
 using Bits = std::vector<unsigned char>;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -28,6 +29,14 @@ template <class T>
 inline constexpr double kEps = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-53;
 
 inline Backend& cpu() { return backend(Device::cpu); }
+
+/// The device that is tested: the CPU, or with GDCORE_TEST_DEVICE=cuda the CUDA backend compiled for the CPU, whose
+/// device memory is the host's.
+inline Device tested() {
+  const char* name = std::getenv("GDCORE_TEST_DEVICE");
+  return name != nullptr && std::string(name) == "cuda" ? Device::cuda : Device::cpu;
+}
+inline Backend& device() { return backend(tested()); }
 
 /// The widths and row counts that every operation is tested at.
 inline std::vector<std::int64_t> awkward_widths() {

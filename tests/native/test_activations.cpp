@@ -13,9 +13,9 @@ void check_shape(const Activation& f, std::int64_t rows, std::int64_t cols, std:
   Array<T> x(rows, cols, shift), y(rows, cols, shift), dy(rows, cols, 1 - shift), dx(rows, cols, shift);
   x.random(1, 4.0);
   dy.random(2);
-  cpu().activation_forward(f, x.view(), y.view());
+  device().activation_forward(f, x.view(), y.view());
   const Array<T>& saved = saves_input(f) ? x : y;
-  cpu().activation_backward(f, saved.view(), dy.view(), dx.view());
+  device().activation_backward(f, saved.view(), dy.view(), dx.view());
   Worst<T> forward(8.0), backward(12.0);
   for (std::int64_t i = 0; i < x.size(); ++i) {
     const double a = static_cast<double>(x[i]), d = static_cast<double>(dy[i]);
@@ -27,10 +27,10 @@ void check_shape(const Activation& f, std::int64_t rows, std::int64_t cols, std:
   CHECK(backward.value() <= 1.0);
 
   Array<T> in_place = x.copy();
-  cpu().activation_forward(f, in_place.view(), in_place.view());
+  device().activation_forward(f, in_place.view(), in_place.view());
   CHECK(in_place.same_bits(y));
   Array<T> gradient = dy.copy();
-  cpu().activation_backward(f, saved.view(), gradient.view(), gradient.view());
+  device().activation_backward(f, saved.view(), gradient.view(), gradient.view());
   CHECK(std::memcmp(gradient.data(), dx.data(), dx.bytes()) == 0);
 }
 
@@ -41,10 +41,10 @@ void check_threads(const Activation& f) {
     x.random(3, 4.0);
     std::vector<Array<T>> out;
     Array<T>& y = out.emplace_back(333, 301);
-    cpu().activation_forward(f, x.view(), y.view());
+    device().activation_forward(f, x.view(), y.view());
     const Array<T> saved = saves_input(f) ? x.copy() : y.copy();
     Array<T>& dx = out.emplace_back(333, 301);
-    cpu().activation_backward(f, saved.view(), x.view(), dx.view());
+    device().activation_backward(f, saved.view(), x.view(), dx.view());
     return out;
   }));
 }
@@ -80,11 +80,11 @@ TEST_CASE("the slope of ReLU at zero is zero, and of LeakyReLU the small one") {
   y[1] = -0.0f;
   y[2] = 1.0f;
   dy.fill(2.0);
-  cpu().activation_backward(ReLU{}, y.view(), dy.view(), dx.view());
+  device().activation_backward(ReLU{}, y.view(), dy.view(), dx.view());
   CHECK(dx[0] == 0.0f);
   CHECK(dx[1] == 0.0f);
   CHECK(dx[2] == 2.0f);
-  cpu().activation_backward(LeakyReLU{0.25}, y.view(), dy.view(), dx.view());
+  device().activation_backward(LeakyReLU{0.25}, y.view(), dy.view(), dx.view());
   CHECK(dx[0] == 0.5f);
   CHECK(dx[2] == 2.0f);
 }

@@ -62,10 +62,10 @@ struct NormCase {
     Array<double> x1 = moved(x, x_dot, step), gamma1 = moved(gamma, gamma_dot, step),
                   beta1 = moved(beta, beta_dot, step), dy1 = moved(dy, dy_dot, step), variance(1, groups);
     if (over == NormOver::rows) {
-      cpu().layer_norm_forward(
+      device().layer_norm_forward(
           {x1.view(), gamma1.view(), beta1.view(), 0.5, Identity{}, r.y.view(), mean.view(), rstd.view(), View{}});
     } else if (over == NormOver::columns) {
-      cpu().batch_norm_forward({x1.view(), gamma1.view(), beta1.view(), 0.5, Identity{}, r.y.view(), mean.view(),
+      device().batch_norm_forward({x1.view(), gamma1.view(), beta1.view(), 0.5, Identity{}, r.y.view(), mean.view(),
                                 rstd.view(), variance.view(), View{}});
     } else {
       for (std::int64_t i = 0; i < x.size(); ++i) {
@@ -84,7 +84,7 @@ struct NormCase {
                             r.dgamma.view(),
                             r.dbeta.view(),
                             over == NormOver::constants};
-    over == NormOver::rows ? cpu().layer_norm_backward(call) : cpu().batch_norm_backward(call);
+    over == NormOver::rows ? device().layer_norm_backward(call) : device().batch_norm_backward(call);
     return r;
   }
 };
@@ -94,9 +94,9 @@ void check_norm(NormOver over, std::int64_t rows, std::int64_t cols) {
   const auto up = c.at(kStep), down = c.at(-kStep), here = c.at(0.0);
   Array<double> y_dot(rows, cols, 1), dx(rows, cols), dx_dot(rows, cols, 1), dgamma_dot(1, cols), dbeta_dot(1, cols, 1),
       spare(rows, cols);
-  cpu().norm_tangent({over, c.x.view(), c.gamma.view(), c.mean.view(), c.rstd.view(), c.x_dot.view(),
+  device().norm_tangent({over, c.x.view(), c.gamma.view(), c.mean.view(), c.rstd.view(), c.x_dot.view(),
                       c.gamma_dot.view(), c.beta_dot.view(), y_dot.view()});
-  cpu().norm_curvature({over, c.x.view(), c.gamma.view(), c.mean.view(), c.rstd.view(), c.x_dot.view(),
+  device().norm_curvature({over, c.x.view(), c.gamma.view(), c.mean.view(), c.rstd.view(), c.x_dot.view(),
                         c.gamma_dot.view(), c.dy.view(), c.dy_dot.view(), dx.view(), dx_dot.view(), dgamma_dot.view(),
                         dbeta_dot.view(), spare.view()});
   INFO("over ", static_cast<int>(over), ", ", rows, " x ", cols);
@@ -162,7 +162,7 @@ TEST_CASE("second derivatives of the activations") {
         down[i] = slope(-kStep);
       }
       const ConstView saved = saves_input(f) ? a.view() : y.view();
-      cpu().activation_curvature(f, saved, a_dot.view(), dy.view(), dy_dot.view(), got.view());
+      device().activation_curvature(f, saved, a_dot.view(), dy.view(), dy_dot.view(), got.view());
       INFO(name_of(f), " of ", n);
       CHECK(off(got, up, down) <= 1.0);
     }
@@ -189,7 +189,7 @@ TEST_CASE("to += scale x") {
     to.random(1);
     x.random(2);
     const Array<double> before = to.copy();
-    cpu().add(to.view(), x.view(), -0.25);
+    device().add(to.view(), x.view(), -0.25);
     for (std::int64_t i = 0; i < n; ++i) CHECK(to[i] == before[i] - 0.25 * x[i]);
   }
 }

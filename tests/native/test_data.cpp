@@ -48,7 +48,7 @@ void check_gather(GatherType type, std::int64_t cols, std::int64_t stride, bool 
   for (const bool by_index : {true, false}) {
     const std::int64_t count = by_index ? 6 : 5, first = by_index ? 0 : 4;
     std::unique_ptr<T[]> to(new T[static_cast<std::size_t>(count * cols)]);
-    cpu().gather({rows.source(), by_index ? index : nullptr, first, count, to.get(), type});
+    device().gather({rows.source(), by_index ? index : nullptr, first, count, to.get(), type});
     std::int64_t wrong = 0;
     for (std::int64_t i = 0; i < count * cols; ++i) {
       const std::int64_t r = by_index ? index[i / cols] : first + i / cols;
@@ -92,7 +92,7 @@ TEST_CASE("gather does not depend on the number of threads") {
   for (std::int64_t i = 0; i < 7001; ++i) index.push_back((i * 1237) % 5000);
   CHECK(same_for_all_threads([&] {
     std::vector<Array<float>> results;
-    cpu().gather({rows.source(), index.data(), 0, 7001, results.emplace_back(7001, 33).data(), GatherType::float32});
+    device().gather({rows.source(), index.data(), 0, 7001, results.emplace_back(7001, 33).data(), GatherType::float32});
     return results;
   }));
 }
@@ -107,18 +107,18 @@ TEST_CASE("the first value that is not finite is found wherever it lies, and not
                                              {2, 140'001, 140'001}}) {
       Rows<S> data(rows, cols, stride);
       data.data.front() = data.data.back() = std::numeric_limits<S>::max();
-      CHECK(cpu().first_nonfinite(data.source()) == -1);
+      CHECK(device().first_nonfinite(data.source()) == -1);
       for (const S bad : {std::numeric_limits<S>::quiet_NaN(), std::numeric_limits<S>::infinity(),
                           -std::numeric_limits<S>::infinity()}) {
         for (const std::int64_t place : {std::int64_t{0}, rows * cols / 2, rows * cols - 1}) {
           S& value = data.data[static_cast<std::size_t>(place / cols * stride + place % cols)];
           const S kept = value;
           value = bad;
-          CHECK(cpu().first_nonfinite(data.source()) == place);
+          CHECK(device().first_nonfinite(data.source()) == place);
           S& last = data.data.back();
           const S last_kept = last;
           last = bad;  // a second one behind it changes nothing
-          CHECK(cpu().first_nonfinite(data.source()) == place);
+          CHECK(device().first_nonfinite(data.source()) == place);
           last = last_kept;
           value = kept;
         }
@@ -127,12 +127,12 @@ TEST_CASE("the first value that is not finite is found wherever it lies, and not
     // What lies between the rows is not looked at.
     Rows<S> strided(4, 3, 5);
     strided.data[3] = strided.data[4] = std::numeric_limits<S>::quiet_NaN();
-    CHECK(cpu().first_nonfinite(strided.source()) == -1);
+    CHECK(device().first_nonfinite(strided.source()) == -1);
   };
   look(float{});
   look(double{});
   const Rows<std::int32_t> whole(3, 4, 4);
-  CHECK(cpu().first_nonfinite(whole.source()) == -1);
+  CHECK(device().first_nonfinite(whole.source()) == -1);
 }
 
 TEST_CASE("Standardizer.fit: mean and standard deviation in double, also far from zero") {

@@ -35,12 +35,12 @@ struct Case {
 
   void forward(const Activation& f, bool with_bias) {
     const View kept = saves_input(f) ? pre.view() : View{};
-    cpu().dense_forward({x.view(), weight.view(), with_bias ? ConstView(bias.view()) : ConstView{}, f, y.view(), kept});
+    device().dense_forward({x.view(), weight.view(), with_bias ? ConstView(bias.view()) : ConstView{}, f, y.view(), kept});
   }
   void backward(const Activation& f) {
     const bool none = std::holds_alternative<Identity>(f);
     const ConstView saved = none ? ConstView{} : saves_input(f) ? ConstView(pre.view()) : ConstView(y.view());
-    cpu().dense_backward({x.view(), weight.view(), f, saved, dy.view(), dx.view(), dweight.view(), dbias.view()});
+    device().dense_backward({x.view(), weight.view(), f, saved, dy.view(), dx.view(), dweight.view(), dbias.view()});
   }
 };
 
@@ -227,7 +227,7 @@ TEST_CASE("a row's results do not depend on the rows beside it") {
     for (const std::int64_t rows : {1, 2, 3, 5, 7}) {
       Array<float> y(rows, 65);
       const ConstView x{all.x.data() + first * 391, rows, 391, DType::float32};
-      cpu().dense_forward({x, all.weight.view(), all.bias.view(), Tanh{}, y.view(), {}});
+      device().dense_forward({x, all.weight.view(), all.bias.view(), Tanh{}, y.view(), {}});
       CHECK(std::memcmp(y.data(), all.y.data() + first * 65, y.bytes()) == 0);
     }
   }
@@ -242,13 +242,13 @@ TEST_CASE("outputs that are not asked for are not needed for the others") {
     const bool none = std::holds_alternative<Identity>(f);
     const ConstView saved = none ? ConstView{} : saves_input(f) ? ConstView(part.pre.view()) : ConstView(part.y.view());
     const Array<float> dout = part.dy.copy();
-    cpu().dense_backward({part.x.view(), part.weight.view(), f, saved, part.dy.view(), part.dx.view(), {}, {}});
+    device().dense_backward({part.x.view(), part.weight.view(), f, saved, part.dy.view(), part.dx.view(), {}, {}});
     CHECK(part.dx.same_bits(whole.dx));
     CHECK(part.dy.same_bits(whole.dy));
     CHECK(std::isnan(part.dweight[0]));
     std::memcpy(part.dy.data(), dout.data(), dout.bytes());
     part.dx.poison();
-    cpu().dense_backward({part.x.view(), part.weight.view(), f, saved, part.dy.view(), {}, part.dweight.view(), {}});
+    device().dense_backward({part.x.view(), part.weight.view(), f, saved, part.dy.view(), {}, part.dweight.view(), {}});
     CHECK(part.dweight.same_bits(whole.dweight));
     CHECK(std::isnan(part.dx[0]));
   }

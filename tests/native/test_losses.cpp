@@ -43,7 +43,7 @@ struct Case {
   }
   void run(bool with_grad) {
     const ConstView class_view = with_class_weights ? ConstView(class_weights.view()) : ConstView{};
-    cpu().loss({loss, logits.view(), with_labels ? ConstView{} : ConstView(targets.view()),
+    device().loss({loss, logits.view(), with_labels ? ConstView{} : ConstView(targets.view()),
                 with_labels ? labels.data() : nullptr, with_weights ? ConstView(weights.view()) : ConstView{},
                 class_view, with_grad ? grad.view() : View{}, &sums});
   }
@@ -179,14 +179,14 @@ TEST_CASE("losses of extreme logits are finite and right") {
   logits[2] = -1e4f;
   logits[3] = 1e4f;
   const Loss ce = CrossEntropy{};
-  cpu().loss({ce, logits.view(), {}, labels, {}, {}, grad.view(), &sums});
+  device().loss({ce, logits.view(), {}, labels, {}, {}, grad.view(), &sums});
   CHECK(sums.loss == doctest::Approx(2e4));
   CHECK(grad[0] == 0.0f);
   CHECK(grad[2] == -0.5f);
   CHECK(grad[3] == 0.5f);
   targets.fill(1.0);
   const Loss bce = BinaryCrossEntropy{};
-  cpu().loss({bce, logits.view(), targets.view(), nullptr, {}, {}, grad.view(), &sums});
+  device().loss({bce, logits.view(), targets.view(), nullptr, {}, {}, grad.view(), &sums});
   CHECK(sums.loss == doctest::Approx(2e4));
   CHECK(grad[0] == 0.0f);
   CHECK(grad[1] == -0.5f);

@@ -51,9 +51,9 @@ struct Case {
                     b = affine ? ConstView(beta.view()) : ConstView{};
     const View kept = saves_input(f) ? pre.view() : View{};
     if (batch) {
-      cpu().batch_norm_forward({x.view(), g, b, eps, f, y.view(), mean.view(), rstd.view(), variance.view(), kept});
+      device().batch_norm_forward({x.view(), g, b, eps, f, y.view(), mean.view(), rstd.view(), variance.view(), kept});
     } else {
-      cpu().layer_norm_forward({x.view(), g, b, eps, f, y.view(), mean.view(), rstd.view(), kept});
+      device().layer_norm_forward({x.view(), g, b, eps, f, y.view(), mean.view(), rstd.view(), kept});
     }
   }
   void backward(bool with_dx = true) {
@@ -64,7 +64,7 @@ struct Case {
                             f,           saved,
                             dy.view(),   with_dx ? dx.view() : View{},
                             dg,          db};
-    batch ? cpu().batch_norm_backward(call) : cpu().layer_norm_backward(call);
+    batch ? device().batch_norm_backward(call) : device().layer_norm_backward(call);
   }
 };
 
@@ -235,7 +235,7 @@ TEST_CASE("batch norm: mean and variance are exact on exact inputs, whatever the
     x[3 * r + 1] = 7.0f;                              // constant
     x[3 * r + 2] = r % 4 < 2 ? -3.0f : 5.0f;          // mean 1, variance 16
   }
-  cpu().batch_norm_forward(
+  device().batch_norm_forward(
       {x.view(), {}, {}, 1e-12, Identity{}, y.view(), mean.view(), rstd.view(), variance.view(), {}});
   CHECK(mean[0] == 65536.5f);
   CHECK(variance[0] == 0.25f);
@@ -262,7 +262,7 @@ TEST_CASE("column affine: both kinds of spread, with and without mean, gamma and
     const Spread kind = turn % 7 < 3 ? Spread::std : Spread::variance;
     const Activation f = activations[turn % 8];
     const auto given = [](bool wanted, Array<T>& a) { return wanted ? ConstView(a.view()) : ConstView{}; };
-    cpu().column_affine({x.view(), given(with_mean, mean), spread.view(), given(with_gamma, gamma),
+    device().column_affine({x.view(), given(with_mean, mean), spread.view(), given(with_gamma, gamma),
                          given(with_beta, beta), kind, 1e-3, f, y.view()});
     Worst<T> worst(12.0);
     for (std::int64_t i = 0; i < x.size(); ++i) {

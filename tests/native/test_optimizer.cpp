@@ -65,7 +65,7 @@ void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift) {
   OptimizerPass pass{rule, w.view(), g.view(), {}, segments, lr, 3, scale, clip};
   if (state_count(rule) > 0) pass.states[0] = s.view();
   if (state_count(rule) > 1) pass.states[1] = r.view();
-  cpu().optimizer_step(pass);
+  device().optimizer_step(pass);
   Worst<T> weights(8.0), states(8.0);
   for (std::int64_t i = 0; i < n; ++i) {
     const Segment* in = nullptr;
@@ -126,7 +126,7 @@ TEST_CASE("optimiser steps do not depend on the number of threads") {
         OptimizerPass pass{rule, w.view(), g.view(), {}, segments, 0.1, step, 0.5};
         if (state_count(rule) > 0) pass.states[0] = s.view();
         if (state_count(rule) > 1) pass.states[1] = r.view();
-        cpu().optimizer_step(pass);
+        device().optimizer_step(pass);
       }
       std::vector<Array<float>> results;
       results.push_back(std::move(w));
@@ -143,7 +143,7 @@ TEST_CASE("the sum of squares: every length, in doubles whatever the dtype, the 
     x.random(1, scale);
     long double sum = 0.0;
     for (std::int64_t i = 0; i < n; ++i) sum += static_cast<long double>(x[i]) * static_cast<long double>(x[i]);
-    CHECK(std::abs(cpu().sum_of_squares(x.view()) - sum) <= 1e-14 * sum);
+    CHECK(std::abs(device().sum_of_squares(x.view()) - sum) <= 1e-14 * sum);
   };
   for (const std::int64_t n : awkward_widths()) {
     look(float{}, n, 1.0);
@@ -154,13 +154,13 @@ TEST_CASE("the sum of squares: every length, in doubles whatever the dtype, the 
     Array<float> x(1, 1'000'003);
     x.random(5);
     std::vector<Array<double>> results;
-    results.emplace_back(1, 1).fill(cpu().sum_of_squares(x.view()));
+    results.emplace_back(1, 1).fill(device().sum_of_squares(x.view()));
     return results;
   }));
   Array<float> bad(1, 100'000);
   bad.fill(1.0);
   bad[77'777] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(std::isnan(cpu().sum_of_squares(bad.view())));
+  CHECK(std::isnan(device().sum_of_squares(bad.view())));
 }
 
 TEST_CASE("running averages: decay and the square root, at every length") {
@@ -169,7 +169,7 @@ TEST_CASE("running averages: decay and the square root, at every length") {
     average.random(1);
     value.random(2, 0.5, 1.0);
     const Array<T> before = average.copy();
-    cpu().lerp(average.view(), value.view(), 0.9, root);
+    device().lerp({average.view(), value.view(), 0.9, root});
     Worst<T> worst(2.0);
     for (std::int64_t i = 0; i < n; ++i) {
       const double v = static_cast<double>(value[i]);

@@ -107,7 +107,7 @@ void check_dropout(std::int64_t rows, std::int64_t cols, std::int64_t shift, dou
   const Philox random{11, 22};
   Array<T> x(rows, cols, shift), y(rows, cols, 1 - shift);
   x.random(1);
-  cpu().dropout({x.view(), y.view(), p, 11, 22});
+  device().dropout({x.view(), y.view(), p, 11, 22});
   const T scale = static_cast<T>(1.0 / (1.0 - p));
   std::int64_t wrong = 0;
   for (std::int64_t i = 0; i < x.size(); ++i) {
@@ -116,7 +116,7 @@ void check_dropout(std::int64_t rows, std::int64_t cols, std::int64_t shift, dou
     wrong += y[i] != (kept ? x[i] * scale : T(0));
   }
   CHECK(wrong == 0);
-  cpu().dropout({x.view(), x.view(), p, 11, 22});  // in place
+  device().dropout({x.view(), x.view(), p, 11, 22});  // in place
   CHECK(std::memcmp(x.data(), y.data(), x.bytes()) == 0);
 }
 
@@ -138,8 +138,8 @@ TEST_CASE("dropout keeps the share it should, in a new pattern for each stream, 
   Array<float> x(500, 301), y(500, 301), z(500, 301);
   x.fill(1.0);
   for (const double p : {0.1, 0.5, 0.99}) {
-    cpu().dropout({x.view(), y.view(), p, 1, 1});
-    cpu().dropout({x.view(), z.view(), p, 1, 2});
+    device().dropout({x.view(), y.view(), p, 1, 1});
+    device().dropout({x.view(), z.view(), p, 1, 2});
     double kept = 0;
     for (std::int64_t i = 0; i < y.size(); ++i) kept += y[i] != 0.0f;
     const double n = static_cast<double>(y.size());
@@ -148,7 +148,7 @@ TEST_CASE("dropout keeps the share it should, in a new pattern for each stream, 
   }
   CHECK(same_for_all_threads([&] {
     std::vector<Array<float>> results;
-    cpu().dropout({x.view(), results.emplace_back(500, 301).view(), 0.4, 3, 4});
+    device().dropout({x.view(), results.emplace_back(500, 301).view(), 0.4, 3, 4});
     return results;
   }));
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,9 +14,28 @@
 #include "gdcore/data.h"
 #include "gdcore/loss.h"
 #include "gdcore/optimizer.h"
+#include "gdcore/parallel.h"
 #include "gdcore/tensor.h"
 
 namespace gdcore {
+
+/// Why steps that follow each other on a device came to an end before their time.
+enum class Stop : std::int32_t { none, loss, gradient_norm };
+
+/// What changes from step to step where steps follow each other on a device without the host: in the device's memory,
+/// moved on by StepRecorder::advance. Operations that are handed the counters read from them what the host would tell
+/// them otherwise; once something has stopped the steps, nothing that lasts is written any more.
+struct StepCounters {
+  std::int64_t step = 0;   // optimiser steps made
+  std::int64_t batch = 0;  // batches since the counters were set: which rate is next
+  std::int64_t first = 0;  // the place of the next batch's first row in the order
+  LossSums sums;           // of the batches so far
+  Stop stop = Stop::none;
+};
+
+/// What products of dense layers compute in, on a device that has the choice: values and sums stay in the model's
+/// dtype, `tf32` and `bfloat16` round the factors. The CPU always computes in full.
+enum class Precision : std::uint8_t { full, tf32, bfloat16 };
 
 /// y = f(x Wᵀ + b): x (N, in), weight (out, in), bias (1, out) or null, y (N, out).
 struct DenseForward {
@@ -23,6 +43,7 @@ struct DenseForward {
   Activation activation;
   View y;
   View pre;  // (N, out): receives x Wᵀ + b where the activation saves its input, else null
+  Precision precision = Precision::full;
 };
 
 /// dy ← dy f'(saved), in place; dx = dy W, dweight = dyᵀ x, dbias = Σ_n dy_n; null outputs are skipped.
@@ -32,6 +53,7 @@ struct DenseBackward {
   ConstView saved;  // y, or pre where the activation saves its input; null for Identity
   View dy;
   View dx, dweight, dbias;
+  Precision precision = Precision::full;
 };
 
 /// Batch norm: per column over the N rows. â = (x - μ) / √(σ² + ε), y = f(γ â + β); null γ, β mean 1, 0.
@@ -106,6 +128,7 @@ struct Dropout {
   View y;  // may be x
   double p;
   std::uint64_t seed, stream;
+  const StepCounters* counters = nullptr;  // where given, the stream is stream ^ (counters->step << 12)
 };
 
 /// Losses on logits (N, K), see loss.h. `grad` (null: skipped) receives the gradient of sums.loss / sums.weight.
@@ -118,6 +141,7 @@ struct LossPass {
   ConstView class_weights;     // (1, K): the loss's class_weights or pos_weight in the logits' dtype, or null
   View grad;
   LossSums* sums;
+  StepCounters* counters = nullptr;  // where given, a loss that is not finite stops the steps
 };
 
 /// One pass over the arena: g ← clip(g · grad_scale), decay, rule; one call whatever the number of parameters.
@@ -131,6 +155,48 @@ struct OptimizerPass {
   std::int64_t step;  // from 1
   double grad_scale = 1.0;
   double clip_value = std::numeric_limits<double>::infinity();
+  // Where counters are given: lr = rates[counters->batch], step = counters->step + 1, and grad_scale follows from
+  // clip_norm, which stops the steps if the norm of the gradients is not finite.
+  StepCounters* counters = nullptr;
+  const double* rates = nullptr;
+  double clip_norm = std::numeric_limits<double>::infinity();
+};
+
+/// average ← decay · average + (1 - decay) · f(value), f the square root where `root`.
+struct Lerp {
+  View average;
+  ConstView value;
+  double decay;
+  bool root = false;
+  const StepCounters* counters = nullptr;  // where given, nothing moves once the steps have stopped
+};
+
+/// The end of a step: adds the batch's sums, counts the step and the batch, and moves on by `rows`; nothing once the
+/// steps have stopped.
+struct Advance {
+  StepCounters* counters;
+  const LossSums* sums;
+  std::int64_t rows;
+};
+
+/// Steps that a device repeats by itself.
+class StepGraph {
+ public:
+  virtual ~StepGraph() = default;
+  /// Starts them; returns when at most these and the ones started before are under way.
+  virtual void launch() = 0;
+};
+
+/// A device on which steps follow each other without the host.
+class StepRecorder {
+ public:
+  virtual ~StepRecorder() = default;
+  /// What `steps` asks of the backend, not done but kept, to be launched as often as wanted; all memory that it touches
+  /// must outlive the graph.
+  virtual std::unique_ptr<StepGraph> record(FunctionRef<void()> steps) = 0;
+  virtual void advance(const Advance&) = 0;
+  /// Memory that can still be allocated.
+  virtual std::size_t free_bytes() = 0;
 };
 
 enum class CopyKind : std::uint8_t { to_device, to_host, within };
@@ -145,6 +211,10 @@ class Backend {
   virtual void* allocate(std::size_t bytes) = 0;  // aligned to kAlignment, zeroed
   virtual void deallocate(void* data, std::size_t bytes) noexcept = 0;
   virtual void copy(void* to, const void* from, std::size_t bytes, CopyKind kind) = 0;
+  /// Until all that was asked for is done; a device may lag behind the calls.
+  virtual void wait() {}
+  /// Null where steps are the host's business.
+  virtual StepRecorder* recorder() { return nullptr; }
 
   virtual void dense_forward(const DenseForward&) = 0;
   virtual void dense_backward(const DenseBackward&) = 0;
@@ -169,8 +239,7 @@ class Backend {
   virtual void loss_curvature(const LossPass&, ConstView tangent) = 0;
   /// to += scale · x
   virtual void add(View to, ConstView x, double scale) = 0;
-  /// average ← decay · average + (1 - decay) · f(value), f the square root where `root`.
-  virtual void lerp(View average, ConstView value, double decay, bool root) = 0;
+  virtual void lerp(const Lerp&) = 0;
   /// Rows index[0..N) of the source, converted, into `to` (N, source.cols); index null: rows [first, first + N).
   virtual void gather(const Gather&) = 0;
   /// Flat index of the first NaN or infinity, or -1.
@@ -179,5 +248,11 @@ class Backend {
 
 /// The backend of a device, made at first use. Throws DeviceError where there is none.
 Backend& backend(Device device);
+
+/// The CUDA backend, from a shared library of its own (cpp/src/cuda_library.cpp); throws DeviceError, saying what is
+/// missing and what to do.
+Backend& cuda_backend();
+/// Whether `device="auto"` takes the GPU: there is one, and everything that it needs.
+bool has_cuda();
 
 }  // namespace gdcore

@@ -48,12 +48,15 @@ void with_type(SourceType type, Work&& work) {
 /// What `Gather` writes: the model's dtype, or the 32-bit labels of CrossEntropy.
 enum class GatherType : std::uint8_t { float32, float64, label };
 
+struct StepCounters;
+
 struct Gather {
   Source source;
-  const std::int64_t* index = nullptr;
-  std::int64_t first = 0, count = 0;
+  const std::int64_t* index = nullptr;  // null: the rows as they lie
+  std::int64_t first = 0, count = 0;    // row i of `to` is row index[first + i], or first + i
   void* to = nullptr;
   GatherType type = GatherType::float32;
+  const StepCounters* counters = nullptr;  // where given, `first` counts from counters->first
 };
 
 inline GatherType gather_type(DType dtype) {

@@ -25,6 +25,8 @@ struct LayerCall {
   View dy, dx;            // backward only; dy may be overwritten, a null dx is not wanted
   bool training = false;
   std::uint64_t seed = 0, step = 0;  // dropout's stream
+  const StepCounters* counters = nullptr;  // where steps follow each other without the host: see backend.h
+  Precision precision = Precision::full;
 
   /// What the absorbed activation's slope is computed from.
   ConstView saved() const { return pre ? ConstView(pre) : ConstView(y); }

@@ -1,0 +1,83 @@
+// The CUDA backend lies in a shared library beside the module and is opened when it is first asked for, so that the
+// module itself needs neither driver nor CUDA. GDCORE_CUDA_LIBRARY names another file: its build for the CPU, for tests.
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+
+#include "gdcore/backend.h"
+#include "gdcore/check.h"
+
+namespace gdcore {
+
+namespace {
+
+using Make = Backend* (*)(const char** error);
+
+std::atomic<bool> forked{false};
+
+std::string library_path() {
+  if (const char* named = std::getenv("GDCORE_CUDA_LIBRARY")) return named;
+  Dl_info here{};
+  if (dladdr(reinterpret_cast<const void*>(&library_path), &here) == 0 || here.dli_fname == nullptr) return {};
+  return (std::filesystem::path(here.dli_fname).parent_path() / "libgdcore_cuda.so").string();
+}
+
+/// The backend, or why there is none.
+struct Cuda {
+  Backend* backend = nullptr;
+  std::string missing;
+
+  Cuda() {
+    const std::string path = library_path();
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) {
+      missing =
+          "this build of gdcore has no CUDA backend (it was built without nvcc, or with GDCORE_CUDA=OFF); install a "
+          "wheel that has it, or build with GDCORE_CUDA=ON";
+      return;
+    }
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: its threads and memory stay
+    if (library == nullptr) {
+      const char* why = dlerror();
+      missing = join("the CUDA backend does not load: ", why != nullptr ? why : path);
+      return;
+    }
+    const auto make = reinterpret_cast<Make>(dlsym(library, "gdcore_make_cuda_backend"));
+    if (make == nullptr) {
+      missing = join(path, " is not gdcore's CUDA backend");
+      return;
+    }
+    const char* error = nullptr;
+    backend = make(&error);
+    if (backend == nullptr) missing = error;
+    pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  }
+};
+
+const Cuda& cuda() {
+  static const Cuda* const loaded = new Cuda;  // never destroyed, as the backend
+  return *loaded;
+}
+
+}  // namespace
+
+Backend& cuda_backend() {
+  const Cuda& found = cuda();
+  check<DeviceError>(found.backend != nullptr, "[backend] device \"cuda\" was asked for, but ", found.missing,
+                     "; or use device=\"cpu\" or device=\"auto\"");
+  check<DeviceError>(!forked,
+                     "[backend] CUDA does not work in a forked process; start it with multiprocessing's \"spawn\" "
+                     "method, or use device=\"cpu\" there");
+  return *found.backend;
+}
+
+bool has_cuda() {
+  // Its build for the CPU is for tests, which ask for it by name.
+  return !forked && std::getenv("GDCORE_CUDA_LIBRARY") == nullptr && cuda().backend != nullptr;
+}
+
+}  // namespace gdcore
