@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "device_array.h"
 #include "gdcore/check.h"
 
 namespace gdcore::bindings {
@@ -109,15 +110,31 @@ DType to_dtype(const std::string& name) {
 Device to_device(const std::string& name) {
   check(name == "auto" || name == "cpu" || name == "cuda", "device is \"", name,
         "\"; expected \"auto\", \"cpu\" or \"cuda\"");
-  return name == "cuda" ? Device::cuda : Device::cpu;
+  return name == "cuda" || (name == "auto" && has_cuda()) ? Device::cuda : Device::cpu;
+}
+
+Precision to_precision(const std::string& name) {
+  for (const Precision precision : {Precision::full, Precision::tf32, Precision::bfloat16}) {
+    if (name == name_of(precision)) return precision;
+  }
+  throw std::invalid_argument(
+      join("[Sequential] precision is \"", name, "\"; expected \"float32\", \"tf32\" or \"bfloat16\""));
+}
+
+const char* name_of(Precision precision) {
+  if (precision == Precision::full) return "float32";
+  return precision == Precision::tf32 ? "tf32" : "bfloat16";
 }
 
 py::dtype numpy_dtype(DType dtype) { return py::dtype(name_of(dtype)); }
 
-py::array view_array(const View& view, bool vector, const py::object& owner) {
-  const std::vector<py::ssize_t> shape =
+py::object view_array(const View& view, bool vector, Network& network, const py::object& owner) {
+  std::vector<py::ssize_t> shape =
       vector ? std::vector<py::ssize_t>{view.size()} : std::vector<py::ssize_t>{view.rows, view.cols};
-  return py::array(numpy_dtype(view.dtype), shape, view.data, owner);
+  if (network.backend().device() == Device::cpu) {
+    return py::array(numpy_dtype(view.dtype), std::move(shape), view.data, owner);
+  }
+  return py::cast(DeviceArray(view, std::move(shape), network, owner));
 }
 
 namespace {

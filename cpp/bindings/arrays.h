@@ -32,11 +32,14 @@ HeldSource to_source(const py::object& object, const char* argument, bool vector
 View to_view(const py::object& object, const char* argument, bool output);
 
 DType to_dtype(const std::string& name);
+/// "auto" is the GPU where there is one that can be used.
 Device to_device(const std::string& name);
+Precision to_precision(const std::string& name);
+const char* name_of(Precision precision);
 py::dtype numpy_dtype(DType dtype);
 
-/// An array over the core's memory that keeps `owner` alive.
-py::array view_array(const View& view, bool vector, const py::object& owner);
+/// An array over the network's memory that keeps `owner` alive: NumPy's on the CPU, a DeviceArray elsewhere.
+py::object view_array(const View& view, bool vector, Network& network, const py::object& owner);
 
 /// While it lives, the GIL is released. Not py::gil_scoped_release: a daemon thread that comes back while Python shuts
 /// down is ended by unwinding its stack, which must be allowed to pass this destructor.

@@ -11,12 +11,23 @@ namespace {
 namespace py = pybind11;
 using namespace gdcore;
 
+/// What a device says of itself, or why it cannot be used.
+std::string describe(Device device) {
+  try {
+    return backend(device).description();
+  } catch (const DeviceError& error) {
+    return error.what();
+  }
+}
+
 py::dict info() {
+  const std::string missing = cuda_missing();
   py::dict facts;
   facts["version"] = GDCORE_VERSION;
   facts["threads"] = num_threads();
-  facts["instruction_set"] = backend(Device::cpu).description();
-  facts["devices"] = py::make_tuple("cpu");
+  facts["instruction_set"] = describe(Device::cpu);
+  facts["devices"] = missing.empty() ? py::make_tuple("cpu", "cuda") : py::make_tuple("cpu");
+  facts["cuda"] = missing.empty() ? describe(Device::cuda) : "not usable: " + missing;
   return facts;
 }
 
@@ -63,10 +74,12 @@ PYBIND11_MODULE(_core, m) {
         "Sets the number of threads of all computations, 1 to 1024.");
   m.def("get_num_threads", &num_threads,
         "The number of threads; at first OMP_NUM_THREADS, else the processors this process may use.");
-  m.def("info", &info, "Version, threads, the instruction set in use and the devices there are.");
+  m.def("info", &info,
+        "Version, threads, the instruction set in use, the devices there are, and the GPU or why there is none.");
   using namespace gdcore::bindings;
   bind_initializers(m);
   bind_layers(m);
+  bind_device_array(m);
   bind_losses(m);
   bind_optimizers(m);
   bind_network(m);

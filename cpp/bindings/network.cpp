@@ -7,7 +7,7 @@ namespace gdcore::bindings {
 namespace {
 
 PyNetwork make_network(const py::sequence& layers, const std::string& dtype, const std::string& device,
-                       std::uint64_t seed) {
+                       std::uint64_t seed, const std::string& precision) {
   std::vector<std::unique_ptr<Layer>> clones;
   for (const py::handle layer : layers) {
     check<TypeMismatch>(py::isinstance<Layer>(layer), "[Sequential] layers[", clones.size(), "] is a ",
@@ -16,43 +16,54 @@ PyNetwork make_network(const py::sequence& layers, const std::string& dtype, con
     clones.push_back(layer.cast<const Layer&>().clone());
   }
   const DType type = to_dtype(dtype);
+  const Precision products = to_precision(precision);
   const Device place = to_device(device);
-  auto core = without_gil([&] { return std::make_shared<Network>(std::move(clones), type, place, seed); });
+  auto core = without_gil([&] { return std::make_shared<Network>(std::move(clones), type, place, seed, products); });
   const char* used = name_of(core->backend().device());
-  return {std::move(core), py::tuple(layers), py::str(used), py::none()};
+  return {std::move(core), py::tuple(layers), py::str(used), py::none(), {}, {}};
 }
 
 /// The entries of an arena as named arrays over its memory.
 py::dict named_views(const py::object& self, const Arena& arena, const Buffer& buffer) {
+  Network& network = *self.cast<PyNetwork&>().core;
   py::dict views;
   for (std::size_t i = 0; i < arena.entries().size(); ++i) {
     const Entry& entry = arena.entries()[i];
-    views[py::str(entry.name)] = view_array(arena.view(buffer, static_cast<int>(i)), entry.is_vector, self);
+    views[py::str(entry.name)] = view_array(arena.view(buffer, static_cast<int>(i)), entry.is_vector, network, self);
   }
   return views;
 }
 
+py::object flat_view(const py::object& self, const Arena& arena, const Buffer& buffer) {
+  return view_array(arena.flat(buffer), true, *self.cast<PyNetwork&>().core, self);
+}
+
 py::array forward(PyNetwork& self, const py::object& x, bool training) {
-  HeldSource held = to_source(x, "[forward] x", false);
+  const HeldSource held = to_source(x, "[forward] x", false);
   Network& core = *self.core;
   check(held.source.cols == core.in_features(), "[forward] x has ", held.source.cols, " columns; expected ",
         core.in_features());
-  const bool same = held.array.dtype().is(numpy_dtype(core.dtype())) && (held.array.flags() & py::array::c_style) != 0;
-  if (!same) {
-    py::array converted(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, held.source.cols});
-    backend(Device::cpu)
-        .gather({held.source, nullptr, 0, held.source.rows, converted.mutable_data(), gather_type(core.dtype())});
-    held.array = converted;
-  }
+  check(held.source.rows >= 1, "[forward] x has no rows");
   py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, core.out_features()});
   void* to = out.mutable_data();
-  const ConstView input{held.array.data(), held.source.rows, held.source.cols, core.dtype()};
   computing(core, [&] {
+    const ConstView input = core.fetch(held.source, nullptr, 0, held.source.rows, self.spare);
     const View y = core.forward(input, training, true);
     core.backend().copy(to, y.data, y.bytes(), CopyKind::to_host);
+    std::swap(self.fetched, self.spare);
   });
   self.input = training ? py::object(held.array) : py::object(py::none());
   return out;
+}
+
+/// Converts the rows of `source`, in the host's memory, into `to`, in the network's.
+void put(Backend& backend, const Source& source, View to) {
+  if (backend.device() == Device::cpu) {
+    return backend.gather({source, nullptr, 0, source.rows, to.data, gather_type(to.dtype)});
+  }
+  const auto host = std::make_unique_for_overwrite<unsigned char[]>(to.bytes());
+  gdcore::backend(Device::cpu).gather({source, nullptr, 0, source.rows, host.get(), gather_type(to.dtype)});
+  backend.copy(to.data, host.get(), to.bytes(), CopyKind::to_device);
 }
 
 py::array backward(PyNetwork& self, const py::object& dout) {
@@ -65,11 +76,14 @@ py::array backward(PyNetwork& self, const py::object& dout) {
         held.source.rows, ", ", held.source.cols, "); expected that of forward's output, (", rows, ", ",
         core.out_features(), ")");
   py::array dx(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{rows, core.in_features()});
-  const View to{dx.mutable_data(), rows, core.in_features(), core.dtype()};
+  const View host{dx.mutable_data(), rows, core.in_features(), core.dtype()};
   computing(core, [&] {
-    const View grad = core.output_gradient();
-    core.backend().gather({held.source, nullptr, 0, rows, grad.data, gather_type(core.dtype())});
-    core.backward(to);
+    Backend& backend = core.backend();
+    put(backend, held.source, core.output_gradient());
+    if (backend.device() == Device::cpu) return core.backward(host);
+    grow(self.spare, backend, host.bytes());
+    core.backward({self.spare.data(), rows, core.in_features(), core.dtype()});
+    backend.copy(host.data, self.spare.data(), host.bytes(), CopyKind::to_host);
   });
   return dx;
 }
@@ -103,12 +117,15 @@ void bind_network(py::module_& m) {
   py::class_<PyNetwork>(m, "Network",
                         "Layers in order with their parameters in flat arenas; gdcore.Sequential is its Python face.")
       .def(py::init(&make_network), py::arg("layers"), py::kw_only(), py::arg("dtype") = "float32",
-           py::arg("device") = "auto", py::arg("seed"))
+           py::arg("device") = "auto", py::arg("seed"), py::arg("precision") = "float32")
       .def_readonly("layers", &PyNetwork::layers, "The layers, in order.")
       .def_readonly("device", &PyNetwork::device, "\"cpu\" or \"cuda\".")
       .def_property_readonly("in_features", [](const PyNetwork& self) { return self.core->in_features(); })
       .def_property_readonly("out_features", [](const PyNetwork& self) { return self.core->out_features(); })
       .def_property_readonly("dtype", [](const PyNetwork& self) { return name_of(self.core->dtype()); })
+      .def_property_readonly(
+          "precision", [](const PyNetwork& self) { return name_of(self.core->precision()); },
+          "What dense products compute in on a GPU: \"float32\", \"tf32\" or \"bfloat16\".")
       .def_property_readonly("seed", [](const PyNetwork& self) { return self.core->seed(); })
       .def(
           "parameters",
@@ -131,19 +148,19 @@ void bind_network(py::module_& m) {
       .def(
           "flat_parameters",
           [core](const Self& self) {
-            return view_array(core(self).parameters().layout.flat(core(self).parameters().values), true, self);
+            return flat_view(self, core(self).parameters().layout, core(self).parameters().values);
           },
           "All parameters as one array, each starting at a multiple of 256 bytes, zeros between: a view.")
       .def(
           "flat_gradients",
           [core](const Self& self) {
-            return view_array(core(self).parameters().layout.flat(core(self).parameters().gradients), true, self);
+            return flat_view(self, core(self).parameters().layout, core(self).parameters().gradients);
           },
           "All gradients in the layout of flat_parameters: a view.")
       .def(
           "flat_buffers",
           [core](const Self& self) {
-            return view_array(core(self).parameters().state_layout.flat(core(self).parameters().states), true, self);
+            return flat_view(self, core(self).parameters().state_layout, core(self).parameters().states);
           },
           "All buffers as one array: a view.")
       .def(

@@ -9,7 +9,9 @@ struct PyNetwork {
   std::shared_ptr<Network> core;
   py::tuple layers;
   py::object device;
-  py::object input;  // of the last forward pass in training
+  py::object input;  // of the last forward pass in training: the array given, or
+  Buffer fetched;    // a copy of it in the model's dtype where it computes
+  Buffer spare;      // for the next input, and for dx
 };
 
 }  // namespace gdcore::bindings

@@ -2,6 +2,7 @@
 #include "gdcore/check.h"
 #include "gdcore/trainer.h"
 #include "specs.h"
+#include "staging.h"
 
 namespace gdcore::bindings {
 
@@ -18,12 +19,40 @@ Activation to_activation(const Object& layer) {
   return *activation;
 }
 
-View given(const Object& array, const char* name, bool output) {
-  const View view = to_view(array, name, output);
-  check<TypeMismatch>(bool(view), name, " is None; expected an array");
-  check(view.rows >= 1 && view.cols >= 1, "[ops] ", name, " is empty; expected at least one row and one column");
-  return view;
-}
+/// The arrays of one call, where the device can use them.
+class Arrays : public Staging {
+ public:
+  using Staging::Staging;
+
+  /// None is a null view.
+  View optional(const Object& array, const char* name, bool output) {
+    View view = to_view(array, name, output);
+    const bool writable = view && py::reinterpret_borrow<py::array>(array).writeable();
+    view.data = place(view.data, view.bytes(), writable);
+    return view;
+  }
+
+  View given(const Object& array, const char* name, bool output) {
+    const View view = to_view(array, name, output);
+    check<TypeMismatch>(bool(view), name, " is None; expected an array");
+    check(view.rows >= 1 && view.cols >= 1, "[ops] ", name, " is empty; expected at least one row and one column");
+    return optional(array, name, output);
+  }
+
+  /// Numbers of any type, in rows that may lie apart.
+  Source source(const Object& array, const char* name) {
+    held_ = to_source(array, name, true);
+    Source source = held_.source;
+    check(source.rows >= 1 && source.cols >= 1, "[ops] ", name, " is empty; expected at least one row and one column");
+    const auto elements = static_cast<std::size_t>((source.rows - 1) * source.row_stride + source.cols);
+    source.data = place(const_cast<void*>(source.data), elements * size_of(source.type), false);
+    source.device = backend().device();
+    return source;
+  }
+
+ private:
+  HeldSource held_;
+};
 
 /// Throws unless every given view has the dtype and shape of the first, or of a vector of `length`.
 void same_shape(const View& first, std::initializer_list<std::pair<const char*, View>> others) {
@@ -46,77 +75,90 @@ void needs_saved(const Activation& activation, const View& saved) {
                       "[ops] saved is None; expected what the activation's slope is computed from");
 }
 
-Backend& on(const std::string& device) { return backend(to_device(device)); }
-
 void dense_forward(const Object& x, const Object& weight, const Object& bias, const Object& activation,
                    const Object& out, const Object& pre, const std::string& device) {
-  const View vx = given(x, "x", false), w = given(weight, "weight", false), b = to_view(bias, "bias", false),
-             y = given(out, "out", true), p = to_view(pre, "pre", true);
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false), w = arrays.given(weight, "weight", false),
+             b = arrays.optional(bias, "bias", false), y = arrays.given(out, "out", true),
+             p = arrays.optional(pre, "pre", true);
   check(w.cols == vx.cols && y.rows == vx.rows && y.cols == w.rows && w.dtype == vx.dtype && y.dtype == vx.dtype,
         "[ops.dense_forward] shapes do not fit");
   vectors(vx, w.rows, {{"bias", b}});
   same_shape(y, {{"pre", p}});
-  on(device).dense_forward({vx, w, b, to_activation(activation), y, p});
+  arrays.run([&](Backend& backend) { backend.dense_forward({vx, w, b, to_activation(activation), y, p}); });
 }
 
 void dense_backward(const Object& x, const Object& weight, const Object& activation, const Object& saved,
                     const Object& dout, const Object& dx, const Object& dweight, const Object& dbias,
                     const std::string& device) {
-  const View vx = given(x, "x", false), w = given(weight, "weight", false), dy = given(dout, "dout", true),
-             gx = to_view(dx, "dx", true), gw = to_view(dweight, "dweight", true), gb = to_view(dbias, "dbias", true);
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false), w = arrays.given(weight, "weight", false),
+             dy = arrays.given(dout, "dout", true), gx = arrays.optional(dx, "dx", true),
+             gw = arrays.optional(dweight, "dweight", true), gb = arrays.optional(dbias, "dbias", true);
   check(w.cols == vx.cols && dy.rows == vx.rows && dy.cols == w.rows && w.dtype == vx.dtype && dy.dtype == vx.dtype,
         "[ops.dense_backward] shapes do not fit");
-  needs_saved(to_activation(activation), to_view(saved, "saved", false));
+  const View s = arrays.optional(saved, "saved", false);
+  needs_saved(to_activation(activation), s);
   same_shape(vx, {{"dx", gx}});
   same_shape(w, {{"dweight", gw}});
-  same_shape(dy, {{"saved", to_view(saved, "saved", false)}});
+  same_shape(dy, {{"saved", s}});
   vectors(vx, w.rows, {{"dbias", gb}});
-  on(device).dense_backward({vx, w, to_activation(activation), to_view(saved, "saved", false), dy, gx, gw, gb});
+  arrays.run([&](Backend& backend) { backend.dense_backward({vx, w, to_activation(activation), s, dy, gx, gw, gb}); });
 }
 
 void activation_forward(const Object& activation, const Object& x, const Object& out, const std::string& device) {
-  const View vx = given(x, "x", false), y = given(out, "out", true);
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false), y = arrays.given(out, "out", true);
   same_shape(vx, {{"out", y}});
-  on(device).activation_forward(to_activation(activation), vx, y);
+  arrays.run([&](Backend& backend) { backend.activation_forward(to_activation(activation), vx, y); });
 }
 
 void activation_backward(const Object& activation, const Object& saved, const Object& dout, const Object& dx,
                          const std::string& device) {
-  const View s = given(saved, "saved", false), dy = given(dout, "dout", true), to = given(dx, "dx", true);
+  Arrays arrays(device);
+  const View s = arrays.given(saved, "saved", false), dy = arrays.given(dout, "dout", true),
+             to = arrays.given(dx, "dx", true);
   same_shape(s, {{"dout", dy}, {"dx", to}});
-  on(device).activation_backward(to_activation(activation), s, dy, to);
+  arrays.run([&](Backend& backend) { backend.activation_backward(to_activation(activation), s, dy, to); });
 }
 
 void dropout(const Object& x, const Object& out, double p, std::uint64_t seed, std::uint64_t stream,
              const std::string& device) {
-  const View vx = given(x, "x", false), y = given(out, "out", true);
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false), y = arrays.given(out, "out", true);
   same_shape(vx, {{"out", y}});
   check(p >= 0.0 && p < 1.0, "[ops.dropout] p is ", p, "; expected 0 <= p < 1");
-  on(device).dropout({vx, y, p, seed, stream});
+  arrays.run([&](Backend& backend) { backend.dropout({vx, y, p, seed, stream}); });
 }
 
 void batch_norm_forward(const Object& x, const Object& gamma, const Object& beta, const Object& activation, double eps,
                         const Object& out, const Object& mean, const Object& rstd, const Object& variance,
                         const Object& pre, const std::string& device) {
-  const View vx = given(x, "x", false), y = given(out, "out", true), m = given(mean, "mean", true),
-             r = given(rstd, "rstd", true), v = given(variance, "variance", true);
-  const View g = to_view(gamma, "gamma", false), b = to_view(beta, "beta", false), p = to_view(pre, "pre", true);
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false), y = arrays.given(out, "out", true), m = arrays.given(mean, "mean", true),
+             r = arrays.given(rstd, "rstd", true), v = arrays.given(variance, "variance", true);
+  const View g = arrays.optional(gamma, "gamma", false), b = arrays.optional(beta, "beta", false),
+             p = arrays.optional(pre, "pre", true);
   same_shape(vx, {{"out", y}, {"pre", p}});
   vectors(vx, vx.cols, {{"gamma", g}, {"beta", b}, {"mean", m}, {"rstd", r}, {"variance", v}});
-  on(device).batch_norm_forward({vx, g, b, eps, to_activation(activation), y, m, r, v, p});
+  arrays.run(
+      [&](Backend& backend) { backend.batch_norm_forward({vx, g, b, eps, to_activation(activation), y, m, r, v, p}); });
 }
 
 void layer_norm_forward(const Object& x, const Object& gamma, const Object& beta, const Object& activation, double eps,
                         const Object& out, const Object& mean, const Object& rstd, const Object& pre,
                         const std::string& device) {
-  const View vx = given(x, "x", false), y = given(out, "out", true), m = given(mean, "mean", true),
-             r = given(rstd, "rstd", true);
-  const View g = to_view(gamma, "gamma", false), b = to_view(beta, "beta", false), p = to_view(pre, "pre", true);
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false), y = arrays.given(out, "out", true), m = arrays.given(mean, "mean", true),
+             r = arrays.given(rstd, "rstd", true);
+  const View g = arrays.optional(gamma, "gamma", false), b = arrays.optional(beta, "beta", false),
+             p = arrays.optional(pre, "pre", true);
   same_shape(vx, {{"out", y}, {"pre", p}});
   vectors(vx, vx.cols, {{"gamma", g}, {"beta", b}});
   vectors(vx, vx.rows, {{"mean", m}, {"rstd", r}});
   check(bool(g) == bool(b), "[ops.layer_norm_forward] gamma and beta must be given together");
-  on(device).layer_norm_forward({vx, g, b, eps, to_activation(activation), y, m, r, p});
+  arrays.run(
+      [&](Backend& backend) { backend.layer_norm_forward({vx, g, b, eps, to_activation(activation), y, m, r, p}); });
 }
 
 /// Both norms' backward; `length` is that of mean and rstd.
@@ -124,44 +166,51 @@ template <bool Batch>
 void norm_backward(const Object& x, const Object& gamma, const Object& mean, const Object& rstd,
                    const Object& activation, const Object& saved, const Object& dout, const Object& dx,
                    const Object& dgamma, const Object& dbeta, const std::string& device) {
-  const View vx = given(x, "x", false), dy = given(dout, "dout", true), m = given(mean, "mean", false),
-             r = given(rstd, "rstd", false), to = to_view(dx, "dx", true);
-  const View g = to_view(gamma, "gamma", false), s = to_view(saved, "saved", false),
-             dg = to_view(dgamma, "dgamma", true), db = to_view(dbeta, "dbeta", true);
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false), dy = arrays.given(dout, "dout", true),
+             m = arrays.given(mean, "mean", false), r = arrays.given(rstd, "rstd", false),
+             to = arrays.optional(dx, "dx", true);
+  const View g = arrays.optional(gamma, "gamma", false), s = arrays.optional(saved, "saved", false),
+             dg = arrays.optional(dgamma, "dgamma", true), db = arrays.optional(dbeta, "dbeta", true);
   same_shape(vx, {{"dout", dy}, {"saved", s}, {"dx", to}});
   vectors(vx, vx.cols, {{"gamma", g}, {"dgamma", dg}, {"dbeta", db}});
   vectors(vx, Batch ? vx.cols : vx.rows, {{"mean", m}, {"rstd", r}});
   needs_saved(to_activation(activation), s);
   const NormBackward call{vx, g, m, r, to_activation(activation), s, dy, to, dg, db};
   if (Batch) {
-    on(device).batch_norm_backward(call);
+    arrays.run([&](Backend& backend) { backend.batch_norm_backward(call); });
   } else {
-    on(device).layer_norm_backward(call);
+    arrays.run([&](Backend& backend) { backend.layer_norm_backward(call); });
   }
 }
 
 void column_affine(const Object& x, const Object& mean, const Object& spread, const Object& gamma, const Object& beta,
                    const Object& activation, const Object& out, const std::string& kind, double eps,
                    const std::string& device) {
-  const View vx = given(x, "x", false), y = given(out, "out", true), m = to_view(mean, "mean", false),
-             s = given(spread, "spread", false), g = to_view(gamma, "gamma", false), b = to_view(beta, "beta", false);
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false), y = arrays.given(out, "out", true),
+             m = arrays.optional(mean, "mean", false), s = arrays.given(spread, "spread", false),
+             g = arrays.optional(gamma, "gamma", false), b = arrays.optional(beta, "beta", false);
   same_shape(vx, {{"out", y}});
   vectors(vx, vx.cols, {{"mean", m}, {"spread", s}, {"gamma", g}, {"beta", b}});
   check(kind == "std" || kind == "variance", "[ops.column_affine] kind is \"", kind,
         "\"; expected \"std\" or \"variance\"");
-  on(device).column_affine(
-      {vx, m, s, g, b, kind == "std" ? Spread::std : Spread::variance, eps, to_activation(activation), y});
+  arrays.run([&](Backend& backend) {
+    backend.column_affine(
+        {vx, m, s, g, b, kind == "std" ? Spread::std : Spread::variance, eps, to_activation(activation), y});
+  });
 }
 
 py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, const Object& weights,
                const Object& grad, const std::string& device) {
-  const View z = given(logits, "logits", false), w = to_view(weights, "weights", false),
-             g = to_view(grad, "grad", true);
+  Arrays arrays(device);
+  const View z = arrays.given(logits, "logits", false), w = arrays.optional(weights, "weights", false),
+             g = arrays.optional(grad, "grad", true);
   check<TypeMismatch>(py::isinstance<py::array>(targets), "[ops.loss] targets is no NumPy array");
   const auto array = py::reinterpret_borrow<py::array>(targets);
   const bool labels = array.dtype().kind() == 'i' && array.itemsize() == 4 && array.ndim() == 1 &&
                       (array.flags() & py::array::c_style) != 0;
-  const View t = labels ? View{} : given(targets, "targets", false);
+  const View t = labels ? View{} : arrays.given(targets, "targets", false);
   check(!labels || (array.size() == z.rows && std::holds_alternative<CrossEntropy>(loss.value)),
         "[ops.loss] labels do not fit");
   same_shape(z, {{"targets", t}, {"grad", g}});
@@ -169,18 +218,23 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
   const auto* label = labels ? static_cast<const std::int32_t*>(array.data()) : nullptr;
   for (std::int64_t n = 0; labels && n < z.rows; ++n)
     check(label[n] >= 0 && label[n] < z.cols, "[ops.loss] label out of range");
-  Backend& backend = on(device);
   check_loss(loss.value, z.cols);
-  const Buffer class_weights = loss_weights(loss.value, z.cols, backend, z.dtype);
+  const Buffer class_weights = loss_weights(loss.value, z.cols, arrays.backend(), z.dtype);
   LossSums sums;
-  backend.loss({loss.value, z, t, label, w, {class_weights.data(), 1, z.cols, z.dtype}, g, &sums});
+  auto* const total = arrays.place(sums);
+  auto* const index = static_cast<std::int32_t*>(arrays.place(const_cast<void*>(array.data()), array.nbytes()));
+  arrays.run([&](Backend& backend) {
+    const ConstView factors{class_weights.data(), 1, z.cols, z.dtype};
+    backend.loss({loss.value, z, t, labels ? index : nullptr, w, factors, g, total});
+  });
   return py::make_tuple(sums.loss, sums.weight);
 }
 
 void optimizer_step(const PyOptimizer& optimizer, const Object& parameters, const Object& gradients,
                     const std::vector<Object>& states, double lr, std::int64_t step, double weight_decay,
                     double grad_scale, const std::string& device) {
-  const View p = given(parameters, "parameters", true), g = given(gradients, "gradients", false);
+  Arrays arrays(device);
+  const View p = arrays.given(parameters, "parameters", true), g = arrays.given(gradients, "gradients", false);
   const Segment all{0, p.size(), 1.0, weight_decay};
   vectors(p, p.size(), {{"gradients", g}});
   check(static_cast<int>(states.size()) == state_count(optimizer.value.rule), "[ops.optimizer_step] states has ",
@@ -195,10 +249,50 @@ void optimizer_step(const PyOptimizer& optimizer, const Object& parameters, cons
                      grad_scale,
                      optimizer.value.clip_value.value_or(std::numeric_limits<double>::infinity())};
   for (std::size_t i = 0; i < states.size(); ++i) {
-    pass.states[i] = given(states[i], "states", true);
+    pass.states[i] = arrays.given(states[i], "states", true);
     vectors(p, p.size(), {{"states", pass.states[i]}});
   }
-  on(device).optimizer_step(pass);
+  arrays.run([&](Backend& backend) { backend.optimizer_step(pass); });
+}
+
+double sum_of_squares(const Object& x, const std::string& device) {
+  Arrays arrays(device);
+  const View vx = arrays.given(x, "x", false);
+  return arrays.run([&](Backend& backend) { return backend.sum_of_squares(vx); });
+}
+
+void lerp(const Object& average, const Object& value, double decay, bool root, const std::string& device) {
+  Arrays arrays(device);
+  const View a = arrays.given(average, "average", true), v = arrays.given(value, "value", false);
+  vectors(a, a.size(), {{"value", v}});
+  arrays.run([&](Backend& backend) { backend.lerp({a, v, decay, root}); });
+}
+
+/// `out` is float32 or float64, or int32 for labels; its rows are those that `index` names.
+void gather(const Object& source, const Object& index, const Object& out, const std::string& device) {
+  Arrays arrays(device);
+  const Source from = arrays.source(source, "source");
+  check<TypeMismatch>(py::isinstance<py::array_t<std::int64_t>>(index) && py::isinstance<py::array>(out),
+                      "[ops.gather] expected index as an int64 array, and out as an array");
+  const auto rows = py::reinterpret_borrow<py::array_t<std::int64_t>>(index);
+  auto to = py::reinterpret_borrow<py::array>(out);
+  const bool label = to.dtype().kind() == 'i' && to.itemsize() == 4;
+  const bool fits = to.size() == rows.size() * from.cols && to.ndim() >= 1 && to.shape(0) == rows.size();
+  check(fits && rows.ndim() == 1 && (rows.flags() & to.flags() & py::array::c_style) != 0,
+        "[ops.gather] shapes do not fit");
+  for (std::int64_t i = 0; i < rows.size(); ++i)
+    check<std::out_of_range>(rows.at(i) >= 0 && rows.at(i) < from.rows, "[ops.gather] index out of range");
+  const GatherType type = label ? GatherType::label : gather_type(to_view(out, "out", true).dtype);
+  const auto* which = static_cast<const std::int64_t*>(
+      arrays.place(const_cast<std::int64_t*>(rows.data()), static_cast<std::size_t>(rows.nbytes()), false));
+  void* const placed = arrays.place(to.mutable_data(), static_cast<std::size_t>(to.nbytes()));
+  arrays.run([&](Backend& backend) { backend.gather({from, which, 0, rows.size(), placed, type}); });
+}
+
+std::int64_t first_nonfinite(const Object& x, const std::string& device) {
+  Arrays arrays(device);
+  const Source source = arrays.source(x, "x");
+  return arrays.run([&](Backend& backend) { return backend.first_nonfinite(source); });
 }
 
 }  // namespace
@@ -231,18 +325,10 @@ void bind_ops(py::module_& module) {
   m.def("loss", &loss, arg("loss"), arg("logits"), arg("targets"), arg("weights"), arg("grad"), key, device());
   m.def("optimizer_step", &optimizer_step, arg("optimizer"), arg("parameters"), arg("gradients"), arg("states"), key,
         arg("lr"), arg("step"), arg("weight_decay"), arg("grad_scale") = 1.0, device());
-  m.def(
-      "sum_of_squares",
-      [](const Object& x, const std::string& name) { return on(name).sum_of_squares(given(x, "x", false)); }, arg("x"),
-      key, device());
-  m.def(
-      "lerp",
-      [](const Object& average, const Object& value, double decay, bool root, const std::string& name) {
-        const View a = given(average, "average", true), v = given(value, "value", false);
-        vectors(a, a.size(), {{"value", v}});
-        on(name).lerp({a, v, decay, root});
-      },
-      arg("average"), arg("value"), arg("decay"), key, arg("root") = false, device());
+  m.def("sum_of_squares", &sum_of_squares, arg("x"), key, device());
+  m.def("lerp", &lerp, arg("average"), arg("value"), arg("decay"), key, arg("root") = false, device());
+  m.def("gather", &gather, arg("source"), arg("index"), arg("out"), key, device());
+  m.def("first_nonfinite", &first_nonfinite, arg("x"), key, device());
 }
 
 }  // namespace gdcore::bindings

@@ -59,6 +59,7 @@ void bind_network(py::module_& m);
 void bind_trainer(py::module_& m);
 void bind_curvature(py::module_& m);
 void bind_data(py::module_& m);
+void bind_device_array(py::module_& m);
 void bind_ops(py::module_& m);
 
 }  // namespace gdcore::bindings

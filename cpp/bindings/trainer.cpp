@@ -121,7 +121,7 @@ py::dict states(const py::object& self) {
   py::dict named;
   int number = 0;
   for (const View& view : self.cast<PyTrainer&>().core.states())
-    named[py::str(std::to_string(number++))] = view_array(view, true, self);
+    named[py::str(std::to_string(number++))] = view_array(view, true, self.cast<PyTrainer&>().core.network(), self);
   return named;
 }
 

@@ -89,6 +89,33 @@ Buffer::~Buffer() {
   if (data_ != nullptr) backend_->deallocate(data_, bytes_);
 }
 
+void grow(Buffer& buffer, Backend& backend, std::size_t bytes) {
+  if (buffer.bytes() >= bytes && buffer.data() != nullptr) return;
+  buffer = Buffer();  // its memory may be what the larger one needs
+  buffer = Buffer(backend, bytes);
+}
+
+void gather_into(Backend& backend, Gather call, std::size_t bytes, Buffer& buffer) {
+  grow(buffer, backend, bytes);
+  call.to = buffer.data();
+  if (backend.device() == Device::cpu) return backend.gather(call);
+  if (call.source.device == Device::cpu) {
+    const auto host = std::make_unique_for_overwrite<unsigned char[]>(bytes);
+    call.to = host.get();
+    gdcore::backend(Device::cpu).gather(call);
+    return backend.copy(buffer.data(), host.get(), bytes, CopyKind::to_device);
+  }
+  Buffer index;
+  if (call.index != nullptr) {
+    const std::size_t size = static_cast<std::size_t>(call.count) * sizeof(std::int64_t);
+    index = Buffer(backend, size);
+    backend.copy(index.data(), call.index + call.first, size, CopyKind::to_device);
+    call.index = static_cast<const std::int64_t*>(index.data());
+    call.first = 0;
+  }
+  backend.gather(call);
+}
+
 namespace {
 
 struct ThreadScratch {

@@ -6,22 +6,26 @@
 
 namespace gdcore {
 
-Batch BatchReader::read(Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first,
+void check_order(const std::int64_t* order, std::int64_t first, std::int64_t rows, std::int64_t dataset_rows) {
+  for (std::int64_t i = first; order != nullptr && i < first + rows; ++i) {
+    check(order[i] >= 0 && order[i] < dataset_rows, "[Trainer] order[", i, "] is ", order[i], "; expected 0 to ",
+          dataset_rows - 1);
+  }
+}
+
+Batch BatchReader::read(const Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first,
                         std::int64_t rows) {
   Batch batch;
-  for (std::int64_t i = first; index != nullptr && i < first + rows; ++i) {
-    check(index[i] >= 0 && index[i] < data.x.rows, "[Trainer] order[", i, "] is ", index[i], "; expected 0 to ",
-          data.x.rows - 1);
-  }
+  check_order(index, first, rows, data.x.rows);
   batch.x = network.fetch(data.x, index, first, rows, x_);
   if (data.labels) {
-    // Copied and looked at again, for kernels use labels as indices: whoever owns y may have changed it since.
     const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
-    if (y_.bytes() < bytes) y_ = Buffer(network.backend(), bytes);
-    network.backend().gather(
-        {data.y, index, first, rows, y_.data(), GatherType::label});
+    gather_into(network.backend(), {data.y, index, first, rows, nullptr, GatherType::label}, bytes, y_);
     batch.labels = static_cast<const std::int32_t*>(y_.data());
-    check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network.out_features());
+    // Looked at again, for kernels use labels as indices: whoever owns y may have changed it since.
+    if (network.backend().device() == Device::cpu) {
+      check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network.out_features());
+    }
   } else {
     batch.targets = network.fetch(data.y, index, first, rows, y_);
   }
@@ -48,6 +52,13 @@ LossPass Criterion::pass(const Batch& batch, ConstView logits, View grad) const 
           batch.targets, batch.labels,
           batch.weights, {class_weights_.data(), 1, count, dtype_},
           grad,          static_cast<LossSums*>(sums_.data())};
+}
+
+const LossSums* Criterion::record(const Batch& batch, ConstView logits, View grad, StepCounters* counters) {
+  LossPass call = pass(batch, logits, grad);
+  call.counters = counters;
+  backend_.loss(call);
+  return call.sums;
 }
 
 LossSums Criterion::apply(const Batch& batch, ConstView logits, View grad) {

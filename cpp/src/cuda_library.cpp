@@ -75,6 +75,8 @@ Backend& cuda_backend() {
   return *found.backend;
 }
 
+std::string cuda_missing() { return cuda().missing; }
+
 bool has_cuda() {
   // Its build for the CPU is for tests, which ask for it by name.
   return !forked && std::getenv("GDCORE_CUDA_LIBRARY") == nullptr && cuda().backend != nullptr;

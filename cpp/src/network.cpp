@@ -12,14 +12,22 @@ namespace gdcore {
 namespace {
 
 Source source_of(ConstView view) {
-  return {view.data, view.dtype == DType::float32 ? SourceType::f32 : SourceType::f64, view.rows, view.cols, view.cols};
+  return {view.data, source_type(view.dtype), view.rows, view.cols, view.cols};
 }
 
 }  // namespace
 
-Network::Network(std::vector<std::unique_ptr<Layer>> layers, DType dtype, Device device, std::uint64_t seed)
-    : backend_(gdcore::backend(device)), dtype_(dtype), seed_(seed), layers_(std::move(layers)), parameters_(dtype) {
+Network::Network(std::vector<std::unique_ptr<Layer>> layers, DType dtype, Device device, std::uint64_t seed,
+                 Precision precision)
+    : backend_(gdcore::backend(device)),
+      dtype_(dtype),
+      seed_(seed),
+      precision_(precision),
+      layers_(std::move(layers)),
+      parameters_(dtype) {
   check(!layers_.empty(), "[Sequential] layers is empty; expected at least one layer");
+  check(dtype == DType::float32 || precision == Precision::full,
+        "[Sequential] precision is for float32 models; leave it out with dtype=\"float64\"");
   plan();
   parameters_.allocate(backend_);
   parameters_.initialize(backend_, seed_);
@@ -64,7 +72,9 @@ std::string Network::describe(const Operation& operation) const {
 
 void Network::initialize(std::uint64_t seed) {
   seed_ = seed;
+  ++version_;
   parameters_.initialize(backend_, seed);
+  backend_.wait();
 }
 
 void Network::set_frozen(const std::string& prefix, bool frozen) {
@@ -73,6 +83,7 @@ void Network::set_frozen(const std::string& prefix, bool frozen) {
   for (std::size_t i = 0; i < entries.size(); ++i) {
     if (entries[i].name != prefix && !entries[i].name.starts_with(prefix + ".")) continue;
     found = true;
+    ++version_;
     entries[i].frozen = frozen;
     const View gradient = parameters_.gradient(static_cast<int>(i));
     const std::vector<char> zeros(gradient.bytes());  // what is frozen has no gradient, for norms and for readers
@@ -105,6 +116,7 @@ void Network::reserve(std::int64_t rows) {
     widest = std::max({widest, operation.in, operation.out});
   }
   for (std::size_t& offset : gradient_offsets_) offset = take(rows, widest);
+  ++version_;
   capacity_ = 0;  // should the allocation fail, the next call tries again
   input_ = {};
   workspace_ = Buffer();
@@ -126,7 +138,9 @@ LayerCall Network::call(const Operation& operation, ConstView x, bool training) 
           .dx = {},
           .training = training,
           .seed = seed_,
-          .step = drawn_};
+          .step = counters != nullptr ? 0 : drawn_,
+          .counters = counters,
+          .precision = precision_};
 }
 
 View Network::forward(ConstView x, bool training, bool commit_now) {
@@ -196,18 +210,14 @@ void Network::commit() {
 }
 
 ConstView Network::fetch(const Source& x, const std::int64_t* index, std::int64_t first, std::int64_t rows,
-                         Buffer& buffer) {
-  const bool same_type = x.type == (dtype_ == DType::float32 ? SourceType::f32 : SourceType::f64);
-  if (index == nullptr && same_type && (x.row_stride == x.cols || rows == 1) && backend_.device() == Device::cpu) {
+                         Buffer& buffer) const {
+  const bool contiguous = x.row_stride == x.cols || rows == 1;
+  if (index == nullptr && x.type == source_type(dtype_) && contiguous && x.device == backend_.device()) {
     const auto* data = static_cast<const char*>(x.data);
     return {data + static_cast<std::size_t>(first * x.row_stride) * size_of(dtype_), rows, x.cols, dtype_};
   }
   const View to{nullptr, rows, x.cols, dtype_};
-  if (buffer.bytes() < to.bytes()) {
-    buffer = Buffer();
-    buffer = Buffer(backend_, to.bytes());
-  }
-  backend_.gather({x, index, first, rows, buffer.data(), gather_type(dtype_)});
+  gather_into(backend_, {x, index, first, rows, nullptr, gather_type(dtype_)}, to.bytes(), buffer);
   return {buffer.data(), rows, x.cols, dtype_};
 }
 

@@ -9,6 +9,14 @@
 
 namespace gdcore {
 
+namespace {
+
+void check_rate(double lr) {
+  check(lr >= 0.0 && std::isfinite(lr), "[Trainer] lr is ", lr, "; expected a finite number >= 0");
+}
+
+}  // namespace
+
 Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer)
     : network_(std::move(network)), criterion_(std::move(loss), *network_), optimizer_(std::move(optimizer)) {
   check_optimizer(optimizer_);
@@ -18,6 +26,7 @@ Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimize
   for (int i = 0; i < state_count(optimizer_.rule); ++i) {
     states_[i] = Buffer(backend, network_->parameters().layout.bytes());
   }
+  if (backend.recorder() != nullptr) device_steps_ = std::make_unique<DeviceSteps>(*network_);
 }
 
 /// One number for each parameter, from one for all, one for each layer with weights, or by name.
@@ -98,34 +107,94 @@ LossSums Trainer::train(const Batch& batch, double lr) {
   return sums;
 }
 
-void Trainer::update(double lr) {
-  check(lr >= 0.0 && std::isfinite(lr), "[Trainer] lr is ", lr, "; expected a finite number >= 0");
+/// The optimiser's pass but for what changes from step to step.
+OptimizerPass Trainer::optimizer_pass() {
   Parameters& p = network_->parameters();
   make_segments();
-  double scale = 1.0;
-  if (optimizer_.clip_norm) {
-    const double norm = std::sqrt(network_->backend().sum_of_squares(p.layout.flat(p.gradients)));
-    if (!std::isfinite(norm)) {
-      throw DivergenceError(join("[Trainer] the norm of the gradient became ", norm, " at step ", steps_, "; ",
-                                 network_->diagnosis(), ". The parameters are those before this step"));
-    }
-    scale = norm > *optimizer_.clip_norm ? *optimizer_.clip_norm / norm : 1.0;
-  }
   OptimizerPass pass{.rule = optimizer_.rule,
                      .parameters = p.layout.flat(p.values),
                      .gradients = p.layout.flat(p.gradients),
                      .states = {},
                      .segments = segments_,
-                     .lr = lr,
-                     .step = steps_ + 1,
-                     .grad_scale = scale,
+                     .lr = 0.0,
+                     .step = 0,
                      .clip_value = optimizer_.clip_value.value_or(std::numeric_limits<double>::infinity())};
   for (int i = 0; i < state_count(optimizer_.rule); ++i) pass.states[i] = p.layout.flat(states_[i]);
+  return pass;
+}
+
+void Trainer::update(double lr) {
+  check_rate(lr);
+  OptimizerPass pass = optimizer_pass();
+  if (optimizer_.clip_norm) {
+    const Parameters& p = network_->parameters();
+    const double norm = std::sqrt(network_->backend().sum_of_squares(p.layout.flat(p.gradients)));
+    if (!std::isfinite(norm)) {
+      throw DivergenceError(join("[Trainer] the norm of the gradient became ", norm, " at step ", steps_, "; ",
+                                 network_->diagnosis(), ". The parameters are those before this step"));
+    }
+    pass.grad_scale = norm > *optimizer_.clip_norm ? *optimizer_.clip_norm / norm : 1.0;
+  }
+  pass.lr = lr;
+  pass.step = steps_ + 1;
   network_->backend().optimizer_step(pass);
   set_steps(steps_ + 1);
 }
 
+/// One step as a device repeats it: what changes from step to step comes from the counters.
+void Trainer::record_step(const Batch& batch, const StepInputs& inputs) {
+  struct Pass {
+    Network& network;
+    ~Pass() {
+      network.counters = nullptr;
+      network.forget();
+    }
+  } const pass{*network_};
+  network_->counters = inputs.counters;
+  const View logits = network_->forward(batch.x, true, false);
+  const LossSums* sums = criterion_.record(batch, logits, network_->output_gradient(), inputs.counters);
+  network_->backward({});
+  OptimizerPass update = optimizer_pass();
+  update.counters = inputs.counters;
+  update.rates = inputs.rates;
+  if (optimizer_.clip_norm) update.clip_norm = *optimizer_.clip_norm;
+  network_->backend().optimizer_step(update);
+  network_->commit();
+  network_->backend().recorder()->advance({inputs.counters, sums, batch.x.rows});
+}
+
+/// The same as run() where the device makes the steps by itself.
+std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range, std::span<const double> lrs,
+                                    double seconds, LossSums& sums) {
+  std::ranges::for_each(lrs, check_rate);
+  StepCounters counters{.step = steps_, .batch = 0, .first = 0, .sums = sums, .stop = Stop::none};
+  const auto keep = [&] {
+    sums = counters.sums;
+    set_steps(counters.step);
+  };
+  std::int64_t next = range.first;
+  try {
+    next = device_steps_->run(data, range, lrs, seconds, counters,
+                              [&](const Batch& batch, const StepInputs& inputs) { record_step(batch, inputs); });
+  } catch (...) {
+    keep();
+    throw;
+  }
+  keep();
+  if (counters.stop == Stop::none) return next;
+  // The step that was refused, once more by the host, which says what is wrong with it.
+  const std::int64_t first = next * range.batch_size;
+  const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(next - range.first)];
+  train(reader_.read(*network_, data, range.order, first, range.rows_of(next)), lr);
+  throw DivergenceError(join("[Trainer] the loss became NaN or infinite at step ", counters.step));
+}
+
 LossSums Trainer::step(const Dataset& batch, double lr) {
+  if (device_steps_ != nullptr) {
+    LossSums sums;
+    run_on_device(batch, {nullptr, batch.x.rows, batch.x.rows, 0, 1}, {&lr, 1}, INFINITY, sums);
+    return sums;
+  }
   return train(reader_.read(*network_, batch, nullptr, 0, batch.x.rows), lr);
 }
 
@@ -134,15 +203,17 @@ void Trainer::optimizer_step(double lr) {
                             "[optimizer_step] there are no gradients yet; call forward(x) and backward(dout) first");
   const NoInterrupt whole;
   update(lr);
+  network_->backend().wait();
 }
 
 std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
                           LossSums& sums) {
+  if (device_steps_ != nullptr) return run_on_device(resident(data, *network_), range, lrs, seconds, sums);
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   std::int64_t b = range.first;
   while (b < range.last) {
-    const std::int64_t first = b * range.batch_size, rows = std::min(range.batch_size, range.count - first);
+    const std::int64_t first = b * range.batch_size, rows = range.rows_of(b);
     const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
     const LossSums batch = train(reader_.read(*network_, data, range.order, first, rows), lr);
     sums.loss += batch.loss;
@@ -157,10 +228,11 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
 LossSums Trainer::evaluate(const Dataset& data, const BatchRange& range, void* outputs) {
   LossSums total;
   const std::int64_t out = network_->out_features();
+  const Dataset& here = resident(data, *network_);
   for (std::int64_t first = 0; first < range.count; first += range.batch_size) {
     poll_interrupt();
     const std::int64_t rows = std::min(range.batch_size, range.count - first);
-    const Batch batch = reader_.read(*network_, data, range.order, first, rows);
+    const Batch batch = reader_.read(*network_, here, range.order, first, rows);
     const View logits = network_->forward(batch.x, false, false);
     const LossSums sums = criterion_.apply(batch, logits, {});
     total.loss += sums.loss;
@@ -192,6 +264,7 @@ void Trainer::reset() {
     const std::vector<char> zeros(state.bytes());
     network_->backend().copy(state.data, zeros.data(), zeros.size(), CopyKind::to_device);
   }
+  network_->backend().wait();
   set_steps(0);
 }
 

@@ -252,7 +252,15 @@ Backend& backend(Device device);
 /// The CUDA backend, from a shared library of its own (cpp/src/cuda_library.cpp); throws DeviceError, saying what is
 /// missing and what to do.
 Backend& cuda_backend();
+/// Why there is no CUDA backend, or an empty text.
+std::string cuda_missing();
 /// Whether `device="auto"` takes the GPU: there is one, and everything that it needs.
 bool has_cuda();
+
+/// Makes the buffer at least this large; what was in it is lost.
+void grow(Buffer& buffer, Backend& backend, std::size_t bytes);
+/// Gathers into `buffer`, which grows to `bytes`, from the backend's own memory or from the host's (then converted there
+/// and copied). The index lies in the host's memory; `call.to` is not used.
+void gather_into(Backend& backend, Gather call, std::size_t bytes, Buffer& buffer);
 
 }  // namespace gdcore

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "gdcore/data.h"
 #include "gdcore/loss.h"
@@ -9,14 +10,19 @@
 
 namespace gdcore {
 
+class ResidentData;
+
 /// Inputs, targets and sample weights as they came; y and weights may be absent. Checked when it is made.
 struct Dataset {
   Source x, y, weights;
-  bool labels = false;  // y holds class numbers
+  bool labels = false;                              // y holds class numbers
+  mutable std::shared_ptr<ResidentData> on_device = nullptr;  // its copy on a device: see resident.h
 };
 
 /// Throws where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
 void check_loss(const Loss& loss, std::int64_t outputs);
+/// Throws where a place of the order, from `first` on, is not a row of the dataset.
+void check_order(const std::int64_t* order, std::int64_t first, std::int64_t rows, std::int64_t dataset_rows);
 /// Throws where a label is not one of the model's outputs.
 void check_labels(const Source& labels, std::int64_t outputs);
 /// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
@@ -35,7 +41,7 @@ struct Batch {
 class BatchReader {
  public:
   /// Rows [first, first + rows) of the dataset, or of `index`.
-  Batch read(Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first, std::int64_t rows);
+  Batch read(const Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first, std::int64_t rows);
 
  private:
   Buffer x_, y_, weights_;
@@ -49,6 +55,8 @@ class Criterion {
   const Loss& loss() const { return loss_; }
   /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient.
   LossSums apply(const Batch& batch, ConstView logits, View grad);
+  /// The same where the host does not wait: the sums stay on the device.
+  const LossSums* record(const Batch& batch, ConstView logits, View grad, StepCounters* counters);
   /// The derivative of that gradient where the logits move along `tangent`; for the batch of the last apply().
   void curvature(const Batch& batch, ConstView logits, ConstView tangent, View grad);
 

@@ -7,13 +7,17 @@
 
 namespace gdcore {
 
+struct StepCounters;
+
 enum class SourceType : std::uint8_t { f32, f64, u8, i8, u16, i16, u32, i32, u64, i64 };
 
-/// A matrix of any numeric type whose rows are `row_stride` elements apart and contiguous in themselves.
+/// A matrix of any numeric type whose rows are `row_stride` elements apart and contiguous in themselves, in the memory
+/// of `device`.
 struct Source {
   const void* data = nullptr;
   SourceType type = SourceType::f32;
   std::int64_t rows = 0, cols = 0, row_stride = 0;
+  Device device = Device::cpu;
 
   explicit operator bool() const { return data != nullptr; }
 };
@@ -45,10 +49,14 @@ void with_type(SourceType type, Work&& work) {
   }
 }
 
+inline std::size_t size_of(SourceType type) {
+  std::size_t size = 0;
+  with_type(type, [&]<class S>(S) { size = sizeof(S); });
+  return size;
+}
+
 /// What `Gather` writes: the model's dtype, or the 32-bit labels of CrossEntropy.
 enum class GatherType : std::uint8_t { float32, float64, label };
-
-struct StepCounters;
 
 struct Gather {
   Source source;
@@ -62,5 +70,6 @@ struct Gather {
 inline GatherType gather_type(DType dtype) {
   return dtype == DType::float32 ? GatherType::float32 : GatherType::float64;
 }
+inline SourceType source_type(DType dtype) { return dtype == DType::float32 ? SourceType::f32 : SourceType::f64; }
 
 }  // namespace gdcore

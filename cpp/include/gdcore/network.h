@@ -24,7 +24,8 @@ struct Operation {
 
 class Network {
  public:
-  Network(std::vector<std::unique_ptr<Layer>> layers, DType dtype, Device device, std::uint64_t seed);
+  Network(std::vector<std::unique_ptr<Layer>> layers, DType dtype, Device device, std::uint64_t seed,
+          Precision precision = Precision::full);
 
   Backend& backend() const { return backend_; }
   Parameters& parameters() { return parameters_; }
@@ -34,6 +35,7 @@ class Network {
   std::int64_t out_features() const { return out_; }
   DType dtype() const { return dtype_; }
   std::uint64_t seed() const { return seed_; }
+  Precision precision() const { return precision_; }
   std::string describe(const Operation& operation) const;  // "Dense + ReLU"
 
   void initialize(std::uint64_t seed);
@@ -52,17 +54,23 @@ class Network {
   void commit();
   /// Rows [first, first + rows) of `x` (of index, where given), converted to the dtype: in place where they already are
   /// what is needed, else in `buffer`, which grows.
-  ConstView fetch(const Source& x, const std::int64_t* index, std::int64_t first, std::int64_t rows, Buffer& buffer);
+  ConstView fetch(const Source& x, const std::int64_t* index, std::int64_t first, std::int64_t rows,
+                  Buffer& buffer) const;
   /// Predictions for all rows of x, batch by batch, into host memory (rows, out).
   void predict(const Source& x, std::int64_t batch_size, void* out);
   /// Whether there has been a backward pass.
   bool has_gradients() const { return has_gradients_; }
+  /// Makes the workspace large enough for batches of `rows`; ends the last forward pass if it moves.
+  void reserve(std::int64_t rows);
   /// Ends the last forward pass: backward needs another, and its input may go.
   void forget() { input_ = {}; }
   /// Rows of the last forward pass if backward may follow, else 0.
   std::int64_t pending_rows() const { return input_ ? input_.rows : 0; }
 
   std::uint64_t step = 0;  // stream of dropout; the trainer advances it
+  const StepCounters* counters = nullptr;  // while steps are recorded: where they find theirs
+  /// Changes with everything that recorded steps depend on: where the workspace lies, what is frozen, the seed.
+  std::uint64_t version() const { return version_; }
 
   /// The first parameter or operation with a value that is not finite, and the largest weight: for the message when a
   /// loss is not finite.
@@ -82,7 +90,6 @@ class Network {
 
  private:
   void plan();
-  void reserve(std::int64_t rows);
   LayerCall call(const Operation& operation, ConstView x, bool training) const;
   ConstView input_of(std::size_t number) const;
   View slice(std::size_t offset, std::int64_t rows, std::int64_t cols) const;
@@ -90,6 +97,7 @@ class Network {
   Backend& backend_;
   DType dtype_;
   std::uint64_t seed_;
+  Precision precision_;
   std::vector<std::unique_ptr<Layer>> layers_;
   Parameters parameters_;
   std::vector<Operation> operations_;
@@ -97,6 +105,7 @@ class Network {
 
   Buffer workspace_, batch_;
   std::int64_t capacity_ = 0;
+  std::uint64_t version_ = 0;
   std::size_t gradient_offsets_[2] = {0, 0};
   ConstView input_;          // of the last forward pass in training; null: none
   std::uint64_t drawn_ = 0;  // its stream of dropout

@@ -6,15 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "gdcore/batch.h"
+#include "gdcore/device_steps.h"
 
 namespace gdcore {
-
-/// Batches [first, last) of `order` (null: as they lie), each of batch_size rows, the last one possibly shorter.
-struct BatchRange {
-  const std::int64_t* order = nullptr;
-  std::int64_t count = 0, batch_size = 0, first = 0, last = 0;
-};
 
 class Trainer {
  public:
@@ -46,6 +40,10 @@ class Trainer {
   void make_segments();
   LossSums train(const Batch& batch, double lr);
   void update(double lr);
+  OptimizerPass optimizer_pass();
+  std::int64_t run_on_device(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
+                             LossSums& sums);
+  void record_step(const Batch& batch, const StepInputs& inputs);
 
   std::shared_ptr<Network> network_;
   Criterion criterion_;
@@ -55,6 +53,7 @@ class Trainer {
   std::vector<Segment> segments_;
   std::vector<bool> segments_frozen_;  // the parameters' flags that segments_ was made from
   Buffer states_[kMaxStates];
+  std::unique_ptr<DeviceSteps> device_steps_;  // where the backend records steps
   std::int64_t steps_ = 0;
 };
 

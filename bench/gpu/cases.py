@@ -1,0 +1,78 @@
+"""The networks that are trained on the GPU, the most telling first, and the numbers that everyone starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from bench.peers.cases import Case, Data, draw
+
+DATASET_BYTES = 256 << 20
+MOST_BATCHES, FEWEST_BATCHES = 64, 4
+# How far loss curves of another library may be from ours, relative to the loss: rounding differs, training does not.
+TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network, trained in a precision of the products of dense layers; compiling it takes other libraries a while."""
+
+    case: Case
+    precision: str = "float32"
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        return f"{self.case.name} {self.precision}"
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch: a multiple of 32, or less than that."""
+        count = int(np.clip(DATASET_BYTES // (4 * self.case.batch * self.case.widths[0]), FEWEST_BATCHES, MOST_BATCHES))
+        return count if count < 32 else count // 32 * 32
+
+    @property
+    def flop(self) -> float:
+        """Operations of the products of one step: forward, and twice as many backward, but none for the inputs."""
+        pairs = list(zip(self.case.widths[:-1], self.case.widths[1:], strict=True))
+        return 2.0 * self.case.batch * (3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1])
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum((a + 1) * b for a, b in zip(self.case.widths[:-1], self.case.widths[1:], strict=True))
+
+    def draw(self) -> Data:
+        """Draw weights and an epoch of batches; the same for the same case."""
+        return draw(self.case, self.batches)
+
+
+def deep(width: int, hidden: int, batch: int, norm: str = "") -> Case:
+    """Return a network of equal layers with ten outputs."""
+    return Case((width,) * (hidden + 1) + (10,), batch, norm)
+
+
+RUNS = (
+    Run(Case((784, 512, 512, 10), 128), compiled=True),
+    Run(deep(64, 2, 64), compiled=True),
+    Run(deep(1024, 4, 1024), compiled=True),
+    Run(deep(1024, 4, 1024), "tf32", compiled=True),
+    Run(deep(1024, 4, 1024), "bfloat16", compiled=True),
+    Run(deep(32, 2, 32), compiled=True),
+    Run(Case((784, 512, 512, 10), 128, "batch"), compiled=True),
+    Run(Case((784, 512, 512, 10), 128, "layer"), compiled=True),
+    Run(deep(4096, 2, 4096), "tf32"),
+    Run(deep(4096, 2, 4096), "bfloat16"),
+    Run(deep(256, 4, 256)),
+    Run(deep(128, 8, 16384)),
+    Run(deep(2048, 4, 2048), "tf32"),
+    Run(deep(512, 8, 512)),
+    Run(deep(32, 8, 16384)),
+    Run(deep(64, 4, 32)),
+    Run(deep(256, 2, 4096)),
+    Run(deep(2048, 2, 32)),
+    Run(deep(4096, 2, 4096)),
+    Run(deep(4096, 8, 16384), "bfloat16"),
+)
+DRY = (Run(deep(8, 2, 16)), Run(deep(8, 1, 8, "batch")), Run(deep(8, 1, 8), "bfloat16"))

@@ -1,0 +1,111 @@
+"""What the machine can do at most, through PyTorch, and how fast PyTorch's own kernels are; JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from .torch_steps import versions
+
+
+def seconds_of(work: Callable[[], Any], stretch: float = 0.05) -> float:
+    """Return the device's time of one call, the median of five stretches."""
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def run(times: int) -> float:
+        torch.cuda.synchronize()
+        first.record()
+        for _ in range(times):
+            work()
+        last.record()
+        torch.cuda.synchronize()
+        return first.elapsed_time(last) * 1e-3
+
+    run(3)
+    times = max(1, min(1000, round(stretch / max(run(1), 1e-6))))
+    return statistics.median(run(times) / times for _ in range(5))
+
+
+def copy_rate() -> float:
+    """Return bytes a second of a copy within the device, read and written, over 1 GiB each."""
+    source = torch.randn(1 << 28, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * 4 * source.numel() / seconds_of(lambda: target.copy_(source))
+
+
+def product_rate(size: int, precision: str) -> float:
+    """Return operations a second of a square product of random matrices."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
+    return 2.0 * size**3 / seconds_of(lambda: torch.mm(a, b))
+
+
+def node_seconds(nodes: int = 512) -> float:
+    """Return the time of one of the smallest kernels in a graph that is launched again and again."""
+    value = torch.zeros(1, device="cuda")
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        value.add_(1)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(nodes):
+            value.add_(1)
+    return seconds_of(graph.replay) / nodes
+
+
+def kernel_times() -> dict[str, float]:
+    """Return seconds of PyTorch's kernels for what kernels.cpp measures, under the same names."""
+    times: dict[str, float] = {}
+    for rows, cols in ((65536, 1024), (262144, 256), (16384, 4096)):
+        x, dy = (torch.randn(rows, cols, device="cuda") for _ in range(2))
+        gamma, beta = torch.ones(cols, device="cuda"), torch.zeros(cols, device="cuda")
+        shape = f"{rows}x{cols}"
+        times[f"layer-norm/forward/{shape}"] = seconds_of(lambda x=x: torch.layer_norm(x, x.shape[1:], gamma, beta))
+        out, mean, rstd = torch.native_layer_norm(x, (cols,), gamma, beta, 1e-5)
+        arguments = (dy, x, (cols,), mean, rstd, gamma, beta, [True, True, True])
+        times[f"layer-norm/backward/{shape}"] = seconds_of(lambda a=arguments: torch.ops.aten.native_layer_norm_backward(*a))
+        times[f"batch-norm/forward/{shape}"] = seconds_of(
+            lambda x=x, g=gamma, b=beta: functional.batch_norm(x, None, None, g, b, training=True)
+        )
+        del out
+    for classes in (10, 100, 1000):
+        rows = 100_000_000 // classes
+        logits = torch.randn(rows, classes, device="cuda", requires_grad=True)
+        labels = torch.randint(classes, (rows,), device="cuda")
+
+        def both(logits: torch.Tensor = logits, labels: torch.Tensor = labels) -> None:
+            functional.cross_entropy(logits, labels).backward()
+            logits.grad = None
+
+        times[f"cross-entropy/{rows}x{classes}"] = seconds_of(both)
+    flat = torch.nn.Parameter(torch.randn(100_000_000, device="cuda"))
+    flat.grad = torch.randn_like(flat)
+    optimizer = torch.optim.Adam([flat], 1e-6, fused=True)
+    times["optimizer/Adam/100000000"] = seconds_of(optimizer.step)
+    return times
+
+
+def main() -> None:
+    started = time.monotonic()
+    found: dict[str, Any] = {"about": versions(), "copy": copy_rate(), "node": node_seconds()}
+    found["products"] = {
+        f"{precision} {size}": product_rate(size, precision)
+        for size in (8192, 1024)
+        for precision in ("float32", "tf32", "bfloat16")
+    }
+    found["kernels"] = kernel_times()
+    found["took"] = time.monotonic() - started
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+// The array that stands for a network's memory on a GPU: NumPy cannot view it, so it is copied to be read and written.
+#pragma once
+
+#include <vector>
+
+#include "arrays.h"
+
+namespace gdcore::bindings {
+
+class DeviceArray {
+ public:
+  DeviceArray(const View& view, std::vector<py::ssize_t> shape, Network& network, py::object owner)
+      : view_(view), shape_(std::move(shape)), network_(&network), owner_(std::move(owner)) {}
+
+  const View& view() const { return view_; }
+  const std::vector<py::ssize_t>& shape() const { return shape_; }
+  std::string shape_text() const { return py::str(py::cast<py::tuple>(py::cast(shape_))); }
+
+  /// A copy on the host.
+  py::array numpy() const;
+  /// Overwrites all of it with a C-contiguous array of its shape and dtype.
+  void write(const py::array& from);
+  /// Its elements one after the other.
+  DeviceArray flat() const { return {view_, {view_.size()}, *network_, owner_}; }
+  /// Until the device has done what was asked for before, so that others may read its memory.
+  void settle() const;
+
+ private:
+  View view_;
+  std::vector<py::ssize_t> shape_;
+  Network* network_;  // that `owner` keeps alive
+  py::object owner_;
+};
+
+}  // namespace gdcore::bindings

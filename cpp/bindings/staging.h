@@ -1,0 +1,93 @@
+// Arrays of the host where a backend's operation can use them: as they are on the CPU, else copied into the device's
+// memory and back, between guards.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "arrays.h"
+#include "gdcore/check.h"
+
+namespace gdcore::bindings {
+
+class Staging {
+ public:
+  explicit Staging(const std::string& device) : backend_(gdcore::backend(to_device(device))) {}
+
+  /// Where the operation finds these bytes: at the same place modulo kAlignment, and at one place if given twice.
+  void* place(void* host, std::size_t bytes, bool writable = true) {
+    if (host == nullptr || backend_.device() == Device::cpu) return host;
+    for (Staged& staged : staged_) {
+      if (staged.host != host || staged.bytes != bytes) continue;
+      staged.writable |= writable;
+      return staged.data();
+    }
+    Staged& staged = staged_.emplace_back();
+    staged.host = static_cast<unsigned char*>(host);
+    staged.bytes = bytes;
+    staged.writable = writable;
+    staged.offset = kGuard + reinterpret_cast<std::uintptr_t>(host) % kAlignment;
+    std::vector<unsigned char> image(staged.offset + bytes + kGuard, kUntouched);
+    std::memcpy(image.data() + staged.offset, host, bytes);
+    staged.memory = Buffer(backend_, image.size());
+    backend_.copy(staged.memory.data(), image.data(), image.size(), CopyKind::to_device);
+    return staged.data();
+  }
+
+  template <class T>
+  T* place(T& host) {
+    return static_cast<T*>(place(&host, sizeof(T)));
+  }
+
+  /// Runs the operation, then brings everything back and checks that nothing was written beside it.
+  template <class Operation>
+  auto run(const Operation& operation) {
+    if constexpr (std::is_void_v<decltype(operation(backend_))>) {
+      operation(backend_);
+      finish();
+    } else {
+      const auto result = operation(backend_);
+      finish();
+      return result;
+    }
+  }
+
+  Backend& backend() { return backend_; }
+
+ private:
+  static constexpr std::size_t kGuard = 1024;
+  static constexpr unsigned char kUntouched = 0xA5;
+
+  struct Staged {
+    unsigned char* host = nullptr;
+    std::size_t bytes = 0, offset = 0;
+    bool writable = false;
+    Buffer memory;
+
+    void* data() const { return static_cast<unsigned char*>(memory.data()) + offset; }
+  };
+
+  void finish() {
+    backend_.wait();
+    for (const Staged& staged : staged_) {
+      std::vector<unsigned char> image(staged.memory.bytes());
+      backend_.copy(image.data(), staged.memory.data(), image.size(), CopyKind::to_host);
+      const auto untouched = [](unsigned char byte) { return byte == kUntouched; };
+      const auto begin = image.begin() + static_cast<std::ptrdiff_t>(staged.offset);
+      const auto end = begin + static_cast<std::ptrdiff_t>(staged.bytes);
+      check<std::runtime_error>(std::all_of(image.begin(), begin, untouched), "[ops] wrote before an array of ",
+                                staged.bytes, " bytes");
+      check<std::runtime_error>(std::all_of(end, image.end(), untouched), "[ops] wrote behind an array of ",
+                                staged.bytes, " bytes");
+      if (std::equal(begin, end, staged.host)) continue;
+      check<std::runtime_error>(staged.writable, "[ops] changed a read-only array of ", staged.bytes, " bytes");
+      std::copy(begin, end, staged.host);
+    }
+  }
+
+  Backend& backend_;
+  std::vector<Staged> staged_;
+};
+
+}  // namespace gdcore::bindings

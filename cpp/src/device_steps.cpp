@@ -1,0 +1,162 @@
+#include "gdcore/device_steps.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "gdcore/check.h"
+#include "gdcore/parallel.h"
+
+namespace gdcore {
+
+namespace {
+
+constexpr std::int64_t kOrder = std::int64_t{1} << 20;           // places of the order on the device at a time
+constexpr std::int64_t kStreamed = std::int64_t{1} << 27;        // bytes of rows at a time, of a dataset without room
+constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;    // of a recording; of a trainer
+
+bool same_place(const Source& a, const Source& b) {
+  return a.data == b.data && a.type == b.type && a.cols == b.cols && a.row_stride == b.row_stride;
+}
+
+bool same_place(const Dataset& a, const Dataset& b) {
+  return a.labels == b.labels && same_place(a.x, b.x) && same_place(a.y, b.y) && same_place(a.weights, b.weights);
+}
+
+}  // namespace
+
+DeviceSteps::DeviceSteps(Network& network) : network_(network), counters_(network.backend(), sizeof(StepCounters)) {}
+
+/// Brings what the batches from `first` on need to the device: as many as one window holds.
+DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first,
+                                      std::span<const double> rates, StepCounters& counters) {
+  Backend& backend = network_.backend();
+  const bool streamed = data.x.device == Device::cpu;
+  std::int64_t most = kOrder / range.batch_size;
+  if (streamed) most = kStreamed / (data.x.cols * 8) / range.batch_size;
+  Window window{first, std::min(range.last, first + std::max<std::int64_t>(most, 1)), data, nullptr};
+  const std::int64_t begin = first * range.batch_size, rows = std::min(window.last * range.batch_size, range.count) - begin;
+  check_order(range.order, begin, rows, data.x.rows);
+  counters.batch = 0;
+  counters.first = 0;
+  if (streamed) {
+    streamed_.load(data, range.order, begin, rows, network_);
+    window.data = streamed_.data();
+  } else if (range.order != nullptr) {
+    const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int64_t);
+    grow(order_, backend, bytes);
+    backend.copy(order_.data(), range.order + begin, bytes, CopyKind::to_device);
+    window.order = static_cast<const std::int64_t*>(order_.data());
+  } else {
+    counters.first = begin;
+  }
+  std::vector<double> of_batches(static_cast<std::size_t>(window.last - first), rates[0]);
+  if (rates.size() > 1) {
+    const auto from = rates.begin() + (first - range.first);
+    std::copy(from, from + (window.last - first), of_batches.begin());
+  }
+  if (rates_.bytes() < of_batches.size() * sizeof(double)) recorded_.clear();  // they read the rates where they were
+  grow(rates_, backend, of_batches.size() * sizeof(double));
+  backend.copy(rates_.data(), of_batches.data(), of_batches.size() * sizeof(double), CopyKind::to_device);
+  backend.copy(counters_.data(), &counters, sizeof counters, CopyKind::to_device);
+  return window;
+}
+
+/// Few enough that a launch takes about 10 ms at 5 TFLOP/s, so that Ctrl-C and callbacks come round in time; a power
+/// of two.
+std::int64_t DeviceSteps::steps_at_once(std::int64_t rows) const {
+  double numbers = 0.0;
+  for (const Operation& operation : network_.operations()) {
+    numbers += static_cast<double>(operation.in) * static_cast<double>(operation.out);
+  }
+  const double seconds = 6.0 * static_cast<double>(rows) * numbers / 5e12;
+  std::int64_t steps = 1;
+  while (steps < kMostSteps && 2.0 * static_cast<double>(steps) * seconds < 0.01) steps *= 2;
+  return steps;
+}
+
+std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps,
+                                               Step step) {
+  Backend& backend = network_.backend();
+  StepRecorder& recorder = *backend.recorder();
+  auto* counters = static_cast<StepCounters*>(counters_.data());
+  const DType dtype = network_.dtype();
+  const auto fetch = [&](const Source& source, GatherType type, Buffer& buffer) {
+    backend.gather({source, window.order, 0, rows, buffer.data(), type, counters});
+    return ConstView{buffer.data(), rows, source.cols, dtype};
+  };
+  return recorder.record([&] {
+    for (std::int64_t i = 0; i < steps; ++i) {
+      Batch batch;
+      batch.x = fetch(window.data.x, gather_type(dtype), x_);
+      if (window.data.labels) {
+        fetch(window.data.y, GatherType::label, y_);
+        batch.labels = static_cast<const std::int32_t*>(y_.data());
+      } else {
+        batch.targets = fetch(window.data.y, gather_type(dtype), y_);
+      }
+      if (window.data.weights) {
+        batch.weights = fetch(window.data.weights, gather_type(dtype), weights_);
+        std::swap(batch.weights.rows, batch.weights.cols);  // (N, 1) is kept as (1, N)
+      }
+      step(batch, {counters, static_cast<const double*>(rates_.data())});
+    }
+  });
+}
+
+StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int64_t steps, Step step) {
+  // What a recording points at must not have moved: first make room, then see which recordings are still good.
+  const auto room = [&](const Source& source, Buffer& buffer) {
+    if (!source) return;
+    const auto bytes = static_cast<std::size_t>(checked_size(rows, source.cols)) * size_of(network_.dtype());
+    if (buffer.bytes() >= bytes) return;
+    recorded_.clear();
+    grow(buffer, network_.backend(), bytes);
+  };
+  room(window.data.x, x_);
+  room(window.data.y, y_);
+  room(window.data.weights, weights_);
+  network_.reserve(rows);
+  const std::uint64_t version = network_.version();
+  std::erase_if(recorded_, [&](const Recorded& r) { return r.version != version; });
+  for (const Recorded& r : recorded_) {
+    if (r.rows == rows && r.steps == steps && r.order == window.order && same_place(r.data, window.data)) {
+      return *r.graph;
+    }
+  }
+  if (std::ssize(recorded_) == kMostRecordings) recorded_.erase(recorded_.begin());
+  recorded_.push_back({rows, steps, window.data, window.order, version, record(window, rows, steps, step)});
+  return *recorded_.back().graph;
+}
+
+std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std::span<const double> rates,
+                              double seconds, StepCounters& counters, Step step) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  Backend& backend = network_.backend();
+  std::int64_t next = range.first;
+  bool late = false;
+  while (next < range.last && !late && counters.stop == Stop::none) {
+    const Window window = open(data, range, next, rates, counters);
+    const auto reached = [&] { backend.copy(&counters, counters_.data(), sizeof counters, CopyKind::to_host); };
+    try {
+      while (next < window.last && !late) {
+        const std::int64_t rows = range.rows_of(next), full = range.count / range.batch_size;
+        const std::int64_t many = steps_at_once(rows);
+        const std::int64_t steps = std::min(window.last, full) - next >= many ? many : 1;
+        graph(window, rows, steps, step).launch();
+        next += steps;
+        poll_interrupt();
+        late = std::chrono::duration<double>(Clock::now() - start).count() >= seconds;
+      }
+    } catch (...) {
+      const NoInterrupt whole;
+      reached();
+      throw;
+    }
+    reached();
+    next = window.first + counters.batch;  // fewer than were launched where the steps stopped
+  }
+  return next;
+}
+
+}  // namespace gdcore

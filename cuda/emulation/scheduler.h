@@ -1,0 +1,76 @@
+// What the emulation's headers need of its scheduler: one fiber per CUDA thread, one block at a time, on the host thread
+// that launches.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>  // before any CUDA spelling is defined: it uses the attribute __noinline__
+#include <stdexcept>
+
+/// As in CUDA; of the current CUDA thread of this host thread. Fibers never change their host thread.
+struct uint3 {
+  unsigned x, y, z;
+};
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}  // NOLINT: as in CUDA
+  constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}                                         // NOLINT
+};
+
+// Plain thread storage at a fixed offset: kernels read them all the time, and the library may be opened by dlopen.
+#define GD_EMULATION_TLS __attribute__((tls_model("initial-exec")))
+extern __thread uint3 threadIdx GD_EMULATION_TLS;
+extern __thread uint3 blockIdx GD_EMULATION_TLS;
+extern __thread uint3 blockDim GD_EMULATION_TLS;
+extern __thread uint3 gridDim GD_EMULATION_TLS;
+
+namespace gdcore::emulation {
+
+/// A defect of a kernel: a race, a divergent barrier, a deadlock, ...
+struct KernelError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class Order : std::uint8_t { forward, reverse, shuffle };
+
+/// Of a host thread; at first from GDCORE_EMULATION_ORDER (forward, reverse, shuffle or shuffle:seed) and
+/// GDCORE_EMULATION_MAX_BLOCKS.
+struct Options {
+  Order order = Order::forward;  // in which blocks, and the threads of a block, take turns
+  std::uint64_t seed = 1;
+  std::uint64_t max_blocks = 0;  // above 0: only the first and last max_blocks / 2 run, to try indices past 2^31
+};
+Options& options();
+
+struct Grid {
+  dim3 grid, block;
+  std::size_t shared = 0;  // bytes of dynamic shared memory
+};
+
+/// Whether a device would take this grid.
+bool valid(const Grid& grid);
+
+/// Runs `thread` once for each CUDA thread. Throws KernelError.
+void run_grid(const Grid& grid, const std::function<void()>& thread);
+
+enum class BlockOp : std::uint8_t { sync, any, all, count };
+enum class WarpOp : std::uint8_t { sync, ballot, shuffle };
+
+/// Where a CUDA thread waits, for messages.
+struct Site {
+  const char* file = "";
+  int line = 0;
+};
+
+int wait_block(BlockOp op, bool predicate, Site site);
+std::uint64_t wait_warp(WarpOp op, unsigned mask, std::uint64_t value, int source, Site site);
+int lane();
+
+void* dynamic_shared();
+/// Memory of the current block for the shared array `id`; filled with 0xFF (NaN) as a block starts.
+void* shared_array(int id, std::size_t bytes);
+int new_shared_array();
+
+}  // namespace gdcore::emulation

@@ -1,0 +1,97 @@
+// Warp operations: the lanes named in the mask meet at the same place; those that have returned are not waited for.
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstring>
+
+#include "machine.h"
+
+namespace gdcore::emulation {
+
+namespace {
+
+/// __syncwarp orders memory between the lanes; shuffles and votes do not.
+void learn_clocks(Machine& m, int first, int lanes, unsigned present) {
+  for (int i = 0; i < lanes; ++i) {
+    if ((present >> i & 1u) == 0) continue;
+    Thread& t = m.threads[first + i];
+    for (int k = 0; k < lanes; ++k) {
+      if ((present >> k & 1u) == 0) continue;
+      const Thread& other = m.threads[first + k];
+      t.known[k] = std::max(t.known[k], other.clock + 1);
+      for (int j = 0; j < kWarp; ++j) t.known[j] = std::max(t.known[j], other.known[j]);
+    }
+  }
+  for (int i = 0; i < lanes; ++i) {
+    if ((present >> i & 1u) != 0) ++m.threads[first + i].clock;
+  }
+}
+
+}  // namespace
+
+void complete_warp(Machine& m, int waiting) {
+  const WarpOp op = m.threads[waiting].warp_op;
+  const unsigned mask = m.threads[waiting].mask;
+  const Site site = m.threads[waiting].site;
+  const int first = waiting / kWarp * kWarp;
+  const int lanes = std::min(kWarp, static_cast<int>(m.threads.size()) - first);
+  unsigned present = 0, votes = 0;
+  bool all = true;
+  for (int i = 0; i < lanes; ++i) {
+    const Thread& t = m.threads[first + i];
+    if ((mask >> i & 1u) == 0 || t.state == State::done) continue;
+    if (t.state != State::at_warp) {
+      all = false;
+      continue;
+    }
+    if (t.mask != mask || t.warp_op != op || t.site.line != site.line || std::strcmp(t.site.file, site.file) != 0) {
+      fail(m, "divergent warp operation: " + name_of(m, waiting) + " at " + text_of(site) + ", lane " +
+                  std::to_string(i) + " at " + text_of(t.site) + " or with another mask");
+    }
+    present |= 1u << i;
+    if (t.value != 0) votes |= 1u << i;
+  }
+  if (!all) return;
+  for (int i = 0; i < lanes; ++i) {
+    if ((present >> i & 1u) == 0) continue;
+    Thread& t = m.threads[first + i];
+    if (op == WarpOp::shuffle) {
+      if (t.source < 0 || t.source >= kWarp || (present >> t.source & 1u) == 0) {
+        fail(m, "shuffle from a lane that does not take part: " + name_of(m, first + i) + " reads lane " +
+                    std::to_string(t.source) + " at " + text_of(t.site));
+      }
+      t.result = m.threads[first + t.source].value;
+    } else {
+      t.result = votes;
+    }
+    t.state = State::ready;
+    --m.warp_waiting[waiting / kWarp];
+  }
+  if (op == WarpOp::sync) learn_clocks(m, first, lanes, present);
+}
+
+std::uint64_t wait_warp(WarpOp op, unsigned mask, std::uint64_t value, int source, Site site) {
+  Machine& m = machine();
+  const int me = m.current, warp = me / kWarp;
+  Thread& t = m.threads[me];
+  t.site = site;
+  t.warp_op = op;
+  t.mask = mask;
+  t.value = value;
+  t.source = source;
+  if ((mask >> (me % kWarp) & 1u) == 0) {
+    fail(m, "warp operation: " + name_of(m, me) + " is not in its own mask at " + text_of(site));
+  }
+  t.state = State::at_warp;
+  ++m.warp_waiting[warp];
+  if (m.warp_waiting[warp] >= std::min(m.warp_alive[warp], std::popcount(mask))) complete_warp(m, me);
+  yield(m);
+  return m.threads[me].result;
+}
+
+int new_shared_array() {
+  static std::atomic<int> next{0};
+  return next++;
+}
+
+}  // namespace gdcore::emulation

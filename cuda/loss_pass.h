@@ -1,0 +1,285 @@
+// What the kernels of the losses share (loss.cu, loss_curvature.cu, narrow.cu): their arguments, sums over a block, the
+// sum of the weights, and the formulas of one element or one row (loss.h); the same care as cpp/cpu/loss.cpp.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <limits>
+
+#include "gdcore/backend.h"
+#include "reduce.h"
+
+namespace gdcore::cuda {
+
+inline constexpr int kLossThreads = 512;    // at most, of a block
+inline constexpr int kLossPacks = 4;        // packs of a matrix that a thread takes at once
+inline constexpr int kWeightBlocks = 256;   // at most, that sum the weights
+inline constexpr int kLossChunk = 1 << 13;  // elements that a block takes at once, at most
+
+/// What Σ s_n W_n is: the number of rows, or a sum over rows, or over elements.
+enum class Weighing : std::uint8_t { rows, by_row, by_element };
+
+/// LossPass as kernels are handed it.
+template <class T>
+struct Losses {
+  const T *logits, *targets, *weights, *class_weights;  // null where not given
+  const std::int32_t* labels;
+  T* grad;
+  std::int64_t rows, cols;
+  double smoothing;  // of labels
+  Weighing weighing;
+  bool wide_targets;  // they begin on 16 bytes
+  LossSums* sums;
+  StepCounters* counters;
+  // Where several blocks share the work: each one's Σ s l, and the parts of Σ s W, which another kernel left.
+  double* loss_parts;
+  double* weight_parts;
+  int weight_blocks;
+};
+
+template <class T>
+Losses<T> losses_of(const LossPass& call) {
+  const CrossEntropy* classes = std::get_if<CrossEntropy>(&call.loss);
+  Losses<T> p{};
+  p.logits = call.logits.as<T>();
+  p.targets = call.targets.as<T>();
+  p.weights = call.weights.as<T>();
+  p.class_weights = call.class_weights.as<T>();
+  p.labels = call.labels;
+  p.grad = call.grad.as<T>();
+  p.rows = call.logits.rows;
+  p.cols = call.logits.cols;
+  p.smoothing = classes != nullptr ? classes->label_smoothing : 0.0;
+  p.weighing = Weighing::rows;
+  if (classes != nullptr && p.labels == nullptr) {
+    p.weighing = Weighing::by_element;
+  } else if (p.weights != nullptr || (classes != nullptr && p.class_weights != nullptr)) {
+    p.weighing = Weighing::by_row;
+  }
+  p.wide_targets = pack_aligned<T>(1, p.cols, p.targets);
+  p.sums = call.sums;
+  p.counters = call.counters;
+  return p;
+}
+
+/// Over the threads of a block, in all of them.
+__device__ __forceinline__ double block_sum(double value) {
+  GD_SHARED(double, shared, kLossThreads / kWarp);
+  double one[1] = {value};
+  group_sums<1>(one, static_cast<int>(blockDim.x), shared);
+  return one[0];
+}
+
+/// NaN may be lost.
+template <class T>
+__device__ __forceinline__ T group_max(T value, int lanes) {
+  for (int far = lanes / 2; far > 0; far /= 2) {
+    const T other = __shfl_xor_sync(kAllLanes, value, far);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+template <class T>
+__device__ __forceinline__ T block_max(T value) {
+  GD_SHARED(T, shared, kLossThreads / kWarp);
+  value = group_max(value, kWarp);
+  __syncthreads();
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  for (int w = 0; w < static_cast<int>(blockDim.x) / kWarp; ++w) value = shared[w] > value ? shared[w] : value;
+  return value;
+}
+
+/// Rows and columns of at most kLossChunk neighbouring elements, without dividing 64-bit numbers for each.
+class Stretch {
+ public:
+  __device__ Stretch(std::int64_t begin, std::int64_t cols)
+      : cols_(cols), row_(begin / cols), col_(begin - row_ * cols) {}
+  __device__ std::int64_t row(int at) const { return row_ + rows_below(at); }
+  __device__ std::int64_t col(int at) const { return col_ + at - rows_below(at) * cols_; }
+
+ private:
+  __device__ std::int64_t rows_below(int at) const {
+    if (cols_ >= kLossChunk) return col_ + at >= cols_ ? 1 : 0;
+    return static_cast<unsigned>(col_ + at) / static_cast<unsigned>(cols_);
+  }
+  std::int64_t cols_, row_, col_;
+};
+
+/// Pack `turn` of a thread's in the chunk that begins at `begin`.
+template <class T>
+__device__ __forceinline__ Place pack_of(std::int64_t begin, std::int64_t size, int turn, bool wide) {
+  const int threads = static_cast<int>(blockDim.x);
+  return place_of<T>(begin + turn * threads * kPack<T>, size, static_cast<int>(threadIdx.x), threads, wide);
+}
+
+/// This thread's share of Σ s W, which all blocks of the grid share out.
+template <class T>
+__device__ double weights_of_thread(const Losses<T>& p) {
+  double sum = 0.0;
+  if (p.weighing == Weighing::by_row) {
+#pragma unroll 4
+    for (std::int64_t n = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < p.rows;
+         n += std::int64_t{gridDim.x} * blockDim.x) {
+      const double s = p.weights != nullptr ? static_cast<double>(p.weights[n]) : 1.0;
+      const bool classes = p.labels != nullptr && p.class_weights != nullptr;
+      sum += classes ? s * static_cast<double>(p.class_weights[p.labels[n]]) : s;
+    }
+    return sum;
+  }
+  const std::int64_t size = p.rows * p.cols, chunk = std::int64_t{blockDim.x} * kLossPacks * kPack<T>;
+  const bool weighted = p.weights != nullptr || p.class_weights != nullptr;
+  for (std::int64_t begin = blockIdx.x * chunk; begin < size; begin += gridDim.x * chunk) {
+    const Stretch stretch(begin, p.cols);
+    Pack<T> t[kLossPacks];
+#pragma unroll
+    for (int j = 0; j < kLossPacks; ++j) t[j] = load_pack(p.targets, pack_of<T>(begin, size, j, p.wide_targets));
+#pragma unroll
+    for (int j = 0; j < kLossPacks; ++j) {
+      const Place place = pack_of<T>(begin, size, j, p.wide_targets);
+#pragma unroll
+      for (int i = 0; i < kPack<T>; ++i) {
+        double term = static_cast<double>(t[j][i]);  // 0 past the end
+        if (weighted && place.exists(i)) {
+          const int at = static_cast<int>(place[i] - begin);
+          if (p.weights != nullptr) term *= static_cast<double>(p.weights[stretch.row(at)]);
+          if (p.class_weights != nullptr) term *= static_cast<double>(p.class_weights[stretch.col(at)]);
+        }
+        sum += term;
+      }
+    }
+  }
+  return sum;
+}
+
+/// Σ s W, in every thread of the block: from its parts, or where there are none summed by this block, the only one.
+template <class T>
+__device__ double weight_of(const Losses<T>& p) {
+  if (p.weighing == Weighing::rows) return static_cast<double>(p.rows);
+  if (p.weight_parts == nullptr) return block_sum(weights_of_thread(p));
+  double sum = 0.0;
+  for (int i = static_cast<int>(threadIdx.x); i < p.weight_blocks; i += static_cast<int>(blockDim.x)) {
+    sum += p.weight_parts[i];
+  }
+  return block_sum(sum);
+}
+__device__ __forceinline__ double inverse_of(double weight) { return weight > 0.0 ? 1.0 / weight : 0.0; }
+
+/// What one thread does with the whole batch's sums.
+template <class T>
+__device__ void write_sums(const Losses<T>& p, double loss, double weight) {
+  *p.sums = {loss, weight};
+  const bool finite = loss - loss == 0.0;
+  if (p.counters != nullptr && !finite && p.counters->stop == Stop::none) p.counters->stop = Stop::loss;
+}
+
+/// The end of a kernel in which each thread holds a part of Σ s l.
+template <class T>
+__device__ void end_of_block(const Losses<T>& p, double loss, double weight) {
+  loss = block_sum(loss);
+  if (threadIdx.x != 0) return;
+  if (p.loss_parts != nullptr) {
+    p.loss_parts[blockIdx.x] = loss;
+  } else {
+    write_sums(p, loss, weight);
+  }
+}
+
+template <class T>
+struct SquaredError {
+  __device__ static T loss(T y, T t, T) { return (y - t) * (y - t); }
+  __device__ static T slope(T y, T t, T) { return y - t; }
+};
+
+template <class T>
+struct BinaryError {
+  // -ω t log p - (1-t) log(1-p), p = sigmoid(z), where nothing overflows: see the CPU's.
+  __device__ static T loss(T z, T t, T weight) {
+    const T positive = weight * t, negative = T(1) - t;
+    const T size = z < T(0) ? -z : z;
+    const T rest = math::log1p_unit(math::exp(-size));
+    return (positive + negative) * rest + (z < T(0) ? positive : negative) * size;
+  }
+  __device__ static T slope(T z, T t, T weight) {
+    const T p = math::sigmoid(z);
+    return (T(1) - t) * p - weight * t * (T(1) - p);
+  }
+};
+
+/// log of a sum of exponentials, of which the largest is 1.
+__device__ __forceinline__ double log_of_sum(double sum, double) { return ::log(sum); }
+/// The same to float32's precision: the logarithm of the power of two, and of the rest in [1, 2).
+__device__ __forceinline__ double log_of_sum(double sum, float) {
+  const auto bits = std::bit_cast<std::uint64_t>(sum);
+  const int exponent = static_cast<int>(bits >> 52) - 1023;
+  const double rest = std::bit_cast<double>((bits & 0x000fffffffffffffu) | 0x3ff0000000000000u);
+  const float log = 0.693147181f * static_cast<float>(exponent) + math::log1p_unit(static_cast<float>(rest - 1.0));
+  return sum < 1e300 ? static_cast<double>(log) : sum;  // NaN stays
+}
+
+/// A row of cross-entropy: what its targets are, and its scale.
+template <class T>
+struct Row {
+  bool plain;  // a label and no smoothing
+  int label;   // -1: targets
+  T s, class_weight;
+  T keep, spread;
+
+  __device__ Row(const Losses<T>& p, std::int64_t n)
+      : plain(p.labels != nullptr && p.smoothing == 0.0),
+        label(p.labels != nullptr ? p.labels[n] : -1),
+        s(p.weights != nullptr ? p.weights[n] : T(1)),
+        class_weight(plain && p.class_weights != nullptr ? p.class_weights[label] : T(1)),
+        keep(static_cast<T>(1.0 - p.smoothing)),
+        spread(static_cast<T>(p.smoothing / static_cast<double>(p.cols))) {}
+  __device__ T target(std::int64_t c) const { return c == label ? T(1) : T(0); }
+  /// ω_c t̃_c
+  __device__ T share(const Losses<T>& p, T target, std::int64_t c) const {
+    return (keep * target + spread) * (p.class_weights != nullptr ? p.class_weights[c] : T(1));
+  }
+};
+
+/// Sums over a row, in doubles: beside the largest exponential, which is 1, small ones would all be rounded, and equal
+/// shares of the smoothing would all round the same way.
+template <class T>
+struct RowSums {
+  double exponentials = 0.0, total = 0.0, away = 0.0;  // Σ e^(z - top), Ω = Σ ω t̃, Σ ω t̃ (top - z)
+
+  __device__ void add(const Losses<T>& p, const Row<T>& row, T e, T below, T target, std::int64_t c) {
+    exponentials += static_cast<double>(e);
+    if (row.plain) return;
+    const double share = static_cast<double>(row.share(p, target, c));
+    total += share;
+    away += share * static_cast<double>(below);
+  }
+  /// For a plain row: the sums as its label alone gives them. Labels without class weights share out exactly 1.
+  __device__ void complete(const Losses<T>& p, const Row<T>& row, T below_label) {
+    if (row.plain) {
+      total = static_cast<double>(row.class_weight);
+      away = total * static_cast<double>(below_label);
+    } else if (row.label >= 0 && p.class_weights == nullptr) {
+      total = 1.0;
+    }
+  }
+  /// s l
+  __device__ double loss(const Row<T>& row) const {
+    if (row.s == T(0)) return 0.0;
+    return static_cast<double>(row.s) * (total * log_of_sum(exponentials, T(0)) + away);
+  }
+};
+
+/// The gradient of one element from e^(z - top).
+template <class T>
+struct Gradient {
+  T scale, factor;
+  __device__ Gradient(const Row<T>& row, const RowSums<T>& sums, double inverse)
+      : scale(static_cast<T>(static_cast<double>(row.s) * inverse)),
+        factor(static_cast<T>(sums.total) / static_cast<T>(sums.exponentials)) {}
+  __device__ T at(const Losses<T>& p, const Row<T>& row, T e, T target, std::int64_t c) const {
+    if (!row.plain) return scale * (factor * e - row.share(p, target, c));
+    const T whole = factor * scale * e;
+    return c == row.label ? whole - scale * row.class_weight : whole;
+  }
+};
+
+}  // namespace gdcore::cuda

@@ -1,0 +1,264 @@
+"""Plant bugs in device code: find places, and rewrite sources so that a number given at run time turns one bug on.
+
+A mutant changes an expression or drops a statement of a `__global__` or `__device__` function. All mutants of a build are
+compiled together: `i < n` becomes `(gdcore::mutation::active(17) ? (i <= n) : (i < n))`, and `sum += x` becomes
+`(gdcore::mutation::active(23) ? void(0) : void(sum += x))`, so that a hundred bugs cost one compilation.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+OPENING, CLOSING = "([{", ")]}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of bug: text that matches `pattern` (at its group 1, if it has one) is replaced inside its expression."""
+
+    kind: str
+    pattern: str
+    replacement: str
+
+
+# Spaces around an operator tell it from a template's bracket, a pointer's star and a sign: the sources are formatted.
+RULES = (
+    Rule("bound", r"(?<=\S)( < )(?=\S)", " <= "),
+    Rule("bound", r"(?<=\S)( <= )(?=\S)", " < "),
+    Rule("bound", r"(?<=\S)( > )(?=\S)", " >= "),
+    Rule("bound", r"(?<=\S)( >= )(?=\S)", " > "),
+    Rule("condition", r"(?<=\S)( == )(?=\S)", " != "),
+    Rule("condition", r"(?<=\S)( != )(?=\S)", " == "),
+    Rule("condition", r"(?<=\S)( && )(?=\S)", " || "),
+    Rule("condition", r"(?<=\S)( \|\| )(?=\S)", " && "),
+    Rule("off by one", r"(?<=[\w)\]])( [+-] 1)(?![\w.])", ""),
+    Rule("off by one", r"\[(?:i|k|r|c|row|col|column|lane|warp|w)(?=\])()", " + 1"),
+    Rule("arithmetic", r"(?<=[\w)\]])( \+ )(?=[\w(])", " - "),
+    Rule("arithmetic", r"(?<=[\w)\]])( - )(?=[\w(])", " + "),
+    Rule("arithmetic", r"(?<=[\w)\]])( / )(?=[\w(])", " * "),
+    Rule("lost factor", r"(?<=[\w)\]])( \* [\w.]+(?:\[[^\[\]]*\])*)(?![\w(.<:\[])", ""),
+    Rule("lane", r"(?<=& )(31)\b", "15"),
+    Rule("lane", r"(?<=[%/] )(kWarp|32)\b", "16"),
+    Rule("lane", r"(?<=>> )(5)\b", "4"),
+    Rule("lane", r"\bthreadIdx(\.x)\b", ".y"),
+    Rule("lane", r"\b(blockIdx\.[xy])\b", "0u"),
+    Rule("shuffle", r"__shfl_(?:xor|down|up)_sync\([^;]*, (far|offset|distance|delta|lane|\w+)\)", "2 * \\1"),
+    Rule("stride", r"(?<=[*%/+] )((?:\w+(?:\.|->))?(?:cols|width|stride))\b(?![\[(])", "(\\1 + 1)"),
+    Rule("min and max", r"\b(min|max)\(", {"min": "max", "max": "min"}),  # type: ignore[arg-type]
+    Rule("min and max", r"\b(fmin|fmax)f?\(", {"fmin": "fmax", "fmax": "fmin"}),  # type: ignore[arg-type]
+    Rule("pair", r"\b(?!threadIdx|blockIdx|blockDim|gridDim)\w+(?:\[\w+\])?(\.x|\.y)\b(?!\()", {".x": ".y", ".y": ".x"}),  # type: ignore[arg-type]
+    Rule("constant", r"(?<=[*+-] )((?:T|V|A)?\(?[12]\.0f?\)?|T\(1\)|T\(2\)|0\.5f?)(?![\w.])", "(0.75 * \\1)"),
+)
+BARRIER = re.compile(r"\b__sync(?:threads|warp)\([^;]*\)(?=;)")
+ASSIGNMENT = re.compile(r"(?:^[ ]*|\) |\{ |; |else )([*(]*\w[^;{}=()]*(?:\([^;{}=()]*\)[^;{}=()]*)*?) ([-+*/]?=) ", re.M)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`[begin, end)` of a file's text, an expression or a statement without its semicolon, and what it becomes."""
+
+    file: str
+    line: int
+    kind: str
+    begin: int
+    end: int
+    before: str
+    after: str  # empty: a dropped statement
+
+    def describe(self) -> str:
+        """Write it for people, and for the list of equivalent mutants."""
+        return re.sub(r"\s+", " ", f"{self.before} -> {self.after or 'nothing'}")
+
+
+def blanked(text: str) -> str:
+    """Return the text with comments, strings and preprocessor lines as spaces, so that offsets stay."""
+    pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^[ ]*#(?:[^\n]*\\\n)*[^\n]*'
+    return re.sub(pattern, lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S | re.M)
+
+
+def matching(code: str, at: int) -> int:
+    """Return where the bracket that opens at `at` is closed."""
+    depth = 0
+    for i in range(at, len(code)):
+        depth += (code[i] in OPENING) - (code[i] in CLOSING)
+        if depth == 0:
+            return i
+    raise ValueError(f"no end of the bracket at {at}")
+
+
+def device_bodies(code: str) -> Iterator[tuple[int, int]]:
+    """Return the bodies of all functions that run on the device, without those that may run in the compiler."""
+    done = 0
+    for match in re.finditer(r"__(?:global|device)__", code):
+        if match.start() < done:
+            continue
+        i = match.end()
+        while code[i] not in "{;":  # over the parameters and initialisers in parentheses
+            i = matching(code, i) + 1 if code[i] == "(" else i + 1
+        if code[i] == "{":
+            end = matching(code, i)
+            start = max(code.rfind(c, 0, match.start()) for c in ";}{")
+            if "constexpr" not in code[start:i]:
+                yield i, end
+            done = end
+
+
+def expression_around(code: str, begin: int, end: int) -> tuple[int, int] | None:
+    """Return the largest expression around [begin, end) within its bracket, comma, semicolon or assignment."""
+    left, depth = begin, 0
+    while True:
+        c = code[left - 1]
+        if depth == 0 and (c in OPENING + ",;?}" or (c == ":" and ":" not in (code[left - 2], code[left]))):
+            break
+        if depth == 0 and c == "=" and code[left - 2] not in "=<>!" and code[left] != "=":
+            break
+        depth += (c in CLOSING) - (c in OPENING)
+        left -= 1
+    right, depth = end, 0
+    while True:
+        c = code[right]
+        if depth == 0 and (c in CLOSING + ",;?{" or (c == ":" and ":" not in (code[right - 1], code[right + 1]))):
+            break
+        if depth == 0 and c == "=" and code[right + 1] != "=" and code[right - 1] not in "=<>!":
+            return None  # what is assigned to
+        depth += (c in OPENING) - (c in CLOSING)
+        right += 1
+    if code[right] == "{":
+        return None
+    text = code[left:right]
+    lead = re.match(r"\s*(?:(?:else|return)\b\s*)*", text)
+    assert lead is not None
+    left += lead.end()
+    text = code[left:right].rstrip()
+    return (left, left + len(text)) if left <= begin and usable(text) else None
+
+
+def usable(text: str) -> bool:
+    """Whether the text is an expression that may be put into parentheses, as far as one can see."""
+    templates = len(re.findall(r"(?<![ <])<(?![ <=])", text)) - len(re.findall(r"(?<![ >-])>(?![>=])", text))
+    keywords = r"\b(const|constexpr|auto|case|typename|template|using|static|if|for|while|do|void|sizeof)\b"
+    declared = r"^[\w:]+(<.*>)?[&*]* [&*]*\w+$"
+    return bool(text) and templates == 0 and not re.search(keywords, text) and not re.match(declared, text)
+
+
+def compile_time(code: str, begin: int) -> bool:
+    """Whether the place belongs to a condition or constant that the compiler evaluates."""
+    start = max(code.rfind(c, 0, begin) for c in ";{}")
+    statement = code[start + 1 : begin]
+    return bool(re.search(r"\b(constexpr|static_assert|GD_SHARED|GD_DYN_SHARED|asm)\b", statement))
+
+
+def array_bound(code: str, begin: int) -> bool:
+    """Whether an expression in square brackets is the size of an array in a declaration: `double sum[2 * K]`."""
+    if code[begin - 1] != "[":
+        return False
+    before = code[max(code.rfind(c, 0, begin) for c in ";{}(\n,") + 1 : begin - 1]
+    return bool(re.match(r"\s*(const )?[\w:]+(<.*>)?[&*]* [&*]*\w+(\[\w+\])*$", before)) and "return" not in before
+
+
+def lesser_or_greater(code: str, begin: int, end: int) -> bool:
+    """Whether a comparison chooses between its operands, as in `a < b ? a : b`, where equal ones do not matter."""
+    match = re.match(r"(.+) [<>]=? (.+)", code[begin:end])
+    if match is None:
+        return False
+    operands = sorted([re.escape(match[1]), re.escape(match[2])])
+    pattern = r"\s*\?\s*(?:{0} : {1}|{1} : {0})(?![\w.\[(])".format(*operands)
+    return bool(re.match(pattern, code[end:]))
+
+
+def find(path: Path) -> list[Mutant]:
+    """Return all mutants of a file, in the order of their places."""
+    text = path.read_text()
+    code = blanked(text)
+    mutants: dict[tuple[int, int, str], Mutant] = {}
+
+    def add(kind: str, begin: int, end: int, after: str) -> None:
+        before, after = code[begin:end], re.sub(r"\s+", " ", after)
+        if before != after and not compile_time(code, begin):
+            line = code.count("\n", 0, begin) + 1
+            mutants.setdefault((begin, end, after), Mutant(path.name, line, kind, begin, end, before, after))
+
+    for first, last in device_bodies(code):
+        for rule in RULES:
+            for match in re.compile(rule.pattern).finditer(code, first, last):
+                begin, end = match.span(1)
+                unit = expression_around(code, begin, end)
+                if unit is None or array_bound(code, unit[0]) or unit[1] < end:
+                    continue
+                new = rule.replacement
+                new = new[match[1]] if isinstance(new, dict) else new.replace("\\1", match[1])
+                if not (rule.kind == "bound" and lesser_or_greater(code, *unit)):
+                    add(rule.kind, *unit, code[unit[0] : begin] + new + code[end : unit[1]])
+        for match in BARRIER.finditer(code, first, last):
+            add("barrier", *match.span(), "")
+        for match in ASSIGNMENT.finditer(code, first, last):
+            target, operator = match[1], match[2]
+            if operator == "=" and not re.search(r"[\])]$|->\w+$|^\*|\.[xyzw]$", target):
+                continue  # a declaration, or a variable that the next statement overwrites
+            if re.match(r"(const )?[\w:]+(<.*>)?[&*]* [&*]*\w", target) and " " in target.split("[")[0]:
+                continue  # a declaration
+            end = code.index(";", match.end())
+            statement = code[match.start(1) : end]
+            if "{" not in statement and statement.count("(") == statement.count(")"):  # else the step of a loop
+                add("lost write" if operator == "=" else "lost term", match.start(1), end, "")
+    return sorted(mutants.values(), key=lambda m: (m.begin, m.end, m.after))
+
+
+def overlap(a: Mutant, b: Mutant) -> bool:
+    """Whether two mutants cannot be in one build: the same expression can have several, nested ones cannot."""
+    if a.file != b.file or (a.begin, a.end) == (b.begin, b.end):
+        return False
+    return a.begin < b.end and b.begin < a.end
+
+
+def compatible(mutants: list[Mutant]) -> list[list[Mutant]]:
+    """Divide the mutants among as few builds as a greedy search needs."""
+    builds: list[list[Mutant]] = []
+    for mutant in mutants:
+        for build in builds:
+            if not any(overlap(mutant, other) for other in build):
+                build.append(mutant)
+                break
+        else:
+            builds.append([mutant])
+    return builds
+
+
+def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """Choose mutants for one build, going round the files, and within a file round the kinds."""
+    rng = random.Random(seed)
+    files: dict[str, dict[str, list[Mutant]]] = {}
+    for mutant in rng.sample(mutants, len(mutants)):
+        files.setdefault(mutant.file, {}).setdefault(mutant.kind, []).append(mutant)
+    queues = {file: list(round_robin(list(kinds.values()))) for file, kinds in files.items()}
+    chosen: list[Mutant] = []
+    for mutant in round_robin(list(queues.values())):
+        if len(chosen) < count and not any(overlap(mutant, other) for other in chosen):
+            chosen.append(mutant)
+    return sorted(chosen, key=lambda m: (m.file, m.begin))
+
+
+def round_robin(queues: list[list[Mutant]]) -> Iterator[Mutant]:
+    """Take one of each queue in turn, until all are empty."""
+    for turn in range(max((len(queue) for queue in queues), default=0)):
+        yield from (queue[turn] for queue in queues if turn < len(queue))
+
+
+def planted(text: str, numbered: list[tuple[int, Mutant]]) -> str:
+    """Return the source with these mutants in it, each behind its number; lines keep their numbers."""
+    units: dict[tuple[int, int], list[tuple[int, Mutant]]] = {}
+    for number, mutant in numbered:
+        units.setdefault((mutant.begin, mutant.end), []).append((number, mutant))
+    for (begin, end), group in sorted(units.items(), reverse=True):
+        code = text[begin:end]
+        dropped = any(not mutant.after for _, mutant in group)
+        new = f"void({code})" if dropped else f"({code})"
+        for number, mutant in group:
+            changed = f"({mutant.after})" if mutant.after else "void(0)"
+            new = f"(gdcore::mutation::active({number}) ? {changed} : {new})"
+        text = text[:begin] + new + text[end:]
+    return text

@@ -1,0 +1,276 @@
+"""The mutation gate: plants bugs in the CUDA kernels, one at a time, and fails unless the native tests catch them.
+
+Usage: python tests/mutation/run.py --tests build/tests/native/gdcore_native_tests [--count 150 | --all] [--work DIR]
+
+The CUDA backend, with a sample of bugs compiled in (mutants.py), is built for the CPU three times: plain, under
+AddressSanitizer and UBSan, and with the race detector. A first run without bugs says which tests come by which bug. Each
+bug is then turned on alone, and those tests run, the quickest first, in one build after the other, until one fails: a
+wrong result, a crash, a detected race or deadlock, or a run that takes far too long. At least 95 per cent of the
+bugs must be caught. Bugs that change nothing are listed in equivalent.toml, each with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from mutants import Mutant, compatible, find, planted, sample
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+LEAST_MUTANTS, LEAST_CAUGHT = 100, 0.95
+# What a build of the library adds to the flags, and how many seconds of tests (as the plain build runs them) a bug is
+# given in it.
+BUILDS = {
+    "plain": (["-DCMAKE_CXX_FLAGS_RELEASE=-O1"], 15.0),
+    "asan": (["-DGDCORE_SANITIZE=address,undefined", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"], 4.0),
+    "race": (["-DGDCORE_EMULATION_RACE=ON", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"], 2.0),
+}
+ORDER = {"barrier": ("race", "plain", "asan"), "bound": ("asan", "plain", "race")}  # what catches a kind soonest
+USUAL_ORDER = ("plain", "asan", "race")
+
+
+@dataclass
+class Test:
+    """A test case: seconds it takes without a bug in the plain build, and the numbers of the bugs it comes by."""
+
+    name: str
+    seconds: float = 0.0
+    reached: frozenset[int] = frozenset()
+
+
+@dataclass
+class Gate:
+    """One build of mutants, and what becomes of them."""
+
+    tests: Path
+    work: Path
+    jobs: int
+    mutants: list[Mutant]
+    cases: list[Test] = field(default_factory=list)
+    sound: dict[tuple[str, str], bool] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    # ---- Building ---------------------------------------------------------------------------------------------------
+
+    def write_sources(self) -> None:
+        """Lay out a copy of what the library is built from, with the mutants in it."""
+        source = self.work / "source"
+        for folder in ("cpp/include", "cuda", "cuda/emulation"):
+            for path in [p for p in (ROOT / folder).rglob("*") if p.is_file()]:
+                text = path.read_text()
+                if folder == "cuda" and path.parent == ROOT / "cuda":
+                    numbered = [(n, m) for n, m in enumerate(self.mutants, 1) if m.file == path.name]
+                    text = planted(text, numbered)
+                write(source / path.relative_to(ROOT), text)
+        for name in ("CMakeLists.txt", "pyproject.toml"):
+            write(source / name, (ROOT / name).read_text())
+        write(source / "cuda/emulation/mutation.cpp", (HERE / "mutation.cpp").read_text())
+        write(source / "cuda/emulation/mutation.h", (HERE / "mutation.h").read_text())
+
+    def build(self) -> None:
+        """Build all three libraries; mutants that do not compile are taken out."""
+        for _ in range(6):
+            self.write_sources()
+            log = self.build_one("plain")
+            broken = self.mutants_in(log)
+            if log and not broken:
+                sys.exit(f"{log[-4000:]}\nthe library does not compile")
+            if not log:
+                break
+            print(f"{len(broken)} mutants do not compile and are left out")
+            self.mutants = [mutant for mutant in self.mutants if mutant not in broken]
+        for kind in ("asan", "race"):
+            if log := self.build_one(kind):
+                sys.exit(f"{log[-4000:]}\nthe library does not compile")
+
+    def build_one(self, kind: str) -> str:
+        """Build a library; return the compiler's output if that fails."""
+        folder, source = self.work / kind, self.work / "source"
+        flags = [f"-DCMAKE_CXX_FLAGS=-w -include {source}/cuda/emulation/mutation.h", *BUILDS[kind][0]]
+        off = ["-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", "-DGDCORE_CUDA_EMULATION=ON"]
+        configure = ["cmake", "-S", source, "-B", folder, "-G", "Ninja", *off, *flags]
+        build = ["cmake", "--build", folder, "--parallel", str(self.jobs), "--target", "gdcore_cuda_emulated"]
+        for command in (configure, [*build, "--", "-k", "0"]):
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            if done.returncode != 0:
+                return str(done.stdout)
+        return ""
+
+    def mutants_in(self, log: str) -> set[Mutant]:
+        """Return the mutants on the lines that the compiler complains about."""
+        errors = re.findall(r"/cuda/([\w.]+):(\d+):\d+: error", log)
+        lines = {(file, int(line)) for file, line in errors}
+        return {m for m in self.mutants for i in range(m.before.count("\n") + 1) if (m.file, m.line + i) in lines}
+
+    def library(self, kind: str) -> Path:
+        """Return the library of a build."""
+        return self.work / kind / "cuda/emulation/libgdcore_cuda_emulated.so"
+
+    # ---- Running ----------------------------------------------------------------------------------------------------
+
+    def run(self, kind: str, test: str, mutant: int, limit: float, reached: Path | None = None) -> bool:
+        """Run a test case with a bug turned on (0: none); return whether it passed."""
+        environment = {
+            **os.environ,
+            "GDCORE_TEST_DEVICE": "cuda",
+            "GDCORE_CUDA_LIBRARY": str(self.library(kind)),
+            "GDCORE_MUTANT": str(mutant),
+            "OMP_NUM_THREADS": "1",
+        }
+        if kind == "asan":
+            environment |= {"LD_PRELOAD": sanitizer(), "ASAN_OPTIONS": "detect_leaks=0"}
+        if reached is not None:
+            environment["GDCORE_MUTANTS_REACHED"] = str(reached)
+        command = [self.tests, f"--test-case={re.sub('[^A-Za-z0-9_ -]', '?', test)}", "--abort-after=1"]
+        try:
+            quiet = subprocess.DEVNULL
+            return subprocess.run(command, env=environment, stdout=quiet, stderr=quiet, timeout=limit).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def survey(self) -> None:
+        """Run every test case without a bug, to see how long it takes and which bugs it would meet."""
+        listing = subprocess.run([self.tests, "--list-test-cases"], capture_output=True, text=True, check=True).stdout
+        names = [line for line in listing.splitlines() if line and not line.startswith(("[doctest]", "===="))]
+
+        def one(item: tuple[int, str]) -> Test:
+            file, started = self.work / f"reached-{item[0]}", time.monotonic()
+            file.unlink(missing_ok=True)
+            if not self.run("plain", item[1], 0, 300.0, file):
+                print(f"without any bug this test fails: {item[1]}")
+                return Test(item[1])
+            seconds = time.monotonic() - started
+            numbers = file.read_text().split() if file.exists() else []
+            return Test(item[1], seconds, frozenset(int(number) for number in numbers))
+
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            self.cases = sorted(pool.map(one, enumerate(names)), key=lambda test: test.seconds)
+
+    def passes_without(self, kind: str, test: Test) -> bool:
+        """Whether the test passes in this build when no bug is turned on."""
+        with self.lock:
+            if (kind, test.name) not in self.sound:
+                self.sound[kind, test.name] = self.run(kind, test.name, 0, 600.0)
+                if not self.sound[kind, test.name]:
+                    print(f"without any bug this test fails in the {kind} build: {test.name}")
+            return self.sound[kind, test.name]
+
+    def caught_by(self, number: int) -> str:
+        """Return the build whose tests catch the bug, "none" if it survives, "unreached" if no test comes by it."""
+        tests = [test for test in self.cases if number in test.reached]
+        if not tests:
+            return "unreached"
+        for kind in ORDER.get(self.mutants[number - 1].kind, USUAL_ORDER):
+            left = BUILDS[kind][1]
+            for test in tests:
+                slower = {"plain": 1, "asan": 8, "race": 30}[kind]
+                limit = 3.0 + 5.0 * slower * test.seconds
+                if not self.run(kind, test.name, number, limit) and self.passes_without(kind, test):
+                    return kind
+                left -= test.seconds
+                if left < 0:
+                    break
+        return "none"
+
+    def judge(self) -> dict[Mutant, str]:
+        """Build, survey and run all mutants."""
+        started = time.monotonic()
+        self.build()
+        built = time.monotonic()
+        self.survey()
+        surveyed = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            fates = list(pool.map(self.caught_by, range(1, len(self.mutants) + 1)))
+        seconds = (built - started, surveyed - built, time.monotonic() - surveyed)
+        print("{:.0f} s for three builds, {:.0f} s for a run without bugs, {:.0f} s with them".format(*seconds))
+        return dict(zip(self.mutants, fates, strict=True))
+
+
+def sanitizer() -> str:
+    """Return the sanitizer's library, which has to be there before a program that does not know it."""
+    command = ["c++", "-print-file-name=libasan.so"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file unless it is the same already, so that nothing is compiled twice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def table(fates: dict[Mutant, str], by: str) -> None:
+    """Print how the mutants of each file or kind were caught."""
+    print(f"\n{by:20s} bugs  plain  asan  race  survived")
+    rows: dict[str, collections.Counter[str]] = {}
+    for mutant, fate in fates.items():
+        rows.setdefault(getattr(mutant, by), collections.Counter())[fate] += 1
+    for name, counts in sorted(rows.items()):
+        left = counts["none"] + counts["unreached"]
+        numbers = (sum(counts.values()), counts["plain"], counts["asan"], counts["race"], left)
+        print("{:20s} {:4d}  {:5d}  {:4d}  {:4d}  {:8d}".format(name, *numbers))
+
+
+def report(fates: dict[Mutant, str], reasons: dict[tuple[str, str], str]) -> int:
+    """Print everything and return the exit status."""
+    survivors = [mutant for mutant, fate in fates.items() if fate in ("none", "unreached")]
+    equivalent = [m for m in survivors if (m.file, m.describe()) in reasons]
+    counted = {mutant: fate for mutant, fate in fates.items() if mutant not in equivalent}
+    for by in ("file", "kind"):
+        table(counted, by)
+    for mutant in survivors:
+        said = reasons.get((mutant.file, mutant.describe()))
+        why = f"changes nothing: {said}" if said else "SURVIVED" if fates[mutant] == "none" else "NEVER REACHED"
+        print(f"{mutant.file}:{mutant.line}: {mutant.kind}: {mutant.describe()}: {why}")
+    wrong = [m for m, fate in fates.items() if fate not in ("none", "unreached") and (m.file, m.describe()) in reasons]
+    for mutant in wrong:
+        print(f"{mutant.file}:{mutant.line}: {mutant.describe()}: listed as changing nothing, but caught")
+    caught = len(counted) - len(survivors) + len(equivalent)
+    share = caught / max(1, len(counted))
+    print(f"\n{caught} of {len(counted)} bugs caught ({100 * share:.1f}%), {len(equivalent)} that change nothing left out")
+    enough = len(counted) >= LEAST_MUTANTS and share >= LEAST_CAUGHT
+    if not enough:
+        print(f"at least {LEAST_MUTANTS} bugs are wanted, and at least {100 * LEAST_CAUGHT:.0f}% of them caught")
+    return 0 if enough and not wrong else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tests", type=Path, required=True, help="the native tests, built without sanitizers")
+    parser.add_argument("--count", type=int, default=150, help="bugs in the sample")
+    parser.add_argument("--seed", type=int, default=1, help="which sample")
+    parser.add_argument("--all", action="store_true", help="every bug that the rules find; hours")
+    parser.add_argument("--only", default="", help="files with this in their name")
+    parser.add_argument("--work", type=Path, help="folder for builds, kept; a temporary one by default")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    paths = sorted([*(ROOT / "cuda").glob("*.cu"), *(ROOT / "cuda").glob("*.h")])
+    mutants = [mutant for path in paths if options.only in path.name for mutant in find(path)]
+    listed = tomllib.loads((HERE / "equivalent.toml").read_text()).get("equivalent", [])
+    reasons = {(entry["file"], entry["change"]): entry["reason"] for entry in listed}
+    builds = compatible(mutants) if options.all else [sample(mutants, options.count, options.seed)]
+    chosen = sum(len(build) for build in builds)
+    print(f"{len(mutants)} bugs can be planted in {len(paths)} files; {chosen} of them are, in {len(builds)} builds")
+    fates: dict[Mutant, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for build in builds:
+            work = (options.work or Path(temporary)).resolve()
+            fates |= Gate(options.tests.resolve(), work, options.jobs, build).judge()
+    return report(fates, reasons)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Check what nvcc made of the CUDA backend: no spilled registers, no stack frames, no CUDA library linked.
+
+Usage: python tools/check_cuda.py LOG --library libgdcore_cuda.so --module _core.so [--arch 90]
+
+LOG is what a build printed that was configured with -DCMAKE_CUDA_FLAGS=-Xptxas=-v. Every kernel must have been compiled
+for each of RELEASE. A table says, for one of them, how many registers and how much static shared memory each kernel
+takes. The library may export its one entry alone, and neither it nor the module may ask the loader for anything of CUDA:
+the driver and cuBLAS are opened at run time, so that both load on machines without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+RELEASE = ("75", "80", "90", "100", "120")
+# Kernels that may have a stack frame (never spills), with the reason.
+MAY_HAVE_FRAME: dict[str, str] = {}
+SYSTEM_LIBRARIES = r"lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s)\.so\.\d+|ld-linux-.*"
+ENTRY_POINT = "gdcore_make_cuda_backend"
+
+ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\d+)")
+PROPERTIES = re.compile(r"Function properties for (\w+)")
+FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+REGISTERS = re.compile(r"Used (\d+) registers")
+SHARED = re.compile(r"(\d+) bytes smem")
+
+
+@dataclass
+class Kernel:
+    """What ptxas reports of one kernel on one architecture; sizes in bytes."""
+
+    frame: int = 0
+    spills: int = 0
+    registers: int = 0
+    shared: int = 0
+
+
+def read_report(log: str) -> dict[tuple[str, str], Kernel]:
+    """Return the kernels by (name, architecture); a function that a kernel calls counts as part of it."""
+    kernels: dict[tuple[str, str], Kernel] = {}
+    kernel = Kernel()  # before the first entry: thrown away
+    own = False
+    for line in log.splitlines():
+        if match := ENTRY.search(line):
+            kernel = kernels[match[1], match[2]] = Kernel()
+            entry = match[1]
+        elif match := PROPERTIES.search(line):
+            own = match[1] == entry
+        elif match := FRAME.search(line):
+            frame, stores, loads = (int(number) for number in match.groups())
+            kernel.spills += stores + loads
+            kernel.frame += frame if own else 0
+        elif match := REGISTERS.search(line):
+            kernel.registers = int(match[1])
+            kernel.shared = int(shared[1]) if (shared := SHARED.search(line)) else 0
+    return kernels
+
+
+def demangle(names: list[str]) -> dict[str, str]:
+    """Return what people call the kernels: without our namespaces, arguments and the return type."""
+    command = ["c++filt", "--no-params"]
+    lines = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=True).stdout
+    plain = [re.sub(r"gdcore::(cuda::)?|\(anonymous namespace\)::|^void ", "", line) for line in lines.splitlines()]
+    return dict(zip(names, plain, strict=True))
+
+
+def check_kernels(log: str, shown: str) -> list[str]:
+    """Print the table and return what is wrong with the kernels."""
+    kernels = read_report(log)
+    names = demangle(sorted({name for name, _ in kernels}))
+    problems = [f"nvcc warns: {line.strip()}" for line in log.splitlines() if re.search(r"\bwarning\b.*[:#]", line)]
+    if not kernels:
+        return [*problems, "the log holds no report of ptxas: was the build configured with -Xptxas=-v?"]
+    for name, plain in names.items():
+        missing = [arch for arch in RELEASE if (name, arch) not in kernels]
+        if missing:
+            problems.append(f"{plain}: not compiled for sm_{', sm_'.join(missing)}")
+        exempt = any(re.search(pattern, plain) for pattern in MAY_HAVE_FRAME)
+        for arch in RELEASE:
+            kernel = kernels.get((name, arch), Kernel())
+            if kernel.spills:
+                problems.append(f"{plain}: {kernel.spills} bytes of spills on sm_{arch}")
+            if kernel.frame and not exempt:
+                problems.append(f"{plain}: a stack frame of {kernel.frame} bytes on sm_{arch}")
+    print(f"registers  shared bytes  kernel (sm_{shown})")
+    for name, plain in sorted(names.items(), key=lambda item: item[1]):
+        if kernel := kernels.get((name, shown)):
+            print(f"{kernel.registers:9d}  {kernel.shared:12d}  {plain}")
+    print(f"{len(names)} kernels, {len(kernels)} compilations; at most {max(k.registers for k in kernels.values())} registers")
+    return problems
+
+
+def check_linking(library: Path) -> list[str]:
+    """Return which libraries it asks the loader for that a machine without CUDA lacks."""
+    text = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
+    needed = re.findall(r"\(NEEDED\).*\[(.+)\]", text)
+    print(f"{library.name} needs {', '.join(needed)}")
+    return [f"{library.name} is linked with {n}" for n in needed if not re.fullmatch(SYSTEM_LIBRARIES, n)]
+
+
+def check_exports(library: Path) -> list[str]:
+    """Return which functions it shows to the world besides its entry; those of the standard library are weak."""
+    text = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    exported = [line.split()[-1] for line in text.splitlines() if line.split()[-2] in "TDBR"]
+    problems = [f"{library.name} exports {name}" for name in exported if name != ENTRY_POINT]
+    return problems if ENTRY_POINT in exported else [*problems, f"{library.name} does not export {ENTRY_POINT}"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", type=Path, help="output of the build")
+    parser.add_argument("--library", type=Path, required=True, help="libgdcore_cuda.so")
+    parser.add_argument("--module", type=Path, required=True, help="_core.so")
+    parser.add_argument("--arch", default="90", choices=RELEASE, help="architecture of the table")
+    options = parser.parse_args()
+    problems = check_kernels(options.log.read_text(errors="replace"), options.arch)
+    problems += check_linking(options.library) + check_exports(options.library) + check_linking(options.module)
+    for problem in problems:
+        print(f"  {problem}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
