@@ -1,11 +1,10 @@
 // Activations on their own: y = f(a); dx = dy f'(saved); and the derivative of dx along a direction. Elementwise, 8
 // (12, 20) bytes an element in float32. Outputs are overwritten and may lie where an input does; `saved` is the output,
 // or the pre-activation where the activation saves its input.
-#include "activation.h"
-
 #include <type_traits>
 #include <variant>
 
+#include "activation.h"
 #include "cuda_backend.h"
 #include "elementwise.h"
 
@@ -55,9 +54,8 @@ struct Curvature {
 
 void CudaBackend::activation_forward(const Activation& activation, ConstView x, View y) {
   with_type(x.dtype, [&]<class T>(T) {
-    with_function<T>(activation, [&]<class F>(const F& f) {
-      elementwise(x.size(), Forward<F>{f}, y.as<T>(), x.as<T>());
-    });
+    with_function<T>(activation,
+                     [&]<class F>(const F& f) { elementwise(x.size(), Forward<F>{f}, y.as<T>(), x.as<T>()); });
   });
 }
 
@@ -73,8 +71,7 @@ void CudaBackend::activation_curvature(const Activation& activation, ConstView s
                                        ConstView dy_dot, View dx_dot) {
   with_type(dy.dtype, [&]<class T>(T) {
     with_activation(activation, [&]<class F>(const F& f) {
-      elementwise(dy.size(), Curvature<F>{f}, dx_dot.as<T>(), saved.as<T>(), x_dot.as<T>(), dy.as<T>(),
-                  dy_dot.as<T>());
+      elementwise(dy.size(), Curvature<F>{f}, dx_dot.as<T>(), saved.as<T>(), x_dot.as<T>(), dy.as<T>(), dy_dot.as<T>());
     });
   });
 }

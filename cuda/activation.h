@@ -1,5 +1,5 @@
-// Activations that a kernel absorbs come as one of three types, so that each kernel is compiled three times and not once
-// for every activation: Identity, ReLU, or AnyActivation, which looks up at run time which one it is.
+// Activations that a kernel absorbs come as one of three types, so that each kernel is compiled three times and not
+// once for every activation: Identity, ReLU, or AnyActivation, which looks up at run time which one it is.
 #pragma once
 
 #include <type_traits>

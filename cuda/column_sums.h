@@ -7,7 +7,9 @@
 
 #include <cstdint>
 #include <numeric>
+#include <type_traits>
 
+#include "gdcore/activations.h"
 #include "reduce.h"
 #include "stream.h"
 #include "vectors.h"
@@ -32,9 +34,18 @@ inline ColumnPlan strip_plan(std::int64_t rows, std::int64_t cols, int pack, int
   return {rows, cols, ceil_div(cols, width), 1, rows, kColumnThreads, across, deep, width, false};
 }
 
+/// The plan of one piece that reads memory best: flat, or strips of whole warps.
+inline ColumnPlan whole_plan(std::int64_t rows, std::int64_t cols, int pack) {
+  const std::int64_t unit = cols / std::gcd(cols, static_cast<std::int64_t>(pack));  // packs of the fewest whole rows
+  if (unit > kColumnThreads) return strip_plan(rows, cols, pack, kWarp);
+  const int threads = static_cast<int>(kColumnThreads / unit * unit), deep = static_cast<int>(threads * pack / cols);
+  return {rows, cols, 1, 1, rows, threads, threads, deep, static_cast<int>(cols), true};
+}
+
+/// The plan of a sum. One piece, so one launch, where threads have few turns or there are strips enough: narrow strips
+/// where there are few columns, but whole lines of memory where there is much to read.
 inline ColumnPlan column_plan(std::int64_t rows, std::int64_t cols, int pack) {
   const auto turns = [](const ColumnPlan& plan) { return ceil_div(plan.rows, plan.tile_rows); };
-  // One launch: narrow strips where there are few columns, but lines of memory where there is much to read.
   int across = 1;
   while (across < kWarp && across * pack < cols) across *= 2;
   ColumnPlan plan = strip_plan(rows, cols, pack, across);
@@ -42,14 +53,7 @@ inline ColumnPlan column_plan(std::int64_t rows, std::int64_t cols, int pack) {
     plan = strip_plan(rows, cols, pack, plan.across / 2);
   }
   if (turns(plan) <= 16 || (plan.strips >= kBlocks / 2 && plan.across >= 8)) return plan;
-  const std::int64_t unit = cols / std::gcd(cols, static_cast<std::int64_t>(pack));  // packs of the fewest whole rows
-  if (unit <= kColumnThreads) {
-    const int threads = static_cast<int>(kColumnThreads / unit * unit);
-    const int deep = static_cast<int>(threads * pack / cols);
-    plan = {rows, cols, 1, 1, rows, threads, threads, deep, static_cast<int>(cols), true};
-  } else {
-    plan = strip_plan(rows, cols, pack, kWarp);
-  }
+  plan = whole_plan(rows, cols, pack);
   const std::int64_t worth = ceil_div(turns(plan), 8), most = kBlocks / plan.strips > 1 ? kBlocks / plan.strips : 1;
   plan.piece = ceil_div(turns(plan), worth < most ? worth : most) * plan.tile_rows;
   plan.pieces = ceil_div(rows, plan.piece);
@@ -114,7 +118,7 @@ struct ColumnThread {
 template <class T, int K, class Term>
 __device__ __forceinline__ void thread_sums(const ColumnPlan& plan, const ColumnThread<T>& thread, const Term& term,
                                             double (&total)[K][kPack<T>]) {
-  constexpr int kAtOnce = 4;
+  constexpr int kAtOnce = sizeof(typename Term::Values) <= 2 * sizeof(Pack<T>) ? 4 : 2;
   const auto columns = term.columns(plan, thread);
 #pragma unroll
   for (int k = 0; k < K; ++k) {
@@ -154,12 +158,12 @@ __device__ __forceinline__ void block_columns(const ColumnPlan& plan, const Colu
   fold_rows<K>(shared, kTile, plan.tile_rows, plan.tile_cols);
 }
 
+/// A block's work: its sums go to finish(column, sums), or to `partial` (pieces, K, cols) if there are pieces.
 template <class T, int K, class Term, class Finish>
-__global__ void __launch_bounds__(kColumnThreads)
-    column_sums_kernel(ColumnPlan plan, bool wide, Term term, Finish finish, double* partial) {
+__device__ __forceinline__ void sum_columns(const ColumnPlan& plan, const ColumnThread<T>& thread, const Term& term,
+                                            const Finish& finish, double* partial) {
   constexpr int kTile = kColumnThreads * kPack<T>;
   GD_SHARED(double, shared, K* kTile);
-  const ColumnThread<T> thread(plan, wide);
   double total[K][kPack<T>];
   thread_sums<T, K>(plan, thread, term, total);
   block_columns<T, K>(plan, thread, total, shared);
@@ -175,6 +179,12 @@ __global__ void __launch_bounds__(kColumnThreads)
       for (int k = 0; k < K; ++k) partial[(blockIdx.y * K + k) * plan.cols + c0 + c] = sum[k];
     }
   }
+}
+
+template <class T, int K, class Term, class Finish>
+__global__ void __launch_bounds__(kColumnThreads, 2)
+    column_sums_kernel(ColumnPlan plan, bool wide, Term term, Finish finish, double* partial) {
+  sum_columns<T, K>(plan, ColumnThread<T>(plan, wide), term, finish, partial);
 }
 
 /// finish(column, sums) of partial sums (pieces, K, cols); a block takes as many columns as are `across`.
@@ -202,10 +212,17 @@ __global__ void __launch_bounds__(kColumnThreads)
   finish(c, sum);
 }
 
+/// Columns of a block that joins pieces: blocks for every multiprocessor, and at least the 32 bytes that memory hands
+/// out.
+inline int join_width(std::int64_t cols) {
+  int across = kWarp;
+  while (across > 4 && ceil_div(cols, across) < kBlocks / 2) across /= 2;
+  return across;
+}
+
 template <int K, class Finish>
 void join_pieces(const double* partial, std::int64_t pieces, std::int64_t cols, const Finish& finish) {
-  int across = kWarp;
-  while (across > 4 && ceil_div(cols, across) < kBlocks / 2) across /= 2;  // 32 bytes are what memory hands out
+  const int across = join_width(cols);
   launch(join_pieces_kernel<K, Finish>, {static_cast<unsigned>(ceil_div(cols, across)), kColumnThreads}, partial,
          pieces, cols, across, finish);
 }
@@ -224,8 +241,7 @@ void column_sums(const ColumnPlan& plan, bool aligned, const Term& term, const F
   if (partial != nullptr) join_pieces<K>(partial, plan.pieces, plan.cols, finish);
 }
 
-/// A term: dy ← dy f'(saved), written back unless there is no `saved`, and its sum. Null `saved` means that f is the
-/// identity.
+/// A term: dy ← dy f'(saved), written back unless f is the identity, and its sum.
 template <class T, class Function>
 struct SlopeTerm {
   T* dy;
@@ -240,7 +256,7 @@ struct SlopeTerm {
   __device__ Values load(const Place& place) const {
     Values values;
     values.dy = load_pack(dy, place);
-    if (saved != nullptr) values.saved = load_pack(saved, place);
+    if constexpr (!std::is_same_v<Function, Identity>) values.saved = load_pack(saved, place);
     return values;
   }
   __device__ void add(const Columns&, Values& values, const Place& place, Pack<T> (&sums)[1]) const {
@@ -249,10 +265,11 @@ struct SlopeTerm {
     for (int i = 0; i < kPack<T>; ++i) sums[0][i] += values.dy[i];
   }
   __device__ void slope(Values& values, const Place& place) const {
-    if (saved == nullptr) return;
+    if constexpr (!std::is_same_v<Function, Identity>) {
 #pragma unroll
-    for (int i = 0; i < kPack<T>; ++i) values.dy[i] *= f.slope(values.saved[i]);
-    store_pack(dy, place, values.dy);
+      for (int i = 0; i < kPack<T>; ++i) values.dy[i] *= f.slope(values.saved[i]);
+      store_pack(dy, place, values.dy);
+    }
   }
 };
 

@@ -28,9 +28,7 @@ Shape row_shape(std::int64_t rows, std::int64_t cols, int pack) {
 }
 
 /// The row of this thread's group.
-__device__ __forceinline__ std::int64_t group_row() {
-  return std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-}
+__device__ __forceinline__ std::int64_t group_row() { return std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y; }
 
 /// Calls `work` with the beginnings of the thread's turns in a row, kRowPacks packs for each lane.
 template <int PackSize, class Work>
@@ -98,8 +96,8 @@ void gather_rows(const Gather& call) {
   const bool wide = pack_aligned<T>(call.count, source.cols, static_cast<const T*>(call.to)) &&
                     reinterpret_cast<std::uintptr_t>(source.data) % alignof(Read<S, kSize>) == 0 &&
                     (source.row_stride % kSize == 0 || (call.count == 1 && source.rows == 1));
-  const GatherRows rows{source.data, call.to,     call.index,        call.first,
-                        call.count,  source.cols, source.row_stride, call.counters, wide};
+  const GatherRows rows{source.data, call.to,           call.index,    call.first, call.count,
+                        source.cols, source.row_stride, call.counters, wide};
   launch(gather_kernel<S, T>, row_shape(call.count, source.cols, kSize), rows);
 }
 

@@ -69,8 +69,8 @@ void CudaBackend::dropout(const Dropout& call) {
     const std::int64_t size = call.x.size(), blocks = ceil_div(size, 4 * kDropoutThreads * kAtOnce);
     const T* x = call.x.as<T>();
     T* y = call.y.as<T>();
-    launch(dropout_kernel<T>, {static_cast<unsigned>(blocks), kDropoutThreads}, x, y, size, pack_aligned<T>(1, size, x, y),
-           mask);
+    launch(dropout_kernel<T>, {static_cast<unsigned>(blocks), kDropoutThreads}, x, y, size,
+           pack_aligned<T>(1, size, x, y), mask);
   });
 }
 

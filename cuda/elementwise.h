@@ -1,5 +1,5 @@
-// One launcher for y_i = f(a_i, b_i, ...) over arrays of one type and one length: packs of 16 bytes, up to four of each
-// array under way in a thread, so that few threads keep the memory busy. All reads of a thread come before its writes,
+// One launcher for y_i = f(a_i, b_i, ...) over arrays of one type and one length: packs of 16 bytes, about four
+// under way in a thread, so that few threads keep the memory busy. All reads of a thread come before its writes,
 // so the result may lie where an argument does.
 #pragma once
 
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kElementwiseThreads)
 /// to[i] = f(from[i]...) for i below `size`; `f` is copied to the device and called there.
 template <class T, class F, class... In>
 void elementwise(std::int64_t size, const F& f, T* to, const In*... from) {
-  constexpr int kInputs = sizeof...(In), kPacks = kInputs > 2 ? 2 : 4;
+  constexpr int kInputs = sizeof...(In), kPacks = kInputs < 4 ? 4 / kInputs : 1;
   constexpr std::int64_t kStride = kElementwiseThreads * kPack<T>;
   // Small arrays are spread over all multiprocessors instead, a pack a thread.
   const std::int64_t packs = std::clamp<std::int64_t>(size / (kStride * 2 * multiprocessors()), 1, kPacks);

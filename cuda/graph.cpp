@@ -12,9 +12,7 @@ namespace {
 
 class Graph final : public StepGraph {
  public:
-  Graph() {
-    check_cuda(cudaEventCreateWithFlags(&ended_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-  }
+  Graph() { check_cuda(cudaEventCreateWithFlags(&ended_, cudaEventDisableTiming), "cudaEventCreateWithFlags"); }
 
   ~Graph() override {
     if (is_forked()) return;

@@ -115,7 +115,9 @@ struct RowPacks {
     return place_of<T>(p * call.across * kPack<T>, cols, static_cast<int>(threadIdx.x) % call.across, call.across,
                        call.wide);
   }
-  __device__ __forceinline__ void load(const Backward<T>& call, std::int64_t row, std::int64_t bottom) {
+  template <class Function>
+  __device__ __forceinline__ void load(const Backward<T>& call, const Function&, std::int64_t row,
+                                       std::int64_t bottom) {
     start = row * call.cols;
     cols = row < bottom ? call.cols : 0;
 #pragma unroll
@@ -123,7 +125,7 @@ struct RowPacks {
       const Place at = place(call, p);
       dy[p] = load_pack(call.dy + start, at);
       x[p] = load_pack(call.x + start, at);
-      if (call.saved != nullptr) saved[p] = load_pack(call.saved + start, at);
+      if constexpr (!std::is_same_v<Function, Identity>) saved[p] = load_pack(call.saved + start, at);
     }
     if (row < bottom) {
       mean = call.mean[row];
@@ -137,7 +139,7 @@ struct RowPacks {
     Pack<T> plain{}, with_x{};
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      if (call.saved != nullptr) {
+      if constexpr (!std::is_same_v<Function, Identity>) {
 #pragma unroll
         for (int i = 0; i < kPack<T>; ++i) dy[p][i] *= f.slope(saved[p][i]);
         store_pack(call.dy + start, place(call, p), dy[p]);
@@ -187,7 +189,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kPacks < 4 ? 2 : 1)
     double sums[2 * kAtOnce];
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
-      rows[u].load(call, first + u * deep + static_cast<int>(threadIdx.x) / call.across, bottom);
+      rows[u].load(call, f, first + u * deep + static_cast<int>(threadIdx.x) / call.across, bottom);
     }
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
@@ -221,7 +223,7 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
   range_sums<T>(call.cols, call.wide, sums, shared, [&](const Place& place, Pack<T>(&sum)[2]) {
     Pack<T> d = load_pack(dy, place);
     const Pack<T> a = load_pack(x, place), gamma = call.gamma == nullptr ? Pack<T>{} : load_pack(call.gamma, place);
-    if (call.saved != nullptr) {
+    if constexpr (!std::is_same_v<Function, Identity>) {
       const Pack<T> saved = load_pack(call.saved + start, place);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) d[i] *= f.slope(saved[i]);
@@ -278,7 +280,7 @@ struct ParameterTerm {
 
 template <class T, class Function>
 void backward_long(const Backward<T>& call, const Function& f) {
-  if (call.dx != nullptr || call.saved != nullptr) {
+  if (call.dx != nullptr || !std::is_same_v<Function, Identity>) {
     launch(layer_norm_backward_long_kernel<T, Function>, {static_cast<unsigned>(call.rows), kLongThreads}, call, f);
   }
   if (call.dgamma == nullptr && call.dbeta == nullptr) return;

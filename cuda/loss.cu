@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kLossThreads)
         y[j][i] = static_cast<T>(static_cast<double>(s) * slope_factor) * Element::slope(y[j][i], t[j][i], positive);
       }
       sum += static_cast<double>(losses);
-      if (p.grad != nullptr) store_pack(p.grad, place, y[j]);
+      if (p.grad != nullptr) store_pack(p.grad, p.for_grad(place), y[j]);
     }
   }
   end_of_block(p, part * sum, weight);
@@ -97,53 +97,6 @@ __device__ void store_tile(T* to, int size, const T* tile, bool wide) {
   }
 }
 
-/// One row of a tile by a group of lanes; the gradient takes the logits' place. Returns s l in the group's first lane.
-/// Every lane of a warp comes here, also without a row, for the exchanges.
-template <class T>
-__device__ double tile_row(const Losses<T>& p, const Tiling& tiling, std::int64_t n, double inverse, T* z,
-                           const T* targets) {
-  const int lane = threadIdx.x % tiling.group, begin = threadIdx.x / tiling.group * static_cast<int>(p.cols);
-  const bool exists = n < p.rows;
-  const int cols = exists ? static_cast<int>(p.cols) : 0;
-  const Row<T> row(p, exists ? n : 0);
-  const auto target = [&](int c) {
-    return row.plain ? T(0) : (targets != nullptr ? targets[spot<T>(begin + c)] : row.target(c));
-  };
-  T top = -std::numeric_limits<T>::infinity();
-#pragma unroll 4
-  for (int c = lane; c < cols; c += tiling.group) {
-    const T value = z[spot<T>(begin + c)];
-    top = value > top ? value : top;
-  }
-  top = group_max(top, tiling.group);
-  const T below_label = exists && row.plain ? top - z[spot<T>(begin + row.label)] : T(0);
-  __syncwarp();  // read by all before its lane overwrites it
-  RowSums<T> sums;
-#pragma unroll 4
-  for (int c = lane; c < cols; c += tiling.group) {
-    T& value = z[spot<T>(begin + c)];
-    const T e = math::exp_difference(value, top);
-    sums.add(p, row, e, top - value, target(c), c);
-    value = e;
-  }
-  for (int o = tiling.group / 2; o > 0; o /= 2) {
-    sums.exponentials += __shfl_xor_sync(kAllLanes, sums.exponentials, o);
-    if (row.plain) continue;  // all rows or none
-    sums.total += __shfl_xor_sync(kAllLanes, sums.total, o);
-    sums.away += __shfl_xor_sync(kAllLanes, sums.away, o);
-  }
-  sums.complete(p, row, below_label);
-  if (p.grad != nullptr) {
-    const Gradient<T> gradient(row, sums, inverse);
-#pragma unroll 4
-    for (int c = lane; c < cols; c += tiling.group) {
-      T& value = z[spot<T>(begin + c)];
-      value = gradient.at(p, row, value, target(c), c);
-    }
-  }
-  return exists && lane == 0 ? sums.loss(row) : 0.0;
-}
-
 template <class T>
 __global__ void __launch_bounds__(kLossThreads) tile_kernel(const Losses<T> p, const Tiling tiling) {
   GD_DYN_SHARED(T, z);
@@ -156,7 +109,12 @@ __global__ void __launch_bounds__(kLossThreads) tile_kernel(const Losses<T> p, c
     load_tile(p.logits + begin, size, z, tiling.wide);
     if (targets != nullptr) load_tile(p.targets + begin, size, targets, tiling.wide);
     __syncthreads();
-    sum += tile_row(p, tiling, first + threadIdx.x / tiling.group, inverse, z, targets);
+    const int row = static_cast<int>(threadIdx.x) / tiling.group, begin_of_row = row * static_cast<int>(p.cols);
+    const bool exists = first + row < p.rows;
+    const auto place = [=](int c) { return spot<T>(begin_of_row + c); };
+    const RowGroup group{static_cast<int>(threadIdx.x) % tiling.group, tiling.group};
+    sum += shared_row(p, Row<T>(p, exists ? first + row : 0), group, exists ? static_cast<int>(p.cols) : 0,
+                      SharedRow<T>{z, targets, inverse}, place);
     __syncthreads();
     if (p.grad != nullptr) store_tile(p.grad + begin, size, z, tiling.wide);
     __syncthreads();  // before the next tile
@@ -214,9 +172,10 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
       const Pack<T> t = targets_at(place);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
+        if (!place.exists(i)) continue;
         pack[i] = gradient.at(p, row, math::exp_difference(pack[i], top), t[i], place[i]);
       }
-      store_pack(p.grad + n * p.cols, place, pack);
+      store_pack(p.grad + n * p.cols, p.for_grad(place), pack);
     }
   }
   end_of_block(p, sum, weight);
@@ -276,7 +235,7 @@ int launch_rows(const Loss& loss, const Losses<T>& p, bool small) {
   const auto elementwise = [&](auto kernel, double part, double slope_part) {
     const unsigned threads = small ? kLossThreads : kLossThreads / 2,
                    grid = blocks(ceil_div(p.rows * p.cols, threads * kLossPacks * kPack<T>));
-    launch(kernel, {grid, threads}, p, part, slope_part, pack_aligned<T>(1, p.cols, p.logits, p.targets, p.grad));
+    launch(kernel, {grid, threads}, p, part, slope_part, pack_aligned<T>(1, p.cols, p.logits, p.targets));
     return grid;
   };
   const double cols = static_cast<double>(p.cols);
@@ -288,7 +247,7 @@ int launch_rows(const Loss& loss, const Losses<T>& p, bool small) {
   }
   if (p.cols > kTileCols) {
     const unsigned grid = blocks(p.rows);
-    launch(row_kernel<T>, {grid, kLossThreads}, p, pack_aligned<T>(p.rows, p.cols, p.logits, p.targets, p.grad));
+    launch(row_kernel<T>, {grid, kLossThreads}, p, pack_aligned<T>(p.rows, p.cols, p.logits, p.targets));
     return static_cast<int>(grid);
   }
   int threads = 0;

@@ -28,13 +28,19 @@ struct Losses {
   std::int64_t rows, cols;
   double smoothing;  // of labels
   Weighing weighing;
-  bool wide_targets;  // they begin on 16 bytes
+  bool wide_targets, wide_grad;  // they begin on 16 bytes
   LossSums* sums;
   StepCounters* counters;
   // Where several blocks share the work: each one's Σ s l, and the parts of Σ s W, which another kernel left.
   double* loss_parts;
   double* weight_parts;
   int weight_blocks;
+
+  /// Where a pack of the gradient goes: what a thread adds up must not depend on where the gradient lies.
+  __device__ Place for_grad(Place place) const {
+    place.wide = place.wide && wide_grad;
+    return place;
+  }
 };
 
 template <class T>
@@ -57,6 +63,7 @@ Losses<T> losses_of(const LossPass& call) {
     p.weighing = Weighing::by_row;
   }
   p.wide_targets = pack_aligned<T>(1, p.cols, p.targets);
+  p.wide_grad = pack_aligned<T>(1, p.cols, p.grad);
   p.sums = call.sums;
   p.counters = call.counters;
   return p;
@@ -213,7 +220,9 @@ __device__ __forceinline__ double log_of_sum(double sum, float) {
   const auto bits = std::bit_cast<std::uint64_t>(sum);
   const int exponent = static_cast<int>(bits >> 52) - 1023;
   const double rest = std::bit_cast<double>((bits & 0x000fffffffffffffu) | 0x3ff0000000000000u);
-  const float log = 0.693147181f * static_cast<float>(exponent) + math::log1p_unit(static_cast<float>(rest - 1.0));
+  // fma, here and below: whether a compiler fuses a product with a sum must not depend on the place.
+  const float log =
+      ::fmaf(0.693147181f, static_cast<float>(exponent), math::log1p_unit(static_cast<float>(rest - 1.0)));
   return sum < 1e300 ? static_cast<double>(log) : sum;  // NaN stays
 }
 
@@ -250,7 +259,7 @@ struct RowSums {
     if (row.plain) return;
     const double share = static_cast<double>(row.share(p, target, c));
     total += share;
-    away += share * static_cast<double>(below);
+    away = ::fma(share, static_cast<double>(below), away);
   }
   /// For a plain row: the sums as its label alone gives them. Labels without class weights share out exactly 1.
   __device__ void complete(const Losses<T>& p, const Row<T>& row, T below_label) {
@@ -264,7 +273,7 @@ struct RowSums {
   /// s l
   __device__ double loss(const Row<T>& row) const {
     if (row.s == T(0)) return 0.0;
-    return static_cast<double>(row.s) * (total * log_of_sum(exponentials, T(0)) + away);
+    return static_cast<double>(row.s) * ::fma(total, log_of_sum(exponentials, T(0)), away);
   }
 };
 
@@ -281,5 +290,62 @@ struct Gradient {
     return c == row.label ? whole - scale * row.class_weight : whole;
   }
 };
+
+/// Lanes of a warp that share a row.
+struct RowGroup {
+  int lane, lanes;
+};
+
+template <class T>
+struct SharedRow {
+  T* z;  // the gradient takes the logits' place
+  const T* targets;
+  double inverse;  // 1 / Σ s W
+};
+
+/// A row of cross-entropy in shared memory, where column c lies at place(c), by a group of lanes. Returns s l in the
+/// group's first lane. Every lane of a warp comes here, with no columns where there is no row, for the exchanges.
+template <class T, class At>
+__device__ double shared_row(const Losses<T>& p, const Row<T>& row, RowGroup group, int cols, const SharedRow<T>& data,
+                             const At& place) {
+  constexpr int kUnroll = sizeof(T) == sizeof(float) ? 4 : 2;
+  T* z = data.z;
+  const auto target = [&](int c) {
+    return row.plain ? T(0) : (data.targets != nullptr ? data.targets[place(c)] : row.target(c));
+  };
+  T top = -std::numeric_limits<T>::infinity();
+#pragma unroll kUnroll
+  for (int c = group.lane; c < cols; c += group.lanes) {
+    const T value = z[place(c)];
+    top = value > top ? value : top;
+  }
+  top = group_max(top, group.lanes);
+  const T below_label = cols > 0 && row.plain ? top - z[place(row.label)] : T(0);
+  __syncwarp();  // read by all before its lane overwrites it
+  RowSums<T> sums;
+#pragma unroll kUnroll
+  for (int c = group.lane; c < cols; c += group.lanes) {
+    T& value = z[place(c)];
+    const T e = math::exp_difference(value, top);
+    sums.add(p, row, e, top - value, target(c), c);
+    value = e;
+  }
+  for (int far = group.lanes / 2; far > 0; far /= 2) {
+    sums.exponentials += __shfl_xor_sync(kAllLanes, sums.exponentials, far);
+    if (row.plain) continue;  // all rows or none
+    sums.total += __shfl_xor_sync(kAllLanes, sums.total, far);
+    sums.away += __shfl_xor_sync(kAllLanes, sums.away, far);
+  }
+  sums.complete(p, row, below_label);
+  if (p.grad != nullptr) {
+    const Gradient<T> gradient(row, sums, data.inverse);
+#pragma unroll kUnroll
+    for (int c = group.lane; c < cols; c += group.lanes) {
+      T& value = z[place(c)];
+      value = gradient.at(p, row, value, target(c), c);
+    }
+  }
+  return cols > 0 && group.lane == 0 ? sums.loss(row) : 0.0;
+}
 
 }  // namespace gdcore::cuda

@@ -248,7 +248,8 @@ void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
     bool wide = true;
     for (const T* array : call.array) wide = wide && pack_aligned<T>(1, 1, array + segment.begin);
     tiles += ceil_div(segment.count, kTile);
-    call.stretch[call.stretches++] = {segment.begin, segment.count, segment.lr_factor, segment.weight_decay, tiles, wide};
+    call.stretch[call.stretches++] = {segment.begin,        segment.count, segment.lr_factor,
+                                      segment.weight_decay, tiles,         wide};
     if (call.stretches == kMostStretches) start();
   }
   start();
@@ -304,21 +305,17 @@ double CudaBackend::sum_of_squares(ConstView x) {
 }
 
 void CudaBackend::add(View to, ConstView x, double scale) {
-  with_type(to.dtype, [&]<class T>(T) {
-    elementwise(to.size(), AddScaled{scale}, to.as<T>(), to.as<T>(), x.as<T>());
-  });
+  with_type(to.dtype, [&]<class T>(T) { elementwise(to.size(), AddScaled{scale}, to.as<T>(), to.as<T>(), x.as<T>()); });
 }
 
 void CudaBackend::lerp(const Lerp& call) {
   with_type(call.average.dtype, [&]<class T>(T) {
     T* average = call.average.as<T>();
-    elementwise(call.average.size(), Average{call.decay, call.root, call.counters}, average,
-                average, call.value.as<T>());
+    elementwise(call.average.size(), Average{call.decay, call.root, call.counters}, average, average,
+                call.value.as<T>());
   });
 }
 
-void CudaBackend::advance(const Advance& call) {
-  launch(advance_kernel, {1, 1}, call.counters, call.sums, call.rows);
-}
+void CudaBackend::advance(const Advance& call) { launch(advance_kernel, {1, 1}, call.counters, call.sums, call.rows); }
 
 }  // namespace gdcore::cuda

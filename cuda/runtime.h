@@ -11,7 +11,7 @@
 #else
 #include <cuda_runtime.h>
 #define GD_SHARED(T, name, N) __shared__ T name[N]
-#define GD_DYN_SHARED(T, name)                                 \
+#define GD_DYN_SHARED(T, name)                                  \
   extern __shared__ __align__(16) unsigned char gd_dyn_smem_[]; \
   T* name = reinterpret_cast<T*>(gd_dyn_smem_)
 #endif

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "device.h"
 #include "gdcore/check.h"
 #include "gdcore/tensor.h"
 #include "thread_stream.h"
@@ -68,7 +69,9 @@ class Stock {
   }
 
  private:
-  Stock() { pthread_atfork(nullptr, nullptr, [] { forked = true; }); }
+  Stock() {
+    pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  }
 
   std::mutex mutex_;
   std::vector<ThreadStream*> idle_[2];
@@ -130,7 +133,8 @@ void* ScratchBlocks::get(Scratch use, std::size_t bytes, cudaStream_t stream, bo
       check_cuda(cudaFreeAsync(block.data, stream), "cudaFreeAsync");
     }
   }
-  const std::size_t grown = kExactScratch ? std::max<std::size_t>(bytes, 1) : round_up(std::max(bytes, 2 * block.bytes), kAlignment);
+  const std::size_t grown =
+      kExactScratch ? std::max<std::size_t>(bytes, 1) : round_up(std::max(bytes, 2 * block.bytes), kAlignment);
   block = Block{};
   block.data = allocate_in_order(grown, stream);
   block.bytes = grown;

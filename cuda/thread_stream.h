@@ -15,9 +15,6 @@ namespace gdcore::cuda {
 void check_not_forked();
 bool is_forked();
 
-/// Device memory in stream order, not initialised. Throws DeviceError where there is no more.
-void* allocate_in_order(std::size_t bytes, cudaStream_t stream);
-
 /// Scratch memory of a stream or a graph; one block a use.
 class ScratchBlocks {
  public:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import textwrap
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import gdcore as gd
@@ -15,6 +17,7 @@ import oracle
 import pytest
 
 Generator = np.random.Generator
+EMULATED = "GDCORE_CUDA_LIBRARY" in os.environ  # then "cuda" is the CUDA backend compiled for the CPU
 
 # 24 widths from 1 to 1025, around every power of two that a vector, a block or a tile may end at; and three row counts
 WIDTHS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 1000, 1024, 1025)
@@ -30,6 +33,18 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 ALIGNED = pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "unaligned"])
 SHAPES = pytest.mark.parametrize(("rows", "width"), SIZES)
 BATCH_SHAPES = pytest.mark.parametrize(("rows", "width"), BATCH_SIZES)
+# What remains of them on an emulated GPU: one element, rows of one and many blocks, ends at and beside a vector
+FEW = {(1, 1), (2, 1), (1, 257), (2, 257), (32, 7), (32, 33), (32, 128), (100, 17), (100, 64), (5, 257), (33, 64)}
+FEW_WIDTHS = {1, 3, 33, 128, 257}
+
+
+def among_few(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a test's shape is one of the few; a test without a shape is."""
+    rows, width = parameters.get("rows"), parameters.get("width", parameters.get("n"))
+    if rows is None or width is None:
+        return width is None or width in FEW_WIDTHS
+    return (rows, width) in FEW
+
 
 ACTIVATIONS = (
     gd.ReLU(),

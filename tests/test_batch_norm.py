@@ -157,8 +157,8 @@ def network(running: str, dtype: str, device: str, decay: float = 0.9, affine: b
 def test_running_averages(running: str, decay: float, affine: bool, device: str, rng: helpers.Generator) -> None:
     model = network(running, "float64", device, decay, affine)
     assert set(model.buffers()) == {"layers.1.running_mean", f"layers.1.running_{running}"}
-    assert (model.buffers()["layers.1.running_mean"] == 0).all()
-    assert (model.buffers()[f"layers.1.running_{running}"] == 1).all()
+    assert (np.array(model.buffers()["layers.1.running_mean"]) == 0).all()
+    assert (np.array(model.buffers()[f"layers.1.running_{running}"]) == 1).all()
     reference = helpers.reference_of(model)
     for _ in range(20):
         x = rng.standard_normal((12, 5)) * 3 + 1

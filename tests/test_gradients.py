@@ -72,7 +72,7 @@ def jacobian(model: Any, x: np.ndarray) -> dict[str, np.ndarray]:
 def differences(function: Any, variable: np.ndarray) -> np.ndarray:
     """Central differences of a vector-valued function of an array that is changed in place."""
     columns, flat = [], variable.reshape(-1)
-    assert np.shares_memory(flat, variable)
+    assert isinstance(variable, gd.DeviceArray) or np.shares_memory(flat, variable)
     for i in range(flat.size):
         value = flat[i]
         flat[i] = value + H

@@ -4,8 +4,8 @@ Usage: python tools/check_cuda.py LOG --library libgdcore_cuda.so --module _core
 
 LOG is what a build printed that was configured with -DCMAKE_CUDA_FLAGS=-Xptxas=-v. Every kernel must have been compiled
 for each of RELEASE. A table says, for one of them, how many registers and how much static shared memory each kernel
-takes. The library may export its one entry alone, and neither it nor the module may ask the loader for anything of CUDA:
-the driver and cuBLAS are opened at run time, so that both load on machines without a GPU.
+takes. The library may export its one entry alone, and neither it nor the module may ask the loader for anything of
+CUDA: the driver and cuBLAS are opened at run time, so that both load on machines without a GPU.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def check_kernels(log: str, shown: str) -> list[str]:
     for name, plain in sorted(names.items(), key=lambda item: item[1]):
         if kernel := kernels.get((name, shown)):
             print(f"{kernel.registers:9d}  {kernel.shared:12d}  {plain}")
-    print(f"{len(names)} kernels, {len(kernels)} compilations; at most {max(k.registers for k in kernels.values())} registers")
+    most = max(kernel.registers for kernel in kernels.values())
+    print(f"{len(names)} kernels, {len(kernels)} compilations; at most {most} registers")
     return problems
 
 

@@ -2,9 +2,9 @@
 
 Usage: python tools/check_kernels.py LIBRARY LOG...
 
-LIBRARY is the CUDA backend compiled for the CPU, LOG what it appended to the file named by GDCORE_EMULATION_LOG in a run
-of the tests: a line for each kernel, with the offset of its function in the library (hexadecimal) and how often it was
-launched. Fails when a kernel in the library is not in the logs, or one in the sources is not in the library.
+LIBRARY is the CUDA backend compiled for the CPU, LOG what it appended to the file named by GDCORE_EMULATION_LOG in a
+run of the tests: a line for each kernel, with the offset of its function in the library (hexadecimal) and how often it
+was launched. Fails when a kernel in the library is not in the logs, or one in the sources is not in the library.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from bench.peers.cases import Case, Data, draw
 
 DATASET_BYTES = 256 << 20

@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from bench.peers.cases import Data
-from bench.peers.peer_jax import initial, make_step
 from jax import lax
 from jax import numpy as jnp
+
+from bench.peers.cases import Data
+from bench.peers.peer_jax import initial, make_step
 
 from .cases import Run
 

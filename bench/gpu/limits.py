@@ -62,35 +62,48 @@ def node_seconds(nodes: int = 512) -> float:
     return seconds_of(graph.replay) / nodes
 
 
+def norm_times(rows: int, cols: int) -> dict[str, float]:
+    """Return seconds of PyTorch's norms, under the names that kernels.cpp uses."""
+    x, dy = (torch.randn(rows, cols, device="cuda") for _ in range(2))
+    gamma, beta = torch.ones(cols, device="cuda"), torch.zeros(cols, device="cuda")
+    _, mean, rstd = torch.native_layer_norm(x, (cols,), gamma, beta, 1e-5)
+    back = (dy, x, (cols,), mean, rstd, gamma, beta, [True, True, True])
+    calls: dict[str, Callable[[], Any]] = {
+        "layer-norm/forward": lambda: torch.layer_norm(x, (cols,), gamma, beta),
+        "layer-norm/backward": lambda: torch.ops.aten.native_layer_norm_backward(*back),
+        "batch-norm/forward": lambda: functional.batch_norm(x, None, None, gamma, beta, training=True),
+    }
+    return {f"{name}/{rows}x{cols}": seconds_of(call) for name, call in calls.items()}
+
+
+def loss_seconds(rows: int, classes: int) -> float:
+    """Return seconds of PyTorch's cross-entropy and its gradient."""
+    logits = torch.randn(rows, classes, device="cuda", requires_grad=True)
+    labels = torch.randint(classes, (rows,), device="cuda")
+
+    def both() -> None:
+        functional.cross_entropy(logits, labels).backward()
+        logits.grad = None
+
+    return seconds_of(both)
+
+
+def adam_seconds(size: int) -> float:
+    """Return seconds of PyTorch's fused Adam over one flat tensor."""
+    flat = torch.nn.Parameter(torch.randn(size, device="cuda"))
+    flat.grad = torch.randn_like(flat)
+    return seconds_of(torch.optim.Adam([flat], 1e-6, fused=True).step)
+
+
 def kernel_times() -> dict[str, float]:
     """Return seconds of PyTorch's kernels for what kernels.cpp measures, under the same names."""
     times: dict[str, float] = {}
-    for rows, cols in ((65536, 1024), (262144, 256), (16384, 4096)):
-        x, dy = (torch.randn(rows, cols, device="cuda") for _ in range(2))
-        gamma, beta = torch.ones(cols, device="cuda"), torch.zeros(cols, device="cuda")
-        shape = f"{rows}x{cols}"
-        times[f"layer-norm/forward/{shape}"] = seconds_of(lambda x=x: torch.layer_norm(x, x.shape[1:], gamma, beta))
-        out, mean, rstd = torch.native_layer_norm(x, (cols,), gamma, beta, 1e-5)
-        arguments = (dy, x, (cols,), mean, rstd, gamma, beta, [True, True, True])
-        times[f"layer-norm/backward/{shape}"] = seconds_of(lambda a=arguments: torch.ops.aten.native_layer_norm_backward(*a))
-        times[f"batch-norm/forward/{shape}"] = seconds_of(
-            lambda x=x, g=gamma, b=beta: functional.batch_norm(x, None, None, g, b, training=True)
-        )
-        del out
+    for cols in (1024, 256, 4096):
+        times |= norm_times((64 << 20) // cols, cols)
     for classes in (10, 100, 1000):
         rows = 100_000_000 // classes
-        logits = torch.randn(rows, classes, device="cuda", requires_grad=True)
-        labels = torch.randint(classes, (rows,), device="cuda")
-
-        def both(logits: torch.Tensor = logits, labels: torch.Tensor = labels) -> None:
-            functional.cross_entropy(logits, labels).backward()
-            logits.grad = None
-
-        times[f"cross-entropy/{rows}x{classes}"] = seconds_of(both)
-    flat = torch.nn.Parameter(torch.randn(100_000_000, device="cuda"))
-    flat.grad = torch.randn_like(flat)
-    optimizer = torch.optim.Adam([flat], 1e-6, fused=True)
-    times["optimizer/Adam/100000000"] = seconds_of(optimizer.step)
+        times[f"cross-entropy/{rows}x{classes}"] = loss_seconds(rows, classes)
+    times["optimizer/Adam/100000000"] = adam_seconds(100_000_000)
     return times
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import gdcore as gd
 import numpy as np
+
 from bench.peers import cases
 from bench.peers.cases import Data
 
@@ -35,9 +36,7 @@ def build(run: Run, data: Data, device: str) -> gd.Trainer:
     precision: dict[str, Any] = {} if device == "cpu" else {"precision": run.precision}
     model = gd.Sequential(*layers, seed=0, device=device, **precision)
     model.restore_state(host.copy_state())
-    return gd.Trainer(
-        model, loss=gd.CrossEntropy(), optimizer=gd.Adam(lr=case.rate, betas=cases.BETAS, eps=cases.EPS)
-    )
+    return gd.Trainer(model, loss=gd.CrossEntropy(), optimizer=gd.Adam(lr=case.rate, betas=cases.BETAS, eps=cases.EPS))
 
 
 class Ours:
@@ -67,17 +66,16 @@ class Ours:
     def bits(self, epochs: int) -> bytes:
         """Train from the start and return everything that was learnt, as it is saved."""
         self.reset()
-        self.trainer.seed = 7
-        self.fit(epochs)
+        self.fit(epochs, shuffle=False)  # the order would be another one in every epoch of a trainer's life
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             self.trainer.model.save(path)
             return path.read_bytes()
 
-    def fit(self, epochs: int) -> float:
+    def fit(self, epochs: int, shuffle: bool = True) -> float:
         """Train, and return the seconds of the whole call."""
         started = time.perf_counter()
-        self.trainer.fit(self.x, self.y, epochs=epochs, batch_size=self.run_.case.batch)
+        self.trainer.fit(self.x, self.y, epochs=epochs, batch_size=self.run_.case.batch, shuffle=shuffle)
         return time.perf_counter() - started
 
     def seconds_per_step(self, seconds: float) -> dict[str, float]:

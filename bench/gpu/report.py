@@ -33,7 +33,9 @@ def kernels_table(kernels: list[dict[str, Any]], limits: dict[str, Any]) -> list
         times = f"{peer * 1e6 / kernel['microseconds']:.2f}x" if peer else ""
         products = f"{kernel['teraflops']:.1f}" if kernel["teraflops"] else ""
         moved = f"{rate:.0f}" if rate else ""
-        lines.append(f"{kernel['name']:48s} {kernel['microseconds']:10.2f} {moved:>8s} {share:>8s} {products:>8s} {times:>8s}")
+        lines.append(
+            f"{kernel['name']:48s} {kernel['microseconds']:10.2f} {moved:>8s} {share:>8s} {products:>8s} {times:>8s}"
+        )
     return lines
 
 
@@ -45,7 +47,9 @@ def steps_table(steps: list[dict[str, Any]], limits: dict[str, Any], dry: bool) 
         mine = [s for s in steps if s["run"] == run.name and "peer" in s]
         ours = next((s["step"] for s in mine if s["peer"] == "gdcore" and "step" in s), None)
         if ours is None:
-            why = next((s.get("failed") or s.get("dropped") for s in mine if "failed" in s or "dropped" in s), "not run")
+            why = next(
+                (s.get("failed") or s.get("dropped") for s in mine if "failed" in s or "dropped" in s), "not run"
+            )
             lines.append(f"{run.name:44s} {why}")
             continue
         least = floor(run, limits)
@@ -85,7 +89,10 @@ def table(results: dict[str, Any]) -> str:
     lines = [f"{name}: {value}" for name, value in results["about"].items()]
     lines += ["", *(f"{s['name']}: {s['outcome']} ({s['seconds']:.0f} s)" for s in results["sections"])]
     if "copy" in limits:
-        lines += ["", f"copy within the device: {limits['copy'] * 1e-9:.0f} GB/s; graph node {limits['node'] * 1e6:.2f} us"]
+        lines += [
+            "",
+            f"copy within the device: {limits['copy'] * 1e-9:.0f} GB/s; graph node {limits['node'] * 1e6:.2f} us",
+        ]
         lines += [f"product {name}: {rate * 1e-12:.1f} TFLOP/s" for name, rate in limits["products"].items()]
     lines += ["", *kernels_table(results["kernels"], limits)]
     lines += ["", *steps_table(results["steps"], limits, results["dry"])]

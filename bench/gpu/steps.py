@@ -107,14 +107,12 @@ def train(worker: Worker, run: Run, other: str) -> None:
                 run,
                 f"PyTorch {variant}",
                 COMPILE_COST if compiles else TORCH_COST,
-                lambda v=variant: time_peer(torch_steps.TorchPeer(run, data, v), run, curve, seconds),  # type: ignore[misc]
+                lambda v=variant: time_peer(torch_steps.TorchPeer(run, data, v), run, curve, seconds),
             )
     elif other == "jax":
         from . import jax_steps
 
-        worker.attempt(
-            run, "JAX scan", JAX_COST, lambda: time_peer(jax_steps.JaxPeer(run, data), run, curve, seconds)
-        )
+        worker.attempt(run, "JAX scan", JAX_COST, lambda: time_peer(jax_steps.JaxPeer(run, data), run, curve, seconds))
 
 
 def main() -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
+
 from bench.peers import cases
 from bench.peers.cases import Data
 from bench.peers.peer_torch import build
-from torch import Tensor
-from torch.nn import functional
 
 from .cases import Run
 

@@ -155,7 +155,8 @@ py::object to_numpy(const DeviceArray& self, const py::object& dtype, const py::
 }
 
 py::object reshape(const DeviceArray& self, const py::args& shape) {
-  const bool flat = shape.size() == 1 && (shape[0].equal(py::int_(-1)) || shape[0].equal(py::make_tuple(-1)));
+  const bool flat =
+      shape.size() == 1 && (py::object(shape[0]).equal(py::int_(-1)) || py::object(shape[0]).equal(py::make_tuple(-1)));
   check(flat, "[DeviceArray] reshape takes -1 only, for the flat array; for other shapes reshape array.numpy()");
   return py::cast(self.flat());
 }
@@ -171,18 +172,18 @@ std::string represent(const DeviceArray& self) {
 
 /// Arithmetic gives NumPy arrays; `array -= x` writes the result back.
 void bind_arithmetic(py::class_<DeviceArray>& cls) {
+  const py::module_ operators = py::module_::import("operator");
   for (const std::string name : {"add", "sub", "mul", "truediv", "pow", "matmul"}) {
-    for (const std::string side : {"", "r"}) {
-      const std::string method = "__" + side + name + "__";
-      cls.def(method.c_str(), [method](const DeviceArray& self, const py::object& other) {
-        return self.numpy().attr(method.c_str())(other);
-      });
-    }
-    const std::string method = "__i" + name + "__";
-    cls.def(method.c_str(), [method](const py::object& self, const py::object& other) {
+    const py::object operation = operators.attr(name.c_str());
+    cls.def(("__" + name + "__").c_str(),
+            [operation](const DeviceArray& self, const py::object& other) { return operation(self.numpy(), other); });
+    cls.def(("__r" + name + "__").c_str(),
+            [operation](const DeviceArray& self, const py::object& other) { return operation(other, self.numpy()); });
+    cls.def(("__i" + name + "__").c_str(), [operation](const py::object& self, const py::object& other) {
       auto& array = self.cast<DeviceArray&>();
       const py::array host = array.numpy();
-      array.write(py::reinterpret_borrow<py::array>(host.attr(method.c_str())(other)));
+      host[py::ellipsis()] = operation(host, other);
+      array.write(host);
       return self;
     });
   }

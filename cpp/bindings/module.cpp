@@ -26,7 +26,8 @@ py::dict info() {
   facts["version"] = GDCORE_VERSION;
   facts["threads"] = num_threads();
   facts["instruction_set"] = describe(Device::cpu);
-  facts["devices"] = missing.empty() ? py::make_tuple("cpu", "cuda") : py::make_tuple("cpu");
+  facts["devices"] = py::make_tuple("cpu");
+  if (missing.empty()) facts["devices"] = py::make_tuple("cpu", "cuda");
   facts["cuda"] = missing.empty() ? describe(Device::cuda) : "not usable: " + missing;
   return facts;
 }

@@ -215,17 +215,17 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
         "[ops.loss] labels do not fit");
   same_shape(z, {{"targets", t}, {"grad", g}});
   vectors(z, z.rows, {{"weights", w}});
-  const auto* label = labels ? static_cast<const std::int32_t*>(array.data()) : nullptr;
+  auto* const label = labels ? static_cast<std::int32_t*>(const_cast<void*>(array.data())) : nullptr;
   for (std::int64_t n = 0; labels && n < z.rows; ++n)
     check(label[n] >= 0 && label[n] < z.cols, "[ops.loss] label out of range");
   check_loss(loss.value, z.cols);
   const Buffer class_weights = loss_weights(loss.value, z.cols, arrays.backend(), z.dtype);
   LossSums sums;
   auto* const total = arrays.place(sums);
-  auto* const index = static_cast<std::int32_t*>(arrays.place(const_cast<void*>(array.data()), array.nbytes()));
+  const auto* const index = static_cast<std::int32_t*>(arrays.place(label, static_cast<std::size_t>(array.nbytes())));
   arrays.run([&](Backend& backend) {
     const ConstView factors{class_weights.data(), 1, z.cols, z.dtype};
-    backend.loss({loss.value, z, t, labels ? index : nullptr, w, factors, g, total});
+    backend.loss({loss.value, z, t, index, w, factors, g, total});
   });
   return py::make_tuple(sums.loss, sums.weight);
 }

@@ -1,5 +1,6 @@
 // The CUDA backend lies in a shared library beside the module and is opened when it is first asked for, so that the
-// module itself needs neither driver nor CUDA. GDCORE_CUDA_LIBRARY names another file: its build for the CPU, for tests.
+// module itself needs neither driver nor CUDA. GDCORE_CUDA_LIBRARY names another file: its build for the CPU, for
+// tests.
 #include <dlfcn.h>
 #include <pthread.h>
 

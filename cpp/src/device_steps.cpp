@@ -10,9 +10,9 @@ namespace gdcore {
 
 namespace {
 
-constexpr std::int64_t kOrder = std::int64_t{1} << 20;           // places of the order on the device at a time
-constexpr std::int64_t kStreamed = std::int64_t{1} << 27;        // bytes of rows at a time, of a dataset without room
-constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;    // of a recording; of a trainer
+constexpr std::int64_t kOrder = std::int64_t{1} << 20;         // places of the order on the device at a time
+constexpr std::int64_t kStreamed = std::int64_t{1} << 27;      // bytes of rows at a time, of a dataset without room
+constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;  // of a recording; of a trainer
 
 bool same_place(const Source& a, const Source& b) {
   return a.data == b.data && a.type == b.type && a.cols == b.cols && a.row_stride == b.row_stride;
@@ -34,7 +34,8 @@ DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& ran
   std::int64_t most = kOrder / range.batch_size;
   if (streamed) most = kStreamed / (data.x.cols * 8) / range.batch_size;
   Window window{first, std::min(range.last, first + std::max<std::int64_t>(most, 1)), data, nullptr};
-  const std::int64_t begin = first * range.batch_size, rows = std::min(window.last * range.batch_size, range.count) - begin;
+  const std::int64_t begin = first * range.batch_size,
+                     rows = std::min(window.last * range.batch_size, range.count) - begin;
   check_order(range.order, begin, rows, data.x.rows);
   counters.batch = 0;
   counters.first = 0;
@@ -74,8 +75,7 @@ std::int64_t DeviceSteps::steps_at_once(std::int64_t rows) const {
   return steps;
 }
 
-std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps,
-                                               Step step) {
+std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps, Step step) {
   Backend& backend = network_.backend();
   StepRecorder& recorder = *backend.recorder();
   auto* counters = static_cast<StepCounters*>(counters_.data());
@@ -140,12 +140,12 @@ std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std:
     const auto reached = [&] { backend.copy(&counters, counters_.data(), sizeof counters, CopyKind::to_host); };
     try {
       while (next < window.last && !late) {
+        poll_interrupt();  // what was launched is finished, the rest never begins
         const std::int64_t rows = range.rows_of(next), full = range.count / range.batch_size;
         const std::int64_t many = steps_at_once(rows);
         const std::int64_t steps = std::min(window.last, full) - next >= many ? many : 1;
         graph(window, rows, steps, step).launch();
         next += steps;
-        poll_interrupt();
         late = std::chrono::duration<double>(Clock::now() - start).count() >= seconds;
       }
     } catch (...) {

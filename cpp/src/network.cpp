@@ -11,9 +11,7 @@ namespace gdcore {
 
 namespace {
 
-Source source_of(ConstView view) {
-  return {view.data, source_type(view.dtype), view.rows, view.cols, view.cols};
-}
+Source source_of(ConstView view) { return {view.data, source_type(view.dtype), view.rows, view.cols, view.cols}; }
 
 }  // namespace
 

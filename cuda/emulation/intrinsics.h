@@ -1,4 +1,4 @@
-// CUDA's atomics, fences and small device functions for g++. Part of device.h.
+// CUDA's atomics, fences and small device functions for g++. Part of device_functions.h.
 #pragma once
 
 // ---- Atomics: relaxed, as in CUDA; real ones, so that the race detector knows them. ----
@@ -90,7 +90,8 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(static_cast<std::uint64_t>(a) * b >> 32);
 }
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
-  return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<unsigned long long>(static_cast<Wide>(a) * b >> 64);
 }
 inline int __float_as_int(float x) { return gdcore::emulation::same_bits<int>(x); }
 inline unsigned __float_as_uint(float x) { return gdcore::emulation::same_bits<unsigned>(x); }
@@ -99,12 +100,17 @@ inline float __uint_as_float(unsigned x) { return gdcore::emulation::same_bits<f
 inline long long __double_as_longlong(double x) { return gdcore::emulation::same_bits<long long>(x); }
 inline double __longlong_as_double(long long x) { return gdcore::emulation::same_bits<double>(x); }
 
-// ---- Arithmetic. The volatile keeps what g++ would contract into a fused multiply-add apart, as CUDA's _rn do. ----
+// ---- Arithmetic. What CUDA's _rn functions compute is never part of a fused multiply-add. ----
 namespace gdcore::emulation {
 
+/// x, so that the compiler cannot look through it.
 template <class T>
 T rounded(T x) {
+#if defined(__x86_64__)
   asm("" : "+x"(x));
+#else
+  asm("" : "+w"(x));
+#endif
   return x;
 }
 
@@ -136,8 +142,8 @@ inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
 inline float rsqrt(float x) { return rsqrtf(x); }
 
-#define GD_MIN_MAX(T)                                          \
-  inline constexpr T min(T a, T b) { return b < a ? b : a; }   \
+#define GD_MIN_MAX(T)                                        \
+  inline constexpr T min(T a, T b) { return b < a ? b : a; } \
   inline constexpr T max(T a, T b) { return a < b ? b : a; }
 GD_MIN_MAX(int)
 GD_MIN_MAX(unsigned)

@@ -1,6 +1,7 @@
-// Device memory. As a rule from the heap with exact bounds, for AddressSanitizer's sake; with GDCORE_EMULATION_PROTECT=1
-// from an arena that the host may not touch but while a kernel or a copy of the device runs, so that a host that follows
-// a device pointer crashes as it would with a GPU. GDCORE_EMULATION_MEMORY: the device's bytes.
+// Device memory. As a rule from the heap with exact bounds, for AddressSanitizer's sake; with
+// GDCORE_EMULATION_PROTECT=1 from an arena that the host may not touch but while a kernel or a copy of the device runs,
+// so that a host that follows a device pointer crashes as it would with a GPU. GDCORE_EMULATION_MEMORY: the device's
+// bytes.
 #include "memory.h"
 
 #include <sys/mman.h>

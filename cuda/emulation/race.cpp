@@ -152,8 +152,8 @@ class Check {
     if (!m_.error.empty()) return;
     char where[120];
     std::snprintf(where, sizeof where, " at code address %p", mine_.where);
-    m_.error = std::string("race: ") + what + (shared_ ? " shared" : " global") + " memory: " +
-               name_of(m_, mine_.thread) + where;
+    m_.error = std::string("race: ") + what + (shared_ ? " shared" : " global") +
+               " memory: " + name_of(m_, mine_.thread) + where;
     if (other == nullptr) return;
     std::snprintf(where, sizeof where, ", and block number %ld thread number %d at code address %p",
                   static_cast<long>(other->block), other->thread, other->where);
@@ -202,36 +202,52 @@ void forget_accesses(Machine&) {
 using gdcore::emulation::access;
 
 #define GD_CALLER __builtin_return_address(0)
-#define GD_PLAIN(n)                                                                                \
-  void __tsan_read##n(void* p) { access(p, n, false, false, GD_CALLER); }                          \
-  void __tsan_write##n(void* p) { access(p, n, true, false, GD_CALLER); }                          \
-  void __tsan_unaligned_read##n(void* p) { access(p, n, false, false, GD_CALLER); }                \
-  void __tsan_unaligned_write##n(void* p) { access(p, n, true, false, GD_CALLER); }                \
-  void __tsan_volatile_read##n(void* p) { access(p, n, false, false, GD_CALLER); }                 \
+#define GD_PLAIN(n)                                                                 \
+  void __tsan_read##n(void* p) { access(p, n, false, false, GD_CALLER); }           \
+  void __tsan_write##n(void* p) { access(p, n, true, false, GD_CALLER); }           \
+  void __tsan_unaligned_read##n(void* p) { access(p, n, false, false, GD_CALLER); } \
+  void __tsan_unaligned_write##n(void* p) { access(p, n, true, false, GD_CALLER); } \
+  void __tsan_volatile_read##n(void* p) { access(p, n, false, false, GD_CALLER); }  \
   void __tsan_volatile_write##n(void* p) { access(p, n, true, false, GD_CALLER); }
-#define GD_ATOMIC(bits, T)                                                                         \
-  T __tsan_atomic##bits##_load(const volatile T* p, int) {                                         \
-    access(p, sizeof(T), false, true, GD_CALLER);                                                  \
-    return *p;                                                                                     \
-  }                                                                                                \
-  void __tsan_atomic##bits##_store(volatile T* p, T value, int) {                                  \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                   \
-    *p = value;                                                                                    \
-  }                                                                                                \
-  T __tsan_atomic##bits##_exchange(volatile T* p, T value, int) {                                  \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                   \
-    return __atomic_exchange_n(p, value, __ATOMIC_RELAXED);                                        \
-  }                                                                                                \
-  T __tsan_atomic##bits##_fetch_add(volatile T* p, T value, int) {                                 \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                   \
-    return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);                                         \
-  }                                                                                                \
-  int __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* expected, T value, int, int) { \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                   \
+#define GD_ATOMIC(bits, T)                                                                             \
+  T __tsan_atomic##bits##_load(const volatile T* p, int) {                                             \
+    access(p, sizeof(T), false, true, GD_CALLER);                                                      \
+    return *p;                                                                                         \
+  }                                                                                                    \
+  void __tsan_atomic##bits##_store(volatile T* p, T value, int) {                                      \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
+    *p = value;                                                                                        \
+  }                                                                                                    \
+  T __tsan_atomic##bits##_exchange(volatile T* p, T value, int) {                                      \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
+    return __atomic_exchange_n(p, value, __ATOMIC_RELAXED);                                            \
+  }                                                                                                    \
+  T __tsan_atomic##bits##_fetch_add(volatile T* p, T value, int) {                                     \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
+    return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);                                             \
+  }                                                                                                    \
+  T __tsan_atomic##bits##_fetch_sub(volatile T* p, T value, int) {                                     \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
+    return __atomic_fetch_sub(p, value, __ATOMIC_RELAXED);                                             \
+  }                                                                                                    \
+  T __tsan_atomic##bits##_fetch_and(volatile T* p, T value, int) {                                     \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
+    return __atomic_fetch_and(p, value, __ATOMIC_RELAXED);                                             \
+  }                                                                                                    \
+  T __tsan_atomic##bits##_fetch_or(volatile T* p, T value, int) {                                      \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
+    return __atomic_fetch_or(p, value, __ATOMIC_RELAXED);                                              \
+  }                                                                                                    \
+  T __tsan_atomic##bits##_fetch_xor(volatile T* p, T value, int) {                                     \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
+    return __atomic_fetch_xor(p, value, __ATOMIC_RELAXED);                                             \
+  }                                                                                                    \
+  int __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* expected, T value, int, int) {   \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
     return __atomic_compare_exchange_n(p, expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED); \
-  }                                                                                                \
-  int __tsan_atomic##bits##_compare_exchange_weak(volatile T* p, T* expected, T value, int, int) { \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                   \
+  }                                                                                                    \
+  int __tsan_atomic##bits##_compare_exchange_weak(volatile T* p, T* expected, T value, int, int) {     \
+    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
     return __atomic_compare_exchange_n(p, expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED); \
   }
 

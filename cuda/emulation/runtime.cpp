@@ -55,8 +55,8 @@ bool pageable(const void* host, std::size_t bytes) {
   return !owns(Room::pinned, host, bytes) && !owns(Room::device, host, bytes);
 }
 
-constexpr int kPlainDynamicShared = 48 << 10;  // bytes that need no leave
-constexpr int kMaxDynamicShared = 227 << 10;
+constexpr std::size_t kPlainDynamicShared = 48 << 10;  // bytes that need no leave
+constexpr std::size_t kMaxDynamicShared = 227 << 10;
 
 /// Kernels by address: leave to use more dynamic shared memory, and the number of launches, which are written to the
 /// file GDCORE_EMULATION_LOG at exit as "offset in the library, count".
@@ -67,14 +67,14 @@ class Kernels {
     return kernels;
   }
 
-  void allow(const void* kernel, int bytes) {
+  void allow(const void* kernel, std::size_t bytes) {
     const std::lock_guard lock(mutex_);
     allowed_[kernel] = bytes;
   }
-  int allowed(const void* kernel) {
+  std::size_t allowed(const void* kernel) {
     const std::lock_guard lock(mutex_);
     const auto found = allowed_.find(kernel);
-    return found != allowed_.end() ? std::max(found->second, kPlainDynamicShared) : kPlainDynamicShared;
+    return found != allowed_.end() ? found->second : kPlainDynamicShared;
   }
   void count(const void* kernel) {
     if (log_ == nullptr) return;
@@ -102,7 +102,7 @@ class Kernels {
  private:
   std::mutex mutex_;
   const char* log_ = std::getenv("GDCORE_EMULATION_LOG");
-  std::map<const void*, int> allowed_;
+  std::map<const void*, std::size_t> allowed_;
   std::map<const void*, long> launches_;
 };
 
@@ -121,7 +121,9 @@ cudaError_t enqueue(cudaStream_t stream, std::function<void()> work) {
 
 cudaError_t launch(const void* kernel, const Grid& grid, cudaStream_t stream, std::function<void()> thread) {
   if (!valid(grid)) return result(cudaErrorInvalidConfiguration);
-  if (grid.shared > static_cast<std::size_t>(Kernels::all().allowed(kernel))) return result(cudaErrorInvalidValue);
+  if (grid.shared > kPlainDynamicShared && grid.shared > Kernels::all().allowed(kernel)) {
+    return result(cudaErrorInvalidValue);
+  }
   return enqueue(stream, [kernel, grid, thread = std::move(thread)] {
     Kernels::all().count(kernel);
     run_grid(grid, thread);
@@ -129,8 +131,8 @@ cudaError_t launch(const void* kernel, const Grid& grid, cudaStream_t stream, st
 }
 
 cudaError_t allow_dynamic_shared(const void* kernel, int bytes) {
-  if (bytes > kMaxDynamicShared) return result(cudaErrorInvalidValue);
-  Kernels::all().allow(kernel, bytes);
+  if (bytes < 0 || static_cast<std::size_t>(bytes) > kMaxDynamicShared) return result(cudaErrorInvalidValue);
+  Kernels::all().allow(kernel, static_cast<std::size_t>(bytes));
   return cudaSuccess;
 }
 
@@ -196,7 +198,9 @@ cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream
   return enqueue(stream, [=] { std::memset(data, value, bytes); });
 }
 
-cudaError_t cudaMemset(void* data, int value, std::size_t bytes) { return cudaMemsetAsync(data, value, bytes, nullptr); }
+cudaError_t cudaMemset(void* data, int value, std::size_t bytes) {
+  return cudaMemsetAsync(data, value, bytes, nullptr);
+}
 
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = total_memory();

@@ -1,5 +1,5 @@
-// What the emulation's headers need of its scheduler: one fiber per CUDA thread, one block at a time, on the host thread
-// that launches.
+// What the emulation's headers need of its scheduler: one fiber per CUDA thread, one block at a time, on the host
+// thread that launches.
 #pragma once
 
 #include <cstddef>

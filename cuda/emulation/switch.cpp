@@ -84,7 +84,8 @@ Fiber* FiberPool::take() {
     idle_.pop_back();
     return fiber;
   }
-  void* base = mmap(nullptr, kStack + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* base =
+      mmap(nullptr, kStack + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) throw std::bad_alloc();
   mprotect(base, kGuard, PROT_NONE);
   Fiber* fiber = new Fiber;

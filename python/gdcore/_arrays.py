@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._checks import shown
-from ._core import DeviceError
+from ._core import DeviceArray, DeviceError
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -96,7 +96,7 @@ def _from_object(value: object, name: str) -> Array:
         if np.ma.is_masked(value):
             raise ValueError(f"{name}: got a masked array with masked entries; expected every value to be there")
         return np.asarray(value.data)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, DeviceArray)):
         return np.asarray(value)
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name}: got a sparse {type(value).__name__}; expected a dense array: use {name}.toarray()")

@@ -17,6 +17,7 @@ import numpy as np
 from . import _specs, saving
 from ._arrays import Array
 from ._checks import FormatError, shown
+from ._core import DeviceArray
 from ._fit import Fit, Position
 from .callbacks import Callback
 from .history import History
@@ -157,18 +158,18 @@ def _take(trainer: Trainer, saved: Saved) -> None:
     if network.seed != model["seed"]:
         network.initialize(model["seed"])  # dropout draws from it
     for name, own in saving.model_tensors(network).items():
-        np.copyto(own, arrays[name])
+        own[...] = arrays[name]
     network.unfreeze()
     network.freeze(*model["frozen"])
     for name, array in state.items():
-        np.copyto(array, tensors[f"{ARRAYS}optimizer.{name}"])
+        array[...] = tensors[f"{ARRAYS}optimizer.{name}"]
     trainer.steps = training["steps"]
     trainer.seed = training["seed"]
     trainer.lr_scale = training["lr_scale"]
     trainer.history.replace(History(training["history"]))
 
 
-def _callback_states(callbacks: list[object], tensors: dict[str, Array]) -> list[dict[str, Any]]:
+def _callback_states(callbacks: list[object], tensors: dict[str, Array | DeviceArray]) -> list[dict[str, Any]]:
     """Return the callbacks' states as JSON values; their arrays go to `tensors`."""
     states = []
     for i, callback in enumerate(callbacks):

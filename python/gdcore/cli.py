@@ -13,7 +13,9 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
-PACKAGES = ("numpy", "scipy", "matplotlib", "joblib", "tqdm", "pandas", "scikit-learn", "mnist1d", "torch")
+PACKAGES = (
+    "numpy", "scipy", "matplotlib", "joblib", "tqdm", "pandas", "scikit-learn", "mnist1d", "torch", "nvidia-cublas",
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,7 +64,7 @@ def _build() -> argparse.ArgumentParser:
         "info",
         _info,
         "show version, devices, threads, instruction set, packages",
-        "Show what runs here: version, threads, instruction set, devices, and the packages found.",
+        "Show what runs here: version, threads, instruction set, devices, the GPU (or why it is not used), packages.",
     )
     gallery = command(
         "gallery",
@@ -100,7 +102,10 @@ def _info(options: argparse.Namespace) -> None:
             facts[package] = "not installed"
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name:<{width}}  {value}")
+        first, *more = str(value).splitlines() or [""]
+        print(f"{name:<{width}}  {first}")
+        for line in more:
+            print(f"{'':<{width}}  {line}")
 
 
 def _gallery(options: argparse.Namespace) -> None:

@@ -36,6 +36,10 @@ class Sequential(_core.Network):
         Type of parameters and computation.
     device : str
         "auto" (the best there is), "cpu", or "cuda".
+    precision : {"float32", "tf32", "bfloat16"}
+        What the products of `Dense` layers compute in on a GPU, for models in float32: "tf32" and "bfloat16" round the
+        factors to 10 and 7 binary digits and are faster; parameters and sums stay float32. The CPU always computes in
+        full. Copies keep it; files do not hold it.
     classes : sequence, optional
         Names of the classes (text or numbers), in the order of the outputs; two names for a network of one output.
         Saved with the model, returned by `predict_classes`; text labels in training data are looked up in them.
@@ -45,16 +49,17 @@ class Sequential(_core.Network):
     TypeError
         If a layer is no layer, or the seed no whole number.
     ValueError
-        If sizes do not fit, or the number of classes does not fit the outputs.
+        If sizes do not fit, the number of classes does not fit the outputs, or a precision is given with float64.
     DeviceError
         If the device is not there.
 
     Notes
     -----
     ``parameters()``, ``gradients()`` and ``buffers()`` are dictionaries of views ("layers.0.weight", (out, in)):
-    writing into one changes the model. ``forward(x)`` computes as in training (and moves the averages of batch
-    normalisation), ``backward(dout)`` then fills ``gradients()`` and returns the gradient with respect to the input;
-    ``predict(x)`` is for everything else.
+    writing into one changes the model. They are NumPy arrays on the CPU and `DeviceArray` on a GPU; np.asarray gives
+    the numbers of either, ``view[...] = values`` sets them. ``forward(x)`` computes as in training (and moves the
+    averages of batch normalisation), ``backward(dout)`` then fills ``gradients()`` and returns the gradient with
+    respect to the input; ``predict(x)`` is for everything else.
     """
 
     classes: tuple[ClassName, ...] | None
@@ -65,6 +70,7 @@ class Sequential(_core.Network):
         seed: int | None = None,
         dtype: npt.DTypeLike = "float32",
         device: str = "auto",
+        precision: str = "float32",
         classes: Sequence[ClassName] | None = None,
     ) -> None:
         for i, layer in enumerate(layers):
@@ -73,7 +79,9 @@ class Sequential(_core.Network):
                     f"layers: got a {type(layer).__name__}; expected one argument a layer: Sequential(*layers)"
                 )
             instance(layer, _core.Layer, f"layers[{i}]", "Dense(784, 256)")
-        super().__init__(list(layers), dtype=_dtype_name(dtype), device=device, seed=seed_or_random(seed))
+        super().__init__(
+            list(layers), dtype=_dtype_name(dtype), device=device, seed=seed_or_random(seed), precision=precision
+        )
         self.classes = None if classes is None else _class_names(classes, self.out_features)
         arrays = [*self.parameters().values(), *self.buffers().values()]
         self._shapes = np.array([size for array in arrays for size in (array.ndim, *array.shape)], np.int64)
@@ -85,8 +93,12 @@ class Sequential(_core.Network):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Support copy.copy, copy.deepcopy and worker processes; the copy has arrays of its own."""
-        arguments = (self.layers, self.seed, self.dtype, self.device, self.classes)
-        return _rebuild, (*arguments, self.frozen(), self.copy_state())
+        return _rebuild, (self.layers, self.settings(), self.frozen(), self.copy_state())
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
+        names = ("seed", "dtype", "device", "precision", "classes")
+        return {name: getattr(self, name) for name in names}
 
     def predict(self, x: Data, *, batch_size: int = 1024) -> Array:  # type: ignore[override]  # a plain int for users
         """Return the outputs for the rows of `x`: values, or logits where the loss takes logits.
@@ -226,7 +238,7 @@ class Sequential(_core.Network):
                 "state: got one of a network of other shapes; expected one by copy_state() of such a network"
             )
         for name, view in views.items():
-            np.copyto(view, state[name])
+            view[...] = state[name]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file: architecture, parameters, averages, scaling and class names.
@@ -329,7 +341,7 @@ class Sequential(_core.Network):
         return summary(self)
 
 
-def load(path: str | os.PathLike[str], *, device: str = "auto") -> Sequential:
+def load(path: str | os.PathLike[str], *, device: str = "auto", precision: str = "float32") -> Sequential:
     """Return the model saved in a file: architecture, parameters, running averages, scaling and class names.
 
     Parameters
@@ -338,6 +350,8 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Sequential:
         A file written by ``model.save`` or by `gdcore.Checkpoint`.
     device : str
         Where the model shall live, as in `gdcore.Sequential`.
+    precision : str
+        What its products shall compute in on a GPU, as there; a file says neither.
 
     Raises
     ------
@@ -349,19 +363,11 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Sequential:
     from .saving import model_from, read_file
 
     tensors, metadata = read_file(path)
-    return model_from(tensors, metadata, os.fspath(path), device)
+    return model_from(tensors, metadata, os.fspath(path), device=device, precision=precision)
 
 
-def _rebuild(
-    layers: list[_core.Layer],
-    seed: int,
-    dtype: str,
-    device: str,
-    classes: tuple[ClassName, ...] | None,
-    frozen: list[str],
-    state: State,
-) -> Sequential:
-    model = Sequential(*layers, seed=seed, dtype=dtype, device=device, classes=classes)
+def _rebuild(layers: list[_core.Layer], settings: dict[str, Any], frozen: list[str], state: State) -> Sequential:
+    model = Sequential(*layers, **settings)
     model.freeze(*frozen)
     model.restore_state(state)
     return model

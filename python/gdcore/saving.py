@@ -40,7 +40,7 @@ def save_model(model: Sequential, path: str | os.PathLike[str]) -> None:
     write_file(path, model_tensors(model), {"model": json.dumps(describe(model))})
 
 
-def model_tensors(model: Sequential) -> dict[str, Array]:
+def model_tensors(model: Sequential) -> dict[str, Array | _core.DeviceArray]:
     """Return views of the parameters and buffers by name."""
     return {**model.parameters(), **model.buffers()}
 
@@ -73,7 +73,7 @@ def matching(path: str, model: Sequential, tensors: Mapping[str, Array]) -> dict
     return {name: tensors[name] for name in own}
 
 
-def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: str, device: str) -> Sequential:
+def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: str, **place: str) -> Sequential:
     """Build the model that a file describes; raises FormatError where that cannot be done."""
     from .model import Sequential
 
@@ -82,11 +82,12 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: 
         if not isinstance(model["seed"], int) or not isinstance(model["frozen"], list):
             raise TypeError("seed or frozen are of the wrong kind")
         layers = [_specs.decode_layer(layer) for layer in model["layers"]]
-        built = Sequential(*layers, seed=model["seed"], dtype=model["dtype"], device=device, classes=model["classes"])
+        settings = {name: model[name] for name in ("seed", "dtype", "classes")}
+        built = Sequential(*layers, **settings, **place)
         built.freeze(*model["frozen"])
         arrays = matching(path, built, tensors)
         for name, own in model_tensors(built).items():
-            np.copyto(own, arrays[name])
+            own[...] = arrays[name]
     except (_core.DeviceError, FormatError):
         raise  # for a device, the file is sound and this machine lacks it
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -94,7 +95,9 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: 
     return built
 
 
-def write_file(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+def write_file(
+    path: str | os.PathLike[str], tensors: Mapping[str, Array | _core.DeviceArray], metadata: Mapping[str, str]
+) -> None:
     """Write arrays and metadata to a safetensors file, all or nothing.
 
     Raises

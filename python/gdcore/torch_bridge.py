@@ -14,6 +14,7 @@ import numpy as np
 
 from . import _core
 from ._arrays import Array, to_array
+from ._core import DeviceArray
 from ._checks import optional_module
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def to_torch(model: Sequential) -> dict[str, torch.Tensor]:
     for index, arrays in _layers(model).items():
         for name, array in arrays.items():
             other, squared = NAMES[name]
-            state[f"{index}.{other}"] = module.from_numpy(array**2 if squared else array.copy())
+            state[f"{index}.{other}"] = module.from_numpy(np.asarray(array) ** 2 if squared else array.copy())
         if isinstance(model.layers[index], (_core.BatchNorm, _core.Standardizer)):
             state[f"{index}.num_batches_tracked"] = module.tensor(0)
     return state
@@ -69,7 +70,11 @@ def from_torch(model: Sequential, source: Mapping[str, Any] | torch.nn.Module) -
 
 
 def _matched(
-    layer: str, arrays: Mapping[str, Array], prefix: str, tensors: Mapping[str, Any], description: str
+    layer: str,
+    arrays: Mapping[str, Array | DeviceArray],
+    prefix: str,
+    tensors: Mapping[str, Any],
+    description: str,
 ) -> dict[str, Array]:
     """Return a layer's arrays under gdcore's names, from the tensors of the module that stands at its place."""
     expected = {NAMES[name][0]: (name, NAMES[name][1]) for name in arrays}
@@ -92,9 +97,9 @@ def _matched(
     return new
 
 
-def _layers(model: Sequential) -> dict[int, dict[str, Array]]:
+def _layers(model: Sequential) -> dict[int, dict[str, Array | DeviceArray]]:
     """Return the arrays of each layer that has any, by its number and the arrays' last names."""
-    layers: dict[int, dict[str, Array]] = {}
+    layers: dict[int, dict[str, Array | DeviceArray]] = {}
     for name, array in {**model.parameters(), **model.buffers()}.items():
         _, index, leaf = name.split(".")
         layers.setdefault(int(index), {})[leaf] = array

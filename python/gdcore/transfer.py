@@ -48,7 +48,7 @@ def load_parameters(
             f"source: nothing fits in name and shape; it has {shown(sorted(given), 200)}, expected {shown(wanted, 200)}"
         )
     for name, array in ready.items():
-        np.copyto(own[name], array, casting="same_kind" if array.dtype.kind == "f" else "unsafe")
+        own[name][...] = array
     return list(ready)
 
 
@@ -93,7 +93,7 @@ def _longest(name: str, rename: Mapping[str, str]) -> str:
     return name
 
 
-def _wanted(own: Mapping[str, Array], only: Iterable[str] | None) -> list[str]:
+def _wanted(own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
     if only is None:
         return list(own)
     prefixes = [only] if isinstance(only, str) else list(only)

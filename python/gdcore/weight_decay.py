@@ -150,7 +150,7 @@ def transform_network(
     if first is not None:
         weight, bias = _arrays(new, first, "x_shift", needs_bias=bool(b.any()))
         if bias is not None:
-            bias -= (weight * (b / a)).sum(axis=1)
+            bias -= (np.asarray(weight) * (b / a)).sum(axis=1)
         weight /= a
     if last is not None:
         weight, bias = _arrays(new, last, "y_shift", needs_bias=bool(d.any()))
@@ -237,9 +237,7 @@ def _standardized(model: Sequential, a: npt.NDArray[np.float64], b: npt.NDArray[
     own = "layers.0."
     mean, std = (np.asarray(model.buffers()[own + name], np.float64).ravel() for name in ("mean", "std"))
     layer = Standardizer(model.in_features, mean=list(a * mean + b), std=list(np.abs(a) * std))
-    new = Sequential(
-        layer, *model.layers[1:], seed=model.seed, dtype=model.dtype, device=model.device, classes=model.classes
-    )
+    new = Sequential(layer, *model.layers[1:], **model.settings())
     for source, target in ((model.parameters(), new.parameters()), (model.buffers(), new.buffers())):
         for name, values in source.items():
             if not name.startswith(own):

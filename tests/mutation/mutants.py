@@ -1,7 +1,7 @@
 """Plant bugs in device code: find places, and rewrite sources so that a number given at run time turns one bug on.
 
-A mutant changes an expression or drops a statement of a `__global__` or `__device__` function. All mutants of a build are
-compiled together: `i < n` becomes `(gdcore::mutation::active(17) ? (i <= n) : (i < n))`, and `sum += x` becomes
+A mutant changes an expression or drops a statement of a `__global__` or `__device__` function. All mutants of a build
+are compiled together: `i < n` becomes `(gdcore::mutation::active(17) ? (i <= n) : (i < n))`, and `sum += x` becomes
 `(gdcore::mutation::active(23) ? void(0) : void(sum += x))`, so that a hundred bugs cost one compilation.
 """
 
@@ -50,11 +50,15 @@ RULES = (
     Rule("stride", r"(?<=[*%/+] )((?:\w+(?:\.|->))?(?:cols|width|stride))\b(?![\[(])", "(\\1 + 1)"),
     Rule("min and max", r"\b(min|max)\(", {"min": "max", "max": "min"}),  # type: ignore[arg-type]
     Rule("min and max", r"\b(fmin|fmax)f?\(", {"fmin": "fmax", "fmax": "fmin"}),  # type: ignore[arg-type]
-    Rule("pair", r"\b(?!threadIdx|blockIdx|blockDim|gridDim)\w+(?:\[\w+\])?(\.x|\.y)\b(?!\()", {".x": ".y", ".y": ".x"}),  # type: ignore[arg-type]
+    Rule(
+        "pair", r"\b(?!threadIdx|blockIdx|blockDim|gridDim)\w+(?:\[\w+\])?(\.x|\.y)\b(?!\()", {".x": ".y", ".y": ".x"}
+    ),  # type: ignore[arg-type]
     Rule("constant", r"(?<=[*+-] )((?:T|V|A)?\(?[12]\.0f?\)?|T\(1\)|T\(2\)|0\.5f?)(?![\w.])", "(0.75 * \\1)"),
 )
 BARRIER = re.compile(r"\b__sync(?:threads|warp)\([^;]*\)(?=;)")
-ASSIGNMENT = re.compile(r"(?:^[ ]*|\) |\{ |; |else )([*(]*\w[^;{}=()]*(?:\([^;{}=()]*\)[^;{}=()]*)*?) ([-+*/]?=) ", re.M)
+ASSIGNMENT = re.compile(
+    r"(?:^[ ]*|\) |\{ |; |else )([*(]*\w[^;{}=()]*(?:\([^;{}=()]*\)[^;{}=()]*)*?) ([-+*/]?=) ", re.M
+)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 Usage: python tests/mutation/run.py --tests build/tests/native/gdcore_native_tests [--count 150 | --all] [--work DIR]
 
 The CUDA backend, with a sample of bugs compiled in (mutants.py), is built for the CPU three times: plain, under
-AddressSanitizer and UBSan, and with the race detector. A first run without bugs says which tests come by which bug. Each
-bug is then turned on alone, and those tests run, the quickest first, in one build after the other, until one fails: a
-wrong result, a crash, a detected race or deadlock, or a run that takes far too long. At least 95 per cent of the
-bugs must be caught. Bugs that change nothing are listed in equivalent.toml, each with the reason.
+AddressSanitizer and UBSan, and with the race detector. A first run without bugs says which tests come by which bug.
+Each bug is then turned on alone, and those tests run, the quickest first, in one build after the other, until one
+fails: a wrong result, a crash, a detected race or deadlock, or a run that takes far too long. At least 95 per cent of
+the bugs must be caught. Bugs that change nothing are listed in equivalent.toml, each with the reason.
 """
 
 from __future__ import annotations
@@ -240,7 +240,9 @@ def report(fates: dict[Mutant, str], reasons: dict[tuple[str, str], str]) -> int
         print(f"{mutant.file}:{mutant.line}: {mutant.describe()}: listed as changing nothing, but caught")
     caught = len(counted) - len(survivors) + len(equivalent)
     share = caught / max(1, len(counted))
-    print(f"\n{caught} of {len(counted)} bugs caught ({100 * share:.1f}%), {len(equivalent)} that change nothing left out")
+    print(
+        f"\n{caught} of {len(counted)} bugs caught ({100 * share:.1f}%), {len(equivalent)} that change nothing left out"
+    )
     enough = len(counted) >= LEAST_MUTANTS and share >= LEAST_CAUGHT
     if not enough:
         print(f"at least {LEAST_MUTANTS} bugs are wanted, and at least {100 * LEAST_CAUGHT:.0f}% of them caught")

@@ -9,8 +9,9 @@ using namespace gdcore::testing;
 namespace {
 
 template <class T>
-void check_shape(const Activation& f, std::int64_t rows, std::int64_t cols, std::int64_t shift) {
-  Array<T> x(rows, cols, shift), y(rows, cols, shift), dy(rows, cols, 1 - shift), dx(rows, cols, shift);
+void check_shape(const Activation& f, std::int64_t rows, std::int64_t cols, std::int64_t shift,
+                 std::int64_t other_shift) {
+  Array<T> x(rows, cols, shift), y(rows, cols, shift), dy(rows, cols, other_shift), dx(rows, cols, shift);
   x.random(1, 4.0);
   dy.random(2);
   device().activation_forward(f, x.view(), y.view());
@@ -59,9 +60,40 @@ TEST_CASE("activations agree with plain loops at every shape") {
         CAPTURE(cols);
         CAPTURE(rows);
         const std::int64_t shift = (rows + cols) % 2;
-        check_shape<float>(f, rows, cols, shift);
-        check_shape<double>(f, rows, cols, 1 - shift);
+        check_shape<float>(f, rows, cols, shift, 1 - shift);
+        check_shape<double>(f, rows, cols, 1 - shift, 1 - shift);
+        if (rows < 3) check_shape<float>(f, rows, cols, 0, 0);
       }
+    }
+    check_shape<float>(f, 1, 40'003, 0, 0);
+    check_shape<double>(f, 1, 20'001, 0, 0);
+  }
+}
+
+TEST_CASE("the derivative of an activation's backward along a direction agrees with differences of slopes") {
+  const auto look = [](const Activation& f, std::int64_t n, std::int64_t shift) {
+    Array<double> x(1, n, shift), y(1, n, shift), x_dot(1, n), dy(1, n, shift), dy_dot(1, n), dx_dot(1, n, shift);
+    x.random(1, 4.0);
+    x_dot.random(2);
+    dy.random(3);
+    dy_dot.random(4);
+    device().activation_forward(f, x.view(), y.view());
+    const Array<double>& saved = saves_input(f) ? x : y;
+    device().activation_curvature(f, saved.view(), x_dot.view(), dy.view(), dy_dot.view(), dx_dot.view());
+    double worst = 0.0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      constexpr double kStep = 1e-5;
+      const double bend = (exact_slope(f, x[i] + kStep) - exact_slope(f, x[i] - kStep)) / (2.0 * kStep);
+      if (std::abs(x[i]) < 2.0 * kStep) continue;  // a kink
+      worst = std::max(worst, std::abs(dx_dot[i] - (dy_dot[i] * exact_slope(f, x[i]) + dy[i] * bend * x_dot[i])));
+    }
+    CHECK(worst < 1e-8);
+  };
+  for (const Activation& f : all_activations()) {
+    CAPTURE(std::string(name_of(f)));
+    for (const std::int64_t n : {1, 2, 31, 1000, 9001}) {
+      look(f, n, 0);
+      look(f, n, 1);
     }
   }
 }

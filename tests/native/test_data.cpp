@@ -86,6 +86,49 @@ TEST_CASE("gather converts every type, by index and in order, whatever the row s
   check_source<std::int64_t>();
 }
 
+TEST_CASE("gather reads and writes rows that begin anywhere, of any width") {
+  const auto look = [](std::int64_t cols, std::int64_t from_shift, std::int64_t to_shift) {
+    constexpr std::int64_t kRows = 300, kCount = 257;
+    Array<float> from(kRows, cols, from_shift), to(kCount, cols, to_shift);
+    from.random(1);
+    std::vector<std::int64_t> index;
+    for (std::int64_t i = 0; i < kCount + 2; ++i) index.push_back((i * 77) % kRows);
+    device().gather({{from.data(), SourceType::f32, kRows, cols, cols}, index.data(), 2, kCount, to.data()});
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < kCount; ++i) {
+      const float* row = from.data() + index[static_cast<std::size_t>(i + 2)] * cols;
+      wrong += std::memcmp(to.data() + i * cols, row, static_cast<std::size_t>(cols) * sizeof(float)) != 0;
+    }
+    CHECK(wrong == 0);
+  };
+  for (const std::int64_t cols : {1, 4, 12, 100, 784, 1601}) {
+    CAPTURE(cols);
+    for (const std::int64_t from_shift : {0, 1}) {
+      for (const std::int64_t to_shift : {0, 1, 3}) look(cols, from_shift, to_shift);
+    }
+  }
+}
+
+TEST_CASE("gather with the device's counters goes on from the place that they tell") {
+  if (device().recorder() == nullptr) return;
+  const Rows<std::uint8_t> rows(50, 7, 9);
+  std::vector<std::int64_t> index;
+  for (std::int64_t i = 0; i < 40; ++i) index.push_back((i * 17) % 50);
+  StepCounters counters;
+  for (const std::int64_t first : {0, 3, 20}) {
+    counters.first = first;
+    for (const bool by_index : {true, false}) {
+      Array<float> host(11, 7), counted(11, 7);
+      const std::int64_t* order = by_index ? index.data() : nullptr;
+      device().gather({rows.source(), order, first + 5, 11, host.data(), GatherType::float32});
+      device().gather({rows.source(), order, 5, 11, counted.data(), GatherType::float32, &counters});
+      CHECK(counted.same_bits(host));
+      CHECK(host[0] ==
+            static_cast<float>(rows.at(by_index ? index[static_cast<std::size_t>(first + 5)] : first + 5, 0)));
+    }
+  }
+}
+
 TEST_CASE("gather does not depend on the number of threads") {
   const Rows<std::int16_t> rows(5000, 33, 40);
   std::vector<std::int64_t> index;
@@ -102,6 +145,8 @@ TEST_CASE("the first value that is not finite is found wherever it lies, and not
     for (const auto& [rows, cols, stride] : {std::tuple<std::int64_t, std::int64_t, std::int64_t>{1, 1, 1},
                                              {7, 33, 33},
                                              {7, 33, 50},
+                                             {50, 5, 8},
+                                             {9, 1501, 1504},
                                              {3000, 65, 65},
                                              {3000, 65, 66},
                                              {2, 140'001, 140'001}}) {
@@ -124,6 +169,17 @@ TEST_CASE("the first value that is not finite is found wherever it lies, and not
         }
       }
     }
+    Array<S> many(3, 1000);
+    many.fill(1.0);
+    for (std::int64_t i = 2001; i < 3000; ++i) many[i] = std::numeric_limits<S>::infinity();
+    CHECK(device().first_nonfinite({many.data(), source_type<S>(), 3, 1000, 1000}) == 2001);
+    Array<S> unaligned(3, 1000, 1);
+    unaligned.fill(1.0);
+    const Source source{unaligned.data(), source_type<S>(), 3, 1000, 1000};
+    CHECK(device().first_nonfinite(source) == -1);
+    unaligned[2998] = std::numeric_limits<S>::infinity();
+    unaligned[2999] = std::numeric_limits<S>::quiet_NaN();
+    CHECK(device().first_nonfinite(source) == 2998);
     // What lies between the rows is not looked at.
     Rows<S> strided(4, 3, 5);
     strided.data[3] = strided.data[4] = std::numeric_limits<S>::quiet_NaN();

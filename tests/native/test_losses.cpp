@@ -22,11 +22,11 @@ struct Case {
       : rows(rows_),
         cols(cols_),
         loss(loss_),
-        logits(rows, cols, static_cast<std::int64_t>(turn % 2)),
-        targets(rows, cols, 1),
+        logits(rows, cols, static_cast<std::int64_t>(turn / 2 % 2)),
+        targets(rows, cols, static_cast<std::int64_t>(turn / 4 % 2)),
         weights(1, rows, static_cast<std::int64_t>(turn % 2)),
         class_weights(1, cols, 1),
-        grad(rows, cols, static_cast<std::int64_t>((turn + 1) % 2)),
+        grad(rows, cols, static_cast<std::int64_t>(turn / 3 % 2)),
         unused(1, 1),
         with_weights(turn % 3 == 1),
         with_class_weights(turn % 5 < 2 && loss.index() != 0),
@@ -44,8 +44,8 @@ struct Case {
   void run(bool with_grad) {
     const ConstView class_view = with_class_weights ? ConstView(class_weights.view()) : ConstView{};
     device().loss({loss, logits.view(), with_labels ? ConstView{} : ConstView(targets.view()),
-                with_labels ? labels.data() : nullptr, with_weights ? ConstView(weights.view()) : ConstView{},
-                class_view, with_grad ? grad.view() : View{}, &sums});
+                   with_labels ? labels.data() : nullptr, with_weights ? ConstView(weights.view()) : ConstView{},
+                   class_view, with_grad ? grad.view() : View{}, &sums});
   }
 
   /// W_n, l_n and the gradient of l_n, with the size of its terms.
@@ -116,9 +116,11 @@ void check_case(const Loss& loss, std::int64_t rows, std::int64_t cols, std::siz
     weight += s * exact.back().weight;
     total += s * exact.back().loss;
   }
-  Worst<T> gradient(14.0 + chain(cols));
-  CHECK(std::abs(c.sums.weight - weight) <= (4.0 * kEps<T> + 64.0 * kEps<double>)*weight);
-  CHECK(std::abs(c.sums.loss - total) <= 16.0 * kEps<T> * (total + weight));
+  // The CPU adds up rows one after the other, in doubles.
+  const double sums = std::max(64.0, static_cast<double>(rows)) * kEps<double>;
+  Worst<T> gradient(14.0 + chain(cols) + (rows > 100 ? sums / kEps<T> : 0.0));
+  CHECK(std::abs(c.sums.weight - weight) <= (4.0 * kEps<T> + sums) * weight);
+  CHECK(std::abs(c.sums.loss - total) <= (16.0 * kEps<T> + (rows > 100 ? sums : 0.0)) * (total + weight));
   for (std::int64_t i = 0; i < c.grad.size(); ++i) {
     const std::int64_t n = i / cols;
     const auto& row = exact[static_cast<std::size_t>(n)];
@@ -201,5 +203,101 @@ TEST_CASE("without any weight the loss and the gradient are zero") {
     CHECK(c.sums.weight == 0.0);
     CHECK(c.sums.mean() == 0.0);
     for (std::int64_t i = 0; i < c.grad.size(); ++i) CHECK(c.grad[i] == 0.0);
+  }
+}
+
+TEST_CASE("losses of many rows, and of rows of many classes") {
+  struct {
+    std::int64_t rows, cols;
+  } const shapes[] = {{9001, 1},  {4500, 2}, {4097, 3},  {2500, 10}, {8200, 10}, {700, 32}, {600, 33},
+                      {130, 100}, {33, 300}, {21, 1000}, {9, 1024},  {9, 1025},  {3, 9000}};
+  std::size_t turn = 0;
+  for (const auto [rows, cols] : shapes) {
+    for (const Loss& loss : all_losses()) {
+      for (int targets = 0; targets < 2; ++targets) {
+        check_case<float>(loss, rows, cols, turn);
+        check_case<double>(loss, rows, cols, turn + 8);
+        turn += 7;  // odd: labels and targets in turn
+      }
+    }
+  }
+}
+
+TEST_CASE("rows of no weight change nothing, however many launches a batch takes, and runs repeat to the bit") {
+  for (const Loss& loss : all_losses()) {
+    for (const std::size_t turn : {0, 1}) {
+      Case<float> few(loss, 1024, 8, turn),
+          many(loss, 1025, 8, turn);  // one block's work on a GPU, and several blocks'
+      few.with_weights = many.with_weights = true;
+      many.weights[1024] = 0.0f;
+      for (std::int64_t c = 0; c < 8; ++c) many.logits[1024 * 8 + c] = std::numeric_limits<float>::infinity();
+      few.run(true);
+      many.run(true);
+      CHECK(many.sums.loss == doctest::Approx(few.sums.loss).epsilon(1e-6));
+      CHECK(many.sums.weight == doctest::Approx(few.sums.weight).epsilon(1e-6));
+      for (std::int64_t i = 0; i < few.grad.size(); ++i) CHECK(std::abs(many.grad[i] - few.grad[i]) <= 1e-8f);
+      for (Case<float>* c : {&few, &many}) {
+        const LossSums sums = c->sums;
+        const Array<float> grad = c->grad.copy();
+        c->run(true);
+        CHECK(c->sums.loss == sums.loss);
+        CHECK(c->sums.weight == sums.weight);
+        CHECK(c->grad.same_bits(grad));
+      }
+    }
+  }
+}
+
+TEST_CASE("a loss that is not finite stops the steps") {
+  if (tested() == Device::cpu) return;  // there the host looks at the sums
+  for (const Loss& loss : all_losses()) {
+    for (const std::int64_t rows : {3, 5000}) {
+      for (const float bad : {0.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+        for (const Stop before : {Stop::none, Stop::gradient_norm}) {
+          Case<float> c(loss, rows, 5, 0);
+          c.logits[rows * 5 - 2] += bad;
+          StepCounters counters;
+          counters.stop = before;
+          device().loss({loss, c.logits.view(), c.targets.view(), nullptr, {}, {}, c.grad.view(), &c.sums, &counters});
+          CHECK(std::isfinite(c.sums.loss) == (bad == 0.0f));
+          CHECK(counters.stop == (bad == 0.0f || before != Stop::none ? before : Stop::loss));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the derivative of a loss's gradient along a direction") {
+  constexpr double kStep = 1e-5;
+  std::size_t turn = 0;
+  for (const std::int64_t cols : {1, 2, 10, 31, 33, 65, 1025}) {
+    for (const std::int64_t rows : {1, 7, 33}) {
+      for (const Loss& loss : all_losses()) {
+        Case<double> c(loss, rows, cols, turn++);
+        Array<double> tangent(rows, cols, 1), got(rows, cols);
+        tangent.random(9);
+        c.run(false);
+        const ConstView class_view = c.with_class_weights ? ConstView(c.class_weights.view()) : ConstView{};
+        device().loss_curvature(
+            {loss, c.logits.view(), c.with_labels ? ConstView{} : ConstView(c.targets.view()),
+             c.with_labels ? c.labels.data() : nullptr, c.with_weights ? ConstView(c.weights.view()) : ConstView{},
+             class_view, got.view(), &c.sums},
+            tangent.view());
+        const auto gradient = [&](double step) {
+          for (std::int64_t i = 0; i < tangent.size(); ++i) c.logits[i] += step * tangent[i];
+          c.run(true);
+          return c.grad.copy();
+        };
+        const Array<double> up = gradient(kStep), down = gradient(-2.0 * kStep);
+        double most = 1.0 / c.sums.weight, worst = 0.0;
+        for (std::int64_t i = 0; i < got.size(); ++i) {
+          const double expected = (up[i] - down[i]) / (2.0 * kStep), error = std::abs(got[i] - expected);
+          most = std::max(most, std::abs(expected));
+          worst = error <= worst ? worst : (std::isnan(error) ? std::numeric_limits<double>::infinity() : error);
+        }
+        INFO(loss.index(), " of ", rows, " x ", cols);
+        CHECK(worst <= 1e-6 * most);
+      }
+    }
   }
 }

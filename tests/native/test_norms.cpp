@@ -17,7 +17,11 @@ struct Case {
   std::int64_t rows, cols, groups, count;
   Array<T> x, gamma, beta, y, pre, mean, rstd, variance, dy, dx, dgamma, dbeta;
 
+  /// `shift` 0 or 1: every other array is aligned to an element and no more; 2: all are aligned.
   Case(bool batch_, bool affine_, const Activation& f_, std::int64_t rows_, std::int64_t cols_, std::int64_t shift)
+      : Case(batch_, affine_, f_, rows_, cols_, shift % 2, shift == 2 ? 0 : 1 - shift) {}
+  Case(bool batch_, bool affine_, const Activation& f_, std::int64_t rows_, std::int64_t cols_, std::int64_t shift,
+       std::int64_t other)
       : batch(batch_),
         affine(affine_),
         f(f_),
@@ -26,17 +30,17 @@ struct Case {
         groups(batch ? cols : rows),
         count(batch ? rows : cols),
         x(rows, cols, shift),
-        gamma(1, cols, 1 - shift),
+        gamma(1, cols, other),
         beta(1, cols, shift),
-        y(rows, cols, 1 - shift),
+        y(rows, cols, other),
         pre(rows, cols, shift),
         mean(1, groups, shift),
         rstd(1, groups, shift),
-        variance(1, groups, 1 - shift),
+        variance(1, groups, other),
         dy(rows, cols, shift),
-        dx(rows, cols, 1 - shift),
+        dx(rows, cols, other),
         dgamma(1, cols, shift),
-        dbeta(1, cols, 1 - shift) {
+        dbeta(1, cols, other) {
     x.random(1, 2.0, 0.5);
     gamma.random(2);
     beta.random(3);
@@ -157,7 +161,8 @@ void check_slopes(const Case<T>& c, const Array<T>& dout) {
 template <class T>
 void check_case(bool batch, std::size_t turn, std::int64_t rows, std::int64_t cols) {
   const std::vector<Activation> activations = all_activations();
-  Case<T> c(batch, turn % 3 != 0, activations[turn % 8], rows, cols, static_cast<std::int64_t>(turn % 2));
+  const auto shift = static_cast<std::int64_t>(turn % 5 % 3);
+  Case<T> c(batch, turn % 3 != 0, activations[turn % 8], rows, cols, shift);
   CAPTURE(sizeof(T));
   CAPTURE(batch);
   CAPTURE(rows);
@@ -170,7 +175,7 @@ void check_case(bool batch, std::size_t turn, std::int64_t rows, std::int64_t co
   check_slopes(c, dout);
   check_backward(c);
 
-  Case<T> again(batch, c.affine, c.f, rows, cols, static_cast<std::int64_t>(turn % 2));
+  Case<T> again(batch, c.affine, c.f, rows, cols, shift);
   again.forward();
   again.backward(false);  // without dx the other gradients are the same
   CHECK(std::isnan(again.dx[0]));
@@ -200,6 +205,85 @@ TEST_CASE("norms of many rows: sums do not lose digits, in pieces or not") {
     check_case<float>(batch, 1, 4099, 33);
     check_case<float>(batch, 2, 67, 2500);
     check_case<double>(batch, 4, 4099, 33);
+    check_case<float>(batch, 7, 4500, 20);
+    check_case<float>(batch, 8, 2100, 300);
+    check_case<double>(batch, 13, 2300, 261);
+  }
+}
+
+TEST_CASE("layer norm of long rows: by a warp, by a block, and longer than a block holds") {
+  std::size_t turn = 1;
+  for (const std::int64_t cols : {260, 520, 1030, 2052, 3001, 4096, 4100, 8200, 16385}) {
+    check_case<float>(false, turn, 3, cols);
+    check_case<double>(false, turn + 6, 2, cols);
+    ++turn;
+  }
+}
+
+TEST_CASE("norms: gradients that nobody wants are skipped") {
+  for (const bool batch : {false, true}) {
+    for (const std::int64_t rows : {3, 700}) {
+      Case<float> all(batch, true, Tanh{}, rows, 40, 2);
+      all.forward();
+      all.backward();
+      for (int left_out = 0; left_out < 4; ++left_out) {
+        CAPTURE(batch);
+        CAPTURE(rows);
+        CAPTURE(left_out);
+        Case<float> c(batch, true, Tanh{}, rows, 40, 2);
+        c.forward();
+        const bool no_gamma = left_out % 2 == 0, no_beta = left_out < 2, no_dx = left_out == 3;
+        const NormBackward call{c.x.view(),
+                                c.gamma.view(),
+                                c.mean.view(),
+                                c.rstd.view(),
+                                c.f,
+                                c.y.view(),
+                                c.dy.view(),
+                                no_dx ? View{} : c.dx.view(),
+                                no_gamma ? View{} : c.dgamma.view(),
+                                no_beta ? View{} : c.dbeta.view()};
+        batch ? device().batch_norm_backward(call) : device().layer_norm_backward(call);
+        CHECK(c.dy.same_bits(all.dy));
+        CHECK((no_dx ? std::isnan(c.dx[0]) : c.dx.same_bits(all.dx)));
+        CHECK((no_gamma ? std::isnan(c.dgamma[0]) : c.dgamma.same_bits(all.dgamma)));
+        CHECK((no_beta ? std::isnan(c.dbeta[0]) : c.dbeta.same_bits(all.dbeta)));
+      }
+    }
+  }
+}
+
+TEST_CASE("layer norm: a constant row is zero, whatever its length") {
+  for (const std::int64_t cols : {1, 7, 100, 1000, 3000, 17000}) {
+    Array<float> x(2, cols), y(2, cols), mean(1, 2), rstd(1, 2);
+    for (std::int64_t i = 0; i < x.size(); ++i) x[i] = i < cols ? 7.7f : -1e-3f;
+    device().layer_norm_forward({x.view(), {}, {}, 1e-12, Identity{}, y.view(), mean.view(), rstd.view(), {}});
+    CAPTURE(cols);
+    CHECK(mean[0] == 7.7f);
+    CHECK(mean[1] == -1e-3f);
+    for (std::int64_t i = 0; i < y.size(); ++i) CHECK(y[i] == 0.0f);
+  }
+}
+
+TEST_CASE("norms: what is not a number stays in its row or column") {
+  for (const bool batch : {false, true}) {
+    for (const std::int64_t rows : {5, 5000}) {
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        CAPTURE(batch);
+        CAPTURE(rows);
+        CAPTURE(bad);
+        Case<float> c(batch, true, ReLU{}, rows, 12, 2);
+        c.x[(rows - 2) * 12 + 3] = bad;
+        c.forward();
+        c.backward();
+        for (std::int64_t i = 0; i < c.x.size(); ++i) {
+          const bool hit = batch ? i % 12 == 3 : i / 12 == rows - 2;
+          CHECK(std::isnan(c.y[i]) == hit);
+          CHECK(std::isnan(c.dx[i]) == hit);
+        }
+        for (std::int64_t col = 0; col < 12; ++col) CHECK(std::isnan(c.dgamma[col]) == (!batch || col == 3));
+      }
+    }
   }
 }
 
@@ -229,30 +313,34 @@ TEST_CASE("norms do not depend on the number of threads") {
 }
 
 TEST_CASE("batch norm: mean and variance are exact on exact inputs, whatever the offset") {
-  Array<float> x(1000, 3), y(1000, 3), mean(1, 3), rstd(1, 3), variance(1, 3);
-  for (std::int64_t r = 0; r < 1000; ++r) {
-    x[3 * r] = 65536.0f + static_cast<float>(r % 2);  // variance 1/4 on top of a large mean
-    x[3 * r + 1] = 7.0f;                              // constant
-    x[3 * r + 2] = r % 4 < 2 ? -3.0f : 5.0f;          // mean 1, variance 16
+  for (const std::int64_t rows : {1000, 24000}) {
+    CAPTURE(rows);
+    Array<float> x(rows, 3), y(rows, 3), mean(1, 3), rstd(1, 3), variance(1, 3);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      x[3 * r] = 65536.0f + static_cast<float>(r % 2);  // variance 1/4 on top of a large mean
+      x[3 * r + 1] = 7.7f;                              // constant
+      x[3 * r + 2] = r % 4 < 2 ? -3.0f : 5.0f;          // mean 1, variance 16
+    }
+    device().batch_norm_forward(
+        {x.view(), {}, {}, 1e-12, Identity{}, y.view(), mean.view(), rstd.view(), variance.view(), {}});
+    CHECK(mean[0] == 65536.5f);
+    CHECK(variance[0] == 0.25f);
+    CHECK(mean[1] == 7.7f);
+    CHECK(variance[1] == 0.0f);
+    CHECK(y[1] == 0.0f);
+    CHECK(y[3 * rows - 2] == 0.0f);
+    CHECK(mean[2] == 1.0f);
+    CHECK(variance[2] == 16.0f);
   }
-  device().batch_norm_forward(
-      {x.view(), {}, {}, 1e-12, Identity{}, y.view(), mean.view(), rstd.view(), variance.view(), {}});
-  CHECK(mean[0] == 65536.5f);
-  CHECK(variance[0] == 0.25f);
-  CHECK(mean[1] == 7.0f);
-  CHECK(variance[1] == 0.0f);
-  CHECK(y[1] == 0.0f);
-  CHECK(mean[2] == 1.0f);
-  CHECK(variance[2] == 16.0f);
 }
 
 TEST_CASE("column affine: both kinds of spread, with and without mean, gamma and beta, at every shape") {
   std::size_t turn = 0;
   const std::vector<Activation> activations = all_activations();
   const auto look = [&]<class T>(T, std::int64_t rows, std::int64_t cols) {
-    const std::int64_t shift = static_cast<std::int64_t>(turn % 2);
+    const auto shift = static_cast<std::int64_t>(turn % 2), other = static_cast<std::int64_t>(turn % 3 == 0);
     Array<T> x(rows, cols, shift), mean(1, cols, 1 - shift), spread(1, cols, shift), gamma(1, cols), beta(1, cols, 1),
-        y(rows, cols, 1 - shift);
+        y(rows, cols, other);
     x.random(1);
     mean.random(2);
     spread.random(3, 0.5, 1.0);
@@ -263,7 +351,7 @@ TEST_CASE("column affine: both kinds of spread, with and without mean, gamma and
     const Activation f = activations[turn % 8];
     const auto given = [](bool wanted, Array<T>& a) { return wanted ? ConstView(a.view()) : ConstView{}; };
     device().column_affine({x.view(), given(with_mean, mean), spread.view(), given(with_gamma, gamma),
-                         given(with_beta, beta), kind, 1e-3, f, y.view()});
+                            given(with_beta, beta), kind, 1e-3, f, y.view()});
     Worst<T> worst(12.0);
     for (std::int64_t i = 0; i < x.size(); ++i) {
       const std::int64_t c = i % cols;

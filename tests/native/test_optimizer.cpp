@@ -1,4 +1,7 @@
 // Optimiser rules against their formulas in double, segments of the arena, and the passes beside them.
+#include <algorithm>
+#include <span>
+
 #include "gdcore/optimizer.h"
 #include "support.h"
 
@@ -50,8 +53,8 @@ std::vector<OptimizerRule> all_rules() {
 }
 
 template <class T>
-void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift) {
-  Array<T> w(1, n, shift), g(1, n, 1 - shift), s(1, n, shift), r(1, n, 1 - shift);
+void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift, std::int64_t other_shift) {
+  Array<T> w(1, n, shift), g(1, n, other_shift), s(1, n, shift), r(1, n, other_shift);
   w.random(1);
   g.random(2);
   s.random(3, 0.25, std::holds_alternative<Momentum>(rule) || std::holds_alternative<Adam>(rule) ? 0.0 : 0.5);
@@ -105,10 +108,192 @@ TEST_CASE("every rule follows its formula at every length, with clipping, decay 
     CAPTURE(rule.index());
     for (std::int64_t n : awkward_widths()) {
       CAPTURE(n);
-      check_rule<float>(rule, n, n % 2);
-      check_rule<double>(rule, n, 1 - n % 2);
+      check_rule<float>(rule, n, n % 2, 1 - n % 2);
+      check_rule<double>(rule, n, 1 - n % 2, n % 2);
+      check_rule<float>(rule, n, 0, 0);
+      check_rule<double>(rule, n, 0, 0);
     }
-    check_rule<float>(rule, 100'003, 1);
+    check_rule<float>(rule, 100'003, 1, 0);
+    check_rule<float>(rule, 100'008, 0, 0);
+  }
+}
+
+namespace {
+
+/// Weights with states of their own, and a pass over them.
+template <class T>
+struct Model {
+  Array<T> w, g, s, r;
+
+  explicit Model(std::int64_t n, std::int64_t shift = 0) : w(1, n, shift), g(1, n, 0), s(1, n, shift), r(1, n, 0) {
+    w.random(1);
+    g.random(2);
+    s.random(3, 0.25, 0.5);
+    r.random(4, 0.25, 0.5);
+  }
+  OptimizerPass pass(const OptimizerRule& rule, std::span<const Segment> segments, double lr = 0.0,
+                     std::int64_t step = 0) {
+    OptimizerPass pass{.rule = rule,
+                       .parameters = w.view(),
+                       .gradients = g.view(),
+                       .states = {},
+                       .segments = segments,
+                       .lr = lr,
+                       .step = step};
+    if (state_count(rule) > 0) pass.states[0] = s.view();
+    if (state_count(rule) > 1) pass.states[1] = r.view();
+    return pass;
+  }
+  bool same_bits(const Model& other) const {
+    return w.same_bits(other.w) && s.same_bits(other.s) && r.same_bits(other.r);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("many segments in one call give the bits of a call for each, and gaps stay as they were") {
+  for (const OptimizerRule& rule : all_rules()) {
+    CAPTURE(rule.index());
+    for (const int count : {63, 64, 65, 150}) {
+      CAPTURE(count);
+      std::vector<Segment> segments;
+      std::int64_t n = 3;
+      for (int i = 0; i < count; ++i) {
+        const std::int64_t length = i % 7 == 5 ? 0 : 1 + (i * 13) % 40;
+        segments.push_back({n, length, 0.5 + 0.01 * i, i % 3 == 0 ? 0.1 : 0.0});
+        n += length + i % 2;
+      }
+      Model<float> together(n), apart(n);
+      const Model<float> before(n);
+      device().optimizer_step(together.pass(rule, segments, 0.05, 7));
+      for (const Segment& segment : segments) {
+        device().optimizer_step(apart.pass(rule, std::span(&segment, 1), 0.05, 7));
+      }
+      CHECK(together.same_bits(apart));
+      for (std::int64_t i = 0; i < n; ++i) {
+        const bool inside = std::ranges::any_of(
+            segments, [&](const Segment& segment) { return i >= segment.begin && i < segment.begin + segment.count; });
+        CHECK((together.w[i] == before.w[i]) != inside);
+      }
+    }
+  }
+}
+
+TEST_CASE("steps that read the device's counters give the bits of steps with the host's numbers") {
+  StepRecorder* recorder = device().recorder();
+  if (recorder == nullptr) return;
+  const auto look = [&]<class T>(T, const OptimizerRule& rule, std::int64_t n, std::int64_t shift) {
+    const Segment segments[] = {{0, n / 3, 1.0, 0.1}, {n / 3 + 1, n - n / 3 - 1, 0.5, 0.0}};
+    const double nan = std::numeric_limits<double>::quiet_NaN(), rates[] = {nan, nan, 0.1, 0.03, 0.01, nan};
+    Model<T> host(n, shift), counted(n, shift);
+    StepCounters counters{.step = 41, .batch = 2, .first = 100, .sums = {0.5, 2.0}, .stop = Stop::none};
+    const LossSums sums{0.25, 32.0};
+    for (int i = 0; i < 3; ++i) {
+      OptimizerPass pass = host.pass(rule, segments, rates[2 + i], 42 + i);
+      pass.clip_value = 1.25;
+      device().optimizer_step(pass);
+      OptimizerPass without_host = counted.pass(rule, segments, nan, -1);
+      without_host.clip_value = 1.25;
+      without_host.counters = &counters;
+      without_host.rates = rates;
+      device().optimizer_step(without_host);
+      recorder->advance({&counters, &sums, 32});
+    }
+    CHECK(counted.same_bits(host));
+    CHECK(counters.step == 44);
+    CHECK(counters.batch == 5);
+    CHECK(counters.first == 196);
+    CHECK(counters.sums.loss == 1.25);
+    CHECK(counters.sums.weight == 98.0);
+    CHECK(counters.stop == Stop::none);
+  };
+  for (const OptimizerRule& rule : all_rules()) {
+    CAPTURE(rule.index());
+    look(float{}, rule, 7, 0);
+    look(float{}, rule, 20'003, 0);
+    look(double{}, rule, 2'001, 1);
+  }
+}
+
+TEST_CASE("the norm that the device clips by is the host's, and one that is not finite stops the steps") {
+  if (device().recorder() == nullptr) return;
+  const OptimizerRule rule = Adam{};
+  const double rates[] = {0.1};
+  const auto look = [&]<class T>(T, std::int64_t n, std::int64_t shift) {
+    const Segment segments[] = {{0, n, 1.0, 0.1}};
+    for (const double clip_norm : {0.125, 1e6, std::numeric_limits<double>::infinity()}) {
+      Model<T> host(n, shift), counted(n, shift);
+      StepCounters counters;
+      OptimizerPass pass = host.pass(rule, segments, rates[0], 1);
+      const double norm = std::sqrt(device().sum_of_squares(host.g.view()));
+      if (norm > clip_norm) pass.grad_scale = clip_norm / norm;
+      device().optimizer_step(pass);
+      OptimizerPass without_host = counted.pass(rule, segments);
+      without_host.counters = &counters;
+      without_host.rates = rates;
+      without_host.clip_norm = clip_norm;
+      device().optimizer_step(without_host);
+      CHECK(counted.same_bits(host));
+      CHECK(counters.stop == Stop::none);
+    }
+    for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+      for (const Stop before : {Stop::none, Stop::loss}) {
+        Model<T> model(n, shift);
+        const Model<T> kept(n, shift);
+        model.g[n - 1] = static_cast<T>(bad);
+        StepCounters counters;
+        counters.stop = before;
+        OptimizerPass pass = model.pass(rule, segments);
+        pass.counters = &counters;
+        pass.rates = rates;
+        pass.clip_norm = 1.0;
+        device().optimizer_step(pass);
+        CHECK(model.same_bits(kept));
+        CHECK(counters.stop == (before == Stop::none ? Stop::gradient_norm : Stop::loss));
+      }
+    }
+  };
+  for (const std::int64_t n : {1, 33, 8192, 8193, 30'005}) {
+    CAPTURE(n);
+    look(float{}, n, n % 2);
+    look(double{}, n, 0);
+  }
+}
+
+TEST_CASE("once something has stopped the steps, nothing that lasts is written") {
+  StepRecorder* recorder = device().recorder();
+  if (recorder == nullptr) return;
+  constexpr std::int64_t n = 5001;
+  const Segment segments[] = {{0, n, 1.0, 0.1}};
+  const double rates[] = {0.1};
+  const LossSums sums{1.0, 1.0};
+  for (const Stop stop : {Stop::loss, Stop::gradient_norm}) {
+    StepCounters counters{.step = 3, .batch = 0, .first = 8, .sums = {2.0, 4.0}, .stop = stop};
+    for (const OptimizerRule& rule : all_rules()) {
+      Model<float> model(n);
+      const Model<float> kept(n);
+      OptimizerPass pass = model.pass(rule, segments);
+      pass.counters = &counters;
+      pass.rates = rates;
+      device().optimizer_step(pass);
+      CHECK(model.same_bits(kept));
+    }
+    Array<float> average(1, n), value(1, n);
+    average.random(1);
+    value.random(2);
+    const Array<float> kept = average.copy();
+    device().lerp({average.view(), value.view(), 0.5, false, &counters});
+    CHECK(average.same_bits(kept));
+    recorder->advance({&counters, &sums, 4});
+    CHECK(counters.step == 3);
+    CHECK(counters.batch == 0);
+    CHECK(counters.first == 8);
+    CHECK(counters.sums.loss == 2.0);
+    CHECK(counters.sums.weight == 4.0);
+    CHECK(counters.stop == stop);
+    counters.stop = Stop::none;
+    device().lerp({average.view(), value.view(), 0.5, false, &counters});
+    CHECK(average[n - 1] == 0.5f * (kept[n - 1] + value[n - 1]));
   }
 }
 
@@ -138,18 +323,20 @@ TEST_CASE("optimiser steps do not depend on the number of threads") {
 }
 
 TEST_CASE("the sum of squares: every length, in doubles whatever the dtype, the same for all thread counts") {
-  const auto look = [&]<class T>(T, std::int64_t n, double scale) {
-    Array<T> x(1, n, n % 2);
+  const auto look = [&]<class T>(T, std::int64_t n, double scale, std::int64_t shift) {
+    Array<T> x(1, n, shift);
     x.random(1, scale);
     long double sum = 0.0;
     for (std::int64_t i = 0; i < n; ++i) sum += static_cast<long double>(x[i]) * static_cast<long double>(x[i]);
     CHECK(std::abs(device().sum_of_squares(x.view()) - sum) <= 1e-14 * sum);
   };
   for (const std::int64_t n : awkward_widths()) {
-    look(float{}, n, 1.0);
-    look(double{}, n, 1.0);
+    look(float{}, n, 1.0, n % 2);
+    look(double{}, n, 1.0, 1 - n % 2);
   }
-  look(float{}, 300'001, 1e30);  // the squares are beyond float32
+  look(float{}, 300'001, 1e30, 0);  // the squares are beyond float32
+  look(float{}, 300'001, 1e30, 1);
+  look(double{}, 100'001, 1.0, 1);
   CHECK(same_for_all_threads([] {
     Array<float> x(1, 1'000'003);
     x.random(5);
@@ -164,8 +351,8 @@ TEST_CASE("the sum of squares: every length, in doubles whatever the dtype, the 
 }
 
 TEST_CASE("running averages: decay and the square root, at every length") {
-  const auto look = [&]<class T>(T, std::int64_t n, bool root) {
-    Array<T> average(1, n, n % 2), value(1, n, 1 - n % 2);
+  const auto look = [&]<class T>(T, std::int64_t n, bool root, std::int64_t other_shift) {
+    Array<T> average(1, n, n % 2), value(1, n, other_shift);
     average.random(1);
     value.random(2, 0.5, 1.0);
     const Array<T> before = average.copy();
@@ -179,8 +366,34 @@ TEST_CASE("running averages: decay and the square root, at every length") {
     CHECK(worst.value() <= 1.0);
   };
   for (const std::int64_t n : awkward_widths()) {
-    look(float{}, n, false);
-    look(float{}, n, true);
-    look(double{}, n, n % 2 == 0);
+    look(float{}, n, false, n % 2);
+    look(float{}, n, true, 1 - n % 2);
+    look(double{}, n, n % 2 == 0, 0);
   }
+  look(float{}, 50'002, true, 0);
+}
+
+TEST_CASE("adding a multiple: every length, aligned or not") {
+  const auto look = [&]<class T>(T, std::int64_t n, std::int64_t shift, std::int64_t other_shift) {
+    Array<T> to(1, n, shift), x(1, n, other_shift);
+    to.random(1);
+    x.random(2);
+    const Array<T> before = to.copy(), same = x.copy();
+    device().add(to.view(), x.view(), -0.3);
+    Worst<T> worst(2.0);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double a = static_cast<double>(before[i]), b = static_cast<double>(x[i]);
+      worst.add(to[i], a - 0.3 * b, std::abs(a) + std::abs(b));
+    }
+    CHECK(worst.value() <= 1.0);
+    CHECK(x.same_bits(same));
+  };
+  for (const std::int64_t n : awkward_widths()) {
+    look(float{}, n, 0, 0);
+    look(float{}, n, 1, 1);
+    look(double{}, n, n % 2, 0);
+  }
+  look(float{}, 50'003, 0, 0);
+  look(float{}, 50'003, 0, 1);
+  look(double{}, 50'003, 0, 0);
 }

@@ -103,9 +103,9 @@ TEST_CASE("streams of different uses never meet") {
 namespace {
 
 template <class T>
-void check_dropout(std::int64_t rows, std::int64_t cols, std::int64_t shift, double p) {
+void check_dropout(std::int64_t rows, std::int64_t cols, std::int64_t shift, std::int64_t other_shift, double p) {
   const Philox random{11, 22};
-  Array<T> x(rows, cols, shift), y(rows, cols, 1 - shift);
+  Array<T> x(rows, cols, shift), y(rows, cols, other_shift);
   x.random(1);
   device().dropout({x.view(), y.view(), p, 11, 22});
   const T scale = static_cast<T>(1.0 / (1.0 - p));
@@ -127,11 +127,30 @@ TEST_CASE("dropout follows its counter at every shape, in place too") {
     for (const std::int64_t rows : {1, 2, 33}) {
       CAPTURE(cols);
       CAPTURE(rows);
-      check_dropout<float>(rows, cols, cols % 2, 0.3);
-      check_dropout<double>(rows, cols, 1 - cols % 2, 0.9);
+      check_dropout<float>(rows, cols, cols % 2, 1 - cols % 2, 0.3);
+      check_dropout<double>(rows, cols, 1 - cols % 2, cols % 2, 0.9);
+      check_dropout<float>(rows, cols, 0, 0, 0.6);
+      check_dropout<double>(rows, cols, 0, 0, 0.0);
     }
   }
-  check_dropout<float>(1, 70'001, 0, 0.5);
+  check_dropout<float>(1, 70'001, 0, 0, 0.5);
+  check_dropout<double>(1, 70'001, 0, 0, 0.5);
+}
+
+TEST_CASE("dropout with the device's counters draws the mask of the host's stream") {
+  if (device().recorder() == nullptr) return;
+  Array<float> x(3, 1001), host(3, 1001), counted(3, 1001), before(3, 1001);
+  x.fill(1.0);
+  const std::uint64_t stream = stream_of(Stream::dropout, 5);
+  for (const std::int64_t step : {std::int64_t{0}, std::int64_t{1}, std::int64_t{77}, std::int64_t{1} << 40}) {
+    StepCounters counters;
+    counters.step = step;
+    device().dropout({x.view(), host.view(), 0.4, 9, stream ^ (static_cast<std::uint64_t>(step) << 12)});
+    device().dropout({x.view(), counted.view(), 0.4, 9, stream, &counters});
+    CHECK(counted.same_bits(host));
+    CHECK_FALSE(counted.same_bits(before));
+    std::memcpy(before.data(), counted.data(), counted.bytes());
+  }
 }
 
 TEST_CASE("dropout keeps the share it should, in a new pattern for each stream, the same for all thread counts") {

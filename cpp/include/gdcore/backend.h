@@ -259,8 +259,8 @@ bool has_cuda();
 
 /// Makes the buffer at least this large; what was in it is lost.
 void grow(Buffer& buffer, Backend& backend, std::size_t bytes);
-/// Gathers into `buffer`, which grows to `bytes`, from the backend's own memory or from the host's (then converted there
-/// and copied). The index lies in the host's memory; `call.to` is not used.
+/// Gathers into `buffer`, which grows to `bytes`, from the backend's own memory or from the host's (then converted
+/// there and copied). The index lies in the host's memory; `call.to` is not used.
 void gather_into(Backend& backend, Gather call, std::size_t bytes, Buffer& buffer);
 
 }  // namespace gdcore

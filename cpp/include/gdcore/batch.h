@@ -15,7 +15,7 @@ class ResidentData;
 /// Inputs, targets and sample weights as they came; y and weights may be absent. Checked when it is made.
 struct Dataset {
   Source x, y, weights;
-  bool labels = false;                              // y holds class numbers
+  bool labels = false;                                        // y holds class numbers
   mutable std::shared_ptr<ResidentData> on_device = nullptr;  // its copy on a device: see resident.h
 };
 
@@ -41,7 +41,8 @@ struct Batch {
 class BatchReader {
  public:
   /// Rows [first, first + rows) of the dataset, or of `index`.
-  Batch read(const Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first, std::int64_t rows);
+  Batch read(const Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first,
+             std::int64_t rows);
 
  private:
   Buffer x_, y_, weights_;

@@ -24,7 +24,7 @@ struct LayerCall {
   View statistics;        // as asked for by Layer::statistics
   View dy, dx;            // backward only; dy may be overwritten, a null dx is not wanted
   bool training = false;
-  std::uint64_t seed = 0, step = 0;  // dropout's stream
+  std::uint64_t seed = 0, step = 0;        // dropout's stream
   const StepCounters* counters = nullptr;  // where steps follow each other without the host: see backend.h
   Precision precision = Precision::full;
 

@@ -67,7 +67,7 @@ class Network {
   /// Rows of the last forward pass if backward may follow, else 0.
   std::int64_t pending_rows() const { return input_ ? input_.rows : 0; }
 
-  std::uint64_t step = 0;  // stream of dropout; the trainer advances it
+  std::uint64_t step = 0;                  // stream of dropout; the trainer advances it
   const StepCounters* counters = nullptr;  // while steps are recorded: where they find theirs
   /// Changes with everything that recorded steps depend on: where the workspace lies, what is frozen, the seed.
   std::uint64_t version() const { return version_; }

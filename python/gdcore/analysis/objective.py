@@ -195,7 +195,7 @@ def in_float64(model: Sequential) -> Sequential:
         If it is no model.
     """
     instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
-    copy = Sequential(*model.layers, seed=model.seed, dtype="float64", device=model.device, classes=model.classes)
+    copy = Sequential(*model.layers, **(model.settings() | {"dtype": "float64", "precision": "float32"}))
     for source, target in ((model.parameters(), copy.parameters()), (model.buffers(), copy.buffers())):
         for name, values in source.items():
             target[name][...] = values

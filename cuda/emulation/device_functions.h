@@ -27,16 +27,36 @@
 inline constexpr int warpSize = 32;
 
 // Aligned as on a GPU, so that UBSan's alignment check is the GPU's misaligned-address fault.
-struct alignas(8) float2 { float x, y; };
-struct float3 { float x, y, z; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(16) double2 { double x, y; };
-struct alignas(8) int2 { int x, y; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(16) longlong2 { long long x, y; };
-struct alignas(16) ulonglong2 { unsigned long long x, y; };
+struct alignas(8) float2 {
+  float x, y;
+};
+struct float3 {
+  float x, y, z;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) double2 {
+  double x, y;
+};
+struct alignas(8) int2 {
+  int x, y;
+};
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(16) longlong2 {
+  long long x, y;
+};
+struct alignas(16) ulonglong2 {
+  unsigned long long x, y;
+};
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float3 make_float3(float x, float y, float z) { return {x, y, z}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -96,8 +116,7 @@ inline void __syncwarp(unsigned mask = ~0u, GD_SITE) {
   gdcore::emulation::wait_warp(gdcore::emulation::WarpOp::sync, mask, 0, 0, site);
 }
 inline unsigned __ballot_sync(unsigned mask, int p, GD_SITE) {
-  return static_cast<unsigned>(
-      gdcore::emulation::wait_warp(gdcore::emulation::WarpOp::ballot, mask, p != 0, 0, site));
+  return static_cast<unsigned>(gdcore::emulation::wait_warp(gdcore::emulation::WarpOp::ballot, mask, p != 0, 0, site));
 }
 inline int __any_sync(unsigned mask, int p, GD_SITE) { return __ballot_sync(mask, p, site) != 0; }
 inline int __all_sync(unsigned mask, int p, GD_SITE) { return __ballot_sync(mask, p == 0, site) == 0; }

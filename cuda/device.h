@@ -1,0 +1,21 @@
+// The device and its memory: for backend.cpp and stream.cpp.
+#pragma once
+
+#include <cstddef>
+
+#include "runtime.h"
+
+namespace gdcore::cuda {
+
+/// Throws DeviceError, saying what is missing and what to do, unless there is a device that gdcore can use.
+void open_device();
+
+const cudaDeviceProp& device_properties();
+
+/// Device memory in stream order, not initialised. Throws DeviceError where there is no more.
+void* allocate_in_order(std::size_t bytes, cudaStream_t stream);
+
+/// What the driver has left, and what the pool holds of freed memory.
+std::size_t free_device_memory();
+
+}  // namespace gdcore::cuda

@@ -1,0 +1,188 @@
+// Steps that a device makes by itself: the bits of the steps that the host drives, in any grouping; refused steps
+// change nothing; outdated recordings are never used; data that is sent in windows. Skipped on the CPU, which records
+// nothing.
+#include "gdcore/check.h"
+#include "gdcore/device_steps.h"
+#include "gdcore/random.h"
+#include "models.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+namespace {
+
+const bool kRecords = tested() == Device::cuda;
+
+template <class T>
+std::shared_ptr<Network> deep(std::int64_t in, std::int64_t out) {
+  return network(kDType<T>, Dense(in, 33), BatchNorm(33), ActivationLayer(GELU{}), DropoutLayer(0.3), Dense(33, 17),
+                 LayerNorm(17), ActivationLayer(ReLU{}), Dense(17, out));
+}
+
+std::vector<std::int64_t> shuffled(std::int64_t rows, std::uint64_t epoch) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(rows));
+  fill_permutation(order.data(), rows, 5, epoch);
+  return order;
+}
+
+/// An epoch with nothing recorded: each operation asked for by the host.
+LossSums by_hand(Network& net, Trainer& trainer, const Loss& loss, const Dataset& data, const BatchRange& range,
+                 std::span<const double> lrs) {
+  Criterion criterion(loss, net);
+  BatchReader reader;
+  LossSums total;
+  for (std::int64_t b = range.first; b < range.last; ++b) {
+    const Batch batch = reader.read(net, data, range.order, b * range.batch_size, range.rows_of(b));
+    const View logits = net.forward(batch.x, true, false);
+    const LossSums sums = criterion.apply(batch, logits, net.output_gradient());
+    net.backward({});
+    net.commit();
+    trainer.optimizer_step(lrs[static_cast<std::size_t>(b)]);
+    net.forget();
+    total.loss += sums.loss;
+    total.weight += sums.weight;
+  }
+  return total;
+}
+
+template <class T>
+void same_as_by_hand(const OptimizerRule& rule, bool labels, std::optional<double> clip) {
+  const Problem<T> problem(150, 9, 4);
+  const Loss loss = labels ? Loss(CrossEntropy{}) : Loss(MeanSquaredError{});
+  const Dataset data = labels ? problem.classes() : problem.weighted();
+  const Optimizer optimizer{rule, 0.01, false, {}, clip, 0.5};
+  Trainer recorded(deep<T>(9, 4), loss, optimizer), hand(deep<T>(9, 4), loss, optimizer);
+  std::vector<double> lrs;
+  for (int b = 0; b < 38; ++b) lrs.push_back(0.01 / (1 + b));
+  const auto order = shuffled(150, 0);
+  const BatchRange range{order.data(), 150, 4, 0,
+                         38};  // 37 whole batches: a recording of 32 steps, single ones, 2 rows
+  LossSums sums;
+  CHECK(recorded.run(data, range, lrs, 1e9, sums) == 38);
+  const LossSums expected = by_hand(hand.network(), hand, loss, data, range, lrs);
+  CHECK(recorded.steps() == 38);
+  CHECK(Snapshot(recorded) == Snapshot(hand));
+  CHECK(sums.loss == expected.loss);
+  CHECK(sums.weight == expected.weight);
+}
+
+}  // namespace
+
+TEST_CASE("recorded steps have the bits of steps that the host drives" * doctest::skip(!kRecords)) {
+  for (const OptimizerRule& rule : every_rule()) same_as_by_hand<float>(rule, true, {});
+  same_as_by_hand<double>(Adam{}, true, {});
+  same_as_by_hand<double>(Momentum{}, false, {});
+  same_as_by_hand<float>(SGD{}, false, {});
+}
+
+TEST_CASE("clipping by the norm in recorded steps agrees with the host's" * doctest::skip(!kRecords)) {
+  same_as_by_hand<float>(SGD{}, true, 0.1);
+  same_as_by_hand<double>(Adam{}, false, 0.1);
+}
+
+TEST_CASE("slices of time do not show" * doctest::skip(!kRecords)) {
+  const Problem<float> problem(150, 9, 4);
+  const auto order = shuffled(150, 1);
+  const double lr = 0.01;
+  Trainer whole(deep<float>(9, 4), CrossEntropy{}, {Adam{}, {}, false, {}, {}, {}}),
+      slices(deep<float>(9, 4), CrossEntropy{}, {Adam{}, {}, false, {}, {}, {}});
+  LossSums sums, added;
+  whole.run(problem.classes(), {order.data(), 150, 2, 0, 75}, {&lr, 1}, 1e9, sums);
+  std::int64_t next = 0;
+  int calls = 0;
+  for (; next < 75; ++calls)
+    next = slices.run(problem.classes(), {order.data(), 150, 2, next, 75}, {&lr, 1}, 0.0, added);
+  CHECK(calls > 2);
+  CHECK(Snapshot(whole) == Snapshot(slices));
+  CHECK(sums.loss == added.loss);
+}
+
+TEST_CASE("a loss that is not finite stops the steps behind it, and the host says why" * doctest::skip(!kRecords)) {
+  Problem<float> problem(80, 9, 4), good(80, 9, 4);
+  for (std::int64_t c = 0; c < 9; ++c) problem.x[21 * 9 + c] = std::numeric_limits<float>::infinity();
+  const double lr = 0.01;
+  const Optimizer optimizer{Adam{}, {}, false, {}, {}, {}};
+  Trainer trainer(deep<float>(9, 4), CrossEntropy{}, optimizer), twin(deep<float>(9, 4), CrossEntropy{}, optimizer);
+  LossSums sums, expected;
+  std::string message;
+  try {
+    trainer.run(problem.classes(), {nullptr, 80, 2, 0, 40}, {&lr, 1}, 1e9, sums);
+  } catch (const DivergenceError& error) {
+    message = error.what();
+  }
+  CHECK(message.find("at step 10") != std::string::npos);
+  CHECK(message.find("layers.0") != std::string::npos);
+  CHECK(trainer.steps() == 10);
+  twin.run(good.classes(), {nullptr, 80, 2, 0, 10}, {&lr, 1}, 1e9, expected);
+  CHECK(Snapshot(trainer) == Snapshot(twin));
+  CHECK(sums.loss == expected.loss);
+  trainer.run(good.classes(), {nullptr, 80, 2, 10, 40}, {&lr, 1}, 1e9, sums);
+  twin.run(good.classes(), {nullptr, 80, 2, 10, 40}, {&lr, 1}, 1e9, expected);
+  CHECK(Snapshot(trainer) == Snapshot(twin));
+}
+
+TEST_CASE("recordings that are out of date are not used" * doctest::skip(!kRecords)) {
+  const Problem<float> problem(64, 9, 4), large(400, 9, 4);
+  const double lr = 0.05;
+  const Optimizer optimizer{Momentum{}, {}, false, {}, {}, {}};
+  const auto net = deep<float>(9, 4), other = deep<float>(9, 4);
+  Trainer trainer(net, CrossEntropy{}, optimizer), fresh(other, CrossEntropy{}, optimizer);
+  LossSums sums;
+  const auto epoch = [&](Trainer& of) { of.run(problem.classes(), {nullptr, 64, 16, 0, 4}, {&lr, 1}, 1e9, sums); };
+  epoch(trainer);
+  epoch(fresh);
+  net->forward(large.x.view(), true, false);  // moves the workspace
+  net->set_frozen("layers.0", true);
+  other->set_frozen("layers.0", true);
+  const Bits before = bits_of(net->parameters().value(0));
+  epoch(trainer);
+  epoch(fresh);
+  CHECK(bits_of(net->parameters().value(0)) == before);
+  net->initialize(7);  // other masks
+  other->initialize(7);
+  epoch(trainer);
+  epoch(fresh);
+  CHECK(bits_of(net->parameters().values) == bits_of(other->parameters().values));
+}
+
+TEST_CASE("rows that are sent as they are needed train as rows that lie on the device" * doctest::skip(!kRecords)) {
+  Problem<double> problem(50, 9, 4);  // doubles for a float32 model; every second row of a matrix
+  Dataset data = problem.weighted();
+  data.x.rows = data.y.rows = data.weights.rows = 25;
+  data.x.row_stride = 18;
+  data.y.row_stride = 8;
+  data.weights.row_stride = 2;
+  const auto order = shuffled(25, 2);
+  const BatchRange range{order.data(), 25, 8, 0, 4};
+  const double lr = 0.01;
+  Bits results[2];
+  for (const bool sent : {false, true}) {
+    const auto net = deep<float>(9, 4);
+    DeviceSteps steps(*net);
+    Criterion criterion(MeanSquaredError{}, *net);
+    StepCounters counters;
+    const std::int64_t next = steps.run(sent ? data : resident(data, *net), range, {&lr, 1}, 1e9, counters,
+                                        [&](const Batch& batch, const StepInputs& inputs) {
+                                          const View logits = net->forward(batch.x, false, false);
+                                          const LossSums* sums = criterion.record(batch, logits, {}, inputs.counters);
+                                          device().recorder()->advance({inputs.counters, sums, batch.x.rows});
+                                        });
+    CHECK(next == 4);
+    CHECK(counters.step == 4);
+    results[sent] = bits_of(&counters.sums, sizeof counters.sums);
+  }
+  CHECK(results[0] == results[1]);
+}
+
+TEST_CASE("places that are no rows are refused before anything is sent" * doctest::skip(!kRecords)) {
+  const Problem<float> problem(20, 9, 4);
+  auto order = shuffled(20, 3);
+  order[13] = 20;
+  Trainer trainer(deep<float>(9, 4), CrossEntropy{}, {SGD{}, {}, false, {}, {}, {}});
+  const Snapshot before(trainer);
+  const double lr = 0.01;
+  LossSums sums;
+  CHECK_THROWS_AS(trainer.run(problem.classes(), {order.data(), 20, 5, 0, 4}, {&lr, 1}, 1e9, sums),
+                  std::invalid_argument);
+  CHECK(Snapshot(trainer) == before);
+}
