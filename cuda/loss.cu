@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
     sums.complete(p, row, row.plain ? top - z[row.label] : T(0));
     if (threadIdx.x == 0) sum += sums.loss(row);
     if (p.grad == nullptr) continue;
-    const Gradient<T> gradient(row, sums, inverse);
+    const RowGradient<T> gradient(row, sums, inverse);
     for (std::int64_t begin = 0; begin < p.cols; begin += step) {
       const Place place = place_of<T>(begin, p.cols, threadIdx.x, blockDim.x, wide);
       Pack<T> pack = load_pack(z, place);

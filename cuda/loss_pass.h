@@ -279,9 +279,9 @@ struct RowSums {
 
 /// The gradient of one element from e^(z - top).
 template <class T>
-struct Gradient {
+struct RowGradient {
   T scale, factor;
-  __device__ Gradient(const Row<T>& row, const RowSums<T>& sums, double inverse)
+  __device__ RowGradient(const Row<T>& row, const RowSums<T>& sums, double inverse)
       : scale(static_cast<T>(static_cast<double>(row.s) * inverse)),
         factor(static_cast<T>(sums.total) / static_cast<T>(sums.exponentials)) {}
   __device__ T at(const Losses<T>& p, const Row<T>& row, T e, T target, std::int64_t c) const {
@@ -338,7 +338,7 @@ __device__ double shared_row(const Losses<T>& p, const Row<T>& row, RowGroup gro
   }
   sums.complete(p, row, below_label);
   if (p.grad != nullptr) {
-    const Gradient<T> gradient(row, sums, data.inverse);
+    const RowGradient<T> gradient(row, sums, data.inverse);
 #pragma unroll kUnroll
     for (int c = group.lane; c < cols; c += group.lanes) {
       T& value = z[place(c)];

@@ -115,7 +115,7 @@ def test_flat_arrays_share_memory(model: gd.Sequential) -> None:
         (lambda a: a.sum(), AttributeError, r"DeviceArray\(shape=\(4, 3\).*no attribute 'sum'; take array.numpy"),
         (lambda a: a.flags, AttributeError, "take array.numpy"),
         (lambda a: np.asarray(a, copy=False), ValueError, "copy"),
-        (lambda a: a.reshape(2, 6), ValueError, "reshape takes -1"),
+        (lambda a: a.reshape((2, 6)), ValueError, "reshape takes -1"),
         (lambda a: a.__dlpack__(dl_device=(1, 0)), BufferError, "array.numpy"),
         (lambda a: a.__dlpack__(copy=True), BufferError, "array.numpy"),
         (lambda a: a[9], IndexError, "out of bounds"),

@@ -73,7 +73,7 @@ def check_kernels(log: str, shown: str) -> list[str]:
     """Print the table and return what is wrong with the kernels."""
     kernels = read_report(log)
     names = demangle(sorted({name for name, _ in kernels}))
-    problems = [f"nvcc warns: {line.strip()}" for line in log.splitlines() if re.search(r"\bwarning\b.*[:#]", line)]
+    problems = [f"a warning: {line.strip()}" for line in log.splitlines() if re.search(r"\bwarning\b.*[:#]", line)]
     if not kernels:
         return [*problems, "the log holds no report of ptxas: was the build configured with -Xptxas=-v?"]
     for name, plain in names.items():

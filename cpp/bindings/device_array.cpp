@@ -154,11 +154,10 @@ py::object to_numpy(const DeviceArray& self, const py::object& dtype, const py::
   return dtype.is_none() ? host : host.attr("astype")(dtype);
 }
 
-py::object reshape(const DeviceArray& self, const py::args& shape) {
-  const bool flat =
-      shape.size() == 1 && (py::object(shape[0]).equal(py::int_(-1)) || py::object(shape[0]).equal(py::make_tuple(-1)));
-  check(flat, "[DeviceArray] reshape takes -1 only, for the flat array; for other shapes reshape array.numpy()");
-  return py::cast(self.flat());
+DeviceArray reshape(const DeviceArray& self, const py::object& shape) {
+  check(shape.equal(py::int_(-1)) || shape.equal(py::make_tuple(-1)),
+        "[DeviceArray] reshape takes -1 only, for the flat array; for other shapes reshape array.numpy()");
+  return self.flat();
 }
 
 std::string represent(const DeviceArray& self) {
@@ -200,7 +199,7 @@ void bind_device_array(py::module_& m) {
       "device=\"cuda\". numpy() and np.asarray give a copy; array[...] = values, array[key] = values and array -= "
       "values write to the model; torch.from_dlpack, cupy.asarray and others share its memory without a copy.");
   cls.def_property_readonly("shape", [](Self self) { return py::tuple(py::cast(self.shape())); })
-      .def_property_readonly("dtype", [](Self self) { return numpy_dtype(self.view().dtype); })
+      .def_property_readonly("dtype", [](Self self) -> py::object { return numpy_dtype(self.view().dtype); })
       .def_property_readonly("size", [](Self self) { return self.view().size(); })
       .def_property_readonly("ndim", [](Self self) { return self.shape().size(); })
       .def_property_readonly("itemsize", [](Self self) { return size_of(self.view().dtype); })
@@ -211,7 +210,7 @@ void bind_device_array(py::module_& m) {
       .def(
           "tolist", [](Self self) { return self.numpy().attr("tolist")(); }, "The numbers as nested lists.")
       .def("ravel", &DeviceArray::flat, "A flat DeviceArray over the same memory.")
-      .def("reshape", &reshape, "reshape(-1): a flat DeviceArray over the same memory.")
+      .def("reshape", &reshape, py::arg("shape"), "reshape(-1): a flat DeviceArray over the same memory.")
       .def("__array__", &to_numpy, py::arg("dtype") = py::none(), py::arg("copy") = py::none())
       .def("__len__", [](Self self) { return self.shape().front(); })
       .def("__getitem__", [](Self self, const py::object& key) { return self.numpy().attr("__getitem__")(key); })

@@ -86,11 +86,21 @@ void Trainer::make_segments() {
   }
 }
 
-LossSums Trainer::train(const Batch& batch, double lr) {
-  struct Pass {  // however it ends, nobody may go back through it: the batch is not the network's to keep
-    Network& network;
-    ~Pass() { network.forget(); }
-  } const pass{*network_};
+namespace {
+
+/// However a pass ends, nobody may go back through it: the batch is not the network's to keep.
+struct Pass {
+  Network& network;
+  ~Pass() {
+    network.counters = nullptr;
+    network.forget();
+  }
+};
+
+}  // namespace
+
+/// The batch's loss, and its gradient with respect to the outputs; throws where it is not finite.
+LossSums Trainer::loss_of(const Batch& batch) {
   network_->step = static_cast<std::uint64_t>(steps_);
   const View logits = network_->forward(batch.x, true, false);
   const LossSums sums = criterion_.apply(batch, logits, network_->output_gradient());
@@ -100,6 +110,12 @@ LossSums Trainer::train(const Batch& batch, double lr) {
                                ". The parameters are those before this step; a smaller lr, "
                                "clip_norm or scaled inputs usually help"));
   }
+  return sums;
+}
+
+LossSums Trainer::train(const Batch& batch, double lr) {
+  const Pass pass{*network_};
+  const LossSums sums = loss_of(batch);
   network_->backward({});
   const NoInterrupt whole;
   update(lr);
@@ -123,18 +139,22 @@ OptimizerPass Trainer::optimizer_pass() {
   return pass;
 }
 
+/// What the gradients are multiplied by so that their norm is not above clip_norm; throws where it is not finite.
+double Trainer::clip_scale() const {
+  if (!optimizer_.clip_norm) return 1.0;
+  const Parameters& p = network_->parameters();
+  const double norm = std::sqrt(network_->backend().sum_of_squares(p.layout.flat(p.gradients)));
+  if (!std::isfinite(norm)) {
+    throw DivergenceError(join("[Trainer] the norm of the gradient became ", norm, " at step ", steps_, "; ",
+                               network_->diagnosis(), ". The parameters are those before this step"));
+  }
+  return norm > *optimizer_.clip_norm ? *optimizer_.clip_norm / norm : 1.0;
+}
+
 void Trainer::update(double lr) {
   check_rate(lr);
   OptimizerPass pass = optimizer_pass();
-  if (optimizer_.clip_norm) {
-    const Parameters& p = network_->parameters();
-    const double norm = std::sqrt(network_->backend().sum_of_squares(p.layout.flat(p.gradients)));
-    if (!std::isfinite(norm)) {
-      throw DivergenceError(join("[Trainer] the norm of the gradient became ", norm, " at step ", steps_, "; ",
-                                 network_->diagnosis(), ". The parameters are those before this step"));
-    }
-    pass.grad_scale = norm > *optimizer_.clip_norm ? *optimizer_.clip_norm / norm : 1.0;
-  }
+  pass.grad_scale = clip_scale();
   pass.lr = lr;
   pass.step = steps_ + 1;
   network_->backend().optimizer_step(pass);
@@ -143,13 +163,7 @@ void Trainer::update(double lr) {
 
 /// One step as a device repeats it: what changes from step to step comes from the counters.
 void Trainer::record_step(const Batch& batch, const StepInputs& inputs) {
-  struct Pass {
-    Network& network;
-    ~Pass() {
-      network.counters = nullptr;
-      network.forget();
-    }
-  } const pass{*network_};
+  const Pass pass{*network_};
   network_->counters = inputs.counters;
   const View logits = network_->forward(batch.x, true, false);
   const LossSums* sums = criterion_.record(batch, logits, network_->output_gradient(), inputs.counters);
@@ -182,11 +196,13 @@ std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range
   }
   keep();
   if (counters.stop == Stop::none) return next;
-  // The step that was refused, once more by the host, which says what is wrong with it.
-  const std::int64_t first = next * range.batch_size;
-  const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(next - range.first)];
-  train(reader_.read(*network_, data, range.order, first, range.rows_of(next)), lr);
-  throw DivergenceError(join("[Trainer] the loss became NaN or infinite at step ", counters.step));
+  // The step that was refused, once more by the host as far as it got, to say what is wrong with it.
+  const Pass pass{*network_};
+  loss_of(reader_.read(*network_, data, range.order, next * range.batch_size, range.rows_of(next)));
+  network_->backward({});
+  clip_scale();
+  throw DivergenceError(join("[Trainer] the loss or the norm of the gradient became NaN or infinite at step ", steps_,
+                             ". The parameters are those before this step"));
 }
 
 LossSums Trainer::step(const Dataset& batch, double lr) {

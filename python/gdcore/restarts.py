@@ -259,7 +259,7 @@ def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, 
             raise TypeError(f"build: is called as {call}: {error}") from None
 
     def weights(at: int) -> Array:
-        return instance(build(*arguments[at]), Sequential, "build", EXAMPLE).flat_parameters().copy()
+        return np.array(instance(build(*arguments[at]), Sequential, "build", EXAMPLE).flat_parameters())
 
     model = instance(build(*arguments[0]), Sequential, "build", EXAMPLE)
     again = weights(0)

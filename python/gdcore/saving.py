@@ -73,7 +73,7 @@ def matching(path: str, model: Sequential, tensors: Mapping[str, Array]) -> dict
     return {name: tensors[name] for name in own}
 
 
-def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: str, **place: str) -> Sequential:
+def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: str, **place: Any) -> Sequential:
     """Build the model that a file describes; raises FormatError where that cannot be done."""
     from .model import Sequential
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from . import _core
 from ._arrays import Array, to_array
-from ._core import DeviceArray
 from ._checks import optional_module
+from ._core import DeviceArray
 
 if TYPE_CHECKING:
     import torch

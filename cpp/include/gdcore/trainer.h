@@ -38,6 +38,8 @@ class Trainer {
  private:
   std::vector<double> per_layer(const PerLayer& given, double missing, const char* argument) const;
   void make_segments();
+  LossSums loss_of(const Batch& batch);
+  double clip_scale() const;
   LossSums train(const Batch& batch, double lr);
   void update(double lr);
   OptimizerPass optimizer_pass();

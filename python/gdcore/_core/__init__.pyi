@@ -20,6 +20,7 @@ __all__: list[str] = [
     "Curvature",
     "Dataset",
     "Dense",
+    "DeviceArray",
     "DeviceError",
     "DivergenceError",
     "Dropout",
@@ -429,6 +430,83 @@ class Standardizer(Layer):
     @property
     def std(self) -> typing.Any: ...
 
+class DeviceArray:
+    """
+    A model's array in GPU memory: what parameters(), gradients(), buffers() and the optimiser's state() hold on device="cuda". numpy() and np.asarray give a copy; array[...] = values, array[key] = values and array -= values write to the model; torch.from_dlpack, cupy.asarray and others share its memory without a copy.
+    """
+    def __add__(self, arg0: typing.Any) -> typing.Any: ...
+    def __array__(self, dtype: typing.Any = None, copy: typing.Any = None) -> typing.Any: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: typing.Any = None,
+        max_version: typing.Any = None,
+        dl_device: typing.Any = None,
+        copy: typing.Any = None,
+    ) -> typing.Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __float__(self) -> typing.Any: ...
+    def __getattr__(self, arg0: str) -> None: ...
+    def __getitem__(self, arg0: typing.Any) -> typing.Any: ...
+    def __iadd__(self, arg0: typing.Any) -> typing.Any: ...
+    def __imatmul__(self, arg0: typing.Any) -> typing.Any: ...
+    def __imul__(self, arg0: typing.Any) -> typing.Any: ...
+    def __ipow__(self, arg0: typing.Any) -> typing.Any: ...
+    def __isub__(self, arg0: typing.Any) -> typing.Any: ...
+    def __iter__(self) -> collections.abc.Iterator: ...
+    def __itruediv__(self, arg0: typing.Any) -> typing.Any: ...
+    def __len__(self) -> int: ...
+    def __matmul__(self, arg0: typing.Any) -> typing.Any: ...
+    def __mul__(self, arg0: typing.Any) -> typing.Any: ...
+    def __neg__(self) -> typing.Any: ...
+    def __pow__(self, arg0: typing.Any) -> typing.Any: ...
+    def __radd__(self, arg0: typing.Any) -> typing.Any: ...
+    def __repr__(self) -> str: ...
+    def __rmatmul__(self, arg0: typing.Any) -> typing.Any: ...
+    def __rmul__(self, arg0: typing.Any) -> typing.Any: ...
+    def __rpow__(self, arg0: typing.Any) -> typing.Any: ...
+    def __rsub__(self, arg0: typing.Any) -> typing.Any: ...
+    def __rtruediv__(self, arg0: typing.Any) -> typing.Any: ...
+    def __setitem__(self, arg0: typing.Any, arg1: typing.Any) -> None: ...
+    def __sub__(self, arg0: typing.Any) -> typing.Any: ...
+    def __truediv__(self, arg0: typing.Any) -> typing.Any: ...
+    def copy(self) -> numpy.ndarray:
+        """
+        A copy on the host, as a NumPy array.
+        """
+    def numpy(self) -> numpy.ndarray:
+        """
+        A copy on the host, as a NumPy array.
+        """
+    def ravel(self) -> DeviceArray:
+        """
+        A flat DeviceArray over the same memory.
+        """
+    def reshape(self, *args) -> typing.Any:
+        """
+        reshape(-1): a flat DeviceArray over the same memory.
+        """
+    def tolist(self) -> typing.Any:
+        """
+        The numbers as nested lists.
+        """
+    @property
+    def __cuda_array_interface__(self) -> dict: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> numpy.dtype[typing.Any]: ...
+    @property
+    def itemsize(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def shape(self) -> tuple: ...
+    @property
+    def size(self) -> int: ...
+
 class Loss:
     """
     A loss over a batch: Σ s_n l_n / Σ s_n W_n with sample weights s_n (1 unless given).
@@ -741,6 +819,7 @@ class Network:
         dtype: str = "float32",
         device: str = "auto",
         seed: typing.SupportsInt | typing.SupportsIndex,
+        precision: str = "float32",
     ) -> None: ...
     def backward(self, dout: typing.Any) -> numpy.ndarray:
         """
@@ -750,15 +829,15 @@ class Network:
         """
         Arrays that are kept but not trained, such as "layers.1.running_mean": views.
         """
-    def flat_buffers(self) -> numpy.ndarray:
+    def flat_buffers(self) -> typing.Any:
         """
         All buffers as one array: a view.
         """
-    def flat_gradients(self) -> numpy.ndarray:
+    def flat_gradients(self) -> typing.Any:
         """
         All gradients in the layout of flat_parameters: a view.
         """
-    def flat_parameters(self) -> numpy.ndarray:
+    def flat_parameters(self) -> typing.Any:
         """
         All parameters as one array, each starting at a multiple of 256 bytes, zeros between: a view.
         """
@@ -810,6 +889,11 @@ class Network:
         """
     @property
     def out_features(self) -> int: ...
+    @property
+    def precision(self) -> str:
+        """
+        What dense products compute in on a GPU: "float32", "tf32" or "bfloat16".
+        """
     @property
     def seed(self) -> int: ...
 
@@ -941,7 +1025,7 @@ def get_num_threads() -> int:
 
 def info() -> dict:
     """
-    Version, threads, the instruction set in use and the devices there are.
+    Version, threads, the instruction set in use, the devices there are, and the GPU or why there is none.
     """
 
 def permutation(

@@ -17,6 +17,8 @@ __all__: list[str] = [
     "dense_backward",
     "dense_forward",
     "dropout",
+    "first_nonfinite",
+    "gather",
     "layer_norm_backward",
     "layer_norm_forward",
     "lerp",
@@ -101,6 +103,8 @@ def dropout(
     stream: typing.SupportsInt | typing.SupportsIndex,
     device: str = "cpu",
 ) -> None: ...
+def first_nonfinite(x: typing.Any, *, device: str = "cpu") -> int: ...
+def gather(source: typing.Any, index: typing.Any, out: typing.Any, *, device: str = "cpu") -> None: ...
 def layer_norm_backward(
     x: typing.Any,
     gamma: typing.Any,

@@ -1,0 +1,309 @@
+// A whole training step of a narrow multilayer perceptron (up to kMostLayers dense layers of widths up to kMostWidth)
+// in two launches. Launches and passes over memory, not arithmetic, are what such a step costs when each operation has
+// kernels of its own.
+//   gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b) for all
+//     layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db, and of
+//     the loss. A block's tiles, and so what is added to what, follow from the number of rows.
+//   update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters on.
+// Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) lies where y_{l-1} was.
+//
+// Counters without a third launch: no kernel writes what its other blocks read. The first moves on `step` and `batch`,
+// which the second reads; the second moves on `first`, which the first reads. A loss that is not finite, which every
+// block of the second sees for itself, takes the first's moves back and sets `stop`; once that is set, the first leaves
+// NaN as the loss, and nothing moves.
+//
+// Bytes: rows and targets once; each block reads the weights and writes its parts (4 bytes a parameter each, from and
+// to the L2 cache); the update reads parts, weights and states, and writes weights, states and gradients.
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include "device.h"
+#include "narrow.h"
+#include "narrow_tile.h"
+#include "stream.h"
+
+namespace gdcore::cuda {
+
+namespace {
+
+constexpr int kMostWidth = 128;
+constexpr int kThreads = kNarrowThreads;
+constexpr std::int64_t kMostParts = 128;  // blocks of gradient_kernel
+
+__global__ void __launch_bounds__(kThreads, 1) narrow_gradient_kernel(const __grid_constant__ GradientPass p) {
+  GD_DYN_SHARED(float, shared);
+  const bool lead = blockIdx.x == 0 && threadIdx.x == 0;
+  if (p.counters->stop != Stop::none) {
+    if (threadIdx.x == 0) p.losses[blockIdx.x] = std::numeric_limits<double>::quiet_NaN();
+    return;
+  }
+  if (lead) {
+    p.counters->step += 1;
+    p.counters->batch += 1;
+  }
+  const std::int64_t first = p.counters->first;
+  for (int i = static_cast<int>(threadIdx.x); i < p.first_matrix; i += kThreads) shared[i] = 0.0f;
+  for (int l = 0; p.resident && l < p.layers; ++l) load_weights(p.layer[l], shared);
+  __syncthreads();
+  double loss = 0.0;
+  for (std::int64_t i = blockIdx.x; i < p.tiles; i += gridDim.x) {
+    const std::int64_t begin = i * p.tile_rows, left = p.rows - begin;
+    const Tile tile{begin, static_cast<int>(left < p.tile_rows ? left : p.tile_rows)};
+    loss += tile_step(p, tile, first, i == blockIdx.x, shared);
+  }
+  loss = block_sum(loss);
+  if (threadIdx.x == 0) p.losses[blockIdx.x] = loss;
+}
+
+// ---- The update. ----
+
+constexpr int kMostTensors = 2 * kMostLayers;
+constexpr int kSlices = kThreads / kWarp;  // of the parts, for each weight of a block: a block updates kWarp weights
+
+/// A weight or bias that is trained: where its gradient begins in the parts, and it itself in the arena.
+struct Tensor {
+  std::int64_t part, count, arena;
+  double lr_factor, weight_decay;
+};
+
+template <class Rule>
+struct Update {
+  float* array[2 + Rule::states];  // parameters, gradients, states
+  Rule rule;
+  float clip;
+  bool decoupled;
+  StepCounters* counters;
+  const double* rates;
+  LossSums* sums;
+  const float* parts;
+  std::int64_t part_size, rows;
+  const double* losses;
+  int blocks;  // of the first kernel
+  int tensors;
+  Tensor tensor[kMostTensors];  // in the order of their parts
+};
+
+/// What a tensor's weights have in common. The step and the batch were counted by the first kernel.
+template <class Rule>
+struct Numbers {
+  typename Rule::template Kernel<float> kernel;
+  float coupled, shrink;
+
+  __device__ static Numbers of(const Update<Rule>& p, const Tensor& tensor) {
+    const double lr = p.rates[p.counters->batch - 1] * tensor.lr_factor;
+    return {p.rule.template at<float>(lr, p.counters->step),
+            static_cast<float>(p.decoupled ? 0.0 : tensor.weight_decay),
+            static_cast<float>(p.decoupled ? 1.0 - lr * tensor.weight_decay : 1.0)};
+  }
+};
+
+/// The end of the step, by one thread of the grid.
+template <class Rule>
+__device__ void end_step(const Update<Rule>& p, double loss, bool finite) {
+  StepCounters& counters = *p.counters;
+  if (counters.stop != Stop::none) return;
+  const double weight = static_cast<double>(p.rows);
+  *p.sums = {loss, weight};
+  if (finite) {
+    counters.first += p.rows;
+    counters.sums.loss += loss;
+    counters.sums.weight += weight;
+  } else {
+    counters.step -= 1;
+    counters.batch -= 1;
+    counters.stop = Stop::loss;
+  }
+}
+
+template <class Rule>
+__device__ void update_weight(const Update<Rule>& p, const Numbers<Rule>& numbers, std::int64_t at, float gradient) {
+  float none = 0.0f, w = p.array[0][at];
+  float g = gradient > p.clip ? p.clip : (gradient < -p.clip ? -p.clip : gradient);
+  g += numbers.coupled * w;
+  w *= numbers.shrink;
+  float* first = Rule::states > 0 ? p.array[Rule::states > 0 ? 2 : 0] + at : &none;
+  float* second = Rule::states > 1 ? p.array[Rule::states > 1 ? 3 : 0] + at : &none;
+  numbers.kernel(w, g, *first, *second);
+  p.array[0][at] = w;
+  p.array[1][at] = gradient;
+}
+
+template <class Rule>
+__global__ void __launch_bounds__(kThreads) narrow_update_kernel(const __grid_constant__ Update<Rule> p) {
+  using Common = Numbers<Rule>;
+  GD_SHARED(Common, numbers, kMostTensors);
+  GD_SHARED(float, slices, kThreads);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, slice = static_cast<int>(threadIdx.x) / kWarp;
+  const std::int64_t i = std::int64_t{blockIdx.x} * kWarp + lane;
+  const bool exists = i < p.part_size;
+  float sum = 0.0f;  // of 16 parts at most
+#pragma unroll 4
+  for (int block = slice; exists && block < p.blocks; block += kSlices) sum += p.parts[block * p.part_size + i];
+  slices[threadIdx.x] = sum;
+  const int thread = static_cast<int>(threadIdx.x);
+  const double loss = block_sum(thread < p.blocks ? p.losses[thread] : 0.0);
+  const bool finite = loss - loss == 0.0;
+  if (blockIdx.x == 0 && threadIdx.x == 0) end_step(p, loss, finite);
+  if (!finite) return;
+  if (thread < p.tensors) numbers[thread] = Common::of(p, p.tensor[thread]);
+  __syncthreads();
+  int t = 0;
+  while (t < p.tensors && i >= p.tensor[t].part + p.tensor[t].count) ++t;
+  if (slice != 0 || t == p.tensors || i < p.tensor[t].part) return;  // what is frozen belongs to none
+  double gradient = 0.0;
+  for (int s = 0; s < kSlices; ++s) gradient += static_cast<double>(slices[s * kWarp + lane]);
+  update_weight(p, numbers[t], p.tensor[t].arena + (i - p.tensor[t].part), static_cast<float>(gradient));
+}
+
+// ---- The host's side. ----
+
+AnyActivation any_of(const Activation& activation) {
+  AnyActivation any{static_cast<int>(activation.index())};
+  with_activation(activation, [&]<class F>(const F& f) {
+    if constexpr (std::is_same_v<F, AnyActivation>) any = f;
+  });
+  return any;
+}
+
+bool fits(const NarrowStep& step) {
+  const auto narrow = [](const NarrowLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
+  const bool classes = std::holds_alternative<CrossEntropy>(step.loss);
+  const bool counts_rows = !classes || (step.labels && !step.class_weights);
+  const OptimizerPass& pass = step.optimizer;
+  return !step.layers.empty() && step.layers.size() <= kMostLayers && std::ranges::all_of(step.layers, narrow) &&
+         counts_rows && pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
+}
+
+/// Divides shared memory and the parts; returns the bytes of shared memory.
+std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientPass& p) {
+  int place = 0, matrix = 0, part = 0;
+  const auto take = [&](int& from, std::int64_t rows, std::int64_t width) {
+    return std::exchange(from, from + static_cast<int>(rows) * stride_of(static_cast<int>(width)));
+  };
+  const auto* parameters = step.optimizer.parameters.as<float>();
+  p.layers = static_cast<int>(step.layers.size());
+  p.resident = resident;
+  p.tile_rows = tile_rows;
+  p.tiles = ceil_div(step.rows, tile_rows);
+  const int x = take(place, tile_rows, step.layers[0].in);
+  for (int l = 0; l < p.layers; ++l) {
+    const NarrowLayer& from = step.layers[static_cast<std::size_t>(l)];
+    Layer& layer = p.layer[l];
+    layer.in = static_cast<int>(from.in);
+    layer.out = static_cast<int>(from.out);
+    layer.activation = any_of(from.activation);
+    layer.saves_input = saves_input(from.activation);
+    layer.weight = parameters + from.weight;
+    layer.bias = from.bias >= 0 ? parameters + from.bias : nullptr;
+    layer.x = l == 0 ? x : p.layer[l - 1].y;
+    layer.y = take(place, tile_rows, from.out);
+    // The gradient of the loss overwrites the last outputs before their slope is known.
+    const bool keeps = layer.saves_input || (l + 1 == p.layers && from.activation.index() != 0);
+    layer.saved = keeps ? take(place, tile_rows, from.out) : -1;
+    layer.weight_part = std::exchange(part, part + layer.in * layer.out);
+    layer.bias_part = layer.bias != nullptr ? std::exchange(part, part + layer.out) : -1;
+  }
+  p.part_size = part;
+  p.targets = take(place, tile_rows, p.layer[p.layers - 1].out);
+  p.first_matrix = place;
+  for (int l = 0; l < p.layers; ++l) {
+    int end = resident ? matrix : 0;
+    p.layer[l].matrix =
+        p.first_matrix + take(end, round_up(static_cast<std::size_t>(p.layer[l].out), 4), p.layer[l].in);
+    matrix = std::max(matrix, end);
+  }
+  return static_cast<std::size_t>(p.first_matrix + matrix) * sizeof(float);
+}
+
+/// The tensors that are trained, with their segments' numbers; false where a segment ends within a tensor.
+template <class Rule>
+bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<Rule>& update) {
+  bool whole = true;
+  const auto add = [&](std::int64_t part, std::int64_t count, std::int64_t arena) {
+    for (const Segment& segment : step.optimizer.segments) {
+      const std::int64_t end = segment.begin + segment.count;
+      if (arena + count <= segment.begin || arena >= end) continue;
+      whole = whole && arena >= segment.begin && arena + count <= end;
+      update.tensor[update.tensors++] = {part, count, arena, segment.lr_factor, segment.weight_decay};
+      return;
+    }
+  };
+  for (int l = 0; l < gradient.layers; ++l) {
+    const Layer& layer = gradient.layer[l];
+    const NarrowLayer& from = step.layers[static_cast<std::size_t>(l)];
+    add(layer.weight_part, from.in * from.out, from.weight);
+    if (layer.bias != nullptr) add(layer.bias_part, from.out, from.bias);
+  }
+  return whole;
+}
+
+template <class Rule>
+bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std::size_t shared) {
+  const OptimizerPass& pass = step.optimizer;
+  const auto blocks = static_cast<unsigned>(std::min(gradient.tiles, kMostParts));
+  Update<Rule> update{};
+  if (!find_tensors(step, gradient, update)) return false;
+  const std::size_t parts = round_up(static_cast<std::size_t>(gradient.part_size) * blocks * sizeof(float), 8);
+  auto* memory = static_cast<char*>(scratch(Scratch::partial, parts + blocks * sizeof(double)));
+  gradient.parts = reinterpret_cast<float*>(memory);
+  gradient.losses = reinterpret_cast<double*>(memory + parts);
+  update.array[0] = pass.parameters.as<float>();
+  update.array[1] = const_cast<float*>(pass.gradients.as<float>());
+  for (int k = 0; k < Rule::states; ++k) update.array[2 + k] = pass.states[k].as<float>();
+  update.rule = rule;
+  update.clip = static_cast<float>(pass.clip_value);
+  update.decoupled = decouples_decay(pass.rule);
+  update.counters = pass.counters;
+  update.rates = pass.rates;
+  update.sums = step.sums;
+  update.parts = gradient.parts;
+  update.part_size = gradient.part_size;
+  update.rows = step.rows;
+  update.losses = gradient.losses;
+  update.blocks = static_cast<int>(blocks);
+  check_cuda(cudaFuncSetAttribute(narrow_gradient_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shared)),
+             "cudaFuncSetAttribute");
+  launch(narrow_gradient_kernel, {blocks, kThreads, shared}, gradient);
+  launch(narrow_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient.part_size, kWarp)), kThreads}, update);
+  return true;
+}
+
+}  // namespace
+
+bool narrow_step(const NarrowStep& step) {
+  if (!fits(step)) return false;
+  GradientPass p{};
+  const std::size_t most = device_properties().sharedMemPerBlockOptin - 1024;  // beside what kernels declare
+  // Small tiles spread a batch over the multiprocessors, larger ones leave fewer parts.
+  const int wanted = step.rows <= 16 * kMostParts ? 16 : 32;
+  std::size_t shared = plan(step, wanted, true, p);
+  if (shared > most) shared = plan(step, wanted, false, p);
+  if (shared > most) shared = plan(step, 16, false, p);
+  if (shared > most) return false;
+  p.x = step.x;
+  p.y = step.y;
+  p.labels = step.labels;
+  p.order = step.order;
+  p.rows = step.rows;
+  p.counters = step.optimizer.counters;
+  p.kind = std::holds_alternative<CrossEntropy>(step.loss)
+               ? Kind::classes
+               : (std::holds_alternative<MeanSquaredError>(step.loss) ? Kind::squares : Kind::binary);
+  const std::int64_t outputs = step.layers.back().out;
+  const LossPass loss{.loss = step.loss,
+                      .logits = {nullptr, step.rows, outputs, DType::float32},
+                      .targets = {},
+                      .labels = nullptr,
+                      .weights = {},
+                      .class_weights = step.class_weights,
+                      .grad = step.optimizer.parameters,  // wanted, and not written there
+                      .sums = step.sums};
+  p.loss = losses_of<float>(loss);
+  return std::visit([&](const auto& rule) { return start(step, rule, p, shared); }, step.optimizer.rule);
+}
+
+}  // namespace gdcore::cuda

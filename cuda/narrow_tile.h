@@ -1,0 +1,290 @@
+// What a block does with a tile of rows in a training step of a narrow network (narrow.cu): products of matrices in
+// shared memory, and with them the layers forward, the loss, and the layers back.
+#pragma once
+
+#include <cstdint>
+
+#include "activation.h"
+#include "loss_pass.h"
+
+namespace gdcore::cuda {
+
+inline constexpr int kMostLayers = 8;
+inline constexpr int kNarrowThreads = 256;
+
+// ---- Products of matrices in shared memory. ----
+
+/// Floats from one row of a matrix of `width` columns to the next. A multiple of 4, of which every row is 16 bytes
+/// further into the banks; what lies behind the columns is zero.
+__host__ __device__ constexpr int stride_of(int width) { return (width + 7) / 8 * 8 + 4; }
+
+using Four = Pack<float>;
+__device__ __forceinline__ Four load_four(const float* from) { return *reinterpret_cast<const Four*>(from); }
+
+struct Matrix {
+  const float* at;
+  int stride;
+};
+
+struct Extent {
+  int rows, cols, depth;
+};
+
+/// Hands every element of C = A B to store(i, j, value): a thread computes kRows x 4 of them, a warp 4 x 8 times as
+/// many. A and B are given with rows as neighbours in memory (`transposed`: columns), and read four numbers at a time:
+/// A is (rows, depth), transposed (depth, rows); B is (depth, cols), transposed (cols, depth).
+template <int kRows, bool kTransposedA, bool kTransposedB, class Store>
+__device__ __forceinline__ void product(Matrix a, Matrix b, Extent extent, const Store& store) {
+  static_assert(!kTransposedA || (kRows == 4 && !kTransposedB), "the three forms that a dense layer needs");
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int down = (extent.rows + 4 * kRows - 1) / (4 * kRows), across = (extent.cols + 31) / 32;
+  constexpr int kStep = kTransposedB ? 8 : 1;  // so that the lanes' rows of B lie in different banks
+  for (int tile = warp; tile < down * across; tile += (kNarrowThreads / kWarp)) {
+    const int i0 = tile / across * 4 * kRows + lane / 8 * kRows;
+    const int j0 = tile % across * 32 + lane % 8 * (kTransposedB ? 1 : 4);
+    if (i0 >= extent.rows || j0 >= extent.cols) continue;
+    float c[kRows][4] = {};
+    if constexpr (kTransposedA) {
+#pragma unroll 4
+      for (int k = 0; k < extent.depth; ++k) {
+        const Four x = load_four(a.at + k * a.stride + i0), y = load_four(b.at + k * b.stride + j0);
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) c[i][j] += x[i] * y[j];
+        }
+      }
+    } else {
+      for (int k = 0; k < extent.depth; k += 4) {
+        Four x[kRows], y[4];
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) x[i] = load_four(a.at + (i0 + i) * a.stride + k);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const int col = j0 + j * kStep < extent.cols ? j0 + j * kStep : j0;  // any that exists
+          y[j] = load_four(kTransposedB ? b.at + col * b.stride + k : b.at + (k + j) * b.stride + j0);
+        }
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+#pragma unroll
+            for (int q = 0; q < 4; ++q) c[i][j] += x[i][q] * (kTransposedB ? y[j][q] : y[q][j]);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int col = j0 + j * kStep;
+        if (i0 + i < extent.rows && col < extent.cols) store(i0 + i, col, c[i][j]);
+      }
+    }
+  }
+}
+
+// ---- The gradient. ----
+
+struct Layer {
+  int in, out;
+  AnyActivation activation;
+  bool saves_input;
+  const float *weight, *bias;  // in the device's memory
+  int x, y, saved, matrix;     // in shared memory: inputs, outputs, pre-activations (or outputs, -1: none) and weights
+  int weight_part, bias_part;  // in the parts
+};
+
+enum class Kind : std::uint8_t { squares, classes, binary };
+
+struct GradientPass {
+  Layer layer[kMostLayers];
+  int layers;
+  Source x, y;
+  bool labels, resident;  // labels, not targets; all weights stay in shared memory
+  const std::int64_t* order;
+  std::int64_t rows, tiles;
+  int tile_rows;
+  int targets, first_matrix;  // in shared memory; what lies before the weights begins as zero
+  Kind kind;
+  Losses<float> loss;
+  StepCounters* counters;
+  float* parts;  // a block's, then the next block's
+  std::int64_t part_size;
+  double* losses;
+};
+
+template <class To>
+__device__ inline To number_at(const Source& source, std::int64_t at) {
+  const void* data = source.data;
+  switch (source.type) {
+    case SourceType::f32:
+      return static_cast<To>(static_cast<const float*>(data)[at]);
+    case SourceType::f64:
+      return static_cast<To>(static_cast<const double*>(data)[at]);
+    case SourceType::u8:
+      return static_cast<To>(static_cast<const std::uint8_t*>(data)[at]);
+    case SourceType::i8:
+      return static_cast<To>(static_cast<const std::int8_t*>(data)[at]);
+    case SourceType::u16:
+      return static_cast<To>(static_cast<const std::uint16_t*>(data)[at]);
+    case SourceType::i16:
+      return static_cast<To>(static_cast<const std::int16_t*>(data)[at]);
+    case SourceType::u32:
+      return static_cast<To>(static_cast<const std::uint32_t*>(data)[at]);
+    case SourceType::i32:
+      return static_cast<To>(static_cast<const std::int32_t*>(data)[at]);
+    case SourceType::u64:
+      return static_cast<To>(static_cast<const std::uint64_t*>(data)[at]);
+    case SourceType::i64:
+      return static_cast<To>(static_cast<const std::int64_t*>(data)[at]);
+  }
+  return To(0);
+}
+
+/// Rows of a tile that exist; where they begin in the batch.
+struct Tile {
+  std::int64_t first;
+  int rows;
+};
+
+/// Rows of the sources into shared memory; rows that do not exist are zero.
+__device__ inline void gather_tile(const GradientPass& p, const Tile& tile, std::int64_t first, float* shared) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int in = p.layer[0].in, out = p.layer[p.layers - 1].out;
+  for (int r = warp; r < p.tile_rows; r += (kNarrowThreads / kWarp)) {
+    const bool exists = r < tile.rows;
+    std::int64_t row = first + tile.first + r;
+    if (exists && p.order != nullptr) row = p.order[row];
+    float* x = shared + p.layer[0].x + r * stride_of(in);
+    for (int c = lane; c < in; c += kWarp) x[c] = exists ? number_at<float>(p.x, row * p.x.row_stride + c) : 0.0f;
+    if (p.labels) {
+      auto* labels = reinterpret_cast<std::int32_t*>(shared + p.targets);
+      if (lane == 0) labels[r] = exists ? number_at<std::int32_t>(p.y, row * p.y.row_stride) : 0;
+      continue;
+    }
+    float* t = shared + p.targets + r * stride_of(out);
+    for (int c = lane; c < out; c += kWarp) t[c] = exists ? number_at<float>(p.y, row * p.y.row_stride + c) : 0.0f;
+  }
+}
+
+/// Zeros behind the columns, and rows of zeros up to a multiple of 4.
+__device__ inline void load_weights(const Layer& layer, float* shared) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int stride = stride_of(layer.in), rows = (layer.out + 3) / 4 * 4;
+#pragma unroll 4
+  for (int o = warp; o < rows; o += (kNarrowThreads / kWarp)) {
+    for (int i = lane; i < stride; i += kWarp) {
+      const bool exists = o < layer.out && i < layer.in;
+      shared[layer.matrix + o * stride + i] = exists ? layer.weight[o * layer.in + i] : 0.0f;
+    }
+  }
+}
+
+__device__ inline void forward(const GradientPass& p, const Layer& layer, float* shared) {
+  const int stride = stride_of(layer.out);
+  product<2, false, true>({shared + layer.x, stride_of(layer.in)}, {shared + layer.matrix, stride_of(layer.in)},
+                          {p.tile_rows, layer.out, layer.in}, [&](int r, int o, float sum) {
+                            const float pre = layer.bias != nullptr ? sum + layer.bias[o] : sum;
+                            const float y = layer.activation.value(pre);
+                            shared[layer.y + r * stride + o] = y;
+                            if (layer.saved >= 0) {
+                              shared[layer.saved + r * stride + o] = layer.saves_input ? pre : y;
+                            }
+                          });
+}
+
+/// The loss of a tile's rows; the gradient of the last layer's pre-activations takes the logits' place.
+__device__ inline double tile_loss(const GradientPass& p, const Tile& tile, float* shared) {
+  const Layer& last = p.layer[p.layers - 1];
+  const int lanes = kNarrowThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
+  const RowGroup group{static_cast<int>(threadIdx.x) % lanes, lanes};
+  const bool exists = r < tile.rows;
+  const int begin = r * stride_of(last.out);
+  float *y = shared + last.y + begin, *t = shared + p.targets + begin;
+  const double inverse = 1.0 / static_cast<double>(p.rows);
+  double sum = 0.0;
+  if (p.kind == Kind::classes) {
+    Losses<float> loss = p.loss;
+    loss.labels = reinterpret_cast<const std::int32_t*>(shared + p.targets);
+    sum = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, SharedRow<float>{y, nullptr, inverse},
+                     [](int c) { return c; });
+  } else {
+    const double part = p.kind == Kind::squares ? 1.0 / last.out : 1.0;
+    const float factor = static_cast<float>(inverse * (p.kind == Kind::squares ? 2.0 * part : 1.0));
+    for (int c = group.lane; exists && c < last.out; c += lanes) {
+      const float positive = p.loss.class_weights != nullptr ? p.loss.class_weights[c] : 1.0f;
+      const bool squares = p.kind == Kind::squares;
+      sum += static_cast<double>(squares ? SquaredError<float>::loss(y[c], t[c], positive)
+                                         : BinaryError<float>::loss(y[c], t[c], positive));
+      y[c] = factor * (squares ? SquaredError<float>::slope(y[c], t[c], positive)
+                               : BinaryError<float>::slope(y[c], t[c], positive));
+    }
+    sum *= part;
+  }
+  for (int c = group.lane; c < last.out; c += lanes) {
+    if (!exists) {
+      y[c] = 0.0f;
+    } else if (last.saved >= 0) {
+      y[c] *= last.activation.slope(shared[last.saved + begin + c]);
+    }
+  }
+  return sum;
+}
+
+/// This block's part of dW and db, added to those of its tiles before.
+__device__ inline void weight_gradients(const GradientPass& p, const Layer& layer, const Tile& tile, bool begins,
+                                        const float* shared) {
+  float* parts = p.parts + blockIdx.x * p.part_size;
+  const auto add = [&](float& part, float value) { part = begins ? value : part + value; };
+  const int stride = stride_of(layer.out);
+  product<4, true, false>({shared + layer.y, stride}, {shared + layer.x, stride_of(layer.in)},
+                          {layer.out, layer.in, tile.rows},
+                          [&](int o, int i, float sum) { add(parts[layer.weight_part + o * layer.in + i], sum); });
+  if (layer.bias == nullptr) return;
+  for (int o = static_cast<int>(threadIdx.x); o < layer.out; o += kNarrowThreads) {
+    float sum = 0.0f;
+    for (int r = 0; r < tile.rows; ++r) sum += shared[layer.y + r * stride + o];
+    add(parts[layer.bias_part + o], sum);
+  }
+}
+
+/// The gradient of the pre-activations of the layer below, in place of its outputs.
+__device__ inline void input_gradients(const GradientPass& p, const Layer& layer, const Layer& below, float* shared) {
+  const int stride = stride_of(layer.in), saved = below.saved >= 0 ? below.saved : below.y;
+  product<2, false, false>({shared + layer.y, stride_of(layer.out)}, {shared + layer.matrix, stride},
+                           {p.tile_rows, layer.in, layer.out}, [&](int r, int i, float sum) {
+                             const int at = r * stride + i;
+                             shared[below.y + at] = sum * below.activation.slope(shared[saved + at]);
+                           });
+}
+
+/// All of the step for one tile but its weights' update. Barriers: before anything is read that others wrote, and
+/// before anything is overwritten that others read.
+__device__ inline double tile_step(const GradientPass& p, const Tile& tile, std::int64_t first, bool begins,
+                                   float* shared) {
+  gather_tile(p, tile, first, shared);
+  for (int l = 0; l < p.layers; ++l) {
+    if (!p.resident) {
+      __syncthreads();
+      load_weights(p.layer[l], shared);
+    }
+    __syncthreads();
+    forward(p, p.layer[l], shared);
+  }
+  __syncthreads();
+  const double loss = tile_loss(p, tile, shared);
+  for (int l = p.layers - 1; l >= 0; --l) {
+    __syncthreads();
+    weight_gradients(p, p.layer[l], tile, begins, shared);
+    if (l == 0) break;
+    if (!p.resident && l + 1 < p.layers) load_weights(p.layer[l], shared);
+    __syncthreads();
+    input_gradients(p, p.layer[l], p.layer[l - 1], shared);
+  }
+  __syncthreads();
+  return loss;
+}
+
+}  // namespace gdcore::cuda
