@@ -10,7 +10,7 @@
 
 #include "gdcore/check.h"
 #ifdef GDCORE_EMULATED
-#include "emulation/cublaslt.h"
+#include "emulation/emulated_cublaslt.h"
 #endif
 
 namespace gdcore::cuda {
@@ -107,7 +107,8 @@ std::string cublaslt_version(const CublasLt& library) {
 
 std::string cublaslt_path(const CublasLt& library) {
   Dl_info file{};
-  const bool known = dladdr(reinterpret_cast<const void*>(library.get_version), &file) != 0 && file.dli_fname != nullptr;
+  const bool known =
+      dladdr(reinterpret_cast<const void*>(library.get_version), &file) != 0 && file.dli_fname != nullptr;
   return known ? file.dli_fname : "an unknown file";
 }
 

@@ -22,6 +22,7 @@ class CudaBackend final : public Backend, public StepRecorder {
   StepRecorder* recorder() override { return this; }
   std::unique_ptr<StepGraph> record(FunctionRef<void()> steps) override;
   void advance(const Advance&) override;
+  bool narrow_step(const NarrowStep&) override;
   std::size_t free_bytes() override;
 
   void dense_forward(const DenseForward&) override;

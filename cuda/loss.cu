@@ -24,6 +24,7 @@ __global__ void __launch_bounds__(kLossThreads)
     elementwise_kernel(const Losses<T> p, double part, double slope_part, bool wide) {
   const double weight = weight_of(p);
   const double slope_factor = slope_part * inverse_of(weight);
+  const T whole = static_cast<T>(slope_factor);
   const std::int64_t size = p.rows * p.cols, chunk = std::int64_t{blockDim.x} * kLossPacks * kPack<T>;
   double sum = 0.0;
   for (std::int64_t begin = blockIdx.x * chunk; begin < size; begin += gridDim.x * chunk) {
@@ -47,7 +48,8 @@ __global__ void __launch_bounds__(kLossThreads)
         const T s = p.weights != nullptr ? p.weights[stretch.row(at)] : T(1);
         const T loss = Element::loss(y[j][i], t[j][i], positive);
         losses += p.weights == nullptr ? loss : (s != T(0) ? s * loss : T(0));
-        y[j][i] = static_cast<T>(static_cast<double>(s) * slope_factor) * Element::slope(y[j][i], t[j][i], positive);
+        const T scale = p.weights == nullptr ? whole : static_cast<T>(static_cast<double>(s) * slope_factor);
+        y[j][i] = scale * Element::slope(y[j][i], t[j][i], positive);
       }
       sum += static_cast<double>(losses);
       if (p.grad != nullptr) store_pack(p.grad, p.for_grad(place), y[j]);

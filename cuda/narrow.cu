@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kThreads, 1) narrow_gradient_kernel(const __gr
   double loss = 0.0;
   for (std::int64_t i = blockIdx.x; i < p.tiles; i += gridDim.x) {
     const std::int64_t begin = i * p.tile_rows, left = p.rows - begin;
-    const Tile tile{begin, static_cast<int>(left < p.tile_rows ? left : p.tile_rows)};
+    const RowTile tile{begin, static_cast<int>(left < p.tile_rows ? left : p.tile_rows)};
     loss += tile_step(p, tile, first, i == blockIdx.x, shared);
   }
   loss = block_sum(loss);
@@ -177,6 +177,9 @@ bool fits(const NarrowStep& step) {
          counts_rows && pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
 }
 
+/// Bytes of shared memory that a block can ask for, beside what the kernel declares.
+std::size_t most_shared() { return device_properties().sharedMemPerBlockOptin - 1024; }
+
 /// Divides shared memory and the parts; returns the bytes of shared memory.
 std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientPass& p) {
   int place = 0, matrix = 0, part = 0;
@@ -191,7 +194,7 @@ std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientP
   const int x = take(place, tile_rows, step.layers[0].in);
   for (int l = 0; l < p.layers; ++l) {
     const NarrowLayer& from = step.layers[static_cast<std::size_t>(l)];
-    Layer& layer = p.layer[l];
+    NarrowOperation& layer = p.layer[l];
     layer.in = static_cast<int>(from.in);
     layer.out = static_cast<int>(from.out);
     layer.activation = any_of(from.activation);
@@ -232,7 +235,7 @@ bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<R
     }
   };
   for (int l = 0; l < gradient.layers; ++l) {
-    const Layer& layer = gradient.layer[l];
+    const NarrowOperation& layer = gradient.layer[l];
     const NarrowLayer& from = step.layers[static_cast<std::size_t>(l)];
     add(layer.weight_part, from.in * from.out, from.weight);
     if (layer.bias != nullptr) add(layer.bias_part, from.out, from.bias);
@@ -265,7 +268,7 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
   update.losses = gradient.losses;
   update.blocks = static_cast<int>(blocks);
   check_cuda(cudaFuncSetAttribute(narrow_gradient_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(shared)),
+                                  static_cast<int>(most_shared())),
              "cudaFuncSetAttribute");
   launch(narrow_gradient_kernel, {blocks, kThreads, shared}, gradient);
   launch(narrow_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient.part_size, kWarp)), kThreads}, update);
@@ -277,7 +280,7 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
 bool narrow_step(const NarrowStep& step) {
   if (!fits(step)) return false;
   GradientPass p{};
-  const std::size_t most = device_properties().sharedMemPerBlockOptin - 1024;  // beside what kernels declare
+  const std::size_t most = most_shared();
   // Small tiles spread a batch over the multiprocessors, larger ones leave fewer parts.
   const int wanted = step.rows <= 16 * kMostParts ? 16 : 32;
   std::size_t shared = plan(step, wanted, true, p);
@@ -291,8 +294,8 @@ bool narrow_step(const NarrowStep& step) {
   p.rows = step.rows;
   p.counters = step.optimizer.counters;
   p.kind = std::holds_alternative<CrossEntropy>(step.loss)
-               ? Kind::classes
-               : (std::holds_alternative<MeanSquaredError>(step.loss) ? Kind::squares : Kind::binary);
+               ? LossKind::classes
+               : (std::holds_alternative<MeanSquaredError>(step.loss) ? LossKind::squares : LossKind::binary);
   const std::int64_t outputs = step.layers.back().out;
   const LossPass loss{.loss = step.loss,
                       .logits = {nullptr, step.rows, outputs, DType::float32},

@@ -10,7 +10,7 @@
 namespace gdcore::cuda {
 
 inline constexpr int kMostLayers = 8;
-inline constexpr int kNarrowThreads = 256;
+inline constexpr int kNarrowThreads = 256, kNarrowWarps = kNarrowThreads / kWarp;
 
 // ---- Products of matrices in shared memory. ----
 
@@ -21,7 +21,7 @@ __host__ __device__ constexpr int stride_of(int width) { return (width + 7) / 8 
 using Four = Pack<float>;
 __device__ __forceinline__ Four load_four(const float* from) { return *reinterpret_cast<const Four*>(from); }
 
-struct Matrix {
+struct SharedMatrix {
   const float* at;
   int stride;
 };
@@ -30,20 +30,16 @@ struct Extent {
   int rows, cols, depth;
 };
 
-/// Hands every element of C = A B to store(i, j, value): a thread computes kRows x 4 of them, a warp 4 x 8 times as
-/// many. A and B are given with rows as neighbours in memory (`transposed`: columns), and read four numbers at a time:
-/// A is (rows, depth), transposed (depth, rows); B is (depth, cols), transposed (cols, depth).
-template <int kRows, bool kTransposedA, bool kTransposedB, class Store>
-__device__ __forceinline__ void product(Matrix a, Matrix b, Extent extent, const Store& store) {
+/// Rows i0.. of C and its columns j0, j0 + kStep, ..: kRows x 4 elements of C = A B. A and B are given with rows as
+/// neighbours in memory (`transposed`: columns), and read four numbers at a time.
+template <int kRows, bool kTransposedA, bool kTransposedB>
+struct Patch {
   static_assert(!kTransposedA || (kRows == 4 && !kTransposedB), "the three forms that a dense layer needs");
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int down = (extent.rows + 4 * kRows - 1) / (4 * kRows), across = (extent.cols + 31) / 32;
-  constexpr int kStep = kTransposedB ? 8 : 1;  // so that the lanes' rows of B lie in different banks
-  for (int tile = warp; tile < down * across; tile += (kNarrowThreads / kWarp)) {
-    const int i0 = tile / across * 4 * kRows + lane / 8 * kRows;
-    const int j0 = tile % across * 32 + lane % 8 * (kTransposedB ? 1 : 4);
-    if (i0 >= extent.rows || j0 >= extent.cols) continue;
-    float c[kRows][4] = {};
+  static constexpr int kStep = kTransposedB ? 8 : 1;  // so that the lanes' rows of B lie in different banks
+  int i0, j0;
+  float c[kRows][4];
+
+  __device__ __forceinline__ void accumulate(const SharedMatrix& a, const SharedMatrix& b, const Extent& extent) {
     if constexpr (kTransposedA) {
 #pragma unroll 4
       for (int k = 0; k < extent.depth; ++k) {
@@ -55,31 +51,50 @@ __device__ __forceinline__ void product(Matrix a, Matrix b, Extent extent, const
         }
       }
     } else {
-      for (int k = 0; k < extent.depth; k += 4) {
-        Four x[kRows], y[4];
+#pragma unroll 2
+      for (int k = 0; k < extent.depth; k += 4) add_four(a, b, extent, k);
+    }
+  }
+
+  /// Four terms of every element.
+  __device__ __forceinline__ void add_four(const SharedMatrix& a, const SharedMatrix& b, const Extent& extent, int k) {
+    Four x[kRows], y[4];
 #pragma unroll
-        for (int i = 0; i < kRows; ++i) x[i] = load_four(a.at + (i0 + i) * a.stride + k);
+    for (int i = 0; i < kRows; ++i) x[i] = load_four(a.at + (i0 + i) * a.stride + k);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int col = j0 + j * kStep < extent.cols ? j0 + j * kStep : j0;  // any that exists
-          y[j] = load_four(kTransposedB ? b.at + col * b.stride + k : b.at + (k + j) * b.stride + j0);
-        }
-#pragma unroll
-        for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-#pragma unroll
-            for (int q = 0; q < 4; ++q) c[i][j] += x[i][q] * (kTransposedB ? y[j][q] : y[q][j]);
-          }
-        }
-      }
+    for (int j = 0; j < 4; ++j) {
+      const int col = j0 + j * kStep < extent.cols ? j0 + j * kStep : j0;  // any that exists
+      y[j] = load_four(kTransposedB ? b.at + col * b.stride + k : b.at + (k + j) * b.stride + j0);
     }
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const int col = j0 + j * kStep;
-        if (i0 + i < extent.rows && col < extent.cols) store(i0 + i, col, c[i][j]);
+#pragma unroll
+        for (int q = 0; q < 4; ++q) c[i][j] += x[i][q] * (kTransposedB ? y[j][q] : y[q][j]);
+      }
+    }
+  }
+};
+
+/// Hands every element of C = A B to store(i, j, value), by all warps of the block: a warp takes 4 x 8 patches.
+/// A is (rows, depth), transposed (depth, rows); B is (depth, cols), transposed (cols, depth).
+template <int kRows, bool kTransposedA, bool kTransposedB, class Store>
+__device__ __forceinline__ void product(const SharedMatrix& a, const SharedMatrix& b, const Extent& extent,
+                                        const Store& store) {
+  using Part = Patch<kRows, kTransposedA, kTransposedB>;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int down = (extent.rows + 4 * kRows - 1) / (4 * kRows), across = (extent.cols + 31) / 32;
+  for (int tile = warp; tile < down * across; tile += kNarrowWarps) {
+    Part part{tile / across * 4 * kRows + lane / 8 * kRows, tile % across * 32 + lane % 8 * (kTransposedB ? 1 : 4), {}};
+    if (part.i0 >= extent.rows || part.j0 >= extent.cols) continue;
+    part.accumulate(a, b, extent);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int row = part.i0 + i, col = part.j0 + j * Part::kStep;
+        if (row < extent.rows && col < extent.cols) store(row, col, part.c[i][j]);
       }
     }
   }
@@ -87,7 +102,7 @@ __device__ __forceinline__ void product(Matrix a, Matrix b, Extent extent, const
 
 // ---- The gradient. ----
 
-struct Layer {
+struct NarrowOperation {
   int in, out;
   AnyActivation activation;
   bool saves_input;
@@ -96,10 +111,10 @@ struct Layer {
   int weight_part, bias_part;  // in the parts
 };
 
-enum class Kind : std::uint8_t { squares, classes, binary };
+enum class LossKind : std::uint8_t { squares, classes, binary };
 
 struct GradientPass {
-  Layer layer[kMostLayers];
+  NarrowOperation layer[kMostLayers];
   int layers;
   Source x, y;
   bool labels, resident;  // labels, not targets; all weights stay in shared memory
@@ -107,7 +122,7 @@ struct GradientPass {
   std::int64_t rows, tiles;
   int tile_rows;
   int targets, first_matrix;  // in shared memory; what lies before the weights begins as zero
-  Kind kind;
+  LossKind kind;
   Losses<float> loss;
   StepCounters* counters;
   float* parts;  // a block's, then the next block's
@@ -144,16 +159,16 @@ __device__ inline To number_at(const Source& source, std::int64_t at) {
 }
 
 /// Rows of a tile that exist; where they begin in the batch.
-struct Tile {
+struct RowTile {
   std::int64_t first;
   int rows;
 };
 
 /// Rows of the sources into shared memory; rows that do not exist are zero.
-__device__ inline void gather_tile(const GradientPass& p, const Tile& tile, std::int64_t first, float* shared) {
+__device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, std::int64_t first, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int in = p.layer[0].in, out = p.layer[p.layers - 1].out;
-  for (int r = warp; r < p.tile_rows; r += (kNarrowThreads / kWarp)) {
+  for (int r = warp; r < p.tile_rows; r += kNarrowWarps) {
     const bool exists = r < tile.rows;
     std::int64_t row = first + tile.first + r;
     if (exists && p.order != nullptr) row = p.order[row];
@@ -170,11 +185,11 @@ __device__ inline void gather_tile(const GradientPass& p, const Tile& tile, std:
 }
 
 /// Zeros behind the columns, and rows of zeros up to a multiple of 4.
-__device__ inline void load_weights(const Layer& layer, float* shared) {
+__device__ inline void load_weights(const NarrowOperation& layer, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int stride = stride_of(layer.in), rows = (layer.out + 3) / 4 * 4;
 #pragma unroll 4
-  for (int o = warp; o < rows; o += (kNarrowThreads / kWarp)) {
+  for (int o = warp; o < rows; o += kNarrowWarps) {
     for (int i = lane; i < stride; i += kWarp) {
       const bool exists = o < layer.out && i < layer.in;
       shared[layer.matrix + o * stride + i] = exists ? layer.weight[o * layer.in + i] : 0.0f;
@@ -182,7 +197,7 @@ __device__ inline void load_weights(const Layer& layer, float* shared) {
   }
 }
 
-__device__ inline void forward(const GradientPass& p, const Layer& layer, float* shared) {
+__device__ inline void forward(const GradientPass& p, const NarrowOperation& layer, float* shared) {
   const int stride = stride_of(layer.out);
   product<2, false, true>({shared + layer.x, stride_of(layer.in)}, {shared + layer.matrix, stride_of(layer.in)},
                           {p.tile_rows, layer.out, layer.in}, [&](int r, int o, float sum) {
@@ -196,8 +211,8 @@ __device__ inline void forward(const GradientPass& p, const Layer& layer, float*
 }
 
 /// The loss of a tile's rows; the gradient of the last layer's pre-activations takes the logits' place.
-__device__ inline double tile_loss(const GradientPass& p, const Tile& tile, float* shared) {
-  const Layer& last = p.layer[p.layers - 1];
+__device__ inline double tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
+  const NarrowOperation& last = p.layer[p.layers - 1];
   const int lanes = kNarrowThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
   const RowGroup group{static_cast<int>(threadIdx.x) % lanes, lanes};
   const bool exists = r < tile.rows;
@@ -205,17 +220,17 @@ __device__ inline double tile_loss(const GradientPass& p, const Tile& tile, floa
   float *y = shared + last.y + begin, *t = shared + p.targets + begin;
   const double inverse = 1.0 / static_cast<double>(p.rows);
   double sum = 0.0;
-  if (p.kind == Kind::classes) {
+  if (p.kind == LossKind::classes) {
     Losses<float> loss = p.loss;
     loss.labels = reinterpret_cast<const std::int32_t*>(shared + p.targets);
     sum = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, SharedRow<float>{y, nullptr, inverse},
                      [](int c) { return c; });
   } else {
-    const double part = p.kind == Kind::squares ? 1.0 / last.out : 1.0;
-    const float factor = static_cast<float>(inverse * (p.kind == Kind::squares ? 2.0 * part : 1.0));
+    const double part = p.kind == LossKind::squares ? 1.0 / last.out : 1.0;
+    const float factor = static_cast<float>(inverse * (p.kind == LossKind::squares ? 2.0 * part : 1.0));
     for (int c = group.lane; exists && c < last.out; c += lanes) {
       const float positive = p.loss.class_weights != nullptr ? p.loss.class_weights[c] : 1.0f;
-      const bool squares = p.kind == Kind::squares;
+      const bool squares = p.kind == LossKind::squares;
       sum += static_cast<double>(squares ? SquaredError<float>::loss(y[c], t[c], positive)
                                          : BinaryError<float>::loss(y[c], t[c], positive));
       y[c] = factor * (squares ? SquaredError<float>::slope(y[c], t[c], positive)
@@ -234,8 +249,8 @@ __device__ inline double tile_loss(const GradientPass& p, const Tile& tile, floa
 }
 
 /// This block's part of dW and db, added to those of its tiles before.
-__device__ inline void weight_gradients(const GradientPass& p, const Layer& layer, const Tile& tile, bool begins,
-                                        const float* shared) {
+__device__ inline void weight_gradients(const GradientPass& p, const NarrowOperation& layer, const RowTile& tile,
+                                        bool begins, const float* shared) {
   float* parts = p.parts + blockIdx.x * p.part_size;
   const auto add = [&](float& part, float value) { part = begins ? value : part + value; };
   const int stride = stride_of(layer.out);
@@ -251,7 +266,8 @@ __device__ inline void weight_gradients(const GradientPass& p, const Layer& laye
 }
 
 /// The gradient of the pre-activations of the layer below, in place of its outputs.
-__device__ inline void input_gradients(const GradientPass& p, const Layer& layer, const Layer& below, float* shared) {
+__device__ inline void input_gradients(const GradientPass& p, const NarrowOperation& layer,
+                                       const NarrowOperation& below, float* shared) {
   const int stride = stride_of(layer.in), saved = below.saved >= 0 ? below.saved : below.y;
   product<2, false, false>({shared + layer.y, stride_of(layer.out)}, {shared + layer.matrix, stride},
                            {p.tile_rows, layer.in, layer.out}, [&](int r, int i, float sum) {
@@ -262,7 +278,7 @@ __device__ inline void input_gradients(const GradientPass& p, const Layer& layer
 
 /// All of the step for one tile but its weights' update. Barriers: before anything is read that others wrote, and
 /// before anything is overwritten that others read.
-__device__ inline double tile_step(const GradientPass& p, const Tile& tile, std::int64_t first, bool begins,
+__device__ inline double tile_step(const GradientPass& p, const RowTile& tile, std::int64_t first, bool begins,
                                    float* shared) {
   gather_tile(p, tile, first, shared);
   for (int l = 0; l < p.layers; ++l) {

@@ -46,12 +46,12 @@ Criterion::Criterion(Loss loss, const Network& network)
   class_weights_ = loss_weights(loss_, outputs_, backend_, dtype_);
 }
 
+ConstView Criterion::class_weights() const {
+  return {class_weights_.data(), 1, class_weights_.data() == nullptr ? 0 : outputs_, dtype_};
+}
+
 LossPass Criterion::pass(const Batch& batch, ConstView logits, View grad) const {
-  const std::int64_t count = class_weights_.data() == nullptr ? 0 : outputs_;
-  return {loss_,         logits,
-          batch.targets, batch.labels,
-          batch.weights, {class_weights_.data(), 1, count, dtype_},
-          grad,          static_cast<LossSums*>(sums_.data())};
+  return {loss_, logits, batch.targets, batch.labels, batch.weights, class_weights(), grad, sums()};
 }
 
 const LossSums* Criterion::record(const Batch& batch, ConstView logits, View grad, StepCounters* counters) {

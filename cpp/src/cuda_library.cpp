@@ -1,6 +1,6 @@
 // The CUDA backend lies in a shared library beside the module and is opened when it is first asked for, so that the
 // module itself needs neither driver nor CUDA. GDCORE_CUDA_LIBRARY names another file: its build for the CPU, for
-// tests.
+// tests. GDCORE_DEVICE=cpu keeps device="auto" on the CPU.
 #include <dlfcn.h>
 #include <pthread.h>
 
@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
+#include <string_view>
 
 #include "gdcore/backend.h"
 #include "gdcore/check.h"
@@ -79,6 +80,8 @@ Backend& cuda_backend() {
 std::string cuda_missing() { return cuda().missing; }
 
 bool has_cuda() {
+  const char* wanted = std::getenv("GDCORE_DEVICE");
+  if (wanted != nullptr && std::string_view(wanted) == "cpu") return false;
   // Its build for the CPU is for tests, which ask for it by name.
   return !forked && std::getenv("GDCORE_CUDA_LIBRARY") == nullptr && cuda().backend != nullptr;
 }

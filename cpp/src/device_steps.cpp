@@ -75,35 +75,40 @@ std::int64_t DeviceSteps::steps_at_once(std::int64_t rows) const {
   return steps;
 }
 
-std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps, Step step) {
-  Backend& backend = network_.backend();
-  StepRecorder& recorder = *backend.recorder();
-  auto* counters = static_cast<StepCounters*>(counters_.data());
-  const DType dtype = network_.dtype();
-  const auto fetch = [&](const Source& source, GatherType type, Buffer& buffer) {
-    backend.gather({source, window.order, 0, rows, buffer.data(), type, counters});
-    return ConstView{buffer.data(), rows, source.cols, dtype};
+/// Asks for the rows of the next batch.
+Batch DeviceSteps::fetch(const Window& window, std::int64_t rows) {
+  const auto gather = [&](const Source& source, GatherType type, Buffer& buffer) {
+    auto* counters = static_cast<StepCounters*>(counters_.data());
+    network_.backend().gather({source, window.order, 0, rows, buffer.data(), type, counters});
+    return ConstView{buffer.data(), rows, source.cols, network_.dtype()};
   };
-  return recorder.record([&] {
+  const GatherType type = gather_type(network_.dtype());
+  Batch batch;
+  batch.x = gather(window.data.x, type, x_);
+  if (window.data.labels) {
+    gather(window.data.y, GatherType::label, y_);
+    batch.labels = static_cast<const std::int32_t*>(y_.data());
+  } else {
+    batch.targets = gather(window.data.y, type, y_);
+  }
+  if (window.data.weights) {
+    batch.weights = gather(window.data.weights, type, weights_);
+    std::swap(batch.weights.rows, batch.weights.cols);  // (N, 1) is kept as (1, N)
+  }
+  return batch;
+}
+
+std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps,
+                                               const Step& step) {
+  const StepInputs inputs{static_cast<StepCounters*>(counters_.data()), static_cast<const double*>(rates_.data())};
+  return network_.backend().recorder()->record([&] {
     for (std::int64_t i = 0; i < steps; ++i) {
-      Batch batch;
-      batch.x = fetch(window.data.x, gather_type(dtype), x_);
-      if (window.data.labels) {
-        fetch(window.data.y, GatherType::label, y_);
-        batch.labels = static_cast<const std::int32_t*>(y_.data());
-      } else {
-        batch.targets = fetch(window.data.y, gather_type(dtype), y_);
-      }
-      if (window.data.weights) {
-        batch.weights = fetch(window.data.weights, gather_type(dtype), weights_);
-        std::swap(batch.weights.rows, batch.weights.cols);  // (N, 1) is kept as (1, N)
-      }
-      step(batch, {counters, static_cast<const double*>(rates_.data())});
+      if (!step.whole({window.data, window.order, rows}, inputs)) step.fetched(fetch(window, rows), inputs);
     }
   });
 }
 
-StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int64_t steps, Step step) {
+StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step) {
   // What a recording points at must not have moved: first make room, then see which recordings are still good.
   const auto room = [&](const Source& source, Buffer& buffer) {
     if (!source) return;
@@ -129,7 +134,7 @@ StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int6
 }
 
 std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std::span<const double> rates,
-                              double seconds, StepCounters& counters, Step step) {
+                              double seconds, StepCounters& counters, const Step& step) {
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   Backend& backend = network_.backend();

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "gdcore/check.h"
+#include "gdcore/layers.h"
 #include "gdcore/parallel.h"
 
 namespace gdcore {
@@ -66,6 +67,19 @@ std::string Network::describe(const Operation& operation) const {
   std::string text = operation.layer->kind();
   if (operation.last > operation.first) text += std::string(" + ") + name_of(operation.activation);
   return text;
+}
+
+std::vector<NarrowLayer> Network::dense_layers() const {
+  std::vector<NarrowLayer> dense;
+  for (const Operation& operation : operations_) {
+    if (dynamic_cast<const Dense*>(operation.layer) == nullptr) return {};
+    dense.push_back({operation.in, operation.out, -1, -1, operation.activation});
+    for (const Entry& entry : parameters_.layout.entries()) {
+      if (entry.layer != operation.first) continue;
+      (entry.is_weight ? dense.back().weight : dense.back().bias) = entry.offset;
+    }
+  }
+  return dense;
 }
 
 void Network::initialize(std::uint64_t seed) {

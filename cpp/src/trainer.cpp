@@ -161,18 +161,41 @@ void Trainer::update(double lr) {
   set_steps(steps_ + 1);
 }
 
-/// One step as a device repeats it: what changes from step to step comes from the counters.
+/// The same where everything that changes from step to step comes from the counters.
+OptimizerPass Trainer::recorded_pass(const StepInputs& inputs) {
+  OptimizerPass pass = optimizer_pass();
+  pass.counters = inputs.counters;
+  pass.rates = inputs.rates;
+  if (optimizer_.clip_norm) pass.clip_norm = *optimizer_.clip_norm;
+  return pass;
+}
+
+bool Trainer::record_whole(const NextBatch& batch, const StepInputs& inputs) {
+  const std::vector<NarrowLayer> layers = network_->dense_layers();
+  if (layers.empty()) return false;
+  const OptimizerPass pass = recorded_pass(inputs);
+  return network_->backend().recorder()->narrow_step({.layers = layers,
+                                                      .precision = network_->precision(),
+                                                      .x = batch.data.x,
+                                                      .y = batch.data.y,
+                                                      .weights = batch.data.weights,
+                                                      .labels = batch.data.labels,
+                                                      .order = batch.order,
+                                                      .rows = batch.rows,
+                                                      .loss = criterion_.loss(),
+                                                      .class_weights = criterion_.class_weights(),
+                                                      .optimizer = pass,
+                                                      .sums = criterion_.sums()});
+}
+
+/// One step, operation by operation, as a device repeats it.
 void Trainer::record_step(const Batch& batch, const StepInputs& inputs) {
   const Pass pass{*network_};
   network_->counters = inputs.counters;
   const View logits = network_->forward(batch.x, true, false);
   const LossSums* sums = criterion_.record(batch, logits, network_->output_gradient(), inputs.counters);
   network_->backward({});
-  OptimizerPass update = optimizer_pass();
-  update.counters = inputs.counters;
-  update.rates = inputs.rates;
-  if (optimizer_.clip_norm) update.clip_norm = *optimizer_.clip_norm;
-  network_->backend().optimizer_step(update);
+  network_->backend().optimizer_step(recorded_pass(inputs));
   network_->commit();
   network_->backend().recorder()->advance({inputs.counters, sums, batch.x.rows});
 }
@@ -188,8 +211,9 @@ std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range
   };
   std::int64_t next = range.first;
   try {
-    next = device_steps_->run(data, range, lrs, seconds, counters,
-                              [&](const Batch& batch, const StepInputs& inputs) { record_step(batch, inputs); });
+    const auto whole = [&](const NextBatch& batch, const StepInputs& inputs) { return record_whole(batch, inputs); };
+    const auto fetched = [&](const Batch& batch, const StepInputs& inputs) { record_step(batch, inputs); };
+    next = device_steps_->run(data, range, lrs, seconds, counters, {whole, fetched});
   } catch (...) {
     keep();
     throw;

@@ -69,8 +69,7 @@ constexpr bool passed_alike() {
   if constexpr (std::is_pointer_v<Ours> && std::is_pointer_v<Theirs>) {
     using O = std::remove_pointer_t<Ours>;
     using T = std::remove_pointer_t<Theirs>;
-    return std::is_void_v<O> == std::is_void_v<T> && std::is_const_v<O> == std::is_const_v<T> &&
-           kSize<O> == kSize<T>;
+    return std::is_void_v<O> == std::is_void_v<T> && std::is_const_v<O> == std::is_const_v<T> && kSize<O> == kSize<T>;
   } else {
     return kIsNumber<Ours> && kIsNumber<Theirs> && sizeof(Ours) == sizeof(Theirs);
   }

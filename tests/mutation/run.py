@@ -158,6 +158,8 @@ class Gate:
 
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             self.cases = sorted(pool.map(one, enumerate(names)), key=lambda test: test.seconds)
+        if not all(test.seconds for test in self.cases):
+            sys.exit("tests fail without any bug")
 
     def passes_without(self, kind: str, test: Test) -> bool:
         """Whether the test passes in this build when no bug is turned on."""

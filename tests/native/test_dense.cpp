@@ -35,7 +35,8 @@ struct Case {
 
   void forward(const Activation& f, bool with_bias) {
     const View kept = saves_input(f) ? pre.view() : View{};
-    device().dense_forward({x.view(), weight.view(), with_bias ? ConstView(bias.view()) : ConstView{}, f, y.view(), kept});
+    device().dense_forward(
+        {x.view(), weight.view(), with_bias ? ConstView(bias.view()) : ConstView{}, f, y.view(), kept});
   }
   void backward(const Activation& f) {
     const bool none = std::holds_alternative<Identity>(f);
@@ -251,5 +252,117 @@ TEST_CASE("outputs that are not asked for are not needed for the others") {
     device().dense_backward({part.x.view(), part.weight.view(), f, saved, part.dy.view(), {}, part.dweight.view(), {}});
     CHECK(part.dweight.same_bits(whole.dweight));
     CHECK(std::isnan(part.dx[0]));
+  }
+}
+
+TEST_CASE("products of every depth that the emulated cuBLASLt leaves to the CUDA backend's own kernel") {
+  // Multiples of 67. The kernel's tiles are 64 x 64, its slices 16 deep, its chains 32 long; 335 and more may be cut.
+  const std::int64_t sizes[] = {1, 3, 63, 64, 65, 132}, depths[] = {67, 134, 335, 1072};
+  std::int64_t turn = 0;
+  for (const std::int64_t m : sizes) {
+    for (const std::int64_t n : sizes) {
+      const std::int64_t k = depths[turn / 3 % 4], shift = turn % 2;
+      const auto [rows, out, in] = turn % 3 == 0   ? std::array{m, n, k}
+                                   : turn % 3 == 1 ? std::array{k, m, n}
+                                                   : std::array{m, k, n};
+      check_product<float>(rows, out, in, shift);
+      check_product<double>(rows, out, in, 1 - shift);
+      ++turn;
+    }
+  }
+  for (const std::int64_t rows : {3, 70}) {
+    for (const std::int64_t shift : {0, 1}) {
+      check_layer<float>(Identity{}, rows, 68, 134, shift);
+      check_layer<double>(GELU{}, rows, 66, 1072, shift);
+    }
+  }
+}
+
+TEST_CASE("dense layers without an activation, the bias on 16 bytes and not") {
+  for (const auto& [rows, out, in] : {std::array<std::int64_t, 3>{1, 1, 1}, {3, 5, 7}, {33, 64, 20}, {100, 129, 36}}) {
+    for (const std::int64_t shift : {0, 1}) {
+      check_layer<float>(Identity{}, rows, out, in, shift);
+      check_layer<double>(Identity{}, rows, out, in, shift);
+    }
+  }
+}
+
+TEST_CASE("an activation that saves its input saves it without a bias as well") {
+  Case<float> c(5, 12, 8, 0);
+  c.forward(GELU{}, false);
+  Array<float> y(5, 12);
+  device().dense_forward({c.x.view(), c.weight.view(), {}, Identity{}, y.view(), {}});
+  CHECK(c.pre.same_bits(y));
+}
+
+TEST_CASE("products round their factors to tf32 and bfloat16 where the device has the choice, and nothing else") {
+  struct Rough {
+    Precision precision;
+    double unit;  // of rounding a factor
+  };
+  for (const Rough& rough : {Rough{Precision::tf32, 0x1p-11}, Rough{Precision::bfloat16, 0x1p-8}}) {
+    for (const std::int64_t shift : {0, 1}) {
+      Case<float> c(33, 20, 36, shift), full(33, 20, 36, shift);
+      full.forward(Identity{}, true);
+      full.backward(Identity{});
+      device().dense_forward({c.x.view(), c.weight.view(), c.bias.view(), Identity{}, c.y.view(), {}, rough.precision});
+      device().dense_backward({c.x.view(),
+                               c.weight.view(),
+                               Identity{},
+                               {},
+                               c.dy.view(),
+                               c.dx.view(),
+                               c.dweight.view(),
+                               c.dbias.view(),
+                               rough.precision});
+      CHECK(c.dbias.same_bits(full.dbias));
+      if (tested() == Device::cpu) {
+        CHECK(c.y.same_bits(full.y));
+        CHECK(c.dx.same_bits(full.dx));
+        CHECK(c.dweight.same_bits(full.dweight));
+        continue;
+      }
+      const auto error = [&](const Array<float>& got, const Exact& exact, const Array<float>* bias) {
+        double worst = 0.0;
+        for (std::int64_t i = 0; i < got.size(); ++i) {
+          const double b = bias != nullptr ? static_cast<double>((*bias)[i % got.cols()]) : 0.0;
+          const double off = static_cast<double>(got[i]) - b - exact.sum[static_cast<std::size_t>(i)];
+          worst = std::max(worst, std::abs(off) / exact.size[static_cast<std::size_t>(i)]);
+        }
+        return worst / rough.unit;
+      };
+      const double y = error(c.y, Exact::of(33, 20, 36, c.x.data(), 36, 1, c.weight.data(), 1, 36), &c.bias);
+      const double dx = error(c.dx, Exact::of(33, 36, 20, c.dy.data(), 20, 1, c.weight.data(), 36, 1), nullptr);
+      const double dw = error(c.dweight, Exact::of(20, 36, 33, c.dy.data(), 1, 20, c.x.data(), 36, 1), nullptr);
+      for (const double worst : {y, dx, dw}) {
+        CHECK(worst <= 2.01);  // both factors of a term, and the sum
+        CHECK(worst > 0.1);    // but not in full
+      }
+      c.weight.fill(0.0);
+      device().dense_forward({c.x.view(), c.weight.view(), c.bias.view(), Identity{}, c.y.view(), {}, rough.precision});
+      for (std::int64_t i = 0; i < c.y.size(); ++i) CHECK(c.y[i] == c.bias[i % 20]);
+    }
+  }
+}
+
+TEST_CASE("NaN and infinity travel through a dense layer, and only to where they belong") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const std::int64_t in : {20, 67}) {
+    for (const Activation& f : {Activation(Identity{}), Activation(ReLU{})}) {
+      for (const bool with_bias : {false, true}) {
+        Case<float> c(9, 12, in, 0);
+        c.x[3 * in + 5] = nan;
+        c.x[7 * in + in - 1] = infinity;
+        c.forward(f, with_bias);
+        for (std::int64_t i = 0; i < c.y.size(); ++i) {
+          CHECK(std::isnan(c.y[i]) == (i / 12 == 3));
+          if (i / 12 != 3 && i / 12 != 7) CHECK(std::isfinite(c.y[i]));
+        }
+        for (std::int64_t j = 0; j < 12; ++j) {  // the weight's sign decides
+          const float w = c.weight[j * in + in - 1];
+          CHECK(c.y[7 * 12 + j] == (w > 0.0f ? infinity : std::holds_alternative<ReLU>(f) ? 0.0f : -infinity));
+        }
+      }
+    }
   }
 }

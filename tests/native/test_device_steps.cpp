@@ -161,12 +161,14 @@ TEST_CASE("rows that are sent as they are needed train as rows that lie on the d
     DeviceSteps steps(*net);
     Criterion criterion(MeanSquaredError{}, *net);
     StepCounters counters;
-    const std::int64_t next = steps.run(sent ? data : resident(data, *net), range, {&lr, 1}, 1e9, counters,
-                                        [&](const Batch& batch, const StepInputs& inputs) {
-                                          const View logits = net->forward(batch.x, false, false);
-                                          const LossSums* sums = criterion.record(batch, logits, {}, inputs.counters);
-                                          device().recorder()->advance({inputs.counters, sums, batch.x.rows});
-                                        });
+    const auto whole = [](const NextBatch&, const StepInputs&) { return false; };
+    const auto fetched = [&](const Batch& batch, const StepInputs& inputs) {
+      const View logits = net->forward(batch.x, false, false);
+      const LossSums* sums = criterion.record(batch, logits, {}, inputs.counters);
+      device().recorder()->advance({inputs.counters, sums, batch.x.rows});
+    };
+    const Dataset& here = sent ? data : resident(data, *net);
+    const std::int64_t next = steps.run(here, range, {&lr, 1}, 1e9, counters, {whole, fetched});
     CHECK(next == 4);
     CHECK(counters.step == 4);
     results[sent] = bits_of(&counters.sums, sizeof counters.sums);

@@ -179,6 +179,27 @@ struct Advance {
   std::int64_t rows;
 };
 
+/// A dense layer with the activation it absorbed: where weight (out, in) and bias (-1: none) begin in the arena.
+struct NarrowLayer {
+  std::int64_t in, out, weight, bias;
+  Activation activation;
+};
+
+/// A whole training step of dense layers alone: gathering, forward, loss, backward, the optimiser's pass and the end of
+/// the step. Its counters and rates are the optimiser pass's.
+struct NarrowStep {
+  std::span<const NarrowLayer> layers;
+  Precision precision;
+  Source x, y, weights;       // on the device; weights may be absent
+  bool labels;                // y holds labels, not targets
+  const std::int64_t* order;  // null: the rows as they lie
+  std::int64_t rows;          // of the batch
+  const Loss& loss;
+  ConstView class_weights;  // as in LossPass
+  const OptimizerPass& optimizer;
+  LossSums* sums;
+};
+
 /// Steps that a device repeats by itself.
 class StepGraph {
  public:
@@ -195,6 +216,9 @@ class StepRecorder {
   /// must outlive the graph.
   virtual std::unique_ptr<StepGraph> record(FunctionRef<void()> steps) = 0;
   virtual void advance(const Advance&) = 0;
+  /// The whole step in fewer launches than its operations would take, or false where it is not narrow enough for that,
+  /// or something in it asks for more.
+  virtual bool narrow_step(const NarrowStep&) = 0;
   /// Memory that can still be allocated.
   virtual std::size_t free_bytes() = 0;
 };

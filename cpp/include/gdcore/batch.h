@@ -54,6 +54,8 @@ class Criterion {
   Criterion(Loss loss, const Network& network);
 
   const Loss& loss() const { return loss_; }
+  ConstView class_weights() const;
+  LossSums* sums() const { return static_cast<LossSums*>(sums_.data()); }  // on the device
   /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient.
   LossSums apply(const Batch& batch, ConstView logits, View grad);
   /// The same where the host does not wait: the sums stay on the device.

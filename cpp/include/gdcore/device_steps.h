@@ -28,10 +28,20 @@ struct StepInputs {
   const double* rates;
 };
 
+/// The next batch of recorded steps: rows of a dataset on the device, or of its order.
+struct NextBatch {
+  const Dataset& data;
+  const std::int64_t* order;
+  std::int64_t rows;
+};
+
 class DeviceSteps {
  public:
-  /// Makes one step of a batch whose rows were fetched, or asks the backend to; nothing of it may depend on the step.
-  using Step = FunctionRef<void(const Batch&, const StepInputs&)>;
+  /// What is asked of the backend for one step; nothing of it may depend on the step.
+  struct Step {
+    FunctionRef<bool(const NextBatch&, const StepInputs&)> whole;  // the step at once; false: not to be had
+    FunctionRef<void(const Batch&, const StepInputs&)> fetched;    // of a batch whose rows were fetched
+  };
 
   explicit DeviceSteps(Network& network);
 
@@ -40,7 +50,7 @@ class DeviceSteps {
   /// `counters` goes in with the steps made and the sums so far and comes out with what was reached, also where an
   /// interruption is thrown.
   std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const double> rates, double seconds,
-                   StepCounters& counters, Step step);
+                   StepCounters& counters, const Step& step);
 
  private:
   struct Recorded {
@@ -59,8 +69,9 @@ class DeviceSteps {
   Window open(const Dataset& data, const BatchRange& range, std::int64_t first, std::span<const double> rates,
               StepCounters& counters);
   std::int64_t steps_at_once(std::int64_t rows) const;
-  StepGraph& graph(const Window& window, std::int64_t rows, std::int64_t steps, Step step);
-  std::unique_ptr<StepGraph> record(const Window& window, std::int64_t rows, std::int64_t steps, Step step);
+  StepGraph& graph(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step);
+  std::unique_ptr<StepGraph> record(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step);
+  Batch fetch(const Window& window, std::int64_t rows);
 
   Network& network_;
   ResidentData streamed_;  // rows of a dataset that has no room on the device, a window at a time

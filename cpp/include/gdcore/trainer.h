@@ -45,6 +45,8 @@ class Trainer {
   OptimizerPass optimizer_pass();
   std::int64_t run_on_device(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
                              LossSums& sums);
+  OptimizerPass recorded_pass(const StepInputs& inputs);
+  bool record_whole(const NextBatch& batch, const StepInputs& inputs);
   void record_step(const Batch& batch, const StepInputs& inputs);
 
   std::shared_ptr<Network> network_;

@@ -1,7 +1,8 @@
 """Small problems whose answers are known in closed form, and training runs on them that record every step.
 
 `quadratic_problem` makes a regression with a given Hessian, `descend` trains on it, `apply_gradients` shows what an
-optimiser makes of given gradients. The gallery's pictures and the published results are made with these.
+optimiser makes of given gradients. The gallery's pictures and the published results are made with these. Their models
+stay on the CPU, so that these figures do not depend on whether the machine has a GPU.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class QuadraticProblem:
 
     def model(self, start: npt.ArrayLike) -> Sequential:
         """Return a model of n weights, in float64, that stands at `start`, shape (n,)."""
-        model = Sequential(_core.Dense(len(self.minimum), 1, bias=False), seed=0, dtype="float64")
+        model = Sequential(_core.Dense(len(self.minimum), 1, bias=False), seed=0, dtype="float64", device="cpu")
         model.parameters()["layers.0.weight"][...] = _numbers(start, "start", self.minimum.shape)
         return model
 
@@ -216,7 +217,7 @@ def apply_gradients(optimizer: _core.Optimizer, gradients: Iterable[float]) -> G
     ValueError
         If a gradient is not finite.
     """
-    model = Sequential(_core.Dense(1, 1, bias=False, init=_core.Constant(0.0)), seed=0, dtype="float64")
+    model = Sequential(_core.Dense(1, 1, bias=False, init=_core.Constant(0.0)), seed=0, dtype="float64", device="cpu")
     trainer = Trainer(model, _core.MeanSquaredError(), optimizer=optimizer)
     weight, one = model.parameters()["layers.0.weight"], np.ones((1, 1))
     weights, states = [0.0], []
@@ -257,14 +258,14 @@ def network_noise() -> GradientNoise:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1000, 5))
     y = np.sin(x[:, 0]) + 0.5 * rng.standard_normal(len(x))
-    model = Sequential(_core.Dense(5, 20), _core.Tanh(), _core.Dense(20, 1), seed=0, dtype="float64")
+    model = Sequential(_core.Dense(5, 20), _core.Tanh(), _core.Dense(20, 1), seed=0, dtype="float64", device="cpu")
     return gradient_noise(model, _core.MeanSquaredError(), x, y, batch_sizes=(1, 3, 10, 32, 100, 316, 1000))
 
 
 def relu_signal(init: _core.Initializer, seed: int = 0) -> Vector:
     """Return E[z²] behind each layer of a deep ReLU network over that of its inputs: (DEPTH + 1,) (slides 18-20)."""
     hidden = [layer for _ in range(DEPTH) for layer in (_core.Dense(WIDTH, WIDTH, init=init), _core.ReLU())]
-    model = Sequential(*hidden, _core.Dense(WIDTH, 1, init=init), seed=seed)
+    model = Sequential(*hidden, _core.Dense(WIDTH, 1, init=init), seed=seed, device="cpu")
     report = variance_by_layer(model, np.random.default_rng(0).standard_normal((16, WIDTH)))
     squares = report.mean_square[list(report.reads)]
     return np.asarray(squares / squares[0])

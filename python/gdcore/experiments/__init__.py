@@ -1,7 +1,7 @@
 """Experiments on generalisation as one call each: double descent, random labels, early stopping (slides 50-56).
 
 Every sweep is resumable (``folder=``), runs in several processes (``n_jobs=``) with the same results, and gives a table
-and a figure::
+and a figure. Models stay on the CPU, so that results do not depend on whether the machine has a GPU::
 
     from gdcore import experiments
 

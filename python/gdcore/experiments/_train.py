@@ -152,7 +152,7 @@ def _model(common: Recipe, width: int, seed: int) -> Sequential:
     layers = common.build(width)
     if isinstance(layers, _core.Layer) or not isinstance(layers, Sequence):
         raise TypeError(f"build: got {shown(layers)} for width {width}; expected a list of layers")
-    return Sequential(*layers, seed=seed)
+    return Sequential(*layers, seed=seed, device="cpu")
 
 
 def whole_numbers(values: Iterable[int], name: str, *, maximum: float = math.inf) -> list[int]:

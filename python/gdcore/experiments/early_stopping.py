@@ -245,7 +245,9 @@ def _network(
     direction = 1.5 / math.sqrt(6) * rng.standard_normal((6, 1)) / scales[:, None]
     y = np.tanh(x @ direction) + noise * rng.standard_normal((rows, 1))
     init = Normal(INITIAL)
-    start = Sequential(Dense(6, hidden, init=init), Tanh(), Dense(hidden, 1, init=init), seed=seed, dtype="float64")
+    start = Sequential(
+        Dense(6, hidden, init=init), Tanh(), Dense(hidden, 1, init=init), seed=seed, dtype="float64", device="cpu"
+    )
     steps = sorted({*times, *log_spaced(times[-1])})
     stopped = [model.predict(test).ravel() for model in _stopped(start, x, y, lr, steps)]
     settled = _settled_each(start, x, y, lr, decays, "network", progress)

@@ -191,7 +191,7 @@ def gradient_descent(x: Matrix, y: Matrix, optimizer: _core.Optimizer, at: Itera
 
     On the mean of squares, without a bias; x has shape (n, d), y (n,).
     """
-    model = Sequential(_core.Dense(x.shape[1], 1, bias=False), seed=0, dtype="float64")
+    model = Sequential(_core.Dense(x.shape[1], 1, bias=False), seed=0, dtype="float64", device="cpu")
     weight = model.parameters()["layers.0.weight"]
     weight[...] = 0.0
     trainer = Trainer(model, _core.MeanSquaredError(), optimizer=optimizer)

@@ -1,7 +1,8 @@
 """The chapter's pictures, each drawn from training runs and analysis calls made on the spot: ``gdcore gallery OUT``.
 
 ``PICTURES[name](path)`` draws one; `draw` draws some or all of them into a folder. Code and pictures: docs/gallery.md.
-The pictures of paths are made with `gdcore.analysis.problems`.
+The pictures of paths are made with `gdcore.analysis.problems`. Models stay on the CPU, so that a picture does not
+depend on whether the machine has a GPU.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def normalised_inputs(path: PathLike) -> None:
     conditions, curves = [], []
     for axes, scaled, (colour, marker, _) in zip(panels, (False, True), looks, strict=False):
         first = [_core.Standardizer().fit(x)] if scaled else []
-        model = Sequential(*first, _core.Dense(2, 1, bias=False, init=_core.Constant(0.0)), seed=0, dtype="float64")
+        model = Sequential(
+            *first, _core.Dense(2, 1, bias=False, init=_core.Constant(0.0)), seed=0, dtype="float64", device="cpu"
+        )
         problem = (model, _core.MeanSquaredError(), x, y)
         surface, objective = QuadraticModel(*problem), Objective(*problem)
         low, high = surface.eigenvalues

@@ -26,7 +26,7 @@ def ellipses(path: PathLike) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60, 2)) @ [[1.6, 0.9], [0.0, 0.8]]
     y = (x @ [0.5, 0.8] + rng.logistic(size=60) > 0).astype(np.float64)
-    model = Sequential(_core.Dense(2, 1, bias=False), seed=0, dtype="float64")
+    model = Sequential(_core.Dense(2, 1, bias=False), seed=0, dtype="float64", device="cpu")
     problem = (model, _core.BinaryCrossEntropy(), x, y)
     trainer = Trainer(model, problem[1], optimizer=_core.Momentum(lr=0.5, momentum=0.9))
     trainer.fit(x, y, epochs=500, batch_size=None)

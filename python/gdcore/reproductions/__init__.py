@@ -1,6 +1,7 @@
 """Published results computed again by gdcore: ``gdcore reproduce NAME OUT`` writes NAME.png, NAME.csv and NAME.md.
 
-``REPRODUCTIONS[name](folder)`` does the same from Python and returns a `Reproduction`.
+``REPRODUCTIONS[name](folder)`` does the same from Python and returns a `Reproduction`. Models stay on the CPU, so
+that figures do not depend on whether the machine has a GPU.
 """
 
 from __future__ import annotations

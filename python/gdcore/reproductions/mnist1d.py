@@ -110,7 +110,7 @@ def _trainer(point: Point, data: LabelledData) -> Trainer:
         layers = [_core.Dense(data.features, 100), _core.ReLU(), *drop, _core.Dense(100, 100), _core.ReLU(), *drop]
         layers.append(_core.Dense(100, data.classes))
     optimizer = _core.Adam(point["lr"], weight_decay=point["weight_decay"])
-    model = Sequential(*layers, seed=point["seed"])
+    model = Sequential(*layers, seed=point["seed"], device="cpu")
     return Trainer(model, _core.CrossEntropy(), optimizer=optimizer, metrics=[accuracy])
 
 

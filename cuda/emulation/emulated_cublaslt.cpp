@@ -1,0 +1,373 @@
+// Products are summed in double whatever the type, then rounded once; factors are first rounded as the compute type
+// says. All that can be refused is refused when it is asked for; the loops run in stream order.
+#include "emulated_cublaslt.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace gdcore::emulation {
+
+namespace {
+
+namespace lt = cuda::lt;
+using lt::Status;
+
+// ---- What is inside of the opaque structs. ----
+enum class Kind : std::uint64_t { layout = 0x1a0e7, operation, preference, algorithm };
+
+struct LayoutInside {
+  static constexpr Kind wanted = Kind::layout;
+  Kind kind;
+  lt::Type type;
+  std::int64_t rows, cols, apart;
+};
+struct OperationInside {
+  static constexpr Kind wanted = Kind::operation;
+  Kind kind;
+  lt::Compute compute;
+  lt::Type scale;
+  lt::Transpose transpose_a, transpose_b;
+  lt::Epilogue epilogue;
+  const void* bias;
+};
+struct PreferenceInside {
+  static constexpr Kind wanted = Kind::preference;
+  Kind kind;
+  std::uint64_t workspace;
+  std::uint32_t reductions, alignment[4];
+};
+/// What an algorithm needs; `split` writes partial results into the workspace first.
+struct AlgorithmInside {
+  static constexpr Kind wanted = Kind::algorithm;
+  Kind kind;
+  std::uint32_t alignment, split;
+  std::uint64_t workspace;
+};
+
+template <class Inside, class Opaque>
+Inside get(const Opaque* from) {
+  static_assert(sizeof(Inside) <= sizeof(Opaque));
+  Inside inside{};
+  if (from != nullptr) std::memcpy(&inside, from, sizeof inside);
+  return inside;
+}
+template <class Inside, class Opaque>
+void put(Opaque* to, const Inside& inside) {
+  std::memcpy(to, &inside, sizeof inside);
+}
+template <class Inside>
+bool made(const Inside& inside) {
+  return inside.kind == Inside::wanted;
+}
+
+template <class V>
+Status set(V& to, const void* value, std::size_t size) {
+  if (value == nullptr || size != sizeof(V)) return lt::kInvalidValue;
+  std::memcpy(&to, value, size);
+  return lt::kSuccess;
+}
+
+// ---- Descriptors. ----
+std::size_t get_version() { return 130000; }
+
+const char* get_status_string(Status status) {
+  switch (status) {
+    case lt::kSuccess:
+      return "the operation completed";
+    case lt::kInvalidValue:
+      return "an unsupported value or parameter was passed to the function";
+    case lt::kNotSupported:
+      return "the functionality requested is not supported";
+    default:
+      return "unknown error";
+  }
+}
+
+Status create(lt::Handle* handle) {
+  static char one;
+  *handle = reinterpret_cast<lt::Handle>(&one);
+  return lt::kSuccess;
+}
+
+Status layout_init(lt::Layout* layout, std::size_t size, lt::Type type, std::uint64_t rows, std::uint64_t cols,
+                   std::int64_t apart) {
+  if (layout == nullptr || size < sizeof *layout) return lt::kInvalidValue;
+  put(layout,
+      LayoutInside{Kind::layout, type, static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols), apart});
+  return lt::kSuccess;
+}
+
+Status operation_init(lt::Operation* operation, std::size_t size, lt::Compute compute, lt::Type scale) {
+  if (operation == nullptr || size < sizeof *operation) return lt::kInvalidValue;
+  put(operation, OperationInside{Kind::operation, compute, scale, lt::kPlain, lt::kPlain, lt::kNothing, nullptr});
+  return lt::kSuccess;
+}
+
+Status operation_set(lt::Operation* operation, lt::OperationAttribute attribute, const void* value, std::size_t size) {
+  auto inside = get<OperationInside>(operation);
+  if (!made(inside)) return lt::kInvalidValue;
+  Status status = lt::kInvalidValue;
+  switch (attribute) {
+    case lt::kOperationTransposeA:
+      status = set(inside.transpose_a, value, size);
+      break;
+    case lt::kOperationTransposeB:
+      status = set(inside.transpose_b, value, size);
+      break;
+    case lt::kOperationEpilogue:
+      status = set(inside.epilogue, value, size);
+      break;
+    case lt::kOperationBias:
+      status = set(inside.bias, value, size);
+      break;
+  }
+  put(operation, inside);
+  return status;
+}
+
+Status preference_init(lt::Preference* preference, std::size_t size) {
+  if (preference == nullptr || size < sizeof *preference) return lt::kInvalidValue;
+  put(preference, PreferenceInside{Kind::preference, 0, 7, {256, 256, 256, 256}});
+  return lt::kSuccess;
+}
+
+Status preference_set(lt::Preference* preference, lt::PreferenceAttribute attribute, const void* value,
+                      std::size_t size) {
+  auto inside = get<PreferenceInside>(preference);
+  if (!made(inside)) return lt::kInvalidValue;
+  Status status = lt::kInvalidValue;
+  switch (attribute) {
+    case lt::kPreferenceWorkspace:
+      status = set(inside.workspace, value, size);
+      break;
+    case lt::kPreferenceReductions:
+      status = set(inside.reductions, value, size);
+      break;
+    case lt::kPreferenceAlignmentA:
+    case lt::kPreferenceAlignmentB:
+    case lt::kPreferenceAlignmentC:
+    case lt::kPreferenceAlignmentD:
+      status = set(inside.alignment[attribute - lt::kPreferenceAlignmentA], value, size);
+      break;
+  }
+  put(preference, inside);
+  return status;
+}
+
+// ---- A product: D = op(A) op(B), (m, k) times (k, n), column-major. ----
+struct Problem {
+  OperationInside operation;
+  LayoutInside a, b, d;
+  std::int64_t m, n, k;
+
+  std::size_t number() const { return d.type == lt::kFloat64 ? 8 : 4; }
+};
+
+/// Reads the descriptors; kInvalidValue where they are broken or contradict each other.
+Status read(const lt::Operation* operation, const lt::Layout* a, const lt::Layout* b, const lt::Layout* c,
+            const lt::Layout* d, Problem& problem) {
+  problem.operation = get<OperationInside>(operation);
+  problem.a = get<LayoutInside>(a);
+  problem.b = get<LayoutInside>(b);
+  problem.d = get<LayoutInside>(d);
+  const auto of_c = get<LayoutInside>(c);
+  if (!made(problem.operation)) return lt::kInvalidValue;
+  for (const LayoutInside& layout : {problem.a, problem.b, of_c, problem.d}) {
+    if (!made(layout) || layout.rows <= 0 || layout.cols <= 0 || layout.apart < layout.rows) return lt::kInvalidValue;
+  }
+  const bool ta = problem.operation.transpose_a == lt::kTransposed,
+             tb = problem.operation.transpose_b == lt::kTransposed;
+  problem.m = ta ? problem.a.cols : problem.a.rows;
+  problem.k = ta ? problem.a.rows : problem.a.cols;
+  problem.n = tb ? problem.b.rows : problem.b.cols;
+  if ((tb ? problem.b.cols : problem.b.rows) != problem.k) return lt::kInvalidValue;
+  for (const LayoutInside& layout : {of_c, problem.d}) {
+    if (layout.rows != problem.m || layout.cols != problem.n) return lt::kInvalidValue;
+  }
+  return lt::kSuccess;
+}
+
+/// Whether there are algorithms for these types and this shape.
+bool supported(const Problem& problem) {
+  const OperationInside& operation = problem.operation;
+  const lt::Type type = problem.d.type;
+  if (problem.a.type != type || problem.b.type != type || operation.scale != type) return false;
+  if (operation.epilogue != lt::kNothing && operation.epilogue != lt::kAddBias &&
+      operation.epilogue != lt::kAddBiasReLU) {
+    return false;
+  }
+  if (type == lt::kFloat64 && (operation.compute != lt::kCompute64 || operation.epilogue != lt::kNothing)) return false;
+  if (type == lt::kFloat32 && operation.compute != lt::kCompute32 && operation.compute != lt::kComputeTf32 &&
+      operation.compute != lt::kComputeBfloat16) {
+    return false;
+  }
+  for (const std::int64_t size : {problem.m, problem.n, problem.k}) {
+    if (size > 0x7fffffff) return false;
+  }
+  return problem.k % kUnknownDepth != 0;
+}
+
+bool on_16_bytes(const Problem& problem, const std::uint32_t (&alignment)[4]) {
+  for (const std::uint32_t bytes : alignment) {
+    if (bytes < 16) return false;
+  }
+  for (const LayoutInside& layout : {problem.a, problem.b, problem.d}) {
+    if (static_cast<std::size_t>(layout.apart) * problem.number() % 16 != 0) return false;
+  }
+  return true;
+}
+
+/// At most three proposals: on 16 bytes, on any number, and one that cuts the depth and needs a workspace.
+Status get_heuristic(lt::Handle handle, lt::Operation* operation, lt::Layout* a, lt::Layout* b, lt::Layout* c,
+                     lt::Layout* d, lt::Preference* given, int wanted, lt::Proposal* proposals, int* found) {
+  ++cublaslt_calls().heuristics;
+  Problem problem;
+  const auto preference = get<PreferenceInside>(given);
+  if (handle == nullptr || wanted <= 0 || proposals == nullptr || found == nullptr || !made(preference)) {
+    return lt::kInvalidValue;
+  }
+  *found = 0;
+  if (const Status status = read(operation, a, b, c, d, problem); status != lt::kSuccess) return status;
+  for (const std::uint32_t bytes : preference.alignment) {
+    if (bytes < problem.number()) return lt::kNotSupported;
+  }
+  if (!supported(problem)) return lt::kNotSupported;
+  const auto propose = [&](std::uint32_t alignment, std::uint32_t split, std::uint64_t workspace) {
+    if (*found == wanted) return;
+    lt::Proposal& proposal = proposals[(*found)++];
+    std::memset(&proposal, 0, sizeof proposal);
+    put(&proposal.algorithm, AlgorithmInside{Kind::algorithm, alignment, split, workspace});
+    proposal.workspace = workspace;
+    proposal.state = lt::kSuccess;
+  };
+  const auto number = static_cast<std::uint32_t>(problem.number());
+  const std::uint64_t partial = 2 * sizeof(double) * static_cast<std::uint64_t>(problem.m * problem.n);
+  const bool deep = problem.k > 4 * problem.m && (preference.reductions & lt::kReduceInComputeType) != 0;
+  if (deep && partial <= preference.workspace) propose(number, 1, partial);
+  if (on_16_bytes(problem, preference.alignment)) propose(16, 0, 0);
+  propose(number, 0, 0);
+  return lt::kSuccess;
+}
+
+/// A factor as the tensor cores see it; NaN and infinity stay.
+double rounded(double value, lt::Compute compute) {
+  const int dropped = compute == lt::kComputeTf32 ? 13 : compute == lt::kComputeBfloat16 ? 16 : 0;
+  if (dropped == 0 || !std::isfinite(value)) return value;
+  const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
+  const std::uint32_t to_even = ((1u << (dropped - 1)) - 1) + (bits >> dropped & 1u);
+  return static_cast<double>(std::bit_cast<float>((bits + to_even) & ~((1u << dropped) - 1)));
+}
+
+/// op(matrix), (rows, cols), row by row.
+template <class T>
+std::vector<double> factor(const T* data, const LayoutInside& layout, bool transposed, lt::Compute compute) {
+  const std::int64_t rows = transposed ? layout.cols : layout.rows, cols = transposed ? layout.rows : layout.cols;
+  std::vector<double> values(static_cast<std::size_t>(rows * cols));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const T value = transposed ? data[c + r * layout.apart] : data[r + c * layout.apart];
+      values[static_cast<std::size_t>(r * cols + c)] = rounded(static_cast<double>(value), compute);
+    }
+  }
+  return values;
+}
+
+struct Arrays {
+  double alpha, beta;
+  const void *a, *b, *c;
+  void* d;
+  double* workspace;  // null where the algorithm needs none
+};
+
+/// row[i] = the sum over [begin, end) of op(A)[i, p] op(B)[p, j]; `a` is op(A)ᵀ row by row.
+void column_of(const Problem& problem, const std::vector<double>& a, const std::vector<double>& b, std::int64_t j,
+               std::int64_t begin, std::int64_t end, double* column) {
+  for (std::int64_t i = 0; i < problem.m; ++i) column[i] = 0.0;
+  for (std::int64_t p = begin; p < end; ++p) {
+    const double factor_b = b[static_cast<std::size_t>(p * problem.n + j)];
+    const double* row = a.data() + p * problem.m;
+    for (std::int64_t i = 0; i < problem.m; ++i) column[i] += row[i] * factor_b;
+  }
+}
+
+template <class T>
+void multiply(const Problem& problem, const Arrays& arrays) {
+  const OperationInside& operation = problem.operation;
+  const std::vector<double> a =
+      factor(static_cast<const T*>(arrays.a), problem.a, operation.transpose_a == lt::kPlain, operation.compute);
+  const std::vector<double> b =
+      factor(static_cast<const T*>(arrays.b), problem.b, operation.transpose_b == lt::kTransposed, operation.compute);
+  const bool split = arrays.workspace != nullptr;
+  std::vector<double> own(static_cast<std::size_t>(problem.m));
+  for (std::int64_t j = 0; j < problem.n; ++j) {
+    double* column = split ? arrays.workspace + 2 * j * problem.m : own.data();
+    column_of(problem, a, b, j, 0, split ? problem.k / 2 : problem.k, column);
+    if (split) {
+      column_of(problem, a, b, j, problem.k / 2, problem.k, column + problem.m);
+      for (std::int64_t i = 0; i < problem.m; ++i) column[i] += column[problem.m + i];
+    }
+    for (std::int64_t i = 0; i < problem.m; ++i) {
+      const std::int64_t at = i + j * problem.d.apart;
+      double value = arrays.alpha * column[i];
+      if (arrays.beta != 0.0) value += arrays.beta * static_cast<double>(static_cast<const T*>(arrays.c)[at]);
+      auto result = static_cast<T>(value);
+      if (operation.epilogue != lt::kNothing) result += static_cast<const T*>(operation.bias)[i];
+      if (operation.epilogue == lt::kAddBiasReLU) result = result > T(0) ? result : T(0);  // NaN becomes 0
+      static_cast<T*>(arrays.d)[at] = result;
+    }
+  }
+}
+
+bool aligned(const void* data, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(data) % bytes == 0; }
+
+Status matmul(lt::Handle handle, lt::Operation* operation, const void* alpha, const void* a, lt::Layout* of_a,
+              const void* b, lt::Layout* of_b, const void* beta, const void* c, lt::Layout* of_c, void* d,
+              lt::Layout* of_d, const lt::Algorithm* given, void* workspace, std::size_t workspace_bytes,
+              cudaStream_t stream) {
+  Problem problem;
+  if (const Status status = read(operation, of_a, of_b, of_c, of_d, problem); status != lt::kSuccess) return status;
+  if (!supported(problem)) return lt::kNotSupported;
+  const auto algorithm = get<AlgorithmInside>(given);
+  if (handle == nullptr || alpha == nullptr || beta == nullptr || !made(algorithm)) return lt::kInvalidValue;
+  for (const void* data : {a, b, c, static_cast<const void*>(d)}) {
+    if (data == nullptr || !aligned(data, algorithm.alignment)) return lt::kInvalidValue;
+  }
+  if (algorithm.workspace > 0 && (workspace == nullptr || !aligned(workspace, 16))) return lt::kInvalidValue;
+  if (algorithm.workspace > workspace_bytes) return lt::kInvalidValue;
+  const bool has_bias = problem.operation.epilogue != lt::kNothing;
+  // The library would read past the bias's alignment on the device, and fault there.
+  if (has_bias && (problem.operation.bias == nullptr || !aligned(problem.operation.bias, 16))) return lt::kInvalidValue;
+
+  const bool wide = problem.d.type == lt::kFloat64;
+  const auto scalar = [wide](const void* value) {
+    return wide ? *static_cast<const double*>(value) : static_cast<double>(*static_cast<const float*>(value));
+  };
+  const Arrays arrays{
+      scalar(alpha), scalar(beta), a, b, c, d, algorithm.split ? static_cast<double*>(workspace) : nullptr};
+  ++(has_bias ? cublaslt_calls().products_with_bias : cublaslt_calls().products);
+  const cudaError_t error = enqueue(stream, [problem, arrays, wide] {
+    if (wide) {
+      multiply<double>(problem, arrays);
+    } else {
+      multiply<float>(problem, arrays);
+    }
+  });
+  return error == cudaSuccess ? lt::kSuccess : lt::kInvalidValue;
+}
+
+}  // namespace
+
+const cuda::CublasLt& cublaslt() {
+  static constexpr cuda::CublasLt table{get_version,   get_status_string, create,         layout_init,   operation_init,
+                                        operation_set, preference_init,   preference_set, get_heuristic, matmul};
+  return table;
+}
+
+CublasLtCalls& cublaslt_calls() {
+  static CublasLtCalls calls;
+  return calls;
+}
+
+}  // namespace gdcore::emulation

@@ -1,0 +1,37 @@
+// Products of matrices, by cuBLASLt or, where it has no algorithm, by a kernel of our own (matmul_kernel.cu).
+#pragma once
+
+#include <cstdint>
+
+#include "gdcore/backend.h"
+#include "runtime.h"
+
+namespace gdcore::cuda {
+
+/// A factor: row-major and contiguous; `transposed`: the product takes its transpose.
+struct Factor {
+  const void* data;
+  bool transposed = false;
+};
+
+/// c (m, n) = a (m, k) · b (k, n), each as the product takes it; c is overwritten and lies apart from all else.
+struct Matmul {
+  std::int64_t m, n, k;  // none is 0
+  Factor a, b;
+  void* c;
+  DType dtype;
+  Precision precision = Precision::full;
+  const void* bias = nullptr;  // (1, n), to be added to every row, or null
+};
+
+/// Throws DeviceError, saying what to install, where products cannot be had.
+void open_products();
+
+/// Asks for the product; whether the bias is in it. If not (cuBLASLt has no algorithm that adds it, or would fault at
+/// where it lies), it is left to the caller. False where there is no bias.
+bool matmul(const Matmul& call);
+
+/// The same by our own kernel, in full whatever the precision; adds the bias.
+void matmul_by_kernel(const Matmul& call);
+
+}  // namespace gdcore::cuda

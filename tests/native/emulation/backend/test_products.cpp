@@ -1,0 +1,362 @@
+// Products of matrices: which algorithm is taken when, our own kernel, and opening cuBLASLt. Linked with the backend's
+// objects, as its library shows none of it.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cublaslt.h"
+#include "emulation/emulated_cublaslt.h"
+#include "gdcore/check.h"
+#include "matmul.h"
+#include "processes.h"
+#include "stream.h"
+
+using namespace gdcore;
+using namespace gdcore::cuda;
+using emulation::cublaslt_calls;
+using emulation_tests::run_alone;
+
+extern "C" Backend* gdcore_make_cuda_backend(const char** error);
+
+namespace {
+
+Backend& device() {
+  static Backend* const made = [] {
+    const char* error = nullptr;
+    Backend* backend = gdcore_make_cuda_backend(&error);
+    if (backend == nullptr) throw DeviceError(error);
+    return backend;
+  }();
+  return *made;
+}
+
+std::string message_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const DeviceError& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+bool contains(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
+
+/// Numbers on the device, `shift` places behind 256 bytes' alignment.
+template <class T>
+class Numbers {
+ public:
+  Numbers(std::int64_t size, std::uint64_t seed, std::int64_t shift = 0)
+      : host(static_cast<std::size_t>(size)), shift_(shift), bytes_(host.size() * sizeof(T)) {
+    block_ = device().allocate(bytes_ + static_cast<std::size_t>(shift) * sizeof(T));
+    std::uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
+    for (T& value : host) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      value = static_cast<T>(static_cast<double>(state >> 11) * 0x1p-52 - 1.0);
+    }
+    send();
+  }
+  ~Numbers() { device().deallocate(block_, bytes_); }
+  Numbers(const Numbers&) = delete;
+  Numbers& operator=(const Numbers&) = delete;
+
+  T* data() const { return static_cast<T*>(block_) + shift_; }
+  void send() { device().copy(data(), host.data(), bytes_, CopyKind::to_device); }
+  const std::vector<T>& fetch() {
+    device().copy(host.data(), data(), bytes_, CopyKind::to_host);
+    return host;
+  }
+
+  std::vector<T> host;
+
+ private:
+  std::int64_t shift_;
+  std::size_t bytes_;
+  void* block_;
+};
+
+struct Sizes {
+  std::int64_t m, n, k;
+};
+
+template <class T>
+constexpr DType kDType = std::is_same_v<T, float> ? DType::float32 : DType::float64;
+
+template <class T>
+struct Case {
+  Sizes sizes;
+  Numbers<T> a, b, bias, c;
+
+  explicit Case(const Sizes& s, std::int64_t shift = 0)
+      : sizes(s), a(s.m * s.k, 1, shift), b(s.k * s.n, 2, shift), bias(s.n, 3, shift), c(s.m * s.n, 4, shift) {}
+
+  Matmul call(bool transposed_a = false, bool transposed_b = false, bool with_bias = false) {
+    return {.m = sizes.m,
+            .n = sizes.n,
+            .k = sizes.k,
+            .a = {a.data(), transposed_a},
+            .b = {b.data(), transposed_b},
+            .c = c.data(),
+            .dtype = kDType<T>,
+            .bias = with_bias ? bias.data() : nullptr};
+  }
+
+  /// The largest error of c, in roundings of the summed terms' sizes.
+  double error(bool transposed_a, bool transposed_b, bool with_bias) {
+    const auto& [m, n, k] = sizes;
+    const std::vector<T>& got = c.fetch();
+    double worst = 0.0;
+    for (std::int64_t i = 0; i < m; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        double sum = with_bias ? static_cast<double>(bias.host[static_cast<std::size_t>(j)]) : 0.0,
+               size = std::abs(sum);
+        for (std::int64_t p = 0; p < k; ++p) {
+          const double x = static_cast<double>(a.host[static_cast<std::size_t>(transposed_a ? p * m + i : i * k + p)]);
+          const double y = static_cast<double>(b.host[static_cast<std::size_t>(transposed_b ? j * k + p : p * n + j)]);
+          sum += x * y;
+          size += std::abs(x * y);
+        }
+        const double off = std::abs(static_cast<double>(got[static_cast<std::size_t>(i * n + j)]) - sum);
+        worst = std::max(worst, off == off ? off / size : 1.0);
+      }
+    }
+    return worst / (std::is_same_v<T, float> ? 0x1p-24 : 0x1p-53);
+  }
+};
+
+int proposals_asked(const std::function<void()>& work) {
+  const int before = cublaslt_calls().heuristics;
+  work();
+  return cublaslt_calls().heuristics - before;
+}
+
+template <class T>
+void check_own_kernel(const Sizes& sizes, bool ta, bool tb, std::int64_t shift) {
+  CAPTURE(sizes.m);
+  CAPTURE(sizes.n);
+  CAPTURE(sizes.k);
+  CAPTURE(ta);
+  CAPTURE(tb);
+  for (const bool with_bias : {false, true}) {
+    Case<T> own(sizes, shift);
+    matmul_by_kernel(own.call(ta, tb, with_bias));
+    CHECK(own.error(ta, tb, with_bias) <= (std::is_same_v<T, float> ? 5.0 : 8.0));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("products: our own kernel, stored either way, at the edges of tiles, slices and pieces") {
+  const Sizes shapes[] = {{1, 1, 1},    {1, 1, 700},  {3, 5, 2},     {63, 65, 15}, {64, 64, 16},
+                          {65, 63, 17}, {128, 1, 31}, {1, 130, 33},  {66, 4, 256}, {7, 70, 257},
+                          {2, 3, 1025}, {64, 68, 32}, {130, 129, 48}};
+  std::int64_t turn = 0;
+  for (const Sizes& sizes : shapes) {
+    for (const bool ta : {false, true}) {
+      for (const bool tb : {false, true}) {
+        check_own_kernel<float>(sizes, ta, tb, turn % 2);
+        check_own_kernel<double>(sizes, ta, tb, (turn + 1) % 2);
+        ++turn;
+      }
+    }
+  }
+}
+
+TEST_CASE("products: our own kernel adds the same terms in the same order wherever they lie") {
+  for (const std::int64_t k : {100, 1000}) {
+    Case<float> aligned({70, 68, k}), shifted({70, 68, k}, 1);
+    matmul_by_kernel(aligned.call(false, true, true));
+    matmul_by_kernel(shifted.call(false, true, true));
+    CHECK(aligned.c.fetch() == shifted.c.fetch());
+  }
+}
+
+TEST_CASE("products: an algorithm is chosen once for a shape, a type and an alignment") {
+  Case<float> one({12, 20, 36}), shifted({12, 20, 36}, 1);
+  Case<double> wide({12, 20, 36});
+  CHECK(proposals_asked([&] { matmul(one.call()); }) == 1);
+  CHECK(one.error(false, false, false) <= 1.0);
+  for (int i = 0; i < 3; ++i) CHECK(proposals_asked([&] { matmul(one.call()); }) == 0);
+  Case<float> elsewhere({12, 20, 36});
+  CHECK(proposals_asked([&] { matmul(elsewhere.call()); }) == 0);
+  CHECK(proposals_asked([&] { matmul(shifted.call()); }) == 1);
+  CHECK(shifted.error(false, false, false) <= 1.0);
+  CHECK(proposals_asked([&] { matmul(one.call(true, false)); }) == 1);
+  CHECK(proposals_asked([&] { matmul(one.call(false, true)); }) == 1);
+  CHECK(proposals_asked([&] { matmul(one.call(false, false, true)); }) == 1);
+  CHECK(proposals_asked([&] { matmul(wide.call()); }) == 1);
+  Matmul rough = one.call();
+  for (const Precision precision : {Precision::tf32, Precision::bfloat16}) {
+    rough.precision = precision;
+    CHECK(proposals_asked([&] { matmul(rough); }) == 1);
+    CHECK(proposals_asked([&] { matmul(rough); }) == 0);
+  }
+}
+
+TEST_CASE("products: what is kept has a bound") {
+  constexpr std::int64_t kMany = 5000;  // more than are kept
+  Case<float> c({1, 1, kMany});
+  const auto ask_all = [&] {
+    for (std::int64_t k = 1; k <= kMany; ++k) {
+      Matmul call = c.call();
+      call.k = k;
+      if (k % emulation::kUnknownDepth != 0) matmul(call);
+    }
+  };
+  CHECK(proposals_asked(ask_all) > kMany * 9 / 10);
+  CHECK(proposals_asked(ask_all) > 0);
+}
+
+TEST_CASE("products: the bias is added by cuBLASLt where that is safe, and else left to the caller") {
+  Case<float> c({9, 7, 11});
+  CHECK(matmul(c.call(false, false, true)));
+  CHECK(c.error(false, false, true) <= 2.0);
+  CHECK_FALSE(matmul(c.call()));
+  CHECK(c.error(false, false, false) <= 1.0);
+
+  Case<float> shifted({9, 7, 11}, 1);  // the bias not on 16 bytes
+  CHECK_FALSE(matmul(shifted.call(false, false, true)));
+  CHECK(shifted.error(false, false, false) <= 1.0);
+
+  Case<double> wide({9, 7, 11});  // no algorithm with a bias, but one without
+  CHECK_FALSE(matmul(wide.call(false, false, true)));
+  CHECK(wide.error(false, false, false) <= 4.0);
+
+  Case<float> unknown({9, 7, emulation::kUnknownDepth});  // no algorithm at all
+  CHECK(matmul(unknown.call(false, false, true)));
+  CHECK(unknown.error(false, false, true) <= 5.0);
+  CHECK_FALSE(matmul(unknown.call()));
+  CHECK(unknown.error(false, false, false) <= 5.0);
+}
+
+TEST_CASE("products: recorded, workspace and pieces included") {
+  // The first needs a workspace of cuBLASLt's, the second one of our own kernel's.
+  for (const std::int64_t k : {std::int64_t{600}, 10 * emulation::kUnknownDepth}) {
+    Case<float> c({5, 9, k});
+    const auto graph = device().recorder()->record([&] { matmul(c.call(false, true)); });
+    for (const std::uint64_t seed : {5, 6}) {
+      const Numbers<float> other(5 * k, seed);
+      c.a.host = other.host;
+      c.a.send();
+      graph->launch();
+      device().wait();
+      CHECK(c.error(false, true, false) <= 5.0);
+    }
+  }
+}
+
+TEST_CASE("products: several threads at once") {
+  std::vector<double> worst(4);
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < worst.size(); ++t) {
+    threads.emplace_back([t, &worst] {
+      for (std::int64_t turn = 0; turn < 20; ++turn) {
+        Case<float> c({5 + turn, 9, 200});
+        matmul(c.call(false, true, true));
+        worst[t] = std::max(worst[t], c.error(false, true, true));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const double error : worst) CHECK(error <= 2.0);
+}
+
+// Run by the tests below, in processes with a variable more.
+TEST_CASE("products: by our own kernel alone" * doctest::skip()) {
+  Case<float> c({9, 7, 11});
+  open_products();
+  CHECK(proposals_asked([&] { CHECK(matmul(c.call(false, false, true))); }) == 0);
+  CHECK(c.error(false, false, true) <= 5.0);
+  CHECK(cublaslt_calls().products + cublaslt_calls().products_with_bias == 0);
+}
+TEST_CASE("products: by nobody" * doctest::skip()) {
+  CHECK(message_of([] { open_products(); }) == "[cuda] GDCORE_CUDA_PRODUCTS=mine is not known; choose cublaslt or own");
+}
+TEST_CASE("products: with tuning" * doctest::skip()) {
+  Case<float> c({8, 12, 500}), deep({5, 9, emulation::kUnknownDepth});
+  // Three proposals, each a first time and five times more; then the product itself.
+  matmul(c.call());
+  CHECK(cublaslt_calls().products == 3 * 6 + 1);
+  CHECK(c.error(false, false, false) <= 1.0);
+  CHECK(proposals_asked([&] { matmul(c.call()); }) == 0);
+  CHECK(cublaslt_calls().products == 3 * 6 + 2);
+  matmul(deep.call());
+  CHECK(deep.error(false, false, false) <= 5.0);
+  CHECK(proposals_asked([&] { matmul(deep.call()); }) == 0);
+  // Nothing is timed while steps are recorded, but the next time.
+  Case<float> recorded({8, 12, 501});
+  const int before = cublaslt_calls().products;
+  const auto graph = device().recorder()->record([&] { matmul(recorded.call()); });
+  CHECK(cublaslt_calls().products == before + 1);
+  graph->launch();
+  device().wait();
+  CHECK(recorded.error(false, false, false) <= 1.0);
+  matmul(recorded.call());
+  CHECK(cublaslt_calls().products > before + 6);
+}
+
+TEST_CASE("products: variables that choose how") {
+  CHECK(run_alone("products: by our own kernel alone", "GDCORE_CUDA_PRODUCTS", "own") == 0);
+  CHECK(run_alone("products: by nobody", "GDCORE_CUDA_PRODUCTS", "mine") == 0);
+  CHECK(run_alone("products: with tuning", "GDCORE_CUDA_TUNE", "1") == 0);
+}
+
+TEST_CASE("products: a library that is not there, or is another one" * doctest::skip()) {
+  const char* named = std::getenv("GDCORE_CUBLASLT");
+  const std::string message = message_of([] { (void)open_cublaslt(); });
+  INFO(message);
+  CHECK(contains(message, "pip install \"gdcore[cuda13]\""));
+  if (named == nullptr) {
+    CHECK(contains(message, "[cuda] products of matrices need NVIDIA's cuBLAS 13, and there is none: install it with"));
+    CHECK(contains(message, "libcublasLt.so.13: cannot open shared object file"));
+  } else if (std::string(named) == "/nowhere/libcublasLt.so.13") {
+    CHECK(contains(message, "[cuda] GDCORE_CUBLASLT=/nowhere/libcublasLt.so.13 does not load ("));
+  } else {
+    CHECK(contains(message, "[cuda] the library opened as cuBLASLt 13 has no cublasLtGetVersion"));
+  }
+}
+
+TEST_CASE("products: opening cuBLASLt says what is missing and what to do") {
+  const char* name = "products: a library that is not there, or is another one";
+  CHECK(run_alone(name, "GDCORE_CUBLASLT", "/nowhere/libcublasLt.so.13") == 0);
+  CHECK(run_alone(name, "GDCORE_CUBLASLT", "libm.so.6") == 0);
+}
+
+// Run by hand or where the real library is at hand, which its version needs no GPU for.
+TEST_CASE("products: the real cuBLASLt opens") {
+  const char* file = std::getenv("GDCORE_TEST_CUBLASLT");
+  if (file == nullptr) return;
+  setenv("GDCORE_CUBLASLT", file, 1);
+  const CublasLt library = open_cublaslt();
+  unsetenv("GDCORE_CUBLASLT");
+  CHECK(cublaslt_version(library).starts_with("13."));
+  CHECK(std::filesystem::equivalent(cublaslt_path(library), file));
+  CHECK(std::string(library.get_status_string(lt::kNotSupported)).size() > 3);
+  // Descriptors need no GPU either: a size or attribute of ours that were wrong would be refused.
+  lt::Operation operation;
+  lt::Layout layout;
+  lt::Preference preference;
+  CHECK(library.operation_init(&operation, sizeof operation, lt::kComputeTf32, lt::kFloat32) == lt::kSuccess);
+  CHECK(library.operation_set(&operation, lt::kOperationTransposeA, &lt::kTransposed, sizeof lt::kTransposed) ==
+        lt::kSuccess);
+  CHECK(library.operation_set(&operation, lt::kOperationEpilogue, &lt::kAddBias, sizeof lt::kAddBias) == lt::kSuccess);
+  const void* bias = &operation;
+  CHECK(library.operation_set(&operation, lt::kOperationBias, &bias, sizeof bias) == lt::kSuccess);
+  CHECK(library.operation_set(&operation, lt::kOperationBias, &bias, 2) == lt::kInvalidValue);
+  CHECK(library.layout_init(&layout, sizeof layout, lt::kFloat32, 3, 5, 3) == lt::kSuccess);
+  CHECK(library.preference_init(&preference, sizeof preference) == lt::kSuccess);
+  const std::uint64_t bytes = 1 << 20;
+  CHECK(library.preference_set(&preference, lt::kPreferenceWorkspace, &bytes, sizeof bytes) == lt::kSuccess);
+  for (const lt::PreferenceAttribute attribute :
+       {lt::kPreferenceReductions, lt::kPreferenceAlignmentA, lt::kPreferenceAlignmentB, lt::kPreferenceAlignmentC,
+        lt::kPreferenceAlignmentD}) {
+    const std::uint32_t value = attribute == lt::kPreferenceReductions ? lt::kReduceInComputeType : 16;
+    CHECK(library.preference_set(&preference, attribute, &value, sizeof value) == lt::kSuccess);
+  }
+  CHECK(std::string(cublaslt_version(cublaslt())) == "13.0.0");  // the emulation's table is another one
+}
