@@ -3,9 +3,11 @@
 #include <exception>
 #include <string>
 
+#include "cublaslt.h"
 #include "cuda_backend.h"
 #include "device.h"
 #include "gdcore/check.h"
+#include "matmul.h"
 #include "thread_stream.h"
 
 namespace gdcore::cuda {
@@ -18,12 +20,12 @@ constexpr std::size_t kStagedCopy = std::size_t{4} << 20;  // larger ones go the
 
 CudaBackend::CudaBackend() {
   open_device();
+  open_products();
   thread_stream();
 }
 
 std::string CudaBackend::description() const {
-  const cudaDeviceProp& p = device_properties();
-  return join(p.name, ", compute capability ", p.major, ".", p.minor);
+  return join(device_description(), "; cuBLASLt ", cublaslt_version(cublaslt()), " (", cublaslt_path(cublaslt()), ")");
 }
 
 // While a graph is recorded, memory comes from the thread's own stream, which the graph knows nothing of.

@@ -7,6 +7,7 @@
 // all rows of some columns it goes on to scale them: one launch, and 8 bytes an element as the second read hits a
 // cache. Else three launches (pieces, join, scale), 12 bytes where x does not fit into the second-level cache.
 #include "activation.h"
+#include "arithmetic.h"
 #include "column_map.h"
 #include "cuda_backend.h"
 
@@ -39,8 +40,8 @@ struct Scaling {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       if (spread != nullptr) {
-        const double given = static_cast<double>(by.scale[i]), variance = squared ? given * given : given;
-        by.scale[i] = static_cast<T>(1.0 / sqrt(variance + eps));
+        const double given = static_cast<double>(by.scale[i]);
+        by.scale[i] = static_cast<T>(1.0 / sqrt(fused(given, squared ? given : 1.0, eps)));
       }
       by.scale[i] *= factor[i];
     }
@@ -52,7 +53,7 @@ struct Scaling {
     Pack<T> a, out;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      a[i] = (values.x[i] - by.mean[i]) * by.scale[i] + by.shift[i];
+      a[i] = fused(values.x[i] - by.mean[i], by.scale[i], by.shift[i]);
       out[i] = f.value(a[i]);
     }
     if (pre != nullptr) store_pack(pre, place, a);
@@ -75,8 +76,8 @@ struct Moments {
       return;
     }
     const double apart = more.mean - mean;
-    squares += more.squares + apart * apart * share * static_cast<double>(count);
-    mean += apart * share;
+    squares += fused(apart * apart * share, static_cast<double>(count), more.squares);
+    mean = fused(apart, share, mean);
     count += more.count;
   }
   __device__ __forceinline__ void join(const Moments& more) {
@@ -113,11 +114,11 @@ __device__ __forceinline__ void thread_moments(const ColumnThread<T>& thread, co
       for (int u = 0; u < kHeld; ++u) {
         const T d = u < count ? held[u][i] - near : T(0);
         rest += d;
-        squares += d * d;
+        squares = fused(d, d, squares);
       }
       const double off = static_cast<double>(rest);
       const double missing = count == kHeld ? off * (1.0 / kHeld) : off / static_cast<double>(count);
-      const double over = static_cast<double>(squares) - off * missing;
+      const double over = fused(-off, missing, static_cast<double>(squares));
       all[i].count = turn;
       all[i].join({static_cast<double>(near) + missing, over < 0.0 ? 0.0 : over, count},
                   count == kHeld ? share : static_cast<double>(count) / static_cast<double>(turn + count));

@@ -6,6 +6,7 @@
 // second read hits a cache. Else three launches (sums of pieces, their join, dx), and x and dy are read twice where
 // they do not fit into the second-level cache: 20 bytes (28).
 #include "activation.h"
+#include "arithmetic.h"
 #include "column_map.h"
 #include "cuda_backend.h"
 
@@ -35,7 +36,7 @@ struct ParameterTerm {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T d = values.slope.dy[i];
-      sums[0][i] += d * ((values.x[i] - by.mean[i]) * by.rstd[i]);
+      sums[0][i] = fused(d, (values.x[i] - by.mean[i]) * by.rstd[i], sums[0][i]);
       sums[1][i] += d;
     }
   }
@@ -81,7 +82,7 @@ struct Inputs {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T normalised = (values.x[i] - by.mean[i]) * by.rstd[i];
-      out[i] = by.scale[i] * (values.dy[i] - by.mean_dy[i] - normalised * by.mean_with_x[i]);
+      out[i] = by.scale[i] * fused(-normalised, by.mean_with_x[i], values.dy[i] - by.mean_dy[i]);
     }
     store_pack(dx, place, out);
   }

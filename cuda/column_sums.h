@@ -9,6 +9,7 @@
 #include <numeric>
 #include <type_traits>
 
+#include "arithmetic.h"
 #include "gdcore/activations.h"
 #include "reduce.h"
 #include "stream.h"
@@ -267,7 +268,7 @@ struct SlopeTerm {
   __device__ void slope(Values& values, const Place& place) const {
     if constexpr (!std::is_same_v<Function, Identity>) {
 #pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) values.dy[i] *= f.slope(values.saved[i]);
+      for (int i = 0; i < kPack<T>; ++i) values.dy[i] = product(values.dy[i], f.slope(values.saved[i]));
       store_pack(dy, place, values.dy);
     }
   }

@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kName = "libcublasLt.so.13";
-constexpr const char* kAdvice = "install it with pip install \"gdcore[cuda13]\"";
+constexpr const char* kAdvice = "pip install \"gdcore[cuda13]\" installs it";
 constexpr std::size_t kMajor = 13;
 
 /// <site-packages>/nvidia/<a folder>/lib/libcublasLt.so.13, this library being in <site-packages>/gdcore.
@@ -49,7 +49,7 @@ void* open_library() {
   if (const char* named = std::getenv("GDCORE_CUBLASLT")) {
     void* library = dlopen(named, kMode);
     check<DeviceError>(library != nullptr, "[cuda] GDCORE_CUBLASLT=", named, " does not load (", why_not(),
-                       "); name NVIDIA's ", kName, ", or unset it and ", kAdvice);
+                       "); name NVIDIA's ", kName, ", or unset it: ", kAdvice);
     return library;
   }
   if (void* library = dlopen(kName, kMode | RTLD_NOLOAD)) return library;

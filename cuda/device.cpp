@@ -93,6 +93,15 @@ void open_device() {
   check_cuda(cudaMemPoolSetAttribute(pool(), cudaMemPoolAttrReleaseThreshold, &everything), "cudaMemPoolSetAttribute");
 }
 
+std::string device_description() {
+  const cudaDeviceProp& p = device_properties();
+  int driver = 0, runtime = 0;
+  check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  return join(p.name, ", compute capability ", p.major, ".", p.minor, ", ", megabytes(p.totalGlobalMem),
+              "; driver for CUDA ", version_text(driver), ", runtime ", version_text(runtime));
+}
+
 std::size_t free_device_memory() {
   std::size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");

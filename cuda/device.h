@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "runtime.h"
 
@@ -11,6 +12,8 @@ namespace gdcore::cuda {
 void open_device();
 
 const cudaDeviceProp& device_properties();
+/// Name, compute capability, memory, and the versions of CUDA that driver and runtime are for.
+std::string device_description();
 
 /// Device memory in stream order, not initialised. Throws DeviceError where there is no more.
 void* allocate_in_order(std::size_t bytes, cudaStream_t stream);

@@ -25,7 +25,7 @@ struct Mask {
   }
 };
 
-/// A thread takes the four elements of a Philox block, whatever the alignment: drawing is the larger part of the work.
+/// A thread takes the four elements of a Philox block: drawing is the larger part of the work.
 template <class T>
 __global__ void __launch_bounds__(kDropoutThreads)
     dropout_kernel(const T* x, T* y, std::int64_t size, bool wide, Mask mask) {
@@ -40,8 +40,7 @@ __global__ void __launch_bounds__(kDropoutThreads)
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const std::int64_t first = (block + b * kDropoutThreads) * 4;
-      place[b][p] = place_of<T>(first, size, p, kPacks, true);
-      place[b][p].wide = wide;
+      place[b][p] = place_of<T>(first, size, p, kPacks, wide);
       pack[b][p] = load_pack(x, place[b][p]);
     }
   }

@@ -5,6 +5,7 @@
 // A row is read once and kept in registers, by a few lanes, a warp or a block, so that mean and deviations are two
 // passes over registers; beyond 16,384 floats it is read again from the caches. Bytes an element: 8. One launch.
 #include "activation.h"
+#include "arithmetic.h"
 #include "column_sums.h"
 #include "cuda_backend.h"
 #include "reduce.h"
@@ -50,7 +51,7 @@ struct RowStatistics {
 
   /// From sums of deviations from `near`, and of their squares: what rounding took off the mean comes out again.
   __device__ RowStatistics(T near, double rest, double squares, double share, double eps) {
-    const double missing = rest * share, left = squares * share - missing * missing;
+    const double missing = product(rest, share), left = fused(squares, share, -product(missing, missing));
     const double variance = left < 0.0 ? 0.0 : left;  // NaN stays
     mean = static_cast<T>(static_cast<double>(near) + missing);
     rstd = T(1) / sqrt(static_cast<T>(variance + eps));
@@ -61,13 +62,10 @@ template <class T, class Function>
 __device__ __forceinline__ void finish_pack(const Forward<T>& call, const Function& f, const RowStatistics<T>& row,
                                             const Pack<T>& x, std::int64_t start, const Place& place) {
   Pack<T> a, y;
-  const Pack<T> gamma = call.gamma == nullptr ? Pack<T>{} : load_pack(call.gamma, place);
-  const Pack<T> beta = call.beta == nullptr ? Pack<T>{} : load_pack(call.beta, place);
+  const Pack<T> gamma = load_or(call.gamma, place, T(1)), beta = load_or(call.beta, place, T(0));
 #pragma unroll
   for (int i = 0; i < kPack<T>; ++i) {
-    a[i] = (x[i] - row.mean) * row.rstd;
-    if (call.gamma != nullptr) a[i] *= gamma[i];
-    if (call.beta != nullptr) a[i] += beta[i];
+    a[i] = fused((x[i] - row.mean) * row.rstd, gamma[i], beta[i]);
     y[i] = f.value(a[i]);
   }
   if (call.pre != nullptr) store_pack(call.pre + start, place, a);
@@ -92,7 +90,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   }
   T total[1] = {pack_sum(sums)};
   group_sums(total, call.across, reinterpret_cast<T*>(shared));
-  const T near = total[0] * static_cast<T>(call.share);
+  const T near = product(total[0], static_cast<T>(call.share));
   sums = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
@@ -101,7 +99,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
     for (int i = 0; i < kPack<T>; ++i) {
       const T d = place.exists(i) ? x[p][i] - near : T(0);
       sums[i] += d;
-      squares[i] += d * d;
+      squares[i] = fused(d, d, squares[i]);
     }
   }
   double rest[2] = {static_cast<double>(pack_sum(sums)), static_cast<double>(pack_sum(squares))};
@@ -131,14 +129,14 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_long_kerne
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) sums[0][i] += pack[i];
   });
-  const T near = static_cast<T>(sum[0] * call.share);
+  const T near = static_cast<T>(product(sum[0], call.share));
   range_sums<T>(call.cols, call.wide, rest, shared, [&](const Place& place, Pack<T>(&sums)[2]) {
     const Pack<T> pack = load_pack(x, place, near);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T d = place.exists(i) ? pack[i] - near : T(0);
       sums[0][i] += d;
-      sums[1][i] += d * d;
+      sums[1][i] = fused(d, d, sums[1][i]);
     }
   });
   const RowStatistics<T> statistics(near, rest[0], rest[1], call.share, call.eps);

@@ -7,6 +7,7 @@
 // Bytes an element: 12 (x, dy, dx), 20 with an activation; longer rows are read again for dγ and dβ, by one launch
 // more.
 #include "activation.h"
+#include "arithmetic.h"
 #include "column_sums.h"
 #include "cuda_backend.h"
 #include "reduce.h"
@@ -141,16 +142,16 @@ struct RowPacks {
     for (int p = 0; p < kPacks; ++p) {
       if constexpr (!std::is_same_v<Function, Identity>) {
 #pragma unroll
-        for (int i = 0; i < kPack<T>; ++i) dy[p][i] *= f.slope(saved[p][i]);
+        for (int i = 0; i < kPack<T>; ++i) dy[p][i] = product(dy[p][i], f.slope(saved[p][i]));
         store_pack(call.dy + start, place(call, p), dy[p]);
       }
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
         x[p][i] = (x[p][i] - mean) * rstd;
-        columns.run[0][p][i] += dy[p][i] * x[p][i];
+        columns.run[0][p][i] = fused(dy[p][i], x[p][i], columns.run[0][p][i]);
         columns.run[1][p][i] += dy[p][i];
-        plain[i] += dy[p][i] * gamma[p][i];
-        with_x[i] += dy[p][i] * gamma[p][i] * x[p][i];
+        plain[i] = fused(dy[p][i], gamma[p][i], plain[i]);
+        with_x[i] = fused(dy[p][i] * gamma[p][i], x[p][i], with_x[i]);
       }
     }
     sums[0] = static_cast<double>(pack_sum(plain));
@@ -161,7 +162,9 @@ struct RowPacks {
     for (int p = 0; p < kPacks; ++p) {
       Pack<T> dx;
 #pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) dx[i] = rstd * (dy[p][i] * gamma[p][i] - plain - x[p][i] * with_x);
+      for (int i = 0; i < kPack<T>; ++i) {
+        dx[i] = rstd * fused(-x[p][i], with_x, fused(dy[p][i], gamma[p][i], -plain));
+      }
       store_pack(call.dx + start, place(call, p), dx);
     }
   }
@@ -222,18 +225,17 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
   double sums[2];
   range_sums<T>(call.cols, call.wide, sums, shared, [&](const Place& place, Pack<T>(&sum)[2]) {
     Pack<T> d = load_pack(dy, place);
-    const Pack<T> a = load_pack(x, place), gamma = call.gamma == nullptr ? Pack<T>{} : load_pack(call.gamma, place);
+    const Pack<T> a = load_pack(x, place), gamma = load_or(call.gamma, place, T(1));
     if constexpr (!std::is_same_v<Function, Identity>) {
       const Pack<T> saved = load_pack(call.saved + start, place);
 #pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) d[i] *= f.slope(saved[i]);
+      for (int i = 0; i < kPack<T>; ++i) d[i] = product(d[i], f.slope(saved[i]));
       store_pack(dy, place, d);
     }
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      const T scaled = call.gamma == nullptr ? d[i] : d[i] * gamma[i];
-      sum[0][i] += scaled;
-      sum[1][i] += scaled * ((a[i] - mean) * rstd);
+      sum[0][i] = fused(d[i], gamma[i], sum[0][i]);
+      sum[1][i] = fused(d[i] * gamma[i], (a[i] - mean) * rstd, sum[1][i]);
     }
   });
   if (call.dx == nullptr) return;
@@ -241,13 +243,11 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
   const std::int64_t step = static_cast<std::int64_t>(kLongThreads) * kPack<T>;
   for (std::int64_t c = (call.cols - 1) / step * step; c >= 0; c -= step) {  // backwards: the end is in the cache
     const Place place = place_of<T>(c, call.cols, static_cast<int>(threadIdx.x), kLongThreads, call.wide);
-    const Pack<T> d = load_pack(dy, place), a = load_pack(x, place);
-    const Pack<T> gamma = call.gamma == nullptr ? Pack<T>{} : load_pack(call.gamma, place);
+    const Pack<T> d = load_pack(dy, place), a = load_pack(x, place), gamma = load_or(call.gamma, place, T(1));
     Pack<T> dx;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      const T scaled = call.gamma == nullptr ? d[i] : d[i] * gamma[i];
-      dx[i] = rstd * (scaled - plain - (a[i] - mean) * rstd * with_x);
+      dx[i] = rstd * fused(-(a[i] - mean) * rstd, with_x, fused(d[i], gamma[i], -plain));
     }
     store_pack(call.dx + start, place, dx);
   }
@@ -272,7 +272,7 @@ struct ParameterTerm {
   __device__ void add(const Columns&, Values& values, const Place&, Pack<T> (&sums)[2]) const {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      sums[0][i] += values.dy[i] * ((values.x[i] - values.mean) * values.rstd);
+      sums[0][i] = fused(values.dy[i], (values.x[i] - values.mean) * values.rstd, sums[0][i]);
       sums[1][i] += values.dy[i];
     }
   }

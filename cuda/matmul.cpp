@@ -270,6 +270,11 @@ void open_products() {
   if (!own_products()) cublaslt();
 }
 
+std::string products_description() {
+  if (own_products()) return "products by gdcore's own kernel";
+  return join("cuBLASLt ", cublaslt_version(cublaslt()), " (", cublaslt_path(cublaslt()), ")");
+}
+
 bool matmul(const Matmul& call) {
   (void)current_stream();  // refuses a forked process, where somebody may have held the lock
   if (own_products()) {

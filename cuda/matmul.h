@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "gdcore/backend.h"
 #include "runtime.h"
@@ -26,6 +27,8 @@ struct Matmul {
 
 /// Throws DeviceError, saying what to install, where products cannot be had.
 void open_products();
+/// Who computes them, for people: "cuBLASLt 13.1.0 (its file)", or our own kernel.
+std::string products_description();
 
 /// Asks for the product; whether the bias is in it. If not (cuBLASLt has no algorithm that adds it, or would fault at
 /// where it lies), it is left to the caller. False where there is no bias.

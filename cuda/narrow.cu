@@ -20,8 +20,8 @@
 #include <utility>
 #include <variant>
 
+#include "cuda_backend.h"
 #include "device.h"
-#include "narrow.h"
 #include "narrow_tile.h"
 #include "stream.h"
 
@@ -168,13 +168,15 @@ AnyActivation any_of(const Activation& activation) {
   return any;
 }
 
+/// Any precision of products will do: these are in full float32.
 bool fits(const NarrowStep& step) {
   const auto narrow = [](const NarrowLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
   const bool classes = std::holds_alternative<CrossEntropy>(step.loss);
   const bool counts_rows = !classes || (step.labels && !step.class_weights);
   const OptimizerPass& pass = step.optimizer;
-  return !step.layers.empty() && step.layers.size() <= kMostLayers && std::ranges::all_of(step.layers, narrow) &&
-         counts_rows && pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
+  return !step.layers.empty() && !step.weights && step.layers.size() <= kMostLayers &&
+         std::ranges::all_of(step.layers, narrow) && counts_rows && pass.parameters.dtype == DType::float32 &&
+         !std::isfinite(pass.clip_norm);
 }
 
 /// Bytes of shared memory that a block can ask for, beside what the kernel declares.
@@ -277,7 +279,7 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
 
 }  // namespace
 
-bool narrow_step(const NarrowStep& step) {
+bool CudaBackend::narrow_step(const NarrowStep& step) {
   if (!fits(step)) return false;
   GradientPass p{};
   const std::size_t most = most_shared();

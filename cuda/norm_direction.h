@@ -18,14 +18,6 @@ struct Norm {
   bool wide = false;
 };
 
-template <class T>
-__device__ __forceinline__ Pack<T> load_or(const T* from, const Place& place, T otherwise) {
-  Pack<T> pack;
-#pragma unroll
-  for (int i = 0; i < kPack<T>; ++i) pack[i] = otherwise;
-  return from == nullptr ? pack : load_pack(from, place, otherwise);
-}
-
 /// Of one group: statistics, the means m(ẋ) and m(â ẋ), and with them â and â̇.
 template <class T>
 struct Group {

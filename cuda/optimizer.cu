@@ -36,8 +36,7 @@ struct SumUse {
   }
 };
 
-/// In doubles: the square of a float32 gradient may overflow, the sum must not. A thread's elements are the same
-/// whatever the alignment.
+/// In doubles: the square of a float32 gradient may overflow, the sum must not.
 template <class T>
 __global__ void __launch_bounds__(kSumThreads)
     squares_kernel(const T* x, std::int64_t size, std::int64_t of_block, bool wide, double* sums, SumUse use) {
@@ -49,9 +48,7 @@ __global__ void __launch_bounds__(kSumThreads)
     Pack<T> pack[kPacks];
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      Place place = place_of<T>(at + p * kStride, end, static_cast<int>(threadIdx.x), kSumThreads, true);
-      place.wide = wide;
-      pack[p] = load_pack(x, place);
+      pack[p] = load_pack(x, place_of<T>(at + p * kStride, end, static_cast<int>(threadIdx.x), kSumThreads, wide));
     }
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {

@@ -1,6 +1,7 @@
-// How threads read and write a range together: each takes packs of 16 bytes. Where the range begins on 16 bytes a pack
-// is one access of neighbours; elsewhere, and at the ragged end, its elements are single accesses, a stride of the
-// threads apart, so that a warp still touches whole lines. Kernels see a Place and packs, and are written once.
+// How threads read and write a range together: each takes packs of neighbours, 16 bytes. Where the range begins on 16
+// bytes a pack is one access; elsewhere, and at the ragged end, its elements are accesses of their own. Which elements
+// a thread has, and so what is added to what, does not depend on where the range lies. Kernels see a Place and packs,
+// and are written once.
 #pragma once
 
 #include <cstddef>
@@ -38,9 +39,9 @@ bool pack_aligned(std::int64_t rows, std::int64_t cols, const P*... data) {
 /// Where the elements of a thread's pack lie in a range.
 struct Place {
   std::int64_t first;  // of element 0
-  int step;            // from one element to the next
+  int step;            // from one element to the next: 1, but for columns that are no whole packs (column_sums.h)
   int left;            // of the range from the first element on, at most a few thousand; negative past its end
-  bool wide;           // the elements are neighbours on 16 bytes
+  bool wide;           // the elements are neighbours on 16 bytes: one access
 
   __device__ std::int64_t operator[](int i) const { return first + i * step; }
   __device__ bool exists(int i) const { return i * step < left; }
@@ -55,9 +56,9 @@ struct Place {
 /// what pack_aligned said. `begin` is a multiple of kPack.
 template <class T>
 __device__ __forceinline__ Place place_of(std::int64_t begin, std::int64_t size, int thread, int threads, bool wide) {
-  const std::int64_t first = begin + (wide ? thread * kPack<T> : thread), left = size - first;
+  const std::int64_t first = begin + thread * kPack<T>, left = size - first;
   constexpr int kEnough = 1 << 20;
-  return {first, wide ? 1 : threads, left > kEnough ? kEnough : (left < 0 ? 0 : static_cast<int>(left)), wide};
+  return {first, 1, left > kEnough ? kEnough : (left < 0 ? 0 : static_cast<int>(left)), wide};
 }
 
 /// The pack at a place of the range that starts at `from`; elements that do not exist are `otherwise`.
@@ -67,6 +68,16 @@ __device__ __forceinline__ Pack<T> load_pack(const T* from, const Place& place, 
   Pack<T> pack;
 #pragma unroll
   for (int i = 0; i < kPack<T>; ++i) pack[i] = place.exists(i) ? from[place[i]] : otherwise;
+  return pack;
+}
+
+/// The same of a vector that may be null: `otherwise` everywhere.
+template <class T>
+__device__ __forceinline__ Pack<T> load_or(const T* from, const Place& place, T otherwise) {
+  if (from != nullptr) return load_pack(from, place, otherwise);
+  Pack<T> pack;
+#pragma unroll
+  for (int i = 0; i < kPack<T>; ++i) pack[i] = otherwise;
   return pack;
 }
 

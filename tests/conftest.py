@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -12,6 +13,9 @@ from hypothesis import settings
 
 # A background job of a shell inherits "ignore"; the tests send Ctrl-C to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# device="auto" is the CPU in tests, on a machine with a GPU too: what is tested on both devices takes the fixture.
+os.environ.setdefault("GDCORE_DEVICE", "cpu")
 
 settings.register_profile("gdcore", deadline=None, derandomize=True, max_examples=40, database=None)
 settings.load_profile("gdcore")

@@ -176,6 +176,8 @@ TEST_CASE("products: our own kernel adds the same terms in the same order wherev
   }
 }
 
+TEST_CASE("products: who computes them") { CHECK(contains(products_description(), "cuBLASLt 13.0.0 (")); }
+
 TEST_CASE("products: an algorithm is chosen once for a shape, a type and an alignment") {
   Case<float> one({12, 20, 36}), shifted({12, 20, 36}, 1);
   Case<double> wide({12, 20, 36});
@@ -270,6 +272,7 @@ TEST_CASE("products: several threads at once") {
 TEST_CASE("products: by our own kernel alone" * doctest::skip()) {
   Case<float> c({9, 7, 11});
   open_products();
+  CHECK(products_description() == "products by gdcore's own kernel");
   CHECK(proposals_asked([&] { CHECK(matmul(c.call(false, false, true))); }) == 0);
   CHECK(c.error(false, false, true) <= 5.0);
   CHECK(cublaslt_calls().products + cublaslt_calls().products_with_bias == 0);
@@ -312,7 +315,7 @@ TEST_CASE("products: a library that is not there, or is another one" * doctest::
   INFO(message);
   CHECK(contains(message, "pip install \"gdcore[cuda13]\""));
   if (named == nullptr) {
-    CHECK(contains(message, "[cuda] products of matrices need NVIDIA's cuBLAS 13, and there is none: install it with"));
+    CHECK(contains(message, "[cuda] products of matrices need NVIDIA's cuBLAS 13, and there is none: pip install"));
     CHECK(contains(message, "libcublasLt.so.13: cannot open shared object file"));
   } else if (std::string(named) == "/nowhere/libcublasLt.so.13") {
     CHECK(contains(message, "[cuda] GDCORE_CUBLASLT=/nowhere/libcublasLt.so.13 does not load ("));

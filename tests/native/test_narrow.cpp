@@ -1,0 +1,251 @@
+// Steps of narrow networks in two launches against the CPU's operations, one after the other.
+#include "gdcore/batch.h"
+#include "models.h"
+
+using namespace gdcore;
+using namespace gdcore::testing;
+
+namespace {
+
+struct Plan {
+  const char* name;
+  std::shared_ptr<Network> net;
+  Loss loss;
+};
+
+template <class... Kinds>
+std::shared_ptr<Network> on_cpu(Kinds... kinds) {
+  return std::make_shared<Network>(layers(std::move(kinds)...), DType::float32, Device::cpu, 42);
+}
+
+std::vector<Plan> plans() {
+  std::vector<Plan> list;
+  list.push_back({"one layer", on_cpu(Dense(3, 1)), MeanSquaredError{}});
+  list.push_back({"small",
+                  on_cpu(Dense(2, 16), ActivationLayer(ReLU{}), Dense(16, 16), ActivationLayer(Tanh{}), Dense(16, 1)),
+                  MeanSquaredError{}});
+  list.push_back({"last activation",
+                  on_cpu(Dense(5, 7, false), ActivationLayer(Softplus{}), Dense(7, 3), ActivationLayer(GELU{})),
+                  MeanSquaredError{}});
+  list.push_back(
+      {"last sigmoid",
+       on_cpu(Dense(5, 33), ActivationLayer(LeakyReLU{0.1}), Dense(33, 4, false), ActivationLayer(Sigmoid{})),
+       MeanSquaredError{}});
+  list.push_back(
+      {"classes",
+       on_cpu(Dense(33, 65), ActivationLayer(GELUTanh{}), Dense(65, 64), ActivationLayer(ReLU{}), Dense(64, 10)),
+       CrossEntropy{}});
+  list.push_back(
+      {"smooth", on_cpu(Dense(12, 20), ActivationLayer(Sigmoid{}), Dense(20, 33)), CrossEntropy{std::nullopt, 0.1}});
+  list.push_back(
+      {"binary", on_cpu(Dense(9, 31), ActivationLayer(GELU{}), Dense(31, 2)), BinaryCrossEntropy{{{2.0, 0.5}}}});
+  list.push_back({"widest",
+                  on_cpu(Dense(128, 128), ActivationLayer(ReLU{}), Dense(128, 128), ActivationLayer(GELU{}),
+                         Dense(128, 128), ActivationLayer(ReLU{}), Dense(128, 127)),
+                  CrossEntropy{}});
+  list.push_back(
+      {"deepest",
+       on_cpu(Dense(4, 8), ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 8),
+              ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}),
+              Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 2)),
+       BinaryCrossEntropy{}});
+  return list;
+}
+
+/// A network's copy of everything, trained by narrow_step.
+struct Narrow {
+  Network& net;
+  const Loss& loss;
+  std::vector<NarrowLayer> layers;
+  Array<float> parameters, gradients, state0, state1;
+  Buffer class_weights;
+  std::vector<Segment> segments;
+  std::vector<double> rates;
+  StepCounters counters;
+  LossSums sums;
+  double clip_norm = std::numeric_limits<double>::infinity();
+
+  Narrow(Network& net_, const Loss& loss_)
+      : net(net_),
+        loss(loss_),
+        parameters(1, net.parameters().layout.size()),
+        gradients(1, parameters.cols()),
+        state0(1, parameters.cols()),
+        state1(1, parameters.cols()),
+        class_weights(loss_weights(loss, net.out_features(), cpu(), DType::float32)) {
+    std::memcpy(parameters.data(), net.parameters().values.data(), parameters.bytes());
+    state0.fill(0.0);
+    state1.fill(0.0);
+    const auto& entries = net.parameters().layout.entries();
+    std::size_t e = 0;
+    for (const Operation& op : net.operations()) {
+      NarrowLayer layer{op.in, op.out, entries[e].offset, -1, op.activation};
+      const int of = entries[e++].layer;
+      if (e < entries.size() && entries[e].layer == of) layer.bias = entries[e++].offset;
+      layers.push_back(layer);
+    }
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const std::int64_t end = i + 1 < entries.size() ? entries[i + 1].offset : parameters.cols();
+      segments.push_back(
+          {entries[i].offset, end - entries[i].offset, 1.0 + 0.5 * static_cast<double>(i % 2), i % 2 ? 0.0 : 1e-3});
+    }
+  }
+  OptimizerPass pass(const OptimizerRule& rule) {
+    return {.rule = rule,
+            .parameters = parameters.view(),
+            .gradients = gradients.view(),
+            .states = {state0.view(), state1.view()},
+            .segments = segments,
+            .lr = 0.0,
+            .step = 0,
+            .clip_value = 5.0,
+            .counters = &counters,
+            .rates = rates.data(),
+            .clip_norm = clip_norm};
+  }
+  bool step(const OptimizerRule& rule, const Dataset& data, const std::int64_t* order, std::int64_t rows) {
+    const OptimizerPass p = pass(rule);
+    const ConstView weights = class_weights.data() != nullptr
+                                  ? ConstView{class_weights.data(), 1, net.out_features(), DType::float32}
+                                  : ConstView{};
+    return device().recorder()->narrow_step(
+        {layers, Precision::full, data.x, data.y, data.weights, data.labels, order, rows, loss, weights, p, &sums});
+  }
+};
+
+void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int steps) {
+  INFO(std::string(plan.name), " ", rows, " rows, rule ", rule.index());
+  Network& net = *plan.net;
+  const std::int64_t n = rows + 37;
+  const Problem<float> problem(n, net.in_features(), net.out_features());
+  const Dataset data = std::holds_alternative<CrossEntropy>(plan.loss) ? problem.classes() : problem.regression();
+  std::vector<std::int64_t> order;
+  for (std::int64_t i = 0; i < steps * rows; ++i) order.push_back((i * 7 + 3) % n);
+  Narrow narrow(net, plan.loss), again(net, plan.loss);
+  for (int s = 0; s < steps; ++s) narrow.rates.push_back(2e-3 / (1.0 + s));
+  again.rates = narrow.rates;
+  Array<float> state0 = narrow.state0.copy(), state1 = narrow.state1.copy();
+  Criterion criterion(plan.loss, net);
+  BatchReader reader;
+  double total = 0.0;
+  for (int s = 0; s < steps; ++s) {
+    const Batch batch = reader.read(net, data, order.data(), s * rows, rows);
+    const View logits = net.forward(batch.x, true, false);
+    const LossSums sums = criterion.apply(batch, logits, net.output_gradient());
+    net.backward({});
+    OptimizerPass p = narrow.pass(rule);
+    p.parameters = net.parameters().layout.flat(net.parameters().values);
+    p.gradients = net.parameters().layout.flat(net.parameters().gradients);
+    p.states[0] = state0.view();
+    p.states[1] = state1.view();
+    p.counters = nullptr;
+    p.lr = narrow.rates[static_cast<std::size_t>(s)];
+    p.step = s + 1;
+    cpu().optimizer_step(p);
+    for (Narrow* run : {&narrow, &again}) {
+      REQUIRE(run->step(rule, data, order.data(), rows));
+      CHECK(run->sums.loss == doctest::Approx(sums.loss).epsilon(rule.index() > 1 ? 1e-4 : 1e-5));
+      CHECK(run->sums.weight == sums.weight);
+      CHECK(run->counters.step == s + 1);
+      CHECK(run->counters.batch == s + 1);
+      CHECK(run->counters.first == (s + 1) * rows);
+    }
+    total += narrow.sums.loss;
+    if (s == 0) {  // before roundings grow
+      double worst = 0.0, most = 0.0;
+      const float* g = static_cast<const float*>(net.parameters().gradients.data());
+      for (const auto& e : net.parameters().layout.entries()) {
+        for (std::int64_t i = e.offset; i < e.offset + e.rows * e.cols; ++i) {
+          worst = std::max(worst, static_cast<double>(std::abs(narrow.gradients[i] - g[i])));
+          most = std::max(most, static_cast<double>(std::abs(g[i])));
+          if (!(narrow.gradients[i] == narrow.gradients[i])) worst = 1e9;
+        }
+      }
+      CHECK(worst <= 2e-6 * most);
+    }
+  }
+  CHECK(narrow.counters.sums.loss == doctest::Approx(total));
+  CHECK(narrow.counters.stop == Stop::none);
+  CHECK(narrow.parameters.same_bits(again.parameters));
+  CHECK(narrow.counters.sums.loss == again.counters.sums.loss);
+}
+
+}  // namespace
+
+TEST_CASE("steps of narrow networks are those of their operations") {
+  if (device().recorder() == nullptr) return;
+  int turn = 0;
+  for (const std::int64_t rows : {1, 15, 16, 33, 100}) {
+    for (const Plan& plan : plans()) {
+      for (int i = 0; i < 2; ++i) {
+        Plan fresh = plan;
+        fresh.net->initialize(7);
+        check_steps(fresh, every_rule()[static_cast<std::size_t>(turn++ % 5)], rows, rows == 33 ? 20 : 3);
+      }
+    }
+  }
+  check_steps(plans()[1], Adam{}, 2100, 2);  // tiles of 32 rows
+  check_steps(plans()[1], SGD{}, 4500, 2);   // several a block
+}
+
+TEST_CASE("a narrow network's loss that is not finite stops its steps") {
+  if (device().recorder() == nullptr) return;
+  Plan plan = plans()[4];
+  const Problem<float> problem(200, 33, 10);
+  Array<float> x = problem.x.copy();
+  x[130 * 33 + 2] = std::numeric_limits<float>::infinity();
+  Dataset data = problem.classes();
+  data.x.data = x.data();
+  Narrow narrow(*plan.net, plan.loss);
+  narrow.rates.assign(10, 1e-3);
+  const OptimizerRule rule = Adam{};
+  for (int s = 0; s < 2; ++s) REQUIRE(narrow.step(rule, data, nullptr, 50));
+  const Array<float> before = narrow.parameters.copy(), state = narrow.state0.copy();
+  for (int s = 0; s < 2; ++s) {
+    REQUIRE(narrow.step(rule, data, nullptr, 50));
+    CHECK(narrow.counters.stop == Stop::loss);
+    CHECK(narrow.counters.step == 2);
+    CHECK(narrow.counters.batch == 2);
+    CHECK(narrow.counters.first == 100);
+    CHECK(narrow.counters.sums.weight == 100.0);
+    CHECK(narrow.parameters.same_bits(before));
+    CHECK(narrow.state0.same_bits(state));
+  }
+}
+
+TEST_CASE("narrow networks read sources of other types") {
+  if (device().recorder() == nullptr) return;
+  Plan plan = plans()[1];
+  std::vector<std::uint8_t> x(60 * 2), y(60);
+  Array<float> xf(60, 2), yf(60, 1);
+  for (int i = 0; i < 120; ++i) xf[i] = x[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(i * 37 % 5);
+  for (int i = 0; i < 60; ++i) yf[i] = y[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(i % 3);
+  Narrow a(*plan.net, plan.loss), b(*plan.net, plan.loss);
+  a.rates = b.rates = {0.1, 0.1};
+  const OptimizerRule rule = SGD{};
+  for (int s = 0; s < 2; ++s) {
+    REQUIRE(a.step(rule, {{x.data(), SourceType::u8, 60, 2, 2}, {y.data(), SourceType::u8, 60, 1, 1}, {}, false},
+                   nullptr, 30));
+    REQUIRE(b.step(rule, {Problem<float>::source(xf), Problem<float>::source(yf), {}, false}, nullptr, 30));
+  }
+  CHECK(a.parameters.same_bits(b.parameters));
+}
+
+TEST_CASE("what is no narrow step is refused and leaves everything alone") {
+  if (device().recorder() == nullptr) return;
+  const Plan regression = plans()[1], classes = plans()[4];
+  const Problem<float> few(40, 2, 1), many(40, 33, 10);
+  Narrow narrow(*regression.net, regression.loss), soft(*classes.net, classes.loss);
+  narrow.rates = soft.rates = {0.1};
+  const OptimizerRule rule = SGD{};
+  const Array<float> before = narrow.parameters.copy();
+  CHECK_FALSE(narrow.step(rule, few.weighted(), nullptr, 40));
+  CHECK_FALSE(soft.step(rule, many.regression(), nullptr, 40));
+  narrow.clip_norm = 1.0;
+  CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
+  narrow.clip_norm = std::numeric_limits<double>::infinity();
+  narrow.layers[0].out = 129;
+  CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
+  CHECK(narrow.parameters.same_bits(before));
+  CHECK(narrow.counters.step == 0);
+}
