@@ -197,7 +197,7 @@ __device__ __forceinline__ void block_moments(const ColumnPlan& plan, const Colu
 }
 
 template <class T>
-__global__ void __launch_bounds__(kColumnThreads)
+__global__ void __launch_bounds__(kColumnThreads, 1)
     batch_norm_moments_kernel(ColumnPlan plan, bool wide, const T* x, double* partial) {
   block_moments<T>(plan, ColumnThread<T>(plan, wide), x, {}, partial);
 }

@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kRowThreads) gather_kernel(const __grid_consta
     Pack<T> pack[kRowPacks];
 #pragma unroll
     for (int p = 0; p < kRowPacks; ++p) {
-      place[p] = place_of<T>(at + p * lanes * kPack<T>, call.cols, lane, lanes, call.wide);
+      place[p] = place_of<T>(at + p * lanes * kPack<T>, call.cols, lane, call.wide);
       pack[p] = load_converted<S, T>(from, place[p]);
     }
 #pragma unroll
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kRowThreads) nonfinite_kernel(const T* data, R
     Pack<T> pack[kRowPacks];
 #pragma unroll
     for (int p = 0; p < kRowPacks; ++p) {
-      place[p] = place_of<T>(at + p * lanes * kPack<T>, cols, lane, lanes, range.wide);
+      place[p] = place_of<T>(at + p * lanes * kPack<T>, cols, lane, range.wide);
       pack[p] = load_pack(from, place[p]);
     }
 #pragma unroll

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kDropoutThreads)
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const std::int64_t first = (block + b * kDropoutThreads) * 4;
-      place[b][p] = place_of<T>(first, size, p, kPacks, wide);
+      place[b][p] = place_of<T>(first, size, p, wide);
       pack[b][p] = load_pack(x, place[b][p]);
     }
   }

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kElementwiseThreads)
   Pack<T> x[Packs][Inputs];
 #pragma unroll
   for (int p = 0; p < Packs; ++p) {
-    place[p] = place_of<T>(begin + p * kStride, end, thread, kElementwiseThreads, arrays.wide);
+    place[p] = place_of<T>(begin + p * kStride, end, thread, arrays.wide);
     if (place[p].empty()) continue;
 #pragma unroll
     for (int k = 0; k < Inputs; ++k) x[p][k] = load_pack(arrays.from[k], place[p]);

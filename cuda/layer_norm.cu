@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   Pack<T> x[kPacks], sums{}, squares{};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    x[p] = load_pack(call.x + start, place_of<T>(p * call.across * kPack<T>, cols, lane, call.across, call.wide));
+    x[p] = load_pack(call.x + start, place_of<T>(p * call.across * kPack<T>, cols, lane, call.wide));
   }
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   sums = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const Place place = place_of<T>(p * call.across * kPack<T>, cols, lane, call.across, call.wide);
+    const Place place = place_of<T>(p * call.across * kPack<T>, cols, lane, call.wide);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T d = place.exists(i) ? x[p][i] - near : T(0);
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   }
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const Place place = place_of<T>(p * call.across * kPack<T>, cols, lane, call.across, call.wide);
+    const Place place = place_of<T>(p * call.across * kPack<T>, cols, lane, call.wide);
     if (!place.empty()) finish_pack(call, f, statistics, x[p], start, place);
   }
 }
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_long_kerne
   }
   const std::int64_t step = static_cast<std::int64_t>(kForwardThreads) * kPack<T>;
   for (std::int64_t c = (call.cols - 1) / step * step; c >= 0; c -= step) {  // backwards: the end is in the cache
-    const Place place = place_of<T>(c, call.cols, static_cast<int>(threadIdx.x), kForwardThreads, call.wide);
+    const Place place = place_of<T>(c, call.cols, static_cast<int>(threadIdx.x), call.wide);
     if (!place.empty()) finish_pack(call, f, statistics, load_pack(x, place), start, place);
   }
 }

@@ -32,14 +32,14 @@ struct Backward {
   bool wide;
 };
 
-constexpr int kBackwardThreads = 256, kLongThreads = 512;
+constexpr int kThreads = 256, kLongThreads = 512;  // up to 2 packs of 256 threads, and for longer rows
 
 inline RowPlan backward_plan(std::int64_t cols, int pack) {
   const std::int64_t packs = ceil_div(cols, pack);
   int across = 1;
-  while (across < kBackwardThreads && across < packs) across *= 2;
-  const int each = packs <= across ? 1 : (packs <= 2 * across ? 2 : (packs <= 4 * across ? 4 : 0));
-  return {kBackwardThreads, across, each};
+  while (across < kThreads && across < packs) across *= 2;
+  if (packs <= 2 * across) return {kThreads, across, packs <= across ? 1 : 2};
+  return {kLongThreads, kLongThreads, packs <= 2 * kLongThreads ? 2 : 0};
 }
 
 constexpr int rows_at_once(int packs) { return packs == 1 ? 2 : 1; }
@@ -76,12 +76,12 @@ struct ThreadColumns {
 };
 
 /// The end of a block: the sums of its columns, to where they belong or as one of the pieces to be joined.
-template <class T, int kPacks>
+template <int kBlock, class T, int kPacks>
 __device__ __forceinline__ void finish_columns(const Backward<T>& call, const ThreadColumns<T, kPacks>& columns,
                                                double* partial, double* shared) {
   const int thread = static_cast<int>(threadIdx.x), width = call.across * kPack<T>;
-  constexpr int kTile = kBackwardThreads * kPack<T>;
-  const Place place = place_of<T>(0, width, thread % call.across, call.across, call.wide);
+  constexpr int kTile = kBlock * kPack<T>;
+  const Place place = place_of<T>(0, width, thread % call.across, call.wide);
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     if (p > 0) __syncthreads();
@@ -92,8 +92,8 @@ __device__ __forceinline__ void finish_columns(const Backward<T>& call, const Th
         shared[k * kTile + thread / call.across * width + place[i]] = columns.total[k][p][i];
       }
     }
-    fold_rows<2>(shared, kTile, kBackwardThreads / call.across, width);
-    for (int c = thread; c < width && p * width + c < call.cols; c += kBackwardThreads) {
+    fold_rows<2>(shared, kTile, kBlock / call.across, width);
+    for (int c = thread; c < width && p * width + c < call.cols; c += kBlock) {
       const double sum[2] = {shared[c], shared[kTile + c]};
       if (partial == nullptr) {
         Parameters<T>{call.dgamma, call.dbeta}(p * width + c, sum);
@@ -113,8 +113,7 @@ struct RowPacks {
   std::int64_t start, cols;  // no columns: there is no such row
 
   __device__ __forceinline__ Place place(const Backward<T>& call, int p) const {
-    return place_of<T>(p * call.across * kPack<T>, cols, static_cast<int>(threadIdx.x) % call.across, call.across,
-                       call.wide);
+    return place_of<T>(p * call.across * kPack<T>, cols, static_cast<int>(threadIdx.x) % call.across, call.wide);
   }
   template <class Function>
   __device__ __forceinline__ void load(const Backward<T>& call, const Function&, std::int64_t row,
@@ -170,21 +169,20 @@ struct RowPacks {
   }
 };
 
-template <class T, class Function, int kPacks>
-__global__ void __launch_bounds__(kBackwardThreads, kPacks < 4 ? 2 : 1)
+template <class T, class Function, int kPacks, int kBlock>
+__global__ void __launch_bounds__(kBlock, kThreads * 2 / kBlock)
     layer_norm_backward_kernel(Backward<T> call, Function f, double* partial) {
   constexpr int kAtOnce = rows_at_once(kPacks);
-  GD_SHARED(double, shared, 2 * kBackwardThreads * kPack<T>);
-  GD_SHARED(double, joint, 2 * kAtOnce * kBackwardThreads / kWarp);
-  const int lane = static_cast<int>(threadIdx.x) % call.across, deep = kBackwardThreads / call.across;
+  GD_SHARED(double, shared, 2 * kBlock * kPack<T>);
+  GD_SHARED(double, joint, 2 * kAtOnce * kBlock / kWarp);
+  const int lane = static_cast<int>(threadIdx.x) % call.across, deep = kBlock / call.across;
   const std::int64_t top = static_cast<std::int64_t>(blockIdx.x) * call.piece;
   const std::int64_t bottom = top + call.piece < call.rows ? top + call.piece : call.rows;
   Pack<T> gamma[kPacks];
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const Place place =
-        place_of<T>(p * call.across * kPack<T>, call.gamma == nullptr ? 0 : call.cols, lane, call.across, call.wide);
-    gamma[p] = load_pack(call.gamma, place, T(1));
+    const Place place = place_of<T>(p * call.across * kPack<T>, call.cols, lane, call.wide);
+    gamma[p] = load_or(call.gamma, place, T(1));
   }
   ThreadColumns<T, kPacks> columns;
   for (std::int64_t first = top; first < bottom; first += deep * kAtOnce) {
@@ -212,7 +210,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kPacks < 4 ? 2 : 1)
   }
   if (call.dgamma == nullptr && call.dbeta == nullptr) return;
   columns.flush();
-  finish_columns(call, columns, partial, shared);
+  finish_columns<kBlock>(call, columns, partial, shared);
 }
 
 /// Rows that no block can hold: dy f' and dx of a row by a block, which reads it twice.
@@ -242,7 +240,7 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
   const T plain = static_cast<T>(sums[0] * call.share), with_x = static_cast<T>(sums[1] * call.share);
   const std::int64_t step = static_cast<std::int64_t>(kLongThreads) * kPack<T>;
   for (std::int64_t c = (call.cols - 1) / step * step; c >= 0; c -= step) {  // backwards: the end is in the cache
-    const Place place = place_of<T>(c, call.cols, static_cast<int>(threadIdx.x), kLongThreads, call.wide);
+    const Place place = place_of<T>(c, call.cols, static_cast<int>(threadIdx.x), call.wide);
     const Pack<T> d = load_pack(dy, place), a = load_pack(x, place), gamma = load_or(call.gamma, place, T(1));
     Pack<T> dx;
 #pragma unroll
@@ -290,17 +288,17 @@ void backward_long(const Backward<T>& call, const Function& f) {
                     Parameters<T>{call.dgamma, call.dbeta});
 }
 
-template <class T, class Function, int kPacks>
+template <int kPacks, int kBlock, class T, class Function>
 void backward_rows(const Backward<T>& given, const Function& f) {
   Backward<T> call = given;
-  const std::int64_t tile = static_cast<std::int64_t>(kBackwardThreads / call.across) * rows_at_once(kPacks);
+  const std::int64_t tile = static_cast<std::int64_t>(kBlock / call.across) * rows_at_once(kPacks);
   const std::int64_t turns = ceil_div(call.rows, tile), most = turns <= 2 ? 1 : (turns < kBlocks ? turns : kBlocks);
   call.piece = ceil_div(turns, most) * tile;
   const std::int64_t pieces = ceil_div(call.rows, call.piece);
   const bool join = pieces > 1 && (call.dgamma != nullptr || call.dbeta != nullptr);
   const std::size_t bytes = 2 * sizeof(double) * static_cast<std::size_t>(pieces * call.cols);
   double* partial = join ? static_cast<double*>(scratch(Scratch::partial, bytes)) : nullptr;
-  launch(layer_norm_backward_kernel<T, Function, kPacks>, {static_cast<unsigned>(pieces), kBackwardThreads}, call, f,
+  launch(layer_norm_backward_kernel<T, Function, kPacks, kBlock>, {static_cast<unsigned>(pieces), kBlock}, call, f,
          partial);
   if (join) join_pieces<2>(partial, pieces, call.cols, Parameters<T>{call.dgamma, call.dbeta});
 }
@@ -310,16 +308,9 @@ void backward(const Backward<T>& given, const Function& f) {
   Backward<T> call = given;
   const RowPlan plan = backward_plan(call.cols, kPack<T>);
   call.across = plan.across;
-  switch (plan.packs) {
-    case 1:
-      return backward_rows<T, Function, 1>(call, f);
-    case 2:
-      return backward_rows<T, Function, 2>(call, f);
-    case 4:
-      return backward_rows<T, Function, 4>(call, f);
-    default:
-      return backward_long(call, f);
-  }
+  if (plan.packs == 0) return backward_long(call, f);
+  if (plan.threads == kLongThreads) return backward_rows<2, kLongThreads>(call, f);
+  return plan.packs == 1 ? backward_rows<1, kThreads>(call, f) : backward_rows<2, kThreads>(call, f);
 }
 
 }  // namespace

@@ -150,8 +150,7 @@ __device__ __forceinline__ void store_sums(const Product<T>& product, std::int64
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2) matmul_kernel(const __grid_constant__ Product<T> product) {
   // Two slices of each factor: one is written while the other is read, so a barrier a slice is enough.
-  GD_SHARED(T, slices_a, 2 * kSlice);
-  GD_SHARED(T, slices_b, 2 * kSlice);
+  GD_SHARED(Pack<T>, slices, 4 * kSlice / kPack<T>);
   const std::int64_t tile = blockIdx.x;
   const std::int64_t first_row = tile / product.tiles_across * kTile, first_col = tile % product.tiles_across * kTile;
   const std::int64_t begin = blockIdx.y * product.piece, left = product.k - begin;
@@ -162,8 +161,8 @@ __global__ void __launch_bounds__(kThreads, 2) matmul_kernel(const __grid_consta
   a.load(depth);
   b.load(depth);
   for (int slice = 0; depth > 0; ++slice, depth -= kDepth) {
-    T* slice_a = slices_a + slice % 2 * kSlice;
-    T* slice_b = slices_b + slice % 2 * kSlice;
+    T* slice_a = reinterpret_cast<T*>(slices) + slice % 2 * kSlice;
+    T* slice_b = slice_a + 2 * kSlice;
     a.store(slice_a);
     b.store(slice_b);
     __syncthreads();

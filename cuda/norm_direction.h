@@ -50,7 +50,7 @@ struct RowOfGroup {
   __device__ void each(const Visit& visit) const {
     const std::int64_t step = static_cast<std::int64_t>(across) * kPack<T>;
     for (std::int64_t c = 0; c < cols; c += step) {
-      const Place place = place_of<T>(c, cols, lane, across, wide);
+      const Place place = place_of<T>(c, cols, lane, wide);
       if (!place.empty()) visit(place);
     }
   }

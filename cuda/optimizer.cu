@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kSumThreads)
     Pack<T> pack[kPacks];
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      pack[p] = load_pack(x, place_of<T>(at + p * kStride, end, static_cast<int>(threadIdx.x), kSumThreads, wide));
+      pack[p] = load_pack(x, place_of<T>(at + p * kStride, end, static_cast<int>(threadIdx.x), wide));
     }
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
@@ -152,8 +152,8 @@ struct Share {
     constexpr int kStride = kStepThreads * kPack<T>;
 #pragma unroll
     for (int p = 0; p < kStepPacks; ++p) {
-      place[p] = place_of<T>((tile * kStepPacks + p) * kStride, stretch.count, static_cast<int>(threadIdx.x),
-                             kStepThreads, stretch.wide);
+      place[p] =
+          place_of<T>((tile * kStepPacks + p) * kStride, stretch.count, static_cast<int>(threadIdx.x), stretch.wide);
 #pragma unroll
       for (int k = 0; k < kArrays; ++k) pack[p][k] = load_pack<T>(call.array[k] + stretch.begin, place[p]);
     }

@@ -79,7 +79,7 @@ __device__ __forceinline__ void range_sums(std::int64_t n, bool wide, double (&t
   for (std::int64_t run = 0; run < n; run += kRun * step) {
     Pack<T> sums[K] = {};
     for (std::int64_t c = run; c < n && c < run + kRun * step; c += step) {
-      visit(place_of<T>(c, n, thread, threads, wide), sums);
+      visit(place_of<T>(c, n, thread, wide), sums);
     }
 #pragma unroll
     for (int k = 0; k < K; ++k) total[k] += static_cast<double>(pack_sum(sums[k]));

@@ -52,13 +52,17 @@ struct Place {
   }
 };
 
-/// Pack `thread` of the `threads` that cover [begin, begin + threads · kPack) of a range of `size` elements; `wide`:
-/// what pack_aligned said. `begin` is a multiple of kPack.
+/// Pack `thread` of those that begin at `begin`, a multiple of kPack, in a range of `size` elements; `wide`: what
+/// pack_aligned said.
 template <class T>
-__device__ __forceinline__ Place place_of(std::int64_t begin, std::int64_t size, int thread, int threads, bool wide) {
+__device__ __forceinline__ Place place_of(std::int64_t begin, std::int64_t size, int thread, bool wide) {
   const std::int64_t first = begin + thread * kPack<T>, left = size - first;
   constexpr int kEnough = 1 << 20;
   return {first, 1, left > kEnough ? kEnough : (left < 0 ? 0 : static_cast<int>(left)), wide};
+}
+template <class T>
+__device__ __forceinline__ Place place_of(std::int64_t begin, std::int64_t size, int thread, int, bool wide) {
+  return place_of<T>(begin, size, thread, wide);
 }
 
 /// The pack at a place of the range that starts at `from`; elements that do not exist are `otherwise`.

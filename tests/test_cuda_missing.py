@@ -87,11 +87,28 @@ def test_the_emulated_gpu_is_only_taken_by_name() -> None:
 
 
 @NEEDS_CUDA
-def test_auto_takes_the_gpu() -> None:
-    if helpers.EMULATED:
-        pytest.skip("an emulated GPU is taken by name only")
-    assert gd.Sequential(gd.Dense(2, 2), seed=0).device == gd.Sequential(gd.Dense(2, 2), seed=0, device="auto").device
-    assert gd.Sequential(gd.Dense(2, 2), seed=0).device == "cuda"
+def test_auto_takes_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless GDCORE_DEVICE is "cpu", as for these tests; what is asked for by name is had."""
+    for wanted, auto in (("cpu", "cpu"), ("", "cuda"), (None, "cuda")):
+        if wanted is None:
+            monkeypatch.delenv("GDCORE_DEVICE")
+        else:
+            monkeypatch.setenv("GDCORE_DEVICE", wanted)
+        for given in ({}, {"device": "auto"}):
+            model = gd.Sequential(gd.Dense(2, 2), seed=0, **given)
+            assert model.device == ("cpu" if helpers.EMULATED else auto)  # an emulated GPU is taken by name only
+        assert gd.Sequential(gd.Dense(2, 2), seed=0, device="cuda").device == "cuda"
+
+
+def test_a_gpu_that_auto_is_kept_from_is_not_looked_for() -> None:
+    out = helpers.must_run("""
+        import os
+        os.environ["GDCORE_DEVICE"] = "cpu"
+        import gdcore as gd
+        assert gd.Sequential(gd.Dense(2, 2), seed=0).device == "cpu"
+        print(open("/proc/self/maps").read())
+    """)
+    assert "libgdcore_cuda" not in out and "libcuda.so" not in out
 
 
 FORK = """

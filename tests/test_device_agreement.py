@@ -1,6 +1,6 @@
-"""Promise: a model trains the same on a GPU as on the CPU but for rounding, with the same dropout masks; the same run on
-the same device gives the same bits; models, checkpoints' contents and data pass between devices; what stops a run in
-its middle leaves a usable model."""
+"""Promise: a model trains the same on a GPU as on the CPU but for rounding, with the same dropout masks; a run that is
+repeated gives the same bits; data and saved models pass between devices; what stops a run in its middle leaves a
+usable model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make(name: str, device: str, dtype: str = "float32", seed: int = 0) -> gd.Tr
 
 
 def losses(trainer: gd.Trainer, data: Any) -> np.ndarray:
-    """The losses of 20 epochs of five steps, and the norm and values that come out of them."""
+    """The training and validation losses of 20 epochs of five steps."""
     history = trainer.fit(*data, epochs=STEPS // 5, batch_size=16, validation=data)
     assert trainer.steps == STEPS
     return np.array([history["loss"], history["val_loss"]])
@@ -213,7 +213,7 @@ def test_ctrl_c_inside_an_epoch(alarm: None, data: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(x, y, epochs=1000, batch_size=16, shuffle=False, callbacks=[Interrupt()])
     assert trainer.history.epochs == trainer.epoch
-    assert 2 < trainer.steps and (trainer.steps - 2) % 2000 != 0  # in the middle
+    assert trainer.steps > 2 and (trainer.steps - 2) % 2000 != 0  # in the middle
     again = make("plain", "cuda")
     again.fit(*short, epochs=1, batch_size=16)
     for step in range(min(trainer.steps - 2, 2000)):

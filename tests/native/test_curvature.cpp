@@ -27,23 +27,37 @@ Array<double> moved(const Array<double>& from, const Array<double>& along, doubl
   return to;
 }
 
-/// A norm with everything that its derivatives need; "constants" is batch norm when predicting.
+/// Whether two results agree to `tolerance` of the largest number (or of 1).
+template <class T, class U>
+bool close(const Array<T>& got, const Array<U>& expected, double tolerance) {
+  double most = 1.0, worst = 0.0;
+  for (std::int64_t i = 0; i < got.size(); ++i) {
+    const auto a = static_cast<double>(got[i]), b = static_cast<double>(expected[i]);
+    if (!std::isfinite(a)) return false;
+    most = std::max(most, std::abs(b));
+    worst = std::max(worst, std::abs(a - b));
+  }
+  return worst <= tolerance * most;
+}
+
+/// A norm with everything that its derivatives need; "constants" is batch norm when predicting. At shift 1 every other
+/// array is aligned to an element and no more.
 struct NormCase {
   NormOver over;
   std::int64_t rows, cols, groups;
   Array<double> x, gamma, beta, dy, x_dot, gamma_dot, beta_dot, dy_dot, mean, rstd;
 
-  NormCase(NormOver over_, std::int64_t rows_, std::int64_t cols_)
+  NormCase(NormOver over_, std::int64_t rows_, std::int64_t cols_, std::int64_t shift)
       : over(over_),
         rows(rows_),
         cols(cols_),
         groups(over == NormOver::rows ? rows : cols),
-        x(rows, cols, 1),
+        x(rows, cols, shift),
         gamma(1, cols),
         beta(1, cols),
-        dy(rows, cols, 1),
+        dy(rows, cols, shift),
         x_dot(rows, cols),
-        gamma_dot(1, cols, 1),
+        gamma_dot(1, cols, shift),
         beta_dot(1, cols),
         dy_dot(rows, cols),
         mean(1, groups),
@@ -66,7 +80,7 @@ struct NormCase {
           {x1.view(), gamma1.view(), beta1.view(), 0.5, Identity{}, r.y.view(), mean.view(), rstd.view(), View{}});
     } else if (over == NormOver::columns) {
       device().batch_norm_forward({x1.view(), gamma1.view(), beta1.view(), 0.5, Identity{}, r.y.view(), mean.view(),
-                                rstd.view(), variance.view(), View{}});
+                                   rstd.view(), variance.view(), View{}});
     } else {
       for (std::int64_t i = 0; i < x.size(); ++i) {
         const std::int64_t c = i % cols;
@@ -89,16 +103,16 @@ struct NormCase {
   }
 };
 
-void check_norm(NormOver over, std::int64_t rows, std::int64_t cols) {
-  NormCase c(over, rows, cols);
+void check_norm(NormOver over, std::int64_t rows, std::int64_t cols, std::int64_t shift) {
+  NormCase c(over, rows, cols, shift);
   const auto up = c.at(kStep), down = c.at(-kStep), here = c.at(0.0);
-  Array<double> y_dot(rows, cols, 1), dx(rows, cols), dx_dot(rows, cols, 1), dgamma_dot(1, cols), dbeta_dot(1, cols, 1),
-      spare(rows, cols);
+  Array<double> y_dot(rows, cols, shift), dx(rows, cols), dx_dot(rows, cols, shift), dgamma_dot(1, cols),
+      dbeta_dot(1, cols, shift), spare(rows, cols);
   device().norm_tangent({over, c.x.view(), c.gamma.view(), c.mean.view(), c.rstd.view(), c.x_dot.view(),
-                      c.gamma_dot.view(), c.beta_dot.view(), y_dot.view()});
+                         c.gamma_dot.view(), c.beta_dot.view(), y_dot.view()});
   device().norm_curvature({over, c.x.view(), c.gamma.view(), c.mean.view(), c.rstd.view(), c.x_dot.view(),
-                        c.gamma_dot.view(), c.dy.view(), c.dy_dot.view(), dx.view(), dx_dot.view(), dgamma_dot.view(),
-                        dbeta_dot.view(), spare.view()});
+                           c.gamma_dot.view(), c.dy.view(), c.dy_dot.view(), dx.view(), dx_dot.view(),
+                           dgamma_dot.view(), dbeta_dot.view(), spare.view()});
   INFO("over ", static_cast<int>(over), ", ", rows, " x ", cols);
   CHECK(off(y_dot, up.y, down.y) <= 1.0);
   CHECK(off(dx_dot, up.dx, down.dx) <= 1.0);
@@ -106,6 +120,38 @@ void check_norm(NormOver over, std::int64_t rows, std::int64_t cols) {
   CHECK(off(dbeta_dot, up.dbeta, down.dbeta) <= 1.0);
   for (std::int64_t i = 0; i < dx.size(); ++i) CHECK(dx[i] == doctest::Approx(here.dx[i]).epsilon(1e-9));
 }
+
+/// Tangent and curvature of a case in T.
+template <class T>
+struct Directions {
+  std::vector<Array<T>> in;  // x, γ, mean, rstd, ẋ, γ̇, β̇, dy, dẏ
+  Array<T> y_dot, dx, dx_dot, dgamma_dot, dbeta_dot;
+
+  explicit Directions(const NormCase& c)
+      : y_dot(c.rows, c.cols), dx(c.rows, c.cols), dx_dot(c.rows, c.cols), dgamma_dot(1, c.cols), dbeta_dot(1, c.cols) {
+    for (const Array<double>* from :
+         {&c.x, &c.gamma, &c.mean, &c.rstd, &c.x_dot, &c.gamma_dot, &c.beta_dot, &c.dy, &c.dy_dot}) {
+      Array<T>& to = in.emplace_back(from->rows(), from->cols());
+      for (std::int64_t i = 0; i < to.size(); ++i) to[i] = static_cast<T>(static_cast<float>((*from)[i]));
+    }
+  }
+  /// `absent`: inputs that are given as null, a bit each.
+  void run(NormOver over, unsigned absent = 0) {
+    const auto view = [&](std::size_t i) { return (absent >> i & 1u) != 0 ? ConstView{} : ConstView(in[i].view()); };
+    Array<T> spare(y_dot.rows(), y_dot.cols());
+    device().norm_tangent({over, view(0), view(1), view(2), view(3), view(4), view(5), view(6), y_dot.view()});
+    device().norm_curvature({over, view(0), view(1), view(2), view(3), view(4), view(5), view(7), view(8), dx.view(),
+                             dx_dot.view(), dgamma_dot.view(), dbeta_dot.view(), spare.view()});
+  }
+  template <class U>
+  bool close_to(const Directions<U>& other, double tolerance) const {
+    return close(y_dot, other.y_dot, tolerance) && close(dx, other.dx, tolerance) &&
+           close(dx_dot, other.dx_dot, tolerance) && close(dgamma_dot, other.dgamma_dot, tolerance) &&
+           close(dbeta_dot, other.dbeta_dot, tolerance);
+  }
+};
+
+constexpr NormOver kOver[] = {NormOver::rows, NormOver::columns, NormOver::constants};
 
 double dot(const Array<double>& a, const Array<double>& b) {
   double sum = 0.0;
@@ -141,7 +187,44 @@ void check_symmetry(const Loss& loss, bool labels, bool training, std::int64_t r
 TEST_CASE("norms along a direction, forward and back") {
   for (const std::int64_t cols : awkward_widths()) {
     for (const std::int64_t rows : awkward_rows()) {
-      for (const NormOver over : {NormOver::rows, NormOver::columns, NormOver::constants}) check_norm(over, rows, cols);
+      for (const NormOver over : kOver) check_norm(over, rows, cols, (rows + cols) % 2);
+    }
+  }
+  for (const NormOver over : kOver) check_norm(over, 2500, 12, 0);  // in several pieces
+}
+
+TEST_CASE("norms along a direction: float32 agrees with float64") {
+  for (const auto& [rows, cols] :
+       {std::pair<std::int64_t, std::int64_t>{1, 1}, {33, 7}, {100, 64}, {3, 1030}, {2500, 12}}) {
+    for (const NormOver over : kOver) {
+      const NormCase c(over, rows, cols, 0);
+      Directions<float> single(c);
+      Directions<double> twice(c);
+      single.run(over);
+      twice.run(over);
+      INFO("over ", static_cast<int>(over), ", ", rows, " x ", cols);
+      CHECK(single.close_to(twice, 2e-6));
+    }
+  }
+}
+
+TEST_CASE("norms along a direction: null gamma is ones, null directions are zeros") {
+  for (const std::int64_t rows : {33, 2500}) {
+    for (const NormOver over : kOver) {
+      const NormCase c(over, rows, 12, 0);
+      for (const unsigned i : {1u, 4u, 5u, 6u}) {  // γ, ẋ, γ̇, β̇
+        Directions<double> given(c), absent(c);
+        given.in[i].fill(i == 1 ? 1.0 : 0.0);
+        given.run(over);
+        absent.run(over, 1u << i);
+        INFO("over ", static_cast<int>(over), ", ", rows, " rows, input ", i);
+        CHECK(absent.close_to(given, 1e-13));
+        if (i != 4) {
+          Directions<double> full(c);
+          full.run(over);
+          CHECK(!full.close_to(given, 1e-3));  // the input matters
+        }
+      }
     }
   }
 }

@@ -482,7 +482,7 @@ class DeviceArray:
         """
         A flat DeviceArray over the same memory.
         """
-    def reshape(self, *args) -> typing.Any:
+    def reshape(self, shape: typing.Any) -> DeviceArray:
         """
         reshape(-1): a flat DeviceArray over the same memory.
         """
@@ -495,7 +495,7 @@ class DeviceArray:
     @property
     def device(self) -> str: ...
     @property
-    def dtype(self) -> numpy.dtype[typing.Any]: ...
+    def dtype(self) -> typing.Any: ...
     @property
     def itemsize(self) -> int: ...
     @property
