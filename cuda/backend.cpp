@@ -3,7 +3,6 @@
 #include <exception>
 #include <string>
 
-#include "cublaslt.h"
 #include "cuda_backend.h"
 #include "device.h"
 #include "gdcore/check.h"
@@ -24,9 +23,7 @@ CudaBackend::CudaBackend() {
   thread_stream();
 }
 
-std::string CudaBackend::description() const {
-  return join(device_description(), "; cuBLASLt ", cublaslt_version(cublaslt()), " (", cublaslt_path(cublaslt()), ")");
-}
+std::string CudaBackend::description() const { return join(device_description(), "; ", products_description()); }
 
 // While a graph is recorded, memory comes from the thread's own stream, which the graph knows nothing of.
 void* CudaBackend::allocate(std::size_t bytes) {

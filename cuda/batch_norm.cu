@@ -228,7 +228,7 @@ __global__ void __launch_bounds__(kColumnThreads)
 
 /// All rows of a strip of columns: statistics, then scaling.
 template <class T, class Function>
-__global__ void __launch_bounds__(kColumnThreads)
+__global__ void __launch_bounds__(kColumnThreads, 1)
     batch_norm_kernel(ColumnPlan plan, bool wide, Statistics<T> statistics, Scaling<T, Function> scaling) {
   const ColumnThread<T> thread(plan, wide);
   block_moments<T>(plan, thread, scaling.x, statistics, nullptr);

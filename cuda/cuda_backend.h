@@ -1,5 +1,5 @@
-// The CUDA backend: one file an operation, of the same name as in cpp/cpu, with launcher and kernels together. Views lie
-// in the device's memory; work goes to the calling thread's stream and may lag behind the calls.
+// The CUDA backend: one file an operation, of the same name as in cpp/cpu, with launcher and kernels together. Views
+// lie in the device's memory; work goes to the calling thread's stream and may lag behind the calls.
 #pragma once
 
 #include "gdcore/backend.h"

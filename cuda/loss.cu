@@ -76,7 +76,7 @@ template <class T>
 __device__ void load_tile(const T* from, int size, T* tile, bool wide) {
 #pragma unroll 4
   for (int begin = 0; begin < size; begin += static_cast<int>(blockDim.x) * kPack<T>) {
-    const Place place = place_of<T>(begin, size, threadIdx.x, blockDim.x, wide);
+    const Place place = place_of<T>(begin, size, static_cast<int>(threadIdx.x), wide);
     const Pack<T> pack = load_pack(from, place);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
@@ -89,7 +89,7 @@ template <class T>
 __device__ void store_tile(T* to, int size, const T* tile, bool wide) {
 #pragma unroll 4
   for (int begin = 0; begin < size; begin += static_cast<int>(blockDim.x) * kPack<T>) {
-    const Place place = place_of<T>(begin, size, threadIdx.x, blockDim.x, wide);
+    const Place place = place_of<T>(begin, size, static_cast<int>(threadIdx.x), wide);
     Pack<T> pack;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
@@ -144,14 +144,14 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
     T top = -std::numeric_limits<T>::infinity();
 #pragma unroll 4
     for (std::int64_t begin = 0; begin < p.cols; begin += step) {
-      const Pack<T> pack = load_pack(z, place_of<T>(begin, p.cols, threadIdx.x, blockDim.x, wide), top);
+      const Pack<T> pack = load_pack(z, place_of<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide), top);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) top = pack[i] > top ? pack[i] : top;
     }
     top = block_max(top);
     RowSums<T> sums;
     for (std::int64_t begin = 0; begin < p.cols; begin += step) {
-      const Place place = place_of<T>(begin, p.cols, threadIdx.x, blockDim.x, wide);
+      const Place place = place_of<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide);
       const Pack<T> pack = load_pack(z, place), t = targets_at(place);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
@@ -159,7 +159,8 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
         sums.add(p, row, math::exp_difference(pack[i], top), top - pack[i], t[i], place[i]);
       }
     }
-    sums.exponentials = block_sum(sums.exponentials);
+    sums.tops = block_sum(sums.tops);
+    sums.rest = block_sum(sums.rest);
     if (!row.plain) {
       sums.total = block_sum(sums.total);
       sums.away = block_sum(sums.away);
@@ -169,7 +170,7 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
     if (p.grad == nullptr) continue;
     const RowGradient<T> gradient(row, sums, inverse);
     for (std::int64_t begin = 0; begin < p.cols; begin += step) {
-      const Place place = place_of<T>(begin, p.cols, threadIdx.x, blockDim.x, wide);
+      const Place place = place_of<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide);
       Pack<T> pack = load_pack(z, place);
       const Pack<T> t = targets_at(place);
 #pragma unroll

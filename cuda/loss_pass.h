@@ -117,7 +117,7 @@ class Stretch {
 template <class T>
 __device__ __forceinline__ Place pack_of(std::int64_t begin, std::int64_t size, int turn, bool wide) {
   const int threads = static_cast<int>(blockDim.x);
-  return place_of<T>(begin + turn * threads * kPack<T>, size, static_cast<int>(threadIdx.x), threads, wide);
+  return place_of<T>(begin + turn * threads * kPack<T>, size, static_cast<int>(threadIdx.x), wide);
 }
 
 /// This thread's share of Σ s W, which all blocks of the grid share out.
@@ -213,10 +213,14 @@ struct BinaryError {
   }
 };
 
-/// log of a sum of exponentials, of which the largest is 1.
-__device__ __forceinline__ double log_of_sum(double sum, double) { return ::log(sum); }
+/// log(tops + rest), of a sum of exponentials: `tops` of them are 1, the others add up to `rest`, which must not be
+/// rounded beside them.
+__device__ __forceinline__ double log_of_sum(double tops, double rest, double) {
+  return tops == 1.0 ? ::log1p(rest) : ::log(tops + rest);
+}
 /// The same to float32's precision: the logarithm of the power of two, and of the rest in [1, 2).
-__device__ __forceinline__ double log_of_sum(double sum, float) {
+__device__ __forceinline__ double log_of_sum(double tops, double others, float) {
+  const double sum = tops + others;
   const auto bits = std::bit_cast<std::uint64_t>(sum);
   const int exponent = static_cast<int>(bits >> 52) - 1023;
   const double rest = std::bit_cast<double>((bits & 0x000fffffffffffffu) | 0x3ff0000000000000u);
@@ -252,10 +256,16 @@ struct Row {
 /// shares of the smoothing would all round the same way.
 template <class T>
 struct RowSums {
-  double exponentials = 0.0, total = 0.0, away = 0.0;  // Σ e^(z - top), Ω = Σ ω t̃, Σ ω t̃ (top - z)
+  double tops = 0.0, rest = 0.0;   // Σ e^(z - top), those that are 1 counted apart
+  double total = 0.0, away = 0.0;  // Ω = Σ ω t̃, Σ ω t̃ (top - z)
 
+  __device__ double exponentials() const { return tops + rest; }
   __device__ void add(const Losses<T>& p, const Row<T>& row, T e, T below, T target, std::int64_t c) {
-    exponentials += static_cast<double>(e);
+    if (e == T(1)) {
+      tops += 1.0;
+    } else {
+      rest += static_cast<double>(e);
+    }
     if (row.plain) return;
     const double share = static_cast<double>(row.share(p, target, c));
     total += share;
@@ -273,7 +283,7 @@ struct RowSums {
   /// s l
   __device__ double loss(const Row<T>& row) const {
     if (row.s == T(0)) return 0.0;
-    return static_cast<double>(row.s) * ::fma(total, log_of_sum(exponentials, T(0)), away);
+    return static_cast<double>(row.s) * ::fma(total, log_of_sum(tops, rest, T(0)), away);
   }
 };
 
@@ -283,7 +293,7 @@ struct RowGradient {
   T scale, factor;
   __device__ RowGradient(const Row<T>& row, const RowSums<T>& sums, double inverse)
       : scale(static_cast<T>(static_cast<double>(row.s) * inverse)),
-        factor(static_cast<T>(sums.total) / static_cast<T>(sums.exponentials)) {}
+        factor(static_cast<T>(sums.total) / static_cast<T>(sums.exponentials())) {}
   __device__ T at(const Losses<T>& p, const Row<T>& row, T e, T target, std::int64_t c) const {
     if (!row.plain) return scale * (factor * e - row.share(p, target, c));
     const T whole = factor * scale * e;
@@ -308,7 +318,7 @@ struct SharedRow {
 template <class T, class At>
 __device__ double shared_row(const Losses<T>& p, const Row<T>& row, RowGroup group, int cols, const SharedRow<T>& data,
                              const At& place) {
-  constexpr int kUnroll = sizeof(T) == sizeof(float) ? 4 : 2;
+  [[maybe_unused]] constexpr int kUnroll = sizeof(T) == sizeof(float) ? 4 : 2;
   T* z = data.z;
   const auto target = [&](int c) {
     return row.plain ? T(0) : (data.targets != nullptr ? data.targets[place(c)] : row.target(c));
@@ -331,7 +341,8 @@ __device__ double shared_row(const Losses<T>& p, const Row<T>& row, RowGroup gro
     value = e;
   }
   for (int far = group.lanes / 2; far > 0; far /= 2) {
-    sums.exponentials += __shfl_xor_sync(kAllLanes, sums.exponentials, far);
+    sums.tops += __shfl_xor_sync(kAllLanes, sums.tops, far);
+    sums.rest += __shfl_xor_sync(kAllLanes, sums.rest, far);
     if (row.plain) continue;  // all rows or none
     sums.total += __shfl_xor_sync(kAllLanes, sums.total, far);
     sums.away += __shfl_xor_sync(kAllLanes, sums.away, far);

@@ -169,14 +169,22 @@ AnyActivation any_of(const Activation& activation) {
 }
 
 /// Any precision of products will do: these are in full float32.
+// What a step saves here are launches, some 2 µs each; beyond this much work (15 TFLOP/s would take 100 µs) products by
+// the library are expected to gain more than that. An estimate: measured on no GPU yet.
+constexpr double kMostWork = 1.5e9;  // floating-point operations
+
 bool fits(const NarrowStep& step) {
+  double work = 0.0;
+  for (const NarrowLayer& layer : step.layers) {
+    work += 6.0 * static_cast<double>(step.rows) * static_cast<double>(layer.in * layer.out);
+  }
   const auto narrow = [](const NarrowLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
   const bool classes = std::holds_alternative<CrossEntropy>(step.loss);
   const bool counts_rows = !classes || (step.labels && !step.class_weights);
   const OptimizerPass& pass = step.optimizer;
   return !step.layers.empty() && !step.weights && step.layers.size() <= kMostLayers &&
-         std::ranges::all_of(step.layers, narrow) && counts_rows && pass.parameters.dtype == DType::float32 &&
-         !std::isfinite(pass.clip_norm);
+         std::ranges::all_of(step.layers, narrow) && work <= kMostWork && counts_rows &&
+         pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
 }
 
 /// Bytes of shared memory that a block can ask for, beside what the kernel declares.

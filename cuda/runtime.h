@@ -10,7 +10,7 @@
 #include "emulation/cuda_runtime.h"
 #else
 #include <cuda_runtime.h>
-#define GD_SHARED(T, name, N) __shared__ T name[N]
+#define GD_SHARED(T, name, N) __shared__ __align__(16) T name[N]  // may be read 16 bytes at a time
 #define GD_DYN_SHARED(T, name)                                  \
   extern __shared__ __align__(16) unsigned char gd_dyn_smem_[]; \
   T* name = reinterpret_cast<T*>(gd_dyn_smem_)

@@ -60,10 +60,6 @@ __device__ __forceinline__ Place place_of(std::int64_t begin, std::int64_t size,
   constexpr int kEnough = 1 << 20;
   return {first, 1, left > kEnough ? kEnough : (left < 0 ? 0 : static_cast<int>(left)), wide};
 }
-template <class T>
-__device__ __forceinline__ Place place_of(std::int64_t begin, std::int64_t size, int thread, int, bool wide) {
-  return place_of<T>(begin, size, thread, wide);
-}
 
 /// The pack at a place of the range that starts at `from`; elements that do not exist are `otherwise`.
 template <class T>

@@ -17,9 +17,8 @@ import pytest
 
 
 @pytest.fixture
-def model(device: str) -> gd.Sequential:
-    if device != "cuda":
-        pytest.skip("arrays of the CPU are NumPy's")
+def model() -> gd.Sequential:
+    helpers.needs_cuda()
     return gd.Sequential(gd.Dense(3, 4), gd.BatchNorm(4), gd.Tanh(), gd.Dense(4, 2), seed=0, device="cuda")
 
 
@@ -131,8 +130,7 @@ def test_refusals(call: Any, kind: Any, word: str, weight: gd.DeviceArray) -> No
 
 
 def test_they_keep_the_model_alive() -> None:
-    if "cuda" not in gd.info()["devices"]:
-        pytest.skip("no CUDA")
+    helpers.needs_cuda()
     network = gd.Sequential(gd.Dense(50, 40), seed=3, device="cuda")
     trainer = gd.Trainer(network, gd.MeanSquaredError(), optimizer=gd.Momentum(0.1))
     weight, state = network.parameters()["layers.0.weight"], trainer.core.state()["0"]

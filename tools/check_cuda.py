@@ -1,4 +1,4 @@
-"""Check what nvcc made of the CUDA backend: no spilled registers, no stack frames, no CUDA library linked.
+"""Check what nvcc made of the CUDA backend: no spilled registers in hot kernels, no CUDA library linked.
 
 Usage: python tools/check_cuda.py LOG --library libgdcore_cuda.so --module _core.so [--arch 90]
 
@@ -18,8 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RELEASE = ("75", "80", "90", "100", "120")
-# Kernels that may have a stack frame (never spills), with the reason.
-MAY_HAVE_FRAME: dict[str, str] = {}
+# Kernels that may put this many bytes on the stack, with the reason. Whatever passes over data in float32 during
+# training may not.
+CALLS = "logarithms and divisions in float64 are subroutines; what is needed after a call is stored meanwhile"
+MAY_SPILL: dict[str, tuple[int, str]] = {
+    r"<double": (64, CALLS),
+    r"^(weight|finish)_kernel": (64, CALLS + "; these kernels see a few numbers a step"),
+    r"^curvature_kernel": (64, CALLS + "; no part of training"),
+    r"^tile_kernel<float>": (8, CALLS + ": one register, once a row"),
+}
 SYSTEM_LIBRARIES = r"lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s)\.so\.\d+|ld-linux-.*"
 ENTRY_POINT = "gdcore_make_cuda_backend"
 
@@ -80,12 +87,12 @@ def check_kernels(log: str, shown: str) -> list[str]:
         missing = [arch for arch in RELEASE if (name, arch) not in kernels]
         if missing:
             problems.append(f"{plain}: not compiled for sm_{', sm_'.join(missing)}")
-        exempt = any(re.search(pattern, plain) for pattern in MAY_HAVE_FRAME)
+        most = max((limit for pattern, (limit, _) in MAY_SPILL.items() if re.search(pattern, plain)), default=0)
         for arch in RELEASE:
             kernel = kernels.get((name, arch), Kernel())
-            if kernel.spills:
+            if kernel.spills > most:
                 problems.append(f"{plain}: {kernel.spills} bytes of spills on sm_{arch}")
-            if kernel.frame and not exempt:
+            if kernel.frame > most:
                 problems.append(f"{plain}: a stack frame of {kernel.frame} bytes on sm_{arch}")
     print(f"registers  shared bytes  kernel (sm_{shown})")
     for name, plain in sorted(names.items(), key=lambda item: item[1]):

@@ -51,6 +51,11 @@ class Arena {
   }
 
   void release(void* data, std::size_t bytes) {
+    // Whole pages go back to the system: opening and closing costs by the page that was ever touched.
+    constexpr std::uintptr_t kPage = 4096;
+    const auto begin = reinterpret_cast<std::uintptr_t>(data), end = begin + bytes;
+    const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
+    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
     auto here = free_.emplace(static_cast<char*>(data) - base_, bytes).first;
     const auto after = std::next(here);
     if (after != free_.end() && here->first + here->second == after->first) {
