@@ -23,7 +23,8 @@ constexpr const char* kName = "libcublasLt.so.13";
 constexpr const char* kAdvice = "pip install \"gdcore[cuda13]\" installs it";
 constexpr std::size_t kMajor = 13;
 
-/// <site-packages>/nvidia/<a folder>/lib/libcublasLt.so.13, this library being in <site-packages>/gdcore.
+/// <site-packages>/nvidia/<a folder>/lib/libcublasLt.so.13, this library being in <site-packages>/gdcore. Where Python
+/// finds the wheel in another folder, it says so in GDCORE_CUBLASLT_WHEEL (python/gdcore/_cuda.py).
 std::vector<std::string> files_of_wheel() {
   std::vector<std::string> files;
   Dl_info here{};
@@ -54,6 +55,7 @@ void* open_library() {
   }
   if (void* library = dlopen(kName, kMode | RTLD_NOLOAD)) return library;
   std::vector<std::string> candidates = files_of_wheel();
+  if (const char* elsewhere = std::getenv("GDCORE_CUBLASLT_WHEEL")) candidates.push_back(elsewhere);
   candidates.push_back(kName);  // where the system looks
   std::string why;
   for (const std::string& file : candidates) {

@@ -83,9 +83,15 @@ const cudaDeviceProp& device_properties() {
   return found;
 }
 
+void use_device() {
+  int current = kDevice;
+  check_cuda(cudaGetDevice(&current), "cudaGetDevice");
+  if (current != kDevice) check_cuda(cudaSetDevice(kDevice), "cudaSetDevice");
+}
+
 void open_device() {
   find_device();
-  check_cuda(cudaSetDevice(kDevice), "cudaSetDevice");
+  use_device();
   const cudaDeviceProp& p = device_properties();
   check<DeviceError>(p.major * 10 + p.minor >= kOldestCapability, "the GPU (", p.name, ") has compute capability ",
                      p.major, ".", p.minor, ", and gdcore needs 7.5 or newer (Turing, 2018)");

@@ -11,6 +11,9 @@ namespace gdcore::cuda {
 /// Throws DeviceError, saying what is missing and what to do, unless there is a device that gdcore can use.
 void open_device();
 
+/// Makes it the calling thread's, which another library may have given another one.
+void use_device();
+
 const cudaDeviceProp& device_properties();
 /// Name, compute capability, memory, and the versions of CUDA that driver and runtime are for.
 std::string device_description();

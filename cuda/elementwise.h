@@ -56,6 +56,7 @@ __global__ void __launch_bounds__(kElementwiseThreads)
 /// to[i] = f(from[i]...) for i below `size`; `f` is copied to the device and called there.
 template <class T, class F, class... In>
 void elementwise(std::int64_t size, const F& f, T* to, const In*... from) {
+  if (size == 0) return;
   constexpr int kInputs = sizeof...(In), kPacks = kInputs < 4 ? 4 / kInputs : 1;
   constexpr std::int64_t kStride = kElementwiseThreads * kPack<T>;
   // Small arrays are spread over all multiprocessors instead, a pack a thread.

@@ -199,10 +199,10 @@ __global__ void __launch_bounds__(kLossThreads) finish_kernel(const Losses<T> p,
   if (threadIdx.x == 0) write_sums(p, loss, weight);
 }
 
-constexpr std::int64_t kSmall = 8192;       // elements of a batch that one block takes
-constexpr std::int64_t kMostBlocks = 8192;  // whose sums finish_kernel adds
-constexpr std::int64_t kTileCols = 1024;    // classes of a row that a group of lanes takes
-constexpr std::size_t kTileBytes = 48 << 10;
+constexpr std::int64_t kSmall = 8192;                  // elements of a batch that one block takes
+constexpr std::int64_t kMostBlocks = 8192;             // whose sums finish_kernel adds
+constexpr std::int64_t kTileCols = 1024;               // classes of a row that a group of lanes takes
+constexpr std::size_t kTileBytes = (48 << 10) - 1024;  // the rest is for sums over the block
 
 template <class T>
 Tiling tiling_of(const Losses<T>& p, bool small, int& threads) {

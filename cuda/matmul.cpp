@@ -19,7 +19,7 @@
 
 #include "cublaslt.h"
 #include "gdcore/check.h"
-#include "stream.h"
+#include "thread_stream.h"
 
 namespace gdcore::cuda {
 
@@ -94,7 +94,6 @@ struct Key {
 
 struct Plan {
   bool exists = false;  // else there is no algorithm
-  bool timed = false;   // against others
   lt::Algorithm algorithm{};
   std::size_t workspace = 0;
 };
@@ -145,7 +144,7 @@ class Description {
     return found;
   }
 
-  lt::Status run(const lt::Algorithm& algorithm, std::size_t workspace_bytes) {
+  lt::Status run(const lt::Algorithm& algorithm, std::size_t workspace_bytes, cudaStream_t stream) {
     static constexpr float kOneFloat = 1.0f, kZeroFloat = 0.0f;
     static constexpr double kOne = 1.0, kZero = 0.0;
     const bool wide = call_.dtype == DType::float64;
@@ -153,7 +152,7 @@ class Description {
     const void* zero = wide ? static_cast<const void*>(&kZero) : &kZeroFloat;
     void* workspace = workspace_bytes > 0 ? scratch(Scratch::product, workspace_bytes) : nullptr;
     return library_.matmul(handle(), &operation_, one, call_.b.data, &a_, call_.a.data, &b_, zero, call_.c, &d_,
-                           call_.c, &d_, &algorithm, workspace, workspace_bytes, current_stream());
+                           call_.c, &d_, &algorithm, workspace, workspace_bytes, stream);
   }
 
  private:
@@ -174,19 +173,13 @@ class Description {
   lt::Layout a_, b_, d_;
 };
 
-bool recording() {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check_cuda(cudaStreamIsCapturing(current_stream(), &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
-
 class Event {
  public:
   Event() { check_cuda(cudaEventCreate(&event_), "cudaEventCreate"); }
   ~Event() { (void)cudaEventDestroy(event_); }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
-  void record() { check_cuda(cudaEventRecord(event_, current_stream()), "cudaEventRecord"); }
+  void record() { check_cuda(cudaEventRecord(event_, thread_stream().stream), "cudaEventRecord"); }
   /// Milliseconds from another event to this one, which is waited for.
   float since(const Event& start) {
     float milliseconds = 0.0f;
@@ -199,17 +192,19 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-/// The proposal that took the least time over a few runs; a run computes the product, which is wanted anyway.
+/// The proposal that took the least time over a few runs, on the thread's own stream: while steps are recorded, too. A
+/// run computes the product from what the memory holds at the moment; whoever asked for it writes it once more.
 const lt::Proposal* fastest(Description& description, const lt::Proposal* proposals, int count) {
   constexpr int kRuns = 5;
   const lt::Proposal* best = nullptr;
   float least = std::numeric_limits<float>::infinity();
   for (const lt::Proposal* proposal = proposals; proposal != proposals + count; ++proposal) {
     if (proposal->state != lt::kSuccess) continue;
-    if (description.run(proposal->algorithm, proposal->workspace) != lt::kSuccess) continue;
+    const auto run = [&] { return description.run(proposal->algorithm, proposal->workspace, thread_stream().stream); };
+    if (run() != lt::kSuccess) continue;
     Event start, end;
     start.record();
-    for (int run = 0; run < kRuns; ++run) (void)description.run(proposal->algorithm, proposal->workspace);
+    for (int i = 0; i < kRuns; ++i) (void)run();
     end.record();
     const float time = end.since(start);
     if (time < least) {
@@ -229,19 +224,18 @@ Plan make_plan(Description& description, bool timed) {
   } else if (count > 0 && proposals[0].state == lt::kSuccess) {
     chosen = &proposals[0];
   }
-  if (chosen == nullptr) return {false, timed, {}, 0};
-  return {true, timed, chosen->algorithm, chosen->workspace};
+  if (chosen == nullptr) return {};
+  return {true, chosen->algorithm, chosen->workspace};
 }
 
 /// The plans of the process. One thread at a time makes one, so that none is made twice and timing is left in peace.
 class Plans {
  public:
   Plan get(const Key& key, Description& description) {
-    const bool timed = tuning() && !recording();  // nothing can be timed in a stream that is being recorded
     const std::lock_guard lock(mutex_);
     const auto found = plans_.find(key);
-    if (found != plans_.end() && (found->second.timed || !timed)) return found->second;
-    const Plan plan = make_plan(description, timed);
+    if (found != plans_.end()) return found->second;
+    const Plan plan = make_plan(description, tuning());
     if (plans_.size() >= kMostPlans) plans_.clear();
     return plans_[key] = plan;
   }
@@ -260,14 +254,14 @@ Plans& plans() {
 bool run(const Matmul& call, bool with_bias) {
   Description description(call, with_bias);
   const Plan plan = plans().get(Key(call, with_bias), description);
-  if (plan.exists) check_cublas(description.run(plan.algorithm, plan.workspace), "cublasLtMatmul");
+  if (plan.exists) check_cublas(description.run(plan.algorithm, plan.workspace, current_stream()), "cublasLtMatmul");
   return plan.exists;
 }
 
 }  // namespace
 
 void open_products() {
-  if (!own_products()) cublaslt();
+  if (!own_products()) handle();
 }
 
 std::string products_description() {
@@ -281,7 +275,9 @@ bool matmul(const Matmul& call) {
     matmul_by_kernel(call);
     return call.bias != nullptr;
   }
-  if (call.bias != nullptr && alignment_of(call.bias) == kBestAlignment && run(call, true)) return true;
+  // In float64 the library is not known to add a bias.
+  const bool fuses = call.dtype == DType::float32 && call.bias != nullptr && alignment_of(call.bias) == kBestAlignment;
+  if (fuses && run(call, true)) return true;
   if (run(call, false)) return false;
   matmul_by_kernel(call);
   return call.bias != nullptr;

@@ -24,6 +24,7 @@
 #include "device.h"
 #include "narrow_tile.h"
 #include "stream.h"
+#include "update.h"
 
 namespace gdcore::cuda {
 
@@ -86,19 +87,12 @@ struct Update {
   Tensor tensor[kMostTensors];  // in the order of their parts
 };
 
-/// What a tensor's weights have in common. The step and the batch were counted by the first kernel.
+/// The step and the batch were counted by the first kernel.
 template <class Rule>
-struct Numbers {
-  typename Rule::template Kernel<float> kernel;
-  float coupled, shrink;
-
-  __device__ static Numbers of(const Update<Rule>& p, const Tensor& tensor) {
-    const double lr = p.rates[p.counters->batch - 1] * tensor.lr_factor;
-    return {p.rule.template at<float>(lr, p.counters->step),
-            static_cast<float>(p.decoupled ? 0.0 : tensor.weight_decay),
-            static_cast<float>(p.decoupled ? 1.0 - lr * tensor.weight_decay : 1.0)};
-  }
-};
+__device__ UpdateNumbers<float, Rule> numbers_of(const Update<Rule>& p, const Tensor& tensor) {
+  const double lr = p.rates[p.counters->batch - 1] * tensor.lr_factor;
+  return UpdateNumbers<float, Rule>::of(p.rule, lr, p.counters->step, tensor.weight_decay, p.decoupled);
+}
 
 /// The end of the step, by one thread of the grid.
 template <class Rule>
@@ -119,21 +113,8 @@ __device__ void end_step(const Update<Rule>& p, double loss, bool finite) {
 }
 
 template <class Rule>
-__device__ void update_weight(const Update<Rule>& p, const Numbers<Rule>& numbers, std::int64_t at, float gradient) {
-  float none = 0.0f, w = p.array[0][at];
-  float g = gradient > p.clip ? p.clip : (gradient < -p.clip ? -p.clip : gradient);
-  g += numbers.coupled * w;
-  w *= numbers.shrink;
-  float* first = Rule::states > 0 ? p.array[Rule::states > 0 ? 2 : 0] + at : &none;
-  float* second = Rule::states > 1 ? p.array[Rule::states > 1 ? 3 : 0] + at : &none;
-  numbers.kernel(w, g, *first, *second);
-  p.array[0][at] = w;
-  p.array[1][at] = gradient;
-}
-
-template <class Rule>
 __global__ void __launch_bounds__(kThreads) narrow_update_kernel(const __grid_constant__ Update<Rule> p) {
-  using Common = Numbers<Rule>;
+  using Common = UpdateNumbers<float, Rule>;
   GD_SHARED(Common, numbers, kMostTensors);
   GD_SHARED(float, slices, kThreads);
   const int lane = static_cast<int>(threadIdx.x) % kWarp, slice = static_cast<int>(threadIdx.x) / kWarp;
@@ -148,14 +129,19 @@ __global__ void __launch_bounds__(kThreads) narrow_update_kernel(const __grid_co
   const bool finite = loss - loss == 0.0;
   if (blockIdx.x == 0 && threadIdx.x == 0) end_step(p, loss, finite);
   if (!finite) return;
-  if (thread < p.tensors) numbers[thread] = Common::of(p, p.tensor[thread]);
+  if (thread < p.tensors) numbers[thread] = numbers_of(p, p.tensor[thread]);
   __syncthreads();
   int t = 0;
   while (t < p.tensors && i >= p.tensor[t].part + p.tensor[t].count) ++t;
   if (slice != 0 || t == p.tensors || i < p.tensor[t].part) return;  // what is frozen belongs to none
   double gradient = 0.0;
   for (int s = 0; s < kSlices; ++s) gradient += static_cast<double>(slices[s * kWarp + lane]);
-  update_weight(p, numbers[t], p.tensor[t].arena + (i - p.tensor[t].part), static_cast<float>(gradient));
+  const std::int64_t at = p.tensor[t].arena + (i - p.tensor[t].part);
+  float none = 0.0f;
+  float& first = Rule::states > 0 ? p.array[Rule::states > 0 ? 2 : 0][at] : none;
+  float& second = Rule::states > 1 ? p.array[Rule::states > 1 ? 3 : 0][at] : none;
+  p.array[1][at] = static_cast<float>(gradient);
+  update_weight(numbers[t], p.clip, static_cast<float>(gradient), p.array[0][at], first, second);
 }
 
 // ---- The host's side. ----
@@ -168,11 +154,11 @@ AnyActivation any_of(const Activation& activation) {
   return any;
 }
 
-/// Any precision of products will do: these are in full float32.
 // What a step saves here are launches, some 2 µs each; beyond this much work (15 TFLOP/s would take 100 µs) products by
 // the library are expected to gain more than that. An estimate: measured on no GPU yet.
 constexpr double kMostWork = 1.5e9;  // floating-point operations
 
+/// Any precision of products will do: these are in full float32.
 bool fits(const NarrowStep& step) {
   double work = 0.0;
   for (const NarrowLayer& layer : step.layers) {

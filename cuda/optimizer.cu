@@ -10,6 +10,7 @@
 #include "cuda_backend.h"
 #include "elementwise.h"
 #include "reduce.h"
+#include "update.h"
 
 namespace gdcore::cuda {
 
@@ -83,9 +84,10 @@ const double* squares(ConstView x, double clip_norm, StepCounters* counters) {
   const SumUse use{sums + kMostSums, clip_norm, counters};
   with_type(x.dtype, [&]<class T>(T) {
     constexpr std::int64_t kStride = kSumThreads * kPack<T>;
-    const std::int64_t wanted = std::clamp<std::int64_t>(ceil_div(x.size(), 8 * kStride), 1, kMostSums);
-    const std::int64_t of_block = ceil_div(ceil_div(x.size(), wanted), kStride) * kStride;
-    const auto blocks = static_cast<unsigned>(ceil_div(x.size(), of_block));
+    const std::int64_t size = std::max<std::int64_t>(x.size(), 1);  // a model may have no parameters
+    const std::int64_t wanted = std::clamp<std::int64_t>(ceil_div(size, 8 * kStride), 1, kMostSums);
+    const std::int64_t of_block = ceil_div(ceil_div(size, wanted), kStride) * kStride;
+    const auto blocks = static_cast<unsigned>(ceil_div(size, of_block));
     launch(squares_kernel<T>, {blocks, kSumThreads}, x.as<T>(), x.size(), of_block, pack_aligned<T>(1, 1, x.as<T>()),
            sums, use);
     if (blocks > 1) launch(sum_kernel, {1, kSumThreads}, sums, static_cast<int>(blocks), use);
@@ -121,24 +123,15 @@ struct Step {
   Stretch stretch[kMostStretches];
 };
 
-/// What a stretch's weights have in common.
 template <class T, class Rule>
-struct Numbers {
-  typename Rule::template Kernel<T> kernel;
-  T coupled, shrink;
-};
-
-template <class T, class Rule>
-__device__ Numbers<T, Rule> numbers_of(const Step<T, Rule>& call, const Stretch& stretch) {
+__device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule>& call, const Stretch& stretch) {
   double lr = call.lr;
   std::int64_t step = call.step;
   if (call.counters != nullptr) {
     lr = call.rates[call.counters->batch];
     step = call.counters->step + 1;
   }
-  lr *= stretch.lr_factor;
-  return {call.rule.template at<T>(lr, step), static_cast<T>(call.decoupled ? 0.0 : stretch.weight_decay),
-          static_cast<T>(call.decoupled ? 1.0 - lr * stretch.weight_decay : 1.0)};
+  return UpdateNumbers<T, Rule>::of(call.rule, lr * stretch.lr_factor, step, stretch.weight_decay, call.decoupled);
 }
 
 /// A thread's share of a tile: kStepPacks packs of every array.
@@ -159,19 +152,15 @@ struct Share {
     }
   }
 
-  __device__ __forceinline__ void update(const Numbers<T, Rule>& numbers, T scale, T clip) {
+  __device__ __forceinline__ void update(const UpdateNumbers<T, Rule>& numbers, T scale, T clip) {
 #pragma unroll
     for (int p = 0; p < kStepPacks; ++p) {
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
-        T none = T(0), g = pack[p][1][i] * scale;
-        T& w = pack[p][0][i];
-        g = g > clip ? clip : (g < -clip ? -clip : g);
-        g += numbers.coupled * w;
-        w *= numbers.shrink;
-        if constexpr (Rule::states == 0) numbers.kernel(w, g, none, none);
-        if constexpr (Rule::states == 1) numbers.kernel(w, g, pack[p][2][i], none);
-        if constexpr (Rule::states == 2) numbers.kernel(w, g, pack[p][2][i], pack[p][3][i]);
+        T none = T(0);
+        T& first = Rule::states > 0 ? pack[p][Rule::states > 0 ? 2 : 0][i] : none;
+        T& second = Rule::states > 1 ? pack[p][Rule::states > 1 ? 3 : 0][i] : none;
+        update_weight(numbers, clip, pack[p][1][i] * scale, pack[p][0][i], first, second);
       }
     }
   }
@@ -189,7 +178,7 @@ struct Share {
 
 template <class T, class Rule>
 __global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constant__ Step<T, Rule> call) {
-  using Common = Numbers<T, Rule>;
+  using Common = UpdateNumbers<T, Rule>;
   GD_SHARED(Common, numbers, kMostStretches);
   int s = 0;
   std::int64_t tile = blockIdx.x;

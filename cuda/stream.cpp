@@ -105,6 +105,7 @@ ThreadStream& thread_stream() {
   static thread_local Own own;
   check_not_forked();
   if (own.stream == nullptr) own.stream = Stock::get().take(Purpose::work);
+  use_device();
   Stock::get().pass_to(own.stream);
   return *own.stream;
 }

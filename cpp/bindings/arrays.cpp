@@ -110,7 +110,10 @@ DType to_dtype(const std::string& name) {
 Device to_device(const std::string& name) {
   check(name == "auto" || name == "cpu" || name == "cuda", "device is \"", name,
         "\"; expected \"auto\", \"cpu\" or \"cuda\"");
-  return name == "cuda" || (name == "auto" && has_cuda()) ? Device::cuda : Device::cpu;
+  if (name == "cpu") return Device::cpu;
+  static const bool told = (py::module_::import("gdcore._cuda").attr("tell_where_cublas_is")(), true);
+  (void)told;
+  return name == "cuda" || has_cuda() ? Device::cuda : Device::cpu;
 }
 
 Precision to_precision(const std::string& name) {

@@ -26,19 +26,38 @@ bool same_place(const Dataset& a, const Dataset& b) {
 
 DeviceSteps::DeviceSteps(Network& network) : network_(network), counters_(network.backend(), sizeof(StepCounters)) {}
 
+/// Whether the range goes on where the last call's time was up. The order is compared number by number.
+bool DeviceSteps::goes_on(const Dataset& data, const BatchRange& range) const {
+  if (!window_ || window_->next != range.first || window_->batch_size != range.batch_size) return false;
+  if (!same_place(window_->source, data) || window_->host_order.empty() != (range.order == nullptr)) return false;
+  const std::int64_t begin = window_->first * range.batch_size;
+  if (range.count < begin + std::ssize(window_->host_order) || range.last < window_->next) return false;
+  return range.order == nullptr ||
+         std::ranges::equal(window_->host_order, std::span(range.order + begin, window_->host_order.size()));
+}
+
 /// Brings what the batches from `first` on need to the device: as many as one window holds.
-DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first,
-                                      std::span<const double> rates, StepCounters& counters) {
+void DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first) {
   Backend& backend = network_.backend();
   const bool streamed = data.x.device == Device::cpu;
   std::int64_t most = kOrder / range.batch_size;
-  if (streamed) most = kStreamed / (data.x.cols * 8) / range.batch_size;
-  Window window{first, std::min(range.last, first + std::max<std::int64_t>(most, 1)), data, nullptr};
-  const std::int64_t begin = first * range.batch_size,
-                     rows = std::min(window.last * range.batch_size, range.count) - begin;
+  if (streamed) {
+    most = kStreamed / static_cast<std::int64_t>(resident_row_bytes(data, network_.dtype())) / range.batch_size;
+  }
+  window_.reset();
+  Window window{.first = first,
+                .last = std::min(range.last, first + std::max<std::int64_t>(most, 1)),
+                .data = data,
+                .order = nullptr,
+                .place = 0,
+                .source = data,
+                .host_order = {},
+                .batch_size = range.batch_size,
+                .next = first};
+  const std::int64_t begin = first * range.batch_size;
+  const std::int64_t rows = std::min(window.last * range.batch_size, range.count) - begin;
   check_order(range.order, begin, rows, data.x.rows);
-  counters.batch = 0;
-  counters.first = 0;
+  if (range.order != nullptr) window.host_order.assign(range.order + begin, range.order + begin + rows);
   if (streamed) {
     streamed_.load(data, range.order, begin, rows, network_);
     window.data = streamed_.data();
@@ -48,27 +67,33 @@ DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& ran
     backend.copy(order_.data(), range.order + begin, bytes, CopyKind::to_device);
     window.order = static_cast<const std::int64_t*>(order_.data());
   } else {
-    counters.first = begin;
+    window.place = begin;
   }
-  std::vector<double> of_batches(static_cast<std::size_t>(window.last - first), rates[0]);
+  window_ = std::move(window);
+}
+
+/// Sends the rates of what is left of the window, and the counters.
+void DeviceSteps::start(const BatchRange& range, std::span<const double> rates, StepCounters& counters) {
+  Backend& backend = network_.backend();
+  const std::int64_t next = window_->next, last = std::min(window_->last, range.last);
+  counters.batch = 0;
+  counters.first = window_->place + (next - window_->first) * range.batch_size;
+  std::vector<double> of_batches(static_cast<std::size_t>(last - next), rates[0]);
   if (rates.size() > 1) {
-    const auto from = rates.begin() + (first - range.first);
-    std::copy(from, from + (window.last - first), of_batches.begin());
+    const auto from = rates.begin() + (next - range.first);
+    std::copy(from, from + (last - next), of_batches.begin());
   }
-  if (rates_.bytes() < of_batches.size() * sizeof(double)) recorded_.clear();  // they read the rates where they were
-  grow(rates_, backend, of_batches.size() * sizeof(double));
-  backend.copy(rates_.data(), of_batches.data(), of_batches.size() * sizeof(double), CopyKind::to_device);
+  const std::size_t bytes = of_batches.size() * sizeof(double);
+  if (rates_.bytes() < bytes) recorded_.clear();  // they read the rates where they were
+  grow(rates_, backend, bytes);
+  backend.copy(rates_.data(), of_batches.data(), bytes, CopyKind::to_device);
   backend.copy(counters_.data(), &counters, sizeof counters, CopyKind::to_device);
-  return window;
 }
 
 /// Few enough that a launch takes about 10 ms at 5 TFLOP/s, so that Ctrl-C and callbacks come round in time; a power
 /// of two.
 std::int64_t DeviceSteps::steps_at_once(std::int64_t rows) const {
-  double numbers = 0.0;
-  for (const Operation& operation : network_.operations()) {
-    numbers += static_cast<double>(operation.in) * static_cast<double>(operation.out);
-  }
+  const auto numbers = static_cast<double>(network_.parameters().layout.size());
   const double seconds = 6.0 * static_cast<double>(rows) * numbers / 5e12;
   std::int64_t steps = 1;
   while (steps < kMostSteps && 2.0 * static_cast<double>(steps) * seconds < 0.01) steps *= 2;
@@ -133,34 +158,46 @@ StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int6
   return *recorded_.back().graph;
 }
 
+/// Launches the window's next steps, as many as one recording holds; returns how many.
+std::int64_t DeviceSteps::launch(const BatchRange& range, std::int64_t next, const Step& step) {
+  const std::int64_t rows = range.rows_of(next), full = range.count / range.batch_size;
+  const std::int64_t many = steps_at_once(rows), last = std::min(window_->last, range.last);
+  const std::int64_t steps = std::min(last, full) - next >= many ? many : 1;
+  graph(*window_, rows, steps, step).launch();
+  return steps;
+}
+
 std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std::span<const double> rates,
                               double seconds, StepCounters& counters, const Step& step) {
   using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
   Backend& backend = network_.backend();
+  if (!goes_on(data, range)) open(data, range, range.first);
+  const auto start_of_call = Clock::now();  // what was sent serves further calls
   std::int64_t next = range.first;
   bool late = false;
   while (next < range.last && !late && counters.stop == Stop::none) {
-    const Window window = open(data, range, next, rates, counters);
+    if (next >= window_->last) open(data, range, next);
+    window_->next = next;
+    start(range, rates, counters);
+    const std::int64_t first = next, last = std::min(window_->last, range.last);
     const auto reached = [&] { backend.copy(&counters, counters_.data(), sizeof counters, CopyKind::to_host); };
     try {
-      while (next < window.last && !late) {
+      while (next < last && !late) {
         poll_interrupt();  // what was launched is finished, the rest never begins
-        const std::int64_t rows = range.rows_of(next), full = range.count / range.batch_size;
-        const std::int64_t many = steps_at_once(rows);
-        const std::int64_t steps = std::min(window.last, full) - next >= many ? many : 1;
-        graph(window, rows, steps, step).launch();
-        next += steps;
-        late = std::chrono::duration<double>(Clock::now() - start).count() >= seconds;
+        next += launch(range, next, step);
+        late = std::chrono::duration<double>(Clock::now() - start_of_call).count() >= seconds;
       }
     } catch (...) {
       const NoInterrupt whole;
+      window_.reset();
       reached();
       throw;
     }
     reached();
-    next = window.first + counters.batch;  // fewer than were launched where the steps stopped
+    next = first + counters.batch;  // fewer than were launched where the steps stopped
+    window_->next = next;
   }
+  if (next >= range.last || counters.stop != Stop::none) window_.reset();
   return next;
 }
 

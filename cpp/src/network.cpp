@@ -101,6 +101,7 @@ void Network::set_frozen(const std::string& prefix, bool frozen) {
     const std::vector<char> zeros(gradient.bytes());  // what is frozen has no gradient, for norms and for readers
     backend_.copy(gradient.data, zeros.data(), zeros.size(), CopyKind::to_device);
   }
+  backend_.wait();
   check(found, "[freeze] no parameter is named \"", prefix, "\" or begins with \"", prefix,
         ".\"; names look like \"layers.0\" or \"layers.0.weight\"");
 }

@@ -68,13 +68,18 @@ void ResidentData::load(const Dataset& data, const std::int64_t* order, std::int
   data_.weights = send(data.weights, false, order, first, rows, network, weights_);
 }
 
+std::size_t resident_row_bytes(const Dataset& data, DType dtype) {
+  std::size_t bytes = kept_bytes(data.x, false, dtype, 1);
+  if (data.y) bytes += kept_bytes(data.y, data.labels, dtype, 1);
+  if (data.weights) bytes += kept_bytes(data.weights, false, dtype, 1);
+  return bytes;
+}
+
 const Dataset& resident(const Dataset& data, const Network& network) {
   StepRecorder* recorder = network.backend().recorder();
   if (recorder == nullptr || data.x.device != Device::cpu) return data;
   if (data.on_device == nullptr) {
-    std::size_t bytes = kept_bytes(data.x, false, network.dtype(), data.x.rows);
-    if (data.y) bytes += kept_bytes(data.y, data.labels, network.dtype(), data.x.rows);
-    if (data.weights) bytes += kept_bytes(data.weights, false, network.dtype(), data.x.rows);
+    const std::size_t bytes = static_cast<std::size_t>(data.x.rows) * resident_row_bytes(data, network.dtype());
     if (bytes > recorder->free_bytes() / 2) return data;  // the rest is for batches
     auto copy = std::make_shared<ResidentData>();
     copy->load(data, nullptr, 0, data.x.rows, network);

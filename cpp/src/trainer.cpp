@@ -27,6 +27,7 @@ Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimize
     states_[i] = Buffer(backend, network_->parameters().layout.bytes());
   }
   if (backend.recorder() != nullptr) device_steps_ = std::make_unique<DeviceSteps>(*network_);
+  backend.wait();
 }
 
 /// One number for each parameter, from one for all, one for each layer with weights, or by name.

@@ -124,9 +124,11 @@ cudaError_t launch(const void* kernel, const Grid& grid, cudaStream_t stream, st
   if (grid.shared > kPlainDynamicShared && grid.shared > Kernels::all().allowed(kernel)) {
     return result(cudaErrorInvalidValue);
   }
-  return enqueue(stream, [kernel, grid, thread = std::move(thread)] {
+  Grid granted = grid;
+  granted.most_shared = std::max(grid.most_shared, Kernels::all().allowed(kernel));
+  return enqueue(stream, [kernel, granted, thread = std::move(thread)] {
     Kernels::all().count(kernel);
-    run_grid(grid, thread);
+    run_grid(granted, thread);
   });
 }
 

@@ -46,7 +46,8 @@ Options& options();
 
 struct Grid {
   dim3 grid, block;
-  std::size_t shared = 0;  // bytes of dynamic shared memory
+  std::size_t shared = 0;              // bytes of dynamic shared memory
+  std::size_t most_shared = 48 << 10;  // that the kernel may have, static memory included
 };
 
 /// Whether a device would take this grid.

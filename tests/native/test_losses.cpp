@@ -223,6 +223,17 @@ TEST_CASE("losses of many rows, and of rows of many classes") {
   }
 }
 
+TEST_CASE("rows whose tiles just fill a GPU's shared memory") {
+  for (const std::size_t turn : {0, 1}) {  // labels and soft targets
+    for (const std::int64_t cols : {360, 361, 362, 661, 721, 722, 743, 744}) {
+      for (const std::int64_t rows : {9, 40}) {
+        check_case<float>(CrossEntropy{}, rows, cols, turn);
+        check_case<double>(CrossEntropy{}, rows, cols, turn);
+      }
+    }
+  }
+}
+
 TEST_CASE("rows of no weight change nothing, however many launches a batch takes, and runs repeat to the bit") {
   for (const Loss& loss : all_losses()) {
     for (const std::size_t turn : {0, 1}) {

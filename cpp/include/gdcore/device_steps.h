@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -60,14 +61,21 @@ class DeviceSteps {
     std::uint64_t version;
     std::unique_ptr<StepGraph> graph;
   };
-  struct Window {  // batches whose order and rates are on the device
+  struct Window {  // batches whose rows, or whose part of the order, are on the device
     std::int64_t first, last;
     Dataset data;
     const std::int64_t* order;
+    std::int64_t place;  // of its first row among those
+    // What it was made from; `next` is the batch that it goes on with.
+    Dataset source;
+    std::vector<std::int64_t> host_order;
+    std::int64_t batch_size, next;
   };
 
-  Window open(const Dataset& data, const BatchRange& range, std::int64_t first, std::span<const double> rates,
-              StepCounters& counters);
+  bool goes_on(const Dataset& data, const BatchRange& range) const;
+  void open(const Dataset& data, const BatchRange& range, std::int64_t first);
+  void start(const BatchRange& range, std::span<const double> rates, StepCounters& counters);
+  std::int64_t launch(const BatchRange& range, std::int64_t next, const Step& step);
   std::int64_t steps_at_once(std::int64_t rows) const;
   StepGraph& graph(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step);
   std::unique_ptr<StepGraph> record(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step);
@@ -76,6 +84,7 @@ class DeviceSteps {
   Network& network_;
   ResidentData streamed_;  // rows of a dataset that has no room on the device, a window at a time
   Buffer counters_, rates_, order_, x_, y_, weights_;
+  std::optional<Window> window_;  // kept from one call to the next where the time was up in the middle of it
   std::vector<Recorded> recorded_;
 };
 

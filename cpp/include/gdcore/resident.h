@@ -20,6 +20,9 @@ class ResidentData {
   Buffer x_, y_, weights_;
 };
 
+/// Bytes of a row of the dataset on a device: inputs, targets and weight.
+std::size_t resident_row_bytes(const Dataset& data, DType dtype);
+
 /// The whole dataset where the network computes: itself on the CPU or where there is no room for a copy, else its copy,
 /// made at the first call.
 const Dataset& resident(const Dataset& data, const Network& network);
