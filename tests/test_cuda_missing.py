@@ -138,3 +138,19 @@ def test_after_a_fork() -> None:
         'device="cpu" there'
     )
     assert out[:2] == ["cpu", message]
+
+
+def test_the_wheel_of_cublas_is_found_where_python_finds_it(tmp_path: Path) -> None:
+    """In a folder that is not beside gdcore's own."""
+    library = tmp_path / "nvidia" / "cu13" / "lib" / "libcublasLt.so.13"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"")
+    code = """
+    import os, sys
+    sys.path[:0] = sys.argv[1:]
+    os.environ.pop("GDCORE_CUBLASLT_WHEEL", None)
+    from gdcore._cuda import tell_where_cublas_is
+    tell_where_cublas_is()
+    print(os.environ.get("GDCORE_CUBLASLT_WHEEL"))
+    """
+    assert helpers.must_run(code, str(tmp_path)).strip() == str(library)

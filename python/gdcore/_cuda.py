@@ -12,8 +12,8 @@ VARIABLE = "GDCORE_CUBLASLT_WHEEL"
 def tell_where_cublas_is() -> None:
     """Put the path of cuBLASLt in the environment, where Python would find its wheel.
 
-    The backend looks beside its own folder; with ``--system-site-packages``, ``--user`` or an editable install the wheel
-    may lie elsewhere. Only the paths are looked at; nothing is imported or opened.
+    The backend looks beside its own folder; with ``--system-site-packages``, ``--user`` or an editable install the
+    wheel may lie elsewhere. Only the paths are looked at; nothing is imported or opened.
     """
     if VARIABLE in os.environ:
         return
