@@ -83,7 +83,8 @@ TEST_CASE("after the first step nothing is allocated, in steps, runs and evaluat
   }
 }
 
-TEST_CASE("with workers, each grows its scratch memory a few times, and no step allocates" * doctest::skip(!kCountsSteps)) {
+TEST_CASE("with workers, each grows its scratch memory a few times, and no step allocates" *
+          doctest::skip(!kCountsSteps)) {
   const Threads guard(3);
   std::atomic<int> met{0};
   run_tasks(3, [&](std::int64_t) {  // all threads are up, and have made what a new thread makes
