@@ -272,14 +272,14 @@ std::string products_description() {
 bool matmul(const Matmul& call) {
   (void)current_stream();  // refuses a forked process, where somebody may have held the lock
   if (own_products()) {
-    matmul_by_kernel(call);
+    own_matmul(call);
     return call.bias != nullptr;
   }
   // In float64 the library is not known to add a bias.
   const bool fuses = call.dtype == DType::float32 && call.bias != nullptr && alignment_of(call.bias) == kBestAlignment;
   if (fuses && run(call, true)) return true;
   if (run(call, false)) return false;
-  matmul_by_kernel(call);
+  own_matmul(call);
   return call.bias != nullptr;
 }
 

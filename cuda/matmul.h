@@ -35,6 +35,6 @@ std::string products_description();
 bool matmul(const Matmul& call);
 
 /// The same by our own kernel, in full whatever the precision; adds the bias.
-void matmul_by_kernel(const Matmul& call);
+void own_matmul(const Matmul& call);
 
 }  // namespace gdcore::cuda

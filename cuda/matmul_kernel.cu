@@ -224,7 +224,7 @@ void multiply(const Matmul& call) {
 
 }  // namespace
 
-void matmul_by_kernel(const Matmul& call) {
+void own_matmul(const Matmul& call) {
   with_type(call.dtype, [&]<class T>(T) { multiply<T>(call); });
 }
 

@@ -190,6 +190,10 @@ TEST_CASE("dense layers with bias and every activation at every width") {
     }
   }
   for (const Activation& f : activations) check_layer<float>(f, 33, 17, 5, 1);
+  for (const std::size_t f : {0, 1, 3}) {  // rows whose sums are taken in pieces
+    check_layer<float>(activations[f], 5000, 10, 3, 0);
+    check_layer<double>(activations[f], 5000, 10, 3, 1);
+  }
 }
 
 TEST_CASE("dense layers do not depend on the number of threads, nor on what else is asked for") {

@@ -312,3 +312,35 @@ TEST_CASE("the derivative of a loss's gradient along a direction") {
     }
   }
 }
+
+TEST_CASE("the same derivative in float32") {
+  std::size_t turn = 0;
+  for (const std::int64_t cols : {3, 40}) {
+    for (const Loss& loss : all_losses()) {
+      Case<double> wide(loss, 9, cols, turn);
+      Case<float> c(loss, 9, cols, turn++);
+      Array<double> wide_tangent(9, cols), expected(9, cols);
+      Array<float> tangent(9, cols, 1), got(9, cols);
+      wide_tangent.random(9);
+      tangent.random(9);
+      const auto curvature = [&loss](auto& of, ConstView along, View to) {
+        of.run(false);
+        const ConstView weights = of.with_weights ? ConstView(of.weights.view()) : ConstView{};
+        const ConstView class_weights = of.with_class_weights ? ConstView(of.class_weights.view()) : ConstView{};
+        const ConstView targets = of.with_labels ? ConstView{} : ConstView(of.targets.view());
+        const std::int32_t* labels = of.with_labels ? of.labels.data() : nullptr;
+        device().loss_curvature({loss, of.logits.view(), targets, labels, weights, class_weights, to, &of.sums}, along);
+      };
+      curvature(wide, wide_tangent.view(), expected.view());
+      curvature(c, tangent.view(), got.view());
+      double most = 0.0, worst = 0.0;
+      for (std::int64_t i = 0; i < got.size(); ++i) {
+        const double error = std::abs(static_cast<double>(got[i]) - expected[i]);
+        most = std::max(most, std::abs(expected[i]));
+        worst = error <= worst ? worst : (std::isnan(error) ? std::numeric_limits<double>::infinity() : error);
+      }
+      INFO(loss.index(), " of ", cols);
+      CHECK(worst <= 1e-5 * most);
+    }
+  }
+}

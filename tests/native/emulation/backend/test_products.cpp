@@ -144,7 +144,7 @@ void check_own_kernel(const Sizes& sizes, bool ta, bool tb, std::int64_t shift) 
   CAPTURE(tb);
   for (const bool with_bias : {false, true}) {
     Case<T> own(sizes, shift);
-    matmul_by_kernel(own.call(ta, tb, with_bias));
+    own_matmul(own.call(ta, tb, with_bias));
     CHECK(own.error(ta, tb, with_bias) <= (std::is_same_v<T, float> ? 5.0 : 8.0));
   }
 }
@@ -170,8 +170,8 @@ TEST_CASE("products: our own kernel, stored either way, at the edges of tiles, s
 TEST_CASE("products: our own kernel adds the same terms in the same order wherever they lie") {
   for (const std::int64_t k : {100, 1000}) {
     Case<float> aligned({70, 68, k}), shifted({70, 68, k}, 1);
-    matmul_by_kernel(aligned.call(false, true, true));
-    matmul_by_kernel(shifted.call(false, true, true));
+    own_matmul(aligned.call(false, true, true));
+    own_matmul(shifted.call(false, true, true));
     CHECK(aligned.c.fetch() == shifted.c.fetch());
   }
 }
