@@ -55,7 +55,7 @@ void add_lerp(std::int64_t n) {
   const Work work{.bytes = 12.0 * static_cast<double>(n), .footprint = 8.0 * static_cast<double>(n)};
   add(name("lerp", n), work, [=](const Run& run) {
     const Array average(1, n), value(1, n, DType::float32, 0.1, 1.0);
-    run([&] { cpu().lerp(average.view(), value.view(), 0.9, true); });
+    run([&] { cpu().lerp({average.view(), value.view(), 0.9, true}); });
   });
 }
 
