@@ -18,7 +18,6 @@
 namespace gdcore::cuda {
 
 inline constexpr int kColumnThreads = 256;
-inline constexpr std::int64_t kBlocks = 264;  // two on each multiprocessor of an H100
 
 /// How a matrix is cut. Threads go over a piece in turns; the packs of a turn are a tile of whole rows of a strip. A
 /// strip of all columns is `flat`: its rows follow each other in memory, so packs may go over their ends, and a tile

@@ -15,11 +15,6 @@ namespace gdcore::cuda {
 
 namespace {
 
-/// How threads share a row: `across` of them, a group, with `packs` packs each; 0 packs: the row does not fit.
-struct RowPlan {
-  int threads, across, packs;
-};
-
 template <class T>
 struct Forward {
   const T *x, *gamma, *beta;

@@ -17,11 +17,6 @@ namespace gdcore::cuda {
 
 namespace {
 
-/// How threads share a row: `across` of them, a group, with `packs` packs each; 0 packs: the row does not fit.
-struct RowPlan {
-  int threads, across, packs;
-};
-
 template <class T>
 struct Backward {
   const T *x, *gamma, *mean, *rstd, *saved;

@@ -19,8 +19,7 @@ namespace {
 constexpr int kTile = 64, kDepth = 16, kThreads = 256, kOwn = 4;  // kOwn: rows and columns of a thread
 constexpr int kPitch = kTile + 4;                                 // of a slice's rows: on 16 bytes, few bank conflicts
 constexpr int kSlice = kDepth * kPitch;
-constexpr int kChain = 32;             // terms of a sum in T, a multiple of kDepth
-constexpr std::int64_t kBlocks = 264;  // two on each multiprocessor of an H100
+constexpr int kChain = 32;  // terms of a sum in T, a multiple of kDepth
 constexpr std::int64_t kLeastPiece = 256, kMostPiece = 1 << 30;
 
 /// A factor as `outer` rows of a or columns of b, each as deep as the product.

@@ -9,6 +9,11 @@ namespace gdcore::cuda {
 
 inline constexpr int kRun = 32;  // terms of a sum in T
 
+/// How threads share a row: `across` of them, a group, with `packs` packs each; 0 packs: the row does not fit.
+struct RowPlan {
+  int threads, across, packs;
+};
+
 /// Of K values each, over groups of `lanes` neighbouring lanes (a power of two); every lane receives the sums.
 template <int K, class V>
 __device__ __forceinline__ void warp_sums(V (&value)[K], int lanes = kWarp) {

@@ -13,6 +13,8 @@ namespace gdcore::cuda {
 
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
+// What fills a GPU, two on each multiprocessor of an H100: a constant, so that sums are cut alike on every device.
+inline constexpr std::int64_t kBlocks = 264;
 
 template <class T>
 inline constexpr int kPack = 16 / static_cast<int>(sizeof(T));  // elements of a pack

@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.peers import cases
 from bench.peers.cases import Data
+from bench.peers.peer_gdcore import layers_of
 
 from .cases import Run
 
@@ -19,15 +20,7 @@ from .cases import Run
 def build(run: Run, data: Data, device: str) -> gd.Trainer:
     """Make the network with the given weights, and its trainer."""
     case = run.case
-    layers: list[Any] = []
-    for i, (inputs, outputs) in enumerate(zip(case.widths[:-1], case.widths[1:], strict=True)):
-        layers.append(gd.Dense(inputs, outputs))
-        if i < case.hidden:
-            if case.norm == "batch":
-                layers.append(gd.BatchNorm(outputs, cases.NORM_DECAY, eps=cases.NORM_EPS))
-            elif case.norm == "layer":
-                layers.append(gd.LayerNorm(outputs, cases.NORM_EPS))
-            layers.append(gd.ReLU())
+    layers = layers_of(case)
     host = gd.Sequential(*layers, seed=0, device="cpu")
     parameters = host.parameters()
     weights = [name for name in parameters if name.endswith(".weight") and parameters[name].ndim == 2]

@@ -15,8 +15,8 @@ from . import cases
 FIT_BYTES, FIT_STEPS = 16 << 20, 2048  # an epoch of `fit` has this many steps, if its rows do not take more bytes
 
 
-def build(case: cases.Case, data: cases.Data) -> gd.Trainer:
-    """Make the network with the given weights, and its trainer."""
+def layers_of(case: cases.Case) -> list[Any]:
+    """Return the layers of a case."""
     layers: list[Any] = []
     for i, (inputs, outputs) in enumerate(zip(case.widths[:-1], case.widths[1:], strict=True)):
         layers.append(gd.Dense(inputs, outputs))
@@ -26,7 +26,12 @@ def build(case: cases.Case, data: cases.Data) -> gd.Trainer:
             elif case.norm == "layer":
                 layers.append(gd.LayerNorm(outputs, cases.NORM_EPS))
             layers.append(gd.ReLU())
-    model = gd.Sequential(*layers, seed=0)
+    return layers
+
+
+def build(case: cases.Case, data: cases.Data) -> gd.Trainer:
+    """Make the network with the given weights, and its trainer."""
+    model = gd.Sequential(*layers_of(case), seed=0)
     parameters = model.parameters()
     weights = [name for name in parameters if name.endswith(".weight")]
     for name, weight, bias in zip(weights, data.weights, data.biases, strict=True):
