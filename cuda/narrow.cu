@@ -32,8 +32,10 @@ namespace {
 
 constexpr int kMostWidth = 128;
 constexpr int kThreads = kNarrowThreads;
-constexpr std::int64_t kMostParts = 128;  // blocks of gradient_kernel
+constexpr std::int64_t kMostParts = 128;         // blocks of gradient_kernel
+constexpr int kLeastTile = 16, kMostTile = 128;  // rows
 
+template <class Numbers>
 __global__ void __launch_bounds__(kThreads, 1) narrow_gradient_kernel(const __grid_constant__ GradientPass p) {
   GD_DYN_SHARED(float, shared);
   const bool lead = blockIdx.x == 0 && threadIdx.x == 0;
@@ -53,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, 1) narrow_gradient_kernel(const __gr
   for (std::int64_t i = blockIdx.x; i < p.tiles; i += gridDim.x) {
     const std::int64_t begin = i * p.tile_rows, left = p.rows - begin;
     const RowTile tile{begin, static_cast<int>(left < p.tile_rows ? left : p.tile_rows)};
-    loss += tile_step(p, tile, first, i == blockIdx.x, shared);
+    loss += tile_step<Numbers>(p, tile, first, i == blockIdx.x, shared);
   }
   loss = block_sum(loss);
   if (threadIdx.x == 0) p.losses[blockIdx.x] = loss;
@@ -154,11 +156,15 @@ AnyActivation any_of(const Activation& activation) {
   return any;
 }
 
-// What a step saves here are launches, some 2 µs each; beyond this much work (15 TFLOP/s would take 100 µs) products by
-// the library are expected to gain more than that. An estimate: measured on no GPU yet.
-constexpr double kMostWork = 1.5e9;  // floating-point operations
+// What a step saves here are launches, some 2 µs each, and passes over memory; beyond this much work (100 µs at
+// 15 TFLOP/s, or at 100 on tensor cores) products by the library are expected to gain more than that. Estimates:
+// measured on no GPU yet.
+constexpr double kMostWork = 1.5e9, kMostTensorWork = 1e10;  // floating-point operations
 
-/// Any precision of products will do: these are in full float32.
+bool on_tensor_cores(Precision precision) {
+  return precision != Precision::full && device_properties().major >= kTensorCoresMajor;
+}
+
 bool fits(const NarrowStep& step) {
   double work = 0.0;
   for (const NarrowLayer& layer : step.layers) {
@@ -169,7 +175,8 @@ bool fits(const NarrowStep& step) {
   const bool counts_rows = !classes || (step.labels && !step.class_weights);
   const OptimizerPass& pass = step.optimizer;
   return !step.layers.empty() && !step.weights && step.layers.size() <= kMostLayers &&
-         std::ranges::all_of(step.layers, narrow) && work <= kMostWork && counts_rows &&
+         std::ranges::all_of(step.layers, narrow) &&
+         work <= (on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) && counts_rows &&
          pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
 }
 
@@ -211,10 +218,25 @@ std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientP
   for (int l = 0; l < p.layers; ++l) {
     int end = resident ? matrix : 0;
     p.layer[l].matrix =
-        p.first_matrix + take(end, round_up(static_cast<std::size_t>(p.layer[l].out), 4), p.layer[l].in);
+        p.first_matrix + take(end, round_up(static_cast<std::size_t>(p.layer[l].out), 8), p.layer[l].in);
     matrix = std::max(matrix, end);
   }
   return static_cast<std::size_t>(p.first_matrix + matrix) * sizeof(float);
+}
+
+/// The same for the largest tile that is of use and fits, with all weights in shared memory or else those of a layer at
+/// a time; 0 where none fits. Small tiles spread a batch over the multiprocessors, large ones read weights and add to
+/// the parts less often.
+std::size_t plan(const NarrowStep& step, GradientPass& p) {
+  int tile_rows = kLeastTile;
+  while (tile_rows < kMostTile && tile_rows * kMostParts < step.rows) tile_rows *= 2;
+  for (; tile_rows >= kLeastTile; tile_rows /= 2) {
+    for (const bool resident : {true, false}) {
+      const std::size_t shared = plan(step, tile_rows, resident, p);
+      if (shared <= most_shared()) return shared;
+    }
+  }
+  return 0;
 }
 
 /// The tensors that are trained, with their segments' numbers; false where a segment ends within a tensor.
@@ -237,6 +259,11 @@ bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<R
     if (layer.bias != nullptr) add(layer.bias_part, from.out, from.bias);
   }
   return whole;
+}
+
+void (*gradient_kernel(Precision precision))(GradientPass) {
+  if (!on_tensor_cores(precision)) return narrow_gradient_kernel<Float32>;
+  return precision == Precision::tf32 ? narrow_gradient_kernel<Tf32> : narrow_gradient_kernel<Bfloat16>;
 }
 
 template <class Rule>
@@ -263,10 +290,10 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
   update.rows = step.rows;
   update.losses = gradient.losses;
   update.blocks = static_cast<int>(blocks);
-  check_cuda(cudaFuncSetAttribute(narrow_gradient_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(most_shared())),
+  const auto kernel = gradient_kernel(step.precision);
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most_shared())),
              "cudaFuncSetAttribute");
-  launch(narrow_gradient_kernel, {blocks, kThreads, shared}, gradient);
+  launch(kernel, {blocks, kThreads, shared}, gradient);
   launch(narrow_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient.part_size, kWarp)), kThreads}, update);
   return true;
 }
@@ -276,13 +303,8 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
 bool CudaBackend::narrow_step(const NarrowStep& step) {
   if (!fits(step)) return false;
   GradientPass p{};
-  const std::size_t most = most_shared();
-  // Small tiles spread a batch over the multiprocessors, larger ones leave fewer parts.
-  const int wanted = step.rows <= 16 * kMostParts ? 16 : 32;
-  std::size_t shared = plan(step, wanted, true, p);
-  if (shared > most) shared = plan(step, wanted, false, p);
-  if (shared > most) shared = plan(step, 16, false, p);
-  if (shared > most) return false;
+  const std::size_t shared = plan(step, p);
+  if (shared == 0) return false;
   p.x = step.x;
   p.y = step.y;
   p.labels = step.labels;

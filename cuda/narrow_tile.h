@@ -1,106 +1,17 @@
-// What a block does with a tile of rows in a training step of a narrow network (narrow.cu): products of matrices in
-// shared memory, and with them the layers forward, the loss, and the layers back.
+// What a block does with a tile of rows in a training step of a narrow network (narrow.cu): gathers it, takes it
+// through the layers forward, the loss, and the layers back. `Numbers` is what products are computed with
+// (narrow_product.h).
 #pragma once
 
 #include <cstdint>
 
 #include "activation.h"
 #include "loss_pass.h"
+#include "narrow_product.h"
 
 namespace gdcore::cuda {
 
 inline constexpr int kMostLayers = 8;
-inline constexpr int kNarrowThreads = 256, kNarrowWarps = kNarrowThreads / kWarp;
-
-// ---- Products of matrices in shared memory. ----
-
-/// Floats from one row of a matrix of `width` columns to the next. A multiple of 4, of which every row is 16 bytes
-/// further into the banks; what lies behind the columns is zero.
-__host__ __device__ constexpr int stride_of(int width) { return (width + 7) / 8 * 8 + 4; }
-
-using Four = Pack<float>;
-__device__ __forceinline__ Four load_four(const float* from) { return *reinterpret_cast<const Four*>(from); }
-
-struct SharedMatrix {
-  const float* at;
-  int stride;
-};
-
-struct Extent {
-  int rows, cols, depth;
-};
-
-/// Rows i0.. of C and its columns j0, j0 + kStep, ..: kRows x 4 elements of C = A B. A and B are given with rows as
-/// neighbours in memory (`transposed`: columns), and read four numbers at a time.
-template <int kRows, bool kTransposedA, bool kTransposedB>
-struct Patch {
-  static_assert(!kTransposedA || (kRows == 4 && !kTransposedB), "the three forms that a dense layer needs");
-  static constexpr int kStep = kTransposedB ? 8 : 1;  // so that the lanes' rows of B lie in different banks
-  int i0, j0;
-  float c[kRows][4];
-
-  __device__ __forceinline__ void accumulate(const SharedMatrix& a, const SharedMatrix& b, const Extent& extent) {
-    if constexpr (kTransposedA) {
-#pragma unroll 4
-      for (int k = 0; k < extent.depth; ++k) {
-        const Four x = load_four(a.at + k * a.stride + i0), y = load_four(b.at + k * b.stride + j0);
-#pragma unroll
-        for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) c[i][j] += x[i] * y[j];
-        }
-      }
-    } else {
-#pragma unroll 2
-      for (int k = 0; k < extent.depth; k += 4) add_four(a, b, extent, k);
-    }
-  }
-
-  /// Four terms of every element.
-  __device__ __forceinline__ void add_four(const SharedMatrix& a, const SharedMatrix& b, const Extent& extent, int k) {
-    Four x[kRows], y[4];
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) x[i] = load_four(a.at + (i0 + i) * a.stride + k);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int col = j0 + j * kStep < extent.cols ? j0 + j * kStep : j0;  // any that exists
-      y[j] = load_four(kTransposedB ? b.at + col * b.stride + k : b.at + (k + j) * b.stride + j0);
-    }
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-#pragma unroll
-        for (int q = 0; q < 4; ++q) c[i][j] += x[i][q] * (kTransposedB ? y[j][q] : y[q][j]);
-      }
-    }
-  }
-};
-
-/// Hands every element of C = A B to store(i, j, value), by all warps of the block: a warp takes 4 x 8 patches.
-/// A is (rows, depth), transposed (depth, rows); B is (depth, cols), transposed (cols, depth).
-template <int kRows, bool kTransposedA, bool kTransposedB, class Store>
-__device__ __forceinline__ void product(const SharedMatrix& a, const SharedMatrix& b, const Extent& extent,
-                                        const Store& store) {
-  using Part = Patch<kRows, kTransposedA, kTransposedB>;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int down = (extent.rows + 4 * kRows - 1) / (4 * kRows), across = (extent.cols + 31) / 32;
-  for (int tile = warp; tile < down * across; tile += kNarrowWarps) {
-    Part part{tile / across * 4 * kRows + lane / 8 * kRows, tile % across * 32 + lane % 8 * (kTransposedB ? 1 : 4), {}};
-    if (part.i0 >= extent.rows || part.j0 >= extent.cols) continue;
-    part.accumulate(a, b, extent);
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int row = part.i0 + i, col = part.j0 + j * Part::kStep;
-        if (row < extent.rows && col < extent.cols) store(row, col, part.c[i][j]);
-      }
-    }
-  }
-}
-
-// ---- The gradient. ----
 
 struct NarrowOperation {
   int in, out;
@@ -184,10 +95,10 @@ __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, s
   }
 }
 
-/// Zeros behind the columns, and rows of zeros up to a multiple of 4.
+/// Zeros behind the columns, and rows of zeros up to a multiple of 8.
 __device__ inline void load_weights(const NarrowOperation& layer, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int stride = stride_of(layer.in), rows = (layer.out + 3) / 4 * 4;
+  const int stride = stride_of(layer.in), rows = (layer.out + 7) / 8 * 8;
 #pragma unroll 4
   for (int o = warp; o < rows; o += kNarrowWarps) {
     for (int i = lane; i < stride; i += kWarp) {
@@ -197,17 +108,21 @@ __device__ inline void load_weights(const NarrowOperation& layer, float* shared)
   }
 }
 
-__device__ inline void forward(const GradientPass& p, const NarrowOperation& layer, float* shared) {
+/// Rows that do not exist stay zero.
+template <class Numbers>
+__device__ inline void forward(const GradientPass& p, const NarrowOperation& layer, const RowTile& tile,
+                               float* shared) {
   const int stride = stride_of(layer.out);
-  product<2, false, true>({shared + layer.x, stride_of(layer.in)}, {shared + layer.matrix, stride_of(layer.in)},
-                          {p.tile_rows, layer.out, layer.in}, [&](int r, int o, float sum) {
-                            const float pre = layer.bias != nullptr ? sum + layer.bias[o] : sum;
-                            const float y = layer.activation.value(pre);
-                            shared[layer.y + r * stride + o] = y;
-                            if (layer.saved >= 0) {
-                              shared[layer.saved + r * stride + o] = layer.saves_input ? pre : y;
-                            }
-                          });
+  product<Numbers, false, true>({shared + layer.x, stride_of(layer.in)}, {shared + layer.matrix, stride_of(layer.in)},
+                                {p.tile_rows, layer.out, layer.in}, [&](int r, int o, float sum) {
+                                  const float pre = layer.bias != nullptr ? sum + layer.bias[o] : sum;
+                                  const float y = layer.activation.value(pre);
+                                  const bool exists = r < tile.rows;
+                                  shared[layer.y + r * stride + o] = exists ? y : 0.0f;
+                                  if (layer.saved >= 0) {
+                                    shared[layer.saved + r * stride + o] = layer.saves_input ? pre : y;
+                                  }
+                                });
 }
 
 /// The loss of a tile's rows; the gradient of the last layer's pre-activations takes the logits' place.
@@ -249,35 +164,39 @@ __device__ inline double tile_loss(const GradientPass& p, const RowTile& tile, f
 }
 
 /// This block's part of dW and db, added to those of its tiles before.
+template <class Numbers>
 __device__ inline void weight_gradients(const GradientPass& p, const NarrowOperation& layer, const RowTile& tile,
                                         bool begins, const float* shared) {
   float* parts = p.parts + blockIdx.x * p.part_size;
   const auto add = [&](float& part, float value) { part = begins ? value : part + value; };
   const int stride = stride_of(layer.out);
-  product<4, true, false>({shared + layer.y, stride}, {shared + layer.x, stride_of(layer.in)},
-                          {layer.out, layer.in, tile.rows},
-                          [&](int o, int i, float sum) { add(parts[layer.weight_part + o * layer.in + i], sum); });
+  product<Numbers, true, false>(
+      {shared + layer.y, stride}, {shared + layer.x, stride_of(layer.in)}, {layer.out, layer.in, tile.rows},
+      [&](int o, int i, float sum) { add(parts[layer.weight_part + o * layer.in + i], sum); });
   if (layer.bias == nullptr) return;
   for (int o = static_cast<int>(threadIdx.x); o < layer.out; o += kNarrowThreads) {
     float sum = 0.0f;
+#pragma unroll 4
     for (int r = 0; r < tile.rows; ++r) sum += shared[layer.y + r * stride + o];
     add(parts[layer.bias_part + o], sum);
   }
 }
 
 /// The gradient of the pre-activations of the layer below, in place of its outputs.
+template <class Numbers>
 __device__ inline void input_gradients(const GradientPass& p, const NarrowOperation& layer,
                                        const NarrowOperation& below, float* shared) {
   const int stride = stride_of(layer.in), saved = below.saved >= 0 ? below.saved : below.y;
-  product<2, false, false>({shared + layer.y, stride_of(layer.out)}, {shared + layer.matrix, stride},
-                           {p.tile_rows, layer.in, layer.out}, [&](int r, int i, float sum) {
-                             const int at = r * stride + i;
-                             shared[below.y + at] = sum * below.activation.slope(shared[saved + at]);
-                           });
+  product<Numbers, false, false>({shared + layer.y, stride_of(layer.out)}, {shared + layer.matrix, stride},
+                                 {p.tile_rows, layer.in, layer.out}, [&](int r, int i, float sum) {
+                                   const int at = r * stride + i;
+                                   shared[below.y + at] = sum * below.activation.slope(shared[saved + at]);
+                                 });
 }
 
 /// All of the step for one tile but its weights' update. Barriers: before anything is read that others wrote, and
 /// before anything is overwritten that others read.
+template <class Numbers>
 __device__ inline double tile_step(const GradientPass& p, const RowTile& tile, std::int64_t first, bool begins,
                                    float* shared) {
   gather_tile(p, tile, first, shared);
@@ -287,17 +206,17 @@ __device__ inline double tile_step(const GradientPass& p, const RowTile& tile, s
       load_weights(p.layer[l], shared);
     }
     __syncthreads();
-    forward(p, p.layer[l], shared);
+    forward<Numbers>(p, p.layer[l], tile, shared);
   }
   __syncthreads();
   const double loss = tile_loss(p, tile, shared);
   for (int l = p.layers - 1; l >= 0; --l) {
     __syncthreads();
-    weight_gradients(p, p.layer[l], tile, begins, shared);
+    weight_gradients<Numbers>(p, p.layer[l], tile, begins, shared);
     if (l == 0) break;
     if (!p.resident && l + 1 < p.layers) load_weights(p.layer[l], shared);
     __syncthreads();
-    input_gradients(p, p.layer[l], p.layer[l - 1], shared);
+    input_gradients<Numbers>(p, p.layer[l], p.layer[l - 1], shared);
   }
   __syncthreads();
   return loss;

@@ -57,7 +57,7 @@ bool valid(const Grid& grid);
 void run_grid(const Grid& grid, const std::function<void()>& thread);
 
 enum class BlockOp : std::uint8_t { sync, any, all, count };
-enum class WarpOp : std::uint8_t { sync, ballot, shuffle };
+enum class WarpOp : std::uint8_t { sync, ballot, shuffle, multiply };
 
 /// Where a CUDA thread waits, for messages.
 struct Site {

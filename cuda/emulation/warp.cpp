@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "machine.h"
+#include "tensor_cores.h"
 
 namespace gdcore::emulation {
 
@@ -24,6 +25,38 @@ void learn_clocks(Machine& m, int first, int lanes, unsigned present) {
   }
   for (int i = 0; i < lanes; ++i) {
     if ((present >> i & 1u) != 0) ++m.threads[first + i].clock;
+  }
+}
+
+float factor_of(unsigned bits, bool bfloat16, int half) {
+  if (bfloat16) bits = half == 0 ? bits << 16 : bits & 0xffff0000u;
+  float value = 0.0f;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/// C += A B with the shares of all lanes. Registers of A: row g, row g + 8, and both again for the upper half of the
+/// depth; of B: the lower half of the depth, the upper one. Lane 4 g + t holds the terms t of each half (TF32), or the
+/// terms 2 t and 2 t + 1, packed (bfloat16).
+void multiply(Machine& m, int first) {
+  Fragments lanes[kWarp];
+  for (int i = 0; i < kWarp; ++i) lanes[i] = *reinterpret_cast<const Fragments*>(m.threads[first + i].value);
+  const bool bfloat16 = lanes[0].bfloat16;
+  const int packed = bfloat16 ? 2 : 1, depth = 8 * packed;
+  double a[16][16], b[16][8];
+  for (int k = 0; k < depth; ++k) {
+    const int upper = k / (depth / 2), t = k % (depth / 2) / packed, half = k % packed;
+    for (int row = 0; row < 16; ++row) {
+      a[row][k] = factor_of(lanes[row % 8 * 4 + t].a[2 * upper + row / 8], bfloat16, half);
+    }
+    for (int col = 0; col < 8; ++col) b[k][col] = factor_of(lanes[col * 4 + t].b[upper], bfloat16, half);
+  }
+  for (int row = 0; row < 16; ++row) {
+    for (int col = 0; col < 8; ++col) {
+      double sum = 0.0;
+      for (int k = 0; k < depth; ++k) sum += a[row][k] * b[k][col];
+      lanes[row % 8 * 4 + col / 2].c[row / 8 * 2 + col % 2] += static_cast<float>(sum);
+    }
   }
 }
 
@@ -52,6 +85,10 @@ void complete_warp(Machine& m, int waiting) {
     if (t.value != 0) votes |= 1u << i;
   }
   if (!all) return;
+  if (op == WarpOp::multiply) {
+    if (present != ~0u) fail(m, "tensor cores need a whole warp: " + name_of(m, waiting) + " at " + text_of(site));
+    multiply(m, first);
+  }
   for (int i = 0; i < lanes; ++i) {
     if ((present >> i & 1u) == 0) continue;
     Thread& t = m.threads[first + i];

@@ -7,6 +7,8 @@ using namespace gdcore::testing;
 
 namespace {
 
+constexpr Precision kPrecisions[] = {Precision::full, Precision::tf32, Precision::bfloat16};
+
 struct Plan {
   const char* name;
   std::shared_ptr<Network> net;
@@ -64,6 +66,7 @@ struct Narrow {
   StepCounters counters;
   LossSums sums;
   double clip_norm = std::numeric_limits<double>::infinity();
+  Precision precision = Precision::full;
 
   Narrow(Network& net_, const Loss& loss_)
       : net(net_),
@@ -109,12 +112,17 @@ struct Narrow {
                                   ? ConstView{class_weights.data(), 1, net.out_features(), DType::float32}
                                   : ConstView{};
     return device().recorder()->narrow_step(
-        {layers, Precision::full, data.x, data.y, data.weights, data.labels, order, rows, loss, weights, p, &sums});
+        {layers, precision, data.x, data.y, data.weights, data.labels, order, rows, loss, weights, p, &sums});
   }
 };
 
-void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int steps) {
-  INFO(std::string(plan.name), " ", rows, " rows, rule ", rule.index());
+/// How far products may be off, relative to the size of what is summed.
+double tolerance(Precision precision) {
+  return precision == Precision::full ? 1e-6 : precision == Precision::tf32 ? 1e-3 : 8e-3;
+}
+
+void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int steps, Precision precision) {
+  INFO(std::string(plan.name), " ", rows, " rows, rule ", rule.index(), ", precision ", static_cast<int>(precision));
   Network& net = *plan.net;
   const std::int64_t n = rows + 37;
   const Problem<float> problem(n, net.in_features(), net.out_features());
@@ -124,6 +132,7 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
   Narrow narrow(net, plan.loss), again(net, plan.loss);
   for (int s = 0; s < steps; ++s) narrow.rates.push_back(2e-3 / (1.0 + s));
   again.rates = narrow.rates;
+  narrow.precision = again.precision = precision;
   Array<float> state0 = narrow.state0.copy(), state1 = narrow.state1.copy();
   Criterion criterion(plan.loss, net);
   BatchReader reader;
@@ -144,7 +153,7 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
     cpu().optimizer_step(p);
     for (Narrow* run : {&narrow, &again}) {
       REQUIRE(run->step(rule, data, order.data(), rows));
-      CHECK(run->sums.loss == doctest::Approx(sums.loss).epsilon(rule.index() > 1 ? 1e-4 : 1e-5));
+      CHECK(run->sums.loss == doctest::Approx(sums.loss).epsilon((rule.index() > 1 ? 100 : 10) * tolerance(precision)));
       CHECK(run->sums.weight == sums.weight);
       CHECK(run->counters.step == s + 1);
       CHECK(run->counters.batch == s + 1);
@@ -152,16 +161,23 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
     }
     total += narrow.sums.loss;
     if (s == 0) {  // before roundings grow
-      double worst = 0.0, most = 0.0;
+      double worst = 0.0, most = 0.0, apart = 0.0, size = 0.0;
       const float* g = static_cast<const float*>(net.parameters().gradients.data());
       for (const auto& e : net.parameters().layout.entries()) {
         for (std::int64_t i = e.offset; i < e.offset + e.rows * e.cols; ++i) {
-          worst = std::max(worst, static_cast<double>(std::abs(narrow.gradients[i] - g[i])));
+          const double difference = static_cast<double>(narrow.gradients[i]) - static_cast<double>(g[i]);
+          worst = std::max(worst, std::abs(difference));
           most = std::max(most, static_cast<double>(std::abs(g[i])));
-          if (!(narrow.gradients[i] == narrow.gradients[i])) worst = 1e9;
+          apart += difference * difference;
+          size += static_cast<double>(g[i]) * static_cast<double>(g[i]);
         }
       }
-      CHECK(worst <= 2e-6 * most);
+      // Where factors are rounded, a ReLU may open that was closed.
+      const bool jumps = std::ranges::any_of(
+          narrow.layers, [](const NarrowLayer& layer) { return std::holds_alternative<ReLU>(layer.activation); });
+      const double part = jumps && precision != Precision::full ? 0.1 : 6.0 * tolerance(precision);
+      CHECK(std::sqrt(apart) <= part * std::sqrt(size));
+      if (precision == Precision::full) CHECK(worst <= 2e-6 * most);
     }
   }
   CHECK(narrow.counters.sums.loss == doctest::Approx(total));
@@ -177,15 +193,82 @@ TEST_CASE("steps of narrow networks are those of their operations") {
   int turn = 0;
   for (const std::int64_t rows : {1, 15, 16, 33, 100}) {
     for (const Plan& plan : plans()) {
-      for (int i = 0; i < 2; ++i) {
+      for (const Precision precision : kPrecisions) {
         Plan fresh = plan;
         fresh.net->initialize(7);
-        check_steps(fresh, every_rule()[static_cast<std::size_t>(turn++ % 5)], rows, rows == 33 ? 20 : 3);
+        const OptimizerRule rule = every_rule()[static_cast<std::size_t>(turn++ % 5)];
+        check_steps(fresh, rule, rows, rows == 33 && precision == Precision::full ? 20 : 3, precision);
       }
     }
   }
-  check_steps(plans()[1], Adam{}, 2100, 2);  // tiles of 32 rows
-  check_steps(plans()[1], SGD{}, 4500, 2);   // several a block
+  check_steps(plans()[1], Adam{}, 2100, 2, Precision::full);  // tiles of 32 rows
+  check_steps(plans()[1], SGD{}, 17000, 1, Precision::full);  // tiles of 128 rows, several a block
+  check_steps(plans()[1], SGD{}, 8200, 2, Precision::tf32);
+}
+
+// Small whole numbers, which every kind of number holds: nothing is rounded, so any order of sums gives the same bits.
+TEST_CASE("tensor cores compute what whole numbers ask for") {
+  if (device().recorder() == nullptr) return;
+  const auto net = on_cpu(Dense(24, 40), ActivationLayer(ReLU{}), Dense(40, 33), ActivationLayer(ReLU{}), Dense(33, 8));
+  const auto& entries = net->parameters().layout.entries();
+  float* values = static_cast<float*>(net->parameters().values.data());
+  for (const auto& entry : entries) {
+    for (std::int64_t i = 0; i < entry.rows * entry.cols; ++i) {
+      const std::int64_t row = i / entry.cols, col = i % entry.cols;
+      const bool chosen = entry.rows == 1 || col == (5 * row + 1) % entry.cols || col == (7 * row + 4) % entry.cols;
+      values[entry.offset + i] = chosen ? (i % 3 == 0 ? -1.0f : 1.0f) : 0.0f;
+    }
+  }
+  const Loss loss = MeanSquaredError{};
+  for (const std::int64_t rows : {16, 64, 2048}) {  // powers of two, as the outputs: means are exact
+    Array<float> x(rows, 24), y(rows, 8);
+    for (std::int64_t i = 0; i < rows * 24; ++i) x[i] = static_cast<float>(i * i % 5 - 2);
+    for (std::int64_t i = 0; i < rows * 8; ++i) y[i] = static_cast<float>(i % 3 - 1);
+    const Dataset data{Problem<float>::source(x), Problem<float>::source(y), {}, false};
+    const OptimizerRule rule = SGD{};
+    Narrow full(*net, loss);
+    full.rates = {0.125};
+    REQUIRE(full.step(rule, data, nullptr, rows));
+    for (const auto& e : entries) {
+      CHECK(std::memcmp(full.parameters.data() + e.offset, values + e.offset,
+                        static_cast<std::size_t>(e.rows * e.cols) * sizeof(float)) != 0);
+    }
+    for (const Precision precision : {Precision::tf32, Precision::bfloat16}) {
+      INFO(rows, " rows, precision ", static_cast<int>(precision));
+      Narrow rounded(*net, loss);
+      rounded.rates = full.rates;
+      rounded.precision = precision;
+      REQUIRE(rounded.step(rule, data, nullptr, rows));
+      CHECK(rounded.parameters.same_bits(full.parameters));
+      CHECK(rounded.sums.loss == full.sums.loss);
+    }
+  }
+}
+
+TEST_CASE("tensor cores round factors, and NaN stays NaN") {
+  if (device().recorder() == nullptr) return;
+  const auto net = on_cpu(Dense(1, 1, false));
+  const auto product = [&](Precision precision, float x) {
+    Array<float> data(1, 1), zero(1, 1);
+    data[0] = x;
+    zero[0] = 0.0f;
+    static_cast<float*>(net->parameters().values.data())[0] = 1.0f;
+    const Loss loss = MeanSquaredError{};
+    Narrow narrow(*net, loss);
+    narrow.rates = {0.0};
+    narrow.precision = precision;
+    REQUIRE(narrow.step(SGD{}, {Problem<float>::source(data), Problem<float>::source(zero), {}, false}, nullptr, 1));
+    return std::sqrt(narrow.sums.loss);
+  };
+  const float above = 1.0f + 0x1.8p-12f, tie = 1.0f + 0x1p-11f;
+  CHECK(product(Precision::full, above) == doctest::Approx(above).epsilon(1e-7));
+  CHECK(product(Precision::tf32, above) == 1.0);
+  CHECK(product(Precision::tf32, tie) == 1.0 + 0x1p-10);  // away from zero
+  CHECK(product(Precision::tf32, 1.0f + 0x1p-10f) == 1.0 + 0x1p-10);
+  CHECK(product(Precision::bfloat16, 1.0f + 0x1p-9f) == 1.0);
+  CHECK(product(Precision::bfloat16, 1.0f + 0x1.8p-7f) == 1.0 + 0x1p-6);  // a tie, to even
+  CHECK(product(Precision::bfloat16, 1.0f + 0x1p-8f) == 1.0);             // another one
+  for (const Precision precision : kPrecisions) CHECK(std::isnan(product(precision, std::nanf(""))));
 }
 
 TEST_CASE("a narrow network's loss that is not finite stops its steps") {
@@ -210,6 +293,37 @@ TEST_CASE("a narrow network's loss that is not finite stops its steps") {
     CHECK(narrow.counters.sums.weight == 100.0);
     CHECK(narrow.parameters.same_bits(before));
     CHECK(narrow.state0.same_bits(state));
+  }
+}
+
+TEST_CASE("narrow steps recorded for another batch size are stopped too") {
+  if (device().recorder() == nullptr) return;
+  Plan plan = plans()[4];
+  const Problem<float> problem(200, 33, 10);
+  Array<float> x = problem.x.copy();
+  Dataset data = problem.classes();
+  data.x.data = x.data();
+  Narrow narrow(*plan.net, plan.loss);
+  narrow.rates.assign(10, 1e-3);
+  const OptimizerRule rule = Adam{};
+  StepRecorder& recorder = *device().recorder();
+  const auto full = recorder.record([&] { REQUIRE(narrow.step(rule, data, nullptr, 50)); });
+  const auto ragged = recorder.record([&] { REQUIRE(narrow.step(rule, data, nullptr, 40)); });
+  for (StepGraph* graph : {full.get(), ragged.get()}) {
+    graph->launch();
+    device().wait();
+    CHECK(narrow.counters.stop == Stop::none);
+  }
+  CHECK(narrow.counters.first == 90);
+  x[100 * 33] = std::numeric_limits<float>::infinity();
+  const Array<float> before = narrow.parameters.copy();
+  for (StepGraph* graph : {full.get(), ragged.get(), full.get()}) {  // the second one's losses of its step were finite
+    graph->launch();
+    device().wait();
+    CHECK(narrow.counters.stop == Stop::loss);
+    CHECK(narrow.counters.step == 2);
+    CHECK(narrow.counters.first == 90);
+    CHECK(narrow.parameters.same_bits(before));
   }
 }
 
