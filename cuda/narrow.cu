@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, 1) narrow_gradient_kernel(const __gr
   }
   const std::int64_t first = p.counters->first;
   for (int i = static_cast<int>(threadIdx.x); i < p.first_matrix; i += kThreads) shared[i] = 0.0f;
-  for (int l = 0; p.resident && l < p.layers; ++l) load_weights(p.layer[l], shared);
+  for (int l = 0; p.resident && l < p.layers; ++l) load_weights<Numbers>(p.layer[l], shared);
   __syncthreads();
   double loss = 0.0;
   for (std::int64_t i = blockIdx.x; i < p.tiles; i += gridDim.x) {

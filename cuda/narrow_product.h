@@ -1,7 +1,7 @@
 // Products of matrices in shared memory by all warps of a block, as the step of a narrow network needs them
 // (narrow_tile.h): in three forms, y = x Wᵀ, dx = g W and dW = gᵀ x, and of three kinds of numbers, float32 by fused
 // multiply-adds and two kinds on tensor cores. Matrices are float32 in memory whatever the kind; factors are rounded
-// as they are read.
+// as they are read, but weights, which have been through prepared() before.
 #pragma once
 
 #include "tensor_cores.h"
@@ -27,7 +27,8 @@ struct Extent {
 
 // A patch is what a warp computes of C = A B at a time: kHeight rows from i0 and kWidth columns from j0. A is
 // (rows, depth), `transposed` (depth, rows); B is (depth, cols), `transposed` (cols, depth). accumulate() adds up,
-// hand_out() calls store(row, col, value) for every element that exists.
+// hand_out() calls store(row, col, value) for every element of the lane that exists. visit() calls visitor(row, col)
+// for the same ones, from a short loop: for long code, of which hand_out() would make a copy for each element.
 
 inline constexpr int kPatchWidth = 32;
 
@@ -77,6 +78,15 @@ class LanePatch {
     }
   }
 
+  template <class Visitor>
+  __device__ __forceinline__ void visit(const Visitor& visitor) const {
+#pragma unroll 4
+    for (int e = 0; e < kRows * 4; ++e) {
+      const int row = i0_ + e / 4, col = j0_ + e % 4 * kStep;
+      if (row < extent_.rows && col < extent_.cols) visitor(row, col);
+    }
+  }
+
  private:
   using Four = Pack<float>;
   __device__ static __forceinline__ Four load_four(const float* from) { return *reinterpret_cast<const Four*>(from); }
@@ -106,13 +116,14 @@ class LanePatch {
   float c_[kRows][4] = {};
 };
 
-/// On tensor cores: Numbers' kind of factors, sums in float32. Reads B's rows and columns up to a multiple of 8, and A's
-/// depth too, so that they have to be zero there; A's rows are read where they exist.
+/// On tensor cores: Numbers' kind of factors, sums in float32. Reads B's rows and columns up to a multiple of 8, and
+/// A's depth too, so that they have to be zero there; A's rows are read where they exist.
 template <class Numbers, bool kTransposedA, bool kTransposedB>
 class TensorPatch {
   static constexpr int kAcross = kPatchWidth / 8;
   // A lane's two terms of eight: from 4 rows or columns of the matrix that lie in different banks.
   static constexpr int kApart = kTransposedB ? 1 : 2, kSecond = kTransposedB ? 4 : 1;
+  static constexpr bool kPreparedB = !kTransposedA;  // weights
 
  public:
   static constexpr int kHeight = 16;
@@ -121,20 +132,15 @@ class TensorPatch {
       : extent_(extent), i0_(row), j0_(col) {}
 
   __device__ __forceinline__ void accumulate(const SharedMatrix& a, const SharedMatrix& b) {
-    const float* rows[2] = {row_of(a, i0_ + group()), row_of(a, i0_ + group() + 8)};
-    for (int k = 0; k < extent_.depth; k += 4 * Numbers::kTerms) {
-      float x[2][Numbers::kTerms];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) terms(rows[i], kTransposedA ? a.stride : 1, k, x[i]);
-      const auto left = Numbers::left(x);
-#pragma unroll
-      for (int j = 0; j < kAcross; ++j) {
-        const int col = j0_ + 8 * j;
-        if (col >= extent_.cols) break;
-        float y[Numbers::kTerms];
-        terms(b.at + (col + group()) * (kTransposedB ? b.stride : 1), kTransposedB ? 1 : b.stride, k, y);
-        Numbers::multiply(left, Numbers::right(y), c_[j]);
-      }
+    switch ((extent_.cols - j0_ + 7) / 8) {
+      case 1:
+        return add<1>(a, b);
+      case 2:
+        return add<2>(a, b);
+      case 3:
+        return add<3>(a, b);
+      default:
+        return add<kAcross>(a, b);
     }
   }
 
@@ -144,15 +150,47 @@ class TensorPatch {
     for (int j = 0; j < kAcross; ++j) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int row = i0_ + group() + i / 2 * 8, col = j0_ + 8 * j + 2 * place() + i % 2;
+        const int row = row_at(i), col = col_at(j, i);
         if (row < extent_.rows && col < extent_.cols) store(row, col, c_[j].at[i]);
       }
+    }
+  }
+
+  template <class Visitor>
+  __device__ __forceinline__ void visit(const Visitor& visitor) const {
+#pragma unroll 4
+    for (int e = 0; e < 4 * kAcross; ++e) {
+      const int row = row_at(e % 4), col = col_at(e / 4, e % 4);
+      if (row < extent_.rows && col < extent_.cols) visitor(row, col);
     }
   }
 
  private:
   __device__ static __forceinline__ int group() { return static_cast<int>(threadIdx.x) % kWarp / 4; }
   __device__ static __forceinline__ int place() { return static_cast<int>(threadIdx.x) % 4; }
+  /// Where the lane's element i of a tensor core's C lies.
+  __device__ __forceinline__ int row_at(int i) const { return i0_ + group() + i / 2 * 8; }
+  __device__ __forceinline__ int col_at(int j, int i) const { return j0_ + 8 * j + 2 * place() + i % 2; }
+
+  /// `kWide` times 8 columns. All is read before the first multiplication waits for it.
+  template <int kWide>
+  __device__ __forceinline__ void add(const SharedMatrix& a, const SharedMatrix& b) {
+    const float* rows[2] = {row_of(a, i0_ + group()), row_of(a, i0_ + group() + 8)};
+    const float* col = b.at + (j0_ + group()) * (kTransposedB ? b.stride : 1);
+#pragma unroll 2
+    for (int k = 0; k < extent_.depth; k += 4 * Numbers::kTerms) {
+      float x[2][Numbers::kTerms], y[kWide][Numbers::kTerms];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) terms(rows[i], kTransposedA ? a.stride : 1, k, x[i]);
+#pragma unroll
+      for (int j = 0; j < kWide; ++j) {
+        terms(col + 8 * j * (kTransposedB ? b.stride : 1), kTransposedB ? 1 : b.stride, k, y[j]);
+      }
+      const auto left = Numbers::left(x);
+#pragma unroll
+      for (int j = 0; j < kWide; ++j) Numbers::multiply(left, Numbers::template right<kPreparedB>(y[j]), c_[j]);
+    }
+  }
 
   __device__ __forceinline__ const float* row_of(const SharedMatrix& a, int row) const {
     const int there = row < extent_.rows ? row : extent_.rows - 1;
@@ -174,8 +212,12 @@ class TensorPatch {
   Accumulator c_[kAcross];
 };
 
-/// The patches of a kind of numbers; Float32 stands for whole float32 factors.
-struct Float32;
+/// Whole float32 factors, as a kind of numbers.
+struct Float32 {
+  __device__ static __forceinline__ float prepared(float x) { return x; }
+};
+
+/// The patches of a kind of numbers.
 template <class Numbers, bool kTransposedA, bool kTransposedB>
 struct PatchOf {
   using Type = TensorPatch<Numbers, kTransposedA, kTransposedB>;
@@ -185,17 +227,17 @@ struct PatchOf<Float32, kTransposedA, kTransposedB> {
   using Type = LanePatch<kTransposedA, kTransposedB>;
 };
 
-/// Hands every element of C = A B to store(row, col, value).
-template <class Numbers, bool kTransposedA, bool kTransposedB, class Store>
+/// C = A B: calls finish(patch) with every patch. Each element of C is one lane's.
+template <class Numbers, bool kTransposedA, bool kTransposedB, class Finish>
 __device__ __forceinline__ void product(const SharedMatrix& a, const SharedMatrix& b, const Extent& extent,
-                                        const Store& store) {
+                                        const Finish& finish) {
   using Patch = typename PatchOf<Numbers, kTransposedA, kTransposedB>::Type;
   const int across = (extent.cols + kPatchWidth - 1) / kPatchWidth;
   const int patches = (extent.rows + Patch::kHeight - 1) / Patch::kHeight * across;
   for (int i = static_cast<int>(threadIdx.x) / kWarp; i < patches; i += kNarrowWarps) {
     Patch patch(i / across * Patch::kHeight, i % across * kPatchWidth, extent);
     patch.accumulate(a, b);
-    patch.hand_out(store);
+    finish(patch);
   }
 }
 

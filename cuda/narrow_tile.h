@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "activation.h"
 #include "loss_pass.h"
@@ -96,6 +97,7 @@ __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, s
 }
 
 /// Zeros behind the columns, and rows of zeros up to a multiple of 8.
+template <class Numbers>
 __device__ inline void load_weights(const NarrowOperation& layer, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int stride = stride_of(layer.in), rows = (layer.out + 7) / 8 * 8;
@@ -103,7 +105,7 @@ __device__ inline void load_weights(const NarrowOperation& layer, float* shared)
   for (int o = warp; o < rows; o += kNarrowWarps) {
     for (int i = lane; i < stride; i += kWarp) {
       const bool exists = o < layer.out && i < layer.in;
-      shared[layer.matrix + o * stride + i] = exists ? layer.weight[o * layer.in + i] : 0.0f;
+      shared[layer.matrix + o * stride + i] = exists ? Numbers::prepared(layer.weight[o * layer.in + i]) : 0.0f;
     }
   }
 }
@@ -113,15 +115,24 @@ template <class Numbers>
 __device__ inline void forward(const GradientPass& p, const NarrowOperation& layer, const RowTile& tile,
                                float* shared) {
   const int stride = stride_of(layer.out);
+  float* y = shared + layer.y;
   product<Numbers, false, true>({shared + layer.x, stride_of(layer.in)}, {shared + layer.matrix, stride_of(layer.in)},
-                                {p.tile_rows, layer.out, layer.in}, [&](int r, int o, float sum) {
-                                  const float pre = layer.bias != nullptr ? sum + layer.bias[o] : sum;
-                                  const float y = layer.activation.value(pre);
-                                  const bool exists = r < tile.rows;
-                                  shared[layer.y + r * stride + o] = exists ? y : 0.0f;
-                                  if (layer.saved >= 0) {
-                                    shared[layer.saved + r * stride + o] = layer.saves_input ? pre : y;
-                                  }
+                                {p.tile_rows, layer.out, layer.in}, [&](const auto& patch) {
+                                  patch.hand_out([&](int r, int o, float sum) {
+                                    const float pre = layer.bias != nullptr ? sum + layer.bias[o] : sum;
+                                    y[r * stride + o] = r < tile.rows ? pre : 0.0f;
+                                  });
+                                  layer.activation.pick([&]<class F>(const F& f) {
+                                    if constexpr (!std::is_same_v<F, Identity>) {
+                                      patch.visit([&](int r, int o) {
+                                        const int at = r * stride + o;
+                                        const float pre = y[at];
+                                        if (r < tile.rows) y[at] = f.value(pre);
+                                        if (layer.saved >= 0)
+                                          shared[layer.saved + at] = layer.saves_input ? pre : y[at];
+                                      });
+                                    }
+                                  });
                                 });
 }
 
@@ -153,6 +164,7 @@ __device__ inline double tile_loss(const GradientPass& p, const RowTile& tile, f
     }
     sum *= part;
   }
+#pragma unroll 1
   for (int c = group.lane; c < last.out; c += lanes) {
     if (!exists) {
       y[c] = 0.0f;
@@ -172,7 +184,9 @@ __device__ inline void weight_gradients(const GradientPass& p, const NarrowOpera
   const int stride = stride_of(layer.out);
   product<Numbers, true, false>(
       {shared + layer.y, stride}, {shared + layer.x, stride_of(layer.in)}, {layer.out, layer.in, tile.rows},
-      [&](int o, int i, float sum) { add(parts[layer.weight_part + o * layer.in + i], sum); });
+      [&](const auto& patch) {
+        patch.hand_out([&](int o, int i, float sum) { add(parts[layer.weight_part + o * layer.in + i], sum); });
+      });
   if (layer.bias == nullptr) return;
   for (int o = static_cast<int>(threadIdx.x); o < layer.out; o += kNarrowThreads) {
     float sum = 0.0f;
@@ -187,11 +201,17 @@ template <class Numbers>
 __device__ inline void input_gradients(const GradientPass& p, const NarrowOperation& layer,
                                        const NarrowOperation& below, float* shared) {
   const int stride = stride_of(layer.in), saved = below.saved >= 0 ? below.saved : below.y;
-  product<Numbers, false, false>({shared + layer.y, stride_of(layer.out)}, {shared + layer.matrix, stride},
-                                 {p.tile_rows, layer.in, layer.out}, [&](int r, int i, float sum) {
-                                   const int at = r * stride + i;
-                                   shared[below.y + at] = sum * below.activation.slope(shared[saved + at]);
-                                 });
+  product<Numbers, false, false>(
+      {shared + layer.y, stride_of(layer.out)}, {shared + layer.matrix, stride}, {p.tile_rows, layer.in, layer.out},
+      [&](const auto& patch) {
+        below.activation.pick([&](const auto& f) {
+          patch.visit([&](int r, int i) {
+            const int at = r * stride + i;
+            shared[below.y + at] = f.slope(shared[saved + at]);
+          });
+        });
+        patch.hand_out([&](int r, int i, float sum) { shared[below.y + r * stride + i] *= sum; });
+      });
 }
 
 /// All of the step for one tile but its weights' update. Barriers: before anything is read that others wrote, and
@@ -203,7 +223,7 @@ __device__ inline double tile_step(const GradientPass& p, const RowTile& tile, s
   for (int l = 0; l < p.layers; ++l) {
     if (!p.resident) {
       __syncthreads();
-      load_weights(p.layer[l], shared);
+      load_weights<Numbers>(p.layer[l], shared);
     }
     __syncthreads();
     forward<Numbers>(p, p.layer[l], tile, shared);
@@ -214,7 +234,7 @@ __device__ inline double tile_step(const GradientPass& p, const RowTile& tile, s
     __syncthreads();
     weight_gradients<Numbers>(p, p.layer[l], tile, begins, shared);
     if (l == 0) break;
-    if (!p.resident && l + 1 < p.layers) load_weights(p.layer[l], shared);
+    if (!p.resident && l + 1 < p.layers) load_weights<Numbers>(p.layer[l], shared);
     __syncthreads();
     input_gradients<Numbers>(p, p.layer[l], p.layer[l - 1], shared);
   }

@@ -46,7 +46,14 @@ struct Tf32 {
   __device__ static __forceinline__ Left left(const float (&x)[2][kTerms]) {
     return {{round(x[0][0]), round(x[1][0]), round(x[0][1]), round(x[1][1])}};
   }
-  __device__ static __forceinline__ Right right(const float (&x)[kTerms]) { return {{round(x[0]), round(x[1])}}; }
+  /// `x` may have been through prepared().
+  template <bool kPrepared>
+  __device__ static __forceinline__ Right right(const float (&x)[kTerms]) {
+    if constexpr (kPrepared) return {{__float_as_uint(x[0]), __float_as_uint(x[1])}};
+    return {{round(x[0]), round(x[1])}};
+  }
+  /// What makes right() quicker, for a factor that is read more often than written.
+  __device__ static __forceinline__ float prepared(float x) { return __uint_as_float(round(x)); }
 
   __device__ static __forceinline__ void multiply(const Left& a, const Right& b, Accumulator& c) {
 #if defined(GDCORE_EMULATED)
@@ -81,9 +88,11 @@ struct Bfloat16 {
   __device__ static __forceinline__ Left left(const float (&x)[2][kTerms]) {
     return {{round(x[0][0], x[0][1]), round(x[1][0], x[1][1]), round(x[0][2], x[0][3]), round(x[1][2], x[1][3])}};
   }
+  template <bool kPrepared>
   __device__ static __forceinline__ Right right(const float (&x)[kTerms]) {
     return {{round(x[0], x[1]), round(x[2], x[3])}};
   }
+  __device__ static __forceinline__ float prepared(float x) { return x; }
 
   __device__ static __forceinline__ void multiply(const Left& a, const Right& b, Accumulator& c) {
 #if defined(GDCORE_EMULATED)
