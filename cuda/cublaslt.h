@@ -17,10 +17,10 @@ using Status = int;
 inline constexpr Status kSuccess = 0, kInvalidValue = 7, kNotSupported = 15;
 
 using Type = int;  // of numbers in memory
-inline constexpr Type kFloat32 = 0, kFloat64 = 1;
+inline constexpr Type kFloat32 = 0, kFloat64 = 1, kBfloat16 = 14;
 
 using Compute = int;  // what factors are rounded to, and what sums are kept in
-inline constexpr Compute kCompute32 = 68, kCompute64 = 70, kComputeBfloat16 = 75, kComputeTf32 = 77;
+inline constexpr Compute kCompute32 = 68, kCompute64 = 70, kComputeTf32 = 77;
 
 using Transpose = int;
 inline constexpr Transpose kPlain = 0, kTransposed = 1;

@@ -9,7 +9,7 @@
 namespace gdcore::cuda {
 
 /// Uses of scratch memory that may be alive at the same time.
-enum class Scratch : int { partial, second, product, count };
+enum class Scratch : int { partial, second, product, factor_a, factor_b, count };
 
 /// At least `bytes` of device memory, aligned to kAlignment, not initialised: the calling thread's, or the graph's that
 /// it is recording. Valid until the next call with the same use, and in stream order after that.

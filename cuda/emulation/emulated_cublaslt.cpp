@@ -157,12 +157,14 @@ Status preference_set(lt::Preference* preference, lt::PreferenceAttribute attrib
 }
 
 // ---- A product: D = op(A) op(B), (m, k) times (k, n), column-major. ----
+std::size_t size_of(lt::Type type) { return type == lt::kFloat64 ? 8 : type == lt::kFloat32 ? 4 : 2; }
+
 struct Problem {
   OperationInside operation;
   LayoutInside a, b, d;
   std::int64_t m, n, k;
 
-  std::size_t number() const { return d.type == lt::kFloat64 ? 8 : 4; }
+  std::size_t number() const { return size_of(d.type); }
 };
 
 /// Reads the descriptors; kInvalidValue where they are broken or contradict each other.
@@ -193,16 +195,16 @@ Status read(const lt::Operation* operation, const lt::Layout* a, const lt::Layou
 bool supported(const Problem& problem) {
   const OperationInside& operation = problem.operation;
   const lt::Type type = problem.d.type;
-  if (problem.a.type != type || problem.b.type != type || operation.scale != type) return false;
+  const bool rounded = problem.a.type == lt::kBfloat16 && type == lt::kFloat32;
+  if (problem.a.type != problem.b.type || operation.scale != type) return false;
+  if (problem.a.type != type && !(rounded && operation.compute == lt::kCompute32)) return false;
   if (operation.epilogue != lt::kNothing && operation.epilogue != lt::kAddBias &&
       operation.epilogue != lt::kAddBiasReLU) {
     return false;
   }
   if (type == lt::kFloat64 && (operation.compute != lt::kCompute64 || operation.epilogue != lt::kNothing)) return false;
-  if (type == lt::kFloat32 && operation.compute != lt::kCompute32 && operation.compute != lt::kComputeTf32 &&
-      operation.compute != lt::kComputeBfloat16) {
+  if (type == lt::kFloat32 && operation.compute != lt::kCompute32 && operation.compute != lt::kComputeTf32)
     return false;
-  }
   for (const std::int64_t size : {problem.m, problem.n, problem.k}) {
     if (size > 0x7fffffff) return false;
   }
@@ -214,7 +216,7 @@ bool on_16_bytes(const Problem& problem, const std::uint32_t (&alignment)[4]) {
     if (bytes < 16) return false;
   }
   for (const LayoutInside& layout : {problem.a, problem.b, problem.d}) {
-    if (static_cast<std::size_t>(layout.apart) * problem.number() % 16 != 0) return false;
+    if (static_cast<std::size_t>(layout.apart) * size_of(layout.type) % 16 != 0) return false;
   }
   return true;
 }
@@ -230,8 +232,9 @@ Status get_heuristic(lt::Handle handle, lt::Operation* operation, lt::Layout* a,
   }
   *found = 0;
   if (const Status status = read(operation, a, b, c, d, problem); status != lt::kSuccess) return status;
-  for (const std::uint32_t bytes : preference.alignment) {
-    if (bytes < problem.number()) return lt::kNotSupported;
+  const lt::Type types[] = {problem.a.type, problem.b.type, problem.d.type, problem.d.type};
+  for (int i = 0; i < 4; ++i) {
+    if (preference.alignment[i] < size_of(types[i])) return lt::kNotSupported;
   }
   if (!supported(problem)) return lt::kNotSupported;
   const auto propose = [&](std::uint32_t alignment, std::uint32_t split, std::uint64_t workspace) {
@@ -253,12 +256,16 @@ Status get_heuristic(lt::Handle handle, lt::Operation* operation, lt::Layout* a,
 
 /// A factor as the tensor cores see it; NaN and infinity stay.
 double rounded(double value, lt::Compute compute) {
-  const int dropped = compute == lt::kComputeTf32 ? 13 : compute == lt::kComputeBfloat16 ? 16 : 0;
-  if (dropped == 0 || !std::isfinite(value)) return value;
+  if (compute != lt::kComputeTf32 || !std::isfinite(value)) return value;
+  constexpr int kDropped = 13;
   const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
-  const std::uint32_t to_even = ((1u << (dropped - 1)) - 1) + (bits >> dropped & 1u);
-  return static_cast<double>(std::bit_cast<float>((bits + to_even) & ~((1u << dropped) - 1)));
+  const std::uint32_t to_even = ((1u << (kDropped - 1)) - 1) + (bits >> kDropped & 1u);
+  return static_cast<double>(std::bit_cast<float>((bits + to_even) & ~((1u << kDropped) - 1)));
 }
+
+double widened(double value) { return value; }
+double widened(float value) { return value; }
+double widened(std::uint16_t bfloat16) { return std::bit_cast<float>(std::uint32_t{bfloat16} << 16); }
 
 /// op(matrix), (rows, cols), row by row.
 template <class T>
@@ -268,7 +275,7 @@ std::vector<double> factor(const T* data, const LayoutInside& layout, bool trans
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < cols; ++c) {
       const T value = transposed ? data[c + r * layout.apart] : data[r + c * layout.apart];
-      values[static_cast<std::size_t>(r * cols + c)] = rounded(static_cast<double>(value), compute);
+      values[static_cast<std::size_t>(r * cols + c)] = rounded(widened(value), compute);
     }
   }
   return values;
@@ -292,13 +299,13 @@ void column_of(const Problem& problem, const std::vector<double>& a, const std::
   }
 }
 
-template <class T>
+/// `T` is the type of the result, `Part` the factors'.
+template <class T, class Part = T>
 void multiply(const Problem& problem, const Arrays& arrays) {
   const OperationInside& operation = problem.operation;
-  const std::vector<double> a =
-      factor(static_cast<const T*>(arrays.a), problem.a, operation.transpose_a == lt::kPlain, operation.compute);
-  const std::vector<double> b =
-      factor(static_cast<const T*>(arrays.b), problem.b, operation.transpose_b == lt::kTransposed, operation.compute);
+  const bool plain_a = operation.transpose_a == lt::kPlain, transposed_b = operation.transpose_b == lt::kTransposed;
+  const std::vector<double> a = factor(static_cast<const Part*>(arrays.a), problem.a, plain_a, operation.compute);
+  const std::vector<double> b = factor(static_cast<const Part*>(arrays.b), problem.b, transposed_b, operation.compute);
   const bool split = arrays.workspace != nullptr;
   std::vector<double> own(static_cast<std::size_t>(problem.m));
   for (std::int64_t j = 0; j < problem.n; ++j) {
@@ -350,6 +357,8 @@ Status matmul(lt::Handle handle, lt::Operation* operation, const void* alpha, co
   const cudaError_t error = enqueue(stream, [problem, arrays, wide] {
     if (wide) {
       multiply<double>(problem, arrays);
+    } else if (problem.a.type == lt::kBfloat16) {
+      multiply<float, std::uint16_t>(problem, arrays);
     } else {
       multiply<float>(problem, arrays);
     }

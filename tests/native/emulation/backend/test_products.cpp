@@ -200,6 +200,59 @@ TEST_CASE("products: an algorithm is chosen once for a shape, a type and an alig
   }
 }
 
+/// Rounded to 8 binary digits, ties to even.
+float bfloat16_of(float x) {
+  int exponent = 0;
+  const float mantissa = std::frexp(x, &exponent);
+  return std::ldexp(std::nearbyint(mantissa * 256.0f) / 256.0f, exponent);
+}
+
+TEST_CASE("products: factors rounded to bfloat16 in memory") {
+  for (const Sizes& sizes : {Sizes{1, 1, 1}, {3, 5, 2}, {9, 17, 33}, {64, 8, 16}, {5, 7, 300}}) {
+    for (const bool ta : {false, true}) {
+      for (const bool tb : {false, true}) {
+        for (const bool with_bias : {false, true}) {
+          CAPTURE(sizes.k);
+          CAPTURE(ta);
+          CAPTURE(tb);
+          Case<float> c(sizes, ta == tb ? 0 : 1);
+          Matmul call = c.call(ta, tb, with_bias);
+          call.precision = Precision::bfloat16;
+          const bool added = matmul(in_bfloat16(call));
+          CHECK(added == (with_bias && ta == tb));  // where the bias lies on 16 bytes
+          for (Numbers<float>* factor : {&c.a, &c.b}) {
+            for (float& x : factor->host) x = bfloat16_of(x);
+          }
+          CHECK(c.error(ta, tb, added) <= 1.0 + (added ? 1.0 : 0.0));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("products: factors are rounded in memory where that pays") {
+  const auto asked = [](Case<float>& c, bool in_memory) {
+    Matmul call = c.call();
+    call.precision = Precision::bfloat16;
+    // Recorded, not launched: these are large.
+    return proposals_asked([&] { device().recorder()->record([&] { matmul(in_memory ? in_bfloat16(call) : call); }); });
+  };
+  Case<float> large({4096, 4096, 256}), small({256, 256, 256}), flat({4096, 16, 4096});
+  CHECK(asked(large, false) == 1);
+  CHECK(asked(large, true) == 0);  // the same product
+  for (Case<float>* c : {&small, &flat}) {
+    CHECK(asked(*c, false) == 1);
+    CHECK(asked(*c, true) == 1);  // another one
+  }
+}
+
+TEST_CASE("products: bfloat16 without an algorithm for it") {
+  Case<float> c({4096, 4096, 4 * emulation::kUnknownDepth});
+  Matmul call = c.call();
+  call.precision = Precision::bfloat16;
+  device().recorder()->record([&] { CHECK_FALSE(matmul(call)); });  // our own kernel then
+}
+
 TEST_CASE("products: what is kept has a bound") {
   constexpr std::int64_t kMany = 5000;  // more than are kept
   Case<float> c({1, 1, kMany});
