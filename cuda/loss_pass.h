@@ -43,6 +43,12 @@ struct Losses {
   }
 };
 
+inline Weighing weighing_of(const Loss& loss, bool labels, bool weights, bool class_weights) {
+  const bool classes = std::holds_alternative<CrossEntropy>(loss);
+  if (classes && !labels) return Weighing::by_element;
+  return weights || (classes && class_weights) ? Weighing::by_row : Weighing::rows;
+}
+
 template <class T>
 Losses<T> losses_of(const LossPass& call) {
   const CrossEntropy* classes = std::get_if<CrossEntropy>(&call.loss);
@@ -56,12 +62,7 @@ Losses<T> losses_of(const LossPass& call) {
   p.rows = call.logits.rows;
   p.cols = call.logits.cols;
   p.smoothing = classes != nullptr ? classes->label_smoothing : 0.0;
-  p.weighing = Weighing::rows;
-  if (classes != nullptr && p.labels == nullptr) {
-    p.weighing = Weighing::by_element;
-  } else if (p.weights != nullptr || (classes != nullptr && p.class_weights != nullptr)) {
-    p.weighing = Weighing::by_row;
-  }
+  p.weighing = weighing_of(call.loss, p.labels != nullptr, p.weights != nullptr, p.class_weights != nullptr);
   p.wide_targets = pack_aligned<T>(1, p.cols, p.targets);
   p.wide_grad = pack_aligned<T>(1, p.cols, p.grad);
   p.sums = call.sums;

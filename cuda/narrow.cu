@@ -1,16 +1,16 @@
-// A whole training step of a narrow multilayer perceptron (up to kMostLayers dense layers of widths up to kMostWidth)
-// in two launches. Launches and passes over memory, not arithmetic, are what such a step costs when each operation has
-// kernels of its own.
+// A whole training step of a narrow multilayer perceptron (up to kMostLayers dense layers of widths up to kMostWidth,
+// with dropout behind them, of inputs that may be standardised) in two launches. Launches and passes over memory, not
+// arithmetic, are what such a step costs when each operation has kernels of its own.
 //   gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b) for all
 //     layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db, and of
 //     the loss. A block's tiles, and so what is added to what, follow from the number of rows.
 //   update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters on.
-// Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) lies where y_{l-1} was.
+// Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) lies where y_{l-1} was. Where rows
+// have weights, the parts belong to Σ s l: the second kernel, which knows Σ s W, divides.
 //
-// Counters without a third launch: no kernel writes what its other blocks read. The first moves on `step` and `batch`,
-// which the second reads; the second moves on `first`, which the first reads. A loss that is not finite, which every
-// block of the second sees for itself, takes the first's moves back and sets `stop`; once that is set, the first leaves
-// NaN as the loss, and nothing moves.
+// Counters without a third launch: no kernel writes what its other blocks read. The first reads the counters and leaves
+// a copy for the second, which reads that and moves the counters on. A loss that is not finite, which every block of
+// the second sees for itself, sets `stop` instead; from then on the first leaves NaN as the loss, and nothing moves.
 //
 // Bytes: rows and targets once; each block reads the weights and writes its parts (4 bytes a parameter each, from and
 // to the L2 cache); the update reads parts, weights and states, and writes weights, states and gradients.
@@ -38,27 +38,26 @@ constexpr int kLeastTile = 16, kMostTile = 128;  // rows
 template <class Numbers>
 __global__ void __launch_bounds__(kThreads, 1) narrow_gradient_kernel(const __grid_constant__ GradientPass p) {
   GD_DYN_SHARED(float, shared);
-  const bool lead = blockIdx.x == 0 && threadIdx.x == 0;
-  if (p.counters->stop != Stop::none) {
-    if (threadIdx.x == 0) p.losses[blockIdx.x] = std::numeric_limits<double>::quiet_NaN();
+  const StepCounters at = *p.counters;
+  if (at.stop != Stop::none) {
+    if (threadIdx.x == 0) p.sums[blockIdx.x].loss = std::numeric_limits<double>::quiet_NaN();
     return;
   }
-  if (lead) {
-    p.counters->step += 1;
-    p.counters->batch += 1;
-  }
-  const std::int64_t first = p.counters->first;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *p.seen = at;
   for (int i = static_cast<int>(threadIdx.x); i < p.first_matrix; i += kThreads) shared[i] = 0.0f;
   for (int l = 0; p.resident && l < p.layers; ++l) load_weights<Numbers>(p.layer[l], shared);
   __syncthreads();
-  double loss = 0.0;
+  LossSums sums;
   for (std::int64_t i = blockIdx.x; i < p.tiles; i += gridDim.x) {
     const std::int64_t begin = i * p.tile_rows, left = p.rows - begin;
     const RowTile tile{begin, static_cast<int>(left < p.tile_rows ? left : p.tile_rows)};
-    loss += tile_step<Numbers>(p, tile, first, i == blockIdx.x, shared);
+    const LossSums part = tile_step<Numbers>(p, tile, at, i == blockIdx.x, shared);
+    sums.loss += part.loss;
+    sums.weight += part.weight;
   }
-  loss = block_sum(loss);
-  if (threadIdx.x == 0) p.losses[blockIdx.x] = loss;
+  sums.loss = block_sum(sums.loss);
+  sums.weight = block_sum(sums.weight);
+  if (threadIdx.x == 0) p.sums[blockIdx.x] = sums;
 }
 
 // ---- The update. ----
@@ -79,37 +78,37 @@ struct Update {
   float clip;
   bool decoupled;
   StepCounters* counters;
+  const StepCounters* seen;
   const double* rates;
   LossSums* sums;
   const float* parts;
   std::int64_t part_size, rows;
-  const double* losses;
-  int blocks;  // of the first kernel
+  const LossSums* block_sums;
+  bool divides;  // gradients, by the weight of the rows
+  int blocks;    // of the first kernel
   int tensors;
   Tensor tensor[kMostTensors];  // in the order of their parts
 };
 
-/// The step and the batch were counted by the first kernel.
 template <class Rule>
 __device__ UpdateNumbers<float, Rule> numbers_of(const Update<Rule>& p, const Tensor& tensor) {
-  const double lr = p.rates[p.counters->batch - 1] * tensor.lr_factor;
-  return UpdateNumbers<float, Rule>::of(p.rule, lr, p.counters->step, tensor.weight_decay, p.decoupled);
+  const double lr = p.rates[p.seen->batch] * tensor.lr_factor;
+  return UpdateNumbers<float, Rule>::of(p.rule, lr, p.seen->step + 1, tensor.weight_decay, p.decoupled);
 }
 
 /// The end of the step, by one thread of the grid.
 template <class Rule>
-__device__ void end_step(const Update<Rule>& p, double loss, bool finite) {
+__device__ void end_step(const Update<Rule>& p, const LossSums& sums, bool finite) {
   StepCounters& counters = *p.counters;
   if (counters.stop != Stop::none) return;
-  const double weight = static_cast<double>(p.rows);
-  *p.sums = {loss, weight};
+  *p.sums = sums;
   if (finite) {
+    counters.step += 1;
+    counters.batch += 1;
     counters.first += p.rows;
-    counters.sums.loss += loss;
-    counters.sums.weight += weight;
+    counters.sums.loss += sums.loss;
+    counters.sums.weight += sums.weight;
   } else {
-    counters.step -= 1;
-    counters.batch -= 1;
     counters.stop = Stop::loss;
   }
 }
@@ -127,9 +126,10 @@ __global__ void __launch_bounds__(kThreads) narrow_update_kernel(const __grid_co
   for (int block = slice; exists && block < p.blocks; block += kSlices) sum += p.parts[block * p.part_size + i];
   slices[threadIdx.x] = sum;
   const int thread = static_cast<int>(threadIdx.x);
-  const double loss = block_sum(thread < p.blocks ? p.losses[thread] : 0.0);
-  const bool finite = loss - loss == 0.0;
-  if (blockIdx.x == 0 && threadIdx.x == 0) end_step(p, loss, finite);
+  const LossSums part = thread < p.blocks ? p.block_sums[thread] : LossSums{};
+  const LossSums sums{block_sum(part.loss), block_sum(part.weight)};
+  const bool finite = sums.loss - sums.loss == 0.0;
+  if (blockIdx.x == 0 && threadIdx.x == 0) end_step(p, sums, finite);
   if (!finite) return;
   if (thread < p.tensors) numbers[thread] = numbers_of(p, p.tensor[thread]);
   __syncthreads();
@@ -138,6 +138,7 @@ __global__ void __launch_bounds__(kThreads) narrow_update_kernel(const __grid_co
   if (slice != 0 || t == p.tensors || i < p.tensor[t].part) return;  // what is frozen belongs to none
   double gradient = 0.0;
   for (int s = 0; s < kSlices; ++s) gradient += static_cast<double>(slices[s * kWarp + lane]);
+  if (p.divides) gradient *= inverse_of(sums.weight);
   const std::int64_t at = p.tensor[t].arena + (i - p.tensor[t].part);
   float none = 0.0f;
   float& first = Rule::states > 0 ? p.array[Rule::states > 0 ? 2 : 0][at] : none;
@@ -166,17 +167,15 @@ bool on_tensor_cores(Precision precision) {
 }
 
 bool fits(const NarrowStep& step) {
+  const std::vector<NarrowLayer>& layers = step.network.layers;
   double work = 0.0;
-  for (const NarrowLayer& layer : step.layers) {
+  for (const NarrowLayer& layer : layers) {
     work += 6.0 * static_cast<double>(step.rows) * static_cast<double>(layer.in * layer.out);
   }
   const auto narrow = [](const NarrowLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
-  const bool classes = std::holds_alternative<CrossEntropy>(step.loss);
-  const bool counts_rows = !classes || (step.labels && !step.class_weights);
   const OptimizerPass& pass = step.optimizer;
-  return !step.layers.empty() && !step.weights && step.layers.size() <= kMostLayers &&
-         std::ranges::all_of(step.layers, narrow) &&
-         work <= (on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) && counts_rows &&
+  return !layers.empty() && layers.size() <= kMostLayers && std::ranges::all_of(layers, narrow) &&
+         work <= (on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) &&
          pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
 }
 
@@ -190,13 +189,13 @@ std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientP
     return std::exchange(from, from + static_cast<int>(rows) * stride_of(static_cast<int>(width)));
   };
   const auto* parameters = step.optimizer.parameters.as<float>();
-  p.layers = static_cast<int>(step.layers.size());
+  p.layers = static_cast<int>(step.network.layers.size());
   p.resident = resident;
   p.tile_rows = tile_rows;
   p.tiles = ceil_div(step.rows, tile_rows);
-  const int x = take(place, tile_rows, step.layers[0].in);
+  const int x = take(place, tile_rows, step.network.layers[0].in);
   for (int l = 0; l < p.layers; ++l) {
-    const NarrowLayer& from = step.layers[static_cast<std::size_t>(l)];
+    const NarrowLayer& from = step.network.layers[static_cast<std::size_t>(l)];
     NarrowOperation& layer = p.layer[l];
     layer.in = static_cast<int>(from.in);
     layer.out = static_cast<int>(from.out);
@@ -206,14 +205,21 @@ std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientP
     layer.bias = from.bias >= 0 ? parameters + from.bias : nullptr;
     layer.x = l == 0 ? x : p.layer[l - 1].y;
     layer.y = take(place, tile_rows, from.out);
-    // The gradient of the loss overwrites the last outputs before their slope is known.
-    const bool keeps = layer.saves_input || (l + 1 == p.layers && from.activation.index() != 0);
+    if (from.dropout > 0.0) {
+      layer.dropout_scale = static_cast<float>(1.0 / (1.0 - from.dropout));
+      layer.dropout_least = static_cast<std::uint32_t>(from.dropout * 0x1p32);
+      layer.dropout_stream = from.stream;
+    }
+    // The gradient of the loss, or dropout, overwrites the outputs before their slope is known.
+    const bool changes = l + 1 == p.layers || from.dropout > 0.0;
+    const bool keeps = layer.saves_input || (changes && from.activation.index() != 0);
     layer.saved = keeps ? take(place, tile_rows, from.out) : -1;
     layer.weight_part = std::exchange(part, part + layer.in * layer.out);
     layer.bias_part = layer.bias != nullptr ? std::exchange(part, part + layer.out) : -1;
   }
   p.part_size = part;
   p.targets = take(place, tile_rows, p.layer[p.layers - 1].out);
+  p.weights = take(place, 1, tile_rows);
   p.first_matrix = place;
   for (int l = 0; l < p.layers; ++l) {
     int end = resident ? matrix : 0;
@@ -254,7 +260,7 @@ bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<R
   };
   for (int l = 0; l < gradient.layers; ++l) {
     const NarrowOperation& layer = gradient.layer[l];
-    const NarrowLayer& from = step.layers[static_cast<std::size_t>(l)];
+    const NarrowLayer& from = step.network.layers[static_cast<std::size_t>(l)];
     add(layer.weight_part, from.in * from.out, from.weight);
     if (layer.bias != nullptr) add(layer.bias_part, from.out, from.bias);
   }
@@ -272,10 +278,12 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
   const auto blocks = static_cast<unsigned>(std::min(gradient.tiles, kMostParts));
   Update<Rule> update{};
   if (!find_tensors(step, gradient, update)) return false;
-  const std::size_t parts = round_up(static_cast<std::size_t>(gradient.part_size) * blocks * sizeof(float), 8);
-  auto* memory = static_cast<char*>(scratch(Scratch::partial, parts + blocks * sizeof(double)));
-  gradient.parts = reinterpret_cast<float*>(memory);
-  gradient.losses = reinterpret_cast<double*>(memory + parts);
+  const std::size_t sums = sizeof(StepCounters) + blocks * sizeof(LossSums);
+  const std::size_t parts = static_cast<std::size_t>(gradient.part_size) * blocks * sizeof(float);
+  auto* memory = static_cast<char*>(scratch(Scratch::partial, sums + parts));
+  gradient.seen = reinterpret_cast<StepCounters*>(memory);
+  gradient.sums = reinterpret_cast<LossSums*>(memory + sizeof(StepCounters));
+  gradient.parts = reinterpret_cast<float*>(memory + sums);
   update.array[0] = pass.parameters.as<float>();
   update.array[1] = const_cast<float*>(pass.gradients.as<float>());
   for (int k = 0; k < Rule::states; ++k) update.array[2 + k] = pass.states[k].as<float>();
@@ -283,12 +291,14 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
   update.clip = static_cast<float>(pass.clip_value);
   update.decoupled = decouples_decay(pass.rule);
   update.counters = pass.counters;
+  update.seen = gradient.seen;
   update.rates = pass.rates;
   update.sums = step.sums;
   update.parts = gradient.parts;
   update.part_size = gradient.part_size;
   update.rows = step.rows;
-  update.losses = gradient.losses;
+  update.block_sums = gradient.sums;
+  update.divides = gradient.loss.weighing != Weighing::rows;
   update.blocks = static_cast<int>(blocks);
   const auto kernel = gradient_kernel(step.precision);
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most_shared())),
@@ -307,6 +317,10 @@ bool CudaBackend::narrow_step(const NarrowStep& step) {
   if (shared == 0) return false;
   p.x = step.x;
   p.y = step.y;
+  p.row_weights = step.weights;
+  p.mean = step.network.mean.as<float>();
+  p.std = step.network.std.as<float>();
+  p.seed = step.network.seed;
   p.labels = step.labels;
   p.order = step.order;
   p.rows = step.rows;
@@ -314,7 +328,7 @@ bool CudaBackend::narrow_step(const NarrowStep& step) {
   p.kind = std::holds_alternative<CrossEntropy>(step.loss)
                ? LossKind::classes
                : (std::holds_alternative<MeanSquaredError>(step.loss) ? LossKind::squares : LossKind::binary);
-  const std::int64_t outputs = step.layers.back().out;
+  const std::int64_t outputs = step.network.layers.back().out;
   const LossPass loss{.loss = step.loss,
                       .logits = {nullptr, step.rows, outputs, DType::float32},
                       .targets = {},
@@ -324,6 +338,7 @@ bool CudaBackend::narrow_step(const NarrowStep& step) {
                       .grad = step.optimizer.parameters,  // wanted, and not written there
                       .sums = step.sums};
   p.loss = losses_of<float>(loss);
+  p.loss.weighing = weighing_of(step.loss, step.labels, static_cast<bool>(step.weights), bool(step.class_weights));
   return std::visit([&](const auto& rule) { return start(step, rule, p, shared); }, step.optimizer.rule);
 }
 

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "activation.h"
+#include "gdcore/random.h"
 #include "loss_pass.h"
 #include "narrow_product.h"
 
@@ -18,6 +19,9 @@ struct NarrowOperation {
   int in, out;
   AnyActivation activation;
   bool saves_input;
+  float dropout_scale;          // of what is kept; 0: no dropout
+  std::uint32_t dropout_least;  // what is drawn for it is at least this
+  std::uint64_t dropout_stream;
   const float *weight, *bias;  // in the device's memory
   int x, y, saved, matrix;     // in shared memory: inputs, outputs, pre-activations (or outputs, -1: none) and weights
   int weight_part, bias_part;  // in the parts
@@ -28,18 +32,21 @@ enum class LossKind : std::uint8_t { squares, classes, binary };
 struct GradientPass {
   NarrowOperation layer[kMostLayers];
   int layers;
-  Source x, y;
-  bool labels, resident;  // labels, not targets; all weights stay in shared memory
+  Source x, y, row_weights;
+  const float *mean, *std;  // of the inputs, or null
+  std::uint64_t seed;       // of dropout
+  bool labels, resident;    // labels, not targets; all weights stay in shared memory
   const std::int64_t* order;
   std::int64_t rows, tiles;
   int tile_rows;
-  int targets, first_matrix;  // in shared memory; what lies before the weights begins as zero
+  int targets, weights, first_matrix;  // in shared memory; what lies before the weights begins as zero
   LossKind kind;
   Losses<float> loss;
-  StepCounters* counters;
-  float* parts;  // a block's, then the next block's
+  const StepCounters* counters;
+  StepCounters* seen;  // a copy for the second kernel
+  float* parts;        // a block's, then the next block's
   std::int64_t part_size;
-  double* losses;
+  LossSums* sums;  // of a block
 };
 
 template <class To>
@@ -85,7 +92,14 @@ __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, s
     std::int64_t row = first + tile.first + r;
     if (exists && p.order != nullptr) row = p.order[row];
     float* x = shared + p.layer[0].x + r * stride_of(in);
-    for (int c = lane; c < in; c += kWarp) x[c] = exists ? number_at<float>(p.x, row * p.x.row_stride + c) : 0.0f;
+    for (int c = lane; c < in; c += kWarp) {
+      float value = exists ? number_at<float>(p.x, row * p.x.row_stride + c) : 0.0f;
+      if (p.mean != nullptr && exists) value = (value - p.mean[c]) / p.std[c];
+      x[c] = value;
+    }
+    if (p.row_weights.data != nullptr && lane == 0) {
+      shared[p.weights + r] = exists ? number_at<float>(p.row_weights, row * p.row_weights.row_stride) : 0.0f;
+    }
     if (p.labels) {
       auto* labels = reinterpret_cast<std::int32_t*>(shared + p.targets);
       if (lane == 0) labels[r] = exists ? number_at<std::int32_t>(p.y, row * p.y.row_stride) : 0;
@@ -136,33 +150,64 @@ __device__ inline void forward(const GradientPass& p, const NarrowOperation& lay
                                 });
 }
 
-/// The loss of a tile's rows; the gradient of the last layer's pre-activations takes the logits' place.
-__device__ inline double tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
+/// y ← y m / (1 - p) with the mask m of the whole batch's outputs; gradients likewise. A thread takes the four elements
+/// of a Philox block: see dropout.cu.
+__device__ inline void drop(const GradientPass& p, const NarrowOperation& layer, const RowTile& tile,
+                            std::uint64_t step, float* shared) {
+  const Philox random{p.seed, layer.dropout_stream ^ (step << 12)};
+  const std::int64_t begin = tile.first * layer.out;
+  const int size = tile.rows * layer.out, before = static_cast<int>(begin % 4);
+  for (int e = 4 * static_cast<int>(threadIdx.x) - before; e < size; e += 4 * kNarrowThreads) {
+    const Philox::Block drawn = random.block(static_cast<std::uint64_t>((begin + e) / 4));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (e + i < 0 || e + i >= size) continue;
+      float& y = shared[layer.y + (e + i) / layer.out * stride_of(layer.out) + (e + i) % layer.out];
+      y = drawn.word[i] >= layer.dropout_least ? y * layer.dropout_scale : 0.0f;
+    }
+  }
+}
+
+/// The loss of a tile's rows and what they weigh, in parts; the gradient of the last layer's pre-activations takes the
+/// logits' place: of the sum of losses where rows have weights, else of their mean.
+__device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
   const NarrowOperation& last = p.layer[p.layers - 1];
   const int lanes = kNarrowThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
   const RowGroup group{static_cast<int>(threadIdx.x) % lanes, lanes};
   const bool exists = r < tile.rows;
   const int begin = r * stride_of(last.out);
   float *y = shared + last.y + begin, *t = shared + p.targets + begin;
-  const double inverse = 1.0 / static_cast<double>(p.rows);
-  double sum = 0.0;
-  if (p.kind == LossKind::classes) {
-    Losses<float> loss = p.loss;
-    loss.labels = reinterpret_cast<const std::int32_t*>(shared + p.targets);
-    sum = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, SharedRow<float>{y, nullptr, inverse},
-                     [](int c) { return c; });
-  } else {
-    const double part = p.kind == LossKind::squares ? 1.0 / last.out : 1.0;
-    const float factor = static_cast<float>(inverse * (p.kind == LossKind::squares ? 2.0 * part : 1.0));
+  const double inverse = p.loss.weighing == Weighing::rows ? 1.0 / static_cast<double>(p.rows) : 1.0;
+  Losses<float> loss = p.loss;
+  loss.labels = p.labels ? reinterpret_cast<const std::int32_t*>(shared + p.targets) : nullptr;
+  loss.weights = p.row_weights.data != nullptr ? shared + p.weights : nullptr;
+  const float s = loss.weights != nullptr ? loss.weights[r] : 1.0f;
+  LossSums sums;
+  if (p.loss.weighing == Weighing::by_element) {
     for (int c = group.lane; exists && c < last.out; c += lanes) {
-      const float positive = p.loss.class_weights != nullptr ? p.loss.class_weights[c] : 1.0f;
-      const bool squares = p.kind == LossKind::squares;
-      sum += static_cast<double>(squares ? SquaredError<float>::loss(y[c], t[c], positive)
-                                         : BinaryError<float>::loss(y[c], t[c], positive));
+      sums.weight += static_cast<double>(s) * static_cast<double>(t[c]) *
+                     (loss.class_weights != nullptr ? static_cast<double>(loss.class_weights[c]) : 1.0);
+    }
+  } else if (exists && group.lane == 0) {
+    const bool by_class = loss.labels != nullptr && loss.class_weights != nullptr;
+    sums.weight = static_cast<double>(s) * (by_class ? static_cast<double>(loss.class_weights[loss.labels[r]]) : 1.0);
+  }
+  if (p.kind == LossKind::classes) {
+    const SharedRow<float> row{y, p.labels ? nullptr : t, inverse};
+    sums.loss = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, row, [](int c) { return c; });
+  } else {
+    const bool squares = p.kind == LossKind::squares;
+    const double part = squares ? 1.0 / last.out : 1.0;
+    const float factor = static_cast<float>(static_cast<double>(s) * inverse * (squares ? 2.0 * part : 1.0));
+    for (int c = group.lane; exists && c < last.out; c += lanes) {
+      const float positive = loss.class_weights != nullptr ? loss.class_weights[c] : 1.0f;
+      const float term =
+          squares ? SquaredError<float>::loss(y[c], t[c], positive) : BinaryError<float>::loss(y[c], t[c], positive);
+      if (s != 0.0f) sums.loss += static_cast<double>(s * term);
       y[c] = factor * (squares ? SquaredError<float>::slope(y[c], t[c], positive)
                                : BinaryError<float>::slope(y[c], t[c], positive));
     }
-    sum *= part;
+    sums.loss *= part;
   }
 #pragma unroll 1
   for (int c = group.lane; c < last.out; c += lanes) {
@@ -172,7 +217,7 @@ __device__ inline double tile_loss(const GradientPass& p, const RowTile& tile, f
       y[c] *= last.activation.slope(shared[last.saved + begin + c]);
     }
   }
-  return sum;
+  return sums;
 }
 
 /// This block's part of dW and db, added to those of its tiles before.
@@ -217,9 +262,14 @@ __device__ inline void input_gradients(const GradientPass& p, const NarrowOperat
 /// All of the step for one tile but its weights' update. Barriers: before anything is read that others wrote, and
 /// before anything is overwritten that others read.
 template <class Numbers>
-__device__ inline double tile_step(const GradientPass& p, const RowTile& tile, std::int64_t first, bool begins,
-                                   float* shared) {
-  gather_tile(p, tile, first, shared);
+__device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile, const StepCounters& at, bool begins,
+                                     float* shared) {
+  const auto drop_if = [&](const NarrowOperation& layer) {
+    if (layer.dropout_scale == 0.0f) return;
+    __syncthreads();
+    drop(p, layer, tile, static_cast<std::uint64_t>(at.step), shared);
+  };
+  gather_tile(p, tile, at.first, shared);
   for (int l = 0; l < p.layers; ++l) {
     if (!p.resident) {
       __syncthreads();
@@ -227,9 +277,11 @@ __device__ inline double tile_step(const GradientPass& p, const RowTile& tile, s
     }
     __syncthreads();
     forward<Numbers>(p, p.layer[l], tile, shared);
+    drop_if(p.layer[l]);
   }
   __syncthreads();
-  const double loss = tile_loss(p, tile, shared);
+  const LossSums sums = tile_loss(p, tile, shared);
+  drop_if(p.layer[p.layers - 1]);
   for (int l = p.layers - 1; l >= 0; --l) {
     __syncthreads();
     weight_gradients<Numbers>(p, p.layer[l], tile, begins, shared);
@@ -237,9 +289,10 @@ __device__ inline double tile_step(const GradientPass& p, const RowTile& tile, s
     if (!p.resident && l + 1 < p.layers) load_weights<Numbers>(p.layer[l], shared);
     __syncthreads();
     input_gradients<Numbers>(p, p.layer[l], p.layer[l - 1], shared);
+    drop_if(p.layer[l - 1]);
   }
   __syncthreads();
-  return loss;
+  return sums;
 }
 
 }  // namespace gdcore::cuda

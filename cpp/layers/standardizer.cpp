@@ -81,6 +81,14 @@ void Standardizer::fit(const Source& source) {
   std = std::move(spread);
 }
 
+/// Only before everything else.
+bool Standardizer::add_to(NarrowNetwork& network, const LayerCall& call) const {
+  if (!network.layers.empty() || network.mean || !std::holds_alternative<Identity>(call.activation)) return false;
+  network.mean = call.parameters.state(mean_number_);
+  network.std = call.parameters.state(std_number_);
+  return true;
+}
+
 void Standardizer::forward_impl(const LayerCall& call) const {
   call.backend.column_affine({call.x,
                               call.parameters.state(mean_number_),

@@ -10,8 +10,6 @@ namespace gdcore {
 
 namespace {
 
-constexpr std::int64_t kOrder = std::int64_t{1} << 20;         // places of the order on the device at a time
-constexpr std::int64_t kStreamed = std::int64_t{1} << 27;      // bytes of rows at a time, of a dataset without room
 constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;  // of a recording; of a trainer
 
 bool same_place(const Source& a, const Source& b) {
@@ -24,7 +22,8 @@ bool same_place(const Dataset& a, const Dataset& b) {
 
 }  // namespace
 
-DeviceSteps::DeviceSteps(Network& network) : network_(network), counters_(network.backend(), sizeof(StepCounters)) {}
+DeviceSteps::DeviceSteps(Network& network, const WindowSizes& sizes)
+    : network_(network), sizes_(sizes), counters_(network.backend(), sizeof(StepCounters)) {}
 
 /// Whether the range goes on where the last call's time was up. The order is compared number by number.
 bool DeviceSteps::goes_on(const Dataset& data, const BatchRange& range) const {
@@ -40,9 +39,9 @@ bool DeviceSteps::goes_on(const Dataset& data, const BatchRange& range) const {
 void DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first) {
   Backend& backend = network_.backend();
   const bool streamed = data.x.device == Device::cpu;
-  std::int64_t most = kOrder / range.batch_size;
+  std::int64_t most = sizes_.places / range.batch_size;
   if (streamed) {
-    most = kStreamed / static_cast<std::int64_t>(resident_row_bytes(data, network_.dtype())) / range.batch_size;
+    most = sizes_.bytes / static_cast<std::int64_t>(resident_row_bytes(data, network_.dtype())) / range.batch_size;
   }
   window_.reset();
   Window window{.first = first,

@@ -69,17 +69,13 @@ std::string Network::describe(const Operation& operation) const {
   return text;
 }
 
-std::vector<NarrowLayer> Network::dense_layers() const {
-  std::vector<NarrowLayer> dense;
+std::optional<NarrowNetwork> Network::narrow() const {
+  NarrowNetwork network;
+  network.seed = seed_;
   for (const Operation& operation : operations_) {
-    if (dynamic_cast<const Dense*>(operation.layer) == nullptr) return {};
-    dense.push_back({operation.in, operation.out, -1, -1, operation.activation});
-    for (const Entry& entry : parameters_.layout.entries()) {
-      if (entry.layer != operation.first) continue;
-      (entry.is_weight ? dense.back().weight : dense.back().bias) = entry.offset;
-    }
+    if (!operation.layer->add_to(network, call(operation, {nullptr, 0, operation.in, dtype_}, true))) return {};
   }
-  return dense;
+  return network;
 }
 
 void Network::initialize(std::uint64_t seed) {

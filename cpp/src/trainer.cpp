@@ -17,7 +17,7 @@ void check_rate(double lr) {
 
 }  // namespace
 
-Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer)
+Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, const WindowSizes& sizes)
     : network_(std::move(network)), criterion_(std::move(loss), *network_), optimizer_(std::move(optimizer)) {
   check_optimizer(optimizer_);
   decay_ = per_layer(optimizer_.weight_decay, 0.0, "weight_decay");
@@ -26,7 +26,7 @@ Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimize
   for (int i = 0; i < state_count(optimizer_.rule); ++i) {
     states_[i] = Buffer(backend, network_->parameters().layout.bytes());
   }
-  if (backend.recorder() != nullptr) device_steps_ = std::make_unique<DeviceSteps>(*network_);
+  if (backend.recorder() != nullptr) device_steps_ = std::make_unique<DeviceSteps>(*network_, sizes);
   backend.wait();
 }
 
@@ -172,10 +172,10 @@ OptimizerPass Trainer::recorded_pass(const StepInputs& inputs) {
 }
 
 bool Trainer::record_whole(const NextBatch& batch, const StepInputs& inputs) {
-  const std::vector<NarrowLayer> layers = network_->dense_layers();
-  if (layers.empty()) return false;
+  const std::optional<NarrowNetwork> network = network_->narrow();
+  if (!network) return false;
   const OptimizerPass pass = recorded_pass(inputs);
-  return network_->backend().recorder()->narrow_step({.layers = layers,
+  return network_->backend().recorder()->narrow_step({.network = *network,
                                                       .precision = network_->precision(),
                                                       .x = batch.data.x,
                                                       .y = batch.data.y,

@@ -66,6 +66,39 @@ void same_as_by_hand(const OptimizerRule& rule, bool labels, std::optional<doubl
   CHECK(sums.weight == expected.weight);
 }
 
+/// The dataset as one that no device has room for: of its many rows only those that there are may be asked for.
+Dataset without_room(Dataset data) {
+  data.x.rows = data.y.rows = data.weights.rows = std::int64_t{1} << 40;
+  return data;
+}
+
+/// What an epoch leaves behind.
+struct Trained {
+  Snapshot snapshot;
+  double loss, weight;
+  bool operator==(const Trained&) const = default;
+};
+
+/// An epoch of 150 rows in batches of 4, that the clock cuts wherever it may if `cut`.
+Trained epoch_of(std::shared_ptr<Network> net, const Dataset& data, const std::int64_t* order, bool cut,
+                 const WindowSizes& sizes) {
+  constexpr std::int64_t kRows = 150, kBatch = 4, kBatches = 38;
+  Trainer trainer(std::move(net), MeanSquaredError{}, {Adam{}, 0.01, false, {}, {}, {}}, sizes);
+  std::vector<double> lrs;
+  for (std::int64_t b = 0; b < kBatches; ++b) lrs.push_back(0.02 / static_cast<double>(1 + b));
+  LossSums sums;
+  std::int64_t next = 0, calls = 0;
+  for (; next < kBatches; ++calls) {
+    const auto rates = std::span(lrs).subspan(static_cast<std::size_t>(next));
+    const std::int64_t before = next;
+    next = trainer.run(data, {order, kRows, kBatch, next, kBatches}, rates, cut ? 0.0 : 1e9, sums);
+    REQUIRE(next > before);
+    CHECK(trainer.steps() == next);
+  }
+  CHECK((cut ? calls > 2 : calls == 1));
+  return {Snapshot(trainer), sums.loss, sums.weight};
+}
+
 }  // namespace
 
 TEST_CASE("recorded steps have the bits of steps that the host drives" * doctest::skip(!kRecords)) {
@@ -177,6 +210,53 @@ TEST_CASE("rows that are sent as they are needed train as rows that lie on the d
     results[sent] = bits_of(&counters.sums, sizeof counters.sums);
   }
   CHECK(results[0] == results[1]);
+}
+
+TEST_CASE("windows do not show: of the order, of rows that are sent, cut by the clock" * doctest::skip(!kRecords)) {
+  const Problem<float> problem(150, 9, 4);
+  const auto order = shuffled(150, 4);
+  const Dataset data = problem.weighted(), sent = without_room(data);
+  constexpr std::int64_t kRowBytes = (9 + 4 + 1) * sizeof(float);
+  const auto make = [](bool narrow) {  // a narrow step reads the window itself
+    return narrow ? network(DType::float32, Dense(9, 12), ActivationLayer(Tanh{}), Dense(12, 4))
+                  : network(DType::float32, Dense(9, 5), BatchNorm(5), DropoutLayer(0.3), Dense(5, 4));
+  };
+  for (const bool narrow : {false, true}) {
+    for (const std::int64_t* places : {order.data(), static_cast<const std::int64_t*>(nullptr)}) {
+      const Trained expected = epoch_of(make(narrow), data, places, false, {});
+      // Batches of a window: a recording of many steps and one alone; a few; one, though there is room for less.
+      for (const std::int64_t batches : {33, 5, 0}) {
+        const std::int64_t rows = batches * 4 + 3;
+        for (const bool cut : {false, true}) {
+          CAPTURE(narrow);
+          CAPTURE(batches);
+          CAPTURE(cut);
+          CHECK(epoch_of(make(narrow), data, places, cut, {.places = rows}) == expected);
+          CHECK(epoch_of(make(narrow), sent, places, cut, {.bytes = rows * kRowBytes}) == expected);
+        }
+      }
+    }
+  }
+  CHECK(data.on_device != nullptr);
+  CHECK(sent.on_device == nullptr);
+}
+
+TEST_CASE("a call that does not go on where the clock cut the last one" * doctest::skip(!kRecords)) {
+  const Problem<float> problem(150, 9, 4);
+  const auto first = shuffled(150, 4), second = shuffled(150, 5);
+  const double lr = 0.01;
+  const Dataset data = problem.weighted();
+  const auto run = [&](const Dataset& from, bool cut) {
+    Trainer trainer(deep<float>(9, 4), MeanSquaredError{}, {Adam{}, {}, false, {}, {}, {}});
+    LossSums sums;
+    // The clock is as good as a range that ends where it cuts: behind the first recording of 32 steps.
+    CHECK(trainer.run(from, {first.data(), 150, 4, 0, cut ? 38 : 32}, {&lr, 1}, cut ? 0.0 : 1e9, sums) == 32);
+    trainer.run(from, {second.data(), 150, 4, 32, 36}, {&lr, 1}, 1e9, sums);
+    return Trained{Snapshot(trainer), sums.loss, sums.weight};
+  };
+  const Trained expected = run(data, false);
+  CHECK(run(data, true) == expected);
+  CHECK(run(without_room(problem.weighted()), true) == expected);
 }
 
 TEST_CASE("places that are no rows are refused before anything is sent" * doctest::skip(!kRecords)) {

@@ -219,6 +219,9 @@ TEST_CASE("layer norm of long rows: by a warp, by a block, and longer than a blo
     ++turn;
   }
   check_case<float>(false, 9, 3, 2000);  // the only one with ReLU for two packs a thread
+  // On a GPU 512 threads have more than 32 packs each here, the terms of a sum in T: 65,536 floats, 32,768 doubles.
+  check_case<float>(false, 4, 2, 68000);
+  check_case<double>(false, 5, 1, 35001);
 }
 
 TEST_CASE("norms: gradients that nobody wants are skipped") {

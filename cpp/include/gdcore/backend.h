@@ -183,12 +183,21 @@ struct Advance {
 struct NarrowLayer {
   std::int64_t in, out, weight, bias;
   Activation activation;
+  double dropout = 0.0;  // of its outputs, with `stream` as in Dropout
+  std::uint64_t stream = 0;
 };
 
-/// A whole training step of dense layers alone: gathering, forward, loss, backward, the optimiser's pass and the end of
-/// the step. Its counters and rates are the optimiser pass's.
+/// Dense layers one behind the other, of inputs (x - mean) / std where these (1, in) are given.
+struct NarrowNetwork {
+  ConstView mean, std;
+  std::vector<NarrowLayer> layers;
+  std::uint64_t seed = 0;  // of dropout
+};
+
+/// A whole training step: gathering, forward, loss, backward, the optimiser's pass and the end of the step. Its
+/// counters and rates are the optimiser pass's.
 struct NarrowStep {
-  std::span<const NarrowLayer> layers;
+  const NarrowNetwork& network;
   Precision precision;
   Source x, y, weights;       // on the device; weights may be absent
   bool labels;                // y holds labels, not targets

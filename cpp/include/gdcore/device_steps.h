@@ -36,6 +36,12 @@ struct NextBatch {
   std::int64_t rows;
 };
 
+/// How much of a dataset is on the device at a time; the results do not depend on it.
+struct WindowSizes {
+  std::int64_t places = std::int64_t{1} << 20;  // of the order
+  std::int64_t bytes = std::int64_t{1} << 27;   // of rows, where the dataset has no room there
+};
+
 class DeviceSteps {
  public:
   /// What is asked of the backend for one step; nothing of it may depend on the step.
@@ -44,7 +50,7 @@ class DeviceSteps {
     FunctionRef<void(const Batch&, const StepInputs&)> fetched;    // of a batch whose rows were fetched
   };
 
-  explicit DeviceSteps(Network& network);
+  explicit DeviceSteps(Network& network, const WindowSizes& sizes = {});
 
   /// Trains the batches of the range until `seconds` have passed or the steps stopped, and returns the next batch.
   /// Rows of a dataset in the host's memory are sent as they are needed.
@@ -82,6 +88,7 @@ class DeviceSteps {
   Batch fetch(const Window& window, std::int64_t rows);
 
   Network& network_;
+  WindowSizes sizes_;
   ResidentData streamed_;  // rows of a dataset that has no room on the device, a window at a time
   Buffer counters_, rates_, order_, x_, y_, weights_;
   std::optional<Window> window_;  // kept from one call to the next where the time was up in the middle of it

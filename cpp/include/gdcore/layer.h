@@ -75,6 +75,10 @@ class Layer {
   /// A layer whose outputs in training depend on which rows are computed together.
   virtual bool couples_rows() const { return false; }
 
+  /// Becomes part of a network whose steps a device makes as a whole, or refuses; of the call, what does not depend on
+  /// the batch.
+  virtual bool add_to(NarrowNetwork&, const LayerCall&) const { return false; }
+
   void forward(const LayerCall& call) const;
   void backward(const LayerCall& call) const;
   /// ẏ from ẋ and the direction, after forward(). A layer without this and the next trains, but has no curvature.

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,8 +38,8 @@ class Network {
   std::uint64_t seed() const { return seed_; }
   Precision precision() const { return precision_; }
   std::string describe(const Operation& operation) const;  // "Dense + ReLU"
-  /// The operations, if all are dense layers; else nothing.
-  std::vector<NarrowLayer> dense_layers() const;
+  /// The network as narrow steps take it, if all of its layers have a part there.
+  std::optional<NarrowNetwork> narrow() const;
 
   void initialize(std::uint64_t seed);
   /// Freezes (or frees) the parameters whose name is `prefix` or starts with "prefix."; throws where none does.

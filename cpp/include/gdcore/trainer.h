@@ -12,7 +12,8 @@ namespace gdcore {
 
 class Trainer {
  public:
-  Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer);
+  /// `sizes`: what a device that makes its steps by itself is sent at a time.
+  Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, const WindowSizes& sizes = {});
 
   Network& network() { return *network_; }
   const Network& network() const { return *network_; }
