@@ -4,7 +4,8 @@
 // The algorithm for a product is the library's first proposal, which follows from the shape, the types and the
 // alignment of the pointers alone: the same bits in every process. With GDCORE_CUDA_TUNE=1 the first eight are timed
 // and the fastest is kept; then last bits may differ from process to process. Only algorithms that add the parts of a
-// sum in a fixed order are let in. GDCORE_CUDA_PRODUCTS=own takes our own kernel for everything.
+// sum in a fixed order are let in. GDCORE_CUDA_PRODUCTS=own takes our own kernel for everything, =rounded rounds
+// bfloat16's factors in memory whatever their size.
 //
 // Precision::bfloat16 rounds the factors in memory first (bfloat16.cu) where that pays: the library could round float32
 // factors itself, but whether it is quicker for it than with TF32 is written nowhere. Elsewhere the product is TF32's,
@@ -42,16 +43,23 @@ void check_cublas(lt::Status status, const char* function) {
   throw DeviceError(join("[cuda] ", function, " failed: ", cublaslt().get_status_string(status)));
 }
 
-bool own_products() {
-  static const bool own = [] {
+/// What GDCORE_CUDA_PRODUCTS says.
+enum class Products : std::uint8_t { cublaslt, rounded, own };
+
+Products products() {
+  static const Products chosen = [] {
     const char* named = std::getenv("GDCORE_CUDA_PRODUCTS");
     const std::string wanted = named != nullptr ? named : "cublaslt";
-    check<DeviceError>(wanted == "own" || wanted == "cublaslt", "[cuda] GDCORE_CUDA_PRODUCTS=", wanted,
-                       " is not known; choose cublaslt or own");
-    return wanted == "own";
+    if (wanted == "own") return Products::own;
+    if (wanted == "rounded") return Products::rounded;
+    check<DeviceError>(wanted == "cublaslt", "[cuda] GDCORE_CUDA_PRODUCTS=", wanted,
+                       " is not known; choose cublaslt, rounded or own");
+    return Products::cublaslt;
   }();
-  return own;
+  return chosen;
 }
+
+bool own_products() { return products() == Products::own; }
 
 bool tuning() {
   static const bool wanted = [] {
@@ -121,6 +129,7 @@ lt::Compute compute_of(const Matmul& call) {
 /// TB/s.
 bool pays_to_round(const Matmul& call) {
   if (!on_tensor_cores(call) || call.precision != Precision::bfloat16 || call.bfloat16_factors) return false;
+  if (products() == Products::rounded) return true;
   const auto m = static_cast<double>(call.m), n = static_cast<double>(call.n), k = static_cast<double>(call.k);
   return 2.0 * m * n * k * (1.0 / 400e12 - 1.0 / 750e12) > 3e-6 + 6.0 * (m + n) * k / 2.5e12;
 }

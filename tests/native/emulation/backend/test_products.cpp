@@ -331,7 +331,8 @@ TEST_CASE("products: by our own kernel alone" * doctest::skip()) {
   CHECK(cublaslt_calls().products + cublaslt_calls().products_with_bias == 0);
 }
 TEST_CASE("products: by nobody" * doctest::skip()) {
-  CHECK(message_of([] { open_products(); }) == "[cuda] GDCORE_CUDA_PRODUCTS=mine is not known; choose cublaslt or own");
+  CHECK(message_of([] { open_products(); }) ==
+        "[cuda] GDCORE_CUDA_PRODUCTS=mine is not known; choose cublaslt, rounded or own");
 }
 TEST_CASE("products: with tuning" * doctest::skip()) {
   Case<float> c({8, 12, 500}), deep({5, 9, emulation::kUnknownDepth});
