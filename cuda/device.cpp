@@ -83,6 +83,8 @@ const cudaDeviceProp& device_properties() {
   return found;
 }
 
+bool has_tensor_cores() { return device_properties().major >= 8; }
+
 void use_device() {
   int current = kDevice;
   check_cuda(cudaGetDevice(&current), "cudaGetDevice");

@@ -15,6 +15,8 @@ void open_device();
 void use_device();
 
 const cudaDeviceProp& device_properties();
+/// Whether it has tensor cores for TF32 and bfloat16 (tensor_cores.h): from compute capability 8.0 on.
+bool has_tensor_cores();
 /// Name, compute capability, memory, and the versions of CUDA that driver and runtime are for.
 std::string device_description();
 

@@ -25,7 +25,6 @@
 #include "cublaslt.h"
 #include "device.h"
 #include "gdcore/check.h"
-#include "tensor_cores.h"
 #include "thread_stream.h"
 
 namespace gdcore::cuda {
@@ -113,10 +112,8 @@ struct Plan {
   std::size_t workspace = 0;
 };
 
-/// Tensor cores of older devices know neither kind of numbers.
 bool on_tensor_cores(const Matmul& call) {
-  return call.dtype == DType::float32 && call.precision != Precision::full &&
-         device_properties().major >= kTensorCoresMajor;
+  return call.dtype == DType::float32 && call.precision != Precision::full && has_tensor_cores();
 }
 
 lt::Compute compute_of(const Matmul& call) {

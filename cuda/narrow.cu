@@ -162,9 +162,7 @@ AnyActivation any_of(const Activation& activation) {
 // measured on no GPU yet.
 constexpr double kMostWork = 1.5e9, kMostTensorWork = 1e10;  // floating-point operations
 
-bool on_tensor_cores(Precision precision) {
-  return precision != Precision::full && device_properties().major >= kTensorCoresMajor;
-}
+bool on_tensor_cores(Precision precision) { return precision != Precision::full && has_tensor_cores(); }
 
 bool fits(const NarrowStep& step) {
   const std::vector<NarrowLayer>& layers = step.network.layers;

@@ -3,7 +3,7 @@
 //   A: of its rows g and g + 8, and B: of its column g, the terms that the lane contributes, a quarter of the depth;
 //   C: rows g and g + 8, columns 2 t and 2 t + 1.
 // Which terms of the sum a lane's are is the caller's choice, the same for A and B: sums do not ask for an order. The
-// instruction is PTX's mma.sync (m16n8k8 of TF32, m16n8k16 of bfloat16), there from compute capability 8.0 on.
+// instruction is PTX's mma.sync (m16n8k8 of TF32, m16n8k16 of bfloat16), for devices with has_tensor_cores (device.h).
 #pragma once
 
 #include "runtime.h"
@@ -13,9 +13,6 @@
 #endif
 
 namespace gdcore::cuda {
-
-/// The oldest devices with both kinds.
-inline constexpr int kTensorCoresMajor = 8;
 
 /// A lane's share of C: row g, then row g + 8.
 struct Accumulator {
