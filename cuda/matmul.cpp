@@ -9,7 +9,7 @@
 //
 // Precision::bfloat16 rounds the factors in memory first (bfloat16.cu) where that pays: the library could round float32
 // factors itself, but whether it is quicker for it than with TF32 is written nowhere. Elsewhere the product is TF32's,
-// which is the finer one.
+// which is the finer one (in full on devices without tensor cores for either).
 //
 // Handles of cuBLASLt may be shared by threads, so there is one. Descriptors live on the stack of the call: they hold
 // the pointer to the bias, and making them costs no allocation. What is kept is the algorithm.

@@ -5,8 +5,9 @@
 //     layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db, and of
 //     the loss. A block's tiles, and so what is added to what, follow from the number of rows.
 //   update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters on.
-// Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) lies where y_{l-1} was. Where rows
-// have weights, the parts belong to Σ s l: the second kernel, which knows Σ s W, divides.
+// Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m,
+// lies where y_{l-1} was. Where the total weight is not the number of rows, the parts belong to Σ s l: the second
+// kernel, which knows Σ s W, divides.
 //
 // Counters without a third launch: no kernel writes what its other blocks read. The first reads the counters and leaves
 // a copy for the second, which reads that and moves the counters on. A loss that is not finite, which every block of

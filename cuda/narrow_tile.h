@@ -169,7 +169,8 @@ __device__ inline void drop(const GradientPass& p, const NarrowOperation& layer,
 }
 
 /// The loss of a tile's rows and what they weigh, in parts; the gradient of the last layer's pre-activations takes the
-/// logits' place: of the sum of losses where rows have weights, else of their mean.
+/// logits' place: of the sum of losses where the total weight is not the
+/// number of rows, else of their mean.
 __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
   const NarrowOperation& last = p.layer[p.layers - 1];
   const int lanes = kNarrowThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
