@@ -126,6 +126,7 @@ class Gate:
         environment = {
             **os.environ,
             "GDCORE_TEST_DEVICE": "cuda",
+            "GDCORE_CUDA_PRODUCTS": "rounded",  # what only large products do otherwise
             "GDCORE_CUDA_LIBRARY": str(self.library(kind)),
             "GDCORE_MUTANT": str(mutant),
             "OMP_NUM_THREADS": "1",
