@@ -83,7 +83,7 @@ const cudaDeviceProp& device_properties() {
   return found;
 }
 
-bool has_tensor_cores() { return device_properties().major >= 8; }
+bool on_tensor_cores(Precision precision) { return precision != Precision::full && device_properties().major >= 8; }
 
 void use_device() {
   int current = kDevice;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 
+#include "gdcore/backend.h"
 #include "runtime.h"
 
 namespace gdcore::cuda {
@@ -15,8 +16,8 @@ void open_device();
 void use_device();
 
 const cudaDeviceProp& device_properties();
-/// Whether it has tensor cores for TF32 and bfloat16 (tensor_cores.h): from compute capability 8.0 on.
-bool has_tensor_cores();
+/// Whether it has tensor cores for the precision's factors (tensor_cores.h): from compute capability 8.0 on.
+bool on_tensor_cores(Precision precision);
 /// Name, compute capability, memory, and the versions of CUDA that driver and runtime are for.
 std::string device_description();
 

@@ -1,9 +1,9 @@
-// Dropout: y = x m / (1 - p). Element i is kept where word i % 4 of Philox block i / 4 is at least p 2^32. No mask is
-// stored: the backward pass draws the same one again. y is overwritten and may be x. 8 bytes an element in float32.
+// Dropout: y = x m / (1 - p) (dropout_mask.h). No mask is stored: the backward pass draws the same one again. y is
+// overwritten and may be x. 8 bytes an element in float32.
 #include <cstdint>
 
 #include "cuda_backend.h"
-#include "gdcore/random.h"
+#include "dropout_mask.h"
 #include "stream.h"
 #include "vectors.h"
 
@@ -13,25 +13,12 @@ namespace {
 
 inline constexpr int kDropoutThreads = 256, kAtOnce = 2;  // Philox blocks of a thread
 
-struct Mask {
-  std::uint64_t seed, stream;
-  std::uint32_t least;
-  double scale;
-  const StepCounters* counters;
-
-  __device__ Philox random() const {
-    const std::uint64_t step = counters != nullptr ? static_cast<std::uint64_t>(counters->step) : 0;
-    return {seed, stream ^ (step << 12)};
-  }
-};
-
 /// A thread takes the four elements of a Philox block: drawing is the larger part of the work.
 template <class T>
 __global__ void __launch_bounds__(kDropoutThreads)
-    dropout_kernel(const T* x, T* y, std::int64_t size, bool wide, Mask mask) {
+    dropout_kernel(const T* x, T* y, std::int64_t size, bool wide, DropoutMask mask, const StepCounters* counters) {
   constexpr int kPacks = 4 / kPack<T>;  // of a Philox block
-  const Philox random = mask.random();
-  const T scale = static_cast<T>(mask.scale);
+  const Philox random = mask.random(counters != nullptr ? counters->step : 0);
   const std::int64_t block = std::int64_t{blockIdx.x} * (kDropoutThreads * kAtOnce) + threadIdx.x;
   Place place[kAtOnce][kPacks];
   Pack<T> pack[kAtOnce][kPacks];
@@ -52,7 +39,7 @@ __global__ void __launch_bounds__(kDropoutThreads)
     for (int p = 0; p < kPacks; ++p) {
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
-        pack[b][p][i] = drawn.word[p * kPack<T> + i] >= mask.least ? pack[b][p][i] * scale : T(0);
+        pack[b][p][i] = mask.apply(pack[b][p][i], drawn.word[p * kPack<T> + i]);
       }
       store_pack(y, place[b][p], pack[b][p]);
     }
@@ -62,14 +49,13 @@ __global__ void __launch_bounds__(kDropoutThreads)
 }  // namespace
 
 void CudaBackend::dropout(const Dropout& call) {
-  const Mask mask{call.seed, call.stream, static_cast<std::uint32_t>(call.p * 0x1p32), 1.0 / (1.0 - call.p),
-                  call.counters};
+  const DropoutMask mask = DropoutMask::of(call.p, call.seed, call.stream);
   with_type(call.x.dtype, [&]<class T>(T) {
     const std::int64_t size = call.x.size(), blocks = ceil_div(size, 4 * kDropoutThreads * kAtOnce);
     const T* x = call.x.as<T>();
     T* y = call.y.as<T>();
     launch(dropout_kernel<T>, {static_cast<unsigned>(blocks), kDropoutThreads}, x, y, size,
-           pack_aligned<T>(1, size, x, y), mask);
+           pack_aligned<T>(1, size, x, y), mask, call.counters);
   });
 }
 

@@ -121,6 +121,14 @@ __device__ __forceinline__ Place pack_of(std::int64_t begin, std::int64_t size, 
   return place_of<T>(begin + turn * threads * kPack<T>, size, static_cast<int>(threadIdx.x), wide);
 }
 
+/// s W of a row with a label, or whose loss treats every element alike.
+template <class T>
+__device__ double weight_of_row(const Losses<T>& p, std::int64_t n) {
+  const double s = p.weights != nullptr ? static_cast<double>(p.weights[n]) : 1.0;
+  const bool classes = p.labels != nullptr && p.class_weights != nullptr;
+  return classes ? s * static_cast<double>(p.class_weights[p.labels[n]]) : s;
+}
+
 /// This thread's share of Σ s W, which all blocks of the grid share out.
 template <class T>
 __device__ double weights_of_thread(const Losses<T>& p) {
@@ -129,9 +137,7 @@ __device__ double weights_of_thread(const Losses<T>& p) {
 #pragma unroll 4
     for (std::int64_t n = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < p.rows;
          n += std::int64_t{gridDim.x} * blockDim.x) {
-      const double s = p.weights != nullptr ? static_cast<double>(p.weights[n]) : 1.0;
-      const bool classes = p.labels != nullptr && p.class_weights != nullptr;
-      sum += classes ? s * static_cast<double>(p.class_weights[p.labels[n]]) : s;
+      sum += weight_of_row(p, n);
     }
     return sum;
   }

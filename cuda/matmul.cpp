@@ -112,20 +112,17 @@ struct Plan {
   std::size_t workspace = 0;
 };
 
-bool on_tensor_cores(const Matmul& call) {
-  return call.dtype == DType::float32 && call.precision != Precision::full && has_tensor_cores();
-}
-
 lt::Compute compute_of(const Matmul& call) {
   if (call.dtype == DType::float64) return lt::kCompute64;
-  return on_tensor_cores(call) && !call.bfloat16_factors ? lt::kComputeTf32 : lt::kCompute32;
+  return on_tensor_cores(call.precision) && !call.bfloat16_factors ? lt::kComputeTf32 : lt::kCompute32;
 }
 
 /// Whether rounding the factors in memory first saves more time than it takes. Estimates for an H100, measured on no
 /// GPU yet: products at 400 TFLOP/s in TF32 and 750 in bfloat16, two launches of 1.5 µs and 6 bytes a number at 2.5
 /// TB/s.
 bool pays_to_round(const Matmul& call) {
-  if (!on_tensor_cores(call) || call.precision != Precision::bfloat16 || call.bfloat16_factors) return false;
+  const bool wanted = call.dtype == DType::float32 && call.precision == Precision::bfloat16;
+  if (!wanted || !on_tensor_cores(call.precision) || call.bfloat16_factors) return false;
   if (products() == Products::rounded) return true;
   const auto m = static_cast<double>(call.m), n = static_cast<double>(call.n), k = static_cast<double>(call.k);
   return 2.0 * m * n * k * (1.0 / 400e12 - 1.0 / 750e12) > 3e-6 + 6.0 * (m + n) * k / 2.5e12;

@@ -3,7 +3,8 @@
 // arithmetic, are what such a step costs when each operation has kernels of its own.
 //   gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b) for all
 //     layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db, and of
-//     the loss. A block's tiles, and so what is added to what, follow from the number of rows.
+//     the loss. A block's tiles, and so what is added to what, follow from the batch, the network and the memory of the
+//     device's multiprocessors.
 //   update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters on.
 // Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m,
 // lies where y_{l-1} was. Where the total weight is not the number of rows, the parts belong to Σ s l: the second
@@ -163,8 +164,6 @@ AnyActivation any_of(const Activation& activation) {
 // measured on no GPU yet.
 constexpr double kMostWork = 1.5e9, kMostTensorWork = 1e10;  // floating-point operations
 
-bool on_tensor_cores(Precision precision) { return precision != Precision::full && has_tensor_cores(); }
-
 bool fits(const NarrowStep& step) {
   const std::vector<NarrowLayer>& layers = step.network.layers;
   double work = 0.0;
@@ -204,11 +203,7 @@ std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientP
     layer.bias = from.bias >= 0 ? parameters + from.bias : nullptr;
     layer.x = l == 0 ? x : p.layer[l - 1].y;
     layer.y = take(place, tile_rows, from.out);
-    if (from.dropout > 0.0) {
-      layer.dropout_scale = static_cast<float>(1.0 / (1.0 - from.dropout));
-      layer.dropout_least = static_cast<std::uint32_t>(from.dropout * 0x1p32);
-      layer.dropout_stream = from.stream;
-    }
+    if (from.dropout > 0.0) layer.dropout = DropoutMask::of(from.dropout, step.network.seed, from.stream);
     // The gradient of the loss, or dropout, overwrites the outputs before their slope is known.
     const bool changes = l + 1 == p.layers || from.dropout > 0.0;
     const bool keeps = layer.saves_input || (changes && from.activation.index() != 0);
@@ -319,7 +314,6 @@ bool CudaBackend::narrow_step(const NarrowStep& step) {
   p.row_weights = step.weights;
   p.mean = step.network.mean.as<float>();
   p.std = step.network.std.as<float>();
-  p.seed = step.network.seed;
   p.labels = step.labels;
   p.order = step.order;
   p.rows = step.rows;

@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "activation.h"
-#include "gdcore/random.h"
+#include "dropout_mask.h"
 #include "loss_pass.h"
 #include "narrow_product.h"
 
@@ -19,9 +19,7 @@ struct NarrowOperation {
   int in, out;
   AnyActivation activation;
   bool saves_input;
-  float dropout_scale;          // of what is kept; 0: no dropout
-  std::uint32_t dropout_least;  // what is drawn for it is at least this
-  std::uint64_t dropout_stream;
+  DropoutMask dropout;         // of the outputs
   const float *weight, *bias;  // in the device's memory
   int x, y, saved, matrix;     // in shared memory: inputs, outputs, pre-activations (or outputs, -1: none) and weights
   int weight_part, bias_part;  // in the parts
@@ -34,7 +32,6 @@ struct GradientPass {
   int layers;
   Source x, y, row_weights;
   const float *mean, *std;  // of the inputs, or null
-  std::uint64_t seed;       // of dropout
   bool labels, resident;    // labels, not targets; all weights stay in shared memory
   const std::int64_t* order;
   std::int64_t rows, tiles;
@@ -150,11 +147,10 @@ __device__ inline void forward(const GradientPass& p, const NarrowOperation& lay
                                 });
 }
 
-/// y ← y m / (1 - p) with the mask m of the whole batch's outputs; gradients likewise. A thread takes the four elements
-/// of a Philox block: see dropout.cu.
-__device__ inline void drop(const GradientPass& p, const NarrowOperation& layer, const RowTile& tile,
-                            std::uint64_t step, float* shared) {
-  const Philox random{p.seed, layer.dropout_stream ^ (step << 12)};
+/// Dropout of the layer's outputs, whose mask is the whole batch's; of their gradients likewise. A thread takes the
+/// four elements of a Philox block.
+__device__ inline void drop(const NarrowOperation& layer, const RowTile& tile, std::int64_t step, float* shared) {
+  const Philox random = layer.dropout.random(step);
   const std::int64_t begin = tile.first * layer.out;
   const int size = tile.rows * layer.out, before = static_cast<int>(begin % 4);
   for (int e = 4 * static_cast<int>(threadIdx.x) - before; e < size; e += 4 * kNarrowThreads) {
@@ -163,14 +159,13 @@ __device__ inline void drop(const GradientPass& p, const NarrowOperation& layer,
     for (int i = 0; i < 4; ++i) {
       if (e + i < 0 || e + i >= size) continue;
       float& y = shared[layer.y + (e + i) / layer.out * stride_of(layer.out) + (e + i) % layer.out];
-      y = drawn.word[i] >= layer.dropout_least ? y * layer.dropout_scale : 0.0f;
+      y = layer.dropout.apply(y, drawn.word[i]);
     }
   }
 }
 
 /// The loss of a tile's rows and what they weigh, in parts; the gradient of the last layer's pre-activations takes the
-/// logits' place: of the sum of losses where the total weight is not the
-/// number of rows, else of their mean.
+/// logits' place: of the sum of losses where the total weight is not the number of rows, else of their mean.
 __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
   const NarrowOperation& last = p.layer[p.layers - 1];
   const int lanes = kNarrowThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
@@ -190,8 +185,7 @@ __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile,
                      (loss.class_weights != nullptr ? static_cast<double>(loss.class_weights[c]) : 1.0);
     }
   } else if (exists && group.lane == 0) {
-    const bool by_class = loss.labels != nullptr && loss.class_weights != nullptr;
-    sums.weight = static_cast<double>(s) * (by_class ? static_cast<double>(loss.class_weights[loss.labels[r]]) : 1.0);
+    sums.weight = weight_of_row(loss, r);
   }
   if (p.kind == LossKind::classes) {
     const SharedRow<float> row{y, p.labels ? nullptr : t, inverse};
@@ -266,9 +260,9 @@ template <class Numbers>
 __device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile, const StepCounters& at, bool begins,
                                      float* shared) {
   const auto drop_if = [&](const NarrowOperation& layer) {
-    if (layer.dropout_scale == 0.0f) return;
+    if (layer.dropout.scale == 0.0) return;
     __syncthreads();
-    drop(p, layer, tile, static_cast<std::uint64_t>(at.step), shared);
+    drop(layer, tile, at.step, shared);
   };
   gather_tile(p, tile, at.first, shared);
   for (int l = 0; l < p.layers; ++l) {

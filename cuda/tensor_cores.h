@@ -3,7 +3,8 @@
 //   A: of its rows g and g + 8, and B: of its column g, the terms that the lane contributes, a quarter of the depth;
 //   C: rows g and g + 8, columns 2 t and 2 t + 1.
 // Which terms of the sum a lane's are is the caller's choice, the same for A and B: sums do not ask for an order. The
-// instruction is PTX's mma.sync (m16n8k8 of TF32, m16n8k16 of bfloat16), for devices with has_tensor_cores (device.h).
+// instruction is PTX's mma.sync (m16n8k8 of TF32, m16n8k16 of bfloat16), on devices that have it (on_tensor_cores in
+// device.h).
 #pragma once
 
 #include "runtime.h"

@@ -3,9 +3,10 @@
 #include "emulated_cublaslt.h"
 
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <vector>
+
+#include "tensor_cores.h"
 
 namespace gdcore::emulation {
 
@@ -256,11 +257,8 @@ Status get_heuristic(lt::Handle handle, lt::Operation* operation, lt::Layout* a,
 
 /// A factor as the tensor cores see it; NaN and infinity stay.
 double rounded(double value, lt::Compute compute) {
-  if (compute != lt::kComputeTf32 || !std::isfinite(value)) return value;
-  constexpr int kDropped = 13;
-  const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
-  const std::uint32_t to_even = ((1u << (kDropped - 1)) - 1) + (bits >> kDropped & 1u);
-  return static_cast<double>(std::bit_cast<float>((bits + to_even) & ~((1u << kDropped) - 1)));
+  if (compute != lt::kComputeTf32) return value;
+  return std::bit_cast<float>(rounded_to_tf32(static_cast<float>(value)));
 }
 
 double widened(double value) { return value; }

@@ -34,7 +34,7 @@ struct StepCounters {
 };
 
 /// What products of dense layers compute in, on a device that has the choice: values and sums stay in the model's
-/// dtype, `tf32` and `bfloat16` round the factors. The CPU always computes in full.
+/// dtype, `tf32` and `bfloat16` allow factors to be rounded as far. The CPU always computes in full.
 enum class Precision : std::uint8_t { full, tf32, bfloat16 };
 
 /// y = f(x Wᵀ + b): x (N, in), weight (out, in), bias (1, out) or null, y (N, out).

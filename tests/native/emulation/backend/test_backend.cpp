@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "backend_support.h"
 #include "cuda_backend.h"
 #include "gdcore/check.h"
 #include "processes.h"
@@ -18,21 +19,12 @@
 
 using namespace gdcore;
 using namespace gdcore::cuda;
+using emulation_tests::contains;
+using emulation_tests::device;
+using emulation_tests::message_of;
 using emulation_tests::run_alone;
 
-extern "C" Backend* gdcore_make_cuda_backend(const char** error);
-
 namespace {
-
-Backend& device() {
-  static Backend* const made = [] {
-    const char* error = nullptr;
-    Backend* backend = gdcore_make_cuda_backend(&error);
-    if (backend == nullptr) throw DeviceError(error);
-    return backend;
-  }();
-  return *made;
-}
 
 /// A buffer of floats on the device.
 class Floats {
@@ -56,18 +48,6 @@ class Floats {
   std::size_t bytes_;
   float* data_;
 };
-
-template <class Error>
-std::string message_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
-bool contains(const std::string& text, const char* words) { return text.find(words) != std::string::npos; }
 
 }  // namespace
 

@@ -1,16 +1,15 @@
-// Products of matrices: which algorithm is taken when, our own kernel, and opening cuBLASLt. Linked with the backend's
+// Products of matrices: which algorithm is taken when, and our own kernel. Linked with the backend's
 // objects, as its library shows none of it.
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "cublaslt.h"
+#include "backend_support.h"
 #include "emulation/emulated_cublaslt.h"
 #include "gdcore/check.h"
 #include "matmul.h"
@@ -20,32 +19,12 @@
 using namespace gdcore;
 using namespace gdcore::cuda;
 using emulation::cublaslt_calls;
+using emulation_tests::contains;
+using emulation_tests::device;
+using emulation_tests::message_of;
 using emulation_tests::run_alone;
 
-extern "C" Backend* gdcore_make_cuda_backend(const char** error);
-
 namespace {
-
-Backend& device() {
-  static Backend* const made = [] {
-    const char* error = nullptr;
-    Backend* backend = gdcore_make_cuda_backend(&error);
-    if (backend == nullptr) throw DeviceError(error);
-    return backend;
-  }();
-  return *made;
-}
-
-std::string message_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const DeviceError& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
-bool contains(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
 
 /// Numbers on the device, `shift` places behind 256 bytes' alignment.
 template <class T>
@@ -360,59 +339,4 @@ TEST_CASE("products: variables that choose how") {
   CHECK(run_alone("products: by our own kernel alone", "GDCORE_CUDA_PRODUCTS", "own") == 0);
   CHECK(run_alone("products: by nobody", "GDCORE_CUDA_PRODUCTS", "mine") == 0);
   CHECK(run_alone("products: with tuning", "GDCORE_CUDA_TUNE", "1") == 0);
-}
-
-TEST_CASE("products: a library that is not there, or is another one" * doctest::skip()) {
-  const char* named = std::getenv("GDCORE_CUBLASLT");
-  const std::string message = message_of([] { (void)open_cublaslt(); });
-  INFO(message);
-  CHECK(contains(message, "pip install \"gdcore[cuda13]\""));
-  if (named == nullptr) {
-    CHECK(contains(message, "[cuda] products of matrices need NVIDIA's cuBLAS 13, and there is none: pip install"));
-    CHECK(contains(message, "libcublasLt.so.13: cannot open shared object file"));
-  } else if (std::string(named) == "/nowhere/libcublasLt.so.13") {
-    CHECK(contains(message, "[cuda] GDCORE_CUBLASLT=/nowhere/libcublasLt.so.13 does not load ("));
-  } else {
-    CHECK(contains(message, "[cuda] the library opened as cuBLASLt 13 has no cublasLtGetVersion"));
-  }
-}
-
-TEST_CASE("products: opening cuBLASLt says what is missing and what to do") {
-  const char* name = "products: a library that is not there, or is another one";
-  CHECK(run_alone(name, "GDCORE_CUBLASLT", "/nowhere/libcublasLt.so.13") == 0);
-  CHECK(run_alone(name, "GDCORE_CUBLASLT", "libm.so.6") == 0);
-}
-
-// Run by hand or where the real library is at hand, which its version needs no GPU for.
-TEST_CASE("products: the real cuBLASLt opens") {
-  const char* file = std::getenv("GDCORE_TEST_CUBLASLT");
-  if (file == nullptr) return;
-  setenv("GDCORE_CUBLASLT", file, 1);
-  const CublasLt library = open_cublaslt();
-  unsetenv("GDCORE_CUBLASLT");
-  CHECK(cublaslt_version(library).starts_with("13."));
-  CHECK(std::filesystem::equivalent(cublaslt_path(library), file));
-  CHECK(std::string(library.get_status_string(lt::kNotSupported)).size() > 3);
-  // Descriptors need no GPU either: a size or attribute of ours that were wrong would be refused.
-  lt::Operation operation;
-  lt::Layout layout;
-  lt::Preference preference;
-  CHECK(library.operation_init(&operation, sizeof operation, lt::kComputeTf32, lt::kFloat32) == lt::kSuccess);
-  CHECK(library.operation_set(&operation, lt::kOperationTransposeA, &lt::kTransposed, sizeof lt::kTransposed) ==
-        lt::kSuccess);
-  CHECK(library.operation_set(&operation, lt::kOperationEpilogue, &lt::kAddBias, sizeof lt::kAddBias) == lt::kSuccess);
-  const void* bias = &operation;
-  CHECK(library.operation_set(&operation, lt::kOperationBias, &bias, sizeof bias) == lt::kSuccess);
-  CHECK(library.operation_set(&operation, lt::kOperationBias, &bias, 2) == lt::kInvalidValue);
-  CHECK(library.layout_init(&layout, sizeof layout, lt::kFloat32, 3, 5, 3) == lt::kSuccess);
-  CHECK(library.preference_init(&preference, sizeof preference) == lt::kSuccess);
-  const std::uint64_t bytes = 1 << 20;
-  CHECK(library.preference_set(&preference, lt::kPreferenceWorkspace, &bytes, sizeof bytes) == lt::kSuccess);
-  for (const lt::PreferenceAttribute attribute :
-       {lt::kPreferenceReductions, lt::kPreferenceAlignmentA, lt::kPreferenceAlignmentB, lt::kPreferenceAlignmentC,
-        lt::kPreferenceAlignmentD}) {
-    const std::uint32_t value = attribute == lt::kPreferenceReductions ? lt::kReduceInComputeType : 16;
-    CHECK(library.preference_set(&preference, attribute, &value, sizeof value) == lt::kSuccess);
-  }
-  CHECK(std::string(cublaslt_version(cublaslt())) == "13.0.0");  // the emulation's table is another one
 }
