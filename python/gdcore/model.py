@@ -37,9 +37,9 @@ class Sequential(_core.Network):
     device : str
         "auto" (the best there is), "cpu", or "cuda".
     precision : {"float32", "tf32", "bfloat16"}
-        What the products of `Dense` layers compute in on a GPU, for models in float32: "tf32" and "bfloat16" may
-        round the factors to 10 and 7 binary digits and are faster; parameters and sums stay float32. The CPU always computes in
-        full. Copies keep it; files do not hold it.
+        What the products of `Dense` layers compute in on a GPU, for models in float32: "tf32" and "bfloat16" may round
+        the factors to 10 and 7 binary digits and are faster; parameters and sums stay float32. The CPU always computes
+        in full. Copies keep it; files do not hold it.
     classes : sequence, optional
         Names of the classes (text or numbers), in the order of the outputs; two names for a network of one output.
         Saved with the model, returned by `predict_classes`; text labels in training data are looked up in them.
