@@ -23,6 +23,8 @@ struct SharedMatrix {
 /// Of C = A B: C is (rows, cols).
 struct Extent {
   int rows, cols, depth;
+
+  __device__ __forceinline__ bool has(int row, int col) const { return row < rows && col < cols; }
 };
 
 // A patch is what a warp computes of C = A B at a time: kHeight rows from i0 and kWidth columns from j0. A is
@@ -49,7 +51,7 @@ class LanePatch {
   }
 
   __device__ __forceinline__ void accumulate(const SharedMatrix& a, const SharedMatrix& b) {
-    if (i0_ >= extent_.rows || j0_ >= extent_.cols) return;
+    if (!extent_.has(i0_, j0_)) return;
     if constexpr (kTransposedA) {
 #pragma unroll 4
       for (int k = 0; k < extent_.depth; ++k) {
@@ -73,7 +75,7 @@ class LanePatch {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int row = i0_ + i, col = j0_ + j * kStep;
-        if (row < extent_.rows && col < extent_.cols) store(row, col, c_[i][j]);
+        if (extent_.has(row, col)) store(row, col, c_[i][j]);
       }
     }
   }
@@ -83,7 +85,7 @@ class LanePatch {
 #pragma unroll 4
     for (int e = 0; e < kRows * 4; ++e) {
       const int row = i0_ + e / 4, col = j0_ + e % 4 * kStep;
-      if (row < extent_.rows && col < extent_.cols) visitor(row, col);
+      if (extent_.has(row, col)) visitor(row, col);
     }
   }
 
@@ -151,7 +153,7 @@ class TensorPatch {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int row = row_at(i), col = col_at(j, i);
-        if (row < extent_.rows && col < extent_.cols) store(row, col, c_[j].at[i]);
+        if (extent_.has(row, col)) store(row, col, c_[j].at[i]);
       }
     }
   }
@@ -161,7 +163,7 @@ class TensorPatch {
 #pragma unroll 4
     for (int e = 0; e < 4 * kAcross; ++e) {
       const int row = row_at(e % 4), col = col_at(e / 4, e % 4);
-      if (row < extent_.rows && col < extent_.cols) visitor(row, col);
+      if (extent_.has(row, col)) visitor(row, col);
     }
   }
 

@@ -39,7 +39,7 @@ struct Tf32 {
     return bits;
 #else
     __trap();
-    return __float_as_uint(x);
+    return 0;
 #endif
   }
   __device__ static __forceinline__ Left left(const float (&x)[2][kTerms]) {
@@ -83,7 +83,7 @@ struct Bfloat16 {
     return bits;
 #else
     __trap();
-    return __float_as_uint(low + high);
+    return 0;
 #endif
   }
   __device__ static __forceinline__ Left left(const float (&x)[2][kTerms]) {

@@ -7,7 +7,7 @@ are compiled together: `i < n` becomes `(gdcore::mutation::active(17) ? (i <= n)
 
 from __future__ import annotations
 
-import random
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -233,10 +233,17 @@ def compatible(mutants: list[Mutant]) -> list[list[Mutant]]:
 
 
 def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Choose mutants for one build, going round the files, and within a file round the kinds."""
-    rng = random.Random(seed)
+    """Choose mutants for one build, going round the files, and within a file round the kinds.
+
+    Which of a kind come first depends on their text alone: a change elsewhere leaves the choice as it is.
+    """
+
+    def place(mutant: Mutant) -> tuple[bytes, int]:
+        text = f"{seed} {mutant.file} {mutant.kind} {mutant.describe()}"
+        return hashlib.sha256(text.encode()).digest(), mutant.begin
+
     files: dict[str, dict[str, list[Mutant]]] = {}
-    for mutant in rng.sample(mutants, len(mutants)):
+    for mutant in sorted(mutants, key=place):
         files.setdefault(mutant.file, {}).setdefault(mutant.kind, []).append(mutant)
     queues = {file: list(round_robin(list(kinds.values()))) for file, kinds in files.items()}
     chosen: list[Mutant] = []
