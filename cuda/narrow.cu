@@ -1,11 +1,11 @@
 // A whole training step of a narrow multilayer perceptron (up to kMostLayers dense layers of widths up to kMostWidth,
 // with dropout behind them, of inputs that may be standardised) in two launches. Launches and passes over memory, not
 // arithmetic, are what such a step costs when each operation has kernels of its own.
-//   gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b) for all
+//   narrow_gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b) for all
 //     layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db, and of
 //     the loss. A block's tiles, and so what is added to what, follow from the batch, the network and the memory of the
 //     device's multiprocessors.
-//   update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters on.
+//   narrow_update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters on.
 // Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m,
 // lies where y_{l-1} was. Where the total weight is not the number of rows, the parts belong to Σ s l: the second
 // kernel, which knows Σ s W, divides.
@@ -34,7 +34,7 @@ namespace {
 
 constexpr int kMostWidth = 128;
 constexpr int kThreads = kNarrowThreads;
-constexpr std::int64_t kMostParts = 128;         // blocks of gradient_kernel
+constexpr std::int64_t kMostParts = 128;         // blocks of narrow_gradient_kernel
 constexpr int kLeastTile = 16, kMostTile = 128;  // rows
 
 template <class Numbers>
@@ -151,6 +151,20 @@ __global__ void __launch_bounds__(kThreads) narrow_update_kernel(const __grid_co
 
 // ---- The host's side. ----
 
+/// Whether the device has tensor cores for the precision, and this build code for them: one for older devices alone has
+/// none (the driver then compiles that older code for the device).
+bool multiplies_on_tensor_cores(Precision precision) {
+#ifdef GDCORE_EMULATED
+  constexpr int compiled_for[] = {800};
+#else
+  constexpr int compiled_for[] = {__CUDA_ARCH_LIST__};
+#endif
+  const cudaDeviceProp& device = device_properties();
+  const int capability = 100 * device.major + 10 * device.minor;
+  return on_tensor_cores(precision) &&
+         std::ranges::any_of(compiled_for, [&](int c) { return c >= 800 && c <= capability; });
+}
+
 AnyActivation any_of(const Activation& activation) {
   AnyActivation any{static_cast<int>(activation.index())};
   with_activation(activation, [&]<class F>(const F& f) {
@@ -173,7 +187,7 @@ bool fits(const NarrowStep& step) {
   const auto narrow = [](const NarrowLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
   const OptimizerPass& pass = step.optimizer;
   return !layers.empty() && layers.size() <= kMostLayers && std::ranges::all_of(layers, narrow) &&
-         work <= (on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) &&
+         work <= (multiplies_on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) &&
          pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
 }
 
@@ -262,7 +276,7 @@ bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<R
 }
 
 void (*gradient_kernel(Precision precision))(GradientPass) {
-  if (!on_tensor_cores(precision)) return narrow_gradient_kernel<Float32>;
+  if (!multiplies_on_tensor_cores(precision)) return narrow_gradient_kernel<Float32>;
   return precision == Precision::tf32 ? narrow_gradient_kernel<Tf32> : narrow_gradient_kernel<Bfloat16>;
 }
 

@@ -29,14 +29,26 @@ def _devices() -> list[str]:
     return ["cpu", "cuda"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On the CUDA backend that is compiled for the CPU, keep a few shapes of each test: a thread there is slow."""
-    if not helpers.EMULATED:
-        return
-    parameters = [getattr(getattr(item, "callspec", None), "params", {}) for item in items]
-    few = [given.get("device") != "cuda" or helpers.among_few(given) for given in parameters]
-    config.hook.pytest_deselected(items=[item for item, kept in zip(items, few, strict=True) if not kept])
-    items[:] = [item for item, kept in zip(items, few, strict=True) if kept]
+    """Mark what runs on CUDA, and skip it where there is none; of many shapes, keep few on the emulated GPU.
+
+    That is the CUDA backend compiled for the CPU, where a thread is slow.
+    """
+    has_cuda = "cuda" in gd.info()["devices"]
+    if helpers.EMULATED and not has_cuda:
+        raise pytest.UsageError(f"GDCORE_CUDA_LIBRARY: {gd.info()['cuda']}")
+    dropped = []
+    for item in items:
+        given = getattr(getattr(item, "callspec", None), "params", {})
+        if given.get("device") == "cuda":
+            item.add_marker("cuda")
+            if helpers.EMULATED and not helpers.among_few(given):
+                dropped.append(item)
+        if not has_cuda and item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA"))
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = [item for item in items if item not in set(dropped)]
 
 
 @pytest.fixture(scope="session", params=_devices())

@@ -198,12 +198,6 @@ def randomize(model: Any, rng: Generator, scale: float = 0.3) -> None:
         view[...] = rng.standard_normal(view.shape) * scale + (1.0 if name.endswith("gamma") else 0.0)
 
 
-def needs_cuda() -> None:
-    """Skip where there is no GPU, not even an emulated one."""
-    if "cuda" not in gd.info()["devices"]:
-        pytest.skip("no CUDA")
-
-
 def run_python(code: str, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run a dedented script in a fresh interpreter; a crash shows as its return code, never as ours."""
     command = [sys.executable, "-c", textwrap.dedent(code), *args]

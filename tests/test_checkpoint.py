@@ -120,11 +120,11 @@ def test_resumed_inside_an_epoch(epoch: int, batch: int, tmp_path: Path) -> None
     helpers.same_bits(state(resumed), state(unbroken))
 
 
+@pytest.mark.cuda
 @pytest.mark.parametrize("optimizer", ["Momentum", "Adam"])
 @pytest.mark.parametrize("way", [("cpu", "cuda"), ("cuda", "cpu")], ids="-to-".join)
 def test_resumed_on_another_device(way: tuple[str, str], optimizer: str, tmp_path: Path) -> None:
     """What the other device computes differs by rounding: in float64 hardly at all (Adam makes the most of it)."""
-    helpers.needs_cuda()
     x, y, w = data()
     settings: dict[str, Any] = {"batch_size": 32, "validation": 0.2, "sample_weight": w}
     unbroken, first, second = (build(optimizer, dtype="float64", device=device) for device in ("cpu", *way))

@@ -25,7 +25,6 @@ ASK = """
     except gd.DeviceError as error:
         print(error)
 """
-NEEDS_CUDA = pytest.mark.skipif("cuda" not in gd.info()["devices"], reason="no CUDA")
 ADVICE = '; or use device="cpu" or device="auto"'
 
 
@@ -86,7 +85,7 @@ def test_the_emulated_gpu_is_only_taken_by_name() -> None:
     assert gd.Sequential(gd.Dense(2, 2), seed=0).device == "cpu"
 
 
-@NEEDS_CUDA
+@pytest.mark.cuda
 def test_auto_takes_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless GDCORE_DEVICE is "cpu", as for these tests; what is asked for by name is had."""
     for wanted, auto in (("cpu", "cpu"), ("", "cuda"), (None, "cuda")):
@@ -130,7 +129,7 @@ FORK = """
 """
 
 
-@NEEDS_CUDA
+@pytest.mark.cuda
 def test_after_a_fork() -> None:
     out: Any = helpers.must_run(FORK.replace("lambda: USE", "lambda: None")).splitlines()
     message = (

@@ -18,17 +18,13 @@ import pytest
 from gdcore import analysis
 from gdcore.restarts import restarts
 
+pytestmark = pytest.mark.cuda
 MODELS: dict[str, list[Any]] = {
     "plain": [gd.Dense(6, 16), gd.ReLU(), gd.Dense(16, 3)],
     "batch norm and dropout": [gd.Dense(6, 16), gd.BatchNorm(16), gd.Tanh(), gd.Dropout(0.3), gd.Dense(16, 3)],
     "layer norm and GELU": [gd.Dense(6, 16), gd.LayerNorm(16), gd.GELU(), gd.Dense(16, 3)],
 }
 STEPS = 100
-
-
-@pytest.fixture(autouse=True)
-def cuda() -> None:
-    helpers.needs_cuda()
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ import helpers
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.cuda
+
 
 @pytest.fixture
 def model() -> gd.Sequential:
-    helpers.needs_cuda()
     return gd.Sequential(gd.Dense(3, 4), gd.BatchNorm(4), gd.Tanh(), gd.Dense(4, 2), seed=0, device="cuda")
 
 
@@ -130,7 +131,6 @@ def test_refusals(call: Any, kind: Any, word: str, weight: gd.DeviceArray) -> No
 
 
 def test_they_keep_the_model_alive() -> None:
-    helpers.needs_cuda()
     network = gd.Sequential(gd.Dense(50, 40), seed=3, device="cuda")
     trainer = gd.Trainer(network, gd.MeanSquaredError(), optimizer=gd.Momentum(0.1))
     weight, state = network.parameters()["layers.0.weight"], trainer.core.state()["0"]
@@ -224,34 +224,3 @@ def test_torch_shares_the_memory(weight: gd.DeviceArray) -> None:
     tensor.mul_(2)
     torch.cuda.synchronize()
     helpers.same_bits(tensor.cpu().numpy(), weight.numpy())
-
-
-# ---------------------------------------------------------------------------------------------------- precision
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
-def test_copies_keep_the_precision(precision: str, device: str, tmp_path: Any) -> None:
-    made = gd.Sequential(gd.Dense(3, 2), seed=0, device=device, precision=precision)
-    copied = pickle.loads(pickle.dumps(made))
-    changed = gd.transform_network(made, x_scale=2.0)
-    assert made.precision == copied.precision == changed.precision == made.settings()["precision"] == precision
-    made.save(tmp_path / "m.safetensors")
-    assert gd.load(tmp_path / "m.safetensors", device=device).precision == "float32"
-    assert gd.load(tmp_path / "m.safetensors", device=device, precision=precision).precision == precision
-    if device == "cpu":
-        x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
-        helpers.same_bits(made.predict(x), gd.Sequential(gd.Dense(3, 2), seed=0, device=device).predict(x))
-
-
-def test_precisions_that_are_refused(device: str) -> None:
-    for bad in ("float16", "", "FLOAT32"):
-        helpers.refuses(
-            lambda bad=bad: gd.Sequential(gd.Dense(3, 2), device=device, precision=bad),
-            ValueError,
-            '"float32", "tf32" or "bfloat16"',
-        )
-    for bad in ("tf32", "bfloat16"):
-        helpers.refuses(
-            lambda bad=bad: gd.Sequential(gd.Dense(3, 2), dtype="float64", device=device, precision=bad),
-            ValueError,
-            "float32 models",
-        )
-    assert gd.Sequential(gd.Dense(3, 2), dtype="float64", device=device, precision="float32").precision == "float32"
