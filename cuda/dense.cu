@@ -1,10 +1,11 @@
 // Dense layer: y = f(x Wᵀ + b), x (N, in), W (out, in), y (N, out); backward: dy ← dy f'(saved), db = Σ_n dy_n,
 // dW = dyᵀ x and dx = dy W. Outputs are overwritten. Saved for backward: x, and y or the pre-activation.
 //
-// The products are cuBLASLt's (matmul.h). Without an activation the bias is added there; with one, a pass over y adds
-// it and applies f: 8 bytes an element of y in float32, 12 where the pre-activation is kept. cuBLASLt could apply ReLU
-// as well, but it may turn NaN into 0, which would hide that training diverges. Backward: one pass multiplies dy by the
-// slope and sums its columns (column_sums.h): 12 bytes an element, 4 without an activation.
+// The products are cuBLASLt's (matmul.h), which also adds the bias; with an activation or without, so that its choice
+// of a kernel, and with it the bits of y, do not depend on that. A pass over y applies f: 8 bytes an element in
+// float32, 12 where the pre-activation is kept. cuBLASLt could apply ReLU as well, but it may turn NaN into 0, which
+// would hide that training diverges. Backward: one pass multiplies dy by the slope and sums its columns
+// (column_sums.h): 12 bytes an element, 4 without an activation.
 #include <variant>
 
 #include "activation.h"
@@ -21,7 +22,7 @@ template <class T, class F>
 struct BiasAndActivation {
   T* y;
   T* pre;
-  const T* bias;  // null: none
+  const T* bias;  // null: none, or added already
   F f;
 
   struct Columns {
@@ -31,7 +32,7 @@ struct BiasAndActivation {
     Pack<T> y;
   };
   __device__ Columns columns(const ColumnPlan& plan, const ColumnThread<T>& thread) const {
-    return {thread.load_columns(plan, bias, T(0))};
+    return {thread.load_columns(plan, bias, -T(0))};  // what changes no number, not even -0
   }
   __device__ Values load(const Place& place) const { return {load_pack(y, place)}; }
   __device__ void store(const Columns& columns, Values& values, const Place& place) const {
@@ -83,7 +84,7 @@ void CudaBackend::dense_forward(const DenseForward& call) {
                                   .c = call.y.data,
                                   .dtype = call.y.dtype,
                                   .precision = call.precision,
-                                  .bias = identity && !call.pre ? call.bias.data : nullptr});
+                                  .bias = call.bias.data});
   const void* bias = bias_is_in ? nullptr : call.bias.data;
   if (identity && !call.pre && bias == nullptr) return;
   with_type(call.y.dtype, [&]<class T>(T) { finish<T>(call, bias); });

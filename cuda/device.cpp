@@ -83,7 +83,18 @@ const cudaDeviceProp& device_properties() {
   return found;
 }
 
-bool on_tensor_cores(Precision precision) { return precision != Precision::full && device_properties().major >= 8; }
+bool on_tensor_cores(Precision precision) { return precision != Precision::full && newest_code() >= 800; }
+
+void check_code(std::span<const int> compiled, const cudaDeviceProp& device) {
+  if (newest_code(compiled, 100 * device.major + 10 * device.minor) != 0) return;
+  std::string list;
+  for (const int c : compiled) list += join(list.empty() ? "" : ", ", c / 100, ".", c % 100 / 10);
+  throw DeviceError(join("the GPU (", device.name, ") has compute capability ", device.major, ".", device.minor,
+                         ", and this build of gdcore has code for ", list,
+                         " and newer: build it with -DGDCORE_CUDA_"
+                         "ARCHITECTURES=",
+                         device.major, device.minor, ", or install a release wheel"));
+}
 
 void use_device() {
   int current = kDevice;
@@ -97,6 +108,7 @@ void open_device() {
   const cudaDeviceProp& p = device_properties();
   check<DeviceError>(p.major * 10 + p.minor >= kOldestCapability, "the GPU (", p.name, ") has compute capability ",
                      p.major, ".", p.minor, ", and gdcore needs 7.5 or newer (Turing, 2018)");
+  check_code(architectures(), p);
   std::uint64_t everything = std::numeric_limits<std::uint64_t>::max();  // freed memory stays for the next allocation
   check_cuda(cudaMemPoolSetAttribute(pool(), cudaMemPoolAttrReleaseThreshold, &everything), "cudaMemPoolSetAttribute");
 }

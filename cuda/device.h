@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
 
 #include "gdcore/backend.h"
@@ -16,8 +17,17 @@ void open_device();
 void use_device();
 
 const cudaDeviceProp& device_properties();
-/// Whether it has tensor cores for the precision's factors (tensor_cores.h): from compute capability 8.0 on.
+/// Whether it has tensor cores for the precision's factors (tensor_cores.h), which compute capability 8.0 brought, and
+/// runs code for them: a build for older GPUs alone has none.
 bool on_tensor_cores(Precision precision);
+/// What kernels are compiled for: 800 is compute capability 8.0.
+std::span<const int> architectures();
+/// Of those, the one whose code a device of such a capability (860: 8.6) runs; 0 if there is none.
+int newest_code(std::span<const int> compiled, int capability);
+/// The same for this build and this device.
+int newest_code();
+/// Throws DeviceError, saying how to build it, where there is none for such a device.
+void check_code(std::span<const int> compiled, const cudaDeviceProp& device);
 /// Name, compute capability, memory, and the versions of CUDA that driver and runtime are for.
 std::string device_description();
 

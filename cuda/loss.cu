@@ -229,43 +229,56 @@ Tiling tiling_of(const Losses<T>& p, bool small, int& threads) {
   return tiling;
 }
 
-/// Starts the kernel of the loss with a grid of at most `blocks`; returns the grid.
+/// A grid for so many pieces of work; a small batch has a single block, which needs nobody to finish its sums.
+unsigned grid_of(std::int64_t wanted, bool small) {
+  return static_cast<unsigned>(small ? 1 : std::min(wanted, kMostBlocks));
+}
+
+// ---- Each loss starts its kernel and returns its grid. ----
+
+template <class Element, class T>
+unsigned start_elementwise(const Losses<T>& p, bool small, double part, double slope_part) {
+  const unsigned threads = small ? kLossThreads : kLossThreads / 2,
+                 grid = grid_of(ceil_div(p.rows * p.cols, threads * kLossPacks * kPack<T>), small);
+  launch(elementwise_kernel<T, Element>, {grid, threads}, p, part, slope_part,
+         pack_aligned<T>(1, p.cols, p.logits, p.targets));
+  return grid;
+}
+
 template <class T>
-int launch_rows(const Loss& loss, const Losses<T>& p, bool small) {
-  const auto blocks = [&](std::int64_t wanted) {
-    return static_cast<unsigned>(small ? 1 : std::min(wanted, kMostBlocks));
-  };
-  const auto elementwise = [&](auto kernel, double part, double slope_part) {
-    const unsigned threads = small ? kLossThreads : kLossThreads / 2,
-                   grid = blocks(ceil_div(p.rows * p.cols, threads * kLossPacks * kPack<T>));
-    launch(kernel, {grid, threads}, p, part, slope_part, pack_aligned<T>(1, p.cols, p.logits, p.targets));
-    return grid;
-  };
+unsigned start(const MeanSquaredError&, const Losses<T>& p, bool small) {
   const double cols = static_cast<double>(p.cols);
-  if (std::holds_alternative<MeanSquaredError>(loss)) {
-    return static_cast<int>(elementwise(elementwise_kernel<T, SquaredError<T>>, 1.0 / cols, 2.0 / cols));
-  }
-  if (std::holds_alternative<BinaryCrossEntropy>(loss)) {
-    return static_cast<int>(elementwise(elementwise_kernel<T, BinaryError<T>>, 1.0, 1.0));
-  }
+  return start_elementwise<SquaredError<T>>(p, small, 1.0 / cols, 2.0 / cols);
+}
+
+template <class T>
+unsigned start(const BinaryCrossEntropy&, const Losses<T>& p, bool small) {
+  return start_elementwise<BinaryError<T>>(p, small, 1.0, 1.0);
+}
+
+template <class T>
+unsigned start(const CrossEntropy&, const Losses<T>& p, bool small) {
   if (p.cols > kTileCols) {
-    const unsigned grid = blocks(p.rows);
+    const unsigned grid = grid_of(p.rows, small);
     launch(row_kernel<T>, {grid, kLossThreads}, p, pack_aligned<T>(p.rows, p.cols, p.logits, p.targets));
-    return static_cast<int>(grid);
+    return grid;
   }
   int threads = 0;
   const Tiling tiling = tiling_of(p, small, threads);
-  const unsigned grid = blocks(tiling.tiles);
+  const unsigned grid = grid_of(tiling.tiles, small);
   const std::size_t bytes = (p.targets != nullptr ? 2 : 1) * static_cast<std::size_t>(tiling.room) * sizeof(T);
   launch(tile_kernel<T>, {grid, static_cast<unsigned>(threads), bytes}, p, tiling);
-  return static_cast<int>(grid);
+  return grid;
 }
 
 template <class T>
 void run(const LossPass& call) {
   Losses<T> p = losses_of<T>(call);
+  const auto start_kernel = [&](bool small) {
+    return std::visit([&](const auto& loss) { return start(loss, p, small); }, call.loss);
+  };
   if (p.rows * p.cols <= kSmall) {
-    launch_rows(call.loss, p, true);
+    start_kernel(true);
     return;
   }
   p.loss_parts = static_cast<double*>(scratch(Scratch::partial, (kMostBlocks + kWeightBlocks) * sizeof(double)));
@@ -275,7 +288,7 @@ void run(const LossPass& call) {
     p.weight_blocks = static_cast<int>(std::min<std::int64_t>(ceil_div(terms, kLossChunk), kWeightBlocks));
     launch(weight_kernel<T>, {static_cast<unsigned>(p.weight_blocks), kLossThreads}, p);
   }
-  const int blocks = launch_rows(call.loss, p, false);
+  const auto blocks = static_cast<int>(start_kernel(false));
   launch(finish_kernel<T>, {1, kLossThreads}, p, blocks);
 }
 

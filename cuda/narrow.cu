@@ -1,10 +1,10 @@
 // A whole training step of a narrow multilayer perceptron (up to kMostLayers dense layers of widths up to kMostWidth,
 // with dropout behind them, of inputs that may be standardised) in two launches. Launches and passes over memory, not
 // arithmetic, are what such a step costs when each operation has kernels of its own.
-//   narrow_gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b) for all
-//     layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db, and of
-//     the loss. A block's tiles, and so what is added to what, follow from the batch, the network and the memory of the
-//     device's multiprocessors.
+//   narrow_gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b) for
+//     all layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db, and
+//     of the loss. A block's tiles, and so what is added to what, follow from the batch, the network and the memory of
+//     the device's multiprocessors.
 //   narrow_update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters on.
 // Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m,
 // lies where y_{l-1} was. Where the total weight is not the number of rows, the parts belong to Σ s l: the second
@@ -151,19 +151,9 @@ __global__ void __launch_bounds__(kThreads) narrow_update_kernel(const __grid_co
 
 // ---- The host's side. ----
 
-/// Whether the device has tensor cores for the precision, and this build code for them: one for older devices alone has
-/// none (the driver then compiles that older code for the device).
-bool multiplies_on_tensor_cores(Precision precision) {
-#ifdef GDCORE_EMULATED
-  constexpr int compiled_for[] = {800};
-#else
-  constexpr int compiled_for[] = {__CUDA_ARCH_LIST__};
-#endif
-  const cudaDeviceProp& device = device_properties();
-  const int capability = 100 * device.major + 10 * device.minor;
-  return on_tensor_cores(precision) &&
-         std::ranges::any_of(compiled_for, [&](int c) { return c >= 800 && c <= capability; });
-}
+LossKind kind_of(const MeanSquaredError&) { return LossKind::squares; }
+LossKind kind_of(const CrossEntropy&) { return LossKind::classes; }
+LossKind kind_of(const BinaryCrossEntropy&) { return LossKind::binary; }
 
 AnyActivation any_of(const Activation& activation) {
   AnyActivation any{static_cast<int>(activation.index())};
@@ -187,7 +177,7 @@ bool fits(const NarrowStep& step) {
   const auto narrow = [](const NarrowLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
   const OptimizerPass& pass = step.optimizer;
   return !layers.empty() && layers.size() <= kMostLayers && std::ranges::all_of(layers, narrow) &&
-         work <= (multiplies_on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) &&
+         work <= (on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) &&
          pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
 }
 
@@ -276,7 +266,7 @@ bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<R
 }
 
 void (*gradient_kernel(Precision precision))(GradientPass) {
-  if (!multiplies_on_tensor_cores(precision)) return narrow_gradient_kernel<Float32>;
+  if (!on_tensor_cores(precision)) return narrow_gradient_kernel<Float32>;
   return precision == Precision::tf32 ? narrow_gradient_kernel<Tf32> : narrow_gradient_kernel<Bfloat16>;
 }
 
@@ -332,9 +322,7 @@ bool CudaBackend::narrow_step(const NarrowStep& step) {
   p.order = step.order;
   p.rows = step.rows;
   p.counters = step.optimizer.counters;
-  p.kind = std::holds_alternative<CrossEntropy>(step.loss)
-               ? LossKind::classes
-               : (std::holds_alternative<MeanSquaredError>(step.loss) ? LossKind::squares : LossKind::binary);
+  p.kind = std::visit([](const auto& loss) { return kind_of(loss); }, step.loss);
   const std::int64_t outputs = step.network.layers.back().out;
   const LossPass loss{.loss = step.loss,
                       .logits = {nullptr, step.rows, outputs, DType::float32},

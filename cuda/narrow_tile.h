@@ -13,7 +13,7 @@
 
 namespace gdcore::cuda {
 
-inline constexpr int kMostLayers = 8;
+inline constexpr int kMostLayers = 10;
 
 struct NarrowOperation {
   int in, out;

@@ -10,6 +10,8 @@
 
 #include "device_functions.h"
 
+#define __CUDA_ARCH_LIST__ 750, 800  // nvcc's: what kernels are compiled for
+
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;
 using cudaGraph_t = struct CUgraph_st*;

@@ -42,12 +42,15 @@ static_assert(static_cast<int>(lt::kPreferenceAlignmentD) == CUBLASLT_MATMUL_PRE
 
 // ---- Structs. ----
 template <class Ours, class Theirs>
+constexpr bool kHasRoom = sizeof(Ours) >= sizeof(Theirs) && alignof(Ours) == alignof(Theirs);
+template <class Ours, class Theirs>
 constexpr bool kSameShape = sizeof(Ours) == sizeof(Theirs) && alignof(Ours) == alignof(Theirs);
 
 static_assert(kSameShape<lt::Handle, cublasLtHandle_t>);
-static_assert(kSameShape<lt::Layout, cublasLtMatrixLayoutOpaque_t>);
-static_assert(kSameShape<lt::Operation, cublasLtMatmulDescOpaque_t>);
-static_assert(kSameShape<lt::Preference, cublasLtMatmulPreferenceOpaque_t>);
+// The library is told the size of these; its releases differ, and ours have room for each.
+static_assert(kHasRoom<lt::Layout, cublasLtMatrixLayoutOpaque_t>);
+static_assert(kHasRoom<lt::Operation, cublasLtMatmulDescOpaque_t>);
+static_assert(kHasRoom<lt::Preference, cublasLtMatmulPreferenceOpaque_t>);
 static_assert(kSameShape<lt::Algorithm, cublasLtMatmulAlgo_t>);
 static_assert(kSameShape<lt::Proposal, cublasLtMatmulHeuristicResult_t>);
 static_assert(offsetof(lt::Proposal, algorithm) == offsetof(cublasLtMatmulHeuristicResult_t, algo));
@@ -55,7 +58,7 @@ static_assert(offsetof(lt::Proposal, workspace) == offsetof(cublasLtMatmulHeuris
 static_assert(offsetof(lt::Proposal, state) == offsetof(cublasLtMatmulHeuristicResult_t, state));
 static_assert(offsetof(lt::Proposal, waves) == offsetof(cublasLtMatmulHeuristicResult_t, wavesCount));
 
-// ---- Functions: as many parameters, each passed alike; what pointers point to has the same size. ----
+// ---- Functions: as many parameters, each passed alike; what pointers point to is at least as large. ----
 template <class T>
 constexpr bool kIsNumber = std::is_integral_v<T> || std::is_enum_v<T>;
 
@@ -69,7 +72,7 @@ constexpr bool passed_alike() {
   if constexpr (std::is_pointer_v<Ours> && std::is_pointer_v<Theirs>) {
     using O = std::remove_pointer_t<Ours>;
     using T = std::remove_pointer_t<Theirs>;
-    return std::is_void_v<O> == std::is_void_v<T> && std::is_const_v<O> == std::is_const_v<T> && kSize<O> == kSize<T>;
+    return std::is_void_v<O> == std::is_void_v<T> && std::is_const_v<O> == std::is_const_v<T> && kSize<O> >= kSize<T>;
   } else {
     return kIsNumber<Ours> && kIsNumber<Theirs> && sizeof(Ours) == sizeof(Theirs);
   }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,11 @@ OPENING, CLOSING = "([{", ")]}"
 
 @dataclass(frozen=True)
 class Rule:
-    """A kind of bug: text that matches `pattern` (at its group 1, if it has one) is replaced inside its expression."""
+    """A kind of bug: what group 1 of `pattern` matches is replaced inside its expression, by a template or a table."""
 
     kind: str
     pattern: str
-    replacement: str
+    replacement: str | dict[str, str]
 
 
 # Spaces around an operator tell it from a template's bracket, a pointer's star and a sign: the sources are formatted.
@@ -48,13 +48,16 @@ RULES = (
     Rule("lane", r"\b(blockIdx\.[xy])\b", "0u"),
     Rule("shuffle", r"__shfl_(?:xor|down|up)_sync\([^;]*, (far|offset|distance|delta|lane|\w+)\)", "2 * \\1"),
     Rule("stride", r"(?<=[*%/+] )((?:\w+(?:\.|->))?(?:cols|width|stride))\b(?![\[(])", "(\\1 + 1)"),
-    Rule("min and max", r"\b(min|max)\(", {"min": "max", "max": "min"}),  # type: ignore[arg-type]
-    Rule("min and max", r"\b(fmin|fmax)f?\(", {"fmin": "fmax", "fmax": "fmin"}),  # type: ignore[arg-type]
+    Rule("swapped strides", r"\b((\w+) \* ((?:\w+(?:\.|->))?(?:\w*stride|cols|width|in)) \+ (\w+))\b", r"\4 * \3 + \2"),
+    Rule("swapped strides", r"\b(outer_step|depth_step)\b", {"outer_step": "depth_step", "depth_step": "outer_step"}),
+    Rule("swapped strides", r"\b\w+(\[0\]\[1\]|\[1\]\[0\])", {"[0][1]": "[1][0]", "[1][0]": "[0][1]"}),
+    Rule("reduction", r"(?<= = )\w+(?:\[\w+\])?( > )\w+ \? ", " < "),
     Rule(
         "pair", r"\b(?!threadIdx|blockIdx|blockDim|gridDim)\w+(?:\[\w+\])?(\.x|\.y)\b(?!\()", {".x": ".y", ".y": ".x"}
-    ),  # type: ignore[arg-type]
+    ),
     Rule("constant", r"(?<=[*+-] )((?:T|V|A)?\(?[12]\.0f?\)?|T\(1\)|T\(2\)|0\.5f?)(?![\w.])", "(0.75 * \\1)"),
 )
+ATOMIC = re.compile(r"\batomicMin(?=\()")
 BARRIER = re.compile(r"\b__sync(?:threads|warp)\([^;]*\)(?=;)")
 ASSIGNMENT = re.compile(
     r"(?:^[ ]*|\) |\{ |; |else )([*(]*\w[^;{}=()]*(?:\([^;{}=()]*\)[^;{}=()]*)*?) ([-+*/]?=) ", re.M
@@ -72,6 +75,7 @@ class Mutant:
     end: int
     before: str
     after: str  # empty: a dropped statement
+    place: str  # the source line, as the list of equivalent mutants has it
 
     def describe(self) -> str:
         """Write it for people, and for the list of equivalent mutants."""
@@ -177,14 +181,15 @@ def lesser_or_greater(code: str, begin: int, end: int) -> bool:
 def find(path: Path) -> list[Mutant]:
     """Return all mutants of a file, in the order of their places."""
     text = path.read_text()
-    code = blanked(text)
+    code, lines = blanked(text), text.splitlines()
     mutants: dict[tuple[int, int, str], Mutant] = {}
 
     def add(kind: str, begin: int, end: int, after: str) -> None:
         before, after = code[begin:end], re.sub(r"\s+", " ", after)
         if before != after and not compile_time(code, begin):
             line = code.count("\n", 0, begin) + 1
-            mutants.setdefault((begin, end, after), Mutant(path.name, line, kind, begin, end, before, after))
+            mutant = Mutant(path.name, line, kind, begin, end, before, after, lines[line - 1].strip())
+            mutants.setdefault((begin, end, after), mutant)
 
     for first, last in device_bodies(code):
         for rule in RULES:
@@ -194,11 +199,14 @@ def find(path: Path) -> list[Mutant]:
                 if unit is None or array_bound(code, unit[0]) or unit[1] < end:
                     continue
                 new = rule.replacement
-                new = new[match[1]] if isinstance(new, dict) else new.replace("\\1", match[1])
+                new = new[match[1]] if isinstance(new, dict) else match.expand(new)
                 if not (rule.kind == "bound" and lesser_or_greater(code, *unit)):
                     add(rule.kind, *unit, code[unit[0] : begin] + new + code[end : unit[1]])
         for match in BARRIER.finditer(code, first, last):
             add("barrier", *match.span(), "")
+        for match in ATOMIC.finditer(code, first, last):
+            end = matching(code, match.end()) + 1
+            add("atomic", match.start(), end, "gdcore::mutation::plain_min" + code[match.end() : end])
         for match in ASSIGNMENT.finditer(code, first, last):
             target, operator = match[1], match[2]
             if operator == "=" and not re.search(r"[\])]$|->\w+$|^\*|\.[xyzw]$", target):
@@ -209,6 +217,8 @@ def find(path: Path) -> list[Mutant]:
             statement = code[match.start(1) : end]
             if "{" not in statement and statement.count("(") == statement.count(")"):  # else the step of a loop
                 add("lost write" if operator == "=" else "lost term", match.start(1), end, "")
+                if operator == "+=":
+                    add("reduction", match.start(1), end, statement.replace(" += ", " -= ", 1))
     return sorted(mutants.values(), key=lambda m: (m.begin, m.end, m.after))
 
 
@@ -232,25 +242,37 @@ def compatible(mutants: list[Mutant]) -> list[list[Mutant]]:
     return builds
 
 
-def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Choose mutants for one build, going round the files, and within a file round the kinds.
+def sample(mutants: list[Mutant], count: int, of_kind: int, seed: int) -> list[Mutant]:
+    """Choose mutants for one build: `of_kind` of every kind that has so many, then more, both going round the files.
 
-    Which of a kind come first depends on their text alone: a change elsewhere leaves the choice as it is.
+    Which come first depends on their text alone: a change elsewhere leaves the choice as it is.
     """
 
-    def place(mutant: Mutant) -> tuple[bytes, int]:
+    def order(mutant: Mutant) -> tuple[bytes, int]:
         text = f"{seed} {mutant.file} {mutant.kind} {mutant.describe()}"
         return hashlib.sha256(text.encode()).digest(), mutant.begin
 
-    files: dict[str, dict[str, list[Mutant]]] = {}
-    for mutant in sorted(mutants, key=place):
-        files.setdefault(mutant.file, {}).setdefault(mutant.kind, []).append(mutant)
-    queues = {file: list(round_robin(list(kinds.values()))) for file, kinds in files.items()}
+    def take(queue: Iterable[Mutant], most: int) -> None:
+        for mutant in queue:
+            if most > 0 and not any(mutant == other or overlap(mutant, other) for other in chosen):
+                chosen.append(mutant)
+                most -= 1
+
     chosen: list[Mutant] = []
-    for mutant in round_robin(list(queues.values())):
-        if len(chosen) < count and not any(overlap(mutant, other) for other in chosen):
-            chosen.append(mutant)
+    ordered = sorted(mutants, key=order)
+    for of_one_kind in sorted(grouped(ordered, "kind"), key=len):  # the rarest first
+        take(round_robin(grouped(of_one_kind, "file")), of_kind)
+    files = [list(round_robin(grouped(of_file, "kind"))) for of_file in grouped(ordered, "file")]
+    take(round_robin(files), count - len(chosen))
     return sorted(chosen, key=lambda m: (m.file, m.begin))
+
+
+def grouped(mutants: list[Mutant], by: str) -> list[list[Mutant]]:
+    """Return the mutants of each file or kind, in their order."""
+    groups: dict[str, list[Mutant]] = {}
+    for mutant in mutants:
+        groups.setdefault(getattr(mutant, by), []).append(mutant)
+    return list(groups.values())
 
 
 def round_robin(queues: list[list[Mutant]]) -> Iterator[Mutant]:
@@ -269,7 +291,8 @@ def planted(text: str, numbered: list[tuple[int, Mutant]]) -> str:
         dropped = any(not mutant.after for _, mutant in group)
         new = f"void({code})" if dropped else f"({code})"
         for number, mutant in group:
-            changed = f"({mutant.after})" if mutant.after else "void(0)"
+            changed = f"({mutant.after})" if mutant.after else "0"
+            changed = f"void({changed})" if dropped else changed
             new = f"(gdcore::mutation::active({number}) ? {changed} : {new})"
         text = text[:begin] + new + text[end:]
     return text

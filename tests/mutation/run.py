@@ -31,6 +31,7 @@ from mutants import Mutant, compatible, find, planted, sample
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LEAST_MUTANTS, LEAST_CAUGHT = 100, 0.95
+OF_KIND = 8  # at least, in a sample, of each kind that has so many places
 # What a build of the library adds to the flags, and how many seconds of tests (as the plain build runs them) a bug is
 # given in it.
 BUILDS = {
@@ -38,7 +39,11 @@ BUILDS = {
     "asan": (["-DGDCORE_SANITIZE=address,undefined", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"], 1.5),
     "race": (["-DGDCORE_EMULATION_RACE=ON", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"], 1.0),
 }
-ORDER = {"barrier": ("race", "plain", "asan"), "bound": ("asan", "plain", "race")}  # what catches a kind soonest
+ORDER = {  # what catches a kind soonest
+    "barrier": ("race", "plain", "asan"),
+    "atomic": ("race", "plain", "asan"),
+    "bound": ("asan", "plain", "race"),
+}
 USUAL_ORDER = ("plain", "asan", "race")
 
 
@@ -228,18 +233,23 @@ def table(fates: dict[Mutant, str], by: str) -> None:
         print("{:20s} {:4d}  {:5d}  {:4d}  {:4d}  {:8d}".format(name, *numbers))
 
 
-def report(fates: dict[Mutant, str], reasons: dict[tuple[str, str], str]) -> int:
+def key(mutant: Mutant) -> tuple[str, str, str]:
+    """Return what the list of equivalent mutants knows it by."""
+    return mutant.file, mutant.place, mutant.describe()
+
+
+def report(fates: dict[Mutant, str], reasons: dict[tuple[str, str, str], str]) -> int:
     """Print everything and return the exit status."""
     survivors = [mutant for mutant, fate in fates.items() if fate in ("none", "unreached")]
-    equivalent = [m for m in survivors if (m.file, m.describe()) in reasons]
+    equivalent = [m for m in survivors if key(m) in reasons]
     counted = {mutant: fate for mutant, fate in fates.items() if mutant not in equivalent}
     for by in ("file", "kind"):
         table(counted, by)
     for mutant in survivors:
-        said = reasons.get((mutant.file, mutant.describe()))
+        said = reasons.get(key(mutant))
         why = f"changes nothing: {said}" if said else "SURVIVED" if fates[mutant] == "none" else "NEVER REACHED"
-        print(f"{mutant.file}:{mutant.line}: {mutant.kind}: {mutant.describe()}: {why}")
-    wrong = [m for m, fate in fates.items() if fate not in ("none", "unreached") and (m.file, m.describe()) in reasons]
+        print(f"{mutant.file}:{mutant.line}: {mutant.kind}: {mutant.describe()}: {why}\n    {mutant.place}")
+    wrong = [m for m, fate in fates.items() if fate not in ("none", "unreached") and key(m) in reasons]
     for mutant in wrong:
         print(f"{mutant.file}:{mutant.line}: {mutant.describe()}: listed as changing nothing, but caught")
     caught = len(counted) - len(survivors) + len(equivalent)
@@ -266,8 +276,11 @@ def main() -> int:
     paths = sorted([*(ROOT / "cuda").glob("*.cu"), *(ROOT / "cuda").glob("*.h")])
     mutants = [mutant for path in paths if options.only in path.name for mutant in find(path)]
     listed = tomllib.loads((HERE / "equivalent.toml").read_text()).get("equivalent", [])
-    reasons = {(entry["file"], entry["change"]): entry["reason"] for entry in listed}
-    builds = compatible(mutants) if options.all else [sample(mutants, options.count, options.seed)]
+    reasons = {(entry["file"], entry["line"], entry["change"]): entry["reason"] for entry in listed}
+    known = {key(mutant) for path in paths for mutant in find(path)}
+    if stale := [entry for entry in reasons if entry not in known]:
+        sys.exit(f"equivalent.toml lists what the sources no longer have: {stale}")
+    builds = compatible(mutants) if options.all else [sample(mutants, options.count, OF_KIND, options.seed)]
     chosen = sum(len(build) for build in builds)
     print(f"{len(mutants)} bugs can be planted in {len(paths)} files; {chosen} of them are, in {len(builds)} builds")
     fates: dict[Mutant, str] = {}

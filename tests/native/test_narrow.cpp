@@ -50,7 +50,8 @@ std::vector<Plan> plans() {
       {"deepest",
        on_cpu(Dense(4, 8), ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 8),
               ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}),
-              Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 2)),
+              Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 8),
+              ActivationLayer(Tanh{}), Dense(8, 8), ActivationLayer(Tanh{}), Dense(8, 2)),
        BinaryCrossEntropy{}});
   list.push_back(
       {"standardised",
@@ -373,6 +374,9 @@ TEST_CASE("what is no narrow step is refused and leaves everything alone") {
   CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
   narrow.clip_norm = std::numeric_limits<double>::infinity();
   narrow.network.layers[0].out = 129;
+  CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
+  narrow.network.layers[0].out = 16;
+  narrow.network.layers.insert(narrow.network.layers.begin() + 1, 8, narrow.network.layers[1]);
   CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
   CHECK(narrow.parameters.same_bits(before));
   CHECK(narrow.counters.step == 0);

@@ -13,6 +13,7 @@
 
 #include "backend_support.h"
 #include "cuda_backend.h"
+#include "device.h"
 #include "gdcore/check.h"
 #include "processes.h"
 #include "stream.h"
@@ -280,6 +281,23 @@ TEST_CASE("cuda: errors name the call, and say where the device is lost") {
         "[cuda] cudaThat failed: an illegal memory access was encountered; the device's context is lost: restart the "
         "process");
   check_cuda(cudaSuccess, "cudaThis");
+}
+
+TEST_CASE("cuda: a build that has no code for the GPU says how to build it") {
+  const std::vector<int> compiled = {800, 900};
+  CHECK(newest_code(compiled, 750) == 0);
+  CHECK(newest_code(compiled, 800) == 800);
+  CHECK(newest_code(compiled, 890) == 800);
+  CHECK(newest_code(compiled, 1200) == 900);
+  CHECK(newest_code() == 800);  // the newest that the emulation says it is compiled for
+  cudaDeviceProp turing = device_properties();
+  turing.major = 7;
+  turing.minor = 5;
+  CHECK(message_of<DeviceError>([&] { check_code(compiled, turing); }) ==
+        "the GPU (CUDA on the CPU (emulated)) has compute capability 7.5, and this build of gdcore has code for 8.0, "
+        "9.0 and newer: build it "
+        "with -DGDCORE_CUDA_ARCHITECTURES=75, or install a release wheel");
+  check_code(architectures(), turing);
 }
 
 // Run by the test below, with the variables that play such machines.
