@@ -19,7 +19,11 @@ constexpr std::size_t kStagedCopy = std::size_t{4} << 20;  // larger ones go the
 
 CudaBackend::CudaBackend() {
   open_device();
-  open_products();
+  try {
+    open_products();
+  } catch (const DeviceError& error) {
+    throw DeviceError(join(error.what(), "; the GPU is a ", device_description()));
+  }
   thread_stream();
 }
 

@@ -62,6 +62,13 @@ cudaMemPool_t pool() {
   return found;
 }
 
+/// "8.0, 9.0"
+std::string list_of(std::span<const int> compiled) {
+  std::string list;
+  for (const int c : compiled) list += join(list.empty() ? "" : ", ", c / 100, ".", c % 100 / 10);
+  return list;
+}
+
 std::string megabytes(std::size_t bytes) {
   return bytes < (std::size_t{10} << 20) ? join(bytes, " bytes") : join(bytes >> 20, " MiB");
 }
@@ -87,13 +94,10 @@ bool on_tensor_cores(Precision precision) { return precision != Precision::full 
 
 void check_code(std::span<const int> compiled, const cudaDeviceProp& device) {
   if (newest_code(compiled, 100 * device.major + 10 * device.minor) != 0) return;
-  std::string list;
-  for (const int c : compiled) list += join(list.empty() ? "" : ", ", c / 100, ".", c % 100 / 10);
   throw DeviceError(join("the GPU (", device.name, ") has compute capability ", device.major, ".", device.minor,
-                         ", and this build of gdcore has code for ", list,
-                         " and newer: build it with -DGDCORE_CUDA_"
-                         "ARCHITECTURES=",
-                         device.major, device.minor, ", or install a release wheel"));
+                         ", and this build of gdcore has code for ", list_of(compiled),
+                         " and newer: build it with GDCORE_CUDA_ARCHITECTURES=", device.major, device.minor,
+                         ", or install a release wheel"));
 }
 
 void use_device() {
@@ -118,8 +122,9 @@ std::string device_description() {
   int driver = 0, runtime = 0;
   check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-  return join(p.name, ", compute capability ", p.major, ".", p.minor, ", ", megabytes(p.totalGlobalMem),
-              "; driver for CUDA ", version_text(driver), ", runtime ", version_text(runtime));
+  return join(p.name, ", compute capability ", p.major, ".", p.minor, " (kernels for ", list_of(architectures()), "), ",
+              megabytes(p.totalGlobalMem), "; driver for CUDA ", version_text(driver), ", runtime ",
+              version_text(runtime));
 }
 
 std::size_t free_device_memory() {

@@ -20,7 +20,10 @@ def test_the_module_runs_as_a_command() -> None:
     assert done.returncode == 0 and not done.stderr
     facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith("instruction"))
     assert facts["version"] == gd.__version__ and int(facts["threads"]) >= 1 and "cpu" in facts["devices"]
-    assert "instruction set" in done.stdout
+    sets = dict(line.split("  ", 1) for line in done.stdout.splitlines() if line.startswith("instruction"))
+    assert sets["instruction set"].strip() in sets["instruction sets"].strip().split(", ")
+    assert sets["instruction sets"].endswith("baseline")
+    assert facts["cuda"].startswith("not usable: ") or "compute capability" in facts["cuda"]
 
 
 def test_info_names_the_packages_found(capsys: Any, monkeypatch: Any) -> None:

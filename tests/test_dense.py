@@ -42,9 +42,9 @@ def test_forward(
     width_in, width_out = (width, 33) if wide == "in" else (17, width)
     x, weight, bias = data(rng, rows, width_in, width_out, dtype)
     out, _ = forward(pool, x, weight, bias, None, aligned, device)
-    helpers.forward_close(out, oracle.dense(x, weight, bias))
+    helpers.product_close(out, oracle.dense(x, weight, bias), width_in, device)
     out, _ = forward(pool, x, weight, None, None, aligned, device)
-    helpers.forward_close(out, oracle.dense(x, weight))
+    helpers.product_close(out, oracle.dense(x, weight), width_in, device)
 
 
 @helpers.ALIGNED
@@ -67,7 +67,7 @@ def test_backward(
     for actual, expected in zip(
         outs, oracle.dense_backward(x, weight, oracle.gradient_before(None, None, dout)), strict=True
     ):
-        helpers.gradient_close(actual, expected)
+        helpers.product_close(actual, expected, max(rows, width_out), device, helpers.GRADIENT)
 
 
 @helpers.ALIGNED
@@ -80,10 +80,10 @@ def test_absorbed_activation(
     x, weight, bias = data(rng, rows, 31, width, dtype)
     out, pre = forward(pool, x, weight, bias, activation, aligned, device)
     exact = oracle.dense(x, weight, bias)
-    helpers.forward_close(out, oracle.through(activation, exact))
+    helpers.product_close(out, oracle.through(activation, exact), 31, device)
     saved = oracle.saved_for(activation, pre, out)
     if saved is pre:
-        helpers.forward_close(pre, exact)
+        helpers.product_close(pre, exact, 31, device)
     dout = rng.standard_normal(out.shape).astype(dtype)
     g = pool.mutable(dout, aligned=aligned)
     outs = [pool.empty(a.shape, dtype, aligned) for a in (x, weight, bias)]
@@ -93,7 +93,7 @@ def test_absorbed_activation(
     before = oracle.gradient_before(activation, saved, dout)
     helpers.gradient_close(g, before)
     for actual, expected in zip(outs, oracle.dense_backward(x, weight, before), strict=True):
-        helpers.gradient_close(actual, expected)
+        helpers.product_close(actual, expected, max(rows, width), device, helpers.GRADIENT)
 
 
 @helpers.DTYPES
@@ -144,13 +144,13 @@ def test_sums_of_positive_terms(width: int, pool: helpers.Pool, device: str, rng
     """Nothing cancels, so rounding errors grow with the running sum: the hardest case for the bound."""
     x, weight, _ = (np.abs(a) for a in data(rng, 33, width, 40, np.float32))
     out, _ = forward(pool, x, weight, None, None, True, device)
-    helpers.forward_close(out, oracle.dense(x, weight))
+    helpers.product_close(out, oracle.dense(x, weight), width, device)
     dout = np.abs(rng.standard_normal((33, 40))).astype(np.float32)
     outs = [pool.empty(shape) for shape in (x.shape, weight.shape, (40,))]
     ops.dense_backward(pool.copy(x), pool.copy(weight), None, None, pool.mutable(dout), *outs, device=device)
     exact = oracle.dense_backward(x, weight, oracle.gradient_before(None, None, dout))
     for actual, expected in zip(outs, exact, strict=True):
-        helpers.gradient_close(actual, expected)
+        helpers.product_close(actual, expected, 40, device, helpers.GRADIENT)
 
 
 def test_small_integers_are_exact(pool: helpers.Pool, device: str, rng: helpers.Generator) -> None:
@@ -172,4 +172,5 @@ def test_the_result_of_a_row_does_not_depend_on_the_other_rows(device: str, rng:
     model = gd.Sequential(gd.Dense(50, 40), gd.GELU(), gd.Dense(40, 3), seed=0, device=device)
     x = rng.standard_normal((70, 50)).astype(np.float32)
     whole = model.predict(x)
-    helpers.same_bits(np.concatenate([model.predict(x[i : i + 1]) for i in range(70)]), whole)
+    alone = np.concatenate([model.predict(x[i : i + 1]) for i in range(70)])
+    helpers.same_at_any_batch_size(alone, whole, device)

@@ -63,7 +63,8 @@ def test_sizes(n: int, rule: str, dtype: Any, aligned: bool, pool: helpers.Pool,
         oracle.update(spec, exact_w, g.astype(np.float64), exact_states, 0.01, step, 0.1)
         moved += np.abs(before) + 4 * np.abs(exact_w - before)
     pool.check()
-    helpers.within(core_w, oracle.Sized(exact_w, moved), 3e-7 if dtype == np.float32 else 4e-16)
+    rounding = 1e-15 if helpers.on_a_gpu(device) else 4e-16  # CUDA's own power function
+    helpers.within(core_w, oracle.Sized(exact_w, moved), 3e-7 if dtype == np.float32 else rounding)
     for actual, expected in zip(core_states, exact_states, strict=True):
         close(actual, expected, 1e-6 if dtype == np.float32 else 1e-15)
 

@@ -26,6 +26,7 @@ py::dict info() {
   facts["version"] = GDCORE_VERSION;
   facts["threads"] = num_threads();
   facts["instruction_set"] = describe(Device::cpu);
+  facts["instruction_sets"] = py::tuple(py::cast(instruction_sets()));
   facts["devices"] = py::make_tuple("cpu");
   if (missing.empty()) facts["devices"] = py::make_tuple("cpu", "cuda");
   facts["cuda"] = missing.empty() ? describe(Device::cuda) : "not usable: " + missing;
@@ -76,7 +77,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("get_num_threads", &num_threads,
         "The number of threads; at first OMP_NUM_THREADS, else the processors this process may use.");
   m.def("info", &info,
-        "Version, threads, the instruction set in use, the devices there are, and the GPU or why there is none.");
+        "Version, threads, the instruction set in use and those that this processor has, the devices there are, and "
+        "the GPU or why there is none.");
   using namespace gdcore::bindings;
   bind_initializers(m);
   bind_layers(m);

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "gdcore/check.h"
 #include "gdcore/parallel.h"
@@ -33,9 +34,9 @@ struct InstructionSet {
   Backend* (*make)();
 };
 
-/// The best instruction set of this processor, or the one that the environment variable GDCORE_CPU_ISA names.
-std::unique_ptr<Backend> make_cpu_backend() {
-  const InstructionSet sets[] = {
+/// Those of this build, the best first.
+std::vector<InstructionSet> all_instruction_sets() {
+  return {
 #ifdef GDCORE_HAS_X86_ISAS
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
@@ -46,8 +47,12 @@ std::unique_ptr<Backend> make_cpu_backend() {
 #endif
       {"baseline", true, baseline::make_backend},
   };
+}
+
+/// The best instruction set of this processor, or the one that the environment variable GDCORE_CPU_ISA names.
+std::unique_ptr<Backend> make_cpu_backend() {
   const char* wanted = std::getenv("GDCORE_CPU_ISA");
-  for (const InstructionSet& set : sets) {
+  for (const InstructionSet& set : all_instruction_sets()) {
     const bool named = wanted != nullptr && set.name == wanted;
     check<DeviceError>(!named || set.available, "[backend] GDCORE_CPU_ISA=", set.name,
                        " asks for instructions that this processor lacks; unset it to get the best there are");
@@ -57,6 +62,14 @@ std::unique_ptr<Backend> make_cpu_backend() {
 }
 
 }  // namespace
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const InstructionSet& set : all_instruction_sets()) {
+    if (set.available) names.emplace_back(set.name);
+  }
+  return names;
+}
 
 Backend& backend(Device device) {
   if (device == Device::cuda) return cuda_backend();

@@ -93,7 +93,8 @@ def _info(options: argparse.Namespace) -> None:
     from ._core import info
 
     facts = {name.replace("_", " "): value for name, value in info().items()}
-    facts["devices"] = ", ".join(facts["devices"])
+    for several in ("instruction sets", "devices"):
+        facts[several] = ", ".join(facts[several])
     facts["python"] = sys.version.split()[0]
     for package in PACKAGES:
         try:

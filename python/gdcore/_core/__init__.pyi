@@ -1025,7 +1025,7 @@ def get_num_threads() -> int:
 
 def info() -> dict:
     """
-    Version, threads, the instruction set in use, the devices there are, and the GPU or why there is none.
+    Version, threads, the instruction set in use and those that this processor has, the devices there are, and the GPU or why there is none.
     """
 
 def permutation(

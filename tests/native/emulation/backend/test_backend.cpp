@@ -55,7 +55,7 @@ class Floats {
 TEST_CASE("cuda: the device says what it is") {
   CHECK(device().device() == Device::cuda);
   const std::string text = device().description();
-  for (const char* part : {"CUDA on the CPU (emulated), compute capability 9.0, ",
+  for (const char* part : {"CUDA on the CPU (emulated), compute capability 9.0 (kernels for 7.5, 8.0), ",
                            " MiB; driver for CUDA 13.0, runtime 13.0; ", "cuBLASLt 13."}) {
     CHECK(contains(text, part));
   }
@@ -296,7 +296,7 @@ TEST_CASE("cuda: a build that has no code for the GPU says how to build it") {
   CHECK(message_of<DeviceError>([&] { check_code(compiled, turing); }) ==
         "the GPU (CUDA on the CPU (emulated)) has compute capability 7.5, and this build of gdcore has code for 8.0, "
         "9.0 and newer: build it "
-        "with -DGDCORE_CUDA_ARCHITECTURES=75, or install a release wheel");
+        "with GDCORE_CUDA_ARCHITECTURES=75, or install a release wheel");
   check_code(architectures(), turing);
 }
 
