@@ -87,11 +87,11 @@ __device__ __forceinline__ T group_max(T value, int lanes) {
   }
   return value;
 }
+/// Between two calls there is a barrier, such as block_sum's.
 template <class T>
 __device__ __forceinline__ T block_max(T value) {
   GD_SHARED(T, shared, kLossThreads / kWarp);
   value = group_max(value, kWarp);
-  __syncthreads();
   if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
   __syncthreads();
   for (int w = 0; w < static_cast<int>(blockDim.x) / kWarp; ++w) value = shared[w] > value ? shared[w] : value;

@@ -31,10 +31,7 @@ def _devices() -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what runs on CUDA, and skip it where there is none; of many shapes, keep few on the emulated GPU.
-
-    That is the CUDA backend compiled for the CPU, where a thread is slow.
-    """
+    """Mark what runs on CUDA, and skip it where there is none; of many shapes, keep few where there is little time."""
     has_cuda = "cuda" in gd.info()["devices"]
     if helpers.EMULATED and not has_cuda:
         raise pytest.UsageError(f"GDCORE_CUDA_LIBRARY: {gd.info()['cuda']}")
@@ -43,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         given = getattr(getattr(item, "callspec", None), "params", {})
         if given.get("device") == "cuda":
             item.add_marker("cuda")
-            if helpers.EMULATED and not helpers.among_few(given):
+            if helpers.FEW_SHAPES and not helpers.among_few(given):
                 dropped.append(item)
         if not has_cuda and item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no CUDA"))

@@ -17,7 +17,8 @@ import oracle
 import pytest
 
 Generator = np.random.Generator
-EMULATED = "GDCORE_CUDA_LIBRARY" in os.environ  # then "cuda" is the CUDA backend compiled for the CPU
+EMULATED = "GDCORE_CUDA_LIBRARY" in os.environ  # then "cuda" is the CUDA backend compiled for the CPU, which is slow
+FEW_SHAPES = EMULATED or "GDCORE_TEST_FEW_SHAPES" in os.environ
 
 # 24 widths from 1 to 1025, around every power of two that a vector, a block or a tile may end at; and three row counts
 WIDTHS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 1000, 1024, 1025)

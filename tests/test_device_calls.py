@@ -47,9 +47,9 @@ CALLS: dict[str, Callable[[gd.Sequential, np.ndarray, np.ndarray], Any]] = {
     "stable rate": lambda m, x, y: analysis.max_stable_lr(m, LOSS, x, y),
     "convergence": lambda m, x, y: analysis.convergence_factors(m, LOSS, x, y, 0.1).factors,
     "effective parameters": lambda m, x, y: analysis.effective_parameters(m, LOSS, x, y, weight_decay=1.0),
-    "gradient noise": lambda m, x, y: analysis.gradient_noise(
-        m, LOSS, x, y, batch_sizes=(1, 10), n_batches=20
-    ).measured,
+    "gradient noise": lambda m, x, y: (
+        analysis.gradient_noise(m, LOSS, x, y, batch_sizes=(1, 10), n_batches=20).measured
+    ),
     "variances": lambda m, x, y: analysis.variance_by_layer(m, x, loss=LOSS, y=y).variance,
     "loss surface": lambda m, x, y: analysis.loss_surface(m, LOSS, x, y, span=0.5, points=5).values,
     "path": lambda m, x, y: recorded(m, x, y).path,

@@ -23,6 +23,8 @@ class JaxPeer:
     """A jitted function of the state, the data and the batches' row numbers: an epoch per call."""
 
     def __init__(self, run: Run, data: Data) -> None:
+        if jax.default_backend() != "gpu":
+            raise RuntimeError(f"JAX works on {jax.default_backend()} here")
         self.batch, self.batches = run.case.batch, len(data.x)
         self.x = jnp.asarray(data.x.reshape(-1, data.x.shape[-1]))
         self.y = jnp.asarray(data.y.reshape(-1).astype(np.int32))

@@ -5,7 +5,8 @@
 // Usage: gdcore_gpu_kernels [--seconds S] [--tiny]     (GDCORE_CUDA_LIBRARY names another library than the installed)
 //
 // Calls are recorded as a graph, as training does, and the graph is launched again and again, so that launches from the
-// host do not count. A time is the median of five stretches of S seconds. Large arrays are several times the L2 cache.
+// host do not count: a graph holds so many calls of a short operation that it takes longer than its launch. A time is
+// the median of five stretches of S seconds. Large arrays are several times the L2 cache.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -13,7 +14,9 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gdcore/backend.h"
@@ -71,36 +74,34 @@ double seconds_of(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Seconds of one call, the median of five stretches.
-double time_call(const std::function<void()>& call, int calls_in_graph) {
+constexpr int kMostCalls = 64;
+
+/// Seconds of one call, the median of five stretches. `before` makes ready for kMostCalls calls.
+double time_call(const std::function<void()>& call, const std::function<void()>& before) {
+  before();
   call();  // memory, heuristics and modules are there when the clock starts
   cuda().wait();
-  std::unique_ptr<StepGraph> graph;
-  if (StepRecorder* recorder = cuda().recorder()) {
-    graph = recorder->record([&] {
-      for (int i = 0; i < calls_in_graph; ++i) call();
-    });
-  }
+  const int calls = tiny ? 1 : seconds_of(call) < 1e-4 ? kMostCalls : 8;
+  const std::unique_ptr<StepGraph> graph = cuda().recorder()->record([&] {
+    before();
+    for (int i = 0; i < calls; ++i) call();
+  });
   const auto repeat = [&](int times) {
-    for (int i = 0; i < times; ++i) {
-      if (graph) {
-        graph->launch();
-      } else {
-        for (int k = 0; k < calls_in_graph; ++k) call();
-      }
-    }
+    for (int i = 0; i < times; ++i) graph->launch();
   };
   const double once = seconds_of([&] { repeat(1); });
   const int times = std::clamp(static_cast<int>(stretch_seconds / std::max(once, 1e-6)), 1, 10'000);
   std::vector<double> seconds;
-  for (int i = 0; i < 5; ++i) seconds.push_back(seconds_of([&] { repeat(times); }) / times / calls_in_graph);
+  for (int i = 0; i < (tiny ? 1 : 5); ++i) seconds.push_back(seconds_of([&] { repeat(times); }) / times / calls);
   std::sort(seconds.begin(), seconds.end());
-  return seconds[2];
+  return seconds[seconds.size() / 2];
 }
 
-void measure(const std::string& name, const Work& work, const std::function<void()>& call, int calls_in_graph = 8) {
+void measure(
+    const std::string& name, const Work& work, const std::function<void()>& call,
+    const std::function<void()>& before = [] {}) {
   try {
-    const double seconds = time_call(call, tiny ? 1 : calls_in_graph);
+    const double seconds = time_call(call, before);
     std::printf("{\"name\": \"%s\", \"microseconds\": %.4g, \"bytes\": %.6g, \"flop\": %.6g, ", name.c_str(),
                 1e6 * seconds, work.bytes, work.flop);
     std::printf("\"gigabytes_per_second\": %.5g, \"teraflops\": %.5g}\n", 1e-9 * work.bytes / seconds,
@@ -117,6 +118,21 @@ void measure(const std::string& name, const Work& work, const std::function<void
 std::string shape(std::int64_t rows, std::int64_t cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
 double matrix_bytes(std::int64_t rows, std::int64_t cols) { return 4.0 * static_cast<double>(rows * cols); }
 
+constexpr struct {
+  Precision precision;
+  const char* name;
+} kPrecisions[] = {{Precision::full, "float32"}, {Precision::tf32, "tf32"}, {Precision::bfloat16, "bfloat16"}};
+
+/// `count` numbers in the device's memory.
+template <class T>
+Buffer numbers(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& number) {
+  std::vector<T> host;
+  for (std::int64_t i = 0; i < count; ++i) host.push_back(static_cast<T>(number(i)));
+  Buffer buffer(cuda(), host.size() * sizeof(T));
+  cuda().copy(buffer.data(), host.data(), buffer.bytes(), CopyKind::to_device);
+  return buffer;
+}
+
 void measure_copy() {
   const std::int64_t n = large(256 << 20);
   const Array from(1, n), to(1, n);
@@ -125,11 +141,9 @@ void measure_copy() {
 }
 
 void measure_node() {
-  StepRecorder* recorder = cuda().recorder();
-  if (recorder == nullptr) return;
   const Buffer counters(cuda(), sizeof(StepCounters)), sums(cuda(), sizeof(LossSums));
   const Advance call{static_cast<StepCounters*>(counters.data()), static_cast<const LossSums*>(sums.data()), 1};
-  measure("graph node/advance", {}, [&] { recorder->advance(call); }, 512);
+  measure("graph node/advance", {}, [&] { cuda().recorder()->advance(call); });
 }
 
 void measure_optimizers() {
@@ -184,19 +198,50 @@ void measure_norm(bool batch, std::int64_t rows, std::int64_t cols) {
   });
 }
 
-void measure_loss(std::int64_t rows, std::int64_t classes) {
-  const Array logits(rows, classes, 3.0), grad(rows, classes);
-  std::vector<std::int32_t> host;
-  for (std::int64_t n = 0; n < rows; ++n) host.push_back(static_cast<std::int32_t>(n * 7 % classes));
-  const Buffer labels(cuda(), host.size() * sizeof(std::int32_t)), sums(cuda(), sizeof(LossSums));
-  cuda().copy(labels.data(), host.data(), labels.bytes(), CopyKind::to_device);
-  const Loss loss = CrossEntropy{};
-  const LossPass call{loss,        logits.view(),
-                      {},          static_cast<const std::int32_t*>(labels.data()),
-                      {},          {},
-                      grad.view(), static_cast<LossSums*>(sums.data())};
-  measure("cross-entropy/" + shape(rows, classes),
-          {.bytes = 2 * matrix_bytes(rows, classes) + 4.0 * static_cast<double>(rows)}, [&] { cuda().loss(call); });
+void measure_loss(const char* name, const Loss& loss, std::int64_t rows, std::int64_t outputs) {
+  const bool has_labels = std::holds_alternative<CrossEntropy>(loss);
+  const Array logits(rows, outputs, 3.0), grad(rows, outputs), targets(has_labels ? 1 : rows, outputs, 0.5, 0.5);
+  const Buffer labels = numbers<std::int32_t>(rows, [&](std::int64_t n) { return n * 7 % outputs; });
+  const Buffer sums(cuda(), sizeof(LossSums));
+  LossPass call{.loss = loss,
+                .logits = logits.view(),
+                .targets = targets.view(),
+                .labels = nullptr,
+                .weights = {},
+                .class_weights = {},
+                .grad = grad.view(),
+                .sums = static_cast<LossSums*>(sums.data())};
+  if (has_labels) {
+    call.targets = {};
+    call.labels = static_cast<const std::int32_t*>(labels.data());
+  }
+  const double read = has_labels ? 4.0 * static_cast<double>(rows) : matrix_bytes(rows, outputs);
+  measure(std::string(name) + "/" + shape(rows, outputs), {.bytes = 2 * matrix_bytes(rows, outputs) + read},
+          [&] { cuda().loss(call); });
+}
+
+void measure_losses() {
+  for (const std::int64_t classes : {10, 100, 1000}) {
+    measure_loss("cross-entropy", CrossEntropy{}, large(100'000'000 / classes), large(classes));
+  }
+  measure_loss("cross-entropy", CrossEntropy{}, 128, 10);
+  for (const std::int64_t outputs : {1, 100}) {
+    measure_loss("mean-squared-error", MeanSquaredError{}, large(100'000'000 / outputs), large(outputs));
+    measure_loss("binary-cross-entropy", BinaryCrossEntropy{}, large(100'000'000 / outputs), large(outputs));
+  }
+}
+
+/// Rows in a scattered order, of a source several times the L2 cache.
+void measure_gather(std::int64_t batch, std::int64_t cols) {
+  const std::int64_t rows = std::max<std::int64_t>(large((256 << 20) / (4 * cols)), batch);
+  const Array source(rows, cols), to(batch, cols);
+  const Buffer order = numbers<std::int64_t>(batch, [&](std::int64_t i) { return i * 7919 % rows; });
+  const Gather call{.source = {source.view().data, SourceType::f32, rows, cols, cols, Device::cuda},
+                    .index = static_cast<const std::int64_t*>(order.data()),
+                    .count = batch,
+                    .to = to.view().data};
+  measure("gather/" + shape(batch, cols), {.bytes = 2 * matrix_bytes(batch, cols) + 8.0 * static_cast<double>(batch)},
+          [&] { cuda().gather(call); });
 }
 
 void measure_elementwise() {
@@ -212,11 +257,7 @@ void measure_dense(std::int64_t rows, std::int64_t in, std::int64_t out) {
   const Array x(rows, in), weight(out, in, 0.1), bias(1, out), y(rows, out), dx(rows, in), dweight(out, in),
       dbias(1, out);
   const double flop = 2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out);
-  const struct {
-    Precision precision;
-    const char* name;
-  } kinds[] = {{Precision::full, "float32"}, {Precision::tf32, "tf32"}, {Precision::bfloat16, "bfloat16"}};
-  for (const auto& kind : kinds) {
+  for (const auto& kind : kPrecisions) {
     const std::string size = shape(rows, in) + "x" + std::to_string(out) + "/" + kind.name;
     measure("dense/forward/" + size, {.flop = flop}, [&] {
       cuda().dense_forward({x.view(), weight.view(), bias.view(), ReLU{}, y.view(), {}, kind.precision});
@@ -225,6 +266,56 @@ void measure_dense(std::int64_t rows, std::int64_t in, std::int64_t out) {
       cuda().dense_backward({x.view(), weight.view(), ReLU{}, y.view(), y.view(), dx.view(), dweight.view(),
                              dbias.view(), kind.precision});
     });
+  }
+}
+
+/// Two hidden layers and ten classes: their layers' places in an arena, and how large that is.
+std::int64_t narrow_layers(std::int64_t width, NarrowNetwork& network) {
+  std::int64_t size = 0;
+  const auto take = [&](std::int64_t count) { return std::exchange(size, size + (count + 63) / 64 * 64); };
+  for (const std::int64_t out : {width, width, std::int64_t{10}}) {
+    const std::int64_t weight = take(width * out), bias = take(out);
+    network.layers.push_back({width, out, weight, bias, out == width ? Activation{ReLU{}} : Activation{Identity{}}});
+  }
+  return size;
+}
+
+/// Whole steps in two launches. Each reads the rows after those of the step before, so a graph begins with the first.
+void measure_narrow(std::int64_t batch, std::int64_t width) {
+  const std::int64_t rows = kMostCalls * batch;
+  NarrowNetwork network;
+  const std::int64_t n = narrow_layers(width, network);
+  const Array x(rows, width), parameters(1, n, 0.2), gradients(1, n), first(1, n, 0.0), second(1, n, 0.0);
+  const Buffer labels = numbers<std::int32_t>(rows, [](std::int64_t i) { return i % 10; });
+  const Buffer counters(cuda(), sizeof(StepCounters)), zeros(cuda(), sizeof(StepCounters));
+  const Buffer rates(cuda(), kMostCalls * sizeof(double)), sums(cuda(), sizeof(LossSums));  // rates of zero
+  const std::vector<Segment> segments{{0, n, 1.0, 0.0}};
+  const OptimizerRule rule = Adam{};
+  const Loss loss = CrossEntropy{};
+  OptimizerPass pass{rule, parameters.view(), gradients.view(), {first.view(), second.view()}, segments, 0.0, 1};
+  pass.counters = static_cast<StepCounters*>(counters.data());
+  pass.rates = static_cast<const double*>(rates.data());
+  const double weights = static_cast<double>(2 * width * width + 10 * width);
+  const double flop = 2.0 * static_cast<double>(batch) * (3.0 * weights - static_cast<double>(width * width));
+  const auto restart = [&] { cuda().copy(counters.data(), zeros.data(), counters.bytes(), CopyKind::within); };
+  for (const auto& kind : kPrecisions) {
+    const NarrowStep step{.network = network,
+                          .precision = kind.precision,
+                          .x = {x.view().data, SourceType::f32, rows, width, width, Device::cuda},
+                          .y = {labels.data(), SourceType::i32, rows, 1, 1, Device::cuda},
+                          .weights = {},
+                          .labels = true,
+                          .order = nullptr,
+                          .rows = batch,
+                          .loss = loss,
+                          .class_weights = {},
+                          .optimizer = pass,
+                          .sums = static_cast<LossSums*>(sums.data())};
+    restart();
+    if (!cuda().recorder()->narrow_step(step)) continue;  // so much work that the operations do it one by one
+    measure(
+        "narrow step/" + std::to_string(width) + "x3/" + std::to_string(batch) + "/" + kind.name, {.flop = flop},
+        [&] { cuda().recorder()->narrow_step(step); }, restart);
   }
 }
 
@@ -237,9 +328,15 @@ void run() {
       measure_norm(batch, large((64 << 20) / cols), large(cols));
     measure_norm(batch, 64, large(512));
   }
-  for (const std::int64_t classes : {10, 100, 1000}) measure_loss(large(100'000'000 / classes), large(classes));
-  measure_loss(128, 10);
+  measure_losses();
   measure_elementwise();
+  measure_gather(large(65'536), large(784));
+  measure_gather(large(1'000'000), 32);
+  measure_gather(128, large(784));
+  for (const std::int64_t width : {32, 64, 128}) {
+    measure_narrow(tiny ? 20 : 64, width);
+    if (!tiny) measure_narrow(16'384, width);
+  }
   measure_dense(large(8192), large(8192), large(8192));
   measure_dense(large(1024), large(1024), large(1024));
 }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import gdcore as gd
@@ -16,9 +15,13 @@ from bench.peers.peer_gdcore import layers_of
 
 from .cases import Run
 
+STRETCHES = 5
+RECORDED_STEPS = 32  # of one launch, at most
+MOST_EPOCHS = 100_000
 
-def build(run: Run, data: Data, device: str) -> gd.Trainer:
-    """Make the network with the given weights, and its trainer."""
+
+def build(run: Run, data: Data, device: str, rate: float | None = None) -> gd.Trainer:
+    """Make the network with the given weights, and its trainer, with the case's rate or another."""
     case = run.case
     layers = layers_of(case)
     host = gd.Sequential(*layers, seed=0, device="cpu")
@@ -29,14 +32,26 @@ def build(run: Run, data: Data, device: str) -> gd.Trainer:
     precision: dict[str, Any] = {} if device == "cpu" else {"precision": run.precision}
     model = gd.Sequential(*layers, seed=0, device=device, **precision)
     model.restore_state(host.copy_state())
-    return gd.Trainer(model, loss=gd.CrossEntropy(), optimizer=gd.Adam(lr=case.rate, betas=cases.BETAS, eps=cases.EPS))
+    optimizer = gd.Adam(lr=rate or case.rate, betas=cases.BETAS, eps=cases.EPS)
+    return gd.Trainer(model, loss=gd.CrossEntropy(), optimizer=optimizer)
+
+
+class Stretches:
+    """A callback: when epochs ended, until the fit has gone on for so many seconds behind its first epoch."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.ends = seconds, list[float]()
+
+    def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
+        self.ends.append(time.perf_counter())
+        trainer.stop = len(self.ends) > STRETCHES and self.ends[-1] - self.ends[0] > self.seconds
 
 
 class Ours:
     """A trainer with its data."""
 
-    def __init__(self, run: Run, data: Data, device: str = "cuda") -> None:
-        self.run_, self.trainer = run, build(run, data, device)
+    def __init__(self, run: Run, data: Data, device: str = "cuda", rate: float | None = None) -> None:
+        self.run_, self.trainer = run, build(run, data, device, rate)
         self.batches = len(data.x)
         self.x, self.y = data.x.reshape(-1, data.x.shape[-1]), data.y.reshape(-1)
         self.start = self.trainer.model.copy_state()
@@ -56,32 +71,42 @@ class Ours:
             losses.append(self.trainer.step(self.x[first : first + size], self.y[first : first + size]))
         return losses
 
+    def recorded_curve(self, steps: int) -> list[float]:
+        """Return the mean losses of short epochs of `fit`, which launches recorded steps; at least so many steps."""
+        self.reset()
+        batches = min(self.batches, RECORDED_STEPS)
+        before = self.trainer.epoch
+        self.fit(-(-steps // batches), batches, shuffle=False)
+        return [float(loss) for loss in self.trainer.history["loss"][before:]]
+
     def bits(self, epochs: int) -> bytes:
-        """Train from the start and return everything that was learnt, as it is saved."""
+        """Train from the start and return everything that was learnt."""
         self.reset()
         self.fit(epochs, shuffle=False)  # the order would be another one in every epoch of a trainer's life
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.safetensors"
-            self.trainer.model.save(path)
-            return path.read_bytes()
+        state = self.trainer.model.copy_state()
+        return np.asarray(state["parameters"]).tobytes() + np.asarray(state["buffers"]).tobytes()
 
-    def fit(self, epochs: int, shuffle: bool = True) -> float:
-        """Train, and return the seconds of the whole call."""
+    def fit(
+        self, epochs: int, batches: int | None = None, shuffle: bool = True, callbacks: Sequence[object] = ()
+    ) -> float:
+        """Train on the first batches, or all; return the seconds of the whole call."""
+        size = self.run_.case.batch
+        rows = size * (self.batches if batches is None else batches)
+        x, y = self.x[:rows], self.y[:rows]
         started = time.perf_counter()
-        self.trainer.fit(self.x, self.y, epochs=epochs, batch_size=self.run_.case.batch, shuffle=shuffle)
+        self.trainer.fit(x, y, epochs=epochs, batch_size=size, shuffle=shuffle, callbacks=callbacks)
         return time.perf_counter() - started
 
     def seconds_per_step(self, seconds: float) -> dict[str, float]:
-        """Return the time of a step in the long run, and that of a whole call with what belongs to its beginning."""
+        """Return the time of a step of a long call of `fit`, and that of its beginning up to the end of an epoch.
+
+        A stretch lasts from the end of one epoch to the end of a later one, so that checking the data and copying it to
+        the device, which a call begins with, do not count, but everything that epochs are made of does.
+        """
         self.reset()
-        self.fit(1)
-        short = self.fit(1)
-        epochs = max(2, 1 + round(seconds / max(self.fit(2) - short, 1e-5)))
-        shorts, longs = [], []
-        for _ in range(5):
-            self.reset()
-            shorts.append(self.fit(1))
-            longs.append(self.fit(1 + epochs))
-        each = [(b - a) / (epochs * self.batches) for a, b in zip(shorts, longs, strict=True)]
-        whole = float(np.median(longs)) / ((1 + epochs) * self.batches)
-        return {"step": float(np.median(each)), "spread": float(np.ptp(each)), "call": whole}
+        stretches = Stretches(STRETCHES * seconds)
+        whole = self.fit(MOST_EPOCHS, callbacks=[stretches])
+        at = np.linspace(0, len(stretches.ends) - 1, STRETCHES + 1).astype(int)
+        each = np.diff(np.array(stretches.ends)[at]) / (np.diff(at) * self.batches)
+        beginning = whole - (stretches.ends[-1] - stretches.ends[0])
+        return {"step": float(np.median(each)), "spread": float(np.ptp(each)), "beginning": beginning}

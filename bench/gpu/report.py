@@ -39,10 +39,14 @@ def kernels_table(kernels: list[dict[str, Any]], limits: dict[str, Any]) -> list
     return lines
 
 
+NOTE = """of floor: products at the rate of PyTorch's product of 8192 in the same precision, whatever their shape, and
+Adam's 28 bytes a parameter at the copy's bandwidth; small networks are far from it, as launches alone take longer"""
+
+
 def steps_table(steps: list[dict[str, Any]], limits: dict[str, Any], dry: bool) -> list[str]:
     """Return lines: each case, our time, its share of the floor, and how many times as long the others take."""
     lines = [f"{'training step':44s} {'gdcore us':>10s} {'of floor':>8s}  best other; all others, times ours"]
-    best: list[float] = []
+    best: dict[str, list[float]] = {}
     for run in DRY if dry else RUNS:
         mine = [s for s in steps if s["run"] == run.name and "peer" in s]
         ours = next((s["step"] for s in mine if s["peer"] == "gdcore" and "step" in s), None)
@@ -58,12 +62,19 @@ def steps_table(steps: list[dict[str, Any]], limits: dict[str, Any], dry: bool) 
         honest = {s["peer"]: r for s in mine if (r := ratios.get(s["peer"])) and s.get("curve_agrees")}
         text = ", ".join(f"{peer} {ratio:.2f}" for peer, ratio in sorted(ratios.items(), key=lambda item: item[1]))
         if honest:
-            best.append(min(honest.values()))
+            best.setdefault(run.precision, []).append(min(honest.values()))
         lead = f"{min(honest.values()):.2f}" if honest else "-"
         lines.append(f"{run.name:44s} {ours * 1e6:10.2f} {share:>8s}  {lead}; {text}")
-    if best:
-        mean = math.exp(sum(map(math.log, best)) / len(best))
-        lines.append(f"geometric mean of the best others: {mean:.2f}, least {min(best):.2f}")
+    return [*lines, *means(best), *([NOTE] if limits else [])]
+
+
+def means(best: dict[str, list[float]]) -> list[str]:
+    """Return a line for each precision, and one for all: what the best others take, times ours."""
+    lines = []
+    every = {"all": [ratio for ratios in best.values() for ratio in ratios]} if len(best) > 1 else {}
+    for name, ratios in [*best.items(), *every.items()]:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        lines.append(f"best others, {name}: geometric mean {mean:.2f}, least {min(ratios):.2f}, of {len(ratios)}")
     return lines
 
 
@@ -91,7 +102,8 @@ def table(results: dict[str, Any]) -> str:
     if "copy" in limits:
         lines += [
             "",
-            f"copy within the device: {limits['copy'] * 1e-9:.0f} GB/s; graph node {limits['node'] * 1e6:.2f} us",
+            f"copy within the device: {limits['copy'] * 1e-9:.0f} GB/s",
+            f"kernel that only looks at the clock, in a graph of 512: {limits['node'] * 1e6:.2f} us",
         ]
         lines += [f"product {name}: {rate * 1e-12:.1f} TFLOP/s" for name, rate in limits["products"].items()]
     lines += ["", *kernels_table(results["kernels"], limits)]

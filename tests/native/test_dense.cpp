@@ -311,7 +311,7 @@ TEST_CASE("products round their factors to tf32 and bfloat16 where the device ha
   const bool rounded = products != nullptr && std::string(products) == "rounded";
   for (const Rough& rough : {Rough{Precision::tf32, 0x1p-11}, Rough{Precision::bfloat16, rounded ? 0x1p-8 : 0x1p-11}}) {
     for (const std::int64_t shift : {0, 1}) {
-      Case<float> c(33, 20, 36, shift), full(33, 20, 36, shift);
+      Case<float> c(65, 40, 100, shift), full(65, 40, 100, shift);
       full.forward(Identity{}, true);
       full.backward(Identity{});
       device().dense_forward({c.x.view(), c.weight.view(), c.bias.view(), Identity{}, c.y.view(), {}, rough.precision});
