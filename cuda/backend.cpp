@@ -22,7 +22,7 @@ CudaBackend::CudaBackend() {
   try {
     open_products();
   } catch (const DeviceError& error) {
-    throw DeviceError(join(error.what(), "; the GPU is a ", device_description()));
+    throw DeviceError(join(error.what(), "; the GPU: ", device_description()));
   }
   thread_stream();
 }

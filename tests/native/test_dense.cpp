@@ -311,7 +311,8 @@ TEST_CASE("products round their factors to tf32 and bfloat16 where the device ha
   const bool rounded = products != nullptr && std::string(products) == "rounded";
   for (const Rough& rough : {Rough{Precision::tf32, 0x1p-11}, Rough{Precision::bfloat16, rounded ? 0x1p-8 : 0x1p-11}}) {
     for (const std::int64_t shift : {0, 1}) {
-      Case<float> c(65, 40, 100, shift), full(65, 40, 100, shift);
+      const std::int64_t n = 65, out = 40, in = 100;  // factors of several blocks of the kernel that rounds
+      Case<float> c(n, out, in, shift), full(n, out, in, shift);
       full.forward(Identity{}, true);
       full.backward(Identity{});
       device().dense_forward({c.x.view(), c.weight.view(), c.bias.view(), Identity{}, c.y.view(), {}, rough.precision});
@@ -340,16 +341,16 @@ TEST_CASE("products round their factors to tf32 and bfloat16 where the device ha
         }
         return worst / rough.unit;
       };
-      const double y = error(c.y, Exact::of(33, 20, 36, c.x.data(), 36, 1, c.weight.data(), 1, 36), &c.bias);
-      const double dx = error(c.dx, Exact::of(33, 36, 20, c.dy.data(), 20, 1, c.weight.data(), 36, 1), nullptr);
-      const double dw = error(c.dweight, Exact::of(20, 36, 33, c.dy.data(), 1, 20, c.x.data(), 36, 1), nullptr);
+      const double y = error(c.y, Exact::of(n, out, in, c.x.data(), in, 1, c.weight.data(), 1, in), &c.bias);
+      const double dx = error(c.dx, Exact::of(n, in, out, c.dy.data(), out, 1, c.weight.data(), in, 1), nullptr);
+      const double dw = error(c.dweight, Exact::of(out, in, n, c.dy.data(), 1, out, c.x.data(), in, 1), nullptr);
       for (const double worst : {y, dx, dw}) {
         CHECK(worst <= 2.01);  // both factors of a term, and the sum
         CHECK(worst > 0.1);    // but not in full
       }
       c.weight.fill(0.0);
       device().dense_forward({c.x.view(), c.weight.view(), c.bias.view(), Identity{}, c.y.view(), {}, rough.precision});
-      for (std::int64_t i = 0; i < c.y.size(); ++i) CHECK(c.y[i] == c.bias[i % 20]);
+      for (std::int64_t i = 0; i < c.y.size(); ++i) CHECK(c.y[i] == c.bias[i % out]);
     }
   }
 }
