@@ -7,6 +7,7 @@
 #include "device.h"
 #include "gdcore/check.h"
 #include "matmul.h"
+#include "probe.h"
 #include "thread_stream.h"
 
 namespace gdcore::cuda {
@@ -21,10 +22,10 @@ CudaBackend::CudaBackend() {
   open_device();
   try {
     open_products();
-  } catch (const DeviceError& error) {
-    throw DeviceError(join(error.what(), "; the GPU: ", device_description()));
+  } catch (const DeviceError& error) {  // what is there helps to find what is missing
+    throw DeviceError(join("the GPU (", device_description(), ") is there, but ", error.what()));
   }
-  thread_stream();
+  launch_probe();  // a GPU that does not work says so now
 }
 
 std::string CudaBackend::description() const { return join(device_description(), "; ", products_description()); }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "gdcore/check.h"
+#include "probe.h"
 #include "stream.h"
 
 namespace gdcore::cuda {
@@ -56,17 +57,24 @@ void find_device() {
   throw DeviceError(join("the GPU does not start: ", cudaGetErrorString(error), "; see what nvidia-smi says"));
 }
 
+int ask_code_capability() {
+  cudaFuncAttributes attributes{};
+  const cudaError_t error = ask_probe(attributes);
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
+    (void)cudaGetLastError();
+    const cudaDeviceProp& p = device_properties();
+    throw DeviceError(join("the GPU (", p.name, ") has compute capability ", p.major, ".", p.minor,
+                           ", for which this build of gdcore has no code: build it with GDCORE_CUDA_ARCHITECTURES=",
+                           p.major, p.minor, ", or install a release wheel"));
+  }
+  check_cuda(error, "cudaFuncGetAttributes");
+  return attributes.ptxVersion;
+}
+
 cudaMemPool_t pool() {
   cudaMemPool_t found = nullptr;
   check_cuda(cudaDeviceGetDefaultMemPool(&found, kDevice), "cudaDeviceGetDefaultMemPool");
   return found;
-}
-
-/// "8.0, 9.0"
-std::string list_of(std::span<const int> compiled) {
-  std::string list;
-  for (const int c : compiled) list += join(list.empty() ? "" : ", ", c / 100, ".", c % 100 / 10);
-  return list;
 }
 
 std::string megabytes(std::size_t bytes) {
@@ -90,15 +98,12 @@ const cudaDeviceProp& device_properties() {
   return found;
 }
 
-bool on_tensor_cores(Precision precision) { return precision != Precision::full && newest_code() >= 800; }
-
-void check_code(std::span<const int> compiled, const cudaDeviceProp& device) {
-  if (newest_code(compiled, 100 * device.major + 10 * device.minor) != 0) return;
-  throw DeviceError(join("the GPU (", device.name, ") has compute capability ", device.major, ".", device.minor,
-                         ", and this build of gdcore has code for ", list_of(compiled),
-                         " and newer: build it with GDCORE_CUDA_ARCHITECTURES=", device.major, device.minor,
-                         ", or install a release wheel"));
+int code_capability() {
+  static const int found = ask_code_capability();
+  return found;
 }
+
+bool on_tensor_cores(Precision precision) { return precision != Precision::full && code_capability() >= 80; }
 
 void use_device() {
   int current = kDevice;
@@ -112,7 +117,7 @@ void open_device() {
   const cudaDeviceProp& p = device_properties();
   check<DeviceError>(p.major * 10 + p.minor >= kOldestCapability, "the GPU (", p.name, ") has compute capability ",
                      p.major, ".", p.minor, ", and gdcore needs 7.5 or newer (Turing, 2018)");
-  check_code(architectures(), p);
+  (void)code_capability();
   std::uint64_t everything = std::numeric_limits<std::uint64_t>::max();  // freed memory stays for the next allocation
   check_cuda(cudaMemPoolSetAttribute(pool(), cudaMemPoolAttrReleaseThreshold, &everything), "cudaMemPoolSetAttribute");
 }
@@ -122,9 +127,9 @@ std::string device_description() {
   int driver = 0, runtime = 0;
   check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-  return join(p.name, ", compute capability ", p.major, ".", p.minor, " (kernels for ", list_of(architectures()), "), ",
-              megabytes(p.totalGlobalMem), "; driver for CUDA ", version_text(driver), ", runtime ",
-              version_text(runtime));
+  return join(p.name, ", compute capability ", p.major, ".", p.minor, " (kernels for ", code_capability() / 10, ".",
+              code_capability() % 10, "), ", megabytes(p.totalGlobalMem), "; driver for CUDA ", version_text(driver),
+              ", runtime ", version_text(runtime));
 }
 
 std::size_t free_device_memory() {

@@ -1,8 +1,7 @@
-// The device and its memory: for backend.cpp and stream.cpp.
+// The device and its memory.
 #pragma once
 
 #include <cstddef>
-#include <span>
 #include <string>
 
 #include "gdcore/backend.h"
@@ -20,14 +19,9 @@ const cudaDeviceProp& device_properties();
 /// Whether it has tensor cores for the precision's factors (tensor_cores.h), which compute capability 8.0 brought, and
 /// runs code for them: a build for older GPUs alone has none.
 bool on_tensor_cores(Precision precision);
-/// What kernels are compiled for: 800 is compute capability 8.0.
-std::span<const int> architectures();
-/// Of those, the one whose code a device of such a capability (860: 8.6) runs; 0 if there is none.
-int newest_code(std::span<const int> compiled, int capability);
-/// The same for this build and this device.
-int newest_code();
-/// Throws DeviceError, saying how to build it, where there is none for such a device.
-void check_code(std::span<const int> compiled, const cudaDeviceProp& device);
+/// The compute capability (80: 8.0) that the kernels which it runs were compiled for. Throws DeviceError, saying how to
+/// build them, where the build has none for it.
+int code_capability();
 /// Name, compute capability, memory, and the versions of CUDA that driver and runtime are for.
 std::string device_description();
 

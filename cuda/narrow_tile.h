@@ -187,22 +187,28 @@ __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile,
   } else if (exists && group.lane == 0) {
     sums.weight = weight_of_row(loss, r);
   }
-  if (p.kind == LossKind::classes) {
-    const SharedRow<float> row{y, p.labels ? nullptr : t, inverse};
-    sums.loss = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, row, [](int c) { return c; });
-  } else {
-    const bool squares = p.kind == LossKind::squares;
-    const double part = squares ? 1.0 / last.out : 1.0;
-    const float factor = static_cast<float>(static_cast<double>(s) * inverse * (squares ? 2.0 * part : 1.0));
+  const auto elementwise = [&]<class Element>(Element, double part, double slope_part) {
+    const float factor = static_cast<float>(static_cast<double>(s) * inverse * slope_part);
     for (int c = group.lane; exists && c < last.out; c += lanes) {
       const float positive = loss.class_weights != nullptr ? loss.class_weights[c] : 1.0f;
-      const float term =
-          squares ? SquaredError<float>::loss(y[c], t[c], positive) : BinaryError<float>::loss(y[c], t[c], positive);
+      const float term = Element::loss(y[c], t[c], positive);
       if (s != 0.0f) sums.loss += static_cast<double>(s * term);
-      y[c] = factor * (squares ? SquaredError<float>::slope(y[c], t[c], positive)
-                               : BinaryError<float>::slope(y[c], t[c], positive));
+      y[c] = factor * Element::slope(y[c], t[c], positive);
     }
     sums.loss *= part;
+  };
+  switch (p.kind) {
+    case LossKind::classes: {
+      const SharedRow<float> row{y, p.labels ? nullptr : t, inverse};
+      sums.loss = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, row, [](int c) { return c; });
+      break;
+    }
+    case LossKind::squares:
+      elementwise(SquaredError<float>{}, 1.0 / last.out, 2.0 / last.out);
+      break;
+    case LossKind::binary:
+      elementwise(BinaryError<float>{}, 1.0, 1.0);
+      break;
   }
 #pragma unroll 1
   for (int c = group.lane; c < last.out; c += lanes) {

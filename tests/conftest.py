@@ -33,19 +33,21 @@ def _devices() -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what runs on CUDA, and skip it where there is none; of many shapes, keep few where there is little time."""
     has_cuda = "cuda" in gd.info()["devices"]
-    if helpers.EMULATED and not has_cuda:
-        raise pytest.UsageError(f"GDCORE_CUDA_LIBRARY: {gd.info()['cuda']}")
-    dropped = []
+    if not has_cuda and (helpers.EMULATED or config.option.markexpr == "cuda"):
+        raise pytest.UsageError(f"CUDA is {gd.info()['cuda']}")
+    kept, dropped = [], []
     for item in items:
         given = getattr(getattr(item, "callspec", None), "params", {})
         if given.get("device") == "cuda":
             item.add_marker("cuda")
             if helpers.FEW_SHAPES and not helpers.among_few(given):
                 dropped.append(item)
+                continue
         if not has_cuda and item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no CUDA"))
+        kept.append(item)
     config.hook.pytest_deselected(items=dropped)
-    items[:] = [item for item in items if item not in set(dropped)]
+    items[:] = kept
 
 
 @pytest.fixture(scope="session", params=_devices())

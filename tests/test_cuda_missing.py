@@ -3,7 +3,6 @@ what is missing and what to do where "cuda" was asked for."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +76,6 @@ def test_import_opens_no_library() -> None:
         """
     )
     assert "_core" in out and "libgdcore_cuda" not in out and "libcuda.so" not in out
-
-
-def test_the_emulated_gpu_is_only_taken_by_name() -> None:
-    if "GDCORE_CUDA_LIBRARY" not in os.environ:
-        pytest.skip("no emulated GPU")
-    assert gd.Sequential(gd.Dense(2, 2), seed=0).device == "cpu"
 
 
 @pytest.mark.cuda

@@ -1,4 +1,5 @@
-"""Promise: every call that takes a model works with one on a GPU, and finds what it finds on the CPU."""
+"""Promise: what takes a model, but for the gallery and the experiments, works with one on a GPU and finds what it does on
+the CPU."""
 
 from __future__ import annotations
 
@@ -20,6 +21,12 @@ def recorded(model: gd.Sequential, x: np.ndarray, y: np.ndarray) -> Any:
     path = analysis.PathRecorder()
     gd.Trainer(model, LOSS, optimizer=gd.SGD(0.1)).fit(x, y, epochs=2, batch_size=20, callbacks=[path])
     return path
+
+
+def condition_of_a_line(model: gd.Sequential, x: np.ndarray, y: np.ndarray) -> Any:
+    """A linear model on the same device: its error has a minimum, which a condition number asks for."""
+    line = gd.Sequential(gd.Dense(4, 1), seed=0, dtype="float64", device=model.device)
+    return analysis.condition_number(line, gd.MeanSquaredError(), x, x[:, :1])
 
 
 def trained_from_torch(model: gd.Sequential, x: np.ndarray, y: np.ndarray) -> Any:
@@ -44,6 +51,8 @@ CALLS: dict[str, Callable[[gd.Sequential, np.ndarray, np.ndarray], Any]] = {
     "hvp": lambda m, x, y: analysis.hvp(m, LOSS, x, y, np.ones(analysis.Objective(m, LOSS, x, y).size)),
     "quadratic model": lambda m, x, y: analysis.QuadraticModel(m, LOSS, x, y).eigenvalues,
     "critical point": lambda m, x, y: analysis.classify_critical_point(m, LOSS, x, y).eigenvalues,
+    "condition": condition_of_a_line,
+    "in float64": lambda m, x, y: analysis.in_float64(m).predict(x),
     "stable rate": lambda m, x, y: analysis.max_stable_lr(m, LOSS, x, y),
     "convergence": lambda m, x, y: analysis.convergence_factors(m, LOSS, x, y, 0.1).factors,
     "effective parameters": lambda m, x, y: analysis.effective_parameters(m, LOSS, x, y, weight_decay=1.0),

@@ -1,5 +1,5 @@
-// What the emulated runtime says about the device and about errors. GDCORE_EMULATION_DEVICES and
-// GDCORE_EMULATION_DRIVER (a version such as 12080) play a machine that lacks one or the other.
+// What the emulated runtime says about the device, code for it, and errors. GDCORE_EMULATION_DEVICES, _CAPABILITY (70),
+// _CODE and _DRIVER (a version such as 12080) play a machine that lacks one or the other.
 #include <cstdio>
 #include <cstdlib>
 
@@ -119,6 +119,11 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       break;
   }
   return cudaSuccess;
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  attributes->ptxVersion = number_of_environment("GDCORE_EMULATION_CODE", 80);
+  return attributes->ptxVersion > 0 ? cudaSuccess : cudaErrorNoKernelImageForDevice;
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {

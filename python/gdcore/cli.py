@@ -63,8 +63,8 @@ def _build() -> argparse.ArgumentParser:
     command(
         "info",
         _info,
-        "show version, devices, threads, instruction set, packages",
-        "Show what runs here: version, threads, instruction set, devices, the GPU (or why it is not used), packages.",
+        "show version, devices, threads, instruction sets, packages",
+        "Show what runs here: version, threads, instruction sets, devices, the GPU (or why it is not used), packages.",
     )
     gallery = command(
         "gallery",

@@ -41,13 +41,16 @@ static_assert(static_cast<int>(lt::kPreferenceAlignmentC) == CUBLASLT_MATMUL_PRE
 static_assert(static_cast<int>(lt::kPreferenceAlignmentD) == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
 
 // ---- Structs. ----
+/// The library is told the size of these, which differs from release to release; ours have room for each.
+template <class Ours>
+constexpr bool kGrows =
+    std::is_same_v<Ours, lt::Layout> || std::is_same_v<Ours, lt::Operation> || std::is_same_v<Ours, lt::Preference>;
 template <class Ours, class Theirs>
 constexpr bool kHasRoom = sizeof(Ours) >= sizeof(Theirs) && alignof(Ours) == alignof(Theirs);
 template <class Ours, class Theirs>
 constexpr bool kSameShape = sizeof(Ours) == sizeof(Theirs) && alignof(Ours) == alignof(Theirs);
 
 static_assert(kSameShape<lt::Handle, cublasLtHandle_t>);
-// The library is told the size of these; its releases differ, and ours have room for each.
 static_assert(kHasRoom<lt::Layout, cublasLtMatrixLayoutOpaque_t>);
 static_assert(kHasRoom<lt::Operation, cublasLtMatmulDescOpaque_t>);
 static_assert(kHasRoom<lt::Preference, cublasLtMatmulPreferenceOpaque_t>);
@@ -58,7 +61,7 @@ static_assert(offsetof(lt::Proposal, workspace) == offsetof(cublasLtMatmulHeuris
 static_assert(offsetof(lt::Proposal, state) == offsetof(cublasLtMatmulHeuristicResult_t, state));
 static_assert(offsetof(lt::Proposal, waves) == offsetof(cublasLtMatmulHeuristicResult_t, wavesCount));
 
-// ---- Functions: as many parameters, each passed alike; what pointers point to is at least as large. ----
+// ---- Functions: as many parameters, each passed alike; what pointers point to has the same size. ----
 template <class T>
 constexpr bool kIsNumber = std::is_integral_v<T> || std::is_enum_v<T>;
 
@@ -72,7 +75,8 @@ constexpr bool passed_alike() {
   if constexpr (std::is_pointer_v<Ours> && std::is_pointer_v<Theirs>) {
     using O = std::remove_pointer_t<Ours>;
     using T = std::remove_pointer_t<Theirs>;
-    return std::is_void_v<O> == std::is_void_v<T> && std::is_const_v<O> == std::is_const_v<T> && kSize<O> >= kSize<T>;
+    constexpr bool fits = kGrows<std::remove_const_t<O>> ? kSize<O> >= kSize<T> : kSize<O> == kSize<T>;
+    return std::is_void_v<O> == std::is_void_v<T> && std::is_const_v<O> == std::is_const_v<T> && fits;
   } else {
     return kIsNumber<Ours> && kIsNumber<Theirs> && sizeof(Ours) == sizeof(Theirs);
   }
@@ -100,6 +104,7 @@ SAME_SIGNATURE(matmul, cublasLtMatmul);
 static_assert(!kSameSignature<int (*)(int), int (*)(int, int)>);
 static_assert(!kSameSignature<int (*)(int), int (*)(long)>);
 static_assert(!kSameSignature<int (*)(int*), int (*)(const int*)>);
+static_assert(!kSameSignature<int (*)(std::size_t*), int (*)(int*)>);
 static_assert(!kSameSignature<int (*)(lt::Layout*), int (*)(cublasLtMatmulDesc_t)>);
 
 }  // namespace

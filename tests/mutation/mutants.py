@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,14 +49,18 @@ RULES = (
     Rule("lane", r"\b(blockIdx\.[xy])\b", "0u"),
     Rule("shuffle", r"__shfl_(?:xor|down|up)_sync\([^;]*, (far|offset|distance|delta|lane|\w+)\)", "2 * \\1"),
     Rule("stride", r"(?<=[*%/+] )((?:\w+(?:\.|->))?(?:cols|width|stride))\b(?![\[(])", "(\\1 + 1)"),
-    Rule("swapped strides", r"\b((\w+) \* ((?:\w+(?:\.|->))?(?:\w*stride|cols|width|in)) \+ (\w+))\b", r"\4 * \3 + \2"),
+    Rule(
+        "swapped strides",
+        r"(?<![\w.])((\w+) \* ((?:\w+(?:\.|->))?(?:\w*stride|cols|width|in)) \+ (\w+))(?![\w.\[(])",
+        r"\4 * \3 + \2",
+    ),
     Rule("swapped strides", r"\b(outer_step|depth_step)\b", {"outer_step": "depth_step", "depth_step": "outer_step"}),
     Rule("swapped strides", r"\b\w+(\[0\]\[1\]|\[1\]\[0\])", {"[0][1]": "[1][0]", "[1][0]": "[0][1]"}),
     Rule("reduction", r"(?<= = )\w+(?:\[\w+\])?( > )\w+ \? ", " < "),
     Rule(
         "pair", r"\b(?!threadIdx|blockIdx|blockDim|gridDim)\w+(?:\[\w+\])?(\.x|\.y)\b(?!\()", {".x": ".y", ".y": ".x"}
     ),
-    Rule("constant", r"(?<=[*+-] )((?:T|V|A)?\(?[12]\.0f?\)?|T\(1\)|T\(2\)|0\.5f?)(?![\w.])", "(0.75 * \\1)"),
+    Rule("constant", r"(?<![\w.])((?:T|V|A)\([12](?:\.0f?)?\)|[12]\.0f?|0\.5f?)(?![\w.])", "(0.75 * \\1)"),
 )
 ATOMIC = re.compile(r"\batomicMin(?=\()")
 BARRIER = re.compile(r"\b__sync(?:threads|warp)\([^;]*\)(?=;)")
@@ -186,7 +191,8 @@ def find(path: Path) -> list[Mutant]:
 
     def add(kind: str, begin: int, end: int, after: str) -> None:
         before, after = code[begin:end], re.sub(r"\s+", " ", after)
-        if before != after and not compile_time(code, begin):
+        balanced = all(after.count(a) == after.count(b) for a, b in zip(OPENING, CLOSING, strict=True))
+        if before != after and balanced and not compile_time(code, begin):
             line = code.count("\n", 0, begin) + 1
             mutant = Mutant(path.name, line, kind, begin, end, before, after, lines[line - 1].strip())
             mutants.setdefault((begin, end, after), mutant)
@@ -217,7 +223,8 @@ def find(path: Path) -> list[Mutant]:
             statement = code[match.start(1) : end]
             if "{" not in statement and statement.count("(") == statement.count(")"):  # else the step of a loop
                 add("lost write" if operator == "=" else "lost term", match.start(1), end, "")
-                if operator == "+=":
+                counts = re.search(r"(^|->|\.)(step|first|next_?)$", target) or "Dim" in statement
+                if operator == "+=" and not counts:
                     add("reduction", match.start(1), end, statement.replace(" += ", " -= ", 1))
     return sorted(mutants.values(), key=lambda m: (m.begin, m.end, m.after))
 
@@ -243,42 +250,35 @@ def compatible(mutants: list[Mutant]) -> list[list[Mutant]]:
 
 
 def sample(mutants: list[Mutant], count: int, of_kind: int, seed: int) -> list[Mutant]:
-    """Choose mutants for one build: `of_kind` of every kind that has so many, then more, both going round the files.
+    """Choose mutants for one build: `of_kind` of every kind that has so many, then more of all, up to `count`.
 
-    Which come first depends on their text alone: a change elsewhere leaves the choice as it is.
+    The next one is of the file, then of the kind, that fewest were chosen of. Among those, their text alone decides: a
+    change elsewhere hardly changes the choice.
     """
 
     def order(mutant: Mutant) -> tuple[bytes, int]:
         text = f"{seed} {mutant.file} {mutant.kind} {mutant.describe()}"
         return hashlib.sha256(text.encode()).digest(), mutant.begin
 
-    def take(queue: Iterable[Mutant], most: int) -> None:
-        for mutant in queue:
-            if most > 0 and not any(mutant == other or overlap(mutant, other) for other in chosen):
+    chosen: list[Mutant] = []
+    files, kinds = Counter[str](), Counter[str]()
+
+    def take(candidates: list[Mutant], most: int) -> None:
+        left = [mutant for mutant in candidates if mutant not in chosen]
+        while most > 0 and left:
+            mutant = min(left, key=lambda m: (files[m.file], kinds[m.kind]))
+            left.remove(mutant)
+            if not any(overlap(mutant, other) for other in chosen):
                 chosen.append(mutant)
+                files[mutant.file] += 1
+                kinds[mutant.kind] += 1
                 most -= 1
 
-    chosen: list[Mutant] = []
     ordered = sorted(mutants, key=order)
-    for of_one_kind in sorted(grouped(ordered, "kind"), key=len):  # the rarest first
-        take(round_robin(grouped(of_one_kind, "file")), of_kind)
-    files = [list(round_robin(grouped(of_file, "kind"))) for of_file in grouped(ordered, "file")]
-    take(round_robin(files), count - len(chosen))
+    for kind, _ in reversed(Counter(mutant.kind for mutant in ordered).most_common()):  # the rarest first
+        take([mutant for mutant in ordered if mutant.kind == kind], of_kind)
+    take(ordered, count - len(chosen))
     return sorted(chosen, key=lambda m: (m.file, m.begin))
-
-
-def grouped(mutants: list[Mutant], by: str) -> list[list[Mutant]]:
-    """Return the mutants of each file or kind, in their order."""
-    groups: dict[str, list[Mutant]] = {}
-    for mutant in mutants:
-        groups.setdefault(getattr(mutant, by), []).append(mutant)
-    return list(groups.values())
-
-
-def round_robin(queues: list[list[Mutant]]) -> Iterator[Mutant]:
-    """Take one of each queue in turn, until all are empty."""
-    for turn in range(max((len(queue) for queue in queues), default=0)):
-        yield from (queue[turn] for queue in queues if turn < len(queue))
 
 
 def planted(text: str, numbered: list[tuple[int, Mutant]]) -> str:

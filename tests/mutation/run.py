@@ -266,7 +266,7 @@ def report(fates: dict[Mutant, str], reasons: dict[tuple[str, str, str], str]) -
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", type=Path, required=True, help="the native tests, built without sanitizers")
-    parser.add_argument("--count", type=int, default=150, help="bugs in the sample")
+    parser.add_argument("--count", type=int, default=150, help="bugs in the sample, if not more for the kinds")
     parser.add_argument("--seed", type=int, default=1, help="which sample")
     parser.add_argument("--all", action="store_true", help="every bug that the rules find; hours")
     parser.add_argument("--only", default="", help="files with this in their name")

@@ -55,7 +55,7 @@ class Floats {
 TEST_CASE("cuda: the device says what it is") {
   CHECK(device().device() == Device::cuda);
   const std::string text = device().description();
-  for (const char* part : {"CUDA on the CPU (emulated), compute capability 9.0 (kernels for 7.5, 8.0), ",
+  for (const char* part : {"CUDA on the CPU (emulated), compute capability 9.0 (kernels for 8.0), ",
                            " MiB; driver for CUDA 13.0, runtime 13.0; ", "cuBLASLt 13."}) {
     CHECK(contains(text, part));
   }
@@ -283,23 +283,6 @@ TEST_CASE("cuda: errors name the call, and say where the device is lost") {
   check_cuda(cudaSuccess, "cudaThis");
 }
 
-TEST_CASE("cuda: a build that has no code for the GPU says how to build it") {
-  const std::vector<int> compiled = {800, 900};
-  CHECK(newest_code(compiled, 750) == 0);
-  CHECK(newest_code(compiled, 800) == 800);
-  CHECK(newest_code(compiled, 890) == 800);
-  CHECK(newest_code(compiled, 1200) == 900);
-  CHECK(newest_code() == 800);  // the newest that the emulation says it is compiled for
-  cudaDeviceProp turing = device_properties();
-  turing.major = 7;
-  turing.minor = 5;
-  CHECK(message_of<DeviceError>([&] { check_code(compiled, turing); }) ==
-        "the GPU (CUDA on the CPU (emulated)) has compute capability 7.5, and this build of gdcore has code for 8.0, "
-        "9.0 and newer: build it "
-        "with GDCORE_CUDA_ARCHITECTURES=75, or install a release wheel");
-  check_code(architectures(), turing);
-}
-
 // Run by the test below, with the variables that play such machines.
 TEST_CASE("cuda: a machine without" * doctest::skip()) {
   const char* error = nullptr;
@@ -308,6 +291,9 @@ TEST_CASE("cuda: a machine without" * doctest::skip()) {
   const std::string expected = std::getenv("GDCORE_EMULATION_DEVICES") != nullptr ? "nvidia-smi"
                                : std::getenv("GDCORE_EMULATION_CAPABILITY") != nullptr
                                    ? "(CUDA on the CPU (emulated)) has compute capability 7.0, and gdcore needs 7.5"
+                               : std::getenv("GDCORE_EMULATION_CODE") != nullptr
+                                   ? "(CUDA on the CPU (emulated)) has compute capability 9.0, for which this build of "
+                                     "gdcore has no code: build it with GDCORE_CUDA_ARCHITECTURES=90, or install"
                                : std::string(std::getenv("GDCORE_EMULATION_DRIVER")) == "0"
                                    ? "there is no NVIDIA driver on this machine; install driver 580 or newer"
                                    : "the NVIDIA driver is for CUDA 12.8 at most, and gdcore needs CUDA 13.0: install "
@@ -316,11 +302,29 @@ TEST_CASE("cuda: a machine without" * doctest::skip()) {
   CHECK(contains(error, expected.c_str()));
 }
 
+// Run by the test below.
+TEST_CASE("cuda: code for older GPUs" * doctest::skip()) {
+  (void)device();
+  CHECK(code_capability() == 75);
+  for (const Precision precision : {Precision::full, Precision::tf32, Precision::bfloat16}) {
+    CHECK_FALSE(on_tensor_cores(precision));
+  }
+}
+
+TEST_CASE("cuda: tensor cores take a GPU that has them and code for them") {
+  CHECK(code_capability() == 80);
+  CHECK_FALSE(on_tensor_cores(Precision::full));
+  CHECK(on_tensor_cores(Precision::tf32));
+  CHECK(on_tensor_cores(Precision::bfloat16));
+  CHECK(run_alone("cuda: code for older GPUs", "GDCORE_EMULATION_CODE", "75") == 0);
+}
+
 TEST_CASE("cuda: without a device, the error says what is missing and what to do") {
   const char* name = "cuda: a machine without";
   unsetenv("CUDA_VISIBLE_DEVICES");
   CHECK(run_alone(name, "GDCORE_EMULATION_DEVICES", "0") == 0);
   CHECK(run_alone(name, "GDCORE_EMULATION_CAPABILITY", "70") == 0);
+  CHECK(run_alone(name, "GDCORE_EMULATION_CODE", "0") == 0);
   CHECK(run_alone(name, "GDCORE_EMULATION_DRIVER", "0") == 0);
   CHECK(run_alone(name, "GDCORE_EMULATION_DRIVER", "12080") == 0);
 }
