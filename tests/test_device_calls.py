@@ -1,5 +1,5 @@
-"""Promise: what takes a model, but for the gallery and the experiments, works with one on a GPU and finds what it does on
-the CPU."""
+"""Promise: what takes a model, but for gallery and experiments, works with one on a GPU and finds what it finds on the
+CPU."""
 
 from __future__ import annotations
 

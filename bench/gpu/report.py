@@ -7,7 +7,8 @@ from typing import Any
 
 from .cases import DRY, RUNS, Run
 
-CACHED = 150e6  # bytes: work on less may be done in a cache (50 MB on an H100), which the copy's bandwidth says nothing of
+# Work on fewer bytes may be done in a cache (50 MB on an H100), of which the copy's bandwidth says nothing.
+CACHED = 150e6
 ADAM_BYTES = 28.0  # of a float32 parameter and step
 
 
