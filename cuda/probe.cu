@@ -1,5 +1,5 @@
-// A kernel that does nothing, and reads and writes nothing: it stands for all others when the device is asked whether it
-// runs this build's code.
+// A kernel that does nothing, and reads and writes nothing: it stands for all others when the device is asked whether
+// it runs this build's code.
 #include "probe.h"
 
 namespace gdcore::cuda {
