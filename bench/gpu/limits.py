@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from .torch_steps import versions
@@ -59,18 +60,27 @@ def node_seconds(nodes: int = 512) -> float:
     return seconds_of(graph.replay) / nodes
 
 
-def norm_times(rows: int, cols: int) -> dict[str, float]:
-    """Return seconds of PyTorch's norms, under the names that kernels.cpp uses."""
+def norm_times(rows: int, cols: int, compiled: bool) -> dict[str, float]:
+    """Return seconds of PyTorch's norms, under the names that kernels.cpp uses; compiled if that is faster."""
     x, dy = (torch.randn(rows, cols, device="cuda") for _ in range(2))
     gamma, beta = torch.ones(cols, device="cuda"), torch.zeros(cols, device="cuda")
+    everything = [True, True, True]
     _, mean, rstd = torch.native_layer_norm(x, (cols,), gamma, beta, 1e-5)
-    back = (dy, x, (cols,), mean, rstd, gamma, beta, [True, True, True])
+    by_row = (dy, x, (cols,), mean, rstd, gamma, beta, everything)
+    _, mean, rstd = torch.native_batch_norm(x, gamma, beta, None, None, True, 0.1, 1e-5)
+    by_column = (dy, x, gamma, None, None, mean, rstd, True, 1e-5, everything)
     calls: dict[str, Callable[[], Any]] = {
         "layer-norm/forward": lambda: torch.layer_norm(x, (cols,), gamma, beta),
-        "layer-norm/backward": lambda: torch.ops.aten.native_layer_norm_backward(*back),
+        "layer-norm/backward": lambda: torch.ops.aten.native_layer_norm_backward(*by_row),
         "batch-norm/forward": lambda: functional.batch_norm(x, None, None, gamma, beta, training=True),
+        "batch-norm/backward": lambda: torch.ops.aten.native_batch_norm_backward(*by_column),
     }
-    return {f"{name}/{rows}x{cols}": seconds_of(call) for name, call in calls.items()}
+    times = {f"{name}/{rows}x{cols}": seconds_of(call) for name, call in calls.items()}
+    if compiled:
+        for name, call in calls.items():
+            place = f"{name}/{rows}x{cols}"
+            times[place] = min(times[place], seconds_of(torch.compile(call)))
+    return times
 
 
 def loss_seconds(rows: int, classes: int) -> float:
@@ -85,22 +95,33 @@ def loss_seconds(rows: int, classes: int) -> float:
     return seconds_of(both)
 
 
-def adam_seconds(size: int) -> float:
-    """Return seconds of PyTorch's fused Adam over one flat tensor."""
+# Fused where PyTorch has that.
+OPTIMIZERS: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
+    "Adam": lambda flat: torch.optim.Adam(flat, 1e-6, fused=True),
+    "SGD": lambda flat: torch.optim.SGD(flat, 1e-6, fused=True),
+    "Momentum": lambda flat: torch.optim.SGD(flat, 1e-6, momentum=0.9, fused=True),
+    "AdaGrad": lambda flat: torch.optim.Adagrad(flat, 1e-6, foreach=True),
+    "RMSProp": lambda flat: torch.optim.RMSprop(flat, 1e-6, foreach=True),
+}
+
+
+def optimizer_seconds(name: str, size: int) -> float:
+    """Return seconds of a step of one of PyTorch's optimisers over one flat tensor."""
     flat = torch.nn.Parameter(torch.randn(size, device="cuda"))
     flat.grad = torch.randn_like(flat)
-    return seconds_of(torch.optim.Adam([flat], 1e-6, fused=True).step)
+    return seconds_of(OPTIMIZERS[name]([flat]).step)
 
 
 def kernel_times() -> dict[str, float]:
     """Return seconds of PyTorch's kernels for what kernels.cpp measures, under the same names."""
     times: dict[str, float] = {}
     for cols in (1024, 256, 4096):
-        times |= norm_times((64 << 20) // cols, cols)
+        times |= norm_times((64 << 20) // cols, cols, compiled=cols == 1024)  # compiling takes seconds each time
     for classes in (10, 100, 1000):
         rows = 100_000_000 // classes
         times[f"cross-entropy/{rows}x{classes}"] = loss_seconds(rows, classes)
-    times["optimizer/Adam/100000000"] = adam_seconds(100_000_000)
+    for name in OPTIMIZERS:
+        times[f"optimizer/{name}/100000000"] = optimizer_seconds(name, 100_000_000)
     return times
 
 

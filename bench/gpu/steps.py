@@ -1,6 +1,6 @@
 """Train the cases in one pass over them, in a process of its own; a line of JSON for each result.
 
-Usage: python -m bench.gpu.steps --out FILE --with none|torch|compiled|jax --seconds BUDGET [--skip N] [--dry]
+Usage: python -m bench.gpu.steps --out FILE --with none|torch|compiled|jax|tuned-jax --seconds BUDGET [--skip N] [--dry]
 
 The first two passes check and time gdcore, `torch` beside PyTorch; `compiled` is PyTorch's compiled variants, which
 take long to compile, one variant after the other. What does not fit into the budget is left out and named in the file.
@@ -25,7 +25,9 @@ from .ours import Ours
 STRETCH = 0.1  # seconds of one of the five stretches that a time is the median of
 CURVE_STEPS, SHORT_CURVE_STEPS = 100, 20
 CPU_FLOP = 2e11  # curves are compared with the CPU's where they take no more than this
-COSTS = {"none": 0.0, "torch": 4.0, "compiled": 25.0, "jax": 10.0}  # seconds to expect of one way of training
+JAX_PASSES = {"jax": "scan", "tuned-jax": "scan with tuned flags"}  # the flags are those of the process
+# Seconds to expect of one way of training.
+COSTS = {"none": 0.0, "torch": 4.0, "compiled": 25.0, "jax": 10.0, "tuned-jax": 10.0}
 # How far float32 curves of the GPU and the CPU may be apart, for each step (tests/test_device_agreement.py). At this
 # rate float32 and float64 on the CPU are within half of it; at 1e-3 two libraries on one CPU are 1e-2 apart after 100
 # steps, for Adam's steps are as large where gradients are nothing but rounding.
@@ -100,8 +102,8 @@ def tasks_of(other: str, runs: Sequence[Run]) -> list[tuple[Run, Sequence[str]]]
     """Return what a pass does, in order: a case, and the ways in which the other library trains it."""
     if other == "none":
         return [(run, ()) for run in runs]
-    if other == "jax":
-        return [(run, ("scan",)) for run in runs]
+    if other in JAX_PASSES:
+        return [(run, (JAX_PASSES[other],)) for run in runs]
     from . import torch_steps
 
     if other == "torch":
@@ -111,7 +113,7 @@ def tasks_of(other: str, runs: Sequence[Run]) -> list[tuple[Run, Sequence[str]]]
 
 def make_peer(other: str, run: Run, variant: str) -> Any:
     """Prepare another library's way of training a case."""
-    if other == "jax":
+    if other in JAX_PASSES:
         from . import jax_steps
 
         return jax_steps.JaxPeer(run, run.draw())
@@ -134,7 +136,7 @@ def train(worker: Worker, run: Run, other: str, variants: Sequence[str]) -> None
         worker.attempt(run, "gdcore", 0.0, lambda: check_ours(run, worker.dry) | {"is": "check"})
         worker.attempt(run, "gdcore", 2.0, lambda: Ours(run, run.draw()).seconds_per_step(seconds))
     for variant in variants:
-        peer = f"{'JAX' if other == 'jax' else 'PyTorch'} {variant}"
+        peer = f"{'JAX' if other in JAX_PASSES else 'PyTorch'} {variant}"
         work = partial(time_peer, partial(make_peer, other, run, variant), run, reference, seconds)
         worker.attempt(run, peer, COSTS[other], work)
     if other in ("torch", "compiled"):

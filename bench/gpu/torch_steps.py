@@ -19,8 +19,14 @@ from bench.peers.peer_torch import build
 from .cases import Run
 
 UNROLLED = 32  # steps of a captured graph
-VARIANTS = ("graph", "eager")
-COMPILED = ("compiled graph", "reduce-overhead", "compile")  # take many seconds to compile
+VARIANTS = ("graph", "eager", "eager foreach")
+# torch.compile's modes; they take many seconds to compile. None is its default.
+COMPILED = {
+    "compiled graph": "max-autotune-no-cudagraphs",
+    "reduce-overhead": "reduce-overhead",
+    "max-autotune": "max-autotune",
+    "compile": None,
+}
 
 
 class TorchPeer:
@@ -35,14 +41,13 @@ class TorchPeer:
         self.model = build(run.case, data).cuda()
         self.low = run.precision == "bfloat16"
         self.graphed = variant.endswith("graph")
+        how = {"foreach": True} if variant == "eager foreach" else {"fused": True}
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), run.case.rate, betas=cases.BETAS, eps=cases.EPS, fused=True, capturable=True
+            self.model.parameters(), run.case.rate, betas=cases.BETAS, eps=cases.EPS, capturable=True, **how
         )
         self.loss: Callable[[Tensor, Tensor], Tensor] = self._loss
-        if variant in ("compile", "compiled graph"):
-            self.loss = torch.compile(self._loss, dynamic=False)
-        elif variant == "reduce-overhead":
-            self.loss = torch.compile(self._loss, dynamic=False, mode="reduce-overhead")
+        if variant in COMPILED:
+            self.loss = torch.compile(self._loss, dynamic=False, mode=COMPILED[variant])
         self.unrolled = min(UNROLLED, self.batches)
         self.order = torch.arange(len(self.x), device="cuda")
         self.index = self.order[: self.unrolled * self.batch].clone()
