@@ -34,7 +34,7 @@ struct InstructionSet {
   Backend* (*make)();
 };
 
-/// Those of this build, the best first.
+/// All of this build, the best first.
 std::vector<InstructionSet> all_instruction_sets() {
   return {
 #ifdef GDCORE_HAS_X86_ISAS

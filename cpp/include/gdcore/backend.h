@@ -283,7 +283,8 @@ class Backend {
 /// The backend of a device, made at first use. Throws DeviceError where there is none.
 Backend& backend(Device device);
 
-/// Those of this build that this processor has, the best first; the CPU's backend describes itself by the one it uses.
+/// The instruction sets of this build that this processor has, the best first. The CPU's backend describes itself by
+/// the one that it uses.
 std::vector<std::string> instruction_sets();
 
 /// The CUDA backend, from a shared library of its own (cpp/src/cuda_library.cpp); throws DeviceError, saying what is
