@@ -12,13 +12,13 @@ import numpy.typing as npt
 from . import _core
 from ._arrays import Array, Data, to_array
 from ._checks import instance, seed_or_random, shown
+from ._outputs import ClassName, answers, checked_meaning, class_array, class_names, probabilistic, probabilities
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Sequential", "load"]
 
-ClassName: TypeAlias = str | int | float | bool
 State: TypeAlias = dict[str, Array]
 
 
@@ -43,13 +43,18 @@ class Sequential(_core.Network):
     classes : sequence, optional
         Names of the classes (text or numbers), in the order of the outputs; two names for a network of one output.
         Saved with the model, returned by `predict_classes`; text labels in training data are looked up in them.
+    outputs : {"numbers", "classes", "yes_no"}, optional
+        What the outputs mean: numbers; logits of classes, one output each; or logits of yes/no answers, one output
+        each. The loss of the first `Trainer` says it when left out. Saved with the model; where nothing is known, as
+        for parameters from PyTorch, ``model.outputs = "classes"`` says it, once.
 
     Raises
     ------
     TypeError
         If a layer is no layer, or the seed no whole number.
     ValueError
-        If sizes do not fit, the number of classes does not fit the outputs, or a precision is given with float64.
+        If sizes do not fit, the number of classes or what the outputs mean does not fit them, or a precision is given
+        with float64.
     DeviceError
         If the device is not there.
 
@@ -72,6 +77,7 @@ class Sequential(_core.Network):
         device: str = "auto",
         precision: str = "float32",
         classes: Sequence[ClassName] | None = None,
+        outputs: str | None = None,
     ) -> None:
         for i, layer in enumerate(layers):
             if isinstance(layer, (list, tuple)):
@@ -82,7 +88,10 @@ class Sequential(_core.Network):
         super().__init__(
             list(layers), dtype=_dtype_name(dtype), device=device, seed=seed_or_random(seed), precision=precision
         )
-        self.classes = None if classes is None else _class_names(classes, self.out_features)
+        self.classes = None if classes is None else class_names(classes, self.out_features)
+        self._outputs: str | None = None
+        if outputs is not None:
+            self.outputs = outputs
         arrays = [*self.parameters().values(), *self.buffers().values()]
         self._shapes = np.array([size for array in arrays for size in (array.ndim, *array.shape)], np.int64)
 
@@ -97,8 +106,17 @@ class Sequential(_core.Network):
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
-        names = ("seed", "dtype", "device", "precision", "classes")
+        names = ("seed", "dtype", "device", "precision", "classes", "outputs")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def outputs(self) -> str | None:
+        """What the outputs mean, "numbers", "classes" or "yes_no"; None while that is not known. It can be set once."""
+        return self._outputs
+
+    @outputs.setter
+    def outputs(self, meaning: str) -> None:
+        self._outputs = checked_meaning(meaning, self)
 
     def predict(self, x: Data, *, batch_size: int = 1024) -> Array:  # type: ignore[override]  # a plain int for users
         """Return the outputs for the rows of `x`: values, or logits where the loss takes logits.
@@ -118,7 +136,7 @@ class Sequential(_core.Network):
         return super().predict(x if type(x) is np.ndarray else to_array(x, "x"), batch_size=batch_size)
 
     def predict_proba(self, x: Data, *, batch_size: int = 1024) -> Array:
-        """Return the probability of each class, for a network trained on logits.
+        """Return the probability of each class, or of each yes.
 
         Parameters
         ----------
@@ -130,18 +148,23 @@ class Sequential(_core.Network):
         Returns
         -------
         ndarray
-            Shape (N, C), each row summing to 1: softmax of the outputs. A network of one output gives (N, 2): the
-            sigmoid is the second column, as in scikit-learn.
+            Of the model's dtype. Classes: (N, C), the softmax of the outputs, each row summing to 1. One yes/no answer:
+            (N, 2), of no and of yes, as in scikit-learn. K yes/no answers: (N, K), the sigmoid of each output.
+
+        Raises
+        ------
+        ValueError
+            If the outputs are numbers, or it is not known what they mean (``model.outputs``).
         """
+        meaning = probabilistic(self, "predict_proba")
         logits = self.predict(x, batch_size=batch_size)
-        if logits.shape[1] == 1:
-            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)  # softmax of (0, z) is (1 - σ(z), σ(z))
-        np.exp(logits - logits.max(axis=1, keepdims=True), out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        return logits
+        if meaning == "yes_no" and logits.shape[1] == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+            meaning = "classes"  # softmax of (0, z) is (1 - σ(z), σ(z))
+        return probabilities(logits, meaning)
 
     def predict_classes(self, x: Data, *, batch_size: int = 1024) -> Array:
-        """Return the most probable class of each row, for a network trained on logits.
+        """Return the most probable class of each row, or the answers.
 
         Parameters
         ----------
@@ -153,11 +176,20 @@ class Sequential(_core.Network):
         Returns
         -------
         ndarray
-            Shape (N,): class names where the model has them, otherwise indices from 0 (int64).
+            Classes, and one yes/no answer: (N,), class names where the model has them, otherwise indices from 0
+            (int64). K yes/no answers: (N, K) of bool, True where yes is more probable; ``classes`` names the columns.
+
+        Raises
+        ------
+        ValueError
+            If the outputs are numbers, or it is not known what they mean (``model.outputs``).
         """
-        logits = self.predict(x, batch_size=batch_size)
-        index = (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else logits.argmax(axis=1)
-        return index if self.classes is None else np.asarray(self.classes)[index]
+        meaning = probabilistic(self, "predict_classes")
+        given = answers(self.predict(x, batch_size=batch_size), meaning)
+        if given.ndim == 2 and given.shape[1] > 1:
+            return given
+        index = given.reshape(len(given)).astype(np.int64, copy=False)
+        return index if self.classes is None else class_array(self.classes)[index]
 
     def freeze(self, *prefixes: str) -> None:
         """Keep parameters as they are in training: gradients are still computed, the optimiser leaves them alone.
@@ -386,18 +418,3 @@ def _dtype_name(dtype: npt.DTypeLike) -> str:
     if name not in ("float32", "float64") or dtype is None:
         raise ValueError(f"dtype: got {shown(dtype)}; expected 'float32' or 'float64'")
     return name
-
-
-def _class_names(classes: Sequence[ClassName], outputs: int) -> tuple[ClassName, ...]:
-    if isinstance(classes, str) or not hasattr(classes, "__iter__"):
-        raise TypeError(f"classes: got {shown(classes)}; expected a sequence of names")
-    names = tuple(item.item() if isinstance(item, np.generic) else item for item in classes)
-    for i, name in enumerate(names):
-        if not isinstance(name, (str, int, float)):
-            raise TypeError(f"classes[{i}]: got {type(name).__name__} {shown(name)}; expected text or a number")
-    expected = 2 if outputs == 1 else outputs
-    if len(names) != expected:
-        raise ValueError(f"classes: got {len(names)} names; expected {expected}, for a network of {outputs} output(s)")
-    if len(set(names)) != len(names):
-        raise ValueError(f"classes: got {shown(list(names), 200)}; expected names that differ from each other")
-    return names

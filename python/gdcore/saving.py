@@ -52,6 +52,7 @@ def describe(model: Sequential) -> dict[str, Any]:
         "dtype": model.dtype,
         "seed": model.seed,
         "classes": None if model.classes is None else list(model.classes),
+        "outputs": model.outputs,
         "frozen": model.frozen(),
     }
 
@@ -83,6 +84,7 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], path: 
             raise TypeError("seed or frozen are of the wrong kind")
         layers = [_specs.decode_layer(layer) for layer in model["layers"]]
         settings = {name: model[name] for name in ("seed", "dtype", "classes")}
+        settings["outputs"] = model.get("outputs")  # files of format version 1 do not say
         built = Sequential(*layers, **settings, **place)
         built.freeze(*model["frozen"])
         arrays = matching(path, built, tensors)

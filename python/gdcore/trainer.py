@@ -15,6 +15,7 @@ from ._arrays import Array, Data, to_array, to_targets
 from ._checks import instance, integer, real, seed_or_random, shown
 from ._fit import Fit
 from ._measure import Held
+from ._outputs import meaning_of
 from ._sources import ArraySource, IterableSource
 from .data import DEFAULT_SIZE, split_rows
 from .history import History
@@ -31,7 +32,8 @@ class Trainer:
     Parameters
     ----------
     model : Sequential
-        What is trained, in place.
+        What is trained, in place. The loss says what its outputs mean where that is not known yet: numbers for
+        `MeanSquaredError`, classes for `CrossEntropy`, yes/no answers for `BinaryCrossEntropy`.
     loss : Loss
         What is made small, as an object: ``gd.CrossEntropy()``.
     optimizer : Optimizer
@@ -60,6 +62,8 @@ class Trainer:
     ------
     TypeError
         If an argument is of the wrong kind.
+    ValueError
+        If the loss does not fit what the model's outputs mean.
     """
 
     def __init__(
@@ -80,10 +84,13 @@ class Trainer:
         self.check_finite = bool(check_finite)
         self.history = History()
         self.stop = False
+        meaning = meaning_of(loss, model)
         self.core = _core.Trainer(model, loss, optimizer)
         self.rates = Rates(optimizer.lr)
         self._fit: Fit | None = None
         self.lr_scale = 1.0
+        if meaning is not None:
+            model.outputs = meaning  # last, so that a trainer that is refused has changed nothing
 
     def __repr__(self) -> str:
         """Return loss, optimiser and how far training is."""

@@ -179,7 +179,7 @@ def _last(model: Sequential, name: str) -> int:
             f"{name}: the model's last layer is {shown(model.layers[-1])}, which cannot undo a change of y; "
             "expected Dense"
         )
-    if model.classes is not None:
+    if model.classes is not None or model.outputs in ("classes", "yes_no"):
         raise ValueError(f"{name}: the model has classes, which have no units; expected 1, and no shift")
     return len(model.layers) - 1
 
