@@ -6,7 +6,7 @@ import importlib
 import math
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -64,6 +64,18 @@ def real(value: object, name: str, *, low: float = -math.inf, high: float = math
         upper = "" if high == math.inf else f"{' and' if lower else ''} at most {high:g}"
         raise ValueError(f"{name}: got {value}; expected a finite number{lower}{upper}")
     return number
+
+
+def flag(value: object, name: str) -> bool:
+    """Return `value` as a bool: True, False, NumPy's, or 0 and 1; raise TypeError for all else, such as "no"."""
+    if isinstance(value, str) or not hasattr(value, "__bool__") or value not in (0, 1):
+        raise TypeError(f"{name}: got {shown(value)}; expected True or False")
+    return bool(value)
+
+
+def optional(check: Callable[[object, str], T], value: object, name: str) -> T | None:
+    """Return None for None, and what `check` makes of all else."""
+    return None if value is None else check(value, name)
 
 
 def instance(value: object, kind: type[T], name: str, example: str) -> T:

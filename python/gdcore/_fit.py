@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +12,7 @@ from ._checks import shown
 from ._measure import Held
 from ._sources import ArraySource, IterableSource
 from .callbacks import Callback
+from .history import number
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -111,11 +112,12 @@ class Fit:
                     stack.callback(hook, trainer)
 
     def _listen(self) -> None:
-        """Look up once who wants to hear of what happens often."""
+        """Look up once who wants to hear of what happens often; at an epoch's end, recorders come last."""
         ordered = sorted(self.callbacks, key=lambda callback: bool(getattr(callback, "records", False)))
         self._on_epoch_begin = _hooks(self.callbacks, "on_epoch_begin")
         self._on_progress = _hooks(self.callbacks, "on_progress")
-        self._on_epoch_end = _hooks(ordered, "on_epoch_end")  # recorders last, all in their own order
+        ends = [(callback, _hooks([callback], "on_epoch_end")) for callback in ordered]
+        self._on_epoch_end = [(callback, hook) for callback, hooks in ends for hook in hooks]
 
     def _epoch(self) -> None:
         trainer, source = self._trainer, self._source
@@ -137,17 +139,39 @@ class Fit:
     def _finish(self, loss: float, started: float) -> None:
         """Measure, write the epoch into the history, and tell the callbacks."""
         trainer = self._trainer
-        logs: dict[str, float] = {"epoch": trainer.epoch + 1, "loss": loss}
+        row: dict[str, float] = {"epoch": trainer.epoch + 1, "loss": loss}
         if self._training is not None:
-            logs |= self._training.measure(trainer)
+            row |= self._training.measure(trainer)
         if self._validation is not None:
-            logs |= self._validation.measure(trainer, "val_")
-        logs["lr"] = trainer.rates.at(max(trainer.steps - 1, 0)) * trainer.lr_scale
-        logs["seconds"] = time.perf_counter() - started
+            row |= self._validation.measure(trainer, "val_")
+        row["lr"] = trainer.rates.at(max(trainer.steps - 1, 0)) * trainer.lr_scale
+        row["seconds"] = time.perf_counter() - started
         self.position = Position()
-        trainer.history.append(logs)  # the epoch counts from here on
-        for hook in self._on_epoch_end:
+        self._measured = frozenset(row)
+        trainer.history.append(row)  # the epoch counts from here on
+        for callback, hook in self._on_epoch_end:
+            given = trainer.history.last
+            logs = dict(given)  # a copy: the row is the history's, callbacks add to it
             hook(trainer, logs)
+            self._add(callback, given, logs)
+
+    def _add(self, callback: object, given: Mapping[str, float], logs: Mapping[str, Any]) -> None:
+        """Write what a callback added to its logs into the history."""
+        added = {name: value for name, value in logs.items() if name not in given or value is not given[name]}
+        if not added:
+            return
+        who = f"callbacks[{self.callbacks.index(callback)}]: {type(callback).__name__}.on_epoch_end: logs"
+        history = self._trainer.history
+        try:
+            history.complete({name: value for name, value in added.items() if name not in self._measured})
+            changed = {name: number(added[name], name) for name in self._measured & added.keys()}
+        except TypeError as error:
+            raise TypeError(f"{who}: {error}") from None
+        for name, value in changed.items():
+            if value != given[name]:
+                raise ValueError(
+                    f"{who}: got {value} for {name!r}, which was measured as {given[name]}; expected a name of its own"
+                )
 
     def _check_monitors(self) -> None:
         """Refuse, before training, to watch a column that will not be there."""

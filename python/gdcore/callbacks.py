@@ -5,15 +5,16 @@ A callback is any object with some of the methods of `Callback`; it need not inh
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._checks import integer, real
-from .history import csv_row
-from .metrics import direction
+from ._attributes import Closed, Fixed, Setting
+from ._checks import flag, optional, real
+from ._table import csv_row
+from ._watch import Watch, Watched, epochs
 
 if TYPE_CHECKING:
     from .model import Sequential, State
@@ -28,9 +29,11 @@ class Callback:
     `fit` looks for these methods in every callback and calls those that are there, in the order of its ``callbacks``
     (those that record, `Checkpoint` and `CSVLog`, come last at an epoch's end, so that they see what the others did). A
     callback may set ``trainer.stop = True`` and ``trainer.lr_scale``, and add numbers to `logs`, which then stand in
-    the history.
+    the history: Python's, NumPy's, or those of other libraries, kept as floats. `logs` is a copy of the epoch's row, so
+    what is taken out of it stays in the history, and what was measured cannot be replaced.
     """
 
+    __slots__ = ()
     records = False  # True: called after the others at the end of an epoch
 
     def on_train_begin(self, trainer: Trainer) -> None:
@@ -43,7 +46,7 @@ class Callback:
         """`batch` of `batches` (None: unknown) are done, `loss` is their mean; called about every 0.1 s."""
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
-        """Epoch ``trainer.epoch`` is done; `logs` is its line of the history."""
+        """Epoch ``trainer.epoch`` is done; `logs` is a copy of its row of the history, to read and to add to."""
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Training is over: all epochs done, stopped, interrupted by Ctrl-C, or ended by an error."""
@@ -56,49 +59,7 @@ class Callback:
         """Take back what `state_dict` returned, when a run is resumed (after `on_train_begin`)."""
 
 
-def monitored(monitor: str, logs: Mapping[str, float], who: str) -> float:
-    """Return the value of a column, or say which ones there are."""
-    if monitor not in logs:
-        raise ValueError(f"{who}: monitor={monitor!r} is not measured; there are {', '.join(logs)}")
-    return logs[monitor]
-
-
-class _Watch:
-    """The best value of a column so far, and how many values came since."""
-
-    def __init__(self, monitor: str, mode: str | None, min_delta: float, patience: int) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor: got {monitor!r}; expected the name of a column, such as 'val_loss'")
-        self.monitor = monitor
-        self.mode = direction(monitor, mode)
-        self.min_delta = real(min_delta, "min_delta", low=0)
-        self.patience = integer(patience, "patience", minimum=1, expected="a number of epochs")
-        self.reset()
-
-    def reset(self) -> None:
-        self.best = math.inf if self.mode == "min" else -math.inf
-        self.since = 0
-
-    def improved(self, value: float) -> bool:
-        """Take the next value and tell whether it is better, by more than `min_delta`; nan never is."""
-        gain = self.best - value if self.mode == "min" else value - self.best
-        if gain > self.min_delta:
-            self.best, self.since = value, 0
-            return True
-        self.since += 1
-        return False
-
-    def state(self) -> dict[str, Any]:
-        return {"monitor": self.monitor, "mode": self.mode, "best": self.best, "since": self.since}
-
-    def load(self, state: Mapping[str, Any], who: str) -> None:
-        for name in ("monitor", "mode"):
-            if state[name] != getattr(self, name):
-                raise ValueError(f"{who}: the checkpoint has {name}={state[name]!r}, now it is {getattr(self, name)!r}")
-        self.best, self.since = float(state["best"]), int(state["since"])
-
-
-class EarlyStopping(Callback):
+class EarlyStopping(Watched, Callback):
     """Stop when a measure has not improved for some epochs, and keep the weights of the best one.
 
     Parameters
@@ -126,7 +87,11 @@ class EarlyStopping(Callback):
     -----
     In a loop of one's own: ``if stopping.update(value, model): break``, and ``stopping.restore(model)`` after the loop.
     The smallest validation error is where to stop, as training beyond it fits the noise; see `History.plot`.
+    ``patience``, ``min_delta`` and ``restore_best`` may be set at any time, before `fit` resumes a run or during it.
     """
+
+    __slots__ = ("_epochs", "_kept", "_restore_best", "_spare")
+    restore_best: Setting[bool] = Setting("Whether the best weights are kept and given back.", flag)
 
     def __init__(
         self,
@@ -137,10 +102,9 @@ class EarlyStopping(Callback):
         mode: str | None = None,
         restore_best: bool = True,
     ) -> None:
-        self._watch = _Watch(monitor, mode, min_delta, patience)
-        self.monitor = monitor
-        self.patience = self._watch.patience
-        self.restore_best = bool(restore_best)
+        self._watch = Watch(monitor, mode, min_delta)
+        self.patience = patience
+        self.restore_best = restore_best
         self._reset()
 
     def _reset(self) -> None:
@@ -180,6 +144,11 @@ class EarlyStopping(Callback):
         if self._watch.improved(float(value)):
             state = model.copy_state(self._spare) if self.restore_best else None
             self._kept, self._spare = (self._epochs, state), self._kept[1]
+        return self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether `patience` epochs have gone by without improvement."""
         return self._watch.since >= self.patience
 
     def restore(self, model: Sequential) -> None:
@@ -201,12 +170,12 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
         """Take the epoch's value; stop the trainer when it is time."""
-        if self.update(monitored(self.monitor, logs, "EarlyStopping"), trainer.model, epoch=trainer.epoch):
+        if self.update(self._watch.value(logs, "EarlyStopping"), trainer.model, epoch=trainer.epoch):
             trainer.stop = True
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Restore the best weights."""
-        if self._kept[1] is not None:
+        if self.restore_best and self._kept[1] is not None:
             self.restore(trainer.model)
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,7 +191,7 @@ class EarlyStopping(Callback):
         self._kept = (int(state["best_epoch"]), arrays or None)
 
 
-class ReduceOnPlateau(Callback):
+class ReduceOnPlateau(Watched, Callback):
     """Multiply the learning rate by a factor when a measure has not improved for some epochs.
 
     Works on ``trainer.lr_scale``, so together with any schedule.
@@ -241,7 +210,15 @@ class ReduceOnPlateau(Callback):
         The rate is not made smaller than this.
     mode : {"min", "max"}, optional
         Which way is better; known for gdcore's own measures, needed for others.
+
+    Notes
+    -----
+    ``factor``, ``patience``, ``min_delta`` and ``min_lr`` may be set at any time.
     """
+
+    __slots__ = ("_factor", "_min_lr")
+    factor: Setting[float] = Setting("What the rate is multiplied by.", partial(real, low=0, high=1))
+    min_lr: Setting[float] = Setting("The rate is not made smaller than this.", partial(real, low=0))
 
     def __init__(
         self,
@@ -253,10 +230,10 @@ class ReduceOnPlateau(Callback):
         min_lr: float = 0.0,
         mode: str | None = None,
     ) -> None:
-        self._watch = _Watch(monitor, mode, min_delta, patience)
-        self.monitor = monitor
-        self.factor = real(factor, "factor", low=0, high=1)
-        self.min_lr = real(min_lr, "min_lr", low=0)
+        self._watch = Watch(monitor, mode, min_delta)
+        self.patience = patience
+        self.factor = factor
+        self.min_lr = min_lr
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Forget an earlier run."""
@@ -264,9 +241,9 @@ class ReduceOnPlateau(Callback):
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
         """Take the epoch's value; reduce the rate when it is time."""
-        if self._watch.improved(monitored(self.monitor, logs, "ReduceOnPlateau")):
+        if self._watch.improved(self._watch.value(logs, "ReduceOnPlateau")):
             return
-        if self._watch.since >= self._watch.patience:
+        if self._watch.since >= self.patience:
             self._watch.since = 0
             lr = trainer.lr
             if lr > self.min_lr:
@@ -281,7 +258,7 @@ class ReduceOnPlateau(Callback):
         self._watch.load(state, "ReduceOnPlateau")
 
 
-class Checkpoint(Callback):
+class Checkpoint(Closed, Callback):
     """Save the whole state of training now and then, for ``fit(resume=path)``.
 
     Parameters
@@ -304,7 +281,12 @@ class Checkpoint(Callback):
     A checkpoint is a model file too: ``gdcore.load(path)`` returns the model as it was at that moment.
     """
 
+    __slots__ = ("_best_path", "_every", "_path", "_saved", "_seconds", "_watch")
     records = True
+    path: Fixed[str] = Fixed("The file.", "make another Checkpoint")
+    best_path: Fixed[str | None] = Fixed("The file of the best model, if it is kept.", "it follows from path")
+    every: Setting[int | None] = Setting("Epochs between two savings, or None.", partial(optional, epochs))
+    seconds: Setting[float | None] = Setting("Seconds between two savings, or None.", partial(optional, partial(real, low=0, open_low=True)))
 
     def __init__(
         self,
@@ -316,16 +298,19 @@ class Checkpoint(Callback):
         monitor: str = "val_loss",
         mode: str | None = None,
     ) -> None:
-        self.path = os.fspath(path)
-        if every is None and seconds is None:
-            every = 1
-        self.every = None if every is None else integer(every, "every", minimum=1, expected="a number of epochs")
-        self.seconds = None if seconds is None else real(seconds, "seconds", low=0, open_low=True)
-        stem, ending = os.path.splitext(self.path)
-        self.best_path = f"{stem}.best{ending}" if keep_best else None
-        self._watch = _Watch(monitor, mode, 0.0, 1) if keep_best else None
-        self.monitor = monitor if keep_best else None
+        self._path = os.fspath(path)
+        self.every = 1 if every is None and seconds is None else every
+        self.seconds = seconds
+        stem, ending = os.path.splitext(self._path)
+        keep_best = flag(keep_best, "keep_best")
+        self._best_path = f"{stem}.best{ending}" if keep_best else None
+        self._watch = Watch(monitor, mode, 0.0) if keep_best else None
         self._saved = time.monotonic()
+
+    @property
+    def monitor(self) -> str | None:
+        """Column that says which model is best, None where it is not kept."""
+        return None if self._watch is None else self._watch.monitor
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Start the clock, and forget an earlier run."""
@@ -344,7 +329,7 @@ class Checkpoint(Callback):
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
         """Save when it is time, and the best model."""
         if self._watch is not None and self.best_path is not None:
-            improved = self._watch.improved(monitored(self._watch.monitor, logs, "Checkpoint"))
+            improved = self._watch.improved(self._watch.value(logs, "Checkpoint"))
             if improved:
                 trainer.model.save(self.best_path)
         due = self.every is not None and trainer.epoch % self.every == 0
@@ -366,33 +351,44 @@ class Checkpoint(Callback):
             self._watch.load(state, "Checkpoint")
 
 
-class CSVLog(Callback):
+class CSVLog(Closed, Callback):
     """Write the history to a CSV file, a line as soon as its epoch is done.
 
     Parameters
     ----------
     path : path
         The file. A continued or resumed run writes it anew with the epochs before, so no line is there twice.
+
+    Notes
+    -----
+    A line costs the same after any number of epochs; the whole file is written where columns are new, or where it does
+    not end with the epoch before.
     """
 
+    __slots__ = ("_path", "_written")
     records = True
+    path: Fixed[str] = Fixed("The file.", "make another CSVLog")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        self._columns: list[str] = []
+        self._path = os.fspath(path)
+        self._written: tuple[int, list[str], list[float]] | None = None  # the file's size, columns and last line
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Make sure that the file can be written."""
-        with open(self.path, "a", encoding="utf-8"):
-            self._columns = []
+        with open(self._path, "a", encoding="utf-8"):
+            pass
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
         """Write the epoch's line; the whole file when there are new columns."""
-        if self._columns != (columns := list(trainer.history)):
-            self._columns = columns
-            trainer.history.to_csv(self.path)
-            return
-        import csv
+        history = trainer.history
+        before = list(history.row(-2).values()) if history.epochs > 1 else []
+        size = os.path.getsize(self._path) if os.path.exists(self._path) else 0
+        row = history.last
+        if self._written == (size, list(row), before):
+            import csv
 
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(csv_row(logs, columns))
+            with open(self._path, "a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(csv_row(row.values()))
+        else:
+            history.to_csv(self._path)
+        self._written = (os.path.getsize(self._path), list(row), list(row.values()))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._checks import optional_module
+from ._checks import shown
+from ._table import Table
 from .metrics import direction
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.axes import Axes
 
 __all__ = ["History"]
@@ -19,70 +19,83 @@ __all__ = ["History"]
 Row: TypeAlias = dict[str, float]
 
 
-class History(Mapping[str, list[float]]):
+class History(Table):
     """The columns of a training run, one value an epoch: ``history["val_loss"]`` is a list.
 
-    Columns are ``epoch`` (from 1), ``loss`` (mean over the training batches while they were trained), ``lr`` (the rate
-    at the end of the epoch), ``seconds`` (time of the epoch, validation included), ``val_loss`` and ``val_<metric>``
-    where there is validation data, and whatever a callback added to its logs. An epoch that has no value for a column,
-    because it came with a later ``fit``, holds nan there.
+    A `Table` whose rows are epochs. Columns are ``epoch`` (from 1), ``loss`` (mean over the training batches while they
+    were trained), ``lr`` (the rate at the end of the epoch), ``seconds`` (time of the epoch, validation included),
+    ``val_loss`` and ``val_<metric>`` where there is validation data, and whatever a callback added to its logs. All
+    numbers but the epoch's are floats. An epoch that has no value for a column, because it came with a later ``fit``,
+    holds nan there.
+
+    Parameters
+    ----------
+    rows : iterable of dict, or mapping of columns
+        The epochs, as for `Table`; each has its ``epoch``.
+
+    Raises
+    ------
+    TypeError
+        If a value is no number.
     """
 
-    def __init__(self, rows: list[Row] | None = None) -> None:
-        self._rows: list[Row] = [] if rows is None else [dict(row) for row in rows]
-
-    def __getitem__(self, column: str) -> list[float]:
-        """Return a column as a list, one value an epoch."""
-        if column not in self:
-            raise KeyError(f"{column!r}: the columns are {', '.join(self) or 'none yet'}")
-        return [row.get(column, math.nan) for row in self._rows]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names of the columns."""
-        return iter(dict.fromkeys(name for row in self._rows for name in row))
-
-    def __contains__(self, column: object) -> bool:
-        """Tell whether there is such a column."""
-        return any(column in row for row in self._rows)
-
-    def __len__(self) -> int:
-        """Return the number of columns."""
-        return len(list(iter(self)))
+    __slots__ = ()
+    _missing = math.nan
 
     def __repr__(self) -> str:
         """Return the number of epochs, the columns and the last values."""
-        last = (
-            ", ".join(f"{name}={value:.6g}" for name, value in self._rows[-1].items()) if self._rows else "nothing yet"
-        )
+        last = ", ".join(f"{name}={value:.6g}" for name, value in self.last.items()) or "nothing yet"
         return f"History({self.epochs} epochs; last: {last})"
+
+    __str__ = __repr__  # a line, however long training was
 
     @property
     def epochs(self) -> int:
         """Number of finished epochs."""
-        return len(self._rows)
+        return self.height
 
     @property
     def last_epoch(self) -> int:
         """Number of the last epoch, 0 before the first."""
-        return int(self._rows[-1]["epoch"]) if self._rows else 0
-
-    @property
-    def rows(self) -> list[Row]:
-        """The epochs as a list of dictionaries (copies)."""
-        return [dict(row) for row in self._rows]
+        return int(dict.__getitem__(self, "epoch")[-1]) if self.epochs else 0
 
     @property
     def last(self) -> Row:
         """The last epoch as a dictionary (a copy), empty before the first."""
-        return dict(self._rows[-1]) if self._rows else {}
+        return self.row(-1) if self.epochs else {}
 
-    def append(self, row: Row) -> None:
-        """Add an epoch."""
-        self._rows.append(row)  # one step, so that a Ctrl-C finds the epoch whole or not there
+    def complete(self, values: Mapping[str, Any]) -> None:
+        """Add values to the last epoch.
+
+        Raises
+        ------
+        TypeError
+            If a value is no number; nothing is added then.
+        """
+        for name in values:
+            if not isinstance(name, str):
+                raise TypeError(f"got a column called {shown(name)}; expected text")
+        numbers = {name: number(value, name) for name, value in values.items()}
+        self._add_columns(numbers)
+        for name, value in numbers.items():
+            dict.__getitem__(self, name)[-1] = value
 
     def replace(self, other: History) -> None:
         """Take over the epochs of another history."""
-        self._rows = other.rows
+        self._take(other)
+
+    def _append(self, row: Mapping[str, Any], what: str) -> None:
+        if isinstance(row, Mapping):
+            if "epoch" not in row:
+                raise ValueError(f"{what}: got {shown(row)}; expected the number of the epoch among its values")
+            row = {name: number(value, str(name)) for name, value in row.items()}
+        super()._append(row, what)
+
+    def _take(self, columns: Mapping[str, Iterable[Any]]) -> None:
+        numbers = {name: [number(value, name) for value in values] for name, values in Table(columns).items()}
+        if numbers and "epoch" not in numbers:
+            raise ValueError(f"rows: got the columns {shown(list(numbers))}; expected the column 'epoch' among them")
+        super()._take(numbers)
 
     def best_epoch(self, monitor: str = "val_loss", mode: str | None = None) -> int:
         """Return the number of the epoch in which `monitor` was best, the first of equals.
@@ -105,22 +118,7 @@ class History(Mapping[str, list[float]]):
         numbers = [(sign * value, i) for i, value in enumerate(self[monitor]) if math.isfinite(value)]
         if not numbers:
             raise ValueError(f"monitor: the column {monitor!r} holds no finite value")
-        return int(self._rows[min(numbers)[1]]["epoch"])
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return the columns as a pandas DataFrame, one row an epoch."""
-        frame: pandas.DataFrame = optional_module("pandas", "History.to_pandas", "gdcore[pandas]").DataFrame(dict(self))
-        return frame.astype({"epoch": int}) if "epoch" in frame else frame
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns to a CSV file with a header; numbers are written so that they read back exactly."""
-        import csv
-
-        columns = list(self)
-        with open(os.fspath(path), "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(csv_row(row, columns) for row in self._rows)
+        return int(self["epoch"][min(numbers)[1]])
 
     def plot(
         self,
@@ -161,6 +159,28 @@ class History(Mapping[str, list[float]]):
         return learning_curve(self, path, measure, log, direction(measure, mode))
 
 
-def csv_row(row: Mapping[str, Any], columns: list[str]) -> list[str]:
-    """Return the cells of a CSV line: whole numbers without a point, other numbers in full, missing ones empty."""
-    return ["" if (value := row.get(name)) is None else repr(value) for name in columns]
+def number(value: Any, name: str) -> float:
+    """Return a measured value as a float: a number of Python's, NumPy's or another library's, or an array of one.
+
+    An epoch's number stays whole.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    """
+    if type(value) is float:
+        return value if value == value else math.nan  # one nan, so that equal histories compare equal
+    try:
+        # item() of an array or a tensor also refuses more than one number, and tells complex ones.
+        item = value.item() if callable(getattr(value, "item", None)) else value
+        if isinstance(item, (str, bytes)):
+            raise TypeError
+        converted = float(item)
+    except OverflowError:
+        converted = math.inf if item > 0 else -math.inf
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: got {type(value).__name__} {shown(value)}; expected a number") from None
+    if name == "epoch" and converted.is_integer():
+        return int(converted)
+    return number(converted, "")

@@ -1,0 +1,124 @@
+"""Attributes that cannot lie: what can be set takes effect, all else is refused with what to do instead.
+
+`__slots__` refuse names that nobody reads, `Fixed` what is only read, `Setting` what does not fit; `Closed` words the
+refusals. Subclasses of a user's have attributes of their own as usual, and copies keep them.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import types
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, Self, TypeVar, overload
+
+__all__ = ["Closed", "Fixed", "Setting", "refused", "restore_attributes", "settable"]
+
+T = TypeVar("T")
+
+
+class _Described(Generic[T]):
+    """An attribute kept in the slot of its own name with an underscore before it."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name, self._slot = name, f"_{name}"
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        value: T = getattr(instance, self._slot)
+        return value
+
+
+class Fixed(_Described[T]):
+    """An attribute that is only read.
+
+    Parameters
+    ----------
+    doc : str
+        What it is.
+    instead : str
+        What to do where somebody would set it.
+    """
+
+    def __init__(self, doc: str, instead: str) -> None:
+        super().__init__(doc)
+        self._instead = instead
+
+    def __set__(self, instance: object, value: object) -> NoReturn:
+        raise AttributeError(f"{type(instance).__name__}.{self._name} cannot be set: {self._instead}")
+
+
+class Setting(_Described[T]):
+    """An attribute that may be set at any time.
+
+    Parameters
+    ----------
+    doc : str
+        What it is.
+    check : function
+        ``check(value, name)`` returns the value to keep, or raises.
+    """
+
+    def __init__(self, doc: str, check: Callable[[Any, str], T]) -> None:
+        super().__init__(doc)
+        self._check = check
+
+    def __set__(self, instance: object, value: Any) -> None:
+        setattr(instance, self._slot, self._check(value, self._name))
+
+
+class Closed:
+    """A base class of objects without room for attributes that nobody would read."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; raise AttributeError for one that cannot be set."""
+        try:
+            super().__setattr__(name, value)
+        except AttributeError:
+            if isinstance(getattr(type(self), name, None), _Described):
+                raise
+            raise refused(self, name) from None
+
+    def __copy__(self) -> Self:
+        """Return a copy that shares nothing with the original."""
+        return copy.deepcopy(self)
+
+
+def refused(owner: object, name: str) -> AttributeError:
+    """Return the error for an attribute that cannot be set: whether there is one, and which ones can be set."""
+    kind = type(owner)
+    names = settable(kind)
+    listed = f"what can be set: {', '.join(names)}" if names else "nothing of it can be set; make another one"
+    if hasattr(kind, name):
+        return AttributeError(f"{kind.__name__}.{name} cannot be set; {listed}")
+    close = difflib.get_close_matches(name, [each for each in dir(kind) if not each.startswith("_")], 1)
+    meant = f" (is {close[0]!r} meant?)" if close else ""
+    return AttributeError(f"{kind.__name__} has no attribute {name!r}{meant}; {listed}")
+
+
+def settable(kind: type) -> list[str]:
+    """Return the public attributes of a class that can be set on its objects."""
+    public = {name: getattr(kind, name, None) for name in dir(kind) if not name.startswith("_")}
+    return [
+        name
+        for name, value in public.items()
+        if isinstance(value, (Setting, types.MemberDescriptorType))
+        or (isinstance(value, property) and value.fset is not None)
+    ]
+
+
+def restore_attributes(owner: object, state: Any) -> None:
+    """Give an object the attributes that ``object.__getstate__`` of another returned."""
+    for attributes in state if isinstance(state, tuple) else (state,):
+        for name, value in (attributes or {}).items():
+            object.__setattr__(owner, name, value)
