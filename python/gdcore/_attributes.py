@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Self, TypeVar, overload
 
-__all__ = ["Closed", "Fixed", "Setting", "refused", "restore_attributes", "settable"]
+__all__ = ["Closed", "Fixed", "Setting", "refuse_mistaken", "refused", "restore_attributes", "settable"]
 
 T = TypeVar("T")
 
@@ -104,6 +104,24 @@ def refused(owner: object, name: str) -> AttributeError:
     close = difflib.get_close_matches(name, [each for each in dir(kind) if not each.startswith("_")], 1)
     meant = f" (is {close[0]!r} meant?)" if close else ""
     return AttributeError(f"{kind.__name__} has no attribute {name!r}{meant}; {listed}")
+
+
+ELSEWHERE = dict.fromkeys(("trainable", "requires_grad"), "freeze and unfreeze")
+ELSEWHERE |= {"training": "forward(x, training=...) and predict(x)", "weights": "parameters()", "bias": "parameters()"}
+ELSEWHERE |= {"class_names": "classes", "labels": "classes", "names": "classes", "optimizer": "gd.Trainer(model, ...)"}
+ELSEWHERE |= dict.fromkeys(("loss", "metrics", "history", "steps"), "gd.Trainer(model, ...)")
+ELSEWHERE |= dict.fromkeys(("lr", "learning_rate", "weight_decay"), "the optimizer's arguments")
+
+
+def refuse_mistaken(owner: object, name: str) -> None:
+    """Raise AttributeError for a new attribute that looks like a misspelt one, or does something in other libraries.
+
+    A user's own attributes are welcome on `owner`; one that is meant for the library would be ignored.
+    """
+    if name in ELSEWHERE:
+        raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; what it is for: {ELSEWHERE[name]}")
+    if difflib.get_close_matches(name, [each for each in dir(type(owner)) if not each.startswith("_")], 1, 0.8):
+        raise refused(owner, name)
 
 
 def settable(kind: type) -> list[str]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array, Data, to_array
+from ._attributes import Closed, refuse_mistaken
 from ._checks import instance, seed_or_random, shown
 from ._outputs import ClassName, answers, checked_meaning, class_array, class_names, probabilistic, probabilities
 
@@ -22,7 +23,7 @@ __all__ = ["Sequential", "load"]
 State: TypeAlias = dict[str, Array]
 
 
-class Sequential(_core.Network):
+class Sequential(Closed, _core.Network):
     """A network of layers, each fed by the one before.
 
     Parameters
@@ -65,9 +66,10 @@ class Sequential(_core.Network):
     the numbers of either, ``view[...] = values`` sets them. ``forward(x)`` computes as in training (and moves the
     averages of batch normalisation), ``backward(dout)`` then fills ``gradients()`` and returns the gradient with
     respect to the input; ``predict(x)`` is for everything else.
-    """
 
-    classes: tuple[ClassName, ...] | None
+    Of the attributes, ``classes`` can be set at any time and ``outputs`` once. Attributes of your own, and those of
+    subclasses, go into copies and pickles (not into files).
+    """
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class Sequential(_core.Network):
         super().__init__(
             list(layers), dtype=_dtype_name(dtype), device=device, seed=seed_or_random(seed), precision=precision
         )
-        self.classes = None if classes is None else class_names(classes, self.out_features)
+        self.classes = classes
         self._outputs: str | None = None
         if outputs is not None:
             self.outputs = outputs
@@ -101,13 +103,35 @@ class Sequential(_core.Network):
         return f"Sequential(\n{lines})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Support copy.copy, copy.deepcopy and worker processes; the copy has arrays of its own."""
-        return _rebuild, (self.layers, self.settings(), self.frozen(), self.copy_state())
+        """Support copies, pickles and worker processes: arrays of its own, the subclass and all attributes."""
+        arguments = (type(self), self.layers, self.settings(), self.frozen(), self.copy_state())
+        return _rebuild, arguments, self.__dict__.copy()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute, one of the user's own too; refuse names that look like something else.
+
+        Raises
+        ------
+        AttributeError
+            If the attribute cannot be set, or its name is another library's or a misspelt one.
+        """
+        if type(self) is Sequential and not (name.startswith("_") or hasattr(type(self), name)):
+            refuse_mistaken(self, name)
+        super().__setattr__(name, value)
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
         names = ("seed", "dtype", "device", "precision", "classes", "outputs")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def classes(self) -> tuple[ClassName, ...] | None:
+        """Names of the classes in the order of the outputs, or None."""
+        return self._classes
+
+    @classes.setter
+    def classes(self, names: Sequence[ClassName] | None) -> None:
+        self._classes = None if names is None else class_names(names, self.out_features)
 
     @property
     def outputs(self) -> str | None:
@@ -398,8 +422,12 @@ def load(path: str | os.PathLike[str], *, device: str = "auto", precision: str =
     return model_from(tensors, metadata, os.fspath(path), device=device, precision=precision)
 
 
-def _rebuild(layers: list[_core.Layer], settings: dict[str, Any], frozen: list[str], state: State) -> Sequential:
-    model = Sequential(*layers, **settings)
+def _rebuild(
+    kind: type[Sequential], layers: list[_core.Layer], settings: dict[str, Any], frozen: list[str], state: State
+) -> Sequential:
+    """Return a copy of a model; its subclass's __init__, whose arguments nobody knows, is not called."""
+    model = kind.__new__(kind)
+    Sequential.__init__(model, *layers, **settings)
     model.freeze(*frozen)
     model.restore_state(state)
     return model

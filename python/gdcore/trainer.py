@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Real
+from types import MappingProxyType
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from . import _core
 from ._arrays import Array, Data, to_array, to_targets
-from ._checks import instance, integer, real, seed_or_random, shown
+from ._attributes import Closed, Fixed, Setting, restore_attributes
+from ._checks import flag, instance, integer, real, seed_or_random, shown
 from ._fit import Fit
 from ._measure import Held
 from ._outputs import meaning_of
@@ -26,7 +28,10 @@ from .schedules import Rates
 __all__ = ["Trainer"]
 
 
-class Trainer:
+ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
+
+
+class Trainer(Closed):
     """Trains a model with a loss and an optimiser.
 
     Parameters
@@ -58,6 +63,10 @@ class Trainer:
     stop : bool
         A callback may set it to end the running `fit`.
 
+    What can be set takes effect from the next step or measurement on: ``metrics``, ``seed``, ``check_finite``,
+    ``lr_scale``, ``steps``, ``stop``. A copy (copy.copy, copy.deepcopy, pickle, a worker process) has a model of its own
+    and goes on as the original would, to the last bit.
+
     Raises
     ------
     TypeError
@@ -65,6 +74,19 @@ class Trainer:
     ValueError
         If the loss does not fit what the model's outputs mean.
     """
+
+    __slots__ = (
+        *("_check_finite", "_core", "_fit", "_history", "_loss", "_lr_scale", "_metrics", "_model", "_optimizer"),
+        *("_rates", "_seed", "_step", "_stop", "__weakref__"),
+    )
+    model: Fixed[Sequential] = Fixed("The model, trained in place.", ANOTHER)
+    loss: Fixed[_core.Loss] = Fixed("The loss to minimise.", ANOTHER)
+    optimizer: Fixed[_core.Optimizer] = Fixed("How the weights move.", f"{ANOTHER}; lr_scale is a factor on the rate")
+    history: Fixed[History] = Fixed("All epochs so far.", "it is what was measured")
+    core: Fixed[_core.Trainer] = Fixed("The part in C++, which has the optimiser's state.", ANOTHER)
+    rates: Fixed[Rates] = Fixed("The optimiser's rates before lr_scale, by step.", "they are the optimizer's")
+    seed: Setting[int] = Setting("Seed of the shuffling, from the next epoch on.", seed_or_random)
+    stop: Setting[bool] = Setting("Whether the running fit shall end.", flag)
 
     def __init__(
         self,
@@ -76,25 +98,67 @@ class Trainer:
         seed: int | None = None,
         check_finite: bool = True,
     ) -> None:
-        self.model = instance(model, Sequential, "model", "Sequential(Dense(784, 10))")
-        self.loss = instance(loss, _core.Loss, "loss", "CrossEntropy()")
-        self.optimizer = instance(optimizer, _core.Optimizer, "optimizer", "Adam(lr=1e-3)")
-        self.metrics = named_metrics(metrics)
-        self.seed = model.seed if seed is None else seed_or_random(seed)
-        self.check_finite = bool(check_finite)
-        self.history = History()
+        self._model = instance(model, Sequential, "model", "Sequential(Dense(784, 10))")
+        self._loss = instance(loss, _core.Loss, "loss", "CrossEntropy()")
+        self._optimizer = instance(optimizer, _core.Optimizer, "optimizer", "Adam(lr=1e-3)")
+        self.metrics = metrics
+        self.seed = model.seed if seed is None else seed
+        self._check_finite = flag(check_finite, "check_finite")
+        self._history = History()
         self.stop = False
+        self._lr_scale = 1.0
         meaning = meaning_of(loss, model)
-        self.core = _core.Trainer(model, loss, optimizer)
-        self.rates = Rates(optimizer.lr)
-        self._fit: Fit | None = None
-        self.lr_scale = 1.0
+        self._connect()
         if meaning is not None:
             model.outputs = meaning  # last, so that a trainer that is refused has changed nothing
+
+    def _connect(self) -> None:
+        """Make the part in C++, with an optimiser that has made no step."""
+        self._core = _core.Trainer(self._model, self._loss, self._optimizer)
+        self._rates = Rates(self._optimizer.lr)
+        self._fit: Fit | None = None
+        self._step = self._plain_step()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the whole state of training, for copies and pickles: what a checkpoint holds, and the objects."""
+        attributes, slots = super().__getstate__()  # type: ignore[misc]
+        made = ("_core", "_fit", "_rates", "_step")
+        return {
+            "attributes": (attributes, {name: value for name, value in slots.items() if name not in made}),
+            "steps": self.steps,
+            "optimizer": {name: np.array(array) for name, array in self._core.state().items()},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on where the trainer that the state is of was; an epoch that it had begun does not count."""
+        restore_attributes(self, state["attributes"])
+        self._connect()
+        self.steps = state["steps"]
+        for name, array in self._core.state().items():
+            array[...] = state["optimizer"][name]
 
     def __repr__(self) -> str:
         """Return loss, optimiser and how far training is."""
         return f"Trainer({self.loss!r}, {self.optimizer!r}, epoch={self.epoch}, steps={self.steps})"
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Measures besides the loss, by name."""
+        return MappingProxyType(self._metrics)
+
+    @metrics.setter
+    def metrics(self, metrics: Any) -> None:
+        self._metrics = named_metrics(metrics)
+
+    @property
+    def check_finite(self) -> bool:
+        """Whether data is checked for nan and infinity."""
+        return self._check_finite
+
+    @check_finite.setter
+    def check_finite(self, value: bool) -> None:
+        self._check_finite = flag(value, "check_finite")
+        self._step = self._plain_step()
 
     @property
     def epoch(self) -> int:
@@ -114,16 +178,16 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps made: what schedules, Adam's bias correction and dropout count by."""
-        return self.core.steps
+        return self._core.steps
 
     @steps.setter
     def steps(self, steps: int) -> None:
-        self.core.steps = integer(steps, "steps")
+        self._core.steps = integer(steps, "steps")
 
     @property
     def lr(self) -> float:
         """Learning rate of the next step: the optimiser's rate or schedule, times ``lr_scale``."""
-        return self.rates.at(self.core.steps) * self._lr_scale
+        return self._rates.at(self._core.steps) * self._lr_scale
 
     @property
     def lr_scale(self) -> float:
@@ -137,13 +201,13 @@ class Trainer:
 
     def _plain_step(self) -> Callable[..., float] | None:
         """Return the core's own method with what is the same in every step bound to it, None if the rate is not."""
-        lr = self.optimizer.lr
+        lr = self._optimizer.lr
         if callable(lr):
             return None
-        options: dict[str, Any] = {} if self.check_finite else {"check_finite": False}
+        options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
         if self._lr_scale != 1.0:
             options["lr"] = lr * self._lr_scale
-        return partial(self.core.step, **options) if options else self.core.step
+        return partial(self._core.step, **options) if options else self._core.step
 
     def step(self, x: Data, y: Data, weights: Data | None = None) -> float:
         """Train on one batch.
@@ -175,7 +239,7 @@ class Trainer:
             weights = None if weights is None else to_array(weights, "weights")
         if self._step is not None:
             return self._step(x, y, weights)
-        return self.core.step(x, y, weights, lr=self.lr, check_finite=self.check_finite)
+        return self._core.step(x, y, weights, lr=self.lr, check_finite=self._check_finite)
 
     def optimizer_step(self) -> None:
         """Make one step with the gradients that ``model.backward`` left, for losses of one's own.
@@ -185,7 +249,7 @@ class Trainer:
         RuntimeError
             If there are no gradients of a backward pass.
         """
-        self.core.optimizer_step(self.lr)
+        self._core.optimizer_step(self.lr)
 
     def fit(
         self,
