@@ -4,11 +4,14 @@ marked."""
 from __future__ import annotations
 
 import csv
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gdcore as gd
+import helpers
 import numpy as np
 import pytest
 
@@ -67,6 +70,72 @@ def test_pandas(history: gd.History) -> None:
     frame = history.to_pandas()
     assert list(frame.columns) == list(history) and len(frame) == 7
     np.testing.assert_array_equal(frame["val_loss"].to_numpy(), history["val_loss"])
+
+
+def tables() -> dict[str, gd.Table]:
+    rows: list[dict[str, Any]] = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "f1": 0.75}]
+    return {"History": gd.History(rows), "Table": gd.Table([{"f1": 0.0} | row for row in rows])}
+
+
+@pytest.mark.parametrize("name", ["History", "Table"])
+def test_what_reads_a_dictionary_reads_the_columns(name: str) -> None:
+    table = tables()[name]
+    columns = {column: table[column] for column in table}
+    assert isinstance(table, dict) and len(table) == 3 and table.height == 2
+    for read in (dict(table), {**table}, dict(table.items()), table | {}, {} | table, json.loads(json.dumps(table))):
+        assert repr(read) == repr(columns).replace("NaN", "nan") and type(read) is dict
+        read["loss"].append(9.0)
+    assert table["loss"] == [0.5, 0.25] == table.get("loss") and table.get("none", 3) == 3
+    assert [list(column) for column in table.values()][list(table).index("loss")] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("name", ["History", "Table"])
+def test_frames_of_every_library(name: str) -> None:
+    table = tables()[name]
+    for module, frame in (("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")):
+        made = getattr(pytest.importorskip(module), frame)(table)
+        names = made.column_names if module == "pyarrow" else list(made.columns)
+        assert names == list(table) and made.shape == (2, 3)
+        values = made["loss"].to_pylist() if module == "pyarrow" else made["loss"].to_list()
+        assert values == table["loss"]
+    assert table.to_pandas()["epoch"].tolist() == [1, 2] and str(table.to_pandas()["epoch"].dtype) == "int64"
+
+
+@pytest.mark.parametrize("name", ["History", "Table"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.__setitem__("loss", [1.0, 2.0]),
+        lambda t: t.__delitem__("loss"),
+        lambda t: t.clear(),
+        lambda t: t.pop("loss"),
+        lambda t: t.popitem(),
+        lambda t: t.update(loss=[1.0]),
+        lambda t: t.setdefault("x", []),
+        lambda t: t.__ior__({}),
+    ],
+)
+def test_columns_are_not_changed_from_outside(change: Callable[[gd.Table], Any], name: str) -> None:
+    table = tables()[name]
+    before = repr(dict(table))
+    with pytest.raises(TypeError, match=f"{name} cannot be changed"):
+        change(table)
+    assert repr(dict(table)) == before
+
+
+def test_histories_are_made_of_rows_or_columns() -> None:
+    made = gd.History({"epoch": np.array([1.0, 2.0]), "loss": np.array([0.5, math.nan], np.float32)})
+    rows = gd.History([{"epoch": 1, "loss": 0.5}, {"epoch": 2}])
+    assert made == rows and made.last_epoch == 2 and type(made["epoch"][0]) is int and gd.History(made) == made
+    assert gd.History() == {} and gd.History().last == {} and gd.History().last_epoch == 0
+    for wrong, kind, words in (
+        ([{"loss": 1.0}], ValueError, "number of the epoch"),
+        ({"loss": [1.0]}, ValueError, "the column 'epoch'"),
+        ([{"epoch": 1, "loss": "a"}], TypeError, "^loss: got str 'a'; expected a number"),
+        ({"epoch": [1], "loss": [None]}, TypeError, "^loss: got NoneType None"),
+        ({"epoch": [1], "loss": []}, ValueError, "different lengths"),
+    ):
+        helpers.refuses(lambda wrong=wrong: gd.History(wrong), kind, words)
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -10,9 +10,9 @@ import copy
 import difflib
 import types
 from collections.abc import Callable
-from typing import Any, Generic, NoReturn, Self, TypeVar, overload
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar, overload
 
-__all__ = ["Closed", "Fixed", "Setting", "refuse_mistaken", "refused", "restore_attributes", "settable"]
+__all__ = ["Closed", "Fixed", "Made", "Setting", "refuse_mistaken", "refused", "restore_attributes", "settable"]
 
 T = TypeVar("T")
 
@@ -94,12 +94,26 @@ class Closed:
         return copy.deepcopy(self)
 
 
+class Made(Closed):
+    """A base class of objects whose public attributes, ``_made``, are set when they are made and never again."""
+
+    __slots__ = ()
+    _made: ClassVar[tuple[str, ...]] = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute for the first time; raise AttributeError for all others, but those of a user's subclass."""
+        own = name.startswith("_") or (name in self._made and name not in vars(self))
+        if own or not (name in self._made or hasattr(type(self), name) or "_made" in vars(type(self))):
+            return super().__setattr__(name, value)
+        raise refused(self, name)
+
+
 def refused(owner: object, name: str) -> AttributeError:
     """Return the error for an attribute that cannot be set: whether there is one, and which ones can be set."""
     kind = type(owner)
     names = settable(kind)
     listed = f"what can be set: {', '.join(names)}" if names else "nothing of it can be set; make another one"
-    if hasattr(kind, name):
+    if hasattr(owner, name):
         return AttributeError(f"{kind.__name__}.{name} cannot be set; {listed}")
     close = difflib.get_close_matches(name, [each for each in dir(kind) if not each.startswith("_")], 1)
     meant = f" (is {close[0]!r} meant?)" if close else ""
@@ -114,10 +128,15 @@ ELSEWHERE |= dict.fromkeys(("lr", "learning_rate", "weight_decay"), "the optimiz
 
 
 def refuse_mistaken(owner: object, name: str) -> None:
-    """Raise AttributeError for a new attribute that looks like a misspelt one, or does something in other libraries.
+    """Raise AttributeError for a method's name, a misspelt one, or one that does something in other libraries.
 
     A user's own attributes are welcome on `owner`; one that is meant for the library would be ignored.
     """
+    present = getattr(type(owner), name, None)
+    if callable(present):
+        raise refused(owner, name)
+    if present is not None:
+        return
     if name in ELSEWHERE:
         raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; what it is for: {ELSEWHERE[name]}")
     if difflib.get_close_matches(name, [each for each in dir(type(owner)) if not each.startswith("_")], 1, 0.8):

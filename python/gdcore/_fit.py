@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ from . import _specs
 from ._checks import shown
 from ._measure import Held
 from ._sources import ArraySource, IterableSource
-from .callbacks import Callback
+from .callbacks import Callback, EarlyStopping
 from .history import number
 
 if TYPE_CHECKING:
@@ -103,13 +104,27 @@ class Fit:
             if self._restore is not None:
                 self._restore()
             self._listen()
-            trainer.stop = trainer.stop or self.stopped
+            trainer.stop = trainer.stop or self._stays_stopped()
             while trainer.epoch < self.last_epoch and not trainer.stop:
                 self._epoch()
         finally:
             with ExitStack() as stack:  # each of them is told, in order, even where one of them raises
                 for hook in reversed(_hooks(begun, "on_train_end")):
                     stack.callback(hook, trainer)
+
+    def _stays_stopped(self) -> bool:
+        """Tell whether a resumed run that a callback had stopped has nothing to do, and say so."""
+        waiting = [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]
+        if not self.stopped or (any(c.extended for c in waiting) and not any(c.finished for c in waiting)):
+            return False
+        if self._trainer.epoch < self.last_epoch:
+            warnings.warn(
+                f"resume: a callback had stopped this run after epoch {self._trainer.epoch}, so that no epoch is left "
+                "to train; EarlyStopping with more patience goes on, as does a fit without resume after "
+                "trainer.load_checkpoint(path)",
+                stacklevel=4,
+            )
+        return True
 
     def _listen(self) -> None:
         """Look up once who wants to hear of what happens often; at an epoch's end, recorders come last."""

@@ -92,7 +92,7 @@ def _curve(axes: Any, start: Start, monitor: str, **style: Any) -> None:
 
 
 def _measure(start: Start, monitor: str) -> list[float]:
-    return start.history.get(monitor, [])
+    return list(start.history.get(monitor, []))
 
 
 def _title(result: Restarts) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core
 from ._arrays import Array, SupportsDLPack
-from ._checks import shown
+from ._checks import flag, shown
 from ._measure import Held
 from .data import batch_count, batch_rows
 
@@ -40,18 +40,15 @@ class ArraySource:
         self._trainer = trainer
         self.held = held
         self.batch_size = batch_rows(batch_size, len(held))
-        self.shuffle = bool(shuffle)
-        self.drop_last = bool(drop_last)
-        self.batches: int | None = batch_count(len(held), self.batch_size, self.drop_last)
+        self.shuffle = flag(shuffle, "shuffle")
+        self.drop_last = flag(drop_last, "drop_last")
+        self.batches = batch_count(len(held), self.batch_size, self.drop_last)
         self.done = False
-        last = len(held) % self.batch_size if not self.drop_last else 0
-        if (self.batch_size == 1 or last == 1) and any(
-            isinstance(layer, _core.BatchNorm) for layer in trainer.model.layers
-        ):
-            raise ValueError(
-                f"batch_size: got {self.batch_size}, which makes a batch of one row of the {len(held)}; BatchNorm "
-                "needs two rows to have a spread: choose another batch_size, or drop_last=True"
-            )
+        # Batches of one size; a row that is left over makes the last batch one row longer than these.
+        joins = not self.drop_last and self.batches * self.batch_size < len(held)
+        self._alike = self.batches - 1 if joins else self.batches
+        if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in trainer.model.layers):
+            raise ValueError(f"batch_size: got 1 (of {len(held)} rows); BatchNorm needs two rows to have a spread")
 
     def settings(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the one before."""
@@ -70,7 +67,7 @@ class ArraySource:
             drawn = _core.permutation(len(self.held), self._trainer.seed, epoch)
             self._order = drawn if rows is None else rows[drawn]
         self._next, self._first = first, first
-        self._rates = self._trainer.rates.epoch(self._trainer.steps, (self.batches or 0) - first)
+        self._rates = self._trainer.rates.epoch(self._trainer.steps, self.batches - first)
         self.done = first == self.batches
 
     def advance(self, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
@@ -79,17 +76,24 @@ class ArraySource:
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
         if trainer.lr_scale != 1.0:
             rates = rates * trainer.lr_scale
-        self._next, loss_sum, weight_sum = trainer.core.run(
+        order, begun, size, last = self._order, 0, self.batch_size, self._alike
+        if self._next == self._alike:  # the last batch, which has a row more
+            begun = self._alike
+            place = begun * self.batch_size
+            order = np.arange(place, len(self.held)) if order is None else order[place:]
+            size, last = len(order), begun + 1
+        done, loss_sum, weight_sum = trainer.core.run(
             self.held.dataset,
-            self._order,
-            batch_size=self.batch_size,
-            first_batch=self._next,
-            last_batch=self.batches or 0,
+            order,
+            batch_size=size,
+            first_batch=self._next - begun,
+            last_batch=last - begun,
             lrs=rates,
             seconds=SLICE_SECONDS,
             loss_sum=loss_sum,
             weight_sum=weight_sum,
         )
+        self._next = begun + done
         self.done = self._next == self.batches
         return self._next, loss_sum, weight_sum
 

@@ -130,7 +130,7 @@ class Table(Closed, dict[str, list[Any]]):
 
     def get(self, column: str, default: Any = None) -> Any:
         """Return a column, or `default` where there is none of this name."""
-        return self[column] if column in self else default
+        return self[column] if column in self else default  # noqa: SIM401  # which would call itself
 
     def values(self) -> ValuesView[list[Any]]:  # type: ignore[override]
         """Return the columns."""
@@ -157,7 +157,7 @@ class Table(Closed, dict[str, list[Any]]):
         kind = type(self).__name__
         raise TypeError(f"the columns of a {kind} cannot be changed; dict(...) of it is a dictionary that can")
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Support pickle and copy.deepcopy, of subclasses with attributes of their own too."""

@@ -62,7 +62,7 @@ class Watch(Closed):
     def improved(self, value: float) -> bool:
         """Take the next value and tell whether it is better, by more than ``min_delta``; nan never is."""
         gain = self.best - value if self._mode == "min" else value - self.best
-        if gain > self._min_delta:
+        if gain > self.min_delta:
             self.best, self.since = value, 0
             return True
         self.since += 1

@@ -90,7 +90,7 @@ class EarlyStopping(Watched, Callback):
     ``patience``, ``min_delta`` and ``restore_best`` may be set at any time, before `fit` resumes a run or during it.
     """
 
-    __slots__ = ("_epochs", "_kept", "_restore_best", "_spare")
+    __slots__ = ("_epochs", "_extended", "_kept", "_restore_best", "_spare")
     restore_best: Setting[bool] = Setting("Whether the best weights are kept and given back.", flag)
 
     def __init__(
@@ -109,6 +109,7 @@ class EarlyStopping(Watched, Callback):
 
     def _reset(self) -> None:
         self._watch.reset()
+        self._extended = False
         self._epochs = 0
         self._kept: tuple[int, State | None] = (0, None)
         self._spare: State | None = None
@@ -151,6 +152,11 @@ class EarlyStopping(Watched, Callback):
         """Whether `patience` epochs have gone by without improvement."""
         return self._watch.since >= self.patience
 
+    @property
+    def extended(self) -> bool:
+        """Whether the run that `fit` resumes was stopped here, and there is more patience now."""
+        return self._extended and not self.finished
+
     def restore(self, model: Sequential) -> None:
         """Give `model` the weights of the best epoch.
 
@@ -181,12 +187,17 @@ class EarlyStopping(Watched, Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the best value, its epoch, and the best weights."""
         epoch, state = self._kept
-        return self._watch.state() | {"epochs": self._epochs, "best_epoch": epoch} | (state or {})
+        return (
+            self._watch.state()
+            | {"epochs": self._epochs, "best_epoch": epoch, "finished": self.finished}
+            | (state or {})
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back the best value and weights."""
         self._watch.load(state, "EarlyStopping")
         self._epochs = int(state["epochs"])
+        self._extended = bool(state.get("finished", False))
         arrays = {name: state[name] for name in ("parameters", "buffers", "shapes") if name in state}
         self._kept = (int(state["best_epoch"]), arrays or None)
 
@@ -286,7 +297,9 @@ class Checkpoint(Closed, Callback):
     path: Fixed[str] = Fixed("The file.", "make another Checkpoint")
     best_path: Fixed[str | None] = Fixed("The file of the best model, if it is kept.", "it follows from path")
     every: Setting[int | None] = Setting("Epochs between two savings, or None.", partial(optional, epochs))
-    seconds: Setting[float | None] = Setting("Seconds between two savings, or None.", partial(optional, partial(real, low=0, open_low=True)))
+    seconds: Setting[float | None] = Setting(
+        "Seconds between two savings, or None.", partial(optional, partial(real, low=0, open_low=True))
+    )
 
     def __init__(
         self,

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array, Data, same_rows, to_array
-from ._checks import integer, real, seed_or_random
+from ._attributes import Closed, Fixed, Setting
+from ._checks import flag, integer, real, seed_or_random
 
 __all__ = ["MiniBatches", "train_validation_split"]
 
 
-class MiniBatches:
+class MiniBatches(Closed):
     """Mini-batches of arrays, drawn anew each time they are walked through.
 
     ``for xb, yb in MiniBatches(x, y, batch_size=32): ...`` is one epoch; the next walk is the next epoch, in another
@@ -34,9 +35,18 @@ class MiniBatches:
     shuffle : bool
         Whether each epoch has an order of its own; otherwise rows come as they stand, in views without a copy.
     drop_last : bool
-        Whether to leave out a last batch that is smaller than the others.
+        Whether to leave out a last batch that is smaller than the others. Otherwise a last batch of a single row joins
+        the one before.
     weights : array, optional
         Weight of each row, shape (N,).
+
+    Attributes
+    ----------
+    rows : int
+        Number of rows.
+    epoch : int
+        The epoch of the next walk, from 0. It can be set, as ``batch_size``, ``seed``, ``shuffle`` and ``drop_last``
+        can; that holds from the next walk on.
 
     Yields
     ------
@@ -50,6 +60,13 @@ class MiniBatches:
     ValueError
         If there are no rows, the numbers of rows differ, or a batch is larger than the data.
     """
+
+    __slots__ = ("__weakref__", "_arrays", "_batch_size", "_drop_last", "_epoch", "_rows", "_seed", "_shuffle")
+    rows: Fixed[int] = Fixed("Number of rows.", "it is that of the arrays")
+    seed: Setting[int] = Setting("Seed of the shuffling.", seed_or_random)
+    shuffle: Setting[bool] = Setting("Whether each epoch has an order of its own.", flag)
+    drop_last: Setting[bool] = Setting("Whether a smaller last batch is left out.", flag)
+    epoch: Setting[int] = Setting("The epoch of the next walk, from 0.", integer)
 
     def __init__(
         self,
@@ -70,12 +87,21 @@ class MiniBatches:
                 self._arrays.append(array)
         if self._arrays[0].ndim == 0:
             raise ValueError("x: got a single number; expected rows")
-        self.rows = len(self._arrays[0])
-        self.batch_size = batch_rows(batch_size, self.rows)
-        self.seed = seed_or_random(seed)
-        self.shuffle = bool(shuffle)
-        self.drop_last = bool(drop_last)
+        self._rows = len(self._arrays[0])
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.drop_last = drop_last
         self.epoch = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in a batch."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None:
+        self._batch_size = batch_rows(size, self._rows)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -92,12 +118,14 @@ class MiniBatches:
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next walk be that of `epoch`, from 0; ``Trainer.fit`` calls it."""
-        self.epoch = integer(epoch, "epoch")
+        self.epoch = epoch
 
     def _walk(self, epoch: int) -> Iterator[Any]:
         order = _core.permutation(self.rows, self.seed, epoch) if self.shuffle else None
-        for batch in range(len(self)):
-            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        size, batches = self.batch_size, len(self)
+        end = batches * size if self.drop_last else self.rows
+        for batch in range(batches):
+            part = slice(batch * size, end if batch == batches - 1 else (batch + 1) * size)
             taken = [array[part if order is None else order[part]] for array in self._arrays]
             yield taken[0] if len(taken) == 1 else tuple(taken)
 
@@ -122,8 +150,13 @@ def batch_rows(batch_size: object, rows: int) -> int:
 
 
 def batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
-    """Return the number of batches in an epoch."""
-    return rows // batch_size if drop_last else -(-rows // batch_size)
+    """Return the number of batches in an epoch.
+
+    A single row that would be left over joins the batch before, as BatchNorm cannot normalise one row.
+    """
+    whole, rest = divmod(rows, batch_size)
+    joins = rest == 1 and whole > 0 and batch_size > 1
+    return whole if drop_last or rest == 0 or joins else whole + 1
 
 
 def split_rows(

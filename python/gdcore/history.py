@@ -169,7 +169,7 @@ def number(value: Any, name: str) -> float:
     TypeError
         If it is no number.
     """
-    if type(value) is float:
+    if type(value) is float and name != "epoch":
         return value if value == value else math.nan  # one nan, so that equal histories compare equal
     try:
         # item() of an array or a tensor also refuses more than one number, and tells complex ones.

@@ -30,7 +30,7 @@ class Sequential(Closed, _core.Network):
     ----------
     *layers : Layer
         The layers in order. The sizes must fit: Dense(784, 256), ReLU(), Dense(256, 10). A fitted `Standardizer` may be
-        the first.
+        the first, or stand before another `Dense`; behind the last one it is refused. The model keeps copies of them.
     seed : int, optional
         Seed of the initial weights and of dropout, 0 to 2⁶³-1; drawn at random when left out (``model.seed`` tells it).
     dtype : {"float32", "float64"} or NumPy dtype
@@ -87,6 +87,7 @@ class Sequential(Closed, _core.Network):
                     f"layers: got a {type(layer).__name__}; expected one argument a layer: Sequential(*layers)"
                 )
             instance(layer, _core.Layer, f"layers[{i}]", "Dense(784, 256)")
+        _check_scaling(layers)
         super().__init__(
             list(layers), dtype=_dtype_name(dtype), device=device, seed=seed_or_random(seed), precision=precision
         )
@@ -115,7 +116,7 @@ class Sequential(Closed, _core.Network):
         AttributeError
             If the attribute cannot be set, or its name is another library's or a misspelt one.
         """
-        if type(self) is Sequential and not (name.startswith("_") or hasattr(type(self), name)):
+        if type(self) is Sequential and not name.startswith("_"):
             refuse_mistaken(self, name)
         super().__setattr__(name, value)
 
@@ -436,6 +437,18 @@ def _rebuild(
 def _under(name: str, prefix: str) -> bool:
     """Tell whether a dotted name is `prefix` or below it: "layers.1" holds "layers.1.bias", not "layers.10.bias"."""
     return name == prefix or name.startswith(prefix + ".")
+
+
+def _check_scaling(layers: Sequence[_core.Layer]) -> None:
+    """Refuse a Standardizer that would scale the outputs away from the targets' unit."""
+    last = max((i for i, layer in enumerate(layers) if isinstance(layer, _core.Dense)), default=0)
+    for i, layer in enumerate(layers):
+        if isinstance(layer, _core.Standardizer) and i > last:
+            raise ValueError(
+                f"layers[{i}]: got a Standardizer behind the last Dense layer, where it would make (y - mean) / std of "
+                "the outputs; expected it as the first layer. For targets in a unit of their own, train on "
+                "s.transform(y); s.inverse_transform(model.predict(x)) is in that unit"
+            )
 
 
 def _dtype_name(dtype: npt.DTypeLike) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
-from ._checks import optional_module
+from ._attributes import Closed, Fixed
+from ._checks import flag, optional_module
 from .callbacks import Callback
 
 if TYPE_CHECKING:
@@ -14,10 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress"]
 
+P = TypeVar("P", bound="Progress")
 SECONDS = 0.1  # between two drawings of the line
 
 
-class Progress(Callback):
+class Progress(Closed, Callback):
     """One line that tells the epoch, the time left, the speed, the learning rate, and the losses.
 
     Parameters
@@ -34,10 +37,24 @@ class Progress(Callback):
         When training begins, if tqdm is not installed.
     """
 
+    __slots__ = ("_bar", "_drawn", "_file", "_first", "_first_step", "_force", "_measured", "_started")
+    force: Fixed[bool] = Fixed("Whether it is shown without a terminal too.", "make another Progress")
+    file: Fixed[TextIO | None] = Fixed("Where it is written.", "make another Progress")
+
     def __init__(self, *, force: bool = False, file: TextIO | None = None) -> None:
-        self.force = bool(force)
-        self.file = file
+        self._force = flag(force, "force")
+        self._file = file
         self._bar: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Support copies and pickles: of what was asked for, not of the line on the screen."""
+        return _rebuild, (type(self), self._force, self._file), getattr(self, "__dict__", None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that writes to the same file."""
+        copied = _rebuild(type(self), self._force, self._file)
+        getattr(copied, "__dict__", {}).update(deepcopy(getattr(self, "__dict__", {}), memo))
+        return copied
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Draw the line, where somebody can see it."""
@@ -92,6 +109,12 @@ class Progress(Callback):
         self._bar.set_description_str(place, refresh=False)
         self._bar.set_postfix_str(", ".join(numbers), refresh=False)
         self._bar.refresh()
+
+
+def _rebuild(kind: type[P], force: bool, file: TextIO | None) -> P:
+    made = kind.__new__(kind)
+    Progress.__init__(made, force=force, file=file)
+    return made
 
 
 def visible(file: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._attributes import Closed
 from ._checks import integer, real
 
 __all__ = ["Schedule", "constant", "cosine", "exponential", "power_law", "step_decay", "warmup"]
@@ -21,7 +22,7 @@ __all__ = ["Schedule", "constant", "cosine", "exponential", "power_law", "step_d
 Steps: TypeAlias = npt.NDArray[np.float64]
 
 
-class Schedule:
+class Schedule(Closed):
     """A rate as a function of the step: calling it with a step returns the rate of that step.
 
     Made by the functions of this module.
@@ -182,6 +183,7 @@ class Rates:
     is asked for each step anew.
     """
 
+    __slots__ = ("_constant", "_first", "_kept", "_lr")
     AHEAD = 256
 
     def __init__(self, lr: float | Callable[[int], float]) -> None:

@@ -64,8 +64,8 @@ class Trainer(Closed):
         A callback may set it to end the running `fit`.
 
     What can be set takes effect from the next step or measurement on: ``metrics``, ``seed``, ``check_finite``,
-    ``lr_scale``, ``steps``, ``stop``. A copy (copy.copy, copy.deepcopy, pickle, a worker process) has a model of its own
-    and goes on as the original would, to the last bit.
+    ``lr_scale``, ``steps``, ``stop``. A copy (copy.copy, copy.deepcopy, pickle, a worker process) has a model of its
+    own and goes on as the original would, to the last bit.
 
     Raises
     ------
@@ -121,7 +121,8 @@ class Trainer(Closed):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the whole state of training, for copies and pickles: what a checkpoint holds, and the objects."""
-        attributes, slots = super().__getstate__()  # type: ignore[misc]
+        state: tuple[Any, dict[str, Any]] = super().__getstate__()  # type: ignore[assignment]
+        attributes, slots = state
         made = ("_core", "_fit", "_rates", "_step")
         return {
             "attributes": (attributes, {name: value for name, value in slots.items() if name not in made}),
@@ -289,13 +290,15 @@ class Trainer(Closed):
         shuffle : bool
             Whether rows are drawn in another order each epoch.
         drop_last : bool
-            Whether to leave out a last batch that is smaller than the others.
+            Whether to leave out a last batch that is smaller than the others. Otherwise a last batch of a single row
+            joins the one before.
         measure_training : bool
             Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
             mean over the batches while they were trained, which costs nothing.
         resume : path, optional
             A file of `Checkpoint`: the run that wrote it is continued as if it had never ended, up to `epochs` counted
-            from its beginning. All other arguments must be what they were.
+            from its beginning. All other arguments must be what they were. A run that a callback had stopped stays
+            stopped, with a UserWarning, unless `EarlyStopping` has more patience now.
 
         Returns
         -------

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .. import _core
 from .._arrays import Data, same_rows, to_array, to_targets
+from .._attributes import Made
 from .._checks import choice, instance, shown
 from ..model import Sequential
 
@@ -18,7 +19,7 @@ Vector: TypeAlias = npt.NDArray[np.float64]
 Mode: TypeAlias = Literal["training", "prediction"]
 
 
-class Objective:
+class Objective(Made):
     """A model's mean loss E(w) over data, as a function of the vector w of its parameters.
 
     What the functions of `gdcore.analysis` are made from; useful by itself where many of them are asked of the same
@@ -58,6 +59,8 @@ class Objective:
     forward-over-reverse differentiation (Pearlmutter 1994): exact up to rounding, for about 8/3 of the matrix products
     of a gradient. At a kink (ReLU at 0) the second derivative is taken as 0.
     """
+
+    _made = ("model", "loss", "x", "y", "mode", "sample_weight", "core")
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .. import _core
 from .._arrays import Data, to_array
+from .._attributes import Made
 from .._checks import integer, real, shown
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT, dense_hessian
@@ -22,7 +23,7 @@ SYMMETRY = 1e-10  # how far a given Hessian may be from symmetric, relative to i
 IN_RANGE = 1e-8  # how much of b, relative to its length, may lie where H is zero
 
 
-class QuadraticModel:
+class QuadraticModel(Made):
     """The local quadratic model of a model's loss: E(w) ≈ E(ŵ) + (w-ŵ)ᵀb + ½(w-ŵ)ᵀH(w-ŵ), b = ∇E(ŵ) (slide 5).
 
     Parameters
@@ -55,6 +56,8 @@ class QuadraticModel:
     An eigenvalue counts as zero where it is no larger than rounding, 8 P ε max|λ| with ε = 2⁻⁵². The object keeps the
     model and the data for `quality`; it does not follow the model as that goes on training.
     """
+
+    _made = ("hessian", "b", "center", "value")
 
     def __init__(
         self,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._checks import instance, integer
+from .._attributes import Closed, Setting
+from .._checks import instance
+from .._watch import epochs
 from ..callbacks import Callback
 from ..model import Sequential
 from .objective import Vector, parameter_vector
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PathRecorder"]
 
 
-class PathRecorder(Callback):
+class PathRecorder(Closed, Callback):
     """Record the parameters of a model during training, for `LossSurface.plot` and `LossSurface.path`.
 
     Parameters
@@ -37,12 +39,19 @@ class PathRecorder(Callback):
     `fit` forgets the first one's path; a resumed one goes on with it.
     """
 
+    __slots__ = ("_epochs", "_every", "_points")
+    every: Setting[int] = Setting("Epochs between two points.", epochs)
     records = True  # what other callbacks do at an epoch's end comes first
 
     def __init__(self, *, every: int = 1) -> None:
-        self.every = integer(every, "every", minimum=1, expected="a number of epochs")
-        self.epochs: list[int] = []
+        self.every = every
+        self._epochs: list[int] = []
         self._points: list[Vector] = []
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epoch of each point (a copy)."""
+        return list(self._epochs)
 
     @property
     def path(self) -> Vector:
@@ -69,12 +78,12 @@ class PathRecorder(Callback):
             raise ValueError(
                 f"model: got {point.size} parameters that train; expected {self._points[0].size}, as at the first point"
             )
-        self.epochs.append(len(self._points) if epoch is None else epoch)
+        self._epochs.append(len(self._points) if epoch is None else epoch)
         self._points.append(point)
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Forget an earlier run, and record the start."""
-        self.epochs, self._points = [], []
+        self._epochs, self._points = [], []
         self.record(trainer.model, epoch=trainer.epoch)
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
@@ -84,9 +93,9 @@ class PathRecorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the points and their epochs."""
-        return {"path": self.path, "epochs": list(self.epochs)}
+        return {"path": self.path, "epochs": self.epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back the points and their epochs."""
         self._points = [np.array(point) for point in np.asarray(state["path"])]
-        self.epochs = [int(epoch) for epoch in state["epochs"]]
+        self._epochs = [int(epoch) for epoch in state["epochs"]]
