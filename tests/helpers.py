@@ -192,7 +192,7 @@ def copies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def snapshot(model: Any, trainer: Any = None) -> dict[str, np.ndarray]:
     """Everything that training changes, copied: parameters, buffers, optimiser state, step count."""
-    state = {"parameters": np.array(model.flat_parameters()), "buffers": np.array(model.flat_buffers())}
+    state = dict(model.copy_state())
     if trainer is not None:
         state["steps"] = np.array(trainer.steps)
         state.update({f"state.{k}": np.array(v) for k, v in trainer.core.state().items()})

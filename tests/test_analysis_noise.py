@@ -155,7 +155,7 @@ def test_dropout_in_training(rng: Any) -> None:
 def coupled_like(model: gd.Sequential, seed: int) -> gd.Sequential:
     """The same model with other masks."""
     other = gd.Sequential(*model.layers, seed=seed, dtype="float64")
-    other.flat_parameters()[:] = model.flat_parameters()
+    other.set_flat_parameters(model.flat_parameters())
     return other
 
 

@@ -116,7 +116,7 @@ def test_early_stopping_by_hand(patience: int, stops_at: int | None, best: int, 
     stopping = gd.EarlyStopping(patience=patience)
     stopped = None
     for epoch, value in enumerate(VALUES, 1):
-        model.flat_parameters()[...] = epoch
+        model.set_flat_parameters(np.full(model.flat_parameters().shape, epoch))
         if stopping.update(value, model):
             stopped = epoch
             break

@@ -34,7 +34,7 @@ def test_they_describe_themselves(model: gd.Sequential) -> None:
     assert weight.shape == (4, 3) and bias.shape == (4,) and len(weight) == 4
     assert (weight.size, weight.ndim, weight.itemsize, weight.nbytes) == (12, 2, 4, 48)
     assert repr(bias) == 'DeviceArray(shape=(4,), dtype=float32, device="cuda")'
-    double = gd.Sequential(gd.Dense(3, 4), seed=0, dtype="float64", device="cuda").flat_parameters()
+    double = gd.Sequential(gd.Dense(3, 4), seed=0, dtype="float64", device="cuda").parameters()["layers.0.weight"]
     assert double.dtype == np.float64 and double.nbytes == 8 * double.size
 
 
@@ -105,7 +105,7 @@ def test_flat_arrays_share_memory(model: gd.Sequential) -> None:
         assert flat.shape == (12,)
         flat[5] += 1
         assert flat[5] == weight[1, 2]
-    model.flat_parameters()[:12] = np.arange(12)
+    model.set_flat_parameters(np.arange(model.flat_parameters().size))
     assert weight.numpy().ravel().tolist() == list(range(12))
 
 
@@ -133,7 +133,7 @@ def test_refusals(call: Any, kind: Any, word: str, weight: gd.DeviceArray) -> No
 def test_they_keep_the_model_alive() -> None:
     network = gd.Sequential(gd.Dense(50, 40), seed=3, device="cuda")
     trainer = gd.Trainer(network, gd.MeanSquaredError(), optimizer=gd.Momentum(0.1))
-    weight, state = network.parameters()["layers.0.weight"], trainer.core.state()["0"]
+    weight, state = network.parameters()["layers.0.weight"], trainer.core.state()["0.layers.0.weight"]
     before = weight.numpy()
     del network, trainer
     gc.collect()
@@ -144,7 +144,7 @@ def test_they_keep_the_model_alive() -> None:
 
 def test_a_model_in_training_refuses(model: gd.Sequential) -> None:
     """A signal handler is called from within the training loop, as another thread may call at any time."""
-    view = model.flat_parameters()
+    view = model.parameters()["layers.0.weight"]
     refusals: list[str] = []
 
     def handler(number: int, frame: Any) -> None:
@@ -208,9 +208,9 @@ def test_dlpack_says_where_the_memory_is(weight: gd.DeviceArray) -> None:
 
 def test_a_capsule_that_nobody_takes_lets_go(model: gd.Sequential) -> None:
     for _ in range(3):
-        assert "dltensor" in repr(model.flat_parameters().__dlpack__())
+        assert "dltensor" in repr(model.parameters()["layers.0.weight"].__dlpack__())
     gc.collect()
-    model.flat_parameters()[...] = 1
+    model.parameters()["layers.0.weight"][...] = 1
 
 
 @pytest.mark.skipif(helpers.EMULATED, reason="the memory of an emulated GPU is the CPU's")

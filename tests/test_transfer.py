@@ -20,7 +20,7 @@ def test_all_by_mapping_model_or_file(tmp_path: Path) -> None:
     source = network(1)
     source.forward(np.random.default_rng(0).standard_normal((9, 4)).astype("f"))
     source.save(tmp_path / "m")
-    for given in ({**source.parameters(), **source.buffers()}, tmp_path / "m", str(tmp_path / "m")):
+    for given in (source, {**source.parameters(), **source.buffers()}, tmp_path / "m", str(tmp_path / "m")):
         target = network(2)
         names = target.load_parameters(given)
         assert set(names) == {*source.parameters(), *source.buffers()}
@@ -52,6 +52,15 @@ def test_prefix_and_rename() -> None:
         helpers.same_bits(helpers.snapshot(target), helpers.snapshot(source))
 
 
+def test_a_model_takes_its_own_parameters_under_other_names() -> None:
+    model = gd.Sequential(gd.Dense(4, 4), gd.Dense(4, 4), seed=0)
+    first, second = (np.array(model.parameters()[f"layers.{i}.weight"]) for i in (0, 1))
+    swap = {"layers.0": "layers.1", "layers.1": "layers.0"}
+    model.load_parameters(model, rename=swap)
+    helpers.same_bits(np.array(model.parameters()["layers.0.weight"]), second)
+    helpers.same_bits(np.array(model.parameters()["layers.1.weight"]), first)
+
+
 def broken(**changes: Any) -> dict[str, Any]:
     source = network(1)
     arrays = {**source.parameters(), **source.buffers(), **changes}
@@ -71,14 +80,20 @@ BAD: dict[str, Any] = {
     "transposed": (given("layers.0.weight", np.ones((4, 6))), ValueError, "layers.0.weight"),
     "nan": (given("layers.3.bias", np.array([1, np.nan, 1])), ValueError, "layers.3.bias"),
     "infinite": (given("layers.3.bias", np.array([1, np.inf, 1])), ValueError, "layers.3.bias"),
+    "too large": (given("layers.3.bias", np.array([1, 1e39, 1])), ValueError, "layers.3.bias"),
     "text": (given("layers.3.bias", ["a", "b", "c"]), TypeError, "layers.3.bias"),
     "complex": (given("layers.3.bias", np.ones(3, complex)), TypeError, "layers.3.bias"),
     "none": (lambda m: m.load_parameters(None), TypeError, "source"),
     "number": (lambda m: m.load_parameters(5), TypeError, "source"),
+    "other model": (lambda m: m.load_parameters(network(1, 5)), ValueError, "layers.3"),
     "list": (lambda m: m.load_parameters([np.ones(3)]), TypeError, "source"),
     "empty": (lambda m: m.load_parameters({}), ValueError, "source"),
     "nothing fits": (lambda m: m.load_parameters({"a": np.ones(3)}, strict=False), ValueError, "source"),
     "prefix": (lambda m: m.load_parameters(broken(), prefix="x."), ValueError, "source"),
+    "prefix number": (lambda m: m.load_parameters(broken(), prefix=1), TypeError, "prefix"),
+    "rename number": (lambda m: m.load_parameters(broken(), rename=1), TypeError, "rename"),
+    "rename to number": (lambda m: m.load_parameters(broken(), rename=lambda n: 1), TypeError, "rename"),
+    "only number": (lambda m: m.load_parameters(broken(), only=1), TypeError, "only"),
     "only": (lambda m: m.load_parameters(broken(), only=["layers.8"]), ValueError, "only"),
     "rename": (lambda m: m.load_parameters(broken(), rename=lambda n: "same"), ValueError, "rename"),
     "no file": (lambda m: m.load_parameters("/nonexistent/file"), FileNotFoundError, "file"),

@@ -34,10 +34,6 @@ py::dict named_views(const py::object& self, const Arena& arena, const Buffer& b
   return views;
 }
 
-py::object flat_view(const py::object& self, const Arena& arena, const Buffer& buffer) {
-  return view_array(arena.flat(buffer), true, *self.cast<PyNetwork&>().core, self);
-}
-
 py::array forward(PyNetwork& self, const py::object& x, bool training) {
   const HeldSource held = to_source(x, "[forward] x", false);
   Network& core = *self.core;
@@ -145,24 +141,6 @@ void bind_network(py::module_& m) {
             return named_views(self, core(self).parameters().state_layout, core(self).parameters().states);
           },
           "Arrays that are kept but not trained, such as \"layers.1.running_mean\": views.")
-      .def(
-          "flat_parameters",
-          [core](const Self& self) {
-            return flat_view(self, core(self).parameters().layout, core(self).parameters().values);
-          },
-          "All parameters as one array, each starting at a multiple of 256 bytes, zeros between: a view.")
-      .def(
-          "flat_gradients",
-          [core](const Self& self) {
-            return flat_view(self, core(self).parameters().layout, core(self).parameters().gradients);
-          },
-          "All gradients in the layout of flat_parameters: a view.")
-      .def(
-          "flat_buffers",
-          [core](const Self& self) {
-            return flat_view(self, core(self).parameters().state_layout, core(self).parameters().states);
-          },
-          "All buffers as one array: a view.")
       .def(
           "initialize",
           [](PyNetwork& self, std::uint64_t seed) { computing(*self.core, [&] { self.core->initialize(seed); }); },

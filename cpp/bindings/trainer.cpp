@@ -118,10 +118,17 @@ py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch
 }
 
 py::dict states(const py::object& self) {
+  Trainer& core = self.cast<PyTrainer&>().core;
   py::dict named;
   int number = 0;
-  for (const View& view : self.cast<PyTrainer&>().core.states())
-    named[py::str(std::to_string(number++))] = view_array(view, true, self.cast<PyTrainer&>().core.network(), self);
+  for (const View& state : core.states()) {
+    for (const Entry& entry : core.network().parameters().layout.entries()) {
+      char* data = static_cast<char*>(state.data) + static_cast<std::size_t>(entry.offset) * size_of(state.dtype);
+      const View view{data, entry.rows, entry.cols, state.dtype};
+      named[py::str(join(number, ".", entry.name))] = view_array(view, entry.is_vector, core.network(), self);
+    }
+    ++number;
+  }
   return named;
 }
 
@@ -179,7 +186,7 @@ void bind_trainer(py::module_& m) {
             computing(self.core.network(), [&] { self.core.set_steps(steps); });
           },
           "Optimiser steps made; also Adam's τ and dropout's stream.")
-      .def("state", &states, "The optimiser's states by number, each in the layout of flat_parameters: views.")
+      .def("state", &states, "The optimiser's states, an array for each parameter (\"0.layers.0.weight\", ...): views.")
       .def(
           "reset", [](PyTrainer& self) { computing(self.core.network(), [&] { self.core.reset(); }); },
           "Zeroes the optimiser's states and the step count.");

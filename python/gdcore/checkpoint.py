@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _specs, saving
+from . import _flat, _specs, saving
 from ._arrays import Array
 from ._checks import FormatError, shown
 from ._core import DeviceArray
@@ -23,6 +23,7 @@ from .callbacks import Callback
 from .history import History
 
 if TYPE_CHECKING:
+    from .model import Sequential
     from .trainer import Trainer
 
 ARRAYS = "training."  # what the names of all arrays beyond the model's begin with
@@ -90,7 +91,7 @@ def read(path: str | os.PathLike[str]) -> Saved:
 
 def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     """Give `trainer` back the state in a file; see `Trainer.load_checkpoint`."""
-    saved = read(path)
+    saved = _unpadded(read(path), trainer.model)
     _compare(saved.path, _trainer_settings(trainer), _saved_settings(saved.model, saved.training))
     _take(trainer, saved)
 
@@ -103,6 +104,7 @@ def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
     ValueError
         If model, loss, optimiser or an argument of `fit` differ from those of that run; nothing is changed then.
     """
+    saved = _unpadded(saved, trainer.model)
     training = saved.training
     present = _trainer_settings(trainer) | fit.settings()
     _compare(saved.path, present, _saved_settings(saved.model, training) | (training["settings"] or fit.settings()))
@@ -167,6 +169,26 @@ def _take(trainer: Trainer, saved: Saved) -> None:
     trainer.seed = training["seed"]
     trainer.lr_scale = training["lr_scale"]
     trainer.history.replace(History(training["history"]))
+
+
+def _unpadded(saved: Saved, model: Sequential) -> Saved:
+    """Return what a file of format version 1 holds without the padding that its flat vectors had.
+
+    The optimiser's states become arrays by parameter, `EarlyStopping`'s best weights as `Sequential.copy_state` has
+    them.
+    """
+    tensors = dict(saved.tensors)
+    for number in ("0", "1"):
+        vector = tensors.pop(f"{ARRAYS}optimizer.{number}", None)
+        if vector is not None:
+            states = _flat.parts(vector, model.parameters(), padded=True)
+            tensors |= {f"{ARRAYS}optimizer.{number}.{name}": state for name, state in states}
+    for i, callback in enumerate(saved.training["callbacks"]):
+        for key, views in (("parameters", model.parameters()), ("buffers", model.buffers())):
+            name = f"{ARRAYS}callbacks.{i}.{key}"
+            if callback["type"] == "EarlyStopping" and name in tensors and tensors[name].size > _flat.size_of(views):
+                tensors[name] = _flat.pack(dict(_flat.parts(tensors[name], views, padded=True)))
+    return saved._replace(tensors=tensors)
 
 
 def _callback_states(callbacks: list[object], tensors: dict[str, Array | DeviceArray]) -> list[dict[str, Any]]:

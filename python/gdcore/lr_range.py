@@ -310,7 +310,7 @@ def _decay(model: Sequential, loss: Loss, x: Array, optimizer: Any) -> Vector:
 
     A step of rate 1 with gradients of zero takes weights of 1 to 1 - λ.
     """
-    from .analysis.objective import in_float64, parameter_vector
+    from .analysis.objective import in_float64
 
     copied = in_float64(model)
     settings = {name: getattr(optimizer, name) for name in ("weight_decay", "decay_biases")}
@@ -319,4 +319,4 @@ def _decay(model: Sequential, loss: Loss, x: Array, optimizer: Any) -> Vector:
     for values in copied.parameters().values():
         values[...] = 1.0
     trainer.optimizer_step()
-    return 1.0 - parameter_vector(copied)
+    return np.asarray(1.0 - copied.flat_parameters())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, _flat
 from ._arrays import Array, Data, to_array
 from ._attributes import Closed, refuse_mistaken
 from ._checks import instance, seed_or_random, shown
@@ -65,7 +65,9 @@ class Sequential(Closed, _core.Network):
     writing into one changes the model. They are NumPy arrays on the CPU and `DeviceArray` on a GPU; np.asarray gives
     the numbers of either, ``view[...] = values`` sets them. ``forward(x)`` computes as in training (and moves the
     averages of batch normalisation), ``backward(dout)`` then fills ``gradients()`` and returns the gradient with
-    respect to the input; ``predict(x)`` is for everything else.
+    respect to the input; ``predict(x)`` is for everything else. ``flat_parameters()`` is a copy of all parameters that
+    train as one vector (P,), the one that `gdcore.analysis` takes and returns, ``flat_gradients()`` that of their
+    gradients, and `set_flat_parameters` its way back.
 
     Of the attributes, ``classes`` can be set at any time and ``outputs`` once. Attributes of your own, and those of
     subclasses, go into copies and pickles (not into files).
@@ -95,8 +97,6 @@ class Sequential(Closed, _core.Network):
         self._outputs: str | None = None
         if outputs is not None:
             self.outputs = outputs
-        arrays = [*self.parameters().values(), *self.buffers().values()]
-        self._shapes = np.array([size for array in arrays for size in (array.ndim, *array.shape)], np.int64)
 
     def __repr__(self) -> str:
         """Return the layers, one a line."""
@@ -265,15 +265,10 @@ class Sequential(Closed, _core.Network):
         Returns
         -------
         dict
-            "parameters" and "buffers", 1-D arrays in the layout of ``flat_parameters()`` and ``flat_buffers()``, and
-            "shapes", by which `restore_state` knows the network.
+            "parameters" and "buffers", 1-D arrays of the numbers of ``parameters()`` and ``buffers()`` one after the
+            other, frozen ones included, and "shapes", by which `restore_state` knows the network.
         """
-        views = {"parameters": self.flat_parameters(), "buffers": self.flat_buffers()}
-        if out is None:
-            return {name: view.copy() for name, view in views.items()} | {"shapes": self._shapes.copy()}
-        for name, view in views.items():
-            np.copyto(out[name], view)
-        return out
+        return _flat.copy_state(self.parameters(), self.buffers(), out)
 
     def restore_state(self, state: Mapping[str, Array]) -> None:
         """Set parameters and buffers to a copy that `copy_state` made.
@@ -283,19 +278,46 @@ class Sequential(Closed, _core.Network):
         ValueError
             If the copy is of a network of another shape; nothing is changed then.
         """
-        views = {"parameters": self.flat_parameters(), "buffers": self.flat_buffers()}
-        for name, array in {"shapes": self._shapes, **views}.items():
-            if name not in state or state[name].shape != array.shape:
-                got = f"shape {state[name].shape}" if name in state else "nothing"
-                raise ValueError(
-                    f"state: {name}: got {got}; expected shape {array.shape}, by copy_state() of such a network"
-                )
-        if not np.array_equal(state["shapes"], self._shapes):
-            raise ValueError(
-                "state: got one of a network of other shapes; expected one by copy_state() of such a network"
-            )
-        for name, view in views.items():
-            view[...] = state[name]
+        _flat.restore_state(self.parameters(), self.buffers(), state)
+
+    def flat_parameters(self) -> Array:
+        """Return a copy of the parameters that train as one vector, the one that `gdcore.analysis` takes and returns.
+
+        Returns
+        -------
+        ndarray
+            Shape (P,), of the model's dtype: the parameters in the order of ``parameters()``, each array row by row,
+            frozen ones left out.
+        """
+        return _flat.pack(self._trained(self.parameters()))
+
+    def flat_gradients(self) -> Array:
+        """Return a copy of the gradients of the last backward pass, in the order of `flat_parameters`: shape (P,)."""
+        return _flat.pack(self._trained(self.gradients()))
+
+    def _trained(self, views: _flat.Views) -> _flat.Views:
+        frozen = set(self.frozen())
+        return {name: view for name, view in views.items() if name not in frozen}
+
+    def set_flat_parameters(self, v: Data) -> None:
+        """Set the parameters that train to the numbers of one vector, as ``flat_parameters()`` returns it.
+
+        Parameters
+        ----------
+        v : array
+            Shape (P,), of any type of numbers.
+
+        Raises
+        ------
+        TypeError
+            If it is no array of numbers.
+        ValueError
+            If it has another shape, or holds NaN, infinity or a number that the model's dtype cannot hold. Nothing is
+            changed then.
+        """
+        from .transfer import set_vector
+
+        set_vector(self._trained(self.parameters()), v, "v", self.dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file: architecture, parameters, averages, scaling and class names.
@@ -318,7 +340,7 @@ class Sequential(Closed, _core.Network):
 
     def load_parameters(
         self,
-        source: Mapping[str, Data] | str | os.PathLike[str],
+        source: Sequential | Mapping[str, Data] | str | os.PathLike[str],
         *,
         prefix: str = "",
         rename: Mapping[str, str] | Callable[[str], str] | None = None,
@@ -329,8 +351,8 @@ class Sequential(Closed, _core.Network):
 
         Parameters
         ----------
-        source : mapping or path
-            Arrays by name, or a safetensors file, gdcore's or not.
+        source : Sequential, mapping or path
+            Another model, arrays by name, or a safetensors file, gdcore's or not.
         prefix : str
             Take only the source's names that begin with it, and drop it from them.
         rename : mapping or function, optional
@@ -349,7 +371,10 @@ class Sequential(Closed, _core.Network):
         Raises
         ------
         ValueError
-            If a name or shape does not fit, a number is not finite, or nothing fits. Nothing is changed then.
+            If a name or shape does not fit, a number is not finite or too large for the model's dtype, or nothing fits.
+            Nothing is changed then.
+        TypeError
+            If an argument, or one of the arrays, is of another kind.
         """
         from .transfer import load_parameters
 

@@ -259,11 +259,11 @@ def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, 
             raise TypeError(f"build: is called as {call}: {error}") from None
 
     def weights(at: int) -> Array:
-        return np.array(instance(build(*arguments[at]), Sequential, "build", EXAMPLE).flat_parameters())
+        return instance(build(*arguments[at]), Sequential, "build", EXAMPLE).copy_state()["parameters"]
 
     model = instance(build(*arguments[0]), Sequential, "build", EXAMPLE)
     again = weights(0)
-    if not np.array_equal(model.flat_parameters(), again):
+    if not np.array_equal(model.copy_state()["parameters"], again):
         raise ValueError(
             f"build: gave two models that differ for {arguments[0]}; expected one that depends on them alone: "
             "Sequential(..., seed=seed)"

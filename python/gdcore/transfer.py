@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _core
+from . import _core, _flat
 from ._arrays import Array, Data, to_array
 from ._checks import shown
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def load_parameters(
     model: Sequential,
-    source: Mapping[str, Data] | str | os.PathLike[str],
+    source: Sequential | Mapping[str, Data] | str | os.PathLike[str],
     *,
     prefix: str,
     rename: Mapping[str, str] | Callable[[str], str] | None,
@@ -27,6 +27,10 @@ def load_parameters(
 ) -> list[str]:
     """Set parameters and buffers of `model` by name; see `Sequential.load_parameters`."""
     own = {**model.parameters(), **model.buffers()}
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: got {shown(prefix)}; expected text, such as 'encoder.'")
+    if rename is not None and not callable(rename) and not isinstance(rename, Mapping):
+        raise TypeError(f"rename: got {shown(rename)}; expected a mapping of names, or a function of a name")
     given = _renamed(_named_arrays(source), prefix, rename)
     wanted = _wanted(own, only)
     ready: dict[str, Array] = {}
@@ -37,7 +41,8 @@ def load_parameters(
             continue
         array = to_array(given[name], f"source[{name!r}]")
         if array.shape == own[name].shape:
-            ready[name] = _finite(array, name)
+            # A copy, for the source may be views of the parameters that are about to be set.
+            ready[name] = _held(array, model.dtype, f"source[{name!r}]").copy()
         elif strict:
             raise ValueError(f"source[{name!r}]: got shape {array.shape}; expected {own[name].shape}")
     extra = [name for name in given if name not in own]
@@ -52,14 +57,27 @@ def load_parameters(
     return list(ready)
 
 
-def _named_arrays(source: Mapping[str, Data] | str | os.PathLike[str]) -> Mapping[str, Data]:
+def set_vector(views: _flat.Views, v: object, name: str, dtype: str) -> None:
+    """Set the parameters that train to the numbers of a vector; see `Sequential.set_flat_parameters`."""
+    size = _flat.size_of(views)
+    vector = to_array(v, name)
+    if vector.shape != (size,):
+        raise ValueError(
+            f"{name}: got shape {vector.shape}; expected ({size},), one number for each parameter that trains"
+        )
+    _flat.unpack(_held(vector, dtype, name), views)
+
+
+def _named_arrays(source: Sequential | Mapping[str, Data] | str | os.PathLike[str]) -> Mapping[str, Data]:
+    if isinstance(source, _core.Network):
+        return {**source.parameters(), **source.buffers()}
     if isinstance(source, (str, os.PathLike)):
         from .saving import read_tensors
 
         return {name: array for name, array in read_tensors(source)[0].items() if not name.startswith("training.")}
     if not isinstance(source, Mapping):
         raise TypeError(
-            f"source: got {type(source).__name__}; expected a mapping of names to arrays, or the path of a file"
+            f"source: got {type(source).__name__}; expected a model, a mapping of names to arrays, or a file's path"
         )
     return source
 
@@ -77,6 +95,8 @@ def _renamed(
             name = rename(name)
         elif rename is not None:
             name = _longest(name, rename)
+        if not isinstance(name, str):
+            raise TypeError(f"rename: got {shown(name)} for {full!r}; expected a name")
         if name in out:
             raise ValueError(f"rename: two arrays of the source become {name!r}")
         out[name] = array
@@ -96,6 +116,8 @@ def _longest(name: str, rename: Mapping[str, str]) -> str:
 def _wanted(own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
     if only is None:
         return list(own)
+    if not isinstance(only, Iterable):
+        raise TypeError(f"only: got {shown(only)}; expected layers or parameters, such as ['layers.0']")
     prefixes = [only] if isinstance(only, str) else list(only)
     for prefix in prefixes:
         if not any(name == prefix or name.startswith(f"{prefix}.") for name in own):
@@ -105,12 +127,16 @@ def _wanted(own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
     return [name for name in own if any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)]
 
 
-def _finite(array: Array, name: str) -> Array:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        index = np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape)
+def _held(array: Array, dtype: str, name: str) -> Array:
+    """Return the array in another dtype, contiguous; raise ValueError naming it if a number is not finite there."""
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(array, dtype=dtype)
+    finite = np.isfinite(converted)
+    if not finite.all():
+        index = np.unravel_index(int(np.argmin(finite)), array.shape)
         place = ", ".join(str(int(i)) for i in index)
-        raise ValueError(f"source[{name!r}]: got {array[index]} at [{place}]; expected finite numbers")
-    return array
+        raise ValueError(f"{name}: got {array[index]} at [{place}]; expected finite numbers that {dtype} holds")
+    return converted
 
 
 def summary(model: Sequential) -> str:

@@ -12,7 +12,7 @@ from .._arrays import to_array
 from .._checks import choice, real, seed_or_random, shown
 from ..model import Sequential
 from .derivatives import extreme_eigenpairs
-from .objective import Objective, Vector, finite_array, parameter_vector
+from .objective import Objective, Vector, finite_array
 
 __all__ = ["Plane", "choose_plane", "coordinates", "extent", "half_widths", "vectors"]
 
@@ -107,7 +107,7 @@ def _through(objective: Objective, center: Vector, through: Sequence[npt.ArrayLi
         raise ValueError(f"through: got {len(through)} points; expected one or two besides the centre")
     offsets = []
     for i, item in enumerate(through):
-        point = parameter_vector(item) if isinstance(item, Sequential) else item
+        point = item.flat_parameters() if isinstance(item, Sequential) else item
         offsets.append(objective.vector(point, f"through[{i}]") - center)
     first = offsets[0]
     _check_independent(np.stack(offsets), "through")

@@ -54,10 +54,10 @@ class Objective(Made):
     The function of w stays the same while the model trains on: frozen parameters, running averages and the masks of
     dropout are those when the object was made. Only "where the model is", the default of every w, moves with it.
 
-    A vector (P,) holds the parameters in the order of ``model.parameters()``, each array flattened row by row; those
-    that are frozen are no variables and left out. Gradients are by backpropagation, products with the Hessian by
-    forward-over-reverse differentiation (Pearlmutter 1994): exact up to rounding, for about 8/3 of the matrix products
-    of a gradient. At a kink (ReLU at 0) the second derivative is taken as 0.
+    A vector (P,) is that of ``model.flat_parameters()``: the parameters in the order of ``model.parameters()``, each
+    array flattened row by row. Those that are frozen are no variables and left out. Gradients are by backpropagation,
+    products with the Hessian by forward-over-reverse differentiation (Pearlmutter 1994): exact up to rounding, for
+    about 8/3 of the matrix products of a gradient. At a kink (ReLU at 0) the second derivative is taken as 0.
     """
 
     _made = ("model", "loss", "x", "y", "mode", "sample_weight", "core")
@@ -144,13 +144,6 @@ class Objective(Made):
             finite_model(self.model)
             return self.point
         return self.vector(w, "w")
-
-
-def parameter_vector(model: Sequential) -> Vector:
-    """Return the parameters of a model that train as one vector (P,), a copy in float64."""
-    frozen = set(model.frozen())
-    trained = [array for name, array in model.parameters().items() if name not in frozen]
-    return np.concatenate([np.empty(0), *(np.asarray(array, dtype=np.float64).ravel() for array in trained)])
 
 
 def place(objective: Objective, at: npt.ArrayLike | None, name: str = "at") -> Vector:

@@ -227,7 +227,7 @@ def apply_gradients(optimizer: _core.Optimizer, gradients: Iterable[float]) -> G
         model.backward(slope)  # the input is 1, so that this is the gradient of the weight itself
         trainer.optimizer_step()
         weights.append(float(weight[0, 0]))
-        states.append([float(state[0]) for state in trainer.core.state().values()])
+        states.append([float(state[0, 0]) for state in trainer.core.state().values()])
     return GradientSteps(np.array(weights), [np.array(column) for column in zip(*states, strict=True)])
 
 

@@ -12,7 +12,7 @@ from .._checks import instance
 from .._watch import epochs
 from ..callbacks import Callback
 from ..model import Sequential
-from .objective import Vector, parameter_vector
+from .objective import Vector
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -73,7 +73,8 @@ class PathRecorder(Closed, Callback):
         ValueError
             If the number of its parameters that train has changed.
         """
-        point = parameter_vector(instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))"))
+        given = instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
+        point = given.flat_parameters().astype(np.float64)
         if self._points and point.size != self._points[0].size:
             raise ValueError(
                 f"model: got {point.size} parameters that train; expected {self._points[0].size}, as at the first point"

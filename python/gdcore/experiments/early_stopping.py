@@ -22,7 +22,6 @@ from .._checks import integer, real, seed_or_random
 from .._core import SGD, Dense, MeanSquaredError, Momentum, Normal, Tanh
 from .._parallel import run_all
 from .._table import Table
-from ..analysis.objective import parameter_vector
 from ..analysis.problems import quadratic_problem, random_rotation
 from ..model import Sequential
 from ..trainer import Trainer
@@ -210,7 +209,7 @@ def _quadratic(
     whole = problem.coordinates(np.zeros(size))
 
     def shares(model: Sequential) -> Array:
-        return 1.0 - problem.coordinates(parameter_vector(model)) / whole
+        return 1.0 - problem.coordinates(model.flat_parameters()) / whole
 
     table: list[dict[str, float]] = []
     differences, fitted = [], []
@@ -272,12 +271,12 @@ def _settled(start: Sequential, x: Array, y: Array, lr: float, decay: float) -> 
     model = copy.deepcopy(start)
     optimizer = Momentum(lr, MOMENTUM, weight_decay=decay, decay_biases=True)
     trainer = Trainer(model, MeanSquaredError(), optimizer=optimizer)
-    weights = model.flat_parameters()
-    before = weights + math.inf
-    while np.abs(weights - before).max() > SETTLED and trainer.steps < LONGEST:
-        before = weights.copy()
+    moved = math.inf
+    while moved > SETTLED and trainer.steps < LONGEST:
+        before = model.flat_parameters()
         for _ in range(BLOCK):
             trainer.step(x, y)
+        moved = np.abs(model.flat_parameters() - before).max()
     return model
 
 

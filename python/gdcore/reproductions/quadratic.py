@@ -58,7 +58,7 @@ def train(
     """Return the coordinates α after each step of a run from `alpha`: (steps + 1, n), the first row included."""
     trainer = problem.trainer(optimizer, problem.minimum + problem.basis @ alpha)
     if velocity is not None:
-        trainer.core.state()["0"][: len(alpha)] = problem.basis @ velocity
+        trainer.core.state()["0.layers.0.weight"][...] = problem.basis @ velocity
     return problem.coordinates(training_path(trainer, problem.x, problem.y, steps))
 
 
