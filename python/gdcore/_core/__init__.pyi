@@ -829,18 +829,6 @@ class Network:
         """
         Arrays that are kept but not trained, such as "layers.1.running_mean": views.
         """
-    def flat_buffers(self) -> typing.Any:
-        """
-        All buffers as one array: a view.
-        """
-    def flat_gradients(self) -> typing.Any:
-        """
-        All gradients in the layout of flat_parameters: a view.
-        """
-    def flat_parameters(self) -> typing.Any:
-        """
-        All parameters as one array, each starting at a multiple of 256 bytes, zeros between: a view.
-        """
     def forward(self, x: typing.Any, training: bool = True) -> numpy.ndarray:
         """
         Output (rows, out_features) for x (rows, in_features). training=True keeps what backward needs, draws dropout (the same mask until the next optimiser step) and moves running averages; x must not change before backward.
@@ -948,7 +936,7 @@ class Trainer:
         """
     def state(self) -> dict:
         """
-        The optimiser's states by number, each in the layout of flat_parameters: views.
+        The optimiser's states, an array for each parameter ("0.layers.0.weight", ...): views.
         """
     def step(
         self,
