@@ -7,12 +7,21 @@ refusals. Subclasses of a user's have attributes of their own as usual, and copi
 from __future__ import annotations
 
 import copy
-import difflib
 import types
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar, overload
 
-__all__ = ["Closed", "Fixed", "Made", "Setting", "refuse_mistaken", "refused", "restore_attributes", "settable"]
+__all__ = [
+    "Closed",
+    "Fixed",
+    "Made",
+    "Setting",
+    "attributes_of",
+    "refuse_mistaken",
+    "refused",
+    "restore_attributes",
+    "settable",
+]
 
 T = TypeVar("T")
 
@@ -115,7 +124,7 @@ def refused(owner: object, name: str) -> AttributeError:
     listed = f"what can be set: {', '.join(names)}" if names else "nothing of it can be set; make another one"
     if hasattr(owner, name):
         return AttributeError(f"{kind.__name__}.{name} cannot be set; {listed}")
-    close = difflib.get_close_matches(name, [each for each in dir(kind) if not each.startswith("_")], 1)
+    close = _similar(kind, name, 0.6)
     meant = f" (is {close[0]!r} meant?)" if close else ""
     return AttributeError(f"{kind.__name__} has no attribute {name!r}{meant}; {listed}")
 
@@ -139,8 +148,15 @@ def refuse_mistaken(owner: object, name: str) -> None:
         return
     if name in ELSEWHERE:
         raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; what it is for: {ELSEWHERE[name]}")
-    if difflib.get_close_matches(name, [each for each in dir(type(owner)) if not each.startswith("_")], 1, 0.8):
+    if _similar(type(owner), name, 0.8):
         raise refused(owner, name)
+
+
+def _similar(kind: type, name: str, least: float) -> list[str]:
+    """Return the public attribute whose name is most like `name`, if one is."""
+    import difflib  # here, for `import gdcore` does without
+
+    return difflib.get_close_matches(name, [each for each in dir(kind) if not each.startswith("_")], 1, least)
 
 
 def settable(kind: type) -> list[str]:
@@ -152,6 +168,12 @@ def settable(kind: type) -> list[str]:
         if isinstance(value, (Setting, types.MemberDescriptorType))
         or (isinstance(value, property) and value.fset is not None)
     ]
+
+
+def attributes_of(owner: object, *without: str) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return the attributes of an object with slots, for `restore_attributes`: those of a subclass, and the slots."""
+    state: tuple[dict[str, Any] | None, dict[str, Any]] = object.__getstate__(owner)  # type: ignore[assignment]
+    return state[0], {name: value for name, value in state[1].items() if name not in without}
 
 
 def restore_attributes(owner: object, state: Any) -> None:

@@ -7,7 +7,8 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from numbers import Real
+from typing import Any, TypeGuard, TypeVar
 
 T = TypeVar("T")
 
@@ -64,6 +65,11 @@ def real(value: object, name: str, *, low: float = -math.inf, high: float = math
         upper = "" if high == math.inf else f"{' and' if lower else ''} at most {high:g}"
         raise ValueError(f"{name}: got {value}; expected a finite number{lower}{upper}")
     return number
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether `value` is a real number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def flag(value: object, name: str) -> bool:

@@ -140,7 +140,7 @@ class Table(Closed, dict[str, list[Any]]):
         """Return the names of the columns, each with the column."""
         return ItemsView(self)
 
-    def copy(self) -> Self:  # type: ignore[override]
+    def copy(self) -> Self:
         """Return a table of the same rows."""
         return deepcopy(self)
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from . import _core, _flat
 from ._arrays import Array, Data, to_array
 from ._attributes import Closed, refuse_mistaken
-from ._checks import instance, seed_or_random, shown
+from ._checks import seed_or_random, shown
+from ._layers import checked_layers, dtype_name, is_under, rebuilt
 from ._outputs import ClassName, answers, checked_meaning, class_array, class_names, probabilistic, probabilities
 
 if TYPE_CHECKING:
@@ -83,16 +84,8 @@ class Sequential(Closed, _core.Network):
         classes: Sequence[ClassName] | None = None,
         outputs: str | None = None,
     ) -> None:
-        for i, layer in enumerate(layers):
-            if isinstance(layer, (list, tuple)):
-                raise TypeError(
-                    f"layers: got a {type(layer).__name__}; expected one argument a layer: Sequential(*layers)"
-                )
-            instance(layer, _core.Layer, f"layers[{i}]", "Dense(784, 256)")
-        _check_scaling(layers)
-        super().__init__(
-            list(layers), dtype=_dtype_name(dtype), device=device, seed=seed_or_random(seed), precision=precision
-        )
+        settings = {"dtype": dtype_name(dtype), "device": device, "precision": precision}
+        super().__init__(checked_layers(layers), seed=seed_or_random(seed), **settings)
         self.classes = classes
         self._outputs: str | None = None
         if outputs is not None:
@@ -106,7 +99,7 @@ class Sequential(Closed, _core.Network):
     def __reduce__(self) -> tuple[Any, ...]:
         """Support copies, pickles and worker processes: arrays of its own, the subclass and all attributes."""
         arguments = (type(self), self.layers, self.settings(), self.frozen(), self.copy_state())
-        return _rebuild, arguments, self.__dict__.copy()
+        return rebuilt, arguments, self.__dict__.copy()
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute, one of the user's own too; refuse names that look like something else.
@@ -249,7 +242,7 @@ class Sequential(Closed, _core.Network):
     def _set_frozen(self, prefixes: tuple[str, ...], frozen: bool) -> None:
         names = list(self.parameters())
         for prefix in prefixes:
-            if not isinstance(prefix, str) or not any(_under(name, prefix) for name in names):
+            if not isinstance(prefix, str) or not any(is_under(name, prefix) for name in names):
                 raise ValueError(f"prefixes: got {shown(prefix)}; expected a layer or a parameter: {shown(names, 300)}")
         for prefix in prefixes:
             self.set_frozen(prefix, frozen)
@@ -446,41 +439,3 @@ def load(path: str | os.PathLike[str], *, device: str = "auto", precision: str =
 
     tensors, metadata = read_file(path)
     return model_from(tensors, metadata, os.fspath(path), device=device, precision=precision)
-
-
-def _rebuild(
-    kind: type[Sequential], layers: list[_core.Layer], settings: dict[str, Any], frozen: list[str], state: State
-) -> Sequential:
-    """Return a copy of a model; its subclass's __init__, whose arguments nobody knows, is not called."""
-    model = kind.__new__(kind)
-    Sequential.__init__(model, *layers, **settings)
-    model.freeze(*frozen)
-    model.restore_state(state)
-    return model
-
-
-def _under(name: str, prefix: str) -> bool:
-    """Tell whether a dotted name is `prefix` or below it: "layers.1" holds "layers.1.bias", not "layers.10.bias"."""
-    return name == prefix or name.startswith(prefix + ".")
-
-
-def _check_scaling(layers: Sequence[_core.Layer]) -> None:
-    """Refuse a Standardizer that would scale the outputs away from the targets' unit."""
-    last = max((i for i, layer in enumerate(layers) if isinstance(layer, _core.Dense)), default=0)
-    for i, layer in enumerate(layers):
-        if isinstance(layer, _core.Standardizer) and i > last:
-            raise ValueError(
-                f"layers[{i}]: got a Standardizer behind the last Dense layer, where it would make (y - mean) / std of "
-                "the outputs; expected it as the first layer. For targets in a unit of their own, train on "
-                "s.transform(y); s.inverse_transform(model.predict(x)) is in that unit"
-            )
-
-
-def _dtype_name(dtype: npt.DTypeLike) -> str:
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = ""
-    if name not in ("float32", "float64") or dtype is None:
-        raise ValueError(f"dtype: got {shown(dtype)}; expected 'float32' or 'float64'")
-    return name

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import _core
 from ._arrays import Array, Data, same_rows, to_array, to_targets
-from ._checks import choice, instance, integer, real, seed_or_random, shown
+from ._checks import choice, instance, integer, is_number, real, seed_or_random, shown
 from ._fit import EVENTS, checked_callbacks
 from ._parallel import job_count, run_all
 from ._starts import Restarts, Spread, Start
@@ -24,7 +24,7 @@ from .callbacks import Checkpoint, CSVLog
 from .data import split_rows
 from .metrics import Metric, direction
 from .model import Sequential
-from .trainer import Trainer, is_number
+from .trainer import Trainer
 
 __all__ = ["Restarts", "Spread", "Start", "restarts"]
 

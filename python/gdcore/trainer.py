@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from numbers import Real
 from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from . import _core
 from ._arrays import Array, Data, to_array, to_targets
-from ._attributes import Closed, Fixed, Setting, restore_attributes
-from ._checks import flag, instance, integer, real, seed_or_random, shown
+from ._attributes import Closed, Fixed, Setting, attributes_of, restore_attributes
+from ._checks import flag, instance, integer, is_number, real, seed_or_random, shown
 from ._fit import Fit
 from ._measure import Held
 from ._outputs import meaning_of
@@ -54,12 +53,6 @@ class Trainer(Closed):
 
     Attributes
     ----------
-    core : _core.Trainer
-        The part in C++, which has the optimiser's state.
-    rates : Rates
-        The optimiser's rates before ``lr_scale``, by step.
-    history : History
-        All epochs so far.
     stop : bool
         A callback may set it to end the running `fit`.
 
@@ -121,14 +114,9 @@ class Trainer(Closed):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the whole state of training, for copies and pickles: what a checkpoint holds, and the objects."""
-        state: tuple[Any, dict[str, Any]] = super().__getstate__()  # type: ignore[assignment]
-        attributes, slots = state
-        made = ("_core", "_fit", "_rates", "_step")
-        return {
-            "attributes": (attributes, {name: value for name, value in slots.items() if name not in made}),
-            "steps": self.steps,
-            "optimizer": {name: np.array(array) for name, array in self._core.state().items()},
-        }
+        attributes, slots = attributes_of(self, "_core", "_fit", "_rates", "_step")
+        states = {name: np.array(array) for name, array in self._core.state().items()}
+        return {"attributes": (attributes, slots), "steps": self.steps, "optimizer": states}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on where the trainer that the state is of was; an epoch that it had begun does not count."""
@@ -426,8 +414,3 @@ class Trainer(Closed):
         from . import checkpoint
 
         checkpoint.load(self, path)
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Return whether `value` is a real number; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
