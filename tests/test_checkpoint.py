@@ -60,6 +60,7 @@ def callbacks(path: Path | None = None) -> list[Any]:
 
 @pytest.mark.parametrize("cut", [1, 4, 9])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.filterwarnings("ignore:resume. a callback had stopped this run")
 def test_resumed_equals_unbroken(optimizer: str, cut: int, device: str, tmp_path: Path) -> None:
     if helpers.EMULATED and device == "cuda" and (cut, optimizer) not in ((4, "Momentum"), (9, "Adam")):
         pytest.skip("an emulated GPU is slow")

@@ -14,7 +14,7 @@ import importlib as _importlib
 import types as _types
 import typing as _typing
 
-from . import metrics, schedules
+from . import _immutable, metrics, schedules
 from ._checks import FormatError
 from ._core import (
     GELU,
@@ -133,6 +133,7 @@ __all__ = [
     "transform_network",
 ]
 
+_immutable.close()
 _LAZY = ("analysis", "experiments")  # imported when first used, to keep `import gdcore` quick
 
 

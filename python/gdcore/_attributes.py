@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import types
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, overload
 
 __all__ = [
     "Closed",
@@ -89,18 +89,40 @@ class Closed:
 
     __slots__ = ()
 
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute; raise AttributeError for one that cannot be set."""
-        try:
-            super().__setattr__(name, value)
-        except AttributeError:
-            if isinstance(getattr(type(self), name, None), _Described):
-                raise
-            raise refused(self, name) from None
+    if not TYPE_CHECKING:  # type checkers would take it for leave to set anything
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Set an attribute; raise AttributeError for one that cannot be set."""
+            try:
+                super().__setattr__(name, value)
+            except AttributeError:
+                if isinstance(getattr(type(self), name, None), _Described):
+                    raise
+                raise refused(self, name) from None
 
     def __copy__(self) -> Self:
         """Return a copy that shares nothing with the original."""
         return copy.deepcopy(self)
+
+
+class Open(Closed):
+    """A base class of objects that take attributes of the user's own, but none that look like something else."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Set an attribute.
+
+            Raises
+            ------
+            AttributeError
+                If it cannot be set, or its name is misspelt or another library's.
+            """
+            if _is_ours(type(self)) and not name.startswith("_"):
+                refuse_mistaken(self, name)
+            super().__setattr__(name, value)
 
 
 class Made(Closed):
@@ -109,12 +131,14 @@ class Made(Closed):
     __slots__ = ()
     _made: ClassVar[tuple[str, ...]] = ()
 
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute for the first time; raise AttributeError for all others, but those of a user's subclass."""
-        own = name.startswith("_") or (name in self._made and name not in vars(self))
-        if own or not (name in self._made or hasattr(type(self), name) or "_made" in vars(type(self))):
-            return super().__setattr__(name, value)
-        raise refused(self, name)
+    if not TYPE_CHECKING:  # type checkers would take it for leave to set anything
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Set an attribute for the first time, or one of a subclass of a user's; else raise AttributeError."""
+            own = name.startswith("_") or (name in self._made and name not in vars(self))
+            if own or not (name in self._made or hasattr(type(self), name) or _is_ours(type(self))):
+                return super().__setattr__(name, value)
+            raise refused(self, name)
 
 
 def refused(owner: object, name: str) -> AttributeError:
@@ -150,6 +174,11 @@ def refuse_mistaken(owner: object, name: str) -> None:
         raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; what it is for: {ELSEWHERE[name]}")
     if _similar(type(owner), name, 0.8):
         raise refused(owner, name)
+
+
+def _is_ours(kind: type) -> bool:
+    """Tell whether a class is the library's own, not a subclass of a user's."""
+    return kind.__module__.partition(".")[0] == "gdcore"
 
 
 def _similar(kind: type, name: str, least: float) -> list[str]:

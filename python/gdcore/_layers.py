@@ -1,4 +1,4 @@
-"""What a model asks of its layers and of the names of its parameters, and how it is made again as a copy."""
+"""What a model asks of its layers, and how it is made again as a copy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ from ._checks import instance, shown
 if TYPE_CHECKING:
     from .model import Sequential
 
-__all__ = ["checked_layers", "dtype_name", "is_under", "rebuilt"]
-
-
-def is_under(name: str, prefix: str) -> bool:
-    """Tell whether a dotted name is `prefix` or below it: "layers.1" holds "layers.1.bias", not "layers.10.bias"."""
-    return name == prefix or name.startswith(prefix + ".")
+__all__ = ["checked_layers", "dtype_name", "rebuilt"]
 
 
 def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from . import _core, _flat
 from ._arrays import Array, Data, to_array
-from ._attributes import Closed, refuse_mistaken
+from ._attributes import Open
 from ._checks import seed_or_random, shown
-from ._layers import checked_layers, dtype_name, is_under, rebuilt
+from ._freezing import Freezing
+from ._layers import checked_layers, dtype_name, rebuilt
 from ._outputs import ClassName, answers, checked_meaning, class_array, class_names, probabilistic, probabilities
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ __all__ = ["Sequential", "load"]
 State: TypeAlias = dict[str, Array]
 
 
-class Sequential(Closed, _core.Network):
+class Sequential(Open, Freezing):
     """A network of layers, each fed by the one before.
 
     Parameters
@@ -100,18 +101,6 @@ class Sequential(Closed, _core.Network):
         """Support copies, pickles and worker processes: arrays of its own, the subclass and all attributes."""
         arguments = (type(self), self.layers, self.settings(), self.frozen(), self.copy_state())
         return rebuilt, arguments, self.__dict__.copy()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute, one of the user's own too; refuse names that look like something else.
-
-        Raises
-        ------
-        AttributeError
-            If the attribute cannot be set, or its name is another library's or a misspelt one.
-        """
-        if type(self) is Sequential and not name.startswith("_"):
-            refuse_mistaken(self, name)
-        super().__setattr__(name, value)
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
@@ -208,44 +197,6 @@ class Sequential(Closed, _core.Network):
             return given
         index = given.reshape(len(given)).astype(np.int64, copy=False)
         return index if self.classes is None else class_array(self.classes)[index]
-
-    def freeze(self, *prefixes: str) -> None:
-        """Keep parameters as they are in training: gradients are still computed, the optimiser leaves them alone.
-
-        Parameters
-        ----------
-        *prefixes : str
-            Layers ("layers.0") or single parameters ("layers.0.bias"). BatchNorm's running averages are no parameters.
-
-        Raises
-        ------
-        ValueError
-            If a name belongs to no parameter; nothing is frozen then.
-        """
-        self._set_frozen(prefixes, True)
-
-    def unfreeze(self, *prefixes: str) -> None:
-        """Let frozen parameters be trained again; without names, all of them.
-
-        Parameters
-        ----------
-        *prefixes : str
-            Layers ("layers.0") or single parameters ("layers.0.bias").
-
-        Raises
-        ------
-        ValueError
-            If a name belongs to no parameter; nothing is changed then.
-        """
-        self._set_frozen(prefixes or tuple(self.frozen()), False)
-
-    def _set_frozen(self, prefixes: tuple[str, ...], frozen: bool) -> None:
-        names = list(self.parameters())
-        for prefix in prefixes:
-            if not isinstance(prefix, str) or not any(is_under(name, prefix) for name in names):
-                raise ValueError(f"prefixes: got {shown(prefix)}; expected a layer or a parameter: {shown(names, 300)}")
-        for prefix in prefixes:
-            self.set_frozen(prefix, frozen)
 
     def copy_state(self, out: State | None = None) -> State:
         """Return a copy of parameters and buffers, for `restore_state`.
