@@ -29,7 +29,7 @@ trainer = gd.Trainer(
     model,
     loss=gd.CrossEntropy(label_smoothing=0.1),  # targets of 0.91 and 0.01: the loss cannot fall below 0.50
     optimizer=gd.Adam(lr=2e-3, weight_decay=1e-4),
-    metrics=[gd.metrics.accuracy],
+    metrics=["accuracy"],
 )
 history = trainer.fit(
     x,

@@ -41,7 +41,7 @@ trainer = gd.Trainer(
     model,
     loss=gd.CrossEntropy(label_smoothing=0.1),
     optimizer=gd.Adam(lr=schedule, weight_decay=1e-4),
-    metrics=[gd.metrics.accuracy, gd.metrics.top_k(2)],
+    metrics=["accuracy", "top_2"],
 )
 trainer.fit(
     x,

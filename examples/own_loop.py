@@ -20,7 +20,7 @@ x, x_val, y, y_val = gd.train_validation_split(x, y, fraction=0.2, seed=0, strat
 def new_trainer() -> gd.Trainer:
     model = gd.Sequential(gd.Standardizer().fit(x), gd.Dense(64, 64), gd.ReLU(), gd.Dense(64, 10), seed=1)
     optimizer = gd.Momentum(lr=0.02, momentum=0.9, weight_decay=1e-3)
-    return gd.Trainer(model, loss=gd.CrossEntropy(), optimizer=optimizer, metrics=[gd.metrics.accuracy])
+    return gd.Trainer(model, loss=gd.CrossEntropy(), optimizer=optimizer, metrics=["accuracy"])
 
 
 trainer = new_trainer()

@@ -34,11 +34,11 @@ for name, model in models.items():
         callbacks=[gd.EarlyStopping(patience=50), gd.Progress()],
     )
     predicted = scores.inverse_transform(model.predict(x_test))[:, 0]
-    r2 = gd.metrics.r2(predicted, y_test)
-    error = gd.metrics.mean_absolute_error(predicted, y_test)
+    r2 = gd.metrics.r2(y_test, predicted)
+    error = gd.metrics.mean_absolute_error(y_test, predicted)
     print(f"{name}: best epoch {history.best_epoch()}, test R² {r2:.3f}, mean error {error:.1f} points")
 
-always_mean = gd.metrics.mean_absolute_error(scores.mean.repeat(len(y_test)), y_test)
+always_mean = gd.metrics.mean_absolute_error(y_test, scores.mean.repeat(len(y_test)))
 print(f"always the mean: error {always_mean:.1f} points")
 
 models["network"].save("regression.safetensors")

@@ -190,7 +190,7 @@ def test_a_start_that_diverges_is_a_row() -> None:
 
 
 def test_a_measure_that_is_not_finite_is_no_divergence(tmp_path: Any) -> None:
-    def unknown(predictions: Any, targets: Any) -> float:
+    def unknown(targets: Any, predictions: Any) -> float:
         return math.nan
 
     changes: dict[str, Any] = {"metrics": {"m": unknown}, "monitor": "val_m", "mode": "min"}
@@ -198,7 +198,7 @@ def test_a_measure_that_is_not_finite_is_no_divergence(tmp_path: Any) -> None:
         lambda: run(n=2, **changes), ValueError, "^monitor: no start has a finite val_m; with seed 0 val_m is"
     )
 
-    def of_some(predictions: Any, targets: Any) -> float:
+    def of_some(targets: Any, predictions: Any) -> float:
         return float(predictions.mean()) if predictions[0] > below else math.nan
 
     first = sorted(float(s.model.predict(VALIDATION[0])[0, 0]) for s in run(keep_models=True).starts)

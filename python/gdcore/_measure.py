@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array, same_rows, to_array, to_targets
+from .metrics import Predictions
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -47,7 +48,7 @@ class Held:
             raise type(error)(f"{label}{error}") from None
         self.rows = rows
         self._outputs: Array | None = None
-        self._truth: list[Array] = []
+        self._truth: tuple[Array, Array | None] = (self._targets, self._weights)
 
     def __len__(self) -> int:
         """Return the number of rows that are measured."""
@@ -67,12 +68,14 @@ class Held:
             self.dataset, batch_size=batch_size, order=self.rows, outputs=self._outputs
         )
         values = {f"{prefix}loss": loss_sum / weight_sum if weight_sum else 0.0}
-        for name, metric in trainer.metrics.items():
-            values[prefix + name] = float(metric(self._outputs, *self._truth))
+        if self._outputs is not None:
+            model = trainer.model
+            seen = Predictions(self._outputs, *self._truth, meaning=model.outputs, classes=model.classes)
+            values |= {prefix + name: metric(seen) for name, metric in trainer.metrics.items()}
         return values
 
     def _prepare(self, trainer: Trainer) -> None:
         """Make room for the predictions, and gather what metrics compare them with."""
-        arrays = [self._targets] if self._weights is None else [self._targets, self._weights]
-        self._truth = arrays if self.rows is None else [array[self.rows] for array in arrays]
+        if self.rows is not None:
+            self._truth = self._targets[self.rows], None if self._weights is None else self._weights[self.rows]
         self._outputs = np.empty((len(self), trainer.model.out_features), trainer.model.dtype)

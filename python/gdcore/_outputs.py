@@ -107,7 +107,7 @@ def answers(logits: Array, meaning: str) -> Array:
     return logits > 0 if meaning == "yes_no" else logits.argmax(axis=1)
 
 
-def class_array(classes: tuple[object, ...]) -> Array:
+def class_array(classes: Sequence[object]) -> Array:
     """Return class names as an array whose elements equal them: of objects where text stands beside numbers."""
     array = np.asarray(classes)
     mixed = array.dtype.kind == "U" and not all(isinstance(name, str) for name in classes)

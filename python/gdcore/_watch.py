@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ class Watch(Closed):
     monitor : str
         The column.
     mode : {"min", "max"} or None
-        Which way is better; None: as known for gdcore's own measures.
+        Which way is better; None: as known for the loss and metrics by name.
     min_delta : float
         Improvements must be larger than this.
     """
@@ -54,9 +55,11 @@ class Watch(Closed):
         self.since = 0
 
     def value(self, logs: Mapping[str, float], who: str) -> float:
-        """Return the value of the column, or say which columns there are."""
+        """Return the value of the column, with a warning where it is nan; or say which columns there are."""
         if self._monitor not in logs:
             raise ValueError(f"{who}: monitor={self._monitor!r} is not measured; there are {', '.join(logs)}")
+        if math.isnan(logs[self._monitor]):
+            warnings.warn(f"{who}: {self._monitor} is nan, which counts as no improvement", stacklevel=3)
         return logs[self._monitor]
 
     def improved(self, value: float) -> bool:

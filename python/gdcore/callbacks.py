@@ -71,7 +71,7 @@ class EarlyStopping(Watched, Callback):
     min_delta : float
         Improvements must be larger than this, in the measure's unit.
     mode : {"min", "max"}, optional
-        Which way is better; known for gdcore's own measures, needed for others.
+        Which way is better; known for the loss and metrics by name, needed for others.
     restore_best : bool
         Whether the model gets its best weights back when training ends, for whatever reason it ends. The trainer's
         optimiser keeps its state, so a later `fit` goes on from the best weights.
@@ -220,7 +220,7 @@ class ReduceOnPlateau(Watched, Callback):
     min_lr : float
         The rate is not made smaller than this.
     mode : {"min", "max"}, optional
-        Which way is better; known for gdcore's own measures, needed for others.
+        Which way is better; known for the loss and metrics by name, needed for others.
 
     Notes
     -----
@@ -285,7 +285,7 @@ class Checkpoint(Closed, Callback):
     monitor : str
         Column that says which is best.
     mode : {"min", "max"}, optional
-        Which way is better; known for gdcore's own measures, needed for others.
+        Which way is better; known for the loss and metrics by name, needed for others.
 
     Notes
     -----

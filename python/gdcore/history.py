@@ -105,7 +105,7 @@ class History(Table):
         monitor : str
             A column.
         mode : {"min", "max"}, optional
-            Which way is better; known for gdcore's own measures.
+            Which way is better; known for the loss and metrics by name.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class History(Table):
         log : bool
             Logarithmic vertical axis.
         mode : {"min", "max"}, optional
-            Which way is better; known for gdcore's own measures.
+            Which way is better; known for the loss and metrics by name.
 
         Returns
         -------

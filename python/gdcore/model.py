@@ -87,8 +87,8 @@ class Sequential(Open, Freezing):
     ) -> None:
         settings = {"dtype": dtype_name(dtype), "device": device, "precision": precision}
         super().__init__(checked_layers(layers), seed=seed_or_random(seed), **settings)
-        self.classes = classes
         self._outputs: str | None = None
+        self.classes = classes
         if outputs is not None:
             self.outputs = outputs
 
@@ -114,7 +114,10 @@ class Sequential(Open, Freezing):
 
     @classes.setter
     def classes(self, names: Sequence[ClassName] | None) -> None:
-        self._classes = None if names is None else class_names(names, self.out_features)
+        given = None if names is None else class_names(names, self.out_features)
+        if given is not None and self.outputs == "numbers":
+            raise ValueError("classes: got names for a model whose outputs are 'numbers'; expected None")
+        self._classes = given
 
     @property
     def outputs(self) -> str | None:

@@ -9,7 +9,7 @@ import functools
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from ._parallel import job_count, run_all
 from ._starts import Restarts, Spread, Start
 from .callbacks import Checkpoint, CSVLog
 from .data import split_rows
-from .metrics import Metric, direction
+from .metrics import Metrics, direction
 from .model import Sequential
 from .trainer import Trainer
 
@@ -40,7 +40,7 @@ def restarts(
     validation: Sequence[Data] | float,
     loss: _core.Loss,
     optimizer: _core.Optimizer,
-    metrics: Sequence[Metric] | Mapping[str, Metric] = (),
+    metrics: Metrics = (),
     epsilon: Sequence[float] | None = None,
     monitor: str = "val_loss",
     mode: str | None = None,
@@ -82,7 +82,7 @@ def restarts(
     monitor : str
         The measure to compare: "val_loss", or "val_" and a metric's name.
     mode : {"min", "max"}, optional
-        Which way is better; known for gdcore's own measures, needed for others.
+        Which way is better; known for the loss and metrics by name, needed for others.
     seed : int
         The first seed.
     n_jobs : int

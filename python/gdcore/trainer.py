@@ -20,7 +20,7 @@ from ._outputs import meaning_of
 from ._sources import ArraySource, IterableSource
 from .data import DEFAULT_SIZE, split_rows
 from .history import History
-from .metrics import Metric, named_metrics
+from .metrics import Call, Metrics, called_metrics
 from .model import Sequential
 from .schedules import Rates
 
@@ -43,9 +43,10 @@ class Trainer(Closed):
     optimizer : Optimizer
         How, as an object: ``gd.Adam(lr=1e-3)``. Its rate may be a function of the step (`gdcore.schedules`); for a
         whole epoch the function is asked when the epoch begins.
-    metrics : sequence of functions, or mapping of names to functions
-        Measures besides the loss, as in `gdcore.metrics`, called with (predictions, targets), and the weights as a
-        third argument where there are weights.
+    metrics : sequence, or mapping of columns to metrics
+        Measures besides the loss: names ("accuracy", "roc_auc", ...) and functions of `gdcore.metrics`, of
+        `sklearn.metrics` and of your own, called with (y_true, y_pred), and ``sample_weight=`` where there are weights
+        and the function has that parameter. See docs/metrics.md.
     seed : int, optional
         Seed of the shuffling; the model's when left out, so that one seed fixes the whole run.
     check_finite : bool
@@ -65,7 +66,7 @@ class Trainer(Closed):
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        If the loss does not fit what the model's outputs mean.
+        If the loss or a metric does not fit what the model's outputs mean, or a metric's name is not known.
     """
 
     __slots__ = (
@@ -87,20 +88,20 @@ class Trainer(Closed):
         loss: _core.Loss,
         *,
         optimizer: _core.Optimizer,
-        metrics: Sequence[Metric] | Mapping[str, Metric] = (),
+        metrics: Metrics = (),
         seed: int | None = None,
         check_finite: bool = True,
     ) -> None:
         self._model = instance(model, Sequential, "model", "Sequential(Dense(784, 10))")
         self._loss = instance(loss, _core.Loss, "loss", "CrossEntropy()")
         self._optimizer = instance(optimizer, _core.Optimizer, "optimizer", "Adam(lr=1e-3)")
+        meaning = meaning_of(loss, model)
         self.metrics = metrics
         self.seed = model.seed if seed is None else seed
         self._check_finite = flag(check_finite, "check_finite")
         self._history = History()
         self.stop = False
         self._lr_scale = 1.0
-        meaning = meaning_of(loss, model)
         self._connect()
         if meaning is not None:
             model.outputs = meaning  # last, so that a trainer that is refused has changed nothing
@@ -131,13 +132,14 @@ class Trainer(Closed):
         return f"Trainer({self.loss!r}, {self.optimizer!r}, epoch={self.epoch}, steps={self.steps})"
 
     @property
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Mapping[str, Call]:
         """Measures besides the loss, by name."""
         return MappingProxyType(self._metrics)
 
     @metrics.setter
-    def metrics(self, metrics: Any) -> None:
-        self._metrics = named_metrics(metrics)
+    def metrics(self, metrics: Metrics) -> None:
+        meaning = meaning_of(self._loss, self._model) or self._model.outputs
+        self._metrics = called_metrics(metrics, meaning, self._model.out_features)
 
     @property
     def check_finite(self) -> bool:

@@ -1,0 +1,203 @@
+"""What metrics are called with, checked and in one form: class numbers, answers, a column of scores for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .._arrays import Array, Data, same_rows, to_array
+from .._checks import shown
+
+Float64: TypeAlias = npt.NDArray[np.float64]
+Classes: TypeAlias = Sequence[Any] | None
+
+
+class Labels(NamedTuple):
+    """Labels as class numbers, int64 (N,), of `n_classes` classes; or as K yes/no answers, bool (N, K)."""
+
+    true: Array
+    pred: Array
+    n_classes: int
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several yes/no answers a row."""
+        return self.true.ndim == 2
+
+    @property
+    def binary(self) -> bool:
+        """Whether there are two classes, of which the second is the positive one."""
+        return self.n_classes == 2 and not self.several
+
+
+class Scores(NamedTuple):
+    """What is true, bool (N, K), and the score of it, (N, K): a column for each class, or for each yes/no answer."""
+
+    true: Array
+    pred: Array
+    exclusive: bool  # classes, of which one a row is true
+
+    @property
+    def columns(self) -> list[tuple[Array, Array]]:
+        """What is true, and its score, column by column; of two classes the second alone."""
+        first = 1 if self.exclusive and self.true.shape[1] == 2 else 0
+        return [(self.true[:, i], self.pred[:, i]) for i in range(first, self.true.shape[1])]
+
+
+def weights_of(sample_weight: Data | None, rows: int) -> Float64:
+    """Return the weight of each row, ones where none are given.
+
+    Raises
+    ------
+    ValueError
+        If they are not finite numbers of at least 0, one a row, with a sum above 0.
+    """
+    if sample_weight is None:
+        return np.ones(rows)
+    array = to_array(sample_weight, "sample_weight").astype(np.float64)
+    if array.shape != (rows,):
+        raise ValueError(f"sample_weight: got shape {array.shape}; expected ({rows},)")
+    if not (np.isfinite(array).all() and array.min() >= 0 and array.sum() > 0):
+        raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them 0")
+    return array
+
+
+def weighted_mean(values: Array, weights: Float64) -> float:
+    """Return the weighted mean of a value a row."""
+    return float((weights * values).sum() / weights.sum())
+
+
+def binned(index: Array, weights: Float64, count: int) -> Float64:
+    """Return the sum of the weights of each index from 0 to `count` - 1."""
+    return np.bincount(index, weights, count).astype(np.float64, copy=False)
+
+
+def numbers(y_true: Data, y_pred: Data) -> tuple[Float64, Float64]:
+    """Return numbers as float64 (N, K)."""
+    true, pred = _pair(y_true, y_pred, text=False)
+    true, pred = true.reshape(len(true), -1), pred.reshape(len(pred), -1)
+    if true.shape != pred.shape:
+        raise ValueError(f"y_pred: got shape {pred.shape}; expected {true.shape}, as y_true")
+    for name, array in (("y_true", true), ("y_pred", pred)):
+        _finite(array, name)
+    return true.astype(np.float64), pred.astype(np.float64)
+
+
+def labels(y_true: Data, y_pred: Data, classes: Classes) -> Labels:
+    """Return labels as class numbers, or as answers.
+
+    `classes` are all names that there are, in order; without them those that occur count, and where they are 0 and 1
+    there are two.
+    """
+    true, pred = _pair(y_true, y_pred, text=True)
+    if true.shape != pred.shape:
+        raise ValueError(
+            f"y_pred: got shape {pred.shape}; expected {true.shape}, as y_true: labels, not probabilities "
+            "(probabilities.argmax(axis=1))"
+        )
+    if true.ndim == 2:
+        return Labels(_answers(true, "y_true"), _answers(pred, "y_pred"), true.shape[1])
+    for name, array in (("y_true", true), ("y_pred", pred)):
+        if array.dtype.kind == "f" and not (array == np.floor(array)).all():
+            at = int(np.argmin(array == np.floor(array)))
+            raise ValueError(f"{name}: got {array[at]} in row {at}; expected labels")
+    if classes is None and (true.dtype.kind in "USO") != (pred.dtype.kind in "USO"):
+        raise TypeError(f"y_pred: got {pred.dtype}; expected labels such as those of y_true, which are {true.dtype}")
+    if classes is None:
+        names = np.unique(np.concatenate([true, pred]))
+        classes = range(2) if names.dtype.kind not in "USO" and set(names.tolist()) <= {0, 1} else names.tolist()
+    return Labels(_index(true, "y_true", classes), _index(pred, "y_pred", classes), len(classes))
+
+
+def scores(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
+    """Return what is true and its scores, column by column.
+
+    Scores of shape (N,) are those of the second of two classes; (N, C) with labels (N,) those of each class, named by
+    `classes` (0, 1, ... without); (N, K) with answers (N, K) those of each yes.
+    """
+    true, pred = _pair(y_true, y_pred, text=True)
+    pred = to_array(pred, "y_pred")  # no text here
+    _finite(pred, "y_pred")
+    if pred.dtype.kind != "f":
+        pred = pred.astype(np.float64)
+    if true.ndim == 2:
+        if pred.shape != true.shape:
+            raise ValueError(f"y_pred: got shape {pred.shape}; expected {true.shape}, as y_true")
+        return Scores(_answers(true, "y_true"), pred, False)
+    if pred.ndim == 1:
+        pred = np.stack([1 - pred, pred], axis=1)
+    names = range(pred.shape[1]) if classes is None else classes
+    if len(names) != pred.shape[1]:
+        raise ValueError(f"classes: got {len(names)} names; expected {pred.shape[1]}, as y_pred has columns")
+    index = _index(true, "y_true", names)
+    return Scores(index[:, None] == np.arange(len(names)), pred, True)
+
+
+def probabilities(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
+    """Return what is true and its probabilities, column by column, as `scores` does."""
+    given = scores(y_true, y_pred, classes)
+    low, high = given.pred.min(), given.pred.max()
+    if low < 0 or high > 1:
+        raise ValueError(f"y_pred: got numbers from {low:g} to {high:g}; expected probabilities, from 0 to 1")
+    one = bool(np.allclose(given.pred.sum(axis=1, dtype=np.float64), 1, rtol=0, atol=1e-3))
+    if given.exclusive and not one:
+        raise ValueError("y_pred: got rows that do not sum to 1; expected the probabilities of all classes")
+    if not given.exclusive and one and (given.true.sum(axis=1) == 1).all():
+        raise ValueError(
+            "y_true: got one-hot rows, and probabilities of classes, whose rows sum to 1; expected labels: "
+            "y_true.argmax(axis=1)"
+        )
+    return given
+
+
+def _pair(y_true: Data, y_pred: Data, *, text: bool) -> tuple[Array, Array]:
+    """Return both as arrays of as many rows, (N,) where they have one column."""
+    true, pred = to_array(y_true, "y_true", text=text), to_array(y_pred, "y_pred", text=text)
+    same_rows("y_pred", pred, "y_true", true)
+    if not len(true):
+        raise ValueError("y_true: got no rows; expected at least one")
+    for name, array in (("y_true", true), ("y_pred", pred)):
+        if array.ndim > 2:
+            raise ValueError(f"{name}: got shape {array.shape}; expected (rows,) or (rows, columns)")
+    return _flat(true), _flat(pred)
+
+
+def _flat(array: Array) -> Array:
+    return array.reshape(len(array)) if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _finite(array: Array, name: str) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        at = np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape)
+        raise ValueError(f"{name}: got {array[at]} in row {at[0]}; expected finite numbers")
+
+
+def _answers(array: Array, name: str) -> Array:
+    if array.dtype.kind in "USO" or not ((array == 0) | (array == 1)).all():
+        raise ValueError(f"{name}: got {array.shape[1]} columns; expected answers of 0 and 1, or labels (rows,)")
+    return array.astype(bool)
+
+
+def _index(array: Array, name: str, classes: Sequence[Any]) -> Array:
+    """Return the place of each label in `classes`, int64 (N,)."""
+    unknown: Any = None
+    if isinstance(classes, range):
+        if array.dtype.kind in "USO":
+            unknown = array[0]
+        else:
+            inside = (array >= 0) & (array < len(classes)) & (array == np.floor(array))
+            if inside.all():
+                return array.astype(np.int64)
+            unknown = array[int(np.argmin(inside))]
+    else:
+        place = {label: i for i, label in enumerate(classes)}
+        names, inverse = np.unique(array, return_inverse=True)
+        missing = [label for label in names.tolist() if label not in place]
+        if not missing:
+            return np.array([place[label] for label in names.tolist()], np.int64)[inverse.reshape(array.shape)]
+        unknown = missing[0]
+    label = unknown.item() if isinstance(unknown, np.generic) else unknown
+    raise ValueError(f"{name}: got the label {shown(label)}; expected one of {shown(list(classes), 200)}, as classes=")

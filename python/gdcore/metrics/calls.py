@@ -1,0 +1,318 @@
+"""How metrics are called: with what is true, and with the predictions in the form that each of them takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from numbers import Real
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .. import _outputs
+from .._arrays import Array
+from .._checks import shown
+from . import of_sklearn, probabilities
+from .names import KNOWN, by_function, named
+
+Metric: TypeAlias = Callable[..., Any]
+Metrics: TypeAlias = str | Metric | Sequence[str | Metric] | Mapping[str, str | Metric]
+TAKEN = ("loss", "epoch", "lr", "seconds")  # names of other columns
+
+
+class On:
+    """A function that is to be called with predictions of another form; see `on_logits` and `on_labels`."""
+
+    def __init__(self, function: Metric, takes: str) -> None:
+        if not callable(function):
+            raise TypeError(f"function: got {shown(function)}; expected a function of (y_true, y_pred)")
+        self.function, self.takes = function, takes
+        self.__name__ = _name(function)
+
+    def __repr__(self) -> str:
+        """Return how it is made."""
+        return f"on_{self.takes}({self.function!r})"
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the function."""
+        return self.function(*arguments, **options)
+
+
+def on_logits(function: Metric) -> On:
+    """Return a metric that calls `function` with the model's outputs as they are: logits of classes and of answers.
+
+    Parameters
+    ----------
+    function : callable
+        A function of ``(y_true, y_pred)``, with ``sample_weight=`` where it has that parameter. `y_pred` is (N, C) for
+        classes, (N,) for one output, (N, K) for K answers.
+    """
+    return On(function, "logits")
+
+
+def on_labels(function: Metric) -> On:
+    """Return a metric that calls `function` with what ``model.predict_classes`` returns: class names, or answers.
+
+    Parameters
+    ----------
+    function : callable
+        A function of ``(y_true, y_pred)``, with ``sample_weight=`` where it has that parameter.
+    """
+    return On(function, "labels")
+
+
+class Predictions:
+    """What a model predicts for some rows, and what is true of them, in the forms that metrics take.
+
+    Parameters
+    ----------
+    outputs : ndarray
+        What ``model.predict`` returns, (N, K).
+    targets : ndarray
+        What the loss compares it with: class numbers (N,), soft targets (N, K), answers or numbers.
+    weights : ndarray or None
+        Weight of each row.
+    meaning, classes
+        What the outputs mean (None is taken for numbers), and class names, of the model.
+    """
+
+    def __init__(
+        self,
+        outputs: Array,
+        targets: Array,
+        weights: Array | None,
+        meaning: str | None,
+        classes: tuple[_outputs.ClassName, ...] | None,
+    ) -> None:
+        self.logits, self.weights, self.meaning, self.classes = outputs, weights, meaning, classes
+        self.targets = targets.reshape(len(targets), -1)
+        self.several = meaning == "yes_no" and outputs.shape[1] > 1
+        self.count = max(outputs.shape[1], 2)  # classes, or answers
+        self.binary = self.count == 2 and not self.several
+
+    @cached_property
+    def names(self) -> Array:
+        """Class names, or numbers where there are none, (C,)."""
+        return _outputs.class_array(range(self.count) if self.classes is None else self.classes)
+
+    @cached_property
+    def index(self) -> Array:
+        """What is true: class numbers int64 (N,), or K answers of 0 and 1. Of soft targets the largest counts."""
+        if self.targets.shape[1] > 1 and not self.several:
+            return np.asarray(self.targets.argmax(axis=1), np.int64)
+        found = self.targets > 0.5 if self.meaning == "yes_no" else self.targets
+        return (found if self.several else found[:, 0]).astype(np.int64)
+
+    @cached_property
+    def soft(self) -> bool:
+        """Whether the targets are probabilities other than 0 and 1."""
+        given, classes = self.targets, self.meaning == "classes"
+        if self.meaning not in ("classes", "yes_no") or (classes and given.shape[1] == 1):
+            return False
+        return not ((given == 0) | (given == 1)).all() or (classes and bool((given.sum(axis=1) != 1).any()))
+
+    @property
+    def true(self) -> Array:
+        """What is true, with class names: y_true of metrics that are not gdcore's own."""
+        if self.meaning not in ("classes", "yes_no"):
+            given = self.targets if self.targets.dtype.kind == "f" else self.targets.astype(np.float64)
+            return given[:, 0] if given.shape[1] == 1 else given
+        return self.named(self.index)
+
+    def named(self, index: Array) -> Array:
+        """Return class numbers as class names; answers stay what they are."""
+        return index if self.several or self.classes is None else self.names[index]
+
+    @property
+    def numbers(self) -> Array:
+        """The outputs themselves, (N,) where there is one."""
+        return self.logits[:, 0] if self.logits.shape[1] == 1 else self.logits
+
+    @cached_property
+    def answers(self) -> Array:
+        """Predicted class numbers int64 (N,), or K answers of 0 and 1."""
+        given = _outputs.answers(self.logits, self.meaning or "")
+        return (given[:, 0] if self.meaning == "yes_no" and not self.several else given).astype(np.int64)
+
+    @cached_property
+    def probabilities(self) -> Array:
+        """(N, C) of classes, (N,) of one yes, (N, K) of K yes."""
+        given = _outputs.probabilities(self.logits.copy(), self.meaning or "")
+        return given[:, 0] if given.shape[1] == 1 else given
+
+    def columns(self, takes: str) -> Array:
+        """Return probabilities or logits of every class, (N, C), two for one yes/no answer."""
+        given = self.probabilities if takes == "probabilities" else self.numbers
+        no = 1 - given if takes == "probabilities" else np.zeros_like(given)
+        return np.stack([no, given], axis=1) if given.ndim == 1 else given
+
+    def prediction(self, takes: str) -> Array:
+        """Return y_pred for a function that takes labels, probabilities, numbers or logits."""
+        if takes == "labels":
+            return self.named(self.answers)
+        return self.probabilities if takes == "probabilities" else self.numbers
+
+
+class Call(NamedTuple):
+    """A metric and how it is called."""
+
+    name: str
+    function: Metric
+    takes: str
+    whose: str  # "gdcore", "sklearn", or "user"
+    weighted: bool
+
+    def __call__(self, seen: Predictions) -> float:
+        """Return the metric's value; it gets copies, which it may keep and change."""
+        extra: dict[str, Any] = {}
+        if self.whose != "user" and seen.soft and self.takes in ("probabilities", "logits"):
+            raise ValueError(
+                f"metrics: {self.name!r} needs labels; y holds probabilities other than 0 and 1: expected labels, "
+                "metrics of labels, or a function of your own"
+            )
+        if self.whose == "gdcore":
+            true = seen.true if self.takes == "numbers" else seen.index
+            pred = seen.answers if self.takes == "labels" else seen.prediction(self.takes)
+            if self.takes != "numbers" and not seen.several:
+                extra["classes"] = range(seen.count)
+        elif self.whose == "sklearn":
+            inner, bound = _inner(self.function), getattr(self.function, "keywords", {})
+            true, pred, extra = of_sklearn.arguments(inner.__name__, self.takes, _parameters(inner), bound, seen)
+        else:
+            soft = seen.soft and self.takes != "labels" and seen.meaning is not None
+            true = seen.targets if soft else seen.true
+            pred = seen.prediction(self.takes)
+        if self.weighted and seen.weights is not None:
+            extra["sample_weight"] = seen.weights.copy()
+        try:
+            value = self.function(true.copy(), pred.copy(), **extra)
+        except Exception as error:
+            error.add_note(f"metrics: {self.name!r} was called with y_true {true.shape} and y_pred {pred.shape}")
+            raise
+        return _number(value, self.name)
+
+
+def _number(value: Any, name: str) -> float:
+    single = getattr(value, "shape", ()) == () and not isinstance(value, (str, bytes))
+    try:
+        if single and (isinstance(value, Real) or hasattr(value, "__float__")):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"metrics: {name!r} returned {type(value).__name__} {shown(value)}; expected a number")
+
+
+def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str, Call]:
+    """Return the metrics by name, from names and functions, or a mapping of columns to names and functions.
+
+    Parameters
+    ----------
+    metrics : sequence, mapping, name or function
+        As `Trainer` takes them.
+    meaning : str or None
+        What the model's outputs mean.
+    outputs : int
+        How many there are.
+
+    Raises
+    ------
+    TypeError
+        If one of them is neither a name nor can be called, or has no name.
+    ValueError
+        If a name is not known, two share one, or a metric is not for such outputs.
+    """
+    if callable(metrics) or isinstance(metrics, str):
+        metrics = [metrics]
+    if isinstance(metrics, bytes) or not hasattr(metrics, "__iter__"):
+        raise TypeError(f"metrics: got {shown(metrics)}; expected names or functions, such as ['accuracy']")
+    pairs = metrics.items() if isinstance(metrics, Mapping) else [(None, metric) for metric in metrics]
+    calls: dict[str, Call] = {}
+    for i, (column, metric) in enumerate(pairs):
+        place = f"metrics[{i}]" if column is None else f"metrics[{column!r}]"
+        name = _name(metric) if column is None else column
+        if column is not None and not isinstance(column, str):
+            raise TypeError(f"metrics: got the name {shown(column)}; expected text")
+        call = _call(metric, name, place, meaning)
+        if name in calls or name in TAKEN or name.startswith("val_"):
+            raise ValueError(f"{place}: the name {name!r} is taken; give a dictionary with names of your own")
+        _check_fits(call, place, meaning, outputs)
+        calls[name] = call
+    return calls
+
+
+def _call(metric: Any, name: str, place: str, meaning: str | None) -> Call:
+    """Return how one metric is called."""
+    if isinstance(metric, Call):  # of another trainer's ``metrics``
+        return metric._replace(name=name)
+    if isinstance(metric, str):
+        known = named(metric, place)
+        return Call(name, known.function, known.takes, "gdcore", True)
+    if not callable(metric):
+        raise TypeError(f"{place}: got {shown(metric)}; expected a name such as 'accuracy', or a function")
+    if metric is probabilities.top_k:
+        raise TypeError(f"{place}: got top_k itself; expected top_k(5) or another k")
+    if not name:
+        raise TypeError(f"{place}: {shown(metric)} has no __name__; give a dictionary of names to functions")
+    takes = metric.takes if isinstance(metric, On) else ""
+    function = metric.function if isinstance(metric, On) else metric
+    own = by_function(function)
+    if own is not None:
+        return Call(name, function, takes or own.takes, "gdcore", True)
+    weighted = "sample_weight" in _parameters(_inner(function))
+    if _of_sklearn(function) and (not takes or _name(function) in of_sklearn.KNOWN):
+        if _name(function) not in of_sklearn.KNOWN:
+            raise TypeError(
+                f"{place}: got {shown(metric)}, which is no measure of (y_true, y_pred); expected one of "
+                f"{', '.join(of_sklearn.KNOWN)}, or a function of your own that calls it"
+            )
+        return Call(name, function, takes or of_sklearn.KNOWN[_name(function)][0], "sklearn", weighted)
+    probable = meaning in ("classes", "yes_no")
+    return Call(name, function, takes or ("probabilities" if probable else "numbers"), "user", weighted)
+
+
+def _check_fits(call: Call, place: str, meaning: str | None, outputs: int) -> None:
+    """Raise ValueError if a metric is not for what the model's outputs mean."""
+    several = meaning == "yes_no" and outputs > 1
+    if (call.takes == "numbers") != (meaning not in ("classes", "yes_no")) and call.takes != "logits":
+        expected = "a metric of numbers, such as 'r2'" if call.takes != "numbers" else "one such as 'accuracy'"
+        raise ValueError(f"{place}: {call.name!r} is not for outputs of {meaning!r}; expected {expected}")
+    inner = _name(call.function)
+    if call.whose == "sklearn" and (inner in of_sklearn.SEVERAL) and not several:
+        raise ValueError(f"{place}: {inner} is for several yes/no answers a row; expected one for classes")
+    if isinstance(call.function, probabilities.TopK) and (several or max(outputs, 2) < call.function.k):
+        raise ValueError(f"{place}: {call.name!r} needs {call.function.k} classes; the model has {outputs} outputs")
+
+
+def _inner(metric: Any) -> Any:
+    """Return the function inside partial objects."""
+    while isinstance(metric, partial):
+        metric = metric.func
+    return metric
+
+
+def _name(metric: Any) -> str:
+    if isinstance(metric, (str, Call)):
+        return metric if isinstance(metric, str) else metric.name
+    for name, known in KNOWN.items():
+        if known.function is metric:
+            return name
+    found = getattr(_inner(metric), "__name__", "")
+    return found if isinstance(found, str) else ""
+
+
+def _of_sklearn(metric: Any) -> bool:
+    inner = _inner(metric)
+    return any(str(getattr(each, "__module__", "")).startswith("sklearn.metrics") for each in (inner, type(inner)))
+
+
+def _parameters(metric: Any) -> Mapping[str, inspect.Parameter]:
+    """Return a function's parameters by name, none where they cannot be known; ``**options`` take sample_weight."""
+    try:
+        parameters = dict(inspect.signature(metric).parameters)
+    except (TypeError, ValueError):
+        return {}
+    for parameter in list(parameters.values()):
+        if parameter.kind is parameter.VAR_KEYWORD:
+            parameters["sample_weight"] = parameter
+    return {name: each for name, each in parameters.items() if each.kind is not each.POSITIONAL_ONLY}

@@ -1,0 +1,108 @@
+"""Metrics by name: what each takes, and which way is better."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from .._checks import shown
+from . import labels, of_sklearn, probabilities, regression
+
+
+class Known(NamedTuple):
+    """A metric of gdcore's: its function, what it takes ("labels", "probabilities", "numbers"), "min" or "max"."""
+
+    function: Callable[..., float]
+    takes: str
+    better: str
+
+
+KNOWN = {
+    "accuracy": Known(labels.accuracy, "labels", "max"),
+    "balanced_accuracy": Known(labels.balanced_accuracy, "labels", "max"),
+    "binary_accuracy": Known(labels.binary_accuracy, "labels", "max"),
+    "precision": Known(labels.precision, "labels", "max"),
+    "recall": Known(labels.recall, "labels", "max"),
+    "f1": Known(labels.f1, "labels", "max"),
+    "roc_auc": Known(probabilities.roc_auc, "probabilities", "max"),
+    "average_precision": Known(probabilities.average_precision, "probabilities", "max"),
+    "log_loss": Known(probabilities.log_loss, "probabilities", "min"),
+    "brier": Known(probabilities.brier, "probabilities", "min"),
+    "r2": Known(regression.r2, "numbers", "max"),
+    "mean_absolute_error": Known(regression.mean_absolute_error, "numbers", "min"),
+    "mean_squared_error": Known(regression.mean_squared_error, "numbers", "min"),
+    "root_mean_squared_error": Known(regression.root_mean_squared_error, "numbers", "min"),
+}
+KNOWN |= {
+    f"{name}_{average}": Known(partial(KNOWN[name].function, average=average), "labels", "max")
+    for name in ("precision", "recall", "f1")
+    for average in ("macro", "micro", "weighted")
+}
+KNOWN |= {
+    other: KNOWN[name]
+    for other, name in {
+        "auc": "roc_auc",
+        "mae": "mean_absolute_error",
+        "mse": "mean_squared_error",
+        "rmse": "root_mean_squared_error",
+    }.items()
+}
+SHOWN = (*KNOWN, "top_5 (or another k)")
+
+
+def by_name(name: str) -> Known | None:
+    """Return the metric of that name, None where there is none."""
+    match = re.fullmatch(r"top_0*([1-9]\d*)", name)
+    return Known(probabilities.top_k(int(match[1])), "probabilities", "max") if match else KNOWN.get(name)
+
+
+def by_function(function: object) -> Known | None:
+    """Return what is known of a function, None where it is not gdcore's."""
+    if isinstance(function, probabilities.TopK):
+        return Known(function, "probabilities", "max")
+    return next((known for known in KNOWN.values() if known.function is function), None)
+
+
+def closest(name: str) -> str:
+    """Return a hint at the name that was meant, or nothing."""
+    found = difflib.get_close_matches(name.lower(), (*KNOWN, "top_5"), n=1)
+    return f"did you mean {found[0]!r}? " if found else ""
+
+
+def direction(monitor: str, mode: str | None) -> str:
+    """Return "min" or "max": `mode` itself, or what is known to be better for the column `monitor` when it is None.
+
+    Raises
+    ------
+    ValueError
+        If `mode` is neither, or it is None and `monitor` is no measure that is known.
+    """
+    if mode in ("min", "max"):
+        return str(mode)
+    if mode is not None:
+        raise ValueError(f"mode: got {shown(mode)}; expected 'min', 'max', or None for measures that are known")
+    name = monitor.removeprefix("val_")
+    if name == "loss":
+        return "min"
+    known = by_name(name)
+    if known is not None:
+        return known.better
+    if name in of_sklearn.KNOWN:
+        return of_sklearn.KNOWN[name][1]
+    raise ValueError(
+        f"mode: needed for monitor={monitor!r}: 'min' if less of it is better, 'max' if more is (it is known for loss, "
+        f"{', '.join(SHOWN)} and the functions of sklearn.metrics)"
+    )
+
+
+def named(name: Any, place: str) -> Known:
+    """Return the metric of a name; raise ValueError listing all names where there is none."""
+    known = by_name(name)
+    if known is None:
+        raise ValueError(
+            f"{place}: got {shown(name)}; {closest(name)}Expected one of {', '.join(SHOWN)}, or a function"
+        )
+    return known
