@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array, Data, same_rows, to_array, to_targets
-from ._checks import instance, integer, optional_module, real
+from ._checks import instance, integer, real
 from ._core import SGD, Loss, Momentum, Optimizer
 from ._table import Table
 from .data import DEFAULT_SIZE, MiniBatches
@@ -173,7 +173,7 @@ def lr_range_test(
     smoothing : int
         How many neighbouring losses the smoothed one is the mean of: an odd number, 1 for none.
     curvature : bool
-        Whether to compute `max_stable_lr` (needs SciPy).
+        Whether to compute `max_stable_lr`.
     curvature_rows : int or None
         On how many rows, drawn at random; None takes all.
     sample_weight : array, optional
@@ -192,8 +192,6 @@ def lr_range_test(
         If an argument does not fit.
     DivergenceError
         If the loss is not finite before the first step.
-    ImportError
-        If `curvature` is asked for and SciPy is not installed.
 
     Notes
     -----
@@ -287,7 +285,6 @@ def _max_stable_lr(
         return None, f"2/λ_max does not apply: {type(optimizer).__name__}'s step is no fixed multiple of the gradient"
     if optimizer.clip_norm is not None or optimizer.clip_value is not None or optimizer.lr_factors is not None:
         return None, "2/λ_max does not apply with clipping or with rates of their own for layers"
-    optional_module("scipy.sparse.linalg", "lr_range_test with curvature=True", "gdcore[analysis]")
     from .analysis.derivatives import extreme_eigenpairs  # here, for `import gdcore` does without
     from .analysis.objective import Objective, in_float64
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
 from .._arrays import Data
-from .._checks import choice, integer, optional_module, real
+from .._checks import choice, integer, real
 from ..model import Sequential
+from ._lanczos import extreme_pairs, pick
 from .objective import Mode, Objective, Vector, place
 
 __all__ = ["Eigenpairs", "eigenvalues", "gradient", "hessian", "hvp"]
 
 MEMORY_LIMIT = 2**30  # bytes of a Hessian, unless the caller allows more
-KRYLOV = 60  # vectors that Lanczos keeps at least; the more, the fewer products
-
-Product: TypeAlias = Callable[[Vector], Vector]
+DIRECT = 64  # parameters up to which eigenvalues come from the full Hessian
 
 
 def gradient(
@@ -126,17 +124,13 @@ def dense_hessian(objective: Objective, w: npt.ArrayLike | None = None, *, memor
     unit = np.zeros(size)
     for i in range(size):
         unit[i] = 1.0
-        rows[i] = objective.core.product(unit, point)
+        rows[i] = objective.product(unit, point)
         unit[i] = 0.0
     for i in range(size):  # in place, for another P x P may not fit
-        mean = 0.5 * (rows[i, i:] + rows[i:, i])
+        mean = 0.5 * rows[i, i:] + 0.5 * rows[i:, i]
         rows[i, i:] = mean
         rows[i:, i] = mean
     return rows
-
-
-class NotConverged(ValueError):
-    """Lanczos iteration that did not reach its tolerance."""
 
 
 class Eigenpairs(NamedTuple):
@@ -161,7 +155,9 @@ def eigenvalues(
 ) -> Eigenpairs:
     """Return extreme eigenvalues of the Hessian and their eigenvectors, by Lanczos iteration over `hvp`.
 
-    The Hessian is never formed, so models of a million parameters are no problem.
+    An eigenvalue that is there several times is returned as often, as far as `k` reaches. The Hessian is not formed
+    (beyond 64 parameters, and where `k` is less than a third of them), so models of a million parameters are no
+    problem.
 
     Parameters
     ----------
@@ -172,9 +168,11 @@ def eigenvalues(
     which : {"largest", "smallest", "magnitude", "both"}
         The algebraically largest, the smallest (most negative), the largest in magnitude, or half of each end.
     tolerance : float
-        Accuracy at which the iteration stops, relative to the largest eigenvalues for either end.
+        Accuracy at which the iteration stops: the residual ‖H u - λ u‖ of each pair, relative to the largest |λ|.
+        Errors of the values are at most about that, those of the vectors that over the distance to the next eigenvalue.
+        Eigenvalues that differ by less count as one that is repeated.
     seed : int
-        Of the vector it starts from, so that the result is the same every time.
+        Of the vectors it starts from, so that the result is the same every time.
 
     Returns
     -------
@@ -186,8 +184,12 @@ def eigenvalues(
     ValueError
         If `k` is larger than P, `which` is none of the four, or `tolerance` is not reached; and what `Objective`
         raises.
-    ImportError
-        If SciPy is not installed.
+
+    Notes
+    -----
+    A Krylov space holds one eigenvector of a repeated eigenvalue. So further spaces are searched, each orthogonal to
+    the eigenvectors found, until one shows that no eigenvalue is left that belongs to the k; the chance that it misses
+    one is about 1e-6. Where only the outermost is asked for (``k=1``), one space is enough.
     """
     objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
     return extreme_eigenpairs(objective, k=k, which=which, tolerance=tolerance, seed=seed)
@@ -213,55 +215,15 @@ def extreme_eigenpairs(
     size = objective.size
     if k > size:
         raise ValueError(f"k: got {k}; expected at most {size}, the number of parameters that train")
-    if k >= size - 1 or size <= 64:  # Lanczos needs room; so few are quicker found directly
-        values, vectors = np.linalg.eigh(dense_hessian(objective, w) + np.diag(np.full(size, diagonal)))
-        pick = _pick(values, k, which)
-        return Eigenpairs(values[pick], vectors[:, pick])
+    if size <= max(DIRECT, 3 * k):  # so few are quicker found directly, and so many take as much memory in any case
+        matrix = dense_hessian(objective, w, memory_limit=8 * size * size)
+        matrix[np.diag_indices(size)] += diagonal
+        values, vectors = np.linalg.eigh(matrix)
+        at = pick(values, k, which)
+        return Eigenpairs(values[at], vectors[:, at])
     point = place(objective, w)
 
     def product(v: Vector) -> Vector:
-        return np.asarray(objective.hvp(v, point) + diagonal * v)
+        return objective.product(v, point) + diagonal * v
 
-    if which == "magnitude":
-        return _lanczos(product, size, k, "LM", tolerance, seed)
-    low = _from_below(k, which)
-    parts = [] if low == k else [_lanczos(product, size, k - low, "LA", tolerance, seed)]
-    if low:
-        # Over c - H with c about λ_max, for the tolerance is then relative to λ_max; over H it would be relative to an
-        # eigenvalue that may be next to nothing, and never be reached.
-        top = parts[0] if parts else _lanczos(product, size, 1, "LM", 1e-2, seed)
-        shift = abs(float(top.values[-1]))
-        found = _lanczos(lambda v: shift * v - product(v), size, low, "LA", tolerance, seed)
-        parts.insert(0, Eigenpairs(shift - found.values[::-1], found.vectors[:, ::-1]))
-    return Eigenpairs(np.concatenate([p.values for p in parts]), np.concatenate([p.vectors for p in parts], axis=1))
-
-
-def _lanczos(product: Product, size: int, k: int, which: str, tolerance: float, seed: int) -> Eigenpairs:
-    """Return `k` eigenpairs of a symmetric operator, ascending."""
-    sparse = optional_module("scipy.sparse.linalg", "eigenvalues", "gdcore[analysis]")
-    operator = sparse.LinearOperator((size, size), matvec=lambda v: product(v.ravel()), dtype=np.float64)
-    start = np.random.default_rng(seed).standard_normal(size)
-    kept = min(size, max(2 * k + 1, KRYLOV))
-    try:
-        values, vectors = sparse.eigsh(operator, k=k, which=which, tol=tolerance, ncv=kept, maxiter=100, v0=start)
-    except sparse.ArpackNoConvergence as error:
-        raise NotConverged(
-            f"tolerance: got {tolerance:g}, which Lanczos iteration did not reach for {k} eigenvalues in 100 restarts "
-            f"with {kept} vectors; expected a larger one"
-        ) from error
-    order = np.argsort(values)
-    return Eigenpairs(values[order], vectors[:, order])
-
-
-def _from_below(k: int, which: str) -> int:
-    """Return how many of `k` eigenvalues are taken from the lower end."""
-    return {"largest": 0, "smallest": k, "both": k // 2}[which]
-
-
-def _pick(values: Vector, k: int, which: str) -> npt.NDArray[np.int64]:
-    """Return the positions of `k` of the ascending `values`, ascending."""
-    n = len(values)
-    if which == "magnitude":
-        return np.sort(np.argsort(-np.abs(values), kind="stable")[:k])
-    low = _from_below(k, which)
-    return np.concatenate([np.arange(low), np.arange(n - (k - low), n)])
+    return Eigenpairs(*extreme_pairs(product, size, k, which, tolerance, seed))

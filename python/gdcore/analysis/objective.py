@@ -127,7 +127,14 @@ class Objective(Made):
 
     def hvp(self, v: npt.ArrayLike, w: npt.ArrayLike | None = None) -> Vector:
         """Return H v, the Hessian at `w` (or where the model is) times the vector `v` (P,): shape (P,)."""
-        return np.asarray(self.core.product(self.vector(v, "v"), self._point(w)))
+        return self.product(self.vector(v, "v"), self._point(w))
+
+    def product(self, v: Vector, w: Vector) -> Vector:
+        """Return H v as `hvp` does, for vectors that are known to be right; ValueError if it is not finite."""
+        product = np.asarray(self.core.product(v, w))
+        if not np.isfinite(product).all():
+            raise ValueError("model: second derivatives of E overflow float64 there; expected smaller numbers")
+        return product
 
     def vector(self, value: npt.ArrayLike, name: str) -> Vector:
         """Return `value` as a contiguous float64 vector of P finite numbers; raise ValueError naming it otherwise."""

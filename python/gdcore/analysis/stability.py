@@ -11,7 +11,8 @@ from .. import _core
 from .._arrays import Data, to_array
 from .._checks import real
 from ..model import Sequential
-from .derivatives import MEMORY_LIMIT, NotConverged, dense_hessian, extreme_eigenpairs
+from ._lanczos import NotConverged
+from .derivatives import MEMORY_LIMIT, dense_hessian, extreme_eigenpairs
 from .objective import Mode, Objective, Vector, finite_array, place
 from .quadratic import QuadraticModel, as_quadratic, rounding
 
@@ -57,8 +58,6 @@ def condition_number(
         Lanczos cannot tell. And what `Objective` raises.
     TypeError
         If something stands beside a QuadraticModel; and what `Objective` raises.
-    ImportError
-        If Lanczos is needed and SciPy is not installed.
     """
     if isinstance(model, QuadraticModel):
         values = as_quadratic(model, loss, x, y, at=at, mode=mode, sample_weight=sample_weight).eigenvalues
@@ -116,8 +115,6 @@ def max_stable_lr(
         If no eigenvalue of the Hessian is positive, or `momentum` is out of range; and what `Objective` raises.
     TypeError
         If something stands beside a QuadraticModel; and what `Objective` raises.
-    ImportError
-        If there are more than 64 parameters and SciPy is not installed.
     """
     mu = momentum_below_one(momentum)
     if isinstance(model, QuadraticModel):
@@ -234,14 +231,13 @@ def _given(model: Any, loss: Any, x: Any, y: Any, at: Any, mode: Mode, sample_we
 
 def _extremes(objective: Objective, point: Vector) -> Vector:
     """Return the smallest and the largest eigenvalue by Lanczos, to `RESOLUTION` times the largest."""
-    largest = extreme_eigenpairs(objective, point, k=1).values
     try:
-        smallest = extreme_eigenpairs(objective, point, k=1, which="smallest", tolerance=RESOLUTION).values
+        values = extreme_eigenpairs(objective, point, k=2, which="both", tolerance=RESOLUTION).values
     except NotConverged:
-        smallest = np.zeros(1)
-    if abs(smallest[0]) <= 10 * RESOLUTION * largest[0]:
+        values = extreme_eigenpairs(objective, point, k=1).values * (0.0, 1.0)
+    if abs(values[0]) <= 10 * RESOLUTION * values[1]:
         raise ValueError(
             f"model: the smallest eigenvalue of its Hessian cannot be told from 0 by Lanczos beside the largest, "
-            f"{largest[0]:.3g}; condition_number(QuadraticModel(...)) finds it from the full Hessian"
+            f"{values[1]:.3g}; condition_number(QuadraticModel(...)) finds it from the full Hessian"
         )
-    return np.concatenate([smallest, largest])
+    return values

@@ -286,7 +286,7 @@ def loss_surface(
         If an argument is of the wrong kind or shape, directions are parallel or zero, or E is not finite at the centre;
         and what `Objective` raises.
     ImportError
-        If SciPy is needed for the eigenvectors, or tqdm for the progress bar, and not installed.
+        If tqdm is needed for the progress bar and not installed.
     """
     objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
     integer(points, "points", minimum=3, expected="a number of points")
