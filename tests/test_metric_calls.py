@@ -4,14 +4,17 @@ may keep and change; names and directions are known; what does not fit is refuse
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gdcore as gd
 import helpers
 import numpy as np
 import pytest
+from gdcore.metrics import names, of_sklearn
 
 sk = pytest.importorskip("sklearn.metrics")
 
@@ -267,6 +270,14 @@ def test_an_undefined_measure_is_told() -> None:
     assert any("EarlyStopping: val_roc_auc is nan" in str(each.message) for each in told)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", sk.accuracy_score, lambda y_true, y_pred: 1.0])
+def test_predictions_that_are_not_finite(metric: Any) -> None:
+    trainer = build(2, gd.CrossEntropy(), {"m": metric})
+    trainer.model.parameters()["layers.0.weight"][0, 0] = np.nan
+    with pytest.warns(UserWarning, match="metrics: 'm' is nan"):
+        assert np.isnan(trainer.evaluate(X, targets(2, "classes"))["m"])
+
+
 BAD: list[tuple[Any, type[Exception], str]] = [
     (["acuracy"], ValueError, r"^metrics\[0\]: got 'acuracy'; did you mean 'accuracy'.*roc_auc.*top_5"),
     (["top_0"], ValueError, r"^metrics\[0\]"),
@@ -360,3 +371,22 @@ def test_gdcores_own_on_logits() -> None:
     metrics = {"a": gd.metrics.on_logits(gd.metrics.roc_auc), "b": "auc"}
     found = measured(1, gd.BinaryCrossEntropy(), metrics, y, (2, 1))[1]
     close(found["a"], found["b"])
+
+
+def test_the_docs_list_what_is_known() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([a-z0-9_]+)`", text))
+    assert set(of_sklearn.KNOWN) <= listed
+    assert {name for name in names.KNOWN if not re.search("_(macro|micro|weighted)$", name)} <= listed
+    for line in text.splitlines():  # in the row of what they take
+        for head in ("labels", "probabilities", "logits", "numbers"):
+            if line.startswith(f"| {head}"):
+                found = set(re.findall(r"`(\w+)`", line)) - {"predict_classes"}
+                assert all(of_sklearn.KNOWN[name][0] == head for name in found), line
+
+
+def test_every_measure_of_sklearn_is_known() -> None:
+    """Each function that is a scorer's there, or of (y_true, ...) and gives a number, is in the table."""
+    scorers = {sk.get_scorer(name)._score_func.__name__ for name in sk.get_scorer_names()}
+    assert scorers - set(of_sklearn.KNOWN) <= {"positive_likelihood_ratio", "negative_likelihood_ratio"}
+    assert all(hasattr(sk, name) for name in of_sklearn.KNOWN if not name.startswith("d2_"))  # these are newer

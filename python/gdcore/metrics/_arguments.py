@@ -185,6 +185,8 @@ def _index(array: Array, name: str, classes: Sequence[Any]) -> Array:
     """Return the place of each label in `classes`, int64 (N,)."""
     unknown: Any = None
     if isinstance(classes, range):
+        if array.dtype.kind in "iub" and array.min() >= 0 and array.max() < len(classes):
+            return array.astype(np.int64, copy=False)
         if array.dtype.kind in "USO":
             unknown = array[0]
         else:

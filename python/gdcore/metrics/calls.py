@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from numbers import Real
@@ -105,6 +107,11 @@ class Predictions:
         return (found if self.several else found[:, 0]).astype(np.int64)
 
     @cached_property
+    def finite(self) -> bool:
+        """Whether all outputs are finite numbers."""
+        return bool(np.isfinite(self.logits).all())
+
+    @cached_property
     def soft(self) -> bool:
         """Whether the targets are probabilities other than 0 and 1."""
         given, classes = self.targets, self.meaning == "classes"
@@ -166,6 +173,9 @@ class Call(NamedTuple):
     def __call__(self, seen: Predictions) -> float:
         """Return the metric's value; it gets copies, which it may keep and change."""
         extra: dict[str, Any] = {}
+        if not seen.finite:
+            warnings.warn(f"metrics: {self.name!r} is nan, as the model's outputs hold nan or infinity", stacklevel=3)
+            return math.nan
         if self.whose != "user" and seen.soft and self.takes in ("probabilities", "logits"):
             raise ValueError(
                 f"metrics: {self.name!r} needs labels; y holds probabilities other than 0 and 1: expected labels, "
