@@ -280,6 +280,8 @@ def test_predictions_that_are_not_finite(metric: Any) -> None:
 
 BAD: list[tuple[Any, type[Exception], str]] = [
     (["acuracy"], ValueError, r"^metrics\[0\]: got 'acuracy'; did you mean 'accuracy'.*roc_auc.*top_5"),
+    (["matthews_corrcoef"], ValueError, r"^metrics\[0\]: .*function itself, sklearn.metrics.matthews_corrcoef"),
+    (["cohen_kappa"], ValueError, r"^metrics\[0\]: .*sklearn.metrics.cohen_kappa_score"),
     (["top_0"], ValueError, r"^metrics\[0\]"),
     (["top_k"], ValueError, r"^metrics\[0\].*top_5"),
     (["top_4"], ValueError, r"^metrics\[0\]: 'top_4' needs 4 classes"),

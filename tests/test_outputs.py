@@ -100,6 +100,23 @@ def test_another_meaning_is_refused(meaning: str, other: str, by: str) -> None:
     assert model.outputs == meaning
 
 
+def test_tools_refuse_another_meaning(rng: helpers.Generator) -> None:
+    x, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
+    model = network(outputs="numbers")
+    with pytest.raises(ValueError, match=r"^loss: got CrossEntropy"):
+        gd.lr_range_test(model, gd.CrossEntropy(), x, y, optimizer=gd.SGD(0.1))
+    with pytest.raises(ValueError, match=r"^loss: got CrossEntropy"):
+        gd.restarts(
+            lambda seed: gd.Sequential(gd.Dense(4, 3), seed=seed, outputs="numbers"),
+            *(2, x, y),
+            validation=0.25,
+            loss=gd.CrossEntropy(),
+            optimizer=gd.SGD(0.1),
+            epochs=1,
+            progress=False,
+        )
+
+
 def test_a_trainer_that_is_refused_says_nothing() -> None:
     for model, loss, options in (
         (network(1), gd.CrossEntropy(), {}),

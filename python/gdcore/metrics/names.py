@@ -68,6 +68,9 @@ def by_function(function: object) -> Known | None:
 
 def closest(name: str) -> str:
     """Return a hint at the name that was meant, or nothing."""
+    theirs = [each for each in (name, f"{name}_score") if each in of_sklearn.KNOWN]
+    if theirs:
+        return f"the function itself, sklearn.metrics.{theirs[0]}, can be given. "
     found = difflib.get_close_matches(name.lower(), (*KNOWN, "top_5"), n=1)
     return f"did you mean {found[0]!r}? " if found else ""
 
