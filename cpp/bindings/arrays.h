@@ -70,9 +70,10 @@ auto without_gil(Work&& work) {
   return work();
 }
 
-/// The same on a network, refusing a second thread.
+/// The same on a network, refusing a second thread; waits while another holds the arrays still.
 template <class Work>
 auto computing(Network& network, Work&& work) {
+  while (network.awaited()) without_gil([&] { network.wait_for_holders(); });
   const Network::Use use(network);
   return without_gil(work);
 }

@@ -105,11 +105,64 @@ std::vector<std::string> frozen(const PyNetwork& self) {
   return names;
 }
 
+/// What `with network._hold():` enters and leaves.
+struct Hold {
+  std::shared_ptr<Network> network;
+  bool inside;
+  std::vector<bool> held;  // one for each `with` that is open
+};
+
+void enter(Hold& self) {
+  const bool held = self.network->begin_hold([](const std::function<void()>& wait) { without_gil(wait); });
+  check<std::runtime_error>(held || self.inside,
+                            "[Network] the model is in the middle of a step, which a signal handler interrupted; set a "
+                            "flag there, and do it in a callback's on_progress");
+  self.held.push_back(held);
+}
+
+void leave(Hold& self) {
+  const bool held = self.held.back();
+  self.held.pop_back();
+  if (held) self.network->end_hold();
+}
+
+/// The shape of each array that a network of these layers has; nothing is allocated.
+py::dict shapes(const py::sequence& layers) {
+  Parameters parameters(DType::float32);
+  std::int64_t width = 0;
+  std::vector<std::unique_ptr<Layer>> clones;
+  for (const py::handle layer : layers) {
+    clones.push_back(layer.cast<const Layer&>().clone());
+    width = width == 0 ? clones.back()->input_features() : width;
+  }
+  for (std::size_t i = 0; i < clones.size(); ++i) {
+    const std::int64_t out = clones[i]->output_features(width);
+    clones[i]->bind(static_cast<int>(i), width, parameters);
+    width = out;
+  }
+  py::dict named;
+  for (const Arena* arena : {&parameters.layout, &parameters.state_layout}) {
+    for (const Entry& entry : arena->entries()) {
+      py::tuple shape = py::make_tuple(entry.rows, entry.cols);
+      if (entry.is_vector) shape = py::make_tuple(entry.rows * entry.cols);
+      named[py::str(entry.name)] = shape;
+    }
+  }
+  return named;
+}
+
 }  // namespace
 
 void bind_network(py::module_& m) {
   using Self = py::object;
   const auto core = [](const Self& self) -> Network& { return *self.cast<PyNetwork&>().core; };
+  py::class_<Hold>(m, "_Hold", "A context manager; see Network._hold.")
+      .def("__enter__", &enter)
+      .def(
+          "__exit__", [](Hold& self, const py::object&, const py::object&, const py::object&) { leave(self); },
+          py::arg("kind"), py::arg("error"), py::arg("traceback"));
+  m.def("_shapes", &shapes, py::arg("layers"),
+        "Shapes by name of the parameters and buffers that a network of these layers has, without making it.");
   py::class_<PyNetwork>(m, "Network",
                         "Layers in order with their parameters in flat arenas; gdcore.Sequential is its Python face.")
       .def(py::init(&make_network), py::arg("layers"), py::kw_only(), py::arg("dtype") = "float32",
@@ -161,6 +214,11 @@ void bind_network(py::module_& m) {
           },
           py::arg("prefix"), py::arg("frozen"),
           "Freezes or frees the parameters named prefix or prefix.*; ValueError for an unknown name.")
+      .def(
+          "_hold", [](const PyNetwork& self, bool inside) { return Hold{self.core, inside, {}}; }, py::kw_only(),
+          py::arg("inside") = true,
+          "A context in which no other thread computes with the network, which waits for its turn, so that the arrays "
+          "can be copied or set whole. In a signal handler that interrupts a step, inside=False raises RuntimeError.")
       .def("frozen", &frozen, "Names of the frozen parameters.")
       .def(
           "operations",

@@ -1,6 +1,7 @@
 #include "gdcore/network.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -270,11 +271,101 @@ std::string Network::diagnosis() const {
   return join(where, "; ", largest);
 }
 
-Network::Use::Use(Network& network) : network_(network) {
+namespace {
+constexpr std::chrono::milliseconds kPollTime{20};  // how often who waits looks for a signal
+constexpr int kMostTurns = 50;                      // of that time, which a hold waits for who wants to compute
+thread_local const Network* awaited_network = nullptr;
+}  // namespace
+
+Network::Use::Use(Network& network)
+    : network_(network), taken_(network.depth_ == 0 || network.user_ != std::this_thread::get_id()) {
+  network.end_waiting();
+  if (!taken_) return;
   check<std::runtime_error>(!network_.in_use_.exchange(true),
                             "[Network] the model is in use by another thread; give each thread its own model");
+  network_.user_ = std::this_thread::get_id();
 }
 
-Network::Use::~Use() { network_.in_use_ = false; }
+Network::Use::~Use() {
+  if (taken_) network_.release();
+}
+
+void Network::release() {
+  user_ = std::thread::id();
+  in_use_ = false;
+  if (holders_ == 0) return;
+  const std::lock_guard lock(mutex_);
+  released_.notify_all();
+}
+
+bool Network::begin_hold(const std::function<void(const std::function<void()>&)>& aside) {
+  const std::thread::id self = std::this_thread::get_id();
+  if (user_ == self) {
+    if (depth_ > 0) ++depth_;
+    return depth_ > 0;
+  }
+  if (waiting_ > 0) {  // or a loop of holds would never let them
+    aside([this] {
+      for (int turn = 0; turn < kMostTurns && waiting_ > 0; ++turn) {
+        std::unique_lock lock(mutex_);
+        released_.wait_for(lock, kPollTime, [this] { return waiting_ == 0; });
+        lock.unlock();
+        poll_interrupt();
+      }
+    });
+  }
+  ++holders_;
+  try {
+    aside([this] {
+      while (in_use_.exchange(true)) {
+        std::unique_lock lock(mutex_);
+        released_.wait_for(lock, kPollTime, [this] { return !in_use_; });
+        lock.unlock();
+        poll_interrupt();
+      }
+    });
+  } catch (...) {
+    --holders_;
+    throw;
+  }
+  user_ = self;
+  depth_ = 1;
+  return true;
+}
+
+void Network::end_hold() {
+  if (--depth_ > 0) return;
+  --holders_;
+  release();
+  const std::lock_guard lock(mutex_);
+  released_.notify_all();  // those that wait to compute too
+}
+
+void Network::wait_for_holders() {
+  if (awaited_network != this) {
+    ++waiting_;
+    awaited_network = this;
+  }
+  try {
+    while (awaited()) {
+      std::unique_lock lock(mutex_);
+      released_.wait_for(lock, kPollTime, [this] { return !awaited(); });
+      lock.unlock();
+      poll_interrupt();
+    }
+  } catch (...) {
+    end_waiting();
+    throw;
+  }
+}
+
+/// The thread no longer waits to compute with this network: it does, or gave up.
+void Network::end_waiting() {
+  if (awaited_network != this) return;
+  awaited_network = nullptr;
+  --waiting_;
+  const std::lock_guard lock(mutex_);
+  released_.notify_all();
+}
 
 }  // namespace gdcore

@@ -821,6 +821,10 @@ class Network:
         seed: typing.SupportsInt | typing.SupportsIndex,
         precision: str = "float32",
     ) -> None: ...
+    def _hold(self, *, inside: bool = True) -> _Hold:
+        """
+        A context in which no other thread computes with the network, which waits for its turn, so that the arrays can be copied or set whole. In a signal handler that interrupts a step, inside=False raises RuntimeError.
+        """
     def backward(self, dout: typing.Any) -> numpy.ndarray:
         """
         Gradient of x, and of all parameters (see gradients), from the gradient of forward's output. Raises RuntimeError without a forward pass before it.
@@ -989,9 +993,21 @@ class Curvature:
         P.
         """
 
+class _Hold:
+    """
+    A context manager; see Network._hold.
+    """
+    def __enter__(self) -> None: ...
+    def __exit__(self, kind: typing.Any, error: typing.Any, traceback: typing.Any) -> None: ...
+
 def _rebuild(cls: typing.Any, fields: dict) -> typing.Any:
     """
     Unpickles a specification.
+    """
+
+def _shapes(layers: collections.abc.Sequence) -> dict:
+    """
+    Shapes by name of the parameters and buffers that a network of these layers has, without making it.
     """
 
 def first_nonfinite(array: typing.Any) -> int:
