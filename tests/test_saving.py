@@ -138,12 +138,8 @@ def test_other_damage(damage: str, tmp_path: Path, rng: helpers.Generator) -> No
 
 def rewritten(path: Path, **changes: Any) -> None:
     """Write the model's file again with other metadata and a checksum that fits."""
-    tensors, metadata = saving.read_tensors(path)
-    metadata = {k: v for k, v in {**metadata, **changes}.items() if v is not None}
-    metadata["checksum"] = saving.checksum(tensors, metadata)
-    from safetensors.numpy import save_file
-
-    save_file(tensors, path, metadata)
+    tensors, metadata = saving.read_file(path)
+    saving.write_file(path, tensors, {k: v for k, v in {**metadata, **changes}.items() if v is not None})
 
 
 DESCRIPTIONS: list[Any] = [
@@ -163,7 +159,7 @@ def test_metadata_that_makes_no_sense(text: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [None, -1, 1e400, "x", [], {}, [[]], [None], "remove"], ids=repr)
 def test_descriptions_with_one_wrong_value(key: str, value: Any, tmp_path: Path) -> None:
     everything().save(tmp_path / "m")
-    description = json.loads(saving.read_tensors(tmp_path / "m")[1]["model"])
+    description = json.loads(saving.read_file(tmp_path / "m")[1]["model"])
     description[key] = value
     if value == "remove":
         del description[key]
@@ -178,8 +174,8 @@ def test_descriptions_with_one_wrong_value(key: str, value: Any, tmp_path: Path)
 def test_newer_and_foreign_files(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    everything().save(tmp_path / "m")
-    for version in ("2", "99", "x", ""):
+    for version in ("1", "3", "99", "x", ""):
+        everything().save(tmp_path / "m")
         rewritten(tmp_path / "m", format_version=version)
         with pytest.raises(gd.FormatError, match="version"):
             gd.load(tmp_path / "m")
@@ -194,27 +190,6 @@ def test_newer_and_foreign_files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(gd.FormatError):
             gd.load(tmp_path / name)
-
-
-def test_paths(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        gd.load(tmp_path / "nothing")
-    with pytest.raises(OSError):
-        gd.load(tmp_path)
-    for target in (tmp_path / "no" / "folder", tmp_path):
-        with pytest.raises(OSError):
-            everything().save(target)
-    descriptor = os.open(os.devnull, os.O_RDWR)
-    for bad in (None, descriptor, ["m"]):
-        with pytest.raises(TypeError):
-            everything().save(bad)  # type: ignore[arg-type]
-        with pytest.raises(TypeError):
-            gd.load(bad)  # type: ignore[arg-type]
-    os.close(descriptor)  # it is still open: a number is no path
-    assert os.listdir(tmp_path) == []
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    everything().save(tmp_path / "link")
-    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").is_file()
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])

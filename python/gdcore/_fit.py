@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,7 @@ class Fit:
         self._training = source.held if measure_training and isinstance(source, ArraySource) else None
         self.callbacks = checked_callbacks(callbacks)
         self.epochs = epochs
+        self.thread = threading.get_ident()  # that trains
         self.first_epoch = trainer.epoch
         self.position = Position()
         self.stopped = False  # by a callback, in the run that is resumed
@@ -75,6 +77,11 @@ class Fit:
     def last_epoch(self) -> int:
         """Number of the epoch after which this call is done."""
         return self.first_epoch + self.epochs
+
+    @property
+    def batches(self) -> int | None:
+        """Batches of an epoch, if that is known."""
+        return self._source.batches
 
     def settings(self) -> dict[str, Any]:
         """Return, as JSON values, what must be the same when this run is resumed."""

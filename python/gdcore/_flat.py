@@ -56,6 +56,13 @@ def copy_state(parameters: Views, buffers: Views, out: dict[str, Array] | None) 
 
 def restore_state(parameters: Views, buffers: Views, state: Mapping[str, Array]) -> None:
     """Set both to a copy that `copy_state` made; see `Sequential.restore_state`."""
+    check_state(parameters, buffers, state)
+    unpack(state["parameters"], parameters)
+    unpack(state["buffers"], buffers)
+
+
+def check_state(parameters: Views, buffers: Views, state: Mapping[str, Array]) -> None:
+    """Raise ValueError where `state` is not one that `restore_state` takes."""
     shapes = _shapes(parameters, buffers)
     sizes = {"shapes": shapes.size, "parameters": size_of(parameters), "buffers": size_of(buffers)}
     for name, size in sizes.items():
@@ -64,8 +71,6 @@ def restore_state(parameters: Views, buffers: Views, state: Mapping[str, Array])
             raise ValueError(f"state: {name}: got {got}; expected shape ({size},), by copy_state() of such a network")
     if not np.array_equal(state["shapes"], shapes):
         raise ValueError("state: got one of a network of other shapes; expected one by copy_state() of such a network")
-    unpack(state["parameters"], parameters)
-    unpack(state["buffers"], buffers)
 
 
 def _shapes(parameters: Views, buffers: Views) -> Array:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from . import _described
 from ._attributes import Closed, Fixed, Setting
 from ._checks import integer, real, shown
 from .metrics import direction
@@ -76,11 +77,22 @@ class Watch(Closed):
         return {"monitor": self._monitor, "mode": self._mode, "best": self.best, "since": self.since}
 
     def load(self, state: Mapping[str, Any], who: str) -> None:
-        """Take back the best value and the count; raise ValueError where they are of another column."""
+        """Take back the best value and the count.
+
+        Raises
+        ------
+        FormatError
+            If they make no sense; nothing is changed then.
+        ValueError
+            If they are of another column.
+        """
         for name in ("monitor", "mode"):
-            if state[name] != getattr(self, name):
-                raise ValueError(f"{who}: the checkpoint has {name}={state[name]!r}, now it is {getattr(self, name)!r}")
-        self.best, self.since = float(state["best"]), int(state["since"])
+            if _described.text(state.get(name), f"{who}: {name}") != getattr(self, name):
+                raise ValueError(f"{who}: other settings: {name}: saved {state[name]!r}, now {getattr(self, name)!r}")
+        best = state.get("best")
+        if best not in (math.inf, -math.inf):  # those of before the first epoch
+            best = _described.number(best, f"{who}: best")
+        self.best, self.since = best, _described.whole(state.get("since"), f"{who}: since")
 
 
 class Watched(Closed):

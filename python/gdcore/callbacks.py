@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from . import _described, _destination, _flat
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, optional, real
 from ._table import csv_row
 from ._watch import Watch, Watched, epochs
 
 if TYPE_CHECKING:
+    from _typeshed import StrOrBytesPath
+
     from .model import Sequential, State
     from .trainer import Trainer
+
+STATE = ("parameters", "buffers", "shapes")  # the arrays of Sequential.copy_state
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "ReduceOnPlateau"]
 
@@ -56,7 +61,14 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned, when a run is resumed (after `on_train_begin`)."""
+        """Take back what `state_dict` returned, when a run is resumed (after `on_train_begin`).
+
+        It is called once before too, to let a callback refuse: when an error comes, nothing else has been changed, and
+        the callback is given back what its `state_dict` returned before.
+        """
+
+    def check_state(self, state: Mapping[str, Any], trainer: Trainer) -> None:
+        """Raise FormatError or ValueError where `state`, which came from a file, does not fit; changes nothing."""
 
 
 class EarlyStopping(Watched, Callback):
@@ -195,11 +207,24 @@ class EarlyStopping(Watched, Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back the best value and weights."""
+        epochs, best = (
+            _described.whole(state.get(name), f"EarlyStopping: {name}") for name in ("epochs", "best_epoch")
+        )
+        finished = _described.flag(state.get("finished", False), "EarlyStopping: finished")
         self._watch.load(state, "EarlyStopping")
-        self._epochs = int(state["epochs"])
-        self._extended = bool(state.get("finished", False))
-        arrays = {name: state[name] for name in ("parameters", "buffers", "shapes") if name in state}
-        self._kept = (int(state["best_epoch"]), arrays or None)
+        arrays = {name: state[name] for name in STATE if name in state}
+        self._extended = finished
+        self._epochs, self._kept = epochs, (best, arrays or None)
+
+    def check_state(self, state: Mapping[str, Any], trainer: Trainer) -> None:
+        """Refuse weights of another model than the one that trains."""
+        kept = {name: state[name] for name in STATE if name in state}
+        if kept:
+            _flat.check_state(trainer.model.parameters(), trainer.model.buffers(), kept)
+        for name, array in kept.items():
+            expected = "int64" if name == "shapes" else trainer.model.dtype
+            if array.dtype != expected:
+                raise _described.wrong(f"EarlyStopping: {name}", str(array.dtype), expected)
 
 
 class ReduceOnPlateau(Watched, Callback):
@@ -303,7 +328,7 @@ class Checkpoint(Closed, Callback):
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: StrOrBytesPath,
         *,
         every: int | None = None,
         seconds: float | None = None,
@@ -311,7 +336,7 @@ class Checkpoint(Closed, Callback):
         monitor: str = "val_loss",
         mode: str | None = None,
     ) -> None:
-        self._path = os.fspath(path)
+        self._path = _destination.path_of(path, "path", "a path")
         self.every = 1 if every is None and seconds is None else every
         self.seconds = seconds
         stem, ending = os.path.splitext(self._path)
@@ -327,9 +352,9 @@ class Checkpoint(Closed, Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Start the clock, and forget an earlier run."""
-        folder = os.path.dirname(os.path.realpath(self.path))
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"path: there is no folder {folder!r} to save checkpoints in")
+        for path in (self.path, self.best_path):
+            if path is not None:
+                _destination.check(path, "path")
         self._saved = time.monotonic()
         if self._watch is not None:
             self._watch.reset()
@@ -382,8 +407,8 @@ class CSVLog(Closed, Callback):
     records = True
     path: Fixed[str] = Fixed("The file.", "make another CSVLog")
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
+    def __init__(self, path: StrOrBytesPath) -> None:
+        self._path = _destination.path_of(path, "path", "a path")
         self._written: tuple[int, list[str], list[float]] | None = None  # the file's size, columns and last line
 
     def on_train_begin(self, trainer: Trainer) -> None:

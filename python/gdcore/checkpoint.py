@@ -2,98 +2,239 @@
 
 A checkpoint is a model file (see `gdcore.saving`) with more in it: the optimiser's state, the steps made, the epoch and
 the place inside it, the seed of the shuffling, the history, and what callbacks keep. Dropout needs no state of its own,
-for its random numbers are a function of seed and step.
+for its random numbers are a function of seed and step. A file is read, checked whole, compared with the trainer, and
+only then applied: one that is refused has changed nothing.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _flat, _specs, saving
+from . import _core, _described, _destination, _flat, _specs, saving
 from ._arrays import Array
+from ._callback_states import CallbackState, MatchedStates, collect, read_states
 from ._checks import FormatError, shown
-from ._core import DeviceArray
+from ._destination import FileLike
 from ._fit import Fit, Position
-from .callbacks import Callback
 from .history import History
+from .saving import TRAINING
 
 if TYPE_CHECKING:
     from .model import Sequential
     from .trainer import Trainer
 
-ARRAYS = "training."  # what the names of all arrays beyond the model's begin with
+OPTIMIZER = f"{TRAINING}optimizer."
+HISTORY = f"{TRAINING}history."
+# The entries of a model's description that must be the same in the trainer that takes a checkpoint. What its outputs
+# mean is not among them: the loss says it.
+COMPARED = ("layers", "dtype", "classes")
 
 
-def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def save(trainer: Trainer, path: FileLike) -> None:
     """Write the state of `trainer` to a file; see `Trainer.save_checkpoint`."""
+    with trainer.model._hold(inside=False):  # another thread that trains waits
+        trainer._check_thread("save_checkpoint", "give it the callback Checkpoint(path, seconds=...)")
+        tensors, metadata = contents(trainer)
+        saving.write_file(path, tensors, metadata)
+
+
+def contents(trainer: Trainer) -> tuple[dict[str, Array | _core.DeviceArray], dict[str, str]]:
+    """Return the arrays, as views, and the metadata that a checkpoint consists of."""
     fit = trainer._fit
     tensors = saving.model_tensors(trainer.model)
-    tensors |= {f"{ARRAYS}optimizer.{name}": array for name, array in trainer.core.state().items()}
+    tensors |= {f"{OPTIMIZER}{name}": array for name, array in trainer.core.state().items()}
+    columns, arrays = _history_arrays(trainer.history)
+    states, kept = collect([] if fit is None else fit.callbacks)
     training = {
         "steps": trainer.steps,
         "seed": trainer.seed,
         "lr_scale": trainer.lr_scale,
-        "stopped": trainer.stop,
+        "stopped": bool(trainer.stop),
         "first_epoch": trainer.first_epoch,
         "position": list(Position() if fit is None else fit.position),
         "settings": None if fit is None else fit.settings(),
         "loss": _specs.encode(trainer.loss),
         "optimizer": _specs.encode(trainer.optimizer),
-        "history": trainer.history.rows,
-        "callbacks": [] if fit is None else _callback_states(fit.callbacks, tensors),
+        "history": columns,
+        "callbacks": states,
     }
     metadata = {"model": json.dumps(saving.describe(trainer.model)), "training": json.dumps(training)}
-    saving.write_file(path, tensors, metadata)
+    return tensors | arrays | kept, metadata
 
 
 class Saved(NamedTuple):
-    """What a file of `save` holds."""
+    """What a file of `save` holds, each entry checked by itself."""
 
-    path: str
+    where: str
     tensors: dict[str, Array]
     model: dict[str, Any]
     training: dict[str, Any]
+    history: History
+    callbacks: list[CallbackState]
+    padded: bool  # as the flat vectors of version 1 were
 
     @property
     def seed(self) -> int:
         """Seed of the shuffling."""
         return int(self.training["seed"])
 
+    @property
+    def position(self) -> Position:
+        """Place inside the epoch."""
+        return Position(*self.training["position"])
 
-def read(path: str | os.PathLike[str]) -> Saved:
-    """Read a file of `save`.
+
+def _position(value: Any, where: str) -> list[Any]:
+    given = _described.listing(value, where, lambda item, _: item)
+    if len(given) != 4:
+        raise _described.wrong(where, value, "4 numbers")
+    batch = _described.whole(given[0], f"{where}[0]")
+    numbers = [
+        _described.number(v, f"{where}[{i}]", low) for i, (v, low) in enumerate(zip(given[1:], LOWEST, strict=True), 1)
+    ]
+    if batch == 0 and any(numbers[:2]):
+        raise FormatError(f"{where}: got sums {numbers[:2]} of no batch; expected 0")
+    return [batch, *numbers]
+
+
+LOWEST = (-1e308, 0.0, 0.0)  # of a position's sums of loss and weight, and its seconds
+
+
+def _spec(known: list[type]) -> Callable[[Any, str], dict[str, Any]]:
+    names = sorted(cls.__name__ for cls in known)
+
+    def check(value: Any, where: str) -> dict[str, Any]:
+        given = _described.mapping(value, where)
+        if given.get("type") not in names:
+            raise _described.wrong(f"{where}.type", given.get("type"), f"one of {', '.join(names)}")
+        return given
+
+    return check
+
+
+# The entries of a training state with their checks; `contents` writes them.
+ENTRIES = {
+    "steps": _described.whole,
+    "seed": _described.seed,
+    "lr_scale": lambda value, where: _described.number(value, where, 0.0),
+    "stopped": _described.flag,
+    "first_epoch": _described.whole,
+    "position": _position,
+    "settings": lambda value, where: None if value is None else _described.mapping(value, where),
+    "loss": _spec(_core.Loss.__subclasses__()),
+    "optimizer": _spec(_core.Optimizer.__subclasses__()),
+    "history": lambda value, where: _described.listing(value, where, lambda item, _: item),
+    "callbacks": lambda value, where: _described.listing(value, where, _described.mapping),
+}
+
+
+def read(path: FileLike, *, name: str = "resume") -> Saved:
+    """Read a file of `save` and check what can be checked without the trainer.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FormatError
-        If the file is damaged, or no checkpoint.
+        If the file is damaged, no checkpoint, or holds what makes no sense.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"resume: got {shown(path)}; expected the path of a checkpoint")
-    name = os.fspath(path)
-    if not os.path.exists(name):
-        raise FileNotFoundError(f"resume: there is no file {name!r}; for a first run leave resume out")
-    tensors, metadata = saving.read_file(name)
+    if not _destination.is_stream(path) and not os.path.exists(_destination.path_of(path, name)):
+        hint = "; for a first run leave resume out" if name == "resume" else ""
+        raise FileNotFoundError(f"{name}: there is no file {_destination.path_of(path, name)!r}{hint}")
+    where = _destination.label(path, name)
+    return from_contents(*saving.read_file(path, name=name), where)
+
+
+def from_contents(tensors: dict[str, Array], metadata: Mapping[str, str], where: str) -> Saved:
+    """Return what `contents` gave, as it came back from somewhere, checked by itself."""
     if "training" not in metadata:
-        raise FormatError(f"{name}: a model without a state of training; expected a file of Checkpoint")
-    try:
-        return Saved(name, tensors, json.loads(metadata["model"]), json.loads(metadata["training"]))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{name}: its description is no JSON: {error}") from error
+        raise FormatError(f"{where}: a model without a state of training; expected a file of Checkpoint")
+    model = saving.read_description(metadata, where)
+    saving.check_tensors(tensors, model["layers"], model["dtype"], where)
+    place = f"{where}: training"
+    training = _described.entries(_described.parse(metadata["training"], place), place, ENTRIES)
+    first = metadata["format_version"] == "1"
+    history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
+    if training["first_epoch"] > history.last_epoch:
+        epochs = f"at most {history.last_epoch}, the epochs in the history"
+        raise _described.wrong(f"{place}.first_epoch", training["first_epoch"], epochs)
+    callbacks = read_states(training["callbacks"], tensors, place)
+    known = {f"{HISTORY}{i}" for i in range(len(training["history"]))}.union(*(state.arrays for state in callbacks))
+    for name in tensors:
+        if name.startswith(TRAINING) and not name.startswith(OPTIMIZER) and name not in known:
+            raise FormatError(f"{where}: has an array {shown(name)}, which belongs to nothing")
+    return Saved(where, tensors, model, training, history, callbacks, first)
 
 
-def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def _history_arrays(history: History) -> tuple[list[str], dict[str, Array]]:
+    """Return the names of the columns, and the columns as arrays: a header would grow beyond what readers take."""
+    columns = {name: np.asarray(column) for name, column in history.items()}
+    arrays = {name: c if c.dtype == np.int64 else c.astype(np.float64, copy=False) for name, c in columns.items()}
+    return list(arrays), {f"{HISTORY}{i}": array for i, array in enumerate(arrays.values())}
+
+
+def _read_columns(names: list[Any], tensors: Mapping[str, Array], where: str) -> History:
+    columns: dict[str, list[Any]] = {}
+    heights = set()
+    for i, name in enumerate(names):
+        array = tensors.get(f"{HISTORY}{i}")
+        if _described.text(name, f"{where}[{i}]") in columns:
+            raise _described.wrong(f"{where}[{i}]", name, "a name that no other column has")
+        if array is None or array.ndim != 1 or array.dtype not in (np.int64, np.float64):
+            got = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
+            raise FormatError(f"{where}[{i}] ({HISTORY}{i}): got {got}; expected numbers, one an epoch")
+        heights.add(len(array))
+        columns[name] = array.tolist()
+    if len(heights) > 1:
+        raise FormatError(f"{where}: got columns of {sorted(heights)} epochs; expected all of one length")
+    return _history(columns, where)
+
+
+def _read_rows(rows: list[Any], _: Mapping[str, Array], where: str) -> History:
+    """Read the history of version 1, which had it in the header."""
+    names = dict.fromkeys(name for i, row in enumerate(rows) for name in _described.mapping(row, f"{where}[{i}]"))
+    return _history({name: [row.get(name, np.nan) for row in rows] for name in names}, where)
+
+
+def _history(columns: dict[str, list[Any]], where: str) -> History:
+    if columns:
+        epochs = [_epoch(value, f"{where}: epoch of row {i}") for i, value in enumerate(columns.get("epoch", [None]))]
+        columns = columns | {"epoch": epochs}
+        if any(later <= earlier for earlier, later in pairwise(epochs)):
+            raise FormatError(f"{where}: got epochs {shown(epochs)}; expected each above the one before")
+    with _described.entry(where):
+        return History(columns)
+
+
+def _epoch(value: Any, where: str) -> int:
+    if not isinstance(value, (int, float)) or not 0 < value < 2**53 or value != int(value):
+        raise _described.wrong(where, value, "the number of an epoch")
+    return int(value)
+
+
+def load(trainer: Trainer, path: FileLike) -> None:
     """Give `trainer` back the state in a file; see `Trainer.load_checkpoint`."""
-    saved = _unpadded(read(path), trainer.model)
-    _compare(saved.path, _trainer_settings(trainer), _saved_settings(saved.model, saved.training))
-    _take(trainer, saved)
+    take(trainer, read(path, name="path"))
+
+
+def take(trainer: Trainer, saved: Saved) -> None:
+    """Give `trainer` a state that was read.
+
+    Raises
+    ------
+    ValueError
+        If model, loss or optimiser differ from those that it came from; nothing is changed then.
+    """
+    _compare(saved, _settings(trainer, saved), _saved_settings(saved))
+    saved = _unpadded(saved, trainer.model)
+    _check_fit(trainer, saved)
+    _apply(trainer, saved)
 
 
 def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
@@ -104,71 +245,43 @@ def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
     ValueError
         If model, loss, optimiser or an argument of `fit` differ from those of that run; nothing is changed then.
     """
-    saved = _unpadded(saved, trainer.model)
     training = saved.training
-    present = _trainer_settings(trainer) | fit.settings()
-    _compare(saved.path, present, _saved_settings(saved.model, training) | (training["settings"] or fit.settings()))
-    states = _matched_states(saved.path, fit.callbacks, training["callbacks"], saved.tensors)
+    of_fit = fit.settings()
+    _compare(saved, _settings(trainer, saved) | of_fit, _saved_settings(saved) | (training["settings"] or of_fit))
+    saved = _unpadded(saved, trainer.model)
+    if fit.batches is not None and saved.position.batch > fit.batches:
+        expected = f"at most {fit.batches}, the batches of an epoch"
+        raise _described.wrong(f"{saved.where}: training.position[0]", saved.position.batch, expected)
+    _check_fit(trainer, saved)
+    states = MatchedStates(saved.callbacks, fit.callbacks, saved.where)
+    states.rehearse(trainer)
+    _apply(trainer, saved)
+    fit.resume(training["first_epoch"], saved.position, training["stopped"], states.restore)
 
-    def restore() -> None:
-        for callback, state in states:
-            callback.load_state_dict(state)
 
-    restore()  # once before anything is changed, so that a callback may refuse; and again when the callbacks have begun
-    _take(trainer, saved)
-    fit.resume(int(training["first_epoch"]), Position(*training["position"]), bool(training["stopped"]), restore)
-
-
-def _trainer_settings(trainer: Trainer) -> dict[str, Any]:
+def _settings(trainer: Trainer, saved: Saved) -> dict[str, Any]:
     """Return what a checkpoint must have in common with the trainer that takes it."""
     model = saving.describe(trainer.model)
-    return {
-        "layers": {"type": "layers"} | {str(i): layer for i, layer in enumerate(model["layers"])},
-        "dtype": model["dtype"],
-        "loss": _specs.encode(trainer.loss),
-        "optimizer": _specs.encode(trainer.optimizer),
-    }
+    unsaid = {name for name in COMPARED if saved.model[name] is None and name not in saving.FIRST_ENTRIES}
+    return _named(model, unsaid, _specs.encode(trainer.loss), _specs.encode(trainer.optimizer))
 
 
-def _saved_settings(model: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "layers": {"type": "layers"} | {str(i): layer for i, layer in enumerate(model["layers"])},
-        "dtype": model["dtype"],
-        "loss": training["loss"],
-        "optimizer": training["optimizer"],
-    }
+def _saved_settings(saved: Saved) -> dict[str, Any]:
+    return _named(saved.model, set(), saved.training["loss"], saved.training["optimizer"])
 
 
-def _compare(path: str, present: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+def _named(model: Mapping[str, Any], unsaid: set[str], loss: Any, optimizer: Any) -> dict[str, Any]:
+    compared = {name: None if name in unsaid else model[name] for name in COMPARED}
+    compared["layers"] = {"type": "layers"} | {str(i): layer for i, layer in enumerate(model["layers"])}
+    return compared | {"loss": loss, "optimizer": optimizer}
+
+
+def _compare(saved: Saved, present: Mapping[str, Any], past: Mapping[str, Any]) -> None:
     # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
-    changed = _specs.differences(dict(saved), json.loads(json.dumps(present)))
+    with _described.entry(f"{saved.where}: training"):
+        changed = _specs.differences(dict(past), json.loads(json.dumps(present)))
     if changed:
-        raise ValueError(f"resume: {path} was written with other settings: {'; '.join(changed)}")
-
-
-def _take(trainer: Trainer, saved: Saved) -> None:
-    """Set everything; what could be refused is checked first."""
-    tensors, model, training = saved.tensors, saved.model, saved.training
-    state = trainer.core.state()
-    for name, array in state.items():
-        given = tensors.get(f"{ARRAYS}optimizer.{name}")
-        if given is None or given.shape != array.shape:
-            got = "nothing" if given is None else f"shape {given.shape}"
-            raise FormatError(f"resume: the optimiser's {name}: got {got}; expected shape {array.shape}")
-    network = trainer.model
-    arrays = saving.matching(saved.path, network, tensors)
-    if network.seed != model["seed"]:
-        network.initialize(model["seed"])  # dropout draws from it
-    for name, own in saving.model_tensors(network).items():
-        own[...] = arrays[name]
-    network.unfreeze()
-    network.freeze(*model["frozen"])
-    for name, array in state.items():
-        array[...] = tensors[f"{ARRAYS}optimizer.{name}"]
-    trainer.steps = training["steps"]
-    trainer.seed = training["seed"]
-    trainer.lr_scale = training["lr_scale"]
-    trainer.history.replace(History(training["history"]))
+        raise ValueError(f"{saved.where}: was written with other settings: {'; '.join(changed)}")
 
 
 def _unpadded(saved: Saved, model: Sequential) -> Saved:
@@ -177,56 +290,50 @@ def _unpadded(saved: Saved, model: Sequential) -> Saved:
     The optimiser's states become arrays by parameter, `EarlyStopping`'s best weights as `Sequential.copy_state` has
     them.
     """
+    if not saved.padded:
+        return saved
+    views = {"parameters": model.parameters(), "buffers": model.buffers()}
     tensors = dict(saved.tensors)
-    for number in ("0", "1"):
-        vector = tensors.pop(f"{ARRAYS}optimizer.{number}", None)
-        if vector is not None:
-            states = _flat.parts(vector, model.parameters(), padded=True)
-            tensors |= {f"{ARRAYS}optimizer.{number}.{name}": state for name, state in states}
-    for i, callback in enumerate(saved.training["callbacks"]):
-        for key, views in (("parameters", model.parameters()), ("buffers", model.buffers())):
-            name = f"{ARRAYS}callbacks.{i}.{key}"
-            if callback["type"] == "EarlyStopping" and name in tensors and tensors[name].size > _flat.size_of(views):
-                tensors[name] = _flat.pack(dict(_flat.parts(tensors[name], views, padded=True)))
+    with _described.entry(f"{saved.where}: flat vectors"):
+        for name in [name for name in tensors if name.startswith(OPTIMIZER)]:
+            states = _flat.parts(tensors.pop(name), views["parameters"], padded=True)
+            tensors |= {f"{name}.{own}": state for own, state in states}
+        for state in saved.callbacks:
+            for key in views.keys() & state.values.keys():
+                if state.kind == "EarlyStopping":
+                    state.values[key] = _flat.pack(dict(_flat.parts(state.values[key], views[key], padded=True)))
     return saved._replace(tensors=tensors)
 
 
-def _callback_states(callbacks: list[object], tensors: dict[str, Array | DeviceArray]) -> list[dict[str, Any]]:
-    """Return the callbacks' states as JSON values; their arrays go to `tensors`."""
-    states = []
-    for i, callback in enumerate(callbacks):
-        get = getattr(callback, "state_dict", None)
-        if get is None or getattr(get, "__func__", None) is Callback.state_dict:
-            continue
-        values: dict[str, Any] = {}
-        for key, value in get().items():
-            if isinstance(value, np.ndarray):
-                name = f"{ARRAYS}callbacks.{i}.{key}"
-                tensors[name] = value
-                values[key] = {"array": name}
-            else:
-                values[key] = value.item() if isinstance(value, np.generic) else value
-        needed = not getattr(callback, "records", False)  # who only records does not change what comes
-        states.append({"type": type(callback).__qualname__, "needed": needed, "state": values})
-    return states
+def _check_fit(trainer: Trainer, saved: Saved) -> None:
+    """Compare arrays and names with what they are for."""
+    where, tensors = saved.where, saved.tensors
+    names = trainer.model.parameters()
+    for i, name in enumerate(saved.model["frozen"]):
+        if name not in names:
+            raise _described.wrong(f"{where}: model.frozen[{i}]", name, f"one of {shown(list(names), 200)}")
+    states = {f"{OPTIMIZER}{name}": array for name, array in trainer.core.state().items()}
+    for name in [*states, *(name for name in tensors if name.startswith(OPTIMIZER) and name not in states)]:
+        array, given = states.get(name), tensors.get(name)
+        got = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
+        expected = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
+        if got != expected:
+            raise FormatError(f"{where}: {name}: got {got}; expected {expected}")
 
 
-def _matched_states(
-    path: str, callbacks: list[object], saved: list[dict[str, Any]], tensors: Mapping[str, Array]
-) -> list[tuple[Any, dict[str, Any]]]:
-    """Return each callback that has a saved state, with it; the first of a class gets the first state of that class."""
-    left = list(callbacks)
-    matched = []
-    for entry in saved:
-        callback = next((c for c in left if type(c).__qualname__ == entry["type"]), None)
-        if callback is None and not entry["needed"]:
-            continue
-        if callback is None:
-            raise ValueError(f"resume: {path} was written with the callback {entry['type']}, which is not there now")
-        left.remove(callback)
-        state = {
-            key: tensors[value["array"]] if isinstance(value, dict) and "array" in value else value
-            for key, value in entry["state"].items()
-        }
-        matched.append((callback, state))
-    return matched
+def _apply(trainer: Trainer, saved: Saved) -> None:
+    """Set everything, none of which can be refused any more."""
+    network, training = trainer.model, saved.training
+    with network._hold(inside=False):
+        trainer._check_thread("load_checkpoint", "do it when that has ended")
+        if network.seed != saved.model["seed"]:
+            network.initialize(saved.model["seed"])  # dropout draws from it
+        saving.set_tensors(network, saved.tensors)
+        network.unfreeze()
+        network.freeze(*saved.model["frozen"])
+        for name, array in trainer.core.state().items():
+            array[...] = saved.tensors[f"{OPTIMIZER}{name}"]
+        trainer.steps = training["steps"]
+        trainer.seed = training["seed"]
+        trainer.lr_scale = training["lr_scale"]
+        trainer.history.replace(saved.history)

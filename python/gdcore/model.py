@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +18,8 @@ from ._outputs import ClassName, answers, checked_meaning, class_array, class_na
 
 if TYPE_CHECKING:
     import torch
+
+    from ._destination import FileLike
 
 __all__ = ["Sequential", "load"]
 
@@ -215,7 +216,8 @@ class Sequential(Open, Freezing):
             "parameters" and "buffers", 1-D arrays of the numbers of ``parameters()`` and ``buffers()`` one after the
             other, frozen ones included, and "shapes", by which `restore_state` knows the network.
         """
-        return _flat.copy_state(self.parameters(), self.buffers(), out)
+        with self._hold():  # another thread that trains the model waits
+            return _flat.copy_state(self.parameters(), self.buffers(), out)
 
     def restore_state(self, state: Mapping[str, Array]) -> None:
         """Set parameters and buffers to a copy that `copy_state` made.
@@ -225,7 +227,8 @@ class Sequential(Open, Freezing):
         ValueError
             If the copy is of a network of another shape; nothing is changed then.
         """
-        _flat.restore_state(self.parameters(), self.buffers(), state)
+        with self._hold():
+            _flat.restore_state(self.parameters(), self.buffers(), state)
 
     def flat_parameters(self) -> Array:
         """Return a copy of the parameters that train as one vector, the one that `gdcore.analysis` takes and returns.
@@ -236,11 +239,13 @@ class Sequential(Open, Freezing):
             Shape (P,), of the model's dtype: the parameters in the order of ``parameters()``, each array row by row,
             frozen ones left out.
         """
-        return _flat.pack(self._trained(self.parameters()))
+        with self._hold():
+            return _flat.pack(self._trained(self.parameters()))
 
     def flat_gradients(self) -> Array:
         """Return a copy of the gradients of the last backward pass, in the order of `flat_parameters`: shape (P,)."""
-        return _flat.pack(self._trained(self.gradients()))
+        with self._hold():
+            return _flat.pack(self._trained(self.gradients()))
 
     def _trained(self, views: _flat.Views) -> _flat.Views:
         frozen = set(self.frozen())
@@ -264,17 +269,21 @@ class Sequential(Open, Freezing):
         """
         from .transfer import set_vector
 
-        set_vector(self._trained(self.parameters()), v, "v", self.dtype)
+        with self._hold():
+            set_vector(self._trained(self.parameters()), v, "v", self.dtype)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: FileLike) -> None:
         """Write the model to a safetensors file: architecture, parameters, averages, scaling and class names.
 
-        An existing file is replaced only once the new one is safely on the disk.
+        An existing file is replaced only once the new one is safely on the disk; its mode, owner and attributes stay.
+        A pipe or a device is written to. While another thread trains the model, saving waits for the end of a step, and
+        training for the end of saving.
 
         Parameters
         ----------
-        path : path
-            The file; its folder must exist.
+        path : path or binary file
+            The file, whose folder must exist; or an object to write to, such as ``io.BytesIO()`` or one opened by
+            ``open(path, "wb")``.
 
         Raises
         ------
@@ -287,7 +296,7 @@ class Sequential(Open, Freezing):
 
     def load_parameters(
         self,
-        source: Sequential | Mapping[str, Data] | str | os.PathLike[str],
+        source: Sequential | Mapping[str, Data] | FileLike,
         *,
         prefix: str = "",
         rename: Mapping[str, str] | Callable[[str], str] | None = None,
@@ -298,8 +307,8 @@ class Sequential(Open, Freezing):
 
         Parameters
         ----------
-        source : Sequential, mapping or path
-            Another model, arrays by name, or a safetensors file, gdcore's or not.
+        source : Sequential, mapping, path or binary file
+            Another model, arrays by name, or a safetensors file, gdcore's or not; float16 and bfloat16 are taken too.
         prefix : str
             Take only the source's names that begin with it, and drop it from them.
         rename : mapping or function, optional
@@ -370,13 +379,13 @@ class Sequential(Open, Freezing):
         return summary(self)
 
 
-def load(path: str | os.PathLike[str], *, device: str = "auto", precision: str = "float32") -> Sequential:
+def load(path: FileLike, *, device: str = "auto", precision: str = "float32") -> Sequential:
     """Return the model saved in a file: architecture, parameters, running averages, scaling and class names.
 
     Parameters
     ----------
-    path : path
-        A file written by ``model.save`` or by `gdcore.Checkpoint`.
+    path : path or binary file
+        A file written by ``model.save`` or by `gdcore.Checkpoint`, or an object to read one from, to its end.
     device : str
         Where the model shall live, as in `gdcore.Sequential`.
     precision : str
@@ -389,7 +398,8 @@ def load(path: str | os.PathLike[str], *, device: str = "auto", precision: str =
     FormatError
         If the file is damaged, of a newer version, or not gdcore's.
     """
+    from ._destination import label
     from .saving import model_from, read_file
 
     tensors, metadata = read_file(path)
-    return model_from(tensors, metadata, os.fspath(path), device=device, precision=precision)
+    return model_from(tensors, metadata, label(path, "path"), device=device, precision=precision)

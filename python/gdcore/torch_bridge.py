@@ -40,12 +40,13 @@ def to_torch(model: Sequential) -> dict[str, torch.Tensor]:
     """Return a state dict for a ``torch.nn.Sequential`` of the same layers; see `Sequential.to_torch`."""
     module = optional_module("torch", "to_torch", "torch")
     state: dict[str, torch.Tensor] = {}
-    for index, arrays in _layers(model).items():
-        for name, array in arrays.items():
-            other, squared = NAMES[name]
-            state[f"{index}.{other}"] = module.from_numpy(np.asarray(array) ** 2 if squared else array.copy())
-        if isinstance(model.layers[index], (_core.BatchNorm, _core.Standardizer)):
-            state[f"{index}.num_batches_tracked"] = module.tensor(0)
+    with model._hold():  # another thread that trains the model waits
+        for index, arrays in _layers(model).items():
+            for name, array in arrays.items():
+                other, squared = NAMES[name]
+                state[f"{index}.{other}"] = module.from_numpy(np.asarray(array) ** 2 if squared else array.copy())
+            if isinstance(model.layers[index], (_core.BatchNorm, _core.Standardizer)):
+                state[f"{index}.num_batches_tracked"] = module.tensor(0)
     return state
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from .history import History
 from .metrics import Call, Metrics, called_metrics
 from .model import Sequential
 from .schedules import Rates
+
+if TYPE_CHECKING:
+    from ._destination import FileLike
 
 __all__ = ["Trainer"]
 
@@ -115,21 +118,26 @@ class Trainer(Closed):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the whole state of training, for copies and pickles: what a checkpoint holds, and the objects."""
-        attributes, slots = attributes_of(self, "_core", "_fit", "_rates", "_step")
-        states = {name: np.array(array) for name, array in self._core.state().items()}
-        return {"attributes": (attributes, slots), "steps": self.steps, "optimizer": states}
+        with self._model._hold(inside=False):  # another thread that makes steps waits
+            self._check_thread("copying a trainer", "copy it when that has ended")
+            attributes, slots = attributes_of(self, "_core", "_fit", "_rates", "_step")
+            states = {name: np.array(array) for name, array in self._core.state().items()}
+            model = self._model.copy_state()  # of this moment: the model itself is copied later
+            return {"attributes": (attributes, slots), "steps": self.steps, "optimizer": states, "model": model}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on where the trainer that the state is of was; an epoch that it had begun does not count."""
         restore_attributes(self, state["attributes"])
         self._connect()
+        self._model.restore_state(state["model"])
         self.steps = state["steps"]
         for name, array in self._core.state().items():
             array[...] = state["optimizer"][name]
 
-    def __repr__(self) -> str:
-        """Return loss, optimiser and how far training is."""
-        return f"Trainer({self.loss!r}, {self.optimizer!r}, epoch={self.epoch}, steps={self.steps})"
+    def _check_thread(self, call: str, instead: str) -> None:
+        """Refuse what another thread's `fit` makes meaningless: between its steps, epochs are not whole."""
+        if self._fit is not None and self._fit.thread != threading.get_ident():
+            raise RuntimeError(f"{call}: fit is at work in another thread; {instead}")
 
     @property
     def metrics(self) -> Mapping[str, Call]:
@@ -255,7 +263,7 @@ class Trainer(Closed):
         shuffle: bool = True,
         drop_last: bool = False,
         measure_training: bool = False,
-        resume: str | os.PathLike[str] | None = None,
+        resume: FileLike | None = None,
     ) -> History:
         """Train for some epochs; a second call goes on where the first ended.
 
@@ -285,7 +293,7 @@ class Trainer(Closed):
         measure_training : bool
             Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
             mean over the batches while they were trained, which costs nothing.
-        resume : path, optional
+        resume : path or binary file, optional
             A file of `Checkpoint`: the run that wrote it is continued as if it had never ended, up to `epochs` counted
             from its beginning. All other arguments must be what they were. A run that a callback had stopped stays
             stopped, with a UserWarning, unless `EarlyStopping` has more patience now.
@@ -378,30 +386,33 @@ class Trainer(Closed):
         """Return the model's outputs for the rows of `x`; see `Sequential.predict`."""
         return self.model.predict(x, batch_size=batch_size)
 
-    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+    def save_checkpoint(self, path: FileLike) -> None:
         """Write the whole state of training to a file; an old one is replaced only once the new one is on the disk.
 
         Parameters
         ----------
-        path : path
-            The file; its folder must exist. `gdcore.load` reads the model from it, ``fit(resume=path)`` goes on from
+        path : path or binary file
+            The file, as for `Sequential.save`. `gdcore.load` reads the model from it, ``fit(resume=path)`` goes on from
             it.
 
         Raises
         ------
         OSError
             If it cannot be written; an old file is then untouched.
+        RuntimeError
+            If `fit` is at work in another thread, or a signal handler calls in the middle of a step: the state is not
+            whole there. `Checkpoint` saves at the right moments.
         """
         from . import checkpoint
 
         checkpoint.save(self, path)
 
-    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+    def load_checkpoint(self, path: FileLike) -> None:
         """Take back the state of training from a file, for a loop of one's own; `fit` has ``resume=path`` for it.
 
         Parameters
         ----------
-        path : path
+        path : path or binary file
             A file of `Checkpoint` or `save_checkpoint`. If it was written inside an epoch, that epoch does not count.
 
         Raises
@@ -409,9 +420,9 @@ class Trainer(Closed):
         FileNotFoundError
             If there is no such file.
         FormatError
-            If it is damaged, or no checkpoint.
+            If it is damaged, no checkpoint, or holds what makes no sense; nothing is changed then.
         ValueError
-            If model or optimiser differ from those that wrote it; nothing is changed then.
+            If model (class names too), loss or optimiser differ from those that wrote it; nothing is changed then.
         """
         from . import checkpoint
 

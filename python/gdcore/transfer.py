@@ -11,6 +11,7 @@ import numpy as np
 from . import _core, _flat
 from ._arrays import Array, Data, to_array
 from ._checks import shown
+from ._destination import FileLike, is_stream
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def load_parameters(
     model: Sequential,
-    source: Sequential | Mapping[str, Data] | str | os.PathLike[str],
+    source: Sequential | Mapping[str, Data] | FileLike,
     *,
     prefix: str,
     rename: Mapping[str, str] | Callable[[str], str] | None,
@@ -52,8 +53,9 @@ def load_parameters(
         raise ValueError(
             f"source: nothing fits in name and shape; it has {shown(sorted(given), 200)}, expected {shown(wanted, 200)}"
         )
-    for name, array in ready.items():
-        own[name][...] = array
+    with model._hold():  # another thread that trains it waits
+        for name, array in ready.items():
+            own[name][...] = array
     return list(ready)
 
 
@@ -68,18 +70,20 @@ def set_vector(views: _flat.Views, v: object, name: str, dtype: str) -> None:
     _flat.unpack(_held(vector, dtype, name), views)
 
 
-def _named_arrays(source: Sequential | Mapping[str, Data] | str | os.PathLike[str]) -> Mapping[str, Data]:
+def _named_arrays(source: Sequential | Mapping[str, Data] | FileLike) -> Mapping[str, Data]:
+    if isinstance(source, Mapping):
+        return source
     if isinstance(source, _core.Network):
-        return {**source.parameters(), **source.buffers()}
-    if isinstance(source, (str, os.PathLike)):
-        from .saving import read_tensors
+        with source._hold():  # another thread that trains it waits
+            return {name: np.array(array) for name, array in {**source.parameters(), **source.buffers()}.items()}
+    if isinstance(source, (str, bytes, os.PathLike)) or is_stream(source):
+        from .saving import TRAINING, read_tensors
 
-        return {name: array for name, array in read_tensors(source)[0].items() if not name.startswith("training.")}
-    if not isinstance(source, Mapping):
-        raise TypeError(
-            f"source: got {type(source).__name__}; expected a model, a mapping of names to arrays, or a file's path"
-        )
-    return source
+        arrays = read_tensors(source, name="source")[0]
+        return {name: array for name, array in arrays.items() if not name.startswith(TRAINING)}
+    raise TypeError(
+        f"source: got {type(source).__name__}; expected a model, a mapping of names to arrays, or a file's path"
+    )
 
 
 def _renamed(

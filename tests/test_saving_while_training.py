@@ -1,0 +1,209 @@
+"""Promise: whoever copies or sets a model's arrays while another thread trains it gets them whole, and training goes on
+as if nobody had; what cannot be whole is refused; a signal handler that saves does not wait for itself."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import helpers
+import pytest
+
+SETUP = """
+    import copy, io, os, pickle, signal, sys, threading, time
+    import numpy as np, gdcore as gd
+
+    x = np.random.default_rng(0).standard_normal((512, 20)).astype("f")
+    y = x[:, :4].argmax(1)
+
+    def make():
+        model = gd.Sequential(gd.Dense(20, 300), gd.BatchNorm(300), gd.ReLU(), gd.Dense(300, 4), seed=0, device="cpu")
+        return gd.Trainer(model, loss=gd.CrossEntropy(), optimizer=gd.Adam(1e-3))
+
+    def result(trainer):
+        return {name: np.array(array) for name, array in trainer.model.parameters().items()}
+
+    trainer = make()
+    model = trainer.model
+    failed = []
+
+    def work():
+        try:
+            TRAIN
+        except BaseException as error:
+            failed.append(error)
+            raise
+"""
+TRAIN = {
+    "fit": "trainer.fit(x, y, epochs=30)",
+    "steps": "for i in range(400): trainer.step(x[:32], y[:32])",
+}
+
+
+def script(train: str, body: str) -> str:
+    return textwrap.dedent(SETUP).replace("TRAIN", TRAIN[train]) + textwrap.dedent(body)
+
+
+CALLS = {
+    "save to a path": "model.save(path); gd.load(path)",
+    "save to memory": "f = io.BytesIO(); model.save(f); f.seek(0); gd.load(f)",
+    "deepcopy": "copies.append(copy.deepcopy(model).copy_state())",
+    "pickle": "copies.append(pickle.loads(pickle.dumps(model)).copy_state())",
+    "copy_state": "copies.append(model.copy_state())",
+    "copy_state into one": "copies[:] = [model.copy_state(copies[0] if copies else None)]",
+    "restore_state": "copies.append(model.copy_state()); other.restore_state(copies[-1])",
+    "load_parameters": "other.load_parameters(dict(fixed)); other.load_parameters(io.BytesIO(kept))",
+}
+
+
+@pytest.mark.parametrize("train", TRAIN)
+@pytest.mark.parametrize("call", CALLS)
+def test_calls_beside_training_wait(call: str, train: str, tmp_path: Path) -> None:
+    """They work, all of them; and the trained weights are those of a run that nobody disturbed."""
+    helpers.must_run(
+        script(
+            train,
+            f"""
+            path = os.path.join(sys.argv[1], "m.safetensors")
+            other = copy.deepcopy(model)
+            fixed = {{name: np.array(array) for name, array in {{**other.parameters(), **other.buffers()}}.items()}}
+            file = io.BytesIO(); other.save(file); kept = file.getvalue()
+            copies, calls = [], 0
+            thread = threading.Thread(target=work)
+            thread.start()
+            while thread.is_alive():
+                {CALLS[call]}
+                calls += 1
+                del copies[:-1]
+            thread.join()
+            assert not failed, failed
+            assert calls > 1
+            disturbed, trainer = result(trainer), make()
+            work()
+            for name, array in result(trainer).items():
+                np.testing.assert_array_equal(array, disturbed[name])
+            """,
+        ),
+        str(tmp_path),
+    )
+
+
+@pytest.mark.parametrize("copied", ["checkpoint", "pickle", "deepcopy"])
+def test_trainers_beside_steps_are_whole(copied: str) -> None:
+    """Weights, states and the number of steps belong together: what goes on from a copy is where the run was then."""
+    helpers.must_run(
+        script(
+            "steps",
+            f"""
+            def checkpoint(trainer):
+                file, other = io.BytesIO(), make()
+                trainer.save_checkpoint(file)
+                file.seek(0)
+                other.load_checkpoint(file)
+                return other
+
+            calls = {{"checkpoint": checkpoint, "deepcopy": copy.deepcopy}}
+            calls["pickle"] = lambda trainer: pickle.loads(pickle.dumps(trainer))
+            copies = []
+            thread = threading.Thread(target=work)
+            thread.start()
+            while thread.is_alive():
+                copies.append(calls["{copied}"](trainer))
+            thread.join()
+            assert not failed and len(copies) > 1, failed
+            end = result(trainer)
+            for trainer in copies[:: max(1, len(copies) // 5)]:
+                for _ in range(400 - trainer.steps):
+                    trainer.step(x[:32], y[:32])
+                for name, array in result(trainer).items():
+                    np.testing.assert_array_equal(array, end[name])
+            """,
+        )
+    )
+
+
+def test_checkpoints_beside_fit_are_refused() -> None:
+    """Between two steps of another thread's fit there may be an epoch that is not counted yet."""
+    helpers.must_run(
+        script(
+            "fit",
+            """
+            thread = threading.Thread(target=work)
+            thread.start()
+            while trainer.steps == 0:
+                time.sleep(0.001)
+            for call in (lambda: trainer.save_checkpoint(io.BytesIO()), lambda: copy.deepcopy(trainer)):
+                try:
+                    call()
+                except RuntimeError as error:
+                    assert "another thread" in str(error), error
+                else:
+                    raise SystemExit("copied in the middle of another thread's fit")
+            thread.join()
+            assert not failed, failed
+            """,
+        )
+    )
+
+
+def test_checkpoints_are_not_loaded_while_another_thread_fits() -> None:
+    helpers.must_run(
+        script(
+            "fit",
+            """
+            file = io.BytesIO()
+            trainer.save_checkpoint(file)
+            thread = threading.Thread(target=work)
+            thread.start()
+            while trainer.steps == 0:
+                time.sleep(0.001)
+            file.seek(0)
+            try:
+                trainer.load_checkpoint(file)
+            except RuntimeError as error:
+                assert "thread" in str(error)
+            else:
+                raise SystemExit("loaded in the middle of another thread's fit")
+            thread.join()
+            assert not failed, failed
+            """,
+        )
+    )
+
+
+def test_a_signal_handler_may_save() -> None:
+    """In the middle of a step the weights are whole, so a model is saved; a state of training is refused."""
+    helpers.must_run(
+        script(
+            "fit",
+            """
+            outcomes = set()
+
+            def handler(*_):
+                file = io.BytesIO()
+                model.save(file)
+                file.seek(0)
+                gd.load(file)
+                copy.deepcopy(model)
+                try:
+                    trainer.save_checkpoint(io.BytesIO())
+                    outcomes.add("saved")
+                except RuntimeError as error:
+                    assert "signal" in str(error), error
+                    outcomes.add("refused")
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+
+            trainer.save_checkpoint(io.BytesIO())  # imports what it needs
+            signal.signal(signal.SIGALRM, handler)
+            wide = gd.Sequential(gd.Dense(20, 1500), gd.ReLU(), gd.Dense(1500, 4), seed=0, device="cpu")
+            trainer = gd.Trainer(wide, loss=gd.CrossEntropy(), optimizer=gd.Adam(1e-3))
+            model = wide
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            begun = time.monotonic()
+            while "refused" not in outcomes and time.monotonic() < begun + 60:
+                trainer.fit(x, y, epochs=5)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert "refused" in outcomes, outcomes
+            """,
+        )
+    )
