@@ -211,7 +211,8 @@ def extreme_eigenpairs(
     """
     choice(which, "which", ("largest", "smallest", "magnitude", "both"))
     integer(k, "k", minimum=1)
-    real(tolerance, "tolerance", low=0.0)
+    real(tolerance, "tolerance", low=0.0, high=1.0)
+    integer(seed, "seed")
     size = objective.size
     if k > size:
         raise ValueError(f"k: got {k}; expected at most {size}, the number of parameters that train")
