@@ -163,3 +163,17 @@ def test_a_tolerance_out_of_reach_is_said(monkeypatch: Any) -> None:
     spectrum = np.linspace(0, 1, 3000)
     with pytest.raises(NotConverged, match=r"^tolerance: got 1e-12"):
         extreme_pairs(lambda v: spectrum * v, spectrum.size, 1, "largest", 1e-12, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("seed", -1, ValueError), ("seed", 1.5, TypeError), ("seed", None, TypeError), ("tolerance", -1e-3, ValueError),
+        ("tolerance", 2, ValueError), ("tolerance", np.nan, ValueError), ("tolerance", "1e-3", TypeError),
+        ("k", 0, ValueError), ("k", 10_000, ValueError), ("k", "3", TypeError), ("which", "smalest", ValueError),
+    ],
+)  # fmt: skip
+def test_refused(name: str, value: Any, kind: type[Exception]) -> None:
+    model, loss = ordinary(10)
+    x, y = data_for(model, loss)
+    helpers.refuses(lambda: analysis.eigenvalues(model, loss, x, y, **{name: value}), kind, f"^{name}: got")

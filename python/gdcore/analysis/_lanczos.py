@@ -117,7 +117,7 @@ class _Found:
             return np.empty(0)
         picked = self.values[pick(self.values, self.k, self.which)]
         if self.which == "magnitude":
-            return self.sides * np.abs(picked).min()
+            return np.asarray(self.sides * np.abs(picked).min())
         low = _from_below(self.k, self.which)
         return np.array([picked[low - 1] if side < 0 else picked[low] for side in self.sides])
 
