@@ -47,7 +47,6 @@ from ._core import (
     RMSProp,
     Sigmoid,
     Softplus,
-    Standardizer,
     Tanh,
     Uniform,
     __version__,
@@ -55,6 +54,7 @@ from ._core import (
     info,
     set_num_threads,
 )
+from ._standardizer import Standardizer
 from ._table import Table
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
 from .data import MiniBatches, train_validation_split

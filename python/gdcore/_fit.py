@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import warnings
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _specs
 from ._checks import shown
-from ._measure import Held
+from ._measure import Held, HeldBatches
 from ._sources import ArraySource, IterableSource
 from .callbacks import Callback, EarlyStopping
 from .history import number
@@ -40,7 +41,7 @@ class Fit:
         Who trains.
     source : ArraySource or IterableSource
         Where batches come from.
-    validation : Held or None
+    validation : Held, HeldBatches or None
         What is measured at the end of an epoch, as "val_...".
     callbacks : sequence
         Objects with some of the methods of `Callback`.
@@ -54,7 +55,7 @@ class Fit:
         self,
         trainer: Trainer,
         source: ArraySource | IterableSource,
-        validation: Held | None,
+        validation: Held | HeldBatches | None,
         callbacks: Sequence[object],
         *,
         epochs: int,
@@ -88,7 +89,7 @@ class Fit:
         trainer = self._trainer
         return {
             **self._source.settings(),
-            "validation": None if self._validation is None else len(self._validation),
+            "validation": None if self._validation is None else self._validation.setting(),
             "measure_training": self._training is not None,
             "loss": _specs.encode(trainer.loss),
             "optimizer": _specs.encode(trainer.optimizer),
@@ -97,6 +98,7 @@ class Fit:
     def resume(self, first_epoch: int, position: Position, stopped: bool, restore: Callable[[], None]) -> None:
         """Go on where an earlier call was; `restore` gives the callbacks their states back once they have begun."""
         self.first_epoch, self.position, self.stopped, self._restore = first_epoch, position, stopped, restore
+        self._source.resume(self._trainer.epoch - first_epoch)
 
     def run(self) -> None:
         """Train until the last epoch is done or a callback stops it."""
@@ -151,12 +153,12 @@ class Fit:
         while not source.done:
             batch, loss_sum, weight_sum = source.advance(loss_sum, weight_sum)
             self.position = Position(batch, loss_sum, weight_sum, time.perf_counter() - started)
-            loss = loss_sum / weight_sum if weight_sum else 0.0
+            loss = loss_sum / weight_sum if weight_sum else math.nan
             for hook in self._on_progress:
                 hook(trainer, batch, source.batches, loss)
             if trainer.stop and not source.done:
                 return  # an epoch that is not finished does not count
-        self._finish(loss_sum / weight_sum if weight_sum else 0.0, started)
+        self._finish(loss_sum / weight_sum if weight_sum else math.nan, started)
 
     def _finish(self, loss: float, started: float) -> None:
         """Measure, write the epoch into the history, and tell the callbacks."""

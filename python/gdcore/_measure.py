@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, same_rows, to_array, to_targets
+from ._arrays import Array, same_rows, to_array
+from ._batches import checked_batches, exhausted, parts_of, refuse_one_walk
+from ._features import FeatureNames
+from ._inputs import Inputs, to_inputs
+from ._labels import to_targets
+from ._numbers import check_numbers, check_scale
 from .metrics import Predictions
 
 if TYPE_CHECKING:
+    from .model import Sequential
     from .trainer import Trainer
 
 
@@ -26,56 +33,175 @@ class Held:
         Inputs (N, in_features), targets, and a weight for each row or None.
     name : str
         What the data is called in messages: empty for the arguments x and y themselves.
-    rows : ndarray of int64, optional
-        The rows to measure; all when left out.
+    known : tuple of str, optional
+        Names of the inputs' columns, where the model does not know them yet.
+    training : bool
+        Whether the model is to be trained on it: columns whose scale its dtype does not hold are then refused.
+
+    Attributes
+    ----------
+    names : tuple of str or None
+        Names of the columns: the model's, or those of the frame that came.
+    rows : ndarray of int64 or None
+        The rows to measure; None is all.
     """
 
     def __init__(
-        self, trainer: Trainer, x: object, y: object, weights: object, name: str = "", rows: Array | None = None
+        self,
+        trainer: Trainer,
+        x: object,
+        y: object,
+        weights: object,
+        name: str = "",
+        *,
+        known: FeatureNames | None = None,
+        training: bool = False,
     ) -> None:
         label = f"{name}: " if name else ""
-        inputs = to_array(x, f"{label}x")
-        self._targets = to_targets(y, f"{label}y", trainer.model.classes)
+        given = to_inputs(x, f"{label}x", trainer.model.feature_names or known)
+        inputs, self.names = given.array, given.names
+        labels = isinstance(trainer.loss, _core.CrossEntropy)
+        self._targets = to_targets(y, f"{label}y", trainer.model.classes, labels=labels)
         same_rows(f"{label}y", self._targets, "x", inputs)
         self._weights = None if weights is None else to_array(weights, f"{label}sample_weight")
         if self._weights is not None:
             same_rows(f"{label}sample_weight", self._weights, "x", inputs)
+            refuse_nothing(self._weights, label)
+        if trainer.check_finite:
+            self._check(trainer.model, given, label, scale=training)
         try:
             self.dataset = _core.Dataset(
                 inputs, self._targets, self._weights, trainer.loss, trainer.model, trainer.check_finite
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"{label}{error}") from None
-        self.rows = rows
-        self._outputs: Array | None = None
-        self._truth: tuple[Array, Array | None] = (self._targets, self._weights)
+        self.rows: Array | None = None  # all
+        self._label = label
+
+    def _check(self, model: Sequential, given: Inputs, label: str, *, scale: bool) -> None:
+        """Refuse numbers that the model's dtype does not hold, by the names of their columns."""
+        model.check_inputs(given, f"{label}x")
+        if self._targets.ndim == 1 or self._targets.shape[-1] == model.out_features:
+            check_numbers(self._targets, model.dtype, f"{label}y")
+        if scale:
+            check_scale(given.array, model.dtype, f"{label}x", given.names)
+            check_scale(self._targets, model.dtype, f"{label}y")
 
     def __len__(self) -> int:
         """Return the number of rows that are measured."""
         return len(self.dataset) if self.rows is None else len(self.rows)
 
-    def part(self, rows: npt.NDArray[np.int64]) -> Held:
-        """Return some of the rows, without a copy of them."""
+    def part(self, rows: npt.NDArray[np.int64], name: str = "") -> Held:
+        """Return some of the rows, called `name` in messages, without a copy of them."""
+        if self._weights is not None:
+            refuse_nothing(self._weights[rows], f"{name}: " if name else "")
         other = object.__new__(Held)
-        other.__dict__.update(self.__dict__, rows=rows, _outputs=None)
+        other.__dict__.update(self.__dict__, rows=rows, _label=f"{name}: " if name else "")
         return other
+
+    def setting(self) -> int | str:
+        """Return what a resumed run must have in common with the one before."""
+        return len(self)
 
     def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
         """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
-        if trainer.metrics and self._outputs is None:
-            self._prepare(trainer)
-        loss_sum, weight_sum = trainer.core.evaluate(
-            self.dataset, batch_size=batch_size, order=self.rows, outputs=self._outputs
-        )
-        values = {f"{prefix}loss": loss_sum / weight_sum if weight_sum else 0.0}
-        if self._outputs is not None:
-            model = trainer.model
-            seen = Predictions(self._outputs, *self._truth, meaning=model.outputs, classes=model.classes)
-            values |= {prefix + name: metric(seen) for name, metric in trainer.metrics.items()}
-        return values
+        outputs = self.outputs(trainer)
+        sums = trainer.core.evaluate(self.dataset, batch_size=batch_size, order=self.rows, outputs=outputs)
+        return measured(trainer, prefix, sums, self._label, outputs, self.truth)
 
-    def _prepare(self, trainer: Trainer) -> None:
-        """Make room for the predictions, and gather what metrics compare them with."""
-        if self.rows is not None:
-            self._truth = self._targets[self.rows], None if self._weights is None else self._weights[self.rows]
-        self._outputs = np.empty((len(self), trainer.model.out_features), trainer.model.dtype)
+    def outputs(self, trainer: Trainer) -> Array | None:
+        """Return room for the predictions, None where no metric wants them."""
+        if not trainer.metrics:
+            return None
+        return np.empty((len(self), trainer.model.out_features), trainer.model.dtype)
+
+    def truth(self) -> tuple[Array, Array | None]:
+        """Return what metrics compare predictions with: targets, and weights where there are any."""
+        if self.rows is None:
+            return self._targets, self._weights
+        return self._targets[self.rows], None if self._weights is None else self._weights[self.rows]
+
+
+def refuse_nothing(weights: Array, label: str) -> None:
+    """Raise ValueError for weights that are all 0: the mean of nothing."""
+    if weights.size and not weights.any():
+        raise ValueError(f"{label}sample_weight: got weights that are all 0; expected a positive sum")
+
+
+class HeldBatches:
+    """Batches that an iterable yields, to be measured and forgotten one by one.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Its model and loss say what fits.
+    iterable : iterable
+        Batches (x, y) or (x, y, weights).
+    name : str
+        What it is called in messages.
+    walks : int
+        How often it has to be measured; an iterator gives one walk.
+    known : tuple of str, optional
+        Names of the inputs' columns, where the model does not know them yet.
+    """
+
+    def __init__(
+        self, trainer: Trainer, iterable: object, name: str, walks: int = 1, known: FeatureNames | None = None
+    ) -> None:
+        self._batches = checked_batches(iterable, name, "y")
+        refuse_one_walk(self._batches, walks, name, "one that ends")
+        self._name, self._known = name, known
+
+    def setting(self) -> int | str:
+        """Return what a resumed run must have in common with the one before."""
+        return "batches"
+
+    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
+        """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
+        loss_sum = weight_sum = 0.0
+        outputs: list[Array] = []
+        truth: list[tuple[Array, Array | None]] = []
+        number = -1
+        for number, batch in enumerate(self._batches):
+            name = f"{self._name}: batch {number}"
+            held = Held(trainer, *parts_of(batch, name), name, known=self._known)
+            given = held.outputs(trainer)
+            sums = trainer.core.evaluate(held.dataset, batch_size=batch_size, order=None, outputs=given)
+            loss_sum, weight_sum = loss_sum + sums[0], weight_sum + sums[1]
+            if given is not None:
+                outputs.append(given)
+                truth.append(held.truth())
+        if number < 0:
+            raise exhausted(self._batches, self._name)
+
+        def joined() -> tuple[Array, Array | None]:
+            targets, weights = zip(*truth, strict=True)
+            if len({each is None for each in weights}) > 1:
+                raise ValueError(f"{self._name}: got batches with and without weights; expected all, or none")
+            return np.concatenate(targets), None if weights[0] is None else np.concatenate(weights)
+
+        together = np.concatenate(outputs) if outputs else None
+        return measured(trainer, prefix, (loss_sum, weight_sum), f"{self._name}: ", together, joined)
+
+
+def measured(
+    trainer: Trainer,
+    prefix: str,
+    sums: tuple[float, float],
+    label: str,
+    outputs: Array | None,
+    truth: Callable[[], tuple[Array, Array | None]],
+) -> dict[str, float]:
+    """Return "loss" from its sums, and the metrics of `outputs`, by name with `prefix`."""
+    loss_sum, weight_sum = sums
+    if not 0.0 < weight_sum < np.inf:
+        raise ValueError(
+            f"{label}sample_weight: the weights of all rows, times those of their classes, sum to {weight_sum:g}; "
+            "expected a positive finite number"
+        )
+    values = {f"{prefix}loss": loss_sum / weight_sum}
+    if outputs is not None:
+        model = trainer.model
+        seen = Predictions(outputs, *truth(), meaning=model.outputs, classes=model.classes)
+        values |= {prefix + name: metric(seen) for name, metric in trainer.metrics.items()}
+    return values

@@ -6,19 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import _core
 from ._arrays import Array
-from ._checks import choice, shown
+from ._checks import choice
 
 if TYPE_CHECKING:
-    from .model import Sequential
+    from ._prediction import Predictor
 
-ClassName: TypeAlias = str | int | float | bool
 MEANINGS = ("numbers", "classes", "yes_no")
 OF_LOSS: dict[type[_core.Loss], str] = {
     _core.MeanSquaredError: "numbers",
@@ -27,7 +25,7 @@ OF_LOSS: dict[type[_core.Loss], str] = {
 }
 
 
-def checked_meaning(meaning: object, model: Sequential) -> str:
+def checked_meaning(meaning: object, model: Predictor) -> str:
     """Return `meaning` if it is one that the outputs of `model` can have; raise ValueError otherwise."""
     name = choice(meaning, "outputs", MEANINGS)
     if model.outputs not in (None, name):
@@ -44,7 +42,7 @@ def checked_meaning(meaning: object, model: Sequential) -> str:
     return name
 
 
-def meaning_of(loss: _core.Loss, model: Sequential) -> str | None:
+def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
     """Return what `loss` says the outputs of `model` mean, None where it says nothing.
 
     Raises
@@ -75,7 +73,7 @@ def losses_for(meaning: str | None) -> str:
     return " or ".join(kind.__name__ for kind, each in OF_LOSS.items() if each == meaning)
 
 
-def probabilistic(model: Sequential, caller: str) -> str:
+def probabilistic(model: Predictor, caller: str) -> str:
     """Return "classes" or "yes_no"; raise ValueError naming `caller` where the outputs are not known to be either."""
     if model.outputs is None:
         raise ValueError(
@@ -105,26 +103,3 @@ def probabilities(logits: Array, meaning: str) -> Array:
 def answers(logits: Array, meaning: str) -> Array:
     """Return the most probable class, int64 (N,), or whether each answer is yes, bool (N, K)."""
     return logits > 0 if meaning == "yes_no" else logits.argmax(axis=1)
-
-
-def class_array(classes: Sequence[object]) -> Array:
-    """Return class names as an array whose elements equal them: of objects where text stands beside numbers."""
-    array = np.asarray(classes)
-    mixed = array.dtype.kind == "U" and not all(isinstance(name, str) for name in classes)
-    return np.array(classes, object) if mixed else array
-
-
-def class_names(classes: Sequence[ClassName], outputs: int) -> tuple[ClassName, ...]:
-    """Return the names of classes or answers as a tuple, if they fit a network of so many outputs."""
-    if isinstance(classes, str) or not hasattr(classes, "__iter__"):
-        raise TypeError(f"classes: got {shown(classes)}; expected a sequence of names")
-    names = tuple(item.item() if isinstance(item, np.generic) else item for item in classes)
-    for i, name in enumerate(names):
-        if not isinstance(name, (str, int, float)):
-            raise TypeError(f"classes[{i}]: got {type(name).__name__} {shown(name)}; expected text or a number")
-    expected = 2 if outputs == 1 else outputs
-    if len(names) != expected:
-        raise ValueError(f"classes: got {len(names)} names; expected {expected}, for a network of {outputs} output(s)")
-    if len(set(names)) != len(names):
-        raise ValueError(f"classes: got {shown(list(names), 200)}; expected names that differ from each other")
-    return names

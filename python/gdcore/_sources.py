@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core
-from ._arrays import Array, SupportsDLPack
-from ._checks import flag, shown
+from ._arrays import Array
+from ._batches import checked_batches, exhausted, length_of, parts_of, refuse_one_walk
+from ._checks import flag
 from ._measure import Held
 from .data import batch_count, batch_rows
 
@@ -59,6 +60,9 @@ class ArraySource:
             "drop_last": self.drop_last,
         }
 
+    def resume(self, epochs: int) -> None:
+        """Leave out what an earlier run has trained: nothing here, as the order of an epoch is drawn by its number."""
+
     def begin(self, epoch: int, first: int) -> None:
         """Draw the order and the rates of `epoch` (from 0), to be trained from batch `first`."""
         rows = self.held.rows
@@ -106,66 +110,82 @@ class IterableSource:
     trainer : Trainer
         Who trains.
     iterable : iterable
-        The batches. If it has ``set_epoch``, this is called with the epoch's number (from 0) before each walk.
+        The batches. If it has ``set_epoch``, this is called with the number of the walk (from 0) before each walk.
     epochs : int
         Epochs to train, which an iterator cannot give more than one of.
+    steps_per_epoch : int, optional
+        Batches of an epoch. The walk then goes on from one epoch to the next, and begins anew when it has ended.
     """
 
-    def __init__(self, trainer: Trainer, iterable: object, epochs: int) -> None:
-        if isinstance(iterable, np.ndarray) or hasattr(iterable, "__array__") or isinstance(iterable, SupportsDLPack):
-            raise TypeError("y: missing; expected targets for the rows of x (or, as x, an iterable of batches (x, y))")
-        if not isinstance(iterable, Iterable) or isinstance(iterable, (str, bytes, dict)):
-            raise TypeError(
-                f"x: got {type(iterable).__name__} without y; expected arrays x and y, or an iterable of batches (x, y)"
-            )
-        if isinstance(iterable, Iterator) and epochs > 1:
-            raise ValueError(
-                f"x: got an iterator ({type(iterable).__name__}), which gives one epoch, for {epochs} epochs; "
-                "expected a list, or an object whose __iter__ starts anew each time"
-            )
+    def __init__(self, trainer: Trainer, iterable: object, epochs: int, steps_per_epoch: int | None = None) -> None:
         self._trainer = trainer
-        self._iterable = iterable
-        self.batches: int | None = None
-        if isinstance(iterable, Sized):
-            self.batches = len(iterable)
+        self._iterable = checked_batches(iterable, "x", "y")
+        self._steps = steps_per_epoch
+        if steps_per_epoch is None:
+            refuse_one_walk(self._iterable, epochs, "x", "steps_per_epoch=")
+        self.batches = length_of(self._iterable) if steps_per_epoch is None else steps_per_epoch
+        self._iterator: Iterator[Any] | None = None
+        self._behind = 0  # batches of earlier epochs to leave out
         self.done = False
 
     def settings(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the one before."""
         return {"batches": self.batches}
 
+    def resume(self, epochs: int) -> None:
+        """Leave out the batches of `epochs` that an earlier run has trained."""
+        self._behind = epochs * (self._steps or 0)
+
     def begin(self, epoch: int, first: int) -> None:
-        """Start to walk, past the `first` batches, which are done already."""
-        if hasattr(self._iterable, "set_epoch"):
-            self._iterable.set_epoch(epoch)
-        self._iterator = iter(self._iterable)
-        for _ in range(first):
-            next(self._iterator, None)
+        """Start to walk, or go on; past the `first` batches, which are done already."""
+        if self._steps is None or self._iterator is None:
+            self._walk(epoch if self._steps is None else 0)
+            for _ in range(self._behind + first):
+                self._batch(epoch)
         self._next = first
-        self.done = False
+        self.done = first == self._steps
+
+    def _walk(self, number: int) -> None:
+        if hasattr(self._iterable, "set_epoch"):
+            self._iterable.set_epoch(number)
+        self._iterator, self._walks, self._given = iter(self._iterable), number + 1, 0
+
+    def _batch(self, epoch: int) -> Any:
+        """Return the next batch, or _END where the epoch has ended with the walk."""
+        assert self._iterator is not None
+        batch = next(self._iterator, _END)
+        if batch is not _END:
+            self._given += 1
+            return batch
+        if self._given == 0:
+            raise exhausted(self._iterable, "x")
+        if self._steps is None:
+            return _END
+        if isinstance(self._iterable, Iterator):
+            raise ValueError(
+                f"steps_per_epoch: got {self._steps}, but the iterator ended after {self._given} batches, in epoch "
+                f"{epoch + 1}; expected one that goes on, or fewer steps or epochs"
+            )
+        self._walk(self._walks)
+        return self._batch(epoch)
 
     def advance(self, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
         """Train for a slice of time; return the batches done in this epoch and the sums, added to those given."""
         end = time.perf_counter() + SLICE_SECONDS
-        while time.perf_counter() < end:
-            batch = next(self._iterator, _END)
+        while not self.done and time.perf_counter() < end:
+            batch = self._batch(self._trainer.epoch)
             if batch is _END:
-                if self._next == 0:
-                    raise ValueError(
-                        f"x: the iterable gave no batch in epoch {self._trainer.epoch + 1}; expected at least one"
-                    )
                 self.done = True
                 break
             loss_sum, weight_sum = self._train(batch, loss_sum, weight_sum)
             self._next += 1
+            self.done = self._next == self._steps
         return self._next, loss_sum, weight_sum
 
     def _train(self, batch: Any, loss_sum: float, weight_sum: float) -> tuple[float, float]:
-        name = f"x: batch {self._next}"
-        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-            raise TypeError(f"{name}: got {type(batch).__name__} {shown(batch)}; expected (x, y) or (x, y, weights)")
         trainer = self._trainer
-        held = Held(trainer, batch[0], batch[1], batch[2] if len(batch) == 3 else None, name)
+        name = f"x: batch {self._next}"
+        held = Held(trainer, *parts_of(batch, name), name, known=getattr(self._iterable, "feature_names", None))
         _, loss_sum, weight_sum = trainer.core.run(
             held.dataset,
             None,
@@ -177,4 +197,5 @@ class IterableSource:
             loss_sum=loss_sum,
             weight_sum=weight_sum,
         )
+        trainer.model.learn_names(held.names)
         return loss_sum, weight_sum

@@ -9,8 +9,10 @@ import numpy as np
 
 from . import _core
 from ._checks import shown
+from ._standardizer import Standardizer
 
 LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
+LAYERS[Standardizer.__name__] = Standardizer  # with the names of its columns
 INITIALIZERS: dict[str, type[_core.Initializer]] = {cls.__name__: cls for cls in _core.Initializer.__subclasses__()}
 
 

@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, Data, same_rows, to_array
+from ._arrays import Array, Data, same_rows, to_any_array, to_array
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, integer, real, seed_or_random
+from ._features import FeatureNames
+from ._frames import is_frame, is_series, row_count, take_rows
+from ._inputs import to_inputs
 
 __all__ = ["MiniBatches", "train_validation_split"]
 
@@ -47,6 +50,8 @@ class MiniBatches(Closed):
     epoch : int
         The epoch of the next walk, from 0. It can be set, as ``batch_size``, ``seed``, ``shuffle`` and ``drop_last``
         can; that holds from the next walk on.
+    feature_names : tuple of str or None
+        Column names of `x` where it is a frame; a trainer that is given the batches remembers them.
 
     Yields
     ------
@@ -61,7 +66,11 @@ class MiniBatches(Closed):
         If there are no rows, the numbers of rows differ, or a batch is larger than the data.
     """
 
-    __slots__ = ("__weakref__", "_arrays", "_batch_size", "_drop_last", "_epoch", "_rows", "_seed", "_shuffle")
+    __slots__ = (
+        *("__weakref__", "_arrays", "_batch_size", "_drop_last", "_epoch", "_feature_names", "_rows", "_seed"),
+        "_shuffle",
+    )
+    feature_names: Fixed[FeatureNames | None] = Fixed("Column names of x, where it is a frame.", "they are those of x")
     rows: Fixed[int] = Fixed("Number of rows.", "it is that of the arrays")
     seed: Setting[int] = Setting("Seed of the shuffling.", seed_or_random)
     shuffle: Setting[bool] = Setting("Whether each epoch has an order of its own.", flag)
@@ -79,10 +88,12 @@ class MiniBatches(Closed):
         drop_last: bool = False,
         weights: Data | None = None,
     ) -> None:
-        self._arrays = [to_array(x, "x")]
+        inputs = to_inputs(x, "x")
+        self._feature_names = inputs.names
+        self._arrays = [inputs.array]
         for name, value in (("y", y), ("weights", weights)):
             if value is not None:
-                array = to_array(value, name, text=name == "y")
+                array = to_any_array(value, name) if name == "y" else to_array(value, name)
                 same_rows(name, array, "x", self._arrays[0])
                 self._arrays.append(array)
         if self._arrays[0].ndim == 0:
@@ -211,7 +222,7 @@ def split_rows(
 
 def train_validation_split(
     x: Data, *arrays: Data, fraction: float = 0.2, seed: int = 0, stratify: bool | Data | None = None
-) -> tuple[Array, ...]:
+) -> tuple[Any, ...]:
     """Split arrays at random into a training and a validation part.
 
     ``x, xv, y, yv = train_validation_split(x, y)``: the order of scikit-learn's ``train_test_split``.
@@ -231,7 +242,8 @@ def train_validation_split(
     Returns
     -------
     tuple of ndarray
-        Training and validation part of each array in turn, in the rows' original order; copies, in memory.
+        Training and validation part of each array in turn, in the rows' original order; copies, in memory. Parts of
+        frames and series are frames and series of the same kind.
 
     Raises
     ------
@@ -240,10 +252,10 @@ def train_validation_split(
     ValueError
         If the numbers of rows differ, or a part would be empty.
     """
-    parts = [to_array(x, "x")]
+    parts = [np.arange(row_count(x, "x")) if is_frame(x) else to_array(x, "x")]  # a frame may hold anything
     for i, other in enumerate(arrays):
         name = "y" if i == 0 else f"arrays[{i}]"
-        parts.append(to_array(other, name, text=True))
+        parts.append(to_any_array(other, name))
         same_rows(name, parts[-1], "x", parts[0])
     labels = None
     if stratify is True:
@@ -251,14 +263,19 @@ def train_validation_split(
             raise ValueError("stratify: got True without y; expected the classes of the rows")
         labels = parts[1]
     elif stratify is not None and stratify is not False:
-        labels = to_array(stratify, "stratify", text=True)
+        labels = to_any_array(stratify, "stratify")
         same_rows("stratify", labels, "x", parts[0])
     if labels is not None:
         labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        labels = np.array([str(item) for item in labels.flat]).reshape(labels.shape) if labels.dtype == "O" else labels
         if labels.ndim != 1 or labels.dtype.kind == "f":
             raise ValueError(f"stratify: got {labels.dtype} of shape {labels.shape}; expected a class for each row")
     if parts[0].ndim == 0:
         raise ValueError("x: got a single number; expected rows")
     share = real(fraction, "fraction", low=0, high=1)
     training, validation = split_rows(len(parts[0]), share, seed_or_random(seed), labels)
-    return tuple(part for array in parts for part in (array[training], array[validation]))
+    return tuple(
+        take_rows(given, rows) if is_frame(given) or is_series(given) else array[rows]
+        for given, array in zip((x, *arrays), parts, strict=True)
+        for rows in (training, validation)
+    )

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, Data, same_rows, to_array, to_targets
+from ._arrays import Array, Data, same_rows, to_array
 from ._checks import instance, integer, real
 from ._core import SGD, Loss, Momentum, Optimizer
+from ._inputs import to_inputs
+from ._labels import Targets, to_targets
 from ._table import Table
 from .data import DEFAULT_SIZE, MiniBatches
 from .model import Sequential
@@ -216,7 +218,9 @@ def lr_range_test(
         raise ValueError(f"smoothing: got {smoothing}; expected an odd number, for as many losses on either side")
     if curvature_rows is not None:
         integer(curvature_rows, "curvature_rows", minimum=1)
-    data = [to_array(x, "x"), to_targets(y, "y", model.classes)]
+    inputs = to_inputs(x, "x", model.feature_names)
+    model.check_inputs(inputs)
+    data = [inputs.array, to_targets(y, "y", model.classes, labels=isinstance(loss, _core.CrossEntropy))]
     data += [] if sample_weight is None else [to_array(sample_weight, "sample_weight")]
     for name, array in zip(("y", "sample_weight"), data[1:], strict=False):
         same_rows(name, array, "x", data[0])
@@ -249,11 +253,16 @@ def _run(
     rising = type(optimizer)(lambda step: float(rates[min(step, len(rates) - 1)]), **rest)
     trainer = Trainer(copy.deepcopy(model), loss, optimizer=rising)
     walk = _endless(batches)
-    start = trainer.step(*next(walk))
+
+    def step() -> float:
+        xb, yb, *weight = next(walk)
+        return trainer.step(xb, Targets(yb), *weight)
+
+    start = step()
     losses, least, diverged = [start], start, False
     while len(losses) <= len(rates) and not diverged:
         try:
-            losses.append(trainer.step(*next(walk)))
+            losses.append(step())
         except _core.DivergenceError:
             losses.append(math.inf)
         recent = float(np.mean(losses[-width:]))
@@ -292,7 +301,7 @@ def _max_stable_lr(
         drawn = np.sort(_core.permutation(len(arrays[0]), seed, 0)[:rows])
         arrays = [array[drawn] for array in arrays]
     weights = arrays[2] if len(arrays) == 3 else None
-    objective = Objective(in_float64(model), loss, arrays[0], arrays[1], sample_weight=weights)
+    objective = Objective(in_float64(model), loss, arrays[0], Targets(arrays[1]), sample_weight=weights)
     decay = _decay(model, loss, arrays[0], optimizer)
     largest = float(extreme_eigenpairs(objective, k=1, diagonal=decay).values[-1])
     if largest <= 0.0:

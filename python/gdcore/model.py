@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from . import _core, _flat
-from ._arrays import Array, Data, to_array
+from ._arrays import Array, Data
 from ._attributes import Open
 from ._checks import seed_or_random, shown
 from ._freezing import Freezing
+from ._labels import ClassName
 from ._layers import checked_layers, dtype_name, rebuilt
-from ._outputs import ClassName, answers, checked_meaning, class_array, class_names, probabilistic, probabilities
+from ._prediction import Predictor
+from ._standardizer import Standardizer
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,7 @@ __all__ = ["Sequential", "load"]
 State: TypeAlias = dict[str, Array]
 
 
-class Sequential(Open, Freezing):
+class Sequential(Open, Predictor, Freezing):
     """A network of layers, each fed by the one before.
 
     Parameters
@@ -45,12 +46,16 @@ class Sequential(Open, Freezing):
         the factors to 10 and 7 binary digits and are faster; parameters and sums stay float32. The CPU always computes
         in full. Copies keep it; files do not hold it.
     classes : sequence, optional
-        Names of the classes (text or numbers), in the order of the outputs; two names for a network of one output.
-        Saved with the model, returned by `predict_classes`; text labels in training data are looked up in them.
+        Names of the classes (text, numbers or dates), in the order of the outputs; two for a network of one output.
+        Saved with the model, returned by `predict_classes`; labels in training data are looked up in them. Without
+        names, labels are the numbers from 0.
     outputs : {"numbers", "classes", "yes_no"}, optional
         What the outputs mean: numbers; logits of classes, one output each; or logits of yes/no answers, one output
         each. The loss of the first `Trainer` says it when left out. Saved with the model; where nothing is known, as
         for parameters from PyTorch, ``model.outputs = "classes"`` says it, once.
+    feature_names : sequence of str, optional
+        Names of the input columns; taken from the first frame that a trainer or a `Standardizer` sees when left out.
+        Saved with the model. Frames given later must have these columns, in any order; arrays go by position.
 
     Raises
     ------
@@ -85,6 +90,7 @@ class Sequential(Open, Freezing):
         precision: str = "float32",
         classes: Sequence[ClassName] | None = None,
         outputs: str | None = None,
+        feature_names: Sequence[str] | None = None,
     ) -> None:
         settings = {"dtype": dtype_name(dtype), "device": device, "precision": precision}
         super().__init__(checked_layers(layers), seed=seed_or_random(seed), **settings)
@@ -92,6 +98,11 @@ class Sequential(Open, Freezing):
         self.classes = classes
         if outputs is not None:
             self.outputs = outputs
+        first = layers[0]
+        if feature_names is None and isinstance(first, Standardizer):
+            feature_names = first.feature_names
+        self.feature_names = feature_names
+        self._prepare()
 
     def __repr__(self) -> str:
         """Return the layers, one a line."""
@@ -105,102 +116,8 @@ class Sequential(Open, Freezing):
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
-        names = ("seed", "dtype", "device", "precision", "classes", "outputs")
+        names = ("seed", "dtype", "device", "precision", "classes", "outputs", "feature_names")
         return {name: getattr(self, name) for name in names}
-
-    @property
-    def classes(self) -> tuple[ClassName, ...] | None:
-        """Names of the classes in the order of the outputs, or None."""
-        return self._classes
-
-    @classes.setter
-    def classes(self, names: Sequence[ClassName] | None) -> None:
-        given = None if names is None else class_names(names, self.out_features)
-        if given is not None and self.outputs == "numbers":
-            raise ValueError("classes: got names for a model whose outputs are 'numbers'; expected None")
-        self._classes = given
-
-    @property
-    def outputs(self) -> str | None:
-        """What the outputs mean, "numbers", "classes" or "yes_no"; None while that is not known. It can be set once."""
-        return self._outputs
-
-    @outputs.setter
-    def outputs(self, meaning: str) -> None:
-        self._outputs = checked_meaning(meaning, self)
-
-    def predict(self, x: Data, *, batch_size: int = 1024) -> Array:  # type: ignore[override]  # a plain int for users
-        """Return the outputs for the rows of `x`: values, or logits where the loss takes logits.
-
-        Parameters
-        ----------
-        x : array
-            Inputs, shape (N, in_features).
-        batch_size : int
-            Rows computed at once; bounds the memory, does not change the results' meaning.
-
-        Returns
-        -------
-        ndarray
-            Shape (N, out_features), of the model's dtype.
-        """
-        return super().predict(x if type(x) is np.ndarray else to_array(x, "x"), batch_size=batch_size)
-
-    def predict_proba(self, x: Data, *, batch_size: int = 1024) -> Array:
-        """Return the probability of each class, or of each yes.
-
-        Parameters
-        ----------
-        x : array
-            Inputs, shape (N, in_features).
-        batch_size : int
-            Rows computed at once.
-
-        Returns
-        -------
-        ndarray
-            Of the model's dtype. Classes: (N, C), the softmax of the outputs, each row summing to 1. One yes/no answer:
-            (N, 2), of no and of yes, as in scikit-learn. K yes/no answers: (N, K), the sigmoid of each output.
-
-        Raises
-        ------
-        ValueError
-            If the outputs are numbers, or it is not known what they mean (``model.outputs``).
-        """
-        meaning = probabilistic(self, "predict_proba")
-        logits = self.predict(x, batch_size=batch_size)
-        if meaning == "yes_no" and logits.shape[1] == 1:
-            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-            meaning = "classes"  # softmax of (0, z) is (1 - σ(z), σ(z))
-        return probabilities(logits, meaning)
-
-    def predict_classes(self, x: Data, *, batch_size: int = 1024) -> Array:
-        """Return the most probable class of each row, or the answers.
-
-        Parameters
-        ----------
-        x : array
-            Inputs, shape (N, in_features).
-        batch_size : int
-            Rows computed at once.
-
-        Returns
-        -------
-        ndarray
-            Classes, and one yes/no answer: (N,), class names where the model has them, otherwise indices from 0
-            (int64). K yes/no answers: (N, K) of bool, True where yes is more probable; ``classes`` names the columns.
-
-        Raises
-        ------
-        ValueError
-            If the outputs are numbers, or it is not known what they mean (``model.outputs``).
-        """
-        meaning = probabilistic(self, "predict_classes")
-        given = answers(self.predict(x, batch_size=batch_size), meaning)
-        if given.ndim == 2 and given.shape[1] > 1:
-            return given
-        index = given.reshape(len(given)).astype(np.int64, copy=False)
-        return index if self.classes is None else class_array(self.classes)[index]
 
     def copy_state(self, out: State | None = None) -> State:
         """Return a copy of parameters and buffers, for `restore_state`.

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core
-from ._arrays import Array, Data, same_rows, to_array, to_targets
+from ._arrays import Array, Data, same_rows, to_array
 from ._checks import choice, instance, integer, is_number, real, seed_or_random, shown
 from ._fit import EVENTS, checked_callbacks
+from ._inputs import to_inputs
+from ._labels import Targets, to_targets
 from ._parallel import job_count, run_all
 from ._starts import Restarts, Spread, Start
 from .callbacks import Checkpoint, CSVLog
@@ -168,8 +170,8 @@ class Best(NamedTuple):
 class Split(NamedTuple):
     """What every start trains on and is measured on."""
 
-    x: Array
-    y: Array
+    x: Any  # Inputs
+    y: Any  # Targets
     weights: Array | None
     validation: tuple[Any, ...]  # x, y, and weights or None
 
@@ -312,19 +314,23 @@ def _data(
     x: Data, y: Data, weights: Data | None, validation: Sequence[Data] | float, model: Sequential, seed: int
 ) -> Split:
     """Return the data as arrays, those to compare on the same for every start."""
-    inputs, targets = to_array(x, "x"), to_targets(y, "y", model.classes)
-    same_rows("y", targets, "x", inputs)
+    inputs = to_inputs(x, "x", model.feature_names)
+    targets = Targets(to_targets(y, "y", model.classes))  # fractions in place of labels are refused by every start
+    same_rows("y", targets.array, "x", inputs.array)
     factors = None if weights is None else to_array(weights, "sample_weight")
     if factors is not None:
-        same_rows("sample_weight", factors, "x", inputs)
+        same_rows("sample_weight", factors, "x", inputs.array)
     if is_number(validation):
         share = real(validation, "validation", low=0, high=1)
-        training, held = split_rows(len(inputs), share, seed, name="validation")
-        parts = [(inputs[rows], targets[rows], None if factors is None else factors[rows]) for rows in (training, held)]
+        training, held = split_rows(len(inputs.array), share, seed, name="validation")
+        parts = [
+            (inputs.part(rows), targets.part(rows), None if factors is None else factors[rows])
+            for rows in (training, held)
+        ]
         return Split(*parts[0], validation=parts[1])
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
     given: list[Any] = [*validation, None][:3]
-    given[0] = to_array(given[0], "validation: x")
-    given[1] = to_targets(given[1], "validation: y", model.classes)
+    given[0] = to_inputs(given[0], "validation: x", inputs.names)
+    given[1] = Targets(to_targets(given[1], "validation: y", model.classes))
     return Split(inputs, targets, factors, tuple(given))

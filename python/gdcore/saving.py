@@ -14,6 +14,7 @@ from . import _core, _described, _specs
 from ._arrays import Array
 from ._checks import FormatError, shown
 from ._destination import FileLike
+from ._labels import decode_classes, encode_classes
 from ._tensor_file import checksum, read_file, read_tensors, write_file
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def describe(model: Sequential) -> dict[str, Any]:
         "layers": [_specs.encode(layer) for layer in model.layers],
         "dtype": model.dtype,
         "seed": model.seed,
-        "classes": _specs.encode(model.classes),
+        "classes": encode_classes(model.classes),
         "outputs": model.outputs,
+        "feature_names": None if model.feature_names is None else list(model.feature_names),
         "frozen": model.frozen(),
     }
 
@@ -68,8 +70,10 @@ def _class_names(value: Any, where: str) -> list[Any] | None:
         return None
     names = _described.listing(value, where, lambda name, _: name)
     for i, name in enumerate(names):
-        if not isinstance(name, (str, int, float)) or name != name:
-            raise _described.wrong(f"{where}[{i}]", name, "text or a number")
+        with _described.entry(f"{where}[{i}]"):
+            decode_classes([name])
+        if not isinstance(name, (str, int, float, dict)) or name != name:
+            raise _described.wrong(f"{where}[{i}]", name, "text, a number or a date")
     return names
 
 
@@ -85,6 +89,7 @@ ENTRIES: dict[str, Callable[[Any, str], Any]] = {
     "seed": _described.seed,
     "classes": _class_names,
     "outputs": lambda value, where: None if value is None else _described.text(value, where),
+    "feature_names": lambda value, where: None if value is None else _names(value, where),
     "frozen": _names,
 }
 FIRST_ENTRIES = {"layers", "dtype", "seed", "classes", "frozen"}  # of version 1; in its files others come as None
@@ -139,6 +144,7 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where:
     from .model import Sequential
 
     settings = read_description(metadata, where)
+    settings["classes"] = decode_classes(settings["classes"])
     described, frozen = settings.pop("layers"), settings.pop("frozen")
     check_tensors(tensors, described, settings["dtype"], where)
     with _described.entry(f"{where}: model"):

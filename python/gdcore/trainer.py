@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._arrays import Array, Data, to_array, to_targets
+from ._arrays import Array, Data, to_array
 from ._attributes import Closed, Fixed, Setting, attributes_of, restore_attributes
-from ._checks import flag, instance, integer, is_number, real, seed_or_random, shown
+from ._checks import flag, instance, integer, real, seed_or_random
 from ._fit import Fit
-from ._measure import Held
+from ._inputs import to_inputs
+from ._labels import to_targets
+from ._measure import Held, HeldBatches
+from ._numbers import in_doubt
 from ._outputs import meaning_of
-from ._sources import ArraySource, IterableSource
-from .data import DEFAULT_SIZE, split_rows
+from ._training_data import Given, training_data
+from .data import DEFAULT_SIZE
 from .history import History
 from .metrics import Call, Metrics, called_metrics
 from .model import Sequential
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer"]
 
-
+PLAIN = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
 ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
 
 
@@ -232,13 +235,21 @@ class Trainer(Closed):
         DivergenceError
             If the loss becomes nan or infinite.
         """
-        plain = type(x) is np.ndarray and type(y) is np.ndarray and weights is None and y.dtype.kind not in "USO"
-        if not plain:
-            x, y = to_array(x, "x"), to_targets(y, "y", self.model.classes)
-            weights = None if weights is None else to_array(weights, "weights")
-        if self._step is not None:
-            return self._step(x, y, weights)
-        return self._core.step(x, y, weights, lr=self.lr, check_finite=self._check_finite)
+        plain = self._step is not None and weights is None and self._model.takes_numbers
+        plain = plain and type(x) is type(y) is np.ndarray and x.dtype.char in PLAIN and y.dtype.char in PLAIN
+        if plain and (x.dtype.char != "d" or not in_doubt(x)):  # beyond float32, perhaps
+            try:
+                return self._step(x, y, None)
+            except (ValueError, TypeError, _core.DivergenceError):
+                pass  # done again below, where data is converted and every number looked at
+        inputs = to_inputs(x, "x", self._model.feature_names)
+        targets = to_targets(y, "y", self._model.classes, labels=isinstance(self._loss, _core.CrossEntropy))
+        factors = None if weights is None else to_array(weights, "weights")
+        if self._check_finite:
+            self._model.check_inputs(inputs)
+        loss = self._core.step(inputs.array, targets, factors, lr=self.lr, check_finite=self._check_finite)
+        self.model.learn_names(inputs.names)
+        return loss
 
     def optimizer_step(self) -> None:
         """Make one step with the gradients that ``model.backward`` left, for losses of one's own.
@@ -257,11 +268,12 @@ class Trainer(Closed):
         *,
         epochs: int,
         batch_size: int | None = DEFAULT_SIZE,
-        validation: Sequence[Data] | float | None = None,
+        validation: Sequence[Data] | Iterable[Any] | float | None = None,
         callbacks: Sequence[object] = (),
         sample_weight: Data | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        steps_per_epoch: int | None = None,
         measure_training: bool = False,
         resume: FileLike | None = None,
     ) -> History:
@@ -270,17 +282,18 @@ class Trainer(Closed):
         Parameters
         ----------
         x : array or iterable
-            Inputs, shape (N, in_features); a memory map stays on the disk. Without `y`: an iterable of batches (x, y)
-            or (x, y, weights), walked through anew each epoch, whose batches are taken as they come.
+            Inputs, shape (N, in_features); a memory map stays on the disk. The column names of a frame are remembered
+            as ``model.feature_names``. Without `y`: an iterable of batches (x, y) or (x, y, weights), walked through
+            anew each epoch, whose batches are taken as they come.
         y : array
-            Targets: labels (N,), or (N, outputs); text labels where the model has ``classes``.
+            Targets: labels (N,), of any type, looked up in the model's ``classes``, or from 0; or (N, outputs).
         epochs : int
             Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit (if no callback restores
             weights).
         batch_size : int or None
             Rows in a batch, 32 (or all, of fewer) when left out; None takes all, which is batch gradient descent.
-        validation : (x, y), (x, y, weights) or float, optional
-            Data to measure at the end of each epoch, or the share of rows, drawn at random, to set aside for it.
+        validation : (x, y), (x, y, weights), float or iterable, optional
+            Data to measure at the end of each epoch, also as batches, or the share of rows to set aside for it.
         callbacks : sequence
             Objects with some of the methods of `Callback`.
         sample_weight : array, optional
@@ -290,6 +303,9 @@ class Trainer(Closed):
         drop_last : bool
             Whether to leave out a last batch that is smaller than the others. Otherwise a last batch of a single row
             joins the one before.
+        steps_per_epoch : int, optional
+            For an iterable: batches of an epoch. The walk goes on from epoch to epoch and begins anew when it ends, so
+            that a generator may be endless.
         measure_training : bool
             Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
             mean over the batches while they were trained, which costs nothing.
@@ -322,25 +338,12 @@ class Trainer(Closed):
 
             saved = checkpoint.read(resume)
             seed = saved.seed
-        source: ArraySource | IterableSource
-        if y is None:
-            if sample_weight is not None:
-                raise ValueError(
-                    "sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)"
-                )
-            if measure_training:
-                raise ValueError("measure_training: got True for an iterable of batches; expected arrays x and y")
-            source = IterableSource(self, x, epochs)
-            held = self._validation(validation, None, seed)
-        else:
-            training = Held(self, x, y, sample_weight)
-            held = self._validation(validation, training, seed)
-            if is_number(validation):
-                training = training.part(split_rows(len(training), float(validation), seed, name="validation")[0])
-            source = ArraySource(self, training, batch_size, shuffle=shuffle, drop_last=drop_last)
+        given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
+        source, held, names = training_data(self, Given(*given), epochs, seed)
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
         if saved is not None:
             checkpoint.resume(self, fit, saved)
+        self.model.learn_names(names)
         self._fit = fit
         try:
             fit.run()
@@ -348,28 +351,20 @@ class Trainer(Closed):
             self._fit = None
         return self.history
 
-    def _validation(self, validation: Sequence[Data] | float | None, training: Held | None, seed: int) -> Held | None:
-        """Return what is to be measured at the end of an epoch."""
-        if validation is None:
-            return None
-        if is_number(validation):
-            share = real(validation, "validation", low=0, high=1)
-            if training is None:
-                raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
-            return training.part(split_rows(len(training), share, seed, name="validation")[1])
-        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-            raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
-        return Held(self, validation[0], validation[1], validation[2] if len(validation) == 3 else None, "validation")
-
     def evaluate(
-        self, x: Data, y: Data, *, sample_weight: Data | None = None, batch_size: int = 1024
+        self,
+        x: Data | Iterable[Any],
+        y: Data | None = None,
+        *,
+        sample_weight: Data | None = None,
+        batch_size: int = 1024,
     ) -> dict[str, float]:
         """Measure loss and metrics on data, as in prediction (running averages, no dropout).
 
         Parameters
         ----------
         x, y : array
-            Inputs (N, in_features) and targets.
+            Inputs (N, in_features) and targets; or, without `y`, an iterable of batches (x, y) or (x, y, weights).
         sample_weight : array, optional
             Weight of each row, shape (N,).
         batch_size : int
@@ -380,11 +375,18 @@ class Trainer(Closed):
         dict
             "loss" and the metrics by name.
         """
-        return Held(self, x, y, sample_weight).measure(self, batch_size=integer(batch_size, "batch_size", minimum=1))
+        rows = integer(batch_size, "batch_size", minimum=1)
+        if y is not None:
+            return Held(self, x, y, sample_weight).measure(self, batch_size=rows)
+        if sample_weight is not None:
+            raise ValueError(
+                "sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)"
+            )
+        return HeldBatches(self, x, "x").measure(self, batch_size=rows)
 
     def predict(self, x: Data, *, batch_size: int = 1024) -> Array:
         """Return the model's outputs for the rows of `x`; see `Sequential.predict`."""
-        return self.model.predict(x, batch_size=batch_size)
+        return self.model.predict(x, batch_size=batch_size, check_finite=self.check_finite)
 
     def save_checkpoint(self, path: FileLike) -> None:
         """Write the whole state of training to a file; an old one is replaced only once the new one is on the disk.

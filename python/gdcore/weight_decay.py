@@ -30,7 +30,8 @@ import numpy.typing as npt
 
 from ._arrays import Array, Data, to_array
 from ._checks import instance, real, shown
-from ._core import Dense, Standardizer
+from ._core import Dense
+from ._standardizer import Standardizer
 from .model import Sequential
 
 __all__ = ["consistent_weight_decay", "transform_network"]
@@ -236,7 +237,8 @@ def _standardized(model: Sequential, a: npt.NDArray[np.float64], b: npt.NDArray[
     """Return a copy whose first layer is the Standardizer that a x + b would have given."""
     own = "layers.0."
     mean, std = (np.asarray(model.buffers()[own + name], np.float64).ravel() for name in ("mean", "std"))
-    layer = Standardizer(model.in_features, mean=list(a * mean + b), std=list(np.abs(a) * std))
+    scale = {"mean": list(a * mean + b), "std": list(np.abs(a) * std)}
+    layer = Standardizer(model.in_features, **scale, feature_names=model.feature_names)
     new = Sequential(layer, *model.layers[1:], **model.settings())
     for source, target in ((model.parameters(), new.parameters()), (model.buffers(), new.buffers())):
         for name, values in source.items():

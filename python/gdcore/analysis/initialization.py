@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, to_array
+from .._arrays import Data
 from .._checks import instance, real, shown
 from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+from .._inputs import to_inputs
+from .._labels import Targets
 from .._table import Table
 from ..model import Sequential
 from .objective import Mode, Objective, Vector, in_float64
@@ -221,13 +223,15 @@ def variance_by_layer(
     if model.dtype != "float64" or model.frozen():
         model = in_float64(model)
         model.unfreeze()
-    inputs = to_array(x, "x")
+    inputs = to_inputs(x, "x", model.feature_names)
     asked = loss is not None
+    targets: Any = y
     if loss is None or y is None:  # outputs need none, but an objective does
-        loss, y = _core.MeanSquaredError(), np.zeros((len(inputs) if inputs.ndim else 0, model.out_features))
-    objective = Objective(model, loss, inputs, y, mode=mode)
+        rows = len(inputs.array) if inputs.array.ndim else 0
+        loss, targets = _core.MeanSquaredError(), Targets(np.zeros((rows, model.out_features)))
+    objective = Objective(model, loss, inputs, targets, mode=mode)
     layers = model.layers
-    moments = [_moments(np.asarray(objective.x, dtype=np.float64))]
+    moments = [_moments(np.ascontiguousarray(objective.x, dtype=np.float64))]
     for first in range(0, len(layers), AT_ONCE):
         group = list(range(first, min(first + AT_ONCE, len(layers))))
         moments += [_moments(np.asarray(outputs)) for outputs in objective.core.outputs(group)]

@@ -16,6 +16,7 @@ from .. import _core
 from .._arrays import Data
 from .._checks import instance, integer, seed_or_random, shown
 from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from .._labels import Targets
 from .._table import Table
 from ..model import Sequential
 from ..trainer import Trainer
@@ -295,7 +296,7 @@ class _Batches:
         self._x, self._y, self._masks, self.rows = objective.x, objective.y, masks, len(objective.x)
         start = np.zeros(size, dtype=np.int64)
         x, y = np.take(self._x, start, axis=0), np.take(self._y, start, axis=0)  # contiguous: read where they lie
-        self._batch = Objective(objective.model, objective.loss, x, y, mode=objective.mode)
+        self._batch = Objective(objective.model, objective.loss, x, Targets(y), mode=objective.mode)
 
     def squared_distance(self, index: npt.NDArray[np.int64], g: Vector) -> float:
         """Return |g_B - g|² for the batch of these rows."""
@@ -317,7 +318,7 @@ class _Masks:
     def gradient(self, batch: Objective) -> Vector:
         """Return the gradient of a batch."""
         self._trainer.steps = int(self._rng.integers(2**32))  # what dropout draws by, beside the seed
-        return Objective(self._trainer.model, batch.loss, batch.x, batch.y, mode=batch.mode).gradient()
+        return Objective(self._trainer.model, batch.loss, batch.x, Targets(batch.y), mode=batch.mode).gradient()
 
     def mean_gradient(self) -> Vector:
         """Return the mean over some draws of the gradient of all rows."""

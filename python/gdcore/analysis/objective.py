@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, same_rows, to_array, to_targets
+from .._arrays import Data, same_rows, to_array
 from .._attributes import Made
 from .._checks import choice, instance, shown
+from .._inputs import to_inputs
+from .._labels import to_targets
 from ..model import Sequential
 
 __all__ = ["Mode", "Objective", "Vector", "in_float64"]
@@ -76,12 +78,14 @@ class Objective(Made):
         self.loss = instance(loss, _core.Loss, "loss", "gd.CrossEntropy()")
         choice(mode, "mode", ("training", "prediction"))
         self.mode: Mode = mode
-        self.x = to_array(x, "x")
-        self.y = to_targets(y, "y", model.classes)
+        inputs = to_inputs(x, "x", model.feature_names)
+        self.x = inputs.array
+        self.y = to_targets(y, "y", model.classes, labels=isinstance(self.loss, _core.CrossEntropy))
         same_rows("y", self.y, "x", self.x)
         self.sample_weight = None if sample_weight is None else to_array(sample_weight, "sample_weight")
         if self.sample_weight is not None:
             same_rows("sample_weight", self.sample_weight, "x", self.x)
+        model.check_inputs(inputs)
         dataset = _core.Dataset(self.x, self.y, self.sample_weight, self.loss, self.model)
         finite_model(self.model)
         self.core = _core.Curvature(self.model, self.loss, dataset, training=self.mode == "training")

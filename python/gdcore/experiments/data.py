@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import Data, same_rows, to_array
+from .._arrays import Array, Data, same_rows, to_array
 from .._checks import integer, optional_module, real, seed_or_random, shown
+from .._inputs import to_inputs
 
 __all__ = ["LabelledData", "gaussian_clusters", "mnist1d", "redraw_labels"]
 
@@ -178,7 +179,14 @@ def labelled_data(
         raise ValueError(f"{missing}: got None; expected x, y and test=(x, y), or none of them")
     if not isinstance(test, (tuple, list)) or len(test) != 2:
         raise TypeError(f"test: got {shown(test)}; expected (x, y)")
-    parts = (_inputs(x, "x"), _labels(y, "y"), _inputs(test[0], "test: x"), _labels(test[1], "test: y"))
+    inputs = to_inputs(x, "x")
+    test_inputs = to_inputs(test[0], "test: x", inputs.names)
+    parts = (
+        _inputs(inputs.array, "x"),
+        _labels(y, "y"),
+        _inputs(test_inputs.array, "test: x"),
+        _labels(test[1], "test: y"),
+    )
     same_rows("y", parts[1], "x", parts[0])
     same_rows("test: y", parts[3], "x", parts[2])
     if parts[2].shape[1] != parts[0].shape[1]:
@@ -186,19 +194,23 @@ def labelled_data(
     return LabelledData(*parts)
 
 
-def _inputs(value: Data, name: str) -> Inputs:
-    array = to_array(value, name)
+def _inputs(array: Array, name: str) -> Inputs:
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name}: got shape {array.shape}; expected (rows, features)")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: got nan or infinity; expected finite numbers")
-    return np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(single).all():
+        row, column = np.argwhere(~np.isfinite(single))[0]
+        raise ValueError(
+            f"{name}: got {array[row, column]} in row {row}, column {column}; expected finite numbers of float32"
+        )
+    return single
 
 
 def _labels(value: Data, name: str) -> Labels:
     array = to_array(value, name)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: got {array.dtype}; expected labels, whole numbers from 0")
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.floor(array)).all()):
+        raise TypeError(f"{name}: got {array.dtype} with fractions; expected labels, whole numbers from 0")
     if array.ndim != 1 or len(array) == 0:
         raise ValueError(f"{name}: got shape {array.shape}; expected (rows,), a label for each")
     if array.min() < 0:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _core
 from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from .._standardizer import Standardizer
 from ..analysis.objective import Objective
 from ..analysis.problems import DEPTH, WIDTH, network_noise, relu_signal, training_path
 from ..analysis.quadratic import QuadraticModel
@@ -53,7 +54,7 @@ def normalised_inputs(path: PathLike) -> None:
     looks = ((BLUE, "o", "-"), (VERMILION, "^", DASHED))
     conditions, curves = [], []
     for axes, scaled, (colour, marker, _) in zip(panels, (False, True), looks, strict=False):
-        first = [_core.Standardizer().fit(x)] if scaled else []
+        first = [Standardizer().fit(x)] if scaled else []
         model = Sequential(
             *first, _core.Dense(2, 1, bias=False, init=_core.Constant(0.0)), seed=0, dtype="float64", device="cpu"
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _core
 from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from .._standardizer import Standardizer
 from ..analysis.objective import Vector
 from ..analysis.problems import QuadraticProblem, descend, quadratic_problem
 from ..callbacks import EarlyStopping
@@ -94,7 +95,7 @@ def learning_curve(path: PathLike) -> None:
     x = rng.uniform(-1, 1, (325, 1))
     y = np.sin(4 * x) + 0.4 * rng.standard_normal(x.shape)
     wide = (_core.Dense(1, 100), _core.Tanh(), _core.Dense(100, 100), _core.Tanh(), _core.Dense(100, 1))
-    model = Sequential(_core.Standardizer().fit(x[:25]), *wide, seed=0, device="cpu")
+    model = Sequential(Standardizer().fit(x[:25]), *wide, seed=0, device="cpu")
     trainer = Trainer(model, _core.MeanSquaredError(), optimizer=_core.Adam(lr=1e-3))
     stop = EarlyStopping(patience=500)
     held = (x[25:], y[25:])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .. import _outputs
+from .. import _labels, _outputs
 from .._arrays import Array
 from .._checks import shown
 from . import of_sklearn, probabilities
@@ -85,7 +85,7 @@ class Predictions:
         targets: Array,
         weights: Array | None,
         meaning: str | None,
-        classes: tuple[_outputs.ClassName, ...] | None,
+        classes: _labels.Classes | None,
     ) -> None:
         self.logits, self.weights, self.meaning, self.classes = outputs, weights, meaning, classes
         self.targets = targets.reshape(len(targets), -1)
@@ -96,7 +96,7 @@ class Predictions:
     @cached_property
     def names(self) -> Array:
         """Class names, or numbers where there are none, (C,)."""
-        return _outputs.class_array(range(self.count) if self.classes is None else self.classes)
+        return _labels.class_array(tuple(range(self.count)) if self.classes is None else self.classes)
 
     @cached_property
     def index(self) -> Array:

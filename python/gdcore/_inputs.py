@@ -1,0 +1,64 @@
+"""Inputs of a model: the array, and the names of its columns where a frame came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import Array, Converted, to_array
+from ._features import FeatureNames, order_of
+from ._frames import frame_array, frame_names, has_default_names, is_frame
+
+__all__ = ["Inputs", "to_inputs"]
+
+
+@dataclass(frozen=True)
+class Inputs(Converted):
+    """Inputs as an array (rows, columns) and the names of the columns, where they are known."""
+
+    array: Array
+    names: FeatureNames | None = None
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Inputs:
+        """Return a copy of some of the rows."""
+        return Inputs(self.array[rows], self.names)
+
+
+def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> Inputs:
+    """Return inputs as an array of numbers, the columns of a frame in the order of the names that are known.
+
+    Parameters
+    ----------
+    value
+        Whatever `to_array` takes, or what this function returned.
+    name : str
+        The argument's name, for messages.
+    known : tuple of str, optional
+        Names of the model's inputs. A frame whose columns nobody has named (0, 1, 2, ...) and arrays go by position.
+
+    Returns
+    -------
+    Inputs
+        With the names that are known, or else those of the frame.
+
+    Raises
+    ------
+    TypeError
+        If there is anything but numbers; names the column of a frame.
+    ValueError
+        If a frame lacks a column, has one more, or two of one name.
+    """
+    if isinstance(value, Inputs):
+        return value
+    if not is_frame(value):
+        return Inputs(to_array(value, name), known)
+    names = frame_names(value, name)
+    if known is None:
+        return Inputs(frame_array(value, name), names)
+    if has_default_names(value) and set(names) != set(known):
+        return Inputs(frame_array(value, name), known)
+    order = order_of(names, known, name)
+    array = frame_array(value, name)
+    return Inputs(array if order is None else array[:, order], known)

@@ -1,0 +1,216 @@
+"""Class names of a model, and labels of any type looked up in them.
+
+A label is the class that it equals: numbers as Python compares them (1, 1.0, True and np.int8(1) are one class), text
+as text, dates as points in time. Without class names the classes are the whole numbers from 0.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import Array, Converted, to_any_array, to_array
+from ._checks import shown
+from ._frames import first_of, is_missing, object_numbers
+
+ClassName: TypeAlias = str | int | float | bool | np.datetime64
+Classes: TypeAlias = tuple[ClassName, ...]
+
+_BLOCK = 1 << 16  # labels that are Python objects at the same time
+
+
+def class_names(classes: Iterable[object], outputs: int) -> Classes:
+    """Return names of classes or answers as a tuple of Python's own text and numbers, and of NumPy's dates.
+
+    Raises
+    ------
+    TypeError
+        If `classes` is no sequence, or holds something else.
+    ValueError
+        If they do not fit a network of `outputs` outputs, or two are equal.
+    """
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise TypeError(f"classes: got {shown(classes)}; expected a sequence of names")
+    names = tuple(_class_name(item, i) for i, item in enumerate(classes))
+    expected = 2 if outputs == 1 else outputs
+    if len(names) != expected:
+        raise ValueError(f"classes: got {len(names)} names; expected {expected}, for a network of {outputs} output(s)")
+    if len({_key(name) for name in names}) != len(names):
+        raise ValueError(f"classes: got {shown(list(names), 200)}; expected names that differ from each other")
+    return names
+
+
+def _class_name(item: object, number: int) -> ClassName:
+    if isinstance(item, (datetime.date, np.datetime64)):
+        date = np.datetime64(item)
+        if not np.isnat(date):
+            return date
+    elif isinstance(item, np.generic):
+        item = item.item()
+    if isinstance(item, (str, int, float)) and item == item:
+        return item
+    raise TypeError(f"classes[{number}]: got {type(item).__name__} {shown(item)}; expected text, a number or a date")
+
+
+def class_array(classes: Classes) -> Array:
+    """Return class names as an array, of objects where they are not of one kind, so that each stays what it is."""
+    kinds = {"text" if isinstance(name, str) else type(name) for name in classes}
+    if len(kinds) == 1 or kinds == {int, float}:
+        return np.asarray(classes)
+    array = np.empty(len(classes), dtype=object)
+    array[:] = classes
+    return array
+
+
+def encode_classes(classes: Classes | None) -> list[Any] | None:
+    """Return class names as a JSON value; a date becomes {"date": text}."""
+    if classes is None:
+        return None
+    return [{"date": str(name)} if isinstance(name, np.datetime64) else name for name in classes]
+
+
+def decode_classes(value: Sequence[Any] | None) -> list[ClassName] | None:
+    """Return the class names that `encode_classes` wrote."""
+    if value is None:
+        return None
+    return [np.datetime64(name["date"]) if isinstance(name, dict) else name for name in value]
+
+
+def are_numbers_from_0(classes: Sequence[object]) -> bool:
+    """Return whether class names are 0, 1, 2, ... in this order: labels that are numbers need no looking up then."""
+    return all(not isinstance(name, (str, np.datetime64)) and name == i for i, name in enumerate(classes))
+
+
+@dataclass(frozen=True)
+class Targets(Converted):
+    """Targets that `to_targets` returned: their labels have been looked up and must not be looked up again."""
+
+    array: Array
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Targets:
+        """Return a copy of some of the rows."""
+        return Targets(self.array[rows])
+
+
+def to_targets(value: object, name: str, classes: Classes | None, *, labels: bool = False) -> Array:
+    """Return targets as an array of numbers; labels become the index of their class.
+
+    Parameters
+    ----------
+    value
+        Targets, shape (N,) or (N, K), also as `Targets`; or one label of any type for each row, shape (N,) or (N, 1).
+    name : str
+        The argument's name, for messages.
+    classes : tuple or None
+        Class names of the model, where it has any. One column of targets is then taken for labels.
+    labels : bool
+        Whether one column of whole floats is labels, too, where there are no class names: for cross-entropy.
+
+    Returns
+    -------
+    ndarray
+        Numbers, as `to_array` returns them; labels that were looked up as int32 of shape (N,).
+
+    Raises
+    ------
+    TypeError
+        If there are labels other than numbers and the model has no class names.
+    ValueError
+        If a label is missing, or none of the classes.
+    """
+    if isinstance(value, Targets):
+        value, classes = value.array, None
+    array = to_any_array(value, name)
+    kind = array.dtype.kind
+    column = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+    if kind == "O" and (classes is None or not column) and not any(isinstance(item, str) for item in array.flat):
+        array, kind = object_numbers(array, name), "f"
+    if kind in "biuf" and (classes is None or not column or are_numbers_from_0(classes)):
+        return _whole(array) if labels and column and kind == "f" else to_array(array, name)
+    if kind in "cV" or kind == "m":
+        raise TypeError(f"{name}: got an array of {array.dtype}; expected numbers or labels")
+    if classes is None:
+        raise TypeError(
+            f"{name}: got {_kind_of(array)} labels, such as {shown(first_of(array))}; expected numbers (or give the "
+            "model its names: Sequential(classes=...))"
+            if array.size
+            else f"{name}: got no labels; expected at least one"
+        )
+    if not column:
+        raise TypeError(
+            f"{name}: got {_kind_of(array)} labels of shape {array.shape}; expected one for each row, (rows,)"
+        )
+    return _looked_up(array.reshape(-1), name, classes)
+
+
+def _whole(labels: Array) -> Array:
+    """Return floats that are whole numbers as int64, others as they are, which cross-entropy refuses."""
+    whole = np.abs(labels) < 2**53  # False for nan
+    return labels.astype(np.int64) if (whole & (labels == np.floor(labels))).all() else labels
+
+
+def _kind_of(array: Array) -> str:
+    return {"U": "text", "S": "text", "O": "text", "T": "text", "M": "date"}.get(array.dtype.kind, str(array.dtype))
+
+
+def _looked_up(labels: Array, name: str, classes: Classes) -> npt.NDArray[np.int32]:
+    """Return the index of each label's class."""
+    index = _index(classes)
+    found = np.empty(len(labels), dtype=np.int32)
+    for first in range(0, len(labels), _BLOCK):
+        items = _items(labels[first : first + _BLOCK])
+        try:
+            found[first : first + len(items)] = [index[item] for item in items]
+        except (KeyError, TypeError):  # TypeError: what cannot be hashed is no class
+            row, item = next((i, item) for i, item in enumerate(items) if not _is_class(item, index))
+            missing = is_missing(item) or item != item
+            got = "a missing value" if missing else f"the label {shown(item)}"
+            names = all(isinstance(each, str) for each in classes) and isinstance(item, (int, float))
+            hint = " (np.asarray(model.classes)[y] turns numbers from 0 into names)" if names and not missing else ""
+            raise ValueError(
+                f"{name}: got {got} in row {first + row}; expected one of the model's classes, "
+                f"{shown(list(classes), 200)}{hint}"
+            ) from None
+    return found
+
+
+def _is_class(item: Any, index: Mapping[Any, int]) -> bool:
+    try:
+        return item in index
+    except TypeError:
+        return False
+
+
+@lru_cache(maxsize=64)
+def _index(classes: Classes) -> dict[Any, int]:
+    return {_key(name): i for i, name in enumerate(classes)}
+
+
+def _items(labels: Array) -> list[Any]:
+    """Return labels as Python's own objects, by which classes are found."""
+    kind = labels.dtype.kind
+    if kind == "M":
+        labels = labels.astype("M8[us]")
+    elif kind == "S":
+        labels = np.char.decode(labels, "utf-8", "backslashreplace")
+    elif kind == "f" and labels.dtype.itemsize > 8:
+        labels = labels.astype(np.float64)
+    items: list[Any] = labels.tolist()
+    return [_key(item) for item in items] if kind == "O" else items
+
+
+def _key(item: Any) -> Any:
+    """Return what stands for a label or a class in the index."""
+    if isinstance(item, np.datetime64):
+        return item.astype("M8[us]").item()
+    if isinstance(item, np.generic):
+        return item.item()
+    if isinstance(item, datetime.date) and not isinstance(item, datetime.datetime):
+        return datetime.datetime(item.year, item.month, item.day)
+    return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item

@@ -1,0 +1,105 @@
+"""`Standardizer`: scaling of data as a layer, with the names of the columns that it was fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from . import _core
+from ._arrays import Array, Data
+from ._features import FeatureNames, feature_names
+from ._inputs import Inputs, to_inputs
+from ._numbers import column_name
+
+__all__ = ["Standardizer"]
+
+
+class Standardizer(_core.Standardizer):
+    """Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
+
+    Fit it on the training data and make it a model's first layer: the same numbers are then saved with the model and
+    used for every prediction. A constant feature gets std 1. As a layer of a float32 model it sees data that is float32
+    already: values that lie far from zero compared with their spread (timestamps) want transform(x) or a float64 model.
+
+    Parameters
+    ----------
+    features : int
+        Width; 0 is learned in `fit`.
+    mean, std : sequence of float, optional
+        Known numbers instead of `fit`, shape (features,).
+    feature_names : sequence of str, optional
+        Names of the columns; `fit` takes them from a frame. The model that it is the first layer of takes them over.
+    """
+
+    _fields = ("features", "mean", "std", "feature_names")
+
+    def __init__(
+        self,
+        features: int = 0,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(features, mean=mean, std=std)
+        self._feature_names = None if feature_names is None else names_of(feature_names, self.features)
+
+    @property
+    def feature_names(self) -> FeatureNames | None:
+        """Names of the columns that it was fitted on, where they had any."""
+        return self._feature_names
+
+    def fit(self, x: Data) -> Self:
+        """Learn mean and standard deviation of every column, in float64 and in blocks.
+
+        Parameters
+        ----------
+        x : array
+            Data of shape (rows, features); a memory map is read in blocks.
+
+        Returns
+        -------
+        Standardizer
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If `x` holds anything but numbers.
+        ValueError
+            If its shape does not fit, or a column holds NaN, infinity or numbers too large to square.
+        """
+        inputs = to_inputs(x, "x")
+        try:
+            super().fit(inputs.array)
+        except ValueError:
+            _refuse_column(inputs)
+            raise
+        self._feature_names = inputs.names
+        return self
+
+    def transform(self, x: Data) -> Array:
+        """Return (x - mean) / std of `x` (rows, features): float32 for float32, else float64."""
+        return super().transform(to_inputs(x, "x", self._feature_names).array)
+
+    def inverse_transform(self, x: Data) -> Array:
+        """Return x · std + mean of `x` (rows, features): back to the data's own units."""
+        return super().inverse_transform(to_inputs(x, "x", self._feature_names).array)
+
+
+def _refuse_column(inputs: Inputs) -> None:
+    """Raise ValueError naming the first column whose numbers cannot be squared, if there is one."""
+    if inputs.array.ndim != 2:
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        sound = np.isfinite(np.square(inputs.array, dtype=np.float64)).all(axis=0)
+    if not sound.all():
+        raise ValueError(
+            f"x: {column_name(int(np.argmin(sound)), inputs.names)} holds NaN, infinity or numbers too large for it; "
+            "expected finite numbers, none of them missing"
+        )
+
+
+names_of = feature_names  # the parameter of the same name hides it

@@ -1,0 +1,90 @@
+"""What `Trainer.fit` is given as data, checked: where batches come from, and what is measured after each epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._batches import is_batches, parts_of
+from ._checks import integer, is_number, real, shown
+from ._features import FeatureNames
+from ._measure import Held, HeldBatches
+from ._sources import ArraySource, IterableSource
+from .data import split_rows
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["Given", "TrainingData", "training_data"]
+
+
+class Given(NamedTuple):
+    """The arguments of `Trainer.fit` about data."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
+    validation: Any
+    batch_size: int | None
+    shuffle: bool
+    drop_last: bool
+    steps_per_epoch: int | None
+    measure_training: bool
+
+
+class TrainingData(NamedTuple):
+    """Where batches come from, what is measured at the end of an epoch, and the names of the inputs' columns."""
+
+    source: ArraySource | IterableSource
+    validation: Held | HeldBatches | None
+    names: FeatureNames | None
+
+
+def training_data(trainer: Trainer, given: Given, epochs: int, seed: int) -> TrainingData:
+    """Return the data of a run of `epochs` epochs, rows set aside for validation drawn by `seed`; change nothing."""
+    if given.y is None:
+        return _from_batches(trainer, given, epochs, seed)
+    if given.steps_per_epoch is not None:
+        raise ValueError(
+            f"steps_per_epoch: got {shown(given.steps_per_epoch)} for arrays; expected it for an iterable of batches"
+        )
+    training = Held(trainer, given.x, given.y, given.sample_weight, training=True)
+    held = _validation(trainer, given.validation, training, epochs, seed)
+    if is_number(given.validation):
+        training = training.part(split_rows(len(training), float(given.validation), seed, name="validation")[0])
+    source = ArraySource(trainer, training, given.batch_size, shuffle=given.shuffle, drop_last=given.drop_last)
+    return TrainingData(source, held, training.names)
+
+
+def _from_batches(trainer: Trainer, given: Given, epochs: int, seed: int) -> TrainingData:
+    if given.sample_weight is not None:
+        raise ValueError("sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)")
+    if given.measure_training:
+        raise ValueError("measure_training: got True for an iterable of batches; expected arrays x and y")
+    if is_number(given.validation):
+        raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
+    steps = given.steps_per_epoch
+    source = IterableSource(
+        trainer, given.x, epochs, None if steps is None else integer(steps, "steps_per_epoch", minimum=1)
+    )
+    names = getattr(given.x, "feature_names", None)
+    return TrainingData(source, _validation(trainer, given.validation, names, epochs, seed), names)
+
+
+def _validation(
+    trainer: Trainer, validation: Any, training: Held | FeatureNames | None, epochs: int, seed: int
+) -> Held | HeldBatches | None:
+    """Return what is to be measured at the end of an epoch: part of the training data, arrays, or batches."""
+    names = training.names if isinstance(training, Held) else training
+    if validation is None:
+        return None
+    if is_number(validation) and isinstance(training, Held):
+        share = real(validation, "validation", low=0, high=1)
+        return training.part(split_rows(len(training), share, seed, name="validation")[1], "validation")
+    if is_batches(validation):
+        return HeldBatches(trainer, validation, "validation", epochs, names)
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise TypeError(
+            f"validation: got {shown(validation)}; expected (x, y), (x, y, weights), a fraction, or an iterable of "
+            "batches"
+        )
+    return Held(trainer, *parts_of(validation, "validation"), "validation", known=names)
