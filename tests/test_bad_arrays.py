@@ -163,7 +163,7 @@ BAD_X: dict[str, tuple[Any, Any]] = {
     "texts": ([["a", "b", "c"]], TypeError),
     "complex": (GOOD + 1j, TypeError),
     "bytes": (b"abc", TypeError),
-    "objects": (GOOD.astype(object), TypeError),
+    "objects": (np.full(GOOD.shape, {}, object), TypeError),
     "dates": (np.zeros((5, 3), "M8[s]"), TypeError),
     "dictionary": ({"x": GOOD}, TypeError),
     "set": ({1, 2, 3}, TypeError),

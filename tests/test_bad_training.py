@@ -101,7 +101,7 @@ FLOAT_TARGETS: dict[str, tuple[Any, Any, str]] = {
     "infinite": (FLOATS * np.inf, ValueError, "y"),
     "text": ("y", TypeError, "y"),
     "complex": (FLOATS * 1j, TypeError, "y"),
-    "objects": (FLOATS.astype(object), TypeError, "y"),
+    "objects": (np.full(FLOATS.shape, {}, object), TypeError, "y"),
     "number": (1.0, (ValueError, TypeError), "y"),
     "empty": ([], ValueError, "y"),
 }

@@ -158,7 +158,7 @@ def test_text_labels_are_looked_up_in_the_classes(rng: helpers.Generator) -> Non
     x, labels = rng.standard_normal((60, 3)), rng.integers(0, 3, 60)
     names = np.array(["red", "green", "blue"])
     models = [gd.Sequential(gd.Dense(3, 3), seed=0, classes=names) for _ in range(2)]
-    for model, y in zip(models, (labels, names[labels]), strict=True):
+    for model, y in zip(models, (names[labels].astype(object), names[labels]), strict=True):
         gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.SGD(0.1)).fit(x, y, epochs=2)
     helpers.same_bits(models[0].copy_state(), models[1].copy_state())
     predicted = models[0].predict_classes(x)
@@ -166,6 +166,8 @@ def test_text_labels_are_looked_up_in_the_classes(rng: helpers.Generator) -> Non
     proba = models[0].predict_proba(x)
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-6)
     assert (proba.argmax(1) == models[0].predict(x).argmax(1)).all()
+    with pytest.raises(ValueError, match="label 0.*classes"):  # a name is no number
+        gd.Trainer(models[0], gd.CrossEntropy(), optimizer=gd.SGD(0.1)).fit(x, labels * 0, epochs=1)
     with pytest.raises(ValueError, match="purple"):
         gd.Trainer(models[0], gd.CrossEntropy(), optimizer=gd.SGD(0.1)).fit(x, ["purple"] * 60, epochs=1)
 
