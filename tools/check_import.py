@@ -13,7 +13,7 @@ import sys
 
 MAX_SECONDS = 0.1
 ROUNDS = 7
-LAZY = ("joblib", "matplotlib", "mnist1d", "pandas", "safetensors", "scipy", "sklearn", "torch", "tqdm")
+LAZY = ("joblib", "matplotlib", "mnist1d", "narwhals", "pandas", "safetensors", "scipy", "sklearn", "torch", "tqdm")
 PROGRAM = f"""
 import sys, time, numpy
 start = time.perf_counter()
