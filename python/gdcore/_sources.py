@@ -55,6 +55,7 @@ class ArraySource:
         """Return what a resumed run must have in common with the one before."""
         return {
             "rows": len(self.held),
+            "feature_names": None if self.held.names is None else list(self.held.names),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import _core
+from ._arrays import Array, to_array
 from ._batches import is_batches, parts_of
 from ._checks import integer, is_number, real, shown
 from ._features import FeatureNames
+from ._inputs import Inputs, to_inputs
+from ._labels import to_targets
 from ._measure import Held, HeldBatches
 from ._sources import ArraySource, IterableSource
 from .data import split_rows
@@ -14,7 +18,7 @@ from .data import split_rows
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Given", "TrainingData", "training_data"]
+__all__ = ["Given", "TrainingData", "batch", "to_measure", "training_data"]
 
 
 class Given(NamedTuple):
@@ -88,3 +92,21 @@ def _validation(
             "batches"
         )
     return Held(trainer, *parts_of(validation, "validation"), "validation", known=names)
+
+
+def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> tuple[Inputs, Array, Array | None]:
+    """Return inputs, targets and weights of one batch as arrays, the inputs checked where the trainer wants that."""
+    inputs = to_inputs(x, "x", trainer.model.feature_names)
+    targets = to_targets(y, "y", trainer.model.classes, labels=isinstance(trainer.loss, _core.CrossEntropy))
+    if trainer.check_finite:
+        trainer.model.check_inputs(inputs)
+    return inputs, targets, None if weights is None else to_array(weights, "weights")
+
+
+def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> Held | HeldBatches:
+    """Return the data of `Trainer.evaluate`: arrays, or, without `y`, an iterable of batches."""
+    if y is not None:
+        return Held(trainer, x, y, sample_weight)
+    if sample_weight is not None:
+        raise ValueError("sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)")
+    return HeldBatches(trainer, x, "x")

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._arrays import Array, Data, to_array
+from ._arrays import Array, Data
 from ._attributes import Closed, Fixed, Setting, attributes_of, restore_attributes
 from ._checks import flag, instance, integer, real, seed_or_random
 from ._fit import Fit
-from ._inputs import to_inputs
-from ._labels import to_targets
-from ._measure import Held, HeldBatches
 from ._numbers import in_doubt
 from ._outputs import meaning_of
-from ._training_data import Given, training_data
+from ._training_data import Given, batch, to_measure, training_data
 from .data import DEFAULT_SIZE
 from .history import History
 from .metrics import Call, Metrics, called_metrics
@@ -242,13 +239,9 @@ class Trainer(Closed):
                 return self._step(x, y, None)
             except (ValueError, TypeError, _core.DivergenceError):
                 pass  # done again below, where data is converted and every number looked at
-        inputs = to_inputs(x, "x", self._model.feature_names)
-        targets = to_targets(y, "y", self._model.classes, labels=isinstance(self._loss, _core.CrossEntropy))
-        factors = None if weights is None else to_array(weights, "weights")
-        if self._check_finite:
-            self._model.check_inputs(inputs)
-        loss = self._core.step(inputs.array, targets, factors, lr=self.lr, check_finite=self._check_finite)
-        self.model.learn_names(inputs.names)
+        inputs, *others = batch(self, x, y, weights)
+        loss = self._core.step(inputs.array, *others, lr=self.lr, check_finite=self._check_finite)
+        self._model.learn_names(inputs.names)
         return loss
 
     def optimizer_step(self) -> None:
@@ -376,13 +369,7 @@ class Trainer(Closed):
             "loss" and the metrics by name.
         """
         rows = integer(batch_size, "batch_size", minimum=1)
-        if y is not None:
-            return Held(self, x, y, sample_weight).measure(self, batch_size=rows)
-        if sample_weight is not None:
-            raise ValueError(
-                "sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)"
-            )
-        return HeldBatches(self, x, "x").measure(self, batch_size=rows)
+        return to_measure(self, x, y, sample_weight).measure(self, batch_size=rows)
 
     def predict(self, x: Data, *, batch_size: int = 1024) -> Array:
         """Return the model's outputs for the rows of `x`; see `Sequential.predict`."""
