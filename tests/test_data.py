@@ -166,7 +166,7 @@ def test_text_labels_are_looked_up_in_the_classes(rng: helpers.Generator) -> Non
     proba = models[0].predict_proba(x)
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-6)
     assert (proba.argmax(1) == models[0].predict(x).argmax(1)).all()
-    with pytest.raises(ValueError, match="label 0.*classes"):  # a name is no number
+    with pytest.raises(ValueError, match=r"label 0.*classes"):  # a name is no number
         gd.Trainer(models[0], gd.CrossEntropy(), optimizer=gd.SGD(0.1)).fit(x, labels * 0, epochs=1)
     with pytest.raises(ValueError, match="purple"):
         gd.Trainer(models[0], gd.CrossEntropy(), optimizer=gd.SGD(0.1)).fit(x, ["purple"] * 60, epochs=1)

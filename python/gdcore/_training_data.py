@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from . import _core
 from ._arrays import Array, to_array
 from ._batches import is_batches, parts_of
@@ -12,13 +14,17 @@ from ._features import FeatureNames
 from ._inputs import Inputs, to_inputs
 from ._labels import to_targets
 from ._measure import Held, HeldBatches
+from ._numbers import in_doubt
 from ._sources import ArraySource, IterableSource
 from .data import split_rows
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Given", "TrainingData", "batch", "to_measure", "training_data"]
+__all__ = ["Given", "TrainingData", "batch", "is_plain", "to_measure", "training_data"]
+
+
+PLAIN = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
 
 
 class Given(NamedTuple):
@@ -92,6 +98,14 @@ def _validation(
             "batches"
         )
     return Held(trainer, *parts_of(validation, "validation"), "validation", known=names)
+
+
+def is_plain(x: Any, y: Any) -> bool:
+    """Return whether a batch can be handed to the core as it is, which finds NaN itself, but not what float32 lacks."""
+    if type(x) is not np.ndarray or type(y) is not np.ndarray:
+        return False
+    kind = x.dtype.char
+    return kind in PLAIN and y.dtype.char in PLAIN and not (kind == "d" and in_doubt(x))
 
 
 def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> tuple[Inputs, Array, Array | None]:

@@ -15,9 +15,8 @@ from ._arrays import Array, Data
 from ._attributes import Closed, Fixed, Setting, attributes_of, restore_attributes
 from ._checks import flag, instance, integer, real, seed_or_random
 from ._fit import Fit
-from ._numbers import in_doubt
 from ._outputs import meaning_of
-from ._training_data import Given, batch, to_measure, training_data
+from ._training_data import Given, batch, is_plain, to_measure, training_data
 from .data import DEFAULT_SIZE
 from .history import History
 from .metrics import Call, Metrics, called_metrics
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer"]
 
-PLAIN = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
 ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
 
 
@@ -232,11 +230,10 @@ class Trainer(Closed):
         DivergenceError
             If the loss becomes nan or infinite.
         """
-        plain = self._step is not None and weights is None and self._model.takes_numbers
-        plain = plain and type(x) is type(y) is np.ndarray and x.dtype.char in PLAIN and y.dtype.char in PLAIN
-        if plain and (x.dtype.char != "d" or not in_doubt(x)):  # beyond float32, perhaps
+        step = self._step
+        if step is not None and weights is None and self._model.takes_numbers and is_plain(x, y):
             try:
-                return self._step(x, y, None)
+                return step(x, y, None)
             except (ValueError, TypeError, _core.DivergenceError):
                 pass  # done again below, where data is converted and every number looked at
         inputs, *others = batch(self, x, y, weights)
