@@ -135,6 +135,14 @@ def meant(outputs: str) -> float:
     return float(model.predict_proba(X).sum())
 
 
+def finds_columns(path: Path) -> bool:
+    pandas = pytest.importorskip("pandas")
+    model = build().model
+    model.feature_names = ["a", "b", "c"]
+    frame = pandas.DataFrame(X, columns=["a", "b", "c"])[["c", "a", "b"]]
+    return bool((model.predict(frame) == model.predict(X)).all())
+
+
 # What shows, for each attribute that can be set, that setting it has an effect.
 PROBES: dict[tuple[str, str], Callable[[Path], bool]] = {
     ("Trainer", "check_finite"): lambda p: step_takes_nan(False) and not step_takes_nan(True),
@@ -144,6 +152,7 @@ PROBES: dict[tuple[str, str], Callable[[Path], bool]] = {
     ("Trainer", "stop"): lambda p: stops_in_fit(),
     ("Sequential", "classes"): lambda p: set(named(["a", "b"])) <= {"a", "b"} and set(named(None)) <= {0, 1},
     ("Sequential", "outputs"): lambda p: meant("classes") != meant("yes_no"),
+    ("Sequential", "feature_names"): finds_columns,
     ("EarlyStopping", "patience"): lambda p: epochs_with(lambda s: setattr(s, "patience", 5)) == 6,
     ("EarlyStopping", "min_delta"): lambda p: epochs_with(lambda s: setattr(s, "min_delta", 10.0)) == 4,
     ("EarlyStopping", "restore_best"): lambda p: kept(True) and not kept(False),

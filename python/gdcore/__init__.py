@@ -56,7 +56,8 @@ from ._core import (
 )
 from ._standardizer import Standardizer
 from ._table import Table
-from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
+from .callbacks import Callback, Checkpoint, EarlyStopping, ReduceOnPlateau
+from .csv_log import CSVLog
 from .data import MiniBatches, train_validation_split
 from .history import History
 from .lr_range import LRRange, lr_range_test

@@ -33,6 +33,7 @@ class Standardizer(_core.Standardizer):
         Names of the columns; `fit` takes them from a frame. The model that it is the first layer of takes them over.
     """
 
+    __slots__ = ("_feature_names",)
     _fields = ("features", "mean", "std", "feature_names")
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What may happen around training: early stopping, checkpoints, a log, a smaller rate on a plateau.
+"""What may happen around training: early stopping, checkpoints, a smaller rate on a plateau.
 
 A callback is any object with some of the methods of `Callback`; it need not inherit from it.
 """
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from . import _described, _destination, _flat
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, optional, real
-from ._table import csv_row
 from ._watch import Watch, Watched, epochs
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 STATE = ("parameters", "buffers", "shapes")  # the arrays of Sequential.copy_state
 
-__all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "ReduceOnPlateau"]
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "ReduceOnPlateau"]
 
 
 class Callback:
@@ -387,46 +386,3 @@ class Checkpoint(Closed, Callback):
         """Take back the best value."""
         if self._watch is not None and state:
             self._watch.load(state, "Checkpoint")
-
-
-class CSVLog(Closed, Callback):
-    """Write the history to a CSV file, a line as soon as its epoch is done.
-
-    Parameters
-    ----------
-    path : path
-        The file. A continued or resumed run writes it anew with the epochs before, so no line is there twice.
-
-    Notes
-    -----
-    A line costs the same after any number of epochs; the whole file is written where columns are new, or where it does
-    not end with the epoch before.
-    """
-
-    __slots__ = ("_path", "_written")
-    records = True
-    path: Fixed[str] = Fixed("The file.", "make another CSVLog")
-
-    def __init__(self, path: StrOrBytesPath) -> None:
-        self._path = _destination.path_of(path, "path", "a path")
-        self._written: tuple[int, list[str], list[float]] | None = None  # the file's size, columns and last line
-
-    def on_train_begin(self, trainer: Trainer) -> None:
-        """Make sure that the file can be written."""
-        with open(self._path, "a", encoding="utf-8"):
-            pass
-
-    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
-        """Write the epoch's line; the whole file when there are new columns."""
-        history = trainer.history
-        before = list(history.row(-2).values()) if history.epochs > 1 else []
-        size = os.path.getsize(self._path) if os.path.exists(self._path) else 0
-        row = history.last
-        if self._written == (size, list(row), before):
-            import csv
-
-            with open(self._path, "a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(csv_row(row.values()))
-        else:
-            history.to_csv(self._path)
-        self._written = (os.path.getsize(self._path), list(row), list(row.values()))

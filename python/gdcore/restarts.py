@@ -22,7 +22,8 @@ from ._inputs import to_inputs
 from ._labels import Targets, to_targets
 from ._parallel import job_count, run_all
 from ._starts import Restarts, Spread, Start
-from .callbacks import Checkpoint, CSVLog
+from .callbacks import Checkpoint
+from .csv_log import CSVLog
 from .data import split_rows
 from .metrics import Metrics, direction
 from .model import Sequential
