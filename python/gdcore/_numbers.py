@@ -17,7 +17,7 @@ SAFE = 1e36  # sums of squares below: every number is far from the largest of fl
 
 
 # Without the dispatch to arrays of other libraries, which takes as long as the product.
-_vdot = getattr(np.vdot, "_implementation", np.vdot)
+vdot = getattr(np.vdot, "_implementation", np.vdot)
 
 
 def in_doubt(array: Array) -> bool:
@@ -25,7 +25,7 @@ def in_doubt(array: Array) -> bool:
 
     For single rows this takes half a microsecond; `check_numbers` looks at every number.
     """
-    return not _vdot(array, array) < SAFE
+    return not vdot(array, array) < SAFE
 
 
 def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | None = None) -> None:
