@@ -18,7 +18,7 @@ import pytest
 from gdcore import _tensor_file, saving
 
 X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
-Y = (X[:, 0] > 0).astype(int)
+Y = np.array(["no", "yes"])[(X[:, 0] > 0).astype(int)]
 SETTINGS: dict[str, Any] = {"batch_size": 16, "validation": (X, Y)}
 
 

@@ -156,7 +156,7 @@ def test_checkpoints_of_version_1_are_resumed() -> None:
     stopping = gd.EarlyStopping(patience=50)
     resumed = first_trainer(seed=1)
     callbacks = [stopping, gd.ReduceOnPlateau(patience=2)]
-    y = (x[:, 0] > 0).astype(int)
+    y = np.array(["no", "yes"])[(x[:, 0] > 0).astype(int)]
     resumed.fit(x, y, epochs=4, batch_size=16, validation=(x, y), callbacks=callbacks, resume=path)
     assert resumed.epoch == 4 and stopping.best == min(resumed.history["val_loss"])
 

@@ -30,14 +30,14 @@ def trainer(seed: int = 3, *, epochs: int = 0) -> gd.Trainer:
     made = gd.Trainer(model(seed), gd.CrossEntropy(), optimizer=gd.Adam(1e-2))
     x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     if epochs:
-        made.fit(x, (x[:, 0] > 0).astype(int), epochs=epochs)
+        made.fit(x, np.array(["a", "b"])[(x[:, 0] > 0).astype(int)], epochs=epochs)
     return made
 
 
 def resume(file: Any) -> gd.Trainer:
     made = trainer(9)
     x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
-    made.fit(x, (x[:, 0] > 0).astype(int), epochs=2, resume=file)
+    made.fit(x, np.array(["a", "b"])[(x[:, 0] > 0).astype(int)], epochs=2, resume=file)
     return made
 
 
