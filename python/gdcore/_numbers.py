@@ -54,10 +54,10 @@ def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | Non
         if bad.any():
             row, column = np.argwhere(bad.reshape(len(part), -1))[0]
             value = part.reshape(len(part), -1)[row, column]
-            what = "expected finite numbers, none of them missing"
+            what = "; expected finite numbers, none of them missing"
             if np.isfinite(value):
-                what = f"which {dtype} does not hold: {_what_to_do(dtype)}"
-            raise ValueError(f"{name}: got {value:g} in row {first + row}, {column_name(int(column), names)}; {what}")
+                what = f", which {dtype} does not hold: {_what_to_do(dtype)}"
+            raise ValueError(f"{name}: got {value:g} in row {first + row}, {column_name(int(column), names)}{what}")
 
 
 def check_scale(array: Array, dtype: str, name: str, names: FeatureNames | None = None) -> None:
