@@ -102,12 +102,12 @@ DROPOUT = [
     *cases(
         lambda v: gd._core.ops.dropout(HERE, HERE.copy(), p=0.5, seed=v, stream=0),
         "seed",
-        [(-1, TypeError), (0.5, TypeError), ("0", TypeError)],
+        [(-1, ValueError), (0.5, TypeError), ("0", TypeError)],
     ),
     *cases(
         lambda v: gd._core.ops.dropout(HERE, HERE.copy(), p=0.5, seed=0, stream=v),
         "stream",
-        [(-1, TypeError), (0.5, TypeError), (None, TypeError)],
+        [(-1, ValueError), (0.5, TypeError), (None, TypeError)],
     ),
     (lambda: gd.Dropout(0.5, 0.5), TypeError, "argument"),
     (lambda: gd.Dropout(rate=0.5), TypeError, "rate|argument"),

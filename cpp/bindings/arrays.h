@@ -3,12 +3,12 @@
 
 #include <pybind11/functional.h>
 #include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include "gdcore/data.h"
 #include "gdcore/network.h"
 #include "gdcore/parallel.h"
+#include "kinds.h"
 
 namespace gdcore::bindings {
 

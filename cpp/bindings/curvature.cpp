@@ -36,12 +36,12 @@ py::array point(PyCurvature& self) {
   return out;
 }
 
-double loss(PyCurvature& self, const py::object& at) {
+double loss(PyCurvature& self, const OptionalArray& at) {
   const View point = to_vector(self, at, "[Curvature.loss] at", true);
   return computing(*self.network, [&] { return self.core.loss(point); });
 }
 
-py::tuple gradient(PyCurvature& self, const py::object& at) {
+py::tuple gradient(PyCurvature& self, const OptionalArray& at) {
   const View point = to_vector(self, at, "[Curvature.gradient] at", true);
   py::array out = new_array(self, {self.core.parameters()});
   const View to{out.mutable_data(), 1, self.core.parameters(), self.network->dtype()};
@@ -49,7 +49,7 @@ py::tuple gradient(PyCurvature& self, const py::object& at) {
   return py::make_tuple(value, out);
 }
 
-py::array product(PyCurvature& self, const py::object& v, const py::object& at) {
+py::array product(PyCurvature& self, const ArrayLike& v, const OptionalArray& at) {
   const View direction = to_vector(self, v, "[Curvature.product] v", false);
   const View point = to_vector(self, at, "[Curvature.product] at", true);
   py::array out = new_array(self, {self.core.parameters()});
@@ -81,13 +81,14 @@ void bind_curvature(py::module_& m) {
                           "The mean loss over a dataset as a function of the P parameters that train, with exact first "
                           "and second derivatives; gdcore.analysis is its Python face. Vectors hold the parameters in "
                           "the order of Network.parameters(), frozen ones left out; at=None is where the model is.")
-      .def(py::init([](const PyNetwork& network, const PyLoss& loss, const py::object& dataset, bool training) {
-             const auto& given = dataset.cast<const PyDataset&>();
-             check_match(given, *network.core, loss.value);
-             return std::unique_ptr<PyCurvature>(
-                 new PyCurvature{Curvature(network.core, loss.value, given.data, training), network.core, dataset});
-           }),
-           py::arg("network"), py::arg("loss"), py::arg("dataset"), py::kw_only(), py::arg("training"))
+      .def(
+          py::init([](const PyNetwork& network, const PyLoss& loss, const ObjectOf<PyDataset>& dataset, Flag training) {
+            const auto& given = dataset.cast<const PyDataset&>();
+            check_match(given, *network.core, loss.complete());
+            return std::unique_ptr<PyCurvature>(
+                new PyCurvature{Curvature(network.core, loss.value, given.data, training), network.core, dataset});
+          }),
+          py::arg("network"), py::arg("loss"), py::arg("dataset"), py::kw_only(), py::arg("training"))
       .def_property_readonly(
           "size", [](const PyCurvature& self) { return self.core.parameters(); }, "P.")
       .def("point", &point, "Where the model is: a copy (P,).")

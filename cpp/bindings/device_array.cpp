@@ -113,7 +113,7 @@ py::object capsule(const py::object& self) {
 py::object to_dlpack(const py::object& self, const py::object&, const py::object&, const py::object& device,
                      const py::object& copy) {
   const bool here = device.is_none() || py::tuple(device).equal(py::make_tuple(dlpack::kCuda, 0));
-  if (!here || (!copy.is_none() && copy.cast<bool>())) {
+  if (!here || (!copy.is_none() && PyObject_IsTrue(copy.ptr()) == 1)) {
     py::set_error(PyExc_BufferError,
                   "[DeviceArray] __dlpack__ hands over the GPU's own memory, as it is; for a copy on the CPU take "
                   "array.numpy()");
@@ -148,7 +148,7 @@ void set_item(DeviceArray& self, const py::object& key, const py::object& value)
 }
 
 py::object to_numpy(const DeviceArray& self, const py::object& dtype, const py::object& copy) {
-  check(copy.is_none() || copy.cast<bool>(),
+  check(copy.is_none() || PyObject_IsTrue(copy.ptr()) == 1,
         "[DeviceArray] the array lies in the GPU's memory, so NumPy gets a copy; leave copy=False out");
   py::object host = self.numpy();
   return dtype.is_none() ? host : host.attr("astype")(dtype);

@@ -59,12 +59,11 @@ init : Initializer
 bias_init : Initializer
     How the biases start; Constant(0.0) unless given. A small positive constant makes most ReLUs active at first.
 )");
-  const auto make = [](int64_t in, int64_t out, bool bias, const PyInitializer& init, const PyInitializer& bias_init) {
+  const auto make = [](int64_t in, int64_t out, Flag bias, const PyInitializer& init, const PyInitializer& bias_init) {
     return Dense(in, out, bias, init.value, bias_init.value);
   };
   cls.def(
-      py::init(make), py::arg("in_features"), py::arg("out_features"), py::kw_only(),
-      py::arg("bias").noconvert() = true,
+      py::init(make), py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
       py::arg_v("init", static_cast<PyInitializer>(PyInitializerOf<HeNormal>(HeNormal{})), "HeNormal()"),
       py::arg_v("bias_init", static_cast<PyInitializer>(PyInitializerOf<Constant>(Constant{0.0})), "Constant(0.0)"));
   cls.def_readonly("in_features", &Dense::in_features)
@@ -97,13 +96,13 @@ running : str
 affine : bool
     Whether there are γ and β.
 )");
-  const auto make = [](int64_t features, double decay, double eps, const std::string& running, bool affine) {
+  const auto make = [](int64_t features, double decay, double eps, const std::string& running, Flag affine) {
     check(running == "std" || running == "variance", "[BatchNorm] running is \"", running,
           "\"; expected \"std\" or \"variance\"");
     return BatchNorm(features, decay, eps, running == "std" ? Spread::std : Spread::variance, affine);
   };
   batch.def(py::init(make), py::arg("features"), py::arg("decay") = 0.9, py::kw_only(), py::arg("eps") = 1e-5,
-            py::arg("running") = "std", py::arg("affine").noconvert() = true);
+            py::arg("running") = "std", py::arg("affine") = true);
   batch.def_property_readonly("features", [](const BatchNorm& self) { return self.features; });
   batch.def_property_readonly("eps", [](const BatchNorm& self) { return self.eps; });
   batch.def_property_readonly("affine", [](const BatchNorm& self) { return self.affine; });
@@ -126,8 +125,8 @@ eps : float
 affine : bool
     Whether there are γ and β.
 )");
-  layer.def(py::init<int64_t, double, bool>(), py::arg("features"), py::arg("eps") = 1e-5, py::kw_only(),
-            py::arg("affine").noconvert() = true);
+  layer.def(py::init([](int64_t features, double eps, Flag affine) { return LayerNorm(features, eps, affine); }),
+            py::arg("features"), py::arg("eps") = 1e-5, py::kw_only(), py::arg("affine") = true);
   layer.def_property_readonly("features", [](const LayerNorm& self) { return self.features; });
   layer.def_property_readonly("eps", [](const LayerNorm& self) { return self.eps; });
   layer.def_property_readonly("affine", [](const LayerNorm& self) { return self.affine; });
@@ -176,7 +175,7 @@ mean, std : sequence of float, optional
           py::arg("features") = 0, py::kw_only(), py::arg("mean") = py::none(), py::arg("std") = py::none());
   cls.def(
       "fit",
-      [](py::object self, const py::object& x) {
+      [](ObjectOf<Standardizer> self, const ArrayLike& x) {
         const HeldSource held = to_source(x, "[Standardizer.fit] x", false);
         Standardizer& layer = self.cast<Standardizer&>();
         Standardizer fitted = layer;  // other threads may read the layer meanwhile
@@ -186,14 +185,14 @@ mean, std : sequence of float, optional
       },
       py::arg("x"), "Learns mean and standard deviation of x (rows, features), in blocks; returns the layer itself.");
   cls.def(
-      "transform", [](const Standardizer& self, const py::object& x) { return scale(self, x, false); }, py::arg("x"),
+      "transform", [](const Standardizer& self, const ArrayLike& x) { return scale(self, x, false); }, py::arg("x"),
       "(x - mean) / std of x (rows, features), float32 for float32 input, else float64.");
   cls.def(
-      "inverse_transform", [](const Standardizer& self, const py::object& x) { return scale(self, x, true); },
+      "inverse_transform", [](const Standardizer& self, const ArrayLike& x) { return scale(self, x, true); },
       py::arg("x"), "x · std + mean: back to the data's own units.");
-  const auto numbers = [](const std::vector<double>& values) -> py::object {
-    return values.empty() ? py::object(py::none())
-                          : py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
+  const auto numbers = [](const std::vector<double>& values) -> std::optional<py::array_t<double>> {
+    if (values.empty()) return std::nullopt;
+    return py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
   };
   cls.def_readonly("features", &Standardizer::features);
   cls.def_property_readonly("mean", [numbers](const Standardizer& self) { return numbers(self.mean); });

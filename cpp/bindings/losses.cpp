@@ -14,7 +14,53 @@ PyLossOf<Kind> checked(Kind kind) {
   return loss;
 }
 
+struct ShownWeights {
+  static constexpr auto name = py::detail::const_name(
+      "collections.abc.Sequence[float] | collections.abc.Mapping[typing.Any, float] | str | None");
+};
+
+/// Keeps class weights as they were given: by class in a dict, or "balanced".
+struct PyCrossEntropy : PyLossOf<CrossEntropy> {
+  using PyLossOf<CrossEntropy>::PyLossOf;
+  py::object given;
+};
+
+/// What `given` holds as numbers: all of them, or those of a dict for a first look at them.
+std::vector<double> numbers_of(const py::object& given) {
+  const bool by_class = py::isinstance<py::dict>(given);
+  try {
+    const bool ordered =
+        PyUnicode_Check(given.ptr()) == 0 && PyBytes_Check(given.ptr()) == 0 && PyAnySet_Check(given.ptr()) == 0;
+    check<TypeMismatch>(ordered, "");
+    return (by_class ? py::object(py::list(given.attr("values")())) : given).cast<std::vector<double>>();
+  } catch (const std::runtime_error&) {
+    throw TypeMismatch(join("[CrossEntropy] class_weights is ", std::string(py::repr(given)),
+                            "; expected one number for each class, a dict of them by class, or \"balanced\""));
+  }
+}
+
+PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& given, double smoothing) {
+  CrossEntropy kind{std::nullopt, smoothing};
+  const bool balanced = py::isinstance<py::str>(given) && given.equal(py::str("balanced"));
+  const bool by_class = py::isinstance<py::dict>(given);
+  if (!given.is_none() && !balanced) kind.class_weights = numbers_of(given);
+  check_loss(kind, 0);
+  PyCrossEntropy loss(kind);
+  loss.open = balanced || by_class;
+  if (loss.open) std::get<CrossEntropy>(loss.value).class_weights.reset();
+  loss.given = py::cast(kind.class_weights);
+  if (balanced) loss.given = given;
+  if (by_class) loss.given = given.attr("copy")();
+  return loss;
+}
+
 }  // namespace
+
+const Loss& PyLoss::complete() const {
+  check(!open,
+        "[CrossEntropy] class_weights by class or \"balanced\" become numbers in a gd.Trainer; expected numbers here");
+  return value;
+}
 
 void bind_losses(py::module_& m) {
   py::class_<PyLoss>(m, "Loss",
@@ -26,8 +72,8 @@ Targets are (N, K) numbers, or (N,) for a model with one output. l_n is the mean
   mse.def(py::init([] { return PyLossOf<MeanSquaredError>(MeanSquaredError{}); }));
   make_spec(mse, {});
 
-  py::class_<PyLossOf<CrossEntropy>, PyLoss> ce(m, "CrossEntropy",
-                                                R"(Cross-entropy of softmax on logits, the mean over the batch.
+  py::class_<PyCrossEntropy, PyLoss> ce(m, "CrossEntropy",
+                                        R"(Cross-entropy of softmax on logits, the mean over the batch.
 
 Targets are integer labels (N,) or soft targets (N, C), t >= 0. With t̃ = (1 - label_smoothing) t + label_smoothing / C
 and class weights ω: l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c and W_n = Σ_c ω_c t_nc, which is the weight of the label.
@@ -35,18 +81,15 @@ For soft targets PyTorch divides by the number of rows instead.
 
 Parameters
 ----------
-class_weights : sequence of float, optional
-    One for each class, >= 0.
+class_weights : sequence of float, dict or "balanced", optional
+    One for each class, >= 0; or by class, index or name, 1 for classes left out; or "balanced": N / (K n_c) for n_c
+    rows of class c and K classes among the N training labels of fit, as scikit-learn counts.
 label_smoothing : float
     0 <= label_smoothing < 1.
 )");
-  ce.def(
-      py::init([](Weights weights, double smoothing) { return checked(CrossEntropy{std::move(weights), smoothing}); }),
-      py::arg("class_weights") = py::none(), py::arg("label_smoothing") = 0.0);
-  ce.def_property_readonly("class_weights",
-                           [](const PyLossOf<CrossEntropy>& self) { return self.kind().class_weights; });
-  ce.def_property_readonly("label_smoothing",
-                           [](const PyLossOf<CrossEntropy>& self) { return self.kind().label_smoothing; });
+  ce.def(py::init(&make_cross_entropy), py::arg("class_weights") = py::none(), py::arg("label_smoothing") = 0.0);
+  ce.def_readonly("class_weights", &PyCrossEntropy::given);
+  ce.def_property_readonly("label_smoothing", [](const PyCrossEntropy& self) { return self.kind().label_smoothing; });
   make_spec(ce, {"class_weights", "label_smoothing"});
 
   py::class_<PyLossOf<BinaryCrossEntropy>, PyLoss> bce(

@@ -1,4 +1,5 @@
 // The module gdcore._core: thin; convert, check, release the GIL, call.
+#include "calls.h"
 #include "gdcore/check.h"
 #include "specs.h"
 
@@ -72,7 +73,11 @@ PYBIND11_MODULE(_core, m) {
   m.def(
       "_rebuild", [](const py::object& cls, const py::dict& fields) { return cls(**fields); }, py::arg("cls"),
       py::arg("fields"), "Unpickles a specification.");
-  m.def("set_num_threads", &set_num_threads, py::arg("threads"),
+  const auto set_threads = [](std::int64_t threads) {
+    check(threads >= 1 && threads <= 1024, "[set_num_threads] threads is ", threads, "; expected 1 to 1024");
+    set_num_threads(static_cast<int>(threads));
+  };
+  m.def("set_num_threads", set_threads, py::arg("threads"),
         "Sets the number of threads of all computations, 1 to 1024.");
   m.def("get_num_threads", &num_threads,
         "The number of threads; at first OMP_NUM_THREADS, else the processors this process may use.");
@@ -91,4 +96,5 @@ PYBIND11_MODULE(_core, m) {
   bind_data(m);
   bind_ops(m);
   refuse_uninitialized(m);
+  explain_calls(m);
 }

@@ -34,7 +34,7 @@ py::dict named_views(const py::object& self, const Arena& arena, const Buffer& b
   return views;
 }
 
-py::array forward(PyNetwork& self, const py::object& x, bool training) {
+py::array forward(PyNetwork& self, const ArrayLike& x, Flag training) {
   const HeldSource held = to_source(x, "[forward] x", false);
   Network& core = *self.core;
   check(held.source.cols == core.in_features(), "[forward] x has ", held.source.cols, " columns; expected ",
@@ -62,7 +62,7 @@ void put(Backend& backend, const Source& source, View to) {
   backend.copy(to.data, host.get(), to.bytes(), CopyKind::to_device);
 }
 
-py::array backward(PyNetwork& self, const py::object& dout) {
+py::array backward(PyNetwork& self, const ArrayLike& dout) {
   const HeldSource held = to_source(dout, "[backward] dout", false);
   Network& core = *self.core;
   const std::int64_t rows = core.pending_rows();
@@ -84,7 +84,7 @@ py::array backward(PyNetwork& self, const py::object& dout) {
   return dx;
 }
 
-py::array predict(PyNetwork& self, const py::object& x, std::int64_t batch_size) {
+py::array predict(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size) {
   const HeldSource held = to_source(x, "[predict] x", false);
   Network& core = *self.core;
   check(held.source.cols == core.in_features(), "[predict] x has ", held.source.cols, " columns; the model takes ",
@@ -154,7 +154,7 @@ py::dict shapes(const py::sequence& layers) {
 }  // namespace
 
 void bind_network(py::module_& m) {
-  using Self = py::object;
+  using Self = ObjectOf<PyNetwork>;
   const auto core = [](const Self& self) -> Network& { return *self.cast<PyNetwork&>().core; };
   py::class_<Hold>(m, "_Hold", "A context manager; see Network._hold.")
       .def("__enter__", &enter)
@@ -209,7 +209,7 @@ void bind_network(py::module_& m) {
            "Outputs (rows, out_features) for x (rows, in_features), batch by batch, nothing drawn or moved.")
       .def(
           "set_frozen",
-          [](PyNetwork& self, const std::string& prefix, bool value) {
+          [](PyNetwork& self, const std::string& prefix, Flag value) {
             computing(*self.core, [&] { self.core->set_frozen(prefix, value); });
           },
           py::arg("prefix"), py::arg("frozen"),

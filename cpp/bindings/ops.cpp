@@ -218,7 +218,7 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
   auto* const label = labels ? static_cast<std::int32_t*>(const_cast<void*>(array.data())) : nullptr;
   for (std::int64_t n = 0; labels && n < z.rows; ++n)
     check(label[n] >= 0 && label[n] < z.cols, "[ops.loss] label out of range");
-  check_loss(loss.value, z.cols);
+  check_loss(loss.complete(), z.cols);
   const Buffer class_weights = loss_weights(loss.value, z.cols, arrays.backend(), z.dtype);
   LossSums sums;
   auto* const total = arrays.place(sums);
@@ -261,7 +261,7 @@ double sum_of_squares(const Object& x, const std::string& device) {
   return arrays.run([&](Backend& backend) { return backend.sum_of_squares(vx); });
 }
 
-void lerp(const Object& average, const Object& value, double decay, bool root, const std::string& device) {
+void lerp(const Object& average, const Object& value, double decay, Flag root, const std::string& device) {
   Arrays arrays(device);
   const View a = arrays.given(average, "average", true), v = arrays.given(value, "value", false);
   vectors(a, a.size(), {{"value", v}});

@@ -88,13 +88,9 @@ clip_norm, clip_value : float, optional
 template <class Rule, auto Member>
 using FieldOf = std::remove_cvref_t<decltype(std::declval<Rule&>().*Member)>;
 
-/// A keyword argument with its default; a flag takes True and False only.
-template <class Value>
-py::arg_v own_argument(const char* name, const Value& value) {
-  py::arg argument(name);
-  argument.noconvert(std::is_same_v<Value, bool>);
-  return argument = value;
-}
+/// What the constructor takes for it.
+template <class Rule, auto Member>
+using ArgumentOf = std::conditional_t<std::is_same_v<FieldOf<Rule, Member>, bool>, Flag, FieldOf<Rule, Member>>;
 
 /// Binds one rule: its fields (pointers to members, in the order of the struct) become keyword arguments with the
 /// struct's defaults, and properties. The first may also be given by position.
@@ -102,13 +98,12 @@ template <class Rule, auto... Members>
 void bind_rule(py::module_& m, const char* doc, const std::array<const char*, sizeof...(Members)>& names) {
   using Number = std::optional<double>;
   py::class_<PyOptimizerOf<Rule>, PyOptimizer> cls(m, Rule::name, (std::string(doc) + kCommonDoc).c_str());
-  const auto init = [](py::object lr, FieldOf<Rule, Members>... own, py::object decay, bool biases, py::object factors,
-                       Number norm,
+  const auto init = [](Typed<shown::Rate> lr, ArgumentOf<Rule, Members>... own, Typed<shown::PerLayer> decay,
+                       Flag biases, Typed<shown::OptionalPerLayer> factors, Number norm,
                        Number value) { return make(Rule{own...}, {lr, decay, factors, biases, norm, value}); };
   const auto define = [&](const auto&... arguments) {
-    cls.def(py::init(init), py::arg("lr"), arguments..., py::arg("weight_decay") = 0.0,
-            py::arg("decay_biases").noconvert() = false, py::arg("lr_factors") = py::none(),
-            py::arg("clip_norm") = py::none(), py::arg("clip_value") = py::none());
+    cls.def(py::init(init), py::arg("lr"), arguments..., py::arg("weight_decay") = 0.0, py::arg("decay_biases") = false,
+            py::arg("lr_factors") = py::none(), py::arg("clip_norm") = py::none(), py::arg("clip_value") = py::none());
   };
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     if constexpr (sizeof...(I) == 0) {
@@ -117,7 +112,7 @@ void bind_rule(py::module_& m, const char* doc, const std::array<const char*, si
       const auto first_by_position = [&](const auto& first, const auto&... rest) {
         define(first, py::kw_only(), rest...);
       };
-      first_by_position(own_argument<FieldOf<Rule, Members>>(names[I], Rule{}.*Members)...);
+      first_by_position((py::arg(names[I]) = Rule{}.*Members)...);
     }
     (cls.def_property_readonly(names[I], [](const PyOptimizerOf<Rule>& self) { return self.rule().*Members; }), ...);
   }(std::make_index_sequence<sizeof...(Members)>{});

@@ -20,10 +20,13 @@ struct PyInitializerOf : PyInitializer {
 
 struct PyLoss {
   Loss value;
+  bool open = false;  // numbers are missing in `value` that gdcore._class_weights finds by the labels
+  /// Throws ValueError where the loss is open.
+  const Loss& complete() const;
 };
 template <class Kind>
 struct PyLossOf : PyLoss {
-  explicit PyLossOf(Kind kind) : PyLoss{kind} {}
+  explicit PyLossOf(Kind kind) : PyLoss{std::move(kind)} {}
   const Kind& kind() const { return std::get<Kind>(value); }
 };
 

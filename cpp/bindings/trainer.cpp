@@ -55,8 +55,8 @@ void fill(PyDataset& made, const py::object& x, const py::object& y, const py::o
   }
 }
 
-double step(PyTrainer& self, const py::object& x, const py::object& y, const py::object& weights,
-            std::optional<double> lr, bool finite) {
+double step(PyTrainer& self, const ArrayLike& x, const ArrayLike& y, const OptionalArray& weights,
+            std::optional<double> lr, Flag finite) {
   PyDataset batch;
   const std::optional<double> rate = lr ? lr : self.lr;
   check<TypeMismatch>(rate.has_value(),
@@ -117,7 +117,7 @@ py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch
   return py::make_tuple(sums.loss, sums.weight);
 }
 
-py::dict states(const py::object& self) {
+py::dict states(const ObjectOf<PyTrainer>& self) {
   Trainer& core = self.cast<PyTrainer&>().core;
   py::dict named;
   int number = 0;
@@ -132,11 +132,12 @@ py::dict states(const py::object& self) {
   return named;
 }
 
-std::unique_ptr<PyTrainer> make_trainer(const py::object& network, const PyLoss& loss, const PyOptimizer& optimizer) {
+std::unique_ptr<PyTrainer> make_trainer(const ObjectOf<PyNetwork>& network, const PyLoss& loss,
+                                        const PyOptimizer& optimizer) {
   std::optional<double> lr;
   if (PyCallable_Check(optimizer.lr.ptr()) == 0) lr = optimizer.lr.cast<double>();
   return std::unique_ptr<PyTrainer>(
-      new PyTrainer{Trainer(network.cast<PyNetwork&>().core, loss.value, optimizer.value), network, lr});
+      new PyTrainer{Trainer(network.cast<PyNetwork&>().core, loss.complete(), optimizer.value), network, lr});
 }
 
 }  // namespace
@@ -145,12 +146,13 @@ void bind_trainer(py::module_& m) {
   py::class_<PyDataset>(
       m, "Dataset",
       "Checked inputs, targets and sample weights of any numeric type, not copied where they need not be.")
-      .def(py::init([](const py::object& x, const py::object& y, const py::object& weights, const PyLoss& loss,
-                       const PyNetwork& network, bool finite) {
+      .def(py::init([](const ArrayLike& x, const OptionalArray& y, const OptionalArray& weights, const PyLoss& loss,
+                       const PyNetwork& network, Flag finite) {
              auto made = std::make_unique<PyDataset>();
              made->network = network.core;
-             fill(*made, x, y, weights, *network.core, loss.value);
-             without_gil([&] { check_data(made->data, *network.core, loss.value, finite); });
+             const Loss& complete = loss.complete();
+             fill(*made, x, y, weights, *network.core, complete);
+             without_gil([&] { check_data(made->data, *network.core, complete, finite); });
              return made;
            }),
            py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("loss"), py::arg("network"),

@@ -74,7 +74,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 def flag(value: object, name: str) -> bool:
     """Return `value` as a bool: True, False, NumPy's, or 0 and 1; raise TypeError for all else, such as "no"."""
-    if isinstance(value, str) or not hasattr(value, "__bool__") or value not in (0, 1):
+    if type(value).__name__ not in ("bool", "bool_", "int") or value not in (0, 1):  # "bool_" is NumPy's
         raise TypeError(f"{name}: got {shown(value)}; expected True or False")
     return bool(value)
 

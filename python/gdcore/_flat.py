@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ._arrays import Array
+from ._checks import shown
 from ._core import DeviceArray
 
 Views = Mapping[str, Array | DeviceArray]  # as Network.parameters() and Trainer.state() give them
@@ -63,6 +64,8 @@ def restore_state(parameters: Views, buffers: Views, state: Mapping[str, Array])
 
 def check_state(parameters: Views, buffers: Views, state: Mapping[str, Array]) -> None:
     """Raise ValueError where `state` is not one that `restore_state` takes."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: got {shown(state)}; expected what copy_state() of such a network returns")
     shapes = _shapes(parameters, buffers)
     sizes = {"shapes": shapes.size, "parameters": size_of(parameters), "buffers": size_of(buffers)}
     for name, size in sizes.items():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from . import _core
 from ._arrays import Array, same_rows, to_array
 from ._batches import checked_batches, exhausted, parts_of, refuse_one_walk
+from ._class_weights import complete
 from ._features import FeatureNames
 from ._inputs import Inputs, to_inputs
 from ._labels import to_targets
@@ -71,7 +72,12 @@ class Held:
             self._check(trainer.model, given, label, scale=training)
         try:
             self.dataset = _core.Dataset(
-                inputs, self._targets, self._weights, trainer.loss, trainer.model, trainer.check_finite
+                inputs,
+                self._targets,
+                self._weights,
+                complete(trainer.loss, trainer.model),
+                trainer.model,
+                trainer.check_finite,
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"{label}{error}") from None
@@ -90,6 +96,10 @@ class Held:
     def __len__(self) -> int:
         """Return the number of rows that are measured."""
         return len(self.dataset) if self.rows is None else len(self.rows)
+
+    def labels(self) -> Array:
+        """Return the targets of the rows that are measured, labels as indices."""
+        return self._targets if self.rows is None else self._targets[self.rows]
 
     def part(self, rows: npt.NDArray[np.int64], name: str = "") -> Held:
         """Return some of the rows, called `name` in messages, without a copy of them."""

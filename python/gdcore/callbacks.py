@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _described, _destination, _flat
+from ._arguments import explained
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, optional, real
 from ._watch import Watch, Watched, epochs
@@ -70,6 +71,7 @@ class Callback:
         """Raise FormatError or ValueError where `state`, which came from a file, does not fit; changes nothing."""
 
 
+@explained
 class EarlyStopping(Watched, Callback):
     """Stop when a measure has not improved for some epochs, and keep the weights of the best one.
 
@@ -226,6 +228,7 @@ class EarlyStopping(Watched, Callback):
                 raise _described.wrong(f"EarlyStopping: {name}", str(array.dtype), expected)
 
 
+@explained
 class ReduceOnPlateau(Watched, Callback):
     """Multiply the learning rate by a factor when a measure has not improved for some epochs.
 
@@ -293,6 +296,7 @@ class ReduceOnPlateau(Watched, Callback):
         self._watch.load(state, "ReduceOnPlateau")
 
 
+@explained
 class Checkpoint(Closed, Callback):
     """Save the whole state of training now and then, for ``fit(resume=path)``.
 

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from . import _destination
+from ._arguments import explained
 from ._attributes import Closed, Fixed
 from ._table import csv_row
 from .callbacks import Callback
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["CSVLog"]
 
 
+@explained
 class CSVLog(Closed, Callback):
     """Write the history to a CSV file, a line as soon as its epoch is done.
 

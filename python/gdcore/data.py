@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from ._arguments import explained
 from ._arrays import Array, Data, same_rows, to_any_array, to_array
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, integer, real, seed_or_random
@@ -19,6 +20,7 @@ from ._inputs import to_inputs
 __all__ = ["MiniBatches", "train_validation_split"]
 
 
+@explained
 class MiniBatches(Closed):
     """Mini-batches of arrays, drawn anew each time they are walked through.
 
@@ -220,6 +222,7 @@ def split_rows(
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
+@explained
 def train_validation_split(
     x: Data, *arrays: Data, fraction: float = 0.2, seed: int = 0, stratify: bool | Data | None = None
 ) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from ._arguments import explained
 from ._arrays import Array, Data, same_rows, to_array
 from ._checks import instance, integer, real
 from ._core import SGD, Loss, Momentum, Optimizer
@@ -131,6 +132,7 @@ class LRRange:
         return f"Training diverges at a rate of {self.diverged_at:.2g}; suggested: {self.suggestion:.2g}"
 
 
+@explained
 def lr_range_test(
     model: Sequential,
     loss: Loss,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy.typing as npt
 
 from . import _core, _flat
+from ._arguments import explained
 from ._arrays import Array, Data
 from ._attributes import Open
-from ._checks import seed_or_random, shown
+from ._checks import choice, seed_or_random, shown
 from ._freezing import Freezing
 from ._labels import ClassName
 from ._layers import checked_layers, dtype_name, rebuilt
@@ -27,6 +28,7 @@ __all__ = ["Sequential", "load"]
 State: TypeAlias = dict[str, Array]
 
 
+@explained
 class Sequential(Open, Predictor, Freezing):
     """A network of layers, each fed by the one before.
 
@@ -296,6 +298,7 @@ class Sequential(Open, Predictor, Freezing):
         return summary(self)
 
 
+@explained
 def load(path: FileLike, *, device: str = "auto", precision: str = "float32") -> Sequential:
     """Return the model saved in a file: architecture, parameters, running averages, scaling and class names.
 
@@ -318,5 +321,7 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
     from ._destination import label
     from .saving import model_from, read_file
 
+    choice(device, "device", ("auto", "cpu", "cuda"))
+    choice(precision, "precision", ("float32", "tf32", "bfloat16"))
     tensors, metadata = read_file(path)
     return model_from(tensors, metadata, label(path, "path"), device=device, precision=precision)

@@ -7,6 +7,7 @@ import time
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
+from ._arguments import explained
 from ._attributes import Closed, Fixed
 from ._checks import flag, optional_module
 from .callbacks import Callback
@@ -20,6 +21,7 @@ P = TypeVar("P", bound="Progress")
 SECONDS = 0.1  # between two drawings of the line
 
 
+@explained
 class Progress(Closed, Callback):
     """One line that tells the epoch, the time left, the speed, the learning rate, and the losses.
 

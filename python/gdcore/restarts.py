@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core
+from ._arguments import explained
 from ._arrays import Array, Data, same_rows, to_array
 from ._checks import choice, instance, integer, is_number, real, seed_or_random, shown
 from ._fit import EVENTS, checked_callbacks
@@ -34,6 +35,7 @@ __all__ = ["Restarts", "Spread", "Start", "restarts"]
 EXAMPLE = "gd.Sequential(gd.Dense(2, 1), seed=seed)"
 
 
+@explained
 def restarts(
     build: Callable[..., Sequential],
     n: int,

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._arguments import explained
 from ._attributes import Closed
 from ._checks import integer, real
 
@@ -65,6 +66,7 @@ def _constant(at: Steps, *, lr: float) -> Steps:
     return np.full(at.shape, lr)
 
 
+@explained
 def constant(lr: float) -> Schedule:
     """Return the schedule that is `lr` at every step."""
     return Schedule(_constant, {"lr": real(lr, "lr", low=0)})
@@ -74,6 +76,7 @@ def _step_decay(at: Steps, *, lr: float, every: int, factor: float) -> Steps:
     return lr * factor ** np.floor(at / every)
 
 
+@explained
 def step_decay(lr: float, *, every: int, factor: float = 0.1) -> Schedule:
     """Return lr · factor^⌊step / every⌋: the rate is multiplied by `factor` after each `every` steps."""
     every = integer(every, "every", minimum=1)
@@ -84,6 +87,7 @@ def _exponential(at: Steps, *, lr: float, factor: float, every: float) -> Steps:
     return lr * factor ** (at / every)
 
 
+@explained
 def exponential(lr: float, factor: float, *, every: float = 1) -> Schedule:
     """Return lr · factor^(step / every): the rate shrinks smoothly, by `factor` in each `every` steps."""
     arguments = {"lr": real(lr, "lr", low=0), "factor": real(factor, "factor", low=0, open_low=True)}
@@ -94,6 +98,7 @@ def _cosine(at: Steps, *, lr: float, steps: int, final: float) -> Steps:
     return final + (lr - final) * 0.5 * (1.0 + np.cos(np.pi * np.minimum(at / steps, 1.0)))
 
 
+@explained
 def cosine(lr: float, steps: int, *, final: float = 0.0) -> Schedule:
     """Return half a cosine wave from `lr` at step 0 to `final` at step `steps`; it stays at `final` from there on.
 
@@ -108,6 +113,7 @@ def _power_law(at: Steps, *, lr: float, power: float, scale: float) -> Steps:
     return rates
 
 
+@explained
 def power_law(lr: float, *, power: float = 0.5, scale: float = 1.0) -> Schedule:
     """Return lr · (1 + step / scale)^(-power).
 
@@ -126,6 +132,7 @@ def _warmup(at: Steps, *, schedule: float | Callable[[int], float], steps: int) 
     return rates
 
 
+@explained
 def warmup(schedule: float | Callable[[int], float], steps: int) -> Schedule:
     """Return a rate that rises linearly during the first `steps` steps and follows `schedule` from there.
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
+from ._arguments import explained
 from ._arrays import Array, Data
 from ._attributes import Closed, Fixed, Setting, attributes_of, restore_attributes
 from ._checks import flag, instance, integer, real, seed_or_random
+from ._class_weights import Weighed, balanced, complete, trained
 from ._fit import Fit
 from ._outputs import meaning_of
 from ._training_data import Given, batch, is_plain, to_measure, training_data
@@ -31,7 +33,8 @@ __all__ = ["Trainer"]
 ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
 
 
-class Trainer(Closed):
+@explained
+class Trainer(Weighed, Closed):
     """Trains a model with a loss and an optimiser.
 
     Parameters
@@ -72,7 +75,7 @@ class Trainer(Closed):
 
     __slots__ = (
         *("_check_finite", "_core", "_fit", "_history", "_loss", "_lr_scale", "_metrics", "_model", "_optimizer"),
-        *("_rates", "_seed", "_step", "_stop", "__weakref__"),
+        *("_complete", "_rates", "_seed", "_step", "_stop", "__weakref__"),  # _complete: the loss with all its numbers
     )
     model: Fixed[Sequential] = Fixed("The model, trained in place.", ANOTHER)
     loss: Fixed[_core.Loss] = Fixed("The loss to minimise.", ANOTHER)
@@ -103,13 +106,15 @@ class Trainer(Closed):
         self._history = History()
         self.stop = False
         self._lr_scale = 1.0
+        self._complete = None if balanced(loss) else complete(loss, model)
         self._connect()
         if meaning is not None:
             model.outputs = meaning  # last, so that a trainer that is refused has changed nothing
 
     def _connect(self) -> None:
         """Make the part in C++, with an optimiser that has made no step."""
-        self._core = _core.Trainer(self._model, self._loss, self._optimizer)
+        loss = complete(self._loss, self._model) if self._complete is None else self._complete
+        self._core = _core.Trainer(self._model, loss, self._optimizer)
         self._rates = Rates(self._optimizer.lr)
         self._fit: Fit | None = None
         self._step = self._plain_step()
@@ -199,7 +204,7 @@ class Trainer(Closed):
     def _plain_step(self) -> Callable[..., float] | None:
         """Return the core's own method with what is the same in every step bound to it, None if the rate is not."""
         lr = self._optimizer.lr
-        if callable(lr):
+        if callable(lr) or self._complete is None:
             return None
         options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
         if self._lr_scale != 1.0:
@@ -236,6 +241,7 @@ class Trainer(Closed):
                 return step(x, y, None)
             except (ValueError, TypeError, _core.DivergenceError):
                 pass  # done again below, where data is converted and every number looked at
+        self._check_balanced()
         inputs, *others = batch(self, x, y, weights)
         loss = self._core.step(inputs.array, *others, lr=self.lr, check_finite=self._check_finite)
         self._model.learn_names(inputs.names)
@@ -321,7 +327,7 @@ class Trainer(Closed):
         """
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
-        epochs = integer(epochs, "epochs", minimum=1)
+        epochs, measure_training = integer(epochs, "epochs", minimum=1), flag(measure_training, "measure_training")
         seed, saved = self.seed, None
         if resume is not None:
             from . import checkpoint  # here, for `import gdcore` stays quick without what files need
@@ -330,9 +336,11 @@ class Trainer(Closed):
             seed = saved.seed
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
         source, held, names = training_data(self, Given(*given), epochs, seed)
+        loss = trained(self.loss, self.model, source)
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
         if saved is not None:
             checkpoint.resume(self, fit, saved)
+        self._balance(loss)
         self.model.learn_names(names)
         self._fit = fit
         try:
@@ -365,6 +373,7 @@ class Trainer(Closed):
         dict
             "loss" and the metrics by name.
         """
+        self._check_balanced()
         rows = integer(batch_size, "batch_size", minimum=1)
         return to_measure(self, x, y, sample_weight).measure(self, batch_size=rows)
 

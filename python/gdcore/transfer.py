@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core, _flat
 from ._arrays import Array, Data, to_array
-from ._checks import shown
+from ._checks import flag, shown
 from ._destination import FileLike, is_stream
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ def load_parameters(
         raise TypeError(f"prefix: got {shown(prefix)}; expected text, such as 'encoder.'")
     if rename is not None and not callable(rename) and not isinstance(rename, Mapping):
         raise TypeError(f"rename: got {shown(rename)}; expected a mapping of names, or a function of a name")
+    strict = flag(strict, "strict")
     given = _renamed(_named_arrays(source), prefix, rename)
+    if prefix and not given:
+        raise ValueError(f"prefix: got {shown(prefix)}; no name of the source begins with it")
     wanted = _wanted(own, only)
     ready: dict[str, Array] = {}
     for name in wanted:
@@ -123,6 +126,8 @@ def _wanted(own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
     if not isinstance(only, Iterable):
         raise TypeError(f"only: got {shown(only)}; expected layers or parameters, such as ['layers.0']")
     prefixes = [only] if isinstance(only, str) else list(only)
+    if not prefixes:
+        raise ValueError("only: got no names; expected layers or parameters, or None for all")
     for prefix in prefixes:
         if not any(name == prefix or name.startswith(f"{prefix}.") for name in own):
             raise ValueError(

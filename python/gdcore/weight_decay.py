@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._arguments import explained
 from ._arrays import Array, Data, to_array
 from ._checks import instance, real, shown
 from ._core import Dense
@@ -39,6 +40,7 @@ __all__ = ["consistent_weight_decay", "transform_network"]
 EXAMPLE = "gd.Sequential(gd.Dense(2, 1))"
 
 
+@explained
 def consistent_weight_decay(
     model: Sequential, weight_decay: float | Sequence[float], *, x_scale: float = 1.0, y_scale: float = 1.0
 ) -> list[float]:
@@ -104,6 +106,7 @@ def consistent_weight_decay(
     return [factor * value for factor, value in zip(factors, decay, strict=True)]
 
 
+@explained
 def transform_network(
     model: Sequential, *, x_scale: Data = 1.0, x_shift: Data = 0.0, y_scale: Data = 1.0, y_shift: Data = 0.0
 ) -> Sequential:

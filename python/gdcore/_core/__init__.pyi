@@ -71,6 +71,7 @@ class Initializer:
     """
     How weights or biases start; M is the fan-in, M' the fan-out of the layer.
     """
+    def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
 
 class HeNormal(Initializer):
     """
@@ -128,7 +129,7 @@ class Uniform(Initializer):
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(self, eps: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    def __init__(self, eps: float) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
@@ -142,7 +143,7 @@ class Normal(Initializer):
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(self, eps: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    def __init__(self, eps: float) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
@@ -156,7 +157,7 @@ class Constant(Initializer):
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(self, value: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    def __init__(self, value: float) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
@@ -166,6 +167,7 @@ class Layer:
     """
     A layer's description; a model makes its own copy.
     """
+    def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
 
 class Dense(Layer):
     """
@@ -190,8 +192,8 @@ class Dense(Layer):
     def __hash__(self) -> int: ...
     def __init__(
         self,
-        in_features: typing.SupportsInt | typing.SupportsIndex,
-        out_features: typing.SupportsInt | typing.SupportsIndex,
+        in_features: int,
+        out_features: int,
         *,
         bias: bool = True,
         init: Initializer = ...,
@@ -266,7 +268,7 @@ class LeakyReLU(Layer):
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(self, negative_slope: typing.SupportsFloat | typing.SupportsIndex = 0.01) -> None: ...
+    def __init__(self, negative_slope: float = 0.01) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
@@ -294,7 +296,7 @@ class Dropout(Layer):
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(self, p: typing.SupportsFloat | typing.SupportsIndex = 0.5) -> None: ...
+    def __init__(self, p: float = 0.5) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
@@ -327,13 +329,7 @@ class BatchNorm(Layer):
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
     def __init__(
-        self,
-        features: typing.SupportsInt | typing.SupportsIndex,
-        decay: typing.SupportsFloat | typing.SupportsIndex = 0.9,
-        *,
-        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-05,
-        running: str = "std",
-        affine: bool = True,
+        self, features: int, decay: float = 0.9, *, eps: float = 1e-05, running: str = "std", affine: bool = True
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
@@ -367,13 +363,7 @@ class LayerNorm(Layer):
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(
-        self,
-        features: typing.SupportsInt | typing.SupportsIndex,
-        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-05,
-        *,
-        affine: bool = True,
-    ) -> None: ...
+    def __init__(self, features: int, eps: float = 1e-05, *, affine: bool = True) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
@@ -404,31 +394,31 @@ class Standardizer(Layer):
     def __hash__(self) -> int: ...
     def __init__(
         self,
-        features: typing.SupportsInt | typing.SupportsIndex = 0,
+        features: int = 0,
         *,
-        mean: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] | None = None,
-        std: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] | None = None,
+        mean: collections.abc.Sequence[float] | None = None,
+        std: collections.abc.Sequence[float] | None = None,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
-    def fit(self, x: typing.Any) -> typing.Any:
+    def fit(self, x: numpy.typing.ArrayLike) -> Standardizer:
         """
         Learns mean and standard deviation of x (rows, features), in blocks; returns the layer itself.
         """
-    def inverse_transform(self, x: typing.Any) -> numpy.ndarray:
+    def inverse_transform(self, x: numpy.typing.ArrayLike) -> numpy.ndarray:
         """
         x · std + mean: back to the data's own units.
         """
-    def transform(self, x: typing.Any) -> numpy.ndarray:
+    def transform(self, x: numpy.typing.ArrayLike) -> numpy.ndarray:
         """
         (x - mean) / std of x (rows, features), float32 for float32 input, else float64.
         """
     @property
     def features(self) -> int: ...
     @property
-    def mean(self) -> typing.Any: ...
+    def mean(self) -> numpy.typing.NDArray[numpy.float64] | None: ...
     @property
-    def std(self) -> typing.Any: ...
+    def std(self) -> numpy.typing.NDArray[numpy.float64] | None: ...
 
 class DeviceArray:
     """
@@ -451,6 +441,7 @@ class DeviceArray:
     def __iadd__(self, arg0: typing.Any) -> typing.Any: ...
     def __imatmul__(self, arg0: typing.Any) -> typing.Any: ...
     def __imul__(self, arg0: typing.Any) -> typing.Any: ...
+    def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
     def __ipow__(self, arg0: typing.Any) -> typing.Any: ...
     def __isub__(self, arg0: typing.Any) -> typing.Any: ...
     def __iter__(self) -> collections.abc.Iterator: ...
@@ -511,6 +502,7 @@ class Loss:
     """
     A loss over a batch: Σ s_n l_n / Σ s_n W_n with sample weights s_n (1 unless given).
     """
+    def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
 
 class MeanSquaredError(Loss):
     """
@@ -536,8 +528,9 @@ class CrossEntropy(Loss):
 
     Parameters
     ----------
-    class_weights : sequence of float, optional
-        One for each class, >= 0.
+    class_weights : sequence of float, dict or "balanced", optional
+        One for each class, >= 0; or by class, index or name, 1 for classes left out; or "balanced": N / (K n_c) for n_c
+        rows of class c and K classes among the N training labels of fit, as scikit-learn counts.
     label_smoothing : float
         0 <= label_smoothing < 1.
     """
@@ -547,13 +540,13 @@ class CrossEntropy(Loss):
     def __hash__(self) -> int: ...
     def __init__(
         self,
-        class_weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] | None = None,
-        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        class_weights: collections.abc.Sequence[float] | collections.abc.Mapping[typing.Any, float] | str | None = None,
+        label_smoothing: float = 0.0,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
-    def class_weights(self) -> list[float] | None: ...
+    def class_weights(self) -> typing.Any: ...
     @property
     def label_smoothing(self) -> float: ...
 
@@ -572,13 +565,7 @@ class BinaryCrossEntropy(Loss):
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(
-        self,
-        pos_weight: None
-        | typing.SupportsFloat
-        | typing.SupportsIndex
-        | collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] = None,
-    ) -> None: ...
+    def __init__(self, pos_weight: None | float | collections.abc.Sequence[float] = None) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
@@ -588,6 +575,7 @@ class Optimizer:
     """
     How parameters move along the gradient: one fused pass over all of them.
     """
+    def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
     @property
     def clip_norm(self) -> float | None: ...
     @property
@@ -625,13 +613,13 @@ class SGD(Optimizer):
     def __hash__(self) -> int: ...
     def __init__(
         self,
-        lr: typing.Any,
+        lr: float | collections.abc.Callable[[int], float],
         *,
-        weight_decay: typing.Any = 0.0,
+        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
         decay_biases: bool = False,
-        lr_factors: typing.Any = None,
-        clip_norm: typing.SupportsFloat | typing.SupportsIndex | None = None,
-        clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
@@ -662,15 +650,15 @@ class Momentum(Optimizer):
     def __hash__(self) -> int: ...
     def __init__(
         self,
-        lr: typing.Any,
-        momentum: typing.SupportsFloat | typing.SupportsIndex = 0.9,
+        lr: float | collections.abc.Callable[[int], float],
+        momentum: float = 0.9,
         *,
         nesterov: bool = False,
-        weight_decay: typing.Any = 0.0,
+        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
         decay_biases: bool = False,
-        lr_factors: typing.Any = None,
-        clip_norm: typing.SupportsFloat | typing.SupportsIndex | None = None,
-        clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
@@ -703,14 +691,14 @@ class AdaGrad(Optimizer):
     def __hash__(self) -> int: ...
     def __init__(
         self,
-        lr: typing.Any,
-        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-08,
+        lr: float | collections.abc.Callable[[int], float],
+        eps: float = 1e-08,
         *,
-        weight_decay: typing.Any = 0.0,
+        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
         decay_biases: bool = False,
-        lr_factors: typing.Any = None,
-        clip_norm: typing.SupportsFloat | typing.SupportsIndex | None = None,
-        clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
@@ -741,15 +729,15 @@ class RMSProp(Optimizer):
     def __hash__(self) -> int: ...
     def __init__(
         self,
-        lr: typing.Any,
-        beta: typing.SupportsFloat | typing.SupportsIndex = 0.9,
+        lr: float | collections.abc.Callable[[int], float],
+        beta: float = 0.9,
         *,
-        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-08,
-        weight_decay: typing.Any = 0.0,
+        eps: float = 1e-08,
+        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
         decay_biases: bool = False,
-        lr_factors: typing.Any = None,
-        clip_norm: typing.SupportsFloat | typing.SupportsIndex | None = None,
-        clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
@@ -785,19 +773,16 @@ class Adam(Optimizer):
     def __hash__(self) -> int: ...
     def __init__(
         self,
-        lr: typing.Any,
-        betas: tuple[typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex] = (
-            0.9,
-            0.99,
-        ),
+        lr: float | collections.abc.Callable[[int], float],
+        betas: tuple[float, float] = (0.9, 0.99),
         *,
-        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-08,
+        eps: float = 1e-08,
         decoupled: bool = False,
-        weight_decay: typing.Any = 0.0,
+        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
         decay_biases: bool = False,
-        lr_factors: typing.Any = None,
-        clip_norm: typing.SupportsFloat | typing.SupportsIndex | None = None,
-        clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
@@ -818,14 +803,14 @@ class Network:
         *,
         dtype: str = "float32",
         device: str = "auto",
-        seed: typing.SupportsInt | typing.SupportsIndex,
+        seed: int,
         precision: str = "float32",
     ) -> None: ...
     def _hold(self, *, inside: bool = True) -> _Hold:
         """
         A context in which no other thread computes with the network, which waits for its turn, so that the arrays can be copied or set whole. In a signal handler that interrupts a step, inside=False raises RuntimeError.
         """
-    def backward(self, dout: typing.Any) -> numpy.ndarray:
+    def backward(self, dout: numpy.typing.ArrayLike) -> numpy.ndarray:
         """
         Gradient of x, and of all parameters (see gradients), from the gradient of forward's output. Raises RuntimeError without a forward pass before it.
         """
@@ -833,7 +818,7 @@ class Network:
         """
         Arrays that are kept but not trained, such as "layers.1.running_mean": views.
         """
-    def forward(self, x: typing.Any, training: bool = True) -> numpy.ndarray:
+    def forward(self, x: numpy.typing.ArrayLike, training: bool = True) -> numpy.ndarray:
         """
         Output (rows, out_features) for x (rows, in_features). training=True keeps what backward needs, draws dropout (the same mask until the next optimiser step) and moves running averages; x must not change before backward.
         """
@@ -845,7 +830,7 @@ class Network:
         """
         Gradients of the last backward pass by the same names: views.
         """
-    def initialize(self, seed: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def initialize(self, seed: int) -> None:
         """
         Draws all parameters anew and resets the buffers; seed becomes the model's.
         """
@@ -857,7 +842,7 @@ class Network:
         """
         Trained arrays by name ("layers.0.weight", ...): views, writable in place.
         """
-    def predict(self, x: typing.Any, *, batch_size: typing.SupportsInt | typing.SupportsIndex = 1024) -> numpy.ndarray:
+    def predict(self, x: numpy.typing.ArrayLike, *, batch_size: int = 1024) -> numpy.ndarray:
         """
         Outputs (rows, out_features) for x (rows, in_features), batch by batch, nothing drawn or moved.
         """
@@ -894,7 +879,13 @@ class Dataset:
     Checked inputs, targets and sample weights of any numeric type, not copied where they need not be.
     """
     def __init__(
-        self, x: typing.Any, y: typing.Any, weights: typing.Any, loss: Loss, network: Network, check_finite: bool = True
+        self,
+        x: numpy.typing.ArrayLike,
+        y: numpy.typing.ArrayLike | None,
+        weights: numpy.typing.ArrayLike | None,
+        loss: Loss,
+        network: Network,
+        check_finite: bool = True,
     ) -> None: ...
     def __len__(self) -> int: ...
 
@@ -902,19 +893,19 @@ class Trainer:
     """
     The native loops: one step, a range of batches, evaluation; gdcore.Trainer is its Python face.
     """
-    def __init__(self, network: typing.Any, loss: Loss, optimizer: Optimizer) -> None: ...
+    def __init__(self, network: Network, loss: Loss, optimizer: Optimizer) -> None: ...
     def evaluate(
         self,
         dataset: Dataset,
         *,
-        batch_size: typing.SupportsInt | typing.SupportsIndex,
+        batch_size: int,
         order: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None = None,
         outputs: typing.Any = None,
     ) -> tuple:
         """
         (loss sum, weight sum) without training; predictions go to outputs (rows, out_features).
         """
-    def optimizer_step(self, lr: typing.SupportsFloat | typing.SupportsIndex | None = None) -> None:
+    def optimizer_step(self, lr: float | None = None) -> None:
         """
         Moves the parameters along the gradients of the last backward pass.
         """
@@ -927,13 +918,13 @@ class Trainer:
         dataset: Dataset,
         order: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
         *,
-        batch_size: typing.SupportsInt | typing.SupportsIndex,
-        first_batch: typing.SupportsInt | typing.SupportsIndex,
-        last_batch: typing.SupportsInt | typing.SupportsIndex,
+        batch_size: int,
+        first_batch: int,
+        last_batch: int,
         lrs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-        seconds: typing.SupportsFloat | typing.SupportsIndex,
-        loss_sum: typing.SupportsFloat | typing.SupportsIndex = 0.0,
-        weight_sum: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        seconds: float,
+        loss_sum: float = 0.0,
+        weight_sum: float = 0.0,
     ) -> tuple:
         """
         Trains batches [first, last) of order until `seconds` have passed: (next batch, loss sum, weight sum).
@@ -944,11 +935,11 @@ class Trainer:
         """
     def step(
         self,
-        x: typing.Any,
-        y: typing.Any,
-        weights: typing.Any = None,
+        x: numpy.typing.ArrayLike,
+        y: numpy.typing.ArrayLike,
+        weights: numpy.typing.ArrayLike | None = None,
         *,
-        lr: typing.SupportsFloat | typing.SupportsIndex | None = None,
+        lr: float | None = None,
         check_finite: bool = True,
     ) -> float:
         """
@@ -960,22 +951,22 @@ class Trainer:
         Optimiser steps made; also Adam's τ and dropout's stream.
         """
     @steps.setter
-    def steps(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def steps(self, arg1: int) -> None: ...
 
 class Curvature:
     """
     The mean loss over a dataset as a function of the P parameters that train, with exact first and second derivatives; gdcore.analysis is its Python face. Vectors hold the parameters in the order of Network.parameters(), frozen ones left out; at=None is where the model is.
     """
-    def __init__(self, network: Network, loss: Loss, dataset: typing.Any, *, training: bool) -> None: ...
-    def gradient(self, at: typing.Any = None) -> tuple:
+    def __init__(self, network: Network, loss: Loss, dataset: Dataset, *, training: bool) -> None: ...
+    def gradient(self, at: numpy.typing.ArrayLike | None = None) -> tuple:
         """
         (mean loss, its gradient (P,)).
         """
-    def loss(self, at: typing.Any = None) -> float:
+    def loss(self, at: numpy.typing.ArrayLike | None = None) -> float:
         """
         The mean loss.
         """
-    def outputs(self, layers: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> list:
+    def outputs(self, layers: collections.abc.Sequence[int]) -> list:
         """
         What each of these layers gives for each row, in one pass: arrays (rows, its outputs).
         """
@@ -983,7 +974,7 @@ class Curvature:
         """
         Where the model is: a copy (P,).
         """
-    def product(self, v: typing.Any, at: typing.Any = None) -> numpy.ndarray:
+    def product(self, v: numpy.typing.ArrayLike, at: numpy.typing.ArrayLike | None = None) -> numpy.ndarray:
         """
         The Hessian times v: (P,).
         """
@@ -999,6 +990,11 @@ class _Hold:
     """
     def __enter__(self) -> None: ...
     def __exit__(self, kind: typing.Any, error: typing.Any, traceback: typing.Any) -> None: ...
+
+def _constructor(cls: typing.Any) -> typing.Any:
+    """
+    The signature of a class's constructor, and its defaults.
+    """
 
 def _rebuild(cls: typing.Any, fields: dict) -> typing.Any:
     """
@@ -1032,16 +1028,12 @@ def info() -> dict:
     Version, threads, the instruction set in use and those that this processor has, the devices there are, and the GPU or why there is none.
     """
 
-def permutation(
-    n: typing.SupportsInt | typing.SupportsIndex,
-    seed: typing.SupportsInt | typing.SupportsIndex,
-    epoch: typing.SupportsInt | typing.SupportsIndex,
-) -> numpy.typing.NDArray[numpy.int64]:
+def permutation(n: int, seed: int, epoch: int) -> numpy.typing.NDArray[numpy.int64]:
     """
     A random order of 0..n-1, the same for the same seed and epoch.
     """
 
-def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def set_num_threads(threads: int) -> None:
     """
     Sets the number of threads of all computations, 1 to 1024.
     """

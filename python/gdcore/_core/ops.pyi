@@ -50,7 +50,7 @@ def batch_norm_forward(
     gamma: typing.Any,
     beta: typing.Any,
     activation: typing.Any,
-    eps: typing.SupportsFloat | typing.SupportsIndex,
+    eps: float,
     out: typing.Any,
     mean: typing.Any,
     rstd: typing.Any,
@@ -69,7 +69,7 @@ def column_affine(
     out: typing.Any,
     *,
     kind: str,
-    eps: typing.SupportsFloat | typing.SupportsIndex,
+    eps: float,
     device: str = "cpu",
 ) -> None: ...
 def dense_backward(
@@ -94,15 +94,7 @@ def dense_forward(
     *,
     device: str = "cpu",
 ) -> None: ...
-def dropout(
-    x: typing.Any,
-    out: typing.Any,
-    *,
-    p: typing.SupportsFloat | typing.SupportsIndex,
-    seed: typing.SupportsInt | typing.SupportsIndex,
-    stream: typing.SupportsInt | typing.SupportsIndex,
-    device: str = "cpu",
-) -> None: ...
+def dropout(x: typing.Any, out: typing.Any, *, p: float, seed: int, stream: int, device: str = "cpu") -> None: ...
 def first_nonfinite(x: typing.Any, *, device: str = "cpu") -> int: ...
 def gather(source: typing.Any, index: typing.Any, out: typing.Any, *, device: str = "cpu") -> None: ...
 def layer_norm_backward(
@@ -124,7 +116,7 @@ def layer_norm_forward(
     gamma: typing.Any,
     beta: typing.Any,
     activation: typing.Any,
-    eps: typing.SupportsFloat | typing.SupportsIndex,
+    eps: float,
     out: typing.Any,
     mean: typing.Any,
     rstd: typing.Any,
@@ -132,14 +124,7 @@ def layer_norm_forward(
     *,
     device: str = "cpu",
 ) -> None: ...
-def lerp(
-    average: typing.Any,
-    value: typing.Any,
-    decay: typing.SupportsFloat | typing.SupportsIndex,
-    *,
-    root: bool = False,
-    device: str = "cpu",
-) -> None: ...
+def lerp(average: typing.Any, value: typing.Any, decay: float, *, root: bool = False, device: str = "cpu") -> None: ...
 def loss(
     loss: gdcore._core.Loss,
     logits: typing.Any,
@@ -155,10 +140,10 @@ def optimizer_step(
     gradients: typing.Any,
     states: collections.abc.Sequence[typing.Any],
     *,
-    lr: typing.SupportsFloat | typing.SupportsIndex,
-    step: typing.SupportsInt | typing.SupportsIndex,
-    weight_decay: typing.SupportsFloat | typing.SupportsIndex,
-    grad_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    lr: float,
+    step: int,
+    weight_decay: float,
+    grad_scale: float = 1.0,
     device: str = "cpu",
 ) -> None: ...
 def sum_of_squares(x: typing.Any, *, device: str = "cpu") -> float: ...

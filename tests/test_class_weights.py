@@ -1,0 +1,117 @@
+"""Promise: class weights given by class, by name or index, or as "balanced" train as the same numbers do, to the last
+bit; what cannot be looked up is refused, naming class_weights, and has changed nothing."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_class_weight
+
+RNG = np.random.default_rng(3)
+X = RNG.standard_normal((60, 4)).astype(np.float32)
+Y = np.repeat([0, 1, 2], [40, 15, 5])
+NAMES = ("ant", "bee", "cat")
+BALANCED = compute_class_weight("balanced", classes=np.arange(3), y=Y).tolist()
+
+
+def fitted(weights: Any, y: Any = Y, classes: Any = None, optimizer: Any = None, **options: Any) -> gd.Trainer:
+    model = gd.Sequential(gd.Dense(4, 5), gd.ReLU(), gd.Dense(5, 3), seed=0, classes=classes)
+    loss = gd.CrossEntropy(weights, 0.1)
+    trainer = gd.Trainer(model, loss, optimizer=optimizer or gd.Adam(0.01))
+    trainer.fit(X, y, epochs=3, **options)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("given", "numbers", "classes"),
+    [
+        ({0: 1.0, 1: 5.0}, [1.0, 5.0, 1.0], None),
+        ({np.int64(2): 3}, [1.0, 1.0, 3.0], None),
+        ({"bee": 2.0, "cat": 0.0}, [1.0, 2.0, 0.0], NAMES),
+        ("balanced", BALANCED, None),
+        ("balanced", BALANCED, NAMES),
+    ],
+)
+def test_the_same_as_numbers(given: Any, numbers: list[float], classes: Any) -> None:
+    y = Y if classes is None else np.asarray(classes)[Y]
+    one, other = fitted(given, y, classes), fitted(numbers, y, classes)
+    helpers.same_bits(helpers.snapshot(one.model), helpers.snapshot(other.model))
+    assert one.evaluate(X, y) == other.evaluate(X, y) and one.step(X, Y) == other.step(X, Y)
+    assert one.loss.class_weights == given
+
+
+def test_balanced_counts_the_training_rows_only() -> None:
+    trainer = fitted("balanced", validation=0.5)
+    rows = gd.data.split_rows(60, 0.5, trainer.seed, name="validation")[0]
+    classes, counts = np.unique(Y[rows], return_counts=True)
+    numbers = [1.0, 1.0, 1.0]
+    for label, count in zip(classes, counts, strict=True):
+        numbers[label] = len(rows) / (len(classes) * count)
+    other = fitted(numbers, validation=0.5)
+    helpers.same_bits(helpers.snapshot(trainer.model), helpers.snapshot(other.model))
+
+
+def test_absent_classes_weigh_one_and_new_labels_are_counted_anew() -> None:
+    trainer = fitted("balanced", np.repeat([0, 2], [50, 10]))
+    other = fitted([60 / 100, 1.0, 60 / 20], np.repeat([0, 2], [50, 10]))
+    helpers.same_bits(helpers.snapshot(trainer.model), helpers.snapshot(other.model))
+    trainer.fit(X, Y, epochs=1)
+    assert trainer.epoch == 4 and trainer.steps == 4 * 2
+    assert trainer.evaluate(X, Y)["loss"] == pytest.approx(
+        gd.Trainer(trainer.model, gd.CrossEntropy(BALANCED, 0.1), optimizer=gd.SGD(0.1)).evaluate(X, Y)["loss"]
+    )
+
+
+def test_copies_keep_what_was_counted() -> None:
+    trainer = fitted("balanced")
+    for other in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
+        assert other.evaluate(X, Y) == trainer.evaluate(X, Y)
+
+
+@pytest.mark.parametrize("given", [{3: 1.0}, {-1: 1.0}, {"bee": 1.0}, {None: 1.0}, {(): 1.0}])
+def test_keys_that_are_no_class(given: Any) -> None:
+    model = gd.Sequential(gd.Dense(4, 3), seed=0)
+    helpers.refuses(
+        lambda: gd.Trainer(model, gd.CrossEntropy(given), optimizer=gd.SGD(0.1)), ValueError, "class_weights"
+    )
+    assert model.outputs is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({0: -1.0}, ValueError),
+        ({0: np.nan}, ValueError),
+        ({0: "x"}, TypeError),
+        ({}, ValueError),
+        ("balance", TypeError),
+        (b"balanced", TypeError),
+        (3, TypeError),
+        ({1.0, 2.0}, TypeError),
+    ],
+)
+def test_weights_that_are_none(given: Any, kind: type[Exception]) -> None:
+    helpers.refuses(lambda: gd.CrossEntropy(given), kind, "class_weights")
+
+
+def test_balanced_before_anything_is_counted() -> None:
+    model = gd.Sequential(gd.Dense(4, 3), seed=0)
+    trainer = gd.Trainer(model, gd.CrossEntropy("balanced"), optimizer=gd.SGD(0.1))
+    for call in (
+        lambda: trainer.step(X, Y),
+        lambda: trainer.evaluate(X, Y),
+        lambda: trainer.fit([(X, Y)], epochs=1),
+        lambda: trainer.fit(X, np.full((60, 3), 1 / 3), epochs=1),
+        lambda: gd._core.Trainer(model, trainer.loss, trainer.optimizer),
+        lambda: gd._core.Dataset(X, Y, None, trainer.loss, model),
+    ):
+        before = helpers.snapshot(model)
+        helpers.refuses(call, ValueError, "class_weights")
+        helpers.same_bits(helpers.snapshot(model), before)
+    assert trainer.steps == 0
