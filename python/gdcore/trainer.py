@@ -56,14 +56,9 @@ class Trainer(Weighed, Closed):
     check_finite : bool
         Whether data is checked for nan and infinity, once for each array.
 
-    Attributes
-    ----------
-    stop : bool
-        A callback may set it to end the running `fit`.
-
     What can be set takes effect from the next step or measurement on: ``metrics``, ``seed``, ``check_finite``,
-    ``lr_scale``, ``steps``, ``stop``. A copy (copy.copy, copy.deepcopy, pickle, a worker process) has a model of its
-    own and goes on as the original would, to the last bit.
+    ``lr_scale``, ``steps``, ``stop`` (True ends the running `fit`). A copy (copy.copy, copy.deepcopy, pickle, a worker
+    process) has a model of its own and goes on as the original would, to the last bit.
 
     Raises
     ------
