@@ -156,7 +156,6 @@ FIT: dict[str, tuple[dict, Any, str]] = {
     "resume missing": ({"resume": "/nonexistent/checkpoint"}, FileNotFoundError, "checkpoint"),
     "resume number": ({"resume": 3.5}, TypeError, "resume|path"),
     "unknown": ({"epoch": 3}, TypeError, "epoch"),
-    "batch of one row left": ({"batch_size": N - 1}, ValueError, "(?i)batch"),
 }
 
 
