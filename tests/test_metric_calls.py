@@ -236,6 +236,11 @@ def test_directions_are_known(column: str, better: str, tmp_path: Any) -> None:
         assert callback._watch.mode == better
 
 
+def test_an_unknown_direction_is_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"^mode: needed for monitor='val_acuracy': did you mean 'accuracy'"):
+        gd.EarlyStopping("val_acuracy")
+
+
 def test_stopping_and_restarts_need_no_mode() -> None:
     y = targets(2, "classes")
     trainer = build(2, gd.CrossEntropy(), ["roc_auc"])
@@ -248,7 +253,7 @@ def test_stopping_and_restarts_need_no_mode() -> None:
         validation=0.3,
         loss=gd.CrossEntropy(),
         optimizer=gd.Adam(0.01),
-        metrics=["roc_auc"],
+        metrics=iter(["roc_auc"]),
         monitor="val_roc_auc",
         epochs=2,
         progress=False,

@@ -135,6 +135,7 @@ def restarts(
     model = _checked_build(build, arguments, count)
     settings: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
     trainer = Trainer(model, **settings)
+    settings["metrics"] = dict(trainer.metrics)  # an iterator gives its metrics once
     mode = _checked_monitor(monitor, mode, trainer)
     run = functools.partial(
         _train,

@@ -96,8 +96,8 @@ def direction(monitor: str, mode: str | None) -> str:
     if name in of_sklearn.KNOWN:
         return of_sklearn.KNOWN[name][1]
     raise ValueError(
-        f"mode: needed for monitor={monitor!r}: 'min' if less of it is better, 'max' if more is (it is known for loss, "
-        f"{', '.join(SHOWN)} and the functions of sklearn.metrics)"
+        f"mode: needed for monitor={monitor!r}: {closest(name)}'min' if less of it is better, 'max' if more is (it is "
+        f"known for loss, {', '.join(SHOWN)} and the functions of sklearn.metrics)"
     )
 
 
