@@ -37,9 +37,13 @@ def targets(outputs: int, meaning: str) -> np.ndarray:
     return score if meaning == "numbers" else (score > 0).astype(int)
 
 
+def named(y: np.ndarray, classes: Any) -> np.ndarray:
+    return y if classes is None else np.array(classes)[y]
+
+
 def measured(outputs: int, loss: Any, metrics: Any, y: np.ndarray, classes: Any = None, weighted: bool = True) -> Any:
     trainer = build(outputs, loss, metrics, classes)
-    return trainer, trainer.evaluate(X, y, sample_weight=WEIGHTS if weighted else None)
+    return trainer, trainer.evaluate(X, named(y, classes), sample_weight=WEIGHTS if weighted else None)
 
 
 def close(actual: float, expected: float) -> None:
@@ -141,11 +145,11 @@ LOSSES = {"classes": gd.CrossEntropy(), "numbers": gd.MeanSquaredError(), "yes_n
 
 @pytest.mark.parametrize(("meaning", "outputs"), [("classes", 3), ("numbers", 1), ("numbers", 2), ("yes_no", 3)])
 def test_names_are_the_functions_of_sklearn(meaning: str, outputs: int) -> None:
-    y, named = targets(outputs, meaning), NAMED[meaning]
+    y, wanted = targets(outputs, meaning), NAMED[meaning]
     classes = ("c", "a", "b") if meaning == "classes" else None
-    by_name = measured(outputs, LOSSES[meaning], list(named), y, classes)[1]
-    by_function = measured(outputs, LOSSES[meaning], named, y, classes)[1]
-    for name in named:
+    by_name = measured(outputs, LOSSES[meaning], list(wanted), y, classes)[1]
+    by_function = measured(outputs, LOSSES[meaning], wanted, y, classes)[1]
+    for name in wanted:
         close(by_name[name], by_function[name])
 
 
@@ -158,7 +162,7 @@ def seen_by(outputs: int, loss: Any, y: Any, wrap: Any = None, classes: Any = No
         return 0.0
 
     trainer = build(outputs, loss, [mine if wrap is None else wrap(mine)], classes)
-    assert list(trainer.evaluate(X, y, **options)) == ["loss", "mine"]
+    assert list(trainer.evaluate(X, named(y, classes), **options)) == ["loss", "mine"]
     return seen | {"model": trainer.model}
 
 
