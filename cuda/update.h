@@ -28,7 +28,7 @@ __device__ __forceinline__ void update_weight(const UpdateNumbers<T, Rule>& numb
   g = g > clip ? clip : (g < -clip ? -clip : g);
   g += numbers.coupled * w;
   w *= numbers.shrink;
-  numbers.kernel(w, g, first, second);
+  apply_rule(numbers.kernel, w, g, first, second);
 }
 
 }  // namespace gdcore::cuda

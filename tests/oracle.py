@@ -264,9 +264,28 @@ def _bce(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
 STATES = {"SGD": 0, "Momentum": 1, "AdaGrad": 1, "RMSProp": 1, "Adam": 2}
 
 
-def update(spec: Any, w: np.ndarray, g: np.ndarray, states: list[np.ndarray], lr: float, step: int, decay: Any) -> None:
-    """One step of the chapter's rule in place; step counts from 1; decay is λ (a number or an array like w)."""
+def flush(states: list[np.ndarray], dtype: Any) -> None:
+    """Set to zero, keeping its sign, whatever is subnormal in `dtype`."""
+    for state in states:
+        state[np.abs(state) < np.finfo(dtype).tiny] *= 0.0
+
+
+def update(
+    spec: Any,
+    w: np.ndarray,
+    g: np.ndarray,
+    states: list[np.ndarray],
+    lr: float,
+    step: int,
+    decay: Any,
+    dtype: Any = np.float64,
+) -> None:
+    """One step of the chapter's rule in place; step counts from 1; decay is λ (a number or an array like w).
+
+    States that are subnormal in `dtype` are zero, as read and as written.
+    """
     name = kind(spec)
+    flush(states, dtype)
     if getattr(spec, "clip_value", None) is not None:
         g = np.clip(g, -spec.clip_value, spec.clip_value)
     decoupled = name == "Adam" and spec.decoupled
@@ -295,6 +314,7 @@ def update(spec: Any, w: np.ndarray, g: np.ndarray, states: list[np.ndarray], lr
         w -= lr * (s / (1.0 - b1**step)) / (np.sqrt(r / (1.0 - b2**step)) + spec.eps) + shrink
     else:
         raise NotImplementedError(name)
+    flush(states, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------- whole networks

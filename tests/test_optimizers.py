@@ -244,3 +244,33 @@ def test_zero_gradients_move_nothing(device: str) -> None:
             zero = np.zeros(3, np.float32)
             ops.optimizer_step(make(0.1), w, zero, states, lr=0.1, step=step, weight_decay=0.0, device=device)
         helpers.same_bits(w, np.float32([1.5, -2.0, 0.0]))
+
+
+@helpers.DTYPES
+@EVERY_RULE
+def test_subnormal_states_are_zero_and_nothing_else_is_flushed(rule: str, dtype: Any, device: str) -> None:
+    """States as read and as written, exactly at the smallest normal number; the others follow their formula."""
+    spec, tiny, least = RULES[rule](0.01), np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal
+    signs = [1] if rule.startswith(("Ada", "RMS")) else [1, -1]  # squares have no sign
+    values = [s * v for s in signs for v in (0, least, tiny / 2, tiny - least, tiny, 1.5 * tiny, 8 * tiny, 1e-9, 1.0)]
+    states = [np.array(values, dtype) for _ in range(oracle.STATES[oracle.kind(spec)])]
+    w, g = np.ones(len(values), dtype), np.zeros(len(values), dtype)
+    exact_w, exact_states = w.astype(np.float64), [s.astype(np.float64) for s in states]
+    for step in (1, 2, 3):
+        ops.optimizer_step(spec, w, g, states, lr=0.01, step=step, weight_decay=0.0, device=device)
+        oracle.update(spec, exact_w, g.astype(np.float64), exact_states, 0.01, step, 0.0, dtype)
+        for actual, expected in zip(states, exact_states, strict=True):
+            assert not ((actual != 0) & (np.abs(actual) < tiny)).any()
+            assert ((actual == 0) == (expected == 0)).all()
+            np.testing.assert_allclose(actual, expected.astype(dtype), rtol=4 * np.finfo(dtype).eps, atol=0)
+
+
+@helpers.DTYPES
+@pytest.mark.parametrize("spec", [gd.Momentum(0.1, 0.5), gd.RMSProp(0.1, 0.5), gd.Adam(0.1, (0.5, 0.5))], ids=repr)
+def test_states_without_gradients_reach_zero(spec: Any, dtype: Any, device: str) -> None:
+    """Rounded to nearest, half of the smallest subnormal number is that number again: they would never get there."""
+    states = [np.ones(3, dtype) for _ in range(oracle.STATES[oracle.kind(spec)])]
+    w, g, steps = np.ones(3, dtype), np.zeros(3, dtype), -np.log2(np.finfo(dtype).tiny)
+    for step in range(1, int(steps) + 2):
+        ops.optimizer_step(spec, w, g, states, lr=0.1, step=step, weight_decay=0.0, device=device)
+    assert all((state == 0).all() for state in states)

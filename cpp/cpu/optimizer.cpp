@@ -27,7 +27,7 @@ GD_INLINE void update(const Update<T>& u, const Kernel& kernel, std::int64_t beg
     T s = T(0), r = T(0);
     if constexpr (States > 0) s = u.s[i];
     if constexpr (States > 1) r = u.r[i];
-    kernel(w, g, s, r);
+    apply_rule(kernel, w, g, s, r);
     u.w[i] = w;
     if constexpr (States > 0) u.s[i] = s;
     if constexpr (States > 1) u.r[i] = r;
