@@ -176,3 +176,38 @@ def test_the_result_of_a_row_does_not_depend_on_the_other_rows(device: str, rng:
     whole = model.predict(x)
     alone = np.concatenate([model.predict(x[i : i + 1]) for i in range(70)])
     helpers.same_at_any_batch_size(alone, whole, device)
+
+
+@helpers.DTYPES
+@pytest.mark.parametrize("terms", ["equal", "random"])
+@pytest.mark.parametrize("rows", [10_000, 100_000, 1_000_000])
+def test_gradients_of_long_batches(
+    rows: int, terms: str, dtype: Any, pool: helpers.Pool, device: str, rng: helpers.Generator
+) -> None:
+    """However many rows there are: equal terms are the hardest, as each addition rounds the same way."""
+    if helpers.EMULATED and rows > 10_000:
+        pytest.skip("takes minutes where each thread is emulated")
+    for _ in range(max(1, 200_000 // rows)):
+        x, dout = rng.uniform(0.5, 1.0, (2, rows, 2)).astype(dtype)
+        if terms == "equal":
+            x[:], dout[:] = x[0], dout[0]
+        weight = np.ones((2, 2), dtype)
+        outs = [pool.empty(shape, dtype) for shape in (weight.shape, (2,))]
+        ops.dense_backward(pool.copy(x), pool.copy(weight), None, None, pool.mutable(dout), None, *outs, device=device)
+        pool.check()
+        terms_of_bias = dout.astype(np.longdouble)
+        most = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-13}
+        for actual, exact in zip(outs, (terms_of_bias.T @ x, terms_of_bias.sum(0)), strict=True):
+            helpers.product_close(actual, oracle.Sized(exact, exact), rows, device, most)
+
+
+@pytest.mark.parametrize("out", [1, 9, 40])
+def test_long_rows(out: int, pool: helpers.Pool, device: str, rng: helpers.Generator) -> None:
+    """Products over many inputs keep the forward bound, too; overflow stays infinite."""
+    x, weight = rng.uniform(0.5, 1.0, (3, 70_001)), rng.uniform(0.5, 1.0, (out, 70_001))
+    x, weight = x.astype(np.float32), weight.astype(np.float32)
+    got, _ = forward(pool, x, weight, None, None, True, device)
+    helpers.product_close(got, oracle.dense(x, weight), 70_001, device)
+    x[1] = 3e38
+    got, _ = forward(pool, x, weight, None, None, True, device)
+    assert np.isposinf(got[1]).all() and np.isfinite(got[[0, 2]]).all()

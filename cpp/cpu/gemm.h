@@ -21,12 +21,18 @@ inline constexpr std::int64_t kDepth = 256;
 /// chains, and so the fastest, that keep it at about 20, the bound on accuracy.
 GD_INLINE std::int64_t chain_length(std::int64_t k) { return k < 96 ? 16 : k < 256 ? 32 : k < 1000 ? 64 : 128; }
 
+/// From here on, k / kDepth blocks would round too much, above all where all terms are equal and every addition rounds
+/// the same way. C then keeps what rounding takes off (add_exactly), and the chains of a block are as short as they
+/// get, so that the error does not grow with k.
+inline constexpr std::int64_t kLong = 8192;
+
 /// A block of C, the operands' parts that belong to it, and which stretch of k this is.
 template <class T>
 struct Product {
   std::int64_t m, n, k;
   Operand<T> a, b;
   T* c;
+  T* rest;  // null unless k is long: what rounding takes off C's sums, laid out as C
   std::int64_t c_stride, chain;
   bool pack_a, pack_b;
   bool first, last;  // stretch of k: the first overwrites C, after the last C is finished
@@ -38,6 +44,7 @@ struct Product {
     p.a.data += i * a.row_stride;
     p.b.data += j * b.col_stride;
     p.c += i * c_stride + j;
+    if (rest != nullptr) p.rest += i * c_stride + j;
     return p;
   }
   Product stretch(std::int64_t p0, std::int64_t depth) const {
@@ -58,17 +65,23 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t packed, cons
                               std::int64_t b_stride, const Finish& finish) {
   constexpr int tile_rows = Tile<T>::rows;
   const bool along = panel.a.row_stride != 1;
-  TileCall<T> call{panel.k, panel.chain,    panel.a.data, along ? panel.a.row_stride : panel.a.col_stride, b, b_stride,
-                   panel.c, panel.c_stride, !panel.first};
+  TileCall<T> call{
+      panel.k,        panel.chain,  panel.a.data, along ? panel.a.row_stride : panel.a.col_stride, b, b_stride, panel.c,
+      panel.c_stride, !panel.first, panel.rest};
   for (std::int64_t i = 0; i < panel.m; i += tile_rows) {
     const std::int64_t rows = min(tile_rows, panel.m - i);
     const bool direct = i < packed;
     call.a = direct ? panel.a.data + i * panel.a.row_stride : packed_a + (i - packed) * panel.k;
     if (!direct) call.a_stride = tile_rows;
     call.c = panel.c + i * panel.c_stride;
+    if (panel.rest != nullptr) call.rest = panel.rest + i * panel.c_stride;
     multiply_tile<T>(rows, panel.n, along && direct, call);
     if (!panel.last) continue;
-    for (std::int64_t r = 0; r < rows; ++r) finish(call.c + r * panel.c_stride, i + r, 0, panel.n);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      T* row = call.c + r * panel.c_stride;
+      if (panel.rest != nullptr) finish_sums(row, call.rest + r * panel.c_stride, panel.n);
+      finish(row, i + r, 0, panel.n);
+    }
   }
 }
 
@@ -144,10 +157,13 @@ GD_INLINE void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a
   const auto crowds = [](std::int64_t stride) { return stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0; };
   const bool pack_a = n >= 4 * Tile<T>::cols && (a.row_stride == 1 ? k > 64 : n >= 512 && crowds(a.row_stride));
   const bool pack_b = b.col_stride != 1 || (m >= 8 * Tile<T>::rows && (k > 64 || crowds(b.row_stride)));
-  const Product<T> all{m, n, k, a, b, c, n, chain_length(k), pack_a, pack_b, true, true};
+  const bool is_long = k > kLong;
+  T* rest = is_long ? static_cast<T*>(scratch(Scratch::partial, sizeof(T) * static_cast<std::size_t>(m * n))) : nullptr;
+  const Product<T> all{m,      n,      k,    a,   b, c, rest, n, is_long ? kShortestChain : chain_length(k),
+                       pack_a, pack_b, true, true};
   const auto multiply = [&](const Product<T>& block, const auto& finish_block) {
     if (dots) {
-      multiply_rows<T>(block.m, block.n, block.k, block.a, block.b, block.c, n, finish_block);
+      multiply_rows<T>(block.m, block.n, block.k, block.a, block.b, {block.c, block.rest, n}, finish_block);
     } else {
       multiply_block<T>(block, finish_block);
     }

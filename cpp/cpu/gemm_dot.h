@@ -81,19 +81,27 @@ __attribute__((noinline)) void dot_kernel(std::int64_t k, const T* const* a, con
   }
 }
 
+/// Where sums go; `rest`, unless it is null, has what rounding takes off them.
+template <class T>
+struct DotSums {
+  T *c, *rest;
+  std::int64_t stride;
+};
+
 /// C (m x n) = A (m x k) · B, both operands k-contiguous; each finished row is given to finish.
 template <class T, class Finish>
-inline void multiply_rows(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
-                          std::int64_t c_stride, const Finish& finish) {
+inline void multiply_rows(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b,
+                          const DotSums<T>& to, const Finish& finish) {
   constexpr int rows = Dot<T>::rows, cols = Dot<T>::cols;
   const T *from_a[rows], *from_b[cols];
   T sum[rows][cols];
+  const std::int64_t most = to.rest == nullptr ? Dot<T>::depth : kShortestChain * Tile<T>::lanes;
   for (std::int64_t i = 0; i < m; i += rows) {
     const std::int64_t here = min(rows, m - i);
     for (std::int64_t j = 0; j < n; j += cols) {
       const std::int64_t wide = min(cols, n - j);
-      for (std::int64_t p = 0; p < k; p += Dot<T>::depth) {
-        const std::int64_t depth = min(Dot<T>::depth, k - p);
+      for (std::int64_t p = 0; p < k; p += most) {
+        const std::int64_t depth = min(most, k - p);
         for (std::int64_t r = 0; r < rows; ++r) from_a[r] = a.data + min(i + r, m - 1) * a.row_stride + p;
         for (std::int64_t q = 0; q < cols; ++q) from_b[q] = b.data + min(j + q, n - 1) * b.col_stride + p;
         if (here > 1) {
@@ -106,12 +114,22 @@ inline void multiply_rows(std::int64_t m, std::int64_t n, std::int64_t k, Operan
           dot_kernel<T, 1, cols>(depth, from_a, from_b, sum);
         }
         for (std::int64_t r = 0; r < here; ++r) {
-          T* to = c + (i + r) * c_stride + j;
-          for (std::int64_t q = 0; q < wide; ++q) to[q] = p > 0 ? to[q] + sum[r][q] : sum[r][q];
+          const std::int64_t at = (i + r) * to.stride + j;
+          for (std::int64_t q = 0; q < wide; ++q) {
+            if (to.rest != nullptr) {
+              add_exactly(to.c[at + q], to.rest[at + q], sum[r][q], p == 0);
+            } else {
+              to.c[at + q] = p > 0 ? to.c[at + q] + sum[r][q] : sum[r][q];
+            }
+          }
         }
       }
     }
-    for (std::int64_t r = i; r < i + here; ++r) finish(c + r * c_stride, r, 0, n);
+    for (std::int64_t r = i; r < i + here; ++r) {
+      T* row = to.c + r * to.stride;
+      if (to.rest != nullptr) finish_sums(row, to.rest + r * to.stride, n);
+      finish(row, r, 0, n);
+    }
   }
 }
 

@@ -129,7 +129,26 @@ struct TileCall {
   T* c;
   std::int64_t c_stride;
   bool add;
+  T* rest = nullptr;  // laid out as C: what rounding takes off its sums, kept where k is long
 };
+
+inline constexpr std::int64_t kShortestChain = 16;  // multiply-adds in a row where k is long
+
+/// sum + rest (+)= x, where rest has what rounding took off the sum (Knuth's two-sum).
+template <class T>
+GD_INLINE void add_exactly(T& sum, T& rest, T x, bool first) {
+  const T before = first ? T(0) : sum, kept = first ? T(0) : rest;
+  sum = before + x;
+  const T added = sum - before;
+  rest = kept + ((before - (sum - added)) + (x - added));
+}
+
+/// Adds to sums what add_exactly kept beside them; one that has overflowed has no rest.
+template <class T>
+GD_INLINE void finish_sums(T* sum, const T* rest, std::int64_t n) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) sum[i] += rest[i] - rest[i] == T(0) ? rest[i] : T(0);
+}
 
 /// c[0..Rows)[0..Vectors·lanes) (+)= a b: the sum of chains of multiply-adds.
 template <class T, int Rows, int Vectors, bool Along>
@@ -213,7 +232,7 @@ GD_INLINE void run_tile(std::int64_t rows, bool along, const TileCall<T>& call) 
   }
 }
 
-/// c[0..rows)[0..cols) (+)= a b for any part of a tile: a ragged one goes through a buffer.
+/// c[0..rows)[0..cols) (+)= a b for any part of a tile: a ragged one goes through a buffer, as does one of a long k.
 template <class T>
 GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, bool along, const TileCall<T>& call) {
   constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols, lanes = Tile<T>::lanes;
@@ -226,18 +245,28 @@ GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, bool along, c
     }
   };
   const bool whole_rows = rows == tile_rows || rows == 1 || rows % 2 == 0;
-  if (whole_rows && cols == (narrow ? lanes : tile_cols)) {
+  if (call.rest == nullptr && whole_rows && cols == (narrow ? lanes : tile_cols)) {
     run(call);
     return;
   }
   alignas(64) T edge[tile_rows * tile_cols];
-  for (std::int64_t r = 0; call.add && r < rows; ++r) {  // the sum goes on where it was: the order of a whole tile
+  const bool goes_on = call.add && call.rest == nullptr;
+  for (std::int64_t r = 0; goes_on && r < rows; ++r) {  // the sum goes on where it was: the order of a whole tile
     for (std::int64_t q = 0; q < cols; ++q) edge[r * tile_cols + q] = call.c[r * call.c_stride + q];
   }
   TileCall<T> inside = call;
   inside.c = edge;
   inside.c_stride = tile_cols;
+  inside.add = goes_on;
   run(inside);
+  const auto join = [&](std::int64_t wide) __attribute__((always_inline)) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      T *sum = call.c + r * call.c_stride, *rest = call.rest + r * call.c_stride;
+#pragma omp simd
+      for (std::int64_t q = 0; q < wide; ++q) add_exactly(sum[q], rest[q], edge[r * tile_cols + q], !call.add);
+    }
+  };
+  if (call.rest != nullptr) return cols == tile_cols ? join(tile_cols) : join(cols);
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t q = 0; q < cols; ++q) call.c[r * call.c_stride + q] = edge[r * tile_cols + q];
   }
