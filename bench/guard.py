@@ -1,15 +1,19 @@
 """``python -m bench.guard``: has a change made gdcore slower? Ratios alone are compared, never times.
 
 Against ourselves: an earlier version (a tag or any commit; the last tag if left out) is built in a temporary folder and
-measured beside the version at hand, in turns. Against peers: they are measured again, and the ratios set beside those
-of an earlier run on the same processor. A case that seems slower is measured once more, for longer, before it counts.
+measured beside the version at hand, in turns: steps, fit and predictions. So is the version at hand once more, in
+processes of its own: how far these two are apart is the noise that a difference has to beat. Against peers: they are
+measured again, and the ratios set beside those of an earlier run on the same processor. A case that seems slower is
+measured once more, for longer, before it counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,23 +25,31 @@ from typing import Any
 from .peers import cases, machine
 from .peers.client import ROOT
 from .peers.measure import CaseRun, Settings, Team
-from .peers.registry import OURS, label
+from .peers.registry import OURS, PREDICTION, base, label
 from .peers.report import table
 
 RATIOS = ("ratio", "whole_ratio")  # of `Trainer.step` and of `Trainer.fit`
+GUARDED = (*OURS, PREDICTION)
+ITSELF = "itself"  # what comes behind the @ of the version at hand, measured a second time
+TOLERANCE, TOLERANCE_OF_LEADS = 0.02, 0.1  # of our own versions; of peers, which are measured on another day
+MEAN = "geometric mean"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One ratio of one case: how many times as fast as before we are, 1 if nothing changed."""
+    """One ratio of one case: how many times as fast as before we are, 1 if nothing changed.
+
+    `noise` says how far the version at hand is from itself: 0.03 for 3 %.
+    """
 
     case: str
-    what: str
+    peer: str
     change: float
+    noise: float = 0.0
 
     def slower(self, tolerance: float) -> bool:
-        """Whether more speed is lost than tolerated."""
-        return self.change < 1 / (1 + tolerance)
+        """Whether more speed is lost than tolerated, and more than the noise."""
+        return self.change < 1 / (1 + max(tolerance, self.noise))
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -47,14 +59,21 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--results", type=Path, metavar="JSON", help="compare with peers as in this earlier run instead"
     )
-    parser.add_argument("--set", choices=sorted(cases.SETS), default="six", help="which networks")
+    parser.add_argument("--set", choices=sorted(cases.SETS), default="guard", help="which networks")
     parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpus", help="processors, as 2,3; the first this process may use if left out")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.1, help="length of a stretch")
-    parser.add_argument("--tolerance", type=float, default=0.1, help="part of the speed that may be lost")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        help=f"part of the speed that may be lost: {TOLERANCE}, of leads over peers {TOLERANCE_OF_LEADS}, if left out",
+    )
+    options = parser.parse_args(argv)
+    if options.tolerance is None:
+        options.tolerance = TOLERANCE_OF_LEADS if options.results else TOLERANCE
+    return options
 
 
 def last_tag() -> str:
@@ -83,15 +102,32 @@ def build(ref: str, folder: Path) -> Path:
 
 
 def changes(found: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Finding]:
-    """Compare a case's ratios with those before: with 1 where the other peer is our own earlier version."""
+    """Compare a case with our other versions, which it was measured beside, or leads over peers with those before."""
+    if before is None:
+        peers = found["peers"]
+        for name in peers:
+            if "@" in name and not name.endswith(f"@{ITSELF}"):
+                itself = peers[f"{base(name)}@{ITSELF}"]["ratio"]
+                yield Finding(found["name"], name, peers[name]["ratio"], away(itself))
+        return
     for ratio, best in zip(RATIOS, ("best_peer", "whole_best_peer"), strict=True):
-        name, now = found[best], found[ratio]
-        if now is None:
-            continue
-        if before is None:
-            yield Finding(found["name"], label(name), now)
-        elif name in before["peers"]:
-            yield Finding(found["name"], label(name), now / before["peers"][name]["ratio"])
+        name = found[best]
+        if found[ratio] is not None and name in before["peers"]:
+            yield Finding(found["name"], name, found[ratio] / before["peers"][name]["ratio"])
+
+
+def away(ratio: float) -> float:
+    """How far a ratio is from 1, whichever of the two was faster."""
+    return max(ratio, 1 / ratio) - 1
+
+
+def means(findings: list[Finding]) -> Iterator[Finding]:
+    """The geometric mean over the cases for each peer; its noise is that of a single case over √(cases)."""
+    for peer in dict.fromkeys(finding.peer for finding in findings):
+        some = [finding for finding in findings if finding.peer == peer]
+        mean = math.exp(statistics.fmean(math.log(finding.change) for finding in some))
+        noise = math.sqrt(sum(finding.noise**2 for finding in some)) / len(some)
+        yield Finding(MEAN, peer, mean, noise)
 
 
 def measure(chosen: list[cases.Case], team: Team, before: dict[str, Any], tolerance: float) -> list[Finding]:
@@ -105,7 +141,7 @@ def measure(chosen: list[cases.Case], team: Team, before: dict[str, Any], tolera
             found = CaseRun(case, team).measure()
             if found["failures"]:
                 raise SystemExit(f"{case.name}: {found['failures']}")
-            some = list(changes(found, before.get(case.name)))
+            some = list(changes(found, before[case.name] if before else None))
             if not any(finding.slower(tolerance) for finding in some):
                 break
         result += some
@@ -140,8 +176,9 @@ def main(argv: list[str] | None = None) -> int:
             names, paths = [*OURS, *{n for case in before.values() for n in case["peers"] if n not in OURS}], {}
         else:
             ref = options.against or last_tag()
-            old = [f"{name}@{ref}" for name in OURS]
-            names, paths = [*OURS, *old], dict.fromkeys(old, str(build(ref, Path(folder))))
+            old = [f"{name}@{ref}" for name in GUARDED]
+            itself = [f"{name}@{ITSELF}" for name in GUARDED]
+            names, paths = [*GUARDED, *itself, *old], dict.fromkeys(old, str(build(ref, Path(folder))))
         if not chosen:
             raise SystemExit("no network is left to compare; look at --set, --only and --results")
         with Team(names, settings, paths) as team:
@@ -149,10 +186,19 @@ def main(argv: list[str] | None = None) -> int:
             if absent:
                 raise SystemExit(f"cannot be measured: {absent}")
             findings = measure(chosen, team, before, options.tolerance)
-    rows = [["network [batch]", "beside", "as fast as before", ""]]
-    rows += [[f.case, f.what, f"{f.change:.2f}", "SLOWER" if f.slower(options.tolerance) else ""] for f in findings]
-    print(table(rows))
+    findings += means(findings)
+    print(report(findings, options.tolerance))
     return 1 if any(finding.slower(options.tolerance) for finding in findings) else 0
+
+
+def report(findings: list[Finding], tolerance: float) -> str:
+    """Return the table of all ratios, the means last."""
+    rows = [["network [batch]", "beside", "as fast as before", "noise", ""]]
+    rows += [
+        [f.case, label(f.peer), f"{f.change:.3f}", f"{f.noise:.3f}", "SLOWER" if f.slower(tolerance) else ""]
+        for f in findings
+    ]
+    return table(rows)
 
 
 if __name__ == "__main__":

@@ -19,17 +19,53 @@ OPTIONS = ["--threads=1", "--rounds=2", "--seconds=0.002"]
 @pytest.fixture(autouse=True)
 def one_tiny_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """One network, and the library under test as the earlier version too."""
-    monkeypatch.setitem(cases.SETS, "six", (TINY,))
+    monkeypatch.setitem(cases.SETS, "guard", (TINY,))
     monkeypatch.setattr(guard, "build", lambda ref, folder: Path(gdcore.__file__).parents[1])
 
 
 def test_an_earlier_version_is_measured_beside_this_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """Promise: step and fit are both compared; what is within the tolerance passes, what is not fails."""
+    """Promise: steps, fit and predictions are compared, with the noise beside them, and their means last."""
     assert guard.main(["--against=some", "--tolerance=50", *OPTIONS]) == 0
     printed = capsys.readouterr().out
-    assert "gdcore@some" in printed and "gdcore fit@some" in printed and "SLOWER" not in printed
-    assert guard.main(["--against=some", "--tolerance=-0.99", *OPTIONS]) == 1  # a hundred times as fast is demanded
-    assert capsys.readouterr().out.count("SLOWER") == 2
+    for what in ("gdcore@some", "gdcore fit@some", "gdcore predict@some"):
+        assert printed.count(what) == 2
+    assert printed.count(guard.MEAN) == 3 and guard.ITSELF not in printed and "SLOWER" not in printed
+
+
+def found(name: str, ratios: dict[str, float], itself: float) -> dict[str, object]:
+    """A case as it comes out of a measurement, beside the version "old" and itself."""
+    peers = {f"{peer}@old": {"ratio": ratio} for peer, ratio in ratios.items()}
+    return {"name": name, "peers": peers | {f"{peer}@itself": {"ratio": itself} for peer in ratios}}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "itself", "tolerance", "slower"),
+    [
+        (0.97, 1.0, 0.02, True),
+        (0.99, 1.0, 0.02, False),
+        (0.97, 1.05, 0.02, False),  # within the noise, whichever of the two was faster
+        (0.97, 1 / 1.05, 0.02, False),
+        (0.94, 1 / 1.05, 0.02, True),
+        (1.50, 1.0, 0.02, False),
+        (0.97, 1.0, 0.1, False),
+    ],
+)
+def test_what_counts_as_slower(ratio: float, itself: float, tolerance: float, slower: bool) -> None:
+    """Promise: what lost more than the tolerance, and more than the noise."""
+    (finding,) = guard.changes(found("net", {"gdcore": ratio}, itself), None)
+    assert finding.slower(tolerance) == slower
+    assert ("SLOWER" in guard.report([finding], tolerance)) == slower
+
+
+def test_the_means_have_less_noise() -> None:
+    """Promise: a loss in every case shows in the mean, though each is within the noise of its case."""
+    findings: list[guard.Finding] = []
+    for number in range(16):
+        findings += guard.changes(found(str(number), {"gdcore": 0.97, "gdcore-fit": 1.0}, 1.04), None)
+    assert not any(finding.slower(0.02) for finding in findings)
+    steps, fit = guard.means(findings)
+    assert steps.change == pytest.approx(0.97) and steps.noise == pytest.approx(0.01) and steps.slower(0.02)
+    assert fit.change == pytest.approx(1.0) and not fit.slower(0.02)
 
 
 def results(path: Path, ratio: float, processor: str | None = None) -> str:

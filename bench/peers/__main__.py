@@ -12,7 +12,7 @@ from typing import Any
 
 from . import cases, footprint, machine, report, sklearn_epochs
 from .measure import CaseRun, Settings, Team, summary
-from .registry import PEERS, REFERENCE, label
+from .registry import DEFAULT, REFERENCE, label
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -25,7 +25,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cpus", help="processors, as 2,3; the first this process may use if left out")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.1, help="length of a stretch")
-    parser.add_argument("--peers", default=",".join(PEERS), help="names with commas, or module:Class for one's own")
+    parser.add_argument("--peers", default=",".join(DEFAULT), help="names with commas, or module:Class for one's own")
     parser.add_argument("--skip-footprint", action="store_true")
     parser.add_argument("--skip-sklearn", action="store_true", help="leave out the run on 5,000 MNIST images")
     return parser.parse_args(argv)

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import cases
 from .client import PeerFailed, PeerMissing, Worker
-from .registry import OURS, REFERENCE, WHOLE, base, reference
+from .registry import OURS, PREDICTION, REFERENCE, WHOLE, base, reference
 
 SMALL_LOSS = 0.1  # below it the difference of two losses is taken relative to this, not to the loss
 
@@ -176,7 +176,8 @@ class CaseRun:
 
     def _result(self) -> dict[str, Any]:
         measured = {name: self._peer_result(name) for name in self.names}
-        others = {name: peer["ratio"] for name, peer in measured.items() if name not in OURS and "ratio" in peer}
+        ours = (*OURS, PREDICTION)
+        others = {name: peer["ratio"] for name, peer in measured.items() if name not in ours and "ratio" in peer}
         result = {"name": self.case.name, **self.case.to_json(), "peers": measured}
         for prefix, whole in ("", False), ("whole_", True):
             some = {name: ratio for name, ratio in others.items() if (base(name) in WHOLE) == whole}

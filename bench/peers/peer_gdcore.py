@@ -1,4 +1,4 @@
-"""gdcore: `Trainer.step` called from Python for each batch, and whole epochs by `Trainer.fit`."""
+"""gdcore: `Trainer.step` called from Python for each batch, whole epochs by `Trainer.fit`, and predictions."""
 
 from __future__ import annotations
 
@@ -82,6 +82,20 @@ class StepPeer:
         started = time.perf_counter()
         for x, y in batches:
             step(x, y)
+        return {"seconds": time.perf_counter() - started, "steps": steps}
+
+
+class PredictPeer(StepPeer):
+    """Calls of `Sequential.predict`, one for each batch; a run's steps are these calls."""
+
+    def run(self, steps: int) -> dict[str, float]:
+        self.reset()
+        predict = self.trainer.model.predict
+        predict(self.batches[0][0])
+        batches = [x for x, _ in islice(cycle(self.batches), steps)]
+        started = time.perf_counter()
+        for x in batches:
+            predict(x)
         return {"seconds": time.perf_counter() - started, "steps": steps}
 
 

@@ -41,6 +41,7 @@ class Entry:
 PEERS = {
     "gdcore": Entry("bench.peers.peer_gdcore:StepPeer", "gdcore", "gdcore"),
     "gdcore-fit": Entry("bench.peers.peer_gdcore:FitPeer", "gdcore fit"),
+    "gdcore-predict": Entry("bench.peers.peer_gdcore:PredictPeer", "gdcore predict"),
     "torch": Entry("bench.peers.peer_torch:EagerPeer", "PyTorch", "torch"),
     "torch.compile": Entry("bench.peers.peer_torch:CompiledPeer", "torch.compile", "torch"),
     "jax": Entry("bench.peers.peer_jax:StepPeer", "JAX", "jax"),
@@ -53,10 +54,15 @@ REFERENCE = "gdcore"
 WHOLE_REFERENCE = "gdcore-fit"
 WHOLE = (WHOLE_REFERENCE, "jax-scan", "sklearn")
 OURS = (REFERENCE, WHOLE_REFERENCE)
+# Predictions are compared with those of another build of gdcore alone (bench.guard).
+PREDICTION = "gdcore-predict"
+DEFAULT = tuple(name for name in PEERS if name != PREDICTION)
 
 
 def reference(name: str) -> str:
     """Return which of our own a peer's times are divided by."""
+    if base(name) == PREDICTION:
+        return PREDICTION
     return WHOLE_REFERENCE if base(name) in WHOLE else REFERENCE
 
 
