@@ -64,7 +64,7 @@ PyOptimizerOf<Rule> make(Rule rule, Common common) {
                 to_per_layer(common.lr_factors, "lr_factors"),
                 common.clip_norm,
                 common.clip_value};
-  check_optimizer(made.value);
+  check_optimizer(made.value, DType::float64);
   return made;
 }
 

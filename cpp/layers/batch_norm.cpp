@@ -13,7 +13,7 @@ BatchNorm::BatchNorm(std::int64_t features, double decay, double eps, Spread run
 std::int64_t BatchNorm::output_features(std::int64_t in) const { return check_width("BatchNorm", in); }
 
 void BatchNorm::bind(int index, std::int64_t, Parameters& parameters) {
-  bind_affine(index, parameters);
+  bind_affine("BatchNorm", index, parameters);
   const auto add = [&](const char* name, double value) {
     return parameters.state_layout.add({.name = join("layers.", index, ".", name),
                                         .layer = index,

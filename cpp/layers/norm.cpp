@@ -15,7 +15,8 @@ std::int64_t Norm::check_width(const char* kind, std::int64_t in) const {
   return features;
 }
 
-void Norm::bind_affine(int index, Parameters& parameters) {
+void Norm::bind_affine(const char* kind, int index, Parameters& parameters) {
+  check_positive(kind, "eps", eps, parameters.layout.dtype());
   gamma_number_ = beta_number_ = -1;
   if (!affine) return;
   const std::string prefix = join("layers.", index, ".");

@@ -264,11 +264,16 @@ std::string Network::diagnosis() const {
         const double size = std::isnan(value) ? INFINITY : std::abs(value);
         if (size <= most) continue;
         most = size;
-        largest = join("the largest weight is ", entry.name, "[", i / entry.cols, ", ", i % entry.cols, "] = ", value);
+        largest = join(entry.name, "[", i / entry.cols, ", ", i % entry.cols, "] = ", value);
       }
     }
   });
-  return join(where, "; ", largest);
+  if (std::isinf(most)) {
+    return join("the parameters were not finite before this step, which has changed nothing: ", largest,
+                ". Start again from finite ones, with a smaller lr or clip_norm");
+  }
+  return join(where, "; ", most < 0.0 ? "" : "the largest weight is ", largest,
+              ". The parameters are those before this step; a smaller lr, clip_norm or scaled inputs usually help");
 }
 
 namespace {

@@ -9,9 +9,11 @@ namespace gdcore {
 
 namespace {
 
-void check_numbers(const PerLayer& given, const char* argument) {
+void check_numbers(const PerLayer& given, const char* argument, DType dtype) {
   const auto check_one = [&](double value) {
     check(value >= 0.0 && std::isfinite(value), "[Optimizer] ", argument, " holds ", value, "; expected numbers >= 0");
+    check(std::isfinite(rounded(value, dtype)), "[Optimizer] ", argument, " holds ", value, ", which is infinite in ",
+          name_of(dtype), ", the model's dtype; expected numbers that ", name_of(dtype), " can hold");
   };
   if (const double* one = std::get_if<double>(&given)) check_one(*one);
   if (const auto* list = std::get_if<std::vector<double>>(&given)) {
@@ -22,27 +24,22 @@ void check_numbers(const PerLayer& given, const char* argument) {
   }
 }
 
-void check_clip(const char* name, const std::optional<double>& value) {
-  check(!value || (*value > 0.0 && std::isfinite(*value)), "[Optimizer] ", name, " is ", value.value_or(0.0),
+void check_clip(const char* name, const std::optional<double>& value, DType dtype) {
+  if (!value) return;
+  check(*value > 0.0 && std::isfinite(*value), "[Optimizer] ", name, " is ", *value,
         "; expected a positive number or None");
+  check(rounded(*value, dtype) > 0.0, "[Optimizer] ", name, " is ", *value, ", which is 0 in ", name_of(dtype),
+        ", the model's dtype; expected a positive number in ", name_of(dtype));
 }
 
 }  // namespace
 
-void check_positive(const char* kind, const char* name, double value) {
-  check(value > 0.0 && std::isfinite(value), "[", kind, "] ", name, " is ", value, "; expected a positive number");
-}
-
-void check_share(const char* kind, const char* name, double value) {
-  check(value >= 0.0 && value < 1.0, "[", kind, "] ", name, " is ", value, "; expected 0 <= ", name, " < 1");
-}
-
-void check_optimizer(const Optimizer& optimizer) {
-  std::visit([](const auto& rule) { rule.validate(); }, optimizer.rule);
-  check_numbers(optimizer.weight_decay, "weight_decay");
-  check_numbers(optimizer.lr_factors, "lr_factors");
-  check_clip("clip_norm", optimizer.clip_norm);
-  check_clip("clip_value", optimizer.clip_value);
+void check_optimizer(const Optimizer& optimizer, DType dtype) {
+  std::visit([&](const auto& rule) { rule.validate(dtype); }, optimizer.rule);
+  check_numbers(optimizer.weight_decay, "weight_decay", dtype);
+  check_numbers(optimizer.lr_factors, "lr_factors", dtype);
+  check_clip("clip_norm", optimizer.clip_norm, dtype);
+  check_clip("clip_value", optimizer.clip_value, dtype);
 }
 
 }  // namespace gdcore

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "gdcore/backend.h"
+#include "gdcore/check.h"
 #include "gdcore/parallel.h"
 #include "gdcore/random.h"
 
@@ -51,9 +52,22 @@ void fill(Backend& backend, const Arena& arena, const Buffer& buffer, std::uint6
   }
 }
 
+/// Throws where the initialiser's number is zero or infinite in the arena's dtype, though it was given as neither.
+void check_initializer(const Initializer& initializer, DType dtype) {
+  constexpr double kFarthest = 10.0;  // in standard deviations: no draw is that far out
+  if (const auto* c = std::get_if<Constant>(&initializer)) check_representable("Constant", "value", c->value, dtype);
+  if (const auto* u = std::get_if<Uniform>(&initializer)) check_representable("Uniform", "eps", u->eps, dtype);
+  if (const auto* n = std::get_if<Normal>(&initializer)) {
+    check_representable("Normal", "eps", n->eps, dtype);
+    check(std::isfinite(rounded(kFarthest * n->eps, dtype)), "[Normal] eps is ", n->eps,
+          ", whose draws may be infinite ", "in ", name_of(dtype), ", the model's dtype; expected a smaller number");
+  }
+}
+
 }  // namespace
 
 int Arena::add(Entry entry) {
+  check_initializer(entry.initializer, dtype_);
   entry.offset = size_;
   const auto unit = static_cast<std::int64_t>(kAlignment / size_of(dtype_));
   size_ = checked_size(size_ + (checked_size(entry.rows, entry.cols) + unit - 1) / unit * unit, 1);

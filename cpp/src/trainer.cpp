@@ -11,15 +11,16 @@ namespace gdcore {
 
 namespace {
 
-void check_rate(double lr) {
-  check(lr >= 0.0 && std::isfinite(lr), "[Trainer] lr is ", lr, "; expected a finite number >= 0");
+void check_rate(double lr, DType dtype) {
+  check(lr >= 0.0 && std::isfinite(rounded(lr, dtype)), "[Trainer] lr is ", lr, "; expected a finite number >= 0 that ",
+        name_of(dtype), ", the model's dtype, can hold");
 }
 
 }  // namespace
 
 Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, const WindowSizes& sizes)
     : network_(std::move(network)), criterion_(std::move(loss), *network_), optimizer_(std::move(optimizer)) {
-  check_optimizer(optimizer_);
+  check_optimizer(optimizer_, network_->dtype());
   decay_ = per_layer(optimizer_.weight_decay, 0.0, "weight_decay");
   factor_ = per_layer(optimizer_.lr_factors, 1.0, "lr_factors");
   Backend& backend = network_->backend();
@@ -106,10 +107,8 @@ LossSums Trainer::loss_of(const Batch& batch) {
   const View logits = network_->forward(batch.x, true, false);
   const LossSums sums = criterion_.apply(batch, logits, network_->output_gradient());
   if (!std::isfinite(sums.loss)) [[unlikely]] {
-    throw DivergenceError(join("[Trainer] the loss became ", sums.loss, " at step ", steps_, "; ",
-                               network_->diagnosis(),
-                               ". The parameters are those before this step; a smaller lr, "
-                               "clip_norm or scaled inputs usually help"));
+    throw DivergenceError(
+        join("[Trainer] the loss became ", sums.loss, " at step ", steps_, "; ", network_->diagnosis()));
   }
   return sums;
 }
@@ -146,14 +145,14 @@ double Trainer::clip_scale() const {
   const Parameters& p = network_->parameters();
   const double norm = std::sqrt(network_->backend().sum_of_squares(p.layout.flat(p.gradients)));
   if (!std::isfinite(norm)) {
-    throw DivergenceError(join("[Trainer] the norm of the gradient became ", norm, " at step ", steps_, "; ",
-                               network_->diagnosis(), ". The parameters are those before this step"));
+    throw DivergenceError(
+        join("[Trainer] the norm of the gradient became ", norm, " at step ", steps_, "; ", network_->diagnosis()));
   }
   return norm > *optimizer_.clip_norm ? *optimizer_.clip_norm / norm : 1.0;
 }
 
 void Trainer::update(double lr) {
-  check_rate(lr);
+  check_rate(lr, network_->dtype());
   OptimizerPass pass = optimizer_pass();
   pass.grad_scale = clip_scale();
   pass.lr = lr;

@@ -243,8 +243,8 @@ TEST_CASE("data and hyperparameters that do not fit are refused") {
   CHECK_THROWS_AS(check_loss(CrossEntropy{}, 1), std::invalid_argument);
   CHECK_THROWS_AS(check_loss(CrossEntropy{std::vector<double>{1, 2}, 0.0}, 3), std::invalid_argument);
   CHECK_THROWS_AS(check_loss(CrossEntropy{{}, 1.0}, 3), std::invalid_argument);
-  CHECK_THROWS_AS(check_optimizer({Momentum{1.0}, {}, false, {}, {}, {}}), std::invalid_argument);
-  CHECK_THROWS_AS(check_optimizer({SGD{}, {}, false, {}, 0.0, {}}), std::invalid_argument);
+  CHECK_THROWS_AS(check_optimizer({Momentum{1.0}, {}, false, {}, {}, {}}, DType::float32), std::invalid_argument);
+  CHECK_THROWS_AS(check_optimizer({SGD{}, {}, false, {}, 0.0, {}}, DType::float32), std::invalid_argument);
   CHECK_THROWS_AS(Trainer(net, mse, {SGD{}, std::vector<double>{0.1, 0.2}, false, {}, {}, {}}), std::invalid_argument);
   using Named = std::vector<std::pair<std::string, double>>;
   CHECK_THROWS_AS(Trainer(net, mse, {SGD{}, Named{{"layers.99", 0.1}}, false, {}, {}, {}}), std::invalid_argument);

@@ -1,9 +1,14 @@
 // Validation at the front of every public call. Messages begin with the operation: "[dense] x has 3 columns, ...".
 #pragma once
 
+#include <charconv>
+#include <cmath>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+
+#include "gdcore/tensor.h"
 
 namespace gdcore {
 
@@ -22,10 +27,23 @@ struct TypeMismatch : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A part of a message. Floating-point numbers have as many digits as tell them from their neighbours: a beta just
+/// below 1 must not be shown as 1.
+template <class Part>
+void put(std::ostream& text, const Part& part) {
+  if constexpr (std::is_floating_point_v<Part>) {
+    char digits[32];
+    const auto [end, error] = std::to_chars(digits, digits + sizeof digits, part);
+    text << (std::isnan(part) ? "nan" : std::string(digits, end));
+  } else {
+    text << part;
+  }
+}
+
 template <class... Parts>
 std::string join(const Parts&... parts) {
   std::ostringstream text;
-  (text << ... << parts);
+  (put(text, parts), ...);
   return text.str();
 }
 
@@ -36,5 +54,11 @@ void check(bool condition, const Parts&... parts) {
     throw Error(join(parts...));
   }
 }
+
+/// What layers and optimisers check of their numbers, as they are and as a model of `dtype` has them: a positive
+/// number; 0 <= value < 1; a number that is neither rounded to 0 nor to infinity. They throw std::invalid_argument.
+void check_positive(const char* kind, const char* name, double value, DType dtype);
+void check_share(const char* kind, const char* name, double value, DType dtype);
+void check_representable(const char* kind, const char* name, double value, DType dtype);
 
 }  // namespace gdcore

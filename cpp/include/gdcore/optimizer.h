@@ -18,15 +18,12 @@
 #include <variant>
 #include <vector>
 
+#include "gdcore/check.h"
 #include "gdcore/math.h"
 
 namespace gdcore {
 
 inline constexpr int kMaxStates = 2;
-
-/// What rules check of their numbers; throw std::invalid_argument.
-void check_positive(const char* kind, const char* name, double value);
-void check_share(const char* kind, const char* name, double value);  // 0 <= value < 1
 
 namespace math {
 GD_FORMULA float sqrt(float x) { return ::sqrtf(x); }
@@ -59,7 +56,7 @@ GD_FORMULA void apply_rule(const Kernel& kernel, T& w, T g, T& first, T& second)
 struct SGD {
   static constexpr const char* name = "SGD";
   static constexpr int states = 0;
-  void validate() const {}
+  void validate(DType) const {}
   template <class T>
   struct Kernel {
     T lr;
@@ -78,7 +75,7 @@ struct Momentum {
   static constexpr int states = 1;
   double momentum = 0.9;
   bool nesterov = false;
-  void validate() const { check_share(name, "momentum", momentum); }
+  void validate(DType dtype) const { check_share(name, "momentum", momentum, dtype); }
   template <class T>
   struct Kernel {
     T lr, momentum, ahead, now;  // the move is ahead·v - now·g
@@ -98,7 +95,7 @@ struct AdaGrad {
   static constexpr const char* name = "AdaGrad";
   static constexpr int states = 1;
   double eps = 1e-8;
-  void validate() const { check_positive(name, "eps", eps); }
+  void validate(DType dtype) const { check_positive(name, "eps", eps, dtype); }
   template <class T>
   struct Kernel {
     T lr, eps;
@@ -118,9 +115,9 @@ struct RMSProp {
   static constexpr const char* name = "RMSProp";
   static constexpr int states = 1;
   double beta = 0.9, eps = 1e-8;
-  void validate() const {
-    check_share(name, "beta", beta);
-    check_positive(name, "eps", eps);
+  void validate(DType dtype) const {
+    check_share(name, "beta", beta, dtype);
+    check_positive(name, "eps", eps, dtype);
   }
   template <class T>
   struct Kernel {
@@ -144,10 +141,10 @@ struct Adam {
   std::pair<double, double> betas{0.9, 0.99};
   double eps = 1e-8;
   bool decoupled = false;
-  void validate() const {
-    check_share(name, "betas", betas.first);
-    check_share(name, "betas", betas.second);
-    check_positive(name, "eps", eps);
+  void validate(DType dtype) const {
+    check_share(name, "betas", betas.first, dtype);
+    check_share(name, "betas", betas.second, dtype);
+    check_positive(name, "eps", eps, dtype);
   }
   template <class T>
   struct Kernel {
@@ -198,8 +195,8 @@ struct Optimizer {
   std::optional<double> clip_norm, clip_value;
 };
 
-/// Throws std::invalid_argument where a number of the rule or around it is out of range.
-void check_optimizer(const Optimizer& optimizer);
+/// Throws std::invalid_argument where a number of the rule or around it is out of range for a model of `dtype`.
+void check_optimizer(const Optimizer& optimizer, DType dtype);
 
 /// A stretch of the arena with one rate and one decay.
 struct Segment {

@@ -12,6 +12,10 @@ enum class Device : std::uint8_t { cpu, cuda };
 inline constexpr std::size_t kAlignment = 256;  // of every buffer, arena and workspace slice, in bytes
 
 inline constexpr std::size_t size_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
+/// The number as an array of `dtype` holds it.
+inline constexpr double rounded(double value, DType dtype) {
+  return dtype == DType::float32 ? static_cast<double>(static_cast<float>(value)) : value;
+}
 inline constexpr const char* name_of(DType dtype) { return dtype == DType::float32 ? "float32" : "float64"; }
 inline constexpr const char* name_of(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
 inline constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
