@@ -62,6 +62,8 @@ DATA: dict[str, tuple[Any, Any, Any, Any, str]] = {
     "weights nan": (X, LABELS, np.where(np.arange(N) == 3, np.nan, 1.0), ValueError, "weight"),
     "weights infinite": (X, LABELS, np.where(np.arange(N) == 3, np.inf, 1.0), ValueError, "weight"),
     "weights two columns": (X, LABELS, np.ones((N, 2)), ValueError, "weight"),
+    "weights all 0": (X, LABELS, np.zeros(N), ValueError, "sample_weight"),
+    "weights that overflow": (X, LABELS, np.full(N, 1e308), ValueError, "sample_weight"),
     "weights text": (X, LABELS, "equal", TypeError, "weight"),
 }
 

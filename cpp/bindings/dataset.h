@@ -9,7 +9,8 @@ namespace gdcore::bindings {
 struct PyDataset {
   Dataset data;
   HeldSource x, y, weights;
-  std::shared_ptr<Network> network;  // that it was checked against
+  std::shared_ptr<Network> network;  // that it was checked against, with this loss
+  Loss loss;
 };
 
 /// A dataset's shapes and labels were checked against one network and one kind of loss; throws unless these are they.

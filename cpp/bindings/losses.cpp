@@ -64,7 +64,10 @@ const Loss& PyLoss::complete() const {
 
 void bind_losses(py::module_& m) {
   py::class_<PyLoss>(m, "Loss",
-                     R"(A loss over a batch: Σ s_n l_n / Σ s_n W_n with sample weights s_n (1 unless given).)");
+                     R"(A loss over a batch: Σ s_n l_n / Σ s_n W_n with sample weights s_n (1 unless given).
+
+Weights count relative to each other, whatever their scale. A ValueError is raised where Σ s_n W_n is not a positive
+finite number, as there is no mean of nothing.)");
 
   py::class_<PyLossOf<MeanSquaredError>, PyLoss> mse(m, "MeanSquaredError", R"(Mean of (y - t)² over all elements.
 

@@ -65,6 +65,7 @@ double step(PyTrainer& self, const ArrayLike& x, const ArrayLike& y, const Optio
   Network& network = self.core.network();
   fill(batch, x, y, weights, network, self.core.loss());
   return computing(network, [&] {
+    scale_weights(batch.data);
     check_data(batch.data, network, self.core.loss(), finite);
     return self.core.step(batch.data, *rate).mean();
   });
@@ -82,6 +83,11 @@ BatchRange range_of(const PyDataset& dataset, const std::optional<py::array_t<st
 }
 
 using Order = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+
+void check_rows(const PyDataset& self, const py::array_t<std::int64_t, py::array::c_style>& rows) {
+  check_order(rows.data(), 0, rows.size(), self.data.x.rows);
+  without_gil([&] { check_weights(self.data, self.loss, self.network->out_features(), rows.data(), rows.size()); });
+}
 
 py::tuple run(PyTrainer& self, const PyDataset& dataset, const Order& order, std::int64_t batch_size,
               std::int64_t first, std::int64_t last,
@@ -150,14 +156,19 @@ void bind_trainer(py::module_& m) {
                        const PyNetwork& network, Flag finite) {
              auto made = std::make_unique<PyDataset>();
              made->network = network.core;
-             const Loss& complete = loss.complete();
+             const Loss& complete = made->loss = loss.complete();
              fill(*made, x, y, weights, *network.core, complete);
-             without_gil([&] { check_data(made->data, *network.core, complete, finite); });
+             without_gil([&] {
+               scale_weights(made->data);
+               check_data(made->data, *network.core, complete, finite);
+             });
              return made;
            }),
            py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("loss"), py::arg("network"),
            py::arg("check_finite") = true)
-      .def("__len__", [](const PyDataset& self) { return self.data.x.rows; });
+      .def("__len__", [](const PyDataset& self) { return self.data.x.rows; })
+      .def("check_weights", &check_rows, py::arg("rows"),
+           "Throws unless the weights of these rows add up to a positive finite number.");
 
   py::class_<PyTrainer>(
       m, "Trainer", "The native loops: one step, a range of batches, evaluation; gdcore.Trainer is its Python face.")

@@ -1,7 +1,10 @@
 // Checks of losses and of the data that goes into them.
 #include "gdcore/loss.h"
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
+#include <utility>
 
 #include "gdcore/batch.h"
 #include "gdcore/check.h"
@@ -54,7 +57,79 @@ void check_targets(const Dataset& data, const Loss& loss, std::int64_t outputs, 
   check(row < 0, "[", name, "] y holds a target outside [0, 1] in row ", row);
 }
 
+/// The power of two that the largest of some weights is measured in. It is 1 for weights of ordinary size, so that
+/// these are used as they are; others could be rounded to 0 or to infinity.
+double unit_of(double largest) {
+  constexpr double kSmall = 0x1p-32, kLarge = 0x1p32;
+  if (!(largest > 0.0) || !std::isfinite(largest) || (largest >= kSmall && largest <= kLarge)) return 1.0;
+  int exponent = 0;
+  std::frexp(largest, &exponent);
+  return std::ldexp(1.0, exponent - 1);
+}
+
+/// W_n as double: the weight of a row's label, or the sum of its soft targets' weights.
+double weight_of_row(const Source& y, bool labels, const std::vector<double>* class_weights, std::int64_t n) {
+  double sum = 0.0;
+  with_type(y.type, [&]<class S>(S) {
+    const S* row = static_cast<const S*>(y.data) + n * y.row_stride;
+    for (std::int64_t c = 0; c < y.cols; ++c) {
+      const double value = static_cast<double>(row[c]);
+      if (labels) {
+        sum += class_weights != nullptr ? (*class_weights)[static_cast<std::size_t>(row[c])] : 1.0;
+      } else {
+        sum += value * (class_weights != nullptr ? (*class_weights)[static_cast<std::size_t>(c)] : 1.0);
+      }
+    }
+  });
+  return sum;
+}
+
 }  // namespace
+
+void scale_weights(Dataset& data) {
+  if (!data.weights) return;
+  double largest = 0.0;
+  first_row(data.weights, [&](auto w) {
+    largest = std::max(largest, static_cast<double>(w));
+    return false;
+  });
+  data.weight_unit = unit_of(largest);
+  if (data.weight_unit == 1.0) return;
+  std::vector<double> scaled;
+  first_row(data.weights, [&](auto w) {
+    scaled.push_back(static_cast<double>(w) / data.weight_unit);
+    return false;
+  });
+  data.scaled_weights = std::make_shared<const std::vector<double>>(std::move(scaled));
+  data.weights = {data.scaled_weights->data(), SourceType::f64, data.weights.rows, 1, 1};
+}
+
+void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, const std::int64_t* rows,
+                   std::int64_t count) {
+  const auto* classes = std::get_if<CrossEntropy>(&loss);
+  const std::vector<double>* class_weights = classes != nullptr ? weights_of(loss) : nullptr;
+  const bool by_row = classes != nullptr && data.y && (class_weights != nullptr || !data.labels);
+  if (!data.weights && !by_row) return;
+  if (by_row && data.labels) check_labels(data.y, outputs);
+  double total = 0.0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t n = rows != nullptr ? rows[i] : i;
+    double weight = by_row ? weight_of_row(data.y, data.labels, class_weights, n) : 1.0;
+    if (data.weights) {
+      with_type(data.weights.type, [&]<class S>(S) {
+        weight *= static_cast<double>(static_cast<const S*>(data.weights.data)[n * data.weights.row_stride]);
+      });
+    }
+    total += weight;
+  }
+  constexpr double kLeast = 1e-300, kMost = 1e300;  // so that neither their inverse nor Σ s_n l_n overflows
+  total *= data.weight_unit;
+  const char* what = !by_row         ? "[data] sample_weight"
+                     : !data.weights ? "[CrossEntropy] class_weights of the targets y"
+                                     : "[data] sample_weight times the class weights of the targets y";
+  check(total >= kLeast && total <= kMost, what, " adds up to ", total, " over ", count,
+        " rows; expected a positive finite sum, from 1e-300 to 1e300");
+}
 
 void check_labels(const Source& labels, std::int64_t outputs) {
   double label = 0.0;
@@ -85,15 +160,24 @@ void check_loss(const Loss& loss, std::int64_t outputs) {
   for (const double value : *weights) {
     check(value >= 0.0 && std::isfinite(value), name, " holds ", value, "; expected finite numbers >= 0");
   }
+  if (std::holds_alternative<BinaryCrossEntropy>(loss)) return;
+  check(std::ranges::any_of(*weights, [](double value) { return value > 0.0; }), name,
+        " are all 0; expected at least one class to count");
 }
 
 Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DType dtype) {
   const std::vector<double>* weights = weights_of(loss);
   if (weights == nullptr) return {};
+  // Weights of classes divide out of the mean, so that they may be scaled; pos_weight does not.
+  const bool divides_out = std::holds_alternative<CrossEntropy>(loss);
+  const double unit = divides_out ? unit_of(*std::ranges::max_element(*weights)) : 1.0;
+  for (const double value : *weights) {
+    if (!divides_out) check_representable("BinaryCrossEntropy", "pos_weight", value, dtype);
+  }
   Buffer buffer(backend, static_cast<std::size_t>(outputs) * size_of(dtype));
   with_type(dtype, [&]<class T>(T) {
-    std::vector<T> host(static_cast<std::size_t>(outputs), static_cast<T>(weights->front()));
-    if (weights->size() > 1) host.assign(weights->begin(), weights->end());
+    std::vector<T> host(static_cast<std::size_t>(outputs), static_cast<T>(weights->front() / unit));
+    for (std::size_t i = 0; i < weights->size(); ++i) host[i] = static_cast<T>((*weights)[i] / unit);
     backend.copy(buffer.data(), host.data(), host.size() * sizeof(T), CopyKind::to_device);
   });
   return buffer;
@@ -105,12 +189,16 @@ void check_data(const Dataset& data, const Network& network, const Loss& loss, b
         network.in_features());
   if (finite) check_finite(data.x, "x");
   if (data.y) check_targets(data, loss, network.out_features(), finite);
-  if (!data.weights) return;
+  if (!data.weights) {
+    check_weights(data, loss, network.out_features(), nullptr, data.x.rows);
+    return;
+  }
   check(data.weights.rows == data.x.rows, "[data] sample_weight has ", data.weights.rows, " numbers and x has ",
         data.x.rows, " rows; expected as many");
   if (finite) check_finite(data.weights, "sample_weight");
   const std::int64_t row = first_row(data.weights, [](auto w) { return static_cast<double>(w) < 0.0; });
   check(row < 0, "[data] sample_weight is negative in row ", row, "; expected numbers >= 0");
+  check_weights(data, loss, network.out_features(), nullptr, data.x.rows);
 }
 
 }  // namespace gdcore

@@ -264,7 +264,7 @@ std::string Network::diagnosis() const {
         const double size = std::isnan(value) ? INFINITY : std::abs(value);
         if (size <= most) continue;
         most = size;
-        largest = join(entry.name, "[", i / entry.cols, ", ", i % entry.cols, "] = ", value);
+        largest = join(entry.name, "[", i / entry.cols, ", ", i % entry.cols, "] = ", values[entry.offset + i]);
       }
     }
   });

@@ -63,6 +63,7 @@ void ResidentData::load(const Dataset& data, const std::int64_t* order, std::int
                         const Network& network) {
   data_ = {};
   data_.labels = data.labels;
+  data_.weight_unit = data.weight_unit;
   data_.x = send(data.x, false, order, first, rows, network, x_);
   data_.y = send(data.y, data.labels, order, first, rows, network, y_);
   data_.weights = send(data.weights, false, order, first, rows, network, weights_);

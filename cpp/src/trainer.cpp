@@ -203,10 +203,12 @@ void Trainer::record_step(const Batch& batch, const StepInputs& inputs) {
 /// The same as run() where the device makes the steps by itself.
 std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range, std::span<const double> lrs,
                                     double seconds, LossSums& sums) {
-  std::ranges::for_each(lrs, check_rate);
-  StepCounters counters{.step = steps_, .batch = 0, .first = 0, .sums = sums, .stop = Stop::none};
+  for (const double lr : lrs) check_rate(lr, network_->dtype());
+  const double unit = data.weight_unit;
+  StepCounters counters{
+      .step = steps_, .batch = 0, .first = 0, .sums = {sums.loss / unit, sums.weight / unit}, .stop = Stop::none};
   const auto keep = [&] {
-    sums = counters.sums;
+    sums = {counters.sums.loss * unit, counters.sums.weight * unit};
     set_steps(counters.step);
   };
   std::int64_t next = range.first;
@@ -256,8 +258,8 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
     const std::int64_t first = b * range.batch_size, rows = range.rows_of(b);
     const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
     const LossSums batch = train(reader_.read(*network_, data, range.order, first, rows), lr);
-    sums.loss += batch.loss;
-    sums.weight += batch.weight;
+    sums.loss += batch.loss * data.weight_unit;
+    sums.weight += batch.weight * data.weight_unit;
     ++b;
     poll_interrupt();
     if (std::chrono::duration<double>(Clock::now() - start).count() >= seconds) break;
@@ -275,8 +277,8 @@ LossSums Trainer::evaluate(const Dataset& data, const BatchRange& range, void* o
     const Batch batch = reader_.read(*network_, here, range.order, first, rows);
     const View logits = network_->forward(batch.x, false, false);
     const LossSums sums = criterion_.apply(batch, logits, {});
-    total.loss += sums.loss;
-    total.weight += sums.weight;
+    total.loss += sums.loss * data.weight_unit;
+    total.weight += sums.weight * data.weight_unit;
     if (outputs != nullptr) {
       char* to = static_cast<char*>(outputs) + static_cast<std::size_t>(first * out) * size_of(logits.dtype);
       network_->backend().copy(to, logits.data, logits.bytes(), CopyKind::to_host);

@@ -67,7 +67,6 @@ class Held:
         self._weights = None if weights is None else to_array(weights, f"{label}sample_weight")
         if self._weights is not None:
             same_rows(f"{label}sample_weight", self._weights, "x", inputs)
-            refuse_nothing(self._weights, label)
         if trainer.check_finite:
             self._check(trainer.model, given, label, scale=training)
         try:
@@ -103,8 +102,10 @@ class Held:
 
     def part(self, rows: npt.NDArray[np.int64], name: str = "") -> Held:
         """Return some of the rows, called `name` in messages, without a copy of them."""
-        if self._weights is not None:
-            refuse_nothing(self._weights[rows], f"{name}: " if name else "")
+        try:
+            self.dataset.check_weights(rows)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from None
         other = object.__new__(Held)
         other.__dict__.update(self.__dict__, rows=rows, _label=f"{name}: " if name else "")
         return other
@@ -130,12 +131,6 @@ class Held:
         if self.rows is None:
             return self._targets, self._weights
         return self._targets[self.rows], None if self._weights is None else self._weights[self.rows]
-
-
-def refuse_nothing(weights: Array, label: str) -> None:
-    """Raise ValueError for weights that are all 0: the mean of nothing."""
-    if weights.size and not weights.any():
-        raise ValueError(f"{label}sample_weight: got weights that are all 0; expected a positive sum")
 
 
 class HeldBatches:

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "gdcore/data.h"
 #include "gdcore/loss.h"
@@ -15,8 +16,10 @@ class ResidentData;
 /// Inputs, targets and sample weights as they came; y and weights may be absent. Checked when it is made.
 struct Dataset {
   Source x, y, weights;
-  bool labels = false;                                        // y holds class numbers
-  mutable std::shared_ptr<ResidentData> on_device = nullptr;  // its copy on a device: see resident.h
+  bool labels = false;       // y holds class numbers
+  double weight_unit = 1.0;  // a power of two: what a weight of 1 among `weights` stands for
+  std::shared_ptr<const std::vector<double>> scaled_weights = nullptr;  // where `weights` lies if that is not 1
+  mutable std::shared_ptr<ResidentData> on_device = nullptr;            // its copy on a device: see resident.h
 };
 
 /// Throws where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
@@ -25,8 +28,13 @@ void check_loss(const Loss& loss, std::int64_t outputs);
 void check_order(const std::int64_t* order, std::int64_t first, std::int64_t rows, std::int64_t dataset_rows);
 /// Throws where a label is not one of the model's outputs.
 void check_labels(const Source& labels, std::int64_t outputs);
+/// Scales sample weights that a dtype might round to 0 or to infinity, by a power of two, which changes no result.
+void scale_weights(Dataset& data);
 /// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
 void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite);
+/// Throws unless Σ s_n W_n over some rows (null: all) is a positive finite number: there is no mean of nothing.
+void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, const std::int64_t* rows,
+                   std::int64_t count);
 /// The class weights or positive weights of a loss, one for each output, in a device's memory; empty where it has none.
 Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DType dtype);
 

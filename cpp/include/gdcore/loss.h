@@ -27,7 +27,8 @@ using Loss = std::variant<MeanSquaredError, CrossEntropy, BinaryCrossEntropy>;
 /// Σ s_n l_n and Σ s_n W_n: sums, so that batches add up.
 struct LossSums {
   double loss = 0.0, weight = 0.0;
-  double mean() const { return weight > 0.0 ? loss / weight : 0.0; }
+  /// NaN where nothing has any weight: a mean of nothing must not look like a good one.
+  double mean() const { return loss / weight; }
 };
 
 }  // namespace gdcore

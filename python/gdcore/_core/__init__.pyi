@@ -501,6 +501,9 @@ class DeviceArray:
 class Loss:
     """
     A loss over a batch: Σ s_n l_n / Σ s_n W_n with sample weights s_n (1 unless given).
+
+    Weights count relative to each other, whatever their scale. A ValueError is raised where Σ s_n W_n is not a positive
+    finite number, as there is no mean of nothing.
     """
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
 
@@ -888,6 +891,10 @@ class Dataset:
         check_finite: bool = True,
     ) -> None: ...
     def __len__(self) -> int: ...
+    def check_weights(self, rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> None:
+        """
+        Throws unless the weights of these rows add up to a positive finite number.
+        """
 
 class Trainer:
     """

@@ -1,0 +1,134 @@
+"""Promise: weights of samples and of classes count relative to each other, at any scale that double precision holds and
+in either dtype; where they add up to nothing there is no mean, and every entry point says so and changes nothing."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+from gdcore.data import split_rows
+
+N = 40
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((N, 3))
+LABELS = np.arange(N) % 3
+TARGETS: dict[str, tuple[Any, Any]] = {
+    "CrossEntropy": (gd.CrossEntropy(), LABELS),
+    "soft": (gd.CrossEntropy(label_smoothing=0.1), RNG.dirichlet(np.ones(3), N)),
+    "BinaryCrossEntropy": (gd.BinaryCrossEntropy(pos_weight=2.0), RNG.integers(0, 2, (N, 3))),
+    "MeanSquaredError": (gd.MeanSquaredError(), RNG.standard_normal((N, 3))),
+}
+SCALES = [2.0**-900, 2.0**-166, 2.0**-140, 1.0, 2.0**130, 2.0**900]  # 1e-271, 1e-50, 7e-43, 1, 1e39, 8e270
+EVERY_DTYPE = pytest.mark.parametrize("dtype", ["float32", "float64"])
+HOW = pytest.mark.parametrize("how", ["fit", "step", "evaluate", "validation", "fraction", "iterable", "analysis"])
+
+
+def trainer_of(loss: Any, dtype: str, device: str = "cpu") -> gd.Trainer:
+    model = gd.Sequential(gd.Dense(3, 5), gd.Tanh(), gd.Dense(5, 3), seed=0, dtype=dtype, device=device)
+    return gd.Trainer(model, loss, optimizer=gd.Adam(0.01))
+
+
+def run(trainer: gd.Trainer, how: str, y: Any, weights: Any) -> list[float]:
+    """The losses that an entry point reports."""
+    if how == "step":
+        return [trainer.step(X, y, weights) for _ in range(3)]
+    if how == "evaluate":
+        return [trainer.evaluate(X, y, sample_weight=weights)["loss"]]
+    if how == "iterable":
+        halves = [(X[part], y[part], weights[part]) for part in (slice(0, 25), slice(25, N))]
+        return list(trainer.fit(halves, epochs=2)["loss"])
+    if how == "analysis":
+        return list(
+            gd.analysis.gradient(gd.analysis.in_float64(trainer.model), trainer.loss, X, y, sample_weight=weights)
+        )
+    if how == "validation":
+        return list(trainer.fit(X, y, epochs=2, validation=(X, y, weights))["val_loss"])
+    share = {"validation": 0.5} if how == "fraction" else {}
+    history = trainer.fit(X, y, epochs=2, batch_size=16, sample_weight=weights, **share)
+    return [*history["loss"], *(history["val_loss"] if share else [])]
+
+
+@EVERY_DTYPE
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("how", ["fit", "step", "evaluate", "validation", "fraction", "iterable"])
+def test_the_scale_of_weights_does_not_matter(how: str, targets: str, dtype: str, device: str) -> None:
+    """Powers of two scale exactly, so everything is the same to the bit."""
+    loss, y = TARGETS[targets]
+    weights = RNG.uniform(0.1, 1.0, N)
+    expected = trainer_of(loss, dtype, device)
+    losses = run(expected, how, y, weights)
+    assert all(0 < value < 100 for value in losses)
+    for scale in SCALES:
+        trainer = trainer_of(loss, dtype, device)
+        assert run(trainer, how, y, weights * scale) == losses
+        helpers.same_bits(helpers.snapshot(trainer.model), helpers.snapshot(expected.model))
+
+
+@EVERY_DTYPE
+def test_batches_of_an_iterable_count_by_their_weights(dtype: str) -> None:
+    """Each batch is scaled by itself; the epoch's loss is still the mean over all of them."""
+    weights = np.where(np.arange(N) < 25, 1e-45, 3e-45)
+    small = run(trainer_of(gd.CrossEntropy(), dtype), "iterable", LABELS, weights)
+    plain = run(trainer_of(gd.CrossEntropy(), dtype), "iterable", LABELS, weights * 1e45)
+    np.testing.assert_allclose(small, plain, rtol=1e-6)
+
+
+@EVERY_DTYPE
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_scale_of_class_weights_does_not_matter(scale: float, dtype: str, device: str) -> None:
+    weights = np.array([0.25, 0.5, 1.0])
+    expected = trainer_of(gd.CrossEntropy(class_weights=list(weights)), dtype, device)
+    trainer = trainer_of(gd.CrossEntropy(class_weights=list(weights * scale)), dtype, device)
+    assert run(trainer, "fit", LABELS, None) == run(expected, "fit", LABELS, None)
+
+
+NOTHING: dict[str, Any] = {
+    "zero": np.zeros(N),
+    "integer zeros": np.zeros(N, np.int64),
+    "float32 zeros": np.zeros(N, np.float32),
+    "below any float": np.full(N, 5e-324),
+    "beyond any float": np.full(N, 1.5e308),
+}
+
+
+@EVERY_DTYPE
+@HOW
+@pytest.mark.parametrize("weights", NOTHING)
+def test_weights_without_a_sum_are_refused(weights: str, how: str, dtype: str) -> None:
+    trainer = trainer_of(gd.CrossEntropy(), dtype)
+    before = helpers.snapshot(trainer.model, trainer)
+    helpers.refuses(lambda: run(trainer, how, LABELS, NOTHING[weights]), ValueError, "weight.*adds up to.*positive")
+    helpers.same_bits(helpers.snapshot(trainer.model, trainer), before)
+    assert trainer.steps == 0 and trainer.epoch == 0
+
+
+def test_classes_that_do_not_count_are_refused() -> None:
+    """Class weights of 0 for all that there is, in training, validation and parts of the data."""
+    loss, y = gd.CrossEntropy(class_weights=[0.0, 1.0, 1.0]), np.zeros(N, int)
+    for how in ("fit", "step", "evaluate", "fraction", "analysis"):
+        helpers.refuses(lambda how=how: run(trainer_of(loss, "float32"), how, y, None), ValueError, "class_weights")
+    trainer = trainer_of(loss, "float32")
+    helpers.refuses(
+        lambda: trainer.fit(X, LABELS, epochs=1, validation=(X, y)), ValueError, "validation.*class_weights"
+    )
+    assert trainer.steps == 0
+    helpers.refuses(lambda: gd.CrossEntropy(class_weights=[0.0, 0.0]), ValueError, "class_weights")
+    helpers.refuses(
+        lambda: run(trainer_of(gd.CrossEntropy(), "float32"), "fit", np.zeros((N, 3)), None), ValueError, "y"
+    )
+
+
+def test_a_part_of_the_rows_without_weight_is_refused() -> None:
+    """What a fraction leaves for validation has a sum of its own."""
+    trainer = trainer_of(gd.CrossEntropy(), "float32")
+    _, measured = split_rows(N, 0.25, trainer.seed, name="validation")
+    weights = np.ones(N)
+    weights[measured] = 0
+    fit = functools.partial(trainer.fit, X, LABELS, epochs=1, validation=0.25)
+    helpers.refuses(lambda: fit(sample_weight=weights), ValueError, "validation.*weight")
+    helpers.refuses(lambda: fit(sample_weight=1 - weights), ValueError, "sample_weight")
+    assert trainer.steps == 0
