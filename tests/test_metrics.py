@@ -299,3 +299,15 @@ def test_bad_top_k() -> None:
     for labels in ([0, 1, 2, 3], [0, -1, 0, 0]):
         with pytest.raises(ValueError, match="y_true"):
             metrics.top_k(2)(np.array(labels), z)
+
+
+def test_labels_of_any_type() -> None:
+    days = np.array(["2024-01-01", "2024-01-02", "2024-01-01"], "datetime64[D]")
+    for true, pred in (
+        (["a", "b", "a"], np.array(["a", "b", "b"], object)),
+        (days, days[[0, 1, 1]]),
+        (np.array([1, 2, 1], object), [1.0, 2.0, 2.0]),
+        (np.array([1, 2, 1], ">i4"), np.array([1, 2, 2], np.float16)),
+    ):
+        equal(metrics.accuracy(true, pred), 2 / 3)
+        equal(metrics.balanced_accuracy(true, pred), 0.75)

@@ -13,6 +13,7 @@ from .._checks import shown
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Classes: TypeAlias = Sequence[Any] | None
+NAMES = "USMO"  # kinds of labels other than numbers: text, dates, text as objects
 
 
 class Labels(NamedTuple):
@@ -104,11 +105,11 @@ def labels(y_true: Data, y_pred: Data, classes: Classes) -> Labels:
         if array.dtype.kind == "f" and not (array == np.floor(array)).all():
             at = int(np.argmin(array == np.floor(array)))
             raise ValueError(f"{name}: got {array[at]} in row {at}; expected labels")
-    if classes is None and (true.dtype.kind in "USO") != (pred.dtype.kind in "USO"):
+    if classes is None and (true.dtype.kind in NAMES) != (pred.dtype.kind in NAMES):
         raise TypeError(f"y_pred: got {pred.dtype}; expected labels such as those of y_true, which are {true.dtype}")
     if classes is None:
         names = np.unique(np.concatenate([true, pred]))
-        classes = range(2) if names.dtype.kind not in "USO" and set(names.tolist()) <= {0, 1} else names.tolist()
+        classes = range(2) if names.dtype.kind not in NAMES and set(names.tolist()) <= {0, 1} else names.tolist()
     return Labels(_index(true, "y_true", classes), _index(pred, "y_pred", classes), len(classes))
 
 
@@ -155,7 +156,8 @@ def probabilities(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
 
 def _pair(y_true: Data, y_pred: Data, *, text: bool) -> tuple[Array, Array]:
     """Return both as arrays of as many rows, (N,) where they have one column."""
-    true, pred = to_array(y_true, "y_true", text=text), to_array(y_pred, "y_pred", text=text)
+    read = _labels if text else to_array
+    true, pred = read(y_true, "y_true"), read(y_pred, "y_pred")
     same_rows("y_pred", pred, "y_true", true)
     if not len(true):
         raise ValueError("y_true: got no rows; expected at least one")
@@ -163,6 +165,14 @@ def _pair(y_true: Data, y_pred: Data, *, text: bool) -> tuple[Array, Array]:
         if array.ndim > 2:
             raise ValueError(f"{name}: got shape {array.shape}; expected (rows,) or (rows, columns)")
     return _flat(true), _flat(pred)
+
+
+def _labels(value: Data, name: str) -> Array:
+    """Return numbers, text or dates as an array."""
+    array = to_array(value, name, text=True)
+    if array.dtype.kind in "biufUSM" or all(isinstance(item, str) for item in array.ravel()):
+        return array
+    return to_array(array, name)
 
 
 def _flat(array: Array) -> Array:
@@ -176,7 +186,7 @@ def _finite(array: Array, name: str) -> None:
 
 
 def _answers(array: Array, name: str) -> Array:
-    if array.dtype.kind in "USO" or not ((array == 0) | (array == 1)).all():
+    if array.dtype.kind in NAMES or not ((array == 0) | (array == 1)).all():
         raise ValueError(f"{name}: got {array.shape[1]} columns; expected answers of 0 and 1, or labels (rows,)")
     return array.astype(bool)
 
@@ -187,7 +197,7 @@ def _index(array: Array, name: str, classes: Sequence[Any]) -> Array:
     if isinstance(classes, range):
         if array.dtype.kind in "iub" and array.min() >= 0 and array.max() < len(classes):
             return array.astype(np.int64, copy=False)
-        if array.dtype.kind in "USO":
+        if array.dtype.kind in NAMES:
             unknown = array[0]
         else:
             inside = (array >= 0) & (array < len(classes)) & (array == np.floor(array))
