@@ -119,7 +119,7 @@ class Predictor(_core.Network):
             check_numbers(gradient, self.dtype, "dout")
         return super().backward(gradient)
 
-    def predict(self, x: Data, *, batch_size: int = 1024, check_finite: bool = True) -> Array:  # type: ignore[override]
+    def predict(self, x: Data, *, batch_size: int = 1024, check_finite: bool = True) -> Array:
         """Return the outputs for the rows of `x`: values, or logits where the loss takes logits.
 
         Parameters

@@ -237,8 +237,8 @@ class Trainer(Weighed, Closed):
             except (ValueError, TypeError, _core.DivergenceError):
                 pass  # done again below, where data is converted and every number looked at
         self._check_balanced()
-        inputs, *others = batch(self, x, y, weights)
-        loss = self._core.step(inputs.array, *others, lr=self.lr, check_finite=self._check_finite)
+        inputs, targets, factors = batch(self, x, y, weights)
+        loss = self._core.step(inputs.array, targets, factors, lr=self.lr, check_finite=self._check_finite)
         self._model.learn_names(inputs.names)
         return loss
 
