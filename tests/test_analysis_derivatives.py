@@ -206,6 +206,7 @@ def test_the_function_stays_while_the_model_trains_on(rng: Any) -> None:
         helpers.same_bits(objective.point, np.concatenate([p.ravel() for p in model.parameters().values()]))
 
 
+@pytest.mark.timing
 def test_cost_of_a_product(rng: Any) -> None:
     """Promise: at most four times a gradient's; eight matrix products a layer against three."""
     model = build(

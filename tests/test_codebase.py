@@ -170,6 +170,7 @@ def test_import_is_light() -> None:
     helpers.must_run(f"import sys, gdcore; assert not set('{heavy}'.split()) & set(sys.modules), sys.modules.keys()")
 
 
+@pytest.mark.timing
 def test_import_is_fast() -> None:
     """At most 0.1 s beyond NumPy's; the best of three, as the machine may be busy."""
     code = "import numpy, time; t = time.perf_counter(); import gdcore; print(time.perf_counter() - t)"

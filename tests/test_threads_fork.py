@@ -83,6 +83,7 @@ def test_one_model_in_parallel_threads_works_or_raises(call: str) -> None:
     )
 
 
+@pytest.mark.timing
 def test_the_gil_is_released() -> None:
     """Python code of another thread runs on while a large product is computed."""
     helpers.must_run(
@@ -272,6 +273,7 @@ def noise() -> float:
     return statistics.median(interrupt_delays("nothing"))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("call", ["step", "fit", "fit in large batches", "evaluate", "predict"])
 def test_interrupt(call: str, noise: float) -> None:
     """The median answer comes within 100 ms (and what the machine's other work costs); everything works afterwards."""

@@ -47,6 +47,7 @@ struct Machine {
   bool progress = false;  // whether anyone ran since the last time round
   int current = -1;       // the CUDA thread that runs, -1: none
   int alive = 0, at_barrier = 0;
+  int first_at_barrier = -1;  // a thread that waits there, while at_barrier is not 0
   int warp_waiting[kWarp] = {}, warp_alive[kWarp] = {};
   const std::function<void()>* kernel = nullptr;
   void* dynamic = nullptr;
@@ -61,12 +62,15 @@ struct Machine {
   bool running = false;
 };
 
-/// Of this host thread.
-Machine& machine();
+/// Of this host thread. Asked for at every barrier and every watched access, so the usual case is inline.
+extern __thread Machine* own_machine GD_EMULATION_TLS;
+Machine& make_machine();
+inline Machine& machine() { return own_machine != nullptr ? *own_machine : make_machine(); }
 
 /// "block (0,0,0) thread (3,0,0)"
 std::string name_of(const Machine& m, int thread);
 std::string text_of(Site site);
+bool same_site(Site a, Site b);
 
 /// Ends the kernel with a message: unwinds this fiber, and the others as they are resumed, so that destructors run and
 /// no stack is abandoned.

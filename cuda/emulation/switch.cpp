@@ -2,9 +2,6 @@
 
 #include <sys/mman.h>
 
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <new>
 
 #ifdef GDCORE_EMULATION_ASAN
@@ -13,7 +10,7 @@
 #endif
 
 #if defined(__x86_64__)
-// Saves the registers that a call must keep and the floating-point modes; no system call.
+// Saves the registers that a call must keep; no system call. The floating-point modes, which kernels leave alone, stay.
 extern "C" void gdcore_emulation_switch(void** save, void* load);
 asm(R"(
 .text
@@ -27,14 +24,8 @@ gdcore_emulation_switch:
   pushq %r13
   pushq %r14
   pushq %r15
-  subq $8,%rsp
-  stmxcsr (%rsp)
-  fnstcw 4(%rsp)
   movq %rsp,(%rdi)
   movq %rsi,%rsp
-  ldmxcsr (%rsp)
-  fldcw 4(%rsp)
-  addq $8,%rsp
   popq %r15
   popq %r14
   popq %r13
@@ -56,16 +47,16 @@ constexpr std::size_t kStack = 256 << 10;
 constexpr std::size_t kStack = 64 << 10;
 #endif
 constexpr std::size_t kGuard = 4096;
+// Stacks begin at different places of a page: else those of a block's threads would share a few lines of the cache.
+constexpr std::size_t kStagger = 5 * 64, kStaggered = 4096 / kStagger * kStagger;
 
 /// Sets a fresh stack up so that the first switch to it enters `body`.
-void prepare(Fiber& fiber, void (*body)()) {
+void prepare(Fiber& fiber, std::size_t number, void (*body)()) {
 #if defined(__x86_64__)
-  void** top = reinterpret_cast<void**>(fiber.low + fiber.size);
+  void** top = reinterpret_cast<void**>(fiber.low + fiber.size - number * kStagger % kStaggered);
   *--top = nullptr;  // the return address that body never uses: the stack is aligned at its entry as the ABI wants
   *--top = reinterpret_cast<void*>(body);
   for (int i = 0; i < 6; ++i) *--top = nullptr;
-  const std::uint32_t modes[2] = {0x1F80u, 0x037Fu};  // the defaults of mxcsr and of the x87 control word
-  std::memcpy(--top, modes, sizeof modes);
   fiber.stack_pointer = top;
 #else
   getcontext(&fiber.context);
@@ -91,7 +82,7 @@ Fiber* FiberPool::take() {
   Fiber* fiber = new Fiber;
   fiber->low = static_cast<char*>(base) + kGuard;
   fiber->size = kStack;
-  prepare(*fiber, body_);
+  prepare(*fiber, all_.size(), body_);
   all_.push_back(fiber);
   return fiber;
 }

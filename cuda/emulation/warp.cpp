@@ -11,22 +11,22 @@ namespace gdcore::emulation {
 
 namespace {
 
-/// __syncwarp orders memory between the lanes; shuffles and votes do not.
+#ifdef GDCORE_EMULATION_RACE
+/// __syncwarp orders memory between the lanes; shuffles and votes do not. All that take part know afterwards what any of
+/// them knew before.
 void learn_clocks(Machine& m, int first, int lanes, unsigned present) {
+  unsigned known[kWarp] = {};
   for (int i = 0; i < lanes; ++i) {
     if ((present >> i & 1u) == 0) continue;
     Thread& t = m.threads[first + i];
-    for (int k = 0; k < lanes; ++k) {
-      if ((present >> k & 1u) == 0) continue;
-      const Thread& other = m.threads[first + k];
-      t.known[k] = std::max(t.known[k], other.clock + 1);
-      for (int j = 0; j < kWarp; ++j) t.known[j] = std::max(t.known[j], other.known[j]);
-    }
+    known[i] = std::max(known[i], ++t.clock);
+    for (int j = 0; j < kWarp; ++j) known[j] = std::max(known[j], t.known[j]);
   }
   for (int i = 0; i < lanes; ++i) {
-    if ((present >> i & 1u) != 0) ++m.threads[first + i].clock;
+    if ((present >> i & 1u) != 0) std::copy_n(known, kWarp, m.threads[first + i].known);
   }
 }
+#endif
 
 float factor_of(unsigned bits, bool bfloat16, int half) {
   if (bfloat16) bits = half == 0 ? bits << 16 : bits & 0xffff0000u;
@@ -77,7 +77,7 @@ void complete_warp(Machine& m, int waiting) {
       all = false;
       continue;
     }
-    if (t.mask != mask || t.warp_op != op || t.site.line != site.line || std::strcmp(t.site.file, site.file) != 0) {
+    if (t.mask != mask || t.warp_op != op || !same_site(t.site, site)) {
       fail(m, "divergent warp operation: " + name_of(m, waiting) + " at " + text_of(site) + ", lane " +
                   std::to_string(i) + " at " + text_of(t.site) + " or with another mask");
     }
@@ -104,7 +104,9 @@ void complete_warp(Machine& m, int waiting) {
     t.state = State::ready;
     --m.warp_waiting[waiting / kWarp];
   }
+#ifdef GDCORE_EMULATION_RACE
   if (op == WarpOp::sync) learn_clocks(m, first, lanes, present);
+#endif
 }
 
 std::uint64_t wait_warp(WarpOp op, unsigned mask, std::uint64_t value, int source, Site site) {

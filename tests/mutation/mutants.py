@@ -249,7 +249,7 @@ def compatible(mutants: list[Mutant]) -> list[list[Mutant]]:
     return builds
 
 
-def sample(mutants: list[Mutant], count: int, of_kind: int, seed: int) -> list[Mutant]:
+def sample(mutants: list[Mutant], count: int, of_kind: int, seed: str) -> list[Mutant]:
     """Choose mutants for one build: `of_kind` of every kind that has so many, then more of all, up to `count`.
 
     The next one is of the file, then of the kind, that fewest were chosen of. Among those, their text alone decides: a

@@ -1,12 +1,14 @@
 """The mutation gate: plants bugs in the CUDA kernels, one at a time, and fails unless the native tests catch them.
 
-Usage: python tests/mutation/run.py --tests build/tests/native/gdcore_native_tests [--count 150 | --all] [--work DIR]
+Usage: python tests/mutation/run.py plant --work DIR [--count 120 | --all] [--seed TEXT] [--listed]
+       python tests/mutation/run.py judge --work DIR --tests build/tests/native/gdcore_native_tests
 
-The CUDA backend, with a sample of bugs compiled in (mutants.py), is built for the CPU three times: plain, under
-AddressSanitizer and UBSan, and with the race detector. A first run without bugs says which tests come by which bug.
-Each bug is then turned on alone, and those tests run, the quickest first, in one build after the other, until one
-fails: a wrong result, a crash, a detected race or deadlock, or a run that takes far too long. At least 95 per cent of
-the bugs must be caught. Bugs that change nothing are listed in equivalent.toml, each with the reason.
+`plant` compiles the CUDA backend for the CPU with a sample of bugs in it (mutants.py), all turned off: plain, under
+AddressSanitizer and UBSan, and with the race detector. `judge` first runs the tests without bugs, which says which
+tests come by which bug. Each bug is then turned on alone, and those tests run, the quickest first, in one build after
+the other, until one fails: a wrong result, a crash, a detected race or deadlock, or a run that takes far too long. At
+least 95 per cent of the bugs must be caught. Bugs that change nothing are listed in equivalent.toml, each with the
+reason; they are not planted, unless --listed asks for them, to see that none of them is caught.
 """
 
 from __future__ import annotations
@@ -14,15 +16,15 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
+import json
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,9 +37,9 @@ OF_KIND = 8  # at least, in a sample, of each kind that has so many places
 # What a build of the library adds to the flags, and how many seconds of tests (as the plain build runs them) a bug is
 # given in it.
 BUILDS = {
-    "plain": (["-DCMAKE_CXX_FLAGS_RELEASE=-O1"], 10.0),
-    "asan": (["-DGDCORE_SANITIZE=address,undefined", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"], 1.5),
-    "race": (["-DGDCORE_EMULATION_RACE=ON", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"], 1.0),
+    "plain": ([], 10.0),
+    "asan": (["-DGDCORE_SANITIZE=address,undefined"], 1.5),
+    "race": (["-DGDCORE_EMULATION_RACE=ON"], 1.0),
 }
 ORDER = {  # what catches a kind soonest
     "barrier": ("race", "plain", "asan"),
@@ -60,10 +62,10 @@ class Test:
 class Gate:
     """One build of mutants, and what becomes of them."""
 
-    tests: Path
     work: Path
     jobs: int
     mutants: list[Mutant]
+    tests: Path = Path()
     cases: list[Test] = field(default_factory=list)
     sound: dict[tuple[str, str], bool] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -104,7 +106,8 @@ class Gate:
     def build_one(self, kind: str) -> str:
         """Build a library; return the compiler's output if that fails."""
         folder, source = self.work / kind, self.work / "source"
-        flags = [f"-DCMAKE_CXX_FLAGS=-w -include {source}/cuda/emulation/mutation.h", *BUILDS[kind][0]]
+        flags = [f"-DCMAKE_CXX_FLAGS=-w -include {source}/cuda/emulation/mutation.h", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"]
+        flags += BUILDS[kind][0]
         off = ["-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", "-DGDCORE_CUDA_EMULATION=ON"]
         configure = ["cmake", "-S", source, "-B", folder, "-G", "Ninja", *off, *flags]
         build = ["cmake", "--build", folder, "--parallel", str(self.jobs), "--target", "gdcore_cuda_emulated"]
@@ -194,14 +197,11 @@ class Gate:
         return "none"
 
     def judge(self) -> dict[Mutant, str]:
-        """Build, survey and run all mutants."""
+        """Survey and run all mutants."""
         started = time.monotonic()
-        self.build()
-        built = time.monotonic()
-        print(f"three builds: {built - started:.0f} s", flush=True)
         self.survey()
         surveyed = time.monotonic()
-        print(f"a run without bugs: {surveyed - built:.0f} s", flush=True)
+        print(f"a run without bugs: {surveyed - started:.0f} s", flush=True)
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             fates = list(pool.map(self.caught_by, range(1, len(self.mutants) + 1)))
         print(f"runs with bugs: {time.monotonic() - surveyed:.0f} s", flush=True)
@@ -263,32 +263,59 @@ def report(fates: dict[Mutant, str], reasons: dict[tuple[str, str, str], str]) -
     return 0 if enough and not wrong else 1
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tests", type=Path, required=True, help="the native tests, built without sanitizers")
-    parser.add_argument("--count", type=int, default=150, help="bugs in the sample, if not more for the kinds")
-    parser.add_argument("--seed", type=int, default=1, help="which sample")
-    parser.add_argument("--all", action="store_true", help="every bug that the rules find; hours")
-    parser.add_argument("--only", default="", help="files with this in their name")
-    parser.add_argument("--work", type=Path, help="folder for builds, kept; a temporary one by default")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    options = parser.parse_args()
-    paths = sorted([*(ROOT / "cuda").glob("*.cu"), *(ROOT / "cuda").glob("*.h")])
-    mutants = [mutant for path in paths if options.only in path.name for mutant in find(path)]
+def listed_reasons(known: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+    """Return why the listed bugs change nothing; the list holds only what the sources have."""
     listed = tomllib.loads((HERE / "equivalent.toml").read_text()).get("equivalent", [])
     reasons = {(entry["file"], entry["line"], entry["change"]): entry["reason"] for entry in listed}
-    known = {key(mutant) for path in paths for mutant in find(path)}
     if stale := [entry for entry in reasons if entry not in known]:
         sys.exit(f"equivalent.toml lists what the sources no longer have: {stale}")
-    builds = compatible(mutants) if options.all else [sample(mutants, options.count, OF_KIND, options.seed)]
-    chosen = sum(len(build) for build in builds)
-    print(f"{len(mutants)} bugs can be planted in {len(paths)} files; {chosen} of them are, in {len(builds)} builds")
+    return reasons
+
+
+def plant(options: argparse.Namespace, mutants: list[Mutant], reasons: dict[tuple[str, str, str], str]) -> None:
+    """Choose bugs and build with them; which ones they are is written to the folder."""
+    candidates = [m for m in mutants if options.only in m.file and (options.listed or key(m) not in reasons)]
+    builds = compatible(candidates) if options.all else [sample(candidates, options.count, OF_KIND, options.seed)]
+    print(f"{len(mutants)} bugs can be planted; {sum(map(len, builds))} of them are, in {len(builds)} builds")
+    planted_bugs = []
+    for number, build in enumerate(builds):
+        started = time.monotonic()
+        gate = Gate(options.work / str(number), options.jobs, build)
+        gate.build()
+        planted_bugs.append([asdict(mutant) for mutant in gate.mutants])
+        print(f"three builds: {time.monotonic() - started:.0f} s", flush=True)
+    write(options.work / "planted.json", json.dumps(planted_bugs))
+
+
+def judge(options: argparse.Namespace) -> dict[Mutant, str]:
+    """Run the tests on what was planted."""
     fates: dict[Mutant, str] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        for build in builds:
-            work = (options.work or Path(temporary)).resolve()
-            fates |= Gate(options.tests.resolve(), work, options.jobs, build).judge()
-    return report(fates, reasons)
+    for number, build in enumerate(json.loads((options.work / "planted.json").read_text())):
+        mutants = [Mutant(**mutant) for mutant in build]
+        fates |= Gate(options.work / str(number), options.jobs, mutants, options.tests.resolve()).judge()
+    return fates
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("plant", "judge"))
+    parser.add_argument("--work", type=Path, required=True, help="folder for builds")
+    parser.add_argument("--tests", type=Path, help="judge: the native tests, built without sanitizers")
+    parser.add_argument("--count", type=int, default=120, help="bugs in the sample, if not more for the kinds")
+    parser.add_argument("--seed", default="1", help="which sample: any text, such as a commit's name")
+    parser.add_argument("--all", action="store_true", help="every bug that the rules find; hours")
+    parser.add_argument("--listed", action="store_true", help="those of equivalent.toml too: none may be caught")
+    parser.add_argument("--only", default="", help="files with this in their name")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    options.work = options.work.resolve()
+    paths = sorted([*(ROOT / "cuda").glob("*.cu"), *(ROOT / "cuda").glob("*.h")])
+    mutants = [mutant for path in paths for mutant in find(path)]
+    reasons = listed_reasons({key(mutant) for mutant in mutants})
+    if options.what == "judge":
+        return report(judge(options), reasons)
+    plant(options, mutants, reasons)
+    return 0
 
 
 if __name__ == "__main__":

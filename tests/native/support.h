@@ -1,8 +1,10 @@
-// What the native tests share: arrays that the sanitizers watch to the byte, and comparers that say how far off a
-// result is. test_support.cpp shows that the comparers can fail.
+// What the native tests share: arrays whose ends are watched to the byte, by the sanitizers or by a page behind them that
+// nobody may touch, and comparers that say how far off a result is. test_support.cpp shows that both can fail.
 #pragma once
 
 #include <doctest/doctest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +13,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -38,11 +41,13 @@ inline Device tested() {
 }
 inline Backend& device() { return backend(tested()); }
 
-/// Whether fewer shapes will do: where each access is watched by the race detector, every shape of a kind says the
-/// same.
+/// Whether fewer shapes will do: where sanitizers or the race detector watch each access, and where a planted bug is to be
+/// caught. All shapes are run by the build without them.
 inline bool few_shapes() { return std::getenv("GDCORE_TEST_FEW_SHAPES") != nullptr; }
 
-/// The widths and row counts that every operation is tested at.
+/// The widths and row counts that every operation is tested at. Of each family few shapes have one: one element, less
+/// than a vector of 16, 32 and 64 bytes, whole vectors, a vector and a tail, a warp less and more one, several warps and
+/// a tail, more than a block has threads.
 inline std::vector<std::int64_t> awkward_widths() {
   if (few_shapes()) return {1, 2, 3, 8, 17, 31, 32, 33, 64, 65, 129, 1000, 1025};
   std::vector<std::int64_t> widths;
@@ -64,19 +69,60 @@ inline double noise(std::uint64_t stream, std::uint64_t n) {
   return static_cast<double>(z >> 11) * 0x1p-52 - 1.0;
 }
 
-/// A matrix at the very end of a heap block of its own, so that AddressSanitizer sees the first byte past it, and
-/// `shift` elements behind the block's start, so that it is aligned to an element and no more. It begins as NaN.
+/// Whether arrays end at a page that nobody may touch: so that the vector code of a release, which no sanitizer sees,
+/// cannot read or write past an end unnoticed. Arrays are then aligned to an element and no more.
+inline bool guard_pages() { return std::getenv("GDCORE_TEST_GUARD_PAGES") != nullptr; }
+
+/// Memory of one array, to the byte at its end.
+class Block {
+ public:
+  explicit Block(std::size_t bytes) : bytes_(bytes) {
+    if (!guard_pages()) {
+      data_ = ::operator new(bytes);
+      return;
+    }
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t whole = (bytes + page - 1) / page * page;
+    pages_ = mmap(nullptr, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages_ == MAP_FAILED) throw std::bad_alloc();
+    mapped_ = whole + page;
+    mprotect(static_cast<char*>(pages_) + whole, page, PROT_NONE);
+    data_ = static_cast<char*>(pages_) + whole - bytes;
+  }
+  Block(Block&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)),
+        pages_(std::exchange(other.pages_, nullptr)),
+        bytes_(other.bytes_),
+        mapped_(other.mapped_) {}
+  Block& operator=(Block&&) = delete;
+  ~Block() {
+    if (pages_ != nullptr) {
+      munmap(pages_, mapped_);
+    } else if (data_ != nullptr) {
+      ::operator delete(data_, bytes_);
+    }
+  }
+  void* data() const { return data_; }
+
+ private:
+  void *data_ = nullptr, *pages_ = nullptr;
+  std::size_t bytes_ = 0, mapped_ = 0;
+};
+
+/// A matrix at the very end of a block of its own, so that AddressSanitizer or the page behind it sees the first byte
+/// past it, and `shift` elements behind the block's start, so that it is aligned to an element and no more. It begins as
+/// NaN.
 template <class T>
 class Array {
  public:
   Array(std::int64_t rows, std::int64_t cols, std::int64_t shift = 0)
-      : rows_(rows), cols_(cols), shift_(shift), block_(new T[static_cast<std::size_t>(shift + rows * cols)]) {
-    for (std::int64_t i = 0; i < shift; ++i) block_[static_cast<std::size_t>(i)] = kGuard;
+      : rows_(rows), cols_(cols), shift_(shift), block_(static_cast<std::size_t>(shift + rows * cols) * sizeof(T)) {
+    for (std::int64_t i = 0; i < shift; ++i) begin()[i] = kGuard;
     poison();
   }
   Array(Array&&) = default;
   ~Array() {
-    for (std::int64_t i = 0; block_ && i < shift_; ++i) CHECK(block_[static_cast<std::size_t>(i)] == kGuard);
+    for (std::int64_t i = 0; begin() != nullptr && i < shift_; ++i) CHECK(begin()[i] == kGuard);
   }
 
   Array copy() const {
@@ -100,8 +146,8 @@ class Array {
   std::int64_t cols() const { return cols_; }
   std::int64_t size() const { return rows_ * cols_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
-  T* data() { return block_.get() + shift_; }
-  const T* data() const { return block_.get() + shift_; }
+  T* data() { return begin() + shift_; }
+  const T* data() const { return begin() + shift_; }
   T& operator[](std::int64_t i) { return data()[i]; }
   T operator[](std::int64_t i) const { return data()[i]; }
   T operator()(std::int64_t r, std::int64_t c) const { return data()[r * cols_ + c]; }
@@ -112,9 +158,11 @@ class Array {
   }
 
  private:
+  T* begin() const { return static_cast<T*>(block_.data()); }
+
   static constexpr T kGuard = T(-1234.5);
   std::int64_t rows_, cols_, shift_;
-  std::unique_ptr<T[]> block_;
+  Block block_;
 };
 
 /// Roundings of a sum of n terms. Vectors would make the chains of additions shorter, but the sanitizers keep loops
@@ -155,7 +203,8 @@ class Threads {
   int before_;
 };
 
-/// Calls work() with 1, 2, 3 and 7 threads; each call returns a list of arrays, which must agree bit for bit.
+/// Calls work() with 1, 2, 3 and 7 threads; each call returns a list of arrays, which must agree bit for bit. On a GPU,
+/// which knows nothing of the host's threads, twice.
 template <class Work>
 bool same_for_all_threads(Work&& work) {
   const auto run = [&](int threads) {
@@ -164,6 +213,7 @@ bool same_for_all_threads(Work&& work) {
   };
   const auto expected = run(1);
   for (const int threads : {2, 3, 7}) {
+    if (threads > 2 && tested() == Device::cuda) break;
     const auto got = run(threads);
     if (got.size() != expected.size()) return false;
     for (std::size_t i = 0; i < got.size(); ++i) {

@@ -1,0 +1,398 @@
+"""The steps of continuous integration.
+
+Usage: .ci/run [--list] [--keep] [full] [STEP...]
+
+Without names all steps run, two at a time. A named step brings along what it needs.
+  --list   show the steps and end
+  --keep   build in build/ci and leave it there: the next run with --keep compiles and installs only what changed
+  full     whole ladders of shapes under sanitizers and in all orders of threads, 130 planted bugs; before a release,
+           and after a change to kernels or to the emulation
+
+Installs what it needs: system packages with apt-get, Python packages into virtual environments in the build folder.
+CONTRIBUTING.md tells what each step costs and covers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from runner import ROOT, Failure, Job, Runner, Step, chosen
+
+# Processor seconds of the wheel divided by two; with nvcc it holds kernels for five generations of GPUs.
+WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
+# Tests of single operations, which are repeated for the instruction sets that this processor would not choose.
+OPERATIONS = ("activations", "batch_norm", "dense", "dropout", "gather", "gradients", "layer_norm",
+              "losses", "optimizers")  # fmt: skip
+NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+STEPS: list[Step] = []
+
+
+def step(needs: str = "", **options: bool) -> Callable[[Callable[[Job], None]], Callable[[Job], None]]:
+    """Add a function to the steps; its name, with hyphens, is the step's, and its docstring what --list shows."""
+
+    def add(work: Callable[[Job], None]) -> Callable[[Job], None]:
+        title = (work.__doc__ or "").partition("\n")[0].removesuffix(".")
+        STEPS.append(Step(work.__name__.replace("_", "-"), title, work, tuple(needs.split()), **options))
+        return work
+
+    return add
+
+
+# ---- Environments ---------------------------------------------------------------------------------------------------
+
+
+def install(job: Job, environment: str, *packages: str | Path) -> None:
+    """Install packages into a virtual environment in the build folder, unless that was done before."""
+    folder = job.work / environment
+    done = job.work / f"{environment}-{hashlib.sha256(repr(packages).encode()).hexdigest()[:16]}"
+    if done.exists():
+        return
+    if not folder.exists():
+        job.run(sys.executable, "-m", "venv", folder)
+        job.run(folder / "bin/pip", "install", "-q", "--upgrade", "pip", quiet=True)
+    job.run(folder / "bin/pip", "install", "-q", *packages, quiet=True)
+    done.touch()
+
+
+def project() -> dict:
+    """Return pyproject.toml, the one home of the versions of Python packages."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@step(downloads=True)
+def tools(job: Job) -> None:
+    """Tools: formatters, type checker, what builds a wheel."""
+    install(job, "tools", *project()["project"]["optional-dependencies"]["dev"], "ninja")
+    install(job, "tools", *project()["build-system"]["requires"])
+
+
+@step(downloads=True)
+def packages(job: Job) -> None:
+    """System packages."""
+    wanted = {
+        "doctest-dev": Path("/usr/include/doctest/doctest.h").exists(),
+        "libbenchmark-dev": Path("/usr/include/benchmark/benchmark.h").exists(),
+        "g++": shutil.which("g++"),
+        "binutils": shutil.which("objdump"),
+    }
+    missing = [name for name, there in wanted.items() if not there]
+    job.say(f"nvcc: {NVCC}" if NVCC else "no nvcc: the CUDA backend is compiled for the CPU alone")
+    job.say(f"installing {' '.join(missing)}" if missing else "nothing is missing")
+    if missing:
+        job.run("apt-get", "update", "-q", quiet=True)
+        job.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *missing, quiet=True)
+
+
+@step("tools")
+def style(job: Job) -> None:
+    """Style: ruff and clang-format."""
+    job.run("tools/lint.sh", "ruff")
+    job.run("tools/lint.sh", "clang-format")
+
+
+# ---- Builds ---------------------------------------------------------------------------------------------------------
+
+
+def configure(job: Job, build: str, *options: str) -> None:
+    """Configure a build folder."""
+    job.run("cmake", "-S", ROOT, "-B", job.work / build, "-G", "Ninja", "-DGDCORE_WERROR=ON", *options, quiet=True)
+
+
+def compile(job: Job, build: str, *targets: str) -> float:
+    """Build targets, all by default; return the processor seconds."""
+    return job.run("cmake", "--build", job.work / build, "--target", *(targets or ("all",)), quiet=True)
+
+
+def ctest(job: Job, build: str, *options: str, env: dict[str, str] | None = None) -> None:
+    """Run tests of a build folder; what doctest counted in each run goes into the log."""
+    folder = job.work / build
+    try:
+        job.run("ctest", "--test-dir", folder, "--parallel", "2", "--output-on-failure", *options, env=env)
+    finally:
+        log = folder / "Testing/Temporary/LastTest.log"
+        for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
+            if line.startswith("[doctest] test cases"):
+                job.say(line)
+
+
+def ladder(job: Job) -> dict[str, str]:
+    """Return the environment of tests that watch each access: few shapes, or in a full run all of them."""
+    return {} if job.full else {"GDCORE_TEST_FEW_SHAPES": "1"}
+
+
+def main_options() -> list[str]:
+    """Return the settings of the one build that wheel, native tests and benchmarks share."""
+    cuda = ["-DGDCORE_CUDA=OFF"]
+    if NVCC:  # as a release has it; the log has what the assembler reports of each kernel
+        cuda = ["-DGDCORE_CUDA=ON", "-DGDCORE_CUDA_ARCHITECTURES=release", "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]
+    parts = ["TESTS", "BENCH", "GPU_BENCH", "CUDA_EMULATION"]
+    return [*cuda, *(f"-DGDCORE_{part}=ON" for part in parts), "-DCMAKE_BUILD_TYPE=Release"]
+
+
+@step("tools packages")
+def build(job: Job) -> None:
+    """Native build: tests, benchmarks, CUDA backend for the CPU."""
+    configure(job, "main", *main_options(), f"-DPython_EXECUTABLE={job.work}/tools/bin/python")
+    seconds = compile(job, "main", "gdcore_archive")
+    (job.work / "core-seconds").write_text(str(seconds))  # a part of what building a wheel takes
+    targets = ["gdcore_native_tests", "gdcore_emulation_tests", "gdcore_cuda_backend_tests", "gdcore_cuda_emulated"]
+    compile(job, "main", *targets, "gdcore_gpu_kernels", "gdcore_bench")
+
+
+@step("build")
+def wheel(job: Job) -> None:
+    """Wheel and source distribution: contents, size, build time."""
+    dist, log = job.work / "dist", job.work / "logs/wheel-build.log"
+    shutil.rmtree(dist, ignore_errors=True)
+    log.write_text("")
+    settings = [f"-C{option.replace('-D', 'cmake.define.', 1)}" for option in (*main_options(), "-DGDCORE_WERROR=ON")]
+    command = [f"-Cbuild-dir={job.work}/main", *settings, "--outdir", dist, ROOT]
+    job.run("python", "-m", "build", "--sdist", "--no-isolation", "--outdir", dist, ROOT, quiet=True)
+    job.run("python", "tools/check_sdist.py", *dist.glob("*.tar.gz"))
+    build = 'python -m build --wheel --no-isolation "$@"'
+    script = f"{build} >{log} 2>&1 || {{ grep -v '^ptxas' {log} | tail -n 100; exit 1; }}"
+    seconds = job.run("bash", "-c", script, "build", *command) + float((job.work / "core-seconds").read_text())
+    job.run("python", "tools/check_wheel.py", *dist.glob("*.whl"), *(["--cuda"] if NVCC else []))
+    limit = WHEEL_SECONDS_CUDA if NVCC else WHEEL_SECONDS
+    job.say(f"build time on two free cores: {seconds / 2:.0f} s (limit {limit} s)")
+    if seconds / 2 > limit:
+        raise Failure("building the wheel takes too long")
+
+
+@step("wheel")
+def isa(job: Job) -> None:
+    """Instruction sets stay in their namespaces."""
+    job.run("python", "tools/check_isa.py", *(job.work / "main").glob("_core.*.so"))
+
+
+@step("wheel")
+def cuda(job: Job) -> None:
+    """CUDA: registers, spills, what is linked."""
+    if not NVCC:
+        job.say("skipped: no nvcc")
+        return
+    main = job.work / "main"
+    job.run("python", "tools/check_cuda.py", job.work / "logs/wheel-build.log",
+            "--library", main / "cuda/libgdcore_cuda.so", "--module", *main.glob("_core.*.so"))  # fmt: skip
+
+
+@step("tools packages")
+def no_nvcc(job: Job) -> None:
+    """Configure without nvcc."""
+    missing = {"CUDACXX": str(job.work / "nvcc")}
+    command = ("cmake", "-S", ROOT, "-G", "Ninja", "-DGDCORE_PYTHON=OFF", "--fresh")
+    job.run(*command, "-B", job.work / "no-nvcc", "-DGDCORE_CUDA=AUTO", env=missing)
+    if "no CUDA backend, no working nvcc was found" not in job.log.read_text():
+        raise Failure("AUTO does not say that there is no CUDA backend")
+    try:
+        job.run(*command, "-B", job.work / "no-nvcc", "-DGDCORE_CUDA=ON", env=missing)
+    except Failure:
+        if "GDCORE_CUDA is ON, but no working nvcc was found" in job.log.read_text():
+            return
+    raise Failure("ON does not say what is missing")
+
+
+# ---- Native tests ---------------------------------------------------------------------------------------------------
+
+
+@step("build")
+def native(job: Job) -> None:
+    """Native tests: each instruction set, with and without guard pages; the CUDA backend on the CPU."""
+    log = job.work / "logs/kernels.log"
+    log.unlink(missing_ok=True)
+    ctest(job, "main", "-E", "^native-cuda-(reverse|shuffle)$", env={"GDCORE_EMULATION_LOG": str(log)})
+    job.run("python", "tools/check_kernels.py", job.work / "main/cuda/emulation/libgdcore_cuda_emulated.so", log)
+
+
+@step("build")
+def orders(job: Job) -> None:
+    """CUDA backend on the CPU, threads in other orders."""
+    ctest(job, "main", "-R", "^native-cuda-(reverse|shuffle)$", env=ladder(job))
+
+
+@step("tools packages")
+def asan(job: Job) -> None:
+    """Native tests under AddressSanitizer and UBSan."""
+    # The vector code of the other instruction sets comes from the same sources; guard pages watch it as it is released.
+    # The emulation's own tests and the backend's run under the sanitizers in a full run.
+    configure(job, "asan", "-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", "-DGDCORE_TESTS=ON",
+              "-DGDCORE_SANITIZE=address,undefined", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
+              f"-DGDCORE_X86_ISAS={job.full}", f"-DGDCORE_CUDA_EMULATION={job.full}")  # fmt: skip
+    compile(job, "asan")
+    ctest(job, "asan", "-E", "^native-cuda-(reverse|shuffle)$")
+
+
+@step("tools packages")
+def planted(job: Job) -> None:
+    """CUDA backend on the CPU with planted bugs, which are off: plain, sanitizers, race detector."""
+    # Another sample for each commit; that of a full run is always the same.
+    commit = job.output("git", "rev-parse", "HEAD").strip()
+    sample = ["--count", "130", "--listed"] if job.full else ["--seed", commit]
+    job.run("python", "tests/mutation/run.py", "plant", "--work", job.work / "planted", *sample)
+
+
+def planted_tests(job: Job, kind: str, **env: str) -> None:
+    """Run the native tests on a build of the CUDA backend whose bugs are off."""
+    library = job.work / f"planted/0/{kind}/cuda/emulation/libgdcore_cuda_emulated.so"
+    job.run(job.work / "main/tests/native/gdcore_native_tests",
+            env={"GDCORE_TEST_DEVICE": "cuda", "GDCORE_CUDA_LIBRARY": str(library), **env})  # fmt: skip
+
+
+@step("build planted")
+def asan_cuda(job: Job) -> None:
+    """CUDA backend on the CPU under AddressSanitizer and UBSan."""
+    runtime = job.output("c++", "-print-file-name=libasan.so").strip()
+    # The tests' program knows nothing of the sanitizer, so what it never frees is not told from a leak.
+    planted_tests(job, "asan", LD_PRELOAD=runtime, ASAN_OPTIONS="detect_leaks=0", **ladder(job))
+
+
+@step("build planted")
+def race(job: Job) -> None:
+    """CUDA backend on the CPU, race detector."""
+    planted_tests(job, "race", GDCORE_TEST_FEW_SHAPES="1")
+
+
+@step("build planted")
+def mutation(job: Job) -> None:
+    """Mutation gate: bugs planted in kernels are caught."""
+    tests = job.work / "main/tests/native/gdcore_native_tests"
+    job.run("python", "tests/mutation/run.py", "judge", "--work", job.work / "planted", "--tests", tests,
+            env=ladder(job))  # fmt: skip
+
+
+@step("build")
+def cublas(job: Job) -> None:
+    """NVIDIA's cuBLASLt against our declarations."""
+    folder = job.work / "cublas"
+    if not folder.exists():
+        wanted = project()["project"]["optional-dependencies"]["cuda13"]
+        job.run("pip", "install", "-q", "--target", folder, "--no-deps", *wanted, quiet=True)
+    if NVCC:  # CUDA's own header comes with it
+        configure(job, "abi", "-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", "-DGDCORE_TESTS=ON",
+                  f"-DGDCORE_CUBLAS_INCLUDE_DIR={folder}/nvidia/cu13/include")  # fmt: skip
+        compile(job, "abi", "gdcore_cuda_abi")
+    job.run(job.work / "main/tests/native/emulation/gdcore_cuda_backend_tests",
+            "--test-case=opening: the real cuBLASLt opens",
+            env={"GDCORE_TEST_CUBLASLT": str(folder / "nvidia/cu13/lib/libcublasLt.so.13")})  # fmt: skip
+
+
+# ---- The wheel, as users have it ------------------------------------------------------------------------------------
+
+
+@step("wheel", alone=True)
+def user(job: Job) -> None:
+    """Installing the wheel alone; import time."""
+    shutil.rmtree(job.work / "user", ignore_errors=True)
+    job.run(sys.executable, "-m", "venv", job.work / "user")
+    job.run(job.work / "user/bin/pip", "install", "-q", *(job.work / "dist").glob("*.whl"), quiet=True)
+    job.run(job.work / "user/bin/pip", "check")
+    job.run(job.work / "user/bin/python", "tools/check_import.py")
+
+
+@step("wheel")
+def types(job: Job) -> None:
+    """Types and stubs."""
+    job.run("pip", "install", "-q", "--force-reinstall", "--no-deps", *(job.work / "dist").glob("*.whl"), quiet=True)
+    install(job, "tools", *project()["project"]["dependencies"])
+    job.run("python", "tools/check_stubs.py")
+    job.run("tools/lint.sh", "mypy")
+
+
+@step("user", downloads=True)
+def test_packages(job: Job) -> None:
+    """Packages for the tests."""
+    wheels = list((job.work / "dist").glob("*.whl"))
+    job.run(job.work / "user/bin/pip", "install", "-q", f"{wheels[0]}[test]", "torch==2.13.0", quiet=True)
+    job.run(job.work / "user/bin/python", "-c", "import gdcore; print(gdcore.__version__, gdcore._core.info())")
+
+
+def pytest(job: Job, *options: str, env: dict[str, str] | None = None) -> None:
+    """Run tests of the installed wheel. -P keeps this folder itself off the import path."""
+    job.run(job.work / "user/bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
+
+
+def emulated(job: Job) -> str:
+    """Return the CUDA backend compiled for the CPU."""
+    return str(job.work / "main/cuda/emulation/libgdcore_cuda_emulated.so")
+
+
+@step("test-packages")
+def tests(job: Job) -> None:
+    """Tests."""
+    pytest(job, "-m", "not timing")
+
+
+@step("test-packages", alone=True)
+def timing(job: Job) -> None:
+    """Time what tests promise about time, with nothing beside."""
+    pytest(job, "-m", "timing")
+
+
+@step("test-packages")
+def tests_isa(job: Job) -> None:
+    """Operations again with other instruction sets."""
+    for name in ("baseline", "avx2"):
+        pytest(job, *(f"tests/test_{operation}.py" for operation in OPERATIONS), env={"GDCORE_CPU_ISA": name})
+
+
+@step("test-packages build")
+def tests_emulated(job: Job) -> None:
+    """Tests on the emulated GPU."""
+    pytest(job, "-m", "cuda", env={"GDCORE_CUDA_LIBRARY": emulated(job), "GDCORE_EMULATION_PROTECT": "1"})
+
+
+@step("build")
+def bench_native(job: Job) -> None:
+    """Native benchmarks work; their figures mean nothing here."""
+    out = f"--benchmark_out={job.work}/bench.json"
+    job.run(job.work / "main/bench/native/gdcore_bench", out, "--benchmark_out_format=json", "--smoke", quiet=True)
+
+
+@step("test-packages build")
+def bench_gpu(job: Job) -> None:
+    """GPU benchmarks work, on the emulated GPU."""
+    job.run("bench/gpu.sh", job.work / "gpu", "--dry", env={
+        "PYTHON": str(job.work / "user/bin/python"), "GDCORE_CUDA_LIBRARY": emulated(job),
+        "GDCORE_DRY_KERNELS": str(job.work / "main/bench/gpu/gdcore_gpu_kernels"),
+    })  # fmt: skip
+
+
+def main() -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog=".ci/run", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="show the steps and end")
+    parser.add_argument("--keep", action="store_true", help="build in build/ci and leave it there")
+    parser.add_argument("names", nargs="*", metavar="STEP", help="steps to run; full: whole ladders")
+    options = parser.parse_args()
+    if options.list:
+        for one in STEPS:
+            print(f"{one.name:16s}{one.title}" + (f"  [after {', '.join(one.needs)}]" if one.needs else ""))
+        return 0
+    full = "full" in options.names
+    steps = chosen(STEPS, [name for name in options.names if name != "full"])
+    with tempfile.TemporaryDirectory() as temporary:
+        work = ROOT / "build/ci" if options.keep else Path(temporary)
+        environment = os.environ | {
+            "PATH": f"{work}/tools/bin:{os.environ['PATH']}" + (f":{Path(NVCC).parent}" if NVCC else ""),
+            "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count())),
+            "DEBIAN_FRONTEND": "noninteractive",
+            "MPLBACKEND": "Agg",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INPUT": "1",
+            "PIP_ROOT_USER_ACTION": "ignore",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        return 0 if Runner(steps, work, full, environment).run() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
