@@ -12,8 +12,8 @@ namespace gdcore::emulation {
 namespace {
 
 #ifdef GDCORE_EMULATION_RACE
-/// __syncwarp orders memory between the lanes; shuffles and votes do not. All that take part know afterwards what any of
-/// them knew before.
+/// __syncwarp orders memory between the lanes; shuffles and votes do not. All that take part know afterwards what any
+/// of them knew before.
 void learn_clocks(Machine& m, int first, int lanes, unsigned present) {
   unsigned known[kWarp] = {};
   for (int i = 0; i < lanes; ++i) {

@@ -1,5 +1,5 @@
-// What the native tests share: arrays whose ends are watched to the byte, by the sanitizers or by a page behind them that
-// nobody may touch, and comparers that say how far off a result is. test_support.cpp shows that both can fail.
+// What the native tests share: arrays whose ends are watched to the byte, by the sanitizers or by a page behind them
+// that nobody may touch, and comparers that say how far off a result is. test_support.cpp shows that both can fail.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -41,13 +41,13 @@ inline Device tested() {
 }
 inline Backend& device() { return backend(tested()); }
 
-/// Whether fewer shapes will do: where sanitizers or the race detector watch each access, and where a planted bug is to be
-/// caught. All shapes are run by the build without them.
+/// Whether fewer shapes will do: where sanitizers or the race detector watch each access, and where a planted bug is to
+/// be caught. All shapes are run by the build without them.
 inline bool few_shapes() { return std::getenv("GDCORE_TEST_FEW_SHAPES") != nullptr; }
 
 /// The widths and row counts that every operation is tested at. Of each family few shapes have one: one element, less
-/// than a vector of 16, 32 and 64 bytes, whole vectors, a vector and a tail, a warp less and more one, several warps and
-/// a tail, more than a block has threads.
+/// than a vector of 16, 32 and 64 bytes, whole vectors, a vector and a tail, a warp less and more one, several warps
+/// and a tail, more than a block has threads.
 inline std::vector<std::int64_t> awkward_widths() {
   if (few_shapes()) return {1, 2, 3, 8, 17, 31, 32, 33, 64, 65, 129, 1000, 1025};
   std::vector<std::int64_t> widths;
@@ -110,8 +110,8 @@ class Block {
 };
 
 /// A matrix at the very end of a block of its own, so that AddressSanitizer or the page behind it sees the first byte
-/// past it, and `shift` elements behind the block's start, so that it is aligned to an element and no more. It begins as
-/// NaN.
+/// past it, and `shift` elements behind the block's start, so that it is aligned to an element and no more. It begins
+/// as NaN.
 template <class T>
 class Array {
  public:

@@ -1,9 +1,9 @@
 // The tests' own tools: a comparer that cannot fail would make every test worthless.
-#include "support.h"
-
 #include <sys/wait.h>
 
 #include <csignal>
+
+#include "support.h"
 
 using namespace gdcore;
 using namespace gdcore::testing;
