@@ -53,6 +53,7 @@ struct Machine {
   void* dynamic = nullptr;
   std::size_t dynamic_bytes = 0;
   std::vector<SharedArray> arrays;  // by id
+  std::vector<int> live_arrays;     // ids of those that the kernel which runs has
   std::size_t static_bytes = 0;     // of all shared arrays
   std::size_t most_shared = 0;      // bytes that the kernel may have of both kinds
   std::uint64_t blocks = 0;         // started, over all launches

@@ -6,6 +6,7 @@
 // order in which the threads happened to run. Blocks are never ordered with each other. The state is the host thread's.
 #ifdef GDCORE_EMULATION_RACE
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -61,9 +62,18 @@ struct Shadow {
   }
 };
 
+__thread Shadow* own_shadow GD_EMULATION_TLS = nullptr;
+
 Shadow& shadow() {
-  static thread_local Shadow own;
-  return own;
+  if (own_shadow == nullptr) [[unlikely]] {
+    struct Own {  // of this host thread, freed when it ends
+      Shadow shadow;
+      ~Own() { own_shadow = nullptr; }
+    };
+    static thread_local Own own;
+    own_shadow = &own.shadow;
+  }
+  return *own_shadow;
 }
 
 bool within(const char* a, const void* start, std::size_t bytes) {
@@ -72,8 +82,8 @@ bool within(const char* a, const void* start, std::size_t bytes) {
 
 bool is_shared(const Machine& m, const char* a) {
   if (m.dynamic != nullptr && within(a, m.dynamic, m.dynamic_bytes)) return true;
-  for (const SharedArray& s : m.arrays) {
-    if (s.data != nullptr && within(a, s.data, s.bytes)) return true;
+  for (const int id : m.live_arrays) {
+    if (within(a, m.arrays[id].data, m.arrays[id].bytes)) return true;
   }
   return false;
 }
@@ -182,10 +192,8 @@ void access(const volatile void* data, std::size_t bytes, bool write, bool atomi
   const auto first = reinterpret_cast<std::uintptr_t>(a), end = first + bytes;
   for (std::uintptr_t granule = first / kGranule; granule <= (end - 1) / kGranule; ++granule) {
     const std::uintptr_t start = granule * kGranule;
-    mine.bytes = 0;
-    for (unsigned i = 0; i < kGranule; ++i) {
-      if (start + i >= first && start + i < end) mine.bytes |= static_cast<std::uint8_t>(1u << i);
-    }
+    const std::uintptr_t from = std::max(start, first) - start, to = std::min(start + kGranule, end) - start;
+    mine.bytes = static_cast<std::uint8_t>((1u << to) - (1u << from));
     Check(m, mine, write, shared).run(shadow().cell(granule));
   }
 }

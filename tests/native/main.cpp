@@ -1,3 +1,18 @@
 // doctest's main function lives in this file alone, so that the test files compile quickly.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
+
+#include <cstdio>
+
+#include "gdcore/backend.h"
+#include "gdcore/check.h"
+
+int main(int argc, char** argv) {
+  try {
+    gdcore::backend(gdcore::Device::cpu);
+  } catch (const gdcore::DeviceError& error) {  // an instruction set that this processor lacks
+    std::puts(error.what());
+    return 77;  // for ctest: skipped
+  }
+  return doctest::Context(argc, argv).run();
+}
