@@ -152,7 +152,6 @@ def wheel(job: Job) -> None:
     """Wheel and source distribution: contents, size, build time."""
     dist, log = job.work / "dist", job.work / "logs/wheel-build.log"
     shutil.rmtree(dist, ignore_errors=True)
-    log.write_text("")
     settings = [f"-C{option.replace('-D', 'cmake.define.', 1)}" for option in (*main_options(), "-DGDCORE_WERROR=ON")]
     command = [f"-Cbuild-dir={job.work}/main", *settings, "--outdir", dist, ROOT]
     job.run("python", "-m", "build", "--sdist", "--no-isolation", "--outdir", dist, ROOT, quiet=True)
@@ -160,6 +159,9 @@ def wheel(job: Job) -> None:
     build = 'python -m build --wheel --no-isolation "$@"'
     script = f"{build} >{log} 2>&1 || {{ grep -v '^ptxas' {log} | tail -n 100; exit 1; }}"
     seconds = job.run("bash", "-c", script, "build", *command) + float((job.work / "core-seconds").read_text())
+    if "ptxas info" in log.read_text(errors="replace"):  # what was compiled this time, behind what was before
+        with (job.work / "ptxas.log").open("a") as report:
+            report.write(log.read_text(errors="replace"))
     job.run("python", "tools/check_wheel.py", *dist.glob("*.whl"), *(["--cuda"] if NVCC else []))
     limit = WHEEL_SECONDS_CUDA if NVCC else WHEEL_SECONDS
     job.say(f"build time on two free cores: {seconds / 2:.0f} s (limit {limit} s)")
@@ -180,8 +182,7 @@ def cuda(job: Job) -> None:
         job.say("skipped: no nvcc")
         return
     main = job.work / "main"
-    job.run("python", "tools/check_cuda.py", job.work / "logs/wheel-build.log",
-            "--library", main / "cuda/libgdcore_cuda.so", "--module", *main.glob("_core.*.so"))  # fmt: skip
+    job.run("python", "tools/check_cuda.py", job.work / "ptxas.log", "--library", main / "cuda/libgdcore_cuda.so", "--module", *main.glob("_core.*.so"))  # fmt: skip
 
 
 @step("tools packages")
