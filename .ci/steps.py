@@ -182,7 +182,8 @@ def cuda(job: Job) -> None:
         job.say("skipped: no nvcc")
         return
     main = job.work / "main"
-    job.run("python", "tools/check_cuda.py", job.work / "ptxas.log", "--library", main / "cuda/libgdcore_cuda.so", "--module", *main.glob("_core.*.so"))  # fmt: skip
+    made = ["--library", main / "cuda/libgdcore_cuda.so", "--module", *main.glob("_core.*.so")]
+    job.run("python", "tools/check_cuda.py", job.work / "ptxas.log", *made)
 
 
 @step("tools packages")
