@@ -1,3 +1,4 @@
+#include "gdcore/check.h"
 #include "gdcore/trainer.h"
 #include "specs.h"
 
