@@ -42,7 +42,7 @@ def test_the_same_as_numbers(given: Any, numbers: list[float], classes: Any) -> 
     y = Y if classes is None else np.asarray(classes)[Y]
     one, other = fitted(given, y, classes), fitted(numbers, y, classes)
     helpers.same_bits(helpers.snapshot(one.model), helpers.snapshot(other.model))
-    assert one.evaluate(X, y) == other.evaluate(X, y) and one.step(X, Y) == other.step(X, Y)
+    assert one.evaluate(X, y) == other.evaluate(X, y) and one.step(X, y) == other.step(X, y)
     assert one.loss.class_weights == given
 
 
