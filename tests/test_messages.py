@@ -21,7 +21,7 @@ BINDING = re.compile(
 )
 CLASSES = {name: cls for name, cls in vars(_core).items() if isinstance(cls, type) and not issubclass(cls, Exception)}
 BASES = [name for name, cls in CLASSES.items() if cls in (_core.Layer, _core.Loss, _core.Optimizer, _core.Initializer)]
-MADE_BY_USERS = [name for name in CLASSES if name not in (*BASES, "DeviceArray")]
+MADE_BY_USERS = [name for name in CLASSES if name not in (*BASES, "DeviceArray") and name[0] != "_"]
 FUNCTIONS = {
     f"{module.__name__}.{name}": function
     for module in (_core, _core.ops)

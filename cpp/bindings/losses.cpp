@@ -34,7 +34,7 @@ std::vector<double> numbers_of(const py::object& given) {
         PyUnicode_Check(given.ptr()) == 0 && PyBytes_Check(given.ptr()) == 0 && PyAnySet_Check(given.ptr()) == 0;
     check<TypeMismatch>(ordered, "");
     return (by_class ? py::object(py::list(given.attr("values")())) : given).cast<std::vector<double>>();
-  } catch (const std::runtime_error&) {
+  } catch (const std::exception&) {
     throw TypeMismatch(join("[CrossEntropy] class_weights is ", std::string(py::repr(given)),
                             "; expected one number for each class, a dict of them by class, or \"balanced\""));
   }

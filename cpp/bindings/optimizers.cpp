@@ -30,7 +30,7 @@ PerLayer to_per_layer(const py::object& given, const char* argument) {
     if (py::isinstance<py::sequence>(given) && !py::isinstance<py::str>(given))
       return given.cast<std::vector<double>>();
     return given.cast<double>();
-  } catch (const py::cast_error&) {
+  } catch (const std::exception&) {  // also what Python raises of a sequence that is none
     throw TypeMismatch(
         join("[Optimizer] ", argument, " is ", std::string(py::repr(given)),
              "; expected a number, a sequence with one number for each layer with weights, or a dict by layer name"));

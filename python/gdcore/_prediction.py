@@ -20,6 +20,7 @@ __all__ = ["Predictor"]
 
 # A single row of a small network takes 3.5 µs, of which looking these up as attributes would be a tenth.
 FLOAT64 = np.dtype(np.float64)
+ROWS = 1024  # computed at once unless asked otherwise
 _ndarray = np.ndarray
 _predict = _core.Network.predict
 _first_nonfinite = _core.first_nonfinite
@@ -119,7 +120,7 @@ class Predictor(_core.Network):
             check_numbers(gradient, self.dtype, "dout")
         return super().backward(gradient)
 
-    def predict(self, x: Data, *, batch_size: int = 1024, check_finite: bool = True) -> Array:
+    def predict(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return the outputs for the rows of `x`: values, or logits where the loss takes logits.
 
         Parameters
@@ -147,7 +148,7 @@ class Predictor(_core.Network):
             kind = x.dtype
             if (kind is self._type and _first_nonfinite(x) < 0) or (kind is FLOAT64 and vdot(x, x) < SAFE):
                 # The core's default, as reading the argument would take a tenth of the time of one row.
-                return _predict(self, x) if batch_size == 1024 else _predict(self, x, batch_size=batch_size)
+                return _predict(self, x) if batch_size is ROWS else _predict(self, x, batch_size=batch_size)
         return _predict(self, self._checked(x, check_finite), batch_size=batch_size)
 
     def _prepare(self) -> None:

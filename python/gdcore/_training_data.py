@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _core
-from ._arrays import Array, to_array
+from ._arrays import Array, same_rows, to_array
 from ._batches import is_batches, parts_of
 from ._checks import integer, is_number, real, shown
 from ._features import FeatureNames
@@ -114,7 +114,12 @@ def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> tuple[Inputs, Array
     targets = to_targets(y, "y", trainer.model.classes, labels=isinstance(trainer.loss, _core.CrossEntropy))
     if trainer.check_finite:
         trainer.model.check_inputs(inputs)
-    return inputs, targets, None if weights is None else to_array(weights, "weights")
+    if weights is not None:
+        weights = to_array(weights, "weights")
+        if weights.ndim == 0 or weights.size != len(weights):
+            raise ValueError(f"weights: got shape {weights.shape}; expected one number for each row")
+        same_rows("weights", weights, "x", inputs.array)
+    return inputs, targets, weights
 
 
 def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> Held | HeldBatches:

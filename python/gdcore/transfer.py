@@ -123,13 +123,14 @@ def _longest(name: str, rename: Mapping[str, str]) -> str:
 def _wanted(own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
     if only is None:
         return list(own)
-    if not isinstance(only, Iterable):
-        raise TypeError(f"only: got {shown(only)}; expected layers or parameters, such as ['layers.0']")
-    prefixes = [only] if isinstance(only, str) else list(only)
+    try:
+        prefixes = [only] if isinstance(only, str) else list(only)
+    except TypeError:
+        raise TypeError(f"only: got {shown(only)}; expected layers or parameters, such as ['layers.0']") from None
     if not prefixes:
         raise ValueError("only: got no names; expected layers or parameters, or None for all")
     for prefix in prefixes:
-        if not any(name == prefix or name.startswith(f"{prefix}.") for name in own):
+        if not isinstance(prefix, str) or not any(name == prefix or name.startswith(f"{prefix}.") for name in own):
             raise ValueError(
                 f"only: got {shown(prefix)}; expected layers or parameters of this network: {shown(list(own), 300)}"
             )
