@@ -202,6 +202,88 @@ def no_nvcc(job: Job) -> None:
     raise Failure("ON does not say what is missing")
 
 
+# ---- The wheel, as users have it ------------------------------------------------------------------------------------
+
+
+@step("wheel")
+def user(job: Job) -> None:
+    """Install the wheel alone, with nothing but what it asks for."""
+    shutil.rmtree(job.work / "user", ignore_errors=True)
+    job.run(sys.executable, "-m", "venv", job.work / "user")
+    job.run(job.work / "user/bin/pip", "install", "-q", *(job.work / "dist").glob("*.whl"), quiet=True)
+    job.run(job.work / "user/bin/pip", "check")
+
+
+@step("wheel")
+def types(job: Job) -> None:
+    """Types and stubs."""
+    job.run("pip", "install", "-q", "--force-reinstall", "--no-deps", *(job.work / "dist").glob("*.whl"), quiet=True)
+    install(job, "tools", *project()["project"]["dependencies"])
+    job.run("python", "tools/check_stubs.py")
+    job.run("tools/lint.sh", "mypy")
+
+
+@step("user", downloads=True)
+def test_packages(job: Job) -> None:
+    """Packages for the tests."""
+    wheels = list((job.work / "dist").glob("*.whl"))
+    job.run(job.work / "user/bin/pip", "install", "-q", f"{wheels[0]}[test]", "torch==2.13.0", quiet=True)
+    job.run(job.work / "user/bin/python", "-c", "import gdcore; print(gdcore.__version__, gdcore._core.info())")
+
+
+def pytest(job: Job, *options: str, env: dict[str, str] | None = None) -> None:
+    """Run tests of the installed wheel. -P keeps this folder itself off the import path."""
+    job.run(job.work / "user/bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
+
+
+def emulated(job: Job) -> str:
+    """Return the CUDA backend compiled for the CPU."""
+    return str(job.work / "main/cuda/emulation/libgdcore_cuda_emulated.so")
+
+
+@step("test-packages")
+def tests(job: Job) -> None:
+    """Tests."""
+    pytest(job, "-m", "not timing")
+
+
+@step("test-packages", alone=True)
+def timing(job: Job) -> None:
+    """Time what tests promise about time, with nothing beside."""
+    pytest(job, "-m", "timing")
+    job.run(job.work / "user/bin/python", "tools/check_import.py")
+
+
+@step("test-packages")
+def tests_isa(job: Job) -> None:
+    """Operations again with other instruction sets."""
+    best_first = "import gdcore; print(*gdcore.info()['instruction_sets'])"
+    for name in job.output(job.work / "user/bin/python", "-c", best_first).split()[1:]:
+        pytest(job, *(f"tests/test_{operation}.py" for operation in OPERATIONS), env={"GDCORE_CPU_ISA": name})
+
+
+@step("test-packages build")
+def tests_emulated(job: Job) -> None:
+    """Tests on the emulated GPU."""
+    pytest(job, "-m", "cuda", env={"GDCORE_CUDA_LIBRARY": emulated(job), "GDCORE_EMULATION_PROTECT": "1"})
+
+
+@step("build")
+def bench_native(job: Job) -> None:
+    """Native benchmarks work; their figures mean nothing here."""
+    out = f"--benchmark_out={job.work}/bench.json"
+    job.run(job.work / "main/bench/native/gdcore_bench", out, "--benchmark_out_format=json", "--smoke", quiet=True)
+
+
+@step("test-packages build")
+def bench_gpu(job: Job) -> None:
+    """GPU benchmarks work, on the emulated GPU."""
+    job.run("bench/gpu.sh", job.work / "gpu", "--dry", env={
+        "PYTHON": str(job.work / "user/bin/python"), "GDCORE_CUDA_LIBRARY": emulated(job),
+        "GDCORE_DRY_KERNELS": str(job.work / "main/bench/gpu/gdcore_gpu_kernels"),
+    })  # fmt: skip
+
+
 # ---- Native tests ---------------------------------------------------------------------------------------------------
 
 
@@ -285,88 +367,6 @@ def cublas(job: Job) -> None:
     job.run(job.work / "main/tests/native/emulation/gdcore_cuda_backend_tests",
             "--test-case=opening: the real cuBLASLt opens",
             env={"GDCORE_TEST_CUBLASLT": str(folder / "nvidia/cu13/lib/libcublasLt.so.13")})  # fmt: skip
-
-
-# ---- The wheel, as users have it ------------------------------------------------------------------------------------
-
-
-@step("wheel", alone=True)
-def user(job: Job) -> None:
-    """Installing the wheel alone; import time."""
-    shutil.rmtree(job.work / "user", ignore_errors=True)
-    job.run(sys.executable, "-m", "venv", job.work / "user")
-    job.run(job.work / "user/bin/pip", "install", "-q", *(job.work / "dist").glob("*.whl"), quiet=True)
-    job.run(job.work / "user/bin/pip", "check")
-    job.run(job.work / "user/bin/python", "tools/check_import.py")
-
-
-@step("wheel")
-def types(job: Job) -> None:
-    """Types and stubs."""
-    job.run("pip", "install", "-q", "--force-reinstall", "--no-deps", *(job.work / "dist").glob("*.whl"), quiet=True)
-    install(job, "tools", *project()["project"]["dependencies"])
-    job.run("python", "tools/check_stubs.py")
-    job.run("tools/lint.sh", "mypy")
-
-
-@step("user", downloads=True)
-def test_packages(job: Job) -> None:
-    """Packages for the tests."""
-    wheels = list((job.work / "dist").glob("*.whl"))
-    job.run(job.work / "user/bin/pip", "install", "-q", f"{wheels[0]}[test]", "torch==2.13.0", quiet=True)
-    job.run(job.work / "user/bin/python", "-c", "import gdcore; print(gdcore.__version__, gdcore._core.info())")
-
-
-def pytest(job: Job, *options: str, env: dict[str, str] | None = None) -> None:
-    """Run tests of the installed wheel. -P keeps this folder itself off the import path."""
-    job.run(job.work / "user/bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
-
-
-def emulated(job: Job) -> str:
-    """Return the CUDA backend compiled for the CPU."""
-    return str(job.work / "main/cuda/emulation/libgdcore_cuda_emulated.so")
-
-
-@step("test-packages")
-def tests(job: Job) -> None:
-    """Tests."""
-    pytest(job, "-m", "not timing")
-
-
-@step("test-packages", alone=True)
-def timing(job: Job) -> None:
-    """Time what tests promise about time, with nothing beside."""
-    pytest(job, "-m", "timing")
-
-
-@step("test-packages")
-def tests_isa(job: Job) -> None:
-    """Operations again with other instruction sets."""
-    best_first = "import gdcore; print(*gdcore.info()['instruction_sets'])"
-    for name in job.output(job.work / "user/bin/python", "-c", best_first).split()[1:]:
-        pytest(job, *(f"tests/test_{operation}.py" for operation in OPERATIONS), env={"GDCORE_CPU_ISA": name})
-
-
-@step("test-packages build")
-def tests_emulated(job: Job) -> None:
-    """Tests on the emulated GPU."""
-    pytest(job, "-m", "cuda", env={"GDCORE_CUDA_LIBRARY": emulated(job), "GDCORE_EMULATION_PROTECT": "1"})
-
-
-@step("build")
-def bench_native(job: Job) -> None:
-    """Native benchmarks work; their figures mean nothing here."""
-    out = f"--benchmark_out={job.work}/bench.json"
-    job.run(job.work / "main/bench/native/gdcore_bench", out, "--benchmark_out_format=json", "--smoke", quiet=True)
-
-
-@step("test-packages build")
-def bench_gpu(job: Job) -> None:
-    """GPU benchmarks work, on the emulated GPU."""
-    job.run("bench/gpu.sh", job.work / "gpu", "--dry", env={
-        "PYTHON": str(job.work / "user/bin/python"), "GDCORE_CUDA_LIBRARY": emulated(job),
-        "GDCORE_DRY_KERNELS": str(job.work / "main/bench/gpu/gdcore_gpu_kernels"),
-    })  # fmt: skip
 
 
 def main() -> int:
