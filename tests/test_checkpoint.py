@@ -237,6 +237,7 @@ def test_sigkill_leaves_a_whole_file(tmp_path: Path, rng: helpers.Generator) -> 
     path = tmp_path / "c"
     for round_ in range(8):
         arguments = [str(path), *(["resume"] if path.exists() else [])]
+        before = path.stat().st_ino if path.exists() else None
         with subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(WRITER), *arguments],
             stdout=subprocess.PIPE,
@@ -245,7 +246,10 @@ def test_sigkill_leaves_a_whole_file(tmp_path: Path, rng: helpers.Generator) -> 
         ) as process:
             assert process.stdout is not None and process.stderr is not None
             assert process.stdout.readline() == "ready\n", process.stderr.read()
-            time.sleep(0.15 + float(rng.uniform(0, 0.1)))
+            end = time.monotonic() + 60
+            while (path.stat().st_ino if path.exists() else None) == before and time.monotonic() < end:
+                time.sleep(0.001)  # until it has written once, however busy the machine is
+            time.sleep(float(rng.uniform(0, 0.1)))
             process.send_signal(signal.SIGKILL)
             assert process.wait(10) == -signal.SIGKILL, process.stderr.read()
         if path.exists():
@@ -256,7 +260,7 @@ def test_sigkill_leaves_a_whole_file(tmp_path: Path, rng: helpers.Generator) -> 
     x = np.random.default_rng(0).standard_normal((20, 300)).astype("f")
     trainer.fit(x, x, epochs=1, batch_size=None, resume=path)
     trainer.save_checkpoint(path)
-    assert trainer.epoch >= 4 and os.listdir(tmp_path) == ["c"], (trainer.epoch, os.listdir(tmp_path))
+    assert trainer.epoch >= 8 and os.listdir(tmp_path) == ["c"], (trainer.epoch, os.listdir(tmp_path))
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
