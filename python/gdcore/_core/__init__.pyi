@@ -796,6 +796,14 @@ class Adam(Optimizer):
     @property
     def eps(self) -> float: ...
 
+class _Hold:
+    """
+    A context manager; see Network._hold.
+    """
+    def __enter__(self) -> None: ...
+    def __exit__(self, kind: typing.Any, error: typing.Any, traceback: typing.Any) -> None: ...
+    def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
+
 class Network:
     """
     Layers in order with their parameters in flat arenas; gdcore.Sequential is its Python face.
@@ -990,13 +998,6 @@ class Curvature:
         """
         P.
         """
-
-class _Hold:
-    """
-    A context manager; see Network._hold.
-    """
-    def __enter__(self) -> None: ...
-    def __exit__(self, kind: typing.Any, error: typing.Any, traceback: typing.Any) -> None: ...
 
 def _constructor(cls: typing.Any) -> typing.Any:
     """
