@@ -165,7 +165,7 @@ def wheel(job: Job) -> None:
     job.run("python", "tools/check_wheel.py", *dist.glob("*.whl"), *(["--cuda"] if NVCC else []))
     limit = WHEEL_SECONDS_CUDA if NVCC else WHEEL_SECONDS
     job.say(f"build time on two free cores: {seconds / 2:.0f} s (limit {limit} s)")
-    if seconds / 2 > limit:  # no failure: processor seconds grow by half where other steps and hosts keep the cores busy
+    if seconds / 2 > limit:  # no failure: beside other steps everything takes more processor seconds
         job.say("WARNING: building the wheel takes too long")
 
 
