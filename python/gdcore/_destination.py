@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import os
 import platform
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -169,6 +166,8 @@ def _write_special(path: str, fill: Callable[[str], None], name: str) -> None:
 
 def _pour(fill: Callable[[str], None], stream: Any, name: str) -> None:
     """Let `fill` write a file, and copy it to a stream a piece at a time: that takes no memory."""
+    import tempfile  # here, as importing gdcore should not wait for it
+
     with _workplace(tempfile.gettempdir()) as place:
         written = os.path.join(place, "file")
         fill(written)
@@ -206,11 +205,19 @@ def _workplace(folder: str) -> Iterator[str]:
     try:
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
+
+
+def _remove(folder: str) -> None:
+    import shutil  # here, as importing gdcore should not wait for it
+
+    shutil.rmtree(folder, ignore_errors=True)  # that may be another user's
 
 
 def _prefix() -> str:
     """Return what the names of this machine's temporary folders begin with: others on a shared disk are not ours."""
+    import hashlib  # here, as importing gdcore should not wait for it
+
     return f".gdcore-{hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()}-"
 
 
@@ -221,7 +228,7 @@ def _remove_stale(folder: str) -> None:
         for entry in os.listdir(folder):
             match = pattern.fullmatch(entry)
             if match is not None and not _alive(int(match[1])):
-                shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)  # that may be another user's
+                _remove(os.path.join(folder, entry))
 
 
 def _alive(process: int) -> bool:

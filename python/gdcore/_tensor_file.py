@@ -8,7 +8,6 @@ numbers but cannot run code.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -145,6 +144,8 @@ def checksum(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
 def _digest(
     described: Iterable[tuple[str, str, tuple[int, ...], Iterable[bytes | memoryview]]], metadata: Mapping[str, str]
 ) -> str:
+    import hashlib  # here, as importing gdcore should not wait for it
+
     digest = hashlib.blake2b(digest_size=32)
     for key in sorted(metadata):
         if key != "checksum":
