@@ -196,7 +196,8 @@ def test_gradients_of_long_batches(
         ops.dense_backward(pool.copy(x), pool.copy(weight), None, None, pool.mutable(dout), None, *outs, device=device)
         pool.check()
         terms_of_bias = dout.astype(np.longdouble)
-        most = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-13}
+        # cuBLASLt, and what stands for it without a GPU, adds doubles one behind the other.
+        most = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-13 if device == "cpu" else 1e-12}
         for actual, exact in zip(outs, (terms_of_bias.T @ x, terms_of_bias.sum(0)), strict=True):
             helpers.product_close(actual, oracle.Sized(exact, exact), rows, device, most)
 
