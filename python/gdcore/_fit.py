@@ -131,7 +131,7 @@ class Fit:
                 f"resume: a callback had stopped this run after epoch {self._trainer.epoch}, so that no epoch is left "
                 "to train; EarlyStopping with more patience goes on, as does a fit without resume after "
                 "trainer.load_checkpoint(path)",
-                stacklevel=4,
+                stacklevel=5,  # past the check of the arguments of `fit`
             )
         return True
 
