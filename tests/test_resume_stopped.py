@@ -26,15 +26,19 @@ class Stop(gd.Callback):
         trainer.stop = trainer.epoch == 2
 
 
-def stopping(patience: int, **options: Any) -> gd.EarlyStopping:
-    return gd.EarlyStopping(patience=patience, restore_best=False, **options)
+def stopping(patience: int, restore_best: bool = False, **options: Any) -> gd.EarlyStopping:
+    return gd.EarlyStopping(patience=patience, restore_best=restore_best, **options)
 
 
-def test_more_patience_goes_on_as_if_it_had_been_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restore_best", [False, True])  # with the best weights kept in the checkpoint
+def test_more_patience_goes_on_as_if_it_had_been_there(restore_best: bool, tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
-    first = run(stopping(1), gd.Checkpoint(path))
+    first = run(stopping(1, restore_best), gd.Checkpoint(path))
     assert first.epoch < 30
-    again, whole = run(stopping(8), gd.Checkpoint(path), resume=path), run(stopping(8))
+    again, whole = (
+        run(stopping(8, restore_best), gd.Checkpoint(path), resume=path),
+        run(stopping(8, restore_best)),
+    )
     assert again.epoch == whole.epoch > first.epoch
     assert again.history["val_loss"] == whole.history["val_loss"]
     np.testing.assert_array_equal(again.model.predict(X), whole.model.predict(X))
