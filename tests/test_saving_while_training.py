@@ -195,13 +195,17 @@ def test_a_signal_handler_may_save() -> None:
 
             trainer.save_checkpoint(io.BytesIO())  # imports what it needs
             signal.signal(signal.SIGALRM, handler)
-            wide = gd.Sequential(gd.Dense(20, 1500), gd.ReLU(), gd.Dense(1500, 4), seed=0, device="cpu")
+            # A step lasts far longer than the 20 ms between two looks at signals, on fast machines too.
+            x, y = np.tile(x, (8, 1)), np.tile(y, 8)
+            wide = gd.Sequential(
+                gd.Dense(20, 1500), gd.ReLU(), gd.Dense(1500, 500), gd.ReLU(), gd.Dense(500, 4), seed=0, device="cpu"
+            )
             trainer = gd.Trainer(wide, loss=gd.CrossEntropy(), optimizer=gd.Adam(1e-3))
             model = wide
             signal.setitimer(signal.ITIMER_REAL, 0.02)
             begun = time.monotonic()
             while "refused" not in outcomes and time.monotonic() < begun + 60:
-                trainer.fit(x, y, epochs=5)
+                trainer.fit(x, y, epochs=1, batch_size=len(x))
             signal.setitimer(signal.ITIMER_REAL, 0)
             assert "refused" in outcomes, outcomes
             """,
