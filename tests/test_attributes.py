@@ -3,8 +3,10 @@ and all else raises AttributeError and leaves the object as it was; names that n
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,6 +315,43 @@ def test_what_is_read_cannot_be_changed_in_place() -> None:
     ):
         with pytest.raises((AttributeError, TypeError)):
             change()
+
+
+KEPT = {
+    "class_weights": lambda given: gd.CrossEntropy(class_weights=given),
+    "pos_weight": lambda given: gd.BinaryCrossEntropy(pos_weight=given),
+    "weight_decay": lambda given: gd.Adam(0.1, weight_decay=given),
+    "lr_factors": lambda given: gd.SGD(0.1, lr_factors=given),
+    "mean": lambda given: gd.Standardizer(mean=given, std=[1.0, 1.0]),
+    "std": lambda given: gd.Standardizer(mean=[1.0, 1.0], std=given),
+}
+CONTAINERS = {
+    "list": [1.0, 2.0],
+    "array": np.array([1.0, 2.0]),
+    "dict": {"layers.0": 1.0, "layers.2": 2.0},
+    "dict of classes": {0: 1.0, 1: 2.0},
+}
+TAKEN = [(name, kind) for name in KEPT for kind in CONTAINERS if "dict" not in kind]
+TAKEN += [("class_weights", "dict of classes"), ("weight_decay", "dict"), ("lr_factors", "dict")]
+
+
+@pytest.mark.parametrize(("name", "kind"), TAKEN)
+def test_what_a_spec_keeps_cannot_be_changed_in_place(name: str, kind: str) -> None:
+    """Neither through what was given, nor through what is read: both would show what is not used."""
+    given = copy.deepcopy(CONTAINERS[kind])
+    first = next(iter(given)) if isinstance(given, dict) else 0
+    spec = KEPT[name](given)
+    shown = repr(spec)
+    given[first] = 9.0
+    assert repr(spec) == shown
+    with pytest.raises((TypeError, ValueError)):
+        getattr(spec, name)[first] = 9.0
+    if isinstance(given, dict):
+        for change in ("clear", "popitem"):
+            with pytest.raises(TypeError, match="make another one"):
+                getattr(getattr(spec, name), change)()
+    again = pickle.loads(pickle.dumps(copy.deepcopy(spec)))
+    assert again == spec and repr(again) == shown == repr(spec)
 
 
 def test_a_standardizer_fitted_again_does_not_describe_another_model() -> None:

@@ -193,7 +193,7 @@ MADE: list[tuple[Any, Any, str]] = [
     (lambda: gd.MiniBatches(X, LABELS, batch_size=N + 1), ValueError, "batch_size"),
     (lambda: gd.MiniBatches(X, LABELS, batch_size=1.5), TypeError, "batch_size"),
     (lambda: gd.MiniBatches(X, LABELS[1:], batch_size=2), ValueError, "y"),
-    (lambda: gd.MiniBatches(X, LABELS, batch_size=2, weights=np.ones(3)), ValueError, "weights"),
+    (lambda: gd.MiniBatches(X, LABELS, batch_size=2, sample_weight=np.ones(3)), ValueError, "^sample_weight"),
     (lambda: gd.MiniBatches(X[:0], batch_size=2), ValueError, "x"),
     (lambda: gd.MiniBatches(3.0, batch_size=2), (ValueError, TypeError), "x"),
     (lambda: gd.MiniBatches(None, batch_size=2), TypeError, "x"),

@@ -54,7 +54,7 @@ def test_epochs_differ_and_repeat() -> None:
 
 def test_weights_and_shapes_of_batches() -> None:
     x, y, w = np.ones((10, 2, 3)), np.arange(10), np.arange(10.0)
-    (xb, yb, wb), *_ = gd.MiniBatches(x, y, batch_size=4, weights=w)
+    (xb, yb, wb), *_ = gd.MiniBatches(x, y, batch_size=4, sample_weight=w)
     assert xb.shape == (4, 2, 3)
     helpers.same_bits(wb, w[yb])
     assert next(iter(gd.MiniBatches(x, batch_size=4))).shape == (4, 2, 3)

@@ -174,7 +174,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def step(self, data: st.DataObject) -> None:
-        self.attempt(data, "step", self.trainer.step, {"x": [X], "y": [Y], "weights": [None, np.ones(12)]})
+        self.attempt(data, "step", self.trainer.step, {"x": [X], "y": [Y], "sample_weight": [None, np.ones(12)]})
 
     @rule(data=st.data())
     def fit(self, data: st.DataObject) -> None:
@@ -195,6 +195,12 @@ class Storm(RuleBasedStateMachine):
     @rule(data=st.data())
     def forward(self, data: st.DataObject) -> None:
         self.attempt(data, "forward", self.model.forward, {"x": [X], "training": [True, False]})
+
+    @rule(data=st.data())
+    def split(self, data: st.DataObject) -> None:
+        right = {"x": [X], "y": [Y], "fraction": [0.2, 0.5], "seed": [0, 1], "stratify": [None, False, True, Y]}
+        split = gd.train_validation_split
+        self.attempt(data, "train_validation_split", lambda x, y, **rest: split(x, y, **rest), right)
 
     @rule(data=st.data())
     def backward(self, data: st.DataObject) -> None:

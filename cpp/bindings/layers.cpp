@@ -192,7 +192,9 @@ mean, std : sequence of float, optional
       py::arg("x"), "x · std + mean: back to the data's own units.");
   const auto numbers = [](const std::vector<double>& values) -> std::optional<py::array_t<double>> {
     if (values.empty()) return std::nullopt;
-    return py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
+    py::array_t<double> copy(static_cast<py::ssize_t>(values.size()), values.data());
+    copy.attr("setflags")(false);  // a number written into the copy would not reach the layer
+    return copy;
   };
   cls.def_readonly("features", &Standardizer::features);
   cls.def_property_readonly("mean", [numbers](const Standardizer& self) { return numbers(self.mean); });

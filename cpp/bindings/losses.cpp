@@ -49,9 +49,7 @@ PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& given, double smoot
   PyCrossEntropy loss(kind);
   loss.open = balanced || by_class;
   if (loss.open) std::get<CrossEntropy>(loss.value).class_weights.reset();
-  loss.given = py::cast(kind.class_weights);
-  if (balanced) loss.given = given;
-  if (by_class) loss.given = given.attr("copy")();
+  loss.given = kept(loss.open ? py::object(given) : py::cast(kind.class_weights));
   return loss;
 }
 
@@ -114,7 +112,7 @@ pos_weight : float or sequence of float, optional
           }),
           py::arg("pos_weight") = py::none());
   bce.def_property_readonly("pos_weight",
-                            [](const PyLossOf<BinaryCrossEntropy>& self) { return self.kind().pos_weight; });
+                            [](const PyLossOf<BinaryCrossEntropy>& self) { return kept(py::cast(self.kind().pos_weight)); });
   make_spec(bce, {"pos_weight"});
 }
 

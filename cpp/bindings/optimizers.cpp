@@ -56,8 +56,6 @@ PyOptimizerOf<Rule> make(Rule rule, Common common) {
   check_lr(common.lr);
   PyOptimizerOf<Rule> made;
   made.lr = common.lr;
-  made.weight_decay = common.weight_decay;
-  made.lr_factors = common.lr_factors;
   made.value = {rule,
                 to_per_layer(common.weight_decay, "weight_decay"),
                 common.decay_biases,
@@ -65,6 +63,8 @@ PyOptimizerOf<Rule> make(Rule rule, Common common) {
                 common.clip_norm,
                 common.clip_value};
   check_optimizer(made.value, DType::float64);
+  made.weight_decay = kept(common.weight_decay);
+  made.lr_factors = kept(common.lr_factors);
   return made;
 }
 

@@ -38,6 +38,13 @@ bool same_fields(const py::dict& a, const py::dict& b) {
 
 }  // namespace
 
+py::object kept(const py::object& given) {
+  if (py::isinstance<py::dict>(given)) return py::module_::import("gdcore._immutable").attr("ReadOnlyDict")(given);
+  if (py::isinstance<py::array>(given)) return kept(given.attr("tolist")());
+  const bool sequence = py::isinstance<py::sequence>(given) && !py::isinstance<py::str>(given);
+  return sequence ? py::object(py::tuple(given)) : given;
+}
+
 void make_spec(py::object cls, const std::vector<std::string>& fields) {
   cls.attr("_fields") = py::tuple(py::cast(fields));
   const auto method = [&](const char* name, auto&& function) {

@@ -5,11 +5,24 @@ The classes are C++ (`cpp/bindings/specs.cpp`); what concerns subclasses that us
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _core
 
-__all__ = ["close"]
+__all__ = ["ReadOnlyDict", "close"]
+
+
+class ReadOnlyDict(dict[Any, Any]):
+    """A dict of an object that stays as it was made."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("this dict belongs to an object that stays as it was made: make another one from dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore
+
+    def __reduce__(self) -> tuple[type, tuple[dict[Any, Any]]]:
+        """Support copies and pickles."""
+        return type(self), (dict(self),)
 
 
 def set_attribute(self: Any, name: str, value: object) -> None:

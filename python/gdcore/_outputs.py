@@ -89,6 +89,17 @@ def probabilistic(model: Predictor, caller: str) -> str:
     return model.outputs
 
 
+def check_outputs(logits: Array, caller: str) -> None:
+    """Raise ValueError where an output is NaN or infinite, as no class is the most probable one then."""
+    place = _core.first_nonfinite(logits)
+    if place >= 0:
+        row, output = divmod(place, logits.shape[1])
+        raise ValueError(
+            f"{caller}: output {output} of row {row} is {logits[row, output]:g}; expected finite outputs: the row's "
+            f"numbers, or the model's weights, are too large for {logits.dtype}, or no numbers"
+        )
+
+
 def probabilities(logits: Array, meaning: str) -> Array:
     """Return the probabilities of classes, (N, C) softmax, or of yes, (N, K) sigmoid; `logits` are overwritten."""
     if meaning == "yes_no":

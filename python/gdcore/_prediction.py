@@ -14,7 +14,7 @@ from ._features import feature_names as checked_names
 from ._inputs import Inputs, to_inputs
 from ._labels import Classes, are_numbers_from_0, class_array, class_names
 from ._numbers import SAFE, SMALL, check_numbers, refuse_scaling, unheld_scaling, vdot
-from ._outputs import answers, checked_meaning, probabilistic, probabilities
+from ._outputs import answers, check_outputs, checked_meaning, probabilistic, probabilities
 
 __all__ = ["Predictor"]
 
@@ -170,7 +170,15 @@ class Predictor(_core.Network):
         if self._unheld is not None:
             refuse_scaling(self.layers[0], self._unheld, self.dtype, inputs.names)
 
-    def predict_proba(self, x: Data, *, batch_size: int = 1024, check_finite: bool = True) -> Array:
+    def _logits(self, x: Data, caller: str, batch_size: int, finite: bool) -> tuple[str, Array]:
+        """Return what the outputs mean, and those for `x`; with `finite`, inputs and outputs are checked."""
+        meaning = probabilistic(self, caller)
+        logits = self.predict(x, batch_size=batch_size, check_finite=finite)
+        if finite:
+            check_outputs(logits, caller)
+        return meaning, logits
+
+    def predict_proba(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return the probability of each class, or of each yes.
 
         Parameters
@@ -180,7 +188,7 @@ class Predictor(_core.Network):
         batch_size : int
             Rows computed at once.
         check_finite : bool
-            As in `predict`.
+            As in `predict`; the outputs are checked too.
 
         Returns
         -------
@@ -191,16 +199,16 @@ class Predictor(_core.Network):
         Raises
         ------
         ValueError
-            If the outputs are numbers, or it is not known what they mean (``model.outputs``).
+            If the outputs are numbers, or it is not known what they mean (``model.outputs``); if an output is NaN or
+            infinite, which names the row.
         """
-        meaning = probabilistic(self, "predict_proba")
-        logits = self.predict(x, batch_size=batch_size, check_finite=check_finite)
+        meaning, logits = self._logits(x, "predict_proba", batch_size, check_finite)
         if meaning == "yes_no" and logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
             meaning = "classes"  # softmax of (0, z) is (1 - σ(z), σ(z))
         return probabilities(logits, meaning)
 
-    def predict_classes(self, x: Data, *, batch_size: int = 1024, check_finite: bool = True) -> Array:
+    def predict_classes(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return the most probable class of each row, or the answers.
 
         Parameters
@@ -210,7 +218,7 @@ class Predictor(_core.Network):
         batch_size : int
             Rows computed at once.
         check_finite : bool
-            As in `predict`.
+            As in `predict`; the outputs are checked too.
 
         Returns
         -------
@@ -221,10 +229,11 @@ class Predictor(_core.Network):
         Raises
         ------
         ValueError
-            If the outputs are numbers, or it is not known what they mean (``model.outputs``).
+            If the outputs are numbers, or it is not known what they mean (``model.outputs``); if an output is NaN or
+            infinite, which names the row.
         """
-        meaning = probabilistic(self, "predict_classes")
-        given = answers(self.predict(x, batch_size=batch_size, check_finite=check_finite), meaning)
+        meaning, logits = self._logits(x, "predict_classes", batch_size, check_finite)
+        given = answers(logits, meaning)
         if given.ndim == 2 and given.shape[1] > 1:
             return given
         index = given.reshape(len(given)).astype(np.int64, copy=False)

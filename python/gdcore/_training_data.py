@@ -115,10 +115,10 @@ def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> tuple[Inputs, Array
     if trainer.check_finite:
         trainer.model.check_inputs(inputs)
     if weights is not None:
-        weights = to_array(weights, "weights")
+        weights = to_array(weights, "sample_weight")
         if weights.ndim == 0 or weights.size != len(weights):
-            raise ValueError(f"weights: got shape {weights.shape}; expected one number for each row")
-        same_rows("weights", weights, "x", inputs.array)
+            raise ValueError(f"sample_weight: got shape {weights.shape}; expected one number for each row")
+        same_rows("sample_weight", weights, "x", inputs.array)
     return inputs, targets, weights
 
 

@@ -42,7 +42,7 @@ class MiniBatches(Closed):
     drop_last : bool
         Whether to leave out a last batch that is smaller than the others. Otherwise a last batch of a single row joins
         the one before.
-    weights : array, optional
+    sample_weight : array, optional
         Weight of each row, shape (N,).
 
     Attributes
@@ -88,12 +88,12 @@ class MiniBatches(Closed):
         seed: int | None = 0,
         shuffle: bool = True,
         drop_last: bool = False,
-        weights: Data | None = None,
+        sample_weight: Data | None = None,
     ) -> None:
         inputs = to_inputs(x, "x")
         self._feature_names = inputs.names
         self._arrays = [inputs.array]
-        for name, value in (("y", y), ("weights", weights)):
+        for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 array = to_any_array(value, name) if name == "y" else to_array(value, name)
                 same_rows(name, array, "x", self._arrays[0])
@@ -275,6 +275,8 @@ def train_validation_split(
             raise ValueError(f"stratify: got {labels.dtype} of shape {labels.shape}; expected a class for each row")
     if parts[0].ndim == 0:
         raise ValueError("x: got a single number; expected rows")
+    if len(parts[0]) < 2:
+        raise ValueError(f"x: got {len(parts[0])} rows to split; expected two at least, one for each part")
     share = real(fraction, "fraction", low=0, high=1)
     training, validation = split_rows(len(parts[0]), share, seed_or_random(seed), labels)
     return tuple(

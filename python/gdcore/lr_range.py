@@ -227,7 +227,7 @@ def lr_range_test(
     for name, array in zip(("y", "sample_weight"), data[1:], strict=False):
         same_rows(name, array, "x", data[0])
     weights = data[2] if len(data) == 3 else None
-    batches = MiniBatches(data[0], data[1], batch_size=batch_size, weights=weights, seed=seed, drop_last=True)
+    batches = MiniBatches(data[0], data[1], batch_size=batch_size, sample_weight=weights, seed=seed, drop_last=True)
     limit, note = None, ""
     if curvature:
         limit, note = _max_stable_lr(model, loss, data, given, curvature_rows, seed)

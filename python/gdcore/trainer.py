@@ -206,7 +206,7 @@ class Trainer(Weighed, Closed):
             options["lr"] = lr * self._lr_scale
         return partial(self._core.step, **options) if options else self._core.step
 
-    def step(self, x: Data, y: Data, weights: Data | None = None) -> float:
+    def step(self, x: Data, y: Data, sample_weight: Data | None = None) -> float:
         """Train on one batch.
 
         Parameters
@@ -215,7 +215,7 @@ class Trainer(Weighed, Closed):
             Inputs, shape (rows, in_features).
         y : array
             Targets: (rows,) labels, or (rows, outputs).
-        weights : array, optional
+        sample_weight : array, optional
             Weight of each row, shape (rows,).
 
         Returns
@@ -231,13 +231,13 @@ class Trainer(Weighed, Closed):
             If the loss becomes nan or infinite.
         """
         step = self._step
-        if step is not None and weights is None and self._model.takes_numbers and is_plain(x, y):
+        if step is not None and sample_weight is None and self._model.takes_numbers and is_plain(x, y):
             try:
                 return step(x, y, None)
             except (ValueError, TypeError, _core.DivergenceError):
                 pass  # done again below, where data is converted and every number looked at
         self._check_balanced()
-        inputs, targets, factors = batch(self, x, y, weights)
+        inputs, targets, factors = batch(self, x, y, sample_weight)
         loss = self._core.step(inputs.array, targets, factors, lr=self.lr, check_finite=self._check_finite)
         self._model.learn_names(inputs.names)
         return loss
