@@ -18,33 +18,37 @@ struct Columns {
   T mean[kMostColumns], scale[kMostColumns], shift[kMostColumns];
 };
 
-/// y = f((x - mean) · scale + shift) for rows [begin, end) and columns [c0, c0 + cols).
+/// y = f((x - mean) · scale + shift) in a block.
 template <class T, class Function>
-void scale_rows(ConstView x, View pre, View y, const Columns<T>& by, const Function& f, std::int64_t begin,
-                std::int64_t end, std::int64_t c0, std::int64_t cols) {
+void scale_rows(ConstView x, View pre, View y, const Columns<T>& by, const Function& f, const Block& in) {
+  const std::int64_t c0 = in.c0, cols = in.cols;
   const bool around = !pre && y.data != x.data && beyond_cache(x.size(), sizeof(T));
   const T *mean = by.mean, *scale = by.scale, *shift = by.shift;
-  for (std::int64_t r = begin; r < end; ++r) {
+  for (std::int64_t r = in.begin; r < in.end; ++r) {
     const T* from = x.as<T>() + r * x.cols + c0;
     T* to = y.as<T>() + r * x.cols + c0;
     const auto scaled = [=](std::int64_t c)
                             __attribute__((always_inline)) { return (from[c] - mean[c]) * scale[c] + shift[c]; };
-    if (pre) {
-      T* kept = pre.as<T>() + r * x.cols + c0;
-      fill(kept, 0, cols, false, scaled);
-      fill(to, 0, cols, false, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(kept[c]); });
-    } else {
-      fill(to, 0, cols, around, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(scaled(c)); });
+    if constexpr (Function::saves_input) {
+      if (pre) {
+        T* kept = pre.as<T>() + r * x.cols + c0;
+        fill(kept, 0, cols, false, scaled);
+        fill(to, 0, cols, false, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(kept[c]); });
+        continue;
+      }
     }
+    fill(to, 0, cols, around, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(scaled(c)); });
   }
 }
 
-/// Means, and sums of squared deviations from them, of rows [begin, end).
 template <class T>
-void moments(const BatchNormForward& call, std::int64_t begin, std::int64_t end, std::int64_t c0, std::int64_t cols,
-             double* mean, double* squares) {
-  const std::int64_t rows = end - begin, stride = call.x.cols;
-  const T* x = call.x.as<T>() + begin * stride + c0;
+using ScaleRows = FunctionRef<void(const Columns<T>&, const Block&)>;
+
+/// Means of a block's columns, and sums of squared deviations from them.
+template <class T>
+void moments(const BatchNormForward& call, const Block& of, double* mean, double* squares) {
+  const std::int64_t rows = of.end - of.begin, cols = of.cols, stride = call.x.cols;
+  const T* x = call.x.as<T>() + of.begin * stride + of.c0;
   double sum[1][kMostColumns], rest[2][kMostColumns];
   T near[kMostColumns];
   column_sums<T, 1>(rows, cols, sum,
@@ -98,9 +102,18 @@ GD_INLINE void in_steps(std::int64_t cols, const Work& work) {
   for (std::int64_t c = 0; c < cols; c += kMostColumns) work(c, min(kMostColumns, cols - c));
 }
 
+/// Runs work(first column, columns) over blocks of columns.
+template <class T, class Work>
+void over_columns(std::int64_t rows, std::int64_t cols, const Work& work) {
+  const std::int64_t block = column_block<T>(rows, cols);
+  parallel_for(cols, rows * 4, block, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t c = begin; c < end; c += block) work(c, min(block, end - c));
+  });
+}
+
 /// Few columns at a time would fit into the cache, so the rows are cut instead and x is read twice.
-template <class T, class Function>
-void forward_tall(const BatchNormForward& call, const Function& f) {
+template <class T>
+void forward_tall(const BatchNormForward& call, ScaleRows<T> scale) {
   constexpr std::int64_t kRows = 64;  // read again while they are in the cache
   const std::int64_t cols = call.x.cols;
   const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
@@ -109,9 +122,9 @@ void forward_tall(const BatchNormForward& call, const Function& f) {
       in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
         const std::int64_t last = min(end, r + kRows);
         if (r == begin) {
-          moments<T>(call, r, last, c0, step, sums + c0, sums + cols + c0);
+          moments<T>(call, {r, last, c0, step}, sums + c0, sums + cols + c0);
         } else {
-          moments<T>(call, r, last, c0, step, mean, squares);
+          moments<T>(call, {r, last, c0, step}, mean, squares);
           join(step, r - begin, sums + c0, sums + cols + c0, last - r, mean, squares);
         }
       });
@@ -124,38 +137,37 @@ void forward_tall(const BatchNormForward& call, const Function& f) {
   in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
     Columns<T> by;
     finish(call, c0, step, sums + c0, sums + cols + c0, by);
-    parallel_for(call.x.rows, step * 2, 1, [&](std::int64_t begin, std::int64_t end) {
-      scale_rows<T>(call.x, call.pre, call.y, by, f, begin, end, c0, step);
-    });
+    parallel_for(call.x.rows, step * 2, 1,
+                 [&](std::int64_t begin, std::int64_t end) { scale(by, {begin, end, c0, step}); });
   });
 }
 
-template <class T, class Function>
-void forward(const BatchNormForward& call, const Function& f, std::int64_t c0, std::int64_t cols) {
+template <class T>
+void forward(const BatchNormForward& call, ScaleRows<T> scale, std::int64_t c0, std::int64_t cols) {
   double mean[kMostColumns], squares[kMostColumns];
   Columns<T> by;
-  moments<T>(call, 0, call.x.rows, c0, cols, mean, squares);
+  const Block block{0, call.x.rows, c0, cols};
+  moments<T>(call, block, mean, squares);
   finish(call, c0, cols, mean, squares, by);
-  scale_rows<T>(call.x, call.pre, call.y, by, f, 0, call.x.rows, c0, cols);
+  scale(by, block);
 }
 
-/// dy ← dy f'(saved) for rows [begin, end), and Σ dy and Σ dy â.
+/// dy ← dy f'(saved) in a block, and Σ dy and Σ dy â of its columns.
 template <class T, class Function>
-void backward_sums(const NormBackward& call, const Function& f, std::int64_t begin, std::int64_t end, std::int64_t c0,
-                   std::int64_t cols, double (*total)[kMostColumns]) {
-  const std::int64_t stride = call.x.cols, at = begin * stride + c0;
-  const T *x = call.x.as<T>() + at, *mean = call.mean.as<T>() + c0, *rstd = call.rstd.as<T>() + c0;
+void backward_sums(const NormBackward& call, const Function& f, const Block& in, double (*total)[kMostColumns]) {
+  const std::int64_t stride = call.x.cols, at = in.begin * stride + in.c0, rows = in.end - in.begin;
+  const T *x = call.x.as<T>() + at, *mean = call.mean.as<T>() + in.c0, *rstd = call.rstd.as<T>() + in.c0;
   const T* saved = call.saved ? call.saved.as<T>() + at : nullptr;
   T* dy = call.dy.as<T>() + at;
   if (saved == nullptr) {
-    column_sums<T, 2>(end - begin, cols, total,
+    column_sums<T, 2>(rows, in.cols, total,
                       [=](std::int64_t r, std::int64_t c, T& with_x) __attribute__((always_inline)) {
                         const T d = dy[r * stride + c];
                         with_x = d * ((x[r * stride + c] - mean[c]) * rstd[c]);
                         return d;
                       });
   } else {
-    column_sums<T, 2>(end - begin, cols, total,
+    column_sums<T, 2>(rows, in.cols, total,
                       [=](std::int64_t r, std::int64_t c, T& with_x) __attribute__((always_inline)) {
                         const T d = dy[r * stride + c] *= f.slope(saved[r * stride + c]);
                         with_x = d * ((x[r * stride + c] - mean[c]) * rstd[c]);
@@ -163,6 +175,8 @@ void backward_sums(const NormBackward& call, const Function& f, std::int64_t beg
                       });
   }
 }
+
+using BackwardSums = FunctionRef<void(const Block&, double (*)[kMostColumns])>;
 
 /// What dx is made of, by column: dx = scale (dy - mean_dy - â mean_with_x).
 template <class T>
@@ -201,13 +215,13 @@ void backward_rows(const NormBackward& call, const BackwardColumns<T>& by, std::
   }
 }
 
-template <class T, class Function>
-void backward_tall(const NormBackward& call, const Function& f) {
+template <class T>
+void backward_tall(const NormBackward& call, BackwardSums sum) {
   const std::int64_t cols = call.x.cols;
   const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
     double total[2][kMostColumns];
     in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
-      backward_sums<T>(call, f, begin, end, c0, step, total);
+      sum({begin, end, c0, step}, total);
       for (std::int64_t c = 0; c < step; ++c) {
         sums[c0 + c] = total[0][c];
         sums[cols + c0 + c] = total[1][c];
@@ -224,21 +238,43 @@ void backward_tall(const NormBackward& call, const Function& f) {
   });
 }
 
-template <class T, class Function>
-void backward(const NormBackward& call, const Function& f, std::int64_t c0, std::int64_t cols) {
+template <class T>
+void backward(const NormBackward& call, BackwardSums sum, std::int64_t c0, std::int64_t cols) {
   double total[2][kMostColumns];
   BackwardColumns<T> by;
-  backward_sums<T>(call, f, 0, call.x.rows, c0, cols, total);
+  sum({0, call.x.rows, c0, cols}, total);
   finish_backward(call, c0, cols, total[0], total[1], by);
   if (call.dx) backward_rows(call, by, 0, call.x.rows, c0, cols);
 }
 
-/// Runs work(first column, columns) over blocks of columns.
-template <class T, class Work>
-void over_columns(std::int64_t rows, std::int64_t cols, const Work& work) {
-  const std::int64_t block = column_block<T>(rows, cols);
-  parallel_for(cols, rows * 4, block, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t c = begin; c < end; c += block) work(c, min(block, end - c));
+template <class T>
+void forward(const BatchNormForward& call, ScaleRows<T> scale) {
+  if (is_tall<T>(call.x.rows, call.x.cols)) return forward_tall<T>(call, scale);
+  over_columns<T>(call.x.rows, call.x.cols,
+                  [&](std::int64_t c, std::int64_t cols) { forward<T>(call, scale, c, cols); });
+}
+
+template <class T>
+void backward(const NormBackward& call, BackwardSums sum) {
+  if (is_tall<T>(call.x.rows, call.x.cols)) return backward_tall<T>(call, sum);
+  over_columns<T>(call.x.rows, call.x.cols,
+                  [&](std::int64_t c, std::int64_t cols) { backward<T>(call, sum, c, cols); });
+}
+
+template <class T>
+void affine(const ColumnAffine& call, ScaleRows<T> scale) {
+  in_steps(call.x.cols, [&](std::int64_t c0, std::int64_t cols) {
+    Columns<T> by;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const double spread = static_cast<double>(call.spread.as<T>()[c0 + c]);
+      const double variance = call.kind == Spread::std ? spread * spread : spread;
+      const T rstd = static_cast<T>(1.0 / math::sqrt(variance + call.eps));
+      by.mean[c] = call.mean ? call.mean.as<T>()[c0 + c] : T(0);
+      by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
+      by.shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
+    }
+    parallel_for(call.x.rows, cols * 2, 1,
+                 [&](std::int64_t begin, std::int64_t end) { scale(by, {begin, end, c0, cols}); });
   });
 }
 
@@ -246,37 +282,24 @@ void over_columns(std::int64_t rows, std::int64_t cols, const Work& work) {
 
 void CpuBackend::batch_norm_forward(const BatchNormForward& call) {
   const auto run = [&]<class T>(T, const auto& f) {
-    if (is_tall<T>(call.x.rows, call.x.cols)) return forward_tall<T>(call, f);
-    over_columns<T>(call.x.rows, call.x.cols, [&](std::int64_t c, std::int64_t cols) { forward<T>(call, f, c, cols); });
+    forward<T>(
+        call, [&](const Columns<T>& by, const Block& block) { scale_rows<T>(call.x, call.pre, call.y, by, f, block); });
   };
   with_type(call.x.dtype, [&]<class T>(T t) { std::visit([&](const auto& f) { run(t, f); }, call.activation); });
 }
 
 void CpuBackend::batch_norm_backward(const NormBackward& call) {
   const auto run = [&]<class T>(T, const auto& f) {
-    if (is_tall<T>(call.x.rows, call.x.cols)) return backward_tall<T>(call, f);
-    over_columns<T>(call.x.rows, call.x.cols,
-                    [&](std::int64_t c, std::int64_t cols) { backward<T>(call, f, c, cols); });
+    backward<T>(call,
+                [&](const Block& block, double (*total)[kMostColumns]) { backward_sums<T>(call, f, block, total); });
   };
   with_type(call.x.dtype, [&]<class T>(T t) { std::visit([&](const auto& f) { run(t, f); }, call.activation); });
 }
 
 void CpuBackend::column_affine(const ColumnAffine& call) {
   const auto run = [&]<class T>(T, const auto& f) {
-    in_steps(call.x.cols, [&](std::int64_t c0, std::int64_t cols) {
-      Columns<T> by;
-      for (std::int64_t c = 0; c < cols; ++c) {
-        const double spread = static_cast<double>(call.spread.as<T>()[c0 + c]);
-        const double variance = call.kind == Spread::std ? spread * spread : spread;
-        const T rstd = static_cast<T>(1.0 / math::sqrt(variance + call.eps));
-        by.mean[c] = call.mean ? call.mean.as<T>()[c0 + c] : T(0);
-        by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
-        by.shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
-      }
-      parallel_for(call.x.rows, cols * 2, 1, [&](std::int64_t begin, std::int64_t end) {
-        scale_rows<T>(call.x, View{}, call.y, by, f, begin, end, c0, cols);
-      });
-    });
+    affine<T>(call,
+              [&](const Columns<T>& by, const Block& block) { scale_rows<T>(call.x, View{}, call.y, by, f, block); });
   };
   with_type(call.x.dtype, [&]<class T>(T t) { std::visit([&](const auto& f) { run(t, f); }, call.activation); });
 }

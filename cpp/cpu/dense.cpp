@@ -16,7 +16,7 @@ void forward(const DenseForward& call, const Function& f) {
   const std::int64_t n = call.x.rows, in = call.x.cols, out = call.weight.rows;
   const T* bias = call.bias.as<T>();
   T* pre = call.pre.as<T>();
-  const auto finish = [=](T* row, std::int64_t r, std::int64_t col, std::int64_t count) {
+  const auto finish_row = [=](T* row, std::int64_t r, std::int64_t col, std::int64_t count) {
     if (bias != nullptr) {
 #pragma omp simd
       for (std::int64_t j = 0; j < count; ++j) row[j] += bias[col + j];
@@ -29,30 +29,36 @@ void forward(const DenseForward& call, const Function& f) {
 #pragma omp simd
     for (std::int64_t j = 0; j < count; ++j) row[j] = f.value(row[j]);
   };
-  gemm<T>(n, out, in, {call.x.as<T>(), in, 1}, {call.weight.as<T>(), 1, in}, call.y.as<T>(), finish);
+  const auto finish_rows = [=](const Piece<T>& piece) {
+    for (std::int64_t r = 0; r < piece.rows; ++r) {
+      finish_row(piece.data + r * piece.stride, piece.row + r, piece.col, piece.cols);
+    }
+  };
+  const Finish<T> finish = finish_rows;
+  gemm<T>(n, out, in, {call.x.as<T>(), in, 1}, {call.weight.as<T>(), 1, in}, call.y.as<T>(), &finish);
 }
 
-/// dy ← dy f'(saved) for rows [begin, end) and columns [c0, c0 + cols), and the column sums.
+/// dy ← dy f'(saved) in a block, and its column sums.
 template <class T, class Function>
-GD_INLINE void slope_columns(const DenseBackward& call, const Function& f, std::int64_t begin, std::int64_t end,
-                             std::int64_t c0, std::int64_t cols, double (*total)[kMostColumns]) {
-  const std::int64_t stride = call.dy.cols;
-  const T* saved = call.saved ? call.saved.as<T>() + begin * stride + c0 : nullptr;
-  T* dy = call.dy.as<T>() + begin * stride + c0;
+void slope_columns(const DenseBackward& call, const Function& f, const Block& in, double (*total)[kMostColumns]) {
+  const std::int64_t stride = call.dy.cols, at = in.begin * stride + in.c0;
+  const T* saved = call.saved ? call.saved.as<T>() + at : nullptr;
+  T* dy = call.dy.as<T>() + at;
   if (saved == nullptr) {
-    column_sums<T, 1>(end - begin, cols, total, [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
-      return dy[r * stride + c];
-    });
+    column_sums<T, 1>(in.end - in.begin, in.cols, total,
+                      [=](std::int64_t r, std::int64_t c)
+                          __attribute__((always_inline)) { return dy[r * stride + c]; });
   } else {
-    column_sums<T, 1>(end - begin, cols, total, [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
-      return dy[r * stride + c] *= f.slope(saved[r * stride + c]);
-    });
+    column_sums<T, 1>(in.end - in.begin, in.cols, total,
+                      [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
+                        return dy[r * stride + c] *= f.slope(saved[r * stride + c]);
+                      });
   }
 }
 
-/// dy ← dy f'(saved) and its column sums, one pass.
-template <class T, class Function>
-void slope_and_bias(const DenseBackward& call, const Function& f) {
+/// dy ← dy f'(saved) and its column sums, one pass; `slope` is slope_columns.
+template <class T>
+void slope_and_bias(const DenseBackward& call, FunctionRef<void(const Block&, double (*)[kMostColumns])> slope) {
   const std::int64_t rows = call.dy.rows, out = call.dy.cols;
   T* bias = call.dbias.as<T>();
   if (is_tall<T>(rows, out)) {
@@ -60,7 +66,7 @@ void slope_and_bias(const DenseBackward& call, const Function& f) {
       double total[1][kMostColumns];
       for (std::int64_t c0 = 0; c0 < out; c0 += kMostColumns) {
         const std::int64_t cols = min(kMostColumns, out - c0);
-        slope_columns<T>(call, f, begin, end, c0, cols, total);
+        slope({begin, end, c0, cols}, total);
         for (std::int64_t c = 0; c < cols; ++c) sums[c0 + c] = total[0][c];
       }
     };
@@ -72,7 +78,7 @@ void slope_and_bias(const DenseBackward& call, const Function& f) {
     double total[1][kMostColumns];
     for (std::int64_t c0 = begin; c0 < end; c0 += kMostColumns) {
       const std::int64_t cols = min(kMostColumns, end - c0);
-      slope_columns<T>(call, f, 0, rows, c0, cols, total);
+      slope({0, rows, c0, cols}, total);
       for (std::int64_t c = 0; c < cols; ++c) bias[c0 + c] = static_cast<T>(total[0][c]);
     }
   });
@@ -87,17 +93,23 @@ void CpuBackend::dense_forward(const DenseForward& call) {
 
 void CpuBackend::dense_backward(const DenseBackward& call) {
   if (call.dbias) {
-    with_type(call.dy.dtype,
-              [&]<class T>(T) { std::visit([&](const auto& f) { slope_and_bias<T>(call, f); }, call.activation); });
+    with_type(call.dy.dtype, [&]<class T>(T) {
+      std::visit(
+          [&](const auto& f) {
+            slope_and_bias<T>(call, [&](const Block& block, double (*total)[kMostColumns]) {
+              slope_columns<T>(call, f, block, total);
+            });
+          },
+          call.activation);
+    });
   } else if (!std::holds_alternative<Identity>(call.activation)) {
     activation_backward(call.activation, call.saved, call.dy, call.dy);
   }
   const std::int64_t n = call.dy.rows, out = call.weight.rows, in = call.weight.cols;
   with_type(call.dy.dtype, [&]<class T>(T) {
-    const auto nothing = [](T*, std::int64_t, std::int64_t, std::int64_t) {};
     const T* dy = call.dy.as<T>();
-    if (call.dweight) gemm<T>(out, in, n, {dy, 1, out}, {call.x.as<T>(), in, 1}, call.dweight.as<T>(), nothing);
-    if (call.dx) gemm<T>(n, in, out, {dy, out, 1}, {call.weight.as<T>(), in, 1}, call.dx.as<T>(), nothing);
+    if (call.dweight) gemm<T>(out, in, n, {dy, 1, out}, {call.x.as<T>(), in, 1}, call.dweight.as<T>());
+    if (call.dx) gemm<T>(n, in, out, {dy, out, 1}, {call.weight.as<T>(), in, 1}, call.dx.as<T>());
   });
 }
 

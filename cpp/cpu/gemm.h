@@ -3,8 +3,8 @@
 // are read where they lie, unless packing pays.
 //
 // Each element of C is a sum over k in ascending order, cut into chains and blocks in a way that depends on k alone, so
-// it depends neither on the tile it lies in nor on the number of threads. When a piece of a row is finished, `finish`
-// may change it while it is in the first-level cache: finish(pointer, row, first column, count).
+// it depends neither on the tile it lies in nor on the number of threads. When a tile is finished, `finish` may change
+// it while it is in the first-level cache.
 #pragma once
 
 #include "gdcore/scratch.h"
@@ -26,7 +26,7 @@ GD_INLINE std::int64_t chain_length(std::int64_t k) { return k < 96 ? 16 : k < 2
 /// get, so that the error does not grow with k.
 inline constexpr std::int64_t kLong = 8192;
 
-/// A block of C, the operands' parts that belong to it, and which stretch of k this is.
+/// A block of C, where it begins in C, the operands' parts that belong to it, and which stretch of k this is.
 template <class T>
 struct Product {
   std::int64_t m, n, k;
@@ -34,8 +34,10 @@ struct Product {
   T* c;
   T* rest;  // null unless k is long: what rounding takes off C's sums, laid out as C
   std::int64_t c_stride, chain;
+  const Finish<T>* finish;  // or null
   bool pack_a, pack_b;
-  bool first, last;  // stretch of k: the first overwrites C, after the last C is finished
+  bool first = true, last = true;  // stretch of k: the first overwrites C, after the last C is finished
+  std::int64_t row = 0, col = 0;
 
   Product part(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t cols) const {
     Product p = *this;
@@ -44,6 +46,8 @@ struct Product {
     p.a.data += i * a.row_stride;
     p.b.data += j * b.col_stride;
     p.c += i * c_stride + j;
+    p.row += i;
+    p.col += j;
     if (rest != nullptr) p.rest += i * c_stride + j;
     return p;
   }
@@ -60,9 +64,9 @@ struct Product {
 
 /// All rows of a panel times one strip of columns (at most Tile::cols), whose B is at `b`. Rows of A from `packed` on
 /// are packed.
-template <class T, class Finish>
+template <class T>
 GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t packed, const T* packed_a, const T* b,
-                              std::int64_t b_stride, const Finish& finish) {
+                              std::int64_t b_stride) {
   constexpr int tile_rows = Tile<T>::rows;
   const bool along = panel.a.row_stride != 1;
   TileCall<T> call{
@@ -77,17 +81,13 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t packed, cons
     if (panel.rest != nullptr) call.rest = panel.rest + i * panel.c_stride;
     multiply_tile<T>(rows, panel.n, along && direct, call);
     if (!panel.last) continue;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      T* row = call.c + r * panel.c_stride;
-      if (panel.rest != nullptr) finish_sums(row, call.rest + r * panel.c_stride, panel.n);
-      finish(row, i + r, 0, panel.n);
-    }
+    finish_piece<T>({call.c, panel.c_stride, panel.row + i, panel.col, rows, panel.n}, call.rest, panel.finish);
   }
 }
 
 /// One thread's product of a block: packed B and a panel of A stay in the second-level cache, a strip in the first.
-template <class T, class Finish>
-inline void multiply_block(const Product<T>& block, const Finish& finish) {
+template <class T>
+void multiply_block(const Product<T>& block) {
   constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols;
   constexpr std::int64_t kRows = 16 * tile_rows, kCols = 512;
   const std::int64_t most = min(block.k, kDepth);
@@ -110,11 +110,8 @@ inline void multiply_block(const Product<T>& block, const Finish& finish) {
           if (packed && i0 == 0) {
             pack<T, tile_cols>({strip.b.data, strip.b.col_stride, strip.b.row_stride}, strip.n, strip.k, to);
           }
-          const auto finish_here = [&](T* row, std::int64_t r, std::int64_t, std::int64_t count) {
-            finish(row, i0 + r, j0 + j, count);
-          };
           multiply_strip<T>(strip, direct, packed_a, packed ? to : strip.b.data,
-                            packed ? tile_cols : strip.b.row_stride, finish_here);
+                            packed ? tile_cols : strip.b.row_stride);
         }
       }
     }
@@ -146,9 +143,9 @@ inline Grid choose_grid(std::int64_t m, std::int64_t n, std::int64_t tasks) {
 
 /// C (m x n, rows n apart) = A (m x k) · B (k x n), k >= 1, on the pool; a long k is cut into stretches so that no task
 /// keeps Ctrl-C waiting.
-template <class T, class Finish>
-GD_INLINE void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
-                    const Finish& finish) {
+template <class T>
+void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
+          const Finish<T>* finish = nullptr) {
   constexpr std::int64_t kGrainWork = 1 << 18, kLongestWork = 1 << 29;  // multiply-adds of a task
   const bool dots = few_columns(n, k, a, b);
   // B must be packed where the elements that a kernel reads together do not lie side by side. Elsewhere packing keeps a
@@ -159,19 +156,20 @@ GD_INLINE void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a
   const bool pack_b = b.col_stride != 1 || (m >= 8 * Tile<T>::rows && (k > 64 || crowds(b.row_stride)));
   const bool is_long = k > kLong;
   T* rest = is_long ? static_cast<T*>(scratch(Scratch::partial, sizeof(T) * static_cast<std::size_t>(m * n))) : nullptr;
-  const Product<T> all{m,      n,      k,    a,   b, c, rest, n, is_long ? kShortestChain : chain_length(k),
-                       pack_a, pack_b, true, true};
-  const auto multiply = [&](const Product<T>& block, const auto& finish_block) {
+  const std::int64_t chain = is_long ? kShortestChain : chain_length(k);
+  const Product<T> all{m, n, k, a, b, c, rest, n, chain, finish, pack_a, pack_b};
+  const auto multiply = [=](const Product<T>& block) {
     if (dots) {
-      multiply_rows<T>(block.m, block.n, block.k, block.a, block.b, {block.c, block.rest, n}, finish_block);
+      const Piece<T> to{block.c, n, block.row, 0, block.m, n};
+      multiply_rows<T>(block.k, block.a, block.b, to, block.rest, finish);
     } else {
-      multiply_block<T>(block, finish_block);
+      multiply_block<T>(block);
     }
   };
   const std::int64_t wanted =
       max(min(m * n * k / kGrainWork, num_threads()), ceil_div(m * n * min(k, kDepth), kLongestWork));
   if (wanted <= 1 && m * n * k <= kLongestWork) {
-    multiply(all, finish);
+    multiply(all);
     return;
   }
   const Grid grid = dots ? Grid{ceil_div(m, wanted), n} : choose_grid<T>(m, n, wanted);
@@ -182,10 +180,7 @@ GD_INLINE void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a
     const Product<T> stretch = all.stretch(p0, min(depth, k - p0));
     const auto task = [&](std::int64_t t) {
       const std::int64_t i = t / across * grid.rows, j = t % across * grid.cols;
-      const auto finish_here = [&](T* row, std::int64_t r, std::int64_t col, std::int64_t count) {
-        finish(row, i + r, j + col, count);
-      };
-      multiply(stretch.part(i, min(grid.rows, m - i), j, min(grid.cols, n - j)), finish_here);
+      multiply(stretch.part(i, min(grid.rows, m - i), j, min(grid.cols, n - j)));
     };
     run_tasks(blocks, task);
     if (p0 + depth < k) poll_interrupt();

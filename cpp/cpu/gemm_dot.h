@@ -81,21 +81,15 @@ __attribute__((noinline)) void dot_kernel(std::int64_t k, const T* const* a, con
   }
 }
 
-/// Where sums go; `rest`, unless it is null, has what rounding takes off them.
+/// The piece `to` of C = A B over k terms, both operands k-contiguous, finished; `rest`, unless it is null, is laid out
+/// as `to` and receives what rounding takes off the sums.
 template <class T>
-struct DotSums {
-  T *c, *rest;
-  std::int64_t stride;
-};
-
-/// C (m x n) = A (m x k) · B, both operands k-contiguous; each finished row is given to finish.
-template <class T, class Finish>
-inline void multiply_rows(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b,
-                          const DotSums<T>& to, const Finish& finish) {
+void multiply_rows(std::int64_t k, Operand<T> a, Operand<T> b, const Piece<T>& to, T* rest, const Finish<T>* finish) {
   constexpr int rows = Dot<T>::rows, cols = Dot<T>::cols;
   const T *from_a[rows], *from_b[cols];
   T sum[rows][cols];
-  const std::int64_t most = to.rest == nullptr ? Dot<T>::depth : kShortestChain * Tile<T>::lanes;
+  const std::int64_t m = to.rows, n = to.cols;
+  const std::int64_t most = rest == nullptr ? Dot<T>::depth : kShortestChain * Tile<T>::lanes;
   for (std::int64_t i = 0; i < m; i += rows) {
     const std::int64_t here = min(rows, m - i);
     for (std::int64_t j = 0; j < n; j += cols) {
@@ -116,20 +110,18 @@ inline void multiply_rows(std::int64_t m, std::int64_t n, std::int64_t k, Operan
         for (std::int64_t r = 0; r < here; ++r) {
           const std::int64_t at = (i + r) * to.stride + j;
           for (std::int64_t q = 0; q < wide; ++q) {
-            if (to.rest != nullptr) {
-              add_exactly(to.c[at + q], to.rest[at + q], sum[r][q], p == 0);
+            if (rest != nullptr) {
+              add_exactly(to.data[at + q], rest[at + q], sum[r][q], p == 0);
             } else {
-              to.c[at + q] = p > 0 ? to.c[at + q] + sum[r][q] : sum[r][q];
+              to.data[at + q] = p > 0 ? to.data[at + q] + sum[r][q] : sum[r][q];
             }
           }
         }
       }
     }
-    for (std::int64_t r = i; r < i + here; ++r) {
-      T* row = to.c + r * to.stride;
-      if (to.rest != nullptr) finish_sums(row, to.rest + r * to.stride, n);
-      finish(row, r, 0, n);
-    }
+    const std::int64_t at = i * to.stride;
+    const Piece<T> done{to.data + at, to.stride, to.row + i, to.col, here, n};
+    finish_piece<T>(done, rest == nullptr ? nullptr : rest + at, finish);
   }
 }
 

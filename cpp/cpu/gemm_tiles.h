@@ -27,6 +27,17 @@ struct Tile {
   static constexpr int cols = lanes * vectors;
 };
 
+/// A finished piece of C, still in the first-level cache: its rows lie `stride` apart; (row, col) is its place in C.
+template <class T>
+struct Piece {
+  T* data;
+  std::int64_t stride, row, col, rows, cols;
+};
+
+/// What is done to finished pieces. Called once for a tile, so that the product is compiled once for all activations.
+template <class T>
+using Finish = FunctionRef<void(const Piece<T>&)>;
+
 // ---- Packing --------------------------------------------------------------------------------------------------------
 
 /// Lanes of a where bit `Step` of the lane's number is clear, else those of b from `Step` lanes before (Upper: a from
@@ -148,6 +159,17 @@ template <class T>
 GD_INLINE void finish_sums(T* sum, const T* rest, std::int64_t n) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) sum[i] += rest[i] - rest[i] == T(0) ? rest[i] : T(0);
+}
+
+/// Finishes a piece whose sums are complete; `rest`, unless it is null, is laid out as the piece.
+template <class T>
+GD_INLINE void finish_piece(const Piece<T>& piece, const T* rest, const Finish<T>* finish) {
+  if (rest != nullptr) {
+    for (std::int64_t r = 0; r < piece.rows; ++r) {
+      finish_sums(piece.data + r * piece.stride, rest + r * piece.stride, piece.cols);
+    }
+  }
+  if (finish != nullptr) (*finish)(piece);
 }
 
 /// c[0..Rows)[0..Vectors·lanes) (+)= a b: the sum of chains of multiply-adds.

@@ -12,11 +12,34 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
+/// y = f(γ (x - mean) rstd + β) of one row.
 template <class T, class Function>
-void forward(const LayerNormForward& call, const Function& f, std::int64_t begin, std::int64_t end) {
+void scale_row(const LayerNormForward& call, const Function& f, std::int64_t r) {
   const std::int64_t cols = call.x.cols;
-  const T *gamma = call.gamma.as<T>(), *beta = call.beta.as<T>();
+  const T *x = call.x.as<T>() + r * cols, *gamma = call.gamma.as<T>(), *beta = call.beta.as<T>();
+  const T mean = call.mean.as<T>()[r], rstd = call.rstd.as<T>()[r];
   const bool around = beyond_cache(call.x.size(), sizeof(T)), plain = std::is_same_v<Function, Identity>;
+  T *y = call.y.as<T>() + r * cols, *kept = call.pre ? call.pre.as<T>() + r * cols : nullptr;
+  T* first = kept != nullptr ? kept : y;
+  const auto scaled = [=](std::int64_t c) __attribute__((always_inline)) { return (x[c] - mean) * rstd; };
+  const auto affine = [=](std::int64_t c) __attribute__((always_inline)) { return scaled(c) * gamma[c] + beta[c]; };
+  if (kept == nullptr && gamma != nullptr) {
+    fill(y, 0, cols, around, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(affine(c)); });
+  } else if (gamma != nullptr) {
+    fill(first, 0, cols, false, affine);
+  } else {
+    fill(first, 0, cols, around && plain, scaled);
+  }
+  if (kept == nullptr && (gamma != nullptr || plain)) return;
+  fill(y, 0, cols, false, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(first[c]); });
+}
+
+/// Mean and 1/√(σ²+ε) of each row, then `scale` of the row, which is still in the cache.
+template <class T>
+void forward(const LayerNormForward& call, FunctionRef<void(std::int64_t)> scale, std::int64_t begin,
+             std::int64_t end) {
+  const std::int64_t cols = call.x.cols;
+  const bool around = beyond_cache(call.x.size(), sizeof(T));
   for (std::int64_t r = begin; r < end; ++r) {
     const T* x = call.x.as<T>() + r * cols;
     const double count = static_cast<double>(cols);
@@ -30,38 +53,31 @@ void forward(const LayerNormForward& call, const Function& f, std::int64_t begin
       return d;
     });
     const double missing = rest / count, v = squares / count - missing * missing;
-    const T mean = static_cast<T>(static_cast<double>(near) + missing);
-    const T rstd = static_cast<T>(1.0 / math::sqrt((v < 0.0 ? 0.0 : v) + call.eps));
-    call.mean.as<T>()[r] = mean;
-    call.rstd.as<T>()[r] = rstd;
-    T *y = call.y.as<T>() + r * cols, *kept = call.pre ? call.pre.as<T>() + r * cols : nullptr;
-    T* first = kept != nullptr ? kept : y;
-    const auto scaled = [=](std::int64_t c) __attribute__((always_inline)) { return (x[c] - mean) * rstd; };
-    const auto affine = [=](std::int64_t c) __attribute__((always_inline)) { return scaled(c) * gamma[c] + beta[c]; };
-    if (kept == nullptr && gamma != nullptr) {
-      fill(y, 0, cols, around, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(affine(c)); });
-    } else if (gamma != nullptr) {
-      fill(first, 0, cols, false, affine);
-    } else {
-      fill(first, 0, cols, around && plain, scaled);
-    }
-    if (kept == nullptr && (gamma != nullptr || plain)) continue;
-    fill(y, 0, cols, false, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(first[c]); });
+    call.mean.as<T>()[r] = static_cast<T>(static_cast<double>(near) + missing);
+    call.rstd.as<T>()[r] = static_cast<T>(1.0 / math::sqrt((v < 0.0 ? 0.0 : v) + call.eps));
+    scale(r);
   }
 }
 
-/// One row: dy ← dy f'(saved), dx = rstd (γdy - mean(γdy) - â mean(γdy â)), and the row's terms of dγ and dβ.
+/// dy ← dy f'(saved) of one row.
 template <class T, class Function>
-void backward_row(const NormBackward& call, const Function& f, std::int64_t r, T* sum_gamma, T* sum_beta) {
+void slope_row(const NormBackward& call, const Function& f, std::int64_t r) {
+  const T* saved = call.saved.as<T>() + r * call.x.cols;
+  T* dy = call.dy.as<T>() + r * call.x.cols;
+#pragma omp simd
+  for (std::int64_t c = 0; c < call.x.cols; ++c) dy[c] *= f.slope(saved[c]);
+}
+
+using SlopeRow = FunctionRef<void(std::int64_t)>;
+
+/// One row: dy ← dy f'(saved), dx = rstd (γdy - mean(γdy) - â mean(γdy â)), and the row's terms of dγ and dβ.
+template <class T>
+void backward_row(const NormBackward& call, SlopeRow slope, std::int64_t r, T* sum_gamma, T* sum_beta) {
   const std::int64_t cols = call.x.cols;
   const T *x = call.x.as<T>() + r * cols, *gamma = call.gamma.as<T>();
   T* dy = call.dy.as<T>() + r * cols;
   const T mean = call.mean.as<T>()[r], rstd = call.rstd.as<T>()[r];
-  if (call.saved) {
-    const T* saved = call.saved.as<T>() + r * cols;
-#pragma omp simd
-    for (std::int64_t c = 0; c < cols; ++c) dy[c] *= f.slope(saved[c]);
-  }
+  if (call.saved) slope(r);
   if (sum_gamma != nullptr) {
 #pragma omp simd
     for (std::int64_t c = 0; c < cols; ++c) {
@@ -84,30 +100,30 @@ void backward_row(const NormBackward& call, const Function& f, std::int64_t r, T
 }
 
 /// dγ and dβ of one piece of rows: T sums over at most kRowsAtOnce rows, then the doubles of `total` (2 x cols).
-template <class T, class Function>
-void backward_piece(const NormBackward& call, const Function& f, std::int64_t begin, std::int64_t end, double* total,
+template <class T>
+void backward_piece(const NormBackward& call, SlopeRow slope, std::int64_t begin, std::int64_t end, double* total,
                     T* sum) {
   const std::int64_t cols = call.x.cols;
   for (std::int64_t c = 0; c < 2 * cols; ++c) total[c] = 0.0;
   for (std::int64_t r0 = begin; r0 < end; r0 += kRowsAtOnce) {
     for (std::int64_t c = 0; c < 2 * cols; ++c) sum[c] = T(0);
-    for (std::int64_t r = r0; r < min(end, r0 + kRowsAtOnce); ++r) backward_row<T>(call, f, r, sum, sum + cols);
+    for (std::int64_t r = r0; r < min(end, r0 + kRowsAtOnce); ++r) backward_row<T>(call, slope, r, sum, sum + cols);
     for (std::int64_t c = 0; c < 2 * cols; ++c) total[c] += static_cast<double>(sum[c]);
   }
 }
 
-template <class T, class Function>
-void backward(const NormBackward& call, const Function& f) {
+template <class T>
+void backward(const NormBackward& call, SlopeRow slope) {
   const std::int64_t rows = call.x.rows, cols = call.x.cols, stride = cols * 8;
   if (!call.dgamma && !call.dbeta) {
     parallel_for(rows, stride, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) backward_row<T>(call, f, r, nullptr, nullptr);
+      for (std::int64_t r = begin; r < end; ++r) backward_row<T>(call, slope, r, nullptr, nullptr);
     });
     return;
   }
   // After the sums that are added up, a piece has room for those of a few rows in T.
   const auto piece = [&](std::int64_t begin, std::int64_t end, double* total) {
-    backward_piece<T>(call, f, begin, end, total, reinterpret_cast<T*>(total + 2 * cols));
+    backward_piece<T>(call, slope, begin, end, total, reinterpret_cast<T*>(total + 2 * cols));
   };
   const double* total = over_pieces(rows, stride, 4 * cols, piece, adding(2 * cols));
   for (std::int64_t c = 0; c < cols; ++c) {
@@ -122,16 +138,19 @@ void CpuBackend::layer_norm_forward(const LayerNormForward& call) {
   with_type(call.x.dtype, [&]<class T>(T) {
     std::visit(
         [&](const auto& f) {
+          const auto scale = [&](std::int64_t r) { scale_row<T>(call, f, r); };
           parallel_for(call.x.rows, call.x.cols * 6, 1,
-                       [&](std::int64_t begin, std::int64_t end) { forward<T>(call, f, begin, end); });
+                       [&](std::int64_t begin, std::int64_t end) { forward<T>(call, scale, begin, end); });
         },
         call.activation);
   });
 }
 
 void CpuBackend::layer_norm_backward(const NormBackward& call) {
-  with_type(call.x.dtype,
-            [&]<class T>(T) { std::visit([&](const auto& f) { backward<T>(call, f); }, call.activation); });
+  with_type(call.x.dtype, [&]<class T>(T) {
+    std::visit([&](const auto& f) { backward<T>(call, [&](std::int64_t r) { slope_row<T>(call, f, r); }); },
+               call.activation);
+  });
 }
 
 }  // namespace gdcore::GDCORE_ISA

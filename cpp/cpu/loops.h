@@ -63,7 +63,14 @@ GD_INLINE std::int64_t column_block(std::int64_t rows, std::int64_t cols) {
   return max(kLeast, min(min(cached, shared), kMost) / 16 * 16);
 }
 inline constexpr std::int64_t kMostColumns = 1024;  // of one column block
-inline constexpr std::int64_t kRowsAtOnce = 16;     // summed in T before the sum joins a double
+
+/// Rows [begin, end) of columns [c0, c0 + cols). What is done to a block by an activation function is handed to the
+/// code around it by reference, so that this is compiled once for all of them.
+struct Block {
+  std::int64_t begin, end, c0, cols;
+};
+
+inline constexpr std::int64_t kRowsAtOnce = 16;  // summed in T before the sum joins a double
 
 /// Adds to `total` (doubles) the sums over rows [0, rows) of term(row, column) for columns [0, cols), cols <=
 /// kMostColumns. Float sums run over at most kRowsAtOnce rows, so rounding does not grow with the number of rows.
