@@ -188,12 +188,14 @@ def cuda(job: Job) -> None:
 
 @step("tools packages")
 def no_nvcc(job: Job) -> None:
-    """Configure without nvcc."""
+    """Configure without a GPU's driver, and without nvcc."""
     missing = {"CUDACXX": str(job.work / "nvcc")}
     command = ("cmake", "-S", ROOT, "-G", "Ninja", "-DGDCORE_PYTHON=OFF", "--fresh")
-    job.run(*command, "-B", job.work / "no-nvcc", "-DGDCORE_CUDA=AUTO", env=missing)
-    if "no CUDA backend, no working nvcc was found" not in job.log.read_text():
-        raise Failure("AUTO does not say that there is no CUDA backend")
+    for driver, reason in (("", "as this machine has no NVIDIA driver"), (ROOT, "no working nvcc was found")):
+        options = ("-DGDCORE_CUDA=AUTO", f"-DGDCORE_NVIDIA_DRIVER={driver}")
+        job.run(*command, "-B", job.work / "no-nvcc", *options, env=missing)
+        if f"no CUDA backend, {reason}" not in job.log.read_text():
+            raise Failure(f"AUTO does not say that there is no CUDA backend, {reason}")
     try:
         job.run(*command, "-B", job.work / "no-nvcc", "-DGDCORE_CUDA=ON", env=missing)
     except Failure:
