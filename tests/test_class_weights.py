@@ -11,6 +11,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
+from gdcore import analysis
 from sklearn.utils.class_weight import compute_class_weight
 
 RNG = np.random.default_rng(3)
@@ -115,3 +116,45 @@ def test_balanced_before_anything_is_counted() -> None:
         helpers.refuses(call, ValueError, "class_weights")
         helpers.same_bits(helpers.snapshot(model), before)
     assert trainer.steps == 0
+
+
+CALLS: dict[str, Any] = {
+    "lr_range_test": lambda model, loss, y: gd.lr_range_test(model, loss, X, y, steps=3).table(),
+    "Objective": lambda model, loss, y: analysis.Objective(model, loss, X, y).value(),
+    "gradient": lambda model, loss, y: analysis.gradient(model, loss, X, y).tolist(),
+    "hvp": lambda model, loss, y: analysis.hvp(model, loss, X, y, np.ones(27)).tolist(),
+    "QuadraticModel": lambda model, loss, y: analysis.QuadraticModel(model, loss, X, y).eigenvalues.tolist(),
+    "variance_by_layer": lambda model, loss, y: analysis.variance_by_layer(model, X, loss=loss, y=y).gradient[-1],
+    "restarts": lambda model, loss, y: gd.restarts(
+        lambda seed: gd.Sequential(gd.Dense(4, 3), seed=seed, classes=model.classes),
+        2,
+        X,
+        y,
+        validation=0.25,
+        loss=loss,
+        optimizer=gd.SGD(0.1),
+        epochs=2,
+        progress=False,
+    ).table()["val_loss"],
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_that_takes_a_loss_takes_them(call: str) -> None:
+    layers = [gd.Dense(4, 3), gd.Tanh(), gd.Dense(3, 3)]
+    for given, numbers, classes in (
+        ({0: 1.0, 1: 5.0}, [1.0, 5.0, 1.0], None),
+        ({"bee": 2.0, "cat": 0.5}, [1.0, 2.0, 0.5], NAMES),
+        ("balanced", BALANCED, NAMES),
+    ):
+        if call == "restarts" and given == "balanced":
+            continue  # counts the training rows alone
+        model = gd.Sequential(*layers, seed=0, dtype="float64", classes=classes)
+        y = Y if classes is None else np.asarray(classes)[Y]
+        for labels in (y, y[:, None]):
+            one, other = (CALLS[call](model, gd.CrossEntropy(each, 0.1), labels) for each in (given, numbers))
+            assert one == other
+        with pytest.raises(ValueError, match="class_weights"):
+            CALLS[call](model, gd.CrossEntropy({"dog": 1.0}), y)
+    with pytest.raises(ValueError, match="class_weights"):
+        CALLS[call](model, gd.CrossEntropy("balanced"), np.full((60, 3), 1 / 3))

@@ -255,7 +255,7 @@ def test_bad_input(name: str) -> None:
         ((np.zeros((4, 2, 2)), some), {}, "y_true"),
         ((fine, np.array([0.5, np.nan, 1, 1])), {}, "y_pred"),
         ((fine, some), {"sample_weight": np.ones(3)}, "sample_weight"),
-        ((fine, some), {"sample_weight": np.ones((4, 1))}, "sample_weight"),
+        ((fine, some), {"sample_weight": np.ones((4, 2))}, "sample_weight"),
         ((fine, some), {"sample_weight": -np.ones(4)}, "sample_weight"),
         ((fine, some), {"sample_weight": np.zeros(4)}, "sample_weight"),
         ((fine, some), {"sample_weight": np.array([1, np.nan, 1, 1])}, "sample_weight"),

@@ -147,6 +147,25 @@ def _on_host(value: SupportsDLPack) -> bool:
         return True  # let the conversion itself say what is wrong
 
 
+def to_weights(value: object, name: str) -> Array:
+    """Return a number for each row, shape (rows,) or one column (rows, 1), as an array (rows,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no numbers, or of another shape.
+    """
+    array = one_column(to_array(value, name))
+    if array.ndim != 1:
+        raise ValueError(f"{name}: got shape {array.shape}; expected one number for each row")
+    return array
+
+
+def one_column(array: Array) -> Array:
+    """Return an array of one column (rows, 1) as (rows,), a view; any other as it is."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
 def same_rows(name: str, array: Array, other: str, reference: Array) -> None:
     """Raise ValueError unless `array` and `reference` have as many rows as each other."""
     if array.ndim == 0 or reference.ndim == 0 or len(array) != len(reference):

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, Converted, to_any_array, to_array
+from ._arrays import Array, Converted, one_column, to_any_array, to_array
 from ._checks import shown
 from ._frames import first_of, is_missing, object_numbers
 
@@ -98,8 +98,8 @@ class Targets(Converted):
         return Targets(self.array[rows])
 
 
-def to_targets(value: object, name: str, classes: Classes | None, *, labels: bool = False) -> Array:
-    """Return targets as an array of numbers; labels become the index of their class.
+def to_targets(value: object, name: str, classes: Classes | None, *, labels: bool = False) -> Targets:
+    """Return targets as numbers; labels become the index of their class, and one column (N, 1) becomes (N,).
 
     Parameters
     ----------
@@ -114,8 +114,8 @@ def to_targets(value: object, name: str, classes: Classes | None, *, labels: boo
 
     Returns
     -------
-    ndarray
-        Numbers, as `to_array` returns them; labels that were looked up as int32 of shape (N,).
+    Targets
+        Numbers, as `to_array` returns them; labels that were looked up as int32.
 
     Raises
     ------
@@ -126,13 +126,12 @@ def to_targets(value: object, name: str, classes: Classes | None, *, labels: boo
     """
     if isinstance(value, Targets):
         value, classes = value.array, None
-    array = to_any_array(value, name)
-    kind = array.dtype.kind
-    column = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+    array = one_column(to_any_array(value, name))
+    kind, column = array.dtype.kind, array.ndim == 1
     if kind == "O" and (classes is None or not column) and not any(isinstance(item, str) for item in array.flat):
         array, kind = object_numbers(array, name), "f"
     if kind in "biuf" and (classes is None or not column or are_numbers_from_0(classes)):
-        return _whole(array) if labels and column and kind == "f" else to_array(array, name)
+        return Targets(_whole(array) if labels and column and kind == "f" else to_array(array, name))
     if kind in "cV" or kind == "m":
         raise TypeError(f"{name}: got an array of {array.dtype}; expected numbers or labels")
     if classes is None:
@@ -146,7 +145,7 @@ def to_targets(value: object, name: str, classes: Classes | None, *, labels: boo
         raise TypeError(
             f"{name}: got {_kind_of(array)} labels of shape {array.shape}; expected one for each row, (rows,)"
         )
-    return _looked_up(array.reshape(-1), name, classes)
+    return Targets(_looked_up(array, name, classes))
 
 
 def _whole(labels: Array) -> Array:

@@ -9,17 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array, same_rows, to_array
+from ._arrays import Array
 from ._batches import checked_batches, exhausted, parts_of, refuse_one_walk
 from ._class_weights import complete
 from ._features import FeatureNames
-from ._inputs import Inputs, to_inputs
-from ._labels import to_targets
-from ._numbers import check_numbers, check_scale
+from ._prepared import Check, prepared
 from .metrics import Predictions
 
 if TYPE_CHECKING:
-    from .model import Sequential
     from .trainer import Trainer
 
 
@@ -59,38 +56,18 @@ class Held:
         training: bool = False,
     ) -> None:
         label = f"{name}: " if name else ""
-        given = to_inputs(x, f"{label}x", trainer.model.feature_names or known)
-        inputs, self.names = given.array, given.names
-        labels = isinstance(trainer.loss, _core.CrossEntropy)
-        self._targets = to_targets(y, f"{label}y", trainer.model.classes, labels=labels)
-        same_rows(f"{label}y", self._targets, "x", inputs)
-        self._weights = None if weights is None else to_array(weights, f"{label}sample_weight")
-        if self._weights is not None:
-            same_rows(f"{label}sample_weight", self._weights, "x", inputs)
-        if trainer.check_finite:
-            self._check(trainer.model, given, label, scale=training)
+        model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
+        check: Check | None = ("columns" if training else "numbers") if finite else None
+        given = prepared(model, loss, x, y, weights, label, known=known, check=check)
+        self.names, self._targets, self._weights = given.x.names, given.y.array, given.weights
         try:
             self.dataset = _core.Dataset(
-                inputs,
-                self._targets,
-                self._weights,
-                complete(trainer.loss, trainer.model),
-                trainer.model,
-                trainer.check_finite,
+                given.x.array, self._targets, self._weights, complete(loss, model), model, finite
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"{label}{error}") from None
         self.rows: Array | None = None  # all
         self._label = label
-
-    def _check(self, model: Sequential, given: Inputs, label: str, *, scale: bool) -> None:
-        """Refuse numbers that the model's dtype does not hold, by the names of their columns."""
-        model.check_inputs(given, f"{label}x")
-        if self._targets.ndim == 1 or self._targets.shape[-1] == model.out_features:
-            check_numbers(self._targets, model.dtype, f"{label}y")
-        if scale:
-            check_scale(given.array, model.dtype, f"{label}x", given.names)
-            check_scale(self._targets, model.dtype, f"{label}y")
 
     def __len__(self) -> int:
         """Return the number of rows that are measured."""
@@ -183,6 +160,8 @@ class HeldBatches:
             targets, weights = zip(*truth, strict=True)
             if len({each is None for each in weights}) > 1:
                 raise ValueError(f"{self._name}: got batches with and without weights; expected all, or none")
+            if len({each.ndim for each in targets}) > 1:
+                raise ValueError(f"{self._name}: got batches of labels and of soft targets; expected one kind")
             return np.concatenate(targets), None if weights[0] is None else np.concatenate(weights)
 
         together = np.concatenate(outputs) if outputs else None

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _core
-from ._arrays import Array, same_rows, to_array
 from ._batches import is_batches, parts_of
 from ._checks import integer, is_number, real, shown
 from ._features import FeatureNames
-from ._inputs import Inputs, to_inputs
-from ._labels import to_targets
 from ._measure import Held, HeldBatches
 from ._numbers import in_doubt
+from ._prepared import Prepared, prepared
 from ._sources import ArraySource, IterableSource
 from .data import split_rows
 
@@ -108,18 +105,9 @@ def is_plain(x: Any, y: Any) -> bool:
     return kind in PLAIN and y.dtype.char in PLAIN and not (kind == "d" and in_doubt(x))
 
 
-def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> tuple[Inputs, Array, Array | None]:
-    """Return inputs, targets and weights of one batch as arrays, the inputs checked where the trainer wants that."""
-    inputs = to_inputs(x, "x", trainer.model.feature_names)
-    targets = to_targets(y, "y", trainer.model.classes, labels=isinstance(trainer.loss, _core.CrossEntropy))
-    if trainer.check_finite:
-        trainer.model.check_inputs(inputs)
-    if weights is not None:
-        weights = to_array(weights, "sample_weight")
-        if weights.ndim == 0 or weights.size != len(weights):
-            raise ValueError(f"sample_weight: got shape {weights.shape}; expected one number for each row")
-        same_rows("sample_weight", weights, "x", inputs.array)
-    return inputs, targets, weights
+def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:
+    """Return inputs, targets and weights of one batch, checked where the trainer wants that."""
+    return prepared(trainer.model, trainer.loss, x, y, weights, check="numbers" if trainer.check_finite else None)
 
 
 def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> Held | HeldBatches:

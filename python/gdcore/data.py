@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import explained
-from ._arrays import Array, Data, same_rows, to_any_array, to_array
+from ._arrays import Array, Data, same_rows, to_any_array, to_array, to_weights
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, integer, real, seed_or_random
 from ._features import FeatureNames
@@ -95,7 +95,7 @@ class MiniBatches(Closed):
         self._arrays = [inputs.array]
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
-                array = to_any_array(value, name) if name == "y" else to_array(value, name)
+                array = to_any_array(value, name) if name == "y" else to_weights(value, name)
                 same_rows(name, array, "x", self._arrays[0])
                 self._arrays.append(array)
         if self._arrays[0].ndim == 0:

@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from . import _core
 from ._arguments import explained
-from ._arrays import Array, Data, same_rows, to_array
+from ._arrays import Array, Data
 from ._checks import instance, integer, real
+from ._class_weights import complete
 from ._core import SGD, Loss, Momentum, Optimizer
-from ._inputs import to_inputs
-from ._labels import Targets, to_targets
+from ._labels import Targets
+from ._prepared import Prepared, prepared
 from ._table import Table
 from .data import DEFAULT_SIZE, MiniBatches
 from .model import Sequential
@@ -220,14 +221,10 @@ def lr_range_test(
         raise ValueError(f"smoothing: got {smoothing}; expected an odd number, for as many losses on either side")
     if curvature_rows is not None:
         integer(curvature_rows, "curvature_rows", minimum=1)
-    inputs = to_inputs(x, "x", model.feature_names)
-    model.check_inputs(inputs)
-    data = [inputs.array, to_targets(y, "y", model.classes, labels=isinstance(loss, _core.CrossEntropy))]
-    data += [] if sample_weight is None else [to_array(sample_weight, "sample_weight")]
-    for name, array in zip(("y", "sample_weight"), data[1:], strict=False):
-        same_rows(name, array, "x", data[0])
-    weights = data[2] if len(data) == 3 else None
-    batches = MiniBatches(data[0], data[1], batch_size=batch_size, sample_weight=weights, seed=seed, drop_last=True)
+    data = prepared(model, loss, x, y, sample_weight, check="columns")
+    loss = complete(loss, model, data.y.array)
+    options: dict[str, Any] = {"batch_size": batch_size, "sample_weight": data.weights, "seed": seed}
+    batches = MiniBatches(data.x.array, data.y.array, drop_last=True, **options)
     limit, note = None, ""
     if curvature:
         limit, note = _max_stable_lr(model, loss, data, given, curvature_rows, seed)
@@ -289,7 +286,7 @@ def _smoothed(losses: Vector, width: int, start: float) -> Vector:
 
 
 def _max_stable_lr(
-    model: Sequential, loss: Loss, arrays: list[Array], optimizer: Any, rows: int | None, seed: int
+    model: Sequential, loss: Loss, data: Prepared, optimizer: Any, rows: int | None, seed: int
 ) -> tuple[float | None, str]:
     """Return the largest stable rate where the model is, or None and the reason."""
     if not isinstance(optimizer, (SGD, Momentum)):
@@ -299,12 +296,10 @@ def _max_stable_lr(
     from .analysis.derivatives import extreme_eigenpairs  # here, for `import gdcore` does without
     from .analysis.objective import Objective, in_float64
 
-    if rows is not None and rows < len(arrays[0]):
-        drawn = np.sort(_core.permutation(len(arrays[0]), seed, 0)[:rows])
-        arrays = [array[drawn] for array in arrays]
-    weights = arrays[2] if len(arrays) == 3 else None
-    objective = Objective(in_float64(model), loss, arrays[0], Targets(arrays[1]), sample_weight=weights)
-    decay = _decay(model, loss, arrays[0], optimizer)
+    if rows is not None and rows < len(data.x.array):
+        data = data.part(np.sort(_core.permutation(len(data.x.array), seed, 0)[:rows]))
+    objective = Objective(in_float64(model), loss, data.x, data.y, sample_weight=data.weights)
+    decay = _decay(model, loss, data.x.array, optimizer)
     largest = float(extreme_eigenpairs(objective, k=1, diagonal=decay).values[-1])
     if largest <= 0.0:
         return None, f"no rate is unstable at the start: the largest eigenvalue of the Hessian there is {largest:.3g}"

@@ -16,12 +16,12 @@ import numpy as np
 
 from . import _core
 from ._arguments import explained
-from ._arrays import Array, Data, same_rows, to_array
+from ._arrays import Array, Data
+from ._batches import parts_of
 from ._checks import choice, instance, integer, is_number, real, seed_or_random, shown
 from ._fit import EVENTS, checked_callbacks
-from ._inputs import to_inputs
-from ._labels import Targets, to_targets
 from ._parallel import job_count, run_all
+from ._prepared import Prepared, prepared
 from ._starts import Restarts, Spread, Start
 from .callbacks import Checkpoint
 from .csv_log import CSVLog
@@ -141,7 +141,7 @@ def restarts(
         _train,
         build=build,
         settings=settings,
-        data=_data(x, y, fit.pop("sample_weight", None), validation, model, arguments[0][0]),
+        data=_data(trainer, x, y, fit.pop("sample_weight", None), validation, arguments[0][0]),
         monitor=monitor,
         mode=mode,
         callbacks=_callback_maker(callbacks, len(arguments)),
@@ -174,10 +174,8 @@ class Best(NamedTuple):
 class Split(NamedTuple):
     """What every start trains on and is measured on."""
 
-    x: Any  # Inputs
-    y: Any  # Targets
-    weights: Array | None
-    validation: tuple[Any, ...]  # x, y, and weights or None
+    training: Prepared
+    validation: Prepared
 
 
 def _train(
@@ -194,12 +192,12 @@ def _train(
     """Train one start, and measure what training left."""
     started = time.perf_counter()
     trainer = Trainer(build(*arguments), seed=arguments[0], **settings)
-    x, y, weights, validation = data
+    (x, y, weights), validation = data
     training, measured, note = {"loss": math.inf}, {"loss": math.inf}, ""
     try:
         trainer.fit(x, y, sample_weight=weights, validation=validation, callbacks=callbacks(*arguments), **fit)
         training = trainer.evaluate(x, y, sample_weight=weights)
-        measured = trainer.evaluate(*validation[:2], sample_weight=validation[2])
+        measured = trainer.evaluate(validation.x, validation.y, sample_weight=validation.weights)
     except _core.DivergenceError as error:
         note = str(error)
     value = measured.get(monitor.removeprefix("val_"), math.nan)
@@ -315,26 +313,16 @@ def _callback_maker(callbacks: Any, starts: int) -> Callable[..., Sequence[objec
 
 
 def _data(
-    x: Data, y: Data, weights: Data | None, validation: Sequence[Data] | float, model: Sequential, seed: int
+    trainer: Trainer, x: Data, y: Data, weights: Data | None, validation: Sequence[Data] | float, seed: int
 ) -> Split:
     """Return the data as arrays, those to compare on the same for every start."""
-    inputs = to_inputs(x, "x", model.feature_names)
-    targets = Targets(to_targets(y, "y", model.classes))  # fractions in place of labels are refused by every start
-    same_rows("y", targets.array, "x", inputs.array)
-    factors = None if weights is None else to_array(weights, "sample_weight")
-    if factors is not None:
-        same_rows("sample_weight", factors, "x", inputs.array)
+    model, loss = trainer.model, trainer.loss
+    given = prepared(model, loss, x, y, weights, check="columns")
     if is_number(validation):
         share = real(validation, "validation", low=0, high=1)
-        training, held = split_rows(len(inputs.array), share, seed, name="validation")
-        parts = [
-            (inputs.part(rows), targets.part(rows), None if factors is None else factors[rows])
-            for rows in (training, held)
-        ]
-        return Split(*parts[0], validation=parts[1])
+        training, held = split_rows(len(given.x.array), share, seed, name="validation")
+        return Split(given.part(training), given.part(held))
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
-    given: list[Any] = [*validation, None][:3]
-    given[0] = to_inputs(given[0], "validation: x", inputs.names)
-    given[1] = Targets(to_targets(given[1], "validation: y", model.classes))
-    return Split(inputs, targets, factors, tuple(given))
+    parts = parts_of(validation, "validation")
+    return Split(given, prepared(model, loss, *parts, "validation: ", known=given.x.names))

@@ -238,7 +238,7 @@ class Trainer(Weighed, Closed):
                 pass  # done again below, where data is converted and every number looked at
         self._check_balanced()
         inputs, targets, factors = batch(self, x, y, sample_weight)
-        loss = self._core.step(inputs.array, targets, factors, lr=self.lr, check_finite=self._check_finite)
+        loss = self._core.step(inputs.array, targets.array, factors, lr=self.lr, check_finite=self._check_finite)
         self._model.learn_names(inputs.names)
         return loss
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, same_rows, to_array
+from .._arrays import Data, to_array
 from .._attributes import Made
 from .._checks import choice, instance, shown
-from .._inputs import to_inputs
-from .._labels import to_targets
+from .._class_weights import complete
+from .._prepared import prepared
 from ..model import Sequential
 
 __all__ = ["Mode", "Objective", "Vector", "in_float64"]
@@ -33,7 +33,7 @@ class Objective(Made):
         In float64 (`in_float64` makes a copy of one that is not). It is only read: its parameters, gradients and
         running averages stay as they are.
     loss : Loss
-        Such as ``gd.CrossEntropy()``.
+        Such as ``gd.CrossEntropy()``; class weights by class, or "balanced", become numbers, as in `Trainer.fit`.
     x, y : array
         Inputs (N, in_features) and targets, as for `Trainer.fit`; not copied where they need not be, so they must stay
         as they are.
@@ -75,17 +75,12 @@ class Objective(Made):
         sample_weight: Data | None = None,
     ) -> None:
         self.model = float64_model(model)
-        self.loss = instance(loss, _core.Loss, "loss", "gd.CrossEntropy()")
+        instance(loss, _core.Loss, "loss", "gd.CrossEntropy()")
         choice(mode, "mode", ("training", "prediction"))
         self.mode: Mode = mode
-        inputs = to_inputs(x, "x", model.feature_names)
-        self.x = inputs.array
-        self.y = to_targets(y, "y", model.classes, labels=isinstance(self.loss, _core.CrossEntropy))
-        same_rows("y", self.y, "x", self.x)
-        self.sample_weight = None if sample_weight is None else to_array(sample_weight, "sample_weight")
-        if self.sample_weight is not None:
-            same_rows("sample_weight", self.sample_weight, "x", self.x)
-        model.check_inputs(inputs)
+        given = prepared(self.model, loss, x, y, sample_weight)
+        self.loss = complete(loss, self.model, given.y.array)
+        self.x, self.y, self.sample_weight = given.x.array, given.y.array, given.weights
         dataset = _core.Dataset(self.x, self.y, self.sample_weight, self.loss, self.model)
         finite_model(self.model)
         self.core = _core.Curvature(self.model, self.loss, dataset, training=self.mode == "training")

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import Array, Data, same_rows, to_array
+from .._arrays import Array, Data, same_rows
 from .._checks import integer, optional_module, real, seed_or_random, shown
 from .._inputs import to_inputs
+from .._labels import to_targets
 
 __all__ = ["LabelledData", "gaussian_clusters", "mnist1d", "redraw_labels"]
 
@@ -208,8 +209,8 @@ def _inputs(array: Array, name: str) -> Inputs:
 
 
 def _labels(value: Data, name: str) -> Labels:
-    array = to_array(value, name)
-    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.floor(array)).all()):
+    array = to_targets(value, name, None, labels=True).array
+    if array.dtype.kind == "f" and array.ndim == 1:
         raise TypeError(f"{name}: got {array.dtype} with fractions; expected labels, whole numbers from 0")
     if array.ndim != 1 or len(array) == 0:
         raise ValueError(f"{name}: got shape {array.shape}; expected (rows,), a label for each")

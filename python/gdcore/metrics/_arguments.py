@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import Array, Data, same_rows, to_array
+from .._arrays import Array, Data, one_column, same_rows, to_array, to_weights
 from .._checks import shown
 
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -58,7 +58,7 @@ def weights_of(sample_weight: Data | None, rows: int) -> Float64:
     """
     if sample_weight is None:
         return np.ones(rows)
-    array = to_array(sample_weight, "sample_weight").astype(np.float64)
+    array = to_weights(sample_weight, "sample_weight").astype(np.float64)
     if array.shape != (rows,):
         raise ValueError(f"sample_weight: got shape {array.shape}; expected ({rows},)")
     if not (np.isfinite(array).all() and array.min() >= 0 and array.sum() > 0):
@@ -164,7 +164,7 @@ def _pair(y_true: Data, y_pred: Data, *, text: bool) -> tuple[Array, Array]:
     for name, array in (("y_true", true), ("y_pred", pred)):
         if array.ndim > 2:
             raise ValueError(f"{name}: got shape {array.shape}; expected (rows,) or (rows, columns)")
-    return _flat(true), _flat(pred)
+    return one_column(true), one_column(pred)
 
 
 def _labels(value: Data, name: str) -> Array:
@@ -173,10 +173,6 @@ def _labels(value: Data, name: str) -> Array:
     if array.dtype.kind in "biufUSM" or all(isinstance(item, str) for item in array.ravel()):
         return array
     return to_array(array, name)
-
-
-def _flat(array: Array) -> Array:
-    return array.reshape(len(array)) if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def _finite(array: Array, name: str) -> None:
