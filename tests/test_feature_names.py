@@ -45,12 +45,40 @@ def scaler() -> gd.Standardizer:
     return gd.Standardizer().fit(frame(NAMES))
 
 
+def minibatches(x: Any) -> gd.MiniBatches:
+    return gd.MiniBatches(x, Y, batch_size=8, shuffle=False)
+
+
+class Loader:
+    """Batches of arrays whose columns it names, as a list."""
+
+    def __init__(self, x: Any) -> None:
+        made = minibatches(x)
+        self.feature_names = None if made.feature_names is None else list(made.feature_names)
+        self.batches = list(made)
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
 CALLS: dict[str, Callable[[Any], Any]] = {
     "fit": lambda x: named().fit(x, Y, epochs=2)["loss"],
     "fit batches": lambda x: named().fit([(x, Y)], epochs=2)["loss"],
     "validation": lambda x: named().fit(X, Y, epochs=1, validation=(x, Y))["val_loss"],
     "validation of a frame": lambda x: trainer().fit(frame(NAMES), Y, epochs=1, validation=(x, Y))["val_loss"],
     "validation batches": lambda x: named().fit(X, Y, epochs=1, validation=[(x, Y)])["val_loss"],
+    "fit MiniBatches": lambda x: named().fit(minibatches(x), epochs=2)["loss"],
+    "fit named arrays": lambda x: named().fit(Loader(x), epochs=2)["loss"],
+    "validation MiniBatches": lambda x: named().fit(X, Y, epochs=1, validation=minibatches(x))["val_loss"],
+    "validation named arrays": lambda x: named().fit(X, Y, epochs=1, validation=Loader(x))["val_loss"],
+    "MiniBatches beside a frame": lambda x: trainer().fit(frame(NAMES), Y, epochs=1, validation=minibatches(x))[
+        "val_loss"
+    ],
+    "a frame beside MiniBatches": lambda x: trainer().fit(minibatches(frame(NAMES)), epochs=1, validation=(x, Y))[
+        "val_loss"
+    ],
+    "evaluate MiniBatches": lambda x: named().evaluate(minibatches(x))["loss"],
+    "evaluate named arrays": lambda x: named().evaluate(Loader(x))["loss"],
     "step": lambda x: named().step(x, Y),
     "evaluate": lambda x: named().evaluate(x, Y)["loss"],
     "predict": lambda x: named().model.predict(x),
@@ -100,6 +128,22 @@ def test_columns_are_put_in_order_or_refused(call: str) -> None:
     ):
         with pytest.raises(ValueError, match=match):
             CALLS[call](bad)
+
+
+def test_validation_follows_the_first_batch() -> None:
+    """Names that only a batch tells are known once it has come; what is measured then goes by them."""
+
+    def validated(x: Any) -> Any:
+        return trainer().fit([(frame(NAMES), Y)], epochs=2, validation=x)["val_loss"]
+
+    for order in ("dcba", "bdac"):
+        assert validated((frame(order), Y)) == validated((X, Y))
+        assert validated([(frame(order), Y)] * 2) == validated([(X, Y)] * 2)
+        assert validated(minibatches(frame(order))) == validated(minibatches(X))
+    with pytest.raises(ValueError, match=r"validation: x: lacks column 'b'"):
+        validated((frame(NAMES).rename(columns={"b": "z"}), Y))
+    made = trainer()
+    assert made.evaluate([(frame(NAMES), Y), (frame("dcba"), Y)])["loss"] == made.evaluate([(X, Y)] * 2)["loss"]
 
 
 TRAIN: dict[str, Callable[[gd.Trainer], Any]] = {
@@ -168,6 +212,58 @@ def test_a_standardizer_knows_its_columns(tmp_path: Path) -> None:
     assert gd.Standardizer().fit(X).feature_names is None
     with pytest.raises(ValueError, match="column 'b'"):
         gd.Standardizer().fit(frame(NAMES).assign(b=np.nan))
+
+
+def test_names_that_contradict_the_scaling_are_refused(tmp_path: Path) -> None:
+    for layers in ([scaler(), gd.Dense(4, 2)], [scaler()]):
+        made = gd.Sequential(*layers, seed=0, feature_names=NAMES)
+        for bad in ("dcba", ["a", "b", "c", "z"], None):
+            with pytest.raises(ValueError, match=r"^feature_names: got .*Standardizer.*'a', 'b', 'c', 'd'"):
+                made.feature_names = bad if bad is None else list(bad)
+            if bad is not None:
+                with pytest.raises(ValueError, match="Standardizer"):
+                    gd.Sequential(*layers, seed=0, feature_names=list(bad))
+        assert made.feature_names == tuple(NAMES)
+    free = gd.Sequential(gd.Standardizer().fit(X), gd.Dense(4, 2), seed=0, feature_names=list("dcba"))
+    free.feature_names = None
+
+
+def test_a_checkpoint_brings_its_names(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    sources: dict[str, Callable[[Any], Any]] = {
+        "arrays": lambda x: (x, Y),
+        "batches": lambda x: ([(x, Y)], None),
+        "MiniBatches": lambda x: (minibatches(x), None),
+    }
+    for source, make in sources.items():
+        whole, first = trainer(), trainer()
+        whole.fit(*make(frame(NAMES)), epochs=4)
+        first.fit(*make(frame(NAMES)), epochs=2, callbacks=[gd.Checkpoint(path)])
+        for x in (frame("dbca"), frame(NAMES, "polars"), X):
+            second = trainer()
+            second.fit(*make(x), epochs=4, resume=path)
+            helpers.same_bits(helpers.snapshot(second.model, second), helpers.snapshot(whole.model, whole))
+            assert second.model.feature_names == tuple(NAMES), source
+        loaded = trainer()
+        loaded.load_checkpoint(path)
+        assert loaded.model.feature_names == tuple(NAMES)
+        helpers.same_bits(loaded.model.predict(frame("dbca")), first.model.predict(X))
+        for call in (
+            lambda t: t.load_checkpoint(path),
+            lambda t, make=make: t.fit(*make(frame("dcba")), epochs=4, resume=path),
+            lambda t, make=make: t.fit(*make(X), epochs=4, resume=path),
+        ):
+            for names in ("dcba", "abcz"):
+                other = trainer(feature_names=list(names))
+                before = helpers.snapshot(other.model, other)
+                with pytest.raises(ValueError, match=r"feature_names|lacks column"):
+                    call(other)
+                helpers.same_bits(helpers.snapshot(other.model, other), before)
+                assert other.model.feature_names == tuple(names)
+    trainer().save_checkpoint(path)  # of a model without names
+    other = trainer(feature_names=NAMES)
+    other.load_checkpoint(path)
+    assert other.model.feature_names == tuple(NAMES)
 
 
 def test_names_that_are_no_text() -> None:

@@ -166,6 +166,11 @@ def one_column(array: Array) -> Array:
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
+def in_order(array: Array, order: list[int] | None) -> Array:
+    """Return a table's columns in another order, None for the same; what has other columns is left to be refused."""
+    return array if order is None or array.ndim != 2 or array.shape[1] != len(order) else array[:, order]
+
+
 def same_rows(name: str, array: Array, other: str, reference: Array) -> None:
     """Raise ValueError unless `array` and `reference` have as many rows as each other."""
     if array.ndim == 0 or reference.ndim == 0 or len(array) != len(reference):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import SupportsDLPack
+from ._arrays import SupportsDLPack, to_any_array, to_array
 from ._checks import shown
+from ._features import UNNAMED, Columns, feature_names, order_of
 from ._frames import is_frame, is_series
+from ._inputs import Inputs
+from ._labels import Targets
+
+if TYPE_CHECKING:
+    from ._prediction import Predictor
 
 
 def is_batches(value: object) -> bool:
@@ -66,11 +72,47 @@ def length_of(batches: Iterable[Any]) -> int | None:
         return None
 
 
-def parts_of(batch: object, name: str) -> tuple[Any, Any, Any]:
-    """Return x, y and weights (or None) of a batch; raise TypeError where it is no (x, y) or (x, y, weights)."""
+def names_of(batches: object, name: str, model: Predictor, known: Columns) -> Columns:
+    """Return the names that an iterable gives the columns of its arrays, as `MiniBatches` does; `parts_of` takes them.
+
+    They are its attributes ``feature_names`` and ``target_names``. The latter may be names of classes, as in
+    scikit-learn, so they are looked at where targets of several columns come.
+
+    Raises
+    ------
+    TypeError
+        If the former is no sequence of names.
+    ValueError
+        If they are not as many as columns, or others than those of the model or `known`.
+    """
+    x, y = getattr(batches, "feature_names", None), getattr(batches, "target_names", None)
+    if x is not None:
+        x, expected = feature_names(x, None, f"{name}: feature_names"), model.feature_names or known.x
+        if expected is not None:
+            order_of(x, expected, name)
+        feature_names(x, model.in_features, f"{name}: feature_names")
+    if not isinstance(y, Iterable) or isinstance(y, (str, bytes)):
+        return Columns(x)
+    return Columns(x, tuple(y))
+
+
+def parts_of(batch: object, name: str, named: Columns = UNNAMED) -> tuple[Any, Any, Any]:
+    """Return x, y and weights (or None) of a batch, its arrays with the names that their columns have.
+
+    Raises
+    ------
+    TypeError
+        If it is no (x, y) or (x, y, weights).
+    """
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise TypeError(f"{name}: got {type(batch).__name__} {shown(batch)}; expected (x, y) or (x, y, weights)")
-    return batch[0], batch[1], batch[2] if len(batch) == 3 else None
+    x, y, weights = (*batch, None)[:3]
+    if named.x is not None and not is_frame(x):
+        x = Inputs(to_array(x, f"{name}: x"), named.x)
+    if named.y is not None and not is_frame(y):
+        array = to_any_array(y, f"{name}: y")
+        y = Targets(array, named.y) if array.ndim == 2 and array.shape[1] == len(named.y) > 1 else array
+    return x, y, weights
 
 
 def exhausted(batches: Iterable[Any], name: str) -> ValueError:

@@ -70,21 +70,3 @@ def _index(key: Any, model: Sequential) -> int:
     if key not in classes:
         raise ValueError(f"class_weights: got the class {shown(key)}; expected some of {shown(list(classes), 200)}")
     return classes.index(key)
-
-
-class Weighed:
-    """A trainer whose loss may wait for its class weights: ``_complete`` is the loss that has them, None till then."""
-
-    __slots__ = ()
-    _complete: _core.Loss | None
-
-    def _balance(self, loss: _core.Loss) -> None:
-        """Give the core the loss with what "balanced" means for the training labels; its state goes on."""
-        if loss != self._complete:
-            state: dict[str, Any] = self.__getstate__()  # type: ignore[assignment]
-            state["attributes"][1]["_complete"] = loss
-            self.__setstate__(state)  # type: ignore[attr-defined]
-
-    def _check_balanced(self) -> None:
-        if self._complete is None:
-            raise ValueError("class_weights: got 'balanced', which fit finds in all labels; expected fit(x, y) first")

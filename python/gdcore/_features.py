@@ -1,18 +1,50 @@
-"""Names of a model's input columns: remembered from the first frame, checked and put in order afterwards."""
+"""Names of columns, of inputs and of targets: remembered from the first frame, checked and put in order afterwards."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._checks import shown
 
+if TYPE_CHECKING:
+    from .model import Sequential
+
 FeatureNames: TypeAlias = tuple[str, ...]
+INPUTS = "the columns of model.feature_names"
+TARGETS = "the columns of the training targets"
 
 
-def feature_names(names: object, columns: int, argument: str = "feature_names") -> FeatureNames:
-    """Return names of `columns` columns as a tuple of text; what is no text becomes ``str(name)``.
+class Columns(NamedTuple):
+    """Names of the columns of inputs and of targets, each where they are known; a frame's own may be no text."""
+
+    x: FeatureNames | None = None
+    y: tuple[Any, ...] | None = None
+
+
+UNNAMED = Columns()
+
+
+class Learns:
+    """A trainer that remembers the names of the columns it is trained on: its model those of inputs, it the others."""
+
+    __slots__ = ("_model", "_target_names")
+    _model: Sequential
+    _target_names: tuple[Any, ...] | None
+
+    def _learn(self, columns: Columns) -> None:
+        """Remember names of columns, if none are known yet."""
+        self._model.learn_names(columns.x)
+        self._target_names = self._target_names or columns.y
+
+    def _known(self, others: Columns = UNNAMED) -> Columns:
+        """Return the names of columns that were learned, or else others."""
+        return Columns(self._model.feature_names or others.x, self._target_names or others.y)
+
+
+def feature_names(names: object, columns: int | None, argument: str = "feature_names") -> FeatureNames:
+    """Return names of `columns` columns (None: of any number) as a tuple of text; others become ``str(name)``.
 
     Raises
     ------
@@ -25,7 +57,7 @@ def feature_names(names: object, columns: int, argument: str = "feature_names") 
         raise TypeError(f"{argument}: got {shown(names)}; expected a sequence of names, one for each input")
     checked = tuple(str(name) for name in names)
     refuse_duplicates(checked, argument)
-    if len(checked) != columns:
+    if columns is not None and len(checked) != columns:
         raise ValueError(f"{argument}: got {len(checked)} names; expected {columns}, one for each input of the model")
     return checked
 
@@ -37,15 +69,17 @@ def refuse_duplicates(names: Sequence[str], argument: str) -> None:
         raise ValueError(f"{argument}: got {listed(twice)} more than once; expected names that differ")
 
 
-def order_of(given: Sequence[str], known: Sequence[str], argument: str) -> list[int] | None:
-    """Return where each of the `known` columns stands among the `given` ones; None where the order is the same.
+def order_of(given: Sequence[str], known: Sequence[str], argument: str, whose: str = INPUTS) -> list[int] | None:
+    """Return where each of the `known` columns stands among the `given` ones; None where they go by position.
+
+    They do where the order is the same, and where nobody has named the given ones, which are just 0, 1, 2, ...
 
     Raises
     ------
     ValueError
         If a known column is missing, or a given one is unknown.
     """
-    if tuple(given) == tuple(known):
+    if tuple(given) == tuple(known) or (are_default(given) and set(given) != set(known)):
         return None
     missing = [name for name in known if name not in set(given)]
     unknown = [name for name in given if name not in set(known)]
@@ -54,11 +88,16 @@ def order_of(given: Sequence[str], known: Sequence[str], argument: str) -> list[
             f"{kind} {listed(names)}" for kind, names in (("lacks", missing), ("has the unknown", unknown)) if names
         ]
         raise ValueError(
-            f"{argument}: the frame {' and '.join(parts)}; expected the columns of model.feature_names, in any order: "
-            f"{shown(list(known), 200)}"
+            f"{argument}: {' and '.join(parts)}; expected {whose}, in any order: {shown(list(known), 200)} (an array "
+            "goes by position)"
         )
     place = {name: i for i, name in enumerate(given)}
     return [place[name] for name in known]
+
+
+def are_default(names: Sequence[str]) -> bool:
+    """Return whether names are just 0, 1, 2, ..., which pandas gives to columns that nobody has named."""
+    return all(name == str(i) for i, name in enumerate(names))
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

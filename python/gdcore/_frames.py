@@ -45,17 +45,15 @@ def is_series(value: object) -> bool:
 
 def frame_names(value: Any, name: str) -> FeatureNames:
     """Return the names of a frame's columns as text; raise ValueError where two are alike."""
-    _refuse_lazy(value, name)
-    columns = value.schema.names if type(value).__module__.partition(".")[0] == "pyarrow" else value.columns
-    names = tuple(str(column) for column in columns)
+    names = tuple(str(column) for column in frame_labels(value, name))
     refuse_duplicates(names, name)
     return names
 
 
-def has_default_names(value: Any) -> bool:
-    """Return whether a frame's columns are pandas' numbers from 0, which nobody has named."""
-    columns = list(getattr(value, "columns", ()))
-    return columns == list(range(len(columns)))
+def frame_labels(value: Any, name: str) -> list[Any]:
+    """Return the names of a frame's columns as they are: with pandas text, numbers, dates or tuples."""
+    _refuse_lazy(value, name)
+    return list(value.schema.names if type(value).__module__.partition(".")[0] == "pyarrow" else value.columns)
 
 
 def frame_columns(value: Any, name: str) -> list[Array]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, Converted, to_array
+from ._arrays import Array, Converted, in_order, to_array
 from ._features import FeatureNames, order_of
-from ._frames import frame_array, frame_names, has_default_names, is_frame
+from ._frames import frame_array, frame_names, is_frame
 
 __all__ = ["Inputs", "to_inputs"]
 
@@ -32,11 +32,11 @@ def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> In
     Parameters
     ----------
     value
-        Whatever `to_array` takes, or what this function returned.
+        Whatever `to_array` takes, or `Inputs`, whose columns are put in order like those of a frame.
     name : str
         The argument's name, for messages.
     known : tuple of str, optional
-        Names of the model's inputs. A frame whose columns nobody has named (0, 1, 2, ...) and arrays go by position.
+        Names of the model's inputs. Columns that nobody has named (0, 1, 2, ...) and arrays go by position.
 
     Returns
     -------
@@ -50,15 +50,10 @@ def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> In
     ValueError
         If a frame lacks a column, has one more, or two of one name.
     """
+    names = value.names if isinstance(value, Inputs) else frame_names(value, name) if is_frame(value) else None
+    order = None if names is None or known is None else order_of(names, known, name)
     if isinstance(value, Inputs):
-        return value
-    if not is_frame(value):
-        return Inputs(to_array(value, name), known)
-    names = frame_names(value, name)
-    if known is None:
-        return Inputs(frame_array(value, name), names)
-    if has_default_names(value) and set(names) != set(known):
-        return Inputs(frame_array(value, name), known)
-    order = order_of(names, known, name)
-    array = frame_array(value, name)
-    return Inputs(array if order is None else array[:, order], known)
+        array = value.array
+    else:
+        array = to_array(value, name) if names is None else frame_array(value, name)
+    return Inputs(in_order(array, order), known or names)

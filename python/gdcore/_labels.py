@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, Converted, one_column, to_any_array, to_array
+from ._arrays import Array, Converted, in_order, one_column, to_any_array, to_array
 from ._checks import shown
-from ._frames import first_of, is_missing, object_numbers
+from ._features import TARGETS, are_default, order_of, refuse_duplicates
+from ._frames import first_of, frame_labels, is_frame, is_missing, object_numbers
 
 ClassName: TypeAlias = str | int | float | bool | np.datetime64
 Classes: TypeAlias = tuple[ClassName, ...]
@@ -89,17 +90,25 @@ def are_numbers_from_0(classes: Sequence[object]) -> bool:
 
 @dataclass(frozen=True)
 class Targets(Converted):
-    """Targets that `to_targets` returned: their labels have been looked up and must not be looked up again."""
+    """Targets as numbers, and the names of several columns where they are known.
+
+    Labels have been looked up and must not be looked up again.
+    """
 
     array: Array
+    names: tuple[Any, ...] | None = None
 
     def part(self, rows: npt.NDArray[np.int64]) -> Targets:
         """Return a copy of some of the rows."""
-        return Targets(self.array[rows])
+        return Targets(self.array[rows], self.names)
 
 
-def to_targets(value: object, name: str, classes: Classes | None, *, labels: bool = False) -> Targets:
-    """Return targets as numbers; labels become the index of their class, and one column (N, 1) becomes (N,).
+def to_targets(
+    value: object, name: str, classes: Classes | None, *, labels: bool = False, known: tuple[Any, ...] | None = None
+) -> Targets:
+    """Return targets as numbers: labels become the index of their class, one column (N, 1) becomes (N,).
+
+    Several columns of a frame are put in the order of the classes, or else of the names that are known.
 
     Parameters
     ----------
@@ -111,6 +120,9 @@ def to_targets(value: object, name: str, classes: Classes | None, *, labels: boo
         Class names of the model, where it has any. One column of targets is then taken for labels.
     labels : bool
         Whether one column of whole floats is labels, too, where there are no class names: for cross-entropy.
+    known : tuple of str, optional
+        Names of the columns where there are no classes: those of the training targets. An array goes by position, and
+        so do columns that nobody has named.
 
     Returns
     -------
@@ -122,8 +134,11 @@ def to_targets(value: object, name: str, classes: Classes | None, *, labels: boo
     TypeError
         If there are labels other than numbers and the model has no class names.
     ValueError
-        If a label is missing, or none of the classes.
+        If a label is missing, or none of the classes; or if a frame lacks a column, or has one more.
     """
+    columns = value.names if isinstance(value, Targets) else frame_labels(value, name) if is_frame(value) else None
+    if columns is not None and len(columns) > 1:
+        return _ordered(value, columns, name, classes, known)
     if isinstance(value, Targets):
         value, classes = value.array, None
     array = one_column(to_any_array(value, name))
@@ -131,7 +146,8 @@ def to_targets(value: object, name: str, classes: Classes | None, *, labels: boo
     if kind == "O" and (classes is None or not column) and not any(isinstance(item, str) for item in array.flat):
         array, kind = object_numbers(array, name), "f"
     if kind in "biuf" and (classes is None or not column or are_numbers_from_0(classes)):
-        return Targets(_whole(array) if labels and column and kind == "f" else to_array(array, name))
+        array = _whole(array) if labels and column and kind == "f" else to_array(array, name)
+        return Targets(array, None if column else known)
     if kind in "cV" or kind == "m":
         raise TypeError(f"{name}: got an array of {array.dtype}; expected numbers or labels")
     if classes is None:
@@ -146,6 +162,29 @@ def to_targets(value: object, name: str, classes: Classes | None, *, labels: boo
             f"{name}: got {_kind_of(array)} labels of shape {array.shape}; expected one for each row, (rows,)"
         )
     return Targets(_looked_up(array, name, classes))
+
+
+def _ordered(
+    value: object, columns: Sequence[Any], name: str, classes: Classes | None, known: tuple[Any, ...] | None
+) -> Targets:
+    """Return the numbers of several named columns, in the order of the classes that they are for, or of `known`."""
+    array = value.array if isinstance(value, Targets) else to_array(value, name)
+    names = tuple(str(column) for column in columns)
+    refuse_duplicates(names, name)
+    if classes is not None and len(classes) == len(columns):
+        return Targets(in_order(array, _order_by_class(columns, classes, name)))
+    if known is None:
+        return Targets(array, None if are_default(names) else names)
+    known = tuple(str(column) for column in known)
+    return Targets(in_order(array, order_of(names, known, name, TARGETS)), known)
+
+
+def _order_by_class(columns: Sequence[Any], classes: Classes, name: str) -> list[int] | None:
+    """Return where the column of each class stands, by one equality with labels, or else by name."""
+    found = {_key(column): i for i, column in enumerate(columns)}
+    if found.keys() == _index(classes).keys():
+        return [found[key] for key in _index(classes)]
+    return order_of([str(column) for column in columns], [str(each) for each in classes], name, "the model's classes")
 
 
 def _whole(labels: Array) -> Array:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array
-from ._batches import checked_batches, exhausted, parts_of, refuse_one_walk
+from ._batches import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
 from ._class_weights import complete
-from ._features import FeatureNames
+from ._features import UNNAMED, Columns
 from ._prepared import Check, prepared
 from .metrics import Predictions
 
@@ -31,15 +31,15 @@ class Held:
         Inputs (N, in_features), targets, and a weight for each row or None.
     name : str
         What the data is called in messages: empty for the arguments x and y themselves.
-    known : tuple of str, optional
-        Names of the inputs' columns, where the model does not know them yet.
+    known : Columns
+        Names of columns, where the trainer does not know them yet.
     training : bool
         Whether the model is to be trained on it: columns whose scale its dtype does not hold are then refused.
 
     Attributes
     ----------
-    names : tuple of str or None
-        Names of the columns: the model's, or those of the frame that came.
+    columns : Columns
+        Names of the columns, in this order: those that are known, or those of the frames that came.
     rows : ndarray of int64 or None
         The rows to measure; None is all.
     """
@@ -52,14 +52,15 @@ class Held:
         weights: object,
         name: str = "",
         *,
-        known: FeatureNames | None = None,
+        known: Columns = UNNAMED,
         training: bool = False,
     ) -> None:
         label = f"{name}: " if name else ""
         model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
         check: Check | None = ("columns" if training else "numbers") if finite else None
-        given = prepared(model, loss, x, y, weights, label, known=known, check=check)
-        self.names, self._targets, self._weights = given.x.names, given.y.array, given.weights
+        given = prepared(model, loss, x, y, weights, label, known=trainer._known(known), check=check)
+        self._given, self.columns = given, given.columns
+        self._targets, self._weights = given.y.array, given.weights
         try:
             self.dataset = _core.Dataset(
                 given.x.array, self._targets, self._weights, complete(loss, model), model, finite
@@ -93,6 +94,9 @@ class Held:
 
     def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
         """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
+        known = trainer._known(self.columns)
+        if any(own not in (None, now) for own, now in zip(self.columns, known, strict=True)):  # learned since
+            vars(self).update(vars(Held(trainer, *self._given, self._label.removesuffix(": "))), rows=self.rows)
         outputs = self.outputs(trainer)
         sums = trainer.core.evaluate(self.dataset, batch_size=batch_size, order=self.rows, outputs=outputs)
         return measured(trainer, prefix, sums, self._label, outputs, self.truth)
@@ -123,16 +127,15 @@ class HeldBatches:
         What it is called in messages.
     walks : int
         How often it has to be measured; an iterator gives one walk.
-    known : tuple of str, optional
-        Names of the inputs' columns, where the model does not know them yet.
+    known : Columns
+        Names of columns, where the trainer does not know them yet.
     """
 
-    def __init__(
-        self, trainer: Trainer, iterable: object, name: str, walks: int = 1, known: FeatureNames | None = None
-    ) -> None:
+    def __init__(self, trainer: Trainer, iterable: object, name: str, walks: int = 1, known: Columns = UNNAMED) -> None:
         self._batches = checked_batches(iterable, name, "y")
         refuse_one_walk(self._batches, walks, name, "one that ends")
         self._name, self._known = name, known
+        self._named = names_of(iterable, name, trainer.model, trainer._known(known))
 
     def setting(self) -> int | str:
         """Return what a resumed run must have in common with the one before."""
@@ -146,7 +149,8 @@ class HeldBatches:
         number = -1
         for number, batch in enumerate(self._batches):
             name = f"{self._name}: batch {number}"
-            held = Held(trainer, *parts_of(batch, name), name, known=self._known)
+            held = Held(trainer, *parts_of(batch, name, self._named), name, known=self._known)
+            self._known = held.columns
             given = held.outputs(trainer)
             sums = trainer.core.evaluate(held.dataset, batch_size=batch_size, order=None, outputs=given)
             loss_sum, weight_sum = loss_sum + sums[0], weight_sum + sums[1]

@@ -9,8 +9,8 @@ import numpy as np
 
 from . import _core
 from ._arrays import Array, Data, to_array
-from ._features import FeatureNames
-from ._features import feature_names as checked_names
+from ._checks import shown
+from ._features import FeatureNames, feature_names
 from ._inputs import Inputs, to_inputs
 from ._labels import Classes, are_numbers_from_0, class_array, class_names
 from ._numbers import SAFE, SMALL, check_numbers, refuse_scaling, unheld_scaling, vdot
@@ -57,12 +57,23 @@ class Predictor(_core.Network):
 
     @property
     def feature_names(self) -> FeatureNames | None:
-        """Names of the input columns, where they are known; can be set, None forgets them."""
+        """Names of the input columns, where they are known; can be set to those of the scaling, None forgets them."""
         return self._feature_names
 
     @feature_names.setter
     def feature_names(self, names: Sequence[str] | None) -> None:
-        self._feature_names = None if names is None else checked_names(names, self.in_features)
+        self._feature_names = self.checked_names(names)
+
+    def checked_names(self, names: object) -> FeatureNames | None:
+        """Return names of the input columns as a tuple; raise ValueError where they are not those of the scaling."""
+        checked = None if names is None else feature_names(names, self.in_features)
+        scaled = getattr(self.layers[0], "feature_names", None)  # of a Standardizer
+        if scaled is not None and checked != scaled:
+            raise ValueError(
+                f"feature_names: got {shown(names)}; expected those of the model's Standardizer, {shown(scaled)}: the "
+                "columns that it scales"
+            )
+        return checked
 
     def learn_names(self, names: FeatureNames | None) -> None:
         """Remember the column names of training data, if none are known yet."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._arrays import Array, same_rows, to_weights
-from ._features import FeatureNames
+from ._features import UNNAMED, Columns
 from ._inputs import Inputs, to_inputs
 from ._labels import Targets, to_targets
 from ._numbers import check_numbers, check_scale
@@ -30,6 +30,11 @@ class Prepared(NamedTuple):
     y: Targets
     weights: Array | None
 
+    @property
+    def columns(self) -> Columns:
+        """Names of the columns of both, where they are known."""
+        return Columns(self.x.names, self.y.names)
+
     def part(self, rows: npt.NDArray[np.int64]) -> Prepared:
         """Return a copy of some of the rows."""
         return Prepared(self.x.part(rows), self.y.part(rows), None if self.weights is None else self.weights[rows])
@@ -43,7 +48,7 @@ def prepared(
     sample_weight: object = None,
     label: str = "",
     *,
-    known: FeatureNames | None = None,
+    known: Columns = UNNAMED,
     check: Check | None = "numbers",
 ) -> Prepared:
     """Return what a call is given as data in the form that the core takes.
@@ -58,8 +63,8 @@ def prepared(
         Inputs (rows, in_features), targets, and a weight for each row or None.
     label : str
         What stands before the arguments' names in messages, such as "validation: ".
-    known : tuple of str, optional
-        Names of the inputs' columns, where the model does not know them yet.
+    known : Columns
+        Names of the inputs' columns, where the model does not know them yet, and of the targets' columns.
     check : {"numbers", "columns"} or None
         What is refused: numbers that the model's dtype does not hold, and for training also columns that it takes for
         zeros. The core looks at the rest.
@@ -69,8 +74,9 @@ def prepared(
     TypeError, ValueError
         If columns, labels, numbers of rows or numbers do not fit; names the argument.
     """
-    inputs = to_inputs(x, f"{label}x", model.feature_names or known)
-    targets = to_targets(y, f"{label}y", model.classes, labels=isinstance(loss, _core.CrossEntropy))
+    inputs = to_inputs(x, f"{label}x", model.feature_names or known.x)
+    labels = isinstance(loss, _core.CrossEntropy)
+    targets = to_targets(y, f"{label}y", model.classes, labels=labels, known=known.y)
     same_rows(f"{label}y", targets.array, "x", inputs.array)
     weights = None if sample_weight is None else to_weights(sample_weight, f"{label}sample_weight")
     if weights is not None:
@@ -78,8 +84,8 @@ def prepared(
     if check is not None:
         model.check_inputs(inputs, f"{label}x")
         if targets.array.ndim == 1 or targets.array.shape[-1] == model.out_features:
-            check_numbers(targets.array, model.dtype, f"{label}y")
+            check_numbers(targets.array, model.dtype, f"{label}y", targets.names)
     if check == "columns":
         check_scale(inputs.array, model.dtype, f"{label}x", inputs.names)
-        check_scale(targets.array, model.dtype, f"{label}y")
+        check_scale(targets.array, model.dtype, f"{label}y", targets.names)
     return Prepared(inputs, targets, weights)

@@ -10,8 +10,9 @@ import numpy as np
 
 from . import _core
 from ._arrays import Array
-from ._batches import checked_batches, exhausted, length_of, parts_of, refuse_one_walk
+from ._batches import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
 from ._checks import flag
+from ._features import UNNAMED, Columns
 from ._measure import Held
 from .data import batch_count, batch_rows
 
@@ -55,7 +56,6 @@ class ArraySource:
         """Return what a resumed run must have in common with the one before."""
         return {
             "rows": len(self.held),
-            "feature_names": None if self.held.names is None else list(self.held.names),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
@@ -116,11 +116,22 @@ class IterableSource:
         Epochs to train, which an iterator cannot give more than one of.
     steps_per_epoch : int, optional
         Batches of an epoch. The walk then goes on from one epoch to the next, and begins anew when it has ended.
+    known : Columns
+        Names of columns, where the trainer does not know them yet.
     """
 
-    def __init__(self, trainer: Trainer, iterable: object, epochs: int, steps_per_epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        iterable: object,
+        epochs: int,
+        steps_per_epoch: int | None = None,
+        known: Columns = UNNAMED,
+    ) -> None:
         self._trainer = trainer
         self._iterable = checked_batches(iterable, "x", "y")
+        self._named = names_of(iterable, "x", trainer.model, trainer._known(known))
+        self.columns = Columns(known.x or self._named.x, known.y)  # target_names may be names of classes
         self._steps = steps_per_epoch
         if steps_per_epoch is None:
             refuse_one_walk(self._iterable, epochs, "x", "steps_per_epoch=")
@@ -186,7 +197,7 @@ class IterableSource:
     def _train(self, batch: Any, loss_sum: float, weight_sum: float) -> tuple[float, float]:
         trainer = self._trainer
         name = f"x: batch {self._next}"
-        held = Held(trainer, *parts_of(batch, name), name, known=getattr(self._iterable, "feature_names", None))
+        held = Held(trainer, *parts_of(batch, name, self._named), name, known=self.columns)
         _, loss_sum, weight_sum = trainer.core.run(
             held.dataset,
             None,
@@ -198,5 +209,5 @@ class IterableSource:
             loss_sum=loss_sum,
             weight_sum=weight_sum,
         )
-        trainer.model.learn_names(held.names)
+        trainer._learn(held.columns)
         return loss_sum, weight_sum

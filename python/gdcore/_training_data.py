@@ -8,10 +8,10 @@ import numpy as np
 
 from ._batches import is_batches, parts_of
 from ._checks import integer, is_number, real, shown
-from ._features import FeatureNames
+from ._features import Columns
 from ._measure import Held, HeldBatches
 from ._numbers import in_doubt
-from ._prepared import Prepared, prepared
+from ._prepared import Check, Prepared, prepared
 from ._sources import ArraySource, IterableSource
 from .data import split_rows
 
@@ -39,30 +39,33 @@ class Given(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """Where batches come from, what is measured at the end of an epoch, and the names of the inputs' columns."""
+    """Where batches come from, what is measured at the end of an epoch, and the names of the columns."""
 
     source: ArraySource | IterableSource
     validation: Held | HeldBatches | None
-    names: FeatureNames | None
+    columns: Columns
 
 
-def training_data(trainer: Trainer, given: Given, epochs: int, seed: int) -> TrainingData:
-    """Return the data of a run of `epochs` epochs, rows set aside for validation drawn by `seed`; change nothing."""
+def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known: Columns) -> TrainingData:
+    """Return the data of a run of `epochs` epochs; change nothing.
+
+    Rows set aside for validation are drawn by `seed`; `known` are the names of columns in the run that goes on.
+    """
     if given.y is None:
-        return _from_batches(trainer, given, epochs, seed)
+        return _from_batches(trainer, given, epochs, seed, known)
     if given.steps_per_epoch is not None:
         raise ValueError(
             f"steps_per_epoch: got {shown(given.steps_per_epoch)} for arrays; expected it for an iterable of batches"
         )
-    training = Held(trainer, given.x, given.y, given.sample_weight, training=True)
+    training = Held(trainer, given.x, given.y, given.sample_weight, known=known, training=True)
     held = _validation(trainer, given.validation, training, epochs, seed)
     if is_number(given.validation):
         training = training.part(split_rows(len(training), float(given.validation), seed, name="validation")[0])
     source = ArraySource(trainer, training, given.batch_size, shuffle=given.shuffle, drop_last=given.drop_last)
-    return TrainingData(source, held, training.names)
+    return TrainingData(source, held, training.columns)
 
 
-def _from_batches(trainer: Trainer, given: Given, epochs: int, seed: int) -> TrainingData:
+def _from_batches(trainer: Trainer, given: Given, epochs: int, seed: int, known: Columns) -> TrainingData:
     if given.sample_weight is not None:
         raise ValueError("sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)")
     if given.measure_training:
@@ -70,31 +73,29 @@ def _from_batches(trainer: Trainer, given: Given, epochs: int, seed: int) -> Tra
     if is_number(given.validation):
         raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
     steps = given.steps_per_epoch
-    source = IterableSource(
-        trainer, given.x, epochs, None if steps is None else integer(steps, "steps_per_epoch", minimum=1)
-    )
-    names = getattr(given.x, "feature_names", None)
-    return TrainingData(source, _validation(trainer, given.validation, names, epochs, seed), names)
+    steps = None if steps is None else integer(steps, "steps_per_epoch", minimum=1)
+    source = IterableSource(trainer, given.x, epochs, steps, known)
+    return TrainingData(source, _validation(trainer, given.validation, source, epochs, seed), source.columns)
 
 
 def _validation(
-    trainer: Trainer, validation: Any, training: Held | FeatureNames | None, epochs: int, seed: int
+    trainer: Trainer, validation: Any, training: Held | IterableSource, epochs: int, seed: int
 ) -> Held | HeldBatches | None:
     """Return what is to be measured at the end of an epoch: part of the training data, arrays, or batches."""
-    names = training.names if isinstance(training, Held) else training
+    known = training.columns
     if validation is None:
         return None
     if is_number(validation) and isinstance(training, Held):
         share = real(validation, "validation", low=0, high=1)
         return training.part(split_rows(len(training), share, seed, name="validation")[1], "validation")
     if is_batches(validation):
-        return HeldBatches(trainer, validation, "validation", epochs, names)
+        return HeldBatches(trainer, validation, "validation", epochs, known)
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise TypeError(
             f"validation: got {shown(validation)}; expected (x, y), (x, y, weights), a fraction, or an iterable of "
             "batches"
         )
-    return Held(trainer, *parts_of(validation, "validation"), "validation", known=names)
+    return Held(trainer, *parts_of(validation, "validation"), "validation", known=known)
 
 
 def is_plain(x: Any, y: Any) -> bool:
@@ -107,7 +108,8 @@ def is_plain(x: Any, y: Any) -> bool:
 
 def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:
     """Return inputs, targets and weights of one batch, checked where the trainer wants that."""
-    return prepared(trainer.model, trainer.loss, x, y, weights, check="numbers" if trainer.check_finite else None)
+    check: Check | None = "numbers" if trainer.check_finite else None
+    return prepared(trainer.model, trainer.loss, x, y, weights, known=trainer._known(), check=check)
 
 
 def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> Held | HeldBatches:

@@ -21,6 +21,7 @@ from ._arrays import Array
 from ._callback_states import CallbackState, MatchedStates, collect, read_states
 from ._checks import FormatError, shown
 from ._destination import FileLike
+from ._features import Columns
 from ._fit import Fit, Position
 from .history import History
 from .saving import TRAINING
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 OPTIMIZER = f"{TRAINING}optimizer."
 HISTORY = f"{TRAINING}history."
 # The entries of a model's description that must be the same in the trainer that takes a checkpoint. What its outputs
-# mean is not among them: the loss says it.
+# mean is not among them: the loss says it. Names of columns must be where both are known.
 COMPARED = ("layers", "dtype", "classes")
 
 
@@ -61,6 +62,7 @@ def contents(trainer: Trainer) -> tuple[dict[str, Array | _core.DeviceArray], di
         "settings": None if fit is None else fit.settings(),
         "loss": _specs.encode(trainer.loss),
         "optimizer": _specs.encode(trainer.optimizer),
+        "target_names": None if trainer._target_names is None else list(trainer._target_names),
         "history": columns,
         "callbacks": states,
     }
@@ -88,6 +90,11 @@ class Saved(NamedTuple):
     def position(self) -> Position:
         """Place inside the epoch."""
         return Position(*self.training["position"])
+
+    def columns(self, model: Sequential) -> Columns:
+        """Return the names of the columns that it was trained on, where they are as many as `model` has."""
+        names = (self.model["feature_names"], model.in_features), (self.training["target_names"], model.out_features)
+        return Columns(*(tuple(each) if each is not None and len(each) == count else None for each, count in names))
 
 
 def _position(value: Any, where: str) -> list[Any]:
@@ -129,6 +136,7 @@ ENTRIES = {
     "settings": lambda value, where: None if value is None else _described.mapping(value, where),
     "loss": _spec(_core.Loss.__subclasses__()),
     "optimizer": _spec(_core.Optimizer.__subclasses__()),
+    "target_names": lambda value, where: None if value is None else _described.listing(value, where, _described.text),
     "history": lambda value, where: _described.listing(value, where, lambda item, _: item),
     "callbacks": lambda value, where: _described.listing(value, where, _described.mapping),
 }
@@ -158,7 +166,8 @@ def from_contents(tensors: dict[str, Array], metadata: Mapping[str, str], where:
     model = saving.read_description(metadata, where)
     saving.check_tensors(tensors, model["layers"], model["dtype"], where)
     place = f"{where}: training"
-    training = _described.entries(_described.parse(metadata["training"], place), place, ENTRIES)
+    given = {"target_names": None} | _described.mapping(_described.parse(metadata["training"], place), place)
+    training = _described.entries(given, place, ENTRIES)
     first = metadata["format_version"] == "1"
     history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
     if training["first_epoch"] > history.last_epoch:
@@ -231,7 +240,7 @@ def take(trainer: Trainer, saved: Saved) -> None:
     ValueError
         If model, loss or optimiser differ from those that it came from; nothing is changed then.
     """
-    _compare(saved, _settings(trainer, saved), _saved_settings(saved))
+    _compare(trainer, saved, {}, {})
     saved = _unpadded(saved, trainer.model)
     _check_fit(trainer, saved)
     _apply(trainer, saved)
@@ -247,7 +256,7 @@ def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
     """
     training = saved.training
     of_fit = fit.settings()
-    _compare(saved, _settings(trainer, saved) | of_fit, _saved_settings(saved) | (training["settings"] or of_fit))
+    _compare(trainer, saved, of_fit, training["settings"] or of_fit)
     saved = _unpadded(saved, trainer.model)
     if fit.batches is not None and saved.position.batch > fit.batches:
         expected = f"at most {fit.batches}, the batches of an epoch"
@@ -276,10 +285,18 @@ def _named(model: Mapping[str, Any], unsaid: set[str], loss: Any, optimizer: Any
     return compared | {"loss": loss, "optimizer": optimizer}
 
 
-def _compare(saved: Saved, present: Mapping[str, Any], past: Mapping[str, Any]) -> None:
+def _compare(trainer: Trainer, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
+    """Raise ValueError for what a checkpoint and the trainer that takes it must have in common, and have not."""
+    present, past = {**_settings(trainer, saved), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
+    known = trainer._known()
+    now = {"feature_names": known.x, "target_names": known.y}
+    then = {"feature_names": saved.model["feature_names"], "target_names": saved.training["target_names"]}
+    for name in now:
+        both = now[name] is not None and then[name] is not None
+        present[name], past[name] = (now[name], then[name]) if both else (None, None)
     # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
     with _described.entry(f"{saved.where}: training"):
-        changed = _specs.differences(dict(past), json.loads(json.dumps(present)))
+        changed = _specs.differences(past, json.loads(json.dumps(present)))
     if changed:
         raise ValueError(f"{saved.where}: was written with other settings: {'; '.join(changed)}")
 
@@ -308,6 +325,8 @@ def _unpadded(saved: Saved, model: Sequential) -> Saved:
 def _check_fit(trainer: Trainer, saved: Saved) -> None:
     """Compare arrays and names with what they are for."""
     where, tensors = saved.where, saved.tensors
+    with _described.entry(f"{where}: model.feature_names"):
+        trainer.model.checked_names(saved.model["feature_names"])
     names = trainer.model.parameters()
     for i, name in enumerate(saved.model["frozen"]):
         if name not in names:
@@ -333,6 +352,7 @@ def _apply(trainer: Trainer, saved: Saved) -> None:
         network.freeze(*saved.model["frozen"])
         for name, array in trainer.core.state().items():
             array[...] = saved.tensors[f"{OPTIMIZER}{name}"]
+        trainer._learn(saved.columns(network))
         trainer.steps = training["steps"]
         trainer.seed = training["seed"]
         trainer.lr_scale = training["lr_scale"]

@@ -14,7 +14,7 @@ from ._arrays import Array, Data, same_rows, to_any_array, to_array, to_weights
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, integer, real, seed_or_random
 from ._features import FeatureNames
-from ._frames import is_frame, is_series, row_count, take_rows
+from ._frames import frame_labels, is_frame, is_series, row_count, take_rows
 from ._inputs import to_inputs
 
 __all__ = ["MiniBatches", "train_validation_split"]
@@ -52,8 +52,9 @@ class MiniBatches(Closed):
     epoch : int
         The epoch of the next walk, from 0. It can be set, as ``batch_size``, ``seed``, ``shuffle`` and ``drop_last``
         can; that holds from the next walk on.
-    feature_names : tuple of str or None
-        Column names of `x` where it is a frame; a trainer that is given the batches remembers them.
+    feature_names, target_names : tuple or None
+        Column names of `x` and of `y` where they are frames (of several columns, for `y`). A trainer that is given the
+        batches puts their columns in the order that it knows, or remembers this one.
 
     Yields
     ------
@@ -70,9 +71,12 @@ class MiniBatches(Closed):
 
     __slots__ = (
         *("__weakref__", "_arrays", "_batch_size", "_drop_last", "_epoch", "_feature_names", "_rows", "_seed"),
-        "_shuffle",
+        *("_shuffle", "_target_names"),
     )
     feature_names: Fixed[FeatureNames | None] = Fixed("Column names of x, where it is a frame.", "they are those of x")
+    target_names: Fixed[tuple[Any, ...] | None] = Fixed(
+        "Column names of y, where it is a frame.", "they are those of y"
+    )
     rows: Fixed[int] = Fixed("Number of rows.", "it is that of the arrays")
     seed: Setting[int] = Setting("Seed of the shuffling.", seed_or_random)
     shuffle: Setting[bool] = Setting("Whether each epoch has an order of its own.", flag)
@@ -92,6 +96,8 @@ class MiniBatches(Closed):
     ) -> None:
         inputs = to_inputs(x, "x")
         self._feature_names = inputs.names
+        several = is_frame(y) and len(labels := frame_labels(y, "y")) > 1
+        self._target_names = tuple(labels) if several else None
         self._arrays = [inputs.array]
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:

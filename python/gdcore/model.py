@@ -64,8 +64,8 @@ class Sequential(Open, Predictor, Freezing):
     TypeError
         If a layer is no layer, or the seed no whole number.
     ValueError
-        If sizes do not fit, the number of classes or what the outputs mean does not fit them, or a precision is given
-        with float64.
+        If sizes do not fit, the number of classes or what the outputs mean does not fit them, names of columns are not
+        those of the `Standardizer` that is the first layer, or a precision is given with float64.
     DeviceError
         If the device is not there.
 

@@ -325,4 +325,4 @@ def _data(
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
     parts = parts_of(validation, "validation")
-    return Split(given, prepared(model, loss, *parts, "validation: ", known=given.x.names))
+    return Split(given, prepared(model, loss, *parts, "validation: ", known=given.columns))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from . import _core
 from ._arguments import explained
 from ._arrays import Array, Data
-from ._attributes import Closed, Fixed, Setting, attributes_of, restore_attributes
+from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, instance, integer, real, seed_or_random
-from ._class_weights import Weighed, balanced, complete, trained
+from ._class_weights import balanced, complete, trained
+from ._connection import Connected
+from ._features import UNNAMED
 from ._fit import Fit
 from ._outputs import meaning_of
 from ._training_data import Given, batch, is_plain, to_measure, training_data
@@ -34,7 +32,7 @@ ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
 
 
 @explained
-class Trainer(Weighed, Closed):
+class Trainer(Connected, Closed):
     """Trains a model with a loss and an optimiser.
 
     Parameters
@@ -68,10 +66,7 @@ class Trainer(Weighed, Closed):
         If the loss or a metric does not fit what the model's outputs mean, or a metric's name is not known.
     """
 
-    __slots__ = (
-        *("_check_finite", "_core", "_fit", "_history", "_loss", "_lr_scale", "_metrics", "_model", "_optimizer"),
-        *("_complete", "_rates", "_seed", "_step", "_stop", "__weakref__"),  # _complete: the loss with all its numbers
-    )
+    __slots__ = (*("_history", "_metrics", "_seed", "_stop", "__weakref__"),)
     model: Fixed[Sequential] = Fixed("The model, trained in place.", ANOTHER)
     loss: Fixed[_core.Loss] = Fixed("The loss to minimise.", ANOTHER)
     optimizer: Fixed[_core.Optimizer] = Fixed("How the weights move.", f"{ANOTHER}; lr_scale is a factor on the rate")
@@ -98,44 +93,13 @@ class Trainer(Weighed, Closed):
         self.metrics = metrics
         self.seed = model.seed if seed is None else seed
         self._check_finite = flag(check_finite, "check_finite")
-        self._history = History()
+        self._history, self._target_names = History(), None
         self.stop = False
         self._lr_scale = 1.0
         self._complete = None if balanced(loss) else complete(loss, model)
         self._connect()
         if meaning is not None:
             model.outputs = meaning  # last, so that a trainer that is refused has changed nothing
-
-    def _connect(self) -> None:
-        """Make the part in C++, with an optimiser that has made no step."""
-        loss = complete(self._loss, self._model) if self._complete is None else self._complete
-        self._core = _core.Trainer(self._model, loss, self._optimizer)
-        self._rates = Rates(self._optimizer.lr)
-        self._fit: Fit | None = None
-        self._step = self._plain_step()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the whole state of training, for copies and pickles: what a checkpoint holds, and the objects."""
-        with self._model._hold(inside=False):  # another thread that makes steps waits
-            self._check_thread("copying a trainer", "copy it when that has ended")
-            attributes, slots = attributes_of(self, "_core", "_fit", "_rates", "_step")
-            states = {name: np.array(array) for name, array in self._core.state().items()}
-            model = self._model.copy_state()  # of this moment: the model itself is copied later
-            return {"attributes": (attributes, slots), "steps": self.steps, "optimizer": states, "model": model}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on where the trainer that the state is of was; an epoch that it had begun does not count."""
-        restore_attributes(self, state["attributes"])
-        self._connect()
-        self._model.restore_state(state["model"])
-        self.steps = state["steps"]
-        for name, array in self._core.state().items():
-            array[...] = state["optimizer"][name]
-
-    def _check_thread(self, call: str, instead: str) -> None:
-        """Refuse what another thread's `fit` makes meaningless: between its steps, epochs are not whole."""
-        if self._fit is not None and self._fit.thread != threading.get_ident():
-            raise RuntimeError(f"{call}: fit is at work in another thread; {instead}")
 
     @property
     def metrics(self) -> Mapping[str, Call]:
@@ -196,16 +160,6 @@ class Trainer(Weighed, Closed):
         self._lr_scale = real(scale, "lr_scale", low=0)
         self._step = self._plain_step()
 
-    def _plain_step(self) -> Callable[..., float] | None:
-        """Return the core's own method with what is the same in every step bound to it, None if the rate is not."""
-        lr = self._optimizer.lr
-        if callable(lr) or self._complete is None:
-            return None
-        options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
-        if self._lr_scale != 1.0:
-            options["lr"] = lr * self._lr_scale
-        return partial(self._core.step, **options) if options else self._core.step
-
     def step(self, x: Data, y: Data, sample_weight: Data | None = None) -> float:
         """Train on one batch.
 
@@ -237,9 +191,10 @@ class Trainer(Weighed, Closed):
             except (ValueError, TypeError, _core.DivergenceError):
                 pass  # done again below, where data is converted and every number looked at
         self._check_balanced()
-        inputs, targets, factors = batch(self, x, y, sample_weight)
-        loss = self._core.step(inputs.array, targets.array, factors, lr=self.lr, check_finite=self._check_finite)
-        self._model.learn_names(inputs.names)
+        given = batch(self, x, y, sample_weight)
+        arrays = (given.x.array, given.y.array, given.weights)
+        loss = self._core.step(*arrays, lr=self.lr, check_finite=self._check_finite)
+        self._learn(given.columns)
         return loss
 
     def optimizer_step(self) -> None:
@@ -277,7 +232,8 @@ class Trainer(Weighed, Closed):
             as ``model.feature_names``. Without `y`: an iterable of batches (x, y) or (x, y, weights), walked through
             anew each epoch, whose batches are taken as they come.
         y : array
-            Targets: labels (N,), of any type, looked up in the model's ``classes``, or from 0; or (N, outputs).
+            Targets: labels (N,), of any type, looked up in the model's ``classes``, or from 0; or (N, outputs). A
+            frame's columns are put in the order of the classes, or of the first frame of targets that came.
         epochs : int
             Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit (if no callback restores
             weights).
@@ -323,20 +279,20 @@ class Trainer(Weighed, Closed):
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
         epochs, measure_training = integer(epochs, "epochs", minimum=1), flag(measure_training, "measure_training")
-        seed, saved = self.seed, None
+        seed, saved, known = self.seed, None, UNNAMED
         if resume is not None:
             from . import checkpoint  # here, for `import gdcore` stays quick without what files need
 
             saved = checkpoint.read(resume)
-            seed = saved.seed
+            seed, known = saved.seed, saved.columns(self.model)
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
-        source, held, names = training_data(self, Given(*given), epochs, seed)
+        source, held, columns = training_data(self, Given(*given), epochs, seed, known)
         loss = trained(self.loss, self.model, source)
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
         if saved is not None:
             checkpoint.resume(self, fit, saved)
         self._balance(loss)
-        self.model.learn_names(names)
+        self._learn(columns)
         self._fit = fit
         try:
             fit.run()
@@ -412,7 +368,8 @@ class Trainer(Weighed, Closed):
         FormatError
             If it is damaged, no checkpoint, or holds what makes no sense; nothing is changed then.
         ValueError
-            If model (class names too), loss or optimiser differ from those that wrote it; nothing is changed then.
+            If model (names of classes and columns too), loss or optimiser differ from those that wrote it; nothing is
+            changed then.
         """
         from . import checkpoint
 
