@@ -66,9 +66,12 @@ class Connected(Learns):
             raise RuntimeError(f"{call}: fit is at work in another thread; {instead}")
 
     def _plain_step(self) -> Callable[..., float] | None:
-        """Return the core's own method with what is the same in every step bound to it, None if the rate is not."""
+        """Return the core's own method with what is the same in every step bound to it.
+
+        None where the rate is not, or a scaling that the dtype does not hold is to be refused.
+        """
         lr = self._optimizer.lr
-        if callable(lr) or self._complete is None:
+        if callable(lr) or self._complete is None or (self._check_finite and self._model._unheld is not None):
             return None
         options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
         if self._lr_scale != 1.0:

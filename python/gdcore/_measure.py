@@ -33,8 +33,8 @@ class Held:
         What the data is called in messages: empty for the arguments x and y themselves.
     known : Columns
         Names of columns, where the trainer does not know them yet.
-    training : bool
-        Whether the model is to be trained on it: columns whose scale its dtype does not hold are then refused.
+    check : {"numbers", "batch", "columns"}
+        What is refused as `prepared` says, where the trainer wants checks.
 
     Attributes
     ----------
@@ -53,12 +53,12 @@ class Held:
         name: str = "",
         *,
         known: Columns = UNNAMED,
-        training: bool = False,
+        check: Check = "numbers",
     ) -> None:
         label = f"{name}: " if name else ""
         model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
-        check: Check | None = ("columns" if training else "numbers") if finite else None
-        given = prepared(model, loss, x, y, weights, label, known=trainer._known(known), check=check)
+        checked = check if finite else None
+        given = prepared(model, loss, x, y, weights, label, known=trainer._known(known), check=checked)
         self._given, self.columns = given, given.columns
         self._targets, self._weights = given.y.array, given.weights
         try:

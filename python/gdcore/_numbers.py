@@ -10,10 +10,11 @@ from . import _core
 from ._arrays import Array
 from ._features import FeatureNames
 
-__all__ = ["check_numbers", "check_scale", "column_name", "in_doubt", "refuse_scaling", "unheld_scaling"]
+__all__ = ["check_batch_scale", "check_numbers", "check_scale", "column_name", "refuse_scaling", "unheld_scaling"]
 
 SMALL = 1 << 16  # elements that are looked at together
 SAFE = 1e36  # sums of squares below: every number is far from the largest of float32
+TINY = 1e-70  # sums of squares above: a number at least is far from the smallest of float32
 
 
 # Without the dispatch to arrays of other libraries, which takes as long as the product.
@@ -76,10 +77,25 @@ def check_scale(array: Array, dtype: str, name: str, names: FeatureNames | None 
             return
     for column, largest in zip(columns, most, strict=True):
         if largest > 0.0:
-            raise ValueError(
-                f"{name}: got numbers of at most {largest:g} in {column_name(int(column), names)}, which {dtype} takes "
-                f"for zero or nearly so: {_what_to_do(dtype)}"
-            )
+            _refuse_tiny(name, f"{largest:g} in {column_name(int(column), names)}", dtype)
+
+
+def check_batch_scale(array: Array, dtype: str, name: str) -> None:
+    """Raise ValueError for a batch of several rows that is all zeros, or nearly so, in `dtype` alone.
+
+    A column of a batch may be: beside numbers of other batches these are harmless, and `check_scale` sees all rows.
+    """
+    if array.dtype.kind != "f" or len(array) < 2 or array.size == 0:
+        return
+    largest = max(-float(array.min()), float(array.max()))
+    if 0.0 < largest < np.finfo(dtype).tiny:
+        _refuse_tiny(name, f"{largest:g}", dtype)
+
+
+def _refuse_tiny(name: str, largest: str, dtype: str) -> NoReturn:
+    raise ValueError(
+        f"{name}: got numbers of at most {largest}, which {dtype} takes for zero or nearly so: {_what_to_do(dtype)}"
+    )
 
 
 def unheld_scaling(layer: _core.Layer, dtype: str) -> int | None:

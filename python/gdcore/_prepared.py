@@ -12,15 +12,15 @@ from ._arrays import Array, same_rows, to_weights
 from ._features import UNNAMED, Columns
 from ._inputs import Inputs, to_inputs
 from ._labels import Targets, to_targets
-from ._numbers import check_numbers, check_scale
+from ._numbers import check_batch_scale, check_numbers, check_scale
 
 if TYPE_CHECKING:
     from ._prediction import Predictor
 
 __all__ = ["Check", "Prepared", "prepared"]
 
-# What is looked for: numbers that the model's dtype does not hold, and also columns that it takes for zeros.
-Check: TypeAlias = Literal["numbers", "columns"]
+# What is looked for: numbers that the model's dtype does not hold; also a batch, or a column, that it takes for zeros.
+Check: TypeAlias = Literal["numbers", "batch", "columns"]
 
 
 class Prepared(NamedTuple):
@@ -65,9 +65,9 @@ def prepared(
         What stands before the arguments' names in messages, such as "validation: ".
     known : Columns
         Names of the inputs' columns, where the model does not know them yet, and of the targets' columns.
-    check : {"numbers", "columns"} or None
-        What is refused: numbers that the model's dtype does not hold, and for training also columns that it takes for
-        zeros. The core looks at the rest.
+    check : {"numbers", "batch", "columns"} or None
+        What is refused: numbers that the model's dtype does not hold; for training also what it takes for zeros, a
+        whole batch, or a column where these are all rows. The core looks at the rest.
 
     Raises
     ------
@@ -85,7 +85,10 @@ def prepared(
         model.check_inputs(inputs, f"{label}x")
         if targets.array.ndim == 1 or targets.array.shape[-1] == model.out_features:
             check_numbers(targets.array, model.dtype, f"{label}y", targets.names)
-    if check == "columns":
+    if check == "batch":
+        check_batch_scale(inputs.array, model.dtype, f"{label}x")
+        check_batch_scale(targets.array, model.dtype, f"{label}y")
+    elif check == "columns":
         check_scale(inputs.array, model.dtype, f"{label}x", inputs.names)
         check_scale(targets.array, model.dtype, f"{label}y", targets.names)
     return Prepared(inputs, targets, weights)

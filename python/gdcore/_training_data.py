@@ -10,7 +10,7 @@ from ._batches import is_batches, parts_of
 from ._checks import integer, is_number, real, shown
 from ._features import Columns
 from ._measure import Held, HeldBatches
-from ._numbers import in_doubt
+from ._numbers import SAFE, TINY, vdot
 from ._prepared import Check, Prepared, prepared
 from ._sources import ArraySource, IterableSource
 from .data import split_rows
@@ -57,7 +57,7 @@ def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known:
         raise ValueError(
             f"steps_per_epoch: got {shown(given.steps_per_epoch)} for arrays; expected it for an iterable of batches"
         )
-    training = Held(trainer, given.x, given.y, given.sample_weight, known=known, training=True)
+    training = Held(trainer, given.x, given.y, given.sample_weight, known=known, check="columns")
     held = _validation(trainer, given.validation, training, epochs, seed)
     if is_number(given.validation):
         training = training.part(split_rows(len(training), float(given.validation), seed, name="validation")[0])
@@ -99,16 +99,20 @@ def _validation(
 
 
 def is_plain(x: Any, y: Any) -> bool:
-    """Return whether a batch can be handed to the core as it is, which finds NaN itself, but not what float32 lacks."""
+    """Return whether a batch can be handed to the core as it is.
+
+    It finds NaN itself, but not inputs that are too large or all too small for float32. Targets that are too large make
+    the loss infinite, so they are looked for then.
+    """
     if type(x) is not np.ndarray or type(y) is not np.ndarray:
         return False
     kind = x.dtype.char
-    return kind in PLAIN and y.dtype.char in PLAIN and not (kind == "d" and in_doubt(x))
+    return kind in PLAIN and y.dtype.char in PLAIN and not (kind == "d" and not TINY < vdot(x, x) < SAFE)
 
 
 def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:
     """Return inputs, targets and weights of one batch, checked where the trainer wants that."""
-    check: Check | None = "numbers" if trainer.check_finite else None
+    check: Check | None = "batch" if trainer.check_finite else None
     return prepared(trainer.model, trainer.loss, x, y, weights, known=trainer._known(), check=check)
 
 

@@ -180,7 +180,8 @@ class Trainer(Connected, Closed):
         Raises
         ------
         TypeError, ValueError
-            If the batch does not fit; nothing is changed then.
+            If the batch does not fit; nothing is changed then. Inputs that are all zeros in the model's dtype alone are
+            refused; single columns of that kind are looked for by `fit`, which sees all rows.
         DivergenceError
             If the loss becomes nan or infinite.
         """
