@@ -75,6 +75,75 @@ def test_copies_keep_what_was_counted() -> None:
         assert other.evaluate(X, Y) == trainer.evaluate(X, Y)
 
 
+CLASSES_LATER: dict[str, Any] = {
+    "step": lambda trainer, y: (trainer.step(X, y), trainer.step(X, y)),
+    "evaluate": lambda trainer, y: trainer.evaluate(X, y),
+    "evaluate batches": lambda trainer, y: trainer.evaluate([(X, y)]),
+    "fit": lambda trainer, y: trainer.fit(X, y, epochs=2)["loss"],
+    "fit batches": lambda trainer, y: trainer.fit([(X, y)], epochs=2, validation=(X, y))["val_loss"],
+    "copy": lambda trainer, y: copy.deepcopy(trainer).step(X, y),
+    "pickle": lambda trainer, y: pickle.loads(pickle.dumps(trainer)).evaluate(X, y),
+}
+
+
+@pytest.mark.parametrize("call", CLASSES_LATER)
+@pytest.mark.parametrize("optimizer", [gd.Adam(0.01), gd.Adam(gd.schedules.cosine(0.01, 100))], ids=["rate", "rates"])
+def test_classes_set_later_are_those_that_weights_go_by(call: str, optimizer: Any) -> None:
+    def made(classes: Any, weights: Any) -> gd.Trainer:
+        model = gd.Sequential(gd.Dense(4, 3), seed=0, classes=classes)
+        trainer = gd.Trainer(model, gd.CrossEntropy(weights), optimizer=optimizer)
+        trainer.step(X, Y if classes is None else np.asarray(classes)[Y])
+        return trainer
+
+    orders: list[tuple[Any, Any, list[float]]] = [
+        ([2, 0, 1], [0, 1, 2], [1.0, 5.0, 2.0]),
+        ([2, 0, 1], None, [1.0, 5.0, 2.0]),
+        (None, [2, 1, 0], [2.0, 5.0, 1.0]),
+        (None, ["b", 1, 2], [1.0, 5.0, 2.0]),
+    ]
+    for before, after, numbers in orders:
+        one, other = made(before, {1: 5.0, 2: 2.0}), made(before, {1: 5.0, 2: 2.0})
+        one.model.classes = after
+        y = Y if after is None else np.array(after, object)[Y] if "b" in after else np.asarray(after)[Y]
+        expected = gd.Trainer(other.model, gd.CrossEntropy(numbers), optimizer=optimizer)
+        other.model.classes = after
+        expected.steps = other.steps
+        for name, array in expected.core.state().items():
+            array[...] = other.core.state()[name]
+        for _ in range(2):
+            assert CLASSES_LATER[call](one, y) == CLASSES_LATER[call](expected, y), (before, after)
+        helpers.same_bits(helpers.snapshot(one.model), helpers.snapshot(expected.model))
+        assert one.steps == expected.steps
+        one.model.classes = ["x", "y", "z"]
+        state = helpers.snapshot(one.model)
+        with pytest.raises(ValueError, match="class_weights: got the class 1"):
+            CLASSES_LATER[call](one, np.array(["x", "y", "z"])[Y])
+        helpers.same_bits(helpers.snapshot(one.model), state)
+
+
+def test_classes_set_while_fit_is_at_work() -> None:
+    """What weighs the same may change; else labels of this epoch and of the next one would be of other classes."""
+
+    class Sets(gd.Callback):
+        def __init__(self, classes: Any) -> None:
+            self.classes = classes
+
+        def on_epoch_end(self, trainer: gd.Trainer, logs: Any) -> None:
+            trainer.model.classes = self.classes
+
+    for classes in ([0, 1, 2], [2, 1, 0]):
+        for data in ({"x": [(X, Y)]}, {"x": X, "y": Y, "validation": [(X, Y)]}):
+            trainer = gd.Trainer(
+                gd.Sequential(gd.Dense(4, 3), seed=0), gd.CrossEntropy({0: 3.0}), optimizer=gd.SGD(0.1)
+            )
+            if classes == [0, 1, 2]:
+                trainer.fit(**data, epochs=3, callbacks=[Sets(classes)])
+                continue
+            with pytest.raises(RuntimeError, match="classes: were set while fit is at work"):
+                trainer.fit(**data, epochs=3, callbacks=[Sets(classes)])
+            assert trainer.evaluate(X, Y) == trainer.evaluate([(X, Y)])
+
+
 @pytest.mark.parametrize("given", [{3: 1.0}, {-1: 1.0}, {"bee": 1.0}, {None: 1.0}, {(): 1.0}])
 def test_keys_that_are_no_class(given: Any) -> None:
     model = gd.Sequential(gd.Dense(4, 3), seed=0)

@@ -11,12 +11,13 @@ import numpy as np
 
 from . import _core
 from ._attributes import attributes_of, restore_attributes
-from ._class_weights import complete
+from ._class_weights import balanced, complete
 from ._features import Learns
 from .schedules import Rates
 
 if TYPE_CHECKING:
     from ._fit import Fit
+    from ._labels import Classes
 
 __all__ = ["Connected"]
 
@@ -24,19 +25,29 @@ __all__ = ["Connected"]
 class Connected(Learns):
     """A trainer and its part in C++, ``_core``.
 
-    ``_complete`` is the loss with a number for each class, None as long as "balanced" has counted no labels.
+    ``_complete`` is the loss with a number for each class, looked up in ``_classes``, the model's at that time; None as
+    long as "balanced" has counted no labels.
     """
 
-    __slots__ = ("_check_finite", "_complete", "_core", "_fit", "_loss", "_lr_scale", "_optimizer", "_rates", "_step")
+    __slots__ = (
+        *("_check_finite", "_classes", "_complete", "_core", "_fit", "_loss", "_lr_scale", "_optimizer", "_rates"),
+        "_step",
+    )
     _loss: _core.Loss
     _optimizer: _core.Optimizer
     _complete: _core.Loss | None
+    _classes: Classes | None
     _check_finite: bool
     _lr_scale: float
 
     def _connect(self) -> None:
         """Make the part in C++, with an optimiser that has made no step."""
-        loss = complete(self._loss, self._model) if self._complete is None else self._complete
+        self._classes = self._model.classes
+        loss = complete(self._loss, self._model)
+        if not balanced(self._loss):
+            self._complete = loss
+        elif self._complete is not None:
+            loss = self._complete
         self._core = _core.Trainer(self._model, loss, self._optimizer)
         self._rates = Rates(self._optimizer.lr)
         self._fit: Fit | None = None
@@ -68,23 +79,41 @@ class Connected(Learns):
     def _plain_step(self) -> Callable[..., float] | None:
         """Return the core's own method with what is the same in every step bound to it.
 
-        None where the rate is not, or a scaling that the dtype does not hold is to be refused.
+        None where the rate is not, labels are to be looked up, or a scaling that the dtype does not hold be refused.
         """
-        lr = self._optimizer.lr
-        if callable(lr) or self._complete is None or (self._check_finite and self._model._unheld is not None):
+        lr, model = self._optimizer.lr, self._model
+        if callable(lr) or self._complete is None or not model.takes_numbers:
+            return None
+        if self._check_finite and model._unheld is not None:
             return None
         options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
         if self._lr_scale != 1.0:
             options["lr"] = lr * self._lr_scale
         return partial(self._core.step, **options) if options else self._core.step
 
-    def _balance(self, loss: _core.Loss) -> None:
-        """Give the core the loss with what "balanced" means for the training labels; its state goes on."""
+    def _weigh(self, loss: _core.Loss | None = None) -> None:
+        """Give the core the class weights of the model's present classes, or those of `loss`; its state goes on.
+
+        Raises
+        ------
+        ValueError
+            If "balanced" has counted no labels, or a weight is for what is no class any more.
+        RuntimeError
+            If `fit` is at work, whose labels were looked up in other classes.
+        """
+        if loss is None:
+            if self._complete is None:
+                raise ValueError(
+                    "class_weights: got 'balanced', which fit finds in all labels; expected fit(x, y) first"
+                )
+            if self._classes is self._model.classes:
+                return
+            loss = self._complete if balanced(self._loss) else complete(self._loss, self._model)
         if loss != self._complete:
+            if self._fit is not None:
+                raise RuntimeError("classes: were set while fit is at work, and change its class weights")
             state: dict[str, Any] = self.__getstate__()
             state["attributes"][1]["_complete"] = loss
             self.__setstate__(state)
-
-    def _check_balanced(self) -> None:
-        if self._complete is None:
-            raise ValueError("class_weights: got 'balanced', which fit finds in all labels; expected fit(x, y) first")
+        self._classes = self._model.classes
+        self._step = self._plain_step()

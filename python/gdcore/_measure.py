@@ -147,6 +147,7 @@ class HeldBatches:
         outputs: list[Array] = []
         truth: list[tuple[Array, Array | None]] = []
         number = -1
+        trainer._weigh()
         for number, batch in enumerate(self._batches):
             name = f"{self._name}: batch {number}"
             held = Held(trainer, *parts_of(batch, name, self._named), name, known=self._known)

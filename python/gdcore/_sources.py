@@ -196,6 +196,7 @@ class IterableSource:
 
     def _train(self, batch: Any, loss_sum: float, weight_sum: float) -> tuple[float, float]:
         trainer = self._trainer
+        trainer._weigh()
         name = f"x: batch {self._next}"
         held = Held(trainer, *parts_of(batch, name, self._named), name, known=self.columns, check="batch")
         _, loss_sum, weight_sum = trainer.core.run(

@@ -11,7 +11,7 @@ from ._arguments import explained
 from ._arrays import Array, Data
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, instance, integer, real, seed_or_random
-from ._class_weights import balanced, complete, trained
+from ._class_weights import trained
 from ._connection import Connected
 from ._features import UNNAMED
 from ._fit import Fit
@@ -96,7 +96,7 @@ class Trainer(Connected, Closed):
         self._history, self._target_names = History(), None
         self.stop = False
         self._lr_scale = 1.0
-        self._complete = None if balanced(loss) else complete(loss, model)
+        self._complete: _core.Loss | None = None
         self._connect()
         if meaning is not None:
             model.outputs = meaning  # last, so that a trainer that is refused has changed nothing
@@ -186,12 +186,13 @@ class Trainer(Connected, Closed):
             If the loss becomes nan or infinite.
         """
         step = self._step
-        if step is not None and sample_weight is None and self._model.takes_numbers and is_plain(x, y):
+        current = self._model._classes is self._classes  # then class weights are too
+        if step is not None and sample_weight is None and current and is_plain(x, y):
             try:
                 return step(x, y, None)
             except (ValueError, TypeError, _core.DivergenceError):
                 pass  # done again below, where data is converted and every number looked at
-        self._check_balanced()
+        self._weigh()
         given = batch(self, x, y, sample_weight)
         arrays = (given.x.array, given.y.array, given.weights)
         loss = self._core.step(*arrays, lr=self.lr, check_finite=self._check_finite)
@@ -292,7 +293,7 @@ class Trainer(Connected, Closed):
         fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
         if saved is not None:
             checkpoint.resume(self, fit, saved)
-        self._balance(loss)
+        self._weigh(loss)
         self._learn(columns)
         self._fit = fit
         try:
@@ -325,7 +326,7 @@ class Trainer(Connected, Closed):
         dict
             "loss" and the metrics by name.
         """
-        self._check_balanced()
+        self._weigh()
         rows = integer(batch_size, "batch_size", minimum=1)
         return to_measure(self, x, y, sample_weight).measure(self, batch_size=rows)
 
