@@ -301,6 +301,26 @@ def test_bad_top_k() -> None:
             metrics.top_k(2)(np.array(labels), z)
 
 
+METRICS_OF_SCORES = {"roc_auc", "average_precision", "log_loss", "brier"}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("scale", [5e-324, 1e-300, 1e-200, 2.0**-600, 2.0**1000, 1e200, 1e308])
+def test_weights_of_any_scale(name: str, scale: float) -> None:
+    true, weights = np.array([0, 1, 0, 1, 1, 0]), np.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    answers = np.stack([true, [1, 1, 0, 0, 1, 0]], axis=1)
+    for y, p in (
+        (true, np.array([0, 1, 1, 0, 1, 0])),
+        (np.arange(6) % 3, np.arange(6) % 3 if name not in METRICS_OF_SCORES else np.full((6, 3), 1 / 3)),
+        (answers, answers[::-1].copy()),
+    ):
+        with np.errstate(all="raise"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            assert getattr(metrics, name)(y, p, sample_weight=weights * scale) == pytest.approx(
+                getattr(metrics, name)(y, p, sample_weight=weights), nan_ok=True
+            )
+
+
 def test_labels_of_any_type() -> None:
     days = np.array(["2024-01-01", "2024-01-02", "2024-01-01"], "datetime64[D]")
     for true, pred in (

@@ -49,7 +49,9 @@ class Scores(NamedTuple):
 
 
 def weights_of(sample_weight: Data | None, rows: int) -> Float64:
-    """Return the weight of each row, ones where none are given.
+    """Return the weight of each row, ones where none are given, times a power of 2 that leaves the largest below 1.
+
+    So no sum or product of them overflows or vanishes, and metrics, which are ratios, keep every bit.
 
     Raises
     ------
@@ -61,9 +63,10 @@ def weights_of(sample_weight: Data | None, rows: int) -> Float64:
     array = to_weights(sample_weight, "sample_weight").astype(np.float64)
     if array.shape != (rows,):
         raise ValueError(f"sample_weight: got shape {array.shape}; expected ({rows},)")
-    if not (np.isfinite(array).all() and array.min() >= 0 and array.sum() > 0):
+    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() > 0):
         raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them 0")
-    return array
+    scaled: Float64 = np.ldexp(array, -np.frexp(array.max())[1])
+    return scaled
 
 
 def weighted_mean(values: Array, weights: Float64) -> float:
