@@ -4,6 +4,7 @@ bit; what cannot be looked up is refused, naming class_weights, and has changed 
 from __future__ import annotations
 
 import copy
+import datetime
 import pickle
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from gdcore import analysis
 from sklearn.utils.class_weight import compute_class_weight
+
+pd = pytest.importorskip("pandas")
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((60, 4)).astype(np.float32)
@@ -142,6 +145,30 @@ def test_classes_set_while_fit_is_at_work() -> None:
             with pytest.raises(RuntimeError, match="classes: were set while fit is at work"):
                 trainer.fit(**data, epochs=3, callbacks=[Sets(classes)])
             assert trainer.evaluate(X, Y) == trainer.evaluate([(X, Y)])
+
+
+@pytest.mark.parametrize(
+    ("classes", "keys"),
+    [
+        (NAMES, (b"bee", np.str_("bee"))),
+        ([3, 1, 2], (1, 1.0, True, np.int8(1), np.float32(1))),
+        (None, (1, 1.0, True, np.uint8(1))),
+        (
+            [datetime.date(2020, 1, day) for day in (3, 1, 2)],
+            (
+                datetime.date(2020, 1, 1),
+                datetime.datetime(2020, 1, 1),
+                np.datetime64("2020-01-01", "ns"),
+                pd.Timestamp("2020-01-01"),
+            ),
+        ),
+    ],
+)
+def test_keys_are_equal_to_classes_as_labels_are(classes: Any, keys: Any) -> None:
+    for key in keys:
+        trainer = fitted({key: 4.0}, Y if classes is None else np.asarray(classes)[Y], classes)
+        other = fitted([1.0, 4.0, 1.0])
+        helpers.same_bits(helpers.snapshot(trainer.model), helpers.snapshot(other.model))
 
 
 @pytest.mark.parametrize("given", [{3: 1.0}, {-1: 1.0}, {"bee": 1.0}, {None: 1.0}, {(): 1.0}])

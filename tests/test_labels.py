@@ -142,7 +142,7 @@ def test_labels_that_are_no_class_are_refused(entry: str) -> None:
         "other order": [3, -1, 0.5],
         "from 0": [3, -1, 0.5, np.nan],
         "text": ["c", "B", "", 0, None, np.nan],
-        "dates": [datetime.date(2020, 1, 2), "2020-01-01", 0],
+        "dates": [datetime.date(2020, 1, 2), "2020-01-01", 0, np.datetime64("2020-01-01T00:00:00.000000001")],
     }
     for classes, values in strangers.items():
         names = CLASSES[classes][0]

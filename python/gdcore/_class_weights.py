@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _core
 from ._checks import shown
+from ._labels import index_of, key_of
 
 if TYPE_CHECKING:
     from ._arrays import Array
@@ -66,7 +67,8 @@ def trained(loss: _core.Loss, model: Sequential, source: object) -> _core.Loss:
 
 
 def _index(key: Any, model: Sequential) -> int:
-    classes = range(model.out_features) if model.classes is None else model.classes
-    if key not in classes:
+    classes = tuple(range(model.out_features)) if model.classes is None else model.classes
+    found = index_of(classes).get(key_of(key))
+    if found is None:
         raise ValueError(f"class_weights: got the class {shown(key)}; expected some of {shown(list(classes), 200)}")
-    return classes.index(key)
+    return found

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ def class_names(classes: Iterable[object], outputs: int) -> Classes:
     expected = 2 if outputs == 1 else outputs
     if len(names) != expected:
         raise ValueError(f"classes: got {len(names)} names; expected {expected}, for a network of {outputs} output(s)")
-    if len({_key(name) for name in names}) != len(names):
+    if len({key_of(name) for name in names}) != len(names):
         raise ValueError(f"classes: got {shown(list(names), 200)}; expected names that differ from each other")
     return names
 
@@ -161,7 +161,7 @@ def to_targets(
         raise TypeError(
             f"{name}: got {_kind_of(array)} labels of shape {array.shape}; expected one for each row, (rows,)"
         )
-    return Targets(_looked_up(array, name, classes))
+    return Targets(looked_up(array, name, classes))
 
 
 def _ordered(
@@ -181,9 +181,9 @@ def _ordered(
 
 def _order_by_class(columns: Sequence[Any], classes: Classes, name: str) -> list[int] | None:
     """Return where the column of each class stands, by one equality with labels, or else by name."""
-    found = {_key(column): i for i, column in enumerate(columns)}
-    if found.keys() == _index(classes).keys():
-        return [found[key] for key in _index(classes)]
+    found = {key_of(column): i for i, column in enumerate(columns)}
+    if found.keys() == index_of(classes).keys():
+        return [found[key] for key in index_of(classes)]
     return order_of([str(column) for column in columns], [str(each) for each in classes], name, "the model's classes")
 
 
@@ -197,23 +197,26 @@ def _kind_of(array: Array) -> str:
     return {"U": "text", "S": "text", "O": "text", "T": "text", "M": "date"}.get(array.dtype.kind, str(array.dtype))
 
 
-def _looked_up(labels: Array, name: str, classes: Classes) -> npt.NDArray[np.int32]:
-    """Return the index of each label's class."""
-    index = _index(classes)
+def looked_up(labels: Array, name: str, classes: Classes, whose: str = "the model's classes") -> npt.NDArray[np.int32]:
+    """Return the index of the class of each label, (N,); raise ValueError for one that is none of them.
+
+    Everything that takes labels looks them up here, so that there is one equality: by `label_keys`.
+    """
+    index = index_of(classes)
     found = np.empty(len(labels), dtype=np.int32)
     for first in range(0, len(labels), _BLOCK):
-        items = _items(labels[first : first + _BLOCK])
+        items = label_keys(labels[first : first + _BLOCK])
         try:
             found[first : first + len(items)] = [index[item] for item in items]
         except (KeyError, TypeError):  # TypeError: what cannot be hashed is no class
-            row, item = next((i, item) for i, item in enumerate(items) if not _is_class(item, index))
+            row = next(i for i, item in enumerate(items) if not _is_class(item, index))
+            item = label_of(items[row])
             missing = is_missing(item) or item != item
             got = "a missing value" if missing else f"the label {shown(item)}"
             names = all(isinstance(each, str) for each in classes) and isinstance(item, (int, float))
             hint = " (np.asarray(model.classes)[y] turns numbers from 0 into names)" if names and not missing else ""
             raise ValueError(
-                f"{name}: got {got} in row {first + row}; expected one of the model's classes, "
-                f"{shown(list(classes), 200)}{hint}"
+                f"{name}: got {got} in row {first + row}; expected one of {whose}, {shown(list(classes), 200)}{hint}"
             ) from None
     return found
 
@@ -226,29 +229,51 @@ def _is_class(item: Any, index: Mapping[Any, int]) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _index(classes: Classes) -> dict[Any, int]:
-    return {_key(name): i for i, name in enumerate(classes)}
+def index_of(classes: Classes) -> dict[Any, int]:
+    """Return the index of each class, by its key."""
+    return {key_of(name): i for i, name in enumerate(classes)}
 
 
-def _items(labels: Array) -> list[Any]:
-    """Return labels as Python's own objects, by which classes are found."""
+def label_keys(labels: Array) -> list[Any]:
+    """Return what labels are equal by, (N,): Python's numbers, text, and for dates a `Moment`."""
     kind = labels.dtype.kind
     if kind == "M":
-        labels = labels.astype("M8[us]")
-    elif kind == "S":
+        fine = np.datetime_data(labels.dtype)[0] in ("ns", "ps", "fs", "as")
+        ticks = labels.astype("M8[ns]" if fine else "M8[us]")
+        scale = 1 if fine else 1000
+        moments = zip(ticks.view(np.int64).tolist(), np.isnat(labels).tolist(), strict=True)
+        return [None if missing else Moment(tick * scale) for tick, missing in moments]
+    if kind == "S":
         labels = np.char.decode(labels, "utf-8", "backslashreplace")
     elif kind == "f" and labels.dtype.itemsize > 8:
         labels = labels.astype(np.float64)
     items: list[Any] = labels.tolist()
-    return [_key(item) for item in items] if kind == "O" else items
+    return [key_of(item) for item in items] if kind == "O" else items
 
 
-def _key(item: Any) -> Any:
-    """Return what stands for a label or a class in the index."""
+class Moment(NamedTuple):
+    """A point in time, by which dates of all types are equal."""
+
+    nanoseconds: int  # since 1970
+
+
+def key_of(item: Any) -> Any:
+    """Return what a label or a class is equal by."""
     if isinstance(item, np.datetime64):
-        return item.astype("M8[us]").item()
+        return label_keys(np.array([item]))[0]
     if isinstance(item, np.generic):
         return item.item()
-    if isinstance(item, datetime.date) and not isinstance(item, datetime.datetime):
-        return datetime.datetime(item.year, item.month, item.day)
+    if isinstance(item, datetime.date) and not is_missing(item):
+        if not isinstance(item, datetime.datetime):
+            item = datetime.datetime(item.year, item.month, item.day)
+        if item.tzinfo is not None:
+            return item  # the same point in time is another label without its zone
+        since = item - datetime.datetime(1970, 1, 1)
+        microseconds = (since.days * 86400 + since.seconds) * 10**6 + since.microseconds
+        return Moment(microseconds * 1000 + getattr(item, "nanosecond", 0))  # pandas' has nanoseconds
     return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
+
+
+def label_of(key: Any) -> Any:
+    """Return a label for the key that it is equal by, for messages."""
+    return np.datetime64(key.nanoseconds, "ns") if isinstance(key, Moment) else key

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import Array, Data, one_column, same_rows, to_array, to_weights
+from .._arrays import Array, Data, in_order, one_column, same_rows, to_any_array, to_array, to_weights
 from .._checks import shown
+from .._features import order_of
+from .._frames import frame_names, is_frame
+from .._labels import index_of, label_keys, looked_up
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Classes: TypeAlias = Sequence[Any] | None
-NAMES = "USMO"  # kinds of labels other than numbers: text, dates, text as objects
+NAMES = "USTMO"  # kinds of labels other than numbers: text, dates, both as objects
 
 
 class Labels(NamedTuple):
@@ -96,7 +100,7 @@ def labels(y_true: Data, y_pred: Data, classes: Classes) -> Labels:
     `classes` are all names that there are, in order; without them those that occur count, and where they are 0 and 1
     there are two.
     """
-    true, pred = _pair(y_true, y_pred, text=True)
+    true, pred = _pair(y_true, y_pred, text=True, classes=classes)
     if true.shape != pred.shape:
         raise ValueError(
             f"y_pred: got shape {pred.shape}; expected {true.shape}, as y_true: labels, not probabilities "
@@ -105,15 +109,30 @@ def labels(y_true: Data, y_pred: Data, classes: Classes) -> Labels:
     if true.ndim == 2:
         return Labels(_answers(true, "y_true"), _answers(pred, "y_pred"), true.shape[1])
     for name, array in (("y_true", true), ("y_pred", pred)):
-        if array.dtype.kind == "f" and not (array == np.floor(array)).all():
+        if classes is None and array.dtype.kind == "f" and not (array == np.floor(array)).all():
             at = int(np.argmin(array == np.floor(array)))
             raise ValueError(f"{name}: got {array[at]} in row {at}; expected labels")
-    if classes is None and (true.dtype.kind in NAMES) != (pred.dtype.kind in NAMES):
-        raise TypeError(f"y_pred: got {pred.dtype}; expected labels such as those of y_true, which are {true.dtype}")
     if classes is None:
-        names = np.unique(np.concatenate([true, pred]))
-        classes = range(2) if names.dtype.kind not in NAMES and set(names.tolist()) <= {0, 1} else names.tolist()
+        return _occurring(true, pred)
     return Labels(_index(true, "y_true", classes), _index(pred, "y_pred", classes), len(classes))
+
+
+def _occurring(true: Array, pred: Array) -> Labels:
+    """Return labels as numbers of the classes that occur in them, sorted; 0 and 1 are two."""
+    if all(each.dtype.kind in "iub" and each.min() >= 0 and each.max() <= 1 for each in (true, pred)):
+        return Labels(true.astype(np.int64), pred.astype(np.int64), 2)
+    keys = label_keys(true), label_keys(pred)
+    try:
+        names = sorted({*keys[0], *keys[1]})
+    except TypeError:
+        raise TypeError(
+            f"y_pred: got {pred.dtype}; expected labels such as those of y_true, which are {true.dtype}"
+        ) from None
+    if set(names) <= {0, 1}:
+        names = [0, 1]
+    index = {name: i for i, name in enumerate(names)}
+    found = [np.fromiter((index[key] for key in each), np.int64, len(each)) for each in keys]
+    return Labels(found[0], found[1], len(names))
 
 
 def scores(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
@@ -122,7 +141,7 @@ def scores(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
     Scores of shape (N,) are those of the second of two classes; (N, C) with labels (N,) those of each class, named by
     `classes` (0, 1, ... without); (N, K) with answers (N, K) those of each yes.
     """
-    true, pred = _pair(y_true, y_pred, text=True)
+    true, pred = _pair(y_true, y_pred, text=True, classes=classes)
     pred = to_array(pred, "y_pred")  # no text here
     _finite(pred, "y_pred")
     if pred.dtype.kind != "f":
@@ -157,10 +176,17 @@ def probabilities(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
     return given
 
 
-def _pair(y_true: Data, y_pred: Data, *, text: bool) -> tuple[Array, Array]:
+def _pair(y_true: Data, y_pred: Data, *, text: bool, classes: Classes = None) -> tuple[Array, Array]:
     """Return both as arrays of as many rows, (N,) where they have one column."""
     read = _labels if text else to_array
     true, pred = read(y_true, "y_true"), read(y_pred, "y_pred")
+    if is_frame(y_pred) and pred.shape[1] > 1:
+        given = frame_names(y_pred, "y_pred")
+        known = frame_names(y_true, "y_true") if is_frame(y_true) else ()
+        if len(known) < 2 and classes is not None:
+            known = tuple(str(name) for name in classes)
+        if not set(known).isdisjoint(given):  # names of their own go by position
+            pred = in_order(pred, order_of(given, known, "y_pred", "the columns of y_true, or the classes"))
     same_rows("y_pred", pred, "y_true", true)
     if not len(true):
         raise ValueError("y_true: got no rows; expected at least one")
@@ -171,11 +197,10 @@ def _pair(y_true: Data, y_pred: Data, *, text: bool) -> tuple[Array, Array]:
 
 
 def _labels(value: Data, name: str) -> Array:
-    """Return numbers, text or dates as an array."""
-    array = to_array(value, name, text=True)
-    if array.dtype.kind in "biufUSM" or all(isinstance(item, str) for item in array.ravel()):
-        return array
-    return to_array(array, name)
+    """Return numbers, text or dates as an array; mixed ones, and some of Python's own, as objects."""
+    array = to_any_array(value, name)
+    named = array.dtype.kind == "O" and any(isinstance(item, (str, bytes, date, np.datetime64)) for item in array.flat)
+    return array if named or array.dtype.kind in "USTM" else to_array(array, name)
 
 
 def _finite(array: Array, name: str) -> None:
@@ -192,23 +217,13 @@ def _answers(array: Array, name: str) -> Array:
 
 def _index(array: Array, name: str, classes: Sequence[Any]) -> Array:
     """Return the place of each label in `classes`, int64 (N,)."""
-    unknown: Any = None
-    if isinstance(classes, range):
-        if array.dtype.kind in "iub" and array.min() >= 0 and array.max() < len(classes):
-            return array.astype(np.int64, copy=False)
-        if array.dtype.kind in NAMES:
-            unknown = array[0]
-        else:
-            inside = (array >= 0) & (array < len(classes)) & (array == np.floor(array))
-            if inside.all():
-                return array.astype(np.int64)
-            unknown = array[int(np.argmin(inside))]
-    else:
-        place = {label: i for i, label in enumerate(classes)}
-        names, inverse = np.unique(array, return_inverse=True)
-        missing = [label for label in names.tolist() if label not in place]
-        if not missing:
-            return np.array([place[label] for label in names.tolist()], np.int64)[inverse.reshape(array.shape)]
-        unknown = missing[0]
-    label = unknown.item() if isinstance(unknown, np.generic) else unknown
-    raise ValueError(f"{name}: got the label {shown(label)}; expected one of {shown(list(classes), 200)}, as classes=")
+    if isinstance(classes, range) and array.dtype.kind in "iub" and array.min() >= 0 and array.max() < len(classes):
+        return array.astype(np.int64, copy=False)
+    names = tuple(classes)
+    try:
+        alike = len(index_of(names)) < len(names)
+    except TypeError as error:
+        raise TypeError(f"classes: got {shown(list(classes), 200)}; expected text, numbers or dates: {error}") from None
+    if alike:
+        raise ValueError(f"classes: got {shown(list(classes), 200)}; expected names that differ from each other")
+    return looked_up(array, name, names, "classes=").astype(np.int64)
