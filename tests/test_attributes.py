@@ -282,7 +282,7 @@ WRONG: dict[tuple[str, str], list[Any]] = {
     ("Trainer", "seed"): ["a", -1, 1.5],
     ("Trainer", "check_finite"): ["no", None],
     ("Trainer", "stop"): ["yes", 2],
-    ("Trainer", "lr_scale"): [-1.0, float("nan"), "1"],
+    ("Trainer", "lr_scale"): [-1.0, float("nan"), "1", 10**400],
     ("Trainer", "steps"): [-1, "3"],
     ("Sequential", "classes"): [["a"], "ab", ["a", "a"]],
     ("Sequential", "outputs"): ["words"],

@@ -58,12 +58,14 @@ def real(value: object, name: str, *, low: float = -math.inf, high: float = math
         raise TypeError(f"{name}: got {shown(value)}; expected a number")
     try:
         number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name}: got {shown(value)}; expected a number") from None
     if not math.isfinite(number) or number < low or number > high or (open_low and number == low):
         lower = "" if low == -math.inf else f" {'above' if open_low else 'of at least'} {low:g}"
         upper = "" if high == math.inf else f"{' and' if lower else ''} at most {high:g}"
-        raise ValueError(f"{name}: got {value}; expected a finite number{lower}{upper}")
+        raise ValueError(f"{name}: got {shown(value)}; expected a finite number{lower}{upper}")
     return number
 
 
