@@ -111,8 +111,8 @@ pos_weight : float or sequence of float, optional
             return checked(BinaryCrossEntropy{std::move(weights)});
           }),
           py::arg("pos_weight") = py::none());
-  bce.def_property_readonly("pos_weight",
-                            [](const PyLossOf<BinaryCrossEntropy>& self) { return kept(py::cast(self.kind().pos_weight)); });
+  bce.def_property_readonly(
+      "pos_weight", [](const PyLossOf<BinaryCrossEntropy>& self) { return kept(py::cast(self.kind().pos_weight)); });
   make_spec(bce, {"pos_weight"});
 }
 
