@@ -1,10 +1,12 @@
 // What may stand for a number, and the types that signatures show.
 #pragma once
 
-#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 namespace gdcore::bindings {
 
@@ -25,6 +27,15 @@ inline py::object to_whole(py::handle value) {
   if (number == nullptr) PyErr_Clear();
   return py::reinterpret_steal<py::object>(number);
 }
+
+/// Whether a value's numbers are found by keys: a mapping, or a pandas Series with its labels.
+inline bool has_keys(py::handle value) { return PyType_Check(value.ptr()) == 0 && py::hasattr(value, "items"); }
+
+/// Whether numbers in a value would stand in the order that was meant: not those of a set, nor those that have keys.
+inline bool is_ordered(py::handle value) { return PyAnySet_Check(value.ptr()) == 0 && !has_keys(value); }
+
+/// Whether a value is a container of known length, and not a number, which an array without dimensions is.
+inline bool has_length(py::handle value) { return PyObject_LengthHint(value.ptr(), -1) >= 0; }
 
 /// True, False, or NumPy's; where pybind11's own bool is anything that has a truth.
 struct Flag {
@@ -109,6 +120,20 @@ struct type_caster<double> {
     return !failed;
   }
   static handle cast(double source, return_value_policy, handle) { return PyFloat_FromDouble(source); }
+};
+
+/// Sequences of numbers, where pybind11's own takes sets, and of what has keys the keys or the values.
+template <>
+struct type_caster<std::vector<double>> : list_caster<std::vector<double>, double> {
+  bool load(handle source, bool convert) {
+    return gdcore::bindings::is_ordered(source) && list_caster<std::vector<double>, double>::load(source, convert);
+  }
+};
+template <>
+struct type_caster<std::pair<double, double>> : tuple_caster<std::pair, double, double> {
+  bool load(handle source, bool convert) {
+    return gdcore::bindings::is_ordered(source) && tuple_caster<std::pair, double, double>::load(source, convert);
+  }
 };
 
 template <>

@@ -6,8 +6,6 @@ namespace gdcore::bindings {
 
 namespace {
 
-using Weights = std::optional<std::vector<double>>;
-
 template <class Kind>
 PyLossOf<Kind> checked(Kind kind) {
   PyLossOf<Kind> loss(std::move(kind));
@@ -19,6 +17,12 @@ struct ShownWeights {
   static constexpr auto name = py::detail::const_name(
       "collections.abc.Sequence[float] | collections.abc.Mapping[typing.Any, float] | str | None");
 };
+struct ShownFactors {
+  static constexpr auto name = py::detail::const_name("float | collections.abc.Sequence[float] | None");
+};
+struct ShownNumbers {
+  static constexpr auto name = py::detail::const_name("tuple[float, ...] | None");
+};
 
 /// Keeps class weights as they were given: by class in a dict, or "balanced".
 struct PyCrossEntropy : PyLossOf<CrossEntropy> {
@@ -26,31 +30,46 @@ struct PyCrossEntropy : PyLossOf<CrossEntropy> {
   py::object given;
 };
 
-/// What `given` holds as numbers: all of them, or those of a dict for a first look at them.
-std::vector<double> numbers_of(const py::object& given) {
-  const bool by_class = py::isinstance<py::dict>(given);
+/// The numbers of a sequence.
+std::vector<double> numbers_of(const py::object& given, const char* argument, const char* expected) {
   try {
-    const bool ordered =
-        PyUnicode_Check(given.ptr()) == 0 && PyBytes_Check(given.ptr()) == 0 && PyAnySet_Check(given.ptr()) == 0;
-    check<TypeMismatch>(ordered, "");
-    return (by_class ? py::object(py::list(given.attr("values")())) : given).cast<std::vector<double>>();
+    check<TypeMismatch>(PyUnicode_Check(given.ptr()) == 0 && PyBytes_Check(given.ptr()) == 0, "");
+    return given.cast<std::vector<double>>();
   } catch (const std::exception&) {
-    throw TypeMismatch(join("[CrossEntropy] class_weights is ", std::string(py::repr(given)),
-                            "; expected one number for each class, a dict of them by class, or \"balanced\""));
+    throw TypeMismatch(join(argument, " is ", text_of(given), "; expected ", expected));
   }
 }
 
-PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& given, double smoothing) {
+PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& argument, double smoothing) {
+  constexpr const char* kName = "[CrossEntropy] class_weights";
+  constexpr const char* kExpected = "one number for each class, a dict of them by class, or \"balanced\"";
   CrossEntropy kind{std::nullopt, smoothing};
+  const py::object given = with_keys(argument, kName);
   const bool balanced = py::isinstance<py::str>(given) && given.equal(py::str("balanced"));
   const bool by_class = py::isinstance<py::dict>(given);
-  if (!given.is_none() && !balanced) kind.class_weights = numbers_of(given);
+  if (by_class) {
+    kind.class_weights = numbers_of(py::list(given.attr("values")()), kName, kExpected);
+    if (!kind.class_weights->empty()) kind.class_weights->push_back(1.0);  // what the classes left out count
+  } else if (!given.is_none() && !balanced) {
+    kind.class_weights = numbers_of(given, kName, kExpected);
+  }
   check_loss(kind, 0);
   PyCrossEntropy loss(kind);
   loss.open = balanced || by_class;
   if (loss.open) std::get<CrossEntropy>(loss.value).class_weights.reset();
-  loss.given = kept(loss.open ? py::object(given) : py::cast(kind.class_weights));
+  loss.given = kept(loss.open ? given : py::cast(kind.class_weights));
   return loss;
+}
+
+PyLossOf<BinaryCrossEntropy> make_binary_cross_entropy(const Typed<ShownFactors>& given) {
+  if (given.is_none()) return checked(BinaryCrossEntropy{});
+  py::detail::make_caster<double> number;
+  if (!has_length(given) && number.load(given, true)) {
+    return checked(BinaryCrossEntropy{std::vector<double>{py::detail::cast_op<double>(number)}});
+  }
+  return checked(
+      BinaryCrossEntropy{numbers_of(given, "[BinaryCrossEntropy] pos_weight",
+                                    "a number, or a sequence with one number for each output, in their order")});
 }
 
 }  // namespace
@@ -84,8 +103,9 @@ For soft targets PyTorch divides by the number of rows instead.
 Parameters
 ----------
 class_weights : sequence of float, dict or "balanced", optional
-    One for each class, >= 0; or by class, index or name, 1 for classes left out; or "balanced": N / (K n_c) for n_c
-    rows of class c and K classes among the N training labels of fit, as scikit-learn counts.
+    One for each class, >= 0; or by class, index or name, in a mapping or a pandas Series, 1 for classes left out; or
+    "balanced": N / (K n_c) for n_c rows of class c and K classes among the N training labels of fit, as scikit-learn
+    counts.
 label_smoothing : float
     0 <= label_smoothing < 1.
 )");
@@ -104,15 +124,10 @@ Parameters
 pos_weight : float or sequence of float, optional
     Factor on the positive term, one for all outputs or one for each, >= 0.
 )");
-  bce.def(py::init([](const std::variant<std::monostate, double, std::vector<double>>& given) {
-            Weights weights;
-            if (const double* one = std::get_if<double>(&given)) weights = std::vector<double>{*one};
-            if (const auto* each = std::get_if<std::vector<double>>(&given)) weights = *each;
-            return checked(BinaryCrossEntropy{std::move(weights)});
-          }),
-          py::arg("pos_weight") = py::none());
-  bce.def_property_readonly(
-      "pos_weight", [](const PyLossOf<BinaryCrossEntropy>& self) { return kept(py::cast(self.kind().pos_weight)); });
+  bce.def(py::init(&make_binary_cross_entropy), py::arg("pos_weight") = py::none());
+  bce.def_property_readonly("pos_weight", [](const PyLossOf<BinaryCrossEntropy>& self) {
+    return py::reinterpret_borrow<Typed<ShownNumbers>>(kept(py::cast(self.kind().pos_weight)));
+  });
   make_spec(bce, {"pos_weight"});
 }
 

@@ -17,6 +17,7 @@ struct Common {
   std::optional<double> clip_norm, clip_value;
 };
 
+/// A number, sequence or dict; what has keys is a dict already.
 PerLayer to_per_layer(const py::object& given, const char* argument) {
   if (given.is_none()) return std::monostate{};
   try {
@@ -27,12 +28,11 @@ PerLayer to_per_layer(const py::object& given, const char* argument) {
       }
       return named;
     }
-    if (py::isinstance<py::sequence>(given) && !py::isinstance<py::str>(given))
-      return given.cast<std::vector<double>>();
+    if (has_length(given) && !py::isinstance<py::str>(given)) return given.cast<std::vector<double>>();
     return given.cast<double>();
   } catch (const std::exception&) {  // also what Python raises of a sequence that is none
     throw TypeMismatch(
-        join("[Optimizer] ", argument, " is ", std::string(py::repr(given)),
+        join(argument, " is ", text_of(given),
              "; expected a number, a sequence with one number for each layer with weights, or a dict by layer name"));
   }
 }
@@ -40,31 +40,32 @@ PerLayer to_per_layer(const py::object& given, const char* argument) {
 void check_lr(const py::object& lr) {
   if (PyCallable_Check(lr.ptr()) != 0) return;
   const bool number = !py::isinstance<py::str>(lr) && (PyFloat_Check(lr.ptr()) || PyNumber_Check(lr.ptr()));
-  check<TypeMismatch>(number, "[Optimizer] lr is ", std::string(py::repr(lr)),
+  const double value = number ? PyFloat_AsDouble(lr.ptr()) : 0.0;
+  const bool failed = PyErr_Occurred() != nullptr;
+  if (number && !failed && value >= 0.0 && std::isfinite(value)) return;
+  const bool too_large = failed && PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
+  PyErr_Clear();
+  check<TypeMismatch>(number && (!failed || too_large), "[Optimizer] lr is ", text_of(lr),
                       "; expected a number or a function of the step");
-  const double value = PyFloat_AsDouble(lr.ptr());
-  if (PyErr_Occurred() != nullptr) {
-    PyErr_Clear();
-    throw TypeMismatch(
-        join("[Optimizer] lr is ", std::string(py::repr(lr)), "; expected a number or a function of the step"));
-  }
-  check(value >= 0.0 && std::isfinite(value), "[Optimizer] lr is ", value, "; expected a finite number >= 0");
+  throw std::invalid_argument(join("[Optimizer] lr is ", text_of(lr), "; expected a finite number >= 0"));
 }
 
 template <class Rule>
 PyOptimizerOf<Rule> make(Rule rule, Common common) {
+  constexpr const char *kDecay = "[Optimizer] weight_decay", *kFactors = "[Optimizer] lr_factors";
   check_lr(common.lr);
+  const py::object decay = with_keys(common.weight_decay, kDecay), factors = with_keys(common.lr_factors, kFactors);
   PyOptimizerOf<Rule> made;
   made.lr = common.lr;
   made.value = {rule,
-                to_per_layer(common.weight_decay, "weight_decay"),
+                to_per_layer(decay, kDecay),
                 common.decay_biases,
-                to_per_layer(common.lr_factors, "lr_factors"),
+                to_per_layer(factors, kFactors),
                 common.clip_norm,
                 common.clip_value};
   check_optimizer(made.value, DType::float64);
-  made.weight_decay = kept(common.weight_decay);
-  made.lr_factors = kept(common.lr_factors);
+  made.weight_decay = kept(decay);
+  made.lr_factors = kept(factors);
   return made;
 }
 
@@ -75,8 +76,8 @@ Parameters
 lr : float or callable
     Learning rate η, or a function from the step (0, 1, ...) to it.
 weight_decay : float, sequence or dict
-    λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}). Without biases, γ and β
-    unless a name asks for them.
+    λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
+    such labels). Without biases, γ and β unless a name asks for them.
 decay_biases : bool
     Decay biases, γ and β too.
 lr_factors : sequence or dict, optional

@@ -38,11 +38,18 @@ bool same_fields(const py::dict& a, const py::dict& b) {
 
 }  // namespace
 
+std::string text_of(const py::object& value) {
+  return py::str(py::module_::import("gdcore._checks").attr("shown")(value));
+}
+
+py::object with_keys(const py::object& given, const char* argument) {
+  return has_keys(given) ? py::module_::import("gdcore._checks").attr("by_key")(given, argument) : given;
+}
+
 py::object kept(const py::object& given) {
   if (py::isinstance<py::dict>(given)) return py::module_::import("gdcore._immutable").attr("ReadOnlyDict")(given);
   if (py::isinstance<py::array>(given)) return kept(given.attr("tolist")());
-  const bool sequence = py::isinstance<py::sequence>(given) && !py::isinstance<py::str>(given);
-  return sequence ? py::object(py::tuple(given)) : given;
+  return has_length(given) && !py::isinstance<py::str>(given) ? py::object(py::tuple(given)) : given;
 }
 
 void make_spec(py::object cls, const std::vector<std::string>& fields) {

@@ -52,6 +52,12 @@ struct PyGELU : ActivationLayer {
 /// Adds `_fields`, `__repr__`, `__eq__`, `__hash__` and pickling to a class whose constructor takes `fields` by name.
 void make_spec(py::object cls, const std::vector<std::string>& fields);
 
+/// A value as messages show it.
+std::string text_of(const py::object& value);
+
+/// A mapping or a pandas Series as a dict; all else as it is. Throws ValueError where a key occurs twice.
+py::object with_keys(const py::object& given, const char* argument);
+
 /// What a spec keeps of an argument: numbers, text and None as they are, a sequence as a tuple, a dict as a copy that
 /// nobody can change, so that the object shows what it uses whatever happens to the caller's list.
 py::object kept(const py::object& given);

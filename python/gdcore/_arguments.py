@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ._argument_names import hint
-from ._checks import integer, real, shown
+from ._checks import has_keys, real, shown
 
 if TYPE_CHECKING:
     import inspect  # where it is used, it is imported in time: `import gdcore` stays quick without it
@@ -196,7 +196,7 @@ def _accepts(kind: str, value: object) -> bool:
     name, _, inner = kind.partition("[")
     parts = _split(inner.removesuffix("]"), ",") if inner else []
     if name in ("tuple", "Sequence", "list"):
-        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        if isinstance(value, (str, bytes, set, frozenset)) or not isinstance(value, Iterable) or has_keys(value):
             return False
         items = list(value)
         if name == "tuple" and "..." not in parts:
@@ -210,10 +210,10 @@ def _accepts(kind: str, value: object) -> bool:
 
 def _is_whole(value: object) -> bool:
     try:
-        integer(value, "", minimum=-(2**2000))
-    except (TypeError, ValueError):
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
         return False
-    return True
+    return not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:

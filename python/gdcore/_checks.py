@@ -81,6 +81,22 @@ def flag(value: object, name: str) -> bool:
     return bool(value)
 
 
+def has_keys(value: object) -> bool:
+    """Return whether what `value` holds is found by keys: a mapping, or a pandas Series with its labels."""
+    return hasattr(value, "items") and not isinstance(value, type)
+
+
+def by_key(value: Any, name: str) -> dict[Any, Any]:
+    """Return a mapping or a pandas Series as a dict; raise ValueError where a key occurs twice."""
+    pairs = list(value.items())
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in made if keys.count(key) > 1)
+        raise ValueError(f"{name}: got the key {shown(twice)} more than once; expected keys that differ")
+    return made
+
+
 def optional(check: Callable[[object, str], T], value: object, name: str) -> T | None:
     """Return None for None, and what `check` makes of all else."""
     return None if value is None else check(value, name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ._checks import shown
+from ._checks import by_key, has_keys, shown
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -53,7 +53,7 @@ def feature_names(names: object, columns: int | None, argument: str = "feature_n
     ValueError
         If there are not as many as columns, or two are alike.
     """
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+    if isinstance(names, (str, bytes, Set, Mapping)) or not isinstance(names, Iterable):
         raise TypeError(f"{argument}: got {shown(names)}; expected a sequence of names, one for each input")
     checked = tuple(str(name) for name in names)
     refuse_duplicates(checked, argument)
@@ -98,6 +98,29 @@ def order_of(given: Sequence[str], known: Sequence[str], argument: str, whose: s
 def are_default(names: Sequence[str]) -> bool:
     """Return whether names are just 0, 1, 2, ..., which pandas gives to columns that nobody has named."""
     return all(name == str(i) for i, name in enumerate(names))
+
+
+def by_column(value: Any, known: Sequence[str] | None, argument: str) -> Any:
+    """Return numbers in a mapping or a pandas Series as a list in the order of the `known` columns; all else as it is.
+
+    Those with the keys 0, 1, 2, ... go by position, as an array does.
+
+    Raises
+    ------
+    ValueError
+        If the keys are not the names of the columns, or these are not known.
+    """
+    if not has_keys(value):
+        return value
+    numbers = by_key(value, argument)
+    if list(numbers) == list(range(len(numbers))):
+        return list(numbers.values())
+    given = [str(key) for key in numbers]
+    if known is None or sorted(given) != sorted(known):
+        expected = "numbers by position, as no names are known" if known is None else f"those of {listed(known)}"
+        raise ValueError(f"{argument}: got numbers of {listed(given)}; expected {expected}")
+    named = dict(zip(given, numbers.values(), strict=True))
+    return [named[name] for name in known]
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -229,7 +229,7 @@ def checked_callbacks(callbacks: Sequence[object]) -> list[object]:
     """Return callbacks, or the one that was given alone, as a list; raise TypeError for what is none."""
     if any(hasattr(callbacks, event) for event in EVENTS):
         callbacks = [callbacks]
-    if isinstance(callbacks, (str, bytes)) or not hasattr(callbacks, "__iter__"):
+    if isinstance(callbacks, (str, bytes, Set, Mapping)) or not hasattr(callbacks, "__iter__"):
         raise TypeError(f"callbacks: got {shown(callbacks)}; expected a list of callbacks")
     checked = list(callbacks)
     for i, callback in enumerate(checked):

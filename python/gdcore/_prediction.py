@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class Predictor(_core.Network):
 
     @classes.setter
     def classes(self, names: Iterable[object] | None) -> None:
+        if isinstance(names, (Set, Mapping)):
+            raise TypeError(f"classes: got {shown(names)}; expected a sequence of names, in the order of the outputs")
         given = None if names is None else class_names(names, self.out_features)
         if given is not None and self.outputs == "numbers":
             raise ValueError("classes: got names for a model whose outputs are 'numbers'; expected None")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
 from . import _core
 from ._arrays import Array, Data
-from ._features import FeatureNames, feature_names
+from ._checks import by_key, has_keys
+from ._features import FeatureNames, by_column, feature_names
 from ._inputs import Inputs, to_inputs
 from ._numbers import column_name
 
@@ -27,8 +28,9 @@ class Standardizer(_core.Standardizer):
     ----------
     features : int
         Width; 0 is learned in `fit`.
-    mean, std : sequence of float, optional
-        Known numbers instead of `fit`, shape (features,).
+    mean, std : sequence of float, mapping or pandas Series, optional
+        Known numbers instead of `fit`, shape (features,); by the names of the columns where they have some, as
+        ``frame.mean()`` and ``frame.std()`` have.
     feature_names : sequence of str, optional
         Names of the columns; `fit` takes them from a frame. The model that it is the first layer of takes them over.
     """
@@ -40,12 +42,13 @@ class Standardizer(_core.Standardizer):
         self,
         features: int = 0,
         *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Sequence[float] | Mapping[Any, float] | None = None,
+        std: Sequence[float] | Mapping[Any, float] | None = None,
         feature_names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(features, mean=mean, std=std)
-        self._feature_names = None if feature_names is None else names_of(feature_names, self.features)
+        means, deviations, names = _by_feature(mean, std, feature_names)
+        super().__init__(features, mean=means, std=deviations)
+        self._feature_names = None if names is None else names_of(names, self.features)
 
     @property
     def feature_names(self) -> FeatureNames | None:
@@ -88,6 +91,17 @@ class Standardizer(_core.Standardizer):
     def inverse_transform(self, x: Data) -> Array:
         """Return x · std + mean of `x` (rows, features): back to the data's own units."""
         return super().inverse_transform(to_inputs(x, "x", self._feature_names).array)
+
+
+def _by_feature(mean: Any, std: Any, names: Sequence[str] | None) -> tuple[Any, Any, Sequence[str] | None]:
+    """Return mean and std in the order of the columns, and the names of these where they are known."""
+    keyed = [(value, name) for value, name in ((mean, "mean"), (std, "std")) if has_keys(value)]
+    if keyed and names is not None:
+        names = names_of(names, len(keyed[0][0]))
+    elif len(keyed) == 2:
+        given = list(by_key(*keyed[0]))
+        names = None if given == list(range(len(given))) else [str(name) for name in given]
+    return by_column(mean, names, "mean"), by_column(std, names, "std"), names
 
 
 def _refuse_column(inputs: Inputs) -> None:

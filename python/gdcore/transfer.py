@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core, _flat
 from ._arrays import Array, Data, to_array
-from ._checks import flag, shown
+from ._checks import by_key, flag, has_keys, shown
 from ._destination import FileLike, is_stream
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ def load_parameters(
     own = {**model.parameters(), **model.buffers()}
     if not isinstance(prefix, str):
         raise TypeError(f"prefix: got {shown(prefix)}; expected text, such as 'encoder.'")
-    if rename is not None and not callable(rename) and not isinstance(rename, Mapping):
-        raise TypeError(f"rename: got {shown(rename)}; expected a mapping of names, or a function of a name")
+    if rename is not None and not callable(rename):
+        if not has_keys(rename):
+            raise TypeError(f"rename: got {shown(rename)}; expected a mapping of names, or a function of a name")
+        rename = by_key(rename, "rename")
     strict = flag(strict, "strict")
     given = _renamed(_named_arrays(source), prefix, rename)
     if prefix and not given:
@@ -74,8 +76,12 @@ def set_vector(views: _flat.Views, v: object, name: str, dtype: str) -> None:
 
 
 def _named_arrays(source: Sequential | Mapping[str, Data] | FileLike) -> Mapping[str, Data]:
-    if isinstance(source, Mapping):
-        return source
+    if isinstance(source, Mapping) or has_keys(source):
+        named: dict[Any, Data] = by_key(source, "source")
+        for name in named:
+            if not isinstance(name, str):
+                raise TypeError(f"source: got the name {shown(name)}; expected text, such as 'layers.0.weight'")
+        return named
     if isinstance(source, _core.Network):
         with source._hold():  # another thread that trains it waits
             return {name: np.array(array) for name, array in {**source.parameters(), **source.buffers()}.items()}
@@ -124,6 +130,8 @@ def _wanted(own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
     if only is None:
         return list(own)
     try:
+        if has_keys(only):  # which of its names are meant is a guess
+            raise TypeError
         prefixes = [only] if isinstance(only, str) else list(only)
     except TypeError:
         raise TypeError(f"only: got {shown(only)}; expected layers or parameters, such as ['layers.0']") from None

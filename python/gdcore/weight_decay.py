@@ -30,8 +30,9 @@ import numpy.typing as npt
 
 from ._arguments import explained
 from ._arrays import Array, Data, to_array
-from ._checks import instance, real, shown
+from ._checks import has_keys, instance, real, shown
 from ._core import Dense
+from ._features import FeatureNames, by_column
 from ._standardizer import Standardizer
 from .model import Sequential
 
@@ -122,7 +123,8 @@ def transform_network(
     model : Sequential
         Any; it stays as it is.
     x_scale, x_shift : float or array
-        a (not 0) and b: one number, or one for each input, shape (in_features,).
+        a (not 0) and b: one number, or one for each input, shape (in_features,); those of a pandas Series or a mapping
+        by ``model.feature_names``.
     y_scale, y_shift : float or array
         c (not 0) and d: one number, or one for each output, shape (out_features,).
 
@@ -140,8 +142,9 @@ def transform_network(
         lacks the bias that a shift needs.
     """
     instance(model, Sequential, "model", EXAMPLE)
-    a, b = _numbers(x_scale, "x_scale", model.in_features), _numbers(x_shift, "x_shift", model.in_features)
-    c, d = _numbers(y_scale, "y_scale", model.out_features), _numbers(y_shift, "y_shift", model.out_features)
+    names, inputs, outputs = model.feature_names, model.in_features, model.out_features
+    a, b = _numbers(x_scale, "x_scale", inputs, names), _numbers(x_shift, "x_shift", inputs, names)
+    c, d = _numbers(y_scale, "y_scale", outputs, None), _numbers(y_shift, "y_shift", outputs, None)
     for name, values in (("x_scale", a), ("y_scale", c)):
         if not values.all():
             raise ValueError(f"{name}: got 0; expected a number that can be divided by")
@@ -202,7 +205,7 @@ def _per_layer(weight_decay: object, layers: int) -> list[float]:
     """Return λ for each layer with weights."""
     if layers == 0:
         raise ValueError("model: has no layer with weights; expected a Dense layer")
-    if isinstance(weight_decay, (dict, str, bytes)):
+    if isinstance(weight_decay, (str, bytes)) or has_keys(weight_decay):
         raise TypeError(
             f"weight_decay: got {shown(weight_decay)}; expected a number, or one for each layer with weights"
         )
@@ -217,9 +220,9 @@ def _per_layer(weight_decay: object, layers: int) -> list[float]:
     return numbers
 
 
-def _numbers(value: Data, name: str, size: int) -> npt.NDArray[np.float64]:
+def _numbers(value: Data, name: str, size: int, columns: FeatureNames | None) -> npt.NDArray[np.float64]:
     """Return one number, or one for each feature, as a float64 vector (size,)."""
-    array = np.asarray(to_array(value, name), np.float64)
+    array = np.asarray(to_array(by_column(value, columns, name), name), np.float64)
     if array.shape not in ((), (size,)):
         raise ValueError(f"{name}: got shape {array.shape}; expected a number, or ({size},)")
     if not np.isfinite(array).all():

@@ -532,8 +532,9 @@ class CrossEntropy(Loss):
     Parameters
     ----------
     class_weights : sequence of float, dict or "balanced", optional
-        One for each class, >= 0; or by class, index or name, 1 for classes left out; or "balanced": N / (K n_c) for n_c
-        rows of class c and K classes among the N training labels of fit, as scikit-learn counts.
+        One for each class, >= 0; or by class, index or name, in a mapping or a pandas Series, 1 for classes left out; or
+        "balanced": N / (K n_c) for n_c rows of class c and K classes among the N training labels of fit, as scikit-learn
+        counts.
     label_smoothing : float
         0 <= label_smoothing < 1.
     """
@@ -568,11 +569,11 @@ class BinaryCrossEntropy(Loss):
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(self, pos_weight: None | float | collections.abc.Sequence[float] = None) -> None: ...
+    def __init__(self, pos_weight: float | collections.abc.Sequence[float] | None = None) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
-    def pos_weight(self) -> list[float] | None: ...
+    def pos_weight(self) -> tuple[float, ...] | None: ...
 
 class Optimizer:
     """
@@ -601,8 +602,8 @@ class SGD(Optimizer):
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
-        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}). Without biases, γ and β
-        unless a name asks for them.
+        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
+        such labels). Without biases, γ and β unless a name asks for them.
     decay_biases : bool
         Decay biases, γ and β too.
     lr_factors : sequence or dict, optional
@@ -638,8 +639,8 @@ class Momentum(Optimizer):
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
-        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}). Without biases, γ and β
-        unless a name asks for them.
+        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
+        such labels). Without biases, γ and β unless a name asks for them.
     decay_biases : bool
         Decay biases, γ and β too.
     lr_factors : sequence or dict, optional
@@ -679,8 +680,8 @@ class AdaGrad(Optimizer):
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
-        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}). Without biases, γ and β
-        unless a name asks for them.
+        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
+        such labels). Without biases, γ and β unless a name asks for them.
     decay_biases : bool
         Decay biases, γ and β too.
     lr_factors : sequence or dict, optional
@@ -717,8 +718,8 @@ class RMSProp(Optimizer):
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
-        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}). Without biases, γ and β
-        unless a name asks for them.
+        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
+        such labels). Without biases, γ and β unless a name asks for them.
     decay_biases : bool
         Decay biases, γ and β too.
     lr_factors : sequence or dict, optional
@@ -761,8 +762,8 @@ class Adam(Optimizer):
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
-        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}). Without biases, γ and β
-        unless a name asks for them.
+        λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
+        such labels). Without biases, γ and β unless a name asks for them.
     decay_biases : bool
         Decay biases, γ and β too.
     lr_factors : sequence or dict, optional

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .. import _specs
-from .._checks import FormatError, shown
+from .._checks import FormatError, by_key, has_keys, shown
 from .._parallel import job_count, run_all
 from .._table import Table
 
@@ -203,9 +203,9 @@ def _checked_points(points: Iterable[Point]) -> dict[str, Point]:
         raise TypeError(f"points: got {shown(points)}; expected a list of dictionaries")
     listed: dict[str, Point] = {}
     for i, point in enumerate(points):
-        if not isinstance(point, Mapping):
+        if not has_keys(point):
             raise TypeError(f"points[{i}]: got {shown(point)}; expected a dictionary of settings")
-        plain = _plain(dict(point), f"points[{i}]")
+        plain = _plain(by_key(point, f"points[{i}]"), f"points[{i}]")
         if _key(plain) in listed:
             raise ValueError(f"points[{i}]: got {shown(plain)} a second time; expected points that differ")
         listed[_key(plain)] = plain
@@ -229,7 +229,9 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def _item(value: Any) -> Any:
-    """Return a NumPy number or array as Python numbers."""
+    """Return a NumPy number or array as Python numbers, what has keys as a dictionary."""
+    if has_keys(value):
+        return by_key(value, "")
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError

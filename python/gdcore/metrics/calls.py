@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import _labels, _outputs
 from .._arrays import Array
-from .._checks import shown
+from .._checks import by_key, has_keys, shown
 from . import of_sklearn, probabilities
 from .names import KNOWN, by_function, named
 
@@ -236,7 +236,7 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
         metrics = [metrics]
     if isinstance(metrics, bytes) or not hasattr(metrics, "__iter__"):
         raise TypeError(f"metrics: got {shown(metrics)}; expected names or functions, such as ['accuracy']")
-    pairs = metrics.items() if isinstance(metrics, Mapping) else [(None, metric) for metric in metrics]
+    pairs = by_key(metrics, "metrics").items() if has_keys(metrics) else [(None, metric) for metric in metrics]
     calls: dict[str, Call] = {}
     for i, (column, metric) in enumerate(pairs):
         place = f"metrics[{i}]" if column is None else f"metrics[{column!r}]"
