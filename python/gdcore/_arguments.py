@@ -223,7 +223,7 @@ def _is_number(value: object) -> bool:
         real(value, "")
     except TypeError:
         return False
-    except (ValueError, OverflowError):  # nan and infinity are numbers, and 10**400
+    except ValueError:  # nan and infinity are numbers, and 10**400
         return True
     return True
 

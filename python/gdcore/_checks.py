@@ -19,7 +19,10 @@ class FormatError(ValueError):
 
 def shown(value: object, limit: int = 60) -> str:
     """Return ``repr(value)``, shortened to about `limit` characters, for use inside a message."""
-    text = " ".join(repr(value).split())  # on one line
+    try:
+        text = " ".join(repr(value).split())  # on one line
+    except ValueError:  # a whole number of so many digits that Python writes none of them
+        text = "<too long to be shown>"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -40,7 +43,7 @@ def integer(value: object, name: str, *, minimum: int = 0, expected: str = "a wh
     except TypeError:
         raise TypeError(f"{name}: got {shown(value)}; expected {expected} of at least {minimum}") from None
     if number < minimum:
-        raise ValueError(f"{name}: got {number}; expected {expected} of at least {minimum}")
+        raise ValueError(f"{name}: got {shown(number)}; expected {expected} of at least {minimum}")
     return number
 
 
@@ -58,7 +61,7 @@ def real(value: object, name: str, *, low: float = -math.inf, high: float = math
         raise TypeError(f"{name}: got {shown(value)}; expected a number")
     try:
         number = float(value)  # type: ignore[arg-type]
-    except OverflowError:
+    except OverflowError:  # a whole number or a fraction that no float holds
         number = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name}: got {shown(value)}; expected a number") from None
@@ -133,7 +136,7 @@ def seed_or_random(seed: object, name: str = "seed") -> int:
         return int.from_bytes(os.urandom(8), "little") >> 1
     number = integer(seed, name)
     if number >= 2**63:
-        raise ValueError(f"{name}: got {number}; expected a whole number below 2**63")
+        raise ValueError(f"{name}: got {shown(number)}; expected a whole number below 2**63")
     return number
 
 

@@ -16,6 +16,7 @@ from ._arguments import explained
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, optional, real
 from ._watch import Watch, Watched, epochs
+from .history import number
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -155,7 +156,7 @@ class EarlyStopping(Watched, Callback):
             True when `patience` epochs have gone by without improvement.
         """
         self._epochs = self._epochs + 1 if epoch is None else epoch
-        if self._watch.improved(float(value)):
+        if self._watch.improved(number(value, "value")):
             state = model.copy_state(self._spare) if self.restore_best else None
             self._kept, self._spare = (self._epochs, state), self._kept[1]
         return self.finished

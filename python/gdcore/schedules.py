@@ -170,6 +170,11 @@ def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Step
     elif callable(lr):
         try:
             rates = np.fromiter(map(lr, range(first, first + count)), np.float64, count)
+        except OverflowError as error:  # of a whole number that no float holds
+            raise ValueError(
+                f"lr: the schedule gave a number that is too large, from step {first} on; expected a finite rate of "
+                "at least 0"
+            ) from error
         except (TypeError, ValueError) as error:
             raise TypeError(f"lr: the schedule must return a number for every step: {error}") from error
     else:
