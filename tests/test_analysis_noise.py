@@ -63,6 +63,30 @@ def test_sigma_is_that_of_the_rows_and_batches_follow(name: str, rng: Any) -> No
     np.testing.assert_allclose(result.ratio, result.measured / result.predicted)
 
 
+HALF: dict[str, tuple[gd.Loss, Any]] = {
+    "labels": (gd.CrossEntropy(), lambda rng: rng.integers(0, 3, 60)),
+    "soft targets": (gd.CrossEntropy(), lambda rng: np.eye(3, dtype=np.float16)[rng.integers(0, 3, 60)]),
+    "regression": (gd.MeanSquaredError(), lambda rng: rng.standard_normal((60, 3)).astype(np.float16)),
+}
+
+
+@pytest.mark.parametrize("mode", ["prediction", "training"])
+@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize("kind", [np.float16, np.float32, ">f2", ">f8", np.longdouble, object, list])
+def test_numbers_of_any_type_give_the_same_noise(name: str, mode: Any, kind: Any, rng: Any) -> None:
+    """The core reads rows that are written anew where they lie; of some types it would hold a copy."""
+    loss, make = HALF[name]
+    x, y = rng.standard_normal((60, 4)).astype(np.float16), make(rng)
+    layers = [gd.Dropout(0.5)] if mode == "training" else []
+    model = gd.Sequential(gd.Dense(4, 3), *layers, gd.Tanh(), gd.Dense(3, 3), seed=0, dtype="float64")
+    options: dict[str, Any] = {"batch_sizes": (1, 8), "n_batches": 20, "mode": mode}
+    expected = gradient_noise(model, loss, x.astype(np.float64), y.astype(y.dtype.kind + "8"), **options)
+    given = [a.tolist() if kind is list else a.astype(kind) if a.dtype.kind == "f" else a for a in (x, y)]
+    result = gradient_noise(model, loss, *given, **options)
+    helpers.same_bits(result.measured, expected.measured)
+    assert result.sigma == expected.sigma or (math.isnan(result.sigma) and layers)
+
+
 def test_hundred_times_the_batch_has_a_tenth_of_the_noise(rng: Any) -> None:
     result = gradient_noise(classifier(), gd.CrossEntropy(), *data(rng, 1000), batch_sizes=(10, 1000), n_batches=400)
     assert result.predicted[0] / result.predicted[1] == pytest.approx(10)

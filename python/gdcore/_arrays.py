@@ -1,8 +1,8 @@
 """Arrays in: NumPy, frames, tensors and whatever else has ``__array__`` or ``__dlpack__``.
 
-Nothing is copied where it can be helped: a NumPy array, a memory-mapped file or a tensor on the CPU becomes a view. The
-element types that the core converts while it gathers a batch (booleans, integers of 8 to 64 bits, floats of 16 to 64)
-pass as they are.
+Nothing is copied where it can be helped: a NumPy array, a memory-mapped file or a tensor on the CPU becomes a view.
+Booleans, integers of 8 to 64 bits and floats of 16 to 64 pass as they are. The core converts them while it gathers a
+batch; of float16 it makes a copy in float32 first, of the whole array.
 """
 
 from __future__ import annotations

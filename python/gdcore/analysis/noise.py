@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data
+from .._arrays import Array, Data
 from .._checks import instance, integer, seed_or_random, shown
 from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from .._labels import Targets
@@ -293,9 +293,14 @@ class _Batches:
     """
 
     def __init__(self, objective: Objective, size: int, masks: _Masks | None = None) -> None:
-        self._x, self._y, self._masks, self.rows = objective.x, objective.y, masks, len(objective.x)
+        self._x, self._y, self._masks, self.rows = (
+            _readable(objective.x),
+            _readable(objective.y),
+            masks,
+            len(objective.x),
+        )
         start = np.zeros(size, dtype=np.int64)
-        x, y = np.take(self._x, start, axis=0), np.take(self._y, start, axis=0)  # contiguous: read where they lie
+        x, y = np.take(self._x, start, axis=0), np.take(self._y, start, axis=0)  # contiguous: the core keeps no copies
         self._batch = Objective(objective.model, objective.loss, x, Targets(y), mode=objective.mode)
 
     def squared_distance(self, index: npt.NDArray[np.int64], g: Vector) -> float:
@@ -306,6 +311,11 @@ class _Batches:
         difference = batch.gradient() if self._masks is None else self._masks.gradient(batch)
         difference -= g
         return float(difference @ difference)
+
+
+def _readable(array: Array) -> Array:
+    """Return an array of a type that the core reads where it lies; of float16 it would keep a copy."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 class _Masks:
