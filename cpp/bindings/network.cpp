@@ -126,8 +126,8 @@ void leave(Hold& self) {
   if (held) self.network->end_hold();
 }
 
-/// The shape of each array that a network of these layers has; nothing is allocated.
-py::dict shapes(const py::sequence& layers) {
+/// The arrays that a network of these layers has; nothing is allocated.
+Parameters declared(const py::sequence& layers) {
   Parameters parameters(DType::float32);
   std::int64_t width = 0;
   std::vector<std::unique_ptr<Layer>> clones;
@@ -140,6 +140,11 @@ py::dict shapes(const py::sequence& layers) {
     clones[i]->bind(static_cast<int>(i), width, parameters);
     width = out;
   }
+  return parameters;
+}
+
+py::dict shapes(const py::sequence& layers) {
+  const Parameters parameters = declared(layers);
   py::dict named;
   for (const Arena* arena : {&parameters.layout, &parameters.state_layout}) {
     for (const Entry& entry : arena->entries()) {
@@ -147,6 +152,15 @@ py::dict shapes(const py::sequence& layers) {
       if (entry.is_vector) shape = py::make_tuple(entry.rows * entry.cols);
       named[py::str(entry.name)] = shape;
     }
+  }
+  return named;
+}
+
+py::dict ranges(const py::sequence& layers) {
+  const Parameters parameters = declared(layers);
+  py::dict named;
+  for (const Entry& entry : parameters.state_layout.entries()) {
+    if (entry.range != Range::any) named[py::str(entry.name)] = entry.range == Range::positive;
   }
   return named;
 }
@@ -163,6 +177,8 @@ void bind_network(py::module_& m) {
           py::arg("kind"), py::arg("error"), py::arg("traceback"));
   m.def("_shapes", &shapes, py::arg("layers"),
         "Shapes by name of the parameters and buffers that a network of these layers has, without making it.");
+  m.def("_ranges", &ranges, py::arg("layers"),
+        "The buffers of a network of these layers that hold no negative numbers, by name: whether 0 is excluded too.");
   py::class_<PyNetwork>(m, "Network",
                         "Layers in order with their parameters in flat arenas; gdcore.Sequential is its Python face.")
       .def(py::init(&make_network), py::arg("layers"), py::kw_only(), py::arg("dtype") = "float32",

@@ -123,6 +123,8 @@ py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch
   return py::make_tuple(sums.loss, sums.weight);
 }
 
+std::string state_name(int number, const Entry& entry) { return join(number, ".", entry.name); }
+
 py::dict states(const ObjectOf<PyTrainer>& self) {
   Trainer& core = self.cast<PyTrainer&>().core;
   py::dict named;
@@ -131,11 +133,22 @@ py::dict states(const ObjectOf<PyTrainer>& self) {
     for (const Entry& entry : core.network().parameters().layout.entries()) {
       char* data = static_cast<char*>(state.data) + static_cast<std::size_t>(entry.offset) * size_of(state.dtype);
       const View view{data, entry.rows, entry.cols, state.dtype};
-      named[py::str(join(number, ".", entry.name))] = view_array(view, entry.is_vector, core.network(), self);
+      named[py::str(state_name(number, entry))] = view_array(view, entry.is_vector, core.network(), self);
     }
     ++number;
   }
   return named;
+}
+
+std::vector<std::string> squares(PyTrainer& self) {
+  std::vector<std::string> names;
+  const OptimizerRule& rule = self.core.optimizer().rule;
+  for (int number = 0; number < state_count(rule); ++number) {
+    if (!is_of_squares(rule, number)) continue;
+    for (const Entry& entry : self.core.network().parameters().layout.entries())
+      names.push_back(state_name(number, entry));
+  }
+  return names;
 }
 
 std::unique_ptr<PyTrainer> make_trainer(const ObjectOf<PyNetwork>& network, const PyLoss& loss,
@@ -200,6 +213,7 @@ void bind_trainer(py::module_& m) {
           },
           "Optimiser steps made; also Adam's τ and dropout's stream.")
       .def("state", &states, "The optimiser's states, an array for each parameter (\"0.layers.0.weight\", ...): views.")
+      .def("_squares", &squares, "The names of those states that are sums or averages of squares, never negative.")
       .def(
           "reset", [](PyTrainer& self) { computing(self.core.network(), [&] { self.core.reset(); }); },
           "Zeroes the optimiser's states and the step count.");

@@ -14,16 +14,17 @@ std::int64_t BatchNorm::output_features(std::int64_t in) const { return check_wi
 
 void BatchNorm::bind(int index, std::int64_t, Parameters& parameters) {
   bind_affine("BatchNorm", index, parameters);
-  const auto add = [&](const char* name, double value) {
+  const auto add = [&](const char* name, double value, Range range) {
     return parameters.state_layout.add({.name = join("layers.", index, ".", name),
                                         .layer = index,
                                         .rows = 1,
                                         .cols = features,
                                         .is_vector = true,
-                                        .initializer = Constant{value}});
+                                        .initializer = Constant{value},
+                                        .range = range});
   };
-  mean_number_ = add("running_mean", 0.0);
-  spread_number_ = add(running == Spread::std ? "running_std" : "running_variance", 1.0);
+  mean_number_ = add("running_mean", 0.0, Range::any);
+  spread_number_ = add(running == Spread::std ? "running_std" : "running_variance", 1.0, Range::not_negative);
 }
 
 StatisticsSize BatchNorm::statistics(std::int64_t) const { return {3 * features, 0}; }

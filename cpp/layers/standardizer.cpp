@@ -31,14 +31,18 @@ std::int64_t Standardizer::output_features(std::int64_t in) const {
 }
 
 void Standardizer::bind(int index, std::int64_t, Parameters& parameters) {
-  const auto add = [&](const char* name, const std::vector<double>& values) {
-    const int number = parameters.state_layout.add(
-        {.name = join("layers.", index, ".", name), .layer = index, .rows = 1, .cols = features, .is_vector = true});
+  const auto add = [&](const char* name, const std::vector<double>& values, Range range) {
+    const int number = parameters.state_layout.add({.name = join("layers.", index, ".", name),
+                                                    .layer = index,
+                                                    .rows = 1,
+                                                    .cols = features,
+                                                    .is_vector = true,
+                                                    .range = range});
     parameters.state_layout.entries().back().initializer = Given{values};
     return number;
   };
-  mean_number_ = add("mean", mean);
-  std_number_ = add("std", std);
+  mean_number_ = add("mean", mean, Range::any);
+  std_number_ = add("std", std, Range::positive);
 }
 
 void Standardizer::fit(const Source& source) {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from ._arrays import Array
 from ._checks import shown
 from ._core import DeviceArray
+from ._ranges import out_of_range
 
 Views = Mapping[str, Array | DeviceArray]  # as Network.parameters() and Trainer.state() give them
 
@@ -55,15 +57,22 @@ def copy_state(parameters: Views, buffers: Views, out: dict[str, Array] | None) 
     return state
 
 
-def restore_state(parameters: Views, buffers: Views, state: Mapping[str, Array]) -> None:
+def restore_state(
+    parameters: Views, buffers: Views, state: Mapping[str, Array], ranges: Mapping[str, bool] | None = None
+) -> None:
     """Set both to a copy that `copy_state` made; see `Sequential.restore_state`."""
-    check_state(parameters, buffers, state)
+    check_state(parameters, buffers, state, ranges)
     unpack(state["parameters"], parameters)
     unpack(state["buffers"], buffers)
 
 
-def check_state(parameters: Views, buffers: Views, state: Mapping[str, Array]) -> None:
-    """Raise ValueError where `state` is not one that `restore_state` takes."""
+def check_state(
+    parameters: Views, buffers: Views, state: Mapping[str, Array], ranges: Mapping[str, bool] | None = None
+) -> None:
+    """Raise TypeError or ValueError where `state` is not one that `restore_state` takes.
+
+    `ranges`, as `gdcore._ranges.ranges_of` returns them, tell which buffers hold no negative numbers.
+    """
     if not isinstance(state, Mapping):
         raise TypeError(f"state: got {shown(state)}; expected what copy_state() of such a network returns")
     shapes = _shapes(parameters, buffers)
@@ -72,8 +81,31 @@ def check_state(parameters: Views, buffers: Views, state: Mapping[str, Array]) -
         if name not in state or np.shape(state[name]) != (size,):
             got = f"shape {np.shape(state[name])}" if name in state else "nothing"
             raise ValueError(f"state: {name}: got {got}; expected shape ({size},), by copy_state() of such a network")
+        if not isinstance(state[name], np.ndarray) or state[name].dtype.kind not in "fiu":
+            raise TypeError(f"state: {name}: got {_kind_of(state[name])}; expected an array of real numbers")
     if not np.array_equal(state["shapes"], shapes):
         raise ValueError("state: got one of a network of other shapes; expected one by copy_state() of such a network")
+    for name, views in (("parameters", parameters), ("buffers", buffers)):
+        for own, part in parts(state[name], views):
+            _check_fits(part, views[own].dtype, f"state: {name}: {own}")
+    for own, part in parts(state["buffers"], buffers):
+        wrong = "" if ranges is None or own not in ranges else out_of_range(part, ranges[own])
+        if wrong:
+            raise ValueError(f"state: buffers: {own}: {wrong}")
+
+
+def _kind_of(value: object) -> str:
+    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
+def _check_fits(part: Array, dtype: np.dtype[Any], name: str) -> None:
+    """Raise ValueError for a finite number that `dtype` does not hold; NaN and infinity stay what they are."""
+    if part.dtype == dtype:
+        return
+    with np.errstate(over="ignore"):
+        lost = np.isfinite(part) & ~np.isfinite(part.astype(dtype))
+    if lost.any():
+        raise ValueError(f"{name}: got {part[lost][0]}; expected numbers that {dtype} holds")
 
 
 def _shapes(parameters: Views, buffers: Views) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, _flat
 from ._arrays import Array
 from ._checks import instance, shown
 
@@ -68,5 +68,5 @@ def rebuilt(
     model = kind.__new__(kind)
     Sequential.__init__(model, *layers, **settings)
     model.freeze(*frozen)
-    model.restore_state(state)
+    _flat.restore_state(model.parameters(), model.buffers(), state)  # whatever the original holds
     return model

@@ -15,6 +15,7 @@ from . import _described, _destination, _flat
 from ._arguments import explained
 from ._attributes import Closed, Fixed, Setting
 from ._checks import flag, optional, real
+from ._ranges import ranges_of
 from ._watch import Watch, Watched, epochs
 from .history import number
 
@@ -222,7 +223,8 @@ class EarlyStopping(Watched, Callback):
         """Refuse weights of another model than the one that trains."""
         kept = {name: state[name] for name in STATE if name in state}
         if kept:
-            _flat.check_state(trainer.model.parameters(), trainer.model.buffers(), kept)
+            model = trainer.model
+            _flat.check_state(model.parameters(), model.buffers(), kept, ranges_of(model.layers, model.dtype))
         for name, array in kept.items():
             expected = "int64" if name == "shapes" else trainer.model.dtype
             if array.size != 0 and array.dtype != expected:  # a model without running averages has no buffers

@@ -338,6 +338,7 @@ def _check_fit(trainer: Trainer, saved: Saved) -> None:
         expected = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
         if got != expected:
             raise FormatError(f"{where}: {name}: got {got}; expected {expected}")
+    saving.check_ranges(tensors, {f"{OPTIMIZER}{name}": False for name in trainer.core._squares()}, where)
 
 
 def _apply(trainer: Trainer, saved: Saved) -> None:

@@ -16,6 +16,7 @@ from ._freezing import Freezing
 from ._labels import ClassName
 from ._layers import checked_layers, dtype_name, rebuilt
 from ._prediction import Predictor
+from ._ranges import ranges_of
 from ._standardizer import Standardizer
 
 if TYPE_CHECKING:
@@ -143,11 +144,14 @@ class Sequential(Open, Predictor, Freezing):
 
         Raises
         ------
+        TypeError
+            If it holds anything but arrays of real numbers; nothing is changed then.
         ValueError
-            If the copy is of a network of another shape; nothing is changed then.
+            If the copy is of a network of another shape, or a number cannot be: too large for the model's dtype, or
+            negative in a variance or deviation; nothing is changed then.
         """
         with self._hold():
-            _flat.restore_state(self.parameters(), self.buffers(), state)
+            _flat.restore_state(self.parameters(), self.buffers(), state, ranges_of(self.layers, self.dtype))
 
     def flat_parameters(self) -> Array:
         """Return a copy of the parameters that train as one vector, the one that `gdcore.analysis` takes and returns.
@@ -246,8 +250,8 @@ class Sequential(Open, Predictor, Freezing):
         Raises
         ------
         ValueError
-            If a name or shape does not fit, a number is not finite or too large for the model's dtype, or nothing fits.
-            Nothing is changed then.
+            If a name or shape does not fit, a number is not finite, too large for the model's dtype, or negative in a
+            variance or deviation, or nothing fits. Nothing is changed then.
         TypeError
             If an argument, or one of the arrays, is of another kind.
         """

@@ -15,6 +15,7 @@ from ._arrays import Array
 from ._checks import FormatError, shown
 from ._destination import FileLike
 from ._labels import decode_classes, encode_classes
+from ._ranges import out_of_range, ranges_of
 from ._tensor_file import checksum, read_file, read_tensors, write_file
 
 if TYPE_CHECKING:
@@ -117,10 +118,11 @@ def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dt
     Raises
     ------
     FormatError
-        If one is missing, of another shape or type, or one too many.
+        If one is missing, of another shape or type, or one too many, or a variance or deviation is negative.
     """
     with _described.entry(f"{where}: model.layers"):
-        shapes = _core._shapes([_specs.decode_layer(layer) for layer in layers])
+        decoded = [_specs.decode_layer(layer) for layer in layers]
+        shapes = _core._shapes(decoded)
     for name, shape in shapes.items():
         given = tensors.get(name)
         if given is None or given.shape != shape or given.dtype != dtype:
@@ -129,6 +131,15 @@ def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dt
     for name in tensors:
         if name not in shapes and not name.startswith(TRAINING):
             raise FormatError(f"{where}: has an array {shown(name)}, which this network has not")
+    check_ranges(tensors, ranges_of(decoded, dtype), where)
+
+
+def check_ranges(tensors: Mapping[str, Array], ranges: Mapping[str, bool], where: str) -> None:
+    """Raise FormatError naming the first array of a file that holds a number out of its range."""
+    for name, positive in ranges.items():
+        wrong = out_of_range(tensors[name], positive)
+        if wrong:
+            raise FormatError(f"{where}: {name}: {wrong}")
 
 
 def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where: str, **place: Any) -> Sequential:

@@ -16,6 +16,7 @@ from . import _core
 from ._arrays import Array, to_array
 from ._checks import optional_module
 from ._core import DeviceArray
+from ._ranges import out_of_range, ranges_of
 
 if TYPE_CHECKING:
     import torch
@@ -64,9 +65,10 @@ def from_torch(model: Sequential, source: Mapping[str, Any] | torch.nn.Module) -
             f"source: got {len(theirs)} layers with arrays ({', '.join(theirs) or 'none'}); expected {len(ours)}, "
             "as this network has"
         )
+    ranges = ranges_of(model.layers, model.dtype)
     new: dict[str, Array] = {}
     for (index, arrays), (prefix, tensors) in zip(ours.items(), theirs.items(), strict=True):
-        new |= _matched(f"layers.{index}", arrays, prefix, tensors, repr(model.layers[index]))
+        new |= _matched(f"layers.{index}", arrays, prefix, tensors, repr(model.layers[index]), ranges)
     model.load_parameters(new, only=list(new))
 
 
@@ -76,6 +78,7 @@ def _matched(
     prefix: str,
     tensors: Mapping[str, Any],
     description: str,
+    ranges: Mapping[str, bool],
 ) -> dict[str, Array]:
     """Return a layer's arrays under gdcore's names, from the tensors of the module that stands at its place."""
     expected = {NAMES[name][0]: (name, NAMES[name][1]) for name in arrays}
@@ -92,8 +95,10 @@ def _matched(
                 f"source[{prefix + '.' + other!r}]: got shape {array.shape}; expected {arrays[name].shape} for "
                 f"{layer}.{name}"
             )
-        if squared and array.size and array.min() < 0:
-            raise ValueError(f"source[{prefix + '.' + other!r}]: got {array.min()}; expected variances of at least 0")
+        full = f"{layer}.{name}"
+        wrong = out_of_range(array, ranges[full]) if full in ranges else ""
+        if wrong:
+            raise ValueError(f"source[{prefix + '.' + other!r}]: {wrong}")
         new[f"{layer}.{name}"] = np.sqrt(array) if squared else array
     return new
 

@@ -12,6 +12,7 @@ from . import _core, _flat
 from ._arrays import Array, Data, to_array
 from ._checks import by_key, flag, has_keys, shown
 from ._destination import FileLike, is_stream
+from ._ranges import out_of_range, ranges_of
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -38,7 +39,7 @@ def load_parameters(
     given = _renamed(_named_arrays(source), prefix, rename)
     if prefix and not given:
         raise ValueError(f"prefix: got {shown(prefix)}; no name of the source begins with it")
-    wanted = _wanted(own, only)
+    wanted, ranges = _wanted(own, only), ranges_of(model.layers, model.dtype)
     ready: dict[str, Array] = {}
     for name in wanted:
         if name not in given:
@@ -49,6 +50,9 @@ def load_parameters(
         if array.shape == own[name].shape:
             # A copy, for the source may be views of the parameters that are about to be set.
             ready[name] = _held(array, model.dtype, f"source[{name!r}]").copy()
+            wrong = out_of_range(ready[name], ranges[name]) if name in ranges else ""
+            if wrong:
+                raise ValueError(f"source[{name!r}]: {wrong}")
         elif strict:
             raise ValueError(f"source[{name!r}]: got shape {array.shape}; expected {own[name].shape}")
     extra = [name for name in given if name not in own]

@@ -3,8 +3,9 @@
 // `at<T>(lr, step)` turns the hyperparameters into a small kernel of numbers for one stretch of weights in one step
 // (which counts from 1); the kernel updates one weight from its gradient and its states, all of which start at zero.
 // Backends call it through apply_rule, which keeps subnormal numbers out of the states.
-// validate() throws where a number is out of range, or is once it is rounded to the model's dtype. To add one: a struct
-// here, an entry in the variant and a binding; no backend changes.
+// validate() throws where a number is out of range, or is once it is rounded to the model's dtype. `squares` tells
+// which of the states are sums or averages of squares, so never negative. To add one: a struct here, an entry in the
+// variant and a binding; no backend changes.
 #pragma once
 
 #include <array>
@@ -94,6 +95,7 @@ struct Momentum {
 struct AdaGrad {
   static constexpr const char* name = "AdaGrad";
   static constexpr int states = 1;
+  static constexpr std::array<bool, 1> squares{true};
   double eps = 1e-8;
   void validate(DType dtype) const { check_positive(name, "eps", eps, dtype); }
   template <class T>
@@ -114,6 +116,7 @@ struct AdaGrad {
 struct RMSProp {
   static constexpr const char* name = "RMSProp";
   static constexpr int states = 1;
+  static constexpr std::array<bool, 1> squares{true};
   double beta = 0.9, eps = 1e-8;
   void validate(DType dtype) const {
     check_share(name, "beta", beta, dtype);
@@ -138,6 +141,7 @@ struct RMSProp {
 struct Adam {
   static constexpr const char* name = "Adam";
   static constexpr int states = 2;
+  static constexpr std::array<bool, 2> squares{false, true};
   std::pair<double, double> betas{0.9, 0.99};
   double eps = 1e-8;
   bool decoupled = false;
@@ -176,6 +180,19 @@ inline bool decouples_decay(const OptimizerRule& rule) {
       [](const auto& r) {
         if constexpr (requires { r.decoupled; }) {
           return r.decoupled;
+        } else {
+          return false;
+        }
+      },
+      rule);
+}
+
+/// Whether a state of a rule is a sum or an average of squares, which is never negative: a rule's member `squares`.
+inline bool is_of_squares(const OptimizerRule& rule, int state) {
+  return std::visit(
+      [&](const auto& r) {
+        if constexpr (requires { r.squares; }) {
+          return r.squares[static_cast<std::size_t>(state)];
         } else {
           return false;
         }

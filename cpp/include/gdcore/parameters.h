@@ -11,6 +11,9 @@
 
 namespace gdcore {
 
+/// What the numbers of an array can be: others are no result of training, and nothing can be computed with them.
+enum class Range { any, not_negative, positive };
+
 /// One named array of an arena.
 struct Entry {
   std::string name;  // "layers.0.weight"
@@ -21,6 +24,7 @@ struct Entry {
   bool frozen = false;
   Initializer initializer{};
   std::int64_t fan_in = 1, fan_out = 1;
+  Range range = Range::any;
 };
 
 /// What layers declare while a network is built: entries in order, each aligned; then one buffer for all.

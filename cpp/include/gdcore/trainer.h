@@ -18,6 +18,7 @@ class Trainer {
   Network& network() { return *network_; }
   const Network& network() const { return *network_; }
   const Loss& loss() const { return criterion_.loss(); }
+  const Optimizer& optimizer() const { return optimizer_; }
 
   /// One step on one batch as it lies; the batch's mean loss before the step.
   LossSums step(const Dataset& batch, double lr);

@@ -910,6 +910,10 @@ class Trainer:
     The native loops: one step, a range of batches, evaluation; gdcore.Trainer is its Python face.
     """
     def __init__(self, network: Network, loss: Loss, optimizer: Optimizer) -> None: ...
+    def _squares(self) -> list[str]:
+        """
+        The names of those states that are sums or averages of squares, never negative.
+        """
     def evaluate(
         self,
         dataset: Dataset,
@@ -1003,6 +1007,11 @@ class Curvature:
 def _constructor(cls: typing.Any) -> typing.Any:
     """
     The signature of a class's constructor, and its defaults.
+    """
+
+def _ranges(layers: collections.abc.Sequence) -> dict:
+    """
+    The buffers of a network of these layers that hold no negative numbers, by name: whether 0 is excluded too.
     """
 
 def _rebuild(cls: typing.Any, fields: dict) -> typing.Any:
