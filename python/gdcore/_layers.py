@@ -12,6 +12,7 @@ import numpy.typing as npt
 from . import _core, _flat
 from ._arrays import Array
 from ._checks import instance, shown
+from ._standardizer import Standardizer
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -20,7 +21,7 @@ __all__ = ["checked_layers", "dtype_name", "rebuilt"]
 
 
 def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
-    """Return copies of layers: a Standardizer that is fitted again later does not describe another model.
+    """Return layers, a Standardizer as a copy: what is fitted again later does not describe another model.
 
     Raises
     ------
@@ -41,7 +42,15 @@ def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
                 "the outputs; expected it as the first layer. For targets in a unit of their own, train on "
                 "s.transform(y); s.inverse_transform(model.predict(x)) is in that unit"
             )
-    return [copy.copy(layer) if isinstance(layer, _core.Standardizer) else layer for layer in checked]
+    return [_own(layer) if isinstance(layer, _core.Standardizer) else layer for layer in checked]
+
+
+def _own(layer: _core.Standardizer) -> _core.Standardizer:
+    """Return a copy of a Standardizer for a model, whose scaling a later `fit` would not reach."""
+    copied = copy.copy(layer)
+    if isinstance(copied, Standardizer):
+        copied.seal()
+    return copied
 
 
 def dtype_name(dtype: npt.DTypeLike) -> str:

@@ -35,7 +35,7 @@ class Standardizer(_core.Standardizer):
         Names of the columns; `fit` takes them from a frame. The model that it is the first layer of takes them over.
     """
 
-    __slots__ = ("_feature_names",)
+    __slots__ = ("_feature_names", "_sealed")
     _fields = ("features", "mean", "std", "feature_names")
 
     def __init__(
@@ -46,6 +46,7 @@ class Standardizer(_core.Standardizer):
         std: Sequence[float] | Mapping[Any, float] | None = None,
         feature_names: Sequence[str] | None = None,
     ) -> None:
+        self._sealed = False
         means, deviations, names = _by_feature(mean, std, feature_names)
         super().__init__(features, mean=means, std=deviations)
         self._feature_names = None if names is None else names_of(names, self.features)
@@ -54,6 +55,10 @@ class Standardizer(_core.Standardizer):
     def feature_names(self) -> FeatureNames | None:
         """Names of the columns that it was fitted on, where they had any."""
         return self._feature_names
+
+    def seal(self) -> None:
+        """Let nobody fit it any more: it describes the scaling of a model, which holds numbers of its own."""
+        self._sealed = True
 
     def fit(self, x: Data) -> Self:
         """Learn mean and standard deviation of every column, in float64 and in blocks.
@@ -74,7 +79,14 @@ class Standardizer(_core.Standardizer):
             If `x` holds anything but numbers.
         ValueError
             If its shape does not fit, or a column holds NaN, infinity or numbers too large to square.
+        RuntimeError
+            If it is a layer of a model, whose scaling stays what it was. A copy can be fitted, for another model.
         """
+        if self._sealed:
+            raise RuntimeError(
+                "fit: got a layer of a model, whose scaling would stay what it is; expected fit before the model is "
+                "made: Sequential(copy.copy(layer).fit(x), ...)"
+            )
         inputs = to_inputs(x, "x")
         try:
             super().fit(inputs.array)
