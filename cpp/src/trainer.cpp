@@ -65,7 +65,7 @@ std::vector<double> Trainer::per_layer(const PerLayer& given, double missing, co
   return values;
 }
 
-/// Stretches of the arena that train alike: one for all of it where nothing differs.
+/// Segments of the arena with one rate and one decay each; a single segment where nothing differs.
 void Trainer::make_segments() {
   const auto& entries = network_->parameters().layout.entries();
   bool same = segments_frozen_.size() == entries.size();
@@ -90,7 +90,7 @@ void Trainer::make_segments() {
 
 namespace {
 
-/// However a pass ends, nobody may go back through it: the batch is not the network's to keep.
+/// Clears the saved forward pass on every exit, as the batch that it refers to is the caller's.
 struct Pass {
   Network& network;
   ~Pass() {
@@ -123,7 +123,7 @@ LossSums Trainer::train(const Batch& batch, double lr) {
   return sums;
 }
 
-/// The optimiser's pass but for what changes from step to step.
+/// The optimiser's pass without its rate and step number, which change at every step.
 OptimizerPass Trainer::optimizer_pass() {
   Parameters& p = network_->parameters();
   make_segments();
@@ -161,7 +161,7 @@ void Trainer::update(double lr) {
   set_steps(steps_ + 1);
 }
 
-/// The same where everything that changes from step to step comes from the counters.
+/// The same with rate and step number read from the counters in device memory.
 OptimizerPass Trainer::recorded_pass(const StepInputs& inputs) {
   OptimizerPass pass = optimizer_pass();
   pass.counters = inputs.counters;
@@ -188,7 +188,7 @@ bool Trainer::record_whole(const NextBatch& batch, const StepInputs& inputs) {
                                                       .sums = criterion_.sums()});
 }
 
-/// One step, operation by operation, as a device repeats it.
+/// Records one step, operation by operation, for the device to repeat.
 void Trainer::record_step(const Batch& batch, const StepInputs& inputs) {
   const Pass pass{*network_};
   network_->counters = inputs.counters;

@@ -1,4 +1,4 @@
-"""`Trainer`: a model, a loss and an optimiser brought together, and the loops that train."""
+"""`Trainer`: trains a model with a loss and an optimiser, step by step or by epochs."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Trainer(Connected, Closed):
     Parameters
     ----------
     model : Sequential
-        What is trained, in place. The loss says what its outputs mean where that is not known yet: numbers for
+        The model to train, in place. The loss says what its outputs mean where that is not known yet: numbers for
         `MeanSquaredError`, classes for `CrossEntropy`, yes/no answers for `BinaryCrossEntropy`.
     loss : Loss
-        What is made small, as an object: ``gd.CrossEntropy()``.
+        The loss to minimise, such as ``gd.CrossEntropy()``.
     optimizer : Optimizer
-        How, as an object: ``gd.Adam(lr=1e-3)``. Its rate may be a function of the step (`gdcore.schedules`); for a
-        whole epoch the function is asked when the epoch begins.
+        The update rule, such as ``gd.Adam(lr=1e-3)``. Its rate may be a function of the step (`gdcore.schedules`),
+        which `fit` on arrays evaluates for all steps of an epoch when the epoch begins.
     metrics : sequence, or mapping of columns to metrics
         Measures besides the loss: names ("accuracy", "roc_auc", ...) and functions of `gdcore.metrics`, of
         `sklearn.metrics` and of your own, called with (y_true, y_pred), and ``sample_weight=`` where there are weights
@@ -54,7 +54,7 @@ class Trainer(Connected, Closed):
     check_finite : bool
         Whether data is checked for nan and infinity, once for each array.
 
-    What can be set takes effect from the next step or measurement on: ``metrics``, ``seed``, ``check_finite``,
+    Attributes that can be set, from the next step or measurement on: ``metrics``, ``seed``, ``check_finite``,
     ``lr_scale``, ``steps``, ``stop`` (True ends the running `fit`). A copy (copy.copy, copy.deepcopy, pickle, a worker
     process) has a model of its own and goes on as the original would, to the last bit.
 
@@ -69,12 +69,12 @@ class Trainer(Connected, Closed):
     __slots__ = (*("_history", "_metrics", "_seed", "_stop", "__weakref__"),)
     model: Fixed[Sequential] = Fixed("The model, trained in place.", ANOTHER)
     loss: Fixed[_core.Loss] = Fixed("The loss to minimise.", ANOTHER)
-    optimizer: Fixed[_core.Optimizer] = Fixed("How the weights move.", f"{ANOTHER}; lr_scale is a factor on the rate")
+    optimizer: Fixed[_core.Optimizer] = Fixed("The update rule.", f"{ANOTHER}; lr_scale is a factor on the rate")
     history: Fixed[History] = Fixed("All epochs so far.", "it is what was measured")
     core: Fixed[_core.Trainer] = Fixed("The part in C++, which has the optimiser's state.", ANOTHER)
     rates: Fixed[Rates] = Fixed("The optimiser's rates before lr_scale, by step.", "they are the optimizer's")
     seed: Setting[int] = Setting("Seed of the shuffling, from the next epoch on.", seed_or_random)
-    stop: Setting[bool] = Setting("Whether the running fit shall end.", flag)
+    stop: Setting[bool] = Setting("Whether the running fit should end.", flag)
 
     def __init__(
         self,
@@ -237,8 +237,8 @@ class Trainer(Connected, Closed):
             Targets: labels (N,), of any type, looked up in the model's ``classes``, or from 0; or (N, outputs). A
             frame's columns are put in the order of the classes, or of the first frame of targets that came.
         epochs : int
-            Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit (if no callback restores
-            weights).
+            Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit, if no callback restores weights
+            and batches are not counted by `steps_per_epoch`.
         batch_size : int or None
             Rows in a batch, 32 (or all, of fewer) when left out; None takes all, which is batch gradient descent.
         validation : (x, y), (x, y, weights), float or iterable, optional
@@ -254,7 +254,8 @@ class Trainer(Connected, Closed):
             joins the one before.
         steps_per_epoch : int, optional
             For an iterable: batches of an epoch. The walk goes on from epoch to epoch and begins anew when it ends, so
-            that a generator may be endless.
+            that a generator may be endless. Another call of `fit` begins at the iterable's first batch again (an
+            iterator goes on).
         measure_training : bool
             Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
             mean over the batches while they were trained, which costs nothing.
