@@ -265,9 +265,9 @@ STATES = {"SGD": 0, "Momentum": 1, "AdaGrad": 1, "RMSProp": 1, "Adam": 2}
 
 
 def flush(states: list[np.ndarray], dtype: Any) -> None:
-    """Set to zero, keeping its sign, whatever is subnormal in `dtype`."""
+    """Set to zero whatever is subnormal in `dtype`."""
     for state in states:
-        state[np.abs(state) < np.finfo(dtype).tiny] *= 0.0
+        state[np.abs(state) < np.finfo(dtype).tiny] = 0.0
 
 
 def update(
@@ -282,10 +282,9 @@ def update(
 ) -> None:
     """One step of the chapter's rule in place; step counts from 1; decay is λ (a number or an array like w).
 
-    States that are subnormal in `dtype` are zero, as read and as written.
+    States that are subnormal in `dtype` are written as zero.
     """
     name = kind(spec)
-    flush(states, dtype)
     if getattr(spec, "clip_value", None) is not None:
         g = np.clip(g, -spec.clip_value, spec.clip_value)
     decoupled = name == "Adam" and spec.decoupled

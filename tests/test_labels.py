@@ -4,6 +4,7 @@ not among them is refused, naming `classes` and the label. Without classes, labe
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,8 +189,10 @@ def test_classes_are_saved(names: Any, tmp_path: Path) -> None:
 
 def test_without_classes_labels_are_numbers_from_0() -> None:
     expected = trainer(None).fit(X, INDEX, epochs=1)["loss"]
-    for kind in ("i1", "u8", "f4", "f8", "O"):
-        assert trainer(None).fit(X, INDEX.astype(kind), epochs=1)["loss"] == expected
+    for kind in ("i1", "u8", "f2", "f4", "f8", "g", "O"):
+        with warnings.catch_warnings(action="error"):
+            assert trainer(None).fit(X, INDEX.astype(kind), epochs=1)["loss"] == expected
+            assert trainer(None).step(X, INDEX.astype(kind)) > 0
     refused: list[tuple[Any, Any]] = [
         (INDEX + 1, ValueError),
         (INDEX - 1, ValueError),

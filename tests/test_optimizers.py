@@ -249,7 +249,7 @@ def test_zero_gradients_move_nothing(device: str) -> None:
 @helpers.DTYPES
 @EVERY_RULE
 def test_subnormal_states_are_zero_and_nothing_else_is_flushed(rule: str, dtype: Any, device: str) -> None:
-    """States as read and as written, exactly at the smallest normal number; the others follow their formula."""
+    """States as written, exactly below the smallest normal number; the others follow their formula."""
     spec, tiny, least = RULES[rule](0.01), np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal
     signs = [1] if rule.startswith(("Ada", "RMS")) else [1, -1]  # squares have no sign
     values = [s * v for s in signs for v in (0, least, tiny / 2, tiny - least, tiny, 1.5 * tiny, 8 * tiny, 1e-9, 1.0)]

@@ -84,7 +84,8 @@ py::array backward(PyNetwork& self, const ArrayLike& dout) {
   return dx;
 }
 
-py::array predict(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size) {
+/// Predictions; with `finite`, None where x holds NaN or infinity.
+py::object predictions(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size, bool finite) {
   const HeldSource held = to_source(x, "[predict] x", false);
   Network& core = *self.core;
   check(held.source.cols == core.in_features(), "[predict] x has ", held.source.cols, " columns; the model takes ",
@@ -92,9 +93,23 @@ py::array predict(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size) 
   check(batch_size >= 1, "[predict] batch_size is ", batch_size, "; expected at least 1");
   py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, core.out_features()});
   void* to = out.mutable_data();
-  computing(core,
-            [&] { core.predict(held.source, std::min(batch_size, std::max<std::int64_t>(held.source.rows, 1)), to); });
-  return out;
+  const bool done = computing(core, [&] {
+    if (finite && backend(Device::cpu).first_nonfinite(held.source) >= 0) return false;
+    core.predict(held.source, std::min(batch_size, std::max<std::int64_t>(held.source.rows, 1)), to);
+    return true;
+  });
+  return done ? py::object(std::move(out)) : py::none();
+}
+
+py::array predict(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size) {
+  return predictions(self, x, batch_size, false);
+}
+
+constexpr std::int64_t kPredictedRows = 1024;  // at once, unless asked otherwise
+
+std::optional<py::array> predict_finite(PyNetwork& self, const ArrayLike& x) {
+  py::object found = predictions(self, x, kPredictedRows, true);
+  return found.is_none() ? std::nullopt : std::optional<py::array>(std::move(found));
 }
 
 std::vector<std::string> frozen(const PyNetwork& self) {
@@ -221,8 +236,9 @@ void bind_network(py::module_& m) {
       .def("backward", &backward, py::arg("dout"),
            "Gradient of x, and of all parameters (see gradients), from the gradient of forward's output. Raises "
            "RuntimeError without a forward pass before it.")
-      .def("predict", &predict, py::arg("x"), py::kw_only(), py::arg("batch_size") = 1024,
+      .def("predict", &predict, py::arg("x"), py::kw_only(), py::arg("batch_size") = kPredictedRows,
            "Outputs (rows, out_features) for x (rows, in_features), batch by batch, nothing drawn or moved.")
+      .def("predict_finite", &predict_finite, py::arg("x"), "The same, but None where x holds NaN or infinity.")
       .def(
           "set_frozen",
           [](PyNetwork& self, const std::string& prefix, Flag value) {

@@ -21,7 +21,8 @@ GD_INLINE void update(const Update<T>& u, const Kernel& kernel, std::int64_t beg
 #pragma omp simd
   for (std::int64_t i = begin; i < end; ++i) {
     T w = u.w[i], g = u.g[i] * u.grad_scale;
-    g = g > u.clip ? u.clip : (g < -u.clip ? -u.clip : g);
+    g = u.clip < g ? u.clip : g;  // two instructions, which keep NaN
+    g = -u.clip > g ? -u.clip : g;
     g += u.coupled * w;
     w *= u.shrink;
     T s = T(0), r = T(0);

@@ -189,7 +189,7 @@ def _order_by_class(columns: Sequence[Any], classes: Classes, name: str) -> list
 
 def _whole(labels: Array) -> Array:
     """Return floats that are whole numbers as int64, others as they are, which cross-entropy refuses."""
-    whole = np.abs(labels) < 2**53  # False for nan
+    whole = np.abs(labels) < np.float64(2**53)  # False for nan
     return labels.astype(np.int64) if (whole & (labels == np.floor(labels))).all() else labels
 
 

@@ -23,7 +23,7 @@ FLOAT64 = np.dtype(np.float64)
 ROWS = 1024  # computed at once unless asked otherwise
 _ndarray = np.ndarray
 _predict = _core.Network.predict
-_first_nonfinite = _core.first_nonfinite
+_predict_finite = _core.Network.predict_finite
 
 
 class Predictor(_core.Network):
@@ -35,7 +35,6 @@ class Predictor(_core.Network):
     _takes_numbers: bool
     _unheld: int | None = None  # a feature whose scaling the dtype does not hold
     _type: np.dtype[Any]
-    _small: int  # elements of arrays that are checked in one go
 
     @property
     def classes(self) -> Classes | None:
@@ -157,18 +156,21 @@ class Predictor(_core.Network):
         ValueError
             If its columns are not the model's, or a number is refused; names row and column.
         """
-        if check_finite and type(x) is _ndarray and x.size <= self._small:
+        # One call of the core, with its own number of rows: another argument would take a tenth of the time of one row.
+        if check_finite and batch_size is ROWS and type(x) is _ndarray and self._unheld is None:
             kind = x.dtype
-            if (kind is self._type and _first_nonfinite(x) < 0) or (kind is FLOAT64 and vdot(x, x) < SAFE):
-                # The core's default, as reading the argument would take a tenth of the time of one row.
-                return _predict(self, x) if batch_size is ROWS else _predict(self, x, batch_size=batch_size)
+            if kind is self._type:
+                outputs = _predict_finite(self, x)
+                if outputs is not None:
+                    return outputs
+            elif kind is FLOAT64 and x.size <= SMALL and vdot(x, x) < SAFE:
+                return _predict(self, x)
         return _predict(self, self._checked(x, check_finite), batch_size=batch_size)
 
     def _prepare(self) -> None:
         """Look up once what every prediction needs."""
         self._unheld = unheld_scaling(self.layers[0], self.dtype)
         self._type = np.dtype(self.dtype)
-        self._small = SMALL if self._unheld is None else -1
 
     def _checked(self, x: object, finite: bool, name: str = "x") -> Array:
         """Return inputs as an array in the order of the columns; with `finite`, checked."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from ._arrays import Array
 from ._batches import is_batches, parts_of
 from ._checks import integer, is_number, real, shown
 from ._features import Columns
@@ -98,16 +97,14 @@ def _validation(
     return Held(trainer, *parts_of(validation, "validation"), "validation", known=known)
 
 
-def is_plain(x: Any, y: Any) -> bool:
-    """Return whether a batch can be handed to the core as it is.
+def is_plain(x: Array) -> bool:
+    """Return whether the inputs of a batch can be handed to the core as they are.
 
-    It finds NaN itself, but not inputs that are too large or all too small for float32. Targets that are too large make
-    the loss infinite, so they are looked for then.
+    It finds NaN itself, and refuses targets that need converting, but does not find inputs that are too large or all too
+    small for float32. Targets that are too large make the loss infinite, so they are looked for then.
     """
-    if type(x) is not np.ndarray or type(y) is not np.ndarray:
-        return False
     kind = x.dtype.char
-    return kind in PLAIN and y.dtype.char in PLAIN and not (kind == "d" and not TINY < vdot(x, x) < SAFE)
+    return kind in PLAIN and not (kind == "d" and not TINY < vdot(x, x) < SAFE)
 
 
 def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:

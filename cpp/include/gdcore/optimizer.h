@@ -31,23 +31,21 @@ GD_FORMULA float sqrt(float x) { return ::sqrtf(x); }
 GD_FORMULA double sqrt(double x) { return ::sqrt(x); }
 }  // namespace math
 
-/// x, or a zero of its sign where x is subnormal. The bits tell, as arithmetic with subnormal numbers is what is slow.
+/// x, or 0 where x is subnormal. The bits tell, as arithmetic with subnormal numbers is what is slow.
 GD_FORMULA float flushed(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
-  return std::bit_cast<float>((bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits);
+  return std::bit_cast<float>((bits & 0x7f800000u) == 0 ? 0u : bits);
 }
 GD_FORMULA double flushed(double x) {
   const auto bits = std::bit_cast<std::uint64_t>(x);
-  return std::bit_cast<double>((bits & 0x7ff0000000000000u) == 0 ? bits & 0x8000000000000000u : bits);
+  return std::bit_cast<double>((bits & 0x7ff0000000000000u) == 0 ? std::uint64_t{0} : bits);
 }
 
 /// One weight and its states by the kernel of a rule. Without gradients a state shrinks by the same factor at every
 /// step and would come to rest at a subnormal number, where processors need up to a hundred times as long. States are
-/// therefore zero where they are subnormal, as read and as written. Nothing else is flushed.
+/// therefore written as zero where they are subnormal. Nothing else is flushed.
 template <class T, class Kernel>
 GD_FORMULA void apply_rule(const Kernel& kernel, T& w, T g, T& first, T& second) {
-  first = flushed(first);
-  second = flushed(second);
   kernel(w, g, first, second);
   first = flushed(first);
   second = flushed(second);
