@@ -100,8 +100,8 @@ def _validation(
 def is_plain(x: Array) -> bool:
     """Return whether the inputs of a batch can be handed to the core as they are.
 
-    It finds NaN itself, and refuses targets that need converting, but does not find inputs that are too large or all too
-    small for float32. Targets that are too large make the loss infinite, so they are looked for then.
+    It finds NaN itself, and refuses targets that need converting, but does not find inputs that are too large or all
+    too small for float32. Targets that are too large make the loss infinite, so they are looked for then.
     """
     kind = x.dtype.char
     return kind in PLAIN and not (kind == "d" and not TINY < vdot(x, x) < SAFE)

@@ -858,6 +858,10 @@ class Network:
         """
         Outputs (rows, out_features) for x (rows, in_features), batch by batch, nothing drawn or moved.
         """
+    def predict_finite(self, x: numpy.typing.ArrayLike) -> numpy.ndarray | None:
+        """
+        The same, but None where x holds NaN or infinity.
+        """
     def set_frozen(self, prefix: str, frozen: bool) -> None:
         """
         Freezes or frees the parameters named prefix or prefix.*; ValueError for an unknown name.
