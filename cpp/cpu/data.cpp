@@ -70,24 +70,22 @@ std::int64_t CpuBackend::first_nonfinite(const Source& source) {
   with_type(source.type, [&]<class S>(S) {
     if constexpr (std::is_floating_point_v<S>) {
       const S* data = static_cast<const S*>(source.data);
-      // Small pieces of whole rows, so that the place is found by reading one piece again.
-      const std::int64_t rows_at_once = max(1, (std::int64_t{1} << 16) / max(1, source.cols));
-      for (std::int64_t r = 0; r < source.rows && found < 0; r += rows_at_once) {
-        poll_interrupt();
-        const std::int64_t end = min(source.rows, r + rows_at_once);
-        bool finite = true;
-        if (source.row_stride == source.cols) {
-          finite = all_finite(data + r * source.cols, (end - r) * source.cols);
-        } else {
-          for (std::int64_t i = r; i < end; ++i)
-            finite = finite && all_finite(data + i * source.row_stride, source.cols);
+      const std::int64_t cols = source.cols, stride = source.row_stride;
+      const auto finite = [=](std::int64_t begin, std::int64_t end) {
+        if (stride == cols) return all_finite(data + begin * cols, (end - begin) * cols);
+        for (std::int64_t r = begin; r < end; ++r) {
+          if (!all_finite(data + r * stride, cols)) return false;
         }
-        for (std::int64_t i = r; i < end && !finite && found < 0; ++i) {
-          for (std::int64_t c = 0; c < source.cols && found < 0; ++c) {
-            const S x = data[i * source.row_stride + c];
-            if (!(x - x == S(0))) found = i * source.cols + c;
-          }
-        }
+        return true;
+      };
+      // By all threads, which then have in their caches what they compute with next.
+      const auto bad = [=](std::int64_t begin, std::int64_t end) { return finite(begin, end) ? 0 : 1; };
+      if (ordered_sum<int>(source.rows, cols, bad) == 0) return;
+      std::int64_t row = 0;
+      while (row < source.rows && finite(row, row + 1)) ++row;
+      for (std::int64_t c = 0; row < source.rows && c < cols && found < 0; ++c) {
+        const S x = data[row * stride + c];
+        if (!(x - x == S(0))) found = row * cols + c;
       }
     }
   });

@@ -16,22 +16,29 @@ void forward(const DenseForward& call, const Function& f) {
   const std::int64_t n = call.x.rows, in = call.x.cols, out = call.weight.rows;
   const T* bias = call.bias.as<T>();
   T* pre = call.pre.as<T>();
-  const auto finish_row = [=](T* row, std::int64_t r, std::int64_t col, std::int64_t count) {
-    if (bias != nullptr) {
+  const auto finish_row = [=](T* row, std::int64_t r, std::int64_t col, std::int64_t count)
+                              __attribute__((always_inline)) {
+                                if (bias != nullptr) {
 #pragma omp simd
-      for (std::int64_t j = 0; j < count; ++j) row[j] += bias[col + j];
-    }
-    if (pre != nullptr) {
-      T* kept = pre + r * out + col;
+                                  for (std::int64_t j = 0; j < count; ++j) row[j] += bias[col + j];
+                                }
+                                if (Function::saves_input && pre != nullptr) {
+                                  T* kept = pre + r * out + col;
 #pragma omp simd
-      for (std::int64_t j = 0; j < count; ++j) kept[j] = row[j];
-    }
+                                  for (std::int64_t j = 0; j < count; ++j) kept[j] = row[j];
+                                }
+                                if constexpr (std::is_same_v<Function, Identity>) return;
 #pragma omp simd
-    for (std::int64_t j = 0; j < count; ++j) row[j] = f.value(row[j]);
-  };
+                                for (std::int64_t j = 0; j < count; ++j) row[j] = f.value(row[j]);
+                              };
   const auto finish_rows = [=](const Piece<T>& piece) {
     for (std::int64_t r = 0; r < piece.rows; ++r) {
-      finish_row(piece.data + r * piece.stride, piece.row + r, piece.col, piece.cols);
+      T* row = piece.data + r * piece.stride;
+      if (piece.cols == Tile<T>::cols) {  // as vectors, without a loop
+        finish_row(row, piece.row + r, piece.col, Tile<T>::cols);
+      } else {
+        finish_row(row, piece.row + r, piece.col, piece.cols);
+      }
     }
   };
   const Finish<T> finish = finish_rows;

@@ -20,6 +20,8 @@ struct Dot {
   static constexpr std::int64_t depth = 64 * Tile<T>::lanes;  // k of one sum: short enough to round little
 };
 
+inline constexpr std::int64_t kRowsFinished = 48;  // at a time: few enough to be in the first-level cache still
+
 /// The sum of a vector's lanes, halves first.
 template <class T, class Vector, std::size_t... Lane>
 GD_INLINE T lane_sum(Vector v, std::index_sequence<Lane...>) {
@@ -89,6 +91,7 @@ void multiply_rows(std::int64_t k, Operand<T> a, Operand<T> b, const Piece<T>& t
   const T *from_a[rows], *from_b[cols];
   T sum[rows][cols];
   const std::int64_t m = to.rows, n = to.cols;
+  std::int64_t finished = 0;
   const std::int64_t most = rest == nullptr ? Dot<T>::depth : kShortestChain * Tile<T>::lanes;
   for (std::int64_t i = 0; i < m; i += rows) {
     const std::int64_t here = min(rows, m - i);
@@ -109,19 +112,19 @@ void multiply_rows(std::int64_t k, Operand<T> a, Operand<T> b, const Piece<T>& t
         }
         for (std::int64_t r = 0; r < here; ++r) {
           const std::int64_t at = (i + r) * to.stride + j;
-          for (std::int64_t q = 0; q < wide; ++q) {
-            if (rest != nullptr) {
-              add_exactly(to.data[at + q], rest[at + q], sum[r][q], p == 0);
-            } else {
-              to.data[at + q] = p > 0 ? to.data[at + q] + sum[r][q] : sum[r][q];
-            }
+          if (rest != nullptr) {
+            for (std::int64_t q = 0; q < wide; ++q) add_exactly(to.data[at + q], rest[at + q], sum[r][q], p == 0);
+            continue;
           }
+          for (std::int64_t q = 0; q < wide; ++q) to.data[at + q] = p > 0 ? to.data[at + q] + sum[r][q] : sum[r][q];
         }
       }
     }
-    const std::int64_t at = i * to.stride;
-    const Piece<T> done{to.data + at, to.stride, to.row + i, to.col, here, n};
+    if (i + here - finished < kRowsFinished && i + here < m) continue;
+    const std::int64_t at = finished * to.stride;
+    const Piece<T> done{to.data + at, to.stride, to.row + finished, to.col, i + here - finished, n};
     finish_piece<T>(done, rest == nullptr ? nullptr : rest + at, finish);
+    finished = i + here;
   }
 }
 

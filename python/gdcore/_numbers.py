@@ -45,6 +45,9 @@ def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | Non
     """
     if array.dtype.kind != "f" or array.ndim not in (1, 2) or array.size == 0:
         return
+    held = array.dtype.char in "fd" and array.dtype.itemsize <= np.dtype(dtype).itemsize
+    if held and array.flags.c_contiguous and _core.first_nonfinite(array) < 0:
+        return
     limit = min(float(np.finfo(dtype).max), float(np.finfo(array.dtype).max))
     rows = max(1, SMALL // max(1, array[0].size))
     for first in range(0, len(array), rows):
@@ -69,12 +72,13 @@ def check_scale(array: Array, dtype: str, name: str, names: FeatureNames | None 
     tiny = np.finfo(dtype).tiny
     columns = np.arange(table.shape[1])  # without a larger number so far
     most = np.zeros(len(columns))
-    for first in range(0, len(table), 1024):
-        size = np.abs(table[first : first + 1024, columns].astype(np.float64)).max(axis=0)
-        most = np.maximum(most, size)
+    first, rows = 0, 16  # few at first, for most columns are sound at once
+    while first < len(table) and len(columns):
+        part = table[first : first + rows]
+        part = part if len(columns) == table.shape[1] else part[:, columns]
+        most = np.maximum(most, np.abs(part.astype(np.float64)).max(axis=0))
         columns, most = columns[most < tiny], most[most < tiny]
-        if not len(columns):
-            return
+        first, rows = first + rows, 1024
     for column, largest in zip(columns, most, strict=True):
         if largest > 0.0:
             _refuse_tiny(name, f"{largest:g} in {column_name(int(column), names)}", dtype)
