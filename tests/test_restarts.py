@@ -323,6 +323,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
     "epsilon text": ({"build": scaled, "epsilon": ["a"]}, TypeError, r"^epsilon\[0\]"),
     "epsilon twice": ({"build": scaled, "epsilon": [0.1, 0.1]}, ValueError, "^epsilon"),
     "epsilon none": ({"build": scaled, "epsilon": []}, ValueError, "^epsilon"),
+    "epsilon keys": ({"build": scaled, "epsilon": {0.1: 1.0}}, TypeError, "^epsilon"),
+    "epsilon set": ({"build": scaled, "epsilon": {0.1, 1.0}}, TypeError, "^epsilon"),
     "n_jobs": ({"n_jobs": 0}, ValueError, "^n_jobs"),
     "n_jobs -2": ({"n_jobs": -2}, ValueError, "^n_jobs"),
     "n_jobs kind": ({"n_jobs": "all"}, TypeError, "^n_jobs"),

@@ -208,7 +208,7 @@ def _number(value: Any, name: str) -> float:
     try:
         if single and (isinstance(value, Real) or hasattr(value, "__float__")):
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise TypeError(f"metrics: {name!r} returned {type(value).__name__} {shown(value)}; expected a number")
 
