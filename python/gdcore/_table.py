@@ -87,11 +87,12 @@ class Table(Closed, dict[str, list[Any]]):
         self._append(row, "row")
 
     def _append(self, row: Mapping[str, Any], what: str) -> None:
-        if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
-            raise TypeError(f"{what}: got {shown(row)}; expected a dict of values by the names of their columns")
-        self._add_columns(row)
-        if not self:
-            self._bare += 1
+        if type(row) is not dict or not self or row.keys() != dict.keys(self):  # not another row of the same columns
+            if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
+                raise TypeError(f"{what}: got {shown(row)}; expected a dict of values by the names of their columns")
+            self._add_columns(row)
+            if not self:
+                self._bare += 1
         values = [row.get(name, self._missing) for name in self]
         # One call into C: a Ctrl-C, or another thread that reads, finds the row whole or not there.
         deque(map(list.append, list(dict.values(self)), values), maxlen=0)

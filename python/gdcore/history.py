@@ -57,7 +57,8 @@ class History(Table):
     @property
     def last_epoch(self) -> int:
         """Number of the last epoch, 0 before the first."""
-        return int(dict.__getitem__(self, "epoch")[-1]) if self.epochs else 0
+        column = dict.get(self, "epoch")
+        return int(column[-1]) if column else 0
 
     @property
     def last(self) -> Row:
@@ -85,7 +86,7 @@ class History(Table):
         self._take(other)
 
     def _append(self, row: Mapping[str, Any], what: str) -> None:
-        if isinstance(row, Mapping):
+        if type(row) is dict or isinstance(row, Mapping):
             if "epoch" not in row:
                 raise ValueError(f"{what}: got {shown(row)}; expected the number of the epoch among its values")
             row = {name: number(value, str(name)) for name, value in row.items()}
@@ -169,6 +170,8 @@ def number(value: Any, name: str) -> float:
     TypeError
         If it is no number.
     """
+    if type(value) is int and name == "epoch" and 0 <= value < 2**53:
+        return value
     if type(value) is float and name != "epoch":
         return value if value == value else math.nan  # one nan, so that equal histories compare equal
     try:

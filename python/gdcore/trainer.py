@@ -127,7 +127,7 @@ class Trainer(Connected, Closed):
     @property
     def epoch(self) -> int:
         """Finished epochs, over all calls of `fit`."""
-        return self.history.last_epoch
+        return self._history.last_epoch
 
     @property
     def first_epoch(self) -> int:
