@@ -1,6 +1,6 @@
 // Reading data in the device's memory: rows by index, converted to what the model takes; the search for NaN and
 // infinity. gather reads a row of the source and writes one of `to` (overwritten): for float32 both ways, 8 bytes an
-// element and 8 a row for its index. The search reads every element once.
+// element, and 8 a row where the order lists rows. The search reads every element once.
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
@@ -61,7 +61,7 @@ __device__ __forceinline__ Pack<T> load_converted(const S* from, const Place& pl
 struct GatherRows {
   const void* from;
   void* to;
-  const std::int64_t* index;
+  RowOrder order;
   std::int64_t first, count, cols, row_stride;
   const StepCounters* counters;
   bool wide;
@@ -71,9 +71,8 @@ template <class S, class T>
 __global__ void __launch_bounds__(kRowThreads) gather_kernel(const __grid_constant__ GatherRows call) {
   const std::int64_t row = group_row();
   if (row >= call.count) return;
-  std::int64_t from_row = call.first + row + (call.counters != nullptr ? call.counters->first : 0);
-  if (call.index != nullptr) from_row = call.index[from_row];
-  const S* from = static_cast<const S*>(call.from) + from_row * call.row_stride;
+  const std::int64_t place = call.first + row + (call.counters != nullptr ? call.counters->first : 0);
+  const S* from = static_cast<const S*>(call.from) + call.order(place) * call.row_stride;
   T* to = static_cast<T*>(call.to) + row * call.cols;
   const int lane = static_cast<int>(threadIdx.x), lanes = static_cast<int>(blockDim.x);
   for_each_turn<kPack<T>>(call.cols, [&](std::int64_t at) {
@@ -96,7 +95,7 @@ void gather_rows(const Gather& call) {
   const bool wide = pack_aligned<T>(call.count, source.cols, static_cast<const T*>(call.to)) &&
                     reinterpret_cast<std::uintptr_t>(source.data) % alignof(Read<S, kSize>) == 0 &&
                     (source.row_stride % kSize == 0 || (call.count == 1 && source.rows == 1));
-  const GatherRows rows{source.data, call.to,           call.index,    call.first, call.count,
+  const GatherRows rows{source.data, call.to,           call.order,    call.first, call.count,
                         source.cols, source.row_stride, call.counters, wide};
   launch(gather_kernel<S, T>, row_shape(call.count, source.cols, kSize), rows);
 }

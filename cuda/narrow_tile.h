@@ -33,7 +33,7 @@ struct GradientPass {
   Source x, y, row_weights;
   const float *mean, *std;  // of the inputs, or null
   bool labels, resident;    // labels, not targets; all weights stay in shared memory
-  const std::int64_t* order;
+  RowOrder order;
   std::int64_t rows, tiles;
   int tile_rows;
   int targets, weights, first_matrix;  // in shared memory; what lies before the weights begins as zero
@@ -86,8 +86,7 @@ __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, s
   const int in = p.layer[0].in, out = p.layer[p.layers - 1].out;
   for (int r = warp; r < p.tile_rows; r += kNarrowWarps) {
     const bool exists = r < tile.rows;
-    std::int64_t row = first + tile.first + r;
-    if (exists && p.order != nullptr) row = p.order[row];
+    const std::int64_t row = exists ? p.order(first + tile.first + r) : 0;
     float* x = shared + p.layer[0].x + r * stride_of(in);
     for (int c = lane; c < in; c += kWarp) {
       float value = exists ? number_at<float>(p.x, row * p.x.row_stride + c) : 0.0f;

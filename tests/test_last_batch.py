@@ -10,7 +10,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore.data import batch_count
+from gdcore._core import batch_count
 
 RNG = np.random.default_rng(6)
 X = RNG.standard_normal((101, 3)).astype(np.float32)

@@ -2,7 +2,7 @@
 #include <cstring>
 #include <vector>
 
-#include "gdcore/random.h"
+#include "gdcore/row_order.h"
 #include "support.h"
 
 namespace gdcore::bench {
@@ -30,7 +30,8 @@ void add_gather(const Kind& kind, std::int64_t rows, std::int64_t cols, std::int
     std::memset(source.data(), kind.from == SourceType::u8 ? 7 : 0, source.bytes());  // zero is zero in every type
     const Buffer batch(cpu(), static_cast<std::size_t>(count * cols) * kind.to_bytes);
     std::vector<std::int64_t> order(static_cast<std::size_t>(rows));
-    fill_permutation(order.data(), rows, 1, 0);
+    const Permutation permutation = Permutation::of(rows, 1, 0);
+    fill_order({nullptr, &permutation}, 0, rows, order.data());
     std::int64_t first = 0;
     run([&] {
       cpu().gather(

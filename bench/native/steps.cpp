@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gdcore/layers.h"
-#include "gdcore/random.h"
+#include "gdcore/row_order.h"
 #include "gdcore/trainer.h"
 #include "support.h"
 
@@ -110,13 +110,12 @@ void add_epoch(const Net& net) {
     const std::int64_t rows = net.batch * kBatches;
     const Problem problem(net, rows, DType::float32);
     Trainer trainer(net.make(DType::float32), CrossEntropy{}, adam());
-    std::vector<std::int64_t> order(static_cast<std::size_t>(rows));
-    fill_permutation(order.data(), rows, 1, 0);
+    const Permutation permutation = Permutation::of(rows, 1, 0);
     const double rate = kRate;
     LossSums sums;
     std::int64_t next = 0;
     measure_steps(run, [&] {
-      trainer.run(problem.data, {order.data(), rows, net.batch, next, next + 1}, {&rate, 1}, 1e9, sums);
+      trainer.run(problem.data, {{nullptr, &permutation}, rows, net.batch, next, next + 1}, {&rate, 1}, 1e9, sums);
       next = (next + 1) % kBatches;
     });
   });

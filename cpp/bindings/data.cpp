@@ -1,5 +1,5 @@
 #include "gdcore/check.h"
-#include "gdcore/random.h"
+#include "gdcore/row_order.h"
 #include "specs.h"
 
 namespace gdcore::bindings {
@@ -26,11 +26,15 @@ void gather(const py::object& source, const py::array_t<std::int64_t, py::array:
   without_gil([&] { backend(Device::cpu).gather({held.source, rows, 0, index.size(), to, type}); });
 }
 
-py::array_t<std::int64_t> permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) {
-  check(n >= 0, "[permutation] n is ", n, "; expected at least 0");
-  py::array_t<std::int64_t> order(n);
+py::array_t<std::int64_t> permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, std::int64_t first,
+                                      std::optional<std::int64_t> count) {
+  const Permutation permutation = Permutation::of(n, seed, epoch);
+  check(first >= 0 && first <= n, "[permutation] first is ", first, "; expected 0 to ", n);
+  check(!count || (*count >= 0 && *count <= n - first), "[permutation] count is ", count.value_or(0),
+        "; expected 0 to ", n - first);
+  py::array_t<std::int64_t> order(count.value_or(n - first));
   std::int64_t* to = order.mutable_data();
-  without_gil([&] { fill_permutation(to, n, seed, epoch); });
+  without_gil([&] { fill_order({nullptr, &permutation}, first, order.size(), to); });
   return order;
 }
 
@@ -47,8 +51,10 @@ std::int64_t first_nonfinite(const py::object& array) {
 void bind_data(py::module_& m) {
   m.def("gather", &gather, py::arg("source"), py::arg("index"), py::arg("out"),
         "out[i] = source[index[i]], converted to out's float32, float64 or int32.");
-  m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("epoch"),
-        "A random order of 0..n-1, the same for the same seed and epoch.");
+  m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("epoch"), py::arg("first") = 0,
+        py::arg("count") = py::none(),
+        "A random order of 0..n-1, the same for the same n, seed and epoch; of its places, `count` (None: all) from "
+        "`first` on, each worked out for itself.");
   m.def("first_nonfinite", &first_nonfinite, py::arg("array"), "Flat index of the first NaN or infinity, or -1.");
 }
 

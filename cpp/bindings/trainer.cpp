@@ -71,48 +71,54 @@ double step(PyTrainer& self, const ArrayLike& x, const ArrayLike& y, const Optio
   });
 }
 
-BatchRange range_of(const PyDataset& dataset, const std::optional<py::array_t<std::int64_t, py::array::c_style>>& order,
-                    std::int64_t batch_size) {
-  const std::int64_t rows = dataset.data.x.rows;
+using Rows = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+using SeedAndEpoch = std::pair<std::uint64_t, std::uint64_t>;
+
+BatchRange range_of(const PyDataset& dataset, const Rows& rows, std::int64_t batch_size) {
   check(batch_size >= 1, "[Trainer] batch_size is ", batch_size, "; expected at least 1");
-  BatchRange range{nullptr, rows, batch_size, 0, 0};
-  if (!order) return range;
-  range.order = order->data();
-  range.count = order->size();
-  return range;
+  if (!rows) return {{}, dataset.data.x.rows, batch_size, 0, 0};
+  return {rows->data(), rows->size(), batch_size, 0, 0};
 }
 
-using Order = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+std::int64_t batch_count(std::int64_t rows, std::int64_t batch_size, bool drop_last) {
+  check(rows >= 0 && batch_size >= 1, "[batch_count] rows is ", rows, " and batch_size ", batch_size,
+        "; expected at least 0 and 1");
+  return BatchRange{{}, rows, batch_size, 0, 0, !drop_last}.batches(drop_last);
+}
 
-void check_rows(const PyDataset& self, const py::array_t<std::int64_t, py::array::c_style>& rows) {
-  check_order(rows.data(), 0, rows.size(), self.data.x.rows);
+void check_weights_of(const PyDataset& self, const py::array_t<std::int64_t, py::array::c_style>& rows) {
+  check_rows(rows.data(), rows.size(), self.data.x.rows);
   without_gil([&] { check_weights(self.data, self.loss, self.network->out_features(), rows.data(), rows.size()); });
 }
 
-py::tuple run(PyTrainer& self, const PyDataset& dataset, const Order& order, std::int64_t batch_size,
-              std::int64_t first, std::int64_t last,
+py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const std::optional<SeedAndEpoch>& shuffle,
+              std::int64_t batch_size, bool drop_last, std::int64_t first,
               const py::array_t<double, py::array::c_style | py::array::forcecast>& lrs, double seconds,
-              double loss_sum, double weight_sum) {
+              std::pair<double, double> begun) {
   check_match(dataset, self.core.network(), self.core.loss());
-  BatchRange range = range_of(dataset, order, batch_size);
-  const std::int64_t batches = (range.count + batch_size - 1) / batch_size;
-  check(first >= 0 && first <= last && last <= batches, "[Trainer.run] batches ", first, " to ", last,
-        " are not among the ", batches, " there are");
-  check(lrs.size() == 1 || lrs.size() >= last - first, "[Trainer.run] lrs has ", lrs.size(), " numbers; expected 1 or ",
-        last - first);
+  BatchRange range = range_of(dataset, rows, batch_size);
+  range.joins = !drop_last;
   range.first = first;
-  range.last = last;
-  LossSums sums{loss_sum, weight_sum};
+  range.last = range.batches(drop_last);
+  check(first >= 0 && first <= range.last, "[Trainer.run] first_batch is ", first, "; expected 0 to ", range.last);
+  check(lrs.size() == 1 || lrs.size() >= range.last - first, "[Trainer.run] lrs has ", lrs.size(),
+        " numbers; expected 1 or ", range.last - first);
+  Permutation permutation;
+  if (shuffle) {
+    permutation = Permutation::of(range.count, shuffle->first, shuffle->second);
+    range.order.shuffle = &permutation;
+  }
+  LossSums sums{begun.first, begun.second};
   const std::span<const double> rates(lrs.data(), static_cast<std::size_t>(lrs.size()));
   const std::int64_t next =
       computing(self.core.network(), [&] { return self.core.run(dataset.data, range, rates, seconds, sums); });
   return py::make_tuple(next, sums.loss, sums.weight);
 }
 
-py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch_size, const Order& order,
+py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch_size, const Rows& rows,
                    const py::object& outputs) {
   check_match(dataset, self.core.network(), self.core.loss());
-  const BatchRange range = range_of(dataset, order, batch_size);
+  const BatchRange range = range_of(dataset, rows, batch_size);
   const View to = to_view(outputs, "[Trainer.evaluate] outputs", true);
   const Network& network = self.core.network();
   check(!to || (to.rows == range.count && to.cols == network.out_features() && to.dtype == network.dtype()),
@@ -162,6 +168,8 @@ std::unique_ptr<PyTrainer> make_trainer(const ObjectOf<PyNetwork>& network, cons
 }  // namespace
 
 void bind_trainer(py::module_& m) {
+  m.def("batch_count", &batch_count, py::arg("rows"), py::arg("batch_size"), py::arg("drop_last"),
+        "Batches of an epoch; a single row that would be left over joins the batch before.");
   py::class_<PyDataset>(
       m, "Dataset",
       "Checked inputs, targets and sample weights of any numeric type, not copied where they need not be.")
@@ -180,7 +188,7 @@ void bind_trainer(py::module_& m) {
            py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("loss"), py::arg("network"),
            py::arg("check_finite") = true)
       .def("__len__", [](const PyDataset& self) { return self.data.x.rows; })
-      .def("check_weights", &check_rows, py::arg("rows"),
+      .def("check_weights", &check_weights_of, py::arg("rows"),
            "Throws unless the weights of these rows add up to a positive finite number.");
 
   py::class_<PyTrainer>(
@@ -189,12 +197,13 @@ void bind_trainer(py::module_& m) {
       .def("step", &step, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(), py::kw_only(),
            py::arg("lr") = py::none(), py::arg("check_finite") = true,
            "One step on one batch; the batch's mean loss before it.")
-      .def("run", &run, py::arg("dataset"), py::arg("order"), py::kw_only(), py::arg("batch_size"),
-           py::arg("first_batch"), py::arg("last_batch"), py::arg("lrs"), py::arg("seconds"), py::arg("loss_sum") = 0.0,
-           py::arg("weight_sum") = 0.0,
-           "Trains batches [first, last) of order until `seconds` have passed: (next batch, loss sum, weight sum).")
+      .def("run", &run, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"), py::arg("batch_size"),
+           py::arg("drop_last"), py::arg("first_batch"), py::arg("lrs"), py::arg("seconds"),
+           py::arg("sums") = std::pair(0.0, 0.0),
+           "Trains the batches of an epoch from first_batch on until `seconds` have passed: (next batch, loss sum, "
+           "weight sum), the sums added to those given. rows None is all of them; shuffle is (seed, epoch) or None.")
       .def("evaluate", &evaluate, py::arg("dataset"), py::kw_only(), py::arg("batch_size"),
-           py::arg("order") = py::none(), py::arg("outputs") = py::none(),
+           py::arg("rows") = py::none(), py::arg("outputs") = py::none(),
            "(loss sum, weight sum) without training; predictions go to outputs (rows, out_features).")
       .def(
           "optimizer_step",

@@ -16,15 +16,17 @@ void gather_rows(const Gather& call) {
   const std::int64_t cols = call.source.cols;
   const S* from = static_cast<const S*>(call.source.data);
   T* to = static_cast<T*>(call.to);
-  const std::int64_t* index = call.index != nullptr ? call.index + call.first : nullptr;
+  const RowOrder order = call.order;
+  const std::int64_t first = call.first;
   // Shuffled rows lie where no prefetcher of the processor expects them; of a long one it needs to see the beginning.
   constexpr std::int64_t kAhead = 8, kMost = 1024 / static_cast<std::int64_t>(sizeof(S));
   const std::int64_t most = min(cols, kMost);
   parallel_for(call.count, cols * 2, 1, [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t source_row = index != nullptr ? index[i] : call.first + i;
-      if (index != nullptr && i + kAhead < end) prefetch(from + index[i + kAhead] * call.source.row_stride, most);
-      const S* row = from + source_row * call.source.row_stride;
+      if (!order.is_plain() && i + kAhead < end) {
+        prefetch(from + order(first + i + kAhead) * call.source.row_stride, most);
+      }
+      const S* row = from + order(first + i) * call.source.row_stride;
       T* out = to + i * cols;
       if constexpr (std::is_same_v<S, T>) {
         std::memcpy(out, row, sizeof(T) * static_cast<std::size_t>(cols));

@@ -118,12 +118,13 @@ void gather_into(Backend& backend, Gather call, std::size_t bytes, Buffer& buffe
     gdcore::backend(Device::cpu).gather(call);
     return backend.copy(buffer.data(), host.get(), bytes, CopyKind::to_device);
   }
-  Buffer index;
-  if (call.index != nullptr) {
-    const std::size_t size = static_cast<std::size_t>(call.count) * sizeof(std::int64_t);
-    index = Buffer(backend, size);
-    backend.copy(index.data(), call.index + call.first, size, CopyKind::to_device);
-    call.index = static_cast<const std::int64_t*>(index.data());
+  Buffer rows;
+  if (!call.order.is_plain()) {
+    std::vector<std::int64_t> host(static_cast<std::size_t>(call.count));
+    fill_order(call.order, call.first, call.count, host.data());
+    rows = Buffer(backend, host.size() * sizeof host[0]);
+    backend.copy(rows.data(), host.data(), rows.bytes(), CopyKind::to_device);
+    call.order = static_cast<const std::int64_t*>(rows.data());
     call.first = 0;
   }
   backend.gather(call);

@@ -6,17 +6,24 @@
 
 namespace gdcore {
 
-void check_order(const std::int64_t* order, std::int64_t first, std::int64_t rows, std::int64_t dataset_rows) {
-  for (std::int64_t i = first; order != nullptr && i < first + rows; ++i) {
-    check(order[i] >= 0 && order[i] < dataset_rows, "[Trainer] order[", i, "] is ", order[i], "; expected 0 to ",
+void check_rows(const std::int64_t* rows, std::int64_t count, std::int64_t dataset_rows) {
+  for (std::int64_t i = 0; rows != nullptr && i < count; ++i) {
+    check(rows[i] >= 0 && rows[i] < dataset_rows, "[Trainer] rows[", i, "] is ", rows[i], "; expected 0 to ",
           dataset_rows - 1);
   }
 }
 
-Batch BatchReader::read(const Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first,
+Batch BatchReader::read(const Network& network, const Dataset& data, const RowOrder& order, std::int64_t first,
                         std::int64_t rows) {
   Batch batch;
-  check_order(index, first, rows, data.x.rows);
+  const std::int64_t* index = nullptr;
+  if (!order.is_plain()) {  // once for inputs, targets and weights
+    rows_.resize(static_cast<std::size_t>(rows));
+    fill_order(order, first, rows, rows_.data());
+    check_rows(rows_.data(), rows, data.x.rows);
+    index = rows_.data();
+    first = 0;
+  }
   batch.x = network.fetch(data.x, index, first, rows, x_);
   if (data.labels) {
     const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);

@@ -11,6 +11,7 @@ namespace gdcore {
 namespace {
 
 constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;  // of a recording; of a trainer
+constexpr std::int64_t kMostRates = std::int64_t{1} << 20;     // on the device
 
 bool same_place(const Source& a, const Source& b) {
   return a.data == b.data && a.type == b.type && a.cols == b.cols && a.row_stride == b.row_stride;
@@ -22,61 +23,75 @@ bool same_place(const Dataset& a, const Dataset& b) {
 
 }  // namespace
 
-DeviceSteps::DeviceSteps(Network& network, const WindowSizes& sizes)
-    : network_(network), sizes_(sizes), counters_(network.backend(), sizeof(StepCounters)) {}
+DeviceSteps::DeviceSteps(Network& network, std::int64_t window_bytes)
+    : network_(network),
+      window_bytes_(window_bytes),
+      counters_(network.backend(), sizeof(StepCounters)),
+      shuffle_(network.backend(), sizeof(Permutation)) {}
 
-/// Whether the range goes on where the last call's time was up. The order is compared number by number.
-bool DeviceSteps::goes_on(const Dataset& data, const BatchRange& range) const {
-  if (!window_ || window_->next != range.first || window_->batch_size != range.batch_size) return false;
-  if (!same_place(window_->source, data) || window_->host_order.empty() != (range.order == nullptr)) return false;
-  const std::int64_t begin = window_->first * range.batch_size;
-  if (range.count < begin + std::ssize(window_->host_order) || range.last < window_->next) return false;
-  return range.order == nullptr ||
-         std::ranges::equal(window_->host_order, std::span(range.order + begin, window_->host_order.size()));
+/// The batches from `first` on that can be trained now: all, or as many as one window holds.
+DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first) {
+  if (data.x.device == Device::cpu) return send(data, range, first);
+  return {.first = first,
+          .last = std::min(range.last, first + kMostRates),
+          .data = data,
+          .order = order_on_device(range, data.x.rows),
+          .first_row = range.first_row(first)};
 }
 
-/// Brings what the batches from `first` on need to the device: as many as one window holds.
-void DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first) {
+/// Sends the rows of the batches from `first` on, as many as one window holds, unless they are there.
+const DeviceSteps::Window& DeviceSteps::send(const Dataset& data, const BatchRange& range, std::int64_t first) {
+  std::vector<std::int64_t> rows;
+  const auto fill = [&](std::int64_t first_row, std::int64_t count) {
+    rows.resize(static_cast<std::size_t>(count));
+    fill_order(range.order, first_row, count, rows.data());
+  };
+  if (sent_ && sent_->batch_size == range.batch_size && same_place(sent_->source, data) &&
+      sent_->window.first <= first && first < sent_->window.last && sent_->window.last <= range.last) {
+    fill(range.first_row(sent_->window.first), std::ssize(sent_->rows));
+    if (rows == sent_->rows) return sent_->window;
+  }
+  sent_.reset();
+  const auto row_bytes = static_cast<std::int64_t>(resident_row_bytes(data, network_.dtype()));
+  const std::int64_t most = std::max<std::int64_t>(window_bytes_ / row_bytes / range.batch_size, 1);
+  const std::int64_t last = std::min(range.last, first + most), first_row = range.first_row(first);
+  fill(first_row, range.first_row(last) - first_row);
+  check_rows(rows.data(), std::ssize(rows), data.x.rows);
+  streamed_.load(data, rows.data(), 0, std::ssize(rows), network_);
+  const Window window{.first = first, .last = last, .data = streamed_.data(), .order = {}, .first_row = 0};
+  sent_ = Sent{window, data, std::move(rows), range.batch_size};
+  return sent_->window;
+}
+
+/// The range's order, evaluated on the device: the key of its permutation, and the rows where they are listed.
+RowOrder DeviceSteps::order_on_device(const BatchRange& range, std::int64_t dataset_rows) {
   Backend& backend = network_.backend();
-  const bool streamed = data.x.device == Device::cpu;
-  std::int64_t most = sizes_.places / range.batch_size;
-  if (streamed) {
-    most = sizes_.bytes / static_cast<std::int64_t>(resident_row_bytes(data, network_.dtype())) / range.batch_size;
+  RowOrder order;
+  if (range.order.shuffle != nullptr) {
+    backend.copy(shuffle_.data(), range.order.shuffle, sizeof(Permutation), CopyKind::to_device);
+    order.shuffle = static_cast<const Permutation*>(shuffle_.data());
   }
-  window_.reset();
-  Window window{.first = first,
-                .last = std::min(range.last, first + std::max<std::int64_t>(most, 1)),
-                .data = data,
-                .order = nullptr,
-                .place = 0,
-                .source = data,
-                .host_order = {},
-                .batch_size = range.batch_size,
-                .next = first};
-  const std::int64_t begin = first * range.batch_size;
-  const std::int64_t rows = std::min(window.last * range.batch_size, range.count) - begin;
-  check_order(range.order, begin, rows, data.x.rows);
-  if (range.order != nullptr) window.host_order.assign(range.order + begin, range.order + begin + rows);
-  if (streamed) {
-    streamed_.load(data, range.order, begin, rows, network_);
-    window.data = streamed_.data();
-  } else if (range.order != nullptr) {
-    const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int64_t);
-    grow(order_, backend, bytes);
-    backend.copy(order_.data(), range.order + begin, bytes, CopyKind::to_device);
-    window.order = static_cast<const std::int64_t*>(order_.data());
-  } else {
-    window.place = begin;
+  if (range.order.rows == nullptr) return order;
+  const std::span rows(range.order.rows, static_cast<std::size_t>(range.count));
+  if (!std::ranges::equal(listed_, rows)) {
+    check_rows(rows.data(), range.count, dataset_rows);
+    listed_.clear();
+    if (rows_.bytes() < rows.size_bytes()) recorded_.clear();  // they read the rows where they were
+    grow(rows_, backend, rows.size_bytes());
+    backend.copy(rows_.data(), rows.data(), rows.size_bytes(), CopyKind::to_device);
+    listed_.assign(rows.begin(), rows.end());
   }
-  window_ = std::move(window);
+  order.rows = static_cast<const std::int64_t*>(rows_.data());
+  return order;
 }
 
 /// Sends the rates of what is left of the window, and the counters.
-void DeviceSteps::start(const BatchRange& range, std::span<const double> rates, StepCounters& counters) {
+void DeviceSteps::start(const Window& window, const BatchRange& range, std::int64_t next, std::span<const double> rates,
+                        StepCounters& counters) {
   Backend& backend = network_.backend();
-  const std::int64_t next = window_->next, last = std::min(window_->last, range.last);
+  const std::int64_t last = std::min(window.last, range.last);
   counters.batch = 0;
-  counters.first = window_->place + (next - window_->first) * range.batch_size;
+  counters.first = window.first_row + range.first_row(next) - range.first_row(window.first);
   std::vector<double> of_batches(static_cast<std::size_t>(last - next), rates[0]);
   if (rates.size() > 1) {
     const auto from = rates.begin() + (next - range.first);
@@ -158,11 +173,11 @@ StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int6
 }
 
 /// Launches the window's next steps, as many as one recording holds; returns how many.
-std::int64_t DeviceSteps::launch(const BatchRange& range, std::int64_t next, const Step& step) {
-  const std::int64_t rows = range.rows_of(next), full = range.count / range.batch_size;
-  const std::int64_t many = steps_at_once(rows), last = std::min(window_->last, range.last);
-  const std::int64_t steps = std::min(last, full) - next >= many ? many : 1;
-  graph(*window_, rows, steps, step).launch();
+std::int64_t DeviceSteps::launch(const Window& window, const BatchRange& range, std::int64_t next, const Step& step) {
+  const std::int64_t rows = range.rows_of(next), last = std::min(window.last, range.last);
+  const std::int64_t many = steps_at_once(rows), alike = std::min(last, range.whole_batches()) - next;
+  const std::int64_t steps = alike >= many ? many : 1;
+  graph(window, rows, steps, step).launch();
   return steps;
 }
 
@@ -170,33 +185,35 @@ std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std:
                               double seconds, StepCounters& counters, const Step& step) {
   using Clock = std::chrono::steady_clock;
   Backend& backend = network_.backend();
-  if (!goes_on(data, range)) open(data, range, range.first);
-  const auto start_of_call = Clock::now();  // what was sent serves further calls
   std::int64_t next = range.first;
+  std::optional<Window> window;
+  Clock::time_point start_of_call;
   bool late = false;
   while (next < range.last && !late && counters.stop == Stop::none) {
-    if (next >= window_->last) open(data, range, next);
-    window_->next = next;
-    start(range, rates, counters);
-    const std::int64_t first = next, last = std::min(window_->last, range.last);
+    if (!window || next >= window->last) {
+      const bool first = !window;
+      window = open(data, range, next);
+      if (first) start_of_call = Clock::now();  // what was sent serves further calls
+    }
+    start(*window, range, next, rates, counters);
+    const std::int64_t first = next, last = std::min(window->last, range.last);
     const auto reached = [&] { backend.copy(&counters, counters_.data(), sizeof counters, CopyKind::to_host); };
     try {
       while (next < last && !late) {
         poll_interrupt();  // what was launched is finished, the rest never begins
-        next += launch(range, next, step);
+        next += launch(*window, range, next, step);
         late = std::chrono::duration<double>(Clock::now() - start_of_call).count() >= seconds;
       }
     } catch (...) {
       const NoInterrupt whole;
-      window_.reset();
+      sent_.reset();
       reached();
       throw;
     }
     reached();
     next = first + counters.batch;  // fewer than were launched where the steps stopped
-    window_->next = next;
   }
-  if (next >= range.last || counters.stop != Stop::none) window_.reset();
+  if (next >= range.last || counters.stop != Stop::none) sent_.reset();
   return next;
 }
 

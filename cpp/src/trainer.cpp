@@ -18,7 +18,7 @@ void check_rate(double lr, DType dtype) {
 
 }  // namespace
 
-Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, const WindowSizes& sizes)
+Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, std::int64_t window_bytes)
     : network_(std::move(network)), criterion_(std::move(loss), *network_), optimizer_(std::move(optimizer)) {
   check_optimizer(optimizer_, network_->dtype());
   decay_ = per_layer(optimizer_.weight_decay, 0.0, "weight_decay");
@@ -27,7 +27,7 @@ Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimize
   for (int i = 0; i < state_count(optimizer_.rule); ++i) {
     states_[i] = Buffer(backend, network_->parameters().layout.bytes());
   }
-  if (backend.recorder() != nullptr) device_steps_ = std::make_unique<DeviceSteps>(*network_, sizes);
+  if (backend.recorder() != nullptr) device_steps_ = std::make_unique<DeviceSteps>(*network_, window_bytes);
   backend.wait();
 }
 
@@ -224,7 +224,7 @@ std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range
   if (counters.stop == Stop::none) return next;
   // The step that was refused, once more by the host as far as it got, to say what is wrong with it.
   const Pass pass{*network_};
-  loss_of(reader_.read(*network_, data, range.order, next * range.batch_size, range.rows_of(next)));
+  loss_of(reader_.read(*network_, data, range.order, range.first_row(next), range.rows_of(next)));
   network_->backward({});
   clip_scale();
   throw DivergenceError(join("[Trainer] the loss or the norm of the gradient became NaN or infinite at step ", steps_,
@@ -234,10 +234,10 @@ std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range
 LossSums Trainer::step(const Dataset& batch, double lr) {
   if (device_steps_ != nullptr) {
     LossSums sums;
-    run_on_device(batch, {nullptr, batch.x.rows, batch.x.rows, 0, 1}, {&lr, 1}, INFINITY, sums);
+    run_on_device(batch, {{}, batch.x.rows, batch.x.rows, 0, 1}, {&lr, 1}, INFINITY, sums);
     return sums;
   }
-  return train(reader_.read(*network_, batch, nullptr, 0, batch.x.rows), lr);
+  return train(reader_.read(*network_, batch, {}, 0, batch.x.rows), lr);
 }
 
 void Trainer::optimizer_step(double lr) {
@@ -255,9 +255,9 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
   const auto start = Clock::now();
   std::int64_t b = range.first;
   while (b < range.last) {
-    const std::int64_t first = b * range.batch_size, rows = range.rows_of(b);
     const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
-    const LossSums batch = train(reader_.read(*network_, data, range.order, first, rows), lr);
+    const Batch rows = reader_.read(*network_, data, range.order, range.first_row(b), range.rows_of(b));
+    const LossSums batch = train(rows, lr);
     sums.loss += batch.loss * data.weight_unit;
     sums.weight += batch.weight * data.weight_unit;
     ++b;

@@ -98,7 +98,7 @@ class Held:
         if any(own not in (None, now) for own, now in zip(self.columns, known, strict=True)):  # learned since
             vars(self).update(vars(Held(trainer, *self._given, self._label.removesuffix(": "))), rows=self.rows)
         outputs = self.outputs(trainer)
-        sums = trainer.core.evaluate(self.dataset, batch_size=batch_size, order=self.rows, outputs=outputs)
+        sums = trainer.core.evaluate(self.dataset, batch_size=batch_size, rows=self.rows, outputs=outputs)
         return measured(trainer, prefix, sums, self._label, outputs, self.truth)
 
     def outputs(self, trainer: Trainer) -> Array | None:
@@ -153,7 +153,7 @@ class HeldBatches:
             held = Held(trainer, *parts_of(batch, name, self._named), name, known=self._known)
             self._known = held.columns
             given = held.outputs(trainer)
-            sums = trainer.core.evaluate(held.dataset, batch_size=batch_size, order=None, outputs=given)
+            sums = trainer.core.evaluate(held.dataset, batch_size=batch_size, outputs=given)
             loss_sum, weight_sum = loss_sum + sums[0], weight_sum + sums[1]
             if given is not None:
                 outputs.append(given)

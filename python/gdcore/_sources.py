@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._arrays import Array
 from ._batches import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
 from ._checks import flag
 from ._features import UNNAMED, Columns
 from ._measure import Held
-from .data import batch_count, batch_rows
+from .data import batch_rows
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -44,11 +43,8 @@ class ArraySource:
         self.batch_size = batch_rows(batch_size, len(held))
         self.shuffle = flag(shuffle, "shuffle")
         self.drop_last = flag(drop_last, "drop_last")
-        self.batches = batch_count(len(held), self.batch_size, self.drop_last)
+        self.batches = _core.batch_count(len(held), self.batch_size, self.drop_last)
         self.done = False
-        # Batches of one size; a row that is left over makes the last batch one row longer than these.
-        joins = not self.drop_last and self.batches * self.batch_size < len(held)
-        self._alike = self.batches - 1 if joins else self.batches
         if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in trainer.model.layers):
             raise ValueError(f"batch_size: got 1 (of {len(held)} rows); BatchNorm needs two rows to have a spread")
 
@@ -62,15 +58,11 @@ class ArraySource:
         }
 
     def resume(self, epochs: int) -> None:
-        """Leave out what an earlier run has trained: nothing here, as the order of an epoch is drawn by its number."""
+        """Leave out what an earlier run has trained: nothing here, as the order of an epoch follows from its number."""
 
     def begin(self, epoch: int, first: int) -> None:
-        """Draw the order and the rates of `epoch` (from 0), to be trained from batch `first`."""
-        rows = self.held.rows
-        self._order: Array | None = rows
-        if self.shuffle:
-            drawn = _core.permutation(len(self.held), self._trainer.seed, epoch)
-            self._order = drawn if rows is None else rows[drawn]
+        """Work out the rates of `epoch` (from 0), to be trained from batch `first`."""
+        self._shuffle = (self._trainer.seed, epoch) if self.shuffle else None
         self._next, self._first = first, first
         self._rates = self._trainer.rates.epoch(self._trainer.steps, self.batches - first)
         self.done = first == self.batches
@@ -81,24 +73,17 @@ class ArraySource:
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
         if trainer.lr_scale != 1.0:
             rates = rates * trainer.lr_scale
-        order, begun, size, last = self._order, 0, self.batch_size, self._alike
-        if self._next == self._alike:  # the last batch, which has a row more
-            begun = self._alike
-            place = begun * self.batch_size
-            order = np.arange(place, len(self.held)) if order is None else order[place:]
-            size, last = len(order), begun + 1
-        done, loss_sum, weight_sum = trainer.core.run(
+        self._next, loss_sum, weight_sum = trainer.core.run(
             self.held.dataset,
-            order,
-            batch_size=size,
-            first_batch=self._next - begun,
-            last_batch=last - begun,
+            self.held.rows,
+            shuffle=self._shuffle,
+            batch_size=self.batch_size,
+            drop_last=self.drop_last,
+            first_batch=self._next,
             lrs=rates,
             seconds=SLICE_SECONDS,
-            loss_sum=loss_sum,
-            weight_sum=weight_sum,
+            sums=(loss_sum, weight_sum),
         )
-        self._next = begun + done
         self.done = self._next == self.batches
         return self._next, loss_sum, weight_sum
 
@@ -202,13 +187,13 @@ class IterableSource:
         _, loss_sum, weight_sum = trainer.core.run(
             held.dataset,
             None,
+            shuffle=None,
             batch_size=batch_rows(None, len(held)),
+            drop_last=False,
             first_batch=0,
-            last_batch=1,
             lrs=np.array([trainer.lr]),
             seconds=np.inf,
-            loss_sum=loss_sum,
-            weight_sum=weight_sum,
+            sums=(loss_sum, weight_sum),
         )
         trainer._learn(held.columns)
         return loss_sum, weight_sum

@@ -124,7 +124,7 @@ class MiniBatches(Closed):
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
-        return batch_count(self.rows, self.batch_size, self.drop_last)
+        return _core.batch_count(self.rows, self.batch_size, self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
         """Walk through one epoch; the next walk is the next epoch."""
@@ -140,12 +140,12 @@ class MiniBatches(Closed):
         self.epoch = epoch
 
     def _walk(self, epoch: int) -> Iterator[Any]:
-        order = _core.permutation(self.rows, self.seed, epoch) if self.shuffle else None
-        size, batches = self.batch_size, len(self)
-        end = batches * size if self.drop_last else self.rows
+        rows, size, batches = self.rows, self.batch_size, len(self)
+        end = batches * size if self.drop_last else rows
         for batch in range(batches):
-            part = slice(batch * size, end if batch == batches - 1 else (batch + 1) * size)
-            taken = [array[part if order is None else order[part]] for array in self._arrays]
+            first, last = batch * size, end if batch == batches - 1 else (batch + 1) * size
+            shuffled = _core.permutation(rows, self.seed, epoch, first, last - first) if self.shuffle else None
+            taken = [array[first:last] if shuffled is None else array[shuffled] for array in self._arrays]
             yield taken[0] if len(taken) == 1 else tuple(taken)
 
 
@@ -166,16 +166,6 @@ def batch_rows(batch_size: object, rows: int) -> int:
     if size > rows:
         raise ValueError(f"batch_size: got {size}; expected at most {rows}, the rows of x (None takes all of them)")
     return size
-
-
-def batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
-    """Return the number of batches in an epoch.
-
-    A single row that would be left over joins the batch before, as BatchNorm cannot normalise one row.
-    """
-    whole, rest = divmod(rows, batch_size)
-    joins = rest == 1 and whole > 0 and batch_size > 1
-    return whole if drop_last or rest == 0 or joins else whole + 1
 
 
 def split_rows(

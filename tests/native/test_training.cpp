@@ -4,7 +4,6 @@
 #include <thread>
 
 #include "gdcore/check.h"
-#include "gdcore/random.h"
 #include "gdcore/trainer.h"
 #include "models.h"
 
@@ -73,14 +72,14 @@ TEST_CASE("after the first step nothing is allocated, in steps, runs and evaluat
     const Problem<double> problem(101, 9, 4);  // gathered: doubles into float32
     const auto net = deep<float>(9, 4);
     Trainer trainer(net, CrossEntropy{std::vector<double>{1, 2, 3, 4}, 0.1}, {rule, 0.1, false, {}, 1.0, {}});
-    std::vector<std::int64_t> order(101);
-    fill_permutation(order.data(), 101, 1, 0);
+    const Permutation permutation = Permutation::of(101, 1, 0);
+    const RowOrder order{nullptr, &permutation};
     const double lr = 0.01;
     LossSums sums;
     const auto epoch = [&] {
-      trainer.run(problem.classes(), {order.data(), 101, 33, 0, 4}, {&lr, 1}, 1e9, sums);  // 33, 33, 33 and 2 rows
-      trainer.run(problem.classes(), {nullptr, 101, 32, 0, 4}, {&lr, 1}, 1e9, sums);
-      trainer.evaluate(problem.classes(), {order.data(), 101, 30, 0, 4}, nullptr);
+      trainer.run(problem.classes(), {order, 101, 33, 0, 4}, {&lr, 1}, 1e9, sums);  // 33, 33, 33 and 2 rows
+      trainer.run(problem.classes(), {{}, 101, 32, 0, 4}, {&lr, 1}, 1e9, sums);
+      trainer.evaluate(problem.classes(), {order, 101, 30, 0, 4}, nullptr);
     };
     epoch();
     CHECK(count_allocations(epoch) == 0);
@@ -116,9 +115,9 @@ TEST_CASE("training gives the same bits for all thread counts") {
                       {Adam{}, 0.01, true, {}, 1.0, {}});
       LossSums sums;
       const double lr = 0.01;
-      std::vector<std::int64_t> order(350);
-      fill_permutation(order.data(), 350, 5, 0);
-      trainer.run(labels ? problem.classes() : problem.weighted(), {order.data(), 350, 100, 0, 4}, {&lr, 1}, 1e9, sums);
+      const Permutation permutation = Permutation::of(350, 5, 0);
+      const RowOrder order{nullptr, &permutation};
+      trainer.run(labels ? problem.classes() : problem.weighted(), {order, 350, 100, 0, 4}, {&lr, 1}, 1e9, sums);
       results.emplace_back(trainer);
       losses.push_back(sums.loss);
     }

@@ -200,10 +200,10 @@ struct NarrowNetwork {
 struct NarrowStep {
   const NarrowNetwork& network;
   Precision precision;
-  Source x, y, weights;       // on the device; weights may be absent
-  bool labels;                // y holds labels, not targets
-  const std::int64_t* order;  // null: the rows as they lie
-  std::int64_t rows;          // of the batch
+  Source x, y, weights;  // on the device; weights may be absent
+  bool labels;           // y holds labels, not targets
+  RowOrder order;
+  std::int64_t rows;  // of the batch
   const Loss& loss;
   ConstView class_weights;  // as in LossPass
   const OptimizerPass& optimizer;
@@ -274,7 +274,7 @@ class Backend {
   /// to += scale · x
   virtual void add(View to, ConstView x, double scale) = 0;
   virtual void lerp(const Lerp&) = 0;
-  /// Rows index[0..N) of the source, converted, into `to` (N, source.cols); index null: rows [first, first + N).
+  /// Rows of the source, converted, into `to` (count, source.cols).
   virtual void gather(const Gather&) = 0;
   /// Flat index of the first NaN or infinity, or -1.
   virtual std::int64_t first_nonfinite(const Source& source) = 0;
@@ -298,7 +298,7 @@ bool has_cuda();
 /// Makes the buffer at least this large; what was in it is lost.
 void grow(Buffer& buffer, Backend& backend, std::size_t bytes);
 /// Gathers into `buffer`, which grows to `bytes`, from the backend's own memory or from the host's (then converted
-/// there and copied). The index lies in the host's memory; `call.to` is not used.
+/// there and copied). The order lies in the host's memory; `call.to` is not used.
 void gather_into(Backend& backend, Gather call, std::size_t bytes, Buffer& buffer);
 
 }  // namespace gdcore

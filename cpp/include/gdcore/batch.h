@@ -24,8 +24,8 @@ struct Dataset {
 
 /// Throws where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
 void check_loss(const Loss& loss, std::int64_t outputs);
-/// Throws where a place of the order, from `first` on, is not a row of the dataset.
-void check_order(const std::int64_t* order, std::int64_t first, std::int64_t rows, std::int64_t dataset_rows);
+/// Throws where one of `count` listed rows is none of the dataset; null is no list.
+void check_rows(const std::int64_t* rows, std::int64_t count, std::int64_t dataset_rows);
 /// Throws where a label is not one of the model's outputs.
 void check_labels(const Source& labels, std::int64_t outputs);
 /// Scales sample weights that a dtype might round to 0 or to infinity, by a power of two, which changes no result.
@@ -48,12 +48,12 @@ struct Batch {
 /// valid until the next call.
 class BatchReader {
  public:
-  /// Rows [first, first + rows) of the dataset, or of `index`.
-  Batch read(const Network& network, const Dataset& data, const std::int64_t* index, std::int64_t first,
-             std::int64_t rows);
+  /// The rows order(first), ..., order(first + rows - 1) of the dataset.
+  Batch read(const Network& network, const Dataset& data, const RowOrder& order, std::int64_t first, std::int64_t rows);
 
  private:
   Buffer x_, y_, weights_;
+  std::vector<std::int64_t> rows_;
 };
 
 /// A loss for the outputs of one network.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "gdcore/row_order.h"
 #include "gdcore/tensor.h"
 
 namespace gdcore {
@@ -60,8 +61,8 @@ enum class GatherType : std::uint8_t { float32, float64, label };
 
 struct Gather {
   Source source;
-  const std::int64_t* index = nullptr;  // null: the rows as they lie
-  std::int64_t first = 0, count = 0;    // row i of `to` is row index[first + i], or first + i
+  RowOrder order;
+  std::int64_t first = 0, count = 0;  // row i of `to` is row order(first + i)
   void* to = nullptr;
   GatherType type = GatherType::float32;
   const StepCounters* counters = nullptr;  // where given, `first` counts from counters->first

@@ -1,6 +1,7 @@
-// Training steps that a device makes by itself: data, order, rates and everything that changes from step to step lie in
-// its memory (StepCounters), and some steps at a time are recorded once and launched as often as there are batches. The
-// host only starts them. The results are those of the same steps made one by one.
+// Training steps that a device makes by itself: data, rates and everything that changes from step to step lie in its
+// memory (StepCounters), the order of the rows is computed there, and some steps at a time are recorded once and
+// launched as often as there are batches. The host only starts them. The results are those of the same steps made one
+// by one.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +14,26 @@
 
 namespace gdcore {
 
-/// Batches [first, last) of `order` (null: as they lie), each of batch_size rows, the last one possibly shorter.
+/// Batches [first, last) of an epoch of `count` rows in an order, each of batch_size rows. A last batch that is smaller
+/// has the rows that are left; where `joins`, a single row that is left belongs to the batch before.
 struct BatchRange {
-  const std::int64_t* order = nullptr;
+  RowOrder order;
   std::int64_t count = 0, batch_size = 0, first = 0, last = 0;
+  bool joins = false;
 
-  std::int64_t rows_of(std::int64_t batch) const {
-    return batch_size < count - batch * batch_size ? batch_size : count - batch * batch_size;
+  /// The number of batches that have batch_size rows.
+  std::int64_t whole_batches() const {
+    const std::int64_t whole = count / batch_size;
+    return joins && batch_size > 1 && whole > 0 && count % batch_size == 1 ? whole - 1 : whole;
   }
+  /// The number of batches of an epoch.
+  std::int64_t batches(bool drop_last) const {
+    const std::int64_t whole = count / batch_size;
+    return drop_last || whole * batch_size == count || whole_batches() < whole ? whole : whole + 1;
+  }
+  /// The place in the order of the batch's first row, and its number of rows.
+  std::int64_t first_row(std::int64_t batch) const { return batch <= whole_batches() ? batch * batch_size : count; }
+  std::int64_t rows_of(std::int64_t batch) const { return first_row(batch + 1) - first_row(batch); }
 };
 
 /// What a recorded step reads that changes from step to step.
@@ -29,18 +42,15 @@ struct StepInputs {
   const double* rates;
 };
 
-/// The next batch of recorded steps: rows of a dataset on the device, or of its order.
+/// The next batch of recorded steps: rows of a dataset, in an order; both on the device.
 struct NextBatch {
   const Dataset& data;
-  const std::int64_t* order;
+  RowOrder order;
   std::int64_t rows;
 };
 
-/// How much of a dataset is on the device at a time; the results do not depend on it.
-struct WindowSizes {
-  std::int64_t places = std::int64_t{1} << 20;  // of the order
-  std::int64_t bytes = std::int64_t{1} << 27;   // of rows, where the dataset has no room there
-};
+/// Bytes of rows that are on the device at a time where the dataset has no room there; the results do not depend on it.
+inline constexpr std::int64_t kWindowBytes = std::int64_t{1} << 27;
 
 class DeviceSteps {
  public:
@@ -50,7 +60,7 @@ class DeviceSteps {
     FunctionRef<void(const Batch&, const StepInputs&)> fetched;    // of a batch whose rows were fetched
   };
 
-  explicit DeviceSteps(Network& network, const WindowSizes& sizes = {});
+  explicit DeviceSteps(Network& network, std::int64_t window_bytes = kWindowBytes);
 
   /// Trains the batches of the range until `seconds` have passed or the steps stopped, and returns the next batch.
   /// Rows of a dataset in the host's memory are sent as they are needed.
@@ -63,35 +73,40 @@ class DeviceSteps {
   struct Recorded {
     std::int64_t rows, steps;
     Dataset data;  // where it lies
-    const void* order;
+    RowOrder order;
     std::uint64_t version;
     std::unique_ptr<StepGraph> graph;
   };
-  struct Window {  // batches whose rows, or whose part of the order, are on the device
+  struct Window {  // batches that are trained with what is on the device
     std::int64_t first, last;
     Dataset data;
-    const std::int64_t* order;
-    std::int64_t place;  // of its first row among those
-    // What it was made from; `next` is the batch that it goes on with.
+    RowOrder order;
+    std::int64_t first_row;  // the place in the order of the first batch's first row
+  };
+  struct Sent {  // what streamed_ holds: a window's rows, in their order
+    Window window;
     Dataset source;
-    std::vector<std::int64_t> host_order;
-    std::int64_t batch_size, next;
+    std::vector<std::int64_t> rows;
+    std::int64_t batch_size;
   };
 
-  bool goes_on(const Dataset& data, const BatchRange& range) const;
-  void open(const Dataset& data, const BatchRange& range, std::int64_t first);
-  void start(const BatchRange& range, std::span<const double> rates, StepCounters& counters);
-  std::int64_t launch(const BatchRange& range, std::int64_t next, const Step& step);
+  Window open(const Dataset& data, const BatchRange& range, std::int64_t first);
+  const Window& send(const Dataset& data, const BatchRange& range, std::int64_t first);
+  RowOrder order_on_device(const BatchRange& range, std::int64_t dataset_rows);
+  void start(const Window& window, const BatchRange& range, std::int64_t next, std::span<const double> rates,
+             StepCounters& counters);
+  std::int64_t launch(const Window& window, const BatchRange& range, std::int64_t next, const Step& step);
   std::int64_t steps_at_once(std::int64_t rows) const;
   StepGraph& graph(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step);
   std::unique_ptr<StepGraph> record(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step);
   Batch fetch(const Window& window, std::int64_t rows);
 
   Network& network_;
-  WindowSizes sizes_;
-  ResidentData streamed_;  // rows of a dataset that has no room on the device, a window at a time
-  Buffer counters_, rates_, order_, x_, y_, weights_;
-  std::optional<Window> window_;  // kept from one call to the next where the time was up in the middle of it
+  std::int64_t window_bytes_;
+  ResidentData streamed_;     // rows of a dataset that has no room on the device, a window at a time
+  std::optional<Sent> sent_;  // kept from one call to the next where the time was up in the middle of it
+  Buffer counters_, shuffle_, rates_, rows_, x_, y_, weights_;
+  std::vector<std::int64_t> listed_;  // what rows_ holds
   std::vector<Recorded> recorded_;
 };
 

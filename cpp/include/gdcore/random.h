@@ -8,8 +8,6 @@
 
 namespace gdcore {
 
-__extension__ using Wide = unsigned __int128;
-
 struct Philox {
   std::uint64_t seed = 0, stream = 0;
 
@@ -47,13 +45,6 @@ struct Philox {
     const double radius = std::sqrt(-2.0 * std::log((static_cast<double>(high >> 11) + 1.0) * 0x1p-53));
     return radius * std::cos(6.283185307179586 * static_cast<double>(low >> 11) * 0x1p-53);
   }
-
-  /// The n-th whole number in [0, bound), by a 64-bit multiply; the bias is below bound / 2^64.
-  std::uint64_t below(std::uint64_t n, std::uint64_t bound) const {
-    const Block b = block(n);
-    const std::uint64_t bits = (std::uint64_t{b.word[0]} << 32) | b.word[1];
-    return static_cast<std::uint64_t>((static_cast<Wide>(bits) * bound) >> 64);
-  }
 };
 
 /// Streams that must never meet: each use of random numbers has its own upper half.
@@ -62,8 +53,5 @@ enum class Stream : std::uint64_t { parameters = 1, shuffle = 2, dropout = 3 };
 inline std::uint64_t stream_of(Stream use, std::uint64_t number) {
   return (static_cast<std::uint64_t>(use) << 56) ^ number;
 }
-
-/// A uniformly random order of 0..n-1 (Fisher-Yates), the same for the same seed and epoch.
-void fill_permutation(std::int64_t* order, std::int64_t n, std::uint64_t seed, std::uint64_t epoch);
 
 }  // namespace gdcore

@@ -12,8 +12,8 @@ namespace gdcore {
 
 class Trainer {
  public:
-  /// `sizes`: what a device that makes its steps by itself is sent at a time.
-  Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, const WindowSizes& sizes = {});
+  /// `window_bytes`: what a device that makes its steps by itself is sent at a time.
+  Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, std::int64_t window_bytes = kWindowBytes);
 
   Network& network() { return *network_; }
   const Network& network() const { return *network_; }

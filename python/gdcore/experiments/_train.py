@@ -15,7 +15,6 @@ import numpy as np
 
 from .. import _core, _specs
 from .._checks import instance, integer, real, shown
-from ..data import batch_count
 from ..metrics import accuracy
 from ..model import Sequential
 from ..schedules import rates_of
@@ -143,7 +142,7 @@ def _checksum(layers: Sequence[_core.Layer], point: Point, common: Recipe) -> st
     """
     made = json.dumps(_specs.encode(layers)).encode()
     if callable(common.optimizer.lr):
-        steps = point["epochs"][-1] * batch_count(point["samples"], common.batch_size or point["samples"], False)
+        steps = point["epochs"][-1] * _core.batch_count(point["samples"], common.batch_size or point["samples"], False)
         made += rates_of(common.optimizer.lr, 0, steps).tobytes()
     return f"{zlib.crc32(made):08x}"
 

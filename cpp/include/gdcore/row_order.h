@@ -1,0 +1,87 @@
+// The order of an epoch's rows: a function of (seed, epoch, place), which any thread of any device evaluates for
+// itself.
+#pragma once
+
+#include <cstdint>
+
+#include "gdcore/math.h"
+
+namespace gdcore {
+
+/// A keyed permutation of 0..n-1. A place is written as (row, col) of a matrix that holds n and hardly more; rounds add
+/// keyed pseudo-random numbers in turn to the row, as a function of the column, and to the column, as a function of the
+/// row. That is a Feistel network of additions (Black & Rogaway 2002, "Ciphers with arbitrary finite domains"). A
+/// result from n on is permuted again until it lies below ("cycle walking", ibid.).
+///
+/// An even number of rows lets rounds be odd permutations too: without that only half of all orders could come. Twelve
+/// rounds; 24 for fewer than 64 numbers, whose orders would otherwise not be equally likely (the exact distance from
+/// uniform, half the sum of absolute differences, is 0.0005 at n = 6 and less below).
+struct Permutation {
+  std::int64_t n = 0;
+  std::uint32_t rows = 1, cols = 1, rounds = 0;
+  std::uint32_t key[4] = {};
+
+  static Permutation of(std::int64_t n, std::uint64_t seed, std::uint64_t epoch);
+
+  bool operator==(const Permutation&) const = default;
+
+  GD_FORMULA std::int64_t operator()(std::int64_t place) const {
+    do {
+      auto row = static_cast<std::uint32_t>(place / cols), col = static_cast<std::uint32_t>(place % cols);
+      for (std::uint32_t round = 0; round < rounds; round += 2) {
+        row = shifted(row, col, round_key(round), rows);
+        col = shifted(col, row, round_key(round + 1), cols);
+      }
+      place = static_cast<std::int64_t>(row) * cols + col;
+    } while (place >= n);
+    return place;
+  }
+
+  GD_FORMULA std::uint32_t round_key(std::uint32_t round) const {
+    const std::uint32_t x = mixed(key[round % 4] + round * 0x9E3779B9u);
+    return x ^ (x >> 16);
+  }
+
+  /// (value + a pseudo-random number below `size`) modulo `size`.
+  GD_FORMULA static std::uint32_t shifted(std::uint32_t value, std::uint32_t by, std::uint32_t round_key,
+                                          std::uint32_t size) {
+    const std::uint32_t number = mixed(by ^ round_key);
+    const auto shift = static_cast<std::uint32_t>((std::uint64_t{number} * size) >> 32);
+    const std::uint32_t sum = value + shift;
+    return sum >= size ? sum - size : sum;
+  }
+
+ private:
+  /// The mixing function "lowbias32" (Wellons 2018) without its last step, which the upper bits do not need.
+  GD_FORMULA static std::uint32_t mixed(std::uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    return (x ^ (x >> 15)) * 0x846CA68Bu;
+  }
+};
+
+/// Which row comes at a place: rows[shuffle(place)]; null `rows` are 0, 1, 2, ..., and a null `shuffle` leaves them in
+/// their order. Both lie in the memory of whoever evaluates it.
+struct RowOrder {
+  const std::int64_t* rows = nullptr;
+  const Permutation* shuffle = nullptr;
+
+  GD_FORMULA RowOrder() {}
+  GD_FORMULA RowOrder(const std::int64_t* rows,  // NOLINT: implicit on purpose
+                      const Permutation* shuffle = nullptr)
+      : rows(rows), shuffle(shuffle) {}
+
+  bool operator==(const RowOrder&) const = default;
+
+  /// Whether row i comes at place i.
+  GD_FORMULA bool is_plain() const { return rows == nullptr && shuffle == nullptr; }
+
+  GD_FORMULA std::int64_t operator()(std::int64_t place) const {
+    if (shuffle != nullptr) place = (*shuffle)(place);
+    return rows != nullptr ? rows[place] : place;
+  }
+};
+
+/// to[i] = order(first + i) for i below `count`, many at a time.
+void fill_order(const RowOrder& order, std::int64_t first, std::int64_t count, std::int64_t* to);
+
+}  // namespace gdcore
