@@ -20,9 +20,9 @@ class CudaBackend final : public Backend, public StepRecorder {
   void wait() override;
 
   StepRecorder* recorder() override { return this; }
+  std::unique_ptr<FusedStep> fuse(const StepProgram&) override;
   std::unique_ptr<StepGraph> record(FunctionRef<void()> steps) override;
   void advance(const Advance&) override;
-  bool narrow_step(const NarrowStep&) override;
   std::size_t free_bytes() override;
 
   void dense_forward(const DenseForward&) override;

@@ -18,12 +18,14 @@
 // to the L2 cache); the update reads parts, weights and states, and writes weights, states and gradients.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <variant>
 
 #include "cuda_backend.h"
 #include "device.h"
+#include "gdcore/step_program.h"
 #include "narrow_tile.h"
 #include "stream.h"
 #include "update.h"
@@ -168,13 +170,66 @@ AnyActivation any_of(const Activation& activation) {
 // measured on no GPU yet.
 constexpr double kMostWork = 1.5e9, kMostTensorWork = 1e10;  // floating-point operations
 
-bool fits(const NarrowStep& step) {
-  const std::vector<NarrowLayer>& layers = step.network.layers;
+/// A dense layer with the activation that it absorbed and the dropout of its outputs; -1: no bias.
+struct DenseLayer {
+  std::int64_t in, out, weight, bias;
+  Activation activation;
+  double dropout = 0.0;
+  std::uint64_t stream = 0;
+};
+
+/// Dense layers one behind the other, of inputs (x - mean) / std where these are given.
+struct MultilayerPerceptron {
+  const float *mean = nullptr, *std = nullptr;
+  std::vector<DenseLayer> layers;
+
+  /// Each adds an operation, or refuses: only before everything else, behind a dense layer and once.
+  bool add(const Operation& operation, const DenseComputation& dense) {
+    layers.push_back({operation.in, operation.out, dense.weight, dense.bias, operation.activation});
+    return true;
+  }
+  bool add(const StandardizerComputation& given, const float* states) {
+    if (!layers.empty() || mean != nullptr) return false;
+    mean = states + given.mean;
+    std = states + given.std;
+    return true;
+  }
+  bool add(const DropoutComputation& dropout) {
+    if (dropout.p == 0.0) return true;
+    if (layers.empty() || layers.back().dropout > 0.0) return false;
+    layers.back().dropout = dropout.p;
+    layers.back().stream = dropout.stream;
+    return true;
+  }
+};
+
+/// The step's plan, if it is one.
+std::optional<MultilayerPerceptron> perceptron_of(const StepProgram& step) {
+  MultilayerPerceptron made;
+  const auto* states = static_cast<const float*>(step.parameters.states.data());
+  for (std::size_t i = 0; i < step.plan.operations.size(); ++i) {
+    const Operation& operation = step.plan.operations[i];
+    bool added = operation.input == static_cast<int>(i) - 1;
+    if (const auto* dense = std::get_if<DenseComputation>(&operation.computation)) {
+      added = added && made.add(operation, *dense);
+    } else if (const auto* standardizer = std::get_if<StandardizerComputation>(&operation.computation)) {
+      added = added && made.add(*standardizer, states);
+    } else if (const auto* dropout = std::get_if<DropoutComputation>(&operation.computation)) {
+      added = added && made.add(*dropout);
+    } else {
+      added = false;
+    }
+    if (!added) return {};
+  }
+  return made;
+}
+
+bool fits(const StepProgram& step, const std::vector<DenseLayer>& layers) {
   double work = 0.0;
-  for (const NarrowLayer& layer : layers) {
+  for (const DenseLayer& layer : layers) {
     work += 6.0 * static_cast<double>(step.rows) * static_cast<double>(layer.in * layer.out);
   }
-  const auto narrow = [](const NarrowLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
+  const auto narrow = [](const DenseLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
   const OptimizerPass& pass = step.optimizer;
   return !layers.empty() && layers.size() <= kMostLayers && std::ranges::all_of(layers, narrow) &&
          work <= (on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) &&
@@ -185,19 +240,20 @@ bool fits(const NarrowStep& step) {
 std::size_t most_shared() { return device_properties().sharedMemPerBlockOptin - 1024; }
 
 /// Divides shared memory and the parts; returns the bytes of shared memory.
-std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientPass& p) {
+std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers, int tile_rows, bool resident,
+                 GradientPass& p) {
   int place = 0, matrix = 0, part = 0;
   const auto take = [&](int& from, std::int64_t rows, std::int64_t width) {
     return std::exchange(from, from + static_cast<int>(rows) * stride_of(static_cast<int>(width)));
   };
   const auto* parameters = step.optimizer.parameters.as<float>();
-  p.layers = static_cast<int>(step.network.layers.size());
+  p.layers = static_cast<int>(layers.size());
   p.resident = resident;
   p.tile_rows = tile_rows;
   p.tiles = ceil_div(step.rows, tile_rows);
-  const int x = take(place, tile_rows, step.network.layers[0].in);
+  const int x = take(place, tile_rows, layers[0].in);
   for (int l = 0; l < p.layers; ++l) {
-    const NarrowLayer& from = step.network.layers[static_cast<std::size_t>(l)];
+    const DenseLayer& from = layers[static_cast<std::size_t>(l)];
     NarrowOperation& layer = p.layer[l];
     layer.in = static_cast<int>(from.in);
     layer.out = static_cast<int>(from.out);
@@ -207,7 +263,7 @@ std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientP
     layer.bias = from.bias >= 0 ? parameters + from.bias : nullptr;
     layer.x = l == 0 ? x : p.layer[l - 1].y;
     layer.y = take(place, tile_rows, from.out);
-    if (from.dropout > 0.0) layer.dropout = DropoutMask::of(from.dropout, step.network.seed, from.stream);
+    if (from.dropout > 0.0) layer.dropout = DropoutMask::of(from.dropout, step.seed, from.stream);
     // The gradient of the loss, or dropout, overwrites the outputs before their slope is known.
     const bool changes = l + 1 == p.layers || from.dropout > 0.0;
     const bool keeps = layer.saves_input || (changes && from.activation.index() != 0);
@@ -231,12 +287,12 @@ std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientP
 /// The same for the largest tile that is of use and fits, with all weights in shared memory or else those of a layer at
 /// a time; 0 where none fits. Small tiles spread a batch over the multiprocessors, large ones read weights and add to
 /// the parts less often.
-std::size_t plan(const NarrowStep& step, GradientPass& p) {
+std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers, GradientPass& p) {
   int tile_rows = kLeastTile;
   while (tile_rows < kMostTile && tile_rows * kMostParts < step.rows) tile_rows *= 2;
   for (; tile_rows >= kLeastTile; tile_rows /= 2) {
     for (const bool resident : {true, false}) {
-      const std::size_t shared = plan(step, tile_rows, resident, p);
+      const std::size_t shared = plan(step, layers, tile_rows, resident, p);
       if (shared <= most_shared()) return shared;
     }
   }
@@ -245,10 +301,11 @@ std::size_t plan(const NarrowStep& step, GradientPass& p) {
 
 /// The tensors that are trained, with their segments' numbers; false where a segment ends within a tensor.
 template <class Rule>
-bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<Rule>& update) {
+bool find_tensors(const OptimizerPass& pass, const std::vector<DenseLayer>& layers, const GradientPass& gradient,
+                  Update<Rule>& update) {
   bool whole = true;
   const auto add = [&](std::int64_t part, std::int64_t count, std::int64_t arena) {
-    for (const Segment& segment : step.optimizer.segments) {
+    for (const Segment& segment : pass.segments) {
       const std::int64_t end = segment.begin + segment.count;
       if (arena + count <= segment.begin || arena >= end) continue;
       whole = whole && arena >= segment.begin && arena + count <= end;
@@ -258,7 +315,7 @@ bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<R
   };
   for (int l = 0; l < gradient.layers; ++l) {
     const NarrowOperation& layer = gradient.layer[l];
-    const NarrowLayer& from = step.network.layers[static_cast<std::size_t>(l)];
+    const DenseLayer& from = layers[static_cast<std::size_t>(l)];
     add(layer.weight_part, from.in * from.out, from.weight);
     if (layer.bias != nullptr) add(layer.bias_part, from.out, from.bias);
   }
@@ -270,18 +327,46 @@ void (*gradient_kernel(Precision precision))(GradientPass) {
   return precision == Precision::tf32 ? narrow_gradient_kernel<Tf32> : narrow_gradient_kernel<Bfloat16>;
 }
 
+/// The two launches, with everything but the memory that they share.
 template <class Rule>
-bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std::size_t shared) {
+class FusedPerceptron final : public FusedStep {
+ public:
+  FusedPerceptron(const GradientPass& gradient, std::size_t shared, const Update<Rule>& update, Precision precision)
+      : gradient_(gradient), update_(update), shared_(shared), kernel_(gradient_kernel(precision)) {
+    check_cuda(
+        cudaFuncSetAttribute(kernel_, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most_shared())),
+        "cudaFuncSetAttribute");
+  }
+
+  void run() override {
+    const auto blocks = static_cast<unsigned>(update_.blocks);
+    const std::size_t sums = sizeof(StepCounters) + blocks * sizeof(LossSums);
+    const std::size_t parts = static_cast<std::size_t>(gradient_.part_size) * blocks * sizeof(float);
+    auto* memory = static_cast<char*>(scratch(Scratch::partial, sums + parts));
+    gradient_.seen = reinterpret_cast<StepCounters*>(memory);
+    gradient_.sums = reinterpret_cast<LossSums*>(memory + sizeof(StepCounters));
+    gradient_.parts = reinterpret_cast<float*>(memory + sums);
+    update_.seen = gradient_.seen;
+    update_.block_sums = gradient_.sums;
+    update_.parts = gradient_.parts;
+    launch(kernel_, {blocks, kThreads, shared_}, gradient_);
+    launch(narrow_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient_.part_size, kWarp)), kThreads},
+           update_);
+  }
+
+ private:
+  GradientPass gradient_;
+  Update<Rule> update_;
+  std::size_t shared_;
+  void (*kernel_)(GradientPass);
+};
+
+template <class Rule>
+std::unique_ptr<FusedStep> fuse_with(const StepProgram& step, const std::vector<DenseLayer>& layers, const Rule& rule,
+                                     const GradientPass& gradient, std::size_t shared) {
   const OptimizerPass& pass = step.optimizer;
-  const auto blocks = static_cast<unsigned>(std::min(gradient.tiles, kMostParts));
   Update<Rule> update{};
-  if (!find_tensors(step, gradient, update)) return false;
-  const std::size_t sums = sizeof(StepCounters) + blocks * sizeof(LossSums);
-  const std::size_t parts = static_cast<std::size_t>(gradient.part_size) * blocks * sizeof(float);
-  auto* memory = static_cast<char*>(scratch(Scratch::partial, sums + parts));
-  gradient.seen = reinterpret_cast<StepCounters*>(memory);
-  gradient.sums = reinterpret_cast<LossSums*>(memory + sizeof(StepCounters));
-  gradient.parts = reinterpret_cast<float*>(memory + sums);
+  if (!find_tensors(pass, layers, gradient, update)) return nullptr;
   update.array[0] = pass.parameters.as<float>();
   update.array[1] = const_cast<float*>(pass.gradients.as<float>());
   for (int k = 0; k < Rule::states; ++k) update.array[2 + k] = pass.states[k].as<float>();
@@ -289,43 +374,35 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
   update.clip = static_cast<float>(pass.clip_value);
   update.decoupled = decouples_decay(pass.rule);
   update.counters = pass.counters;
-  update.seen = gradient.seen;
   update.rates = pass.rates;
   update.sums = step.sums;
-  update.parts = gradient.parts;
   update.part_size = gradient.part_size;
   update.rows = step.rows;
-  update.block_sums = gradient.sums;
   update.divides = gradient.loss.weighing != Weighing::rows;
-  update.blocks = static_cast<int>(blocks);
-  const auto kernel = gradient_kernel(step.precision);
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most_shared())),
-             "cudaFuncSetAttribute");
-  launch(kernel, {blocks, kThreads, shared}, gradient);
-  launch(narrow_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient.part_size, kWarp)), kThreads}, update);
-  return true;
+  update.blocks = static_cast<int>(std::min(gradient.tiles, kMostParts));
+  return std::make_unique<FusedPerceptron<Rule>>(gradient, shared, update, step.precision);
 }
 
 }  // namespace
 
-bool CudaBackend::narrow_step(const NarrowStep& step) {
-  if (!fits(step)) return false;
+std::unique_ptr<FusedStep> CudaBackend::fuse(const StepProgram& step) {
+  const std::optional<MultilayerPerceptron> network = perceptron_of(step);
+  if (!network || !fits(step, network->layers)) return nullptr;
   GradientPass p{};
-  const std::size_t shared = plan(step, p);
-  if (shared == 0) return false;
+  const std::size_t shared = plan(step, network->layers, p);
+  if (shared == 0) return nullptr;
   p.x = step.x;
   p.y = step.y;
   p.row_weights = step.weights;
-  p.mean = step.network.mean.as<float>();
-  p.std = step.network.std.as<float>();
+  p.mean = network->mean;
+  p.std = network->std;
   p.labels = step.labels;
   p.order = step.order;
   p.rows = step.rows;
   p.counters = step.optimizer.counters;
   p.kind = std::visit([](const auto& loss) { return kind_of(loss); }, step.loss);
-  const std::int64_t outputs = step.network.layers.back().out;
   const LossPass loss{.loss = step.loss,
-                      .logits = {nullptr, step.rows, outputs, DType::float32},
+                      .logits = {nullptr, step.rows, step.plan.out, DType::float32},
                       .targets = {},
                       .labels = nullptr,
                       .weights = {},
@@ -334,7 +411,8 @@ bool CudaBackend::narrow_step(const NarrowStep& step) {
                       .sums = step.sums};
   p.loss = losses_of<float>(loss);
   p.loss.weighing = weighing_of(step.loss, step.labels, static_cast<bool>(step.weights), bool(step.class_weights));
-  return std::visit([&](const auto& rule) { return start(step, rule, p, shared); }, step.optimizer.rule);
+  return std::visit([&](const auto& rule) { return fuse_with(step, network->layers, rule, p, shared); },
+                    step.optimizer.rule);
 }
 
 }  // namespace gdcore::cuda

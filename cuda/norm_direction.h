@@ -1,4 +1,4 @@
-// What the tangent and the curvature of a norm share (norm_tangent.cu, norm_curvature.cu; backend.h has the formulas):
+// What the tangent and the curvature of a norm share (norm_tangent.cu, norm_curvature.cu; ops.h has the formulas):
 // groups, which are what shares mean and rstd, with the means m(ẋ) and m(â ẋ). A group is a row, which a few threads or
 // a block go over, or a column, whose means are column sums; columns without averages have zeros there.
 #pragma once

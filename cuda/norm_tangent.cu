@@ -1,4 +1,4 @@
-// A norm along a direction of the parameters (backend.h has the formula; Pearlmutter 1994 for the method): ẏ = γ â̇
+// A norm along a direction of the parameters (ops.h has the formula; Pearlmutter 1994 for the method): ẏ = γ â̇
 // + γ̇ â + β̇ with â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)). x, ẋ, ẏ (N, C); mean and rstd (1, N) over rows, else (1, C); ẏ
 // is overwritten. Over rows: one launch that reads x and ẋ twice, from the caches. Over columns: sums of ẋ and â ẋ
 // (one launch of few rows, else two), then a map; 20 bytes an element. Constants: the map alone.

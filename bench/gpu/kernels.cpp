@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "gdcore/backend.h"
+#include "gdcore/step_program.h"
 
 namespace gdcore::bench {
 
@@ -239,7 +239,7 @@ void measure_gather(std::int64_t batch, std::int64_t cols) {
   const Array source(rows, cols), to(batch, cols);
   const Buffer order = numbers<std::int64_t>(batch, [&](std::int64_t i) { return i * 7919 % rows; });
   const Gather call{.source = {source.view().data, SourceType::f32, rows, cols, cols, Device::cuda},
-                    .index = static_cast<const std::int64_t*>(order.data()),
+                    .order = static_cast<const std::int64_t*>(order.data()),
                     .count = batch,
                     .to = to.view().data};
   measure("gather/" + shape(batch, cols), {.bytes = 2 * matrix_bytes(batch, cols) + 8.0 * static_cast<double>(batch)},
@@ -271,22 +271,29 @@ void measure_dense(std::int64_t rows, std::int64_t in, std::int64_t out) {
   }
 }
 
-/// Two hidden layers and ten classes: their layers' places in an arena, and how large that is.
-std::int64_t narrow_layers(std::int64_t width, NarrowNetwork& network) {
+/// Two hidden layers and ten classes: their plan, and how large their arena is.
+std::int64_t perceptron(std::int64_t width, Plan& plan) {
   std::int64_t size = 0;
   const auto take = [&](std::int64_t count) { return std::exchange(size, size + (count + 63) / 64 * 64); };
   for (const std::int64_t out : {width, width, std::int64_t{10}}) {
     const std::int64_t weight = take(width * out), bias = take(out);
-    network.layers.push_back({width, out, weight, bias, out == width ? Activation{ReLU{}} : Activation{Identity{}}});
+    plan.operations.push_back({.activation = out == width ? Activation{ReLU{}} : Activation{Identity{}},
+                               .input = static_cast<int>(plan.operations.size()) - 1,
+                               .in = width,
+                               .out = out,
+                               .computation = DenseComputation{weight, bias}});
   }
+  plan.in = width;
+  plan.out = 10;
   return size;
 }
 
 /// Whole steps in two launches. Each reads the rows after those of the step before, so a graph begins with the first.
 void measure_narrow(std::int64_t batch, std::int64_t width) {
   const std::int64_t rows = kMostCalls * batch;
-  NarrowNetwork network;
-  const std::int64_t n = narrow_layers(width, network);
+  Plan plan;
+  const std::int64_t n = perceptron(width, plan);
+  const Parameters none(DType::float32);
   const Array x(rows, width), parameters(1, n, 0.2), gradients(1, n), first(1, n, 0.0), second(1, n, 0.0);
   const Buffer labels = numbers<std::int32_t>(rows, [](std::int64_t i) { return i % 10; });
   const Buffer counters(cuda(), sizeof(StepCounters)), zeros(cuda(), sizeof(StepCounters));
@@ -301,23 +308,25 @@ void measure_narrow(std::int64_t batch, std::int64_t width) {
   const double flop = 2.0 * static_cast<double>(batch) * (3.0 * weights - static_cast<double>(width * width));
   const auto restart = [&] { cuda().copy(counters.data(), zeros.data(), counters.bytes(), CopyKind::within); };
   for (const auto& kind : kPrecisions) {
-    const NarrowStep step{.network = network,
-                          .precision = kind.precision,
-                          .x = {x.view().data, SourceType::f32, rows, width, width, Device::cuda},
-                          .y = {labels.data(), SourceType::i32, rows, 1, 1, Device::cuda},
-                          .weights = {},
-                          .labels = true,
-                          .order = nullptr,
-                          .rows = batch,
-                          .loss = loss,
-                          .class_weights = {},
-                          .optimizer = pass,
-                          .sums = static_cast<LossSums*>(sums.data())};
+    const auto step = cuda().fuse({.x = {x.view().data, SourceType::f32, rows, width, width, Device::cuda},
+                                   .y = {labels.data(), SourceType::i32, rows, 1, 1, Device::cuda},
+                                   .weights = {},
+                                   .labels = true,
+                                   .order = {},
+                                   .rows = batch,
+                                   .plan = plan,
+                                   .parameters = none,
+                                   .precision = kind.precision,
+                                   .seed = 0,
+                                   .loss = loss,
+                                   .class_weights = {},
+                                   .sums = static_cast<LossSums*>(sums.data()),
+                                   .optimizer = pass});
+    if (step == nullptr) continue;  // so much work that the operations do it one by one
     restart();
-    if (!cuda().recorder()->narrow_step(step)) continue;  // so much work that the operations do it one by one
     measure(
         "narrow step/" + std::to_string(width) + "x3/" + std::to_string(batch) + "/" + kind.name, {.flop = flop},
-        [&] { cuda().recorder()->narrow_step(step); }, restart);
+        [&] { step->run(); }, restart);
   }
 }
 

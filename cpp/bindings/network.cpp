@@ -43,8 +43,9 @@ py::array forward(PyNetwork& self, const ArrayLike& x, Flag training) {
   py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, core.out_features()});
   void* to = out.mutable_data();
   computing(core, [&] {
-    const ConstView input = core.fetch(held.source, nullptr, 0, held.source.rows, self.spare);
-    const View y = core.forward(input, training, true);
+    const ConstView input =
+        fetch(core.backend(), core.dtype(), {held.source, nullptr, 0, held.source.rows}, self.spare);
+    const View y = core.forward(input, training);
     core.backend().copy(to, y.data, y.bytes(), CopyKind::to_host);
     std::swap(self.fetched, self.spare);
   });
@@ -65,7 +66,8 @@ void put(Backend& backend, const Source& source, View to) {
 py::array backward(PyNetwork& self, const ArrayLike& dout) {
   const HeldSource held = to_source(dout, "[backward] dout", false);
   Network& core = *self.core;
-  const std::int64_t rows = core.pending_rows();
+  Executor& executor = core.executor();
+  const std::int64_t rows = executor.kept_rows();
   check<std::runtime_error>(
       rows > 0, "[backward] there is no forward pass in training to go back through; call forward(x) first");
   check(held.source.rows == rows && held.source.cols == core.out_features(), "[backward] dout has shape (",
@@ -75,10 +77,10 @@ py::array backward(PyNetwork& self, const ArrayLike& dout) {
   const View host{dx.mutable_data(), rows, core.in_features(), core.dtype()};
   computing(core, [&] {
     Backend& backend = core.backend();
-    put(backend, held.source, core.output_gradient());
-    if (backend.device() == Device::cpu) return core.backward(host);
+    put(backend, held.source, executor.output_gradient());
+    if (backend.device() == Device::cpu) return executor.backward(host);
     grow(self.spare, backend, host.bytes());
-    core.backward({self.spare.data(), rows, core.in_features(), core.dtype()});
+    executor.backward({self.spare.data(), rows, core.in_features(), core.dtype()});
     backend.copy(host.data, self.spare.data(), host.bytes(), CopyKind::to_host);
   });
   return dx;
@@ -256,7 +258,9 @@ void bind_network(py::module_& m) {
           "operations",
           [](const PyNetwork& self) {
             std::vector<std::string> names;
-            for (const Operation& operation : self.core->operations()) names.push_back(self.core->describe(operation));
+            for (const Operation& operation : self.core->executor().plan().operations) {
+              names.push_back(operation.describe());
+            }
             return names;
           },
           "What runs as one pass, in order: \"Dense + ReLU\" for a layer that absorbed its activation.");

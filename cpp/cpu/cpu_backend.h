@@ -1,5 +1,5 @@
 // The CPU backend. Every file of this folder is compiled once for each instruction set, into a namespace of its own
-// (GDCORE_ISA); cpp/src/backend.cpp picks one at run time. To keep the copies apart, nothing here may use inline
+// (GDCORE_ISA); cpp/src/cpu_dispatch.cpp picks one at run time. To keep the copies apart, nothing here may use inline
 // functions of the standard library that are not inlined: views in, loops, views out.
 #pragma once
 

@@ -50,7 +50,7 @@ void CpuBackend::copy(void* to, const void* from, std::size_t bytes, CopyKind) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
-/// What cpp/src/backend.cpp calls; one for each instruction set.
+/// What cpp/src/cpu_dispatch.cpp calls; one for each instruction set.
 Backend* make_backend() { return new CpuBackend(); }
 
 }  // namespace gdcore::GDCORE_ISA

@@ -1,4 +1,4 @@
-// Norms along a direction of the parameters, forward and back: what second derivatives of the loss need (backend.h has
+// Norms along a direction of the parameters, forward and back: what second derivatives of the loss need (ops.h has
 // the formulas; Pearlmutter 1994 for the method). A group is what shares mean and spread: a row of a layer norm, a
 // column of a batch norm, and columns without averages where those are constants. Written once for all three: a block
 // is one row, or some columns over all rows, so memory is read along rows in either case.

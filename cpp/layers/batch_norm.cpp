@@ -58,9 +58,9 @@ void BatchNorm::backward_impl(const LayerCall& call) const {
 }
 
 void BatchNorm::commit(const LayerCall& call) const {
-  call.backend.lerp({call.parameters.state(mean_number_), statistic(call, 0), decay, false, call.counters});
-  call.backend.lerp(
-      {call.parameters.state(spread_number_), statistic(call, 2), decay, running == Spread::std, call.counters});
+  call.backend.lerp({call.parameters.state(mean_number_), statistic(call, 0), decay, false, call.context.counters});
+  call.backend.lerp({call.parameters.state(spread_number_), statistic(call, 2), decay, running == Spread::std,
+                     call.context.counters});
 }
 
 void BatchNorm::recall_statistics(const LayerCall& call) const {

@@ -35,11 +35,9 @@ void Dense::bind(int index, std::int64_t, Parameters& parameters) {
                                                 .fan_out = out_features});
 }
 
-bool Dense::add_to(NarrowNetwork& network, const LayerCall& call) const {
-  const auto& entries = call.parameters.layout.entries();
-  const auto offset = [&](int number) { return number < 0 ? -1 : entries[static_cast<std::size_t>(number)].offset; };
-  network.layers.push_back({in_features, out_features, offset(weight_number_), offset(bias_number_), call.activation});
-  return true;
+Computation Dense::computation(const Parameters& parameters) const {
+  const Arena& layout = parameters.layout;
+  return DenseComputation{layout.offset(weight_number_), bias ? layout.offset(bias_number_) : -1};
 }
 
 void Dense::forward_impl(const LayerCall& call) const {

@@ -8,20 +8,17 @@ DropoutLayer::DropoutLayer(double p) : p(p) {
   check(p >= 0.0 && p < 1.0, "[Dropout] p is ", p, "; expected 0 <= p < 1");
 }
 
-/// Only behind a dense layer, and once.
-bool DropoutLayer::add_to(NarrowNetwork& network, const LayerCall&) const {
-  if (p == 0.0) return true;
-  if (network.layers.empty() || network.layers.back().dropout > 0.0) return false;
-  network.layers.back().dropout = p;
-  network.layers.back().stream = stream_of(Stream::dropout, static_cast<std::uint64_t>(index_));
-  return true;
+Computation DropoutLayer::computation(const Parameters&) const {
+  return DropoutComputation{p, stream_of(Stream::dropout, static_cast<std::uint64_t>(index_))};
 }
 
 /// What the layer does to inputs, to their derivatives and to gradients: it is linear.
 void DropoutLayer::apply(const LayerCall& call, ConstView from, View to) const {
   if (call.training && p > 0.0) {
-    const std::uint64_t stream = (call.step << 12) ^ static_cast<std::uint64_t>(index_);
-    call.backend.dropout({from, to, p, call.seed, stream_of(Stream::dropout, stream), call.counters});
+    const StepContext& at = call.context;
+    const std::uint64_t step = at.recorded() ? 0 : static_cast<std::uint64_t>(at.step);
+    const std::uint64_t stream = stream_of(Stream::dropout, (step << 12) ^ static_cast<std::uint64_t>(index_));
+    call.backend.dropout({from, to, p, at.seed, stream, at.counters});
   } else {
     call.backend.copy(to.data, from.data, to.bytes(), CopyKind::within);
   }

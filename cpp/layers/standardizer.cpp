@@ -85,12 +85,9 @@ void Standardizer::fit(const Source& source) {
   std = std::move(spread);
 }
 
-/// Only before everything else.
-bool Standardizer::add_to(NarrowNetwork& network, const LayerCall& call) const {
-  if (!network.layers.empty() || network.mean || !std::holds_alternative<Identity>(call.activation)) return false;
-  network.mean = call.parameters.state(mean_number_);
-  network.std = call.parameters.state(std_number_);
-  return true;
+Computation Standardizer::computation(const Parameters& parameters) const {
+  const Arena& layout = parameters.state_layout;
+  return StandardizerComputation{layout.offset(mean_number_), layout.offset(std_number_)};
 }
 
 void Standardizer::forward_impl(const LayerCall& call) const {

@@ -24,20 +24,20 @@ Batch BatchReader::read(const Network& network, const Dataset& data, const RowOr
     index = rows_.data();
     first = 0;
   }
-  batch.x = network.fetch(data.x, index, first, rows, x_);
+  Backend& backend = network.backend();
+  batch.x = fetch(backend, network.dtype(), {data.x, index, first, rows}, x_);
   if (data.labels) {
-    const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
-    gather_into(network.backend(), {data.y, index, first, rows, nullptr, GatherType::label}, bytes, y_);
+    gather_into(backend, {data.y, index, first, rows, nullptr, GatherType::label}, y_);
     batch.labels = static_cast<const std::int32_t*>(y_.data());
     // Looked at again, for kernels use labels as indices: whoever owns y may have changed it since.
-    if (network.backend().device() == Device::cpu) {
+    if (backend.device() == Device::cpu) {
       check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network.out_features());
     }
   } else {
-    batch.targets = network.fetch(data.y, index, first, rows, y_);
+    batch.targets = fetch(backend, network.dtype(), {data.y, index, first, rows}, y_);
   }
   if (data.weights) {
-    batch.weights = network.fetch(data.weights, index, first, rows, weights_);
+    batch.weights = fetch(backend, network.dtype(), {data.weights, index, first, rows}, weights_);
     std::swap(batch.weights.rows, batch.weights.cols);  // (N, 1) is kept as (1, N)
   }
   return batch;
@@ -61,17 +61,12 @@ LossPass Criterion::pass(const Batch& batch, ConstView logits, View grad) const 
   return {loss_, logits, batch.targets, batch.labels, batch.weights, class_weights(), grad, sums()};
 }
 
-const LossSums* Criterion::record(const Batch& batch, ConstView logits, View grad, StepCounters* counters) {
+LossSums Criterion::apply(const Batch& batch, ConstView logits, View grad, StepCounters* counters) {
   LossPass call = pass(batch, logits, grad);
   call.counters = counters;
   backend_.loss(call);
-  return call.sums;
-}
-
-LossSums Criterion::apply(const Batch& batch, ConstView logits, View grad) {
-  backend_.loss(pass(batch, logits, grad));
   LossSums result;
-  backend_.copy(&result, sums_.data(), sizeof result, CopyKind::to_host);
+  if (counters == nullptr) backend_.copy(&result, sums_.data(), sizeof result, CopyKind::to_host);
   return result;
 }
 

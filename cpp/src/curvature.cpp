@@ -18,6 +18,17 @@ Parameters like(const Parameters& given, Backend& backend) {
   return made;
 }
 
+/// How many rows are computed at once: all, if what a layer gives for a row depends on the others.
+std::int64_t rows_at_once(const Plan& plan, bool training, std::int64_t rows) {
+  constexpr std::int64_t kNumbers = std::int64_t{1} << 22;  // of a batch's outputs, about
+  std::int64_t sum = plan.in;
+  for (const Operation& operation : plan.operations) {
+    if (training && operation.layer->couples_rows()) return rows;
+    sum += operation.out;
+  }
+  return std::clamp<std::int64_t>(kNumbers / sum, 1, rows);
+}
+
 }  // namespace
 
 Curvature::Curvature(std::shared_ptr<Network> network, Loss loss, const Dataset& data, bool training)
@@ -27,59 +38,17 @@ Curvature::Curvature(std::shared_ptr<Network> network, Loss loss, const Dataset&
       training_(training),
       point_(like(network_->parameters(), network_->backend())),
       direction_(like(network_->parameters(), network_->backend())),
+      executor_(Plan::chain(network_->layers(), network_->in_features(), point_, false), network_->backend(), point_,
+                Precision::full, true),
       total_(network_->backend(), network_->parameters().layout.bytes()),
-      step_(network_->step) {
+      context_{.seed = network_->seed(), .step = network_->steps()} {
   // The function stays the same while the network trains on: only where it is asked at may move.
   const Parameters& own = network_->parameters();
   network_->backend().copy(point_.values.data(), own.values.data(), own.layout.bytes(), CopyKind::within);
   network_->backend().copy(point_.states.data(), own.states.data(), own.state_layout.bytes(), CopyKind::within);
-  plan();
-}
-
-/// The layers' widths, which of them train, and how many rows are computed at once.
-void Curvature::plan() {
-  constexpr std::int64_t kNumbers = std::int64_t{1} << 22;  // of a batch's outputs, about
-  const auto& layers = network_->layers();
-  std::int64_t width = widest_ = network_->in_features(), sum = width;
-  bool couples = false;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    Place place{.in = width, .out = layers[i]->output_features(width), .statistics = layers[i]->statistics(width)};
-    place.trains = std::ranges::any_of(point_.layout.entries(), [&](const Entry& entry) {
-      return !entry.frozen && entry.layer == static_cast<int>(i);
-    });
-    width = place.out;
-    widest_ = std::max(widest_, width);
-    sum += width;
-    couples = couples || (training_ && layers[i]->couples_rows());
-    places_.push_back(place);
-  }
   for (const Entry& entry : point_.layout.entries()) count_ += entry.frozen ? 0 : entry.rows * entry.cols;
   check(count_ > 0, "[analysis] model has no parameters that train; unfreeze some");
-  while (!places_[lowest_].trains) ++lowest_;
-  batch_rows_ = couples ? data_.x.rows : std::clamp<std::int64_t>(kNumbers / sum, 1, data_.x.rows);
-}
-
-void Curvature::reserve(std::int64_t rows) {
-  if (rows <= capacity_) return;
-  std::size_t end = 0;
-  const auto take = [&](std::int64_t cols, std::int64_t count) {
-    const std::size_t offset = end;
-    end += round_up(static_cast<std::size_t>(checked_size(count, cols)) * size_of(network_->dtype()), kAlignment);
-    return offset;
-  };
-  for (Place& place : places_) {
-    place.y = take(place.out, rows);
-    place.y_dot = take(place.out, rows);
-    place.kept = take(place.statistics.fixed + checked_size(place.statistics.per_row, rows), 1);
-  }
-  for (std::size_t* offset : {&dy_[0], &dy_[1], &dy_dot_[0], &dy_dot_[1], &spare_}) *offset = take(widest_, rows);
-  workspace_ = Buffer();
-  workspace_ = Buffer(network_->backend(), end);
-  capacity_ = rows;
-}
-
-View Curvature::slice(std::size_t offset, std::int64_t rows, std::int64_t cols) const {
-  return {static_cast<char*>(workspace_.data()) + offset, rows, cols, network_->dtype()};
+  batch_rows_ = rows_at_once(executor_.plan(), training_, data_.x.rows);
 }
 
 /// The network's parameters, or those at `at`, into point_; frozen ones stay as they were.
@@ -100,7 +69,6 @@ LossSums Curvature::over_batches(const Work& work) {
   for (std::int64_t first = 0; first < data_.x.rows; first += batch_rows_) {
     poll_interrupt();
     const std::int64_t rows = std::min(batch_rows_, data_.x.rows - first);
-    reserve(rows);
     const LossSums more = work(reader_.read(*network_, data_, nullptr, first, rows));
     sums.loss += more.loss;
     sums.weight += more.weight;
@@ -131,69 +99,8 @@ double Curvature::average(const Buffer& part, View out, const Work& work) {
   return sums.mean();
 }
 
-LayerCall Curvature::call(std::size_t number, const Batch& batch) const {
-  const Place& place = places_[number];
-  const std::int64_t rows = batch.x.rows;
-  return {.backend = network_->backend(),
-          .parameters = point_,
-          .activation = Identity{},
-          .x = number == 0 ? batch.x : ConstView(slice(places_[number - 1].y, rows, place.in)),
-          .y = slice(place.y, rows, place.out),
-          .pre = {},
-          .statistics = slice(place.kept, 1, place.statistics.fixed + place.statistics.per_row * rows),
-          .dy = {},
-          .dx = {},
-          .training = training_,
-          .seed = network_->seed(),
-          .step = step_};
-}
-
-/// Null up to the first layer that trains: nothing moves there.
-ConstView Curvature::input_dot(std::size_t number, std::int64_t rows) const {
-  return number <= lowest_ ? ConstView{} : slice(places_[number - 1].y_dot, rows, places_[number].in);
-}
-
 View Curvature::forward(const Batch& batch) {
-  for (std::size_t i = 0; i < places_.size(); ++i) network_->layers()[i]->forward(call(i, batch));
-  return slice(places_.back().y, batch.x.rows, places_.back().out);
-}
-
-void Curvature::tangent(const Batch& batch) {
-  const std::int64_t rows = batch.x.rows;
-  for (std::size_t i = lowest_; i < places_.size(); ++i) {
-    const Place& place = places_[i];
-    const LayerCall layer = call(i, batch);
-    network_->layers()[i]->tangent({.layer = layer,
-                                    .direction = direction_,
-                                    .x_dot = input_dot(i, rows),
-                                    .y_dot = slice(place.y_dot, rows, place.out),
-                                    .dy_dot = {},
-                                    .dx_dot = {},
-                                    .spare = slice(spare_, rows, place.out)});
-  }
-}
-
-/// From dy_[0], and dy_dot_[0] if the second derivatives are wanted, down to the first layer that trains.
-void Curvature::backward(const Batch& batch, bool second) {
-  const std::int64_t rows = batch.x.rows;
-  int now = 0;
-  for (std::size_t i = places_.size(); i-- > lowest_; now = 1 - now) {
-    const Place& place = places_[i];
-    LayerCall layer = call(i, batch);
-    layer.dy = slice(dy_[now], rows, place.out);
-    if (i > lowest_) layer.dx = slice(dy_[1 - now], rows, place.in);
-    if (!second) {
-      network_->layers()[i]->backward(layer);
-      continue;
-    }
-    network_->layers()[i]->curvature({.layer = layer,
-                                      .direction = direction_,
-                                      .x_dot = input_dot(i, rows),
-                                      .y_dot = {},
-                                      .dy_dot = slice(dy_dot_[now], rows, place.out),
-                                      .dx_dot = i > lowest_ ? slice(dy_dot_[1 - now], rows, place.in) : View{},
-                                      .spare = slice(spare_, rows, place.in)});
-  }
+  return executor_.forward(batch.x, training_ ? Executor::Mode::train : Executor::Mode::differentiate, context_);
 }
 
 double Curvature::loss(ConstView at) {
@@ -205,8 +112,8 @@ double Curvature::gradient(ConstView at, View out) {
   go_to(at);
   return average(point_.gradients, out, [&](const Batch& batch) {
     const View logits = forward(batch);
-    const LossSums sums = criterion_.apply(batch, logits, slice(dy_[0], logits.rows, logits.cols));
-    backward(batch, false);
+    const LossSums sums = criterion_.apply(batch, logits, executor_.output_gradient());
+    executor_.backward({});
     return sums;
   });
 }
@@ -215,12 +122,10 @@ void Curvature::product(ConstView at, ConstView v, View out) {
   go_to(at);
   scatter(v, direction_.values);
   average(direction_.gradients, out, [&](const Batch& batch) {
-    const View logits = forward(batch);
-    tangent(batch);
-    const LossSums sums = criterion_.apply(batch, logits, slice(dy_[0], logits.rows, logits.cols));
-    criterion_.curvature(batch, logits, slice(places_.back().y_dot, logits.rows, logits.cols),
-                         slice(dy_dot_[0], logits.rows, logits.cols));
-    backward(batch, true);
+    const View logits = forward(batch), logits_dot = executor_.tangent(direction_);
+    const LossSums sums = criterion_.apply(batch, logits, executor_.output_gradient());
+    criterion_.curvature(batch, logits, logits_dot, executor_.output_gradient_tangent());
+    executor_.curvature(direction_);
     return sums;
   });
 }
@@ -230,9 +135,9 @@ void Curvature::outputs(std::span<const View> to) {
   std::int64_t first = 0;
   over_batches([&](const Batch& batch) {
     forward(batch);
-    for (std::size_t i = 0; i < places_.size(); ++i) {
+    for (std::size_t i = 0; i < to.size(); ++i) {
       if (!to[i]) continue;
-      const View y = slice(places_[i].y, batch.x.rows, places_[i].out);
+      const View y = executor_.output(i);
       char* place = static_cast<char*>(to[i].data) + static_cast<std::size_t>(first * y.cols) * size_of(y.dtype);
       network_->backend().copy(place, y.data, y.bytes(), CopyKind::to_host);
     }

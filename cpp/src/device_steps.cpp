@@ -23,11 +23,12 @@ bool same_place(const Dataset& a, const Dataset& b) {
 
 }  // namespace
 
-DeviceSteps::DeviceSteps(Network& network, std::int64_t window_bytes)
-    : network_(network),
+DeviceSteps::DeviceSteps(TrainingStep& step, std::int64_t window_bytes)
+    : step_(step),
+      network_(step.network()),
       window_bytes_(window_bytes),
-      counters_(network.backend(), sizeof(StepCounters)),
-      shuffle_(network.backend(), sizeof(Permutation)) {}
+      counters_(network_.backend(), sizeof(StepCounters)),
+      shuffle_(network_.backend(), sizeof(Permutation)) {}
 
 /// The batches from `first` on that can be trained now: all, or as many as one window holds.
 DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first) {
@@ -137,17 +138,25 @@ Batch DeviceSteps::fetch(const Window& window, std::int64_t rows) {
   return batch;
 }
 
-std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps,
-                                               const Step& step) {
-  const StepInputs inputs{static_cast<StepCounters*>(counters_.data()), static_cast<const double*>(rates_.data())};
-  return network_.backend().recorder()->record([&] {
+/// Records some steps: as the backend makes them at once, or else operation by operation.
+std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps) {
+  Backend& backend = network_.backend();
+  const StepContext context{.seed = network_.seed(),
+                            .counters = static_cast<StepCounters*>(counters_.data()),
+                            .rates = static_cast<const double*>(rates_.data())};
+  return backend.recorder()->record([&] {
+    const auto fused = backend.fuse(step_.program(window.data, window.order, rows, context));
     for (std::int64_t i = 0; i < steps; ++i) {
-      if (!step.whole({window.data, window.order, rows}, inputs)) step.fetched(fetch(window, rows), inputs);
+      if (fused != nullptr) {
+        fused->run();
+      } else {
+        step_.run(fetch(window, rows), context);
+      }
     }
   });
 }
 
-StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step) {
+StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int64_t steps) {
   // What a recording points at must not have moved: first make room, then see which recordings are still good.
   const auto room = [&](const Source& source, Buffer& buffer) {
     if (!source) return;
@@ -159,7 +168,7 @@ StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int6
   room(window.data.x, x_);
   room(window.data.y, y_);
   room(window.data.weights, weights_);
-  network_.reserve(rows);
+  network_.executor().reserve(rows);
   const std::uint64_t version = network_.version();
   std::erase_if(recorded_, [&](const Recorded& r) { return r.version != version; });
   for (const Recorded& r : recorded_) {
@@ -168,21 +177,21 @@ StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int6
     }
   }
   if (std::ssize(recorded_) == kMostRecordings) recorded_.erase(recorded_.begin());
-  recorded_.push_back({rows, steps, window.data, window.order, version, record(window, rows, steps, step)});
+  recorded_.push_back({rows, steps, window.data, window.order, version, record(window, rows, steps)});
   return *recorded_.back().graph;
 }
 
 /// Launches the window's next steps, as many as one recording holds; returns how many.
-std::int64_t DeviceSteps::launch(const Window& window, const BatchRange& range, std::int64_t next, const Step& step) {
+std::int64_t DeviceSteps::launch(const Window& window, const BatchRange& range, std::int64_t next) {
   const std::int64_t rows = range.rows_of(next), last = std::min(window.last, range.last);
   const std::int64_t many = steps_at_once(rows), alike = std::min(last, range.whole_batches()) - next;
   const std::int64_t steps = alike >= many ? many : 1;
-  graph(window, rows, steps, step).launch();
+  graph(window, rows, steps).launch();
   return steps;
 }
 
 std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std::span<const double> rates,
-                              double seconds, StepCounters& counters, const Step& step) {
+                              double seconds, StepCounters& counters) {
   using Clock = std::chrono::steady_clock;
   Backend& backend = network_.backend();
   std::int64_t next = range.first;
@@ -201,7 +210,7 @@ std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std:
     try {
       while (next < last && !late) {
         poll_interrupt();  // what was launched is finished, the rest never begins
-        next += launch(*window, range, next, step);
+        next += launch(*window, range, next);
         late = std::chrono::duration<double>(Clock::now() - start_of_call).count() >= seconds;
       }
     } catch (...) {

@@ -75,13 +75,18 @@ struct Problem {
 
 inline std::vector<OptimizerRule> every_rule() { return {SGD{}, Momentum{}, AdaGrad{}, RMSProp{}, Adam{}}; }
 
+/// A forward pass of a training step by hand: nothing that lasts moves.
+inline View forward_in_training(Network& net, ConstView x) {
+  return net.executor().forward(x, Executor::Mode::train, {.seed = net.seed(), .step = net.steps()});
+}
+
 /// Runs forward and backward with made-up gradients of the output.
 template <class T>
 void pass(Network& net, const Array<T>& x, View dx) {
-  const View y = net.forward(x.view(), true, false);
-  const View dy = net.output_gradient();
+  const View y = forward_in_training(net, x.view());
+  const View dy = net.executor().output_gradient();
   for (std::int64_t i = 0; i < y.size(); ++i) dy.as<T>()[i] = static_cast<T>(noise(9, static_cast<std::uint64_t>(i)));
-  net.backward(dx);
+  net.executor().backward(dx);
 }
 
 }  // namespace gdcore::testing

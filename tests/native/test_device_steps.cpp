@@ -33,12 +33,12 @@ LossSums by_hand(Network& net, Trainer& trainer, const Loss& loss, const Dataset
   LossSums total;
   for (std::int64_t b = range.first; b < range.last; ++b) {
     const Batch batch = reader.read(net, data, range.order, range.first_row(b), range.rows_of(b));
-    const View logits = net.forward(batch.x, true, false);
-    const LossSums sums = criterion.apply(batch, logits, net.output_gradient());
-    net.backward({});
-    net.commit();
+    const View logits = forward_in_training(net, batch.x);
+    const LossSums sums = criterion.apply(batch, logits, net.executor().output_gradient());
+    net.executor().backward({});
+    net.executor().commit();
     trainer.optimizer_step(lrs[static_cast<std::size_t>(b)]);
-    net.forget();
+    net.executor().forget();
     total.loss += sums.loss;
     total.weight += sums.weight;
   }
@@ -73,11 +73,13 @@ Dataset without_room(Dataset data) {
 }
 
 /// What an epoch leaves behind.
-struct Trained {
-  Snapshot snapshot;
+template <class Left>
+struct TrainedOf {
+  Left left;
   double loss, weight;
-  bool operator==(const Trained&) const = default;
+  bool operator==(const TrainedOf&) const = default;
 };
+using Trained = TrainedOf<Snapshot>;
 
 /// An epoch of 150 rows in batches of 4, that the clock cuts wherever it may if `cut`.
 Trained epoch_of(std::shared_ptr<Network> net, const Dataset& data, const RowOrder& order, bool cut,
@@ -164,7 +166,7 @@ TEST_CASE("recordings that are out of date are not used" * doctest::skip(!kRecor
   const auto epoch = [&](Trainer& of) { of.run(problem.classes(), {nullptr, 64, 16, 0, 4}, {&lr, 1}, 1e9, sums); };
   epoch(trainer);
   epoch(fresh);
-  net->forward(large.x.view(), true, false);  // moves the workspace
+  forward_in_training(*net, large.x.view());  // moves the workspace
   net->set_frozen("layers.0", true);
   other->set_frozen("layers.0", true);
   const Bits before = bits_of(net->parameters().value(0));
@@ -188,26 +190,20 @@ TEST_CASE("rows that are sent as they are needed train as rows that lie on the d
   const auto order = shuffled(25, 2);
   const BatchRange range{order.data(), 25, 8, 0, 4};
   const double lr = 0.01;
-  Bits results[2];
+  std::vector<TrainedOf<Bits>> results;
   for (const bool sent : {false, true}) {
     const auto net = deep<float>(9, 4);
-    DeviceSteps steps(*net);
-    Criterion criterion(MeanSquaredError{}, *net);
+    TrainingStep step(net, MeanSquaredError{}, {Adam{}, {}, false, {}, {}, {}});
+    DeviceSteps steps(step);
     StepCounters counters;
-    const auto whole = [](const NextBatch&, const StepInputs&) { return false; };
-    const auto fetched = [&](const Batch& batch, const StepInputs& inputs) {
-      const View logits = net->forward(batch.x, false, false);
-      const LossSums* sums = criterion.record(batch, logits, {}, inputs.counters);
-      device().recorder()->advance({inputs.counters, sums, batch.x.rows});
-    };
     const Dataset& here = sent ? data : resident(data, *net);
     std::int64_t next = 0;  // a batch a call: the window that was sent serves all of them
     for (BatchRange rest = range; next < 4; rest.first = next) {
-      next = steps.run(here, rest, {&lr, 1}, 0.0, counters, {whole, fetched});
+      next = steps.run(here, rest, {&lr, 1}, 0.0, counters);
       CHECK(next == rest.first + 1);
     }
     CHECK(counters.step == 4);
-    results[sent] = bits_of(&counters.sums, sizeof counters.sums);
+    results.push_back({bits_of(net->parameters().values), counters.sums.loss, counters.sums.weight});
   }
   CHECK(results[0] == results[1]);
 }

@@ -17,7 +17,7 @@ struct Interrupted : std::runtime_error {
 };
 
 /// Which of the calls of all Tripwires is interrupted, and how many there were.
-struct Plan {
+struct Strike {
   int at = 0, calls = 0;
   bool by_poll = false;    // let the poll throw, from within the pool, in place of the layer itself
   bool in_commit = false;  // poll while the running averages move
@@ -26,9 +26,9 @@ struct Plan {
 
 /// Hands everything through, and is where an interruption strikes.
 struct Tripwire final : LayerOf<Tripwire> {
-  std::shared_ptr<Plan> plan;
+  std::shared_ptr<Strike> plan;
 
-  explicit Tripwire(std::shared_ptr<Plan> plan_) : plan(std::move(plan_)) {}
+  explicit Tripwire(std::shared_ptr<Strike> plan_) : plan(std::move(plan_)) {}
   std::string kind() const override { return "Tripwire"; }
   void commit(const LayerCall&) const override {
     if (plan->in_commit) poll_now();
@@ -60,9 +60,9 @@ struct Tripwire final : LayerOf<Tripwire> {
 
 /// Has a parameter, so that backward reaches it last; asks for the interruption there, right before the update.
 struct Bottom final : LayerOf<Bottom> {
-  std::shared_ptr<Plan> plan;
+  std::shared_ptr<Strike> plan;
 
-  explicit Bottom(std::shared_ptr<Plan> plan_) : plan(std::move(plan_)) {}
+  explicit Bottom(std::shared_ptr<Strike> plan_) : plan(std::move(plan_)) {}
   std::string kind() const override { return "Bottom"; }
   void bind(int, std::int64_t, Parameters& parameters) override {
     parameters.layout.add({.name = "bottom", .rows = 1, .cols = 1});
@@ -79,7 +79,7 @@ struct Bottom final : LayerOf<Bottom> {
 };
 
 template <class T>
-Trainer make(const OptimizerRule& rule, const std::shared_ptr<Plan>& plan) {
+Trainer make(const OptimizerRule& rule, const std::shared_ptr<Strike>& plan) {
   return Trainer(network(kDType<T>, Tripwire(plan), Dense(9, 33), BatchNorm(33), ActivationLayer(GELU{}),
                          Tripwire(plan), DropoutLayer(0.3), Dense(33, 17), LayerNorm(17), ActivationLayer(Tanh{}),
                          Tripwire(plan), Dense(17, 4), Tripwire(plan)),
@@ -90,7 +90,7 @@ Trainer make(const OptimizerRule& rule, const std::shared_ptr<Plan>& plan) {
 template <class T>
 int interrupt_everywhere(const OptimizerRule& rule, bool by_poll) {
   const Problem<T> problem(31, 9, 4);
-  const auto plan = std::make_shared<Plan>(), undisturbed = std::make_shared<Plan>();
+  const auto plan = std::make_shared<Strike>(), undisturbed = std::make_shared<Strike>();
   Trainer trainer = make<T>(rule, plan), twin = make<T>(rule, undisturbed);
   for (int step = 0; step < 2; ++step) {
     trainer.step(problem.weighted(), 0.05);
@@ -142,7 +142,7 @@ TEST_CASE("the same when the poll throws from within the pool" * doctest::skip(k
 }
 
 TEST_CASE("a snapshot notices the smallest change") {
-  const auto plan = std::make_shared<Plan>();
+  const auto plan = std::make_shared<Strike>();
   Trainer trainer = make<float>(Adam{}, plan);
   const Snapshot before(trainer);
   auto* weight = static_cast<float*>(trainer.network().parameters().values.data());
@@ -157,7 +157,7 @@ TEST_CASE("a snapshot notices the smallest change") {
 
 TEST_CASE("the update at a step's end is not interrupted" * doctest::skip(kRecords)) {
   const Problem<float> problem(31, 9, 4);
-  const auto plan = std::make_shared<Plan>(), undisturbed = std::make_shared<Plan>();
+  const auto plan = std::make_shared<Strike>(), undisturbed = std::make_shared<Strike>();
   Trainer trainer = make<float>(Momentum{}, plan), twin = make<float>(Momentum{}, undisturbed);
   plan->in_commit = true;
   {
@@ -175,15 +175,15 @@ TEST_CASE("the update at a step's end is not interrupted" * doctest::skip(kRecor
   const InterruptScope scope([&] {
     if (plan->armed) throw Interrupted();
   });
-  CHECK_NOTHROW(trainer.network().forward(problem.x.view(), true, true));
+  CHECK_NOTHROW(trainer.network().forward(problem.x.view(), true));
   CHECK(plan->armed);
 }
 
 TEST_CASE("the optimiser's pass over many parameters is not interrupted half-way" * doctest::skip(kRecords)) {
   const Threads guard(3);  // in several tasks, between which the caller would poll
   const Problem<float> problem(5, 300, 400);
-  const auto plan = std::make_shared<Plan>(), undisturbed = std::make_shared<Plan>();
-  const auto build = [](const std::shared_ptr<Plan>& wire) {
+  const auto plan = std::make_shared<Strike>(), undisturbed = std::make_shared<Strike>();
+  const auto build = [](const std::shared_ptr<Strike>& wire) {
     return Trainer(network(DType::float32, Bottom(wire), Dense(300, 400)), MeanSquaredError{},
                    {Adam{}, {}, false, {}, {}, {}});
   };
@@ -238,7 +238,7 @@ TEST_CASE("a long step with real polls, interrupted at each of them in turn") {
 
 TEST_CASE("runs, evaluations and predictions stop when asked") {
   const Problem<float> problem(31, 9, 4);
-  const auto plan = std::make_shared<Plan>();
+  const auto plan = std::make_shared<Strike>();
   Trainer trainer = make<float>(SGD{}, plan);
   const double lr = 0.01;
   LossSums sums;

@@ -1,5 +1,6 @@
 // Steps of narrow networks in two launches against the CPU's operations, one after the other.
 #include "gdcore/batch.h"
+#include "gdcore/step_program.h"
 #include "models.h"
 
 using namespace gdcore;
@@ -9,7 +10,7 @@ namespace {
 
 constexpr Precision kPrecisions[] = {Precision::full, Precision::tf32, Precision::bfloat16};
 
-struct Plan {
+struct Case {
   const char* name;
   std::shared_ptr<Network> net;
   Loss loss;
@@ -21,8 +22,8 @@ std::shared_ptr<Network> on_cpu(Kinds... kinds) {
   return std::make_shared<Network>(layers(std::move(kinds)...), DType::float32, Device::cpu, 42);
 }
 
-std::vector<Plan> plans() {
-  std::vector<Plan> list;
+std::vector<Case> plans() {
+  std::vector<Case> list;
   list.push_back({"one layer", on_cpu(Dense(3, 1)), MeanSquaredError{}});
   list.push_back({"small",
                   on_cpu(Dense(2, 16), ActivationLayer(ReLU{}), Dense(16, 16), ActivationLayer(Tanh{}), Dense(16, 1)),
@@ -72,11 +73,11 @@ std::vector<Plan> plans() {
   return list;
 }
 
-/// A network's copy of everything, trained by narrow_step.
+/// A network's copy of everything, trained by fused steps.
 struct Narrow {
   Network& net;
   const Loss& loss;
-  NarrowNetwork network;
+  Plan plan;
   Array<float> parameters, gradients, state0, state1;
   Buffer class_weights;
   std::vector<Segment> segments;
@@ -89,6 +90,7 @@ struct Narrow {
   Narrow(Network& net_, const Loss& loss_)
       : net(net_),
         loss(loss_),
+        plan(net.executor().plan()),
         parameters(1, net.parameters().layout.size()),
         gradients(1, parameters.cols()),
         state0(1, parameters.cols()),
@@ -98,7 +100,6 @@ struct Narrow {
     state0.fill(0.0);
     state1.fill(0.0);
     const auto& entries = net.parameters().layout.entries();
-    network = net.narrow().value();
     for (std::size_t i = 0; i < entries.size(); ++i) {
       const std::int64_t end = i + 1 < entries.size() ? entries[i + 1].offset : parameters.cols();
       segments.push_back(
@@ -119,12 +120,25 @@ struct Narrow {
             .clip_norm = clip_norm};
   }
   bool step(const OptimizerRule& rule, const Dataset& data, const std::int64_t* order, std::int64_t rows) {
-    const OptimizerPass p = pass(rule);
     const ConstView weights = class_weights.data() != nullptr
                                   ? ConstView{class_weights.data(), 1, net.out_features(), DType::float32}
                                   : ConstView{};
-    return device().recorder()->narrow_step(
-        {network, precision, data.x, data.y, data.weights, data.labels, order, rows, loss, weights, p, &sums});
+    const auto fused = device().fuse({.x = data.x,
+                                      .y = data.y,
+                                      .weights = data.weights,
+                                      .labels = data.labels,
+                                      .order = order,
+                                      .rows = rows,
+                                      .plan = plan,
+                                      .parameters = net.parameters(),
+                                      .precision = precision,
+                                      .seed = net.seed(),
+                                      .loss = loss,
+                                      .class_weights = weights,
+                                      .sums = &sums,
+                                      .optimizer = pass(rule)});
+    if (fused != nullptr) fused->run();
+    return fused != nullptr;
   }
 };
 
@@ -133,7 +147,7 @@ double tolerance(Precision precision) {
   return precision == Precision::full ? 1e-6 : precision == Precision::tf32 ? 1e-3 : 8e-3;
 }
 
-void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int steps, Precision precision) {
+void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int steps, Precision precision) {
   INFO(std::string(plan.name), " ", rows, " rows, rule ", rule.index(), ", precision ", static_cast<int>(precision));
   Network& net = *plan.net;
   const std::int64_t n = rows + 37;
@@ -154,10 +168,10 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
   double total = 0.0;
   for (int s = 0; s < steps; ++s) {
     const Batch batch = reader.read(net, data, order.data(), s * rows, rows);
-    net.step = static_cast<std::uint64_t>(s);
-    const View logits = net.forward(batch.x, true, false);
-    const LossSums sums = criterion.apply(batch, logits, net.output_gradient());
-    net.backward({});
+    net.set_steps(s);
+    const View logits = forward_in_training(net, batch.x);
+    const LossSums sums = criterion.apply(batch, logits, net.executor().output_gradient());
+    net.executor().backward({});
     OptimizerPass p = narrow.pass(rule);
     p.parameters = net.parameters().layout.flat(net.parameters().values);
     p.gradients = net.parameters().layout.flat(net.parameters().gradients);
@@ -189,8 +203,8 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
         }
       }
       // Where factors are rounded, a ReLU may open that was closed.
-      const bool jumps = std::ranges::any_of(narrow.network.layers, [](const NarrowLayer& layer) {
-        return std::holds_alternative<ReLU>(layer.activation);
+      const bool jumps = std::ranges::any_of(narrow.plan.operations, [](const Operation& operation) {
+        return std::holds_alternative<ReLU>(operation.activation);
       });
       const double part = jumps && precision != Precision::full ? 0.1 : 6.0 * tolerance(precision);
       CHECK(std::sqrt(apart) <= part * std::sqrt(size));
@@ -208,7 +222,7 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
 TEST_CASE("steps of narrow networks are those of their operations") {
   if (device().recorder() == nullptr) return;
   constexpr std::int64_t kRows[] = {1, 15, 16, 33, 100};
-  const std::vector<Plan> all = plans();
+  const std::vector<Case> all = plans();
   std::size_t turn = 0;
   for (std::size_t r = 0; r < std::size(kRows); ++r) {
     for (std::size_t p = 0; p < all.size(); ++p) {
@@ -221,7 +235,7 @@ TEST_CASE("steps of narrow networks are those of their operations") {
         ++turn;
         if (widest ? r != 3 || (few_shapes() && kind != 1) : few_shapes() && r != (p + 2 * kind) % 5) continue;
         const bool long_run = r == 3 && precision == Precision::full && !widest && !few_shapes();
-        Plan fresh = all[p];
+        Case fresh = all[p];
         fresh.net->initialize(7);
         check_steps(fresh, rule, kRows[r], long_run ? 20 : widest && few_shapes() ? 1 : 3, precision);
       }
@@ -299,7 +313,7 @@ TEST_CASE("tensor cores round factors, and NaN stays NaN") {
 
 TEST_CASE("a narrow network's loss that is not finite stops its steps") {
   if (device().recorder() == nullptr) return;
-  Plan plan = plans()[4];
+  Case plan = plans()[4];
   const Problem<float> problem(200, 33, 10);
   Array<float> x = problem.x.copy();
   x[130 * 33 + 2] = std::numeric_limits<float>::infinity();
@@ -324,7 +338,7 @@ TEST_CASE("a narrow network's loss that is not finite stops its steps") {
 
 TEST_CASE("narrow steps recorded for another batch size are stopped too") {
   if (device().recorder() == nullptr) return;
-  Plan plan = plans()[4];
+  Case plan = plans()[4];
   const Problem<float> problem(200, 33, 10);
   Array<float> x = problem.x.copy();
   Dataset data = problem.classes();
@@ -355,7 +369,7 @@ TEST_CASE("narrow steps recorded for another batch size are stopped too") {
 
 TEST_CASE("narrow networks read sources of other types") {
   if (device().recorder() == nullptr) return;
-  Plan plan = plans()[1];
+  Case plan = plans()[1];
   std::vector<std::uint8_t> x(60 * 2), y(60);
   Array<float> xf(60, 2), yf(60, 1);
   for (int i = 0; i < 120; ++i) xf[i] = x[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(i * 37 % 5);
@@ -373,7 +387,7 @@ TEST_CASE("narrow networks read sources of other types") {
 
 TEST_CASE("what is no narrow step is refused and leaves everything alone") {
   if (device().recorder() == nullptr) return;
-  const Plan regression = plans()[1];
+  const Case regression = plans()[1];
   const Problem<float> few(40, 2, 1);
   Narrow narrow(*regression.net, regression.loss);
   narrow.rates = {0.1};
@@ -382,10 +396,17 @@ TEST_CASE("what is no narrow step is refused and leaves everything alone") {
   narrow.clip_norm = 1.0;
   CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
   narrow.clip_norm = std::numeric_limits<double>::infinity();
-  narrow.network.layers[0].out = 129;
+  narrow.plan.operations[0].out = 129;
   CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
-  narrow.network.layers[0].out = 16;
-  narrow.network.layers.insert(narrow.network.layers.begin() + 1, 8, narrow.network.layers[1]);
+  narrow.plan.operations[0].out = 16;
+  narrow.plan.operations[2].input = 0;
+  CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
+  narrow.plan.operations[2].input = 1;
+  CHECK(narrow.plan.operations.size() == 3);
+  for (int i = 0; i < 8; ++i) {
+    narrow.plan.operations.insert(narrow.plan.operations.begin() + 1, narrow.plan.operations[1]);
+  }
+  for (int i = 0; i < 11; ++i) narrow.plan.operations[static_cast<std::size_t>(i)].input = i - 1;
   CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
   CHECK(narrow.parameters.same_bits(before));
   CHECK(narrow.counters.step == 0);

@@ -76,9 +76,9 @@ TEST_CASE("an absorbed activation gives the same bits as one that stands alone")
   const auto look = [&]<class T>(T, const auto& absorber, const Activation& f) {
     const auto together = network(kDType<T>, Dense(9, 35), absorber, ActivationLayer(f), Dense(35, 2));
     const auto apart = network(kDType<T>, Dense(9, 35), absorber, DropoutLayer(0.0), ActivationLayer(f), Dense(35, 2));
-    CHECK(together->operations().size() == 3);
-    CHECK(apart->operations().size() == 5);
-    CHECK(together->describe(together->operations()[1]) == absorber.kind() + " + " + name_of(f));
+    CHECK(together->executor().plan().operations.size() == 3);
+    CHECK(apart->executor().plan().operations.size() == 5);
+    CHECK(together->executor().plan().operations[1].describe() == absorber.kind() + " + " + name_of(f));
     Array<T> x(31, 9), dx_together(31, 9), dx_apart(31, 9);
     x.random(1);
     pass(*together, x, dx_together.view());
@@ -86,10 +86,9 @@ TEST_CASE("an absorbed activation gives the same bits as one that stands alone")
     CHECK(bits_of(together->parameters().values) == bits_of(apart->parameters().values));
     CHECK(bits_of(together->parameters().gradients) == bits_of(apart->parameters().gradients));
     CHECK(dx_together.same_bits(dx_apart));
-    CHECK(bits_of(ConstView(together->forward(x.view(), true, true))) ==
-          bits_of(ConstView(apart->forward(x.view(), true, true))));
-    CHECK(bits_of(ConstView(together->forward(x.view(), false, false))) ==
-          bits_of(ConstView(apart->forward(x.view(), false, false))));
+    CHECK(bits_of(ConstView(together->forward(x.view(), true))) == bits_of(ConstView(apart->forward(x.view(), true))));
+    CHECK(bits_of(ConstView(together->forward(x.view(), false))) ==
+          bits_of(ConstView(apart->forward(x.view(), false))));
     CHECK(bits_of(together->parameters().states) == bits_of(apart->parameters().states));
   };
   for (const Activation& f : all_activations()) {
@@ -187,7 +186,7 @@ TEST_CASE("predictions do not depend on the batch size, leave out dropout and ch
   const auto net = network(DType::float32, DropoutLayer(0.5), Dense(7, 33), BatchNorm(33), ActivationLayer(ReLU{}),
                            DropoutLayer(0.5), Dense(33, 3), DropoutLayer(0.9));
   const Problem<float> problem(101, 7, 3);
-  net->forward(problem.x.view(), true, true);
+  net->forward(problem.x.view(), true);
   const Bits values = bits_of(net->parameters().values), states = bits_of(net->parameters().states);
   Array<float> whole(101, 3), batches(101, 3);
   net->predict(Problem<float>::source(problem.x), 101, whole.data());
@@ -256,15 +255,15 @@ TEST_CASE("networks refuse what does not fit, and wrong order of calls, and work
   wide.random(1);
   one.random(1);
   const Bits states = bits_of(net->parameters().states);
-  CHECK_THROWS_AS(net->backward({}), std::runtime_error);
-  CHECK_THROWS_AS(net->forward(wide.view(), true, true), std::invalid_argument);
-  CHECK_THROWS_AS(net->forward(one.view(), true, true), std::invalid_argument);  // batch norm of one row
-  CHECK_THROWS_AS(net->output_gradient(), std::runtime_error);
+  CHECK_THROWS_AS(net->executor().backward({}), std::runtime_error);
+  CHECK_THROWS_AS(net->forward(wide.view(), true), std::invalid_argument);
+  CHECK_THROWS_AS(net->forward(one.view(), true), std::invalid_argument);  // batch norm of one row
+  CHECK_THROWS_AS(net->executor().output_gradient(), std::runtime_error);
   const ConstView empty{x.data(), 0, 4, DType::float32};
-  CHECK_THROWS_AS(net->forward(empty, false, false), std::invalid_argument);
+  CHECK_THROWS_AS(net->forward(empty, false), std::invalid_argument);
   CHECK(bits_of(net->parameters().states) == states);
-  CHECK_NOTHROW(net->forward(one.view(), false, false));
+  CHECK_NOTHROW(net->forward(one.view(), false));
   CHECK_NOTHROW(pass(*net, x, {}));
-  net->forward(x.view(), false, false);  // a prediction leaves nothing to go back through
-  CHECK_THROWS_AS(net->backward({}), std::runtime_error);
+  net->forward(x.view(), false);  // a prediction leaves nothing to go back through
+  CHECK_THROWS_AS(net->executor().backward({}), std::runtime_error);
 }

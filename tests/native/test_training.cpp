@@ -153,7 +153,7 @@ TEST_CASE("ragged batches: a run equals its steps, and a small batch after a lar
   CHECK(sums.loss == added.loss);
   CHECK(sums.weight == added.weight);
   // The workspace of a larger batch makes no difference to a smaller one.
-  small.network().forward(problem.x.view(), true, false);
+  forward_in_training(small.network(), problem.x.view());
   LossSums ignored;
   small.run(problem.weighted(), {nullptr, 50, 16, 0, 4}, lrs, 1e9, ignored);
   CHECK(Snapshot(small) == Snapshot(whole));

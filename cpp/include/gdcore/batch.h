@@ -64,10 +64,9 @@ class Criterion {
   const Loss& loss() const { return loss_; }
   ConstView class_weights() const;
   LossSums* sums() const { return static_cast<LossSums*>(sums_.data()); }  // on the device
-  /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient.
-  LossSums apply(const Batch& batch, ConstView logits, View grad);
-  /// The same where the host does not wait: the sums stay on the device.
-  const LossSums* record(const Batch& batch, ConstView logits, View grad, StepCounters* counters);
+  /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient. Where counters are given the
+  /// host does not wait: what it gets is empty, and the sums stay on the device.
+  LossSums apply(const Batch& batch, ConstView logits, View grad, StepCounters* counters = nullptr);
   /// The derivative of that gradient where the logits move along `tangent`; for the batch of the last apply().
   void curvature(const Batch& batch, ConstView logits, ConstView tangent, View grad);
 

@@ -22,9 +22,12 @@ class Curvature {
   /// both are as in prediction. Where rows do not depend on each other they are computed some at a time.
   Curvature(std::shared_ptr<Network> network, Loss loss, const Dataset& data, bool training);
 
+  Curvature(const Curvature&) = delete;
+  Curvature& operator=(const Curvature&) = delete;
+
   std::int64_t parameters() const { return count_; }
   std::int64_t rows() const { return data_.x.rows; }
-  std::int64_t width(std::size_t layer) const { return places_[layer].out; }
+  std::int64_t width(std::size_t layer) const { return executor_.plan().operations[layer].out; }
 
   /// Where the network is, into `out` (host, P numbers).
   void point(View out) const;
@@ -39,26 +42,12 @@ class Curvature {
   void outputs(std::span<const View> to);
 
  private:
-  struct Place {  // of one layer: widths, and bytes into the workspace
-    std::int64_t in = 0, out = 0;
-    StatisticsSize statistics;
-    bool trains = false;
-    std::size_t y = 0, y_dot = 0, kept = 0;
-  };
-
-  void plan();
-  void reserve(std::int64_t rows);
   void go_to(ConstView at);
   template <class Work>
   LossSums over_batches(const Work& work);
   template <class Work>
   double average(const Buffer& part, View out, const Work& work);
-  View slice(std::size_t offset, std::int64_t rows, std::int64_t cols) const;
-  LayerCall call(std::size_t number, const Batch& batch) const;
-  ConstView input_dot(std::size_t number, std::int64_t rows) const;
   View forward(const Batch& batch);
-  void tangent(const Batch& batch);
-  void backward(const Batch& batch, bool second);
   void scatter(ConstView from, const Buffer& to) const;
   void collect(const Buffer& from, View to) const;
 
@@ -67,13 +56,11 @@ class Curvature {
   Dataset data_;
   bool training_;
   BatchReader reader_;
-  std::vector<Place> places_;
-  std::size_t lowest_ = 0;  // the first layer that trains
-  std::int64_t count_ = 0, batch_rows_ = 0, capacity_ = 0, widest_ = 0;
+  std::int64_t count_ = 0, batch_rows_ = 0;
   Parameters point_, direction_;  // with their gradients: see TangentCall
-  Buffer total_, workspace_;
-  std::uint64_t step_;
-  std::size_t dy_[2] = {0, 0}, dy_dot_[2] = {0, 0}, spare_ = 0;
+  Executor executor_;             // of a plan in which no layer absorbs another
+  Buffer total_;
+  StepContext context_;
 };
 
 }  // namespace gdcore

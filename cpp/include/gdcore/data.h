@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "gdcore/memory.h"
 #include "gdcore/row_order.h"
-#include "gdcore/tensor.h"
 
 namespace gdcore {
 
@@ -72,5 +72,11 @@ inline GatherType gather_type(DType dtype) {
   return dtype == DType::float32 ? GatherType::float32 : GatherType::float64;
 }
 inline SourceType source_type(DType dtype) { return dtype == DType::float32 ? SourceType::f32 : SourceType::f64; }
+
+/// Gathers into `buffer`, which grows, from the backend's own memory or from the host's (then converted there and
+/// copied). The order lies in the host's memory; `call.to` is not used.
+void gather_into(Backend& backend, Gather call, Buffer& buffer);
+/// The rows of `call` in a dtype: in place where they already are what is needed, else in `buffer`, which grows.
+ConstView fetch(Backend& backend, DType dtype, Gather call, Buffer& buffer);
 
 }  // namespace gdcore

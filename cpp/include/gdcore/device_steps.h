@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gdcore/resident.h"
+#include "gdcore/training_step.h"
 
 namespace gdcore {
 
@@ -36,38 +37,19 @@ struct BatchRange {
   std::int64_t rows_of(std::int64_t batch) const { return first_row(batch + 1) - first_row(batch); }
 };
 
-/// What a recorded step reads that changes from step to step.
-struct StepInputs {
-  StepCounters* counters;
-  const double* rates;
-};
-
-/// The next batch of recorded steps: rows of a dataset, in an order; both on the device.
-struct NextBatch {
-  const Dataset& data;
-  RowOrder order;
-  std::int64_t rows;
-};
-
 /// Bytes of rows that are on the device at a time where the dataset has no room there; the results do not depend on it.
 inline constexpr std::int64_t kWindowBytes = std::int64_t{1} << 27;
 
 class DeviceSteps {
  public:
-  /// What is asked of the backend for one step; nothing of it may depend on the step.
-  struct Step {
-    FunctionRef<bool(const NextBatch&, const StepInputs&)> whole;  // the step at once; false: not to be had
-    FunctionRef<void(const Batch&, const StepInputs&)> fetched;    // of a batch whose rows were fetched
-  };
-
-  explicit DeviceSteps(Network& network, std::int64_t window_bytes = kWindowBytes);
+  explicit DeviceSteps(TrainingStep& step, std::int64_t window_bytes = kWindowBytes);
 
   /// Trains the batches of the range until `seconds` have passed or the steps stopped, and returns the next batch.
   /// Rows of a dataset in the host's memory are sent as they are needed.
   /// `counters` goes in with the steps made and the sums so far and comes out with what was reached, also where an
   /// interruption is thrown.
   std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const double> rates, double seconds,
-                   StepCounters& counters, const Step& step);
+                   StepCounters& counters);
 
  private:
   struct Recorded {
@@ -95,12 +77,13 @@ class DeviceSteps {
   RowOrder order_on_device(const BatchRange& range, std::int64_t dataset_rows);
   void start(const Window& window, const BatchRange& range, std::int64_t next, std::span<const double> rates,
              StepCounters& counters);
-  std::int64_t launch(const Window& window, const BatchRange& range, std::int64_t next, const Step& step);
+  std::int64_t launch(const Window& window, const BatchRange& range, std::int64_t next);
   std::int64_t steps_at_once(std::int64_t rows) const;
-  StepGraph& graph(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step);
-  std::unique_ptr<StepGraph> record(const Window& window, std::int64_t rows, std::int64_t steps, const Step& step);
+  StepGraph& graph(const Window& window, std::int64_t rows, std::int64_t steps);
+  std::unique_ptr<StepGraph> record(const Window& window, std::int64_t rows, std::int64_t steps);
   Batch fetch(const Window& window, std::int64_t rows);
 
+  TrainingStep& step_;
   Network& network_;
   std::int64_t window_bytes_;
   ResidentData streamed_;     // rows of a dataset that has no room on the device, a window at a time

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "gdcore/backend.h"
+#include "gdcore/computation.h"
 #include "gdcore/parameters.h"
 
 namespace gdcore {
@@ -24,8 +25,7 @@ struct LayerCall {
   View statistics;        // as asked for by Layer::statistics
   View dy, dx;            // backward only; dy may be overwritten, a null dx is not wanted
   bool training = false;
-  std::uint64_t seed = 0, step = 0;        // dropout's stream
-  const StepCounters* counters = nullptr;  // where steps follow each other without the host: see backend.h
+  StepContext context = {};
   Precision precision = Precision::full;
 
   /// What the absorbed activation's slope is computed from.
@@ -75,9 +75,8 @@ class Layer {
   /// A layer whose outputs in training depend on which rows are computed together.
   virtual bool couples_rows() const { return false; }
 
-  /// Becomes part of a network whose steps a device makes as a whole, or refuses; of the call, what does not depend on
-  /// the batch.
-  virtual bool add_to(NarrowNetwork&, const LayerCall&) const { return false; }
+  /// What it computes beside an absorbed activation, if others can compute it too.
+  virtual Computation computation(const Parameters&) const { return OtherComputation{}; }
 
   void forward(const LayerCall& call) const;
   void backward(const LayerCall& call) const;

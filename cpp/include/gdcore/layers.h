@@ -25,7 +25,7 @@ struct Dense final : LayerOf<Dense> {
   std::int64_t output_features(std::int64_t in) const override;
   std::int64_t input_features() const override { return in_features; }
   void bind(int index, std::int64_t in, Parameters& parameters) override;
-  bool add_to(NarrowNetwork& network, const LayerCall& call) const override;
+  Computation computation(const Parameters& parameters) const override;
   bool absorbs() const override { return true; }
   void tangent(const TangentCall& call) const override;
   void curvature(const TangentCall& call) const override;
@@ -61,7 +61,7 @@ struct DropoutLayer final : LayerOf<DropoutLayer> {
   std::string kind() const override { return "Dropout"; }
   bool trains_only() const override { return true; }
   bool couples_rows() const override { return p > 0.0; }  // a row's place in the batch is part of its mask
-  bool add_to(NarrowNetwork& network, const LayerCall& call) const override;
+  Computation computation(const Parameters& parameters) const override;
   void bind(int index, std::int64_t, Parameters&) override { index_ = index; }
   void tangent(const TangentCall& call) const override;
   void curvature(const TangentCall& call) const override;
@@ -155,7 +155,7 @@ struct Standardizer final : LayerOf<Standardizer> {
   std::int64_t output_features(std::int64_t in) const override;
   std::int64_t input_features() const override { return features; }
   void bind(int index, std::int64_t in, Parameters& parameters) override;
-  bool add_to(NarrowNetwork& network, const LayerCall& call) const override;
+  Computation computation(const Parameters& parameters) const override;
   /// Learns μ and σ (biased) of every column, two passes in float64 over blocks; a constant column gets σ = 1.
   void fit(const Source& source);
   void tangent(const TangentCall& call) const override;

@@ -3,29 +3,10 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <type_traits>
+
+#include "gdcore/function_ref.h"
 
 namespace gdcore {
-
-/// A callable by reference: no allocation, valid while the callable lives.
-template <class Signature>
-class FunctionRef;
-template <class Result, class... Args>
-class FunctionRef<Result(Args...)> {
- public:
-  template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
-  FunctionRef(F&& f)  // NOLINT: implicit on purpose
-      : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* object, Args... args) -> Result {
-          return (*static_cast<std::remove_reference_t<F>*>(object))(args...);
-        }) {}
-  Result operator()(Args... args) const { return call_(object_, args...); }
-
- private:
-  void* object_;
-  Result (*call_)(void*, Args...);
-};
 
 /// Number of threads: at first OMP_NUM_THREADS, else the processors this process may use.
 int num_threads();

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "gdcore/initializers.h"
-#include "gdcore/tensor.h"
+#include "gdcore/memory.h"
 
 namespace gdcore {
 
@@ -39,6 +39,7 @@ class Arena {
   std::vector<Entry>& entries() { return entries_; }
   const std::vector<Entry>& entries() const { return entries_; }
 
+  std::int64_t offset(int number) const { return entries_[static_cast<std::size_t>(number)].offset; }
   /// The entry's place in a buffer of this layout.
   View view(const Buffer& buffer, int number) const;
   View flat(const Buffer& buffer) const { return {buffer.data(), 1, size_, dtype_}; }

@@ -65,24 +65,4 @@ void with_type(DType dtype, Work&& work) {
   }
 }
 
-class Backend;
-
-/// Owns `bytes` of zeroed memory on a backend, aligned to kAlignment.
-class Buffer {
- public:
-  Buffer() = default;
-  Buffer(Backend& backend, std::size_t bytes);
-  Buffer(Buffer&& other) noexcept;
-  Buffer& operator=(Buffer&& other) noexcept;
-  ~Buffer();
-
-  void* data() const { return data_; }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  Backend* backend_ = nullptr;
-  void* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
-
 }  // namespace gdcore

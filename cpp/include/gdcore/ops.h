@@ -1,0 +1,157 @@
+// What the operations of a backend are asked to do: one struct a call.
+//
+// All views are row-major and contiguous; outputs are overwritten, never accumulated into, and must not overlap inputs
+// unless a comment says so. Shapes were checked by the caller. Views lie in the backend's own memory.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "gdcore/activations.h"
+#include "gdcore/loss.h"
+#include "gdcore/optimizer.h"
+#include "gdcore/step_context.h"
+#include "gdcore/tensor.h"
+
+namespace gdcore {
+
+/// What products of dense layers compute in, on a device that has the choice: values and sums stay in the model's
+/// dtype, `tf32` and `bfloat16` allow factors to be rounded as far. The CPU always computes in full.
+enum class Precision : std::uint8_t { full, tf32, bfloat16 };
+
+/// y = f(x Wᵀ + b): x (N, in), weight (out, in), bias (1, out) or null, y (N, out).
+struct DenseForward {
+  ConstView x, weight, bias;
+  Activation activation;
+  View y;
+  View pre;  // (N, out): receives x Wᵀ + b where the activation saves its input, else null
+  Precision precision = Precision::full;
+};
+
+/// dy ← dy f'(saved), in place; dx = dy W, dweight = dyᵀ x, dbias = Σ_n dy_n; null outputs are skipped.
+struct DenseBackward {
+  ConstView x, weight;
+  Activation activation;
+  ConstView saved;  // y, or pre where the activation saves its input; null for Identity
+  View dy;
+  View dx, dweight, dbias;
+  Precision precision = Precision::full;
+};
+
+/// Batch norm: per column over the N rows. â = (x - μ) / √(σ² + ε), y = f(γ â + β); null γ, β mean 1, 0.
+struct BatchNormForward {
+  ConstView x, gamma, beta;
+  double eps;
+  Activation activation;
+  View y, mean, rstd, variance;  // mean, 1/√(σ²+ε), biased σ²: (1, C)
+  View pre;
+};
+
+/// Layer norm: the same per row over the C columns; mean and rstd are (1, N).
+struct LayerNormForward {
+  ConstView x, gamma, beta;
+  double eps;
+  Activation activation;
+  View y, mean, rstd;
+  View pre;
+};
+
+/// Backward of both norms: dy ← dy f'(saved) in place, then dx, dγ = Σ dy â and dβ = Σ dy; null outputs are skipped.
+struct NormBackward {
+  ConstView x, gamma, mean, rstd;
+  Activation activation;
+  ConstView saved;
+  View dy;
+  View dx, dgamma, dbeta;
+  bool constant = false;  // batch norm when predicting: mean and rstd do not depend on x
+};
+
+/// Whose mean and spread a norm takes: each row's (layer norm), each column's (batch norm), or constants for each
+/// column (batch norm when predicting).
+enum class NormOver : std::uint8_t { rows, columns, constants };
+
+/// A norm along a direction; a dot is a derivative along it. ẏ = γ â̇ + γ̇ â + β̇ with â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)),
+/// where m is the mean over what the norm averages, or nothing. Null ẋ, γ̇ and β̇ are zero.
+struct NormTangent {
+  NormOver over;
+  ConstView x, gamma, mean, rstd;
+  ConstView x_dot, gamma_dot, beta_dot;
+  View y_dot;
+};
+
+/// Its way back: dx as NormBackward gives it, and the derivatives of dx, dγ and dβ along the direction, for the
+/// gradient dy of the outputs and its derivative. Null outputs are skipped, dx and dx_dot together; `spare` is (N, C).
+struct NormCurvature {
+  NormOver over;
+  ConstView x, gamma, mean, rstd;
+  ConstView x_dot, gamma_dot;
+  ConstView dy, dy_dot;
+  View dx, dx_dot, dgamma_dot, dbeta_dot;
+  View spare;
+};
+
+/// What the spread of a column is given as.
+enum class Spread : std::uint8_t { std, variance };
+
+/// y = f(γ (x - mean) / √(σ² + ε) + β) with given column constants: batch norm when predicting, and data scaling.
+/// A null mean means 0, so that the backward of data scaling is the same call.
+struct ColumnAffine {
+  ConstView x, mean, spread, gamma, beta;
+  Spread kind;
+  double eps;
+  Activation activation;
+  View y;
+};
+
+/// y = x m / (1 - p), m drawn anew for each (seed, stream) but the same for the same pair: the backward is the same
+/// call.
+struct Dropout {
+  ConstView x;
+  View y;  // may be x
+  double p;
+  std::uint64_t seed, stream;
+  const StepCounters* counters = nullptr;  // where given, the stream is stream ^ (counters->step << 12)
+};
+
+/// Losses on logits (N, K), see loss.h. `grad` (null: skipped) receives the gradient of sums.loss / sums.weight.
+struct LossPass {
+  const Loss& loss;
+  ConstView logits;
+  ConstView targets;           // (N, K) floating, or null where labels are given
+  const std::int32_t* labels;  // N integer labels, CrossEntropy only
+  ConstView weights;           // (1, N), or null
+  ConstView class_weights;     // (1, K): the loss's class_weights or pos_weight in the logits' dtype, or null
+  View grad;
+  LossSums* sums;
+  StepCounters* counters = nullptr;  // where given, a loss that is not finite stops the steps
+};
+
+/// One pass over the arena: g ← clip(g · grad_scale), decay, rule; one call whatever the number of parameters.
+struct OptimizerPass {
+  const OptimizerRule& rule;
+  View parameters;
+  ConstView gradients;
+  View states[kMaxStates];
+  std::span<const Segment> segments;
+  double lr;
+  std::int64_t step;  // from 1
+  double grad_scale = 1.0;
+  double clip_value = std::numeric_limits<double>::infinity();
+  // Where counters are given: lr = rates[counters->batch], step = counters->step + 1, and grad_scale follows from
+  // clip_norm, which stops the steps if the norm of the gradients is not finite.
+  StepCounters* counters = nullptr;
+  const double* rates = nullptr;
+  double clip_norm = std::numeric_limits<double>::infinity();
+};
+
+/// average ← decay · average + (1 - decay) · f(value), f the square root where `root`.
+struct Lerp {
+  View average;
+  ConstView value;
+  double decay;
+  bool root = false;
+  const StepCounters* counters = nullptr;  // where given, nothing moves once the steps have stopped
+};
+
+}  // namespace gdcore

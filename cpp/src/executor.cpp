@@ -1,0 +1,252 @@
+#include "gdcore/executor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "gdcore/check.h"
+#include "gdcore/parallel.h"
+
+namespace gdcore {
+
+Executor::Executor(Plan plan, Backend& backend, const Parameters& parameters, Precision precision, bool directions)
+    : plan_(std::move(plan)),
+      backend_(backend),
+      parameters_(parameters),
+      precision_(precision),
+      directions_(directions),
+      buffers_(plan_.operations.size()),
+      trains_(plan_.operations.size()),
+      moves_(plan_.operations.size()),
+      has_part_(plan_.operations.size() + 1) {
+  plan_.validate();
+  for (const Operation& operation : plan_.operations) {
+    operation_of_.resize(static_cast<std::size_t>(operation.last) + 1,
+                         static_cast<int>(&operation - &plan_.operations[0]));
+  }
+  assign_gradients();
+}
+
+/// Divides few buffers among the gradients of all outputs: one is free again when the way back has passed its
+/// operation. A chain takes two.
+void Executor::assign_gradients() {
+  std::vector<bool> taken, assigned(buffers_.size());
+  const auto assign = [&](std::size_t operation) {
+    const auto free = std::ranges::find(taken, false) - taken.begin();
+    if (free == std::ssize(taken)) taken.push_back(true);
+    taken[static_cast<std::size_t>(free)] = true;
+    buffers_[operation].gradient = static_cast<int>(free);
+    assigned[operation] = true;
+  };
+  assign(buffers_.size() - 1);
+  bool adds = false, reads_batch = false;
+  for (std::size_t i = buffers_.size(); i-- > 0;) {
+    const int input = plan_.operations[i].input;
+    const auto from = static_cast<std::size_t>(input);
+    adds = adds || (input == kBatchInput ? reads_batch : bool(assigned[from]));
+    if (input == kBatchInput) {
+      reads_batch = true;
+    } else if (!assigned[from]) {
+      assign(from);
+    }
+    taken[static_cast<std::size_t>(buffers_[i].gradient)] = false;
+  }
+  addend_ = static_cast<int>(taken.size());
+  gradients_.resize(taken.size() + (adds ? 1 : 0));
+  gradients_dot_.resize(directions_ ? gradients_.size() : 0);
+}
+
+/// Which operations have parameters that are not frozen, and whose outputs depend on any.
+void Executor::find_trained() {
+  std::ranges::fill(trains_, char{0});
+  for (const Entry& entry : parameters_.layout.entries()) {
+    if (!entry.frozen) trains_[static_cast<std::size_t>(operation_of_[static_cast<std::size_t>(entry.layer)])] = 1;
+  }
+  for (std::size_t i = 0; i < trains_.size(); ++i) {
+    const int input = plan_.operations[i].input;
+    moves_[i] = trains_[i] != 0 || (input != kBatchInput && moves_[static_cast<std::size_t>(input)] != 0);
+  }
+}
+
+void Executor::reserve(std::int64_t rows) {
+  if (rows <= capacity_) return;
+  std::size_t end = 0;
+  const auto take = [&](std::int64_t count, std::int64_t each) {
+    const std::size_t bytes = static_cast<std::size_t>(checked_size(count, each)) * size_of(parameters_.layout.dtype());
+    return std::exchange(end, end + round_up(bytes, kAlignment));
+  };
+  std::int64_t widest = plan_.in;
+  for (std::size_t i = 0; i < buffers_.size(); ++i) {
+    const Operation& operation = plan_.operations[i];
+    Buffers& buffers = buffers_[i];
+    buffers.y = take(rows, operation.out);
+    buffers.pre = operation.keeps_pre() ? take(rows, operation.out) : 0;
+    buffers.statistics = take(operation.statistics.fixed + checked_size(operation.statistics.per_row, rows), 1);
+    buffers.y_dot = directions_ ? take(rows, operation.out) : 0;
+    widest = std::max(widest, operation.out);
+  }
+  for (std::size_t& offset : gradients_) offset = take(rows, widest);
+  for (std::size_t& offset : gradients_dot_) offset = take(rows, widest);
+  spare_ = directions_ ? take(rows, widest) : 0;
+  ++version_;
+  capacity_ = 0;  // should the allocation fail, the next call tries again
+  kept_ = false;
+  workspace_ = Buffer();
+  workspace_ = Buffer(backend_, end);
+  capacity_ = rows;
+}
+
+View Executor::slice(std::size_t offset, std::int64_t rows, std::int64_t cols) const {
+  return {static_cast<char*>(workspace_.data()) + offset, rows, cols, parameters_.layout.dtype()};
+}
+
+View Executor::output(std::size_t operation) const {
+  return slice(buffers_[operation].y, x_.rows, plan_.operations[operation].out);
+}
+
+View Executor::gradient(int buffer, std::int64_t cols) const {
+  return slice(gradients_[static_cast<std::size_t>(buffer)], x_.rows, cols);
+}
+
+View Executor::gradient_dot(int buffer, std::int64_t cols) const {
+  return slice(gradients_dot_[static_cast<std::size_t>(buffer)], x_.rows, cols);
+}
+
+/// What the operation reads: past those that hand their input through when predicting.
+ConstView Executor::input_of(const Operation& operation) const {
+  int input = operation.input;
+  while (mode_ == Mode::predict && input != kBatchInput) {
+    const Operation& before = plan_.operations[static_cast<std::size_t>(input)];
+    if (!before.layer->trains_only()) break;
+    input = before.input;
+  }
+  return input == kBatchInput ? x_ : ConstView(output(static_cast<std::size_t>(input)));
+}
+
+LayerCall Executor::call(std::size_t number) const {
+  const Operation& operation = plan_.operations[number];
+  const Buffers& buffers = buffers_[number];
+  const std::int64_t rows = x_.rows, kept = operation.statistics.fixed + operation.statistics.per_row * rows;
+  const bool keeps_pre = mode_ != Mode::predict && operation.keeps_pre();
+  return {.backend = backend_,
+          .parameters = parameters_,
+          .activation = operation.activation,
+          .x = input_of(operation),
+          .y = output(number),
+          .pre = keeps_pre ? slice(buffers.pre, rows, operation.out) : View{},
+          .statistics = slice(buffers.statistics, 1, kept),
+          .dy = {},
+          .dx = {},
+          .training = mode_ == Mode::train,
+          .context = context_,
+          .precision = precision_};
+}
+
+View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
+  check(x.cols == plan_.in, "[forward] x has ", x.cols, " columns; expected ", plan_.in);
+  check(x.rows >= 1, "[forward] x has no rows");
+  reserve(x.rows);
+  kept_ = false;
+  x_ = x;
+  mode_ = mode;
+  context_ = context;
+  for (std::size_t i = 0; i < buffers_.size(); ++i) {
+    const Layer& layer = *plan_.operations[i].layer;
+    if (mode == Mode::predict && layer.trains_only() && i + 1 < buffers_.size()) continue;
+    layer.forward(call(i));
+  }
+  kept_ = mode != Mode::predict;
+  return output(buffers_.size() - 1);
+}
+
+View Executor::output_gradient() const {
+  check<std::runtime_error>(
+      kept_, "[backward] there is no forward pass in training to go back through; call forward(x) first");
+  return gradient(buffers_.back().gradient, plan_.out);
+}
+
+View Executor::output_gradient_tangent() const { return gradient_dot(buffers_.back().gradient, plan_.out); }
+
+void Executor::backward(View dx) {
+  (void)output_gradient();
+  has_gradients_ = false;  // until all of them are there
+  go_back(dx, nullptr);
+  has_gradients_ = true;
+}
+
+/// Passes the operations from the last to the first. What no parameter that trains depends on is left out, unless dx is
+/// wanted. Gradients of an output that several operations read are added.
+void Executor::go_back(View dx, const Parameters* direction) {
+  find_trained();
+  std::ranges::fill(has_part_, char{0});
+  for (std::size_t i = buffers_.size(); i-- > 0;) {
+    const Operation& operation = plan_.operations[i];
+    const bool is_first = operation.input == kBatchInput;
+    const auto from = static_cast<std::size_t>(operation.input + 1);  // has_part_[0] is the batch's
+    if (is_first ? !dx : !dx && moves_[from - 1] == 0) {
+      if (trains_[i] != 0) back_through(i, {}, {}, direction);
+      continue;
+    }
+    const int buffer = is_first ? addend_ : buffers_[from - 1].gradient;
+    const View to = is_first ? dx : gradient(buffer, operation.in);
+    const View to_dot = direction == nullptr ? View{} : gradient_dot(buffer, operation.in);
+    if (std::exchange(has_part_[from], char{1}) == 0) {
+      back_through(i, to, to_dot, direction);
+      continue;
+    }
+    const View part = gradient(addend_, operation.in);
+    const View part_dot = direction == nullptr ? View{} : gradient_dot(addend_, operation.in);
+    back_through(i, part, part_dot, direction);
+    backend_.add(to, part, 1.0);
+    if (part_dot) backend_.add(to_dot, part_dot, 1.0);
+  }
+}
+
+void Executor::back_through(std::size_t number, View dx, View dx_dot, const Parameters* direction) {
+  const Operation& operation = plan_.operations[number];
+  LayerCall layer = call(number);
+  layer.dy = gradient(buffers_[number].gradient, operation.out);
+  layer.dx = dx;
+  if (direction == nullptr) return operation.layer->backward(layer);
+  operation.layer->curvature({.layer = layer,
+                              .direction = *direction,
+                              .x_dot = input_dot(operation),
+                              .y_dot = {},
+                              .dy_dot = gradient_dot(buffers_[number].gradient, operation.out),
+                              .dx_dot = dx_dot,
+                              .spare = slice(spare_, x_.rows, operation.in)});
+}
+
+void Executor::commit() {
+  const NoInterrupt whole;
+  for (std::size_t i = 0; i < buffers_.size(); ++i) plan_.operations[i].layer->commit(call(i));
+}
+
+/// Null where nothing moves.
+ConstView Executor::input_dot(const Operation& operation) const {
+  const auto from = static_cast<std::size_t>(operation.input);
+  if (operation.input == kBatchInput || moves_[from] == 0) return {};
+  return slice(buffers_[from].y_dot, x_.rows, operation.in);
+}
+
+View Executor::tangent(const Parameters& direction) {
+  find_trained();
+  View y_dot;
+  for (std::size_t i = 0; i < buffers_.size(); ++i) {
+    if (moves_[i] == 0) continue;
+    const Operation& operation = plan_.operations[i];
+    const LayerCall layer = call(i);
+    y_dot = slice(buffers_[i].y_dot, x_.rows, operation.out);
+    operation.layer->tangent({.layer = layer,
+                              .direction = direction,
+                              .x_dot = input_dot(operation),
+                              .y_dot = y_dot,
+                              .dy_dot = {},
+                              .dx_dot = {},
+                              .spare = slice(spare_, x_.rows, operation.out)});
+  }
+  return y_dot;
+}
+
+void Executor::curvature(const Parameters& direction) { go_back({}, &direction); }
+
+}  // namespace gdcore

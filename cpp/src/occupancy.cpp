@@ -1,0 +1,107 @@
+#include "gdcore/occupancy.h"
+
+#include <chrono>
+
+#include "gdcore/check.h"
+#include "gdcore/parallel.h"
+
+namespace gdcore {
+
+namespace {
+constexpr std::chrono::milliseconds kPollTime{20};  // how often who waits looks for a signal
+constexpr int kMostTurns = 50;                      // of that time, which a hold waits for who wants to compute
+thread_local const Occupancy* awaited_by_thread = nullptr;
+}  // namespace
+
+Occupancy::Use::Use(Occupancy& occupancy)
+    : occupancy_(occupancy), taken_(occupancy.depth_ == 0 || occupancy.user_ != std::this_thread::get_id()) {
+  occupancy.end_waiting();
+  if (!taken_) return;
+  check<std::runtime_error>(!occupancy_.in_use_.exchange(true),
+                            "[Network] the model is in use by another thread; give each thread its own model");
+  occupancy_.user_ = std::this_thread::get_id();
+}
+
+Occupancy::Use::~Use() {
+  if (taken_) occupancy_.release();
+}
+
+void Occupancy::release() {
+  user_ = std::thread::id();
+  in_use_ = false;
+  if (holders_ == 0) return;
+  const std::lock_guard lock(mutex_);
+  released_.notify_all();
+}
+
+bool Occupancy::begin_hold(const std::function<void(const std::function<void()>&)>& aside) {
+  const std::thread::id self = std::this_thread::get_id();
+  if (user_ == self) {
+    if (depth_ > 0) ++depth_;
+    return depth_ > 0;
+  }
+  if (waiting_ > 0) {  // or a loop of holds would never let them
+    aside([this] {
+      for (int turn = 0; turn < kMostTurns && waiting_ > 0; ++turn) {
+        std::unique_lock lock(mutex_);
+        released_.wait_for(lock, kPollTime, [this] { return waiting_ == 0; });
+        lock.unlock();
+        poll_interrupt();
+      }
+    });
+  }
+  ++holders_;
+  try {
+    aside([this] {
+      while (in_use_.exchange(true)) {
+        std::unique_lock lock(mutex_);
+        released_.wait_for(lock, kPollTime, [this] { return !in_use_; });
+        lock.unlock();
+        poll_interrupt();
+      }
+    });
+  } catch (...) {
+    --holders_;
+    throw;
+  }
+  user_ = self;
+  depth_ = 1;
+  return true;
+}
+
+void Occupancy::end_hold() {
+  if (--depth_ > 0) return;
+  --holders_;
+  release();
+  const std::lock_guard lock(mutex_);
+  released_.notify_all();  // those that wait to compute too
+}
+
+void Occupancy::wait_for_holders() {
+  if (awaited_by_thread != this) {
+    ++waiting_;
+    awaited_by_thread = this;
+  }
+  try {
+    while (awaited()) {
+      std::unique_lock lock(mutex_);
+      released_.wait_for(lock, kPollTime, [this] { return !awaited(); });
+      lock.unlock();
+      poll_interrupt();
+    }
+  } catch (...) {
+    end_waiting();
+    throw;
+  }
+}
+
+/// The thread no longer waits to compute with this object: it does, or gave up.
+void Occupancy::end_waiting() {
+  if (awaited_by_thread != this) return;
+  awaited_by_thread = nullptr;
+  --waiting_;
+  const std::lock_guard lock(mutex_);
+  released_.notify_all();
+}
+
+}  // namespace gdcore

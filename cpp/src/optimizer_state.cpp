@@ -1,0 +1,137 @@
+#include "gdcore/optimizer_state.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "gdcore/check.h"
+
+namespace gdcore {
+
+OptimizerState::OptimizerState(Network& network, Optimizer optimizer)
+    : network_(network), optimizer_(std::move(optimizer)) {
+  check_optimizer(optimizer_, network_.dtype());
+  decay_ = per_parameter(optimizer_.weight_decay, 0.0, "weight_decay");
+  factor_ = per_parameter(optimizer_.lr_factors, 1.0, "lr_factors");
+  for (int i = 0; i < state_count(optimizer_.rule); ++i) {
+    states_[i] = Buffer(network_.backend(), network_.parameters().layout.bytes());
+  }
+}
+
+/// One number for each parameter, from one for all, one for each layer with weights, or by name.
+std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double missing, const char* argument) const {
+  const auto& entries = network_.parameters().layout.entries();
+  std::vector<double> values(entries.size(), missing);
+  const bool is_decay = missing == 0.0;
+  const auto takes = [&](const Entry& entry) { return !is_decay || entry.is_weight || optimizer_.decay_biases; };
+  if (const double* one = std::get_if<double>(&given)) {
+    for (std::size_t i = 0; i < entries.size(); ++i) values[i] = takes(entries[i]) ? *one : missing;
+  } else if (const auto* list = std::get_if<std::vector<double>>(&given)) {
+    std::vector<int> layers;  // those with weights
+    for (const Entry& entry : entries) {
+      if (entry.is_weight) layers.push_back(entry.layer);
+    }
+    check(list->size() == layers.size(), "[Optimizer] ", argument, " has ", list->size(), " numbers; the model has ",
+          layers.size(), " layers with weights");
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const auto at = std::ranges::find(layers, entries[i].layer);
+      if (at != layers.end() && takes(entries[i])) values[i] = (*list)[static_cast<std::size_t>(at - layers.begin())];
+    }
+  } else if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&given)) {
+    for (const auto& [name, value] : *named) {
+      bool found = false;
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        const bool exact = entries[i].name == name, below = entries[i].name.starts_with(name + ".");
+        found = found || exact || below;
+        if (exact || (below && takes(entries[i]))) values[i] = value;
+      }
+      check(found, "[Optimizer] ", argument, " names \"", name,
+            "\", which the model does not have; names look like \"layers.0\"");
+    }
+  }
+  return values;
+}
+
+/// Segments of the arena with one rate and one decay each; a single segment where nothing differs.
+void OptimizerState::make_segments() {
+  const auto& entries = network_.parameters().layout.entries();
+  bool same = segments_frozen_.size() == entries.size();
+  for (std::size_t i = 0; same && i < entries.size(); ++i) same = segments_frozen_[i] == entries[i].frozen;
+  if (same) return;
+  segments_.clear();
+  segments_frozen_.clear();
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    segments_frozen_.push_back(entries[i].frozen);
+    if (entries[i].frozen) continue;
+    const std::int64_t end = i + 1 < entries.size() ? entries[i + 1].offset : network_.parameters().layout.size();
+    const Segment next{entries[i].offset, end - entries[i].offset, factor_[i], decay_[i]};
+    Segment* last = segments_.empty() ? nullptr : &segments_.back();
+    if (last != nullptr && last->begin + last->count == next.begin && last->lr_factor == next.lr_factor &&
+        last->weight_decay == next.weight_decay) {
+      last->count += next.count;
+    } else {
+      segments_.push_back(next);
+    }
+  }
+}
+
+void OptimizerState::check_rate(double lr) const {
+  check(lr >= 0.0 && std::isfinite(rounded(lr, network_.dtype())), "[Trainer] lr is ", lr,
+        "; expected a finite number >= 0 that ", name_of(network_.dtype()), ", the model's dtype, can hold");
+}
+
+/// What the gradients are multiplied by so that their norm is not above clip_norm.
+double OptimizerState::clip_scale(std::int64_t step) const {
+  if (!optimizer_.clip_norm) return 1.0;
+  const Parameters& p = network_.parameters();
+  const double norm = std::sqrt(network_.backend().sum_of_squares(p.layout.flat(p.gradients)));
+  if (!std::isfinite(norm)) {
+    throw DivergenceError(
+        join("[Trainer] the norm of the gradient became ", norm, " at step ", step, "; ", diagnosis(network_)));
+  }
+  return norm > *optimizer_.clip_norm ? *optimizer_.clip_norm / norm : 1.0;
+}
+
+OptimizerPass OptimizerState::pass(const StepContext& context) {
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  const Parameters& p = network_.parameters();
+  make_segments();
+  OptimizerPass pass{.rule = optimizer_.rule,
+                     .parameters = p.layout.flat(p.values),
+                     .gradients = p.layout.flat(p.gradients),
+                     .states = {},
+                     .segments = segments_,
+                     .lr = context.lr,
+                     .step = context.step + 1,
+                     .clip_value = optimizer_.clip_value.value_or(kNone),
+                     .counters = context.counters,
+                     .rates = context.rates};
+  for (int i = 0; i < state_count(optimizer_.rule); ++i) pass.states[i] = p.layout.flat(states_[i]);
+  if (context.recorded()) {
+    pass.clip_norm = optimizer_.clip_norm.value_or(kNone);
+  } else {
+    pass.grad_scale = clip_scale(context.step);
+  }
+  return pass;
+}
+
+void OptimizerState::update(const StepContext& context) { network_.backend().optimizer_step(pass(context)); }
+
+std::vector<View> OptimizerState::states() const {
+  std::vector<View> views;
+  for (int i = 0; i < state_count(optimizer_.rule); ++i) {
+    views.push_back(network_.parameters().layout.flat(states_[i]));
+  }
+  return views;
+}
+
+void OptimizerState::zero_states() {
+  for (const View& state : states()) {
+    const std::vector<char> zeros(state.bytes());
+    network_.backend().copy(state.data, zeros.data(), zeros.size(), CopyKind::to_device);
+  }
+  network_.backend().wait();
+}
+
+}  // namespace gdcore

@@ -1,0 +1,53 @@
+#include "gdcore/plan.h"
+
+#include "gdcore/check.h"
+
+namespace gdcore {
+
+std::string Operation::describe() const {
+  std::string text = layer->kind();
+  if (last > first) text += std::string(" + ") + name_of(activation);
+  return text;
+}
+
+Plan Plan::chain(const std::vector<std::unique_ptr<Layer>>& layers, std::int64_t in, const Parameters& parameters,
+                 bool absorb) {
+  Plan plan{.operations = {}, .in = in, .out = in};
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const Layer& layer = *layers[i];
+    const Activation* next = i + 1 < layers.size() ? layers[i + 1]->as_activation() : nullptr;
+    const bool absorbs = absorb && layer.absorbs() && next != nullptr;
+    const int first = static_cast<int>(i);
+    plan.operations.push_back({.layer = &layer,
+                               .activation = absorbs ? *next : Identity{},
+                               .first = first,
+                               .last = absorbs ? first + 1 : first,
+                               .input = static_cast<int>(plan.operations.size()) - 1,
+                               .in = plan.out,
+                               .out = layer.output_features(plan.out),
+                               .statistics = layer.statistics(plan.out),
+                               .computation = layer.computation(parameters)});
+    plan.out = plan.operations.back().out;
+    if (absorbs) ++i;
+  }
+  return plan;
+}
+
+void Plan::validate() const {
+  std::vector<bool> read(operations.size());
+  for (std::size_t i = 0; i < operations.size(); ++i) {
+    const int input = operations[i].input;
+    check<std::logic_error>(input >= kBatchInput && input < static_cast<int>(i), "[plan] operation ", i, " reads ",
+                            input);
+    const std::int64_t width = input == kBatchInput ? in : operations[static_cast<std::size_t>(input)].out;
+    check<std::logic_error>(operations[i].in == width, "[plan] operation ", i, " takes ", operations[i].in,
+                            " columns and reads ", width);
+    if (input != kBatchInput) read[static_cast<std::size_t>(input)] = true;
+  }
+  for (std::size_t i = 0; i + 1 < operations.size(); ++i) {
+    check<std::logic_error>(read[i], "[plan] nothing reads operation ", i);
+  }
+  check<std::logic_error>(!operations.empty() && operations.back().out == out, "[plan] the last operation gives ", out);
+}
+
+}  // namespace gdcore

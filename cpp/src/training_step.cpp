@@ -1,0 +1,74 @@
+#include "gdcore/training_step.h"
+
+#include <cmath>
+#include <utility>
+
+#include "gdcore/check.h"
+#include "gdcore/parallel.h"
+
+namespace gdcore {
+
+namespace {
+
+/// Clears the saved forward pass on every exit, as the batch that it refers to is the caller's.
+struct ForgetAtEnd {
+  Executor& executor;
+  ~ForgetAtEnd() { executor.forget(); }
+};
+
+}  // namespace
+
+TrainingStep::TrainingStep(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer)
+    : network_(std::move(network)),
+      criterion_(std::move(loss), *network_),
+      optimizer_(*network_, std::move(optimizer)) {}
+
+/// The batch's sums, and the gradients of their mean by the parameters.
+LossSums TrainingStep::differentiate(const Batch& batch, const StepContext& context) {
+  Executor& executor = network_->executor();
+  const View logits = executor.forward(batch.x, Executor::Mode::train, context);
+  const LossSums sums = criterion_.apply(batch, logits, executor.output_gradient(), context.counters);
+  if (!std::isfinite(sums.loss)) [[unlikely]] {
+    throw DivergenceError(
+        join("[Trainer] the loss became ", sums.loss, " at step ", context.step, "; ", diagnosis(*network_)));
+  }
+  executor.backward({});
+  return sums;
+}
+
+LossSums TrainingStep::run(const Batch& batch, const StepContext& context) {
+  Executor& executor = network_->executor();
+  const ForgetAtEnd guard{executor};
+  const LossSums sums = differentiate(batch, context);
+  const NoInterrupt whole;
+  optimizer_.update(context);
+  executor.commit();
+  if (context.recorded()) network_->backend().recorder()->advance({context.counters, criterion_.sums(), batch.x.rows});
+  return sums;
+}
+
+void TrainingStep::check_finite(const Batch& batch, const StepContext& context) {
+  const ForgetAtEnd guard{network_->executor()};
+  differentiate(batch, context);
+  (void)optimizer_.pass(context);
+}
+
+StepProgram TrainingStep::program(const Dataset& data, const RowOrder& order, std::int64_t rows,
+                                  const StepContext& context) {
+  return {.x = data.x,
+          .y = data.y,
+          .weights = data.weights,
+          .labels = data.labels,
+          .order = order,
+          .rows = rows,
+          .plan = network_->executor().plan(),
+          .parameters = network_->parameters(),
+          .precision = network_->precision(),
+          .seed = context.seed,
+          .loss = criterion_.loss(),
+          .class_weights = criterion_.class_weights(),
+          .sums = criterion_.sums(),
+          .optimizer = optimizer_.pass(context)};
+}
+
+}  // namespace gdcore
