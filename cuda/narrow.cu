@@ -209,7 +209,7 @@ std::optional<MultilayerPerceptron> perceptron_of(const StepProgram& step) {
   const auto* states = static_cast<const float*>(step.parameters.states.data());
   for (std::size_t i = 0; i < step.plan.operations.size(); ++i) {
     const Operation& operation = step.plan.operations[i];
-    bool added = operation.input == static_cast<int>(i) - 1;
+    bool added = operation.input == static_cast<int>(i) - 1 && operation.skip == kNothing;
     if (const auto* dense = std::get_if<DenseComputation>(&operation.computation)) {
       added = added && made.add(operation, *dense);
     } else if (const auto* standardizer = std::get_if<StandardizerComputation>(&operation.computation)) {

@@ -30,28 +30,23 @@ Executor::Executor(Plan plan, Backend& backend, const Parameters& parameters, Pr
 /// operation. A chain takes two.
 void Executor::assign_gradients() {
   std::vector<bool> taken, assigned(buffers_.size());
-  const auto assign = [&](std::size_t operation) {
+  const auto assign = [&](int operation) {
+    if (operation < 0 || assigned[static_cast<std::size_t>(operation)]) return;
     const auto free = std::ranges::find(taken, false) - taken.begin();
-    if (free == std::ssize(taken)) taken.push_back(true);
-    taken[static_cast<std::size_t>(free)] = true;
-    buffers_[operation].gradient = static_cast<int>(free);
-    assigned[operation] = true;
+    if (free == std::ssize(taken)) taken.push_back(false);
+    taken[static_cast<std::size_t>(free)] = assigned[static_cast<std::size_t>(operation)] = true;
+    buffers_[static_cast<std::size_t>(operation)].gradient = static_cast<int>(free);
   };
-  assign(buffers_.size() - 1);
-  bool adds = false, reads_batch = false;
+  bool skips = false;
   for (std::size_t i = buffers_.size(); i-- > 0;) {
-    const int input = plan_.operations[i].input;
-    const auto from = static_cast<std::size_t>(input);
-    adds = adds || (input == kBatchInput ? reads_batch : bool(assigned[from]));
-    if (input == kBatchInput) {
-      reads_batch = true;
-    } else if (!assigned[from]) {
-      assign(from);
-    }
+    if (i + 1 == buffers_.size()) assign(static_cast<int>(i));
+    assign(plan_.operations[i].input);
+    assign(plan_.operations[i].skip);
+    skips = skips || plan_.operations[i].skip != kNothing;
     taken[static_cast<std::size_t>(buffers_[i].gradient)] = false;
   }
   addend_ = static_cast<int>(taken.size());
-  gradients_.resize(taken.size() + (adds ? 1 : 0));
+  gradients_.resize(taken.size() + (skips ? 1 : 0));
   gradients_dot_.resize(directions_ ? gradients_.size() : 0);
 }
 
@@ -62,8 +57,8 @@ void Executor::find_trained() {
     if (!entry.frozen) trains_[static_cast<std::size_t>(operation_of_[static_cast<std::size_t>(entry.layer)])] = 1;
   }
   for (std::size_t i = 0; i < trains_.size(); ++i) {
-    const int input = plan_.operations[i].input;
-    moves_[i] = trains_[i] != 0 || (input != kBatchInput && moves_[static_cast<std::size_t>(input)] != 0);
+    const Operation& operation = plan_.operations[i];
+    moves_[i] = trains_[i] != 0 || moves(operation.input) || moves(operation.skip);
   }
 }
 
@@ -82,6 +77,9 @@ void Executor::reserve(std::int64_t rows) {
     buffers.pre = operation.keeps_pre() ? take(rows, operation.out) : 0;
     buffers.statistics = take(operation.statistics.fixed + checked_size(operation.statistics.per_row, rows), 1);
     buffers.y_dot = directions_ ? take(rows, operation.out) : 0;
+    const bool skips = operation.skip != kNothing;
+    buffers.sum = skips ? take(rows, operation.in) : 0;
+    buffers.sum_dot = skips && directions_ ? take(rows, operation.in) : 0;
     widest = std::max(widest, operation.out);
   }
   for (std::size_t& offset : gradients_) offset = take(rows, widest);
@@ -111,15 +109,20 @@ View Executor::gradient_dot(int buffer, std::int64_t cols) const {
   return slice(gradients_dot_[static_cast<std::size_t>(buffer)], x_.rows, cols);
 }
 
-/// What the operation reads: past those that hand their input through when predicting.
-ConstView Executor::input_of(const Operation& operation) const {
-  int input = operation.input;
-  while (mode_ == Mode::predict && input != kBatchInput) {
-    const Operation& before = plan_.operations[static_cast<std::size_t>(input)];
-    if (!before.layer->trains_only()) break;
-    input = before.input;
+/// The output of an operation, or the batch; past operations that hand their input through when predicting.
+ConstView Executor::read(int number) const {
+  while (mode_ == Mode::predict && number != kBatch) {
+    const Operation& before = plan_.operations[static_cast<std::size_t>(number)];
+    if (!before.layer->trains_only() || before.skip != kNothing) break;
+    number = before.input;
   }
-  return input == kBatchInput ? x_ : ConstView(output(static_cast<std::size_t>(input)));
+  return number == kBatch ? x_ : ConstView(output(static_cast<std::size_t>(number)));
+}
+
+/// to = a + b
+void Executor::sum(View to, ConstView a, ConstView b) const {
+  backend_.copy(to.data, a.data, to.bytes(), CopyKind::within);
+  backend_.add(to, b, 1.0);
 }
 
 LayerCall Executor::call(std::size_t number) const {
@@ -130,7 +133,7 @@ LayerCall Executor::call(std::size_t number) const {
   return {.backend = backend_,
           .parameters = parameters_,
           .activation = operation.activation,
-          .x = input_of(operation),
+          .x = operation.skip == kNothing ? read(operation.input) : ConstView(slice(buffers.sum, rows, operation.in)),
           .y = output(number),
           .pre = keeps_pre ? slice(buffers.pre, rows, operation.out) : View{},
           .statistics = slice(buffers.statistics, 1, kept),
@@ -150,9 +153,11 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
   mode_ = mode;
   context_ = context;
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
-    const Layer& layer = *plan_.operations[i].layer;
-    if (mode == Mode::predict && layer.trains_only() && i + 1 < buffers_.size()) continue;
-    layer.forward(call(i));
+    const Operation& operation = plan_.operations[i];
+    const bool skips = operation.skip != kNothing;
+    if (mode == Mode::predict && operation.layer->trains_only() && !skips && i + 1 < buffers_.size()) continue;
+    if (skips) sum(slice(buffers_[i].sum, x.rows, operation.in), read(operation.input), read(operation.skip));
+    operation.layer->forward(call(i));
   }
   kept_ = mode != Mode::predict;
   return output(buffers_.size() - 1);
@@ -174,31 +179,42 @@ void Executor::backward(View dx) {
 }
 
 /// Passes the operations from the last to the first. What no parameter that trains depends on is left out, unless dx is
-/// wanted. Gradients of an output that several operations read are added.
+/// wanted. The gradient of an output that several operations read is the sum of what these hand back.
 void Executor::go_back(View dx, const Parameters* direction) {
   find_trained();
   std::ranges::fill(has_part_, char{0});
   for (std::size_t i = buffers_.size(); i-- > 0;) {
     const Operation& operation = plan_.operations[i];
-    const bool is_first = operation.input == kBatchInput;
-    const auto from = static_cast<std::size_t>(operation.input + 1);  // has_part_[0] is the batch's
-    if (is_first ? !dx : !dx && moves_[from - 1] == 0) {
+    const auto wants = [&](int number) { return number != kNothing && (dx || moves(number)); };
+    const bool first = wants(operation.input), second = wants(operation.skip);
+    if (!first && !second) {
       if (trains_[i] != 0) back_through(i, {}, {}, direction);
       continue;
     }
-    const int buffer = is_first ? addend_ : buffers_[from - 1].gradient;
-    const View to = is_first ? dx : gradient(buffer, operation.in);
-    const View to_dot = direction == nullptr ? View{} : gradient_dot(buffer, operation.in);
-    if (std::exchange(has_part_[from], char{1}) == 0) {
-      back_through(i, to, to_dot, direction);
-      continue;
-    }
-    const View part = gradient(addend_, operation.in);
-    const View part_dot = direction == nullptr ? View{} : gradient_dot(addend_, operation.in);
-    back_through(i, part, part_dot, direction);
-    backend_.add(to, part, 1.0);
-    if (part_dot) backend_.add(to_dot, part_dot, 1.0);
+    const auto place = [&](int number) -> Part {
+      if (number == kBatch) return {dx, {}};
+      const int buffer = number == kNothing ? addend_ : buffers_[static_cast<std::size_t>(number)].gradient;
+      return {gradient(buffer, operation.in), direction != nullptr ? gradient_dot(buffer, operation.in) : View{}};
+    };
+    // Into the gradient of what it reads where that is empty, and from there to that of the other.
+    const bool direct = first && has_part_[static_cast<std::size_t>(operation.input + 1)] == 0;
+    const Part part = place(direct ? operation.input : kNothing);
+    back_through(i, part.gradient, part.gradient_dot, direction);
+    const auto hand = [&](int number) {
+      const Part to = place(number);
+      const bool adds = std::exchange(has_part_[static_cast<std::size_t>(number + 1)], char{1}) != 0;
+      hand_back(part.gradient, to.gradient, adds);
+      if (direction != nullptr) hand_back(part.gradient_dot, to.gradient_dot, adds);
+    };
+    if (direct) has_part_[static_cast<std::size_t>(operation.input + 1)] = 1;
+    if (second) hand(operation.skip);
+    if (first && !direct) hand(operation.input);
   }
+}
+
+void Executor::hand_back(ConstView part, View to, bool adds) const {
+  if (adds) return backend_.add(to, part, 1.0);
+  backend_.copy(to.data, part.data, to.bytes(), CopyKind::within);
 }
 
 void Executor::back_through(std::size_t number, View dx, View dx_dot, const Parameters* direction) {
@@ -209,7 +225,7 @@ void Executor::back_through(std::size_t number, View dx, View dx_dot, const Para
   if (direction == nullptr) return operation.layer->backward(layer);
   operation.layer->curvature({.layer = layer,
                               .direction = *direction,
-                              .x_dot = input_dot(operation),
+                              .x_dot = input_dot(number),
                               .y_dot = {},
                               .dy_dot = gradient_dot(buffers_[number].gradient, operation.out),
                               .dx_dot = dx_dot,
@@ -222,10 +238,13 @@ void Executor::commit() {
 }
 
 /// Null where nothing moves.
-ConstView Executor::input_dot(const Operation& operation) const {
-  const auto from = static_cast<std::size_t>(operation.input);
-  if (operation.input == kBatchInput || moves_[from] == 0) return {};
-  return slice(buffers_[from].y_dot, x_.rows, operation.in);
+ConstView Executor::input_dot(std::size_t number) const {
+  const Operation& operation = plan_.operations[number];
+  const bool first = moves(operation.input), second = moves(operation.skip);
+  if (first && second) return slice(buffers_[number].sum_dot, x_.rows, operation.in);
+  if (!first && !second) return {};
+  const int from = first ? operation.input : operation.skip;
+  return slice(buffers_[static_cast<std::size_t>(from)].y_dot, x_.rows, operation.in);
 }
 
 View Executor::tangent(const Parameters& direction) {
@@ -235,10 +254,16 @@ View Executor::tangent(const Parameters& direction) {
     if (moves_[i] == 0) continue;
     const Operation& operation = plan_.operations[i];
     const LayerCall layer = call(i);
+    if (moves(operation.input) && moves(operation.skip)) {
+      const auto dot_of = [&](int number) {
+        return slice(buffers_[static_cast<std::size_t>(number)].y_dot, x_.rows, operation.in);
+      };
+      sum(slice(buffers_[i].sum_dot, x_.rows, operation.in), dot_of(operation.input), dot_of(operation.skip));
+    }
     y_dot = slice(buffers_[i].y_dot, x_.rows, operation.out);
     operation.layer->tangent({.layer = layer,
                               .direction = direction,
-                              .x_dot = input_dot(operation),
+                              .x_dot = input_dot(i),
                               .y_dot = y_dot,
                               .dy_dot = {},
                               .dx_dot = {},

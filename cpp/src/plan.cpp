@@ -35,14 +35,17 @@ Plan Plan::chain(const std::vector<std::unique_ptr<Layer>>& layers, std::int64_t
 
 void Plan::validate() const {
   std::vector<bool> read(operations.size());
-  for (std::size_t i = 0; i < operations.size(); ++i) {
-    const int input = operations[i].input;
-    check<std::logic_error>(input >= kBatchInput && input < static_cast<int>(i), "[plan] operation ", i, " reads ",
-                            input);
-    const std::int64_t width = input == kBatchInput ? in : operations[static_cast<std::size_t>(input)].out;
+  const auto check_input = [&](std::size_t i, int input) {
+    check<std::logic_error>(input >= kBatch && input < static_cast<int>(i), "[plan] operation ", i, " reads ", input);
+    const auto from = static_cast<std::size_t>(input);
+    const std::int64_t width = input == kBatch ? in : operations[from].out;
     check<std::logic_error>(operations[i].in == width, "[plan] operation ", i, " takes ", operations[i].in,
                             " columns and reads ", width);
-    if (input != kBatchInput) read[static_cast<std::size_t>(input)] = true;
+    if (input != kBatch) read[from] = true;
+  };
+  for (std::size_t i = 0; i < operations.size(); ++i) {
+    check_input(i, operations[i].input);
+    if (operations[i].skip != kNothing) check_input(i, operations[i].skip);
   }
   for (std::size_t i = 0; i + 1 < operations.size(); ++i) {
     check<std::logic_error>(read[i], "[plan] nothing reads operation ", i);

@@ -53,7 +53,11 @@ class Executor {
  private:
   struct Buffers {  // of an operation: bytes into the workspace
     std::size_t y = 0, pre = 0, statistics = 0, y_dot = 0;
-    int gradient = 0;  // which of the gradients' buffers holds that of its output
+    std::size_t sum = 0, sum_dot = 0;  // what it reads, where that is a sum
+    int gradient = 0;                  // which of the gradients' buffers holds that of its output
+  };
+  struct Part {  // of a gradient, and of its derivative where directions are wanted
+    View gradient, gradient_dot;
   };
 
   void assign_gradients();
@@ -61,8 +65,11 @@ class Executor {
   View slice(std::size_t offset, std::int64_t rows, std::int64_t cols) const;
   View gradient(int buffer, std::int64_t cols) const;
   View gradient_dot(int buffer, std::int64_t cols) const;
-  ConstView input_of(const Operation& operation) const;
-  ConstView input_dot(const Operation& operation) const;
+  bool moves(int number) const { return number >= 0 && moves_[static_cast<std::size_t>(number)] != 0; }
+  ConstView read(int number) const;
+  ConstView input_dot(std::size_t operation) const;
+  void sum(View to, ConstView a, ConstView b) const;
+  void hand_back(ConstView part, View to, bool adds) const;
   LayerCall call(std::size_t operation) const;
   void go_back(View dx, const Parameters* direction);
   void back_through(std::size_t operation, View dx, View dx_dot, const Parameters* direction);
