@@ -274,3 +274,17 @@ def test_states_without_gradients_reach_zero(spec: Any, dtype: Any, device: str)
     for step in range(1, int(steps) + 2):
         ops.optimizer_step(spec, w, g, states, lr=0.1, step=step, weight_decay=0.0, device=device)
     assert all((state == 0).all() for state in states)
+
+
+def test_a_parameter_named_alone_overrules_its_layer() -> None:
+    """In whichever order a mapping has them."""
+    x, y = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
+    after = []
+    for factors in ({"layers.0": 0.5, "layers.0.bias": 0.0}, {"layers.0.bias": 0.0, "layers.0": 0.5}):
+        model = gd.Sequential(gd.Dense(3, 2), seed=0)
+        trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.1, lr_factors=factors))
+        bias = model.parameters()["layers.0.bias"].copy()
+        trainer.step(x, y)
+        helpers.same_bits(model.parameters()["layers.0.bias"], bias)
+        after.append(model.flat_parameters())
+    helpers.same_bits(*after)

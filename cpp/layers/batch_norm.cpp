@@ -34,8 +34,8 @@ View BatchNorm::statistic(const LayerCall& call, int number) const {
   return {data + static_cast<std::size_t>(number * features) * size_of(call.x.dtype), 1, features, call.x.dtype};
 }
 
-void BatchNorm::check_training(const LayerCall& call) const {
-  check(call.x.rows >= 2,
+void BatchNorm::check_training(std::int64_t rows) const {
+  check(rows >= 2,
         "[BatchNorm] a training batch of one row has no spread to normalise by; use batches of at least 2 rows "
         "(drop_last=True leaves out a last batch of one)");
 }

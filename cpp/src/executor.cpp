@@ -147,6 +147,9 @@ LayerCall Executor::call(std::size_t number) const {
 View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
   check(x.cols == plan_.in, "[forward] x has ", x.cols, " columns; expected ", plan_.in);
   check(x.rows >= 1, "[forward] x has no rows");
+  for (const Operation& operation : plan_.operations) {  // what is refused leaves the last pass as it is
+    if (mode == Mode::train) operation.layer->check_training(x.rows);
+  }
   reserve(x.rows);
   kept_ = false;
   x_ = x;

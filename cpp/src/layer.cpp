@@ -11,7 +11,6 @@ void check_width(const char* kind, const char* argument, std::int64_t width) {
 
 void Layer::forward(const LayerCall& call) const {
   check(call.x.rows >= 1, "[", kind(), "] x has no rows");
-  if (call.training) check_training(call);
   forward_impl(call);
 }
 

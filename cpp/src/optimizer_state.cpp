@@ -39,7 +39,9 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
       if (at != layers.end() && takes(entries[i])) values[i] = (*list)[static_cast<std::size_t>(at - layers.begin())];
     }
   } else if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&given)) {
-    for (const auto& [name, value] : *named) {
+    std::vector<std::pair<std::string, double>> by_length = *named;  // what names a parameter alone overrules its layer
+    std::ranges::stable_sort(by_length, {}, [](const auto& entry) { return entry.first.size(); });
+    for (const auto& [name, value] : by_length) {
       bool found = false;
       for (std::size_t i = 0; i < entries.size(); ++i) {
         const bool exact = entries[i].name == name, below = entries[i].name.starts_with(name + ".");

@@ -264,6 +264,16 @@ TEST_CASE("networks refuse what does not fit, and wrong order of calls, and work
   CHECK(bits_of(net->parameters().states) == states);
   CHECK_NOTHROW(net->forward(one.view(), false));
   CHECK_NOTHROW(pass(*net, x, {}));
+  const Bits gradients = bits_of(net->parameters().gradients);
+  forward_in_training(*net, x.view());
+  CHECK_THROWS_AS(net->forward(one.view(), true), std::invalid_argument);
+  CHECK_THROWS_AS(net->forward(wide.view(), true), std::invalid_argument);
+  const View dy = net->executor().output_gradient();  // what is refused leaves the pass before it alone
+  for (std::int64_t i = 0; i < dy.size(); ++i) {
+    dy.as<float>()[i] = static_cast<float>(noise(9, static_cast<std::uint64_t>(i)));
+  }
+  CHECK_NOTHROW(net->executor().backward({}));
+  CHECK(bits_of(net->parameters().gradients) == gradients);
   net->forward(x.view(), false);  // a prediction leaves nothing to go back through
   CHECK_THROWS_AS(net->executor().backward({}), std::runtime_error);
 }

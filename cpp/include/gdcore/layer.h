@@ -78,6 +78,8 @@ class Layer {
   /// What it computes beside an absorbed activation, if others can compute it too.
   virtual Computation computation(const Parameters&) const { return OtherComputation{}; }
 
+  /// Throws where it cannot train with batches of so many rows.
+  virtual void check_training(std::int64_t /*rows*/) const {}
   void forward(const LayerCall& call) const;
   void backward(const LayerCall& call) const;
   /// ẏ from ẋ and the direction, after forward(). A layer without this and the next trains, but has no curvature.
@@ -88,7 +90,6 @@ class Layer {
   virtual void commit(const LayerCall&) const {}
 
  protected:
-  virtual void check_training(const LayerCall&) const {}
   virtual void forward_impl(const LayerCall& call) const = 0;
   virtual void backward_impl(const LayerCall& call) const = 0;
 };

@@ -110,12 +110,12 @@ struct BatchNorm final : LayerOf<BatchNorm>, Norm {
   StatisticsSize statistics(std::int64_t) const override;
   bool absorbs() const override { return true; }
   bool couples_rows() const override { return true; }
+  void check_training(std::int64_t rows) const override;
   void commit(const LayerCall& call) const override;
   void tangent(const TangentCall& call) const override;
   void curvature(const TangentCall& call) const override;
 
  protected:
-  void check_training(const LayerCall& call) const override;
   void forward_impl(const LayerCall& call) const override;
   void backward_impl(const LayerCall& call) const override;
 
