@@ -272,7 +272,7 @@ void measure_dense(std::int64_t rows, std::int64_t in, std::int64_t out) {
 }
 
 /// Two hidden layers and ten classes: their layers' places in an arena, and how large that is.
-std::int64_t narrow_layers(std::int64_t width, NarrowNetwork& network) {
+std::int64_t mlp_layers(std::int64_t width, NarrowNetwork& network) {
   std::int64_t size = 0;
   const auto take = [&](std::int64_t count) { return std::exchange(size, size + (count + 63) / 64 * 64); };
   for (const std::int64_t out : {width, width, std::int64_t{10}}) {
@@ -283,10 +283,10 @@ std::int64_t narrow_layers(std::int64_t width, NarrowNetwork& network) {
 }
 
 /// Whole steps in two launches. Each reads the rows after those of the step before, so a graph begins with the first.
-void measure_narrow(std::int64_t batch, std::int64_t width) {
+void measure_fused_mlp(std::int64_t batch, std::int64_t width) {
   const std::int64_t rows = kMostCalls * batch;
   NarrowNetwork network;
-  const std::int64_t n = narrow_layers(width, network);
+  const std::int64_t n = mlp_layers(width, network);
   const Array x(rows, width), parameters(1, n, 0.2), gradients(1, n), first(1, n, 0.0), second(1, n, 0.0);
   const Buffer labels = numbers<std::int32_t>(rows, [](std::int64_t i) { return i % 10; });
   const Buffer counters(cuda(), sizeof(StepCounters)), zeros(cuda(), sizeof(StepCounters));
@@ -316,7 +316,7 @@ void measure_narrow(std::int64_t batch, std::int64_t width) {
     restart();
     if (!cuda().recorder()->narrow_step(step)) continue;  // so much work that the operations do it one by one
     measure(
-        "narrow step/" + std::to_string(width) + "x3/" + std::to_string(batch) + "/" + kind.name, {.flop = flop},
+        "fused MLP step/" + std::to_string(width) + "x3/" + std::to_string(batch) + "/" + kind.name, {.flop = flop},
         [&] { cuda().recorder()->narrow_step(step); }, restart);
   }
 }
@@ -336,8 +336,8 @@ void run() {
   measure_gather(large(1'000'000), 32);
   measure_gather(128, large(784));
   for (const std::int64_t width : {32, 64, 128}) {
-    measure_narrow(tiny ? 20 : 64, width);
-    if (!tiny) measure_narrow(16'384, width);
+    measure_fused_mlp(tiny ? 20 : 64, width);
+    if (!tiny) measure_fused_mlp(16'384, width);
   }
   measure_dense(large(8192), large(8192), large(8192));
   measure_dense(large(1024), large(1024), large(1024));

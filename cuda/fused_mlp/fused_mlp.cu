@@ -1,11 +1,12 @@
-// A whole training step of a narrow multilayer perceptron (up to kMostLayers dense layers of widths up to kMostWidth,
-// with dropout behind them, of inputs that may be standardised) in two launches. Launches and passes over memory, not
-// arithmetic, are what such a step costs when each operation has kernels of its own.
-//   narrow_gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b) for
-//     all layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db, and
-//     of the loss. A block's tiles, and so what is added to what, follow from the batch, the network and the memory of
-//     the device's multiprocessors.
-//   narrow_update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters on.
+// The fused MLP step: a whole training step of a small multilayer perceptron (up to kMostLayers dense layers of widths
+// up to kMostWidth, with dropout behind them, of inputs that may be standardised) in two launches. Launches and passes
+// over memory, not arithmetic, are what such a step costs when each operation has kernels of its own.
+//   fused_mlp_gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b)
+//     for all layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db,
+//     and of the loss. A block's tiles, and so what is added to what, follow from the batch, the network and the memory
+//     of the device's multiprocessors.
+//   fused_mlp_update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters
+//   on.
 // Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m,
 // lies where y_{l-1} was. Where the total weight is not the number of rows, the parts belong to Σ s l: the second
 // kernel, which knows Σ s W, divides.
@@ -33,12 +34,12 @@ namespace gdcore::cuda {
 namespace {
 
 constexpr int kMostWidth = 128;
-constexpr int kThreads = kNarrowThreads;
-constexpr std::int64_t kMostParts = 128;         // blocks of narrow_gradient_kernel
+constexpr int kThreads = kFusedThreads;
+constexpr std::int64_t kMostParts = 128;         // blocks of fused_mlp_gradient_kernel
 constexpr int kLeastTile = 16, kMostTile = 128;  // rows
 
 template <class Numbers>
-__global__ void __launch_bounds__(kThreads, 1) narrow_gradient_kernel(const __grid_constant__ GradientPass p) {
+__global__ void __launch_bounds__(kThreads, 1) fused_mlp_gradient_kernel(const __grid_constant__ GradientPass p) {
   GD_DYN_SHARED(float, shared);
   const StepCounters at = *p.counters;
   if (at.stop != Stop::none) {
@@ -116,7 +117,7 @@ __device__ void end_step(const Update<Rule>& p, const LossSums& sums, bool finit
 }
 
 template <class Rule>
-__global__ void __launch_bounds__(kThreads) narrow_update_kernel(const __grid_constant__ Update<Rule> p) {
+__global__ void __launch_bounds__(kThreads) fused_mlp_update_kernel(const __grid_constant__ Update<Rule> p) {
   using Common = UpdateNumbers<float, Rule>;
   GD_SHARED(Common, numbers, kMostTensors);
   GD_SHARED(float, slices, kThreads);
@@ -198,7 +199,7 @@ std::size_t plan(const NarrowStep& step, int tile_rows, bool resident, GradientP
   const int x = take(place, tile_rows, step.network.layers[0].in);
   for (int l = 0; l < p.layers; ++l) {
     const NarrowLayer& from = step.network.layers[static_cast<std::size_t>(l)];
-    NarrowOperation& layer = p.layer[l];
+    FusedLayer& layer = p.layer[l];
     layer.in = static_cast<int>(from.in);
     layer.out = static_cast<int>(from.out);
     layer.activation = any_of(from.activation);
@@ -257,7 +258,7 @@ bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<R
     }
   };
   for (int l = 0; l < gradient.layers; ++l) {
-    const NarrowOperation& layer = gradient.layer[l];
+    const FusedLayer& layer = gradient.layer[l];
     const NarrowLayer& from = step.network.layers[static_cast<std::size_t>(l)];
     add(layer.weight_part, from.in * from.out, from.weight);
     if (layer.bias != nullptr) add(layer.bias_part, from.out, from.bias);
@@ -266,8 +267,8 @@ bool find_tensors(const NarrowStep& step, const GradientPass& gradient, Update<R
 }
 
 void (*gradient_kernel(Precision precision))(GradientPass) {
-  if (!on_tensor_cores(precision)) return narrow_gradient_kernel<Float32>;
-  return precision == Precision::tf32 ? narrow_gradient_kernel<Tf32> : narrow_gradient_kernel<Bfloat16>;
+  if (!on_tensor_cores(precision)) return fused_mlp_gradient_kernel<Float32>;
+  return precision == Precision::tf32 ? fused_mlp_gradient_kernel<Tf32> : fused_mlp_gradient_kernel<Bfloat16>;
 }
 
 template <class Rule>
@@ -302,7 +303,7 @@ bool start(const NarrowStep& step, const Rule& rule, GradientPass& gradient, std
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most_shared())),
              "cudaFuncSetAttribute");
   launch(kernel, {blocks, kThreads, shared}, gradient);
-  launch(narrow_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient.part_size, kWarp)), kThreads}, update);
+  launch(fused_mlp_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient.part_size, kWarp)), kThreads}, update);
   return true;
 }
 

@@ -1,7 +1,7 @@
-// Products of matrices in shared memory by all warps of a block, as the step of a narrow network needs them
-// (narrow_tile.h): in three forms, y = x Wᵀ, dx = g W and dW = gᵀ x, and of three kinds of numbers, float32 by fused
-// multiply-adds and two kinds on tensor cores. Matrices are float32 in memory whatever the kind; factors are rounded
-// as they are read, but weights, which have been through prepared() before.
+// Products of matrices in shared memory by all warps of a block, as a fused MLP step needs them (tile.h): in three
+// forms, y = x Wᵀ, dx = g W and dW = gᵀ x, and of three kinds of numbers, float32 by fused multiply-adds and two kinds
+// on tensor cores. Matrices are float32 in memory whatever the kind; factors are rounded as they are read, but weights,
+// which have been through prepared() before.
 #pragma once
 
 #include "primitives/tensor_cores.h"
@@ -9,7 +9,7 @@
 
 namespace gdcore::cuda {
 
-inline constexpr int kNarrowThreads = 256, kNarrowWarps = kNarrowThreads / kWarp;
+inline constexpr int kFusedThreads = 256, kFusedWarps = kFusedThreads / kWarp;
 
 /// Floats from one row of a matrix of `width` columns to the next. A multiple of 4, of which every row is an odd number
 /// of 16 bytes further into the banks. What lies behind the columns is zero, up to a multiple of 8.
@@ -236,7 +236,7 @@ __device__ __forceinline__ void product(const SharedMatrix& a, const SharedMatri
   using Patch = typename PatchOf<Numbers, kTransposedA, kTransposedB>::Type;
   const int across = (extent.cols + kPatchWidth - 1) / kPatchWidth;
   const int patches = (extent.rows + Patch::kHeight - 1) / Patch::kHeight * across;
-  for (int i = static_cast<int>(threadIdx.x) / kWarp; i < patches; i += kNarrowWarps) {
+  for (int i = static_cast<int>(threadIdx.x) / kWarp; i < patches; i += kFusedWarps) {
     Patch patch(i / across * Patch::kHeight, i % across * kPatchWidth, extent);
     patch.accumulate(a, b);
     finish(patch);

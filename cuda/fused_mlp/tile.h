@@ -1,6 +1,5 @@
-// What a block does with a tile of rows in a training step of a narrow network (narrow.cu): gathers it, takes it
-// through the layers forward, the loss, and the layers back. `Numbers` is what products are computed with
-// (narrow_product.h).
+// What a block does with a tile of rows in a fused MLP step (fused_mlp.cu): gathers it, takes it through the layers
+// forward, the loss, and the layers back. `Numbers` is what products are computed with (product.h).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +14,8 @@ namespace gdcore::cuda {
 
 inline constexpr int kMostLayers = 10;
 
-struct NarrowOperation {
+/// A dense layer, its activation and dropout.
+struct FusedLayer {
   int in, out;
   AnyActivation activation;
   bool saves_input;
@@ -28,7 +28,7 @@ struct NarrowOperation {
 enum class LossKind : std::uint8_t { squares, classes, binary };
 
 struct GradientPass {
-  NarrowOperation layer[kMostLayers];
+  FusedLayer layer[kMostLayers];
   int layers;
   Source x, y, row_weights;
   const float *mean, *std;  // of the inputs, or null
@@ -84,7 +84,7 @@ struct RowTile {
 __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, std::int64_t first, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int in = p.layer[0].in, out = p.layer[p.layers - 1].out;
-  for (int r = warp; r < p.tile_rows; r += kNarrowWarps) {
+  for (int r = warp; r < p.tile_rows; r += kFusedWarps) {
     const bool exists = r < tile.rows;
     const std::int64_t row = exists ? p.order(first + tile.first + r) : 0;
     float* x = shared + p.layer[0].x + r * stride_of(in);
@@ -108,11 +108,11 @@ __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, s
 
 /// Zeros behind the columns, and rows of zeros up to a multiple of 8.
 template <class Numbers>
-__device__ inline void load_weights(const NarrowOperation& layer, float* shared) {
+__device__ inline void load_weights(const FusedLayer& layer, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int stride = stride_of(layer.in), rows = (layer.out + 7) / 8 * 8;
 #pragma unroll 4
-  for (int o = warp; o < rows; o += kNarrowWarps) {
+  for (int o = warp; o < rows; o += kFusedWarps) {
     for (int i = lane; i < stride; i += kWarp) {
       const bool exists = o < layer.out && i < layer.in;
       shared[layer.matrix + o * stride + i] = exists ? Numbers::prepared(layer.weight[o * layer.in + i]) : 0.0f;
@@ -122,8 +122,7 @@ __device__ inline void load_weights(const NarrowOperation& layer, float* shared)
 
 /// Rows that do not exist stay zero.
 template <class Numbers>
-__device__ inline void forward(const GradientPass& p, const NarrowOperation& layer, const RowTile& tile,
-                               float* shared) {
+__device__ inline void forward(const GradientPass& p, const FusedLayer& layer, const RowTile& tile, float* shared) {
   const int stride = stride_of(layer.out);
   float* y = shared + layer.y;
   product<Numbers, false, true>({shared + layer.x, stride_of(layer.in)}, {shared + layer.matrix, stride_of(layer.in)},
@@ -148,11 +147,11 @@ __device__ inline void forward(const GradientPass& p, const NarrowOperation& lay
 
 /// Dropout of the layer's outputs, whose mask is the whole batch's; of their gradients likewise. A thread takes the
 /// four elements of a Philox block.
-__device__ inline void drop(const NarrowOperation& layer, const RowTile& tile, std::int64_t step, float* shared) {
+__device__ inline void drop(const FusedLayer& layer, const RowTile& tile, std::int64_t step, float* shared) {
   const Philox random = layer.dropout.random(step);
   const std::int64_t begin = tile.first * layer.out;
   const int size = tile.rows * layer.out, before = static_cast<int>(begin % 4);
-  for (int e = 4 * static_cast<int>(threadIdx.x) - before; e < size; e += 4 * kNarrowThreads) {
+  for (int e = 4 * static_cast<int>(threadIdx.x) - before; e < size; e += 4 * kFusedThreads) {
     const Philox::Block drawn = random.block(static_cast<std::uint64_t>((begin + e) / 4));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -166,8 +165,8 @@ __device__ inline void drop(const NarrowOperation& layer, const RowTile& tile, s
 /// The loss of a tile's rows and what they weigh, in parts; the gradient of the last layer's pre-activations takes the
 /// logits' place: of the sum of losses where the total weight is not the number of rows, else of their mean.
 __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
-  const NarrowOperation& last = p.layer[p.layers - 1];
-  const int lanes = kNarrowThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
+  const FusedLayer& last = p.layer[p.layers - 1];
+  const int lanes = kFusedThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
   const RowGroup group{static_cast<int>(threadIdx.x) % lanes, lanes};
   const bool exists = r < tile.rows;
   const int begin = r * stride_of(last.out);
@@ -222,7 +221,7 @@ __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile,
 
 /// This block's part of dW and db, added to those of its tiles before.
 template <class Numbers>
-__device__ inline void weight_gradients(const GradientPass& p, const NarrowOperation& layer, const RowTile& tile,
+__device__ inline void weight_gradients(const GradientPass& p, const FusedLayer& layer, const RowTile& tile,
                                         bool begins, const float* shared) {
   float* parts = p.parts + blockIdx.x * p.part_size;
   const auto add = [&](float& part, float value) { part = begins ? value : part + value; };
@@ -233,7 +232,7 @@ __device__ inline void weight_gradients(const GradientPass& p, const NarrowOpera
         patch.hand_out([&](int o, int i, float sum) { add(parts[layer.weight_part + o * layer.in + i], sum); });
       });
   if (layer.bias == nullptr) return;
-  for (int o = static_cast<int>(threadIdx.x); o < layer.out; o += kNarrowThreads) {
+  for (int o = static_cast<int>(threadIdx.x); o < layer.out; o += kFusedThreads) {
     float sum = 0.0f;
 #pragma unroll 4
     for (int r = 0; r < tile.rows; ++r) sum += shared[layer.y + r * stride + o];
@@ -243,8 +242,8 @@ __device__ inline void weight_gradients(const GradientPass& p, const NarrowOpera
 
 /// The gradient of the pre-activations of the layer below, in place of its outputs.
 template <class Numbers>
-__device__ inline void input_gradients(const GradientPass& p, const NarrowOperation& layer,
-                                       const NarrowOperation& below, float* shared) {
+__device__ inline void input_gradients(const GradientPass& p, const FusedLayer& layer, const FusedLayer& below,
+                                       float* shared) {
   const int stride = stride_of(layer.in), saved = below.saved >= 0 ? below.saved : below.y;
   product<Numbers, false, false>(
       {shared + layer.y, stride_of(layer.out)}, {shared + layer.matrix, stride}, {p.tile_rows, layer.in, layer.out},
@@ -264,7 +263,7 @@ __device__ inline void input_gradients(const GradientPass& p, const NarrowOperat
 template <class Numbers>
 __device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile, const StepCounters& at, bool begins,
                                      float* shared) {
-  const auto drop_if = [&](const NarrowOperation& layer) {
+  const auto drop_if = [&](const FusedLayer& layer) {
     if (layer.dropout.scale == 0.0) return;
     __syncthreads();
     drop(layer, tile, at.step, shared);

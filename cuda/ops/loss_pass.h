@@ -1,5 +1,5 @@
-// What the kernels of the losses share (loss.cu, loss_curvature.cu, narrow.cu): their arguments, sums over a block, the
-// sum of the weights, and the formulas of one element or one row (loss.h); the same care as cpp/cpu/loss.cpp.
+// What the kernels of the losses share (loss.cu, loss_curvature.cu, fused_mlp.cu): their arguments, sums over a block,
+// the sum of the weights, and the formulas of one element or one row (loss.h); the same care as cpp/cpu/loss.cpp.
 #pragma once
 
 #include <bit>

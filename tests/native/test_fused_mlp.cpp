@@ -1,4 +1,4 @@
-// Steps of narrow networks in two launches against the CPU's operations, one after the other.
+// Fused MLP steps, of two launches, against the CPU's operations, one after the other.
 #include "gdcore/batch.h"
 #include "models.h"
 
@@ -73,7 +73,7 @@ std::vector<Plan> plans() {
 }
 
 /// A network's copy of everything, trained by narrow_step.
-struct Narrow {
+struct FusedMlp {
   Network& net;
   const Loss& loss;
   NarrowNetwork network;
@@ -86,7 +86,7 @@ struct Narrow {
   double clip_norm = std::numeric_limits<double>::infinity();
   Precision precision = Precision::full;
 
-  Narrow(Network& net_, const Loss& loss_)
+  FusedMlp(Network& net_, const Loss& loss_)
       : net(net_),
         loss(loss_),
         parameters(1, net.parameters().layout.size()),
@@ -144,11 +144,11 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
   if (plan.weighted) data.weights = problem.weighted().weights;
   std::vector<std::int64_t> order;
   for (std::int64_t i = 0; i < steps * rows; ++i) order.push_back((i * 7 + 3) % n);
-  Narrow narrow(net, plan.loss), again(net, plan.loss);
-  for (int s = 0; s < steps; ++s) narrow.rates.push_back(2e-3 / (1.0 + s));
-  again.rates = narrow.rates;
-  narrow.precision = again.precision = precision;
-  Array<float> state0 = narrow.state0.copy(), state1 = narrow.state1.copy();
+  FusedMlp fused(net, plan.loss), again(net, plan.loss);
+  for (int s = 0; s < steps; ++s) fused.rates.push_back(2e-3 / (1.0 + s));
+  again.rates = fused.rates;
+  fused.precision = again.precision = precision;
+  Array<float> state0 = fused.state0.copy(), state1 = fused.state1.copy();
   Criterion criterion(plan.loss, net);
   BatchReader reader;
   double total = 0.0;
@@ -158,16 +158,16 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
     const View logits = net.forward(batch.x, true, false);
     const LossSums sums = criterion.apply(batch, logits, net.output_gradient());
     net.backward({});
-    OptimizerPass p = narrow.pass(rule);
+    OptimizerPass p = fused.pass(rule);
     p.parameters = net.parameters().layout.flat(net.parameters().values);
     p.gradients = net.parameters().layout.flat(net.parameters().gradients);
     p.states[0] = state0.view();
     p.states[1] = state1.view();
     p.counters = nullptr;
-    p.lr = narrow.rates[static_cast<std::size_t>(s)];
+    p.lr = fused.rates[static_cast<std::size_t>(s)];
     p.step = s + 1;
     cpu().optimizer_step(p);
-    for (Narrow* run : {&narrow, &again}) {
+    for (FusedMlp* run : {&fused, &again}) {
       REQUIRE(run->step(rule, data, order.data(), rows));
       CHECK(run->sums.loss == doctest::Approx(sums.loss).epsilon((rule.index() > 1 ? 100 : 10) * tolerance(precision)));
       CHECK(std::abs(run->sums.weight - sums.weight) <= (plan.weighted || plan.soft ? 1e-12 : 0.0) * sums.weight);
@@ -175,13 +175,13 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
       CHECK(run->counters.batch == s + 1);
       CHECK(run->counters.first == (s + 1) * rows);
     }
-    total += narrow.sums.loss;
+    total += fused.sums.loss;
     if (s == 0) {  // before roundings grow
       double worst = 0.0, most = 0.0, apart = 0.0, size = 0.0;
       const float* g = static_cast<const float*>(net.parameters().gradients.data());
       for (const auto& e : net.parameters().layout.entries()) {
         for (std::int64_t i = e.offset; i < e.offset + e.rows * e.cols; ++i) {
-          const double difference = static_cast<double>(narrow.gradients[i]) - static_cast<double>(g[i]);
+          const double difference = static_cast<double>(fused.gradients[i]) - static_cast<double>(g[i]);
           worst = std::max(worst, std::abs(difference));
           most = std::max(most, static_cast<double>(std::abs(g[i])));
           apart += difference * difference;
@@ -189,7 +189,7 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
         }
       }
       // Where factors are rounded, a ReLU may open that was closed.
-      const bool jumps = std::ranges::any_of(narrow.network.layers, [](const NarrowLayer& layer) {
+      const bool jumps = std::ranges::any_of(fused.network.layers, [](const NarrowLayer& layer) {
         return std::holds_alternative<ReLU>(layer.activation);
       });
       const double part = jumps && precision != Precision::full ? 0.1 : 6.0 * tolerance(precision);
@@ -197,15 +197,15 @@ void check_steps(Plan plan, const OptimizerRule& rule, std::int64_t rows, int st
       if (precision == Precision::full) CHECK(worst <= 2e-6 * most);
     }
   }
-  CHECK(narrow.counters.sums.loss == doctest::Approx(total));
-  CHECK(narrow.counters.stop == Stop::none);
-  CHECK(narrow.parameters.same_bits(again.parameters));
-  CHECK(narrow.counters.sums.loss == again.counters.sums.loss);
+  CHECK(fused.counters.sums.loss == doctest::Approx(total));
+  CHECK(fused.counters.stop == Stop::none);
+  CHECK(fused.parameters.same_bits(again.parameters));
+  CHECK(fused.counters.sums.loss == again.counters.sums.loss);
 }
 
 }  // namespace
 
-TEST_CASE("steps of narrow networks are those of their operations") {
+TEST_CASE("fused MLP steps are those of their operations") {
   if (device().recorder() == nullptr) return;
   constexpr std::int64_t kRows[] = {1, 15, 16, 33, 100};
   const std::vector<Plan> all = plans();
@@ -252,7 +252,7 @@ TEST_CASE("tensor cores compute what whole numbers ask for") {
     for (std::int64_t i = 0; i < rows * 8; ++i) y[i] = static_cast<float>(i % 3 - 1);
     const Dataset data{Problem<float>::source(x), Problem<float>::source(y), {}, false};
     const OptimizerRule rule = SGD{};
-    Narrow full(*net, loss);
+    FusedMlp full(*net, loss);
     full.rates = {0.125};
     REQUIRE(full.step(rule, data, nullptr, rows));
     for (const auto& e : entries) {
@@ -261,7 +261,7 @@ TEST_CASE("tensor cores compute what whole numbers ask for") {
     }
     for (const Precision precision : {Precision::tf32, Precision::bfloat16}) {
       INFO(rows, " rows, precision ", static_cast<int>(precision));
-      Narrow rounded(*net, loss);
+      FusedMlp rounded(*net, loss);
       rounded.rates = full.rates;
       rounded.precision = precision;
       REQUIRE(rounded.step(rule, data, nullptr, rows));
@@ -280,11 +280,11 @@ TEST_CASE("tensor cores round factors, and NaN stays NaN") {
     zero[0] = 0.0f;
     static_cast<float*>(net->parameters().values.data())[0] = 1.0f;
     const Loss loss = MeanSquaredError{};
-    Narrow narrow(*net, loss);
-    narrow.rates = {0.0};
-    narrow.precision = precision;
-    REQUIRE(narrow.step(SGD{}, {Problem<float>::source(data), Problem<float>::source(zero), {}, false}, nullptr, 1));
-    return std::sqrt(narrow.sums.loss);
+    FusedMlp fused(*net, loss);
+    fused.rates = {0.0};
+    fused.precision = precision;
+    REQUIRE(fused.step(SGD{}, {Problem<float>::source(data), Problem<float>::source(zero), {}, false}, nullptr, 1));
+    return std::sqrt(fused.sums.loss);
   };
   const float above = 1.0f + 0x1.8p-12f, tie = 1.0f + 0x1p-11f;
   CHECK(product(Precision::full, above) == doctest::Approx(above).epsilon(1e-7));
@@ -297,7 +297,7 @@ TEST_CASE("tensor cores round factors, and NaN stays NaN") {
   for (const Precision precision : kPrecisions) CHECK(std::isnan(product(precision, std::nanf(""))));
 }
 
-TEST_CASE("a narrow network's loss that is not finite stops its steps") {
+TEST_CASE("a loss that is not finite stops fused MLP steps") {
   if (device().recorder() == nullptr) return;
   Plan plan = plans()[4];
   const Problem<float> problem(200, 33, 10);
@@ -305,62 +305,62 @@ TEST_CASE("a narrow network's loss that is not finite stops its steps") {
   x[130 * 33 + 2] = std::numeric_limits<float>::infinity();
   Dataset data = problem.classes();
   data.x.data = x.data();
-  Narrow narrow(*plan.net, plan.loss);
-  narrow.rates.assign(10, 1e-3);
+  FusedMlp fused(*plan.net, plan.loss);
+  fused.rates.assign(10, 1e-3);
   const OptimizerRule rule = Adam{};
-  for (int s = 0; s < 2; ++s) REQUIRE(narrow.step(rule, data, nullptr, 50));
-  const Array<float> before = narrow.parameters.copy(), state = narrow.state0.copy();
+  for (int s = 0; s < 2; ++s) REQUIRE(fused.step(rule, data, nullptr, 50));
+  const Array<float> before = fused.parameters.copy(), state = fused.state0.copy();
   for (int s = 0; s < 2; ++s) {
-    REQUIRE(narrow.step(rule, data, nullptr, 50));
-    CHECK(narrow.counters.stop == Stop::loss);
-    CHECK(narrow.counters.step == 2);
-    CHECK(narrow.counters.batch == 2);
-    CHECK(narrow.counters.first == 100);
-    CHECK(narrow.counters.sums.weight == 100.0);
-    CHECK(narrow.parameters.same_bits(before));
-    CHECK(narrow.state0.same_bits(state));
+    REQUIRE(fused.step(rule, data, nullptr, 50));
+    CHECK(fused.counters.stop == Stop::loss);
+    CHECK(fused.counters.step == 2);
+    CHECK(fused.counters.batch == 2);
+    CHECK(fused.counters.first == 100);
+    CHECK(fused.counters.sums.weight == 100.0);
+    CHECK(fused.parameters.same_bits(before));
+    CHECK(fused.state0.same_bits(state));
   }
 }
 
-TEST_CASE("narrow steps recorded for another batch size are stopped too") {
+TEST_CASE("fused MLP steps recorded for another batch size are stopped too") {
   if (device().recorder() == nullptr) return;
   Plan plan = plans()[4];
   const Problem<float> problem(200, 33, 10);
   Array<float> x = problem.x.copy();
   Dataset data = problem.classes();
   data.x.data = x.data();
-  Narrow narrow(*plan.net, plan.loss);
-  narrow.rates.assign(10, 1e-3);
+  FusedMlp fused(*plan.net, plan.loss);
+  fused.rates.assign(10, 1e-3);
   const OptimizerRule rule = Adam{};
   StepRecorder& recorder = *device().recorder();
-  const auto full = recorder.record([&] { REQUIRE(narrow.step(rule, data, nullptr, 50)); });
-  const auto ragged = recorder.record([&] { REQUIRE(narrow.step(rule, data, nullptr, 40)); });
+  const auto full = recorder.record([&] { REQUIRE(fused.step(rule, data, nullptr, 50)); });
+  const auto ragged = recorder.record([&] { REQUIRE(fused.step(rule, data, nullptr, 40)); });
   for (StepGraph* graph : {full.get(), ragged.get()}) {
     graph->launch();
     device().wait();
-    CHECK(narrow.counters.stop == Stop::none);
+    CHECK(fused.counters.stop == Stop::none);
   }
-  CHECK(narrow.counters.first == 90);
+  CHECK(fused.counters.first == 90);
   x[100 * 33] = std::numeric_limits<float>::infinity();
-  const Array<float> before = narrow.parameters.copy();
+  const Array<float> before = fused.parameters.copy();
   for (StepGraph* graph : {full.get(), ragged.get(), full.get()}) {  // the second one's losses of its step were finite
     graph->launch();
     device().wait();
-    CHECK(narrow.counters.stop == Stop::loss);
-    CHECK(narrow.counters.step == 2);
-    CHECK(narrow.counters.first == 90);
-    CHECK(narrow.parameters.same_bits(before));
+    CHECK(fused.counters.stop == Stop::loss);
+    CHECK(fused.counters.step == 2);
+    CHECK(fused.counters.first == 90);
+    CHECK(fused.parameters.same_bits(before));
   }
 }
 
-TEST_CASE("narrow networks read sources of other types") {
+TEST_CASE("fused MLP steps read sources of other types") {
   if (device().recorder() == nullptr) return;
   Plan plan = plans()[1];
   std::vector<std::uint8_t> x(60 * 2), y(60);
   Array<float> xf(60, 2), yf(60, 1);
   for (int i = 0; i < 120; ++i) xf[i] = x[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(i * 37 % 5);
   for (int i = 0; i < 60; ++i) yf[i] = y[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(i % 3);
-  Narrow a(*plan.net, plan.loss), b(*plan.net, plan.loss);
+  FusedMlp a(*plan.net, plan.loss), b(*plan.net, plan.loss);
   a.rates = b.rates = {0.1, 0.1};
   const OptimizerRule rule = SGD{};
   for (int s = 0; s < 2; ++s) {
@@ -371,22 +371,22 @@ TEST_CASE("narrow networks read sources of other types") {
   CHECK(a.parameters.same_bits(b.parameters));
 }
 
-TEST_CASE("what is no narrow step is refused and leaves everything alone") {
+TEST_CASE("what is no fused MLP step is refused and leaves everything alone") {
   if (device().recorder() == nullptr) return;
   const Plan regression = plans()[1];
   const Problem<float> few(40, 2, 1);
-  Narrow narrow(*regression.net, regression.loss);
-  narrow.rates = {0.1};
+  FusedMlp fused(*regression.net, regression.loss);
+  fused.rates = {0.1};
   const OptimizerRule rule = SGD{};
-  const Array<float> before = narrow.parameters.copy();
-  narrow.clip_norm = 1.0;
-  CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
-  narrow.clip_norm = std::numeric_limits<double>::infinity();
-  narrow.network.layers[0].out = 129;
-  CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
-  narrow.network.layers[0].out = 16;
-  narrow.network.layers.insert(narrow.network.layers.begin() + 1, 8, narrow.network.layers[1]);
-  CHECK_FALSE(narrow.step(rule, few.regression(), nullptr, 40));
-  CHECK(narrow.parameters.same_bits(before));
-  CHECK(narrow.counters.step == 0);
+  const Array<float> before = fused.parameters.copy();
+  fused.clip_norm = 1.0;
+  CHECK_FALSE(fused.step(rule, few.regression(), nullptr, 40));
+  fused.clip_norm = std::numeric_limits<double>::infinity();
+  fused.network.layers[0].out = 129;
+  CHECK_FALSE(fused.step(rule, few.regression(), nullptr, 40));
+  fused.network.layers[0].out = 16;
+  fused.network.layers.insert(fused.network.layers.begin() + 1, 8, fused.network.layers[1]);
+  CHECK_FALSE(fused.step(rule, few.regression(), nullptr, 40));
+  CHECK(fused.parameters.same_bits(before));
+  CHECK(fused.counters.step == 0);
 }
