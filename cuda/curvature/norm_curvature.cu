@@ -38,10 +38,10 @@ __global__ void __launch_bounds__(kRowThreads) norm_curvature_rows_kernel(Norm<T
   GD_SHARED(double, shared, 4 * kRowThreads / kWarp);
   const RowOfGroup<T> row(call);
   const Group<T> group = row.group(call, shared);
-  const auto load_d = [&](const Place& place, Pack<T>& d, Pack<T>& d_dot) {
-    const Pack<T> gamma = load_or(call.gamma, place, T(1)), gamma_dot = load_or(call.gamma_dot, place, T(0));
-    d = load_pack(call.dy + row.start, place);
-    d_dot = load_pack(call.dy_dot + row.start, place);
+  const auto load_d = [&](const PackIndex& index, Pack<T>& d, Pack<T>& d_dot) {
+    const Pack<T> gamma = load_or(call.gamma, index, T(1)), gamma_dot = load_or(call.gamma_dot, index, T(0));
+    d = load_pack(call.dy + row.start, index);
+    d_dot = load_pack(call.dy_dot + row.start, index);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       d_dot[i] = gamma[i] * d_dot[i] + gamma_dot[i] * d[i];
@@ -49,14 +49,14 @@ __global__ void __launch_bounds__(kRowThreads) norm_curvature_rows_kernel(Norm<T
     }
   };
   double sums[4] = {};
-  row.each([&](const Place& place) {
-    const Pack<T> x = load_pack(call.x + row.start, place), moved = row.moved(call, group, x, place);
-    store_pack(call.spare + row.start, place, moved);
+  row.each([&](const PackIndex& index) {
+    const Pack<T> x = load_pack(call.x + row.start, index), moved = row.moved(call, group, x, index);
+    store_pack(call.spare + row.start, index, moved);
     Pack<T> d, d_dot;
-    load_d(place, d, d_dot);
+    load_d(index, d, d_dot);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      if (!place.exists(i)) continue;
+      if (!index.exists(i)) continue;
       const double value = static_cast<double>(group.value(x[i])), wide = static_cast<double>(d[i]);
       sums[0] += wide;
       sums[1] += wide * value;
@@ -69,18 +69,18 @@ __global__ void __launch_bounds__(kRowThreads) norm_curvature_rows_kernel(Norm<T
   const double count = static_cast<double>(call.cols);
   const BackwardMeans<T> means{static_cast<T>(sums[0] / count), static_cast<T>(sums[1] / count),
                                static_cast<T>(sums[2] / count), static_cast<T>(sums[3] / count)};
-  row.each([&](const Place& place) {
-    const Pack<T> x = load_pack(call.x + row.start, place), moved = row.moved(call, group, x, place);
+  row.each([&](const PackIndex& index) {
+    const Pack<T> x = load_pack(call.x + row.start, index), moved = row.moved(call, group, x, index);
     Pack<T> d, d_dot, dx, dx_dot;
-    load_d(place, d, d_dot);
+    load_d(index, d, d_dot);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T value = group.value(x[i]);
       dx[i] = input_gradient(group, means, value, d[i]);
       dx_dot[i] = input_gradient_dot(group, means, value, moved[i], d_dot[i], dx[i]);
     }
-    store_pack(call.dx + row.start, place, dx);
-    store_pack(call.dx_dot + row.start, place, dx_dot);
+    store_pack(call.dx + row.start, index, dx);
+    store_pack(call.dx_dot + row.start, index, dx_dot);
   });
 }
 
@@ -95,18 +95,18 @@ struct ParametersOverRows {
     Pack<T> first, second;
   };
   __device__ Columns columns(const ColumnPlan&, const ColumnThread<T>&) const { return {}; }
-  __device__ Values load(const Place& place) const {
-    const Pack<T> a = load_pack(x, place), d = load_pack(dy, place), m = load_pack(moved, place);
-    Values values{{}, load_pack(dy_dot, place)};
+  __device__ Values load(const PackIndex& index) const {
+    const Pack<T> a = load_pack(x, index), d = load_pack(dy, index), m = load_pack(moved, index);
+    Values values{{}, load_pack(dy_dot, index)};
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      if (!place.exists(i)) continue;
-      const std::int64_t row = place[i] / cols;
+      if (!index.exists(i)) continue;
+      const std::int64_t row = index[i] / cols;
       values.first[i] = values.second[i] * ((a[i] - mean[row]) * rstd[row]) + d[i] * m[i];
     }
     return values;
   }
-  __device__ void add(const Columns&, const Values& values, const Place&, Pack<T> (&sums)[2]) const {
+  __device__ void add(const Columns&, const Values& values, const PackIndex&, Pack<T> (&sums)[2]) const {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       sums[0][i] += values.first[i];
@@ -139,11 +139,11 @@ struct BackwardTerm {
   __device__ Columns columns(const ColumnPlan& plan, const ColumnThread<T>& thread) const {
     return Columns(call, means, plan, thread);
   }
-  __device__ Values load(const Place& place) const {
-    return {load_pack(call.x, place), load_or(call.x_dot, place, T(0)), load_pack(call.dy, place),
-            load_pack(call.dy_dot, place)};
+  __device__ Values load(const PackIndex& index) const {
+    return {load_pack(call.x, index), load_or(call.x_dot, index, T(0)), load_pack(call.dy, index),
+            load_pack(call.dy_dot, index)};
   }
-  __device__ void add(const Columns& by, const Values& values, const Place&, Pack<T> (&sums)[4]) const {
+  __device__ void add(const Columns& by, const Values& values, const PackIndex&, Pack<T> (&sums)[4]) const {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T value = by[i].value(values.x[i]), d = values.dy[i], d_dot = values.dy_dot[i];
@@ -191,8 +191,8 @@ struct BackwardMap {
             load(means.d, T(0)),          load(means.d_along, T(0)),   load(means.d_dot, T(0)),
             load(means.d_along_dot, T(0))};
   }
-  __device__ Values load(const Place& place) const { return term.load(place); }
-  __device__ void store(const Columns& by, const Values& values, const Place& place) const {
+  __device__ Values load(const PackIndex& index) const { return term.load(index); }
+  __device__ void store(const Columns& by, const Values& values, const PackIndex& index) const {
     Pack<T> dx, dx_dot;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
@@ -203,8 +203,8 @@ struct BackwardMap {
       dx[i] = input_gradient(group, m, value, d);
       dx_dot[i] = input_gradient_dot(group, m, value, moved, d_dot, dx[i]);
     }
-    store_pack(term.call.dx, place, dx);
-    store_pack(term.call.dx_dot, place, dx_dot);
+    store_pack(term.call.dx, index, dx);
+    store_pack(term.call.dx_dot, index, dx_dot);
   }
 };
 

@@ -50,8 +50,8 @@ struct RowOfGroup {
   __device__ void each(const Visit& visit) const {
     const std::int64_t step = static_cast<std::int64_t>(across) * kPack<T>;
     for (std::int64_t c = 0; c < cols; c += step) {
-      const Place place = place_of<T>(c, cols, lane, wide);
-      if (!place.empty()) visit(place);
+      const PackIndex index = pack_index<T>(c, cols, lane, wide);
+      if (!index.empty()) visit(index);
     }
   }
   /// Its statistics, and the means of ẋ.
@@ -60,11 +60,11 @@ struct RowOfGroup {
     Group<T> group{exists ? call.mean[row] : T(0), exists ? call.rstd[row] : T(0), T(0), T(0)};
     if (call.x_dot == nullptr) return group;
     double sums[2] = {};
-    each([&](const Place& place) {
-      const Pack<T> x = load_pack(call.x + start, place), x_dot = load_pack(call.x_dot + start, place);
+    each([&](const PackIndex& index) {
+      const Pack<T> x = load_pack(call.x + start, index), x_dot = load_pack(call.x_dot + start, index);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
-        if (!place.exists(i)) continue;
+        if (!index.exists(i)) continue;
         sums[0] += static_cast<double>(x_dot[i]);
         sums[1] += static_cast<double>(x_dot[i] * group.value(x[i]));
       }
@@ -75,10 +75,10 @@ struct RowOfGroup {
     return group;
   }
   /// â̇ of a pack.
-  __device__ Pack<T> moved(const Norm<T>& call, const Group<T>& group, const Pack<T>& x, const Place& place) const {
+  __device__ Pack<T> moved(const Norm<T>& call, const Group<T>& group, const Pack<T>& x, const PackIndex& index) const {
     Pack<T> moved{};
     if (call.x_dot == nullptr) return moved;
-    const Pack<T> x_dot = load_pack(call.x_dot + start, place);
+    const Pack<T> x_dot = load_pack(call.x_dot + start, index);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) moved[i] = group.moved(x[i], x_dot[i]);
     return moved;
@@ -126,8 +126,10 @@ struct MovedTerm {
   __device__ Columns columns(const ColumnPlan& plan, const ColumnThread<T>& thread) const {
     return Columns(call, {}, plan, thread);
   }
-  __device__ Values load(const Place& place) const { return {load_pack(call.x, place), load_pack(call.x_dot, place)}; }
-  __device__ void add(const Columns& by, const Values& values, const Place&, Pack<T> (&sums)[2]) const {
+  __device__ Values load(const PackIndex& index) const {
+    return {load_pack(call.x, index), load_pack(call.x_dot, index)};
+  }
+  __device__ void add(const Columns& by, const Values& values, const PackIndex&, Pack<T> (&sums)[2]) const {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       sums[0][i] += values.x_dot[i];

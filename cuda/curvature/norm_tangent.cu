@@ -14,15 +14,15 @@ __global__ void __launch_bounds__(kRowThreads) norm_tangent_rows_kernel(Norm<T> 
   GD_SHARED(double, shared, 2 * kRowThreads / kWarp);
   const RowOfGroup<T> row(call);
   const Group<T> group = row.group(call, shared);
-  row.each([&](const Place& place) {
-    const Pack<T> x = load_pack(call.x + row.start, place), gamma = load_or(call.gamma, place, T(1)),
-                  gamma_dot = load_or(call.gamma_dot, place, T(0)), beta_dot = load_or(call.beta_dot, place, T(0));
-    Pack<T> out = row.moved(call, group, x, place);
+  row.each([&](const PackIndex& index) {
+    const Pack<T> x = load_pack(call.x + row.start, index), gamma = load_or(call.gamma, index, T(1)),
+                  gamma_dot = load_or(call.gamma_dot, index, T(0)), beta_dot = load_or(call.beta_dot, index, T(0));
+    Pack<T> out = row.moved(call, group, x, index);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       out[i] = gamma[i] * out[i] + gamma_dot[i] * group.value(x[i]) + beta_dot[i];
     }
-    store_pack(call.y_dot + row.start, place, out);
+    store_pack(call.y_dot + row.start, index, out);
   });
 }
 
@@ -42,17 +42,17 @@ struct TangentMap {
     return {ColumnGroups<T>(call, means, plan, thread), thread.load_columns(plan, call.gamma, T(1)),
             thread.load_columns(plan, call.gamma_dot, T(0)), thread.load_columns(plan, call.beta_dot, T(0))};
   }
-  __device__ Values load(const Place& place) const {
-    return {load_pack(call.x, place), load_or(call.x_dot, place, T(0))};
+  __device__ Values load(const PackIndex& index) const {
+    return {load_pack(call.x, index), load_or(call.x_dot, index, T(0))};
   }
-  __device__ void store(const Columns& by, const Values& values, const Place& place) const {
+  __device__ void store(const Columns& by, const Values& values, const PackIndex& index) const {
     Pack<T> out;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T moved = call.x_dot == nullptr ? T(0) : by.groups[i].moved(values.x[i], values.x_dot[i]);
       out[i] = by.gamma[i] * moved + by.gamma_dot[i] * by.groups[i].value(values.x[i]) + by.beta_dot[i];
     }
-    store_pack(call.y_dot, place, out);
+    store_pack(call.y_dot, index, out);
   }
 };
 

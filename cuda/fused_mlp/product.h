@@ -169,10 +169,10 @@ class TensorPatch {
 
  private:
   __device__ static __forceinline__ int group() { return static_cast<int>(threadIdx.x) % kWarp / 4; }
-  __device__ static __forceinline__ int place() { return static_cast<int>(threadIdx.x) % 4; }
+  __device__ static __forceinline__ int thread_in_group() { return static_cast<int>(threadIdx.x) % 4; }
   /// Where the lane's element i of a tensor core's C lies.
   __device__ __forceinline__ int row_at(int i) const { return i0_ + group() + i / 2 * 8; }
-  __device__ __forceinline__ int col_at(int j, int i) const { return j0_ + 8 * j + 2 * place() + i % 2; }
+  __device__ __forceinline__ int col_at(int j, int i) const { return j0_ + 8 * j + 2 * thread_in_group() + i % 2; }
 
   /// `kWide` times 8 columns. All is read before the first multiplication waits for it.
   template <int kWide>
@@ -205,7 +205,7 @@ class TensorPatch {
     for (int q = 0; q < Numbers::kTerms; ++q) {
       const int eight = k + q / 2 * 8;
       const bool exists = q < 2 || eight < extent_.depth;
-      x[q] = exists ? from[(eight + place() * kApart + q % 2 * kSecond) * step] : 0.0f;
+      x[q] = exists ? from[(eight + thread_in_group() * kApart + q % 2 * kSecond) * step] : 0.0f;
     }
   }
 

@@ -162,8 +162,8 @@ __device__ inline void drop(const FusedLayer& layer, const RowTile& tile, std::i
   }
 }
 
-/// The loss of a tile's rows and what they weigh, in parts; the gradient of the last layer's pre-activations takes the
-/// logits' place: of the sum of losses where the total weight is not the number of rows, else of their mean.
+/// The loss of a tile's rows and what they weigh, in parts; the gradient of the last layer's pre-activations overwrites
+/// the logits: of the sum of losses where the total weight is not the number of rows, else of their mean.
 __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
   const FusedLayer& last = p.layer[p.layers - 1];
   const int lanes = kFusedThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;

@@ -22,9 +22,9 @@ __global__ void __launch_bounds__(kRoundingThreads)
   Pack<float> x[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    Place place = place_of<float>(col, cols, half, wide);
-    place.first += row * cols;
-    x[half] = load_pack(from, place);
+    PackIndex index = pack_index<float>(col, cols, half, wide);
+    index.first += row * cols;
+    x[half] = load_pack(from, index);
   }
   to[i] = {{Bfloat16::round(x[0][0], x[0][1]), Bfloat16::round(x[0][2], x[0][3]), Bfloat16::round(x[1][0], x[1][1]),
             Bfloat16::round(x[1][2], x[1][3])}};

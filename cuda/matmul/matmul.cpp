@@ -1,5 +1,5 @@
 // Products by cuBLASLt. Row-major matrices are column-major ones transposed, so c = a b is asked for as cᵀ = bᵀ aᵀ: the
-// factors change places and nothing is moved in memory.
+// factors are swapped and nothing is moved in memory.
 //
 // The algorithm for a product is the library's first proposal, which follows from the shape, the types and the
 // alignment of the pointers alone: the same bits in every process. With GDCORE_CUDA_TUNE=1 the first eight are timed

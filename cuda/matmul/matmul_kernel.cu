@@ -135,14 +135,14 @@ __device__ __forceinline__ void store_sums(const Product<T>& product, std::int64
     for (int j = 0; j < kOwn; j += kPack<T>) {
       const std::int64_t left = product.n - col - j;
       const int exist = static_cast<int>(std::min<std::int64_t>(left, kOwn));
-      const Place place{(row + i) * product.n + col + j, 1, exist, product.wide};
+      const PackIndex index{(row + i) * product.n + col + j, 1, exist, product.wide};
       Pack<T> pack;
 #pragma unroll
       for (int e = 0; e < kPack<T>; ++e) {
         pack[e] = static_cast<T>(total[i][j + e]);
         if (product.bias != nullptr && e < exist) pack[e] += product.bias[col + j + e];
       }
-      store_pack(product.c, place, pack);
+      store_pack(product.c, index, pack);
     }
   }
 }

@@ -10,7 +10,7 @@
 
 namespace gdcore::cuda {
 
-/// Any entry of the variant: its place there, and its number where it has one. All threads take the same branch.
+/// Any entry of the variant: its index there, and its number where it has one. All threads take the same branch.
 struct AnyActivation {
   int kind = 0;
   double number = 0.0;

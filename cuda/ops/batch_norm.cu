@@ -47,17 +47,17 @@ struct Scaling {
     }
     return by;
   }
-  __device__ Values load(const Place& place) const { return {load_pack(x, place)}; }
-  __device__ void store(const Columns& by, const Values& values, const Place& place) const {
-    if (place.empty()) return;
+  __device__ Values load(const PackIndex& index) const { return {load_pack(x, index)}; }
+  __device__ void store(const Columns& by, const Values& values, const PackIndex& index) const {
+    if (index.empty()) return;
     Pack<T> a, out;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       a[i] = fused(values.x[i] - by.mean[i], by.scale[i], by.shift[i]);
       out[i] = f.value(a[i]);
     }
-    if (pre != nullptr) store_pack(pre, place, a);
-    store_pack(y, place, out);
+    if (pre != nullptr) store_pack(pre, index, a);
+    store_pack(y, index, out);
   }
 };
 
@@ -99,7 +99,7 @@ __device__ __forceinline__ void thread_moments(const ColumnThread<T>& thread, co
   for (int turn = 0; turn < thread.turns; turn += kHeld) {
     Pack<T> held[kHeld];
 #pragma unroll
-    for (int u = 0; u < kHeld; ++u) held[u] = load_pack(x, thread.place(turn + u));
+    for (int u = 0; u < kHeld; ++u) held[u] = load_pack(x, thread.index(turn + u));
     const double share = static_cast<double>(kHeld) / static_cast<double>(turn + kHeld);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {

@@ -30,9 +30,9 @@ struct ParameterTerm {
   __device__ Columns columns(const ColumnPlan& plan, const ColumnThread<T>& thread) const {
     return {thread.load_columns(plan, mean, T(0)), thread.load_columns(plan, rstd, T(0))};
   }
-  __device__ Values load(const Place& place) const { return {slope.load(place), load_pack(x, place)}; }
-  __device__ void add(const Columns& by, Values& values, const Place& place, Pack<T> (&sums)[2]) const {
-    slope.slope(values.slope, place);
+  __device__ Values load(const PackIndex& index) const { return {slope.load(index), load_pack(x, index)}; }
+  __device__ void add(const Columns& by, Values& values, const PackIndex& index, Pack<T> (&sums)[2]) const {
+    slope.slope(values.slope, index);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T d = values.slope.dy[i];
@@ -76,15 +76,15 @@ struct Inputs {
     for (int i = 0; i < kPack<T>; ++i) by.scale[i] *= by.rstd[i];
     return by;
   }
-  __device__ Values load(const Place& place) const { return {load_pack(x, place), load_pack(dy, place)}; }
-  __device__ void store(const Columns& by, const Values& values, const Place& place) const {
+  __device__ Values load(const PackIndex& index) const { return {load_pack(x, index), load_pack(dy, index)}; }
+  __device__ void store(const Columns& by, const Values& values, const PackIndex& index) const {
     Pack<T> out;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       const T normalised = (values.x[i] - by.mean[i]) * by.rstd[i];
       out[i] = by.scale[i] * fused(-normalised, by.mean_with_x[i], values.dy[i] - by.mean_dy[i]);
     }
-    store_pack(dx, place, out);
+    store_pack(dx, index, out);
   }
 };
 

@@ -44,16 +44,16 @@ struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Read {
 };
 
 template <class S, class T>
-__device__ __forceinline__ Pack<T> load_converted(const S* from, const Place& place) {
+__device__ __forceinline__ Pack<T> load_converted(const S* from, const PackIndex& index) {
   constexpr int kSize = kPack<T>;
   Pack<T> pack;
-  if (place.whole<T>()) {
-    const auto read = *reinterpret_cast<const Read<S, kSize>*>(from + place.first);
+  if (index.whole<T>()) {
+    const auto read = *reinterpret_cast<const Read<S, kSize>*>(from + index.first);
 #pragma unroll
     for (int i = 0; i < kSize; ++i) pack[i] = static_cast<T>(read.at[i]);
   } else {
 #pragma unroll
-    for (int i = 0; i < kSize; ++i) pack[i] = place.exists(i) ? static_cast<T>(from[place[i]]) : T(0);
+    for (int i = 0; i < kSize; ++i) pack[i] = index.exists(i) ? static_cast<T>(from[index[i]]) : T(0);
   }
   return pack;
 }
@@ -71,20 +71,20 @@ template <class S, class T>
 __global__ void __launch_bounds__(kRowThreads) gather_kernel(const __grid_constant__ GatherRows call) {
   const std::int64_t row = group_row();
   if (row >= call.count) return;
-  const std::int64_t place = call.first + row + (call.counters != nullptr ? call.counters->first : 0);
-  const S* from = static_cast<const S*>(call.from) + call.order(place) * call.row_stride;
+  const std::int64_t position = call.first + row + (call.counters != nullptr ? call.counters->first : 0);
+  const S* from = static_cast<const S*>(call.from) + call.order(position) * call.row_stride;
   T* to = static_cast<T*>(call.to) + row * call.cols;
   const int lane = static_cast<int>(threadIdx.x), lanes = static_cast<int>(blockDim.x);
   for_each_turn<kPack<T>>(call.cols, [&](std::int64_t at) {
-    Place place[kRowPacks];
+    PackIndex index[kRowPacks];
     Pack<T> pack[kRowPacks];
 #pragma unroll
     for (int p = 0; p < kRowPacks; ++p) {
-      place[p] = place_of<T>(at + p * lanes * kPack<T>, call.cols, lane, call.wide);
-      pack[p] = load_converted<S, T>(from, place[p]);
+      index[p] = pack_index<T>(at + p * lanes * kPack<T>, call.cols, lane, call.wide);
+      pack[p] = load_converted<S, T>(from, index[p]);
     }
 #pragma unroll
-    for (int p = 0; p < kRowPacks; ++p) store_pack(to, place[p], pack[p]);
+    for (int p = 0; p < kRowPacks; ++p) store_pack(to, index[p], pack[p]);
   });
 }
 
@@ -106,7 +106,7 @@ struct Range {
   bool wide;
 };
 
-/// The smallest of the places, as far as this kernel sees; integers have a minimum in any order.
+/// The smallest index of what is not finite; integers have a minimum in any order.
 template <class T>
 __global__ void __launch_bounds__(kRowThreads) nonfinite_kernel(const T* data, Range range, unsigned long long* found) {
   const std::int64_t row = group_row();
@@ -117,19 +117,19 @@ __global__ void __launch_bounds__(kRowThreads) nonfinite_kernel(const T* data, R
   const int lane = static_cast<int>(threadIdx.x), lanes = static_cast<int>(blockDim.x);
   std::int64_t least = range.size;
   for_each_turn<kPack<T>>(cols, [&](std::int64_t at) {
-    Place place[kRowPacks];
+    PackIndex index[kRowPacks];
     Pack<T> pack[kRowPacks];
 #pragma unroll
     for (int p = 0; p < kRowPacks; ++p) {
-      place[p] = place_of<T>(at + p * lanes * kPack<T>, cols, lane, range.wide);
-      pack[p] = load_pack(from, place[p]);
+      index[p] = pack_index<T>(at + p * lanes * kPack<T>, cols, lane, range.wide);
+      pack[p] = load_pack(from, index[p]);
     }
 #pragma unroll
     for (int p = 0; p < kRowPacks; ++p) {
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
         const T x = pack[p][i];
-        const std::int64_t here = before + place[p][i];
+        const std::int64_t here = before + index[p][i];
         if (!(x - x == T(0)) && here < least) least = here;
       }
     }
@@ -149,10 +149,10 @@ std::int64_t find_nonfinite(const Source& source) {
   auto* found = static_cast<unsigned long long*>(scratch(Scratch::partial, sizeof(unsigned long long)));
   check_cuda(cudaMemsetAsync(found, 0xff, sizeof *found, current_stream()), "cudaMemsetAsync");
   launch(nonfinite_kernel<T>, row_shape(range.rows, range.cols, kPack<T>), data, range, found);
-  std::int64_t place = -1;  // which is also what all bits set mean
-  check_cuda(cudaMemcpyAsync(&place, found, sizeof place, cudaMemcpyDeviceToHost, current_stream()), "cudaMemcpyAsync");
+  std::int64_t first = -1;  // which is also what all bits set mean
+  check_cuda(cudaMemcpyAsync(&first, found, sizeof first, cudaMemcpyDeviceToHost, current_stream()), "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(current_stream()), "cudaStreamSynchronize");
-  return place;
+  return first;
 }
 
 }  // namespace

@@ -34,14 +34,14 @@ struct BiasAndActivation {
   __device__ Columns columns(const ColumnPlan& plan, const ColumnThread<T>& thread) const {
     return {thread.load_columns(plan, bias, -T(0))};  // what changes no number, not even -0
   }
-  __device__ Values load(const Place& place) const { return {load_pack(y, place)}; }
-  __device__ void store(const Columns& columns, Values& values, const Place& place) const {
+  __device__ Values load(const PackIndex& index) const { return {load_pack(y, index)}; }
+  __device__ void store(const Columns& columns, Values& values, const PackIndex& index) const {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) values.y[i] += columns.bias[i];
-    if (pre != nullptr) store_pack(pre, place, values.y);
+    if (pre != nullptr) store_pack(pre, index, values.y);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) values.y[i] = f.value(values.y[i]);
-    store_pack(y, place, values.y);
+    store_pack(y, index, values.y);
   }
 };
 

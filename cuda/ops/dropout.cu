@@ -20,20 +20,20 @@ __global__ void __launch_bounds__(kDropoutThreads)
   constexpr int kPacks = 4 / kPack<T>;  // of a Philox block
   const Philox random = mask.random(counters != nullptr ? counters->step : 0);
   const std::int64_t block = std::int64_t{blockIdx.x} * (kDropoutThreads * kAtOnce) + threadIdx.x;
-  Place place[kAtOnce][kPacks];
+  PackIndex index[kAtOnce][kPacks];
   Pack<T> pack[kAtOnce][kPacks];
 #pragma unroll
   for (int b = 0; b < kAtOnce; ++b) {
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const std::int64_t first = (block + b * kDropoutThreads) * 4;
-      place[b][p] = place_of<T>(first, size, p, wide);
-      pack[b][p] = load_pack(x, place[b][p]);
+      index[b][p] = pack_index<T>(first, size, p, wide);
+      pack[b][p] = load_pack(x, index[b][p]);
     }
   }
 #pragma unroll
   for (int b = 0; b < kAtOnce; ++b) {
-    if (place[b][0].empty()) return;
+    if (index[b][0].empty()) return;
     const Philox::Block drawn = random.block(static_cast<std::uint64_t>(block + b * kDropoutThreads));
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kDropoutThreads)
       for (int i = 0; i < kPack<T>; ++i) {
         pack[b][p][i] = mask.apply(pack[b][p][i], drawn.word[p * kPack<T> + i]);
       }
-      store_pack(y, place[b][p], pack[b][p]);
+      store_pack(y, index[b][p], pack[b][p]);
     }
   }
 }

@@ -55,16 +55,16 @@ struct RowStatistics {
 
 template <class T, class Function>
 __device__ __forceinline__ void finish_pack(const Forward<T>& call, const Function& f, const RowStatistics<T>& row,
-                                            const Pack<T>& x, std::int64_t start, const Place& place) {
+                                            const Pack<T>& x, std::int64_t start, const PackIndex& index) {
   Pack<T> a, y;
-  const Pack<T> gamma = load_or(call.gamma, place, T(1)), beta = load_or(call.beta, place, T(0));
+  const Pack<T> gamma = load_or(call.gamma, index, T(1)), beta = load_or(call.beta, index, T(0));
 #pragma unroll
   for (int i = 0; i < kPack<T>; ++i) {
     a[i] = fused((x[i] - row.mean) * row.rstd, gamma[i], beta[i]);
     y[i] = f.value(a[i]);
   }
-  if (call.pre != nullptr) store_pack(call.pre + start, place, a);
-  store_pack(call.y + start, place, y);
+  if (call.pre != nullptr) store_pack(call.pre + start, index, a);
+  store_pack(call.y + start, index, y);
 }
 
 template <class T, class Function, int kPacks>
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   Pack<T> x[kPacks], sums{}, squares{};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    x[p] = load_pack(call.x + start, place_of<T>(p * call.across * kPack<T>, cols, lane, call.wide));
+    x[p] = load_pack(call.x + start, pack_index<T>(p * call.across * kPack<T>, cols, lane, call.wide));
   }
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
@@ -89,10 +89,10 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   sums = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const Place place = place_of<T>(p * call.across * kPack<T>, cols, lane, call.wide);
+    const PackIndex index = pack_index<T>(p * call.across * kPack<T>, cols, lane, call.wide);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      const T d = place.exists(i) ? x[p][i] - near : T(0);
+      const T d = index.exists(i) ? x[p][i] - near : T(0);
       sums[i] += d;
       squares[i] = fused(d, d, squares[i]);
     }
@@ -107,8 +107,8 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   }
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const Place place = place_of<T>(p * call.across * kPack<T>, cols, lane, call.wide);
-    if (!place.empty()) finish_pack(call, f, statistics, x[p], start, place);
+    const PackIndex index = pack_index<T>(p * call.across * kPack<T>, cols, lane, call.wide);
+    if (!index.empty()) finish_pack(call, f, statistics, x[p], start, index);
   }
 }
 
@@ -119,17 +119,17 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_long_kerne
   const std::int64_t row = blockIdx.x, start = row * call.cols;
   const T* x = call.x + start;
   double sum[1], rest[2];
-  range_sums<T>(call.cols, call.wide, sum, shared, [&](const Place& place, Pack<T>(&sums)[1]) {
-    const Pack<T> pack = load_pack(x, place);
+  range_sums<T>(call.cols, call.wide, sum, shared, [&](const PackIndex& index, Pack<T>(&sums)[1]) {
+    const Pack<T> pack = load_pack(x, index);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) sums[0][i] += pack[i];
   });
   const T near = static_cast<T>(product(sum[0], call.share));
-  range_sums<T>(call.cols, call.wide, rest, shared, [&](const Place& place, Pack<T>(&sums)[2]) {
-    const Pack<T> pack = load_pack(x, place, near);
+  range_sums<T>(call.cols, call.wide, rest, shared, [&](const PackIndex& index, Pack<T>(&sums)[2]) {
+    const Pack<T> pack = load_pack(x, index, near);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      const T d = place.exists(i) ? pack[i] - near : T(0);
+      const T d = index.exists(i) ? pack[i] - near : T(0);
       sums[0][i] += d;
       sums[1][i] = fused(d, d, sums[1][i]);
     }
@@ -141,8 +141,8 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_long_kerne
   }
   const std::int64_t step = static_cast<std::int64_t>(kForwardThreads) * kPack<T>;
   for (std::int64_t c = (call.cols - 1) / step * step; c >= 0; c -= step) {  // backwards: the end is in the cache
-    const Place place = place_of<T>(c, call.cols, static_cast<int>(threadIdx.x), call.wide);
-    if (!place.empty()) finish_pack(call, f, statistics, load_pack(x, place), start, place);
+    const PackIndex index = pack_index<T>(c, call.cols, static_cast<int>(threadIdx.x), call.wide);
+    if (!index.empty()) finish_pack(call, f, statistics, load_pack(x, index), start, index);
   }
 }
 

@@ -76,7 +76,7 @@ __device__ __forceinline__ void finish_columns(const Backward<T>& call, const Th
                                                double* partial, double* shared) {
   const int thread = static_cast<int>(threadIdx.x), width = call.across * kPack<T>;
   constexpr int kTile = kBlock * kPack<T>;
-  const Place place = place_of<T>(0, width, thread % call.across, call.wide);
+  const PackIndex index = pack_index<T>(0, width, thread % call.across, call.wide);
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     if (p > 0) __syncthreads();
@@ -84,7 +84,7 @@ __device__ __forceinline__ void finish_columns(const Backward<T>& call, const Th
     for (int k = 0; k < 2; ++k) {
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
-        shared[k * kTile + thread / call.across * width + place[i]] = columns.total[k][p][i];
+        shared[k * kTile + thread / call.across * width + index[i]] = columns.total[k][p][i];
       }
     }
     fold_rows<2>(shared, kTile, kBlock / call.across, width);
@@ -107,8 +107,8 @@ struct RowPacks {
   T mean = T(0), rstd = T(0);
   std::int64_t start, cols;  // no columns: there is no such row
 
-  __device__ __forceinline__ Place place(const Backward<T>& call, int p) const {
-    return place_of<T>(p * call.across * kPack<T>, cols, static_cast<int>(threadIdx.x) % call.across, call.wide);
+  __device__ __forceinline__ PackIndex index(const Backward<T>& call, int p) const {
+    return pack_index<T>(p * call.across * kPack<T>, cols, static_cast<int>(threadIdx.x) % call.across, call.wide);
   }
   template <class Function>
   __device__ __forceinline__ void load(const Backward<T>& call, const Function&, std::int64_t row,
@@ -117,7 +117,7 @@ struct RowPacks {
     cols = row < bottom ? call.cols : 0;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      const Place at = place(call, p);
+      const PackIndex at = index(call, p);
       dy[p] = load_pack(call.dy + start, at);
       x[p] = load_pack(call.x + start, at);
       if constexpr (!std::is_same_v<Function, Identity>) saved[p] = load_pack(call.saved + start, at);
@@ -137,7 +137,7 @@ struct RowPacks {
       if constexpr (!std::is_same_v<Function, Identity>) {
 #pragma unroll
         for (int i = 0; i < kPack<T>; ++i) dy[p][i] = product(dy[p][i], f.slope(saved[p][i]));
-        store_pack(call.dy + start, place(call, p), dy[p]);
+        store_pack(call.dy + start, index(call, p), dy[p]);
       }
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
@@ -159,7 +159,7 @@ struct RowPacks {
       for (int i = 0; i < kPack<T>; ++i) {
         dx[i] = rstd * fused(-x[p][i], with_x, fused(dy[p][i], gamma[p][i], -plain));
       }
-      store_pack(call.dx + start, place(call, p), dx);
+      store_pack(call.dx + start, index(call, p), dx);
     }
   }
 };
@@ -176,8 +176,8 @@ __global__ void __launch_bounds__(kBlock, kThreads * 2 / kBlock)
   Pack<T> gamma[kPacks];
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const Place place = place_of<T>(p * call.across * kPack<T>, call.cols, lane, call.wide);
-    gamma[p] = load_or(call.gamma, place, T(1));
+    const PackIndex index = pack_index<T>(p * call.across * kPack<T>, call.cols, lane, call.wide);
+    gamma[p] = load_or(call.gamma, index, T(1));
   }
   ThreadColumns<T, kPacks> columns;
   for (std::int64_t first = top; first < bottom; first += deep * kAtOnce) {
@@ -216,14 +216,14 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
   const T *x = call.x + start, mean = call.mean[blockIdx.x], rstd = call.rstd[blockIdx.x];
   T* dy = call.dy + start;
   double sums[2];
-  range_sums<T>(call.cols, call.wide, sums, shared, [&](const Place& place, Pack<T>(&sum)[2]) {
-    Pack<T> d = load_pack(dy, place);
-    const Pack<T> a = load_pack(x, place), gamma = load_or(call.gamma, place, T(1));
+  range_sums<T>(call.cols, call.wide, sums, shared, [&](const PackIndex& index, Pack<T>(&sum)[2]) {
+    Pack<T> d = load_pack(dy, index);
+    const Pack<T> a = load_pack(x, index), gamma = load_or(call.gamma, index, T(1));
     if constexpr (!std::is_same_v<Function, Identity>) {
-      const Pack<T> saved = load_pack(call.saved + start, place);
+      const Pack<T> saved = load_pack(call.saved + start, index);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) d[i] = product(d[i], f.slope(saved[i]));
-      store_pack(dy, place, d);
+      store_pack(dy, index, d);
     }
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
@@ -235,14 +235,14 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
   const T plain = static_cast<T>(sums[0] * call.share), with_x = static_cast<T>(sums[1] * call.share);
   const std::int64_t step = static_cast<std::int64_t>(kLongThreads) * kPack<T>;
   for (std::int64_t c = (call.cols - 1) / step * step; c >= 0; c -= step) {  // backwards: the end is in the cache
-    const Place place = place_of<T>(c, call.cols, static_cast<int>(threadIdx.x), call.wide);
-    const Pack<T> d = load_pack(dy, place), a = load_pack(x, place), gamma = load_or(call.gamma, place, T(1));
+    const PackIndex index = pack_index<T>(c, call.cols, static_cast<int>(threadIdx.x), call.wide);
+    const Pack<T> d = load_pack(dy, index), a = load_pack(x, index), gamma = load_or(call.gamma, index, T(1));
     Pack<T> dx;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       dx[i] = rstd * fused(-(a[i] - mean) * rstd, with_x, fused(d[i], gamma[i], -plain));
     }
-    store_pack(call.dx + start, place, dx);
+    store_pack(call.dx + start, index, dx);
   }
 }
 
@@ -258,11 +258,11 @@ struct ParameterTerm {
     T mean, rstd;
   };
   __device__ Columns columns(const ColumnPlan&, const ColumnThread<T>&) const { return {}; }
-  __device__ Values load(const Place& place) const {
-    const std::int64_t row = place.empty() ? 0 : place.first / cols;
-    return {load_pack(dy, place), load_pack(x, place), mean[row], rstd[row]};
+  __device__ Values load(const PackIndex& index) const {
+    const std::int64_t row = index.empty() ? 0 : index.first / cols;
+    return {load_pack(dy, index), load_pack(x, index), mean[row], rstd[row]};
   }
-  __device__ void add(const Columns&, Values& values, const Place&, Pack<T> (&sums)[2]) const {
+  __device__ void add(const Columns&, Values& values, const PackIndex&, Pack<T> (&sums)[2]) const {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
       sums[0][i] = fused(values.dy[i], (values.x[i] - values.mean) * values.rstd, sums[0][i]);

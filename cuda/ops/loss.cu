@@ -32,18 +32,18 @@ __global__ void __launch_bounds__(kLossThreads)
     Pack<T> y[kLossPacks], t[kLossPacks];
 #pragma unroll
     for (int j = 0; j < kLossPacks; ++j) {
-      const Place place = pack_of<T>(begin, size, j, wide);
-      y[j] = load_pack(p.logits, place);
-      t[j] = load_pack(p.targets, place);
+      const PackIndex index = pack_index_of_turn<T>(begin, size, j, wide);
+      y[j] = load_pack(p.logits, index);
+      t[j] = load_pack(p.targets, index);
     }
 #pragma unroll
     for (int j = 0; j < kLossPacks; ++j) {
-      const Place place = pack_of<T>(begin, size, j, wide);
+      const PackIndex index = pack_index_of_turn<T>(begin, size, j, wide);
       T losses = T(0);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
-        if (!place.exists(i)) continue;
-        const int at = static_cast<int>(place[i] - begin);
+        if (!index.exists(i)) continue;
+        const int at = static_cast<int>(index[i] - begin);
         const T positive = p.class_weights != nullptr ? p.class_weights[stretch.col(at)] : T(1);
         const T s = p.weights != nullptr ? p.weights[stretch.row(at)] : T(1);
         const T loss = Element::loss(y[j][i], t[j][i], positive);
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kLossThreads)
         y[j][i] = scale * Element::slope(y[j][i], t[j][i], positive);
       }
       sum += static_cast<double>(losses);
-      if (p.grad != nullptr) store_pack(p.grad, p.for_grad(place), y[j]);
+      if (p.grad != nullptr) store_pack(p.grad, p.for_grad(index), y[j]);
     }
   }
   end_of_block(p, part * sum, weight);
@@ -66,9 +66,9 @@ struct Tiling {
   bool wide;  // every tile begins on 16 bytes
 };
 
-/// Where element e of a tile lies: one word in 32 is left out, so that lanes that walk down rows meet all banks.
+/// The index of element e of a tile: one word in 32 is left out, so that lanes that walk down rows meet all banks.
 template <class T>
-__host__ __device__ __forceinline__ int spot(int e) {
+__host__ __device__ __forceinline__ int padded_index(int e) {
   return e + e / (128 / static_cast<int>(sizeof(T)));
 }
 
@@ -76,11 +76,11 @@ template <class T>
 __device__ void load_tile(const T* from, int size, T* tile, bool wide) {
 #pragma unroll 4
   for (int begin = 0; begin < size; begin += static_cast<int>(blockDim.x) * kPack<T>) {
-    const Place place = place_of<T>(begin, size, static_cast<int>(threadIdx.x), wide);
-    const Pack<T> pack = load_pack(from, place);
+    const PackIndex index = pack_index<T>(begin, size, static_cast<int>(threadIdx.x), wide);
+    const Pack<T> pack = load_pack(from, index);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      if (place.exists(i)) tile[spot<T>(static_cast<int>(place[i]))] = pack[i];
+      if (index.exists(i)) tile[padded_index<T>(static_cast<int>(index[i]))] = pack[i];
     }
   }
 }
@@ -89,13 +89,13 @@ template <class T>
 __device__ void store_tile(T* to, int size, const T* tile, bool wide) {
 #pragma unroll 4
   for (int begin = 0; begin < size; begin += static_cast<int>(blockDim.x) * kPack<T>) {
-    const Place place = place_of<T>(begin, size, static_cast<int>(threadIdx.x), wide);
+    const PackIndex index = pack_index<T>(begin, size, static_cast<int>(threadIdx.x), wide);
     Pack<T> pack;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      if (place.exists(i)) pack[i] = tile[spot<T>(static_cast<int>(place[i]))];
+      if (index.exists(i)) pack[i] = tile[padded_index<T>(static_cast<int>(index[i]))];
     }
-    store_pack(to, place, pack);
+    store_pack(to, index, pack);
   }
 }
 
@@ -113,10 +113,10 @@ __global__ void __launch_bounds__(kLossThreads) tile_kernel(const Losses<T> p, c
     __syncthreads();
     const int row = static_cast<int>(threadIdx.x) / tiling.group, begin_of_row = row * static_cast<int>(p.cols);
     const bool exists = first + row < p.rows;
-    const auto place = [=](int c) { return spot<T>(begin_of_row + c); };
+    const auto index_of = [=](int c) { return padded_index<T>(begin_of_row + c); };
     const RowGroup group{static_cast<int>(threadIdx.x) % tiling.group, tiling.group};
     sum += shared_row(p, Row<T>(p, exists ? first + row : 0), group, exists ? static_cast<int>(p.cols) : 0,
-                      SharedRow<T>{z, targets, inverse}, place);
+                      SharedRow<T>{z, targets, inverse}, index_of);
     __syncthreads();
     if (p.grad != nullptr) store_tile(p.grad + begin, size, z, tiling.wide);
     __syncthreads();  // before the next tile
@@ -134,29 +134,29 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
     const T* z = p.logits + n * p.cols;
     const T* targets = p.targets != nullptr ? p.targets + n * p.cols : nullptr;
     const Row<T> row(p, n);
-    const auto targets_at = [&](const Place& place) {
+    const auto targets_at = [&](const PackIndex& index) {
       Pack<T> t;
-      if (!row.plain && targets != nullptr) return load_pack(targets, place);
+      if (!row.plain && targets != nullptr) return load_pack(targets, index);
 #pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) t[i] = row.target(place[i]);
+      for (int i = 0; i < kPack<T>; ++i) t[i] = row.target(index[i]);
       return t;
     };
     T top = -std::numeric_limits<T>::infinity();
 #pragma unroll 4
     for (std::int64_t begin = 0; begin < p.cols; begin += step) {
-      const Pack<T> pack = load_pack(z, place_of<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide), top);
+      const Pack<T> pack = load_pack(z, pack_index<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide), top);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) top = pack[i] > top ? pack[i] : top;
     }
     top = block_max(top);
     RowSums<T> sums;
     for (std::int64_t begin = 0; begin < p.cols; begin += step) {
-      const Place place = place_of<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide);
-      const Pack<T> pack = load_pack(z, place), t = targets_at(place);
+      const PackIndex index = pack_index<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide);
+      const Pack<T> pack = load_pack(z, index), t = targets_at(index);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
-        if (!place.exists(i)) continue;
-        sums.add(p, row, math::exp_difference(pack[i], top), top - pack[i], t[i], place[i]);
+        if (!index.exists(i)) continue;
+        sums.add(p, row, math::exp_difference(pack[i], top), top - pack[i], t[i], index[i]);
       }
     }
     sums.tops = block_sum(sums.tops);
@@ -170,15 +170,15 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
     if (p.grad == nullptr) continue;
     const RowGradient<T> gradient(row, sums, inverse);
     for (std::int64_t begin = 0; begin < p.cols; begin += step) {
-      const Place place = place_of<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide);
-      Pack<T> pack = load_pack(z, place);
-      const Pack<T> t = targets_at(place);
+      const PackIndex index = pack_index<T>(begin, p.cols, static_cast<int>(threadIdx.x), wide);
+      Pack<T> pack = load_pack(z, index);
+      const Pack<T> t = targets_at(index);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
-        if (!place.exists(i)) continue;
-        pack[i] = gradient.at(p, row, math::exp_difference(pack[i], top), t[i], place[i]);
+        if (!index.exists(i)) continue;
+        pack[i] = gradient.at(p, row, math::exp_difference(pack[i], top), t[i], index[i]);
       }
-      store_pack(p.grad + n * p.cols, p.for_grad(place), pack);
+      store_pack(p.grad + n * p.cols, p.for_grad(index), pack);
     }
   }
   end_of_block(p, sum, weight);
@@ -212,7 +212,7 @@ Tiling tiling_of(const Losses<T>& p, bool small, int& threads) {
   const auto bytes = [&] {
     tiling.rows = static_cast<int>(std::min<std::int64_t>(threads / tiling.group, p.rows));
     tiling.room =
-        static_cast<int>(round_up(static_cast<std::size_t>(spot<T>(tiling.rows * static_cast<int>(p.cols))) + 1,
+        static_cast<int>(round_up(static_cast<std::size_t>(padded_index<T>(tiling.rows * static_cast<int>(p.cols))) + 1,
                                   static_cast<std::size_t>(kPack<T>)));
     return matrices * static_cast<std::size_t>(tiling.room) * sizeof(T);
   };

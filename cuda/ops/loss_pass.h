@@ -36,10 +36,10 @@ struct Losses {
   double* weight_parts;
   int weight_blocks;
 
-  /// Where a pack of the gradient goes: what a thread adds up must not depend on where the gradient lies.
-  __device__ Place for_grad(Place place) const {
-    place.wide = place.wide && wide_grad;
-    return place;
+  /// The same pack of the gradient: what a thread adds up must not depend on where the gradient lies.
+  __device__ PackIndex for_grad(PackIndex index) const {
+    index.wide = index.wide && wide_grad;
+    return index;
   }
 };
 
@@ -116,9 +116,9 @@ class Stretch {
 
 /// Pack `turn` of a thread's in the chunk that begins at `begin`.
 template <class T>
-__device__ __forceinline__ Place pack_of(std::int64_t begin, std::int64_t size, int turn, bool wide) {
+__device__ __forceinline__ PackIndex pack_index_of_turn(std::int64_t begin, std::int64_t size, int turn, bool wide) {
   const int threads = static_cast<int>(blockDim.x);
-  return place_of<T>(begin + turn * threads * kPack<T>, size, static_cast<int>(threadIdx.x), wide);
+  return pack_index<T>(begin + turn * threads * kPack<T>, size, static_cast<int>(threadIdx.x), wide);
 }
 
 /// s W of a row with a label, or whose loss treats every element alike.
@@ -147,15 +147,16 @@ __device__ double weights_of_thread(const Losses<T>& p) {
     const Stretch stretch(begin, p.cols);
     Pack<T> t[kLossPacks];
 #pragma unroll
-    for (int j = 0; j < kLossPacks; ++j) t[j] = load_pack(p.targets, pack_of<T>(begin, size, j, p.wide_targets));
+    for (int j = 0; j < kLossPacks; ++j)
+      t[j] = load_pack(p.targets, pack_index_of_turn<T>(begin, size, j, p.wide_targets));
 #pragma unroll
     for (int j = 0; j < kLossPacks; ++j) {
-      const Place place = pack_of<T>(begin, size, j, p.wide_targets);
+      const PackIndex index = pack_index_of_turn<T>(begin, size, j, p.wide_targets);
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) {
         double term = static_cast<double>(t[j][i]);  // 0 past the end
-        if (weighted && place.exists(i)) {
-          const int at = static_cast<int>(place[i] - begin);
+        if (weighted && index.exists(i)) {
+          const int at = static_cast<int>(index[i] - begin);
           if (p.weights != nullptr) term *= static_cast<double>(p.weights[stretch.row(at)]);
           if (p.class_weights != nullptr) term *= static_cast<double>(p.class_weights[stretch.col(at)]);
         }
@@ -231,7 +232,7 @@ __device__ __forceinline__ double log_of_sum(double tops, double others, float) 
   const auto bits = std::bit_cast<std::uint64_t>(sum);
   const int exponent = static_cast<int>(bits >> 52) - 1023;
   const double rest = std::bit_cast<double>((bits & 0x000fffffffffffffu) | 0x3ff0000000000000u);
-  // fma, here and below: whether a compiler fuses a product with a sum must not depend on the place.
+  // fma, here and below: whether a compiler fuses a product with a sum must not depend on where it stands.
   const float log =
       ::fmaf(0.693147181f, static_cast<float>(exponent), math::log1p_unit(static_cast<float>(rest - 1.0)));
   return sum < 1e300 ? static_cast<double>(log) : sum;  // NaN stays
@@ -315,34 +316,34 @@ struct RowGroup {
 
 template <class T>
 struct SharedRow {
-  T* z;  // the gradient takes the logits' place
+  T* z;  // the logits, overwritten with their gradient
   const T* targets;
   double inverse;  // 1 / Σ s W
 };
 
-/// A row of cross-entropy in shared memory, where column c lies at place(c), by a group of lanes. Returns s l in the
+/// A row of cross-entropy in shared memory, where column c lies at index_of(c), by a group of lanes. Returns s l in the
 /// group's first lane. Every lane of a warp comes here, with no columns where there is no row, for the exchanges.
-template <class T, class At>
+template <class T, class IndexOf>
 __device__ double shared_row(const Losses<T>& p, const Row<T>& row, RowGroup group, int cols, const SharedRow<T>& data,
-                             const At& place) {
+                             const IndexOf& index_of) {
   [[maybe_unused]] constexpr int kUnroll = sizeof(T) == sizeof(float) ? 4 : 2;
   T* z = data.z;
   const auto target = [&](int c) {
-    return row.plain ? T(0) : (data.targets != nullptr ? data.targets[place(c)] : row.target(c));
+    return row.plain ? T(0) : (data.targets != nullptr ? data.targets[index_of(c)] : row.target(c));
   };
   T top = -std::numeric_limits<T>::infinity();
 #pragma unroll kUnroll
   for (int c = group.lane; c < cols; c += group.lanes) {
-    const T value = z[place(c)];
+    const T value = z[index_of(c)];
     top = value > top ? value : top;
   }
   top = group_max(top, group.lanes);
-  const T below_label = cols > 0 && row.plain ? top - z[place(row.label)] : T(0);
+  const T below_label = cols > 0 && row.plain ? top - z[index_of(row.label)] : T(0);
   __syncwarp();  // read by all before its lane overwrites it
   RowSums<T> sums;
 #pragma unroll kUnroll
   for (int c = group.lane; c < cols; c += group.lanes) {
-    T& value = z[place(c)];
+    T& value = z[index_of(c)];
     const T e = math::exp_difference(value, top);
     sums.add(p, row, e, top - value, target(c), c);
     value = e;
@@ -359,7 +360,7 @@ __device__ double shared_row(const Losses<T>& p, const Row<T>& row, RowGroup gro
     const RowGradient<T> gradient(row, sums, data.inverse);
 #pragma unroll kUnroll
     for (int c = group.lane; c < cols; c += group.lanes) {
-      T& value = z[place(c)];
+      T& value = z[index_of(c)];
       value = gradient.at(p, row, value, target(c), c);
     }
   }

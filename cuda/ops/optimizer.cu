@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kSumThreads)
     Pack<T> pack[kPacks];
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      pack[p] = load_pack(x, place_of<T>(at + p * kStride, end, static_cast<int>(threadIdx.x), wide));
+      pack[p] = load_pack(x, pack_index<T>(at + p * kStride, end, static_cast<int>(threadIdx.x), wide));
     }
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
@@ -138,17 +138,17 @@ __device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule>& call, const St
 template <class T, class Rule>
 struct Share {
   static constexpr int kArrays = Step<T, Rule>::kArrays;
-  Place place[kStepPacks];  // from the stretch's beginning
+  PackIndex index[kStepPacks];  // from the stretch's beginning
   Pack<T> pack[kStepPacks][kArrays];
 
   __device__ __forceinline__ void load(const Step<T, Rule>& call, const Stretch& stretch, std::int64_t tile) {
     constexpr int kStride = kStepThreads * kPack<T>;
 #pragma unroll
     for (int p = 0; p < kStepPacks; ++p) {
-      place[p] =
-          place_of<T>((tile * kStepPacks + p) * kStride, stretch.count, static_cast<int>(threadIdx.x), stretch.wide);
+      index[p] =
+          pack_index<T>((tile * kStepPacks + p) * kStride, stretch.count, static_cast<int>(threadIdx.x), stretch.wide);
 #pragma unroll
-      for (int k = 0; k < kArrays; ++k) pack[p][k] = load_pack<T>(call.array[k] + stretch.begin, place[p]);
+      for (int k = 0; k < kArrays; ++k) pack[p][k] = load_pack<T>(call.array[k] + stretch.begin, index[p]);
     }
   }
 
@@ -170,7 +170,7 @@ struct Share {
     for (int p = 0; p < kStepPacks; ++p) {
 #pragma unroll
       for (int k = 0; k < kArrays; ++k) {
-        if (k != 1) store_pack(call.array[k] + stretch.begin, place[p], pack[p][k]);
+        if (k != 1) store_pack(call.array[k] + stretch.begin, index[p], pack[p][k]);
       }
     }
   }

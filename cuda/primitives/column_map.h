@@ -2,8 +2,8 @@
 // go over a ColumnPlan as they do for sums, but backwards, so that what a sum has read last is read first, from the
 // second-level cache. A Map has
 //   Columns columns(plan, thread): what it needs of the thread's columns, read once;
-//   Values load(place): the packs it needs; several rows are in flight;
-//   void store(columns, values, place): writes its outputs, which may be what it loaded.
+//   Values load(index): the packs it needs; several rows are in flight;
+//   void store(columns, values, index): writes its outputs, which may be what it loaded.
 #pragma once
 
 #include <cstdint>
@@ -21,11 +21,11 @@ __device__ __forceinline__ void map_columns(const ColumnPlan& plan, const Column
     typename Map::Values values[kAtOnce];
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
-      if (stop - u > 0) values[u] = map.load(thread.place(stop - 1 - u));
+      if (stop - u > 0) values[u] = map.load(thread.index(stop - 1 - u));
     }
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
-      if (stop - u > 0) map.store(columns, values[u], thread.place(stop - 1 - u));
+      if (stop - u > 0) map.store(columns, values[u], thread.index(stop - 1 - u));
     }
   }
 }

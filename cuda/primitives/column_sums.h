@@ -89,7 +89,7 @@ struct ColumnThread {
     turns = static_cast<int>(ceil_div(bottom - top, plan.tile_rows));
   }
   /// Of the pack of one turn; empty past the end.
-  __device__ Place place(int turn) const {
+  __device__ PackIndex index(int turn) const {
     const std::int64_t first = begin + turn * stride, below = end - first, left = below < left_cols ? below : left_cols;
     return {first, step, left < 0 ? 0 : static_cast<int>(left < 0x7fffffff ? left : 0x7fffffff), wide};
   }
@@ -112,8 +112,8 @@ struct ColumnThread {
 
 /// The sums of one thread's packs over its turns. A Term has
 ///   Columns columns(plan, thread): what it needs of the thread's columns, read once;
-///   Values load(place): the packs it needs; all rows in flight are loaded before any is used;
-///   void add(columns, values, place, sums): adds the K terms of every element (zeros where there is none, as loads
+///   Values load(index): the packs it needs; all rows in flight are loaded before any is used;
+///   void add(columns, values, index, sums): adds the K terms of every element (zeros where there is none, as loads
 ///   give), and may write its element back.
 template <class T, int K, class Term>
 __device__ __forceinline__ void thread_sums(const ColumnPlan& plan, const ColumnThread<T>& thread, const Term& term,
@@ -131,9 +131,9 @@ __device__ __forceinline__ void thread_sums(const ColumnPlan& plan, const Column
     for (int turn = run; turn < stop; turn += kAtOnce) {
       typename Term::Values values[kAtOnce];
 #pragma unroll
-      for (int u = 0; u < kAtOnce; ++u) values[u] = term.load(thread.place(turn + u));
+      for (int u = 0; u < kAtOnce; ++u) values[u] = term.load(thread.index(turn + u));
 #pragma unroll
-      for (int u = 0; u < kAtOnce; ++u) term.add(columns, values[u], thread.place(turn + u), sums);
+      for (int u = 0; u < kAtOnce; ++u) term.add(columns, values[u], thread.index(turn + u), sums);
     }
 #pragma unroll
     for (int k = 0; k < K; ++k) {
@@ -253,22 +253,22 @@ struct SlopeTerm {
     Pack<T> dy, saved;
   };
   __device__ Columns columns(const ColumnPlan&, const ColumnThread<T>&) const { return {}; }
-  __device__ Values load(const Place& place) const {
+  __device__ Values load(const PackIndex& index) const {
     Values values;
-    values.dy = load_pack(dy, place);
-    if constexpr (!std::is_same_v<Function, Identity>) values.saved = load_pack(saved, place);
+    values.dy = load_pack(dy, index);
+    if constexpr (!std::is_same_v<Function, Identity>) values.saved = load_pack(saved, index);
     return values;
   }
-  __device__ void add(const Columns&, Values& values, const Place& place, Pack<T> (&sums)[1]) const {
-    slope(values, place);
+  __device__ void add(const Columns&, Values& values, const PackIndex& index, Pack<T> (&sums)[1]) const {
+    slope(values, index);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) sums[0][i] += values.dy[i];
   }
-  __device__ void slope(Values& values, const Place& place) const {
+  __device__ void slope(Values& values, const PackIndex& index) const {
     if constexpr (!std::is_same_v<Function, Identity>) {
 #pragma unroll
       for (int i = 0; i < kPack<T>; ++i) values.dy[i] = product(values.dy[i], f.slope(values.saved[i]));
-      store_pack(dy, place, values.dy);
+      store_pack(dy, index, values.dy);
     }
   }
 };

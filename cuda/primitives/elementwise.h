@@ -30,18 +30,18 @@ __global__ void __launch_bounds__(kElementwiseThreads)
   const std::int64_t begin = blockIdx.x * arrays.of_block;
   const std::int64_t end = begin + arrays.of_block < arrays.size ? begin + arrays.of_block : arrays.size;
   const int thread = static_cast<int>(threadIdx.x);
-  Place place[Packs];
+  PackIndex index[Packs];
   Pack<T> x[Packs][Inputs];
 #pragma unroll
   for (int p = 0; p < Packs; ++p) {
-    place[p] = place_of<T>(begin + p * kStride, end, thread, arrays.wide);
-    if (place[p].empty()) continue;
+    index[p] = pack_index<T>(begin + p * kStride, end, thread, arrays.wide);
+    if (index[p].empty()) continue;
 #pragma unroll
-    for (int k = 0; k < Inputs; ++k) x[p][k] = load_pack(arrays.from[k], place[p]);
+    for (int k = 0; k < Inputs; ++k) x[p][k] = load_pack(arrays.from[k], index[p]);
   }
 #pragma unroll
   for (int p = 0; p < Packs; ++p) {
-    if (place[p].empty()) continue;
+    if (index[p].empty()) continue;
     Pack<T> y;
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kElementwiseThreads)
         return f(x[p][K][i]...);
       }(std::make_integer_sequence<int, Inputs>{});
     }
-    store_pack(arrays.to, place[p], y);
+    store_pack(arrays.to, index[p], y);
   }
 }
 

@@ -73,7 +73,7 @@ __device__ __forceinline__ T pack_sum(const Pack<T>& pack) {
   }
 }
 
-/// The sums of visit(place, sums) over [0, n), by a block: in T over at most kRun packs, then in double.
+/// The sums of visit(index, sums) over [0, n), by a block: in T over at most kRun packs, then in double.
 template <class T, int K, class Visit>
 __device__ __forceinline__ void range_sums(std::int64_t n, bool wide, double (&total)[K], double* shared,
                                            const Visit& visit) {
@@ -84,7 +84,7 @@ __device__ __forceinline__ void range_sums(std::int64_t n, bool wide, double (&t
   for (std::int64_t run = 0; run < n; run += kRun * step) {
     Pack<T> sums[K] = {};
     for (std::int64_t c = run; c < n && c < run + kRun * step; c += step) {
-      visit(place_of<T>(c, n, thread, wide), sums);
+      visit(pack_index<T>(c, n, thread, wide), sums);
     }
 #pragma unroll
     for (int k = 0; k < K; ++k) total[k] += static_cast<double>(pack_sum(sums[k]));

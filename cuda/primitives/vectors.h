@@ -1,7 +1,7 @@
-// How threads read and write a range together: each takes packs of neighbours, 16 bytes. Where the range begins on 16
+// How threads read and write an array together: each takes packs of neighbours, 16 bytes. Where the array begins on 16
 // bytes a pack is one access; elsewhere, and at the ragged end, its elements are accesses of their own. Which elements
-// a thread has, and so what is added to what, does not depend on where the range lies. Kernels see a Place and packs,
-// and are written once.
+// a thread has, and so what is added to what, does not depend on where the array lies. Kernels see packs and their
+// PackIndex, and are written once.
 #pragma once
 
 #include <cstddef>
@@ -38,11 +38,11 @@ bool pack_aligned(std::int64_t rows, std::int64_t cols, const P*... data) {
   return rows_fit && ((reinterpret_cast<std::uintptr_t>(data) % sizeof(Pack<T>) == 0) && ...);
 }
 
-/// Where the elements of a thread's pack lie in a range.
-struct Place {
+/// The indices of a pack's elements in an array.
+struct PackIndex {
   std::int64_t first;  // of element 0
   int step;            // from one element to the next: 1, but for columns that are no whole packs (column_sums.h)
-  int left;            // of the range from the first element on, at most a few thousand; negative past its end
+  int left;            // elements of the array from the first one on, capped; 0 or less past its end
   bool wide;           // the elements are neighbours on 16 bytes: one access
 
   __device__ std::int64_t operator[](int i) const { return first + i * step; }
@@ -54,29 +54,29 @@ struct Place {
   }
 };
 
-/// Pack `thread` of those that begin at `begin`, a multiple of kPack, in a range of `size` elements; `wide`: what
+/// Pack `thread` of those that begin at `begin`, a multiple of kPack, in an array of `size` elements; `wide`: what
 /// pack_aligned said.
 template <class T>
-__device__ __forceinline__ Place place_of(std::int64_t begin, std::int64_t size, int thread, bool wide) {
+__device__ __forceinline__ PackIndex pack_index(std::int64_t begin, std::int64_t size, int thread, bool wide) {
   const std::int64_t first = begin + thread * kPack<T>, left = size - first;
   constexpr int kEnough = 1 << 20;
   return {first, 1, left > kEnough ? kEnough : (left < 0 ? 0 : static_cast<int>(left)), wide};
 }
 
-/// The pack at a place of the range that starts at `from`; elements that do not exist are `otherwise`.
+/// A pack of the array that starts at `from`; elements that do not exist are `otherwise`.
 template <class T>
-__device__ __forceinline__ Pack<T> load_pack(const T* from, const Place& place, T otherwise = T(0)) {
-  if (place.whole<T>()) return *reinterpret_cast<const Pack<T>*>(from + place.first);
+__device__ __forceinline__ Pack<T> load_pack(const T* from, const PackIndex& index, T otherwise = T(0)) {
+  if (index.whole<T>()) return *reinterpret_cast<const Pack<T>*>(from + index.first);
   Pack<T> pack;
 #pragma unroll
-  for (int i = 0; i < kPack<T>; ++i) pack[i] = place.exists(i) ? from[place[i]] : otherwise;
+  for (int i = 0; i < kPack<T>; ++i) pack[i] = index.exists(i) ? from[index[i]] : otherwise;
   return pack;
 }
 
 /// The same of a vector that may be null: `otherwise` everywhere.
 template <class T>
-__device__ __forceinline__ Pack<T> load_or(const T* from, const Place& place, T otherwise) {
-  if (from != nullptr) return load_pack(from, place, otherwise);
+__device__ __forceinline__ Pack<T> load_or(const T* from, const PackIndex& index, T otherwise) {
+  if (from != nullptr) return load_pack(from, index, otherwise);
   Pack<T> pack;
 #pragma unroll
   for (int i = 0; i < kPack<T>; ++i) pack[i] = otherwise;
@@ -84,14 +84,14 @@ __device__ __forceinline__ Pack<T> load_or(const T* from, const Place& place, T 
 }
 
 template <class T>
-__device__ __forceinline__ void store_pack(T* to, const Place& place, const Pack<T>& pack) {
-  if (place.whole<T>()) {
-    *reinterpret_cast<Pack<T>*>(to + place.first) = pack;
+__device__ __forceinline__ void store_pack(T* to, const PackIndex& index, const Pack<T>& pack) {
+  if (index.whole<T>()) {
+    *reinterpret_cast<Pack<T>*>(to + index.first) = pack;
     return;
   }
 #pragma unroll
   for (int i = 0; i < kPack<T>; ++i) {
-    if (place.exists(i)) to[place[i]] = pack[i];
+    if (index.exists(i)) to[index[i]] = pack[i];
   }
 }
 
