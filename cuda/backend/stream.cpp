@@ -162,9 +162,9 @@ void Staging::copy(void* to, const void* from, std::size_t bytes, cudaStream_t s
     } else {
       check_cuda(cudaEventSynchronize(slot.copied), "cudaEventSynchronize");
     }
-    const std::size_t part = std::min(kSlot, bytes - done);
-    std::memcpy(slot.data, static_cast<const char*>(from) + done, part);
-    check_cuda(cudaMemcpyAsync(static_cast<char*>(to) + done, slot.data, part, cudaMemcpyHostToDevice, stream),
+    const std::size_t chunk = std::min(kSlot, bytes - done);
+    std::memcpy(slot.data, static_cast<const char*>(from) + done, chunk);
+    check_cuda(cudaMemcpyAsync(static_cast<char*>(to) + done, slot.data, chunk, cudaMemcpyHostToDevice, stream),
                "cudaMemcpyAsync");
     check_cuda(cudaEventRecord(slot.copied, stream), "cudaEventRecord");
   }

@@ -54,7 +54,7 @@ __device__ void row_curvature(const CrossEntropy&, const Losses<T>& p, const Row
     sums[0] += static_cast<double>(e);
     sums[1] += static_cast<double>(e) * static_cast<double>(row.tangent[c]);
     const T target = row.targets != nullptr ? row.targets[c] : targets.target(c);
-    sums[2] += static_cast<double>(targets.share(p, target, c));
+    sums[2] += static_cast<double>(targets.weighted_target(p, target, c));
     row.grad[c] = e;
   }
   warp_sums(sums);

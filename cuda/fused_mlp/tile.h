@@ -185,15 +185,15 @@ __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile,
   } else if (exists && group.lane == 0) {
     sums.weight = weight_of_row(loss, r);
   }
-  const auto elementwise = [&]<class Element>(Element, double part, double slope_part) {
-    const float factor = static_cast<float>(static_cast<double>(s) * inverse * slope_part);
+  const auto elementwise = [&]<class Element>(Element, double loss_scale, double slope_scale) {
+    const float factor = static_cast<float>(static_cast<double>(s) * inverse * slope_scale);
     for (int c = group.lane; exists && c < last.out; c += lanes) {
       const float positive = loss.class_weights != nullptr ? loss.class_weights[c] : 1.0f;
       const float term = Element::loss(y[c], t[c], positive);
       if (s != 0.0f) sums.loss += static_cast<double>(s * term);
       y[c] = factor * Element::slope(y[c], t[c], positive);
     }
-    sums.loss *= part;
+    sums.loss *= loss_scale;
   };
   switch (p.kind) {
     case LossKind::classes: {

@@ -2,7 +2,7 @@
 // μ = Σ a / N, σ² = Σ (a-μ)² / N, â = (a-μ) / √(σ²+ε), y = f(γ â + β). Saved for backward: x (N, C), μ and 1/√(σ²+ε)
 // (1, C), and y or the pre-activation (N, C). Outputs are overwritten.
 //
-// Statistics: a thread holds a few rows of its columns at a time, takes their mean and the deviations from it, and
+// Statistics: a thread reads a few rows of its columns at a time, takes their mean and the deviations from it, and
 // joins these to what it has (Chan, Golub & LeVeque 1983), then block by block; x is read once. Where a block can have
 // all rows of some columns it goes on to scale them: one launch, and 8 bytes an element as the second read hits a
 // cache. Else three launches (pieces, join, scale), 12 bytes where x does not fit into the second-level cache.
@@ -68,16 +68,16 @@ struct Moments {
   double mean = 0.0, squares = 0.0;
   std::int64_t count = 0;
 
-  /// `share` is more.count / (count + more.count).
-  __device__ __forceinline__ void join(const Moments& more, double share) {
+  /// `fraction` is more.count / (count + more.count).
+  __device__ __forceinline__ void join(const Moments& more, double fraction) {
     if (more.count == 0) return;
     if (count == 0) {
       *this = more;
       return;
     }
     const double apart = more.mean - mean;
-    squares += fused(apart * apart * share, static_cast<double>(count), more.squares);
-    mean = fused(apart, share, mean);
+    squares += fused(apart * apart * fraction, static_cast<double>(count), more.squares);
+    mean = fused(apart, fraction, mean);
     count += more.count;
   }
   __device__ __forceinline__ void join(const Moments& more) {
@@ -85,7 +85,7 @@ struct Moments {
   }
 };
 
-constexpr int kHeld = 8;  // rows that a thread holds at a time
+constexpr int kRowsAtOnce = 8;  // of a thread, in registers
 
 /// How many rows of its piece an element of a thread's packs has: only the last turn may lack some.
 template <class T>
@@ -96,32 +96,32 @@ __device__ __forceinline__ int rows_of(const ColumnThread<T>& thread, int i) {
 
 template <class T>
 __device__ __forceinline__ void thread_moments(const ColumnThread<T>& thread, const T* x, Moments (&all)[kPack<T>]) {
-  for (int turn = 0; turn < thread.turns; turn += kHeld) {
-    Pack<T> held[kHeld];
+  for (int turn = 0; turn < thread.turns; turn += kRowsAtOnce) {
+    Pack<T> values[kRowsAtOnce];
 #pragma unroll
-    for (int u = 0; u < kHeld; ++u) held[u] = load_pack(x, thread.index(turn + u));
-    const double share = static_cast<double>(kHeld) / static_cast<double>(turn + kHeld);
+    for (int u = 0; u < kRowsAtOnce; ++u) values[u] = load_pack(x, thread.index(turn + u));
+    const double fraction = static_cast<double>(kRowsAtOnce) / static_cast<double>(turn + kRowsAtOnce);
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) {
-      const int left = rows_of(thread, i) - turn, count = left < kHeld ? left : kHeld;
+      const int left = rows_of(thread, i) - turn, count = left < kRowsAtOnce ? left : kRowsAtOnce;
       if (count <= 0) continue;
       T sum = T(0), rest = T(0), squares = T(0);
 #pragma unroll
-      for (int u = 0; u < kHeld; ++u) sum += held[u][i];
-      const T near = count == kHeld ? sum * (T(1) / kHeld) : sum / static_cast<T>(count);
+      for (int u = 0; u < kRowsAtOnce; ++u) sum += values[u][i];
+      const T near = count == kRowsAtOnce ? sum * (T(1) / kRowsAtOnce) : sum / static_cast<T>(count);
       // Deviations from that mean, and their squares: what rounding took off the mean comes out again.
 #pragma unroll
-      for (int u = 0; u < kHeld; ++u) {
-        const T d = u < count ? held[u][i] - near : T(0);
+      for (int u = 0; u < kRowsAtOnce; ++u) {
+        const T d = u < count ? values[u][i] - near : T(0);
         rest += d;
         squares = fused(d, d, squares);
       }
       const double off = static_cast<double>(rest);
-      const double missing = count == kHeld ? off * (1.0 / kHeld) : off / static_cast<double>(count);
+      const double missing = count == kRowsAtOnce ? off * (1.0 / kRowsAtOnce) : off / static_cast<double>(count);
       const double over = fused(-off, missing, static_cast<double>(squares));
       all[i].count = turn;
       all[i].join({static_cast<double>(near) + missing, over < 0.0 ? 0.0 : over, count},
-                  count == kHeld ? share : static_cast<double>(count) / static_cast<double>(turn + count));
+                  count == kRowsAtOnce ? fraction : static_cast<double>(count) / static_cast<double>(turn + count));
     }
   }
 #pragma unroll

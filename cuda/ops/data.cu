@@ -100,28 +100,29 @@ void gather_rows(const Gather& call) {
   launch(gather_kernel<S, T>, row_shape(call.count, source.cols, kSize), rows);
 }
 
-/// Row r of the range begins at r · row_stride and holds the elements from r · cols on, the last one what is left.
-struct Range {
+/// An array as rows: row r begins at r · row_stride and holds the elements from r · cols on, the last one what is left.
+struct RowLayout {
   std::int64_t rows, cols, row_stride, size;
   bool wide;
 };
 
 /// The smallest index of what is not finite; integers have a minimum in any order.
 template <class T>
-__global__ void __launch_bounds__(kRowThreads) nonfinite_kernel(const T* data, Range range, unsigned long long* found) {
+__global__ void __launch_bounds__(kRowThreads)
+    nonfinite_kernel(const T* data, RowLayout layout, unsigned long long* found) {
   const std::int64_t row = group_row();
-  if (row >= range.rows) return;
-  const T* from = data + row * range.row_stride;
-  const std::int64_t before = row * range.cols;
-  const std::int64_t cols = range.size - before < range.cols ? range.size - before : range.cols;
+  if (row >= layout.rows) return;
+  const T* from = data + row * layout.row_stride;
+  const std::int64_t before = row * layout.cols;
+  const std::int64_t cols = layout.size - before < layout.cols ? layout.size - before : layout.cols;
   const int lane = static_cast<int>(threadIdx.x), lanes = static_cast<int>(blockDim.x);
-  std::int64_t least = range.size;
+  std::int64_t least = layout.size;
   for_each_turn<kPack<T>>(cols, [&](std::int64_t at) {
     PackIndex index[kRowPacks];
     Pack<T> pack[kRowPacks];
 #pragma unroll
     for (int p = 0; p < kRowPacks; ++p) {
-      index[p] = pack_index<T>(at + p * lanes * kPack<T>, cols, lane, range.wide);
+      index[p] = pack_index<T>(at + p * lanes * kPack<T>, cols, lane, layout.wide);
       pack[p] = load_pack(from, index[p]);
     }
 #pragma unroll
@@ -134,21 +135,21 @@ __global__ void __launch_bounds__(kRowThreads) nonfinite_kernel(const T* data, R
       }
     }
   });
-  if (least < range.size) atomicMin(found, static_cast<unsigned long long>(least));
+  if (least < layout.size) atomicMin(found, static_cast<unsigned long long>(least));
 }
 
 template <class T>
 std::int64_t find_nonfinite(const Source& source) {
-  Range range{source.rows, source.cols, source.row_stride, source.rows * source.cols, false};
+  RowLayout layout{source.rows, source.cols, source.row_stride, source.rows * source.cols, false};
   if (source.row_stride == source.cols || source.rows == 1) {  // as rows that a warp reads in one turn
-    range.cols = range.row_stride = kWarp * kRowPacks * kPack<T>;
-    range.rows = ceil_div(range.size, range.cols);
+    layout.cols = layout.row_stride = kWarp * kRowPacks * kPack<T>;
+    layout.rows = ceil_div(layout.size, layout.cols);
   }
   const T* data = static_cast<const T*>(source.data);
-  range.wide = pack_aligned<T>(range.rows, range.row_stride, data);
+  layout.wide = pack_aligned<T>(layout.rows, layout.row_stride, data);
   auto* found = static_cast<unsigned long long*>(scratch(Scratch::partial, sizeof(unsigned long long)));
   check_cuda(cudaMemsetAsync(found, 0xff, sizeof *found, current_stream()), "cudaMemsetAsync");
-  launch(nonfinite_kernel<T>, row_shape(range.rows, range.cols, kPack<T>), data, range, found);
+  launch(nonfinite_kernel<T>, row_shape(layout.rows, layout.cols, kPack<T>), data, layout, found);
   std::int64_t first = -1;  // which is also what all bits set mean
   check_cuda(cudaMemcpyAsync(&first, found, sizeof first, cudaMemcpyDeviceToHost, current_stream()), "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(current_stream()), "cudaStreamSynchronize");

@@ -20,7 +20,7 @@ struct Forward {
   const T *x, *gamma, *beta;
   T *y, *mean, *rstd, *pre;
   std::int64_t rows, cols;
-  double eps, share;  // share: 1 / cols
+  double eps, inverse_cols;
   int across;
   bool wide;
 };
@@ -45,8 +45,8 @@ struct RowStatistics {
   T mean, rstd;
 
   /// From sums of deviations from `near`, and of their squares: what rounding took off the mean comes out again.
-  __device__ RowStatistics(T near, double rest, double squares, double share, double eps) {
-    const double missing = product(rest, share), left = fused(squares, share, -product(missing, missing));
+  __device__ RowStatistics(T near, double rest, double squares, double inverse_cols, double eps) {
+    const double missing = product(rest, inverse_cols), left = fused(squares, inverse_cols, -product(missing, missing));
     const double variance = left < 0.0 ? 0.0 : left;  // NaN stays
     mean = static_cast<T>(static_cast<double>(near) + missing);
     rstd = T(1) / sqrt(static_cast<T>(variance + eps));
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   }
   T total[1] = {pack_sum(sums)};
   group_sums(total, call.across, reinterpret_cast<T*>(shared));
-  const T near = product(total[0], static_cast<T>(call.share));
+  const T near = product(total[0], static_cast<T>(call.inverse_cols));
   sums = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   double rest[2] = {static_cast<double>(pack_sum(sums)), static_cast<double>(pack_sum(squares))};
   group_sums(rest, call.across, shared);
   if (row >= call.rows) return;
-  const RowStatistics<T> statistics(near, rest[0], rest[1], call.share, call.eps);
+  const RowStatistics<T> statistics(near, rest[0], rest[1], call.inverse_cols, call.eps);
   if (lane == 0) {
     call.mean[row] = statistics.mean;
     call.rstd[row] = statistics.rstd;
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_long_kerne
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) sums[0][i] += pack[i];
   });
-  const T near = static_cast<T>(product(sum[0], call.share));
+  const T near = static_cast<T>(product(sum[0], call.inverse_cols));
   range_sums<T>(call.cols, call.wide, rest, shared, [&](const PackIndex& index, Pack<T>(&sums)[2]) {
     const Pack<T> pack = load_pack(x, index, near);
 #pragma unroll
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_long_kerne
       sums[1][i] = fused(d, d, sums[1][i]);
     }
   });
-  const RowStatistics<T> statistics(near, rest[0], rest[1], call.share, call.eps);
+  const RowStatistics<T> statistics(near, rest[0], rest[1], call.inverse_cols, call.eps);
   if (threadIdx.x == 0) {
     call.mean[row] = statistics.mean;
     call.rstd[row] = statistics.rstd;
@@ -171,7 +171,7 @@ void forward(const Forward<T>& given, const Function& f) {
 
 void CudaBackend::layer_norm_forward(const LayerNormForward& call) {
   with_type(call.x.dtype, [&]<class T>(T) {
-    const double share = 1.0 / static_cast<double>(call.x.cols);
+    const double inverse_cols = 1.0 / static_cast<double>(call.x.cols);
     Forward<T> pass{call.x.as<T>(),
                     call.gamma.as<T>(),
                     call.beta.as<T>(),
@@ -182,7 +182,7 @@ void CudaBackend::layer_norm_forward(const LayerNormForward& call) {
                     call.x.rows,
                     call.x.cols,
                     call.eps,
-                    share,
+                    inverse_cols,
                     0,
                     false};
     pass.wide = pack_aligned<T>(pass.rows, pass.cols, pass.x, pass.gamma, pass.beta, pass.y, pass.pre);

@@ -22,7 +22,7 @@ struct Backward {
   const T *x, *gamma, *mean, *rstd, *saved;
   T *dy, *dx, *dgamma, *dbeta;
   std::int64_t rows, cols, piece;  // piece: rows of a block
-  double share;                    // 1 / cols
+  double inverse_cols;
   int across;
   bool wide;
 };
@@ -199,8 +199,8 @@ __global__ void __launch_bounds__(kBlock, kThreads * 2 / kBlock)
     group_sums(sums, call.across, joint);
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
-      rows[u].store(call, gamma, static_cast<T>(sums[2 * u] * call.share),
-                    static_cast<T>(sums[2 * u + 1] * call.share));
+      rows[u].store(call, gamma, static_cast<T>(sums[2 * u] * call.inverse_cols),
+                    static_cast<T>(sums[2 * u + 1] * call.inverse_cols));
     }
   }
   if (call.dgamma == nullptr && call.dbeta == nullptr) return;
@@ -232,7 +232,7 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
     }
   });
   if (call.dx == nullptr) return;
-  const T plain = static_cast<T>(sums[0] * call.share), with_x = static_cast<T>(sums[1] * call.share);
+  const T plain = static_cast<T>(sums[0] * call.inverse_cols), with_x = static_cast<T>(sums[1] * call.inverse_cols);
   const std::int64_t step = static_cast<std::int64_t>(kLongThreads) * kPack<T>;
   for (std::int64_t c = (call.cols - 1) / step * step; c >= 0; c -= step) {  // backwards: the end is in the cache
     const PackIndex index = pack_index<T>(c, call.cols, static_cast<int>(threadIdx.x), call.wide);
@@ -312,7 +312,7 @@ void backward(const Backward<T>& given, const Function& f) {
 
 void CudaBackend::layer_norm_backward(const NormBackward& call) {
   with_type(call.x.dtype, [&]<class T>(T) {
-    const double share = 1.0 / static_cast<double>(call.x.cols);
+    const double inverse_cols = 1.0 / static_cast<double>(call.x.cols);
     Backward<T> pass{call.x.as<T>(),
                      call.gamma.as<T>(),
                      call.mean.as<T>(),
@@ -325,7 +325,7 @@ void CudaBackend::layer_norm_backward(const NormBackward& call) {
                      call.x.rows,
                      call.x.cols,
                      0,
-                     share,
+                     inverse_cols,
                      0,
                      false};
     pass.wide = pack_aligned<T>(pass.rows, pass.cols, pass.x, pass.gamma, pass.saved, pass.dy, pass.dx);

@@ -2,8 +2,8 @@
 // Mean squared error and binary cross-entropy treat every element alike (elementwise_kernel). Cross-entropy keeps a
 // tile of rows in shared memory, read and written in packs however short the rows are, and gives each row to a group of
 // lanes (tile_kernel), or beyond kTileCols classes to a block (row_kernel).
-// Gradients are divided by Σ s W. Where that is not N, weight_kernel sums it first; every block then adds its parts.
-// Losses are summed in doubles: by a thread, a block, and finish_kernel over the blocks; which thread takes what
+// Gradients are divided by Σ s W. Where that is not N, weight_kernel sums it first; every block then adds its partial
+// sums. Losses are summed in doubles: by a thread, a block, and finish_kernel over the blocks; which thread takes what
 // follows from the shape alone. A small batch is one block's, which does all of this in one launch.
 // Bytes an element, in units of a number: 2 with labels, 3 with targets (logits and targets read, gradient written),
 // and cross-entropy reads targets once more for Σ s W. Outputs are overwritten; nothing is saved.
@@ -18,17 +18,17 @@ namespace gdcore::cuda {
 
 namespace {
 
-/// `part`: what an element's loss counts in its row's, 1 / K or 1; `slope_part`: what its slope counts.
+/// `loss_scale`: the weight of an element's loss in its row's, 1 / K or 1; `slope_scale`: that of its slope.
 template <class T, class Element>
 __global__ void __launch_bounds__(kLossThreads)
-    elementwise_kernel(const Losses<T> p, double part, double slope_part, bool wide) {
+    elementwise_kernel(const Losses<T> p, double loss_scale, double slope_scale, bool wide) {
   const double weight = weight_of(p);
-  const double slope_factor = slope_part * inverse_of(weight);
+  const double slope_factor = slope_scale * inverse_of(weight);
   const T whole = static_cast<T>(slope_factor);
   const std::int64_t size = p.rows * p.cols, chunk = std::int64_t{blockDim.x} * kLossPacks * kPack<T>;
   double sum = 0.0;
   for (std::int64_t begin = blockIdx.x * chunk; begin < size; begin += gridDim.x * chunk) {
-    const Stretch stretch(begin, p.cols);
+    const ChunkIndex chunk_index(begin, p.cols);
     Pack<T> y[kLossPacks], t[kLossPacks];
 #pragma unroll
     for (int j = 0; j < kLossPacks; ++j) {
@@ -44,8 +44,8 @@ __global__ void __launch_bounds__(kLossThreads)
       for (int i = 0; i < kPack<T>; ++i) {
         if (!index.exists(i)) continue;
         const int at = static_cast<int>(index[i] - begin);
-        const T positive = p.class_weights != nullptr ? p.class_weights[stretch.col(at)] : T(1);
-        const T s = p.weights != nullptr ? p.weights[stretch.row(at)] : T(1);
+        const T positive = p.class_weights != nullptr ? p.class_weights[chunk_index.col(at)] : T(1);
+        const T s = p.weights != nullptr ? p.weights[chunk_index.row(at)] : T(1);
         const T loss = Element::loss(y[j][i], t[j][i], positive);
         losses += p.weights == nullptr ? loss : (s != T(0) ? s * loss : T(0));
         const T scale = p.weights == nullptr ? whole : static_cast<T>(static_cast<double>(s) * slope_factor);
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kLossThreads)
       if (p.grad != nullptr) store_pack(p.grad, p.for_grad(index), y[j]);
     }
   }
-  end_of_block(p, part * sum, weight);
+  end_of_block(p, loss_scale * sum, weight);
 }
 
 struct Tiling {
@@ -187,14 +187,15 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
 template <class T>
 __global__ void __launch_bounds__(kLossThreads) weight_kernel(const Losses<T> p) {
   const double sum = block_sum(weights_of_thread(p));
-  if (threadIdx.x == 0) p.weight_parts[blockIdx.x] = sum;
+  if (threadIdx.x == 0) p.partial_weights[blockIdx.x] = sum;
 }
 
 template <class T>
 __global__ void __launch_bounds__(kLossThreads) finish_kernel(const Losses<T> p, int blocks) {
   const double weight = weight_of(p);
   double loss = 0.0;
-  for (int i = static_cast<int>(threadIdx.x); i < blocks; i += static_cast<int>(blockDim.x)) loss += p.loss_parts[i];
+  for (int i = static_cast<int>(threadIdx.x); i < blocks; i += static_cast<int>(blockDim.x))
+    loss += p.partial_losses[i];
   loss = block_sum(loss);
   if (threadIdx.x == 0) write_sums(p, loss, weight);
 }
@@ -237,10 +238,10 @@ unsigned grid_of(std::int64_t wanted, bool small) {
 // ---- Each loss starts its kernel and returns its grid. ----
 
 template <class Element, class T>
-unsigned start_elementwise(const Losses<T>& p, bool small, double part, double slope_part) {
+unsigned start_elementwise(const Losses<T>& p, bool small, double loss_scale, double slope_scale) {
   const unsigned threads = small ? kLossThreads : kLossThreads / 2,
                  grid = grid_of(ceil_div(p.rows * p.cols, threads * kLossPacks * kPack<T>), small);
-  launch(elementwise_kernel<T, Element>, {grid, threads}, p, part, slope_part,
+  launch(elementwise_kernel<T, Element>, {grid, threads}, p, loss_scale, slope_scale,
          pack_aligned<T>(1, p.cols, p.logits, p.targets));
   return grid;
 }
@@ -281,8 +282,8 @@ void run(const LossPass& call) {
     start_kernel(true);
     return;
   }
-  p.loss_parts = static_cast<double*>(scratch(Scratch::partial, (kMostBlocks + kWeightBlocks) * sizeof(double)));
-  p.weight_parts = p.loss_parts + kMostBlocks;
+  p.partial_losses = static_cast<double*>(scratch(Scratch::partial, (kMostBlocks + kWeightBlocks) * sizeof(double)));
+  p.partial_weights = p.partial_losses + kMostBlocks;
   if (p.weighing != Weighing::rows) {
     const std::int64_t terms = p.weighing == Weighing::by_row ? p.rows : p.rows * p.cols;
     p.weight_blocks = static_cast<int>(std::min<std::int64_t>(ceil_div(terms, kLossChunk), kWeightBlocks));

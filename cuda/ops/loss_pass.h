@@ -31,9 +31,10 @@ struct Losses {
   bool wide_targets, wide_grad;  // they begin on 16 bytes
   LossSums* sums;
   StepCounters* counters;
-  // Where several blocks share the work: each one's Σ s l, and the parts of Σ s W, which another kernel left.
-  double* loss_parts;
-  double* weight_parts;
+  // Where several blocks share the work: each one's partial sum of Σ s l, and those of Σ s W, which another kernel
+  // left.
+  double* partial_losses;
+  double* partial_weights;
   int weight_blocks;
 
   /// The same pack of the gradient: what a thread adds up must not depend on where the gradient lies.
@@ -98,10 +99,11 @@ __device__ __forceinline__ T block_max(T value) {
   return value;
 }
 
-/// Rows and columns of at most kLossChunk neighbouring elements, without dividing 64-bit numbers for each.
-class Stretch {
+/// The row and the column of each of at most kLossChunk neighbouring elements, without dividing 64-bit numbers for
+/// each.
+class ChunkIndex {
  public:
-  __device__ Stretch(std::int64_t begin, std::int64_t cols)
+  __device__ ChunkIndex(std::int64_t begin, std::int64_t cols)
       : cols_(cols), row_(begin / cols), col_(begin - row_ * cols) {}
   __device__ std::int64_t row(int at) const { return row_ + rows_below(at); }
   __device__ std::int64_t col(int at) const { return col_ + at - rows_below(at) * cols_; }
@@ -129,7 +131,7 @@ __device__ double weight_of_row(const Losses<T>& p, std::int64_t n) {
   return classes ? s * static_cast<double>(p.class_weights[p.labels[n]]) : s;
 }
 
-/// This thread's share of Σ s W, which all blocks of the grid share out.
+/// This thread's partial sum of Σ s W, which the blocks of the grid divide among them.
 template <class T>
 __device__ double weights_of_thread(const Losses<T>& p) {
   double sum = 0.0;
@@ -144,7 +146,7 @@ __device__ double weights_of_thread(const Losses<T>& p) {
   const std::int64_t size = p.rows * p.cols, chunk = std::int64_t{blockDim.x} * kLossPacks * kPack<T>;
   const bool weighted = p.weights != nullptr || p.class_weights != nullptr;
   for (std::int64_t begin = blockIdx.x * chunk; begin < size; begin += gridDim.x * chunk) {
-    const Stretch stretch(begin, p.cols);
+    const ChunkIndex chunk_index(begin, p.cols);
     Pack<T> t[kLossPacks];
 #pragma unroll
     for (int j = 0; j < kLossPacks; ++j)
@@ -157,8 +159,8 @@ __device__ double weights_of_thread(const Losses<T>& p) {
         double term = static_cast<double>(t[j][i]);  // 0 past the end
         if (weighted && index.exists(i)) {
           const int at = static_cast<int>(index[i] - begin);
-          if (p.weights != nullptr) term *= static_cast<double>(p.weights[stretch.row(at)]);
-          if (p.class_weights != nullptr) term *= static_cast<double>(p.class_weights[stretch.col(at)]);
+          if (p.weights != nullptr) term *= static_cast<double>(p.weights[chunk_index.row(at)]);
+          if (p.class_weights != nullptr) term *= static_cast<double>(p.class_weights[chunk_index.col(at)]);
         }
         sum += term;
       }
@@ -167,14 +169,15 @@ __device__ double weights_of_thread(const Losses<T>& p) {
   return sum;
 }
 
-/// Σ s W, in every thread of the block: from its parts, or where there are none summed by this block, the only one.
+/// Σ s W, in every thread of the block: from its partial sums, or where there are none summed by this block, the only
+/// one.
 template <class T>
 __device__ double weight_of(const Losses<T>& p) {
   if (p.weighing == Weighing::rows) return static_cast<double>(p.rows);
-  if (p.weight_parts == nullptr) return block_sum(weights_of_thread(p));
+  if (p.partial_weights == nullptr) return block_sum(weights_of_thread(p));
   double sum = 0.0;
   for (int i = static_cast<int>(threadIdx.x); i < p.weight_blocks; i += static_cast<int>(blockDim.x)) {
-    sum += p.weight_parts[i];
+    sum += p.partial_weights[i];
   }
   return block_sum(sum);
 }
@@ -188,13 +191,13 @@ __device__ void write_sums(const Losses<T>& p, double loss, double weight) {
   if (p.counters != nullptr && !finite && p.counters->stop == Stop::none) p.counters->stop = Stop::loss;
 }
 
-/// The end of a kernel in which each thread holds a part of Σ s l.
+/// The end of a kernel in which each thread has a partial sum of Σ s l.
 template <class T>
 __device__ void end_of_block(const Losses<T>& p, double loss, double weight) {
   loss = block_sum(loss);
   if (threadIdx.x != 0) return;
-  if (p.loss_parts != nullptr) {
-    p.loss_parts[blockIdx.x] = loss;
+  if (p.partial_losses != nullptr) {
+    p.partial_losses[blockIdx.x] = loss;
   } else {
     write_sums(p, loss, weight);
   }
@@ -211,9 +214,9 @@ struct BinaryError {
   // -ω t log p - (1-t) log(1-p), p = sigmoid(z), where nothing overflows: see the CPU's.
   __device__ static T loss(T z, T t, T weight) {
     const T positive = weight * t, negative = T(1) - t;
-    const T size = z < T(0) ? -z : z;
-    const T rest = math::log1p_unit(math::exp(-size));
-    return (positive + negative) * rest + (z < T(0) ? positive : negative) * size;
+    const T magnitude = z < T(0) ? -z : z;
+    const T rest = math::log1p_unit(math::exp(-magnitude));
+    return (positive + negative) * rest + (z < T(0) ? positive : negative) * magnitude;
   }
   __device__ static T slope(T z, T t, T weight) {
     const T p = math::sigmoid(z);
@@ -255,7 +258,7 @@ struct Row {
         spread(static_cast<T>(p.smoothing / static_cast<double>(p.cols))) {}
   __device__ T target(std::int64_t c) const { return c == label ? T(1) : T(0); }
   /// ω_c t̃_c
-  __device__ T share(const Losses<T>& p, T target, std::int64_t c) const {
+  __device__ T weighted_target(const Losses<T>& p, T target, std::int64_t c) const {
     return (keep * target + spread) * (p.class_weights != nullptr ? p.class_weights[c] : T(1));
   }
 };
@@ -275,11 +278,11 @@ struct RowSums {
       rest += static_cast<double>(e);
     }
     if (row.plain) return;
-    const double share = static_cast<double>(row.share(p, target, c));
-    total += share;
-    away = ::fma(share, static_cast<double>(below), away);
+    const double weighted = static_cast<double>(row.weighted_target(p, target, c));
+    total += weighted;
+    away = ::fma(weighted, static_cast<double>(below), away);
   }
-  /// For a plain row: the sums as its label alone gives them. Labels without class weights share out exactly 1.
+  /// For a plain row: the sums as its label alone gives them. Labels without class weights add up to exactly 1.
   __device__ void complete(const Losses<T>& p, const Row<T>& row, T below_label) {
     if (row.plain) {
       total = static_cast<double>(row.class_weight);
@@ -303,7 +306,7 @@ struct RowGradient {
       : scale(static_cast<T>(static_cast<double>(row.s) * inverse)),
         factor(static_cast<T>(sums.total) / static_cast<T>(sums.exponentials())) {}
   __device__ T at(const Losses<T>& p, const Row<T>& row, T e, T target, std::int64_t c) const {
-    if (!row.plain) return scale * (factor * e - row.share(p, target, c));
+    if (!row.plain) return scale * (factor * e - row.weighted_target(p, target, c));
     const T whole = factor * scale * e;
     return c == row.label ? whole - scale * row.class_weight : whole;
   }

@@ -98,13 +98,13 @@ const double* squares(ConstView x, double clip_norm, StepCounters* counters) {
 // ---- The step. ----
 
 inline constexpr int kStepThreads = 256, kStepPacks = 2;  // of a block; of each array under way in a thread
-inline constexpr int kMostStretches = 64;                 // of a launch: its arguments must stay below 4 KB
+inline constexpr int kMostSegments = 64;                  // of a launch: its arguments must stay below 4 KB
 
 /// A segment, cut into tiles of as much as a block updates at a time.
-struct Stretch {
+struct SegmentTiles {
   std::int64_t begin, count;
   double lr_factor, weight_decay;
-  std::int64_t last_tile;  // one behind its tiles, counted through all stretches of the launch
+  std::int64_t last_tile;  // one behind its tiles, counted through all segments of the launch
   bool wide;
 };
 
@@ -119,36 +119,36 @@ struct Step {
   bool decoupled;
   const StepCounters* counters;  // where given, they and `rates` tell lr and step, and `scale`, if given, grad_scale
   const double *rates, *scale;
-  int stretches;
-  Stretch stretch[kMostStretches];
+  int segments;
+  SegmentTiles segment[kMostSegments];
 };
 
 template <class T, class Rule>
-__device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule>& call, const Stretch& stretch) {
+__device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule>& call, const SegmentTiles& segment) {
   double lr = call.lr;
   std::int64_t step = call.step;
   if (call.counters != nullptr) {
     lr = call.rates[call.counters->batch];
     step = call.counters->step + 1;
   }
-  return UpdateNumbers<T, Rule>::of(call.rule, lr * stretch.lr_factor, step, stretch.weight_decay, call.decoupled);
+  return UpdateNumbers<T, Rule>::of(call.rule, lr * segment.lr_factor, step, segment.weight_decay, call.decoupled);
 }
 
-/// A thread's share of a tile: kStepPacks packs of every array.
+/// A thread's packs of a tile: kStepPacks of every array.
 template <class T, class Rule>
-struct Share {
+struct TilePacks {
   static constexpr int kArrays = Step<T, Rule>::kArrays;
-  PackIndex index[kStepPacks];  // from the stretch's beginning
+  PackIndex index[kStepPacks];  // from the segment's beginning
   Pack<T> pack[kStepPacks][kArrays];
 
-  __device__ __forceinline__ void load(const Step<T, Rule>& call, const Stretch& stretch, std::int64_t tile) {
+  __device__ __forceinline__ void load(const Step<T, Rule>& call, const SegmentTiles& segment, std::int64_t tile) {
     constexpr int kStride = kStepThreads * kPack<T>;
 #pragma unroll
     for (int p = 0; p < kStepPacks; ++p) {
       index[p] =
-          pack_index<T>((tile * kStepPacks + p) * kStride, stretch.count, static_cast<int>(threadIdx.x), stretch.wide);
+          pack_index<T>((tile * kStepPacks + p) * kStride, segment.count, static_cast<int>(threadIdx.x), segment.wide);
 #pragma unroll
-      for (int k = 0; k < kArrays; ++k) pack[p][k] = load_pack<T>(call.array[k] + stretch.begin, index[p]);
+      for (int k = 0; k < kArrays; ++k) pack[p][k] = load_pack<T>(call.array[k] + segment.begin, index[p]);
     }
   }
 
@@ -165,12 +165,12 @@ struct Share {
     }
   }
 
-  __device__ __forceinline__ void store(const Step<T, Rule>& call, const Stretch& stretch) const {
+  __device__ __forceinline__ void store(const Step<T, Rule>& call, const SegmentTiles& segment) const {
 #pragma unroll
     for (int p = 0; p < kStepPacks; ++p) {
 #pragma unroll
       for (int k = 0; k < kArrays; ++k) {
-        if (k != 1) store_pack(call.array[k] + stretch.begin, index[p], pack[p][k]);
+        if (k != 1) store_pack(call.array[k] + segment.begin, index[p], pack[p][k]);
       }
     }
   }
@@ -179,31 +179,31 @@ struct Share {
 template <class T, class Rule>
 __global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constant__ Step<T, Rule> call) {
   using Common = UpdateNumbers<T, Rule>;
-  GD_SHARED(Common, numbers, kMostStretches);
+  GD_SHARED(Common, numbers, kMostSegments);
   int s = 0;
   std::int64_t tile = blockIdx.x;
-  Share<T, Rule> share;
-  const auto load = [&] {  // tiles only go up, and so do their stretches
-    while (tile >= call.stretch[s].last_tile) ++s;
-    share.load(call, call.stretch[s], tile - (s > 0 ? call.stretch[s - 1].last_tile : 0));
+  TilePacks<T, Rule> packs;
+  const auto load = [&] {  // tiles only go up, and so do their segments
+    while (tile >= call.segment[s].last_tile) ++s;
+    packs.load(call, call.segment[s], tile - (s > 0 ? call.segment[s - 1].last_tile : 0));
   };
   load();  // under way while the numbers are computed
   if (call.counters != nullptr && call.counters->stop != Stop::none) return;
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread < call.stretches) numbers[thread] = numbers_of(call, call.stretch[thread]);
+  if (thread < call.segments) numbers[thread] = numbers_of(call, call.segment[thread]);
   const T scale = static_cast<T>(call.scale != nullptr ? *call.scale : call.grad_scale);
   const T clip = static_cast<T>(call.clip);
   __syncthreads();
   while (true) {
-    share.update(numbers[s], scale, clip);
-    share.store(call, call.stretch[s]);
+    packs.update(numbers[s], scale, clip);
+    packs.store(call, call.segment[s]);
     tile += gridDim.x;
-    if (tile >= call.stretch[call.stretches - 1].last_tile) break;
+    if (tile >= call.segment[call.segments - 1].last_tile) break;
     load();
   }
 }
 
-/// One launch for every kMostStretches segments that hold anything.
+/// One launch for every kMostSegments segments that hold anything.
 template <class T, class Rule>
 void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
   Step<T, Rule> call{.array = {pass.parameters.as<T>(), const_cast<T*>(pass.gradients.as<T>())},
@@ -216,17 +216,17 @@ void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
                      .counters = pass.counters,
                      .rates = pass.rates,
                      .scale = scale,
-                     .stretches = 0,
-                     .stretch = {}};
+                     .segments = 0,
+                     .segment = {}};
   for (int k = 0; k < Rule::states; ++k) call.array[2 + k] = pass.states[k].as<T>();
   static_assert(sizeof call <= 4096, "what a launch can be told");
   constexpr std::int64_t kTile = kStepThreads * kStepPacks * kPack<T>;
   std::int64_t tiles = 0;
   const auto start = [&] {
-    if (call.stretches == 0) return;
+    if (call.segments == 0) return;
     const std::int64_t blocks = std::min<std::int64_t>(tiles, 8 * multiprocessors());
     launch(step_kernel<T, Rule>, {static_cast<unsigned>(blocks), kStepThreads}, call);
-    call.stretches = 0;
+    call.segments = 0;
     tiles = 0;
   };
   for (const Segment& segment : pass.segments) {
@@ -234,9 +234,9 @@ void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
     bool wide = true;
     for (const T* array : call.array) wide = wide && pack_aligned<T>(1, 1, array + segment.begin);
     tiles += ceil_div(segment.count, kTile);
-    call.stretch[call.stretches++] = {segment.begin,        segment.count, segment.lr_factor,
-                                      segment.weight_decay, tiles,         wide};
-    if (call.stretches == kMostStretches) start();
+    call.segment[call.segments++] = {segment.begin,        segment.count, segment.lr_factor,
+                                     segment.weight_decay, tiles,         wide};
+    if (call.segments == kMostSegments) start();
   }
   start();
 }

@@ -7,7 +7,7 @@
 
 namespace gdcore::cuda {
 
-/// What a stretch of weights with one rate and one decay has in common in one step.
+/// What all weights of a segment, with one rate and one decay, have in common in a step.
 template <class T, class Rule>
 struct UpdateNumbers {
   typename Rule::template Kernel<T> kernel;

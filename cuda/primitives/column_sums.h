@@ -66,7 +66,7 @@ bool plan_aligned(const ColumnPlan& plan, const P*... data) {
   return pack_aligned<T>(plan.flat ? 1 : plan.rows, plan.cols, data...);
 }
 
-/// A thread's part of a plan: which packs, of which columns.
+/// Which packs of a plan a thread takes, and of which columns.
 template <class T>
 struct ColumnThread {
   std::int64_t begin, stride, end;    // element of the first turn; from turn to turn; of the piece
@@ -143,7 +143,7 @@ __device__ __forceinline__ void thread_sums(const ColumnPlan& plan, const Column
   }
 }
 
-/// The block's sums, in the first tile_cols numbers of each of K parts of `shared`, kColumnThreads · kPack apart.
+/// The block's sums, in the first tile_cols numbers of each of K arrays in `shared`, kColumnThreads · kPack apart.
 template <class T, int K>
 __device__ __forceinline__ void block_columns(const ColumnPlan& plan, const ColumnThread<T>& thread,
                                               const double (&total)[K][kPack<T>], double* shared) {
