@@ -135,6 +135,25 @@ def test_neither_cuda_nor_pybind11_in_the_core() -> None:
     checked([p for p in files(".h", ".cpp", under="cpp") if "bindings" not in p.parts], rule)
 
 
+def test_the_backends_mirror_each_other() -> None:
+    elsewhere = {"memory", "norm_curvature"}  # in cuda/backend and cuda/curvature
+    operations = {path.stem for path in files(".cpp", under="cpp/cpu")} - elsewhere
+    assert {path.stem.removesuffix("_backward") for path in files(".cu", under="cuda/ops")} == operations
+
+
+def test_cuda_headers_are_included_from_one_root() -> None:
+    """A file of the CUDA backend lies in a room, and names the room of each header that it includes."""
+
+    def rule(path: Path) -> list[str]:
+        names = re.findall(r'#include "([^"]+)"', path.read_text())
+        own = [name for name in names if not name.startswith("gdcore/")]
+        wrong = [name for name in own if "/" not in name or not (cuda / name).is_file()]
+        return [*wrong, *(["lies in no room"] if path.parent.parent != cuda else [])]
+
+    cuda = ROOT / "cuda"
+    checked(files(".h", ".cpp", ".cu", ".cuh", under="cuda"), rule)
+
+
 def test_kernel_files_explain_themselves() -> None:
     """Each file of a backend and each header opens with a comment of some substance."""
 

@@ -44,7 +44,7 @@ def test_precisions_that_are_refused(device: str) -> None:
 
 # ---------------------------------------------------------------------------------------------------- training
 WIDE = [gd.Dense(200, 300), gd.ReLU(), gd.Dense(300, 8)]  # with kernels of their own for each operation
-NARROW = [gd.Dense(24, 40), gd.ReLU(), gd.Dense(40, 33), gd.ReLU(), gd.Dense(33, 8)]  # in two launches a step
+FUSED = [gd.Dense(24, 40), gd.ReLU(), gd.Dense(40, 33), gd.ReLU(), gd.Dense(33, 8)]  # in two launches a step
 
 
 def sparse_whole_numbers(layers: list[Any], device: str, precision: str) -> gd.Sequential:
@@ -62,7 +62,7 @@ def sparse_whole_numbers(layers: list[Any], device: str, precision: str) -> gd.S
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 @pytest.mark.parametrize("rows", [16, 64, 2048])
-@pytest.mark.parametrize("layers", [NARROW, WIDE], ids=["narrow", "wide"])
+@pytest.mark.parametrize("layers", [FUSED, WIDE], ids=["fused", "wide"])
 @pytest.mark.cuda
 def test_whole_numbers_are_exact(layers: list[Any], rows: int, precision: str) -> None:
     """Every precision holds small whole numbers, and powers of two divide them: nothing is rounded."""
@@ -82,7 +82,7 @@ def test_whole_numbers_are_exact(layers: list[Any], rows: int, precision: str) -
 
 
 @pytest.mark.parametrize(("precision", "most"), [("tf32", 1e-2), ("bfloat16", 5e-2)])
-@pytest.mark.parametrize("layers", [NARROW, WIDE], ids=["narrow", "wide"])
+@pytest.mark.parametrize("layers", [FUSED, WIDE], ids=["fused", "wide"])
 @pytest.mark.cuda
 def test_the_curve_but_for_the_rounding_of_factors(
     layers: list[Any], precision: str, most: float, rng: helpers.Generator

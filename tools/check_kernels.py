@@ -53,7 +53,7 @@ def launches_in(logs: list[Path]) -> collections.Counter[int]:
 def kernels_in_sources() -> set[str]:
     """Return the names of all __global__ functions."""
     names = set()
-    for path in sorted([*CUDA.glob("*.cu"), *CUDA.glob("*.h")]):
+    for path in sorted([*CUDA.glob("*/*.cu"), *CUDA.glob("*/*.h")]):
         code = re.sub(r"//[^\n]*", "", path.read_text())
         code = re.sub(r"__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)", "", code)
         names |= set(re.findall(r"__global__\s+(?:static\s+)?void\s+(\w+)\s*\(", code))

@@ -289,7 +289,7 @@ std::int64_t perceptron(std::int64_t width, Plan& plan) {
 }
 
 /// Whole steps in two launches. Each reads the rows after those of the step before, so a graph begins with the first.
-void measure_narrow(std::int64_t batch, std::int64_t width) {
+void measure_fused_mlp(std::int64_t batch, std::int64_t width) {
   const std::int64_t rows = kMostCalls * batch;
   Plan plan;
   const std::int64_t n = perceptron(width, plan);
@@ -325,7 +325,7 @@ void measure_narrow(std::int64_t batch, std::int64_t width) {
     if (step == nullptr) continue;  // so much work that the operations do it one by one
     restart();
     measure(
-        "narrow step/" + std::to_string(width) + "x3/" + std::to_string(batch) + "/" + kind.name, {.flop = flop},
+        "fused MLP step/" + std::to_string(width) + "x3/" + std::to_string(batch) + "/" + kind.name, {.flop = flop},
         [&] { step->run(); }, restart);
   }
 }
@@ -345,8 +345,8 @@ void run() {
   measure_gather(large(1'000'000), 32);
   measure_gather(128, large(784));
   for (const std::int64_t width : {32, 64, 128}) {
-    measure_narrow(tiny ? 20 : 64, width);
-    if (!tiny) measure_narrow(16'384, width);
+    measure_fused_mlp(tiny ? 20 : 64, width);
+    if (!tiny) measure_fused_mlp(16'384, width);
   }
   measure_dense(large(8192), large(8192), large(8192));
   measure_dense(large(1024), large(1024), large(1024));

@@ -1,6 +1,6 @@
 """A few steps of small networks with the whole library, to be run under compute-sanitizer.
 
-Narrow ones, whose steps take two launches, in each precision; and one with either norm, of one launch or more for each
+MLPs, whose fused steps take two launches, in each precision; and one with either norm, of one launch or more for each
 operation. Batches are cut off at the end; rows have weights.
 """
 

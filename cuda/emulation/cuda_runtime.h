@@ -8,7 +8,7 @@
 #include <tuple>
 #include <utility>
 
-#include "device_functions.h"
+#include "emulation/device_functions.h"
 
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "scheduler.h"
+#include "emulation/scheduler.h"
 
 // No copies and no merging of kernels, and an own symbol even where unused: the log of launches tells them apart.
 #define __global__ __attribute__((noipa, used))
@@ -145,4 +145,4 @@ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, GD_SITE
 
 #undef GD_SITE
 
-#include "intrinsics.h"
+#include "emulation/intrinsics.h"

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "cuda_runtime.h"
-#include "memory.h"
+#include "emulation/cuda_runtime.h"
+#include "emulation/memory.h"
 
 namespace {
 

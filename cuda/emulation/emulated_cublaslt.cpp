@@ -1,12 +1,12 @@
 // Products are summed in double whatever the type, then rounded once; factors are first rounded as the compute type
 // says. All that can be refused is refused when it is asked for; the loops run in stream order.
-#include "emulated_cublaslt.h"
+#include "emulation/emulated_cublaslt.h"
 
 #include <bit>
 #include <cstring>
 #include <vector>
 
-#include "tensor_cores.h"
+#include "emulation/tensor_cores.h"
 
 namespace gdcore::emulation {
 

@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-#include "cublaslt.h"
+#include "matmul/cublaslt.h"
 
 namespace gdcore::emulation {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "scheduler.h"
-#include "switch.h"
+#include "emulation/scheduler.h"
+#include "emulation/switch.h"
 
 namespace gdcore::emulation {
 

@@ -2,7 +2,7 @@
 // GDCORE_EMULATION_PROTECT=1 from an arena that the host may not touch but while a kernel or a copy of the device runs,
 // so that a host that follows a device pointer crashes as it would with a GPU. GDCORE_EMULATION_MEMORY: the device's
 // bytes.
-#include "memory.h"
+#include "emulation/memory.h"
 
 #include <sys/mman.h>
 
@@ -14,7 +14,7 @@
 #include <mutex>
 #include <new>
 
-#include "cuda_runtime.h"
+#include "emulation/cuda_runtime.h"
 
 namespace gdcore::emulation {
 

@@ -12,7 +12,7 @@
 #include <memory>
 #include <unordered_map>
 
-#include "machine.h"
+#include "emulation/machine.h"
 
 namespace gdcore::emulation {
 

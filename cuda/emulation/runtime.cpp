@@ -13,8 +13,8 @@
 #include <mutex>
 #include <vector>
 
-#include "cuda_runtime.h"
-#include "memory.h"
+#include "emulation/cuda_runtime.h"
+#include "emulation/memory.h"
 
 using Works = std::vector<std::function<void()>>;
 

@@ -1,4 +1,4 @@
-#include "switch.h"
+#include "emulation/switch.h"
 
 #include <sys/mman.h>
 

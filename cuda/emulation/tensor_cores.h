@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "scheduler.h"
+#include "emulation/scheduler.h"
 
 namespace gdcore::emulation {
 

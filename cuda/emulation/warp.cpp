@@ -4,8 +4,8 @@
 #include <bit>
 #include <cstring>
 
-#include "machine.h"
-#include "tensor_cores.h"
+#include "emulation/machine.h"
+#include "emulation/tensor_cores.h"
 
 namespace gdcore::emulation {
 

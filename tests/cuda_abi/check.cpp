@@ -1,10 +1,10 @@
-// Holds gdcore's own declarations of cuBLASLt (cuda/cublaslt.h) against NVIDIA's header, where there is one: compiled,
-// never run.
+// Holds gdcore's own declarations of cuBLASLt (cuda/matmul/cublaslt.h) against NVIDIA's header, where there is one:
+// compiled, never run.
 #include <cublasLt.h>
 
 #include <type_traits>
 
-#include "cublaslt.h"
+#include "matmul/cublaslt.h"
 
 namespace {
 

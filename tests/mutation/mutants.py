@@ -73,7 +73,7 @@ ASSIGNMENT = re.compile(
 class Mutant:
     """`[begin, end)` of a file's text, an expression or a statement without its semicolon, and what it becomes."""
 
-    file: str
+    file: str  # relative to the folder cuda
     line: int
     kind: str
     begin: int
@@ -183,8 +183,8 @@ def lesser_or_greater(code: str, begin: int, end: int) -> bool:
     return bool(re.match(pattern, code[end:]))
 
 
-def find(path: Path) -> list[Mutant]:
-    """Return all mutants of a file, in the order of their places."""
+def find(path: Path, name: str) -> list[Mutant]:
+    """Return all mutants of a file, which they call `name`, in the order of their places."""
     text = path.read_text()
     code, lines = blanked(text), text.splitlines()
     mutants: dict[tuple[int, int, str], Mutant] = {}
@@ -194,7 +194,7 @@ def find(path: Path) -> list[Mutant]:
         balanced = all(after.count(a) == after.count(b) for a, b in zip(OPENING, CLOSING, strict=True))
         if before != after and balanced and not compile_time(code, begin):
             line = code.count("\n", 0, begin) + 1
-            mutant = Mutant(path.name, line, kind, begin, end, before, after, lines[line - 1].strip())
+            mutant = Mutant(name, line, kind, begin, end, before, after, lines[line - 1].strip())
             mutants.setdefault((begin, end, after), mutant)
 
     for first, last in device_bodies(code):

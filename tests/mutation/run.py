@@ -75,13 +75,11 @@ class Gate:
     def write_sources(self) -> None:
         """Lay out a copy of what the library is built from, with the mutants in it."""
         source = self.work / "source"
-        for folder in ("cpp/include", "cuda", "cuda/emulation"):
+        for folder in ("cpp/include", "cuda"):
             for path in [p for p in (ROOT / folder).rglob("*") if p.is_file()]:
-                text = path.read_text()
-                if folder == "cuda" and path.parent == ROOT / "cuda":
-                    numbered = [(n, m) for n, m in enumerate(self.mutants, 1) if m.file == path.name]
-                    text = planted(text, numbered)
-                write(source / path.relative_to(ROOT), text)
+                name = path.relative_to(ROOT)
+                numbered = [(n, m) for n, m in enumerate(self.mutants, 1) if f"cuda/{m.file}" == name.as_posix()]
+                write(source / name, planted(path.read_text(), numbered))
         for name in ("CMakeLists.txt", "pyproject.toml"):
             write(source / name, (ROOT / name).read_text())
         write(source / "cuda/emulation/mutation.cpp", (HERE / "mutation.cpp").read_text())
@@ -119,7 +117,7 @@ class Gate:
 
     def mutants_in(self, log: str) -> set[Mutant]:
         """Return the mutants on the lines that the compiler complains about."""
-        errors = re.findall(r"/cuda/([\w.]+):(\d+):\d+: error", log)
+        errors = re.findall(r"/cuda/(\w+/[\w.]+):(\d+):\d+: error", log)
         lines = {(file, int(line)) for file, line in errors}
         return {m for m in self.mutants for i in range(m.before.count("\n") + 1) if (m.file, m.line + i) in lines}
 
@@ -309,8 +307,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     options.work = options.work.resolve()
-    paths = sorted([*(ROOT / "cuda").glob("*.cu"), *(ROOT / "cuda").glob("*.h")])
-    mutants = [mutant for path in paths for mutant in find(path)]
+    cuda = ROOT / "cuda"
+    paths = sorted(p for p in [*cuda.glob("*/*.cu"), *cuda.glob("*/*.h")] if p.parent.name != "emulation")
+    mutants = [mutant for path in paths for mutant in find(path, path.relative_to(cuda).as_posix())]
     reasons = listed_reasons({key(mutant) for mutant in mutants})
     if options.what == "judge":
         return report(judge(options), reasons)

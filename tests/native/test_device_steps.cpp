@@ -214,25 +214,25 @@ TEST_CASE("neither windows of rows that are sent nor the clock show, in any orde
   const Permutation permutation = Permutation::of(150, 5, 4), other = Permutation::of(150, 5, 6);
   const Dataset data = problem.weighted(), sent = without_room(data);
   constexpr std::int64_t kRowBytes = (9 + 4 + 1) * sizeof(float);
-  const auto make = [](bool narrow) {  // a narrow step reads the window itself
-    return narrow ? network(DType::float32, Dense(9, 12), ActivationLayer(Tanh{}), Dense(12, 4))
-                  : network(DType::float32, Dense(9, 5), BatchNorm(5), DropoutLayer(0.3), Dense(5, 4));
+  const auto make = [](bool fused) {  // a fused step reads the window itself
+    return fused ? network(DType::float32, Dense(9, 12), ActivationLayer(Tanh{}), Dense(12, 4))
+                 : network(DType::float32, Dense(9, 5), BatchNorm(5), DropoutLayer(0.3), Dense(5, 4));
   };
-  for (const bool narrow : {false, true}) {
-    const Trained listed = epoch_of(make(narrow), data, order.data(), false);
-    CHECK(epoch_of(make(narrow), data, {nullptr, &permutation}, false) == listed);
+  for (const bool fused : {false, true}) {
+    const Trained listed = epoch_of(make(fused), data, order.data(), false);
+    CHECK(epoch_of(make(fused), data, {nullptr, &permutation}, false) == listed);
     for (const RowOrder& rows_in_order :
          {RowOrder{}, RowOrder{order.data()}, RowOrder{nullptr, &permutation}, RowOrder{order.data(), &other}}) {
-      const Trained expected = epoch_of(make(narrow), data, rows_in_order, false);
-      CHECK(epoch_of(make(narrow), data, rows_in_order, true) == expected);
+      const Trained expected = epoch_of(make(fused), data, rows_in_order, false);
+      CHECK(epoch_of(make(fused), data, rows_in_order, true) == expected);
       // Batches of a window: a recording of many steps and one alone; a few; one, though there is room for less.
       for (const std::int64_t batches : {33, 5, 0}) {
         const std::int64_t rows = batches * 4 + 3;
         for (const bool cut : {false, true}) {
-          CAPTURE(narrow);
+          CAPTURE(fused);
           CAPTURE(batches);
           CAPTURE(cut);
-          CHECK(epoch_of(make(narrow), sent, rows_in_order, cut, rows * kRowBytes) == expected);
+          CHECK(epoch_of(make(fused), sent, rows_in_order, cut, rows * kRowBytes) == expected);
         }
       }
     }

@@ -1,7 +1,7 @@
 // Small kernels for the tests of the emulation: sound ones, and ones with a defect each. Written as gdcore's own are.
 #pragma once
 
-#include "runtime.h"
+#include "backend/runtime.h"
 
 namespace gdcore::emulation_tests {
 

@@ -11,12 +11,12 @@
 #include <thread>
 #include <vector>
 
+#include "backend/cuda_backend.h"
+#include "backend/device.h"
+#include "backend/stream.h"
 #include "backend_support.h"
-#include "cuda_backend.h"
-#include "device.h"
 #include "gdcore/check.h"
 #include "processes.h"
-#include "stream.h"
 
 using namespace gdcore;
 using namespace gdcore::cuda;

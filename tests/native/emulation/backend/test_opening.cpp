@@ -7,7 +7,7 @@
 #include <string>
 
 #include "backend_support.h"
-#include "cublaslt.h"
+#include "matmul/cublaslt.h"
 #include "processes.h"
 
 using namespace gdcore;

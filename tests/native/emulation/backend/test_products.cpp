@@ -9,12 +9,12 @@
 #include <thread>
 #include <vector>
 
+#include "backend/stream.h"
 #include "backend_support.h"
 #include "emulation/emulated_cublaslt.h"
 #include "gdcore/check.h"
-#include "matmul.h"
+#include "matmul/matmul.h"
 #include "processes.h"
-#include "stream.h"
 
 using namespace gdcore;
 using namespace gdcore::cuda;

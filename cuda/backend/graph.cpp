@@ -1,0 +1,102 @@
+// Recorded steps: one CUDA graph, and the scratch memory that its kernels use.
+#include <memory>
+#include <stdexcept>
+
+#include "backend/cuda_backend.h"
+#include "backend/thread_stream.h"
+#include "gdcore/check.h"
+
+namespace gdcore::cuda {
+
+namespace {
+
+class Graph final : public StepGraph {
+ public:
+  Graph() { check_cuda(cudaEventCreateWithFlags(&ended_, cudaEventDisableTiming), "cudaEventCreateWithFlags"); }
+
+  ~Graph() override {
+    if (is_forked()) return;
+    (void)cudaEventSynchronize(ended_);  // its kernels use the scratch memory
+    if (executable_ != nullptr) (void)cudaGraphExecDestroy(executable_);
+    (void)cudaEventDestroy(ended_);
+    try {
+      scratch_.free_all(thread_stream().stream);
+    } catch (...) {  // the device is lost, and the memory with it
+    }
+  }
+
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  void record(FunctionRef<void()> steps);
+  void launch() override;
+
+ private:
+  cudaGraphExec_t executable_ = nullptr;
+  cudaEvent_t ended_ = nullptr;  // of its last launch
+  ScratchBlocks scratch_;
+};
+
+/// What the calling thread asks of the device, while this lives, becomes part of a graph.
+class Capture {
+ public:
+  explicit Capture(ScratchBlocks& scratch) : own_(thread_stream()), recording_{stream_.get(), &scratch} {
+    check<std::logic_error>(own_.recording == nullptr, "[cuda] steps are being recorded already");
+    check_cuda(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+    own_.recording = &recording_;
+  }
+
+  ~Capture() {
+    if (own_.recording != &recording_) return;
+    own_.recording = nullptr;
+    cudaGraph_t unfinished = nullptr;
+    (void)cudaStreamEndCapture(stream_.get(), &unfinished);
+    if (unfinished != nullptr) (void)cudaGraphDestroy(unfinished);
+    (void)cudaGetLastError();
+  }
+
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  cudaGraph_t end() {
+    own_.recording = nullptr;
+    cudaGraph_t graph = nullptr;
+    check_cuda(cudaStreamEndCapture(stream_.get(), &graph), "cudaStreamEndCapture");
+    return graph;
+  }
+
+ private:
+  ThreadStream& own_;
+  RecordingStream stream_;  // not the thread's own: others may have to wait for that one meanwhile
+  Recording recording_;
+};
+
+void Graph::record(FunctionRef<void()> steps) {
+  Capture capture(scratch_);
+  steps();
+  const cudaGraph_t graph = capture.end();
+  const cudaError_t error = cudaGraphInstantiate(&executable_, graph, 0);
+  (void)cudaGraphDestroy(graph);
+  check_cuda(error, "cudaGraphInstantiate");
+}
+
+void Graph::launch() {
+  ThreadStream& own = thread_stream();
+  check<std::logic_error>(own.recording == nullptr, "[cuda] recorded steps are started while others are recorded");
+  check_cuda(cudaGraphLaunch(executable_, own.stream), "cudaGraphLaunch");
+  check_cuda(cudaEventRecord(ended_, own.stream), "cudaEventRecord");
+  check_cuda(cudaEventRecord(own.launched[own.launches % 2], own.stream), "cudaEventRecord");
+  ++own.launches;
+  // The device has work while the host prepares more, but never lags far behind. (No event yet: nothing to wait for.)
+  check_cuda(cudaEventSynchronize(own.launched[own.launches % 2]), "cudaEventSynchronize");
+}
+
+}  // namespace
+
+std::unique_ptr<StepGraph> CudaBackend::record(FunctionRef<void()> steps) {
+  auto graph = std::make_unique<Graph>();
+  graph->record(steps);
+  return graph;
+}
+
+}  // namespace gdcore::cuda

@@ -1,0 +1,297 @@
+// What a block does with a tile of rows in a fused MLP step (fused_mlp.cu): gathers it, takes it through the layers
+// forward, the loss, and the layers back. `Numbers` is what products are computed with (product.h).
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "fused_mlp/product.h"
+#include "ops/activation.h"
+#include "ops/dropout_mask.h"
+#include "ops/loss_pass.h"
+
+namespace gdcore::cuda {
+
+inline constexpr int kMostLayers = 10;
+
+/// A dense layer, its activation and dropout.
+struct FusedLayer {
+  int in, out;
+  AnyActivation activation;
+  bool saves_input;
+  DropoutMask dropout;         // of the outputs
+  const float *weight, *bias;  // in the device's memory
+  int x, y, saved, matrix;     // in shared memory: inputs, outputs, pre-activations (or outputs, -1: none) and weights
+  int weight_part, bias_part;  // in the parts
+};
+
+enum class LossKind : std::uint8_t { squares, classes, binary };
+
+struct GradientPass {
+  FusedLayer layer[kMostLayers];
+  int layers;
+  Source x, y, row_weights;
+  const float *mean, *std;  // of the inputs, or null
+  bool labels, resident;    // labels, not targets; all weights stay in shared memory
+  RowOrder order;
+  std::int64_t rows, tiles;
+  int tile_rows;
+  int targets, weights, first_matrix;  // in shared memory; what lies before the weights begins as zero
+  LossKind kind;
+  Losses<float> loss;
+  const StepCounters* counters;
+  StepCounters* seen;  // a copy for the second kernel
+  float* parts;        // a block's, then the next block's
+  std::int64_t part_size;
+  LossSums* sums;  // of a block
+};
+
+template <class To>
+__device__ inline To number_at(const Source& source, std::int64_t at) {
+  const void* data = source.data;
+  switch (source.type) {
+    case SourceType::f32:
+      return static_cast<To>(static_cast<const float*>(data)[at]);
+    case SourceType::f64:
+      return static_cast<To>(static_cast<const double*>(data)[at]);
+    case SourceType::u8:
+      return static_cast<To>(static_cast<const std::uint8_t*>(data)[at]);
+    case SourceType::i8:
+      return static_cast<To>(static_cast<const std::int8_t*>(data)[at]);
+    case SourceType::u16:
+      return static_cast<To>(static_cast<const std::uint16_t*>(data)[at]);
+    case SourceType::i16:
+      return static_cast<To>(static_cast<const std::int16_t*>(data)[at]);
+    case SourceType::u32:
+      return static_cast<To>(static_cast<const std::uint32_t*>(data)[at]);
+    case SourceType::i32:
+      return static_cast<To>(static_cast<const std::int32_t*>(data)[at]);
+    case SourceType::u64:
+      return static_cast<To>(static_cast<const std::uint64_t*>(data)[at]);
+    case SourceType::i64:
+      return static_cast<To>(static_cast<const std::int64_t*>(data)[at]);
+  }
+  return To(0);
+}
+
+/// Rows of a tile that exist; where they begin in the batch.
+struct RowTile {
+  std::int64_t first;
+  int rows;
+};
+
+/// Rows of the sources into shared memory; rows that do not exist are zero.
+__device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, std::int64_t first, float* shared) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int in = p.layer[0].in, out = p.layer[p.layers - 1].out;
+  for (int r = warp; r < p.tile_rows; r += kFusedWarps) {
+    const bool exists = r < tile.rows;
+    const std::int64_t row = exists ? p.order(first + tile.first + r) : 0;
+    float* x = shared + p.layer[0].x + r * stride_of(in);
+    for (int c = lane; c < in; c += kWarp) {
+      float value = exists ? number_at<float>(p.x, row * p.x.row_stride + c) : 0.0f;
+      if (p.mean != nullptr && exists) value = (value - p.mean[c]) / p.std[c];
+      x[c] = value;
+    }
+    if (p.row_weights.data != nullptr && lane == 0) {
+      shared[p.weights + r] = exists ? number_at<float>(p.row_weights, row * p.row_weights.row_stride) : 0.0f;
+    }
+    if (p.labels) {
+      auto* labels = reinterpret_cast<std::int32_t*>(shared + p.targets);
+      if (lane == 0) labels[r] = exists ? number_at<std::int32_t>(p.y, row * p.y.row_stride) : 0;
+      continue;
+    }
+    float* t = shared + p.targets + r * stride_of(out);
+    for (int c = lane; c < out; c += kWarp) t[c] = exists ? number_at<float>(p.y, row * p.y.row_stride + c) : 0.0f;
+  }
+}
+
+/// Zeros behind the columns, and rows of zeros up to a multiple of 8.
+template <class Numbers>
+__device__ inline void load_weights(const FusedLayer& layer, float* shared) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int stride = stride_of(layer.in), rows = (layer.out + 7) / 8 * 8;
+#pragma unroll 4
+  for (int o = warp; o < rows; o += kFusedWarps) {
+    for (int i = lane; i < stride; i += kWarp) {
+      const bool exists = o < layer.out && i < layer.in;
+      shared[layer.matrix + o * stride + i] = exists ? Numbers::prepared(layer.weight[o * layer.in + i]) : 0.0f;
+    }
+  }
+}
+
+/// Rows that do not exist stay zero.
+template <class Numbers>
+__device__ inline void forward(const GradientPass& p, const FusedLayer& layer, const RowTile& tile, float* shared) {
+  const int stride = stride_of(layer.out);
+  float* y = shared + layer.y;
+  product<Numbers, false, true>({shared + layer.x, stride_of(layer.in)}, {shared + layer.matrix, stride_of(layer.in)},
+                                {p.tile_rows, layer.out, layer.in}, [&](const auto& patch) {
+                                  patch.hand_out([&](int r, int o, float sum) {
+                                    const float pre = layer.bias != nullptr ? sum + layer.bias[o] : sum;
+                                    y[r * stride + o] = r < tile.rows ? pre : 0.0f;
+                                  });
+                                  layer.activation.pick([&]<class F>(const F& f) {
+                                    if constexpr (!std::is_same_v<F, Identity>) {
+                                      patch.visit([&](int r, int o) {
+                                        const int at = r * stride + o;
+                                        const float pre = y[at];
+                                        if (r < tile.rows) y[at] = f.value(pre);
+                                        if (layer.saved >= 0)
+                                          shared[layer.saved + at] = layer.saves_input ? pre : y[at];
+                                      });
+                                    }
+                                  });
+                                });
+}
+
+/// Dropout of the layer's outputs, whose mask is the whole batch's; of their gradients likewise. A thread takes the
+/// four elements of a Philox block.
+__device__ inline void drop(const FusedLayer& layer, const RowTile& tile, std::int64_t step, float* shared) {
+  const Philox random = layer.dropout.random(step);
+  const std::int64_t begin = tile.first * layer.out;
+  const int size = tile.rows * layer.out, before = static_cast<int>(begin % 4);
+  for (int e = 4 * static_cast<int>(threadIdx.x) - before; e < size; e += 4 * kFusedThreads) {
+    const Philox::Block drawn = random.block(static_cast<std::uint64_t>((begin + e) / 4));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (e + i < 0 || e + i >= size) continue;
+      float& y = shared[layer.y + (e + i) / layer.out * stride_of(layer.out) + (e + i) % layer.out];
+      y = layer.dropout.apply(y, drawn.word[i]);
+    }
+  }
+}
+
+/// The loss of a tile's rows and what they weigh, in parts; the gradient of the last layer's pre-activations overwrites
+/// the logits: of the sum of losses where the total weight is not the number of rows, else of their mean.
+__device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
+  const FusedLayer& last = p.layer[p.layers - 1];
+  const int lanes = kFusedThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
+  const RowGroup group{static_cast<int>(threadIdx.x) % lanes, lanes};
+  const bool exists = r < tile.rows;
+  const int begin = r * stride_of(last.out);
+  float *y = shared + last.y + begin, *t = shared + p.targets + begin;
+  const double inverse = p.loss.weighing == Weighing::rows ? 1.0 / static_cast<double>(p.rows) : 1.0;
+  Losses<float> loss = p.loss;
+  loss.labels = p.labels ? reinterpret_cast<const std::int32_t*>(shared + p.targets) : nullptr;
+  loss.weights = p.row_weights.data != nullptr ? shared + p.weights : nullptr;
+  const float s = loss.weights != nullptr ? loss.weights[r] : 1.0f;
+  LossSums sums;
+  if (p.loss.weighing == Weighing::by_element) {
+    for (int c = group.lane; exists && c < last.out; c += lanes) {
+      sums.weight += static_cast<double>(s) * static_cast<double>(t[c]) *
+                     (loss.class_weights != nullptr ? static_cast<double>(loss.class_weights[c]) : 1.0);
+    }
+  } else if (exists && group.lane == 0) {
+    sums.weight = weight_of_row(loss, r);
+  }
+  const auto elementwise = [&]<class Element>(Element, double loss_scale, double slope_scale) {
+    const float factor = static_cast<float>(static_cast<double>(s) * inverse * slope_scale);
+    for (int c = group.lane; exists && c < last.out; c += lanes) {
+      const float positive = loss.class_weights != nullptr ? loss.class_weights[c] : 1.0f;
+      const float term = Element::loss(y[c], t[c], positive);
+      if (s != 0.0f) sums.loss += static_cast<double>(s * term);
+      y[c] = factor * Element::slope(y[c], t[c], positive);
+    }
+    sums.loss *= loss_scale;
+  };
+  switch (p.kind) {
+    case LossKind::classes: {
+      const SharedRow<float> row{y, p.labels ? nullptr : t, inverse};
+      sums.loss = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, row, [](int c) { return c; });
+      break;
+    }
+    case LossKind::squares:
+      elementwise(SquaredError<float>{}, 1.0 / last.out, 2.0 / last.out);
+      break;
+    case LossKind::binary:
+      elementwise(BinaryError<float>{}, 1.0, 1.0);
+      break;
+  }
+#pragma unroll 1
+  for (int c = group.lane; c < last.out; c += lanes) {
+    if (!exists) {
+      y[c] = 0.0f;
+    } else if (last.saved >= 0) {
+      y[c] *= last.activation.slope(shared[last.saved + begin + c]);
+    }
+  }
+  return sums;
+}
+
+/// This block's part of dW and db, added to those of its tiles before.
+template <class Numbers>
+__device__ inline void weight_gradients(const GradientPass& p, const FusedLayer& layer, const RowTile& tile,
+                                        bool begins, const float* shared) {
+  float* parts = p.parts + blockIdx.x * p.part_size;
+  const auto add = [&](float& part, float value) { part = begins ? value : part + value; };
+  const int stride = stride_of(layer.out);
+  product<Numbers, true, false>(
+      {shared + layer.y, stride}, {shared + layer.x, stride_of(layer.in)}, {layer.out, layer.in, tile.rows},
+      [&](const auto& patch) {
+        patch.hand_out([&](int o, int i, float sum) { add(parts[layer.weight_part + o * layer.in + i], sum); });
+      });
+  if (layer.bias == nullptr) return;
+  for (int o = static_cast<int>(threadIdx.x); o < layer.out; o += kFusedThreads) {
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int r = 0; r < tile.rows; ++r) sum += shared[layer.y + r * stride + o];
+    add(parts[layer.bias_part + o], sum);
+  }
+}
+
+/// The gradient of the pre-activations of the layer below, in place of its outputs.
+template <class Numbers>
+__device__ inline void input_gradients(const GradientPass& p, const FusedLayer& layer, const FusedLayer& below,
+                                       float* shared) {
+  const int stride = stride_of(layer.in), saved = below.saved >= 0 ? below.saved : below.y;
+  product<Numbers, false, false>(
+      {shared + layer.y, stride_of(layer.out)}, {shared + layer.matrix, stride}, {p.tile_rows, layer.in, layer.out},
+      [&](const auto& patch) {
+        below.activation.pick([&](const auto& f) {
+          patch.visit([&](int r, int i) {
+            const int at = r * stride + i;
+            shared[below.y + at] = f.slope(shared[saved + at]);
+          });
+        });
+        patch.hand_out([&](int r, int i, float sum) { shared[below.y + r * stride + i] *= sum; });
+      });
+}
+
+/// All of the step for one tile but its weights' update. Barriers: before anything is read that others wrote, and
+/// before anything is overwritten that others read.
+template <class Numbers>
+__device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile, const StepCounters& at, bool begins,
+                                     float* shared) {
+  const auto drop_if = [&](const FusedLayer& layer) {
+    if (layer.dropout.scale == 0.0) return;
+    __syncthreads();
+    drop(layer, tile, at.step, shared);
+  };
+  gather_tile(p, tile, at.first, shared);
+  for (int l = 0; l < p.layers; ++l) {
+    if (!p.resident) {
+      __syncthreads();
+      load_weights<Numbers>(p.layer[l], shared);
+    }
+    __syncthreads();
+    forward<Numbers>(p, p.layer[l], tile, shared);
+    drop_if(p.layer[l]);
+  }
+  __syncthreads();
+  const LossSums sums = tile_loss(p, tile, shared);
+  drop_if(p.layer[p.layers - 1]);
+  for (int l = p.layers - 1; l >= 0; --l) {
+    __syncthreads();
+    weight_gradients<Numbers>(p, p.layer[l], tile, begins, shared);
+    if (l == 0) break;
+    if (!p.resident && l + 1 < p.layers) load_weights<Numbers>(p.layer[l], shared);
+    __syncthreads();
+    input_gradients<Numbers>(p, p.layer[l], p.layer[l - 1], shared);
+    drop_if(p.layer[l - 1]);
+  }
+  __syncthreads();
+  return sums;
+}
+
+}  // namespace gdcore::cuda

@@ -1,0 +1,318 @@
+// Products by cuBLASLt. Row-major matrices are column-major ones transposed, so c = a b is asked for as cᵀ = bᵀ aᵀ: the
+// factors are swapped and nothing is moved in memory.
+//
+// The algorithm for a product is the library's first proposal, which follows from the shape, the types and the
+// alignment of the pointers alone: the same bits in every process. With GDCORE_CUDA_TUNE=1 the first eight are timed
+// and the fastest is kept; then last bits may differ from process to process. Only algorithms that add the parts of a
+// sum in a fixed order are let in. GDCORE_CUDA_PRODUCTS=own takes our own kernel for everything, =rounded rounds
+// bfloat16's factors in memory whatever their size.
+//
+// Precision::bfloat16 rounds the factors in memory first (bfloat16.cu) where that pays: the library could round float32
+// factors itself, but whether it is quicker for it than with TF32 is written nowhere. Elsewhere the product is TF32's,
+// which is the finer one (in full on devices without tensor cores for either).
+//
+// Handles of cuBLASLt may be shared by threads, so there is one. Descriptors live on the stack of the call: they hold
+// the pointer to the bias, and making them costs no allocation. What is kept is the algorithm.
+#include "matmul/matmul.h"
+
+#include <compare>
+#include <cstdlib>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "backend/device.h"
+#include "backend/thread_stream.h"
+#include "gdcore/check.h"
+#include "matmul/cublaslt.h"
+
+namespace gdcore::cuda {
+
+namespace {
+
+constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // as much as NVIDIA advises for Hopper
+constexpr std::uintptr_t kBestAlignment = 16;              // more is of no use to any algorithm
+constexpr int kTuned = 8;                                  // proposals that are timed
+constexpr std::size_t kMostPlans = 4096;
+
+void check_cublas(lt::Status status, const char* function) {
+  if (status == lt::kSuccess) [[likely]]
+    return;
+  throw DeviceError(join("[cuda] ", function, " failed: ", cublaslt().get_status_string(status)));
+}
+
+/// What GDCORE_CUDA_PRODUCTS says.
+enum class Products : std::uint8_t { cublaslt, rounded, own };
+
+Products products() {
+  static const Products chosen = [] {
+    const char* named = std::getenv("GDCORE_CUDA_PRODUCTS");
+    const std::string wanted = named != nullptr ? named : "cublaslt";
+    if (wanted == "own") return Products::own;
+    if (wanted == "rounded") return Products::rounded;
+    check<DeviceError>(wanted == "cublaslt", "[cuda] GDCORE_CUDA_PRODUCTS=", wanted,
+                       " is not known; choose cublaslt, rounded or own");
+    return Products::cublaslt;
+  }();
+  return chosen;
+}
+
+bool own_products() { return products() == Products::own; }
+
+bool tuning() {
+  static const bool wanted = [] {
+    const char* value = std::getenv("GDCORE_CUDA_TUNE");
+    return value != nullptr && std::string(value) == "1";
+  }();
+  return wanted;
+}
+
+lt::Handle handle() {
+  static const lt::Handle made = [] {
+    lt::Handle handle = nullptr;
+    check_cublas(cublaslt().create(&handle), "cublasLtCreate");
+    return handle;
+  }();
+  return made;
+}
+
+std::uint32_t alignment_of(const void* data) {
+  const auto address = reinterpret_cast<std::uintptr_t>(data) | kBestAlignment;
+  return static_cast<std::uint32_t>(address & -address);  // the lowest bit that is set
+}
+
+/// All that the choice of an algorithm depends on.
+struct Key {
+  std::int64_t m, n, k;
+  bool transposed_a, transposed_b, bias, bfloat16_factors;
+  DType dtype;
+  Precision precision;
+  std::uint32_t alignment_a, alignment_b, alignment_c;
+
+  Key(const Matmul& call, bool with_bias)
+      : m(call.m),
+        n(call.n),
+        k(call.k),
+        transposed_a(call.a.transposed),
+        transposed_b(call.b.transposed),
+        bias(with_bias),
+        bfloat16_factors(call.bfloat16_factors),
+        dtype(call.dtype),
+        precision(call.precision),
+        alignment_a(alignment_of(call.a.data)),
+        alignment_b(alignment_of(call.b.data)),
+        alignment_c(alignment_of(call.c)) {}
+  auto operator<=>(const Key&) const = default;
+};
+
+struct Plan {
+  bool exists = false;  // else there is no algorithm
+  lt::Algorithm algorithm{};
+  std::size_t workspace = 0;
+};
+
+lt::Compute compute_of(const Matmul& call) {
+  if (call.dtype == DType::float64) return lt::kCompute64;
+  return on_tensor_cores(call.precision) && !call.bfloat16_factors ? lt::kComputeTf32 : lt::kCompute32;
+}
+
+/// Whether rounding the factors in memory first saves more time than it takes. Estimates for an H100, measured on no
+/// GPU yet: products at 400 TFLOP/s in TF32 and 750 in bfloat16, two launches of 1.5 µs and 6 bytes a number at 2.5
+/// TB/s.
+bool pays_to_round(const Matmul& call) {
+  const bool wanted = call.dtype == DType::float32 && call.precision == Precision::bfloat16;
+  if (!wanted || !on_tensor_cores(call.precision) || call.bfloat16_factors) return false;
+  if (products() == Products::rounded) return true;
+  const auto m = static_cast<double>(call.m), n = static_cast<double>(call.n), k = static_cast<double>(call.k);
+  return 2.0 * m * n * k * (1.0 / 400e12 - 1.0 / 750e12) > 3e-6 + 6.0 * (m + n) * k / 2.5e12;
+}
+
+/// The product in the library's words. Its A is our b, its B our a; a row-major (rows, cols) is its (cols, rows).
+class Description {
+ public:
+  Description(const Matmul& call, bool with_bias) : call_(call), library_(cublaslt()) {
+    const lt::Type type = call.dtype == DType::float64 ? lt::kFloat64 : lt::kFloat32;
+    check_cublas(library_.operation_init(&operation_, sizeof operation_, compute_of(call), type),
+                 "cublasLtMatmulDescInit");
+    set(lt::kOperationTransposeA, call.b.transposed ? lt::kTransposed : lt::kPlain);
+    set(lt::kOperationTransposeB, call.a.transposed ? lt::kTransposed : lt::kPlain);
+    if (with_bias) {
+      set(lt::kOperationEpilogue, lt::kAddBias);
+      set(lt::kOperationBias, call.bias);
+    }
+    const lt::Type factors = call.bfloat16_factors ? lt::kBfloat16 : type;
+    lay_out(a_, factors, call.b.transposed ? call.n : call.k, call.b.transposed ? call.k : call.n, call.b.stride);
+    lay_out(b_, factors, call.a.transposed ? call.k : call.m, call.a.transposed ? call.m : call.k, call.a.stride);
+    lay_out(d_, type, call.m, call.n, call.n);
+  }
+
+  /// The library's proposals for the pointers of the call, best first; how many there are.
+  int propose(int wanted, lt::Proposal* proposals) {
+    lt::Preference preference;
+    check_cublas(library_.preference_init(&preference, sizeof preference), "cublasLtMatmulPreferenceInit");
+    const auto prefer = [&]<class V>(lt::PreferenceAttribute attribute, const V& value) {
+      check_cublas(library_.preference_set(&preference, attribute, &value, sizeof value),
+                   "cublasLtMatmulPreferenceSetAttribute");
+    };
+    prefer(lt::kPreferenceWorkspace, std::uint64_t{kWorkspace});
+    prefer(lt::kPreferenceReductions, lt::kReduceInComputeType);
+    prefer(lt::kPreferenceAlignmentA, alignment_of(call_.b.data));
+    prefer(lt::kPreferenceAlignmentB, alignment_of(call_.a.data));
+    prefer(lt::kPreferenceAlignmentC, alignment_of(call_.c));
+    prefer(lt::kPreferenceAlignmentD, alignment_of(call_.c));
+    int found = 0;
+    const lt::Status status =
+        library_.get_heuristic(handle(), &operation_, &a_, &b_, &d_, &d_, &preference, wanted, proposals, &found);
+    if (status == lt::kNotSupported) return 0;
+    check_cublas(status, "cublasLtMatmulAlgoGetHeuristic");
+    return found;
+  }
+
+  lt::Status run(const lt::Algorithm& algorithm, std::size_t workspace_bytes, cudaStream_t stream) {
+    static constexpr float kOneFloat = 1.0f, kZeroFloat = 0.0f;
+    static constexpr double kOne = 1.0, kZero = 0.0;
+    const bool wide = call_.dtype == DType::float64;
+    const void* one = wide ? static_cast<const void*>(&kOne) : &kOneFloat;
+    const void* zero = wide ? static_cast<const void*>(&kZero) : &kZeroFloat;
+    void* workspace = workspace_bytes > 0 ? scratch(Scratch::product, workspace_bytes) : nullptr;
+    return library_.matmul(handle(), &operation_, one, call_.b.data, &a_, call_.a.data, &b_, zero, call_.c, &d_,
+                           call_.c, &d_, &algorithm, workspace, workspace_bytes, stream);
+  }
+
+ private:
+  template <class V>
+  void set(lt::OperationAttribute attribute, const V& value) {
+    check_cublas(library_.operation_set(&operation_, attribute, &value, sizeof value),
+                 "cublasLtMatmulDescSetAttribute");
+  }
+  void lay_out(lt::Layout& layout, lt::Type type, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+    check_cublas(library_.layout_init(&layout, sizeof layout, type, static_cast<std::uint64_t>(cols),
+                                      static_cast<std::uint64_t>(rows), stride > 0 ? stride : cols),
+                 "cublasLtMatrixLayoutInit");
+  }
+
+  const Matmul& call_;
+  const CublasLt& library_;
+  lt::Operation operation_;
+  lt::Layout a_, b_, d_;
+};
+
+class Event {
+ public:
+  Event() { check_cuda(cudaEventCreate(&event_), "cudaEventCreate"); }
+  ~Event() { (void)cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record() { check_cuda(cudaEventRecord(event_, thread_stream().stream), "cudaEventRecord"); }
+  /// Milliseconds from another event to this one, which is waited for.
+  float since(const Event& start) {
+    float milliseconds = 0.0f;
+    check_cuda(cudaEventSynchronize(event_), "cudaEventSynchronize");
+    check_cuda(cudaEventElapsedTime(&milliseconds, start.event_, event_), "cudaEventElapsedTime");
+    return milliseconds;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// The proposal that took the least time over a few runs, on the thread's own stream: while steps are recorded, too. A
+/// run computes the product from what the memory holds at the moment; whoever asked for it writes it once more.
+const lt::Proposal* fastest(Description& description, const lt::Proposal* proposals, int count) {
+  constexpr int kRuns = 5;
+  const lt::Proposal* best = nullptr;
+  float least = std::numeric_limits<float>::infinity();
+  for (const lt::Proposal* proposal = proposals; proposal != proposals + count; ++proposal) {
+    if (proposal->state != lt::kSuccess) continue;
+    const auto run = [&] { return description.run(proposal->algorithm, proposal->workspace, thread_stream().stream); };
+    if (run() != lt::kSuccess) continue;
+    Event start, end;
+    start.record();
+    for (int i = 0; i < kRuns; ++i) (void)run();
+    end.record();
+    const float time = end.since(start);
+    if (time < least) {
+      least = time;
+      best = proposal;
+    }
+  }
+  return best;
+}
+
+Plan make_plan(Description& description, bool timed) {
+  lt::Proposal proposals[kTuned];
+  const int count = description.propose(timed ? kTuned : 1, proposals);
+  const lt::Proposal* chosen = nullptr;
+  if (timed) {
+    chosen = fastest(description, proposals, count);
+  } else if (count > 0 && proposals[0].state == lt::kSuccess) {
+    chosen = &proposals[0];
+  }
+  if (chosen == nullptr) return {};
+  return {true, chosen->algorithm, chosen->workspace};
+}
+
+/// The plans of the process. One thread at a time makes one, so that none is made twice and timing is left in peace.
+class Plans {
+ public:
+  Plan get(const Key& key, Description& description) {
+    const std::lock_guard lock(mutex_);
+    const auto found = plans_.find(key);
+    if (found != plans_.end()) return found->second;
+    const Plan plan = make_plan(description, tuning());
+    if (plans_.size() >= kMostPlans) plans_.clear();
+    return plans_[key] = plan;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<Key, Plan> plans_;
+};
+
+Plans& plans() {
+  static Plans* const made = new Plans;  // never destroyed: threads may end after everything else
+  return *made;
+}
+
+/// Whether cuBLASLt has an algorithm for the product, which then is under way.
+bool run(const Matmul& call, bool with_bias) {
+  Description description(call, with_bias);
+  const Plan plan = plans().get(Key(call, with_bias), description);
+  if (plan.exists) check_cublas(description.run(plan.algorithm, plan.workspace, current_stream()), "cublasLtMatmul");
+  return plan.exists;
+}
+
+enum class Outcome : std::uint8_t { refused, without_bias, with_bias };
+
+Outcome by_library(const Matmul& call) {
+  // In float64 the library is not known to add a bias.
+  const bool fuses = call.dtype == DType::float32 && call.bias != nullptr && alignment_of(call.bias) == kBestAlignment;
+  if (fuses && run(call, true)) return Outcome::with_bias;
+  return run(call, false) ? Outcome::without_bias : Outcome::refused;
+}
+
+}  // namespace
+
+void open_products() {
+  if (!own_products()) handle();
+}
+
+std::string products_description() {
+  if (own_products()) return "products by gdcore's own kernel";
+  return join("cuBLASLt ", cublaslt_version(cublaslt()), " (", cublaslt_path(cublaslt()), ")");
+}
+
+bool matmul(const Matmul& call) {
+  (void)current_stream();  // refuses a forked process, where somebody may have held the lock
+  if (!own_products()) {
+    Outcome outcome = Outcome::refused;
+    if (pays_to_round(call)) outcome = by_library(in_bfloat16(call));
+    if (outcome == Outcome::refused) outcome = by_library(call);
+    if (outcome != Outcome::refused) return outcome == Outcome::with_bias;
+  }
+  own_matmul(call);
+  return call.bias != nullptr;
+}
+
+}  // namespace gdcore::cuda

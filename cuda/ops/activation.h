@@ -1,0 +1,96 @@
+// Activations that a kernel absorbs come as one of three types, so that each kernel is compiled three times and not
+// once for every activation: Identity, ReLU, or AnyActivation, which looks up at run time which one it is.
+#pragma once
+
+#include <type_traits>
+#include <variant>
+
+#include "backend/runtime.h"
+#include "gdcore/activations.h"
+
+namespace gdcore::cuda {
+
+/// Any entry of the variant: its index there, and its number where it has one. All threads take the same branch.
+struct AnyActivation {
+  int kind = 0;
+  double number = 0.0;
+
+  template <class T>
+  __device__ __forceinline__ T value(T a) const;
+  template <class T>
+  __device__ __forceinline__ T slope(T saved) const;
+  template <class T>
+  __device__ __forceinline__ T curvature(T saved) const;
+
+  /// Calls `work` with the activation itself.
+  template <int I = 0, class Work>
+  __device__ __forceinline__ auto pick(const Work& work) const {
+    using F = std::variant_alternative_t<I, Activation>;
+    if constexpr (I + 1 < static_cast<int>(std::variant_size_v<Activation>)) {
+      if (kind != I) return pick<I + 1>(work);
+    }
+    if constexpr (std::is_empty_v<F>) {
+      return work(F{});
+    } else {
+      return work(F{number});
+    }
+  }
+};
+
+// In float64 the transcendental functions are long: they are there once a kernel, not once an element of a pack.
+template <class T>
+__device__ __noinline__ T value_apart(AnyActivation any, T a) {
+  return any.pick([a](auto f) { return f.value(a); });
+}
+template <class T>
+__device__ __noinline__ T slope_apart(AnyActivation any, T saved) {
+  return any.pick([saved](auto f) { return f.slope(saved); });
+}
+template <class T>
+__device__ __noinline__ T curvature_apart(AnyActivation any, T saved) {
+  return any.pick([saved](auto f) { return f.curvature(saved); });
+}
+
+template <class T>
+__device__ __forceinline__ T AnyActivation::value(T a) const {
+  if constexpr (std::is_same_v<T, double>) {
+    return value_apart(*this, a);
+  } else {
+    return pick([a](auto f) { return f.value(a); });
+  }
+}
+template <class T>
+__device__ __forceinline__ T AnyActivation::slope(T saved) const {
+  if constexpr (std::is_same_v<T, double>) {
+    return slope_apart(*this, saved);
+  } else {
+    return pick([saved](auto f) { return f.slope(saved); });
+  }
+}
+template <class T>
+__device__ __forceinline__ T AnyActivation::curvature(T saved) const {
+  if constexpr (std::is_same_v<T, double>) {
+    return curvature_apart(*this, saved);
+  } else {
+    return pick([saved](auto f) { return f.curvature(saved); });
+  }
+}
+
+/// Calls `work` with the type that a kernel is compiled for: Identity{}, ReLU{} or AnyActivation{...}.
+template <class Work>
+void with_activation(const Activation& activation, Work&& work) {
+  std::visit(
+      [&]<class F>(const F& f) {
+        if constexpr (std::is_same_v<F, Identity> || std::is_same_v<F, ReLU>) {
+          work(f);
+        } else if constexpr (std::is_empty_v<F>) {
+          work(AnyActivation{static_cast<int>(activation.index())});
+        } else {
+          const auto& [number] = f;
+          work(AnyActivation{static_cast<int>(activation.index()), number});
+        }
+      },
+      activation);
+}
+
+}  // namespace gdcore::cuda

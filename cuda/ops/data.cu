@@ -1,0 +1,180 @@
+// Reading data in the device's memory: rows by index, converted to what the model takes; the search for NaN and
+// infinity. gather reads a row of the source and writes one of `to` (overwritten): for float32 both ways, 8 bytes an
+// element, and 8 a row where the order lists rows. The search reads every element once.
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "backend/cuda_backend.h"
+#include "backend/stream.h"
+#include "primitives/vectors.h"
+
+namespace gdcore::cuda {
+
+namespace {
+
+inline constexpr int kRowThreads = 128;  // of a block: groups of neighbouring lanes, up to a warp, with a row each
+inline constexpr int kRowPacks = 4;      // of a thread, under way together
+
+/// The grid for `rows` rows of `cols` elements, by packs of `pack`: x goes through the rows, y through their columns.
+Shape row_shape(std::int64_t rows, std::int64_t cols, int pack) {
+  const std::int64_t packs = ceil_div(cols, pack);
+  unsigned lanes = 1;
+  while (lanes < kWarp && lanes < packs) lanes *= 2;
+  const unsigned rows_of_block = kRowThreads / lanes;
+  const std::int64_t across = std::min<std::int64_t>(ceil_div(packs, lanes * kRowPacks), 65'535);
+  return {dim3(static_cast<unsigned>(ceil_div(rows, rows_of_block)), static_cast<unsigned>(across)),
+          dim3(lanes, rows_of_block)};
+}
+
+/// The row of this thread's group.
+__device__ __forceinline__ std::int64_t group_row() { return std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y; }
+
+/// Calls `work` with the beginnings of the thread's turns in a row, kRowPacks packs for each lane.
+template <int PackSize, class Work>
+__device__ __forceinline__ void for_each_turn(std::int64_t cols, const Work& work) {
+  const std::int64_t turn = std::int64_t{blockDim.x} * (PackSize * kRowPacks);
+  for (std::int64_t at = blockIdx.y * turn; at < cols; at += gridDim.y * turn) work(at);
+}
+
+/// As many elements of the source as fill a pack of T, with the alignment at which they can be read at once.
+template <class S, int N>
+struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Read {
+  S at[N];
+};
+
+template <class S, class T>
+__device__ __forceinline__ Pack<T> load_converted(const S* from, const PackIndex& index) {
+  constexpr int kSize = kPack<T>;
+  Pack<T> pack;
+  if (index.whole<T>()) {
+    const auto read = *reinterpret_cast<const Read<S, kSize>*>(from + index.first);
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) pack[i] = static_cast<T>(read.at[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) pack[i] = index.exists(i) ? static_cast<T>(from[index[i]]) : T(0);
+  }
+  return pack;
+}
+
+struct GatherRows {
+  const void* from;
+  void* to;
+  RowOrder order;
+  std::int64_t first, count, cols, row_stride;
+  const StepCounters* counters;
+  bool wide;
+};
+
+template <class S, class T>
+__global__ void __launch_bounds__(kRowThreads) gather_kernel(const __grid_constant__ GatherRows call) {
+  const std::int64_t row = group_row();
+  if (row >= call.count) return;
+  const std::int64_t position = call.first + row + (call.counters != nullptr ? call.counters->first : 0);
+  const S* from = static_cast<const S*>(call.from) + call.order(position) * call.row_stride;
+  T* to = static_cast<T*>(call.to) + row * call.cols;
+  const int lane = static_cast<int>(threadIdx.x), lanes = static_cast<int>(blockDim.x);
+  for_each_turn<kPack<T>>(call.cols, [&](std::int64_t at) {
+    PackIndex index[kRowPacks];
+    Pack<T> pack[kRowPacks];
+#pragma unroll
+    for (int p = 0; p < kRowPacks; ++p) {
+      index[p] = pack_index<T>(at + p * lanes * kPack<T>, call.cols, lane, call.wide);
+      pack[p] = load_converted<S, T>(from, index[p]);
+    }
+#pragma unroll
+    for (int p = 0; p < kRowPacks; ++p) store_pack(to, index[p], pack[p]);
+  });
+}
+
+template <class S, class T>
+void gather_rows(const Gather& call) {
+  const Source& source = call.source;
+  constexpr int kSize = kPack<T>;
+  const bool wide = pack_aligned<T>(call.count, source.cols, static_cast<const T*>(call.to)) &&
+                    reinterpret_cast<std::uintptr_t>(source.data) % alignof(Read<S, kSize>) == 0 &&
+                    (source.row_stride % kSize == 0 || (call.count == 1 && source.rows == 1));
+  const GatherRows rows{source.data, call.to,           call.order,    call.first, call.count,
+                        source.cols, source.row_stride, call.counters, wide};
+  launch(gather_kernel<S, T>, row_shape(call.count, source.cols, kSize), rows);
+}
+
+/// An array as rows: row r begins at r · row_stride and holds the elements from r · cols on, the last one what is left.
+struct RowLayout {
+  std::int64_t rows, cols, row_stride, size;
+  bool wide;
+};
+
+/// The smallest index of what is not finite; integers have a minimum in any order.
+template <class T>
+__global__ void __launch_bounds__(kRowThreads)
+    nonfinite_kernel(const T* data, RowLayout layout, unsigned long long* found) {
+  const std::int64_t row = group_row();
+  if (row >= layout.rows) return;
+  const T* from = data + row * layout.row_stride;
+  const std::int64_t before = row * layout.cols;
+  const std::int64_t cols = layout.size - before < layout.cols ? layout.size - before : layout.cols;
+  const int lane = static_cast<int>(threadIdx.x), lanes = static_cast<int>(blockDim.x);
+  std::int64_t least = layout.size;
+  for_each_turn<kPack<T>>(cols, [&](std::int64_t at) {
+    PackIndex index[kRowPacks];
+    Pack<T> pack[kRowPacks];
+#pragma unroll
+    for (int p = 0; p < kRowPacks; ++p) {
+      index[p] = pack_index<T>(at + p * lanes * kPack<T>, cols, lane, layout.wide);
+      pack[p] = load_pack(from, index[p]);
+    }
+#pragma unroll
+    for (int p = 0; p < kRowPacks; ++p) {
+#pragma unroll
+      for (int i = 0; i < kPack<T>; ++i) {
+        const T x = pack[p][i];
+        const std::int64_t here = before + index[p][i];
+        if (!(x - x == T(0)) && here < least) least = here;
+      }
+    }
+  });
+  if (least < layout.size) atomicMin(found, static_cast<unsigned long long>(least));
+}
+
+template <class T>
+std::int64_t find_nonfinite(const Source& source) {
+  RowLayout layout{source.rows, source.cols, source.row_stride, source.rows * source.cols, false};
+  if (source.row_stride == source.cols || source.rows == 1) {  // as rows that a warp reads in one turn
+    layout.cols = layout.row_stride = kWarp * kRowPacks * kPack<T>;
+    layout.rows = ceil_div(layout.size, layout.cols);
+  }
+  const T* data = static_cast<const T*>(source.data);
+  layout.wide = pack_aligned<T>(layout.rows, layout.row_stride, data);
+  auto* found = static_cast<unsigned long long*>(scratch(Scratch::partial, sizeof(unsigned long long)));
+  check_cuda(cudaMemsetAsync(found, 0xff, sizeof *found, current_stream()), "cudaMemsetAsync");
+  launch(nonfinite_kernel<T>, row_shape(layout.rows, layout.cols, kPack<T>), data, layout, found);
+  std::int64_t first = -1;  // which is also what all bits set mean
+  check_cuda(cudaMemcpyAsync(&first, found, sizeof first, cudaMemcpyDeviceToHost, current_stream()), "cudaMemcpyAsync");
+  check_cuda(cudaStreamSynchronize(current_stream()), "cudaStreamSynchronize");
+  return first;
+}
+
+}  // namespace
+
+void CudaBackend::gather(const Gather& call) {
+  with_type(call.source.type, [&]<class S>(S) {
+    switch (call.type) {
+      case GatherType::float32:
+        return gather_rows<S, float>(call);
+      case GatherType::float64:
+        return gather_rows<S, double>(call);
+      case GatherType::label:
+        return gather_rows<S, std::int32_t>(call);
+    }
+  });
+}
+
+std::int64_t CudaBackend::first_nonfinite(const Source& source) {
+  if (source.type == SourceType::f32) return find_nonfinite<float>(source);
+  if (source.type == SourceType::f64) return find_nonfinite<double>(source);
+  return -1;
+}
+
+}  // namespace gdcore::cuda

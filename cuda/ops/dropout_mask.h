@@ -1,0 +1,29 @@
+// Dropout's mask: y = x m / (1 - p), where element i is kept if word i % 4 of Philox block i / 4 is at least p 2^32.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/runtime.h"
+#include "gdcore/random.h"
+
+namespace gdcore::cuda {
+
+struct DropoutMask {
+  std::uint64_t seed, stream;
+  std::uint32_t least;  // what is drawn for an element that is kept
+  double scale;         // of what is kept; 0: no dropout
+
+  static DropoutMask of(double p, std::uint64_t seed, std::uint64_t stream) {
+    return {seed, stream, static_cast<std::uint32_t>(p * 0x1p32), 1.0 / (1.0 - p)};
+  }
+  /// The numbers of a step.
+  __device__ Philox random(std::int64_t step) const {
+    return {seed, stream ^ (static_cast<std::uint64_t>(step) << 12)};
+  }
+  template <class T>
+  __device__ __forceinline__ T apply(T x, std::uint32_t drawn) const {
+    return drawn >= least ? x * static_cast<T>(scale) : T(0);
+  }
+};
+
+}  // namespace gdcore::cuda

@@ -1,0 +1,307 @@
+// The optimiser's one pass over the arena, and the passes beside it. Bytes a parameter in float32: SGD 12, Momentum,
+// AdaGrad and RMSProp 20, Adam 28; clipping by the norm reads 4 more. g ← clip(g · grad_scale), decay, rule
+// (optimizer.h); parameters and states are overwritten. The rule's numbers (rates, powers of betas) are computed on the
+// device, a thread of a block for each segment, so that steps with counters are those of the host to the bit.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <variant>
+
+#include "backend/cuda_backend.h"
+#include "ops/update.h"
+#include "primitives/elementwise.h"
+#include "primitives/reduce.h"
+
+namespace gdcore::cuda {
+
+namespace {
+
+// ---- Sums of squares, and what follows from the norm. ----
+
+inline constexpr int kSumThreads = 256, kMostSums = 1024;  // of a block; of an array
+
+/// Where a sum of squares goes: into *result, or as the scale of gradients whose norm must not exceed clip_norm.
+struct SumUse {
+  double* result;
+  double clip_norm;
+  StepCounters* counters;  // null: the sum itself is wanted
+
+  __device__ void operator()(double sum) const {
+    if (counters == nullptr) {
+      *result = sum;
+      return;
+    }
+    const double norm = sqrt(sum);
+    if (!(norm - norm == 0.0) && counters->stop == Stop::none) counters->stop = Stop::gradient_norm;
+    *result = norm > clip_norm ? clip_norm / norm : 1.0;
+  }
+};
+
+/// In doubles: the square of a float32 gradient may overflow, the sum must not.
+template <class T>
+__global__ void __launch_bounds__(kSumThreads)
+    squares_kernel(const T* x, std::int64_t size, std::int64_t of_block, bool wide, double* sums, SumUse use) {
+  GD_SHARED(double, shared, kSumThreads / kWarp);
+  constexpr int kPacks = 4, kStride = kSumThreads * kPack<T>;
+  const std::int64_t begin = blockIdx.x * of_block, end = begin + of_block < size ? begin + of_block : size;
+  double sum[kPacks] = {};
+  for (std::int64_t at = begin; at < end; at += kPacks * kStride) {
+    Pack<T> pack[kPacks];
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      pack[p] = load_pack(x, pack_index<T>(at + p * kStride, end, static_cast<int>(threadIdx.x), wide));
+    }
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+#pragma unroll
+      for (int i = 0; i < kPack<T>; ++i) {
+        const double value = static_cast<double>(pack[p][i]);
+        sum[p] += value * value;
+      }
+    }
+  }
+  double total[1] = {(sum[0] + sum[1]) + (sum[2] + sum[3])};
+  group_sums(total, kSumThreads, shared);
+  if (threadIdx.x > 0) return;
+  if (gridDim.x == 1) {
+    use(total[0]);
+  } else {
+    sums[blockIdx.x] = total[0];
+  }
+}
+
+__global__ void __launch_bounds__(kSumThreads) sum_kernel(const double* sums, int count, SumUse use) {
+  GD_SHARED(double, shared, kSumThreads / kWarp);
+  double total[1] = {};
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kSumThreads) total[0] += sums[i];
+  group_sums(total, kSumThreads, shared);
+  if (threadIdx.x == 0) use(total[0]);
+}
+
+/// One launch for small arrays, else two; returns where the result lies.
+const double* squares(ConstView x, double clip_norm, StepCounters* counters) {
+  auto* sums = static_cast<double*>(scratch(Scratch::partial, (kMostSums + 1) * sizeof(double)));
+  const SumUse use{sums + kMostSums, clip_norm, counters};
+  with_type(x.dtype, [&]<class T>(T) {
+    constexpr std::int64_t kStride = kSumThreads * kPack<T>;
+    const std::int64_t size = std::max<std::int64_t>(x.size(), 1);  // a model may have no parameters
+    const std::int64_t wanted = std::clamp<std::int64_t>(ceil_div(size, 8 * kStride), 1, kMostSums);
+    const std::int64_t of_block = ceil_div(ceil_div(size, wanted), kStride) * kStride;
+    const auto blocks = static_cast<unsigned>(ceil_div(size, of_block));
+    launch(squares_kernel<T>, {blocks, kSumThreads}, x.as<T>(), x.size(), of_block, pack_aligned<T>(1, 1, x.as<T>()),
+           sums, use);
+    if (blocks > 1) launch(sum_kernel, {1, kSumThreads}, sums, static_cast<int>(blocks), use);
+  });
+  return use.result;
+}
+
+// ---- The step. ----
+
+inline constexpr int kStepThreads = 256, kStepPacks = 2;  // of a block; of each array under way in a thread
+inline constexpr int kMostSegments = 64;                  // of a launch: its arguments must stay below 4 KB
+
+/// A segment, cut into tiles of as much as a block updates at a time.
+struct SegmentTiles {
+  std::int64_t begin, count;
+  double lr_factor, weight_decay;
+  std::int64_t last_tile;  // one behind its tiles, counted through all segments of the launch
+  bool wide;
+};
+
+template <class T, class Rule>
+struct Step {
+  static constexpr int kArrays = 2 + Rule::states;
+  T* array[kArrays];  // parameters, gradients, states
+  Rule rule;
+  double lr;
+  std::int64_t step;
+  double grad_scale, clip;
+  bool decoupled;
+  const StepCounters* counters;  // where given, they and `rates` tell lr and step, and `scale`, if given, grad_scale
+  const double *rates, *scale;
+  int segments;
+  SegmentTiles segment[kMostSegments];
+};
+
+template <class T, class Rule>
+__device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule>& call, const SegmentTiles& segment) {
+  double lr = call.lr;
+  std::int64_t step = call.step;
+  if (call.counters != nullptr) {
+    lr = call.rates[call.counters->batch];
+    step = call.counters->step + 1;
+  }
+  return UpdateNumbers<T, Rule>::of(call.rule, lr * segment.lr_factor, step, segment.weight_decay, call.decoupled);
+}
+
+/// A thread's packs of a tile: kStepPacks of every array.
+template <class T, class Rule>
+struct TilePacks {
+  static constexpr int kArrays = Step<T, Rule>::kArrays;
+  PackIndex index[kStepPacks];  // from the segment's beginning
+  Pack<T> pack[kStepPacks][kArrays];
+
+  __device__ __forceinline__ void load(const Step<T, Rule>& call, const SegmentTiles& segment, std::int64_t tile) {
+    constexpr int kStride = kStepThreads * kPack<T>;
+#pragma unroll
+    for (int p = 0; p < kStepPacks; ++p) {
+      index[p] =
+          pack_index<T>((tile * kStepPacks + p) * kStride, segment.count, static_cast<int>(threadIdx.x), segment.wide);
+#pragma unroll
+      for (int k = 0; k < kArrays; ++k) pack[p][k] = load_pack<T>(call.array[k] + segment.begin, index[p]);
+    }
+  }
+
+  __device__ __forceinline__ void update(const UpdateNumbers<T, Rule>& numbers, T scale, T clip) {
+#pragma unroll
+    for (int p = 0; p < kStepPacks; ++p) {
+#pragma unroll
+      for (int i = 0; i < kPack<T>; ++i) {
+        T none = T(0);
+        T& first = Rule::states > 0 ? pack[p][Rule::states > 0 ? 2 : 0][i] : none;
+        T& second = Rule::states > 1 ? pack[p][Rule::states > 1 ? 3 : 0][i] : none;
+        update_weight(numbers, clip, pack[p][1][i] * scale, pack[p][0][i], first, second);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store(const Step<T, Rule>& call, const SegmentTiles& segment) const {
+#pragma unroll
+    for (int p = 0; p < kStepPacks; ++p) {
+#pragma unroll
+      for (int k = 0; k < kArrays; ++k) {
+        if (k != 1) store_pack(call.array[k] + segment.begin, index[p], pack[p][k]);
+      }
+    }
+  }
+};
+
+template <class T, class Rule>
+__global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constant__ Step<T, Rule> call) {
+  using Common = UpdateNumbers<T, Rule>;
+  GD_SHARED(Common, numbers, kMostSegments);
+  int s = 0;
+  std::int64_t tile = blockIdx.x;
+  TilePacks<T, Rule> packs;
+  const auto load = [&] {  // tiles only go up, and so do their segments
+    while (tile >= call.segment[s].last_tile) ++s;
+    packs.load(call, call.segment[s], tile - (s > 0 ? call.segment[s - 1].last_tile : 0));
+  };
+  load();  // under way while the numbers are computed
+  if (call.counters != nullptr && call.counters->stop != Stop::none) return;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < call.segments) numbers[thread] = numbers_of(call, call.segment[thread]);
+  const T scale = static_cast<T>(call.scale != nullptr ? *call.scale : call.grad_scale);
+  const T clip = static_cast<T>(call.clip);
+  __syncthreads();
+  while (true) {
+    packs.update(numbers[s], scale, clip);
+    packs.store(call, call.segment[s]);
+    tile += gridDim.x;
+    if (tile >= call.segment[call.segments - 1].last_tile) break;
+    load();
+  }
+}
+
+/// One launch for every kMostSegments segments that hold anything.
+template <class T, class Rule>
+void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
+  Step<T, Rule> call{.array = {pass.parameters.as<T>(), const_cast<T*>(pass.gradients.as<T>())},
+                     .rule = rule,
+                     .lr = pass.lr,
+                     .step = pass.step,
+                     .grad_scale = pass.grad_scale,
+                     .clip = pass.clip_value,
+                     .decoupled = decouples_decay(pass.rule),
+                     .counters = pass.counters,
+                     .rates = pass.rates,
+                     .scale = scale,
+                     .segments = 0,
+                     .segment = {}};
+  for (int k = 0; k < Rule::states; ++k) call.array[2 + k] = pass.states[k].as<T>();
+  static_assert(sizeof call <= 4096, "what a launch can be told");
+  constexpr std::int64_t kTile = kStepThreads * kStepPacks * kPack<T>;
+  std::int64_t tiles = 0;
+  const auto start = [&] {
+    if (call.segments == 0) return;
+    const std::int64_t blocks = std::min<std::int64_t>(tiles, 8 * multiprocessors());
+    launch(step_kernel<T, Rule>, {static_cast<unsigned>(blocks), kStepThreads}, call);
+    call.segments = 0;
+    tiles = 0;
+  };
+  for (const Segment& segment : pass.segments) {
+    if (segment.count == 0) continue;
+    bool wide = true;
+    for (const T* array : call.array) wide = wide && pack_aligned<T>(1, 1, array + segment.begin);
+    tiles += ceil_div(segment.count, kTile);
+    call.segment[call.segments++] = {segment.begin,        segment.count, segment.lr_factor,
+                                     segment.weight_decay, tiles,         wide};
+    if (call.segments == kMostSegments) start();
+  }
+  start();
+}
+
+// ---- The passes beside it. ----
+
+struct AddScaled {
+  double scale;
+  template <class T>
+  __device__ T operator()(T to, T x) const {
+    return to + static_cast<T>(scale) * x;
+  }
+};
+
+struct Average {
+  double decay;
+  bool root;
+  const StepCounters* counters;
+  template <class T>
+  __device__ T operator()(T average, T value) const {
+    if (counters != nullptr && counters->stop != Stop::none) return average;
+    const double v = static_cast<double>(value);
+    return static_cast<T>(decay * static_cast<double>(average) + (1.0 - decay) * (root ? sqrt(v) : v));
+  }
+};
+
+__global__ void advance_kernel(StepCounters* counters, const LossSums* sums, std::int64_t rows) {
+  if (counters->stop != Stop::none) return;
+  counters->step += 1;
+  counters->batch += 1;
+  counters->first += rows;
+  counters->sums.loss += sums->loss;
+  counters->sums.weight += sums->weight;
+}
+
+}  // namespace
+
+void CudaBackend::optimizer_step(const OptimizerPass& pass) {
+  // The norm of all gradients, as the host takes it; what belongs to no segment is zero.
+  const bool clip = pass.counters != nullptr && std::isfinite(pass.clip_norm);
+  const double* scale = clip ? squares(pass.gradients, pass.clip_norm, pass.counters) : nullptr;
+  with_type(pass.parameters.dtype,
+            [&]<class T>(T) { std::visit([&](const auto& rule) { step<T>(pass, rule, scale); }, pass.rule); });
+}
+
+double CudaBackend::sum_of_squares(ConstView x) {
+  double sum = 0.0;
+  check_cuda(cudaMemcpyAsync(&sum, squares(x, 0.0, nullptr), sizeof sum, cudaMemcpyDeviceToHost, current_stream()),
+             "cudaMemcpyAsync");
+  check_cuda(cudaStreamSynchronize(current_stream()), "cudaStreamSynchronize");
+  return sum;
+}
+
+void CudaBackend::add(View to, ConstView x, double scale) {
+  with_type(to.dtype, [&]<class T>(T) { elementwise(to.size(), AddScaled{scale}, to.as<T>(), to.as<T>(), x.as<T>()); });
+}
+
+void CudaBackend::lerp(const Lerp& call) {
+  with_type(call.average.dtype, [&]<class T>(T) {
+    T* average = call.average.as<T>();
+    elementwise(call.average.size(), Average{call.decay, call.root, call.counters}, average, average,
+                call.value.as<T>());
+  });
+}
+
+void CudaBackend::advance(const Advance& call) { launch(advance_kernel, {1, 1}, call.counters, call.sums, call.rows); }
+
+}  // namespace gdcore::cuda

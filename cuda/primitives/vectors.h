@@ -1,0 +1,98 @@
+// How threads read and write an array together: each takes packs of neighbours, 16 bytes. Where the array begins on 16
+// bytes a pack is one access; elsewhere, and at the ragged end, its elements are accesses of their own. Which elements
+// a thread has, and so what is added to what, does not depend on where the array lies. Kernels see packs and their
+// PackIndex, and are written once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/runtime.h"
+
+namespace gdcore::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+// What fills a GPU, two on each multiprocessor of an H100: a constant, so that sums are cut alike on every device.
+inline constexpr std::int64_t kBlocks = 264;
+
+template <class T>
+inline constexpr int kPack = 16 / static_cast<int>(sizeof(T));  // elements of a pack
+
+/// Elements in registers: index it by constants of unrolled loops alone.
+template <class T>
+struct alignas(16) Pack {
+  static constexpr int size = kPack<T>;
+  T at[size];
+  __host__ __device__ T& operator[](int i) { return at[i]; }
+  __host__ __device__ const T& operator[](int i) const { return at[i]; }
+};
+
+__host__ __device__ inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// Whether packs may be read in one access from all of these (null ones do not matter) and, where they are matrices of
+/// more than one row of `cols`, from the beginning of every row.
+template <class T, class... P>
+bool pack_aligned(std::int64_t rows, std::int64_t cols, const P*... data) {
+  const bool rows_fit = rows == 1 || cols % kPack<T> == 0;
+  return rows_fit && ((reinterpret_cast<std::uintptr_t>(data) % sizeof(Pack<T>) == 0) && ...);
+}
+
+/// The indices of a pack's elements in an array.
+struct PackIndex {
+  std::int64_t first;  // of element 0
+  int step;            // from one element to the next: 1, but for columns that are no whole packs (column_sums.h)
+  int left;            // elements of the array from the first one on, capped; 0 or less past its end
+  bool wide;           // the elements are neighbours on 16 bytes: one access
+
+  __device__ std::int64_t operator[](int i) const { return first + i * step; }
+  __device__ bool exists(int i) const { return i * step < left; }
+  __device__ bool empty() const { return left <= 0; }
+  template <class T>
+  __device__ bool whole() const {
+    return wide && left >= kPack<T>;
+  }
+};
+
+/// Pack `thread` of those that begin at `begin`, a multiple of kPack, in an array of `size` elements; `wide`: what
+/// pack_aligned said.
+template <class T>
+__device__ __forceinline__ PackIndex pack_index(std::int64_t begin, std::int64_t size, int thread, bool wide) {
+  const std::int64_t first = begin + thread * kPack<T>, left = size - first;
+  constexpr int kEnough = 1 << 20;
+  return {first, 1, left > kEnough ? kEnough : (left < 0 ? 0 : static_cast<int>(left)), wide};
+}
+
+/// A pack of the array that starts at `from`; elements that do not exist are `otherwise`.
+template <class T>
+__device__ __forceinline__ Pack<T> load_pack(const T* from, const PackIndex& index, T otherwise = T(0)) {
+  if (index.whole<T>()) return *reinterpret_cast<const Pack<T>*>(from + index.first);
+  Pack<T> pack;
+#pragma unroll
+  for (int i = 0; i < kPack<T>; ++i) pack[i] = index.exists(i) ? from[index[i]] : otherwise;
+  return pack;
+}
+
+/// The same of a vector that may be null: `otherwise` everywhere.
+template <class T>
+__device__ __forceinline__ Pack<T> load_or(const T* from, const PackIndex& index, T otherwise) {
+  if (from != nullptr) return load_pack(from, index, otherwise);
+  Pack<T> pack;
+#pragma unroll
+  for (int i = 0; i < kPack<T>; ++i) pack[i] = otherwise;
+  return pack;
+}
+
+template <class T>
+__device__ __forceinline__ void store_pack(T* to, const PackIndex& index, const Pack<T>& pack) {
+  if (index.whole<T>()) {
+    *reinterpret_cast<Pack<T>*>(to + index.first) = pack;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPack<T>; ++i) {
+    if (index.exists(i)) to[index[i]] = pack[i];
+  }
+}
+
+}  // namespace gdcore::cuda
