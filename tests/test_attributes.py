@@ -16,7 +16,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import analysis, experiments
-from gdcore._attributes import settable
+from gdcore.internal.attributes import settable
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((40, 3)).astype(np.float32)

@@ -141,7 +141,7 @@ def test_the_wheel_of_cublas_is_found_where_python_finds_it(tmp_path: Path) -> N
     import os, sys
     sys.path[:0] = sys.argv[1:]
     os.environ.pop("GDCORE_CUBLASLT_WHEEL", None)
-    from gdcore._cuda import tell_where_cublas_is
+    from gdcore.internal.cuda import tell_where_cublas_is
     tell_where_cublas_is()
     print(os.environ.get("GDCORE_CUBLASLT_WHEEL"))
     """

@@ -14,7 +14,7 @@ import gdcore as gd
 import numpy as np
 import pytest
 from gdcore import _core
-from gdcore._argument_names import ADVICE, NAMES, hint
+from gdcore.internal.argument_names import ADVICE, NAMES, hint
 
 BINDING = re.compile(
     r"incompatible|supported:|Invoked with|pybind|Unable to cast|arg0|SupportsInt|C\+\+", re.IGNORECASE

@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gdcore._cuda import tell_where_cublas_is
+from gdcore.internal.cuda import tell_where_cublas_is
 
 from .report import table
 

@@ -14,8 +14,7 @@ import importlib as _importlib
 import types as _types
 import typing as _typing
 
-from . import _immutable, metrics, schedules
-from ._checks import FormatError
+from . import metrics, schedules
 from ._core import (
     GELU,
     SGD,
@@ -60,6 +59,8 @@ from .callbacks import Callback, Checkpoint, EarlyStopping, ReduceOnPlateau
 from .csv_log import CSVLog
 from .data import MiniBatches, train_validation_split
 from .history import History
+from .internal import immutable as _immutable
+from .internal.checks import FormatError
 from .lr_range import LRRange, lr_range_test
 from .model import Sequential, load
 from .progress import Progress

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import SupportsDLPack, to_any_array, to_array
-from ._checks import shown
-from ._features import UNNAMED, Columns, feature_names, order_of
-from ._frames import is_frame, is_series
-from ._inputs import Inputs
-from ._labels import Targets
+from .internal.arrays import SupportsDLPack, to_any_array, to_array
+from .internal.checks import shown
+from .internal.features import UNNAMED, Columns, feature_names, order_of
+from .internal.frames import is_frame, is_series
+from .internal.inputs import Inputs
+from .internal.labels import Targets
 
 if TYPE_CHECKING:
     from ._prediction import Predictor

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _described
-from ._arrays import Array
-from ._checks import FormatError, shown
 from .callbacks import Callback
+from .internal import json_values
+from .internal.arrays import Array
+from .internal.checks import FormatError, shown
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -86,21 +86,21 @@ def read_states(entries: list[dict[str, Any]], tensors: Mapping[str, Array], whe
 
 def _read(given: dict[str, Any], tensors: Mapping[str, Array], where: str) -> CallbackState:
     if "arrays" not in given:  # version 1 kept the names of arrays among the values
-        values = _described.mapping(given.get("state"), f"{where}.state")
+        values = json_values.mapping(given.get("state"), f"{where}.state")
         named = {key: v["array"] for key, v in values.items() if isinstance(v, dict) and v.keys() == {"array"}}
         given = given | {"arrays": named, "state": {key: v for key, v in values.items() if key not in named}}
     entries = {
-        "type": _described.text,
-        "needed": _described.flag,
-        "state": _described.mapping,
-        "arrays": _described.mapping,
+        "type": json_values.text,
+        "needed": json_values.flag,
+        "state": json_values.mapping,
+        "arrays": json_values.mapping,
     }
-    checked = _described.entries(given, where, entries)
+    checked = json_values.entries(given, where, entries)
     values = dict(checked["state"])
     for key, name in checked["arrays"].items():
         place = f"{where}.arrays.{shown(key)}"
-        if not _described.text(name, place).startswith(ARRAYS) or name not in tensors or key in values:
-            raise _described.wrong(place, name, "the name of an array of the file, for one entry")
+        if not json_values.text(name, place).startswith(ARRAYS) or name not in tensors or key in values:
+            raise json_values.wrong(place, name, "the name of an array of the file, for one entry")
         values[key] = tensors[name]
     return CallbackState(checked["type"], checked["needed"], values, list(checked["arrays"].values()))
 
@@ -109,7 +109,7 @@ def _read(given: dict[str, Any], tensors: Mapping[str, Array], where: str) -> Ca
 def _named(where: str) -> Iterator[None]:
     """Say which entry of which file a callback refuses."""
     try:
-        with _described.entry(where):
+        with json_values.entry(where):
             yield
     except FormatError as error:
         raise FormatError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._attributes import attributes_of, restore_attributes
-from ._class_weights import balanced, complete
-from ._features import Learns
+from .internal.attributes import attributes_of, restore_attributes
+from .internal.class_weights import balanced, complete
+from .internal.features import Learns
 from .schedules import Rates
 
 if TYPE_CHECKING:
     from ._fit import Fit
-    from ._labels import Classes
+    from .internal.labels import Classes
 
 __all__ = ["Connected"]
 

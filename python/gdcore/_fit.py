@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _specs
-from ._checks import shown
 from ._measure import Held, HeldBatches
 from ._sources import ArraySource, IterableSource
 from .callbacks import Callback, EarlyStopping
 from .history import number
+from .internal.checks import shown
 
 if TYPE_CHECKING:
     from .trainer import Trainer

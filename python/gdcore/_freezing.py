@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _core
-from ._checks import shown
+from .internal.checks import shown
 
 __all__ = ["Freezing", "is_under"]
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, _flat
-from ._arrays import Array
-from ._checks import instance, shown
+from . import _core
 from ._standardizer import Standardizer
+from .internal import flat
+from .internal.arrays import Array
+from .internal.checks import instance, shown
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -77,5 +78,5 @@ def rebuilt(
     model = kind.__new__(kind)
     Sequential.__init__(model, *layers, **settings)
     model.freeze(*frozen)
-    _flat.restore_state(model.parameters(), model.buffers(), state)  # whatever the original holds
+    flat.restore_state(model.parameters(), model.buffers(), state)  # whatever the original holds
     return model

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arrays import Array
 from ._batches import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
-from ._class_weights import complete
-from ._features import UNNAMED, Columns
-from ._prepared import Check, prepared
+from .internal.arrays import Array
+from .internal.class_weights import complete
+from .internal.features import UNNAMED, Columns
+from .internal.prepared import Check, prepared
 from .metrics import Predictions
 
 if TYPE_CHECKING:

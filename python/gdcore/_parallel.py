@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from . import _core
-from ._checks import integer, optional_module, shown
+from .internal.checks import integer, optional_module, shown
 from .progress import visible
 
 __all__ = ["job_count", "run_all"]

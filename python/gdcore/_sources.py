@@ -10,10 +10,10 @@ import numpy as np
 
 from . import _core
 from ._batches import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
-from ._checks import flag
-from ._features import UNNAMED, Columns
 from ._measure import Held
 from .data import batch_rows
+from .internal.checks import flag
+from .internal.features import UNNAMED, Columns
 
 if TYPE_CHECKING:
     from .trainer import Trainer

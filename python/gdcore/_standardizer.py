@@ -8,11 +8,11 @@ from typing import Any, Self
 import numpy as np
 
 from . import _core
-from ._arrays import Array, Data
-from ._checks import by_key, has_keys
-from ._features import FeatureNames, by_column, feature_names
-from ._inputs import Inputs, to_inputs
-from ._numbers import column_name
+from .internal.arrays import Array, Data
+from .internal.checks import by_key, has_keys
+from .internal.features import FeatureNames, by_column, feature_names
+from .internal.inputs import Inputs, to_inputs
+from .internal.numbers import column_name
 
 __all__ = ["Standardizer"]
 

@@ -9,8 +9,8 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
-from ._attributes import Closed, restore_attributes
-from ._checks import FormatError, integer, optional_module, shown
+from .internal.attributes import Closed, restore_attributes
+from .internal.checks import FormatError, integer, optional_module, shown
 
 if TYPE_CHECKING:
     import pandas

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core, _described, _destination
-from ._arrays import Array
-from ._checks import FormatError
+from . import _core, _destination
 from ._destination import FileLike
+from .internal import json_values
+from .internal.arrays import Array
+from .internal.checks import FormatError
 
 FORMAT_VERSION = 2
 KEY = "gdcore"  # of the one metadata entry
@@ -177,7 +178,7 @@ def read_tensors(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array
         arrays = {}
         for key, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
             raw = _bytes(file, place.size, length, f"{title}: {key}")
-            with _described.entry(f"{title}: {key}"):
+            with json_values.entry(f"{title}: {key}"):
                 arrays[key] = _array(raw, place)
         if file.read(1):
             raise FormatError(f"{title}: damaged: there are bytes after its end")
@@ -227,10 +228,10 @@ def _header(file: Any, length: int | None, title: str) -> tuple[dict[str, Place]
     size = int.from_bytes(_bytes(file, 8, length, kind), "little")
     if size > HEADER_LIMIT:
         raise FormatError(f"{kind}: its header claims {size} bytes; at most {HEADER_LIMIT} are read")
-    header = _described.mapping(_described.parse(_bytes(file, size, length, kind), kind), kind)
-    metadata = _described.mapping(header.pop("__metadata__", {}), f"{kind}: __metadata__")
+    header = json_values.mapping(json_values.parse(_bytes(file, size, length, kind), kind), kind)
+    metadata = json_values.mapping(header.pop("__metadata__", {}), f"{kind}: __metadata__")
     for key, value in metadata.items():
-        _described.text(value, f"{kind}: __metadata__.{key}")
+        json_values.text(value, f"{kind}: __metadata__.{key}")
     places = {key: _place(value, f"{kind}: {key}") for key, value in header.items()}
     end = 0
     for key, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
@@ -243,8 +244,8 @@ def _header(file: Any, length: int | None, title: str) -> tuple[dict[str, Place]
 
 
 def _place(value: Any, where: str) -> Place:
-    checks = {"dtype": _described.text, "shape": _whole_numbers, "data_offsets": _whole_numbers}
-    given = _described.entries(value, where, checks)
+    checks = {"dtype": json_values.text, "shape": _whole_numbers, "data_offsets": _whole_numbers}
+    given = json_values.entries(value, where, checks)
     dtype, shape, offsets = given["dtype"], given["shape"], given["data_offsets"]
     if dtype not in READ:
         raise FormatError(
@@ -259,7 +260,7 @@ def _place(value: Any, where: str) -> Place:
 
 
 def _whole_numbers(value: Any, where: str) -> list[int]:
-    return _described.listing(value, where, _described.whole)
+    return json_values.listing(value, where, json_values.whole)
 
 
 def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], dict[str, str]]:
@@ -276,7 +277,7 @@ def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], 
     title = _destination.label(path, name)
     first = metadata.get("format_version")  # of version 1
     if KEY in metadata:
-        values = _described.mapping(_described.parse(metadata[KEY], f"{title}: {KEY}"), f"{title}: {KEY}")
+        values = json_values.mapping(json_values.parse(metadata[KEY], f"{title}: {KEY}"), f"{title}: {KEY}")
         metadata = {key: _text(value) for key, value in values.items()}
         first = None
     if metadata.get("format") != "gdcore":
@@ -291,7 +292,7 @@ def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], 
             f"this gdcore {_core.__version__} reads versions 1 to {FORMAT_VERSION}: update gdcore"
         )
     for key, value in metadata.items():
-        _described.text(value, f"{title}: {key}")
+        json_values.text(value, f"{title}: {key}")
     if metadata.get("checksum") != checksum(tensors, metadata):
         raise FormatError(f"{title}: damaged: the checksum does not fit its contents")
     return tensors, metadata

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._arrays import Array
 from ._batches import is_batches, parts_of
-from ._checks import integer, is_number, real, shown
-from ._features import Columns
 from ._measure import Held, HeldBatches
-from ._numbers import SAFE, TINY, vdot
-from ._prepared import Check, Prepared, prepared
 from ._sources import ArraySource, IterableSource
 from .data import split_rows
+from .internal.arrays import Array
+from .internal.checks import integer, is_number, real, shown
+from .internal.features import Columns
+from .internal.numbers import SAFE, TINY, vdot
+from .internal.prepared import Check, Prepared, prepared
 
 if TYPE_CHECKING:
     from .trainer import Trainer

@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from . import _described
-from ._attributes import Closed, Fixed, Setting
-from ._checks import integer, real, shown
+from .internal import json_values
+from .internal.attributes import Closed, Fixed, Setting
+from .internal.checks import integer, real, shown
 from .metrics import direction
 
 __all__ = ["Watch", "Watched", "epochs"]
@@ -87,12 +87,12 @@ class Watch(Closed):
             If they are of another column.
         """
         for name in ("monitor", "mode"):
-            if _described.text(state.get(name), f"{who}: {name}") != getattr(self, name):
+            if json_values.text(state.get(name), f"{who}: {name}") != getattr(self, name):
                 raise ValueError(f"{who}: other settings: {name}: saved {state[name]!r}, now {getattr(self, name)!r}")
         best = state.get("best")
         if best not in (math.inf, -math.inf):  # those of before the first epoch
-            best = _described.number(best, f"{who}: best")
-        self.best, self.since = best, _described.whole(state.get("since"), f"{who}: since")
+            best = json_values.number(best, f"{who}: best")
+        self.best, self.since = best, json_values.whole(state.get("since"), f"{who}: since")
 
 
 class Watched(Closed):

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import _described, _destination, _flat
-from ._arguments import explained
-from ._attributes import Closed, Fixed, Setting
-from ._checks import flag, optional, real
-from ._ranges import ranges_of
+from . import _destination
 from ._watch import Watch, Watched, epochs
 from .history import number
+from .internal import flat, json_values
+from .internal.arguments import explained
+from .internal.attributes import Closed, Fixed, Setting
+from .internal.checks import flag, optional, real
+from .internal.ranges import ranges_of
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -211,9 +212,9 @@ class EarlyStopping(Watched, Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back the best value and weights."""
         epochs, best = (
-            _described.whole(state.get(name), f"EarlyStopping: {name}") for name in ("epochs", "best_epoch")
+            json_values.whole(state.get(name), f"EarlyStopping: {name}") for name in ("epochs", "best_epoch")
         )
-        finished = _described.flag(state.get("finished", False), "EarlyStopping: finished")
+        finished = json_values.flag(state.get("finished", False), "EarlyStopping: finished")
         self._watch.load(state, "EarlyStopping")
         arrays = {name: state[name] for name in STATE if name in state}
         self._extended = finished
@@ -224,11 +225,11 @@ class EarlyStopping(Watched, Callback):
         kept = {name: state[name] for name in STATE if name in state}
         if kept:
             model = trainer.model
-            _flat.check_state(model.parameters(), model.buffers(), kept, ranges_of(model.layers, model.dtype))
+            flat.check_state(model.parameters(), model.buffers(), kept, ranges_of(model.layers, model.dtype))
         for name, array in kept.items():
             expected = "int64" if name == "shapes" else trainer.model.dtype
             if array.size != 0 and array.dtype != expected:  # a model without running averages has no buffers
-                raise _described.wrong(f"EarlyStopping: {name}", str(array.dtype), expected)
+                raise json_values.wrong(f"EarlyStopping: {name}", str(array.dtype), expected)
 
 
 @explained

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _core, _described, _destination, _flat, _specs, saving
-from ._arrays import Array
+from . import _core, _destination, _specs, saving
 from ._callback_states import CallbackState, MatchedStates, collect, read_states
-from ._checks import FormatError, shown
 from ._destination import FileLike
-from ._features import Columns
 from ._fit import Fit, Position
 from .history import History
+from .internal import flat, json_values
+from .internal.arrays import Array
+from .internal.checks import FormatError, shown
+from .internal.features import Columns
 from .saving import TRAINING
 
 if TYPE_CHECKING:
@@ -98,12 +99,12 @@ class Saved(NamedTuple):
 
 
 def _position(value: Any, where: str) -> list[Any]:
-    given = _described.listing(value, where, lambda item, _: item)
+    given = json_values.listing(value, where, lambda item, _: item)
     if len(given) != 4:
-        raise _described.wrong(where, value, "4 numbers")
-    batch = _described.whole(given[0], f"{where}[0]")
+        raise json_values.wrong(where, value, "4 numbers")
+    batch = json_values.whole(given[0], f"{where}[0]")
     numbers = [
-        _described.number(v, f"{where}[{i}]", low) for i, (v, low) in enumerate(zip(given[1:], LOWEST, strict=True), 1)
+        json_values.number(v, f"{where}[{i}]", low) for i, (v, low) in enumerate(zip(given[1:], LOWEST, strict=True), 1)
     ]
     if batch == 0 and any(numbers[:2]):
         raise FormatError(f"{where}: got sums {numbers[:2]} of no batch; expected 0")
@@ -117,9 +118,9 @@ def _spec(known: list[type]) -> Callable[[Any, str], dict[str, Any]]:
     names = sorted(cls.__name__ for cls in known)
 
     def check(value: Any, where: str) -> dict[str, Any]:
-        given = _described.mapping(value, where)
+        given = json_values.mapping(value, where)
         if given.get("type") not in names:
-            raise _described.wrong(f"{where}.type", given.get("type"), f"one of {', '.join(names)}")
+            raise json_values.wrong(f"{where}.type", given.get("type"), f"one of {', '.join(names)}")
         return given
 
     return check
@@ -127,18 +128,18 @@ def _spec(known: list[type]) -> Callable[[Any, str], dict[str, Any]]:
 
 # The entries of a training state with their checks; `contents` writes them.
 ENTRIES = {
-    "steps": _described.whole,
-    "seed": _described.seed,
-    "lr_scale": lambda value, where: _described.number(value, where, 0.0),
-    "stopped": _described.flag,
-    "first_epoch": _described.whole,
+    "steps": json_values.whole,
+    "seed": json_values.seed,
+    "lr_scale": lambda value, where: json_values.number(value, where, 0.0),
+    "stopped": json_values.flag,
+    "first_epoch": json_values.whole,
     "position": _position,
-    "settings": lambda value, where: None if value is None else _described.mapping(value, where),
+    "settings": lambda value, where: None if value is None else json_values.mapping(value, where),
     "loss": _spec(_core.Loss.__subclasses__()),
     "optimizer": _spec(_core.Optimizer.__subclasses__()),
-    "target_names": lambda value, where: None if value is None else _described.listing(value, where, _described.text),
-    "history": lambda value, where: _described.listing(value, where, lambda item, _: item),
-    "callbacks": lambda value, where: _described.listing(value, where, _described.mapping),
+    "target_names": lambda value, where: None if value is None else json_values.listing(value, where, json_values.text),
+    "history": lambda value, where: json_values.listing(value, where, lambda item, _: item),
+    "callbacks": lambda value, where: json_values.listing(value, where, json_values.mapping),
 }
 
 
@@ -166,13 +167,13 @@ def from_contents(tensors: dict[str, Array], metadata: Mapping[str, str], where:
     model = saving.read_description(metadata, where)
     saving.check_tensors(tensors, model["layers"], model["dtype"], where)
     place = f"{where}: training"
-    given = {"target_names": None} | _described.mapping(_described.parse(metadata["training"], place), place)
-    training = _described.entries(given, place, ENTRIES)
+    given = {"target_names": None} | json_values.mapping(json_values.parse(metadata["training"], place), place)
+    training = json_values.entries(given, place, ENTRIES)
     first = metadata["format_version"] == "1"
     history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
     if training["first_epoch"] > history.last_epoch:
         epochs = f"at most {history.last_epoch}, the epochs in the history"
-        raise _described.wrong(f"{place}.first_epoch", training["first_epoch"], epochs)
+        raise json_values.wrong(f"{place}.first_epoch", training["first_epoch"], epochs)
     callbacks = read_states(training["callbacks"], tensors, place)
     known = {f"{HISTORY}{i}" for i in range(len(training["history"]))}.union(*(state.arrays for state in callbacks))
     for name in tensors:
@@ -193,8 +194,8 @@ def _read_columns(names: list[Any], tensors: Mapping[str, Array], where: str) ->
     heights = set()
     for i, name in enumerate(names):
         array = tensors.get(f"{HISTORY}{i}")
-        if _described.text(name, f"{where}[{i}]") in columns:
-            raise _described.wrong(f"{where}[{i}]", name, "a name that no other column has")
+        if json_values.text(name, f"{where}[{i}]") in columns:
+            raise json_values.wrong(f"{where}[{i}]", name, "a name that no other column has")
         if array is None or array.ndim != 1 or array.dtype not in (np.int64, np.float64):
             got = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
             raise FormatError(f"{where}[{i}] ({HISTORY}{i}): got {got}; expected numbers, one an epoch")
@@ -207,7 +208,7 @@ def _read_columns(names: list[Any], tensors: Mapping[str, Array], where: str) ->
 
 def _read_rows(rows: list[Any], _: Mapping[str, Array], where: str) -> History:
     """Read the history of version 1, which had it in the header."""
-    names = dict.fromkeys(name for i, row in enumerate(rows) for name in _described.mapping(row, f"{where}[{i}]"))
+    names = dict.fromkeys(name for i, row in enumerate(rows) for name in json_values.mapping(row, f"{where}[{i}]"))
     return _history({name: [row.get(name, np.nan) for row in rows] for name in names}, where)
 
 
@@ -217,13 +218,13 @@ def _history(columns: dict[str, list[Any]], where: str) -> History:
         columns = columns | {"epoch": epochs}
         if any(later <= earlier for earlier, later in pairwise(epochs)):
             raise FormatError(f"{where}: got epochs {shown(epochs)}; expected each above the one before")
-    with _described.entry(where):
+    with json_values.entry(where):
         return History(columns)
 
 
 def _epoch(value: Any, where: str) -> int:
     if not isinstance(value, (int, float)) or not 0 < value < 2**53 or value != int(value):
-        raise _described.wrong(where, value, "the number of an epoch")
+        raise json_values.wrong(where, value, "the number of an epoch")
     return int(value)
 
 
@@ -260,7 +261,7 @@ def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
     saved = _unpadded(saved, trainer.model)
     if fit.batches is not None and saved.position.batch > fit.batches:
         expected = f"at most {fit.batches}, the batches of an epoch"
-        raise _described.wrong(f"{saved.where}: training.position[0]", saved.position.batch, expected)
+        raise json_values.wrong(f"{saved.where}: training.position[0]", saved.position.batch, expected)
     _check_fit(trainer, saved)
     states = MatchedStates(saved.callbacks, fit.callbacks, saved.where)
     states.rehearse(trainer)
@@ -295,7 +296,7 @@ def _compare(trainer: Trainer, saved: Saved, of_fit: Mapping[str, Any], of_saved
         both = now[name] is not None and then[name] is not None
         present[name], past[name] = (now[name], then[name]) if both else (None, None)
     # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
-    with _described.entry(f"{saved.where}: training"):
+    with json_values.entry(f"{saved.where}: training"):
         changed = _specs.differences(past, json.loads(json.dumps(present)))
     if changed:
         raise ValueError(f"{saved.where}: was written with other settings: {'; '.join(changed)}")
@@ -311,26 +312,26 @@ def _unpadded(saved: Saved, model: Sequential) -> Saved:
         return saved
     views = {"parameters": model.parameters(), "buffers": model.buffers()}
     tensors = dict(saved.tensors)
-    with _described.entry(f"{saved.where}: flat vectors"):
+    with json_values.entry(f"{saved.where}: flat vectors"):
         for name in [name for name in tensors if name.startswith(OPTIMIZER)]:
-            states = _flat.parts(tensors.pop(name), views["parameters"], padded=True)
+            states = flat.parts(tensors.pop(name), views["parameters"], padded=True)
             tensors |= {f"{name}.{own}": state for own, state in states}
         for state in saved.callbacks:
             for key in views.keys() & state.values.keys():
                 if state.kind == "EarlyStopping":
-                    state.values[key] = _flat.pack(dict(_flat.parts(state.values[key], views[key], padded=True)))
+                    state.values[key] = flat.pack(dict(flat.parts(state.values[key], views[key], padded=True)))
     return saved._replace(tensors=tensors)
 
 
 def _check_fit(trainer: Trainer, saved: Saved) -> None:
     """Compare arrays and names with what they are for."""
     where, tensors = saved.where, saved.tensors
-    with _described.entry(f"{where}: model.feature_names"):
+    with json_values.entry(f"{where}: model.feature_names"):
         trainer.model.checked_names(saved.model["feature_names"])
     names = trainer.model.parameters()
     for i, name in enumerate(saved.model["frozen"]):
         if name not in names:
-            raise _described.wrong(f"{where}: model.frozen[{i}]", name, f"one of {shown(list(names), 200)}")
+            raise json_values.wrong(f"{where}: model.frozen[{i}]", name, f"one of {shown(list(names), 200)}")
     states = {f"{OPTIMIZER}{name}": array for name, array in trainer.core.state().items()}
     for name in [*states, *(name for name in tensors if name.startswith(OPTIMIZER) and name not in states)]:
         array, given = states.get(name), tensors.get(name)

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._checks import shown
 from ._table import Table
+from .internal.checks import shown
 from .metrics import direction
 
 if TYPE_CHECKING:

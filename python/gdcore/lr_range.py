@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arguments import explained
-from ._arrays import Array, Data
-from ._checks import instance, integer, real
-from ._class_weights import complete
 from ._core import SGD, Loss, Momentum, Optimizer
-from ._labels import Targets
-from ._prepared import Prepared, prepared
 from ._table import Table
 from .data import DEFAULT_SIZE, MiniBatches
+from .internal.arguments import explained
+from .internal.arrays import Array, Data
+from .internal.checks import instance, integer, real
+from .internal.class_weights import complete
+from .internal.labels import Targets
+from .internal.prepared import Prepared, prepared
 from .model import Sequential
 from .trainer import Trainer
 

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
 
-from . import _core, _flat
-from ._arguments import explained
-from ._arrays import Array, Data
-from ._attributes import Open
-from ._checks import choice, seed_or_random, shown
+from . import _core
 from ._freezing import Freezing
-from ._labels import ClassName
 from ._layers import checked_layers, dtype_name, rebuilt
 from ._prediction import Predictor
-from ._ranges import ranges_of
 from ._standardizer import Standardizer
+from .internal import flat
+from .internal.arguments import explained
+from .internal.arrays import Array, Data
+from .internal.attributes import Open
+from .internal.checks import choice, seed_or_random, shown
+from .internal.labels import ClassName
+from .internal.ranges import ranges_of
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +138,7 @@ class Sequential(Open, Predictor, Freezing):
             other, frozen ones included, and "shapes", by which `restore_state` knows the network.
         """
         with self._hold():  # another thread that trains the model waits
-            return _flat.copy_state(self.parameters(), self.buffers(), out)
+            return flat.copy_state(self.parameters(), self.buffers(), out)
 
     def restore_state(self, state: Mapping[str, Array]) -> None:
         """Set parameters and buffers to a copy that `copy_state` made.
@@ -151,7 +152,7 @@ class Sequential(Open, Predictor, Freezing):
             negative in a variance or deviation; nothing is changed then.
         """
         with self._hold():
-            _flat.restore_state(self.parameters(), self.buffers(), state, ranges_of(self.layers, self.dtype))
+            flat.restore_state(self.parameters(), self.buffers(), state, ranges_of(self.layers, self.dtype))
 
     def flat_parameters(self) -> Array:
         """Return a copy of the parameters that train as one vector, the one that `gdcore.analysis` takes and returns.
@@ -163,14 +164,14 @@ class Sequential(Open, Predictor, Freezing):
             frozen ones left out.
         """
         with self._hold():
-            return _flat.pack(self._trained(self.parameters()))
+            return flat.pack(self._trained(self.parameters()))
 
     def flat_gradients(self) -> Array:
         """Return a copy of the gradients of the last backward pass, in the order of `flat_parameters`: shape (P,)."""
         with self._hold():
-            return _flat.pack(self._trained(self.gradients()))
+            return flat.pack(self._trained(self.gradients()))
 
-    def _trained(self, views: _flat.Views) -> _flat.Views:
+    def _trained(self, views: flat.Views) -> flat.Views:
         frozen = set(self.frozen())
         return {name: view for name, view in views.items() if name not in frozen}
 

@@ -7,10 +7,10 @@ import time
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
-from ._arguments import explained
-from ._attributes import Closed, Fixed
-from ._checks import flag, optional_module
 from .callbacks import Callback
+from .internal.arguments import explained
+from .internal.attributes import Closed, Fixed
+from .internal.checks import flag, optional_module
 
 if TYPE_CHECKING:
     from .trainer import Trainer

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core
-from ._arguments import explained
-from ._arrays import Array, Data
 from ._batches import parts_of
-from ._checks import choice, has_keys, instance, integer, is_number, real, seed_or_random, shown
 from ._fit import EVENTS, checked_callbacks
 from ._parallel import job_count, run_all
-from ._prepared import Prepared, prepared
 from ._starts import Restarts, Spread, Start
 from .callbacks import Checkpoint
 from .csv_log import CSVLog
 from .data import split_rows
+from .internal.arguments import explained
+from .internal.arrays import Array, Data
+from .internal.checks import choice, has_keys, instance, integer, is_number, real, seed_or_random, shown
+from .internal.prepared import Prepared, prepared
 from .metrics import Metrics, direction
 from .model import Sequential
 from .trainer import Trainer

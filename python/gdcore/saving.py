@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _core, _described, _specs
-from ._arrays import Array
-from ._checks import FormatError, shown
+from . import _core, _specs
 from ._destination import FileLike
-from ._labels import decode_classes, encode_classes
-from ._ranges import out_of_range, ranges_of
 from ._tensor_file import checksum, read_file, read_tensors, write_file
+from .internal import json_values
+from .internal.arrays import Array
+from .internal.checks import FormatError, shown
+from .internal.labels import decode_classes, encode_classes
+from .internal.ranges import out_of_range, ranges_of
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -51,35 +52,35 @@ def describe(model: Sequential) -> dict[str, Any]:
 
 
 def _layer(value: Any, where: str) -> dict[str, Any]:
-    with _described.entry(where):
+    with json_values.entry(where):
         _specs.decode_layer(value)
-    return _described.mapping(value, where)
+    return json_values.mapping(value, where)
 
 
 def _layers(value: Any, where: str) -> list[dict[str, Any]]:
-    return _described.listing(value, where, _layer)
+    return json_values.listing(value, where, _layer)
 
 
 def _dtype(value: Any, where: str) -> str:
     if value not in ("float32", "float64"):
-        raise _described.wrong(where, value, "'float32' or 'float64'")
+        raise json_values.wrong(where, value, "'float32' or 'float64'")
     return str(value)
 
 
 def _class_names(value: Any, where: str) -> list[Any] | None:
     if value is None:
         return None
-    names = _described.listing(value, where, lambda name, _: name)
+    names = json_values.listing(value, where, lambda name, _: name)
     for i, name in enumerate(names):
-        with _described.entry(f"{where}[{i}]"):
+        with json_values.entry(f"{where}[{i}]"):
             decode_classes([name])
         if not isinstance(name, (str, int, float, dict)) or name != name:
-            raise _described.wrong(f"{where}[{i}]", name, "text, a number or a date")
+            raise json_values.wrong(f"{where}[{i}]", name, "text, a number or a date")
     return names
 
 
 def _names(value: Any, where: str) -> list[str]:
-    return _described.listing(value, where, _described.text)
+    return json_values.listing(value, where, json_values.text)
 
 
 # The entries of a description with their checks. Another one needs a line here, one in `describe`, and, if a run may
@@ -87,9 +88,9 @@ def _names(value: Any, where: str) -> list[str]:
 ENTRIES: dict[str, Callable[[Any, str], Any]] = {
     "layers": _layers,
     "dtype": _dtype,
-    "seed": _described.seed,
+    "seed": json_values.seed,
     "classes": _class_names,
-    "outputs": lambda value, where: None if value is None else _described.text(value, where),
+    "outputs": lambda value, where: None if value is None else json_values.text(value, where),
     "feature_names": lambda value, where: None if value is None else _names(value, where),
     "frozen": _names,
 }
@@ -107,9 +108,9 @@ def read_description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
     if "model" not in metadata:
         raise FormatError(f"{where}: without the description of a model")
     where = f"{where}: model"
-    given = _described.mapping(_described.parse(metadata["model"], where), where)
+    given = json_values.mapping(json_values.parse(metadata["model"], where), where)
     later = dict.fromkeys(ENTRIES.keys() - FIRST_ENTRIES) if metadata.get("format_version") == "1" else {}
-    return _described.entries(later | given, where, ENTRIES)
+    return json_values.entries(later | given, where, ENTRIES)
 
 
 def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dtype: str, where: str) -> None:
@@ -120,7 +121,7 @@ def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dt
     FormatError
         If one is missing, of another shape or type, or one too many, or a variance or deviation is negative.
     """
-    with _described.entry(f"{where}: model.layers"):
+    with json_values.entry(f"{where}: model.layers"):
         decoded = [_specs.decode_layer(layer) for layer in layers]
         shapes = _core._shapes(decoded)
     for name, shape in shapes.items():
@@ -158,9 +159,9 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where:
     settings["classes"] = decode_classes(settings["classes"])
     described, frozen = settings.pop("layers"), settings.pop("frozen")
     check_tensors(tensors, described, settings["dtype"], where)
-    with _described.entry(f"{where}: model"):
+    with json_values.entry(f"{where}: model"):
         built = Sequential(*[_specs.decode_layer(layer) for layer in described], **settings, **place)
-    with _described.entry(f"{where}: model.frozen"):
+    with json_values.entry(f"{where}: model.frozen"):
         built.freeze(*frozen)
     set_tensors(built, tensors)
     return built

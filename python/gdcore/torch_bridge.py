@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._arrays import Array, to_array
-from ._checks import optional_module
 from ._core import DeviceArray
-from ._ranges import out_of_range, ranges_of
+from .internal.arrays import Array, to_array
+from .internal.checks import optional_module
+from .internal.ranges import out_of_range, ranges_of
 
 if TYPE_CHECKING:
     import torch

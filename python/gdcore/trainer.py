@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._arguments import explained
-from ._arrays import Array, Data
-from ._attributes import Closed, Fixed, Setting
-from ._checks import flag, instance, integer, real, seed_or_random
-from ._class_weights import trained
 from ._connection import Connected
-from ._features import UNNAMED
 from ._fit import Fit
-from ._outputs import meaning_of
 from ._training_data import Given, batch, is_plain, to_measure, training_data
 from .data import DEFAULT_SIZE
 from .history import History
+from .internal.arguments import explained
+from .internal.arrays import Array, Data
+from .internal.attributes import Closed, Fixed, Setting
+from .internal.checks import flag, instance, integer, real, seed_or_random
+from .internal.class_weights import trained
+from .internal.features import UNNAMED
+from .internal.outputs import meaning_of
 from .metrics import Call, Metrics, called_metrics
 from .model import Sequential
 from .schedules import Rates

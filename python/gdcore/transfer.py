@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, _flat
-from ._arrays import Array, Data, to_array
-from ._checks import by_key, flag, has_keys, shown
+from . import _core
 from ._destination import FileLike, is_stream
-from ._ranges import out_of_range, ranges_of
+from .internal import flat
+from .internal.arrays import Array, Data, to_array
+from .internal.checks import by_key, flag, has_keys, shown
+from .internal.ranges import out_of_range, ranges_of
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -68,15 +69,15 @@ def load_parameters(
     return list(ready)
 
 
-def set_vector(views: _flat.Views, v: object, name: str, dtype: str) -> None:
+def set_vector(views: flat.Views, v: object, name: str, dtype: str) -> None:
     """Set the parameters that train to the numbers of a vector; see `Sequential.set_flat_parameters`."""
-    size = _flat.size_of(views)
+    size = flat.size_of(views)
     vector = to_array(v, name)
     if vector.shape != (size,):
         raise ValueError(
             f"{name}: got shape {vector.shape}; expected ({size},), one number for each parameter that trains"
         )
-    _flat.unpack(_held(vector, dtype, name), views)
+    flat.unpack(_held(vector, dtype, name), views)
 
 
 def _named_arrays(source: Sequential | Mapping[str, Data] | FileLike) -> Mapping[str, Data]:

@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._arguments import explained
-from ._arrays import Array, Data, to_array
-from ._checks import has_keys, instance, real, shown
 from ._core import Dense
-from ._features import FeatureNames, by_column
 from ._standardizer import Standardizer
+from .internal.arguments import explained
+from .internal.arrays import Array, Data, to_array
+from .internal.checks import has_keys, instance, real, shown
+from .internal.features import FeatureNames, by_column
 from .model import Sequential
 
 __all__ = ["consistent_weight_decay", "transform_network"]

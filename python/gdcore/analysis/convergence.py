@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, to_array
-from .._checks import real
 from .._table import Table
+from ..internal.arrays import Data, to_array
+from ..internal.checks import real
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT
 from .objective import Mode, Vector, finite_array

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data
-from .._checks import instance, real, shown
 from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
-from .._inputs import to_inputs
-from .._labels import Targets
 from .._table import Table
+from ..internal.arrays import Data
+from ..internal.checks import instance, real, shown
+from ..internal.inputs import to_inputs
+from ..internal.labels import Targets
 from ..model import Sequential
 from .objective import Mode, Objective, Vector, in_float64
 

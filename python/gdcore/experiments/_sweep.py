@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .. import _specs
-from .._checks import FormatError, by_key, has_keys, shown
 from .._parallel import job_count, run_all
 from .._table import Table
+from ..internal.checks import FormatError, by_key, has_keys, shown
 
 __all__ = ["Point", "Rows", "Sweep", "run_sweep"]
 

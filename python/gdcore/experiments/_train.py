@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import _core, _specs
-from .._checks import instance, integer, real, shown
+from ..internal.checks import instance, integer, real, shown
 from ..metrics import accuracy
 from ..model import Sequential
 from ..schedules import rates_of

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core
-from ._checks import shown
-from ._labels import index_of, key_of
+from .. import _core
+from .checks import shown
+from .labels import index_of, key_of
 
 if TYPE_CHECKING:
-    from ._arrays import Array
-    from .model import Sequential
+    from ..model import Sequential
+    from .arrays import Array
 
 
 def balanced(loss: _core.Loss) -> bool:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ._checks import by_key, has_keys, shown
+from .checks import by_key, has_keys, shown
 
 if TYPE_CHECKING:
-    from .model import Sequential
+    from ..model import Sequential
 
 FeatureNames: TypeAlias = tuple[str, ...]
 INPUTS = "the columns of model.feature_names"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from ._checks import FormatError, shown
-from ._core import DeviceError
+from .._core import DeviceError
+from .checks import FormatError, shown
 
 T = TypeVar("T")
 DEEPEST = 40  # how deep what gdcore writes is nested at most, and more

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array
-from ._checks import shown
-from ._core import DeviceArray
-from ._ranges import out_of_range
+from .._core import DeviceArray
+from .arrays import Array
+from .checks import shown
+from .ranges import out_of_range
 
 Views = Mapping[str, Array | DeviceArray]  # as Network.parameters() and Trainer.state() give them
 
@@ -71,7 +71,7 @@ def check_state(
 ) -> None:
     """Raise TypeError or ValueError where `state` is not one that `restore_state` takes.
 
-    `ranges`, as `gdcore._ranges.ranges_of` returns them, tell which buffers hold no negative numbers.
+    `ranges`, as `gdcore.internal.ranges.ranges_of` returns them, tell which buffers hold no negative numbers.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"state: got {shown(state)}; expected what copy_state() of such a network returns")

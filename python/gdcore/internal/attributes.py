@@ -62,6 +62,7 @@ class Fixed(_Described[T]):
         self._instead = instead
 
     def __set__(self, instance: object, value: object) -> NoReturn:
+        """Say that the attribute cannot be set, and what to do instead."""
         raise AttributeError(f"{type(instance).__name__}.{self._name} cannot be set: {self._instead}")
 
 
@@ -81,6 +82,7 @@ class Setting(_Described[T]):
         self._check = check
 
     def __set__(self, instance: object, value: Any) -> None:
+        """Check the value and keep it."""
         setattr(instance, self._slot, self._check(value, self._name))
 
 

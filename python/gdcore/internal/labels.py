@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, Converted, in_order, one_column, to_any_array, to_array
-from ._checks import shown
-from ._features import TARGETS, are_default, order_of, refuse_duplicates
-from ._frames import first_of, frame_labels, is_frame, is_missing, object_numbers
+from .arrays import Array, Converted, in_order, one_column, to_any_array, to_array
+from .checks import shown
+from .features import TARGETS, are_default, order_of, refuse_duplicates
+from .frames import first_of, frame_labels, is_frame, is_missing, object_numbers
 
 ClassName: TypeAlias = str | int | float | bool | np.datetime64
 Classes: TypeAlias = tuple[ClassName, ...]

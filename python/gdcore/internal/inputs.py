@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, Converted, in_order, to_array
-from ._features import FeatureNames, order_of
-from ._frames import frame_array, frame_names, is_frame
+from .arrays import Array, Converted, in_order, to_array
+from .features import FeatureNames, order_of
+from .frames import frame_array, frame_names, is_frame
 
 __all__ = ["Inputs", "to_inputs"]
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from ._arrays import Array, same_rows, to_weights
-from ._features import UNNAMED, Columns
-from ._inputs import Inputs, to_inputs
-from ._labels import Targets, to_targets
-from ._numbers import check_batch_scale, check_numbers, check_scale
+from .. import _core
+from .arrays import Array, same_rows, to_weights
+from .features import UNNAMED, Columns
+from .inputs import Inputs, to_inputs
+from .labels import Targets, to_targets
+from .numbers import check_batch_scale, check_numbers, check_scale
 
 if TYPE_CHECKING:
-    from ._prediction import Predictor
+    from .._prediction import Predictor
 
 __all__ = ["Check", "Prepared", "prepared"]
 

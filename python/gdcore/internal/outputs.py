@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _core
-from ._arrays import Array
-from ._checks import choice
+from .. import _core
+from .arrays import Array
+from .checks import choice
 
 if TYPE_CHECKING:
-    from ._prediction import Predictor
+    from .._prediction import Predictor
 
 MEANINGS = ("numbers", "classes", "yes_no")
 OF_LOSS: dict[type[_core.Loss], str] = {

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import _core
-from ._arrays import Array
-from ._numbers import unheld_scaling
+from .. import _core
+from .arrays import Array
+from .numbers import unheld_scaling
 
 
 def ranges_of(layers: Sequence[_core.Layer], dtype: str) -> dict[str, bool]:

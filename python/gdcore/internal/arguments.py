@@ -12,8 +12,8 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ._argument_names import hint
-from ._checks import has_keys, real, shown
+from .argument_names import hint
+from .checks import has_keys, real, shown
 
 if TYPE_CHECKING:
     import inspect  # where it is used, it is imported in time: `import gdcore` stays quick without it
@@ -63,7 +63,7 @@ class ConstructorSignature:
         """Return the constructor's signature; AttributeError where a Python class has one of its own."""
         import inspect
 
-        from . import _core
+        from .. import _core
 
         found = _core._constructor(owner)
         if found is None:
@@ -183,7 +183,7 @@ def _split(kind: str, at: str) -> list[str]:
 
 
 def _class_named(kind: str) -> type | None:
-    from . import _core
+    from .. import _core
 
     found = getattr(_core, kind, None)
     return found if isinstance(found, type) else None

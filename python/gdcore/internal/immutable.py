@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from . import _core
+from .. import _core
 
 __all__ = ["ReadOnlyDict", "close"]
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from ._checks import shown
-from ._core import DeviceArray, DeviceError
-from ._frames import frame_array, frame_columns, is_frame, is_series, object_numbers, refuse, series_array
+from .._core import DeviceArray, DeviceError
+from .checks import shown
+from .frames import frame_array, frame_columns, is_frame, is_series, object_numbers, refuse, series_array
 
 Array: TypeAlias = npt.NDArray[Any]
 

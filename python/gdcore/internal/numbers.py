@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from . import _core
-from ._arrays import Array
-from ._features import FeatureNames
+from .. import _core
+from .arrays import Array
+from .features import FeatureNames
 
 __all__ = ["check_batch_scale", "check_numbers", "check_scale", "column_name", "refuse_scaling", "unheld_scaling"]
 

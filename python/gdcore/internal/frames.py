@@ -12,8 +12,8 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._checks import shown
-from ._features import FeatureNames, refuse_duplicates
+from .checks import shown
+from .features import FeatureNames, refuse_duplicates
 
 Array: TypeAlias = npt.NDArray[Any]
 
