@@ -13,8 +13,8 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import experiments
-from gdcore._table import Table
 from gdcore.experiments.linear import gradient_descent, minimum_norm
+from gdcore.table import Table
 
 DATA = experiments.gaussian_clusters(60, 200, features=5, classes=3, spread=0.6, seed=7)
 GIVEN: dict[str, Any] = {"test": (DATA.x_test, DATA.y_test), "progress": False}

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gdcore._table import Table
 from gdcore.analysis.convergence import convergence_factors
 from gdcore.analysis.quadratic import QuadraticModel
 from gdcore.reproductions import REPRODUCTIONS, Reproduction, formulas, quadratic
+from gdcore.table import Table
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import experiments
-from gdcore._table import Table
+from gdcore.table import Table
 
 POINTS = [{"width": width, "seed": seed} for seed in (0, 1) for width in (1, 2, 3)]
 DATA = experiments.gaussian_clusters(60, 200, features=5, classes=3, spread=0.6, seed=7)

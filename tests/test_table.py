@@ -9,8 +9,8 @@ from typing import Any
 import helpers
 import numpy as np
 import pytest
-from gdcore._table import Table
 from gdcore.internal.checks import FormatError
+from gdcore.table import Table
 
 ROWS: list[dict[str, Any]] = [
     {"name": "first", "lr": 0.1, "steps": 7},

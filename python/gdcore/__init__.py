@@ -53,8 +53,6 @@ from ._core import (
     info,
     set_num_threads,
 )
-from ._standardizer import Standardizer
-from ._table import Table
 from .callbacks import Callback, Checkpoint, EarlyStopping, ReduceOnPlateau
 from .csv_log import CSVLog
 from .data import MiniBatches, train_validation_split
@@ -65,6 +63,8 @@ from .lr_range import LRRange, lr_range_test
 from .model import Sequential, load
 from .progress import Progress
 from .restarts import Restarts, restarts
+from .standardizer import Standardizer
+from .table import Table
 from .trainer import Trainer
 from .weight_decay import consistent_weight_decay, transform_network
 

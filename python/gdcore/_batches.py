@@ -16,7 +16,7 @@ from .internal.inputs import Inputs
 from .internal.labels import Targets
 
 if TYPE_CHECKING:
-    from ._prediction import Predictor
+    from .network.prediction import Predictor
 
 
 def is_batches(value: object) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._table import Table
 from .history import History
 from .model import Sequential
+from .table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 from . import _destination
-from ._table import csv_row
 from .callbacks import Callback
 from .internal.arguments import explained
 from .internal.attributes import Closed, Fixed
+from .table import csv_row
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath

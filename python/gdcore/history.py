@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._table import Table
 from .internal.checks import shown
 from .metrics import direction
+from .table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from . import _core
 from ._core import SGD, Loss, Momentum, Optimizer
-from ._table import Table
 from .data import DEFAULT_SIZE, MiniBatches
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
@@ -23,6 +22,7 @@ from .internal.class_weights import complete
 from .internal.labels import Targets
 from .internal.prepared import Prepared, prepared
 from .model import Sequential
+from .table import Table
 from .trainer import Trainer
 
 if TYPE_CHECKING:

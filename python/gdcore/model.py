@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy.typing as npt
 
 from . import _core
-from ._freezing import Freezing
-from ._layers import checked_layers, dtype_name, rebuilt
-from ._prediction import Predictor
-from ._standardizer import Standardizer
 from .internal import flat
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
@@ -19,6 +15,10 @@ from .internal.attributes import Open
 from .internal.checks import choice, seed_or_random, shown
 from .internal.labels import ClassName
 from .internal.ranges import ranges_of
+from .network.freezing import Freezing
+from .network.layers import checked_layers, dtype_name, rebuilt
+from .network.prediction import Predictor
+from .standardizer import Standardizer
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._table import Table
 from ..internal.arrays import Data, to_array
 from ..internal.checks import real
 from ..model import Sequential
+from ..table import Table
 from .derivatives import MEMORY_LIMIT
 from .objective import Mode, Vector, finite_array
 from .quadratic import QuadraticModel, as_quadratic, rounding

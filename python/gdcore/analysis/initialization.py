@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from .. import _core
 from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
-from .._table import Table
 from ..internal.arrays import Data
 from ..internal.checks import instance, real, shown
 from ..internal.inputs import to_inputs
 from ..internal.labels import Targets
 from ..model import Sequential
+from ..table import Table
 from .objective import Mode, Objective, Vector, in_float64
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._table import Table
 from ..internal.arrays import Data, to_array
 from ..internal.checks import integer, optional_module, real
 from ..model import Sequential
+from ..table import Table
 from ._planes import choose_plane, coordinates, extent, half_widths, vectors
 from .objective import Mode, Objective, Vector, finite_array, place
 

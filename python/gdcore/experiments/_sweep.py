@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 from .. import _specs
 from .._parallel import job_count, run_all
-from .._table import Table
 from ..internal.checks import FormatError, by_key, has_keys, shown
+from ..table import Table
 
 __all__ = ["Point", "Rows", "Sweep", "run_sweep"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .._table import Table
+from ..table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from .._core import SGD, Dense, MeanSquaredError, Momentum, Normal, Tanh
 from .._parallel import run_all
-from .._table import Table
 from ..analysis.problems import quadratic_problem, random_rotation
 from ..internal.checks import integer, real, seed_or_random
 from ..model import Sequential
+from ..table import Table
 from ..trainer import Trainer
 from ._train import log_spaced, whole_numbers
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._table import Table
 from ..internal.arrays import Data
 from ..internal.checks import integer, shown
+from ..table import Table
 from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks
 from .data import labelled_data, mnist1d
 from .descent import log_ticks

@@ -8,11 +8,11 @@ import numpy as np
 
 from .. import _core
 from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
-from .._standardizer import Standardizer
 from ..analysis.objective import Vector
 from ..analysis.problems import QuadraticProblem, descend, quadratic_problem
 from ..callbacks import EarlyStopping
 from ..model import Sequential
+from ..standardizer import Standardizer
 from ..trainer import Trainer
 from ._surfaces import contours, plain, rotated, star
 

@@ -15,7 +15,7 @@ from .arrays import Array
 from .checks import choice
 
 if TYPE_CHECKING:
-    from .._prediction import Predictor
+    from ..network.prediction import Predictor
 
 MEANINGS = ("numbers", "classes", "yes_no")
 OF_LOSS: dict[type[_core.Loss], str] = {

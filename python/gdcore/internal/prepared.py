@@ -15,7 +15,7 @@ from .labels import Targets, to_targets
 from .numbers import check_batch_scale, check_numbers, check_scale
 
 if TYPE_CHECKING:
-    from .._prediction import Predictor
+    from ..network.prediction import Predictor
 
 __all__ = ["Check", "Prepared", "prepared"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from .. import _core
 from .._figures import BLUE, INK, VERMILION, new_axes, save
-from .._table import Table
 from ..experiments import DoubleDescent, LabelledData, double_descent_width, mnist1d
 from ..experiments.descent import SIZE
 from ..experiments.double_descent import WIDTHS
+from ..table import Table
 from ._result import Reproduction, figure_path
 
 __all__ = ["run"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import _core
-from .internal.checks import shown
+from .. import _core
+from ..internal.checks import shown
 
 __all__ = ["Freezing", "is_under"]
 

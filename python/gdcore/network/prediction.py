@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
-from .internal.arrays import Array, Data, to_array
-from .internal.checks import shown
-from .internal.features import FeatureNames, feature_names
-from .internal.inputs import Inputs, to_inputs
-from .internal.labels import Classes, are_numbers_from_0, class_array, class_names
-from .internal.numbers import SAFE, SMALL, check_numbers, refuse_scaling, unheld_scaling, vdot
-from .internal.outputs import answers, check_outputs, checked_meaning, probabilistic, probabilities
+from .. import _core
+from ..internal.arrays import Array, Data, to_array
+from ..internal.checks import shown
+from ..internal.features import FeatureNames, feature_names
+from ..internal.inputs import Inputs, to_inputs
+from ..internal.labels import Classes, are_numbers_from_0, class_array, class_names
+from ..internal.numbers import SAFE, SMALL, check_numbers, refuse_scaling, unheld_scaling, vdot
+from ..internal.outputs import answers, check_outputs, checked_meaning, probabilistic, probabilities
 
 __all__ = ["Predictor"]
 

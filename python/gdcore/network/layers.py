@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from ._standardizer import Standardizer
-from .internal import flat
-from .internal.arrays import Array
-from .internal.checks import instance, shown
+from .. import _core
+from ..internal import flat
+from ..internal.arrays import Array
+from ..internal.checks import instance, shown
+from ..standardizer import Standardizer
 
 if TYPE_CHECKING:
-    from .model import Sequential
+    from ..model import Sequential
 
 __all__ = ["checked_layers", "dtype_name", "rebuilt"]
 
@@ -73,7 +73,7 @@ def rebuilt(
     state: dict[str, Array],
 ) -> Sequential:
     """Return a copy of a model; its subclass's __init__, whose arguments nobody knows, is not called."""
-    from .model import Sequential
+    from ..model import Sequential
 
     model = kind.__new__(kind)
     Sequential.__init__(model, *layers, **settings)
