@@ -15,7 +15,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore import _tensor_file, saving
+from gdcore.io import saving, tensor_file
 
 X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
 Y = np.array(["no", "yes"])[(X[:, 0] > 0).astype(int)]
@@ -370,7 +370,7 @@ def test_keys_that_are_there_twice(entry: str) -> None:
     inner = METADATA["training" if entry == "steps" else "model"]
     if f'"{entry}":' in inner:  # as text, which is taken as it comes, with a checksum that fits
         values = {**METADATA, "model": inner.replace(f'"{entry}":', f'"{entry}": 1, "{entry}":', 1)}
-        values["checksum"] = _tensor_file.checksum(TENSORS, values)
+        values["checksum"] = tensor_file.checksum(TENSORS, values)
         header["__metadata__"]["gdcore"] = json.dumps(values)
         assert refusals(raw(header, body)) == ALL
 

@@ -16,7 +16,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore import saving
+from gdcore.io import saving
 from test_files import load_checkpoint, model, trainer
 
 FILES = Path(__file__).parent / "files"
@@ -33,11 +33,11 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_header_that_readers_refuse_is_not_written(tmp_path: Path, monkeypatch: Any) -> None:
-    from gdcore import _tensor_file
+    from gdcore.io import tensor_file
 
     model().save(tmp_path / "m")
     before = (tmp_path / "m").read_bytes()
-    monkeypatch.setattr(_tensor_file, "HEADER_LIMIT", 500)
+    monkeypatch.setattr(tensor_file, "HEADER_LIMIT", 500)
     with pytest.raises(ValueError, match="header"):
         model(4).save(tmp_path / "m")
     assert (tmp_path / "m").read_bytes() == before and os.listdir(tmp_path) == ["m"]

@@ -11,7 +11,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import analysis
-from gdcore.saving import read_tensors
+from gdcore.io.saving import read_tensors
 
 MODELS: dict[str, Any] = {
     "linear": lambda **k: gd.Sequential(gd.Dense(3, 2), seed=0, **k),

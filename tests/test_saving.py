@@ -15,7 +15,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore import saving
+from gdcore.io import saving
 
 
 def everything(dtype: str = "float32", seed: int = 5) -> gd.Sequential:

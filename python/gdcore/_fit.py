@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _specs
 from ._measure import Held, HeldBatches
 from ._sources import ArraySource, IterableSource
 from .callbacks import Callback, EarlyStopping
 from .history import number
 from .internal.checks import shown
+from .io import specs
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -91,8 +91,8 @@ class Fit:
             **self._source.settings(),
             "validation": None if self._validation is None else self._validation.setting(),
             "measure_training": self._training is not None,
-            "loss": _specs.encode(trainer.loss),
-            "optimizer": _specs.encode(trainer.optimizer),
+            "loss": specs.encode(trainer.loss),
+            "optimizer": specs.encode(trainer.optimizer),
         }
 
     def resume(self, first_epoch: int, position: Position, stopped: bool, restore: Callable[[], None]) -> None:

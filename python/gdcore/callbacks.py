@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import _destination
 from ._watch import Watch, Watched, epochs
 from .history import number
 from .internal import flat, json_values
@@ -19,6 +18,7 @@ from .internal.arguments import explained
 from .internal.attributes import Closed, Fixed, Setting
 from .internal.checks import flag, optional, real
 from .internal.ranges import ranges_of
+from .io import destination
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -343,7 +343,7 @@ class Checkpoint(Closed, Callback):
         monitor: str = "val_loss",
         mode: str | None = None,
     ) -> None:
-        self._path = _destination.path_of(path, "path", "a path")
+        self._path = destination.path_of(path, "path", "a path")
         self.every = 1 if every is None and seconds is None else every
         self.seconds = seconds
         stem, ending = os.path.splitext(self._path)
@@ -361,7 +361,7 @@ class Checkpoint(Closed, Callback):
         """Start the clock, and forget an earlier run."""
         for path in (self.path, self.best_path):
             if path is not None:
-                _destination.check(path, "path")
+                destination.check(path, "path")
         self._saved = time.monotonic()
         if self._watch is not None:
             self._watch.reset()

@@ -6,10 +6,10 @@ import csv
 import os
 from typing import TYPE_CHECKING
 
-from . import _destination
 from .callbacks import Callback
 from .internal.arguments import explained
 from .internal.attributes import Closed, Fixed
+from .io import destination
 from .table import csv_row
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class CSVLog(Closed, Callback):
     path: Fixed[str] = Fixed("The file.", "make another CSVLog")
 
     def __init__(self, path: StrOrBytesPath) -> None:
-        self._path = _destination.path_of(path, "path", "a path")
+        self._path = destination.path_of(path, "path", "a path")
         self._written: tuple[int, list[str], list[float]] | None = None  # the file's size, columns and last line
 
     def on_train_begin(self, trainer: Trainer) -> None:

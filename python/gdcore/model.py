@@ -23,7 +23,7 @@ from .standardizer import Standardizer
 if TYPE_CHECKING:
     import torch
 
-    from ._destination import FileLike
+    from .io.destination import FileLike
 
 __all__ = ["Sequential", "load"]
 
@@ -191,7 +191,7 @@ class Sequential(Open, Predictor, Freezing):
             If it has another shape, or holds NaN, infinity or a number that the model's dtype cannot hold. Nothing is
             changed then.
         """
-        from .transfer import set_vector
+        from .io.transfer import set_vector
 
         with self._hold():
             set_vector(self._trained(self.parameters()), v, "v", self.dtype)
@@ -214,7 +214,7 @@ class Sequential(Open, Predictor, Freezing):
         OSError
             If it cannot be written; an old file is then untouched.
         """
-        from .saving import save_model
+        from .io.saving import save_model
 
         save_model(self, path)
 
@@ -256,7 +256,7 @@ class Sequential(Open, Predictor, Freezing):
         TypeError
             If an argument, or one of the arrays, is of another kind.
         """
-        from .transfer import load_parameters
+        from .io.transfer import load_parameters
 
         return load_parameters(self, source, prefix=prefix, rename=rename, only=only, strict=strict)
 
@@ -275,7 +275,7 @@ class Sequential(Open, Predictor, Freezing):
         ImportError
             If PyTorch is not installed.
         """
-        from .torch_bridge import to_torch
+        from .io.torch_bridge import to_torch
 
         return to_torch(self)
 
@@ -292,13 +292,13 @@ class Sequential(Open, Predictor, Freezing):
         ValueError
             If a layer does not fit; nothing is changed then.
         """
-        from .torch_bridge import from_torch
+        from .io.torch_bridge import from_torch
 
         from_torch(self, source)
 
     def summary(self) -> str:
         """Return a table of the layers: what each one puts out, its parameters, and what rides in its pass."""
-        from .transfer import summary
+        from .network.summary import summary
 
         return summary(self)
 
@@ -323,8 +323,8 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
     FormatError
         If the file is damaged, of a newer version, or not gdcore's.
     """
-    from ._destination import label
-    from .saving import model_from, read_file
+    from .io.destination import label
+    from .io.saving import model_from, read_file
 
     choice(device, "device", ("auto", "cpu", "cuda"))
     choice(precision, "precision", ("float32", "tf32", "bfloat16"))

@@ -26,7 +26,7 @@ from .model import Sequential
 from .schedules import Rates
 
 if TYPE_CHECKING:
-    from ._destination import FileLike
+    from .io.destination import FileLike
 
 __all__ = ["Trainer"]
 
@@ -293,7 +293,7 @@ class Trainer(Connected, Closed):
         epochs, measure_training = integer(epochs, "epochs", minimum=1), flag(measure_training, "measure_training")
         seed, saved, known = self.seed, None, UNNAMED
         if resume is not None:
-            from . import checkpoint  # here, for `import gdcore` stays quick without what files need
+            from .io import checkpoint  # here, for `import gdcore` stays quick without what files need
 
             saved = checkpoint.read(resume)
             seed, known = saved.seed, saved.columns(self.model)
@@ -361,7 +361,7 @@ class Trainer(Connected, Closed):
             If `fit` is at work in another thread, or a signal handler calls in the middle of a step: the state is not
             whole there. `Checkpoint` saves at the right moments.
         """
-        from . import checkpoint
+        from .io import checkpoint
 
         checkpoint.save(self, path)
 
@@ -383,6 +383,6 @@ class Trainer(Connected, Closed):
             If model (names of classes and columns too), loss or optimiser differ from those that wrote it; nothing is
             changed then.
         """
-        from . import checkpoint
+        from .io import checkpoint
 
         checkpoint.load(self, path)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
-from .internal.checks import shown
-from .standardizer import Standardizer
+from .. import _core
+from ..internal.checks import shown
+from ..standardizer import Standardizer
 
 LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
 LAYERS[Standardizer.__name__] = Standardizer  # with the names of its columns

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from .internal.checks import shown
+from ..internal.checks import shown
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath

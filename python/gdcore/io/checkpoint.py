@@ -1,9 +1,9 @@
 """The whole state of training in one file, and back.
 
-A checkpoint is a model file (see `gdcore.saving`) with more in it: the optimiser's state, the steps made, the epoch and
-the place inside it, the seed of the shuffling, the history, and what callbacks keep. Dropout needs no state of its own,
-for its random numbers are a function of seed and step. A file is read, checked whole, compared with the trainer, and
-only then applied: one that is refused has changed nothing.
+A checkpoint is a model file (see `gdcore.io.saving`) with more in it: the optimiser's state, the steps made, the epoch
+and the place inside it, the seed of the shuffling, the history, and what callbacks keep. Dropout needs no state of its
+own, for its random numbers are a function of seed and step. A file is read, checked whole, compared with the trainer,
+and only then applied: one that is refused has changed nothing.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _core, _destination, _specs, saving
-from ._callback_states import CallbackState, MatchedStates, collect, read_states
-from ._destination import FileLike
-from ._fit import Fit, Position
-from .history import History
-from .internal import flat, json_values
-from .internal.arrays import Array
-from .internal.checks import FormatError, shown
-from .internal.features import Columns
+from .. import _core
+from .._callback_states import CallbackState, MatchedStates, collect, read_states
+from .._fit import Fit, Position
+from ..history import History
+from ..internal import flat, json_values
+from ..internal.arrays import Array
+from ..internal.checks import FormatError, shown
+from ..internal.features import Columns
+from . import destination, saving, specs
+from .destination import FileLike
 from .saving import TRAINING
 
 if TYPE_CHECKING:
-    from .model import Sequential
-    from .trainer import Trainer
+    from ..model import Sequential
+    from ..trainer import Trainer
 
 OPTIMIZER = f"{TRAINING}optimizer."
 HISTORY = f"{TRAINING}history."
@@ -61,8 +62,8 @@ def contents(trainer: Trainer) -> tuple[dict[str, Array | _core.DeviceArray], di
         "first_epoch": trainer.first_epoch,
         "position": list(Position() if fit is None else fit.position),
         "settings": None if fit is None else fit.settings(),
-        "loss": _specs.encode(trainer.loss),
-        "optimizer": _specs.encode(trainer.optimizer),
+        "loss": specs.encode(trainer.loss),
+        "optimizer": specs.encode(trainer.optimizer),
         "target_names": None if trainer._target_names is None else list(trainer._target_names),
         "history": columns,
         "callbacks": states,
@@ -153,10 +154,10 @@ def read(path: FileLike, *, name: str = "resume") -> Saved:
     FormatError
         If the file is damaged, no checkpoint, or holds what makes no sense.
     """
-    if not _destination.is_stream(path) and not os.path.exists(_destination.path_of(path, name)):
+    if not destination.is_stream(path) and not os.path.exists(destination.path_of(path, name)):
         hint = "; for a first run leave resume out" if name == "resume" else ""
-        raise FileNotFoundError(f"{name}: there is no file {_destination.path_of(path, name)!r}{hint}")
-    where = _destination.label(path, name)
+        raise FileNotFoundError(f"{name}: there is no file {destination.path_of(path, name)!r}{hint}")
+    where = destination.label(path, name)
     return from_contents(*saving.read_file(path, name=name), where)
 
 
@@ -273,7 +274,7 @@ def _settings(trainer: Trainer, saved: Saved) -> dict[str, Any]:
     """Return what a checkpoint must have in common with the trainer that takes it."""
     model = saving.describe(trainer.model)
     unsaid = {name for name in COMPARED if saved.model[name] is None and name not in saving.FIRST_ENTRIES}
-    return _named(model, unsaid, _specs.encode(trainer.loss), _specs.encode(trainer.optimizer))
+    return _named(model, unsaid, specs.encode(trainer.loss), specs.encode(trainer.optimizer))
 
 
 def _saved_settings(saved: Saved) -> dict[str, Any]:
@@ -297,7 +298,7 @@ def _compare(trainer: Trainer, saved: Saved, of_fit: Mapping[str, Any], of_saved
         present[name], past[name] = (now[name], then[name]) if both else (None, None)
     # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
     with json_values.entry(f"{saved.where}: training"):
-        changed = _specs.differences(past, json.loads(json.dumps(present)))
+        changed = specs.differences(past, json.loads(json.dumps(present)))
     if changed:
         raise ValueError(f"{saved.where}: was written with other settings: {'; '.join(changed)}")
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core
-from ._core import DeviceArray
-from .internal.arrays import Array, to_array
-from .internal.checks import optional_module
-from .internal.ranges import out_of_range, ranges_of
+from .. import _core
+from .._core import DeviceArray
+from ..internal.arrays import Array, to_array
+from ..internal.checks import optional_module
+from ..internal.ranges import out_of_range, ranges_of
 
 if TYPE_CHECKING:
     import torch
 
-    from .model import Sequential
+    from ..model import Sequential
 
 # gdcore's last name -> PyTorch's, and whether one keeps the square of the other.
 NAMES = {

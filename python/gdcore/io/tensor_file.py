@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core, _destination
-from ._destination import FileLike
-from .internal import json_values
-from .internal.arrays import Array
-from .internal.checks import FormatError
+from .. import _core
+from ..internal import json_values
+from ..internal.arrays import Array
+from ..internal.checks import FormatError
+from . import destination
+from .destination import FileLike
 
 FORMAT_VERSION = 2
 KEY = "gdcore"  # of the one metadata entry
@@ -81,7 +82,7 @@ def write_file(
         _save(arrays, written, {KEY: text})
         _check_written(written, values)
 
-    _destination.write(path, name, fill)
+    destination.write(path, name, fill)
 
 
 def _value(text: str) -> Any:
@@ -128,7 +129,7 @@ def _check_written(path: str, metadata: Mapping[str, str]) -> None:
             file.seek(begin + place.start)
             rest = place.size
             while rest > 0:
-                yield (piece := file.read(min(rest, _destination.PIECE)))
+                yield (piece := file.read(min(rest, destination.PIECE)))
                 rest -= len(piece) or rest
 
         described = ((name, READ[p.type], p.shape, pieces(p)) for name, p in sorted(places.items()))
@@ -171,8 +172,8 @@ def read_tensors(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array
     FormatError
         If it is no whole safetensors file.
     """
-    title = _destination.label(path, name)
-    with _destination.reading(path, name) as file:
+    title = destination.label(path, name)
+    with destination.reading(path, name) as file:
         length = _length(file)
         places, metadata, _ = _header(file, length, title)
         arrays = {}
@@ -204,7 +205,7 @@ def _bytes(file: Any, count: int, length: int | None, where: str) -> bytearray:
         raise FormatError(f"{where}: damaged or cut short: {count} bytes are claimed, but the file has {length}")
     read = bytearray()
     while len(read) < count:
-        piece = file.read(min(count - len(read), _destination.PIECE))
+        piece = file.read(min(count - len(read), destination.PIECE))
         if isinstance(piece, str):
             raise TypeError(
                 f"{where}: got a file opened for text; expected one opened in binary mode: open(path, 'rb')"
@@ -274,7 +275,7 @@ def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], 
         If it is damaged, of a newer version, or not gdcore's.
     """
     tensors, metadata = read_tensors(path, name=name)
-    title = _destination.label(path, name)
+    title = destination.label(path, name)
     first = metadata.get("format_version")  # of version 1
     if KEY in metadata:
         values = json_values.mapping(json_values.parse(metadata[KEY], f"{title}: {KEY}"), f"{title}: {KEY}")

@@ -1,4 +1,4 @@
-"""Models as arrays and a description, and back; `gdcore._tensor_file` has the file they are in.
+"""Models as arrays and a description, and back; `gdcore.io.tensor_file` has the file they are in.
 
 The arrays go by their names in the model; the description says what rebuilds the model around them, as JSON. A file is
 checked whole before a model is made: the shapes that its layers ask for are compared with its arrays first.
@@ -10,17 +10,18 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _core, _specs
-from ._destination import FileLike
-from ._tensor_file import checksum, read_file, read_tensors, write_file
-from .internal import json_values
-from .internal.arrays import Array
-from .internal.checks import FormatError, shown
-from .internal.labels import decode_classes, encode_classes
-from .internal.ranges import out_of_range, ranges_of
+from .. import _core
+from ..internal import json_values
+from ..internal.arrays import Array
+from ..internal.checks import FormatError, shown
+from ..internal.labels import decode_classes, encode_classes
+from ..internal.ranges import out_of_range, ranges_of
+from . import specs
+from .destination import FileLike
+from .tensor_file import checksum, read_file, read_tensors, write_file
 
 if TYPE_CHECKING:
-    from .model import Sequential
+    from ..model import Sequential
 
 __all__ = ["FormatError", "checksum", "read_file", "read_tensors", "write_file"]
 
@@ -41,7 +42,7 @@ def model_tensors(model: Sequential) -> dict[str, Array | _core.DeviceArray]:
 def describe(model: Sequential) -> dict[str, Any]:
     """Return what rebuilds a model around its arrays, as a JSON value; each entry has its check in `ENTRIES`."""
     return {
-        "layers": [_specs.encode(layer) for layer in model.layers],
+        "layers": [specs.encode(layer) for layer in model.layers],
         "dtype": model.dtype,
         "seed": model.seed,
         "classes": encode_classes(model.classes),
@@ -53,7 +54,7 @@ def describe(model: Sequential) -> dict[str, Any]:
 
 def _layer(value: Any, where: str) -> dict[str, Any]:
     with json_values.entry(where):
-        _specs.decode_layer(value)
+        specs.decode_layer(value)
     return json_values.mapping(value, where)
 
 
@@ -122,7 +123,7 @@ def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dt
         If one is missing, of another shape or type, or one too many, or a variance or deviation is negative.
     """
     with json_values.entry(f"{where}: model.layers"):
-        decoded = [_specs.decode_layer(layer) for layer in layers]
+        decoded = [specs.decode_layer(layer) for layer in layers]
         shapes = _core._shapes(decoded)
     for name, shape in shapes.items():
         given = tensors.get(name)
@@ -153,14 +154,14 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where:
     DeviceError
         If the device is not there.
     """
-    from .model import Sequential
+    from ..model import Sequential
 
     settings = read_description(metadata, where)
     settings["classes"] = decode_classes(settings["classes"])
     described, frozen = settings.pop("layers"), settings.pop("frozen")
     check_tensors(tensors, described, settings["dtype"], where)
     with json_values.entry(f"{where}: model"):
-        built = Sequential(*[_specs.decode_layer(layer) for layer in described], **settings, **place)
+        built = Sequential(*[specs.decode_layer(layer) for layer in described], **settings, **place)
     with json_values.entry(f"{where}: model.frozen"):
         built.freeze(*frozen)
     set_tensors(built, tensors)
