@@ -53,15 +53,13 @@ from ._core import (
     info,
     set_num_threads,
 )
-from .callbacks import Callback, Checkpoint, EarlyStopping, ReduceOnPlateau
-from .csv_log import CSVLog
+from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, Progress, ReduceOnPlateau
 from .data import MiniBatches, train_validation_split
 from .history import History
 from .internal import immutable as _immutable
 from .internal.checks import FormatError
 from .lr_range import LRRange, lr_range_test
 from .model import Sequential, load
-from .progress import Progress
 from .restarts import Restarts, restarts
 from .standardizer import Standardizer
 from .table import Table

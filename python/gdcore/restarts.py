@@ -19,8 +19,7 @@ from ._batches import parts_of
 from ._fit import EVENTS, checked_callbacks
 from ._parallel import job_count, run_all
 from ._starts import Restarts, Spread, Start
-from .callbacks import Checkpoint
-from .csv_log import CSVLog
+from .callbacks import Checkpoint, CSVLog
 from .data import split_rows
 from .internal.arguments import explained
 from .internal.arrays import Array, Data

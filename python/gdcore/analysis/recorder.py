@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._watch import epochs
 from ..callbacks import Callback
+from ..callbacks.watch import epochs
 from ..internal.attributes import Closed, Setting
 from ..internal.checks import instance
 from ..model import Sequential

@@ -7,13 +7,13 @@ import time
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
-from .callbacks import Callback
-from .internal.arguments import explained
-from .internal.attributes import Closed, Fixed
-from .internal.checks import flag, optional_module
+from ..internal.arguments import explained
+from ..internal.attributes import Closed, Fixed
+from ..internal.checks import flag, optional_module
+from .callback import Callback
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from ..trainer import Trainer
 
 __all__ = ["Progress"]
 

@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from .internal import json_values
-from .internal.attributes import Closed, Fixed, Setting
-from .internal.checks import integer, real, shown
-from .metrics import direction
+from ..internal import json_values
+from ..internal.attributes import Closed, Fixed, Setting
+from ..internal.checks import integer, real, shown
+from ..metrics import direction
 
 __all__ = ["Watch", "Watched", "epochs"]
 

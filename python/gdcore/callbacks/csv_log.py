@@ -6,16 +6,16 @@ import csv
 import os
 from typing import TYPE_CHECKING
 
-from .callbacks import Callback
-from .internal.arguments import explained
-from .internal.attributes import Closed, Fixed
-from .io import destination
-from .table import csv_row
+from ..internal.arguments import explained
+from ..internal.attributes import Closed, Fixed
+from ..io import destination
+from ..table import csv_row
+from .callback import Callback
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
-    from .trainer import Trainer
+    from ..trainer import Trainer
 
 __all__ = ["CSVLog"]
 
