@@ -101,7 +101,7 @@ def test_restarts_take_a_row_too_many() -> None:
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_an_epoch_resumed_before_its_last_batch_is_the_same(stop: int, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gdcore._sources.SLICE_SECONDS", 0.0)  # callbacks hear of every batch
+    monkeypatch.setattr("gdcore.training.sources.SLICE_SECONDS", 0.0)  # callbacks hear of every batch
     path = tmp_path / "c.safetensors"
 
     class Cut(gd.Callback):

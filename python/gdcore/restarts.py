@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core
-from ._batches import parts_of
-from ._fit import EVENTS, checked_callbacks
 from ._parallel import job_count, run_all
 from ._starts import Restarts, Spread, Start
 from .callbacks import Checkpoint, CSVLog
@@ -28,6 +26,8 @@ from .internal.prepared import Prepared, prepared
 from .metrics import Metrics, direction
 from .model import Sequential
 from .trainer import Trainer
+from .training.batches import parts_of
+from .training.fit import EVENTS, checked_callbacks
 
 __all__ = ["Restarts", "Spread", "Start", "restarts"]
 

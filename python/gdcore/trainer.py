@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._connection import Connected
-from ._fit import Fit
-from ._training_data import Given, batch, is_plain, to_measure, training_data
 from .data import DEFAULT_SIZE
 from .history import History
 from .internal.arguments import explained
@@ -24,6 +21,9 @@ from .internal.outputs import meaning_of
 from .metrics import Call, Metrics, called_metrics
 from .model import Sequential
 from .schedules import Rates
+from .training.connection import Connected
+from .training.data import Given, batch, is_plain, to_measure, training_data
+from .training.fit import Fit
 
 if TYPE_CHECKING:
     from .io.destination import FileLike

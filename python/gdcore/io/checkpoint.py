@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from .._callback_states import CallbackState, MatchedStates, collect, read_states
-from .._fit import Fit, Position
 from ..history import History
 from ..internal import flat, json_values
 from ..internal.arrays import Array
 from ..internal.checks import FormatError, shown
 from ..internal.features import Columns
+from ..training.callback_states import CallbackState, MatchedStates, collect, read_states
+from ..training.fit import Fit, Position
 from . import destination, saving, specs
 from .destination import FileLike
 from .saving import TRAINING

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._batches import is_batches, parts_of
-from ._measure import Held, HeldBatches
-from ._sources import ArraySource, IterableSource
-from .data import split_rows
-from .internal.arrays import Array
-from .internal.checks import integer, is_number, real, shown
-from .internal.features import Columns
-from .internal.numbers import SAFE, TINY, vdot
-from .internal.prepared import Check, Prepared, prepared
+from ..data import split_rows
+from ..internal.arrays import Array
+from ..internal.checks import integer, is_number, real, shown
+from ..internal.features import Columns
+from ..internal.numbers import SAFE, TINY, vdot
+from ..internal.prepared import Check, Prepared, prepared
+from .batches import is_batches, parts_of
+from .measure import Held, HeldBatches
+from .sources import ArraySource, IterableSource
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from ..trainer import Trainer
 
 __all__ = ["Given", "TrainingData", "batch", "is_plain", "to_measure", "training_data"]
 

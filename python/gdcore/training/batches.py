@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .internal.arrays import SupportsDLPack, to_any_array, to_array
-from .internal.checks import shown
-from .internal.features import UNNAMED, Columns, feature_names, order_of
-from .internal.frames import is_frame, is_series
-from .internal.inputs import Inputs
-from .internal.labels import Targets
+from ..internal.arrays import SupportsDLPack, to_any_array, to_array
+from ..internal.checks import shown
+from ..internal.features import UNNAMED, Columns, feature_names, order_of
+from ..internal.frames import is_frame, is_series
+from ..internal.inputs import Inputs
+from ..internal.labels import Targets
 
 if TYPE_CHECKING:
-    from .network.prediction import Predictor
+    from ..network.prediction import Predictor
 
 
 def is_batches(value: object) -> bool:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core
-from ._batches import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
-from ._measure import Held
-from .data import batch_rows
-from .internal.checks import flag
-from .internal.features import UNNAMED, Columns
+from .. import _core
+from ..data import batch_rows
+from ..internal.checks import flag
+from ..internal.features import UNNAMED, Columns
+from .batches import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
+from .measure import Held
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from ..trainer import Trainer
 
 SLICE_SECONDS = 0.1  # how long training goes on before callbacks may look at it
 _END = object()

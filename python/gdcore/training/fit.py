@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._measure import Held, HeldBatches
-from ._sources import ArraySource, IterableSource
-from .callbacks import Callback, EarlyStopping
-from .history import number
-from .internal.checks import shown
-from .io import specs
+from ..callbacks import Callback, EarlyStopping
+from ..history import number
+from ..internal.checks import shown
+from ..io import specs
+from .measure import Held, HeldBatches
+from .sources import ArraySource, IterableSource
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from ..trainer import Trainer
 
 EVENTS = ("on_train_begin", "on_epoch_begin", "on_progress", "on_epoch_end", "on_train_end")
 

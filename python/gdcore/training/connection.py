@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core
-from .internal.attributes import attributes_of, restore_attributes
-from .internal.class_weights import balanced, complete
-from .internal.features import Learns
-from .schedules import Rates
+from .. import _core
+from ..internal.attributes import attributes_of, restore_attributes
+from ..internal.class_weights import balanced, complete
+from ..internal.features import Learns
+from ..schedules import Rates
 
 if TYPE_CHECKING:
-    from ._fit import Fit
-    from .internal.labels import Classes
+    from ..internal.labels import Classes
+    from .fit import Fit
 
 __all__ = ["Connected"]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .callbacks import Callback
-from .internal import json_values
-from .internal.arrays import Array
-from .internal.checks import FormatError, shown
+from ..callbacks import Callback
+from ..internal import json_values
+from ..internal.arrays import Array
+from ..internal.checks import FormatError, shown
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from ..trainer import Trainer
 
 ARRAYS = "training.callbacks."  # what the names of callbacks' arrays begin with
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from ._batches import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
-from .internal.arrays import Array
-from .internal.class_weights import complete
-from .internal.features import UNNAMED, Columns
-from .internal.prepared import Check, prepared
-from .metrics import Predictions
+from .. import _core
+from ..internal.arrays import Array
+from ..internal.class_weights import complete
+from ..internal.features import UNNAMED, Columns
+from ..internal.prepared import Check, prepared
+from ..metrics import Predictions
+from .batches import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from ..trainer import Trainer
 
 
 class Held:
