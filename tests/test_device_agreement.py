@@ -16,7 +16,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import analysis
-from gdcore.restarts import restarts
+from gdcore.tuning.restarts import restarts
 
 pytestmark = pytest.mark.cuda
 MODELS: dict[str, list[Any]] = {

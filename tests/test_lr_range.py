@@ -11,7 +11,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore.lr_range import lr_range_test
+from gdcore.tuning.lr_range import lr_range_test
 
 
 def quadratic(rng: Any) -> tuple[gd.Sequential, Any, np.ndarray, np.ndarray, float]:

@@ -18,7 +18,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore.callbacks import Callback
-from gdcore.restarts import restarts
+from gdcore.tuning.restarts import restarts
 
 
 def small(seed: int) -> gd.Sequential:

@@ -11,7 +11,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import analysis
-from gdcore.weight_decay import consistent_weight_decay, transform_network
+from gdcore.tuning.weight_decay import consistent_weight_decay, transform_network
 
 A, B, C, D = 5.0, -2.0, 0.3, 7.0  # x → A x + B, y → C y + D
 CHANGED = {"x_scale": A, "x_shift": B, "y_scale": C, "y_shift": D}

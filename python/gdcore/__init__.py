@@ -58,13 +58,13 @@ from .data import MiniBatches, train_validation_split
 from .history import History
 from .internal import immutable as _immutable
 from .internal.checks import FormatError
-from .lr_range import LRRange, lr_range_test
 from .model import Sequential, load
-from .restarts import Restarts, restarts
 from .standardizer import Standardizer
 from .table import Table
 from .trainer import Trainer
-from .weight_decay import consistent_weight_decay, transform_network
+from .tuning.lr_range import LRRange, lr_range_test
+from .tuning.restarts import Restarts, restarts
+from .tuning.weight_decay import consistent_weight_decay, transform_network
 
 if _typing.TYPE_CHECKING:
     from . import analysis, experiments

@@ -11,7 +11,7 @@ from . import _figures as figures
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ._starts import Restarts, Start
+    from .tuning.starts import Restarts, Start
 
 NAMED = 12  # starts whose seeds still fit under the axis
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .._parallel import job_count, run_all
 from ..internal.checks import FormatError, by_key, has_keys, shown
 from ..io import specs
 from ..table import Table
+from ..tuning.parallel import job_count, run_all
 
 __all__ = ["Point", "Rows", "Sweep", "run_sweep"]
 

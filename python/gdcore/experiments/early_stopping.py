@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import SGD, Dense, MeanSquaredError, Momentum, Normal, Tanh
-from .._parallel import run_all
 from ..analysis.problems import quadratic_problem, random_rotation
 from ..internal.checks import integer, real, seed_or_random
 from ..model import Sequential
 from ..table import Table
 from ..trainer import Trainer
+from ..tuning.parallel import run_all
 from ._train import log_spaced, whole_numbers
 
 if TYPE_CHECKING:

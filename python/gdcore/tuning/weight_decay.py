@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._core import Dense
-from .internal.arguments import explained
-from .internal.arrays import Array, Data, to_array
-from .internal.checks import has_keys, instance, real, shown
-from .internal.features import FeatureNames, by_column
-from .model import Sequential
-from .standardizer import Standardizer
+from .._core import Dense
+from ..internal.arguments import explained
+from ..internal.arrays import Array, Data, to_array
+from ..internal.checks import has_keys, instance, real, shown
+from ..internal.features import FeatureNames, by_column
+from ..model import Sequential
+from ..standardizer import Standardizer
 
 __all__ = ["consistent_weight_decay", "transform_network"]
 

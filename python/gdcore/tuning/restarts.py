@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core
-from ._parallel import job_count, run_all
-from ._starts import Restarts, Spread, Start
-from .callbacks import Checkpoint, CSVLog
-from .data import split_rows
-from .internal.arguments import explained
-from .internal.arrays import Array, Data
-from .internal.checks import choice, has_keys, instance, integer, is_number, real, seed_or_random, shown
-from .internal.prepared import Prepared, prepared
-from .metrics import Metrics, direction
-from .model import Sequential
-from .trainer import Trainer
-from .training.batches import parts_of
-from .training.fit import EVENTS, checked_callbacks
+from .. import _core
+from ..callbacks import Checkpoint, CSVLog
+from ..data import split_rows
+from ..internal.arguments import explained
+from ..internal.arrays import Array, Data
+from ..internal.checks import choice, has_keys, instance, integer, is_number, real, seed_or_random, shown
+from ..internal.prepared import Prepared, prepared
+from ..metrics import Metrics, direction
+from ..model import Sequential
+from ..trainer import Trainer
+from ..training.batches import parts_of
+from ..training.fit import EVENTS, checked_callbacks
+from .parallel import job_count, run_all
+from .starts import Restarts, Spread, Start
 
 __all__ = ["Restarts", "Spread", "Start", "restarts"]
 

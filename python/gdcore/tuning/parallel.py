@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from . import _core
-from .callbacks.progress import visible
-from .internal.checks import integer, optional_module, shown
+from .. import _core
+from ..callbacks.progress import visible
+from ..internal.checks import integer, optional_module, shown
 
 __all__ = ["job_count", "run_all"]
 

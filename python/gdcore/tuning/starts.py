@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .history import History
-from .model import Sequential
-from .table import Table
+from ..history import History
+from ..model import Sequential
+from ..table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,6 +151,6 @@ class Restarts:
         ImportError
             If matplotlib is not installed.
         """
-        from ._plot_restarts import draw
+        from .._plot_restarts import draw
 
         return draw(self, path)

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from ._core import SGD, Loss, Momentum, Optimizer
-from .data import DEFAULT_SIZE, MiniBatches
-from .internal.arguments import explained
-from .internal.arrays import Array, Data
-from .internal.checks import instance, integer, real
-from .internal.class_weights import complete
-from .internal.labels import Targets
-from .internal.prepared import Prepared, prepared
-from .model import Sequential
-from .table import Table
-from .trainer import Trainer
+from .. import _core
+from .._core import SGD, Loss, Momentum, Optimizer
+from ..data import DEFAULT_SIZE, MiniBatches
+from ..internal.arguments import explained
+from ..internal.arrays import Array, Data
+from ..internal.checks import instance, integer, real
+from ..internal.class_weights import complete
+from ..internal.labels import Targets
+from ..internal.prepared import Prepared, prepared
+from ..model import Sequential
+from ..table import Table
+from ..trainer import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +103,7 @@ class LRRange:
         ImportError
             If matplotlib is not installed.
         """
-        from . import _figures as figures
+        from .. import _figures as figures
 
         axes: Any = figures.new_axes(path is not None, "LRRange.plot")
         axes.plot(self.lr, self.loss, ".", color=figures.SKY, ms=5, label="loss of a batch")
@@ -293,8 +293,8 @@ def _max_stable_lr(
         return None, f"2/λ_max does not apply: {type(optimizer).__name__}'s step is no fixed multiple of the gradient"
     if optimizer.clip_norm is not None or optimizer.clip_value is not None or optimizer.lr_factors is not None:
         return None, "2/λ_max does not apply with clipping or with rates of their own for layers"
-    from .analysis.derivatives import extreme_eigenpairs  # here, for `import gdcore` does without
-    from .analysis.objective import Objective, in_float64
+    from ..analysis.derivatives import extreme_eigenpairs  # here, for `import gdcore` does without
+    from ..analysis.objective import Objective, in_float64
 
     if rows is not None and rows < len(data.x.array):
         data = data.part(np.sort(_core.permutation(len(data.x.array), seed, 0)[:rows]))
@@ -313,7 +313,7 @@ def _decay(model: Sequential, loss: Loss, x: Array, optimizer: Any) -> Vector:
 
     A step of rate 1 with gradients of zero takes weights of 1 to 1 - λ.
     """
-    from .analysis.objective import in_float64
+    from ..analysis.objective import in_float64
 
     copied = in_float64(model)
     settings = {name: getattr(optimizer, name) for name in ("weight_decay", "decay_biases")}
