@@ -11,9 +11,9 @@ import helpers
 import numpy as np
 import pytest
 from gdcore.analysis import Objective, eigenvalues, hessian
-from gdcore.analysis._surface_plot import contour_levels
 from gdcore.analysis.recorder import PathRecorder
 from gdcore.analysis.surface import LossSurface, loss_surface
+from gdcore.plotting.loss_surface import contour_levels
 
 LOSS = gd.MeanSquaredError()
 

@@ -155,7 +155,7 @@ class History(Table):
         ImportError
             If matplotlib is not installed.
         """
-        from ._plot import learning_curve
+        from .plotting.learning_curve import learning_curve
 
         return learning_curve(self, path, measure, log, direction(measure, mode))
 

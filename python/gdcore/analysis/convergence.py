@@ -191,7 +191,7 @@ class ConvergenceFactors:
         ImportError
             If matplotlib is not installed.
         """
-        from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+        from ..plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 
         axes: Axes = new_axes(path is not None, "ConvergenceFactors.plot")
         values = self.eigenvalues[self._curved]

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 from ..internal.arrays import Data
 from ..internal.checks import instance, real, shown
 from ..internal.inputs import to_inputs
 from ..internal.labels import Targets
 from ..model import Sequential
+from ..plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 from ..table import Table
 from .objective import Mode, Objective, Vector, in_float64
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from ..internal.arrays import Array, Data
 from ..internal.checks import instance, integer, seed_or_random, shown
 from ..internal.labels import Targets
 from ..model import Sequential
+from ..plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from ..table import Table
 from ..trainer import Trainer
 from .objective import Mode, Objective, Vector

@@ -220,7 +220,7 @@ class LossSurface:
         ImportError
             If matplotlib is not installed.
         """
-        from ._surface_plot import draw
+        from ..plotting.loss_surface import draw
 
         integer(levels, "levels", minimum=2, expected="a number of contours")
         points = None if trajectory is None else vectors(trajectory, "trajectory", self.center.size)

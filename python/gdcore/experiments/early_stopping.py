@@ -110,7 +110,7 @@ class EarlyStoppingDecay:
         ImportError
             If matplotlib is not installed.
         """
-        from ._plot_early_stopping import draw
+        from ..plotting.early_stopping import draw
 
         return draw(self, path)
 

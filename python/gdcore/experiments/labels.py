@@ -115,28 +115,28 @@ class RandomLabels:
         ImportError
             If matplotlib is not installed.
         """
-        from .. import _figures
+        from ..plotting import figures
 
-        both: Any = _figures.new_axes(path is not None, "RandomLabels.plot", size=(9.6, 4.2), columns=2)
+        both: Any = figures.new_axes(path is not None, "RandomLabels.plot", size=(9.6, 4.2), columns=2)
         left, right = both
         summary = self.summary()
-        styles = ("-", _figures.DASHED, "-.", ":")
+        styles = ("-", figures.DASHED, "-.", ":")
         for i, share in enumerate(summary["label_noise"]):
             curve = self.curve(share)
-            colour, style = _figures.COLOURS[i % len(_figures.COLOURS)], styles[i % len(styles)]
+            colour, style = figures.COLOURS[i % len(figures.COLOURS)], styles[i % len(styles)]
             left.plot(
                 curve["epoch"], curve["train_accuracy"], color=colour, ls=style, lw=1.8, label=f"{share:.0%} random"
             )
         log_ticks(left)
-        _figures.dress(left, self.sentence(), "epochs of training", "share of training rows right")
+        figures.dress(left, self.sentence(), "epochs of training", "share of training rows right")
         shares = summary["label_noise"]
-        right.plot(shares, summary["train_accuracy"], "s", ls=_figures.DASHED, color=_figures.BLUE, label="training")
-        right.plot(shares, summary["test_accuracy"], "o-", color=_figures.VERMILION, label="test, on true labels")
-        right.axhline(1 / self.classes, color=_figures.INK, lw=1, ls=":", label="guessing")
-        _figures.dress(right, "", "share of random labels", "share of rows right, after training")
+        right.plot(shares, summary["train_accuracy"], "s", ls=figures.DASHED, color=figures.BLUE, label="training")
+        right.plot(shares, summary["test_accuracy"], "o-", color=figures.VERMILION, label="test, on true labels")
+        right.axhline(1 / self.classes, color=figures.INK, lw=1, ls=":", label="guessing")
+        figures.dress(right, "", "share of random labels", "share of rows right, after training")
         for axes in both:
             axes.set_ylim(0, 1.04)
-        _figures.save(left, path)
+        figures.save(left, path)
         drawn: Axes = left
         return drawn
 

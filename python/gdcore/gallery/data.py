@@ -7,11 +7,11 @@ import os
 import numpy as np
 
 from .. import _core
-from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from ..analysis.objective import Objective
 from ..analysis.problems import DEPTH, WIDTH, network_noise, relu_signal, training_path
 from ..analysis.quadratic import QuadraticModel
 from ..model import Sequential
+from ..plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from ..standardizer import Standardizer
 from ..trainer import Trainer
 from ._surfaces import contours, plain, star, trace

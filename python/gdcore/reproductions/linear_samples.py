@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .._figures import BLUE, INK, new_axes, save
 from ..experiments import DoubleDescent, double_descent_linear, linear_excess_risk
 from ..experiments.descent import SIZE
+from ..plotting.figures import BLUE, INK, new_axes, save
 from ..table import Table
 from ._result import Reproduction, figure_path
 

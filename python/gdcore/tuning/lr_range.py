@@ -103,7 +103,7 @@ class LRRange:
         ImportError
             If matplotlib is not installed.
         """
-        from .. import _figures as figures
+        from ..plotting import figures
 
         axes: Any = figures.new_axes(path is not None, "LRRange.plot")
         axes.plot(self.lr, self.loss, ".", color=figures.SKY, ms=5, label="loss of a batch")

@@ -151,6 +151,6 @@ class Restarts:
         ImportError
             If matplotlib is not installed.
         """
-        from .._plot_restarts import draw
+        from ..plotting.restarts import draw
 
         return draw(self, path)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _figures as figures
+from . import figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .early_stopping import EarlyStoppingDecay
+    from ..experiments.early_stopping import EarlyStoppingDecay
 
 MARKERS = "os^Dvp"
 

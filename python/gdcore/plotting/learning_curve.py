@@ -6,12 +6,12 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from ._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from .figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .history import History
+    from ..history import History
 
 
 def learning_curve(history: History, path: str | os.PathLike[str] | None, measure: str, log: bool, mode: str) -> Axes:

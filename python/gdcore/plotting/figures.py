@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .internal.checks import optional_module
+from ..internal.checks import optional_module
 
 # Okabe & Ito's colours: told apart under every common kind of colour blindness. Lines also differ in style or marker.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"

@@ -6,12 +6,12 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import _figures as figures
+from . import figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .tuning.starts import Restarts, Start
+    from ..tuning.starts import Restarts, Start
 
 NAMED = 12  # starts whose seeds still fit under the axis
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._figures import BLUE, DASHED, INK, ORANGE, VERMILION, dress, new_axes, save
-from .objective import Vector
+from ..analysis.objective import Vector
+from .figures import BLUE, DASHED, INK, ORANGE, VERMILION, dress, new_axes, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .surface import LossSurface, ProjectedPath
+    from ..analysis.surface import LossSurface, ProjectedPath
 
 
 def draw(
