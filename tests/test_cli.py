@@ -11,8 +11,9 @@ from typing import Any
 import gdcore as gd
 import helpers
 import pytest
-from gdcore import cli, gallery
-from gdcore.reproductions import REPRODUCTIONS
+from gdcore import cli
+from gdcore.chapter import gallery
+from gdcore.chapter.reproductions import REPRODUCTIONS
 
 
 def test_the_module_runs_as_a_command() -> None:

@@ -11,7 +11,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore import analysis, gallery
+from gdcore import analysis
 from gdcore.analysis.problems import (
     adam_moments,
     apply_gradients,
@@ -20,8 +20,9 @@ from gdcore.analysis.problems import (
     quadratic_problem,
     training_path,
 )
-from gdcore.gallery import PICTURES, generalisation
-from gdcore.gallery._surfaces import rotated
+from gdcore.chapter import gallery
+from gdcore.chapter.gallery import PICTURES, generalisation
+from gdcore.chapter.gallery._surfaces import rotated
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "gallery.md"

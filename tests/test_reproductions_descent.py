@@ -11,8 +11,8 @@ import gdcore as gd
 import numpy as np
 import pytest
 from gdcore import experiments
-from gdcore.reproductions import REPRODUCTIONS, epochs, linear_samples, mnist1d, width
-from gdcore.reproductions._result import Reproduction
+from gdcore.chapter.reproductions import REPRODUCTIONS, epochs, linear_samples, mnist1d, width
+from gdcore.chapter.reproductions._result import Reproduction
 from gdcore.table import Table
 
 DATA = experiments.gaussian_clusters(60, 200, features=5, classes=3, spread=0.6, seed=7)

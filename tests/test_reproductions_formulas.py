@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gdcore.analysis.convergence import convergence_factors
 from gdcore.analysis.quadratic import QuadraticModel
-from gdcore.reproductions import REPRODUCTIONS, Reproduction, formulas, quadratic
+from gdcore.chapter.reproductions import REPRODUCTIONS, Reproduction, formulas, quadratic
 from gdcore.table import Table
 
 

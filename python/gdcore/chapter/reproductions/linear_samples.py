@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..experiments import DoubleDescent, double_descent_linear, linear_excess_risk
-from ..experiments.descent import SIZE
-from ..plotting.figures import BLUE, INK, new_axes, save
-from ..table import Table
+from ...experiments import DoubleDescent, double_descent_linear, linear_excess_risk
+from ...experiments.descent import SIZE
+from ...plotting.figures import BLUE, INK, new_axes, save
+from ...table import Table
 from ._result import Reproduction, figure_path
 
 __all__ = ["run"]

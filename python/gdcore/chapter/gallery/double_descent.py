@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
-from ..experiments import double_descent_epochs, double_descent_linear, double_descent_width
+from ... import _core
+from ...experiments import double_descent_epochs, double_descent_linear, double_descent_width
 
 __all__ = ["double_descent_by_epochs", "double_descent_by_samples", "double_descent_by_width"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..analysis.objective import Objective, Vector
-from ..plotting.figures import GRID, INK
+from ...analysis.objective import Objective, Vector
+from ...plotting.figures import GRID, INK
 
 FAINT = "#a0a0a0"  # contours
 

@@ -6,9 +6,9 @@ import os
 
 import numpy as np
 
-from .. import _core
-from ..analysis.problems import adam_moments, descend, momentum_steps, quadratic_problem
-from ..plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+from ... import _core
+from ...analysis.problems import adam_moments, descend, momentum_steps, quadratic_problem
+from ...plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 from ._surfaces import contours, plain, rotated, star, trace
 
 __all__ = ["adam_bias", "adaptive", "momentum_ravine", "momentum_slope"]

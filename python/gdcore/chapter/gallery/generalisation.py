@@ -6,14 +6,14 @@ import os
 
 import numpy as np
 
-from .. import _core
-from ..analysis.objective import Vector
-from ..analysis.problems import QuadraticProblem, descend, quadratic_problem
-from ..callbacks import EarlyStopping
-from ..model import Sequential
-from ..plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
-from ..standardizer import Standardizer
-from ..trainer import Trainer
+from ... import _core
+from ...analysis.objective import Vector
+from ...analysis.problems import QuadraticProblem, descend, quadratic_problem
+from ...callbacks import EarlyStopping
+from ...model import Sequential
+from ...plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from ...standardizer import Standardizer
+from ...trainer import Trainer
 from ._surfaces import contours, plain, rotated, star
 
 __all__ = ["early_stopping", "learning_curve", "weight_decay"]

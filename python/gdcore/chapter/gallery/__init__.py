@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ..internal.checks import choice, optional_module
+from ...internal.checks import choice, optional_module
 from . import data, descent, double_descent, generalisation, optimisers
 
 __all__ = ["PICTURES", "draw", "shows"]

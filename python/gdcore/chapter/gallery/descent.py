@@ -6,14 +6,14 @@ import os
 
 import numpy as np
 
-from .. import _core
-from ..analysis.convergence import convergence_factors
-from ..analysis.objective import Objective
-from ..analysis.problems import descend, quadratic_problem, random_rotation
-from ..analysis.quadratic import QuadraticModel
-from ..model import Sequential
-from ..plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
-from ..trainer import Trainer
+from ... import _core
+from ...analysis.convergence import convergence_factors
+from ...analysis.objective import Objective
+from ...analysis.problems import descend, quadratic_problem, random_rotation
+from ...analysis.quadratic import QuadraticModel
+from ...model import Sequential
+from ...plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+from ...trainer import Trainer
 from ._surfaces import contours, plain, star, trace
 
 __all__ = ["convergence", "ellipses", "valley"]

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
-from ..experiments import DoubleDescent, run_sweep
-from ..experiments._sweep import Point
-from ..experiments._train import log_spaced
-from ..experiments.descent import SIZE, log_ticks
-from ..experiments.linear import gradient_descent
-from ..plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
-from ..table import Table
+from ... import _core
+from ...experiments import DoubleDescent, run_sweep
+from ...experiments._sweep import Point
+from ...experiments._train import log_spaced
+from ...experiments.descent import SIZE, log_ticks
+from ...experiments.linear import gradient_descent
+from ...plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from ...table import Table
 from ._result import Reproduction, figure_path
 
 __all__ = ["Problem", "run"]

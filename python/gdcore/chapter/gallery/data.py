@@ -6,14 +6,14 @@ import os
 
 import numpy as np
 
-from .. import _core
-from ..analysis.objective import Objective
-from ..analysis.problems import DEPTH, WIDTH, network_noise, relu_signal, training_path
-from ..analysis.quadratic import QuadraticModel
-from ..model import Sequential
-from ..plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
-from ..standardizer import Standardizer
-from ..trainer import Trainer
+from ... import _core
+from ...analysis.objective import Objective
+from ...analysis.problems import DEPTH, WIDTH, network_noise, relu_signal, training_path
+from ...analysis.quadratic import QuadraticModel
+from ...model import Sequential
+from ...plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from ...standardizer import Standardizer
+from ...trainer import Trainer
 from ._surfaces import contours, plain, star, trace
 
 __all__ = ["gradient_noise", "he_variance", "normalised_inputs"]

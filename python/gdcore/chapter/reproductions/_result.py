@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..table import Table
+from ...table import Table
 
 __all__ = ["Reproduction"]
 

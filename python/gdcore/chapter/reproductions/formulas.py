@@ -11,11 +11,11 @@ import os
 
 import numpy as np
 
-from .. import _core
-from ..analysis.noise import GradientNoise
-from ..analysis.objective import Vector
-from ..analysis.problems import DEPTH, WIDTH, adam_moments, momentum_steps, network_noise, relu_signal
-from ..plotting.figures import BLUE, INK, VERMILION, dress, new_axes, save
+from ... import _core
+from ...analysis.noise import GradientNoise
+from ...analysis.objective import Vector
+from ...analysis.problems import DEPTH, WIDTH, adam_moments, momentum_steps, network_noise, relu_signal
+from ...plotting.figures import BLUE, INK, VERMILION, dress, new_axes, save
 from ._result import Reproduction, compared, figure_path
 
 __all__ = ["run"]

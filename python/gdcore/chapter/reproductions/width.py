@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import _core
-from ..experiments import DoubleDescent, LabelledData, double_descent_width, mnist1d
-from ..experiments.descent import SIZE
-from ..experiments.double_descent import WIDTHS
-from ..plotting.figures import BLUE, INK, VERMILION, new_axes, save
-from ..table import Table
+from ... import _core
+from ...experiments import DoubleDescent, LabelledData, double_descent_width, mnist1d
+from ...experiments.descent import SIZE
+from ...experiments.double_descent import WIDTHS
+from ...plotting.figures import BLUE, INK, VERMILION, new_axes, save
+from ...table import Table
 from ._result import Reproduction, figure_path
 
 __all__ = ["run"]

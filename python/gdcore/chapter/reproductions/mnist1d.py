@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
-from ..callbacks import EarlyStopping
-from ..data import train_validation_split
-from ..experiments import LabelledData, mnist1d, run_sweep
-from ..experiments._sweep import Point
-from ..metrics import accuracy
-from ..model import Sequential
-from ..plotting.figures import BLUE, GREEN, INK, VERMILION, dress, new_axes, save
-from ..table import Table
-from ..trainer import Trainer
+from ... import _core
+from ...callbacks import EarlyStopping
+from ...data import train_validation_split
+from ...experiments import LabelledData, mnist1d, run_sweep
+from ...experiments._sweep import Point
+from ...metrics import accuracy
+from ...model import Sequential
+from ...plotting.figures import BLUE, GREEN, INK, VERMILION, dress, new_axes, save
+from ...table import Table
+from ...trainer import Trainer
 from ._result import Reproduction, figure_path
 
 __all__ = ["run"]

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import _core
-from ..analysis.convergence import convergence_factors
-from ..analysis.objective import Vector
-from ..analysis.problems import QuadraticProblem, quadratic_problem, random_rotation, training_path
-from ..plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+from ... import _core
+from ...analysis.convergence import convergence_factors
+from ...analysis.objective import Vector
+from ...analysis.problems import QuadraticProblem, quadratic_problem, random_rotation, training_path
+from ...plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 from ._result import Reproduction, compared, figure_path
 
 __all__ = ["run"]
