@@ -14,7 +14,7 @@ import gdcore as gd
 import helpers
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {".py", ".h", ".cpp", ".cu", ".cuh", ".pyi"}
 GENERATED = {".pyi"}
 

@@ -17,7 +17,7 @@ from bench.peers import __main__ as command
 from bench.peers import cases, footprint, measure, report
 from bench.peers.client import PeerFailed, Worker
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = cases.Case((13, 8, 3), 4)
 SHORT = measure.Settings(
     threads=1, cpus=(min(os.sched_getaffinity(0)),), rounds=3, seconds=0.002, curve_steps=6, pause=0.001

@@ -19,7 +19,7 @@ import pytest
 from gdcore.io import saving
 from test_files import load_checkpoint, model, trainer
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).parents[1] / "files"
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     model().save(tmp_path / "m")
     for seed in ("0", "1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        arguments = [sys.executable, "-c", code, str(tmp_path / seed), str(Path(__file__).parent)]
+        arguments = [sys.executable, "-c", code, str(tmp_path / seed), str(Path(__file__).parents[1])]
         subprocess.run(arguments, check=True, env=environment)
         assert (tmp_path / seed).read_bytes() == (tmp_path / "m").read_bytes()
 

@@ -236,7 +236,7 @@ def test_table_and_figure(tmp_path: Any) -> None:
 
 INTERRUPTED = """
     import gdcore as gd, numpy as np
-    from gdcore.restarts import restarts
+    from gdcore.tuning.restarts import restarts
     def build(seed):
         return gd.Sequential(gd.Dense(3, 50), gd.Tanh(), gd.Dense(50, 1), seed=seed)
     class Tell(gd.Callback):

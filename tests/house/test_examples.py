@@ -15,7 +15,7 @@ import gdcore as gd
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {"digits", "mnist", "regression", "own_loop", "own_loss"}
 
 

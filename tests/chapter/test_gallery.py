@@ -24,7 +24,7 @@ from gdcore.chapter import gallery
 from gdcore.chapter.gallery import PICTURES, generalisation
 from gdcore.chapter.gallery._surfaces import rotated
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "gallery.md"
 TITLES = re.compile(r"^### (\w+)$", re.MULTILINE)
 LIMIT = 90_000  # bytes of a picture in the documentation

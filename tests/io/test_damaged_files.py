@@ -381,7 +381,7 @@ def test_claims_take_neither_memory_nor_time() -> None:
         """
         import io, json, resource, time
         import gdcore as gd
-        from gdcore import saving
+        from gdcore.io import saving
         model = gd.Sequential(gd.Dense(2, 2), seed=0, device="cpu")
         model.save(io.BytesIO())
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
