@@ -58,3 +58,12 @@ def save(axes: Any, path: str | os.PathLike[str] | None, *, title: str = "") -> 
         axes.figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     if path is not None:
         axes.figure.savefig(os.fspath(path), dpi=150, facecolor="white")
+
+
+def log_ticks(axes: Any) -> None:
+    """Make the horizontal axis of what is drawn logarithmic, with the labels 1, 2, 5, 10, ... in plain digits."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0) if high < 2000 * low else (1.0,))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ..analysis.objective import Vector
 from .figures import BLUE, DASHED, INK, ORANGE, VERMILION, dress, new_axes, save
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def draw(
     return drawn
 
 
-def contour_levels(values: Vector, count: int) -> Vector:
+def contour_levels(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
     """Return `count` ascending levels: evenly spaced contours of a bowl, or by factors where E spans over 3 decades."""
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())

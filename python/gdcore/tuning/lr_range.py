@@ -103,27 +103,9 @@ class LRRange:
         ImportError
             If matplotlib is not installed.
         """
-        from ..plotting import figures
+        from ..plotting.lr_range import draw
 
-        axes: Any = figures.new_axes(path is not None, "LRRange.plot")
-        axes.plot(self.lr, self.loss, ".", color=figures.SKY, ms=5, label="loss of a batch")
-        axes.plot(self.lr, self.smoothed, color=figures.BLUE, lw=2, label="smoothed")
-        if self.suggestion is not None:
-            label = f"suggested: {self.suggestion:.2g}"
-            axes.axvline(self.suggestion, color=figures.GREEN, lw=2, label=label)
-        if self.max_stable_lr is not None:
-            label = f"largest stable at the start: {self.max_stable_lr:.2g}"
-            axes.axvline(self.max_stable_lr, color=figures.VERMILION, lw=1.6, ls=figures.DASHED, label=label)
-        axes.set_xscale("log")
-        low, high = float(self.smoothed.min()), float(self.smoothed.max())
-        if 0 < 20 * low < high:
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(top=1.3 * high - 0.3 * low)  # a last loss that has diverged would press the rest flat
-        figures.dress(axes, self._title(), "learning rate", "loss")
-        figures.save(axes, path)
-        drawn: Axes = axes
-        return drawn
+        return draw(self, self._title(), path)
 
     def _title(self) -> str:
         if self.suggestion is None:

@@ -27,9 +27,9 @@ from ... import _core
 from ...experiments import DoubleDescent, run_sweep
 from ...experiments._sweep import Point
 from ...experiments._train import log_spaced
-from ...experiments.descent import SIZE, log_ticks
+from ...experiments.descent import SIZE
 from ...experiments.linear import gradient_descent
-from ...plotting.figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from ...plotting.figures import BLUE, DASHED, INK, VERMILION, dress, log_ticks, new_axes, save
 from ...table import Table
 from ._result import Reproduction, figure_path
 
