@@ -29,8 +29,8 @@ from runner import ROOT, Failure, Job, Runner, Step, chosen
 # Processor seconds of the wheel divided by two; with nvcc it holds kernels for five generations of GPUs.
 WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
 # Tests of single operations, which are repeated for the instruction sets that this processor would not choose.
-OPERATIONS = ("activations", "batch_norm", "dense", "dropout", "gather", "gradients", "layer_norm",
-              "losses", "optimizers")  # fmt: skip
+OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_losses.py",
+              "tests/core/test_optimizers.py")  # fmt: skip
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 STEPS: list[Step] = []
 
@@ -261,7 +261,7 @@ def tests_isa(job: Job) -> None:
     """Operations again with other instruction sets."""
     best_first = "import gdcore; print(*gdcore.info()['instruction_sets'])"
     for name in job.output(job.work / "user/bin/python", "-c", best_first).split()[1:]:
-        pytest(job, *(f"tests/test_{operation}.py" for operation in OPERATIONS), env={"GDCORE_CPU_ISA": name})
+        pytest(job, *OPERATIONS, env={"GDCORE_CPU_ISA": name})
 
 
 @step("test-packages build")

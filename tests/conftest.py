@@ -66,5 +66,5 @@ def pool() -> Iterator[helpers.Pool]:
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> helpers.Generator:
-    """Random numbers that depend on the test's name only."""
-    return helpers.generator(request.node.nodeid)
+    """Random numbers that depend on the names of the test and its file only, not on the folder."""
+    return helpers.generator(f"tests/{request.node.nodeid.rpartition('/')[2]}")

@@ -1,4 +1,4 @@
-"""What the tests compare and allocate with; tests/test_helpers.py shows that each of these can fail."""
+"""What the tests compare and allocate with; tests/house/test_helpers.py shows that each of these can fail."""
 
 from __future__ import annotations
 

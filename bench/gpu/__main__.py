@@ -25,12 +25,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gdcore._cuda import tell_where_cublas_is
+from gdcore.internal.cuda import tell_where_cublas_is
 
 from .report import table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DRY_TESTS = ["tests/test_precision.py", "tests/test_dense.py"]
+DRY_TESTS = ["tests/core/test_precision.py", "tests/layers/test_dense.py"]
 # Seconds that earlier sections leave for training, and for the tests.
 STEPS_RESERVE, TESTS_RESERVE = 110.0, 80.0
 XLA_FLAGS = "--xla_gpu_triton_gemm_any=true --xla_gpu_enable_latency_hiding_scheduler=true"

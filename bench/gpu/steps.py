@@ -28,9 +28,9 @@ CPU_FLOP = 2e11  # curves are compared with the CPU's where they take no more th
 JAX_PASSES = {"jax": "scan", "tuned-jax": "scan with tuned flags"}  # the flags are those of the process
 # Seconds to expect of one way of training.
 COSTS = {"none": 0.0, "torch": 4.0, "compiled": 25.0, "jax": 10.0, "tuned-jax": 10.0}
-# How far float32 curves of the GPU and the CPU may be apart, for each step (tests/test_device_agreement.py). At this
-# rate float32 and float64 on the CPU are within half of it; at 1e-3 two libraries on one CPU are 1e-2 apart after 100
-# steps, for Adam's steps are as large where gradients are nothing but rounding.
+# How far float32 curves of the GPU and the CPU may be apart, for each step (tests/device/test_device_agreement.py).
+# At this rate float32 and float64 on the CPU are within half of it; at 1e-3 two libraries on one CPU are 1e-2 apart
+# after 100 steps, for Adam's steps are as large where gradients are nothing but rounding.
 ROUNDING, CHECK_RATE = 2e-6, 1e-4
 
 

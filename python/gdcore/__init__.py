@@ -14,8 +14,7 @@ import importlib as _importlib
 import types as _types
 import typing as _typing
 
-from . import _immutable, metrics, schedules
-from ._checks import FormatError
+from . import metrics, schedules
 from ._core import (
     GELU,
     SGD,
@@ -54,18 +53,18 @@ from ._core import (
     info,
     set_num_threads,
 )
-from ._standardizer import Standardizer
-from ._table import Table
-from .callbacks import Callback, Checkpoint, EarlyStopping, ReduceOnPlateau
-from .csv_log import CSVLog
+from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, Progress, ReduceOnPlateau
 from .data import MiniBatches, train_validation_split
 from .history import History
-from .lr_range import LRRange, lr_range_test
+from .internal import immutable as _immutable
+from .internal.checks import FormatError
 from .model import Sequential, load
-from .progress import Progress
-from .restarts import Restarts, restarts
+from .standardizer import Standardizer
+from .table import Table
 from .trainer import Trainer
-from .weight_decay import consistent_weight_decay, transform_network
+from .tuning.lr_range import LRRange, lr_range_test
+from .tuning.restarts import Restarts, restarts
+from .tuning.weight_decay import consistent_weight_decay, transform_network
 
 if _typing.TYPE_CHECKING:
     from . import analysis, experiments

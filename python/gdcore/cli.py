@@ -111,7 +111,7 @@ def _info(options: argparse.Namespace) -> None:
 
 def _gallery(options: argparse.Namespace) -> None:
     """Draw the pictures, saying each as it is done."""
-    from . import gallery
+    from .chapter import gallery
 
     if options.list:
         _print_list({name: gallery.shows(name) for name in gallery.PICTURES})
@@ -128,7 +128,7 @@ def _gallery(options: argparse.Namespace) -> None:
 
 def _reproduce(options: argparse.Namespace) -> None:
     """Compute one published result, print it, and say where its files are."""
-    from .reproductions import REPRODUCTIONS
+    from .chapter.reproductions import REPRODUCTIONS
 
     if options.list:
         _print_list({name: inspect.getdoc(run) or "" for name, run in REPRODUCTIONS.items()})

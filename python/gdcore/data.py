@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._arguments import explained
-from ._arrays import Array, Data, same_rows, to_any_array, to_array, to_weights
-from ._attributes import Closed, Fixed, Setting
-from ._checks import flag, integer, real, seed_or_random
-from ._features import FeatureNames
-from ._frames import frame_labels, is_frame, is_series, row_count, take_rows
-from ._inputs import to_inputs
+from .internal.arguments import explained
+from .internal.arrays import Array, Data, same_rows, to_any_array, to_array, to_weights
+from .internal.attributes import Closed, Fixed, Setting
+from .internal.checks import flag, integer, real, seed_or_random
+from .internal.features import FeatureNames
+from .internal.frames import frame_labels, is_frame, is_series, row_count, take_rows
+from .internal.inputs import to_inputs
 
 __all__ = ["MiniBatches", "train_validation_split"]
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._checks import shown
-from ._table import Table
+from .internal.checks import shown
 from .metrics import direction
+from .table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,7 +155,7 @@ class History(Table):
         ImportError
             If matplotlib is not installed.
         """
-        from ._plot import learning_curve
+        from .plotting.learning_curve import learning_curve
 
         return learning_curve(self, path, measure, log, direction(measure, mode))
 

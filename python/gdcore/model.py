@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
 
-from . import _core, _flat
-from ._arguments import explained
-from ._arrays import Array, Data
-from ._attributes import Open
-from ._checks import choice, seed_or_random, shown
-from ._freezing import Freezing
-from ._labels import ClassName
-from ._layers import checked_layers, dtype_name, rebuilt
-from ._prediction import Predictor
-from ._ranges import ranges_of
-from ._standardizer import Standardizer
+from . import _core
+from .internal import flat
+from .internal.arguments import explained
+from .internal.arrays import Array, Data
+from .internal.attributes import Open
+from .internal.checks import choice, seed_or_random, shown
+from .internal.labels import ClassName
+from .internal.ranges import ranges_of
+from .network.freezing import Freezing
+from .network.layers import checked_layers, dtype_name, rebuilt
+from .network.prediction import Predictor
+from .standardizer import Standardizer
 
 if TYPE_CHECKING:
     import torch
 
-    from ._destination import FileLike
+    from .io.destination import FileLike
 
 __all__ = ["Sequential", "load"]
 
@@ -137,7 +138,7 @@ class Sequential(Open, Predictor, Freezing):
             other, frozen ones included, and "shapes", by which `restore_state` knows the network.
         """
         with self._hold():  # another thread that trains the model waits
-            return _flat.copy_state(self.parameters(), self.buffers(), out)
+            return flat.copy_state(self.parameters(), self.buffers(), out)
 
     def restore_state(self, state: Mapping[str, Array]) -> None:
         """Set parameters and buffers to a copy that `copy_state` made.
@@ -151,7 +152,7 @@ class Sequential(Open, Predictor, Freezing):
             negative in a variance or deviation; nothing is changed then.
         """
         with self._hold():
-            _flat.restore_state(self.parameters(), self.buffers(), state, ranges_of(self.layers, self.dtype))
+            flat.restore_state(self.parameters(), self.buffers(), state, ranges_of(self.layers, self.dtype))
 
     def flat_parameters(self) -> Array:
         """Return a copy of the parameters that train as one vector, the one that `gdcore.analysis` takes and returns.
@@ -163,14 +164,14 @@ class Sequential(Open, Predictor, Freezing):
             frozen ones left out.
         """
         with self._hold():
-            return _flat.pack(self._trained(self.parameters()))
+            return flat.pack(self._trained(self.parameters()))
 
     def flat_gradients(self) -> Array:
         """Return a copy of the gradients of the last backward pass, in the order of `flat_parameters`: shape (P,)."""
         with self._hold():
-            return _flat.pack(self._trained(self.gradients()))
+            return flat.pack(self._trained(self.gradients()))
 
-    def _trained(self, views: _flat.Views) -> _flat.Views:
+    def _trained(self, views: flat.Views) -> flat.Views:
         frozen = set(self.frozen())
         return {name: view for name, view in views.items() if name not in frozen}
 
@@ -190,7 +191,7 @@ class Sequential(Open, Predictor, Freezing):
             If it has another shape, or holds NaN, infinity or a number that the model's dtype cannot hold. Nothing is
             changed then.
         """
-        from .transfer import set_vector
+        from .io.transfer import set_vector
 
         with self._hold():
             set_vector(self._trained(self.parameters()), v, "v", self.dtype)
@@ -213,7 +214,7 @@ class Sequential(Open, Predictor, Freezing):
         OSError
             If it cannot be written; an old file is then untouched.
         """
-        from .saving import save_model
+        from .io.saving import save_model
 
         save_model(self, path)
 
@@ -255,7 +256,7 @@ class Sequential(Open, Predictor, Freezing):
         TypeError
             If an argument, or one of the arrays, is of another kind.
         """
-        from .transfer import load_parameters
+        from .io.transfer import load_parameters
 
         return load_parameters(self, source, prefix=prefix, rename=rename, only=only, strict=strict)
 
@@ -274,7 +275,7 @@ class Sequential(Open, Predictor, Freezing):
         ImportError
             If PyTorch is not installed.
         """
-        from .torch_bridge import to_torch
+        from .io.torch_bridge import to_torch
 
         return to_torch(self)
 
@@ -291,13 +292,13 @@ class Sequential(Open, Predictor, Freezing):
         ValueError
             If a layer does not fit; nothing is changed then.
         """
-        from .torch_bridge import from_torch
+        from .io.torch_bridge import from_torch
 
         from_torch(self, source)
 
     def summary(self) -> str:
         """Return a table of the layers: what each one puts out, its parameters, and what rides in its pass."""
-        from .transfer import summary
+        from .network.summary import summary
 
         return summary(self)
 
@@ -322,8 +323,8 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
     FormatError
         If the file is damaged, of a newer version, or not gdcore's.
     """
-    from ._destination import label
-    from .saving import model_from, read_file
+    from .io.destination import label
+    from .io.saving import model_from, read_file
 
     choice(device, "device", ("auto", "cpu", "cuda"))
     choice(precision, "precision", ("float32", "tf32", "bfloat16"))

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._arguments import explained
-from ._attributes import Closed
-from ._checks import integer, real
+from .internal.arguments import explained
+from .internal.attributes import Closed
+from .internal.checks import integer, real
 
 __all__ = ["Schedule", "constant", "cosine", "exponential", "power_law", "step_decay", "warmup"]
 

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._arguments import explained
-from ._arrays import Array, Data
-from ._attributes import Closed, Fixed, Setting
-from ._checks import flag, instance, integer, real, seed_or_random
-from ._class_weights import trained
-from ._connection import Connected
-from ._features import UNNAMED
-from ._fit import Fit
-from ._outputs import meaning_of
-from ._training_data import Given, batch, is_plain, to_measure, training_data
 from .data import DEFAULT_SIZE
 from .history import History
+from .internal.arguments import explained
+from .internal.arrays import Array, Data
+from .internal.attributes import Closed, Fixed, Setting
+from .internal.checks import flag, instance, integer, real, seed_or_random
+from .internal.class_weights import trained
+from .internal.features import UNNAMED
+from .internal.outputs import meaning_of
 from .metrics import Call, Metrics, called_metrics
 from .model import Sequential
 from .schedules import Rates
+from .training.connection import Connected
+from .training.data import Given, batch, is_plain, to_measure, training_data
+from .training.fit import Fit
 
 if TYPE_CHECKING:
-    from ._destination import FileLike
+    from .io.destination import FileLike
 
 __all__ = ["Trainer"]
 
@@ -293,7 +293,7 @@ class Trainer(Connected, Closed):
         epochs, measure_training = integer(epochs, "epochs", minimum=1), flag(measure_training, "measure_training")
         seed, saved, known = self.seed, None, UNNAMED
         if resume is not None:
-            from . import checkpoint  # here, for `import gdcore` stays quick without what files need
+            from .io import checkpoint  # here, for `import gdcore` stays quick without what files need
 
             saved = checkpoint.read(resume)
             seed, known = saved.seed, saved.columns(self.model)
@@ -361,7 +361,7 @@ class Trainer(Connected, Closed):
             If `fit` is at work in another thread, or a signal handler calls in the middle of a step: the state is not
             whole there. `Checkpoint` saves at the right moments.
         """
-        from . import checkpoint
+        from .io import checkpoint
 
         checkpoint.save(self, path)
 
@@ -383,6 +383,6 @@ class Trainer(Connected, Closed):
             If model (names of classes and columns too), loss or optimiser differ from those that wrote it; nothing is
             changed then.
         """
-        from . import checkpoint
+        from .io import checkpoint
 
         checkpoint.load(self, path)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import to_array
-from .._checks import choice, real, seed_or_random, shown
+from ..internal.arrays import to_array
+from ..internal.checks import choice, real, seed_or_random, shown
 from ..model import Sequential
 from .derivatives import extreme_eigenpairs
 from .objective import Objective, Vector, finite_array

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, to_array
-from .._checks import real
-from .._table import Table
+from ..internal.arrays import Data, to_array
+from ..internal.checks import real
 from ..model import Sequential
+from ..table import Table
 from .derivatives import MEMORY_LIMIT
 from .objective import Mode, Vector, finite_array
 from .quadratic import QuadraticModel, as_quadratic, rounding
@@ -191,7 +191,7 @@ class ConvergenceFactors:
         ImportError
             If matplotlib is not installed.
         """
-        from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
+        from ..plotting.figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
 
         axes: Axes = new_axes(path is not None, "ConvergenceFactors.plot")
         values = self.eigenvalues[self._curved]

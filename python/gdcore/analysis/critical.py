@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data
-from .._checks import real
+from ..internal.arrays import Data
+from ..internal.checks import real
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT
 from .objective import Mode, Vector

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data
-from .._checks import choice, integer, real
+from ..internal.arrays import Data
+from ..internal.checks import choice, integer, real
 from ..model import Sequential
 from ._lanczos import extreme_pairs, pick
 from .objective import Mode, Objective, Vector, place

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data
-from .._checks import instance, real, shown
-from .._figures import BLUE, DASHED, GREEN, INK, VERMILION, dress, new_axes, save
-from .._inputs import to_inputs
-from .._labels import Targets
-from .._table import Table
+from ..internal.arrays import Data
+from ..internal.checks import instance, real, shown
+from ..internal.inputs import to_inputs
+from ..internal.labels import Targets
 from ..model import Sequential
+from ..table import Table
 from .objective import Mode, Objective, Vector, in_float64
 
 if TYPE_CHECKING:
@@ -146,28 +145,9 @@ class LayerVariances:
         ImportError
             If matplotlib is not installed.
         """
-        both = self.gradient is not None
-        drawn = new_axes(path is not None, "LayerVariances.plot", size=(7, 6.4 if both else 4.2), rows=2 if both else 1)
-        axes: Any = drawn[0] if both else drawn
-        dense = [place + 1 for place in self.reads]  # where the Dense layers' own outputs stand
-        z, a = self.mean_square[list(self.reads)], self.mean_square[dense]
-        axes.axhline(z[0], color=INK, lw=1, ls=":", label="as at the inputs of the first")
-        axes.plot(range(len(z)), z, "o-", ms=5, lw=2, color=BLUE, label="z: what the next Dense layer takes in")
-        sums = "a: the weighted sums of the layer"
-        axes.plot(range(1, len(a) + 1), a, "s", ls=DASHED, ms=4, lw=1.2, color=VERMILION, label=sums)
-        label = "number of the Dense layer (0: inputs)"
-        title = self.verdict.rstrip(".").replace(", as", ",\nas")  # two lines, where one is too long
-        dress(axes, title, "" if both else label, "mean square over rows and units")
-        _log(axes, np.concatenate([z, a]))
-        if self.gradient is not None:
-            lower, squares = drawn[1], self.gradient[dense]
-            lower.plot(range(1, len(a) + 1), squares, "D-", ms=4, lw=1.6, color=GREEN)
-            dress(lower, _gradient_title(squares), label, "mean square of ∂E/∂w")
-            _log(lower, squares)
-            lower.set_xlim(axes.get_xlim())
-        save(axes, path)
-        upper: Axes = axes
-        return upper
+        from ..plotting.layer_variances import draw
+
+        return draw(self, path)
 
 
 def variance_by_layer(
@@ -262,25 +242,8 @@ def _gradient_squares(gradients: dict[str, Vector], layers: int) -> Vector:
     return squares
 
 
-def _gradient_title(squares: Vector) -> str:
-    if not (squares > 0).all():
-        return "The gradient of the weights is 0 in some layers"
-    return f"Gradient of the weights: the last layer's mean square is {squares[-1] / squares[0]:.3g} times the first's"
-
-
 def _ratio(a: float, b: float) -> float | None:
     return a / b if b else None
-
-
-def _log(axes: Any, values: Vector) -> None:
-    """Use a logarithmic axis of at least one decade, where there is a logarithm; number the layers by whole numbers."""
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    if (values > 0).any():
-        axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        if high < 10 * low:
-            middle = math.sqrt(low * high)
-            axes.set_ylim(middle / 10, middle * 10)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Array, Data
-from .._checks import instance, integer, seed_or_random, shown
-from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
-from .._labels import Targets
-from .._table import Table
+from ..internal.arrays import Array, Data
+from ..internal.checks import instance, integer, seed_or_random, shown
+from ..internal.labels import Targets
 from ..model import Sequential
+from ..table import Table
 from ..trainer import Trainer
 from .objective import Mode, Objective, Vector
 
@@ -141,31 +140,9 @@ class GradientNoise:
         ImportError
             If matplotlib is not installed.
         """
-        axes = new_axes(path is not None, "GradientNoise.plot")
-        order = np.argsort(self.batch_sizes)
-        k, noisy = self.batch_sizes[order], self._noisy[order]
-        law = "σ/√K" if self.replace else "σ/√K · √((N-K)/(N-1))"
-        axes.set(xscale="log", yscale="log")
-        if not self.note:
-            label = f"predicted: {law}"
-            axes.plot(k[noisy], self.predicted[order][noisy], color=VERMILION, ls=DASHED, lw=2, label=label)
-        axes.errorbar(
-            k[noisy],
-            self.measured[order][noisy],
-            yerr=2 * self.standard_error[order][noisy],
-            fmt="o",
-            ms=7,
-            color=BLUE,
-            capsize=4,
-            label=f"measured: {self.n_batches} batches, ±2 standard errors",
-        )
-        low, high = axes.get_ylim()
-        if noisy.any() and low / 10 <= self.gradient_norm <= high * 10:  # else it would squeeze all the rest
-            axes.axhline(self.gradient_norm, color=INK, lw=1.2, ls=":", label=f"|∇E| = {self.gradient_norm:.3g}")
-        dress(axes, self._title(), "batch size K (rows)", "distance from ∇E, root mean square", grid="both")
-        save(axes, path)
-        drawn: Axes = axes
-        return drawn
+        from ..plotting.gradient_noise import draw
+
+        return draw(self, self._noisy, self._title(), path)
 
     def _title(self) -> str:
         if math.isfinite(self.slope):

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, to_array
-from .._attributes import Made
-from .._checks import choice, instance, shown
-from .._class_weights import complete
-from .._prepared import prepared
+from ..internal.arrays import Data, to_array
+from ..internal.attributes import Made
+from ..internal.checks import choice, instance, shown
+from ..internal.class_weights import complete
+from ..internal.prepared import prepared
 from ..model import Sequential
 
 __all__ = ["Mode", "Objective", "Vector", "in_float64"]

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, to_array
-from .._checks import instance, integer, real
+from ..internal.arrays import Data, to_array
+from ..internal.checks import instance, integer, real
 from ..model import Sequential
 from ..trainer import Trainer
 from .initialization import variance_by_layer

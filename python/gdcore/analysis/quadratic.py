@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, to_array
-from .._attributes import Made
-from .._checks import integer, real, shown
+from ..internal.arrays import Data, to_array
+from ..internal.attributes import Made
+from ..internal.checks import integer, real, shown
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT, dense_hessian
 from .objective import Mode, Objective, Vector, finite_array, place

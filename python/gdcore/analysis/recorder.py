@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._attributes import Closed, Setting
-from .._checks import instance
-from .._watch import epochs
 from ..callbacks import Callback
+from ..callbacks.watch import epochs
+from ..internal.attributes import Closed, Setting
+from ..internal.checks import instance
 from ..model import Sequential
 from .objective import Vector
 

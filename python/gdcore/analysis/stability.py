@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, to_array
-from .._checks import real
+from ..internal.arrays import Data, to_array
+from ..internal.checks import real
 from ..model import Sequential
 from ._lanczos import NotConverged
 from .derivatives import MEMORY_LIMIT, dense_hessian, extreme_eigenpairs

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._arrays import Data, to_array
-from .._checks import integer, optional_module, real
-from .._table import Table
+from ..internal.arrays import Data, to_array
+from ..internal.checks import integer, optional_module, real
 from ..model import Sequential
+from ..table import Table
 from ._planes import choose_plane, coordinates, extent, half_widths, vectors
 from .objective import Mode, Objective, Vector, finite_array, place
 
@@ -220,7 +220,7 @@ class LossSurface:
         ImportError
             If matplotlib is not installed.
         """
-        from ._surface_plot import draw
+        from ..plotting.loss_surface import draw
 
         integer(levels, "levels", minimum=2, expected="a number of contours")
         points = None if trajectory is None else vectors(trajectory, "trajectory", self.center.size)

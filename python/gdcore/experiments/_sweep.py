@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .. import _specs
-from .._checks import FormatError, by_key, has_keys, shown
-from .._parallel import job_count, run_all
-from .._table import Table
+from ..internal.checks import FormatError, by_key, has_keys, shown
+from ..io import specs
+from ..table import Table
+from ..tuning.parallel import job_count, run_all
 
 __all__ = ["Point", "Rows", "Sweep", "run_sweep"]
 
@@ -115,7 +115,7 @@ class _Store:
         if not lines:
             self._append({"settings": settings})
             return
-        differ = _specs.differences(lines[0].get("settings"), settings)
+        differ = specs.differences(lines[0].get("settings"), settings)
         if differ:
             raise ValueError(
                 f"folder: {self.folder} holds a sweep of other settings ({'; '.join(differ)}); expected the same, or "

@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .. import _core, _specs
-from .._checks import instance, integer, real, shown
+from .. import _core
+from ..internal.checks import instance, integer, real, shown
+from ..io import specs
 from ..metrics import accuracy
 from ..model import Sequential
 from ..schedules import rates_of
@@ -40,7 +41,7 @@ class Recipe:
         """Return what a resumed sweep must agree in, whatever its points; layers and rates are part of each point."""
         return {
             "data": self.data.fingerprint(),
-            "optimizer": _specs.encode(self.optimizer),
+            "optimizer": specs.encode(self.optimizer),
             "batch_size": self.batch_size,
         }
 
@@ -140,7 +141,7 @@ def _checksum(layers: Sequence[_core.Layer], point: Point, common: Recipe) -> st
 
     Of a function, nothing else can be compared: two of them may have one name.
     """
-    made = json.dumps(_specs.encode(layers)).encode()
+    made = json.dumps(specs.encode(layers)).encode()
     if callable(common.optimizer.lr):
         steps = point["epochs"][-1] * _core.batch_count(point["samples"], common.batch_size or point["samples"], False)
         made += rates_of(common.optimizer.lr, 0, steps).tobytes()

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import Array, Data, same_rows
-from .._checks import integer, optional_module, real, seed_or_random, shown
-from .._inputs import to_inputs
-from .._labels import to_targets
+from ..internal.arrays import Array, Data, same_rows
+from ..internal.checks import integer, optional_module, real, seed_or_random, shown
+from ..internal.inputs import to_inputs
+from ..internal.labels import to_targets
 
 __all__ = ["LabelledData", "gaussian_clusters", "mnist1d", "redraw_labels"]
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from .._table import Table
+from ..table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["DoubleDescent", "log_ticks"]
+__all__ = ["DoubleDescent"]
 
 Curve = npt.NDArray[np.float64]
 
@@ -153,11 +153,11 @@ class DoubleDescent:
         ImportError
             If matplotlib is not installed.
         """
-        from .. import _figures
+        from ..plotting import figures
 
-        axes: Axes = _figures.new_axes(path is not None, "DoubleDescent.plot", size=SIZE)
+        axes: Axes = figures.new_axes(path is not None, "DoubleDescent.plot", size=SIZE)
         self.draw(axes)
-        _figures.save(axes, path)
+        figures.save(axes, path)
         return axes
 
     def draw(self, axes: Axes) -> None:
@@ -168,42 +168,12 @@ class DoubleDescent:
         axes : matplotlib Axes
             Gets lines, labels, a title and a legend; saving is left to the caller.
         """
-        from .. import _figures
+        from ..plotting.double_descent import draw
 
-        curve = self.curve()
-        values, test = curve[self.axis], np.array(curve[self.test])
-        if "theory" in self.table:
-            theory = dict(zip(self.table[self.axis], self.table["theory"], strict=True))
-            axes.plot(values, [theory[v] for v in values], color=_figures.INK, lw=1, ls=":", label="theory")
-        if "theory" not in self.table:  # the linear problem's training error is no risk
-            train = curve[self.train]
-            axes.plot(values, train, color=_figures.BLUE, ls=_figures.DASHED, marker="s", ms=4, label="training")
-        axes.plot(values, test, color=_figures.VERMILION, marker="o", ms=4, label="test")
-        if "test_se" in curve:
-            band = np.array(curve["test_se"], float)
-            axes.fill_between(values, test - band, test + band, color=_figures.VERMILION, alpha=0.2, lw=0)
-        log_ticks(axes)
-        if self.threshold is not None:
-            axes.axvline(self.threshold, color=_figures.GREEN, lw=1.4, ls="-.", zorder=0)
-            side = "up to" if self.axis == "samples" else "from"
-            axes.plot([], [], color=_figures.GREEN, ls="-.", label=f"training rows fitted {side} {self.threshold:,}")
-        if max(test) > 20 * min(test) > 0:
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
-        _figures.dress(axes, self.sentence(), AXES[self.axis], self.measure)
+        draw(self, axes, AXES[self.axis])
 
     def _noun(self, number: int) -> str:
         return {"width": "unit", "epoch": "epoch", "samples": "row"}[self.axis] + ("" if number == 1 else "s")
-
-
-def log_ticks(axes: Any) -> None:
-    """Make the horizontal axis of what is drawn logarithmic, with the labels 1, 2, 5, 10, ... in plain digits."""
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    axes.xaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0) if high < 2000 * low else (1.0,))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
 
 
 def _double_descent(test: Curve) -> tuple[int, int, int, int] | None:

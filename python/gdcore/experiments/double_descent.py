@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._arrays import Data
-from .._checks import integer
+from ..internal.arrays import Data
+from ..internal.checks import integer
 from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks, whole_numbers
 from .data import gaussian_clusters, labelled_data, mnist1d
 from .descent import DoubleDescent

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .._checks import integer, real, seed_or_random
 from .._core import SGD, Dense, MeanSquaredError, Momentum, Normal, Tanh
-from .._parallel import run_all
-from .._table import Table
 from ..analysis.problems import quadratic_problem, random_rotation
+from ..internal.checks import integer, real, seed_or_random
 from ..model import Sequential
+from ..table import Table
 from ..trainer import Trainer
+from ..tuning.parallel import run_all
 from ._train import log_spaced, whole_numbers
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class EarlyStoppingDecay:
         ImportError
             If matplotlib is not installed.
         """
-        from ._plot_early_stopping import draw
+        from ..plotting.early_stopping import draw
 
         return draw(self, path)
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._arrays import Data
-from .._checks import integer, shown
-from .._table import Table
+from ..internal.arrays import Data
+from ..internal.checks import integer, shown
+from ..table import Table
 from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks
 from .data import labelled_data, mnist1d
-from .descent import log_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,30 +114,9 @@ class RandomLabels:
         ImportError
             If matplotlib is not installed.
         """
-        from .. import _figures
+        from ..plotting.random_labels import draw
 
-        both: Any = _figures.new_axes(path is not None, "RandomLabels.plot", size=(9.6, 4.2), columns=2)
-        left, right = both
-        summary = self.summary()
-        styles = ("-", _figures.DASHED, "-.", ":")
-        for i, share in enumerate(summary["label_noise"]):
-            curve = self.curve(share)
-            colour, style = _figures.COLOURS[i % len(_figures.COLOURS)], styles[i % len(styles)]
-            left.plot(
-                curve["epoch"], curve["train_accuracy"], color=colour, ls=style, lw=1.8, label=f"{share:.0%} random"
-            )
-        log_ticks(left)
-        _figures.dress(left, self.sentence(), "epochs of training", "share of training rows right")
-        shares = summary["label_noise"]
-        right.plot(shares, summary["train_accuracy"], "s", ls=_figures.DASHED, color=_figures.BLUE, label="training")
-        right.plot(shares, summary["test_accuracy"], "o-", color=_figures.VERMILION, label="test, on true labels")
-        right.axhline(1 / self.classes, color=_figures.INK, lw=1, ls=":", label="guessing")
-        _figures.dress(right, "", "share of random labels", "share of rows right, after training")
-        for axes in both:
-            axes.set_ylim(0, 1.04)
-        _figures.save(left, path)
-        drawn: Axes = left
-        return drawn
+        return draw(self, path)
 
 
 def random_labels(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._checks import integer, real
+from ..internal.checks import integer, real
 from ..model import Sequential
 from ..trainer import Trainer
 from ._sweep import Point, run_sweep

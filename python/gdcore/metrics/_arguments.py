@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import Array, Data, in_order, one_column, same_rows, to_any_array, to_array, to_weights
-from .._checks import shown
-from .._features import order_of
-from .._frames import frame_names, is_frame
-from .._labels import index_of, label_keys, looked_up
+from ..internal.arrays import Array, Data, in_order, one_column, same_rows, to_any_array, to_array, to_weights
+from ..internal.checks import shown
+from ..internal.features import order_of
+from ..internal.frames import frame_names, is_frame
+from ..internal.labels import index_of, label_keys, looked_up
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Classes: TypeAlias = Sequence[Any] | None

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .. import _labels, _outputs
-from .._arrays import Array
-from .._checks import by_key, has_keys, shown
+from ..internal import outputs as by_meaning
+from ..internal.arrays import Array
+from ..internal.checks import by_key, has_keys, shown
+from ..internal.labels import Classes, class_array
 from . import of_sklearn, probabilities
 from .names import KNOWN, by_function, named
 
@@ -85,7 +86,7 @@ class Predictions:
         targets: Array,
         weights: Array | None,
         meaning: str | None,
-        classes: _labels.Classes | None,
+        classes: Classes | None,
     ) -> None:
         self.logits, self.weights, self.meaning, self.classes = outputs, weights, meaning, classes
         self.targets = targets.reshape(len(targets), -1)
@@ -96,7 +97,7 @@ class Predictions:
     @cached_property
     def names(self) -> Array:
         """Class names, or numbers where there are none, (C,)."""
-        return _labels.class_array(tuple(range(self.count)) if self.classes is None else self.classes)
+        return class_array(tuple(range(self.count)) if self.classes is None else self.classes)
 
     @cached_property
     def index(self) -> Array:
@@ -139,13 +140,13 @@ class Predictions:
     @cached_property
     def answers(self) -> Array:
         """Predicted class numbers int64 (N,), or K answers of 0 and 1."""
-        given = _outputs.answers(self.logits, self.meaning or "")
+        given = by_meaning.answers(self.logits, self.meaning or "")
         return (given[:, 0] if self.meaning == "yes_no" and not self.several else given).astype(np.int64)
 
     @cached_property
     def probabilities(self) -> Array:
         """(N, C) of classes, (N,) of one yes, (N, K) of K yes."""
-        given = _outputs.probabilities(self.logits.copy(), self.meaning or "")
+        given = by_meaning.probabilities(self.logits.copy(), self.meaning or "")
         return given[:, 0] if given.shape[1] == 1 else given
 
     def columns(self, takes: str) -> Array:

@@ -9,8 +9,8 @@ import warnings
 
 import numpy as np
 
-from .._arrays import Array, Data
-from .._checks import choice
+from ..internal.arrays import Array, Data
+from ..internal.checks import choice
 from ._arguments import Classes, Float64, Labels, binned, labels, weighted_mean, weights_of
 
 AVERAGES = ("binary", "macro", "micro", "weighted")

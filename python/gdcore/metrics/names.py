@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from .._checks import shown
+from ..internal.checks import shown
 from . import labels, of_sklearn, probabilities, regression
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._arrays import Array
+from ..internal.arrays import Array
 
 if TYPE_CHECKING:
     from .calls import Predictions

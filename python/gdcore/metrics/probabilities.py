@@ -10,8 +10,8 @@ import warnings
 
 import numpy as np
 
-from .._arrays import Array, Data
-from .._checks import integer
+from ..internal.arrays import Array, Data
+from ..internal.checks import integer
 from ._arguments import Classes, Float64, binned, probabilities, scores, weighted_mean, weights_of
 
 

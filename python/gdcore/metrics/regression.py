@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from .._arrays import Data
+from ..internal.arrays import Data
 from ._arguments import numbers, weighted_mean, weights_of
 
 

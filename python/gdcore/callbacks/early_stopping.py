@@ -1,0 +1,181 @@
+"""Stop when a measure has not improved for some epochs, and keep the best weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..history import number
+from ..internal import flat, json_values
+from ..internal.arguments import explained
+from ..internal.attributes import Setting
+from ..internal.checks import flag
+from ..internal.ranges import ranges_of
+from .callback import Callback
+from .watch import Watch, Watched
+
+if TYPE_CHECKING:
+    from ..model import Sequential, State
+    from ..trainer import Trainer
+
+__all__ = ["EarlyStopping"]
+
+STATE = ("parameters", "buffers", "shapes")  # the arrays of Sequential.copy_state
+
+
+@explained
+class EarlyStopping(Watched, Callback):
+    """Stop when a measure has not improved for some epochs, and keep the weights of the best one.
+
+    Parameters
+    ----------
+    monitor : str
+        Column to watch: "val_loss", "val_accuracy", ...
+    patience : int
+        Epochs without improvement after which training stops.
+    min_delta : float
+        Improvements must be larger than this, in the measure's unit.
+    mode : {"min", "max"}, optional
+        Which way is better; known for the loss and metrics by name, needed for others.
+    restore_best : bool
+        Whether the model gets its best weights back when training ends, for whatever reason it ends. The trainer's
+        optimiser keeps its state, so a later `fit` goes on from the best weights.
+
+    Attributes
+    ----------
+    best : float
+        Best value so far; infinite before the first.
+    best_epoch : int
+        Its epoch, from 1; 0 before the first.
+
+    Notes
+    -----
+    In a loop of one's own: ``if stopping.update(value, model): break``, and ``stopping.restore(model)`` after the loop.
+    The smallest validation error is where to stop, as training beyond it fits the noise; see `History.plot`.
+    ``patience``, ``min_delta`` and ``restore_best`` may be set at any time, before `fit` resumes a run or during it.
+    """
+
+    __slots__ = ("_epochs", "_extended", "_kept", "_restore_best", "_spare")
+    restore_best: Setting[bool] = Setting("Whether the best weights are kept and given back.", flag)
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        *,
+        min_delta: float = 0.0,
+        mode: str | None = None,
+        restore_best: bool = True,
+    ) -> None:
+        self._watch = Watch(monitor, mode, min_delta)
+        self.patience = patience
+        self.restore_best = restore_best
+        self._reset()
+
+    def _reset(self) -> None:
+        self._watch.reset()
+        self._extended = False
+        self._epochs = 0
+        self._kept: tuple[int, State | None] = (0, None)
+        self._spare: State | None = None
+
+    @property
+    def best(self) -> float:
+        """Best value so far."""
+        return self._watch.best
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the best value, from 1; 0 before the first."""
+        return self._kept[0]
+
+    def update(self, value: float, model: Sequential, *, epoch: int | None = None) -> bool:
+        """Take the value of another epoch, keep the weights if it is the best, and tell whether to stop.
+
+        Parameters
+        ----------
+        value : float
+            The measure after this epoch. nan counts as no improvement.
+        model : Sequential
+            The model, whose parameters and buffers are copied when the value is the best.
+        epoch : int, optional
+            The epoch's number; the number of calls when left out.
+
+        Returns
+        -------
+        bool
+            True when `patience` epochs have gone by without improvement.
+        """
+        self._epochs = self._epochs + 1 if epoch is None else epoch
+        if self._watch.improved(number(value, "value")):
+            state = model.copy_state(self._spare) if self.restore_best else None
+            self._kept, self._spare = (self._epochs, state), self._kept[1]
+        return self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether `patience` epochs have gone by without improvement."""
+        return self._watch.since >= self.patience
+
+    @property
+    def extended(self) -> bool:
+        """Whether the run that `fit` resumes was stopped here, and there is more patience now."""
+        return self._extended and not self.finished
+
+    def restore(self, model: Sequential) -> None:
+        """Give `model` the weights of the best epoch.
+
+        Raises
+        ------
+        RuntimeError
+            If no weights are kept.
+        """
+        state = self._kept[1]
+        if state is None:
+            raise RuntimeError("restore: no weights are kept: update() saw no best value yet, or restore_best is False")
+        model.restore_state(state)
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Forget an earlier run."""
+        self._reset()
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Take the epoch's value; stop the trainer when it is time."""
+        if self.update(self._watch.value(logs, "EarlyStopping"), trainer.model, epoch=trainer.epoch):
+            trainer.stop = True
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Restore the best weights."""
+        if self.restore_best and self._kept[1] is not None:
+            self.restore(trainer.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, its epoch, and the best weights."""
+        epoch, state = self._kept
+        return (
+            self._watch.state()
+            | {"epochs": self._epochs, "best_epoch": epoch, "finished": self.finished}
+            | (state or {})
+        )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back the best value and weights."""
+        epochs, best = (
+            json_values.whole(state.get(name), f"EarlyStopping: {name}") for name in ("epochs", "best_epoch")
+        )
+        finished = json_values.flag(state.get("finished", False), "EarlyStopping: finished")
+        self._watch.load(state, "EarlyStopping")
+        arrays = {name: state[name] for name in STATE if name in state}
+        self._extended = finished
+        self._epochs, self._kept = epochs, (best, arrays or None)
+
+    def check_state(self, state: Mapping[str, Any], trainer: Trainer) -> None:
+        """Refuse weights of another model than the one that trains."""
+        kept = {name: state[name] for name in STATE if name in state}
+        if kept:
+            model = trainer.model
+            flat.check_state(model.parameters(), model.buffers(), kept, ranges_of(model.layers, model.dtype))
+        for name, array in kept.items():
+            expected = "int64" if name == "shapes" else trainer.model.dtype
+            if array.size != 0 and array.dtype != expected:  # a model without running averages has no buffers
+                raise json_values.wrong(f"EarlyStopping: {name}", str(array.dtype), expected)

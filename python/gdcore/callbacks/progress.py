@@ -1,0 +1,125 @@
+"""The progress line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
+
+from ..internal.arguments import explained
+from ..internal.attributes import Closed, Fixed
+from ..internal.checks import flag, optional_module
+from .callback import Callback
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+__all__ = ["Progress"]
+
+P = TypeVar("P", bound="Progress")
+SECONDS = 0.1  # between two drawings of the line
+
+
+@explained
+class Progress(Closed, Callback):
+    """One line that tells the epoch, the time left, the speed, the learning rate, and the losses.
+
+    Parameters
+    ----------
+    force : bool
+        Whether to show it even where there is no terminal (and no notebook) to show it on: log files stay free of it
+        otherwise.
+    file : text file, optional
+        Where to write; the standard error output when left out.
+
+    Raises
+    ------
+    ImportError
+        When training begins, if tqdm is not installed.
+    """
+
+    __slots__ = ("_bar", "_drawn", "_file", "_first", "_first_step", "_force", "_measured", "_started")
+    force: Fixed[bool] = Fixed("Whether it is shown without a terminal too.", "make another Progress")
+    file: Fixed[TextIO | None] = Fixed("Where it is written.", "make another Progress")
+
+    def __init__(self, *, force: bool = False, file: TextIO | None = None) -> None:
+        self._force = flag(force, "force")
+        self._file = file
+        self._bar: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Support copies and pickles: of what was asked for, not of the line on the screen."""
+        return _rebuild, (type(self), self._force, self._file), getattr(self, "__dict__", None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that writes to the same file."""
+        copied = _rebuild(type(self), self._force, self._file)
+        getattr(copied, "__dict__", {}).update(deepcopy(getattr(self, "__dict__", {}), memo))
+        return copied
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Draw the line, where somebody can see it."""
+        file = sys.stderr if self.file is None else self.file
+        self._bar = None
+        if not (self.force or visible(file)):
+            return
+        self._measured: dict[str, float] = {}
+        self._first = trainer.epoch
+        self._drawn = self._started = time.monotonic()
+        self._first_step = trainer.steps
+        self._bar = optional_module("tqdm", "Progress", "tqdm").tqdm(
+            desc=f"epoch {trainer.epoch}/{trainer.last_epoch}",
+            total=max(trainer.last_epoch - trainer.epoch, 0),
+            file=file,
+            dynamic_ncols=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar:10}| {elapsed}<{remaining}{postfix}",
+        )
+
+    def on_progress(self, trainer: Trainer, batch: int, batches: int | None, loss: float) -> None:
+        """Move on by the part of the epoch that is done."""
+        if self._bar is not None and time.monotonic() - self._drawn >= SECONDS:
+            self._measured["loss"] = loss
+            place = (
+                f"epoch {trainer.epoch + 1}/{trainer.last_epoch}, batch {batch:,}{f'/{batches:,}' if batches else ''}"
+            )
+            self._draw(trainer, place, trainer.epoch + (batch / batches if batches else 0.0))
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Show the epoch's losses and metrics."""
+        if self._bar is not None:
+            self._measured = logs
+            if time.monotonic() - self._drawn >= SECONDS:
+                self._draw(trainer, f"epoch {trainer.epoch}/{trainer.last_epoch}", trainer.epoch)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Leave the line as it stands and go to the next."""
+        if self._bar is not None:
+            self._draw(trainer, f"epoch {trainer.epoch}/{trainer.last_epoch}", trainer.epoch)
+            self._bar.close()
+            self._bar = None
+
+    def _draw(self, trainer: Trainer, place: str, epochs: float) -> None:
+        now = time.monotonic()
+        speed = (trainer.steps - self._first_step) / max(now - self._started, 1e-9)
+        numbers = [f"{speed:,.0f} batches/s", f"lr {trainer.lr:.3g}"]
+        numbers += [
+            f"{name} {value:.4g}" for name, value in self._measured.items() if name not in ("epoch", "lr", "seconds")
+        ]
+        self._drawn = now
+        self._bar.n = epochs - self._first
+        self._bar.set_description_str(place, refresh=False)
+        self._bar.set_postfix_str(", ".join(numbers), refresh=False)
+        self._bar.refresh()
+
+
+def _rebuild(kind: type[P], force: bool, file: TextIO | None) -> P:
+    made = kind.__new__(kind)
+    Progress.__init__(made, force=force, file=file)
+    return made
+
+
+def visible(file: Any) -> bool:
+    """Tell whether somebody watches: a terminal, or a notebook (which is none, but shows the line in place)."""
+    isatty = getattr(file, "isatty", None)
+    return bool(isatty is not None and isatty()) or "ipykernel" in sys.modules

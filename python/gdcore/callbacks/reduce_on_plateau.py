@@ -1,0 +1,86 @@
+"""A smaller learning rate when a measure has not improved for some epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..internal.arguments import explained
+from ..internal.attributes import Setting
+from ..internal.checks import real
+from .callback import Callback
+from .watch import Watch, Watched
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+__all__ = ["ReduceOnPlateau"]
+
+
+@explained
+class ReduceOnPlateau(Watched, Callback):
+    """Multiply the learning rate by a factor when a measure has not improved for some epochs.
+
+    Works on ``trainer.lr_scale``, so together with any schedule.
+
+    Parameters
+    ----------
+    monitor : str
+        Column to watch.
+    factor : float
+        What the rate is multiplied by, between 0 and 1.
+    patience : int
+        Epochs without improvement after which it is; then the count starts again.
+    min_delta : float
+        Improvements must be larger than this, in the measure's unit.
+    min_lr : float
+        The rate is not made smaller than this.
+    mode : {"min", "max"}, optional
+        Which way is better; known for the loss and metrics by name, needed for others.
+
+    Notes
+    -----
+    ``factor``, ``patience``, ``min_delta`` and ``min_lr`` may be set at any time.
+    """
+
+    __slots__ = ("_factor", "_min_lr")
+    factor: Setting[float] = Setting("What the rate is multiplied by.", partial(real, low=0, high=1))
+    min_lr: Setting[float] = Setting("The rate is not made smaller than this.", partial(real, low=0))
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        *,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        min_lr: float = 0.0,
+        mode: str | None = None,
+    ) -> None:
+        self._watch = Watch(monitor, mode, min_delta)
+        self.patience = patience
+        self.factor = factor
+        self.min_lr = min_lr
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Forget an earlier run."""
+        self._watch.reset()
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Take the epoch's value; reduce the rate when it is time."""
+        if self._watch.improved(self._watch.value(logs, "ReduceOnPlateau")):
+            return
+        if self._watch.since >= self.patience:
+            self._watch.since = 0
+            lr = trainer.lr
+            if lr > self.min_lr:
+                trainer.lr_scale *= max(self.factor, self.min_lr / lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value and the count."""
+        return self._watch.state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back the best value and the count."""
+        self._watch.load(state, "ReduceOnPlateau")

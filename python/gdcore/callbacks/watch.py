@@ -1,0 +1,122 @@
+"""The best value of a column of the history so far, for the callbacks that wait for a better one."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from ..internal import json_values
+from ..internal.attributes import Closed, Fixed, Setting
+from ..internal.checks import integer, real, shown
+from ..metrics import direction
+
+__all__ = ["Watch", "Watched", "epochs"]
+
+
+def epochs(value: object, name: str) -> int:
+    """Return a number of epochs of at least 1."""
+    return integer(value, name, minimum=1, expected="a number of epochs")
+
+
+def _improvement(value: object, name: str) -> float:
+    return real(value, name, low=0)
+
+
+class Watch(Closed):
+    """The best value of a column so far, and how many values came since.
+
+    Parameters
+    ----------
+    monitor : str
+        The column.
+    mode : {"min", "max"} or None
+        Which way is better; None: as known for the loss and metrics by name.
+    min_delta : float
+        Improvements must be larger than this.
+    """
+
+    __slots__ = ("_min_delta", "_mode", "_monitor", "best", "since")
+    monitor: Fixed[str] = Fixed("Column to watch.", "the best value so far is of that column; make another callback")
+    mode: Fixed[str] = Fixed("'min' or 'max'.", "the best value so far was chosen by it; make another callback")
+    min_delta: Setting[float] = Setting("Improvements must be larger than this.", _improvement)
+
+    def __init__(self, monitor: str, mode: str | None, min_delta: float) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor: got {shown(monitor)}; expected the name of a column, such as 'val_loss'")
+        self._monitor = monitor
+        self._mode = direction(monitor, mode)
+        self.min_delta = min_delta
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self.best = math.inf if self._mode == "min" else -math.inf
+        self.since = 0
+
+    def value(self, logs: Mapping[str, float], who: str) -> float:
+        """Return the value of the column, with a warning where it is nan; or say which columns there are."""
+        if self._monitor not in logs:
+            raise ValueError(f"{who}: monitor={self._monitor!r} is not measured; there are {', '.join(logs)}")
+        if math.isnan(logs[self._monitor]):
+            warnings.warn(f"{who}: {self._monitor} is nan, which counts as no improvement", stacklevel=3)
+        return logs[self._monitor]
+
+    def improved(self, value: float) -> bool:
+        """Take the next value and tell whether it is better, by more than ``min_delta``; nan never is."""
+        gain = self.best - value if self._mode == "min" else value - self.best
+        if gain > self.min_delta:
+            self.best, self.since = value, 0
+            return True
+        self.since += 1
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load` takes."""
+        return {"monitor": self._monitor, "mode": self._mode, "best": self.best, "since": self.since}
+
+    def load(self, state: Mapping[str, Any], who: str) -> None:
+        """Take back the best value and the count.
+
+        Raises
+        ------
+        FormatError
+            If they make no sense; nothing is changed then.
+        ValueError
+            If they are of another column.
+        """
+        for name in ("monitor", "mode"):
+            if json_values.text(state.get(name), f"{who}: {name}") != getattr(self, name):
+                raise ValueError(f"{who}: other settings: {name}: saved {state[name]!r}, now {getattr(self, name)!r}")
+        best = state.get("best")
+        if best not in (math.inf, -math.inf):  # those of before the first epoch
+            best = json_values.number(best, f"{who}: best")
+        self.best, self.since = best, json_values.whole(state.get("since"), f"{who}: since")
+
+
+class Watched(Closed):
+    """What callbacks that watch a column have in common; ``_watch`` is theirs to make."""
+
+    __slots__ = ("_patience", "_watch")
+    _watch: Watch
+    patience: Setting[int] = Setting("Epochs without improvement that are waited for.", epochs)
+
+    @property
+    def monitor(self) -> str:
+        """Column to watch."""
+        return self._watch.monitor
+
+    @property
+    def mode(self) -> str:
+        """Which way is better: "min" or "max"."""
+        return self._watch.mode
+
+    @property
+    def min_delta(self) -> float:
+        """Improvements must be larger than this."""
+        return self._watch.min_delta
+
+    @min_delta.setter
+    def min_delta(self, value: float) -> None:
+        self._watch.min_delta = value

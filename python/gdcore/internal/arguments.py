@@ -1,0 +1,308 @@
+"""What is said of a call whose arguments do not fit: which one is missing, unknown, or of the wrong kind.
+
+Functions and classes of `_core` come here when pybind11 has refused a call (cpp/bindings/calls.cpp), with the signature
+that pybind11 has of them; functions written in Python by the decorator `explained`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from .argument_names import hint
+from .checks import has_keys, real, shown
+
+if TYPE_CHECKING:
+    import inspect  # where it is used, it is imported in time: `import gdcore` stays quick without it
+
+
+def misfit(call: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the number or the names of a call's arguments; None if nothing is."""
+    import inspect
+
+    parameters = signature.parameters
+    kinds = {name: parameter.kind for name, parameter in parameters.items()}
+    positional = [name for name, kind in kinds.items() if kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD)]
+    by_name = [name for name, kind in kinds.items() if kind in (kind.POSITIONAL_OR_KEYWORD, kind.KEYWORD_ONLY)]
+    form = f"; expected {call}{plain(signature)}"
+    if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+        for name in kwargs:
+            if name not in by_name:
+                return f"[{call}] {name} is not among its arguments{hint(name, by_name)}{form}"
+    if len(args) > len(positional) and inspect.Parameter.VAR_POSITIONAL not in kinds.values():
+        return f"[{call}] got {_count(args)} by position, where {len(positional)} can be{form}"
+    for name in positional[: len(args)]:
+        if name in kwargs:
+            return f"[{call}] {name} is given twice, by position and by name{form}"
+    given = {*positional[: len(args)], *kwargs}
+    needed = [n for n in (*positional, *by_name) if parameters[n].default is inspect.Parameter.empty and n not in given]
+    needed = list(dict.fromkeys(needed))
+    return f"[{call}] {' and '.join(needed)} {'are' if needed[1:] else 'is'} missing{form}" if needed else None
+
+
+def plain(signature: inspect.Signature) -> str:
+    """Return a signature without its types."""
+    import inspect
+
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+def _count(args: tuple[Any, ...]) -> str:
+    return f"{len(args)} argument{'' if len(args) == 1 else 's'}"
+
+
+# ---- What is exported from C++ --------------------------------------------------------------------------------------
+class ConstructorSignature:
+    """The ``__signature__`` of a class of `_core`, made when `inspect` asks for it."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        """Return the constructor's signature; AttributeError where a Python class has one of its own."""
+        import inspect
+
+        from .. import _core
+
+        found = _core._constructor(owner)
+        if found is None:
+            raise AttributeError("__signature__")
+        text, defaults = found
+        parameters = list(_parsed(text).parameters.values())[1:]
+        literal = {name: value for name, value in defaults.items() if type(value).__module__ == "builtins"}
+        return inspect.Signature([p.replace(default=literal.get(p.name, p.default)) for p in parameters])
+
+
+def refuse_base(cls: type) -> NoReturn:
+    """Say that a class of `_core` without a constructor is not made by users."""
+    found: list[type] = cls.__subclasses__()
+    kinds = ", ".join(kind.__name__ for kind in found if kind.__module__ == cls.__module__)
+    expected = f"expected one of {kinds}" if kinds else "gdcore makes the objects of this class itself"
+    raise TypeError(f"[{cls.__name__}] is not made by itself; {expected}")
+
+
+def refuse(owner: type | None, name: str, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NoReturn:
+    """Raise what there is to say of a call that pybind11 has refused.
+
+    Parameters
+    ----------
+    owner : type, optional
+        The class whose method, constructor or property it is.
+    name : str
+        The function's name.
+    text : str
+        Its signature as pybind11 writes it: "(self: gdcore._core.Dense, in_features: int, ...) -> None".
+    args, kwargs
+        What came.
+
+    Raises
+    ------
+    TypeError
+        For arguments that are missing, unknown or of the wrong kind.
+    ValueError
+        For whole numbers and numbers that no machine type holds.
+    """
+    signature, call = _parsed(text), name
+    if owner is not None:
+        cls = type(args[0]) if args and isinstance(args[0], owner) else owner
+        call = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
+        if not args or not isinstance(args[0], owner):
+            got = shown(args[0]) if args else "nothing"
+            raise TypeError(f"[{call}] self is {got}; expected an object of the class {owner.__name__}")
+        parameters = list(signature.parameters.values())[1:]
+        if isinstance(vars(owner).get(name), property):  # whose setter has no name for its argument
+            parameters = [p.replace(name=name) for p in parameters]
+        signature, args = signature.replace(parameters=parameters), args[1:]
+    wrong = misfit(call, signature, args, kwargs)
+    if wrong is not None:
+        raise TypeError(wrong)
+    given = signature.bind(*args, **kwargs).arguments
+    for parameter, value in given.items():
+        kind = signature.parameters[parameter].annotation
+        if not _accepts(kind, value):
+            raise TypeError(f"[{call}] {parameter} is {_described(value)}; expected {_in_words(kind)}")
+    for parameter, value in given.items():
+        kind = signature.parameters[parameter].annotation
+        limits = _limits(kind, value)
+        if limits is not None:
+            raise ValueError(f"[{call}] {parameter} is {shown(value)}; expected {_in_words(kind)} {limits}")
+    got = ", ".join(f"{parameter}={shown(value)}" for parameter, value in given.items())
+    raise TypeError(f"[{call}] got {got}; expected {call}{signature}")
+
+
+@functools.cache
+def _parsed(text: str) -> inspect.Signature:
+    """Return pybind11's text of a signature as an object; annotations and defaults stay text."""
+    import ast
+    import inspect
+
+    arguments = ast.parse(f"def f{text}: ...").body[0].args  # type: ignore[attr-defined]
+    kind = inspect.Parameter
+    plain_defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults
+    groups = (
+        (arguments.posonlyargs + arguments.args, plain_defaults, kind.POSITIONAL_OR_KEYWORD),
+        (arguments.kwonlyargs, arguments.kw_defaults, kind.KEYWORD_ONLY),
+    )
+    made = [
+        kind(
+            parameter.arg,
+            how,
+            default=kind.empty if default is None else _Text(ast.unparse(default)),
+            annotation=_short(ast.unparse(parameter.annotation)) if parameter.annotation else kind.empty,
+        )
+        for parameters, defaults, how in groups
+        for parameter, default in zip(parameters, defaults, strict=True)
+    ]
+    return inspect.Signature(made)
+
+
+class _Text(str):
+    """A default's own text, shown without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _short(annotation: str) -> str:
+    for module in ("collections.abc.", "gdcore._core.", "numpy.typing.", "typing."):
+        annotation = annotation.replace(module, "")
+    return annotation
+
+
+def _split(kind: str, at: str) -> list[str]:
+    """Return the parts of "int | None" or of "str, float": those outside of brackets."""
+    parts, depth = [""], 0
+    for letter in kind:
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if letter == at and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _class_named(kind: str) -> type | None:
+    from .. import _core
+
+    found = getattr(_core, kind, None)
+    return found if isinstance(found, type) else None
+
+
+def _accepts(kind: str, value: object) -> bool:
+    """Tell whether a value is of the kind that a signature names; what it does not tell of is taken."""
+    if "|" in kind and len(_split(kind, "|")) > 1:
+        return any(_accepts(part, value) for part in _split(kind, "|"))
+    name, _, inner = kind.partition("[")
+    parts = _split(inner.removesuffix("]"), ",") if inner else []
+    if name in ("tuple", "Sequence", "list"):
+        if isinstance(value, (str, bytes, set, frozenset)) or not isinstance(value, Iterable) or has_keys(value):
+            return False
+        items = list(value)
+        if name == "tuple" and "..." not in parts:
+            return len(items) == len(parts) and all(map(_accepts, parts, items))
+        return all(_accepts(part, item) for part in parts[:1] for item in items)
+    if name in _PLAIN:
+        return _PLAIN[name](value)
+    cls = _class_named(name)
+    return cls is None or isinstance(value, cls)
+
+
+def _is_whole(value: object) -> bool:
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    if type(value).__name__ in ("bool", "bool_"):
+        return False
+    try:
+        real(value, "")
+    except TypeError:
+        return False
+    except ValueError:  # nan and infinity are numbers, and 10**400
+        return True
+    return True
+
+
+_PLAIN: dict[str, Callable[[object], bool]] = {
+    "int": _is_whole,
+    "float": _is_number,
+    "bool": lambda value: type(value).__name__ in ("bool", "bool_"),  # NumPy's too
+    "str": lambda value: isinstance(value, str),
+    "None": lambda value: value is None,
+    "dict": lambda value: isinstance(value, dict),
+}
+_WORDS = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a string", "dict": "a dict"}
+_EXAMPLES = {"Initializer": "gd.HeNormal()", "Loss": "gd.CrossEntropy()", "Optimizer": "gd.Adam(lr=1e-3)"}
+
+
+def _in_words(kind: str) -> str:
+    parts = _split(kind, "|")
+    if len(parts) > 1:
+        return " or ".join(_in_words(part) for part in parts)
+    name, _, inner = kind.partition("[")
+    inside = _split(inner.removesuffix("]"), ",") if inner else []
+    if name == "tuple":
+        return f"{len(inside)} values: {', '.join(map(_in_words, inside))}"
+    if name in ("Sequence", "list"):
+        return f"a sequence with {_in_words(inside[0])} each" if inside else "a sequence"
+    if _class_named(kind) is None:
+        return _WORDS.get(kind, kind)
+    return f"an object of the class {kind}" + (f", such as {_EXAMPLES[kind]}" if kind in _EXAMPLES else "")
+
+
+def _described(value: object) -> str:
+    return shown(value) if value is None or isinstance(value, type) else f"{type(value).__name__} {shown(value)}"
+
+
+def _limits(kind: str, value: Any) -> str | None:
+    """Return which numbers the machine's type holds where it may not hold this one."""
+    kinds = _split(kind, "|")
+    if "int" in kinds and _is_whole(value) and not 0 <= operator.index(value) < 2**63:
+        return "from 0 to 2**64 - 1" if value < 0 else "below 2**63"
+    if "float" in kinds and _is_number(value):
+        try:
+            float(value)
+        except OverflowError:
+            return "below 1.8e308"
+    return None
+
+
+# ---- What is written in Python --------------------------------------------------------------------------------------
+Explained = TypeVar("Explained", bound=Callable[..., Any])
+# Methods that take a few µs, in which the 0.1 µs of a wrapper would show: they keep Python's own message.
+QUICK = ("step", "optimizer_step", "predict", "forward", "backward")
+
+
+def explained(face: Explained) -> Explained:
+    """Let calls of a function with arguments that it does not have say which it has; of a class, of all its methods."""
+    if not isinstance(face, type):
+        return _explained(face)
+    for name, member in list(vars(face).items()):
+        if isinstance(member, types.FunctionType) and (name == "__init__" or name[0] != "_") and name not in QUICK:
+            setattr(face, name, _explained(member))
+    return face
+
+
+def _explained(function: Explained) -> Explained:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:  # raised inside the function
+                raise
+            refused = error
+        import inspect
+
+        signature, call = inspect.signature(function), function.__qualname__
+        if "." in call:  # a method
+            parameters = list(signature.parameters.values())[1:]
+            signature, args = signature.replace(parameters=parameters), args[1:]
+        raise TypeError(misfit(call.removesuffix(".__init__"), signature, args, kwargs) or str(refused))
+
+    return wrapper  # type: ignore[return-value]

@@ -1,0 +1,179 @@
+"""Arrays in: NumPy, frames, tensors and whatever else has ``__array__`` or ``__dlpack__``.
+
+Nothing is copied where it can be helped: a NumPy array, a memory-mapped file or a tensor on the CPU becomes a view.
+Booleans, integers of 8 to 64 bits and floats of 16 to 64 pass as they are. The core converts them while it gathers a
+batch; of float16 it makes a copy in float32 first, of the whole array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import DeviceArray, DeviceError
+from .checks import shown
+from .frames import frame_array, frame_columns, is_frame, is_series, object_numbers, refuse, series_array
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+@runtime_checkable
+class SupportsDLPack(Protocol):
+    """Anything that hands over its memory through DLPack."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a DLPack capsule."""
+        ...
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Return the kind and the number of the device that holds the memory."""
+        ...
+
+
+class Converted:
+    """What was converted already and is taken as it is: `Inputs` and `Targets`."""
+
+
+Data: TypeAlias = npt.ArrayLike | SupportsDLPack | Converted
+
+_DLPACK_HOSTS = (1, 3, 11)  # kDLCPU, kDLCUDAHost, kDLROCMHost: memory that the processor reads directly
+
+
+def to_array(value: object, name: str, *, text: bool = False) -> Array:
+    """Return `value` as a plain NumPy array of numbers, as a view wherever possible.
+
+    Every entry point that takes data converts it here.
+
+    Parameters
+    ----------
+    value
+        NumPy array or memory map, frame or series, CPU tensor, nested list, or anything with ``__array__`` or
+        ``__dlpack__``.
+    name : str
+        The argument's name, for messages.
+    text : bool
+        Whether labels of other types are welcome too: text, dates, objects.
+
+    Returns
+    -------
+    ndarray
+        Of booleans, integers, or floats of 16 to 64 bits in native byte order. Longer floats and Python's numbers
+        become float64, bfloat16 and shorter floats float32, in a copy.
+
+    Raises
+    ------
+    TypeError
+        If `value` is no array of real numbers.
+    ValueError
+        If it is a ragged list, or a masked array with masked entries.
+    DeviceError
+        If its memory is on another device than the processor.
+    """
+    if text:
+        return to_any_array(value, name)
+    array = value if type(value) is np.ndarray else _from_object(value, name)
+    kind = array.dtype.kind
+    if kind in "biu" or (kind == "f" and array.dtype.itemsize <= 8):
+        return array if array.dtype.isnative else _converted(array, array.dtype.newbyteorder("="), value, name)
+    if kind == "f":
+        with np.errstate(over="ignore"):  # what float64 does not hold becomes infinite, and is refused as that
+            return _converted(array, np.dtype(np.float64), value, name)
+    if kind == "O":
+        return object_numbers(array, name)
+    if kind == "V" and array.dtype.name.startswith(("bfloat", "float")):  # of ml_dtypes
+        return _converted(array, np.dtype(np.float32), value, name)
+    refuse(array, array.dtype, name)
+
+
+def to_any_array(value: object, name: str) -> Array:
+    """Return `value` as a plain NumPy array of whatever it holds: numbers, text, dates or objects."""
+    if type(value) is np.ndarray:
+        return value
+    if is_series(value):
+        return series_array(value, name)
+    if is_frame(value):
+        columns = frame_columns(value, name)
+        return columns[0].reshape(-1, 1) if len(columns) == 1 else frame_array(value, name)
+    return _from_object(value, name)
+
+
+def _converted(array: Array, dtype: np.dtype[Any], value: object, name: str) -> Array:
+    if isinstance(value, np.memmap):
+        raise TypeError(
+            f"{name}: got a memory map of {array.dtype}, which would have to be copied whole; expected one of native "
+            "floats of 16 to 64 bits, integers or booleans"
+        )
+    return array.astype(dtype)
+
+
+def _from_object(value: object, name: str) -> Array:
+    """Convert anything but a plain array; the kinds are told apart by what they offer, so none is imported."""
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise ValueError(f"{name}: got a masked array with masked entries; expected every value to be there")
+        return np.asarray(value.data)
+    if isinstance(value, (np.ndarray, DeviceArray)):
+        return np.asarray(value)
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise TypeError(f"{name}: got a sparse {type(value).__name__}; expected a dense array: use {name}.toarray()")
+    if isinstance(value, (str, bytes, dict, set, frozenset, Iterator)) or value is None:
+        raise TypeError(f"{name}: got {type(value).__name__} {shown(value)}; expected an array of numbers")
+    if isinstance(value, SupportsDLPack) and not _on_host(value):
+        raise DeviceError(
+            f"{name}: got a {type(value).__name__} on device {getattr(value, 'device', 'other than the CPU')}; "
+            "expected memory of the CPU: copy it there first"
+        )
+    if is_frame(value):
+        return frame_array(value, name)
+    if is_series(value):
+        return series_array(value, name)
+    try:
+        if getattr(value, "requires_grad", False) and hasattr(value, "detach"):
+            value = value.detach()
+        if hasattr(value, "__array__") or not isinstance(value, SupportsDLPack):
+            return np.asarray(value)
+        return np.from_dlpack(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise type(error)(f"{name}: got {type(value).__name__}, which is no array of numbers: {error}") from None
+
+
+def _on_host(value: SupportsDLPack) -> bool:
+    try:
+        return value.__dlpack_device__()[0] in _DLPACK_HOSTS
+    except (AttributeError, TypeError, ValueError, RuntimeError, BufferError):
+        return True  # let the conversion itself say what is wrong
+
+
+def to_weights(value: object, name: str) -> Array:
+    """Return a number for each row, shape (rows,) or one column (rows, 1), as an array (rows,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no numbers, or of another shape.
+    """
+    array = one_column(to_array(value, name))
+    if array.ndim != 1:
+        raise ValueError(f"{name}: got shape {array.shape}; expected one number for each row")
+    return array
+
+
+def one_column(array: Array) -> Array:
+    """Return an array of one column (rows, 1) as (rows,), a view; any other as it is."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def in_order(array: Array, order: list[int] | None) -> Array:
+    """Return a table's columns in another order, None for the same; what has other columns is left to be refused."""
+    return array if order is None or array.ndim != 2 or array.shape[1] != len(order) else array[:, order]
+
+
+def same_rows(name: str, array: Array, other: str, reference: Array) -> None:
+    """Raise ValueError unless `array` and `reference` have as many rows as each other."""
+    if array.ndim == 0 or reference.ndim == 0 or len(array) != len(reference):
+        rows = array.shape[0] if array.ndim else "no"
+        expected = reference.shape[0] if reference.ndim else "no"
+        raise ValueError(f"{name}: got {rows} rows; expected {expected}, as many as {other}")

@@ -1,0 +1,214 @@
+"""Attributes that cannot lie: what can be set takes effect, all else is refused with what to do instead.
+
+`__slots__` refuse names that nobody reads, `Fixed` what is only read, `Setting` what does not fit; `Closed` words the
+refusals. Subclasses of a user's have attributes of their own as usual, and copies keep them.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, overload
+
+__all__ = [
+    "Closed",
+    "Fixed",
+    "Made",
+    "Setting",
+    "attributes_of",
+    "refuse_mistaken",
+    "refused",
+    "restore_attributes",
+    "settable",
+]
+
+T = TypeVar("T")
+
+
+class _Described(Generic[T]):
+    """An attribute kept in the slot of its own name with an underscore before it."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name, self._slot = name, f"_{name}"
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        value: T = getattr(instance, self._slot)
+        return value
+
+
+class Fixed(_Described[T]):
+    """An attribute that is only read.
+
+    Parameters
+    ----------
+    doc : str
+        What it is.
+    instead : str
+        What to do where somebody would set it.
+    """
+
+    def __init__(self, doc: str, instead: str) -> None:
+        super().__init__(doc)
+        self._instead = instead
+
+    def __set__(self, instance: object, value: object) -> NoReturn:
+        """Say that the attribute cannot be set, and what to do instead."""
+        raise AttributeError(f"{type(instance).__name__}.{self._name} cannot be set: {self._instead}")
+
+
+class Setting(_Described[T]):
+    """An attribute that may be set at any time.
+
+    Parameters
+    ----------
+    doc : str
+        What it is.
+    check : function
+        ``check(value, name)`` returns the value to keep, or raises.
+    """
+
+    def __init__(self, doc: str, check: Callable[[Any, str], T]) -> None:
+        super().__init__(doc)
+        self._check = check
+
+    def __set__(self, instance: object, value: Any) -> None:
+        """Check the value and keep it."""
+        setattr(instance, self._slot, self._check(value, self._name))
+
+
+class Closed:
+    """A base class of objects without room for attributes that nobody would read."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # type checkers would take it for leave to set anything
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Set an attribute; raise AttributeError for one that cannot be set."""
+            try:
+                super().__setattr__(name, value)
+            except AttributeError:
+                if isinstance(getattr(type(self), name, None), _Described):
+                    raise
+                raise refused(self, name) from None
+
+    def __copy__(self) -> Self:
+        """Return a copy that shares nothing with the original."""
+        return copy.deepcopy(self)
+
+
+class Open(Closed):
+    """A base class of objects that take attributes of the user's own, but none that look like something else."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Set an attribute.
+
+            Raises
+            ------
+            AttributeError
+                If it cannot be set, or its name is misspelt or another library's.
+            """
+            if _is_ours(type(self)) and not name.startswith("_"):
+                refuse_mistaken(self, name)
+            super().__setattr__(name, value)
+
+
+class Made(Closed):
+    """A base class of objects whose public attributes, ``_made``, are set when they are made and never again."""
+
+    __slots__ = ()
+    _made: ClassVar[tuple[str, ...]] = ()
+
+    if not TYPE_CHECKING:  # type checkers would take it for leave to set anything
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Set an attribute for the first time, or one of a subclass of a user's; else raise AttributeError."""
+            own = name.startswith("_") or (name in self._made and name not in vars(self))
+            if own or not (name in self._made or hasattr(type(self), name) or _is_ours(type(self))):
+                return super().__setattr__(name, value)
+            raise refused(self, name)
+
+
+def refused(owner: object, name: str) -> AttributeError:
+    """Return the error for an attribute that cannot be set: whether there is one, and which ones can be set."""
+    kind = type(owner)
+    names = settable(kind)
+    listed = f"what can be set: {', '.join(names)}" if names else "nothing of it can be set; make another one"
+    if hasattr(owner, name):
+        return AttributeError(f"{kind.__name__}.{name} cannot be set; {listed}")
+    close = _similar(kind, name, 0.6)
+    meant = f" (is {close[0]!r} meant?)" if close else ""
+    return AttributeError(f"{kind.__name__} has no attribute {name!r}{meant}; {listed}")
+
+
+ELSEWHERE = dict.fromkeys(("trainable", "requires_grad"), "freeze and unfreeze")
+ELSEWHERE |= {"training": "forward(x, training=...) and predict(x)", "weights": "parameters()", "bias": "parameters()"}
+ELSEWHERE |= {"class_names": "classes", "labels": "classes", "names": "classes", "optimizer": "gd.Trainer(model, ...)"}
+ELSEWHERE |= dict.fromkeys(("loss", "metrics", "history", "steps"), "gd.Trainer(model, ...)")
+ELSEWHERE |= dict.fromkeys(("lr", "learning_rate", "weight_decay"), "the optimizer's arguments")
+
+
+def refuse_mistaken(owner: object, name: str) -> None:
+    """Raise AttributeError for a method's name, a misspelt one, or one that does something in other libraries.
+
+    A user's own attributes are welcome on `owner`; one that is meant for the library would be ignored.
+    """
+    present = getattr(type(owner), name, None)
+    if callable(present):
+        raise refused(owner, name)
+    if present is not None:
+        return
+    if name in ELSEWHERE:
+        raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; what it is for: {ELSEWHERE[name]}")
+    if _similar(type(owner), name, 0.8):
+        raise refused(owner, name)
+
+
+def _is_ours(kind: type) -> bool:
+    """Tell whether a class is the library's own, not a subclass of a user's."""
+    return kind.__module__.partition(".")[0] == "gdcore"
+
+
+def _similar(kind: type, name: str, least: float) -> list[str]:
+    """Return the public attribute whose name is most like `name`, if one is."""
+    import difflib  # here, for `import gdcore` does without
+
+    return difflib.get_close_matches(name, [each for each in dir(kind) if not each.startswith("_")], 1, least)
+
+
+def settable(kind: type) -> list[str]:
+    """Return the public attributes of a class that can be set on its objects."""
+    public = {name: getattr(kind, name, None) for name in dir(kind) if not name.startswith("_")}
+    return [
+        name
+        for name, value in public.items()
+        if isinstance(value, (Setting, types.MemberDescriptorType))
+        or (isinstance(value, property) and value.fset is not None)
+    ]
+
+
+def attributes_of(owner: object, *without: str) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return the attributes of an object with slots, for `restore_attributes`: those of a subclass, and the slots."""
+    state: tuple[dict[str, Any] | None, dict[str, Any]] = object.__getstate__(owner)  # type: ignore[assignment]
+    return state[0], {name: value for name, value in state[1].items() if name not in without}
+
+
+def restore_attributes(owner: object, state: Any) -> None:
+    """Give an object the attributes that ``object.__getstate__`` of another returned."""
+    for attributes in state if isinstance(state, tuple) else (state,):
+        for name, value in (attributes or {}).items():
+            object.__setattr__(owner, name, value)

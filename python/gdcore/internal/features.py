@@ -1,0 +1,129 @@
+"""Names of columns, of inputs and of targets: remembered from the first frame, checked and put in order afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from .checks import by_key, has_keys, shown
+
+if TYPE_CHECKING:
+    from ..model import Sequential
+
+FeatureNames: TypeAlias = tuple[str, ...]
+INPUTS = "the columns of model.feature_names"
+TARGETS = "the columns of the training targets"
+
+
+class Columns(NamedTuple):
+    """Names of the columns of inputs and of targets, each where they are known; a frame's own may be no text."""
+
+    x: FeatureNames | None = None
+    y: tuple[Any, ...] | None = None
+
+
+UNNAMED = Columns()
+
+
+class Learns:
+    """A trainer that remembers the names of the columns it is trained on: its model those of inputs, it the others."""
+
+    __slots__ = ("_model", "_target_names")
+    _model: Sequential
+    _target_names: tuple[Any, ...] | None
+
+    def _learn(self, columns: Columns) -> None:
+        """Remember names of columns, if none are known yet."""
+        self._model.learn_names(columns.x)
+        self._target_names = self._target_names or columns.y
+
+    def _known(self, others: Columns = UNNAMED) -> Columns:
+        """Return the names of columns that were learned, or else others."""
+        return Columns(self._model.feature_names or others.x, self._target_names or others.y)
+
+
+def feature_names(names: object, columns: int | None, argument: str = "feature_names") -> FeatureNames:
+    """Return names of `columns` columns (None: of any number) as a tuple of text; others become ``str(name)``.
+
+    Raises
+    ------
+    TypeError
+        If `names` is no sequence of names.
+    ValueError
+        If there are not as many as columns, or two are alike.
+    """
+    if isinstance(names, (str, bytes, Set, Mapping)) or not isinstance(names, Iterable):
+        raise TypeError(f"{argument}: got {shown(names)}; expected a sequence of names, one for each input")
+    checked = tuple(str(name) for name in names)
+    refuse_duplicates(checked, argument)
+    if columns is not None and len(checked) != columns:
+        raise ValueError(f"{argument}: got {len(checked)} names; expected {columns}, one for each input of the model")
+    return checked
+
+
+def refuse_duplicates(names: Sequence[str], argument: str) -> None:
+    """Raise ValueError naming the names that occur more than once."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{argument}: got {listed(twice)} more than once; expected names that differ")
+
+
+def order_of(given: Sequence[str], known: Sequence[str], argument: str, whose: str = INPUTS) -> list[int] | None:
+    """Return where each of the `known` columns stands among the `given` ones; None where they go by position.
+
+    They do where the order is the same, and where nobody has named the given ones, which are just 0, 1, 2, ...
+
+    Raises
+    ------
+    ValueError
+        If a known column is missing, or a given one is unknown.
+    """
+    if tuple(given) == tuple(known) or (are_default(given) and set(given) != set(known)):
+        return None
+    missing = [name for name in known if name not in set(given)]
+    unknown = [name for name in given if name not in set(known)]
+    if missing or unknown:
+        parts = [
+            f"{kind} {listed(names)}" for kind, names in (("lacks", missing), ("has the unknown", unknown)) if names
+        ]
+        raise ValueError(
+            f"{argument}: {' and '.join(parts)}; expected {whose}, in any order: {shown(list(known), 200)} (an array "
+            "goes by position)"
+        )
+    place = {name: i for i, name in enumerate(given)}
+    return [place[name] for name in known]
+
+
+def are_default(names: Sequence[str]) -> bool:
+    """Return whether names are just 0, 1, 2, ..., which pandas gives to columns that nobody has named."""
+    return all(name == str(i) for i, name in enumerate(names))
+
+
+def by_column(value: Any, known: Sequence[str] | None, argument: str) -> Any:
+    """Return numbers in a mapping or a pandas Series as a list in the order of the `known` columns; all else as it is.
+
+    Those with the keys 0, 1, 2, ... go by position, as an array does.
+
+    Raises
+    ------
+    ValueError
+        If the keys are not the names of the columns, or these are not known.
+    """
+    if not has_keys(value):
+        return value
+    numbers = by_key(value, argument)
+    if list(numbers) == list(range(len(numbers))):
+        return list(numbers.values())
+    given = [str(key) for key in numbers]
+    if known is None or sorted(given) != sorted(known):
+        expected = "numbers by position, as no names are known" if known is None else f"those of {listed(known)}"
+        raise ValueError(f"{argument}: got numbers of {listed(given)}; expected {expected}")
+    named = dict(zip(given, numbers.values(), strict=True))
+    return [named[name] for name in known]
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return up to `most` names, quoted, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ("columns " if len(names) > 1 else "column ") + ", ".join(map(repr, names[:most])) + more

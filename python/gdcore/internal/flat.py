@@ -1,0 +1,114 @@
+"""Arrays of a model as one flat vector, one after the other in the order of their names' dictionary, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .._core import DeviceArray
+from .arrays import Array
+from .checks import shown
+from .ranges import out_of_range
+
+Views = Mapping[str, Array | DeviceArray]  # as Network.parameters() and Trainer.state() give them
+
+ALIGNMENT = 256  # bytes: where the core starts each array
+
+
+def size_of(views: Views) -> int:
+    """Return how many numbers the arrays hold together."""
+    return sum(view.size for view in views.values())
+
+
+def pack(views: Views, out: Array | None = None) -> Array:
+    """Return a copy of the arrays as one vector, in `out` where that is given."""
+    if not views:
+        return np.empty(0)
+    return np.concatenate([np.asarray(view).reshape(-1) for view in views.values()], out=out)
+
+
+def unpack(vector: Array, views: Views) -> None:
+    """Set the arrays to the numbers of a vector as `pack` returns it."""
+    for name, part in parts(vector, views):
+        views[name][...] = part
+
+
+def parts(vector: Array, views: Views, *, padded: bool = False) -> Iterator[tuple[str, Array]]:
+    """Yield each array's name and its numbers in `vector`, in the array's shape.
+
+    Where `padded`, the vector is one of format version 1: each array starts at a multiple of `ALIGNMENT` bytes, and the
+    vector ends at one.
+    """
+    unit = ALIGNMENT // vector.itemsize if padded else 1
+    start = 0
+    for name, view in views.items():
+        yield name, vector[start : start + view.size].reshape(view.shape)
+        start += -(-view.size // unit) * unit
+
+
+def copy_state(parameters: Views, buffers: Views, out: dict[str, Array] | None) -> dict[str, Array]:
+    """Return a copy of both and of their shapes; see `Sequential.copy_state`."""
+    state = {} if out is None else out
+    state["parameters"] = pack(parameters, state.get("parameters"))
+    state["buffers"] = pack(buffers, state.get("buffers"))
+    state["shapes"] = _shapes(parameters, buffers)
+    return state
+
+
+def restore_state(
+    parameters: Views, buffers: Views, state: Mapping[str, Array], ranges: Mapping[str, bool] | None = None
+) -> None:
+    """Set both to a copy that `copy_state` made; see `Sequential.restore_state`."""
+    check_state(parameters, buffers, state, ranges)
+    unpack(state["parameters"], parameters)
+    unpack(state["buffers"], buffers)
+
+
+def check_state(
+    parameters: Views, buffers: Views, state: Mapping[str, Array], ranges: Mapping[str, bool] | None = None
+) -> None:
+    """Raise TypeError or ValueError where `state` is not one that `restore_state` takes.
+
+    `ranges`, as `gdcore.internal.ranges.ranges_of` returns them, tell which buffers hold no negative numbers.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: got {shown(state)}; expected what copy_state() of such a network returns")
+    shapes = _shapes(parameters, buffers)
+    sizes = {"shapes": shapes.size, "parameters": size_of(parameters), "buffers": size_of(buffers)}
+    for name, size in sizes.items():
+        if name not in state or np.shape(state[name]) != (size,):
+            got = f"shape {np.shape(state[name])}" if name in state else "nothing"
+            raise ValueError(f"state: {name}: got {got}; expected shape ({size},), by copy_state() of such a network")
+        if not isinstance(state[name], np.ndarray) or state[name].dtype.kind not in "fiu":
+            raise TypeError(f"state: {name}: got {_kind_of(state[name])}; expected an array of real numbers")
+    if not np.array_equal(state["shapes"], shapes):
+        raise ValueError("state: got one of a network of other shapes; expected one by copy_state() of such a network")
+    for name, views in (("parameters", parameters), ("buffers", buffers)):
+        for own, part in parts(state[name], views):
+            _check_fits(part, views[own].dtype, f"state: {name}: {own}")
+    for own, part in parts(state["buffers"], buffers):
+        wrong = "" if ranges is None or own not in ranges else out_of_range(part, ranges[own])
+        if wrong:
+            raise ValueError(f"state: buffers: {own}: {wrong}")
+
+
+def _kind_of(value: object) -> str:
+    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
+def _check_fits(part: Array, dtype: np.dtype[Any], name: str) -> None:
+    """Raise ValueError for a finite number that `dtype` does not hold; NaN and infinity stay what they are."""
+    if part.dtype == dtype:
+        return
+    with np.errstate(over="ignore"):
+        lost = np.isfinite(part) & ~np.isfinite(part.astype(dtype))
+    if lost.any():
+        raise ValueError(f"{name}: got {part[lost][0]}; expected numbers that {dtype} holds")
+
+
+def _shapes(parameters: Views, buffers: Views) -> Array:
+    """Return the dimensions of all arrays, each after their number: by them a state knows its network."""
+    views = [*parameters.values(), *buffers.values()]
+    return np.array([size for view in views for size in (view.ndim, *view.shape)], np.int64)

@@ -1,0 +1,201 @@
+"""Frames and series of pandas, polars, pyarrow and what else narwhals knows, as NumPy arrays and column names.
+
+narwhals is imported when the first of them comes. Nullable columns become floats with NaN where a value is missing.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from numbers import Real
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import shown
+from .features import FeatureNames, refuse_duplicates
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_WHAT_TO_DO = {
+    "c": "expected real numbers: take .real, .imag or abs() of it",
+    "M": "expected numbers: take the time since a reference date, in days, say",
+    "m": "expected numbers: divide it by a unit of time, such as pandas.Timedelta(days=1)",
+    "O": "expected real numbers (encode categories and text first, with pandas.get_dummies, say)",
+}
+
+
+def is_frame(value: object) -> bool:
+    """Return whether `value` is a table with named columns, in memory or lazy."""
+    kind = type(value)  # asking a lazy frame itself for its columns would compute something
+    return hasattr(kind, "columns") and any(
+        hasattr(kind, sign)
+        for sign in ("iloc", "__dataframe__", "__arrow_c_stream__", "__narwhals_dataframe__", "collect")
+    )
+
+
+def is_series(value: object) -> bool:
+    """Return whether `value` is a column of such a table, or an array of Arrow's or of pandas'."""
+    module = type(value).__module__.partition(".")[0]
+    return (
+        hasattr(value, "__narwhals_series__")
+        or (module in ("pandas", "polars", "pyarrow", "modin", "cudf") and hasattr(value, "__len__"))
+    ) and not is_frame(value)
+
+
+def frame_names(value: Any, name: str) -> FeatureNames:
+    """Return the names of a frame's columns as text; raise ValueError where two are alike."""
+    names = tuple(str(column) for column in frame_labels(value, name))
+    refuse_duplicates(names, name)
+    return names
+
+
+def frame_labels(value: Any, name: str) -> list[Any]:
+    """Return the names of a frame's columns as they are: with pandas text, numbers, dates or tuples."""
+    _refuse_lazy(value, name)
+    return list(value.schema.names if type(value).__module__.partition(".")[0] == "pyarrow" else value.columns)
+
+
+def frame_columns(value: Any, name: str) -> list[Array]:
+    """Return a frame's columns as arrays of whatever they hold."""
+    frame_names(value, name)
+    return [_any(column, name) for column in _narwhals(value, name).iter_columns()]
+
+
+def frame_array(value: Any, name: str) -> Array:
+    """Return a frame's numbers, shape (rows, columns), in the smallest type that holds all columns.
+
+    Raises
+    ------
+    TypeError
+        If a column holds anything but numbers, or the frame is lazy.
+    ValueError
+        If two columns have one name.
+    """
+    frame_names(value, name)
+    frame = _narwhals(value, name)
+    columns = [_numbers(column, f"{name}: column {str(column.name)!r}") for column in frame.iter_columns()]
+    if not columns:
+        return np.empty((len(frame), 0))
+    out = np.empty((len(frame), len(columns)), np.result_type(*columns))
+    for i, column in enumerate(columns):
+        out[:, i] = column
+    return out
+
+
+def series_array(value: Any, name: str) -> Array:
+    """Return a series' values, shape (rows,), as an array of whatever they are."""
+    return _any(_narwhals(value, name), name)
+
+
+def row_count(value: Any, name: str) -> int:
+    """Return how many rows a frame has."""
+    _refuse_lazy(value, name)
+    return len(_narwhals(value, name))
+
+
+def take_rows(value: Any, rows: npt.NDArray[np.int64]) -> Any:
+    """Return some rows of a frame or series, as a frame or series of its own kind."""
+    return _narwhals(value, "x")[rows].to_native()
+
+
+def _nw() -> Any:
+    import narwhals  # here, for arrays do without
+
+    return narwhals
+
+
+def _refuse_lazy(value: object, name: str) -> None:
+    if hasattr(type(value), "collect"):
+        raise TypeError(f"{name}: got a lazy {type(value).__name__}; expected one in memory: use .collect()")
+
+
+def _narwhals(value: Any, name: str) -> Any:
+    """Return a frame or series behind narwhals' face."""
+    module = type(value).__module__.partition(".")[0]
+    if module == "pyarrow":
+        import pyarrow
+
+        if isinstance(value, pyarrow.RecordBatch):
+            value = pyarrow.Table.from_batches([value])
+        elif isinstance(value, pyarrow.Array):
+            value = pyarrow.chunked_array([value])
+    elif module == "pandas" and not hasattr(value, "iloc"):  # an Index, or an array of pandas' own
+        import pandas
+
+        value = pandas.Series(value)
+    wrapped = _nw().from_native(value, allow_series=True, pass_through=True)
+    if wrapped is value:
+        raise TypeError(f"{name}: got {type(value).__name__}, which is no frame that narwhals knows; expected an array")
+    if isinstance(wrapped, _nw().LazyFrame):
+        raise TypeError(f"{name}: got a lazy {type(value).__name__}; expected a frame in memory: compute it first")
+    return wrapped
+
+
+def _any(series: Any, name: str) -> Array:
+    """Return a column as an array: of its own type where NumPy has it, NaN where a number is missing, else objects."""
+    if isinstance(series.dtype, _nw().Categorical | _nw().Enum):
+        return _objects(series.to_list())
+    try:
+        return np.asarray(series.to_numpy())
+    except Exception as error:  # each library has exceptions of its own for types that NumPy lacks
+        raise TypeError(f"{name}: got a column of {series.dtype}, which NumPy does not have: {error}") from error
+
+
+def _objects(items: list[object]) -> Array:
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+def _numbers(series: Any, name: str) -> Array:
+    """Return a column of numbers or booleans as an array of a numeric type, NaN where a value is missing."""
+    array = _any(series, name)
+    if isinstance(series.dtype, _nw().Categorical | _nw().Enum):
+        refuse(array, series.dtype, name)
+    if array.dtype.kind in "biuf":
+        return array
+    if array.dtype.kind == "O":
+        return object_numbers(array, name)
+    refuse(array, series.dtype, name)
+
+
+def refuse(array: Array, dtype: object, name: str) -> NoReturn:
+    """Raise TypeError for values that are no numbers, with the first of them and what to do."""
+    first = f", such as {shown(first_of(array))}" if array.size else ""
+    raise TypeError(f"{name} holds {dtype}{first}; {_WHAT_TO_DO.get(array.dtype.kind, _WHAT_TO_DO['O'])}")
+
+
+def first_of(array: Array) -> object:
+    """Return the first element of an array as Python's own object, where there is one; dates as text."""
+    first = array.ravel()[0]
+    return str(first) if array.dtype.kind in "Mm" else first.item() if isinstance(first, np.generic) else first
+
+
+def object_numbers(array: Array, name: str) -> Array:
+    """Return Python's numbers in an array of objects as float64, NaN where one is missing (None, pandas.NA).
+
+    Raises
+    ------
+    TypeError
+        If one of the objects is no real number.
+    """
+    out = np.empty(array.shape, np.float64)
+    flat = out.reshape(-1)
+    for i, item in enumerate(array.ravel()):
+        if isinstance(item, (Real, np.bool_, Decimal)):
+            try:
+                flat[i] = item
+            except OverflowError:
+                flat[i] = np.inf if item > 0 else -np.inf  # type: ignore[operator]
+        elif is_missing(item):
+            flat[i] = np.nan
+        else:
+            place = ", ".join(str(int(at)) for at in np.unravel_index(i, array.shape))
+            raise TypeError(f"{name}: got {type(item).__name__} {shown(item)} at [{place}]; {_WHAT_TO_DO['O']}")
+    return out
+
+
+def is_missing(item: object) -> bool:
+    """Return whether an object stands for a missing value: None, pandas.NA or pandas.NaT."""
+    return item is None or type(item).__name__ in ("NAType", "NaTType")

@@ -1,0 +1,60 @@
+"""Layers, initialisers, losses and optimisers stay as they were made: what setting an attribute says, and copies.
+
+The classes are C++ (`cpp/bindings/specs.cpp`); what concerns subclasses that users write in Python is here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from .. import _core
+
+__all__ = ["ReadOnlyDict", "close"]
+
+
+class ReadOnlyDict(dict[Any, Any]):
+    """A dict of an object that stays as it was made."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("this dict belongs to an object that stays as it was made: make another one from dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type, tuple[dict[Any, Any]]]:
+        """Support copies and pickles."""
+        return type(self), (dict(self),)
+
+
+def set_attribute(self: Any, name: str, value: object) -> None:
+    """Set an attribute of a user's subclass; raise AttributeError for all others, with what to do instead."""
+    try:
+        object.__setattr__(self, name, value)
+    except AttributeError:
+        kind = type(self).__name__
+        what = f"{kind}.{name} cannot be set" if hasattr(self, name) else f"{kind} has no attribute {name!r}"
+        arguments = ", ".join(f"{field}=..." for field in self._fields)
+        message = f"{what}; it stays as it was made: make another one, {kind}({arguments})"
+        raise AttributeError(message) from None
+
+
+def reduced(self: Any, protocol: int) -> Any:
+    """Support copies and pickles, of subclasses with an __init__ and attributes of their own too."""
+    kind = type(self)
+    own: Any = next(each for each in kind.__mro__ if "_fields" in vars(each))  # its __init__ takes the fields
+    if kind.__reduce__ is not own.__reduce__:
+        return self.__reduce__()  # the user's own
+    fields = {name: getattr(self, name) for name in own._fields}
+    return _made, (kind, own, fields), getattr(self, "__dict__", None) or None
+
+
+def _made(kind: Any, own: Any, fields: dict[str, Any]) -> Any:
+    made = kind.__new__(kind)
+    own.__init__(made, **fields)
+    return made
+
+
+def close() -> None:
+    """Give the classes of the core both methods."""
+    for base in (_core.Layer, _core.Initializer, _core.Loss, _core.Optimizer):
+        for name, method in (("__setattr__", set_attribute), ("__reduce_ex__", reduced)):
+            setattr(base, name, method)

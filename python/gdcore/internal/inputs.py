@@ -1,0 +1,59 @@
+"""Inputs of a model: the array, and the names of its columns where a frame came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, Converted, in_order, to_array
+from .features import FeatureNames, order_of
+from .frames import frame_array, frame_names, is_frame
+
+__all__ = ["Inputs", "to_inputs"]
+
+
+@dataclass(frozen=True)
+class Inputs(Converted):
+    """Inputs as an array (rows, columns) and the names of the columns, where they are known."""
+
+    array: Array
+    names: FeatureNames | None = None
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Inputs:
+        """Return a copy of some of the rows."""
+        return Inputs(self.array[rows], self.names)
+
+
+def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> Inputs:
+    """Return inputs as an array of numbers, the columns of a frame in the order of the names that are known.
+
+    Parameters
+    ----------
+    value
+        Whatever `to_array` takes, or `Inputs`, whose columns are put in order like those of a frame.
+    name : str
+        The argument's name, for messages.
+    known : tuple of str, optional
+        Names of the model's inputs. Columns that nobody has named (0, 1, 2, ...) and arrays go by position.
+
+    Returns
+    -------
+    Inputs
+        With the names that are known, or else those of the frame.
+
+    Raises
+    ------
+    TypeError
+        If there is anything but numbers; names the column of a frame.
+    ValueError
+        If a frame lacks a column, has one more, or two of one name.
+    """
+    names = value.names if isinstance(value, Inputs) else frame_names(value, name) if is_frame(value) else None
+    order = None if names is None or known is None else order_of(names, known, name)
+    if isinstance(value, Inputs):
+        array = value.array
+    else:
+        array = to_array(value, name) if names is None else frame_array(value, name)
+    return Inputs(in_order(array, order), known or names)

@@ -1,0 +1,132 @@
+"""Numbers that a model's dtype does not hold: NaN, infinity, what is too large for it, columns that are too small."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+
+from .. import _core
+from .arrays import Array
+from .features import FeatureNames
+
+__all__ = ["check_batch_scale", "check_numbers", "check_scale", "column_name", "refuse_scaling", "unheld_scaling"]
+
+SMALL = 1 << 16  # elements that are looked at together
+SAFE = 1e36  # sums of squares below: every number is far from the largest of float32
+TINY = 1e-70  # sums of squares above: a number at least is far from the smallest of float32
+
+
+# Without the dispatch to arrays of other libraries, which takes as long as the product.
+vdot = getattr(np.vdot, "_implementation", np.vdot)
+
+
+def in_doubt(array: Array) -> bool:
+    """Return whether a sum of squares leaves it open that a small array of floats holds what a dtype does not.
+
+    For single rows this takes half a microsecond; `check_numbers` looks at every number.
+    """
+    return not vdot(array, array) < SAFE
+
+
+def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | None = None) -> None:
+    """Raise ValueError for the first number that is NaN or infinite, or becomes so in `dtype`.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of any numeric type, shape (rows, columns) or (rows,).
+    dtype : str
+        The model's.
+    name : str
+        The argument's name, for messages.
+    names : tuple of str, optional
+        Names of the columns.
+    """
+    if array.dtype.kind != "f" or array.ndim not in (1, 2) or array.size == 0:
+        return
+    held = array.dtype.char in "fd" and array.dtype.itemsize <= np.dtype(dtype).itemsize
+    if held and array.flags.c_contiguous and _core.first_nonfinite(array) < 0:
+        return
+    limit = min(float(np.finfo(dtype).max), float(np.finfo(array.dtype).max))
+    rows = max(1, SMALL // max(1, array[0].size))
+    for first in range(0, len(array), rows):
+        part = array[first : first + rows]
+        if part.dtype.char in "fd" and not in_doubt(part):
+            continue
+        bad = ~(np.abs(part) <= limit) if part.dtype.itemsize > 2 else ~np.isfinite(part)
+        if bad.any():
+            row, column = np.argwhere(bad.reshape(len(part), -1))[0]
+            value = part.reshape(len(part), -1)[row, column]
+            what = "; expected finite numbers, none of them missing"
+            if np.isfinite(value):
+                what = f", which {dtype} does not hold: {_what_to_do(dtype)}"
+            raise ValueError(f"{name}: got {value:g} in row {first + row}, {column_name(int(column), names)}{what}")
+
+
+def check_scale(array: Array, dtype: str, name: str, names: FeatureNames | None = None) -> None:
+    """Raise ValueError for a column that is all zeros, or nearly so, in `dtype` alone."""
+    if array.dtype.kind != "f" or array.ndim not in (1, 2) or array.size == 0:
+        return
+    table = array.reshape(len(array), -1)
+    tiny = np.finfo(dtype).tiny
+    few = np.abs(table[:16]).max(axis=0)  # most columns are sound at once
+    if few.min() >= tiny:
+        return
+    columns = np.arange(table.shape[1])  # without a larger number so far
+    most = np.zeros(len(columns))
+    first, rows = 0, 16
+    while first < len(table) and len(columns):
+        part = table[first : first + rows]
+        part = part if len(columns) == table.shape[1] else part[:, columns]
+        most = np.maximum(most, np.abs(part.astype(np.float64)).max(axis=0))
+        columns, most = columns[most < tiny], most[most < tiny]
+        first, rows = first + rows, 1024
+    for column, largest in zip(columns, most, strict=True):
+        if largest > 0.0:
+            _refuse_tiny(name, f"{largest:g} in {column_name(int(column), names)}", dtype)
+
+
+def check_batch_scale(array: Array, dtype: str, name: str) -> None:
+    """Raise ValueError for a batch of several rows that is all zeros, or nearly so, in `dtype` alone.
+
+    A column of a batch may be: beside numbers of other batches these are harmless, and `check_scale` sees all rows.
+    """
+    if array.dtype.kind != "f" or len(array) < 2 or array.size == 0:
+        return
+    largest = max(-float(array.min()), float(array.max()))
+    if 0.0 < largest < np.finfo(dtype).tiny:
+        _refuse_tiny(name, f"{largest:g}", dtype)
+
+
+def _refuse_tiny(name: str, largest: str, dtype: str) -> NoReturn:
+    raise ValueError(
+        f"{name}: got numbers of at most {largest}, which {dtype} takes for zero or nearly so: {_what_to_do(dtype)}"
+    )
+
+
+def unheld_scaling(layer: _core.Layer, dtype: str) -> int | None:
+    """Return the first feature whose mean or standard deviation in a Standardizer `dtype` does not hold."""
+    if not isinstance(layer, _core.Standardizer) or layer.mean is None or layer.std is None:
+        return None
+    held = np.finfo(dtype)
+    sound = (np.abs(layer.mean) <= held.max) & (layer.std <= held.max) & (layer.std >= held.tiny)
+    return None if sound.all() else int(np.argmin(sound))
+
+
+def refuse_scaling(layer: _core.Layer, column: int, dtype: str, names: FeatureNames | None) -> NoReturn:
+    """Raise ValueError for the scaling of a column that `unheld_scaling` found."""
+    mean, std = (float(np.asarray(getattr(layer, each))[column]) for each in ("mean", "std"))
+    raise ValueError(
+        f"x: the Standardizer scales {column_name(column, names)} by the mean {mean:g} and the deviation {std:g}, "
+        f"which {dtype} does not hold: {_what_to_do(dtype)}"
+    )
+
+
+def column_name(number: int, names: FeatureNames | None) -> str:
+    """Return how messages call a column: by its name, where it has one."""
+    return f"column {int(number)}" if names is None or number >= len(names) else f"column {names[number]!r}"
+
+
+def _what_to_do(dtype: str) -> str:
+    return "scale the data" + (', or give the model dtype="float64"' if dtype == "float32" else "")

@@ -1,0 +1,116 @@
+"""What the outputs of a model mean, and the probabilities and answers that follow from them.
+
+"numbers" are predictions of a regression. "classes" are logits of classes that exclude each other, one output each.
+"yes_no" are logits of answers that do not depend on each other, one output each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _core
+from .arrays import Array
+from .checks import choice
+
+if TYPE_CHECKING:
+    from ..network.prediction import Predictor
+
+MEANINGS = ("numbers", "classes", "yes_no")
+OF_LOSS: dict[type[_core.Loss], str] = {
+    _core.MeanSquaredError: "numbers",
+    _core.CrossEntropy: "classes",
+    _core.BinaryCrossEntropy: "yes_no",
+}
+
+
+def checked_meaning(meaning: object, model: Predictor) -> str:
+    """Return `meaning` if it is one that the outputs of `model` can have; raise ValueError otherwise."""
+    name = choice(meaning, "outputs", MEANINGS)
+    if model.outputs not in (None, name):
+        raise ValueError(
+            f"outputs: got {name!r} for a model whose outputs are {model.outputs!r}; expected another model for "
+            f"another meaning: Sequential(*model.layers, **(model.settings() | {{'outputs': {name!r}}}))"
+        )
+    if name == "classes" and model.out_features == 1:
+        raise ValueError(
+            "outputs: got 'classes' for a network of 1 output; expected an output for each class, or outputs='yes_no'"
+        )
+    if name == "numbers" and model.classes is not None:
+        raise ValueError("outputs: got 'numbers' for a model with classes; expected 'classes' or 'yes_no', or no names")
+    return name
+
+
+def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
+    """Return what `loss` says the outputs of `model` mean, None where it says nothing.
+
+    Raises
+    ------
+    ValueError
+        If the outputs of `model` mean something else.
+    """
+    meaning = next((meaning for kind, meaning in OF_LOSS.items() if isinstance(loss, kind)), None)
+    if meaning is None:
+        return None
+    name = type(loss).__name__
+    if model.outputs not in (None, meaning):
+        raise ValueError(
+            f"loss: got {name}, which is for outputs={meaning!r}; the model's outputs are {model.outputs!r}: expected "
+            f"{losses_for(model.outputs)}, or another model: "
+            f"Sequential(*model.layers, **(model.settings() | {{'outputs': {meaning!r}}}))"
+        )
+    if meaning == "numbers" and model.classes is not None:
+        raise ValueError(
+            f"loss: got {name}, which is for numbers; the model has classes: expected {losses_for('classes')} or "
+            f"{losses_for('yes_no')}, or a model without classes"
+        )
+    return meaning
+
+
+def losses_for(meaning: str | None) -> str:
+    """Return the names of the losses that train such outputs."""
+    return " or ".join(kind.__name__ for kind, each in OF_LOSS.items() if each == meaning)
+
+
+def probabilistic(model: Predictor, caller: str) -> str:
+    """Return "classes" or "yes_no"; raise ValueError naming `caller` where the outputs are not known to be either."""
+    if model.outputs is None:
+        raise ValueError(
+            f"{caller}: outputs: not known what the model's outputs mean, as no Trainer had it yet, or it comes from "
+            "elsewhere; expected model.outputs = 'classes' (one output each) or 'yes_no' (an answer each) first, or "
+            "Sequential(..., outputs=...)"
+        )
+    if model.outputs == "numbers":
+        raise ValueError(
+            f"{caller}: outputs: the model's are 'numbers', which have neither classes nor probabilities; "
+            "predict returns them"
+        )
+    return model.outputs
+
+
+def check_outputs(logits: Array, caller: str) -> None:
+    """Raise ValueError where an output is NaN or infinite, as no class is the most probable one then."""
+    place = _core.first_nonfinite(logits)
+    if place >= 0:
+        row, output = divmod(place, logits.shape[1])
+        raise ValueError(
+            f"{caller}: output {output} of row {row} is {logits[row, output]:g}; expected finite outputs: the row's "
+            f"numbers, or the model's weights, are too large for {logits.dtype}, or no numbers"
+        )
+
+
+def probabilities(logits: Array, meaning: str) -> Array:
+    """Return the probabilities of classes, (N, C) softmax, or of yes, (N, K) sigmoid; `logits` are overwritten."""
+    if meaning == "yes_no":
+        smaller = np.exp(-np.abs(logits))  # e^-|z| never overflows
+        np.copyto(logits, np.where(logits < 0, smaller, 1.0) / (1.0 + smaller))
+        return logits
+    np.exp(logits - logits.max(axis=1, keepdims=True), out=logits)
+    logits /= logits.sum(axis=1, keepdims=True)
+    return logits
+
+
+def answers(logits: Array, meaning: str) -> Array:
+    """Return the most probable class, int64 (N,), or whether each answer is yes, bool (N, K)."""
+    return logits > 0 if meaning == "yes_no" else logits.argmax(axis=1)

@@ -1,0 +1,94 @@
+"""The one way from what a call is given as data to checked arrays: inputs, targets, and a weight for each row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from .arrays import Array, same_rows, to_weights
+from .features import UNNAMED, Columns
+from .inputs import Inputs, to_inputs
+from .labels import Targets, to_targets
+from .numbers import check_batch_scale, check_numbers, check_scale
+
+if TYPE_CHECKING:
+    from ..network.prediction import Predictor
+
+__all__ = ["Check", "Prepared", "prepared"]
+
+# What is looked for: numbers that the model's dtype does not hold; also a batch, or a column, that it takes for zeros.
+Check: TypeAlias = Literal["numbers", "batch", "columns"]
+
+
+class Prepared(NamedTuple):
+    """Inputs and targets of as many rows, and their weights, shape (rows,), where there are any."""
+
+    x: Inputs
+    y: Targets
+    weights: Array | None
+
+    @property
+    def columns(self) -> Columns:
+        """Names of the columns of both, where they are known."""
+        return Columns(self.x.names, self.y.names)
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Prepared:
+        """Return a copy of some of the rows."""
+        return Prepared(self.x.part(rows), self.y.part(rows), None if self.weights is None else self.weights[rows])
+
+
+def prepared(
+    model: Predictor,
+    loss: _core.Loss,
+    x: object,
+    y: object,
+    sample_weight: object = None,
+    label: str = "",
+    *,
+    known: Columns = UNNAMED,
+    check: Check | None = "numbers",
+) -> Prepared:
+    """Return what a call is given as data in the form that the core takes.
+
+    Parameters
+    ----------
+    model : Predictor
+        Its columns, classes and dtype say what fits.
+    loss : Loss
+        Cross-entropy takes one column of whole numbers for labels.
+    x, y, sample_weight
+        Inputs (rows, in_features), targets, and a weight for each row or None.
+    label : str
+        What stands before the arguments' names in messages, such as "validation: ".
+    known : Columns
+        Names of the inputs' columns, where the model does not know them yet, and of the targets' columns.
+    check : {"numbers", "batch", "columns"} or None
+        What is refused: numbers that the model's dtype does not hold; for training also what it takes for zeros, a
+        whole batch, or a column where these are all rows. The core looks at the rest.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If columns, labels, numbers of rows or numbers do not fit; names the argument.
+    """
+    inputs = to_inputs(x, f"{label}x", model.feature_names or known.x)
+    labels = isinstance(loss, _core.CrossEntropy)
+    targets = to_targets(y, f"{label}y", model.classes, labels=labels, known=known.y)
+    same_rows(f"{label}y", targets.array, "x", inputs.array)
+    weights = None if sample_weight is None else to_weights(sample_weight, f"{label}sample_weight")
+    if weights is not None:
+        same_rows(f"{label}sample_weight", weights, "x", inputs.array)
+    if check is not None:
+        model.check_inputs(inputs, f"{label}x")
+        if targets.array.ndim == 1 or targets.array.shape[-1] == model.out_features:
+            check_numbers(targets.array, model.dtype, f"{label}y", targets.names)
+    if check == "batch":
+        check_batch_scale(inputs.array, model.dtype, f"{label}x")
+        check_batch_scale(targets.array, model.dtype, f"{label}y")
+    elif check == "columns":
+        check_scale(inputs.array, model.dtype, f"{label}x", inputs.names)
+        check_scale(targets.array, model.dtype, f"{label}y", targets.names)
+    return Prepared(inputs, targets, weights)

@@ -1,0 +1,362 @@
+"""The whole state of training in one file, and back.
+
+A checkpoint is a model file (see `gdcore.io.saving`) with more in it: the optimiser's state, the steps made, the epoch
+and the place inside it, the seed of the shuffling, the history, and what callbacks keep. Dropout needs no state of its
+own, for its random numbers are a function of seed and step. A file is read, checked whole, compared with the trainer,
+and only then applied: one that is refused has changed nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..history import History
+from ..internal import flat, json_values
+from ..internal.arrays import Array
+from ..internal.checks import FormatError, shown
+from ..internal.features import Columns
+from ..training.callback_states import CallbackState, MatchedStates, collect, read_states
+from ..training.fit import Fit, Position
+from . import destination, saving, specs
+from .destination import FileLike
+from .saving import TRAINING
+
+if TYPE_CHECKING:
+    from ..model import Sequential
+    from ..trainer import Trainer
+
+OPTIMIZER = f"{TRAINING}optimizer."
+HISTORY = f"{TRAINING}history."
+# The entries of a model's description that must be the same in the trainer that takes a checkpoint. What its outputs
+# mean is not among them: the loss says it. Names of columns must be where both are known.
+COMPARED = ("layers", "dtype", "classes")
+
+
+def save(trainer: Trainer, path: FileLike) -> None:
+    """Write the state of `trainer` to a file; see `Trainer.save_checkpoint`."""
+    with trainer.model._hold(inside=False):  # another thread that trains waits
+        trainer._check_thread("save_checkpoint", "give it the callback Checkpoint(path, seconds=...)")
+        tensors, metadata = contents(trainer)
+        saving.write_file(path, tensors, metadata)
+
+
+def contents(trainer: Trainer) -> tuple[dict[str, Array | _core.DeviceArray], dict[str, str]]:
+    """Return the arrays, as views, and the metadata that a checkpoint consists of."""
+    fit = trainer._fit
+    tensors = saving.model_tensors(trainer.model)
+    tensors |= {f"{OPTIMIZER}{name}": array for name, array in trainer.core.state().items()}
+    columns, arrays = _history_arrays(trainer.history)
+    states, kept = collect([] if fit is None else fit.callbacks)
+    training = {
+        "steps": trainer.steps,
+        "seed": trainer.seed,
+        "lr_scale": trainer.lr_scale,
+        "stopped": bool(trainer.stop),
+        "first_epoch": trainer.first_epoch,
+        "position": list(Position() if fit is None else fit.position),
+        "settings": None if fit is None else fit.settings(),
+        "loss": specs.encode(trainer.loss),
+        "optimizer": specs.encode(trainer.optimizer),
+        "target_names": None if trainer._target_names is None else list(trainer._target_names),
+        "history": columns,
+        "callbacks": states,
+    }
+    metadata = {"model": json.dumps(saving.describe(trainer.model)), "training": json.dumps(training)}
+    return tensors | arrays | kept, metadata
+
+
+class Saved(NamedTuple):
+    """What a file of `save` holds, each entry checked by itself."""
+
+    where: str
+    tensors: dict[str, Array]
+    model: dict[str, Any]
+    training: dict[str, Any]
+    history: History
+    callbacks: list[CallbackState]
+    padded: bool  # as the flat vectors of version 1 were
+
+    @property
+    def seed(self) -> int:
+        """Seed of the shuffling."""
+        return int(self.training["seed"])
+
+    @property
+    def position(self) -> Position:
+        """Place inside the epoch."""
+        return Position(*self.training["position"])
+
+    def columns(self, model: Sequential) -> Columns:
+        """Return the names of the columns that it was trained on, where they are as many as `model` has."""
+        names = (self.model["feature_names"], model.in_features), (self.training["target_names"], model.out_features)
+        return Columns(*(tuple(each) if each is not None and len(each) == count else None for each, count in names))
+
+
+def _position(value: Any, where: str) -> list[Any]:
+    given = json_values.listing(value, where, lambda item, _: item)
+    if len(given) != 4:
+        raise json_values.wrong(where, value, "4 numbers")
+    batch = json_values.whole(given[0], f"{where}[0]")
+    numbers = [
+        json_values.number(v, f"{where}[{i}]", low) for i, (v, low) in enumerate(zip(given[1:], LOWEST, strict=True), 1)
+    ]
+    if batch == 0 and any(numbers[:2]):
+        raise FormatError(f"{where}: got sums {numbers[:2]} of no batch; expected 0")
+    return [batch, *numbers]
+
+
+LOWEST = (-1e308, 0.0, 0.0)  # of a position's sums of loss and weight, and its seconds
+
+
+def _spec(known: list[type]) -> Callable[[Any, str], dict[str, Any]]:
+    names = sorted(cls.__name__ for cls in known)
+
+    def check(value: Any, where: str) -> dict[str, Any]:
+        given = json_values.mapping(value, where)
+        if given.get("type") not in names:
+            raise json_values.wrong(f"{where}.type", given.get("type"), f"one of {', '.join(names)}")
+        return given
+
+    return check
+
+
+# The entries of a training state with their checks; `contents` writes them.
+ENTRIES = {
+    "steps": json_values.whole,
+    "seed": json_values.seed,
+    "lr_scale": lambda value, where: json_values.number(value, where, 0.0),
+    "stopped": json_values.flag,
+    "first_epoch": json_values.whole,
+    "position": _position,
+    "settings": lambda value, where: None if value is None else json_values.mapping(value, where),
+    "loss": _spec(_core.Loss.__subclasses__()),
+    "optimizer": _spec(_core.Optimizer.__subclasses__()),
+    "target_names": lambda value, where: None if value is None else json_values.listing(value, where, json_values.text),
+    "history": lambda value, where: json_values.listing(value, where, lambda item, _: item),
+    "callbacks": lambda value, where: json_values.listing(value, where, json_values.mapping),
+}
+
+
+def read(path: FileLike, *, name: str = "resume") -> Saved:
+    """Read a file of `save` and check what can be checked without the trainer.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is damaged, no checkpoint, or holds what makes no sense.
+    """
+    if not destination.is_stream(path) and not os.path.exists(destination.path_of(path, name)):
+        hint = "; for a first run leave resume out" if name == "resume" else ""
+        raise FileNotFoundError(f"{name}: there is no file {destination.path_of(path, name)!r}{hint}")
+    where = destination.label(path, name)
+    return from_contents(*saving.read_file(path, name=name), where)
+
+
+def from_contents(tensors: dict[str, Array], metadata: Mapping[str, str], where: str) -> Saved:
+    """Return what `contents` gave, as it came back from somewhere, checked by itself."""
+    if "training" not in metadata:
+        raise FormatError(f"{where}: a model without a state of training; expected a file of Checkpoint")
+    model = saving.read_description(metadata, where)
+    saving.check_tensors(tensors, model["layers"], model["dtype"], where)
+    place = f"{where}: training"
+    given = {"target_names": None} | json_values.mapping(json_values.parse(metadata["training"], place), place)
+    training = json_values.entries(given, place, ENTRIES)
+    first = metadata["format_version"] == "1"
+    history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
+    if training["first_epoch"] > history.last_epoch:
+        epochs = f"at most {history.last_epoch}, the epochs in the history"
+        raise json_values.wrong(f"{place}.first_epoch", training["first_epoch"], epochs)
+    callbacks = read_states(training["callbacks"], tensors, place)
+    known = {f"{HISTORY}{i}" for i in range(len(training["history"]))}.union(*(state.arrays for state in callbacks))
+    for name in tensors:
+        if name.startswith(TRAINING) and not name.startswith(OPTIMIZER) and name not in known:
+            raise FormatError(f"{where}: has an array {shown(name)}, which belongs to nothing")
+    return Saved(where, tensors, model, training, history, callbacks, first)
+
+
+def _history_arrays(history: History) -> tuple[list[str], dict[str, Array]]:
+    """Return the names of the columns, and the columns as arrays: a header would grow beyond what readers take."""
+    columns = {name: np.asarray(column) for name, column in history.items()}
+    arrays = {name: c if c.dtype == np.int64 else c.astype(np.float64, copy=False) for name, c in columns.items()}
+    return list(arrays), {f"{HISTORY}{i}": array for i, array in enumerate(arrays.values())}
+
+
+def _read_columns(names: list[Any], tensors: Mapping[str, Array], where: str) -> History:
+    columns: dict[str, list[Any]] = {}
+    heights = set()
+    for i, name in enumerate(names):
+        array = tensors.get(f"{HISTORY}{i}")
+        if json_values.text(name, f"{where}[{i}]") in columns:
+            raise json_values.wrong(f"{where}[{i}]", name, "a name that no other column has")
+        if array is None or array.ndim != 1 or array.dtype not in (np.int64, np.float64):
+            got = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
+            raise FormatError(f"{where}[{i}] ({HISTORY}{i}): got {got}; expected numbers, one an epoch")
+        heights.add(len(array))
+        columns[name] = array.tolist()
+    if len(heights) > 1:
+        raise FormatError(f"{where}: got columns of {sorted(heights)} epochs; expected all of one length")
+    return _history(columns, where)
+
+
+def _read_rows(rows: list[Any], _: Mapping[str, Array], where: str) -> History:
+    """Read the history of version 1, which had it in the header."""
+    names = dict.fromkeys(name for i, row in enumerate(rows) for name in json_values.mapping(row, f"{where}[{i}]"))
+    return _history({name: [row.get(name, np.nan) for row in rows] for name in names}, where)
+
+
+def _history(columns: dict[str, list[Any]], where: str) -> History:
+    if columns:
+        epochs = [_epoch(value, f"{where}: epoch of row {i}") for i, value in enumerate(columns.get("epoch", [None]))]
+        columns = columns | {"epoch": epochs}
+        if any(later <= earlier for earlier, later in pairwise(epochs)):
+            raise FormatError(f"{where}: got epochs {shown(epochs)}; expected each above the one before")
+    with json_values.entry(where):
+        return History(columns)
+
+
+def _epoch(value: Any, where: str) -> int:
+    if not isinstance(value, (int, float)) or not 0 < value < 2**53 or value != int(value):
+        raise json_values.wrong(where, value, "the number of an epoch")
+    return int(value)
+
+
+def load(trainer: Trainer, path: FileLike) -> None:
+    """Give `trainer` back the state in a file; see `Trainer.load_checkpoint`."""
+    take(trainer, read(path, name="path"))
+
+
+def take(trainer: Trainer, saved: Saved) -> None:
+    """Give `trainer` a state that was read.
+
+    Raises
+    ------
+    ValueError
+        If model, loss or optimiser differ from those that it came from; nothing is changed then.
+    """
+    _compare(trainer, saved, {}, {})
+    saved = _unpadded(saved, trainer.model)
+    _check_fit(trainer, saved)
+    _apply(trainer, saved)
+
+
+def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
+    """Let `fit` go on where the run that wrote the file was.
+
+    Raises
+    ------
+    ValueError
+        If model, loss, optimiser or an argument of `fit` differ from those of that run; nothing is changed then.
+    """
+    training = saved.training
+    of_fit = fit.settings()
+    _compare(trainer, saved, of_fit, training["settings"] or of_fit)
+    saved = _unpadded(saved, trainer.model)
+    if fit.batches is not None and saved.position.batch > fit.batches:
+        expected = f"at most {fit.batches}, the batches of an epoch"
+        raise json_values.wrong(f"{saved.where}: training.position[0]", saved.position.batch, expected)
+    _check_fit(trainer, saved)
+    states = MatchedStates(saved.callbacks, fit.callbacks, saved.where)
+    states.rehearse(trainer)
+    _apply(trainer, saved)
+    fit.resume(training["first_epoch"], saved.position, training["stopped"], states.restore)
+
+
+def _settings(trainer: Trainer, saved: Saved) -> dict[str, Any]:
+    """Return what a checkpoint must have in common with the trainer that takes it."""
+    model = saving.describe(trainer.model)
+    unsaid = {name for name in COMPARED if saved.model[name] is None and name not in saving.FIRST_ENTRIES}
+    return _named(model, unsaid, specs.encode(trainer.loss), specs.encode(trainer.optimizer))
+
+
+def _saved_settings(saved: Saved) -> dict[str, Any]:
+    return _named(saved.model, set(), saved.training["loss"], saved.training["optimizer"])
+
+
+def _named(model: Mapping[str, Any], unsaid: set[str], loss: Any, optimizer: Any) -> dict[str, Any]:
+    compared = {name: None if name in unsaid else model[name] for name in COMPARED}
+    compared["layers"] = {"type": "layers"} | {str(i): layer for i, layer in enumerate(model["layers"])}
+    return compared | {"loss": loss, "optimizer": optimizer}
+
+
+def _compare(trainer: Trainer, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
+    """Raise ValueError for what a checkpoint and the trainer that takes it must have in common, and have not."""
+    present, past = {**_settings(trainer, saved), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
+    known = trainer._known()
+    now = {"feature_names": known.x, "target_names": known.y}
+    then = {"feature_names": saved.model["feature_names"], "target_names": saved.training["target_names"]}
+    for name in now:
+        both = now[name] is not None and then[name] is not None
+        present[name], past[name] = (now[name], then[name]) if both else (None, None)
+    # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
+    with json_values.entry(f"{saved.where}: training"):
+        changed = specs.differences(past, json.loads(json.dumps(present)))
+    if changed:
+        raise ValueError(f"{saved.where}: was written with other settings: {'; '.join(changed)}")
+
+
+def _unpadded(saved: Saved, model: Sequential) -> Saved:
+    """Return what a file of format version 1 holds without the padding that its flat vectors had.
+
+    The optimiser's states become arrays by parameter, `EarlyStopping`'s best weights as `Sequential.copy_state` has
+    them.
+    """
+    if not saved.padded:
+        return saved
+    views = {"parameters": model.parameters(), "buffers": model.buffers()}
+    tensors = dict(saved.tensors)
+    with json_values.entry(f"{saved.where}: flat vectors"):
+        for name in [name for name in tensors if name.startswith(OPTIMIZER)]:
+            states = flat.parts(tensors.pop(name), views["parameters"], padded=True)
+            tensors |= {f"{name}.{own}": state for own, state in states}
+        for state in saved.callbacks:
+            for key in views.keys() & state.values.keys():
+                if state.kind == "EarlyStopping":
+                    state.values[key] = flat.pack(dict(flat.parts(state.values[key], views[key], padded=True)))
+    return saved._replace(tensors=tensors)
+
+
+def _check_fit(trainer: Trainer, saved: Saved) -> None:
+    """Compare arrays and names with what they are for."""
+    where, tensors = saved.where, saved.tensors
+    with json_values.entry(f"{where}: model.feature_names"):
+        trainer.model.checked_names(saved.model["feature_names"])
+    names = trainer.model.parameters()
+    for i, name in enumerate(saved.model["frozen"]):
+        if name not in names:
+            raise json_values.wrong(f"{where}: model.frozen[{i}]", name, f"one of {shown(list(names), 200)}")
+    states = {f"{OPTIMIZER}{name}": array for name, array in trainer.core.state().items()}
+    for name in [*states, *(name for name in tensors if name.startswith(OPTIMIZER) and name not in states)]:
+        array, given = states.get(name), tensors.get(name)
+        got = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
+        expected = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
+        if got != expected:
+            raise FormatError(f"{where}: {name}: got {got}; expected {expected}")
+    saving.check_ranges(tensors, {f"{OPTIMIZER}{name}": False for name in trainer.core._squares()}, where)
+
+
+def _apply(trainer: Trainer, saved: Saved) -> None:
+    """Set everything, none of which can be refused any more."""
+    network, training = trainer.model, saved.training
+    with network._hold(inside=False):
+        trainer._check_thread("load_checkpoint", "do it when that has ended")
+        if network.seed != saved.model["seed"]:
+            network.initialize(saved.model["seed"])  # dropout draws from it
+        saving.set_tensors(network, saved.tensors)
+        network.unfreeze()
+        network.freeze(*saved.model["frozen"])
+        for name, array in trainer.core.state().items():
+            array[...] = saved.tensors[f"{OPTIMIZER}{name}"]
+        trainer._learn(saved.columns(network))
+        trainer.steps = training["steps"]
+        trainer.seed = training["seed"]
+        trainer.lr_scale = training["lr_scale"]
+        trainer.history.replace(saved.history)

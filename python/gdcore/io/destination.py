@@ -1,0 +1,252 @@
+"""Where the bytes of a file come from and go to: paths, special files, open files.
+
+A regular file is written beside its destination and renamed over it once it is safely on the disk, so a crash at any
+moment leaves the old file or the new one, whole. Pipes and devices are written to, as are file objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import platform
+import re
+import stat
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+from ..internal.checks import shown
+
+if TYPE_CHECKING:
+    from _typeshed import StrOrBytesPath
+
+FileLike: TypeAlias = "StrOrBytesPath | IO[bytes]"
+PIECE = 1 << 20  # bytes that are copied at a time
+_serial = itertools.count()
+
+
+def path_of(file: Any, name: str, expected: str = "a path, or a file opened in binary mode") -> str:
+    """Return the path as text.
+
+    Raises
+    ------
+    TypeError
+        If `file` is no path; a number, which the system would take for an open file, is none.
+    """
+    try:
+        return os.fsdecode(file)
+    except TypeError:
+        raise TypeError(f"{name}: got {shown(file)}; expected {expected}") from None
+
+
+def label(file: Any, name: str) -> str:
+    """Return what messages call a file: its path, or the kind of the file object."""
+    return f"{name} ({type(file).__name__})" if is_stream(file) else path_of(file, name)
+
+
+def is_stream(file: object) -> bool:
+    """Tell whether `file` is a file object, to read from or to write to."""
+    return hasattr(file, "read") or hasattr(file, "write")
+
+
+@contextlib.contextmanager
+def reading(file: FileLike, name: str) -> Iterator[Any]:
+    """Open `file` to read its bytes; one that is open already is read from where it stands and stays open."""
+    if is_stream(file):
+        if not hasattr(file, "read"):
+            raise TypeError(f"{name}: got {type(file).__name__}, which has no read(); expected one opened to be read")
+        yield file
+    else:
+        with open(path_of(file, name), "rb") as opened:
+            yield opened
+
+
+def write(file: FileLike, name: str, fill: Callable[[str], None]) -> None:
+    """Let `fill` write to a path that it is given, and bring what it wrote to `file`, all or nothing.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; an old file is then untouched.
+    TypeError
+        If `file` is neither a path nor a file opened in binary mode.
+    """
+    if is_stream(file):
+        if not hasattr(file, "write"):
+            raise TypeError(f"{name}: got {type(file).__name__}, which has no write(); expected one opened to write")
+        _pour(fill, file, name)
+        return
+    path = path_of(file, name)
+    try:
+        old = check(path, name)
+        if old is None or stat.S_ISREG(old.st_mode):
+            _replace(os.path.realpath(path), old, fill)
+        else:
+            _write_special(path, fill, name)
+    except OSError as error:
+        if error.filename is not None and error.strerror and error.strerror.startswith(name):
+            raise  # it says so already
+        raise OSError(error.errno, f"{name}: cannot be saved: {error.strerror or error}", path) from error
+
+
+def check(path: str, name: str) -> os.stat_result | None:
+    """Return what stands at `path` now, None where nothing does, if a file could be written there.
+
+    Raises
+    ------
+    OSError
+        If its folder is missing, it is a folder, a socket or a disk, or its name is longer than the system allows.
+    """
+    target = os.path.realpath(path)
+    folder, last = os.path.split(target)
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        if path.endswith(os.sep) or not os.path.isdir(folder):
+            folder = target if path.endswith(os.sep) else folder
+            raise FileNotFoundError(
+                errno.ENOENT, f"{name}: there is no folder {folder!r} to save {last!r} in", path
+            ) from None
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, f"{name}: this is a folder; expected the name of a file", path)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)):
+        raise OSError(errno.EINVAL, f"{name}: this is a socket or a disk; expected the name of a file", path)
+    return found
+
+
+def _replace(target: str, old: os.stat_result | None, fill: Callable[[str], None]) -> None:
+    folder = os.path.dirname(target)
+    with _workplace(folder) as place:
+        written = os.path.join(place, "file")
+        fill(written)
+        _take_over(written, target, old)
+        _sync(written)
+        os.replace(written, target)
+    if os.name == "posix":
+        _sync(folder)
+
+
+def _take_over(written: str, target: str, old: os.stat_result | None) -> None:
+    """Give a file the owner, mode and attributes of the one it replaces, or those of any new file."""
+    if old is None:
+        probe = f"{written}.new"
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # its mode shows umask and folder's rules
+        os.chmod(written, stat.S_IMODE(os.stat(probe).st_mode))
+        return
+    mode = stat.S_IMODE(old.st_mode)
+    if hasattr(os, "chown"):
+        with contextlib.suppress(PermissionError):
+            os.chown(written, -1, old.st_gid)
+        with contextlib.suppress(PermissionError):
+            os.chown(written, old.st_uid, -1)  # root may; the file of another user becomes ours otherwise
+        if os.stat(written).st_gid != old.st_gid:
+            mode &= ~stat.S_IRWXG  # what was for its group is not for ours
+    if hasattr(os, "listxattr"):
+        with contextlib.suppress(OSError):
+            for attribute in os.listxattr(target):  # access lists are among them
+                with contextlib.suppress(OSError):
+                    os.setxattr(written, attribute, os.getxattr(target, attribute))
+    os.chmod(written, mode)
+
+
+def _write_special(path: str, fill: Callable[[str], None], name: str) -> None:
+    """Write to a pipe or a device, which stays one."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)  # a pipe without a reader would wait
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise OSError(errno.ENXIO, f"{name}: nobody reads from this pipe; open it for reading first", path) from None
+    os.set_blocking(descriptor, True)
+    with open(descriptor, "wb", buffering=0) as special:
+        _pour(fill, special, name)
+
+
+def _pour(fill: Callable[[str], None], stream: Any, name: str) -> None:
+    """Let `fill` write a file, and copy it to a stream a piece at a time: that takes no memory."""
+    import tempfile  # here, as importing gdcore should not wait for it
+
+    with _workplace(tempfile.gettempdir()) as place:
+        written = os.path.join(place, "file")
+        fill(written)
+        with open(written, "rb") as file:
+            while piece := file.read(PIECE):
+                rest = memoryview(piece)
+                while rest:
+                    try:
+                        done = stream.write(rest)
+                    except TypeError as error:
+                        raise TypeError(
+                            f"{name}: {type(stream).__name__}.write refuses bytes ({error}); expected a file opened in "
+                            "binary mode: open(path, 'wb')"
+                        ) from error
+                    rest = rest[
+                        len(rest) if done is None else done :
+                    ]  # an unbuffered one may take less than it is given
+
+
+@contextlib.contextmanager
+def _workplace(folder: str) -> Iterator[str]:
+    """Make a folder for the temporary files of one call, remove it at the end, and those of killed processes now.
+
+    A folder rather than a file: the safetensors package makes temporary files under names of its own. Its name does not
+    contain the destination's, which may be as long as the system allows.
+    """
+    _remove_stale(folder)
+    while True:
+        place = os.path.join(folder, f"{_prefix()}{os.getpid()}-{next(_serial)}")
+        try:
+            os.mkdir(place, 0o700)
+            break
+        except FileExistsError:  # of a killed process that had our number
+            continue
+    try:
+        yield place
+    finally:
+        _remove(place)
+
+
+def _remove(folder: str) -> None:
+    import shutil  # here, as importing gdcore should not wait for it
+
+    shutil.rmtree(folder, ignore_errors=True)  # that may be another user's
+
+
+def _prefix() -> str:
+    """Return what the names of this machine's temporary folders begin with: others on a shared disk are not ours."""
+    import hashlib  # here, as importing gdcore should not wait for it
+
+    return f".gdcore-{hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()}-"
+
+
+def _remove_stale(folder: str) -> None:
+    """Remove the temporary folders of this machine's ended processes."""
+    pattern = re.compile(rf"{re.escape(_prefix())}(\d{{1,9}})-\d+")
+    with contextlib.suppress(OSError):  # a folder that may be written to but not listed
+        for entry in os.listdir(folder):
+            match = pattern.fullmatch(entry)
+            if match is not None and not _alive(int(match[1])):
+                _remove(os.path.join(folder, entry))
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 would end the process on other systems
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _sync(path: str) -> None:
+    """Wait until a file, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,175 @@
+"""Models as arrays and a description, and back; `gdcore.io.tensor_file` has the file they are in.
+
+The arrays go by their names in the model; the description says what rebuilds the model around them, as JSON. A file is
+checked whole before a model is made: the shapes that its layers ask for are compared with its arrays first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import _core
+from ..internal import json_values
+from ..internal.arrays import Array
+from ..internal.checks import FormatError, shown
+from ..internal.labels import decode_classes, encode_classes
+from ..internal.ranges import out_of_range, ranges_of
+from . import specs
+from .destination import FileLike
+from .tensor_file import checksum, read_file, read_tensors, write_file
+
+if TYPE_CHECKING:
+    from ..model import Sequential
+
+__all__ = ["FormatError", "checksum", "read_file", "read_tensors", "write_file"]
+
+TRAINING = "training."  # what the names of all arrays beyond the model's begin with
+
+
+def save_model(model: Sequential, path: FileLike) -> None:
+    """Write `model` to a file; see `gdcore.Sequential.save`."""
+    with model._hold():  # another thread that trains it waits
+        write_file(path, model_tensors(model), {"model": json.dumps(describe(model))})
+
+
+def model_tensors(model: Sequential) -> dict[str, Array | _core.DeviceArray]:
+    """Return views of the parameters and buffers by name."""
+    return {**model.parameters(), **model.buffers()}
+
+
+def describe(model: Sequential) -> dict[str, Any]:
+    """Return what rebuilds a model around its arrays, as a JSON value; each entry has its check in `ENTRIES`."""
+    return {
+        "layers": [specs.encode(layer) for layer in model.layers],
+        "dtype": model.dtype,
+        "seed": model.seed,
+        "classes": encode_classes(model.classes),
+        "outputs": model.outputs,
+        "feature_names": None if model.feature_names is None else list(model.feature_names),
+        "frozen": model.frozen(),
+    }
+
+
+def _layer(value: Any, where: str) -> dict[str, Any]:
+    with json_values.entry(where):
+        specs.decode_layer(value)
+    return json_values.mapping(value, where)
+
+
+def _layers(value: Any, where: str) -> list[dict[str, Any]]:
+    return json_values.listing(value, where, _layer)
+
+
+def _dtype(value: Any, where: str) -> str:
+    if value not in ("float32", "float64"):
+        raise json_values.wrong(where, value, "'float32' or 'float64'")
+    return str(value)
+
+
+def _class_names(value: Any, where: str) -> list[Any] | None:
+    if value is None:
+        return None
+    names = json_values.listing(value, where, lambda name, _: name)
+    for i, name in enumerate(names):
+        with json_values.entry(f"{where}[{i}]"):
+            decode_classes([name])
+        if not isinstance(name, (str, int, float, dict)) or name != name:
+            raise json_values.wrong(f"{where}[{i}]", name, "text, a number or a date")
+    return names
+
+
+def _names(value: Any, where: str) -> list[str]:
+    return json_values.listing(value, where, json_values.text)
+
+
+# The entries of a description with their checks. Another one needs a line here, one in `describe`, and, if a run may
+# only be resumed with the same value, its name in `checkpoint.COMPARED`.
+ENTRIES: dict[str, Callable[[Any, str], Any]] = {
+    "layers": _layers,
+    "dtype": _dtype,
+    "seed": json_values.seed,
+    "classes": _class_names,
+    "outputs": lambda value, where: None if value is None else json_values.text(value, where),
+    "feature_names": lambda value, where: None if value is None else _names(value, where),
+    "frozen": _names,
+}
+FIRST_ENTRIES = {"layers", "dtype", "seed", "classes", "frozen"}  # of version 1; in its files others come as None
+
+
+def read_description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Return the description of the model in a file, checked.
+
+    Raises
+    ------
+    FormatError
+        If there is none, or an entry makes no sense; the message names it.
+    """
+    if "model" not in metadata:
+        raise FormatError(f"{where}: without the description of a model")
+    where = f"{where}: model"
+    given = json_values.mapping(json_values.parse(metadata["model"], where), where)
+    later = dict.fromkeys(ENTRIES.keys() - FIRST_ENTRIES) if metadata.get("format_version") == "1" else {}
+    return json_values.entries(later | given, where, ENTRIES)
+
+
+def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dtype: str, where: str) -> None:
+    """Compare the arrays of a file with those that the layers ask for, before any memory is taken for a network.
+
+    Raises
+    ------
+    FormatError
+        If one is missing, of another shape or type, or one too many, or a variance or deviation is negative.
+    """
+    with json_values.entry(f"{where}: model.layers"):
+        decoded = [specs.decode_layer(layer) for layer in layers]
+        shapes = _core._shapes(decoded)
+    for name, shape in shapes.items():
+        given = tensors.get(name)
+        if given is None or given.shape != shape or given.dtype != dtype:
+            got = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
+            raise FormatError(f"{where}: {name}: got {got}; expected {dtype} of shape {shape}")
+    for name in tensors:
+        if name not in shapes and not name.startswith(TRAINING):
+            raise FormatError(f"{where}: has an array {shown(name)}, which this network has not")
+    check_ranges(tensors, ranges_of(decoded, dtype), where)
+
+
+def check_ranges(tensors: Mapping[str, Array], ranges: Mapping[str, bool], where: str) -> None:
+    """Raise FormatError naming the first array of a file that holds a number out of its range."""
+    for name, positive in ranges.items():
+        wrong = out_of_range(tensors[name], positive)
+        if wrong:
+            raise FormatError(f"{where}: {name}: {wrong}")
+
+
+def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where: str, **place: Any) -> Sequential:
+    """Build the model that a file describes.
+
+    Raises
+    ------
+    FormatError
+        If the description makes no sense or does not fit the arrays.
+    DeviceError
+        If the device is not there.
+    """
+    from ..model import Sequential
+
+    settings = read_description(metadata, where)
+    settings["classes"] = decode_classes(settings["classes"])
+    described, frozen = settings.pop("layers"), settings.pop("frozen")
+    check_tensors(tensors, described, settings["dtype"], where)
+    with json_values.entry(f"{where}: model"):
+        built = Sequential(*[specs.decode_layer(layer) for layer in described], **settings, **place)
+    with json_values.entry(f"{where}: model.frozen"):
+        built.freeze(*frozen)
+    set_tensors(built, tensors)
+    return built
+
+
+def set_tensors(model: Sequential, tensors: Mapping[str, Array]) -> None:
+    """Set all parameters and buffers to arrays that `check_tensors` found to fit; a saved nan comes back as one."""
+    with model._hold():
+        for name, own in model_tensors(model).items():
+            own[...] = tensors[name]

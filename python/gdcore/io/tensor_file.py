@@ -1,0 +1,299 @@
+"""Arrays and metadata in a safetensors file and out of it: what they are about is for others to know.
+
+Format version 2 has all metadata in one entry, as JSON with sorted keys, because the safetensors package writes several
+entries in another order each time; the same content gives the same bytes. A checksum over names, shapes, numbers and
+metadata tells a damaged file. Version 1 had one entry for each key. Never pickle: a file from a stranger can hold wrong
+numbers but cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..internal import json_values
+from ..internal.arrays import Array
+from ..internal.checks import FormatError
+from . import destination
+from .destination import FileLike
+
+FORMAT_VERSION = 2
+KEY = "gdcore"  # of the one metadata entry
+HEADER_LIMIT = 100_000_000  # bytes; the safetensors package reads no longer ones
+MOST_DIMENSIONS = 32
+# The names that safetensors and NumPy have for types of elements; bfloat16, which NumPy lacks, is read as float32.
+READ = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "C64": "<c8",
+    "BOOL": "|b1",
+    "U8": "|u1",
+    "I8": "|i1",
+} | {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (2, 4, 8)}
+WRITTEN = {code for name, code in READ.items() if name not in ("BF16", "C64")}
+
+
+class Place(NamedTuple):
+    """Type, shape, and the bytes from `start` on, of an array in a file."""
+
+    type: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+def write_file(
+    path: FileLike, tensors: Mapping[str, Array | _core.DeviceArray], metadata: Mapping[str, str], *, name: str = "path"
+) -> None:
+    """Write arrays and metadata to a safetensors file, all or nothing.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the old one, if any, is then untouched.
+    TypeError
+        If an array is of a type that the format has no name for, or `path` no path and no file.
+    ValueError
+        If there is more metadata than a reader takes.
+    """
+    arrays = {key: np.asarray(tensors[key], order="C") for key in sorted(tensors)}
+    for key, array in arrays.items():
+        if array.dtype.str not in WRITTEN:
+            raise TypeError(f"{key}: got an array of {array.dtype}, which cannot be saved; expected numbers")
+    values = {
+        "format": "gdcore",
+        "format_version": str(FORMAT_VERSION),
+        "gdcore_version": _core.__version__,
+        **{key: _text(_value(text)) for key, text in metadata.items()},
+    }
+    values["checksum"] = checksum(arrays, values)
+    text = json.dumps({key: _value(text) for key, text in values.items()}, sort_keys=True)
+
+    def fill(written: str) -> None:
+        _save(arrays, written, {KEY: text})
+        _check_written(written, values)
+
+    destination.write(path, name, fill)
+
+
+def _value(text: str) -> Any:
+    """Return the object that a JSON text is of, which goes into the metadata as it is; other text stays text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
+
+
+def _text(value: Any) -> Any:
+    """Return the text of an object, the same before it is written and after it was read."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+
+
+def _save(arrays: Mapping[str, Array], path: str, metadata: Mapping[str, str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(dict(arrays), path, dict(metadata))
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else 0
+        raise OSError(code, os.strerror(code) if number else str(error)) from error
+
+
+def _check_written(path: str, metadata: Mapping[str, str]) -> None:
+    """Read a file's bytes back before it replaces another: no good file gives way to one that would be refused.
+
+    Raises
+    ------
+    ValueError
+        If the reader would refuse it: too much metadata, or arrays that somebody changed meanwhile.
+    """
+    with open(path, "rb") as file:
+        try:
+            places, _, begin = _header(file, os.fstat(file.fileno()).st_size, "the file")
+        except FormatError as error:
+            raise ValueError(f"cannot be saved, as it could not be read: {error}") from error
+
+        def pieces(place: Place) -> Iterator[bytes]:
+            file.seek(begin + place.start)
+            rest = place.size
+            while rest > 0:
+                yield (piece := file.read(min(rest, destination.PIECE)))
+                rest -= len(piece) or rest
+
+        described = ((name, READ[p.type], p.shape, pieces(p)) for name, p in sorted(places.items()))
+        if _digest(described, metadata) != metadata["checksum"]:
+            raise ValueError("cannot be saved: the arrays changed while they were written; try again")
+
+
+def checksum(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    """Return the BLAKE2b digest of all names, types, shapes, numbers and metadata but the checksum itself."""
+    arrays = ((name, tensors[name]) for name in sorted(tensors))
+    return _digest(((n, a.dtype.str, a.shape, [a.reshape(-1).view(np.uint8).data]) for n, a in arrays), metadata)
+
+
+def _digest(
+    described: Iterable[tuple[str, str, tuple[int, ...], Iterable[bytes | memoryview]]], metadata: Mapping[str, str]
+) -> str:
+    import hashlib  # here, as importing gdcore should not wait for it
+
+    digest = hashlib.blake2b(digest_size=32)
+    for key in sorted(metadata):
+        if key != "checksum":
+            digest.update(json.dumps([key, metadata[key]]).encode())
+    for name, dtype, shape, pieces in described:
+        digest.update(json.dumps([name, dtype, shape]).encode())
+        for piece in pieces:
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_tensors(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the arrays and the metadata of any safetensors file; bfloat16 comes as float32.
+
+    Read here rather than by the safetensors package, which has no bfloat16 for NumPy, takes no file object, and maps
+    the file, so that a process dies if somebody shortens it meanwhile.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If the file cannot be opened.
+    FormatError
+        If it is no whole safetensors file.
+    """
+    title = destination.label(path, name)
+    with destination.reading(path, name) as file:
+        length = _length(file)
+        places, metadata, _ = _header(file, length, title)
+        arrays = {}
+        for key, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
+            raw = _bytes(file, place.size, length, f"{title}: {key}")
+            with json_values.entry(f"{title}: {key}"):
+                arrays[key] = _array(raw, place)
+        if file.read(1):
+            raise FormatError(f"{title}: damaged: there are bytes after its end")
+    return arrays, metadata
+
+
+def _length(file: Any) -> int | None:
+    """Return how many bytes are left of a file, or None where only reading can tell."""
+    try:
+        if not file.seekable():
+            return None
+        at = file.tell()
+        end = int(file.seek(0, os.SEEK_END))
+        file.seek(at)
+    except (AttributeError, OSError):
+        return None
+    return end - at if end > at else None  # a device's end says nothing
+
+
+def _bytes(file: Any, count: int, length: int | None, where: str) -> bytearray:
+    """Read exactly `count` bytes; memory is taken as they come, for a file may claim what it does not have."""
+    if length is not None and count > length:
+        raise FormatError(f"{where}: damaged or cut short: {count} bytes are claimed, but the file has {length}")
+    read = bytearray()
+    while len(read) < count:
+        piece = file.read(min(count - len(read), destination.PIECE))
+        if isinstance(piece, str):
+            raise TypeError(
+                f"{where}: got a file opened for text; expected one opened in binary mode: open(path, 'rb')"
+            )
+        if not piece:
+            raise FormatError(f"{where}: damaged or cut short: it ends {count - len(read)} bytes early")
+        read += piece
+    return read
+
+
+def _array(raw: bytearray, place: Place) -> Array:
+    array = np.frombuffer(raw, READ[place.type])
+    if place.type == "BF16":
+        array = (array.astype("<u4") << 16).view("<f4")  # the upper half of a float32
+    return array.reshape(place.shape)
+
+
+def _header(file: Any, length: int | None, title: str) -> tuple[dict[str, Place], dict[str, str], int]:
+    """Return where each array lies, the metadata, and where the arrays begin; everything agrees with the length."""
+    kind = f"{title}: damaged, cut short, or not a safetensors file"
+    size = int.from_bytes(_bytes(file, 8, length, kind), "little")
+    if size > HEADER_LIMIT:
+        raise FormatError(f"{kind}: its header claims {size} bytes; at most {HEADER_LIMIT} are read")
+    header = json_values.mapping(json_values.parse(_bytes(file, size, length, kind), kind), kind)
+    metadata = json_values.mapping(header.pop("__metadata__", {}), f"{kind}: __metadata__")
+    for key, value in metadata.items():
+        json_values.text(value, f"{kind}: __metadata__.{key}")
+    places = {key: _place(value, f"{kind}: {key}") for key, value in header.items()}
+    end = 0
+    for key, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
+        if place.start != end:
+            raise FormatError(f"{kind}: {key}: begins at byte {place.start}; expected {end}, without a gap or overlap")
+        end = place.start + place.size
+    if length is not None and length != 8 + size + end:
+        raise FormatError(f"{kind}: has {length} bytes; expected {8 + size + end}, by its header")
+    return places, metadata, 8 + size
+
+
+def _place(value: Any, where: str) -> Place:
+    checks = {"dtype": json_values.text, "shape": _whole_numbers, "data_offsets": _whole_numbers}
+    given = json_values.entries(value, where, checks)
+    dtype, shape, offsets = given["dtype"], given["shape"], given["data_offsets"]
+    if dtype not in READ:
+        raise FormatError(
+            f"{where}: holds elements of type {dtype!r:.40}; those that can be read are {', '.join(READ)}"
+        )
+    if len(shape) > MOST_DIMENSIONS:
+        raise FormatError(f"{where}: has {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}")
+    size = math.prod(shape) * np.dtype(READ[dtype]).itemsize
+    if len(offsets) != 2 or offsets[1] - offsets[0] != size:
+        raise FormatError(f"{where}: lies at {offsets!r:.60}; expected {size} bytes, for shape {shape!r:.60}")
+    return Place(dtype, tuple(shape), offsets[0], size)
+
+
+def _whole_numbers(value: Any, where: str) -> list[int]:
+    return json_values.listing(value, where, json_values.whole)
+
+
+def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the arrays and the metadata of a file of gdcore's, checked.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If the file cannot be opened.
+    FormatError
+        If it is damaged, of a newer version, or not gdcore's.
+    """
+    tensors, metadata = read_tensors(path, name=name)
+    title = destination.label(path, name)
+    first = metadata.get("format_version")  # of version 1
+    if KEY in metadata:
+        values = json_values.mapping(json_values.parse(metadata[KEY], f"{title}: {KEY}"), f"{title}: {KEY}")
+        metadata = {key: _text(value) for key, value in values.items()}
+        first = None
+    if metadata.get("format") != "gdcore":
+        raise FormatError(
+            f"{title}: a safetensors file that gdcore did not write, without an architecture; build the model and take "
+            "the arrays with model.load_parameters(path)"
+        )
+    version = metadata.get("format_version")
+    if version != ("1" if first is not None else str(FORMAT_VERSION)):
+        raise FormatError(
+            f"{title}: of format version {version!r:.20}, written by gdcore {metadata.get('gdcore_version')!r:.20}; "
+            f"this gdcore {_core.__version__} reads versions 1 to {FORMAT_VERSION}: update gdcore"
+        )
+    for key, value in metadata.items():
+        json_values.text(value, f"{title}: {key}")
+    if metadata.get("checksum") != checksum(tensors, metadata):
+        raise FormatError(f"{title}: damaged: the checksum does not fit its contents")
+    return tensors, metadata

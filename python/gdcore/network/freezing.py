@@ -1,0 +1,55 @@
+"""Parameters that stay as they are in training, by name."""
+
+from __future__ import annotations
+
+from .. import _core
+from ..internal.checks import shown
+
+__all__ = ["Freezing", "is_under"]
+
+
+class Freezing(_core.Network):
+    """A network whose parameters can be kept from training; a part of `Sequential`."""
+
+    def freeze(self, *prefixes: str) -> None:
+        """Keep parameters as they are in training: gradients are still computed, the optimiser leaves them alone.
+
+        Parameters
+        ----------
+        *prefixes : str
+            Layers ("layers.0") or single parameters ("layers.0.bias"). BatchNorm's running averages are no parameters.
+
+        Raises
+        ------
+        ValueError
+            If a name belongs to no parameter; nothing is frozen then.
+        """
+        self._set_frozen(prefixes, True)
+
+    def unfreeze(self, *prefixes: str) -> None:
+        """Let frozen parameters be trained again; without names, all of them.
+
+        Parameters
+        ----------
+        *prefixes : str
+            Layers ("layers.0") or single parameters ("layers.0.bias").
+
+        Raises
+        ------
+        ValueError
+            If a name belongs to no parameter; nothing is changed then.
+        """
+        self._set_frozen(prefixes or tuple(self.frozen()), False)
+
+    def _set_frozen(self, prefixes: tuple[str, ...], frozen: bool) -> None:
+        names = list(self.parameters())
+        for prefix in prefixes:
+            if not isinstance(prefix, str) or not any(is_under(name, prefix) for name in names):
+                raise ValueError(f"prefixes: got {shown(prefix)}; expected a layer or a parameter: {shown(names, 300)}")
+        for prefix in prefixes:
+            self.set_frozen(prefix, frozen)
+
+
+def is_under(name: str, prefix: str) -> bool:
+    """Tell whether a dotted name is `prefix` or below it: "layers.1" holds "layers.1.bias", not "layers.10.bias"."""
+    return name == prefix or name.startswith(prefix + ".")

@@ -1,0 +1,82 @@
+"""What a model asks of its layers, and how it is made again as a copy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..internal import flat
+from ..internal.arrays import Array
+from ..internal.checks import instance, shown
+from ..standardizer import Standardizer
+
+if TYPE_CHECKING:
+    from ..model import Sequential
+
+__all__ = ["checked_layers", "dtype_name", "rebuilt"]
+
+
+def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
+    """Return layers, a Standardizer as a copy: what is fitted again later does not describe another model.
+
+    Raises
+    ------
+    TypeError
+        If one is no layer.
+    ValueError
+        If a Standardizer would scale the outputs away from the targets' unit.
+    """
+    for layer in layers:
+        if isinstance(layer, (list, tuple)):
+            raise TypeError(f"layers: got a {type(layer).__name__}; expected one argument a layer: Sequential(*layers)")
+    checked = [instance(layer, _core.Layer, f"layers[{i}]", "Dense(784, 256)") for i, layer in enumerate(layers)]
+    last = max((i for i, layer in enumerate(checked) if isinstance(layer, _core.Dense)), default=0)
+    for i, layer in enumerate(checked):
+        if isinstance(layer, _core.Standardizer) and i > last:
+            raise ValueError(
+                f"layers[{i}]: got a Standardizer behind the last Dense layer, where it would make (y - mean) / std of "
+                "the outputs; expected it as the first layer. For targets in a unit of their own, train on "
+                "s.transform(y); s.inverse_transform(model.predict(x)) is in that unit"
+            )
+    return [_own(layer) if isinstance(layer, _core.Standardizer) else layer for layer in checked]
+
+
+def _own(layer: _core.Standardizer) -> _core.Standardizer:
+    """Return a copy of a Standardizer for a model, whose scaling a later `fit` would not reach."""
+    copied = copy.copy(layer)
+    if isinstance(copied, Standardizer):
+        copied.seal()
+    return copied
+
+
+def dtype_name(dtype: npt.DTypeLike) -> str:
+    """Return "float32" or "float64"; raise ValueError for all other types."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if name not in ("float32", "float64") or dtype is None:
+        raise ValueError(f"dtype: got {shown(dtype)}; expected 'float32' or 'float64'")
+    return name
+
+
+def rebuilt(
+    kind: type[Sequential],
+    layers: list[_core.Layer],
+    settings: dict[str, Any],
+    frozen: list[str],
+    state: dict[str, Array],
+) -> Sequential:
+    """Return a copy of a model; its subclass's __init__, whose arguments nobody knows, is not called."""
+    from ..model import Sequential
+
+    model = kind.__new__(kind)
+    Sequential.__init__(model, *layers, **settings)
+    model.freeze(*frozen)
+    flat.restore_state(model.parameters(), model.buffers(), state)  # whatever the original holds
+    return model

@@ -1,0 +1,39 @@
+"""The table of `Sequential.summary`: layers, widths, parameters, and what runs in one pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import _core
+
+if TYPE_CHECKING:
+    from ..model import Sequential
+
+__all__ = ["summary"]
+
+
+def summary(model: Sequential) -> str:
+    """Return the table of `Sequential.summary`."""
+    counts: dict[int, int] = {}
+    for name, array in model.parameters().items():
+        layer = int(name.split(".")[1])
+        counts[layer] = counts.get(layer, 0) + array.size
+    frozen = {int(name.split(".")[1]) for name in model.frozen()}
+    rows = [("", "layer", "output", "parameters")]
+    width = model.in_features
+    for i, layer in enumerate(model.layers):
+        width = layer.out_features if isinstance(layer, _core.Dense) else width
+        rows.append((str(i), _short(layer) + (" (frozen)" if i in frozen else ""), str(width), f"{counts.get(i, 0):,}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
+    lines.insert(1, "-" * len(lines[0]))
+    lines += [lines[1], f"{sum(counts.values()):,} parameters, {model.dtype} on {model.device}"]
+    fused = [f"in one pass: {operation}" for operation in model.operations() if "+" in operation]
+    return "\n".join([*lines, *fused])
+
+
+def _short(layer: _core.Layer) -> str:
+    """Return a layer's ``repr`` with what differs from the defaults only, so that a line stays a line."""
+    fields = ("in_features", "out_features", "features", "p", "negative_slope")
+    arguments = ", ".join(str(getattr(layer, name)) for name in fields if hasattr(layer, name))
+    return f"{type(layer).__name__}({arguments})"

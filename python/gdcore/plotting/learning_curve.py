@@ -1,0 +1,91 @@
+"""The picture of a learning curve. Imported when one is drawn, for matplotlib is slow to import."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from .figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..history import History
+
+
+def learning_curve(history: History, path: str | os.PathLike[str] | None, measure: str, log: bool, mode: str) -> Axes:
+    """Draw `measure` and ``val_<measure>`` of `history`; see `History.plot`."""
+    columns = [name for name in (measure, f"val_{measure}") if name in history]
+    if not columns:
+        raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {', '.join(history)}")
+    axes = new_axes(path is not None, "History.plot")
+    epochs = history["epoch"]
+    dot = "o" if history.epochs == 1 else None
+    for name in columns:
+        validation = name.startswith("val_")
+        label, colour = ("validation", VERMILION) if validation else ("training", BLUE)
+        axes.plot(epochs, history[name], color=colour, lw=2, ls="-" if validation else DASHED, marker=dot, label=label)
+    best = _best(history, columns[-1], mode)
+    if best is not None:
+        _mark(axes, *best, history.epochs, mode)
+    lowest = min((v for name in columns for v in history[name] if math.isfinite(v)), default=0.0)
+    _scale(axes, log, lowest)
+    dress(axes, _title(history, measure, columns, best, mode), "epoch", measure.replace("_", " "))
+    save(axes, path)
+    drawn: Axes = axes
+    return drawn
+
+
+def _best(history: History, column: str, mode: str) -> tuple[int, float] | None:
+    try:
+        epoch = history.best_epoch(column, mode)
+    except ValueError:
+        return None  # nothing finite was measured
+    return epoch, history[column][[int(e) for e in history["epoch"]].index(epoch)]
+
+
+def _mark(axes: Any, epoch: int, value: float, epochs: int, mode: str) -> None:
+    """Circle the best epoch and say its number, on the side where there is room."""
+    axes.axvline(epoch, color=INK, lw=0.8, ls=":", zorder=0)
+    axes.plot([epoch], [value], "o", ms=8, mfc="white", mec=INK, mew=1.6, zorder=5)
+    left, above = epoch > epochs / 2, mode == "min"
+    axes.annotate(
+        f"best: epoch {epoch}\n{value:.4g}",
+        (epoch, value),
+        xytext=(-9 if left else 9, 14 if above else -14),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="bottom" if above else "top",
+        fontsize=9,
+        color=INK,
+        bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8},
+        zorder=4,
+    )
+
+
+def _scale(axes: Any, log: bool, lowest: float) -> None:
+    """Count epochs in whole numbers, and leave room around the curves."""
+    if log:
+        axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.margins(x=0.02, y=0.15)
+    if not log and axes.get_ylim()[0] < 0 <= lowest:
+        axes.set_ylim(bottom=0)  # the margin must not suggest that the measure may be negative
+
+
+def _title(history: History, measure: str, columns: list[str], best: tuple[int, float] | None, mode: str) -> str:
+    """Return one sentence that says what the picture shows."""
+    noun = measure.replace("_", " ")
+    extreme, better = ("lowest", "falling") if mode == "min" else ("highest", "rising")
+    if best is None:
+        return f"The {noun} was never a finite number"
+    epoch, value = best
+    last = history.last_epoch
+    if not columns[-1].startswith("val_"):
+        return f"Training {noun}: {value:.4g} at best, in epoch {epoch} of {last} (no validation data)"
+    if last == 1:
+        return f"Validation {noun} after the only epoch: {value:.4g}"
+    if epoch == last:
+        return f"Validation {noun} was still {better} after {last} epochs: training longer may help"
+    return f"Validation {noun} was {extreme} in epoch {epoch}, and no better in the {last - epoch} after it"

@@ -1,0 +1,132 @@
+"""`Standardizer`: scaling of data as a layer, with the names of the columns that it was fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from . import _core
+from .internal.arrays import Array, Data
+from .internal.checks import by_key, has_keys
+from .internal.features import FeatureNames, by_column, feature_names
+from .internal.inputs import Inputs, to_inputs
+from .internal.numbers import column_name
+
+__all__ = ["Standardizer"]
+
+
+class Standardizer(_core.Standardizer):
+    """Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
+
+    Fit it on the training data and make it a model's first layer: the same numbers are then saved with the model and
+    used for every prediction. A constant feature gets std 1. As a layer of a float32 model it sees data that is float32
+    already: values that lie far from zero compared with their spread (timestamps) want transform(x) or a float64 model.
+
+    Parameters
+    ----------
+    features : int
+        Width; 0 is learned in `fit`.
+    mean, std : sequence of float, mapping or pandas Series, optional
+        Known numbers instead of `fit`, shape (features,); by the names of the columns where they have some, as
+        ``frame.mean()`` and ``frame.std()`` have.
+    feature_names : sequence of str, optional
+        Names of the columns; `fit` takes them from a frame. The model that it is the first layer of takes them over.
+    """
+
+    __slots__ = ("_feature_names", "_sealed")
+    _fields = ("features", "mean", "std", "feature_names")
+
+    def __init__(
+        self,
+        features: int = 0,
+        *,
+        mean: Sequence[float] | Mapping[Any, float] | None = None,
+        std: Sequence[float] | Mapping[Any, float] | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
+        self._sealed = False
+        means, deviations, names = _by_feature(mean, std, feature_names)
+        super().__init__(features, mean=means, std=deviations)
+        self._feature_names = None if names is None else names_of(names, self.features)
+
+    @property
+    def feature_names(self) -> FeatureNames | None:
+        """Names of the columns that it was fitted on, where they had any."""
+        return self._feature_names
+
+    def seal(self) -> None:
+        """Let nobody fit it any more: it describes the scaling of a model, which holds numbers of its own."""
+        self._sealed = True
+
+    def fit(self, x: Data) -> Self:
+        """Learn mean and standard deviation of every column, in float64 and in blocks.
+
+        Parameters
+        ----------
+        x : array
+            Data of shape (rows, features); a memory map is read in blocks.
+
+        Returns
+        -------
+        Standardizer
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If `x` holds anything but numbers.
+        ValueError
+            If its shape does not fit, or a column holds NaN, infinity or numbers too large to square.
+        RuntimeError
+            If it is a layer of a model, whose scaling stays what it was. A copy can be fitted, for another model.
+        """
+        if self._sealed:
+            raise RuntimeError(
+                "fit: got a layer of a model, whose scaling would stay what it is; expected fit before the model is "
+                "made: Sequential(copy.copy(layer).fit(x), ...)"
+            )
+        inputs = to_inputs(x, "x")
+        try:
+            super().fit(inputs.array)
+        except ValueError:
+            _refuse_column(inputs)
+            raise
+        self._feature_names = inputs.names
+        return self
+
+    def transform(self, x: Data) -> Array:
+        """Return (x - mean) / std of `x` (rows, features): float32 for float32, else float64."""
+        return super().transform(to_inputs(x, "x", self._feature_names).array)
+
+    def inverse_transform(self, x: Data) -> Array:
+        """Return x · std + mean of `x` (rows, features): back to the data's own units."""
+        return super().inverse_transform(to_inputs(x, "x", self._feature_names).array)
+
+
+def _by_feature(mean: Any, std: Any, names: Sequence[str] | None) -> tuple[Any, Any, Sequence[str] | None]:
+    """Return mean and std in the order of the columns, and the names of these where they are known."""
+    keyed = [(value, name) for value, name in ((mean, "mean"), (std, "std")) if has_keys(value)]
+    if keyed and names is not None:
+        names = names_of(names, len(keyed[0][0]))
+    elif len(keyed) == 2:
+        given = list(by_key(*keyed[0]))
+        names = None if given == list(range(len(given))) else [str(name) for name in given]
+    return by_column(mean, names, "mean"), by_column(std, names, "std"), names
+
+
+def _refuse_column(inputs: Inputs) -> None:
+    """Raise ValueError naming the first column whose numbers cannot be squared, if there is one."""
+    if inputs.array.ndim != 2:
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        sound = np.isfinite(np.square(inputs.array, dtype=np.float64)).all(axis=0)
+    if not sound.all():
+        raise ValueError(
+            f"x: {column_name(int(np.argmin(sound)), inputs.names)} holds NaN, infinity or numbers too large for it; "
+            "expected finite numbers, none of them missing"
+        )
+
+
+names_of = feature_names  # the parameter of the same name hides it

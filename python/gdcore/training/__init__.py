@@ -1,0 +1,1 @@
+"""How `Trainer.fit` works: checked data, where batches come from, the loop over epochs, what is measured."""

@@ -1,0 +1,119 @@
+"""A trainer's part in C++: made from its attributes, copied, and made anew where the loss gets other class weights."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from ..internal.attributes import attributes_of, restore_attributes
+from ..internal.class_weights import balanced, complete
+from ..internal.features import Learns
+from ..schedules import Rates
+
+if TYPE_CHECKING:
+    from ..internal.labels import Classes
+    from .fit import Fit
+
+__all__ = ["Connected"]
+
+
+class Connected(Learns):
+    """A trainer and its part in C++, ``_core``.
+
+    ``_complete`` is the loss with a number for each class, looked up in ``_classes``, the model's at that time; None as
+    long as "balanced" has counted no labels.
+    """
+
+    __slots__ = (
+        *("_check_finite", "_classes", "_complete", "_core", "_fit", "_loss", "_lr_scale", "_optimizer", "_rates"),
+        "_step",
+    )
+    _loss: _core.Loss
+    _optimizer: _core.Optimizer
+    _complete: _core.Loss | None
+    _classes: Classes | None
+    _check_finite: bool
+    _lr_scale: float
+
+    def _connect(self) -> None:
+        """Make the part in C++, with an optimiser that has made no step."""
+        self._classes = self._model.classes
+        loss = complete(self._loss, self._model)
+        if not balanced(self._loss):
+            self._complete = loss
+        elif self._complete is not None:
+            loss = self._complete
+        self._core = _core.Trainer(self._model, loss, self._optimizer)
+        self._rates = Rates(self._optimizer.lr)
+        self._fit: Fit | None = None
+        self._step = self._plain_step()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the whole state of training, for copies and pickles: what a checkpoint holds, and the objects."""
+        with self._model._hold(inside=False):  # another thread that makes steps waits
+            self._check_thread("copying a trainer", "copy it when that has ended")
+            attributes, slots = attributes_of(self, "_core", "_fit", "_rates", "_step")
+            states = {name: np.array(array) for name, array in self._core.state().items()}
+            model = self._model.copy_state()  # of this moment: the model itself is copied later
+            return {"attributes": (attributes, slots), "steps": self._core.steps, "optimizer": states, "model": model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on where the trainer that the state is of was; an epoch that it had begun does not count."""
+        restore_attributes(self, state["attributes"])
+        self._connect()
+        self._model.restore_state(state["model"])
+        self._core.steps = state["steps"]
+        for name, array in self._core.state().items():
+            array[...] = state["optimizer"][name]
+
+    def _check_thread(self, call: str, instead: str) -> None:
+        """Refuse what another thread's `fit` makes meaningless: between its steps, epochs are not whole."""
+        if self._fit is not None and self._fit.thread != threading.get_ident():
+            raise RuntimeError(f"{call}: fit is at work in another thread; {instead}")
+
+    def _plain_step(self) -> Callable[..., float] | None:
+        """Return the core's own method with what is the same in every step bound to it.
+
+        None where the rate is not, labels are to be looked up, or a scaling that the dtype does not hold be refused.
+        """
+        lr, model = self._optimizer.lr, self._model
+        if callable(lr) or self._complete is None or not model.takes_numbers:
+            return None
+        if self._check_finite and model._unheld is not None:
+            return None
+        options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
+        if self._lr_scale != 1.0:
+            options["lr"] = lr * self._lr_scale
+        return partial(self._core.step, **options) if options else self._core.step
+
+    def _weigh(self, loss: _core.Loss | None = None) -> None:
+        """Give the core the class weights of the model's present classes, or those of `loss`; its state goes on.
+
+        Raises
+        ------
+        ValueError
+            If "balanced" has counted no labels, or a weight is for what is no class any more.
+        RuntimeError
+            If `fit` is at work, whose labels were looked up in other classes.
+        """
+        if loss is None:
+            if self._complete is None:
+                raise ValueError(
+                    "class_weights: got 'balanced', which fit finds in all labels; expected fit(x, y) first"
+                )
+            if self._classes is self._model.classes:
+                return
+            loss = self._complete if balanced(self._loss) else complete(self._loss, self._model)
+        if loss != self._complete:
+            if self._fit is not None:
+                raise RuntimeError("classes: were set while fit is at work, and change its class weights")
+            state: dict[str, Any] = self.__getstate__()
+            state["attributes"][1]["_complete"] = loss
+            self.__setstate__(state)
+        self._classes = self._model.classes
+        self._step = self._plain_step()

@@ -1,0 +1,242 @@
+"""One call of ``Trainer.fit``: epochs, measurements, and the callbacks told about them."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..callbacks import Callback, EarlyStopping
+from ..history import number
+from ..internal.checks import shown
+from ..io import specs
+from .measure import Held, HeldBatches
+from .sources import ArraySource, IterableSource
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+EVENTS = ("on_train_begin", "on_epoch_begin", "on_progress", "on_epoch_end", "on_train_end")
+
+
+class Position(NamedTuple):
+    """How far the running epoch is: batches done, their sums of loss and weight, and the seconds they took."""
+
+    batch: int = 0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    seconds: float = 0.0
+
+
+class Fit:
+    """What is trained, what is measured, and who is told.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Who trains.
+    source : ArraySource or IterableSource
+        Where batches come from.
+    validation : Held, HeldBatches or None
+        What is measured at the end of an epoch, as "val_...".
+    callbacks : sequence
+        Objects with some of the methods of `Callback`.
+    epochs : int
+        Epochs to train.
+    measure_training : bool
+        Whether the training data is measured at the end of an epoch too.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        source: ArraySource | IterableSource,
+        validation: Held | HeldBatches | None,
+        callbacks: Sequence[object],
+        *,
+        epochs: int,
+        measure_training: bool,
+    ) -> None:
+        self._trainer = trainer
+        self._source = source
+        self._validation = validation
+        self._training = source.held if measure_training and isinstance(source, ArraySource) else None
+        self.callbacks = checked_callbacks(callbacks)
+        self.epochs = epochs
+        self.thread = threading.get_ident()  # that trains
+        self.first_epoch = trainer.epoch
+        self.position = Position()
+        self.stopped = False  # by a callback, in the run that is resumed
+        self._restore: Callable[[], None] | None = None
+        self._check_monitors()
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of the epoch after which this call is done."""
+        return self.first_epoch + self.epochs
+
+    @property
+    def batches(self) -> int | None:
+        """Batches of an epoch, if that is known."""
+        return self._source.batches
+
+    def settings(self) -> dict[str, Any]:
+        """Return, as JSON values, what must be the same when this run is resumed."""
+        trainer = self._trainer
+        return {
+            **self._source.settings(),
+            "validation": None if self._validation is None else self._validation.setting(),
+            "measure_training": self._training is not None,
+            "loss": specs.encode(trainer.loss),
+            "optimizer": specs.encode(trainer.optimizer),
+        }
+
+    def resume(self, first_epoch: int, position: Position, stopped: bool, restore: Callable[[], None]) -> None:
+        """Go on where an earlier call was; `restore` gives the callbacks their states back once they have begun."""
+        self.first_epoch, self.position, self.stopped, self._restore = first_epoch, position, stopped, restore
+        self._source.resume(self._trainer.epoch - first_epoch)
+
+    def run(self) -> None:
+        """Train until the last epoch is done or a callback stops it."""
+        trainer = self._trainer
+        trainer.stop = False
+        begun: list[object] = []
+        try:
+            for callback in self.callbacks:
+                for hook in _hooks([callback], "on_train_begin"):
+                    hook(trainer)
+                begun.append(callback)
+            if self._restore is not None:
+                self._restore()
+            self._listen()
+            trainer.stop = trainer.stop or self._stays_stopped()
+            while trainer.epoch < self.last_epoch and not trainer.stop:
+                self._epoch()
+        finally:
+            with ExitStack() as stack:  # each of them is told, in order, even where one of them raises
+                for hook in reversed(_hooks(begun, "on_train_end")):
+                    stack.callback(hook, trainer)
+
+    def _stays_stopped(self) -> bool:
+        """Tell whether a resumed run that a callback had stopped has nothing to do, and say so."""
+        waiting = [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]
+        if not self.stopped or (any(c.extended for c in waiting) and not any(c.finished for c in waiting)):
+            return False
+        if self._trainer.epoch < self.last_epoch:
+            warnings.warn(
+                f"resume: a callback had stopped this run after epoch {self._trainer.epoch}, so that no epoch is left "
+                "to train; EarlyStopping with more patience goes on, as does a fit without resume after "
+                "trainer.load_checkpoint(path)",
+                stacklevel=5,  # past the check of the arguments of `fit`
+            )
+        return True
+
+    def _listen(self) -> None:
+        """Look up once who wants to hear of what happens often; at an epoch's end, recorders come last."""
+        ordered = sorted(self.callbacks, key=lambda callback: bool(getattr(callback, "records", False)))
+        self._on_epoch_begin = _hooks(self.callbacks, "on_epoch_begin")
+        self._on_progress = _hooks(self.callbacks, "on_progress")
+        ends = [(callback, _hooks([callback], "on_epoch_end")) for callback in ordered]
+        self._on_epoch_end = [(callback, hook) for callback, hooks in ends for hook in hooks]
+
+    def _epoch(self) -> None:
+        trainer, source = self._trainer, self._source
+        for hook in self._on_epoch_begin:
+            hook(trainer)
+        batch, loss_sum, weight_sum, before = self.position
+        started = time.perf_counter() - before
+        source.begin(trainer.epoch, batch)
+        while not source.done:
+            batch, loss_sum, weight_sum = source.advance(loss_sum, weight_sum)
+            self.position = Position(batch, loss_sum, weight_sum, time.perf_counter() - started)
+            loss = loss_sum / weight_sum if weight_sum else math.nan
+            for hook in self._on_progress:
+                hook(trainer, batch, source.batches, loss)
+            if trainer.stop and not source.done:
+                return  # an epoch that is not finished does not count
+        self._finish(loss_sum / weight_sum if weight_sum else math.nan, started)
+
+    def _finish(self, loss: float, started: float) -> None:
+        """Measure, write the epoch into the history, and tell the callbacks."""
+        trainer = self._trainer
+        row: dict[str, float] = {"epoch": trainer.epoch + 1, "loss": loss}
+        if self._training is not None:
+            row |= self._training.measure(trainer)
+        if self._validation is not None:
+            row |= self._validation.measure(trainer, "val_")
+        row["lr"] = trainer.rates.at(max(trainer.steps - 1, 0)) * trainer.lr_scale
+        row["seconds"] = time.perf_counter() - started
+        self.position = Position()
+        self._measured = frozenset(row)
+        trainer.history.append(row)  # the epoch counts from here on
+        for callback, hook in self._on_epoch_end:
+            given = trainer.history.last
+            logs = dict(given)  # a copy: the row is the history's, callbacks add to it
+            hook(trainer, logs)
+            self._add(callback, given, logs)
+
+    def _add(self, callback: object, given: Mapping[str, float], logs: Mapping[str, Any]) -> None:
+        """Write what a callback added to its logs into the history."""
+        added = {name: value for name, value in logs.items() if name not in given or value is not given[name]}
+        if not added:
+            return
+        who = f"callbacks[{self.callbacks.index(callback)}]: {type(callback).__name__}.on_epoch_end: logs"
+        history = self._trainer.history
+        try:
+            history.complete({name: value for name, value in added.items() if name not in self._measured})
+            changed = {name: number(added[name], name) for name in self._measured & added.keys()}
+        except TypeError as error:
+            raise TypeError(f"{who}: {error}") from None
+        for name, value in changed.items():
+            if value != given[name]:
+                raise ValueError(
+                    f"{who}: got {value} for {name!r}, which was measured as {given[name]}; expected a name of its own"
+                )
+
+    def _check_monitors(self) -> None:
+        """Refuse, before training, to watch a column that will not be there."""
+        metrics = tuple(self._trainer.metrics)
+        there = {"epoch", "loss", "lr", "seconds"}
+        there |= set(metrics) if self._training is not None else set()
+        there |= {f"val_{name}" for name in ("loss", *metrics)} if self._validation is not None else set()
+        foreign = any(type(callback).__module__.partition(".")[0] != "gdcore" for callback in self.callbacks)
+        for callback in self.callbacks:
+            monitor = getattr(callback, "monitor", None)
+            if not isinstance(callback, Callback) or not isinstance(monitor, str) or monitor in there:
+                continue
+            if monitor == "val_loss":
+                raise ValueError(
+                    f"validation: needed by {type(callback).__name__}(monitor='val_loss'): give (x, y) or a fraction"
+                )
+            if not foreign:  # a callback of the user's may add columns of its own
+                raise ValueError(
+                    f"callbacks: {type(callback).__name__} watches {monitor!r}; measured are {', '.join(sorted(there))}"
+                )
+
+
+def _hooks(callbacks: Sequence[object], event: str) -> list[Callable[..., object]]:
+    """Return the methods that want to hear of an event; the empty ones of `Callback` itself are left out."""
+    inherited = getattr(Callback, event)
+    hooks = [getattr(callback, event, None) for callback in callbacks]
+    return [hook for hook in hooks if hook is not None and getattr(hook, "__func__", None) is not inherited]
+
+
+def checked_callbacks(callbacks: Sequence[object]) -> list[object]:
+    """Return callbacks, or the one that was given alone, as a list; raise TypeError for what is none."""
+    if any(hasattr(callbacks, event) for event in EVENTS):
+        callbacks = [callbacks]
+    if isinstance(callbacks, (str, bytes, Set, Mapping)) or not hasattr(callbacks, "__iter__"):
+        raise TypeError(f"callbacks: got {shown(callbacks)}; expected a list of callbacks")
+    checked = list(callbacks)
+    for i, callback in enumerate(checked):
+        if isinstance(callback, type):
+            raise TypeError(
+                f"callbacks[{i}]: got the class {callback.__name__}; expected an object: {callback.__name__}(...)"
+            )
+        if not any(callable(getattr(callback, event, None)) for event in EVENTS):
+            raise TypeError(f"callbacks[{i}]: {shown(callback)} has none of the methods {', '.join(EVENTS)}")
+    return checked

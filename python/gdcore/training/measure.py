@@ -1,0 +1,196 @@
+"""Loss and metrics of data that is held ready, in one pass over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..internal.arrays import Array
+from ..internal.class_weights import complete
+from ..internal.features import UNNAMED, Columns
+from ..internal.prepared import Check, prepared
+from ..metrics import Predictions
+from .batches import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+
+class Held:
+    """Data that a trainer can train on or measure, checked once.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Its model and loss say what fits.
+    x, y, weights : array
+        Inputs (N, in_features), targets, and a weight for each row or None.
+    name : str
+        What the data is called in messages: empty for the arguments x and y themselves.
+    known : Columns
+        Names of columns, where the trainer does not know them yet.
+    check : {"numbers", "batch", "columns"}
+        What is refused as `prepared` says, where the trainer wants checks.
+
+    Attributes
+    ----------
+    columns : Columns
+        Names of the columns, in this order: those that are known, or those of the frames that came.
+    rows : ndarray of int64 or None
+        The rows to measure; None is all.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        x: object,
+        y: object,
+        weights: object,
+        name: str = "",
+        *,
+        known: Columns = UNNAMED,
+        check: Check = "numbers",
+    ) -> None:
+        label = f"{name}: " if name else ""
+        model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
+        checked = check if finite else None
+        given = prepared(model, loss, x, y, weights, label, known=trainer._known(known), check=checked)
+        self._given, self.columns = given, given.columns
+        self._targets, self._weights = given.y.array, given.weights
+        try:
+            self.dataset = _core.Dataset(
+                given.x.array, self._targets, self._weights, complete(loss, model), model, finite
+            )
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{label}{error}") from None
+        self.rows: Array | None = None  # all
+        self._label = label
+
+    def __len__(self) -> int:
+        """Return the number of rows that are measured."""
+        return len(self.dataset) if self.rows is None else len(self.rows)
+
+    def labels(self) -> Array:
+        """Return the targets of the rows that are measured, labels as indices."""
+        return self._targets if self.rows is None else self._targets[self.rows]
+
+    def part(self, rows: npt.NDArray[np.int64], name: str = "") -> Held:
+        """Return some of the rows, called `name` in messages, without a copy of them."""
+        try:
+            self.dataset.check_weights(rows)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from None
+        other = object.__new__(Held)
+        other.__dict__.update(self.__dict__, rows=rows, _label=f"{name}: " if name else "")
+        return other
+
+    def setting(self) -> int | str:
+        """Return what a resumed run must have in common with the one before."""
+        return len(self)
+
+    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
+        """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
+        known = trainer._known(self.columns)
+        if any(own not in (None, now) for own, now in zip(self.columns, known, strict=True)):  # learned since
+            vars(self).update(vars(Held(trainer, *self._given, self._label.removesuffix(": "))), rows=self.rows)
+        outputs = self.outputs(trainer)
+        sums = trainer.core.evaluate(self.dataset, batch_size=batch_size, rows=self.rows, outputs=outputs)
+        return measured(trainer, prefix, sums, self._label, outputs, self.truth)
+
+    def outputs(self, trainer: Trainer) -> Array | None:
+        """Return room for the predictions, None where no metric wants them."""
+        if not trainer.metrics:
+            return None
+        return np.empty((len(self), trainer.model.out_features), trainer.model.dtype)
+
+    def truth(self) -> tuple[Array, Array | None]:
+        """Return what metrics compare predictions with: targets, and weights where there are any."""
+        if self.rows is None:
+            return self._targets, self._weights
+        return self._targets[self.rows], None if self._weights is None else self._weights[self.rows]
+
+
+class HeldBatches:
+    """Batches that an iterable yields, to be measured and forgotten one by one.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Its model and loss say what fits.
+    iterable : iterable
+        Batches (x, y) or (x, y, weights).
+    name : str
+        What it is called in messages.
+    walks : int
+        How often it has to be measured; an iterator gives one walk.
+    known : Columns
+        Names of columns, where the trainer does not know them yet.
+    """
+
+    def __init__(self, trainer: Trainer, iterable: object, name: str, walks: int = 1, known: Columns = UNNAMED) -> None:
+        self._batches = checked_batches(iterable, name, "y")
+        refuse_one_walk(self._batches, walks, name, "one that ends")
+        self._name, self._known = name, known
+        self._named = names_of(iterable, name, trainer.model, trainer._known(known))
+
+    def setting(self) -> int | str:
+        """Return what a resumed run must have in common with the one before."""
+        return "batches"
+
+    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
+        """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
+        loss_sum = weight_sum = 0.0
+        outputs: list[Array] = []
+        truth: list[tuple[Array, Array | None]] = []
+        number = -1
+        trainer._weigh()
+        for number, batch in enumerate(self._batches):
+            name = f"{self._name}: batch {number}"
+            held = Held(trainer, *parts_of(batch, name, self._named), name, known=self._known)
+            self._known = held.columns
+            given = held.outputs(trainer)
+            sums = trainer.core.evaluate(held.dataset, batch_size=batch_size, outputs=given)
+            loss_sum, weight_sum = loss_sum + sums[0], weight_sum + sums[1]
+            if given is not None:
+                outputs.append(given)
+                truth.append(held.truth())
+        if number < 0:
+            raise exhausted(self._batches, self._name)
+
+        def joined() -> tuple[Array, Array | None]:
+            targets, weights = zip(*truth, strict=True)
+            if len({each is None for each in weights}) > 1:
+                raise ValueError(f"{self._name}: got batches with and without weights; expected all, or none")
+            if len({each.ndim for each in targets}) > 1:
+                raise ValueError(f"{self._name}: got batches of labels and of soft targets; expected one kind")
+            return np.concatenate(targets), None if weights[0] is None else np.concatenate(weights)
+
+        together = np.concatenate(outputs) if outputs else None
+        return measured(trainer, prefix, (loss_sum, weight_sum), f"{self._name}: ", together, joined)
+
+
+def measured(
+    trainer: Trainer,
+    prefix: str,
+    sums: tuple[float, float],
+    label: str,
+    outputs: Array | None,
+    truth: Callable[[], tuple[Array, Array | None]],
+) -> dict[str, float]:
+    """Return "loss" from its sums, and the metrics of `outputs`, by name with `prefix`."""
+    loss_sum, weight_sum = sums
+    if not 0.0 < weight_sum < np.inf:
+        raise ValueError(
+            f"{label}sample_weight: the weights of all rows, times those of their classes, sum to {weight_sum:g}; "
+            "expected a positive finite number"
+        )
+    values = {f"{prefix}loss": loss_sum / weight_sum}
+    if outputs is not None:
+        model = trainer.model
+        seen = Predictions(outputs, *truth(), meaning=model.outputs, classes=model.classes)
+        values |= {prefix + name: metric(seen) for name, metric in trainer.metrics.items()}
+    return values

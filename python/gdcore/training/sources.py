@@ -1,0 +1,199 @@
+"""Where the batches of an epoch come from: arrays, trained by row number in C++, or an iterable of the user's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from ..data import batch_rows
+from ..internal.checks import flag
+from ..internal.features import UNNAMED, Columns
+from .batches import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
+from .measure import Held
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+SLICE_SECONDS = 0.1  # how long training goes on before callbacks may look at it
+_END = object()
+
+
+class ArraySource:
+    """Rows in memory or in a memory map; an epoch runs in C++, in slices of time.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Who trains.
+    held : Held
+        The data; its ``rows`` are the ones to train on.
+    batch_size : int or None
+        Rows in a batch; None is all.
+    shuffle, drop_last : bool
+        Whether rows are drawn anew each epoch, and whether a smaller last batch is left out.
+    """
+
+    def __init__(self, trainer: Trainer, held: Held, batch_size: int | None, *, shuffle: bool, drop_last: bool) -> None:
+        self._trainer = trainer
+        self.held = held
+        self.batch_size = batch_rows(batch_size, len(held))
+        self.shuffle = flag(shuffle, "shuffle")
+        self.drop_last = flag(drop_last, "drop_last")
+        self.batches = _core.batch_count(len(held), self.batch_size, self.drop_last)
+        self.done = False
+        if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in trainer.model.layers):
+            raise ValueError(f"batch_size: got 1 (of {len(held)} rows); BatchNorm needs two rows to have a spread")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a resumed run must have in common with the one before."""
+        return {
+            "rows": len(self.held),
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+        }
+
+    def resume(self, epochs: int) -> None:
+        """Leave out what an earlier run has trained: nothing here, as the order of an epoch follows from its number."""
+
+    def begin(self, epoch: int, first: int) -> None:
+        """Work out the rates of `epoch` (from 0), to be trained from batch `first`."""
+        self._shuffle = (self._trainer.seed, epoch) if self.shuffle else None
+        self._next, self._first = first, first
+        self._rates = self._trainer.rates.epoch(self._trainer.steps, self.batches - first)
+        self.done = first == self.batches
+
+    def advance(self, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
+        """Train for a slice of time; return the batches done in this epoch and the sums, added to those given."""
+        trainer = self._trainer
+        rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
+        if trainer.lr_scale != 1.0:
+            rates = rates * trainer.lr_scale
+        self._next, loss_sum, weight_sum = trainer.core.run(
+            self.held.dataset,
+            self.held.rows,
+            shuffle=self._shuffle,
+            batch_size=self.batch_size,
+            drop_last=self.drop_last,
+            first_batch=self._next,
+            lrs=rates,
+            seconds=SLICE_SECONDS,
+            sums=(loss_sum, weight_sum),
+        )
+        self.done = self._next == self.batches
+        return self._next, loss_sum, weight_sum
+
+
+class IterableSource:
+    """Batches that an iterable of the user's yields: (x, y) or (x, y, weights), walked through anew each epoch.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Who trains.
+    iterable : iterable
+        The batches. If it has ``set_epoch``, this is called with the number of the walk (from 0) before each walk.
+    epochs : int
+        Epochs to train, which an iterator cannot give more than one of.
+    steps_per_epoch : int, optional
+        Batches of an epoch. The walk then goes on from one epoch to the next, and begins anew when it has ended.
+    known : Columns
+        Names of columns, where the trainer does not know them yet.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        iterable: object,
+        epochs: int,
+        steps_per_epoch: int | None = None,
+        known: Columns = UNNAMED,
+    ) -> None:
+        self._trainer = trainer
+        self._iterable = checked_batches(iterable, "x", "y")
+        self._named = names_of(iterable, "x", trainer.model, trainer._known(known))
+        self.columns = Columns(known.x or self._named.x, known.y)  # target_names may be names of classes
+        self._steps = steps_per_epoch
+        if steps_per_epoch is None:
+            refuse_one_walk(self._iterable, epochs, "x", "steps_per_epoch=")
+        self.batches = length_of(self._iterable) if steps_per_epoch is None else steps_per_epoch
+        self._iterator: Iterator[Any] | None = None
+        self._behind = 0  # batches of earlier epochs to leave out
+        self.done = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a resumed run must have in common with the one before."""
+        return {"batches": self.batches}
+
+    def resume(self, epochs: int) -> None:
+        """Leave out the batches of `epochs` that an earlier run has trained."""
+        self._behind = epochs * (self._steps or 0)
+
+    def begin(self, epoch: int, first: int) -> None:
+        """Start to walk, or go on; past the `first` batches, which are done already."""
+        if self._steps is None or self._iterator is None:
+            self._walk(epoch if self._steps is None else 0)
+            for _ in range(self._behind + first):
+                self._batch(epoch)
+        self._next = first
+        self.done = first == self._steps
+
+    def _walk(self, number: int) -> None:
+        if hasattr(self._iterable, "set_epoch"):
+            self._iterable.set_epoch(number)
+        self._iterator, self._walks, self._given = iter(self._iterable), number + 1, 0
+
+    def _batch(self, epoch: int) -> Any:
+        """Return the next batch, or _END where the epoch has ended with the walk."""
+        assert self._iterator is not None
+        batch = next(self._iterator, _END)
+        if batch is not _END:
+            self._given += 1
+            return batch
+        if self._given == 0:
+            raise exhausted(self._iterable, "x")
+        if self._steps is None:
+            return _END
+        if isinstance(self._iterable, Iterator):
+            raise ValueError(
+                f"steps_per_epoch: got {self._steps}, but the iterator ended after {self._given} batches, in epoch "
+                f"{epoch + 1}; expected one that goes on, or fewer steps or epochs"
+            )
+        self._walk(self._walks)
+        return self._batch(epoch)
+
+    def advance(self, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
+        """Train for a slice of time; return the batches done in this epoch and the sums, added to those given."""
+        end = time.perf_counter() + SLICE_SECONDS
+        while not self.done and time.perf_counter() < end:
+            batch = self._batch(self._trainer.epoch)
+            if batch is _END:
+                self.done = True
+                break
+            loss_sum, weight_sum = self._train(batch, loss_sum, weight_sum)
+            self._next += 1
+            self.done = self._next == self._steps
+        return self._next, loss_sum, weight_sum
+
+    def _train(self, batch: Any, loss_sum: float, weight_sum: float) -> tuple[float, float]:
+        trainer = self._trainer
+        trainer._weigh()
+        name = f"x: batch {self._next}"
+        held = Held(trainer, *parts_of(batch, name, self._named), name, known=self.columns, check="batch")
+        _, loss_sum, weight_sum = trainer.core.run(
+            held.dataset,
+            None,
+            shuffle=None,
+            batch_size=batch_rows(None, len(held)),
+            drop_last=False,
+            first_batch=0,
+            lrs=np.array([trainer.lr]),
+            seconds=np.inf,
+            sums=(loss_sum, weight_sum),
+        )
+        trainer._learn(held.columns)
+        return loss_sum, weight_sum

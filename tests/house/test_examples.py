@@ -1,0 +1,126 @@
+"""Promise: every example runs as it stands on real data and reaches what it says, and so does every snippet of the
+README, whose two commands install what the project declares."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import gdcore as gd
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = {"digits", "mnist", "regression", "own_loop", "own_loss"}
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    """Run Python in a folder of its own, without a screen; return what it printed."""
+    environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8"}
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def example(name: str, folder: Path) -> str:
+    """Run an example with its own settings."""
+    return run([str(ROOT / "examples" / f"{name}.py")], folder)
+
+
+def number(pattern: str, text: str) -> float:
+    """Return the number that an example printed, found by the words around it."""
+    found = re.search(pattern, text)
+    assert found, f"{pattern!r} does not stand in\n{text}"
+    return float(found[1])
+
+
+def test_digits(tmp_path: Path) -> None:
+    printed = example("digits", tmp_path)
+    assert number(r"test accuracy: ([\d.]+)", printed) >= 0.97
+    assert number(r"best epoch: (\d+) of", printed) < number(r"best epoch: \d+ of (\d+)", printed) < 200
+    picture = (tmp_path / "digits.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    model = gd.load(tmp_path / "digits.safetensors")
+    assert isinstance(model.layers[0], gd.Standardizer)
+    assert model.predict(np.zeros((3, 64))).shape == (3, 10)
+
+
+def test_mnist(tmp_path: Path) -> None:
+    printed = example("mnist", tmp_path)
+    accuracy = number(r"test accuracy: ([\d.]+)", printed)
+    assert "1000 for the test" in printed and accuracy >= 0.94
+    assert number(r"two guesses: ([\d.]+)", printed) > accuracy
+
+
+def test_regression(tmp_path: Path) -> None:
+    printed = example("regression", tmp_path)
+    mean = number(r"always the mean: error ([\d.]+)", printed)
+    for model in ("straight line", "network"):
+        assert number(rf"{model}: .* R² (-?[\d.]+)", printed) > 0.4
+        assert number(rf"{model}: .* error ([\d.]+)", printed) < 0.8 * mean
+
+
+def test_own_loop(tmp_path: Path) -> None:
+    printed = example("own_loop", tmp_path)
+    assert number(r"test accuracy: ([\d.]+)", printed) >= 0.95
+    assert "bit for bit: True" in printed
+
+
+def test_own_loss(tmp_path: Path) -> None:
+    printed = example("own_loss", tmp_path)
+    assert 60 <= number(r"90 % quantile: (\d+)%", printed) <= 95
+    assert number(r"width of the range: (\d+)", printed) < 200
+
+
+def test_every_example_is_tested_and_explains_itself() -> None:
+    paths = sorted((ROOT / "examples").glob("*.py"))
+    assert {path.stem for path in paths} == EXAMPLES
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        assert f"def test_{path.stem}(" in Path(__file__).read_text(encoding="utf-8")
+        assert "What one sees: " in (ast.get_docstring(ast.parse(text)) or ""), path.name
+        assert len(text.splitlines()) <= 100, path.name
+
+
+# ---------------------------------------------------------------------------------------------------- the README
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", readme(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_snippets_of_the_readme_run_in_order(tmp_path: Path) -> None:
+    assert len(blocks("python")) >= 4
+    (tmp_path / "snippets.py").write_text("\n".join(blocks("python")), encoding="utf-8")
+    run(["snippets.py"], tmp_path)
+
+
+@pytest.mark.parametrize(("extra", "what"), [("examples", "examples/digits.py"), ("test", "-m pytest")])
+def test_one_command_installs_and_does(extra: str, what: str) -> None:
+    commands = [line for block in blocks("sh") for line in block.splitlines() if f'pip install ".[{extra}]"' in line]
+    assert len(commands) == 1 and commands[0].rstrip().endswith(what)
+    assert commands[0].startswith("python3 -m venv .venv && ")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert extra in project["optional-dependencies"]
+
+
+def test_links_lead_somewhere() -> None:
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+        for link in links:
+            assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
