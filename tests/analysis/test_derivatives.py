@@ -11,7 +11,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import analysis
-from test_gradients import LAYERS, agree, away_from_kinks, losses
+from gradient_cases import LAYERS, agree, away_from_kinks, losses
 
 H = 1e-5
 MODES = pytest.mark.parametrize("mode", ["training", "prediction"])

@@ -17,7 +17,7 @@ from gdcore.analysis.objective import Objective
 from gdcore.analysis.problems import quadratic_problem, random_rotation
 from gdcore.analysis.quadratic import QuadraticModel
 from gdcore.analysis.stability import condition_number, effective_lr, effective_parameters, max_stable_lr
-from test_analysis_quadratic import at_its_minimum, noisy_net, regression
+from quadratic_cases import at_its_minimum, noisy_net, regression
 
 from_arrays = QuadraticModel.from_arrays
 MOMENTA = pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])

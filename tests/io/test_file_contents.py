@@ -16,14 +16,14 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
+from file_cases import load_checkpoint, model, trainer
 from gdcore.io import saving
-from test_files import load_checkpoint, model, trainer
 
 FILES = Path(__file__).parents[1] / "files"
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[2]); import test_files as t; t.model().save(sys.argv[1])"
+    code = "import sys; sys.path.insert(0, sys.argv[2]); import file_cases as t; t.model().save(sys.argv[1])"
     model().save(tmp_path / "m")
     for seed in ("0", "1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}

@@ -12,7 +12,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from test_damaged_files import ALL, METADATA, TENSORS, X, Y, make, refusals, written
+from damaged_cases import ALL, METADATA, TENSORS, X, Y, make, refusals, written
 
 RUNNING = {"std": "running_std", "variance": "running_variance"}
 

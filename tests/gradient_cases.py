@@ -1,0 +1,77 @@
+"""Layers and losses whose derivatives are compared with differences, and how they are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+
+H = 1e-5
+
+
+LAYERS: dict[str, list[Any]] = {
+    "Dense": [gd.Dense(4, 3)],
+    "Dense without bias": [gd.Dense(4, 3, bias=False)],
+    "Dense wide": [gd.Dense(4, 17)],
+    "LayerNorm": [gd.LayerNorm(4)],
+    "LayerNorm plain": [gd.LayerNorm(4, affine=False)],
+    "LayerNorm eps": [gd.LayerNorm(4, 0.5)],
+    "BatchNorm": [gd.BatchNorm(4)],
+    "BatchNorm variance": [gd.BatchNorm(4, running="variance")],
+    "BatchNorm plain": [gd.BatchNorm(4, affine=False)],
+    "BatchNorm eps": [gd.BatchNorm(4, eps=0.5)],
+    **{repr(a): [gd.Dense(4, 4), a] for a in helpers.ACTIVATIONS},
+    **{f"LayerNorm {a!r}": [gd.LayerNorm(4), a] for a in helpers.ACTIVATIONS},
+    **{f"BatchNorm {a!r}": [gd.BatchNorm(4), a] for a in helpers.ACTIVATIONS},
+    "deep": [gd.Dense(4, 5), gd.BatchNorm(5), gd.GELU(), gd.Dense(5, 3), gd.LayerNorm(3), gd.Tanh(), gd.Dense(3, 2)],
+    "norm after activation": [gd.Dense(4, 5), gd.Softplus(), gd.BatchNorm(5), gd.Dense(5, 2), gd.Sigmoid()],
+    "two activations": [gd.Dense(4, 3), gd.Tanh(), gd.Softplus(), gd.Sigmoid()],
+    "activation first": [gd.GELU(), gd.Dense(4, 2)],
+}
+
+
+def away_from_kinks(model: Any, layers: list[Any], rng: Any, rows: int) -> np.ndarray:
+    """An input for which no ReLU is within 0.01 of its kink (checked with the oracle's activations)."""
+    for _ in range(1000):
+        x = rng.standard_normal((rows, 4))
+        reference = helpers.reference_of(model)
+        reference.forward(x)
+        kinked = [t[0] for t, layer in zip(reference.tape, layers, strict=True) if "ReLU" in type(layer).__name__]
+        if all(np.abs(before).min() > 0.01 for before in kinked):
+            return x
+    raise AssertionError("no such input found")
+
+
+def differences(function: Any, variable: np.ndarray) -> np.ndarray:
+    """Central differences of a vector-valued function of an array that is changed in place."""
+    columns, flat = [], variable.reshape(-1)
+    assert isinstance(variable, gd.DeviceArray) or np.shares_memory(flat, variable)
+    for i in range(flat.size):
+        value = flat[i]
+        flat[i] = value + H
+        up = np.array(function())
+        flat[i] = value - H
+        down = np.array(function())
+        flat[i] = value
+        columns.append((up - down).ravel() / (2 * H))
+    return np.array(columns).T
+
+
+def agree(analytic: np.ndarray, numeric: np.ndarray) -> None:
+    """Element by element to 1e-6, relative to the element or to a hundredth of the largest one."""
+    scale = np.maximum(np.abs(numeric), 1e-2 * np.abs(numeric).max())
+    assert (np.abs(analytic - numeric) <= 1e-6 * scale + 1e-10).all()
+
+
+def losses(rng: Any) -> list[tuple[Any, np.ndarray]]:
+    labels, soft = rng.integers(0, 3, 6), rng.dirichlet(np.ones(3), 6)
+    return [
+        (gd.MeanSquaredError(), rng.standard_normal((6, 3))),
+        (gd.CrossEntropy(), labels),
+        (gd.CrossEntropy([0.5, 2.0, 1.0], 0.1), labels),
+        (gd.CrossEntropy([0.5, 2.0, 1.0], 0.1), soft),
+        (gd.BinaryCrossEntropy(), soft),
+        (gd.BinaryCrossEntropy([4.0, 1.0, 0.5]), (soft > 0.3).astype(np.float64)),
+    ]
