@@ -17,11 +17,16 @@ Executor::Executor(Plan plan, Backend& backend, const Parameters& parameters, Pr
       buffers_(plan_.operations.size()),
       trains_(plan_.operations.size()),
       moves_(plan_.operations.size()),
+      hands_through_(plan_.operations.size()),
       has_part_(plan_.operations.size() + 1) {
   plan_.validate();
   for (const Operation& operation : plan_.operations) {
     operation_of_.resize(static_cast<std::size_t>(operation.last) + 1,
                          static_cast<int>(&operation - &plan_.operations[0]));
+  }
+  for (std::size_t i = 0; i + 1 < buffers_.size(); ++i) {
+    const Operation& operation = plan_.operations[i];
+    hands_through_[i] = operation.layer->trains_only() && operation.skip == kNothing;
   }
   assign_gradients();
 }
@@ -111,10 +116,8 @@ View Executor::gradient_dot(int buffer, std::int64_t cols) const {
 
 /// The output of an operation, or the batch; past operations that hand their input through when predicting.
 ConstView Executor::read(int number) const {
-  while (mode_ == Mode::predict && number != kBatch) {
-    const Operation& before = plan_.operations[static_cast<std::size_t>(number)];
-    if (!before.layer->trains_only() || before.skip != kNothing) break;
-    number = before.input;
+  while (mode_ == Mode::predict && number != kBatch && hands_through_[static_cast<std::size_t>(number)] != 0) {
+    number = plan_.operations[static_cast<std::size_t>(number)].input;
   }
   return number == kBatch ? x_ : ConstView(output(static_cast<std::size_t>(number)));
 }
@@ -147,8 +150,8 @@ LayerCall Executor::call(std::size_t number) const {
 View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
   check(x.cols == plan_.in, "[forward] x has ", x.cols, " columns; expected ", plan_.in);
   check(x.rows >= 1, "[forward] x has no rows");
-  for (const Operation& operation : plan_.operations) {  // what is refused leaves the last pass as it is
-    if (mode == Mode::train) operation.layer->check_training(x.rows);
+  if (mode == Mode::train) {  // what is refused leaves the last pass as it is
+    for (const Operation& operation : plan_.operations) operation.layer->check_training(x.rows);
   }
   reserve(x.rows);
   kept_ = false;
@@ -157,9 +160,10 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
   context_ = context;
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
     const Operation& operation = plan_.operations[i];
-    const bool skips = operation.skip != kNothing;
-    if (mode == Mode::predict && operation.layer->trains_only() && !skips && i + 1 < buffers_.size()) continue;
-    if (skips) sum(slice(buffers_[i].sum, x.rows, operation.in), read(operation.input), read(operation.skip));
+    if (mode == Mode::predict && hands_through_[i] != 0) continue;
+    if (operation.skip != kNothing) {
+      sum(slice(buffers_[i].sum, x.rows, operation.in), read(operation.input), read(operation.skip));
+    }
     operation.layer->forward(call(i));
   }
   kept_ = mode != Mode::predict;

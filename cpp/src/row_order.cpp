@@ -11,9 +11,9 @@ namespace gdcore {
 Permutation Permutation::of(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) {
   constexpr std::int64_t kMost = std::int64_t{1} << 60, kFew = 64;
   check(n >= 0 && n <= kMost, "[permutation] n is ", n, "; expected 0 to ", kMost);
+  // The smallest even number whose square is n or more: first the largest even one whose square is below n.
   std::int64_t rows = 2;
-  for (std::int64_t bit = std::int64_t{1} << 30; bit > 1;
-       bit /= 2) {  // the largest even number whose square is below n
+  for (std::int64_t bit = std::int64_t{1} << 30; bit > 1; bit /= 2) {
     if ((rows + bit) * (rows + bit) < n) rows += bit;
   }
   while (rows * rows < n) rows += 2;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "gdcore/check.h"
 #include "gdcore/parallel.h"
@@ -74,11 +75,11 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
   if (device_steps_ != nullptr) return run_on_device(resident(data, network()), range, lrs, seconds, sums);
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
-  std::int64_t b = range.first;
+  std::int64_t b = range.first, row = range.first_row(b);
   while (b < range.last) {
     const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
-    const Batch rows = reader_.read(network(), data, range.order, range.first_row(b), range.rows_of(b));
-    const LossSums batch = train(rows, lr);
+    const std::int64_t begin = std::exchange(row, range.first_row(b + 1));
+    const LossSums batch = train(reader_.read(network(), data, range.order, begin, row - begin), lr);
     sums.loss += batch.loss * data.weight_unit;
     sums.weight += batch.weight * data.weight_unit;
     ++b;

@@ -14,8 +14,8 @@ namespace gdcore {
 /// result from n on is permuted again until it lies below ("cycle walking", ibid.).
 ///
 /// An even number of rows lets rounds be odd permutations too: without that only half of all orders could come. Twelve
-/// rounds; 24 for fewer than 64 numbers, whose orders would otherwise not be equally likely (the exact distance from
-/// uniform, half the sum of absolute differences, is 0.0005 at n = 6 and less below).
+/// rounds; 24 for fewer than 64 numbers, whose orders would otherwise not be equally likely (with ideal round functions
+/// the distance from uniform, half the sum of absolute differences, is 0.0005 at n = 6 and less for fewer).
 struct Permutation {
   std::int64_t n = 0;
   std::uint32_t rows = 1, cols = 1, rounds = 0;
