@@ -83,6 +83,20 @@ def test_imports_go_one_way(room: str) -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}; expected some of {ARROWS[room]}"
 
 
+def test_the_loop_and_the_files_own_no_trainer() -> None:
+    """A trainer owns its fit, not the other way round; a checkpoint is handed a state, and reads no private member."""
+    for path in modules("training"):
+        kept = re.findall(r"self\._?trainer\b", path.read_text(encoding="utf-8"))
+        assert not kept, f"{path.relative_to(ROOT)} keeps the trainer that owns it"
+    text = (PACKAGE / "io" / "checkpoint.py").read_text(encoding="utf-8")
+    private = re.findall(r"\b(?:trainer|fit|state|model|network)\._\w+", text)
+    assert not private, f"io/checkpoint.py reads {private}"
+    held = ast.parse((PACKAGE / "training" / "measure.py").read_text(encoding="utf-8"))
+    classes = {node.name: node for node in held.body if isinstance(node, ast.ClassDef)}
+    made = next(n for n in classes["Held"].body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    assert "trainer" not in [argument.arg for argument in made.args.args]
+
+
 def functions(text: str) -> Iterator[tuple[str, int]]:
     """Yield what stands before the body of each C++ function, and its number of lines from there to its end."""
 
