@@ -107,7 +107,7 @@ def functions(text: str) -> Iterator[tuple[str, int]]:
     text = re.sub(r'//[^\n]*|/\*(?:.|\n)*?\*/|"(?:\\.|[^"\\\n])*"', blank, text)
     text = re.sub(r"(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'", blank, text)
     text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", blank, text, flags=re.MULTILINE)
-    depth, start, stack = 0, 0, 0
+    depth, start, stack, began, name = 0, 0, 0, -1, ""
     for match in re.finditer(r"[{};]", text):
         head = text[start : match.start()].strip()
         if match[0] == "{":
@@ -129,7 +129,7 @@ def functions(text: str) -> Iterator[tuple[str, int]]:
             depth -= 1
             if depth < stack:
                 stack = depth
-            elif depth == stack and "began" in locals() and began >= 0:
+            elif depth == stack and began >= 0:
                 yield " ".join(name.split()), text.count("\n", 0, match.start()) - began + 1
                 began = -1
         if depth <= stack:
