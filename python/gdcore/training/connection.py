@@ -14,7 +14,6 @@ from ..internal.attributes import attributes_of, restore_attributes
 from ..internal.class_weights import balanced, complete
 from ..internal.features import Learns
 from ..schedules import Rates
-from .callback_states import MatchedStates
 from .state import Position, TrainingState
 
 if TYPE_CHECKING:
@@ -122,6 +121,7 @@ class Connected(Learns):
     def _resume(self, fit: Fit, saved: Saved) -> None:
         """Let `fit` go on where the run that wrote a checkpoint was; a checkpoint that does not fit changes nothing."""
         from ..io import checkpoint
+        from .callback_states import MatchedStates
 
         settings = fit.settings() | {"loss": self._loss, "optimizer": self._optimizer}
         saved = checkpoint.fitting_run(saved, self._state(), settings, fit.batches)
