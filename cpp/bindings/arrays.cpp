@@ -111,7 +111,7 @@ Device to_device(const std::string& name) {
   check(name == "auto" || name == "cpu" || name == "cuda", "device is \"", name,
         "\"; expected \"auto\", \"cpu\" or \"cuda\"");
   if (name == "cpu") return Device::cpu;
-  static const bool told = (py::module_::import("gdcore._cuda").attr("tell_where_cublas_is")(), true);
+  static const bool told = (py::module_::import("gdcore.internal.cuda").attr("tell_where_cublas_is")(), true);
   (void)told;
   return name == "cuda" || has_cuda() ? Device::cuda : Device::cpu;
 }

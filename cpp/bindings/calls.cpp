@@ -44,7 +44,7 @@ bool is_for_another(const Record& record, PyObject* const* values, std::size_t f
          PyObject_TypeCheck(values[0], reinterpret_cast<PyTypeObject*>(record.scope.ptr())) == 0;
 }
 
-py::module_ arguments() { return py::module_::import("gdcore._arguments"); }
+py::module_ arguments() { return py::module_::import("gdcore.internal.arguments"); }
 
 /// Calls the function; what pybind11 says of arguments that do not fit is replaced.
 PyObject* call(PyObject* self, PyObject* const* values, std::size_t flagged, PyObject* names) {

@@ -39,15 +39,17 @@ bool same_fields(const py::dict& a, const py::dict& b) {
 }  // namespace
 
 std::string text_of(const py::object& value) {
-  return py::str(py::module_::import("gdcore._checks").attr("shown")(value));
+  return py::str(py::module_::import("gdcore.internal.checks").attr("shown")(value));
 }
 
 py::object with_keys(const py::object& given, const char* argument) {
-  return has_keys(given) ? py::module_::import("gdcore._checks").attr("by_key")(given, argument) : given;
+  return has_keys(given) ? py::module_::import("gdcore.internal.checks").attr("by_key")(given, argument) : given;
 }
 
 py::object kept(const py::object& given) {
-  if (py::isinstance<py::dict>(given)) return py::module_::import("gdcore._immutable").attr("ReadOnlyDict")(given);
+  if (py::isinstance<py::dict>(given)) {
+    return py::module_::import("gdcore.internal.immutable").attr("ReadOnlyDict")(given);
+  }
   if (py::isinstance<py::array>(given)) return kept(given.attr("tolist")());
   return has_length(given) && !py::isinstance<py::str>(given) ? py::object(py::tuple(given)) : given;
 }

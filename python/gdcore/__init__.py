@@ -11,7 +11,6 @@ A network is a `Sequential` of layers; a `Trainer` brings it together with a los
 """
 
 import importlib as _importlib
-import types as _types
 import typing as _typing
 
 from . import metrics, schedules
@@ -62,12 +61,12 @@ from .model import Sequential, load
 from .standardizer import Standardizer
 from .table import Table
 from .trainer import Trainer
-from .tuning.lr_range import LRRange, lr_range_test
-from .tuning.restarts import Restarts, restarts
-from .tuning.weight_decay import consistent_weight_decay, transform_network
 
 if _typing.TYPE_CHECKING:
     from . import analysis, experiments
+    from .tuning.lr_range import LRRange, lr_range_test
+    from .tuning.restarts import Restarts, restarts
+    from .tuning.weight_decay import consistent_weight_decay, transform_network
 
 __all__ = [
     "GELU",
@@ -134,11 +133,29 @@ __all__ = [
 ]
 
 _immutable.close()
-_LAZY = ("analysis", "experiments")  # imported when first used, to keep `import gdcore` quick
+# Imported when first used, to keep `import gdcore` quick: parts of the package, and tools around training.
+_PARTS = ("analysis", "experiments")
+_TOOLS = {
+    "LRRange": "lr_range",
+    "Restarts": "restarts",
+    "consistent_weight_decay": "weight_decay",
+    "lr_range_test": "lr_range",
+    "restarts": "restarts",
+    "transform_network": "weight_decay",
+}
 
 
-def __getattr__(name: str) -> _types.ModuleType:
-    """Import a part of the package that is not needed for training."""
-    if name in _LAZY:
+def __getattr__(name: str) -> _typing.Any:
+    """Import what is not needed for training."""
+    if name in _PARTS:
         return _importlib.import_module(f"{__name__}.{name}")
+    if name in _TOOLS:
+        tool = getattr(_importlib.import_module(f"{__name__}.tuning.{_TOOLS[name]}"), name)
+        globals()[name] = tool
+        return tool
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return all names, those too that are imported later."""
+    return sorted({*globals(), *__all__})

@@ -300,14 +300,15 @@ class Trainer(Connected, Closed):
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
         source, held, columns = training_data(self, Given(*given), epochs, seed, known)
         loss = trained(self.loss, self.model, source)
-        fit = Fit(self, source, held, callbacks, epochs=epochs, measure_training=measure_training)
+        counts = {"epochs": epochs, "first_epoch": self.epoch}
+        fit = Fit(source, held, callbacks, **counts, metrics=self._metrics, measure_training=measure_training)
         if saved is not None:
-            checkpoint.resume(self, fit, saved)
+            self._resume(fit, saved)
         self._weigh(loss)
         self._learn(columns)
         self._fit = fit
         try:
-            fit.run()
+            fit.run(self)
         finally:
             self._fit = None
         return self.history
@@ -363,7 +364,9 @@ class Trainer(Connected, Closed):
         """
         from .io import checkpoint
 
-        checkpoint.save(self, path)
+        with self._model._hold(inside=False):  # another thread that trains waits
+            self._check_thread("save_checkpoint", "give it the callback Checkpoint(path, seconds=...)")
+            checkpoint.save(self._state(), path)
 
     def load_checkpoint(self, path: FileLike) -> None:
         """Take back the state of training from a file, for a loop of one's own; `fit` has ``resume=path`` for it.
@@ -385,4 +388,4 @@ class Trainer(Connected, Closed):
         """
         from .io import checkpoint
 
-        checkpoint.load(self, path)
+        self._restore(checkpoint.fitting(checkpoint.read(path, name="path"), self._state()))

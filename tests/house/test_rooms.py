@@ -83,6 +83,20 @@ def test_imports_go_one_way(room: str) -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}; expected some of {ARROWS[room]}"
 
 
+def test_the_loop_and_the_files_own_no_trainer() -> None:
+    """A trainer owns its fit, not the other way round; a checkpoint is handed a state, and reads no private member."""
+    for path in modules("training"):
+        kept = re.findall(r"self\._?trainer\b", path.read_text(encoding="utf-8"))
+        assert not kept, f"{path.relative_to(ROOT)} keeps the trainer that owns it"
+    text = (PACKAGE / "io" / "checkpoint.py").read_text(encoding="utf-8")
+    private = re.findall(r"\b(?:trainer|fit|state|model|network)\._\w+", text)
+    assert not private, f"io/checkpoint.py reads {private}"
+    held = ast.parse((PACKAGE / "training" / "measure.py").read_text(encoding="utf-8"))
+    classes = {node.name: node for node in held.body if isinstance(node, ast.ClassDef)}
+    made = next(n for n in classes["Held"].body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    assert "trainer" not in [argument.arg for argument in made.args.args]
+
+
 def functions(text: str) -> Iterator[tuple[str, int]]:
     """Yield what stands before the body of each C++ function, and its number of lines from there to its end."""
 
@@ -93,7 +107,7 @@ def functions(text: str) -> Iterator[tuple[str, int]]:
     text = re.sub(r'//[^\n]*|/\*(?:.|\n)*?\*/|"(?:\\.|[^"\\\n])*"', blank, text)
     text = re.sub(r"(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'", blank, text)
     text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", blank, text, flags=re.MULTILINE)
-    depth, start, stack = 0, 0, 0
+    depth, start, stack, began, name = 0, 0, 0, -1, ""
     for match in re.finditer(r"[{};]", text):
         head = text[start : match.start()].strip()
         if match[0] == "{":
@@ -115,7 +129,7 @@ def functions(text: str) -> Iterator[tuple[str, int]]:
             depth -= 1
             if depth < stack:
                 stack = depth
-            elif depth == stack and "began" in locals() and began >= 0:
+            elif depth == stack and began >= 0:
                 yield " ".join(name.split()), text.count("\n", 0, match.start()) - began + 1
                 began = -1
         if depth <= stack:

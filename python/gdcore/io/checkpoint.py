@@ -22,15 +22,14 @@ from ..internal import flat, json_values
 from ..internal.arrays import Array
 from ..internal.checks import FormatError, shown
 from ..internal.features import Columns
-from ..training.callback_states import CallbackState, MatchedStates, collect, read_states
-from ..training.fit import Fit, Position
+from ..training.callback_states import CallbackState, collect, read_states
+from ..training.state import Position, TrainingState
 from . import destination, saving, specs
 from .destination import FileLike
 from .saving import TRAINING
 
 if TYPE_CHECKING:
     from ..model import Sequential
-    from ..trainer import Trainer
 
 OPTIMIZER = f"{TRAINING}optimizer."
 HISTORY = f"{TRAINING}history."
@@ -39,36 +38,32 @@ HISTORY = f"{TRAINING}history."
 COMPARED = ("layers", "dtype", "classes")
 
 
-def save(trainer: Trainer, path: FileLike) -> None:
-    """Write the state of `trainer` to a file; see `Trainer.save_checkpoint`."""
-    with trainer.model._hold(inside=False):  # another thread that trains waits
-        trainer._check_thread("save_checkpoint", "give it the callback Checkpoint(path, seconds=...)")
-        tensors, metadata = contents(trainer)
-        saving.write_file(path, tensors, metadata)
+def save(state: TrainingState, path: FileLike) -> None:
+    """Write a state to a file; see `Trainer.save_checkpoint`. Whoever calls holds the model meanwhile."""
+    saving.write_file(path, *contents(state))
 
 
-def contents(trainer: Trainer) -> tuple[dict[str, Array | _core.DeviceArray], dict[str, str]]:
+def contents(state: TrainingState) -> tuple[dict[str, Array | _core.DeviceArray], dict[str, str]]:
     """Return the arrays, as views, and the metadata that a checkpoint consists of."""
-    fit = trainer._fit
-    tensors = saving.model_tensors(trainer.model)
-    tensors |= {f"{OPTIMIZER}{name}": array for name, array in trainer.core.state().items()}
-    columns, arrays = _history_arrays(trainer.history)
-    states, kept = collect([] if fit is None else fit.callbacks)
+    tensors = saving.model_tensors(state.model)
+    tensors |= {f"{OPTIMIZER}{name}": array for name, array in state.states.items()}
+    columns, arrays = _history_arrays(state.history)
+    states, kept = collect(state.callbacks)
     training = {
-        "steps": trainer.steps,
-        "seed": trainer.seed,
-        "lr_scale": trainer.lr_scale,
-        "stopped": bool(trainer.stop),
-        "first_epoch": trainer.first_epoch,
-        "position": list(Position() if fit is None else fit.position),
-        "settings": None if fit is None else fit.settings(),
-        "loss": specs.encode(trainer.loss),
-        "optimizer": specs.encode(trainer.optimizer),
-        "target_names": None if trainer._target_names is None else list(trainer._target_names),
+        "steps": state.steps,
+        "seed": state.seed,
+        "lr_scale": state.lr_scale,
+        "stopped": state.stopped,
+        "first_epoch": state.first_epoch,
+        "position": list(state.position),
+        "settings": specs.encode(state.settings),
+        "loss": specs.encode(state.loss),
+        "optimizer": specs.encode(state.optimizer),
+        "target_names": None if state.target_names is None else list(state.target_names),
         "history": columns,
         "callbacks": states,
     }
-    metadata = {"model": json.dumps(saving.describe(trainer.model)), "training": json.dumps(training)}
+    metadata = {"model": json.dumps(saving.describe(state.model)), "training": json.dumps(training)}
     return tensors | arrays | kept, metadata
 
 
@@ -229,52 +224,43 @@ def _epoch(value: Any, where: str) -> int:
     return int(value)
 
 
-def load(trainer: Trainer, path: FileLike) -> None:
-    """Give `trainer` back the state in a file; see `Trainer.load_checkpoint`."""
-    take(trainer, read(path, name="path"))
-
-
-def take(trainer: Trainer, saved: Saved) -> None:
-    """Give `trainer` a state that was read.
+def fitting(saved: Saved, state: TrainingState) -> Saved:
+    """Return what was read in the form that `state`, the trainer that is to take it, needs.
 
     Raises
     ------
     ValueError
-        If model, loss or optimiser differ from those that it came from; nothing is changed then.
+        If model, loss or optimiser differ from those that it came from.
     """
-    _compare(trainer, saved, {}, {})
-    saved = _unpadded(saved, trainer.model)
-    _check_fit(trainer, saved)
-    _apply(trainer, saved)
+    _compare(state, saved, {}, {})
+    saved = _unpadded(saved, state.model)
+    _check_arrays(state, saved)
+    return saved
 
 
-def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
-    """Let `fit` go on where the run that wrote the file was.
+def fitting_run(saved: Saved, state: TrainingState, of_fit: Mapping[str, Any], batches: int | None) -> Saved:
+    """Return what was read in the form that a run with the settings `of_fit` needs to go on from there.
 
     Raises
     ------
     ValueError
-        If model, loss, optimiser or an argument of `fit` differ from those of that run; nothing is changed then.
+        If model, loss, optimiser or an argument of `fit` differ from those of the run that wrote the file.
     """
-    training = saved.training
-    of_fit = fit.settings()
-    _compare(trainer, saved, of_fit, training["settings"] or of_fit)
-    saved = _unpadded(saved, trainer.model)
-    if fit.batches is not None and saved.position.batch > fit.batches:
-        expected = f"at most {fit.batches}, the batches of an epoch"
+    of_fit = specs.encode(of_fit)
+    _compare(state, saved, of_fit, saved.training["settings"] or of_fit)
+    saved = _unpadded(saved, state.model)
+    if batches is not None and saved.position.batch > batches:
+        expected = f"at most {batches}, the batches of an epoch"
         raise json_values.wrong(f"{saved.where}: training.position[0]", saved.position.batch, expected)
-    _check_fit(trainer, saved)
-    states = MatchedStates(saved.callbacks, fit.callbacks, saved.where)
-    states.rehearse(trainer)
-    _apply(trainer, saved)
-    fit.resume(training["first_epoch"], saved.position, training["stopped"], states.restore)
+    _check_arrays(state, saved)
+    return saved
 
 
-def _settings(trainer: Trainer, saved: Saved) -> dict[str, Any]:
+def _settings(state: TrainingState, saved: Saved) -> dict[str, Any]:
     """Return what a checkpoint must have in common with the trainer that takes it."""
-    model = saving.describe(trainer.model)
+    model = saving.describe(state.model)
     unsaid = {name for name in COMPARED if saved.model[name] is None and name not in saving.FIRST_ENTRIES}
-    return _named(model, unsaid, specs.encode(trainer.loss), specs.encode(trainer.optimizer))
+    return _named(model, unsaid, specs.encode(state.loss), specs.encode(state.optimizer))
 
 
 def _saved_settings(saved: Saved) -> dict[str, Any]:
@@ -287,11 +273,10 @@ def _named(model: Mapping[str, Any], unsaid: set[str], loss: Any, optimizer: Any
     return compared | {"loss": loss, "optimizer": optimizer}
 
 
-def _compare(trainer: Trainer, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
+def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
     """Raise ValueError for what a checkpoint and the trainer that takes it must have in common, and have not."""
-    present, past = {**_settings(trainer, saved), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
-    known = trainer._known()
-    now = {"feature_names": known.x, "target_names": known.y}
+    present, past = {**_settings(state, saved), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
+    now = {"feature_names": state.columns.x, "target_names": state.columns.y}
     then = {"feature_names": saved.model["feature_names"], "target_names": saved.training["target_names"]}
     for name in now:
         both = now[name] is not None and then[name] is not None
@@ -324,39 +309,32 @@ def _unpadded(saved: Saved, model: Sequential) -> Saved:
     return saved._replace(tensors=tensors)
 
 
-def _check_fit(trainer: Trainer, saved: Saved) -> None:
+def _check_arrays(state: TrainingState, saved: Saved) -> None:
     """Compare arrays and names with what they are for."""
     where, tensors = saved.where, saved.tensors
     with json_values.entry(f"{where}: model.feature_names"):
-        trainer.model.checked_names(saved.model["feature_names"])
-    names = trainer.model.parameters()
+        state.model.checked_names(saved.model["feature_names"])
+    names = state.model.parameters()
     for i, name in enumerate(saved.model["frozen"]):
         if name not in names:
             raise json_values.wrong(f"{where}: model.frozen[{i}]", name, f"one of {shown(list(names), 200)}")
-    states = {f"{OPTIMIZER}{name}": array for name, array in trainer.core.state().items()}
+    states = {f"{OPTIMIZER}{name}": array for name, array in state.states.items()}
     for name in [*states, *(name for name in tensors if name.startswith(OPTIMIZER) and name not in states)]:
         array, given = states.get(name), tensors.get(name)
         got = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
         expected = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
         if got != expected:
             raise FormatError(f"{where}: {name}: got {got}; expected {expected}")
-    saving.check_ranges(tensors, {f"{OPTIMIZER}{name}": False for name in trainer.core._squares()}, where)
+    saving.check_ranges(tensors, {f"{OPTIMIZER}{name}": False for name in state.squares}, where)
 
 
-def _apply(trainer: Trainer, saved: Saved) -> None:
-    """Set everything, none of which can be refused any more."""
-    network, training = trainer.model, saved.training
-    with network._hold(inside=False):
-        trainer._check_thread("load_checkpoint", "do it when that has ended")
-        if network.seed != saved.model["seed"]:
-            network.initialize(saved.model["seed"])  # dropout draws from it
-        saving.set_tensors(network, saved.tensors)
-        network.unfreeze()
-        network.freeze(*saved.model["frozen"])
-        for name, array in trainer.core.state().items():
-            array[...] = saved.tensors[f"{OPTIMIZER}{name}"]
-        trainer._learn(saved.columns(network))
-        trainer.steps = training["steps"]
-        trainer.seed = training["seed"]
-        trainer.lr_scale = training["lr_scale"]
-        trainer.history.replace(saved.history)
+def apply(saved: Saved, state: TrainingState) -> None:
+    """Set model and optimiser to what was found to be fitting; whoever calls holds the model meanwhile."""
+    model = state.model
+    if model.seed != saved.model["seed"]:
+        model.initialize(saved.model["seed"])  # dropout draws from it
+    saving.set_tensors(model, saved.tensors)
+    model.unfreeze()
+    model.freeze(*saved.model["frozen"])
+    for name, array in state.states.items():
+        array[...] = saved.tensors[f"{OPTIMIZER}{name}"]

@@ -15,7 +15,7 @@ from ..internal.arrays import Array
 from ..internal.checks import FormatError, shown
 
 if TYPE_CHECKING:
-    from ..trainer import Trainer
+    from .connection import Connected
 
 ARRAYS = "training.callbacks."  # what the names of callbacks' arrays begin with
 
@@ -143,7 +143,7 @@ class MatchedStates:
             with _named(where):
                 callback.load_state_dict(values)
 
-    def rehearse(self, trainer: Trainer) -> None:
+    def rehearse(self, trainer: Connected) -> None:
         """Let each callback refuse its state, before anything else is changed; then all have what they had."""
         for callback, values, where in self._matched:
             check = getattr(callback, "check_state", None)

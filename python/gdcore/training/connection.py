@@ -14,9 +14,12 @@ from ..internal.attributes import attributes_of, restore_attributes
 from ..internal.class_weights import balanced, complete
 from ..internal.features import Learns
 from ..schedules import Rates
+from .state import Position, TrainingState
 
 if TYPE_CHECKING:
+    from ..history import History
     from ..internal.labels import Classes
+    from ..io.checkpoint import Saved
     from .fit import Fit
 
 __all__ = ["Connected"]
@@ -39,6 +42,9 @@ class Connected(Learns):
     _classes: Classes | None
     _check_finite: bool
     _lr_scale: float
+    _history: History
+    _seed: int
+    _stop: bool
 
     def _connect(self) -> None:
         """Make the part in C++, with an optimiser that has made no step."""
@@ -75,6 +81,54 @@ class Connected(Learns):
         """Refuse what another thread's `fit` makes meaningless: between its steps, epochs are not whole."""
         if self._fit is not None and self._fit.thread != threading.get_ident():
             raise RuntimeError(f"{call}: fit is at work in another thread; {instead}")
+
+    def _state(self) -> TrainingState:
+        """Return the state of training, in views."""
+        fit, epoch = self._fit, self._history.last_epoch
+        settings = None if fit is None else fit.settings() | {"loss": self._loss, "optimizer": self._optimizer}
+        return TrainingState(
+            model=self._model,
+            loss=self._loss,
+            optimizer=self._optimizer,
+            states=self._core.state(),
+            squares=self._core._squares(),
+            columns=self._known(),
+            target_names=self._target_names,
+            steps=self._core.steps,
+            seed=self._seed,
+            lr_scale=self._lr_scale,
+            stopped=self._stop,
+            first_epoch=epoch if fit is None else fit.first_epoch,
+            position=Position() if fit is None else fit.position,
+            settings=settings,
+            callbacks=[] if fit is None else fit.callbacks,
+            history=self._history,
+        )
+
+    def _restore(self, saved: Saved) -> None:
+        """Set everything to what a checkpoint holds, none of which can be refused any more."""
+        from ..io import checkpoint
+
+        with self._model._hold(inside=False):
+            self._check_thread("load_checkpoint", "do it when that has ended")
+            checkpoint.apply(saved, self._state())
+            self._learn(saved.columns(self._model))
+            self._core.steps = saved.training["steps"]
+            self._seed, self._lr_scale = saved.seed, float(saved.training["lr_scale"])
+            self._step = self._plain_step()
+            self._history.replace(saved.history)
+
+    def _resume(self, fit: Fit, saved: Saved) -> None:
+        """Let `fit` go on where the run that wrote a checkpoint was; a checkpoint that does not fit changes nothing."""
+        from ..io import checkpoint
+        from .callback_states import MatchedStates
+
+        settings = fit.settings() | {"loss": self._loss, "optimizer": self._optimizer}
+        saved = checkpoint.fitting_run(saved, self._state(), settings, fit.batches)
+        states = MatchedStates(saved.callbacks, fit.callbacks, saved.where)
+        states.rehearse(self)
+        self._restore(saved)
+        fit.resume(self._history.last_epoch, saved, states.restore)
 
     def _plain_step(self) -> Callable[..., float] | None:
         """Return the core's own method with what is the same in every step bound to it.

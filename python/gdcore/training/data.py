@@ -56,11 +56,13 @@ def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known:
         raise ValueError(
             f"steps_per_epoch: got {shown(given.steps_per_epoch)} for arrays; expected it for an iterable of batches"
         )
-    training = Held(trainer, given.x, given.y, given.sample_weight, known=known, check="columns")
+    model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
+    arrays = (given.x, given.y, given.sample_weight)
+    training = Held(model, loss, *arrays, known=trainer._known(known), check="columns", finite=finite)
     held = _validation(trainer, given.validation, training, epochs, seed)
     if is_number(given.validation):
         training = training.part(split_rows(len(training), float(given.validation), seed, name="validation")[0])
-    source = ArraySource(trainer, training, given.batch_size, shuffle=given.shuffle, drop_last=given.drop_last)
+    source = ArraySource(model, training, given.batch_size, shuffle=given.shuffle, drop_last=given.drop_last)
     return TrainingData(source, held, training.columns)
 
 
@@ -73,7 +75,7 @@ def _from_batches(trainer: Trainer, given: Given, epochs: int, seed: int, known:
         raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
     steps = given.steps_per_epoch
     steps = None if steps is None else integer(steps, "steps_per_epoch", minimum=1)
-    source = IterableSource(trainer, given.x, epochs, steps, known)
+    source = IterableSource(trainer.model, given.x, epochs, steps, trainer._known(known), known)
     return TrainingData(source, _validation(trainer, given.validation, source, epochs, seed), source.columns)
 
 
@@ -88,13 +90,14 @@ def _validation(
         share = real(validation, "validation", low=0, high=1)
         return training.part(split_rows(len(training), share, seed, name="validation")[1], "validation")
     if is_batches(validation):
-        return HeldBatches(trainer, validation, "validation", epochs, known)
+        return HeldBatches(trainer.model, validation, "validation", epochs, trainer._known(known), known)
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise TypeError(
             f"validation: got {shown(validation)}; expected (x, y), (x, y, weights), a fraction, or an iterable of "
             "batches"
         )
-    return Held(trainer, *parts_of(validation, "validation"), "validation", known=known)
+    parts, finite = parts_of(validation, "validation"), trainer.check_finite
+    return Held(trainer.model, trainer.loss, *parts, "validation", known=trainer._known(known), finite=finite)
 
 
 def is_plain(x: Array) -> bool:
@@ -116,7 +119,8 @@ def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:
 def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> Held | HeldBatches:
     """Return the data of `Trainer.evaluate`: arrays, or, without `y`, an iterable of batches."""
     if y is not None:
-        return Held(trainer, x, y, sample_weight)
+        known, finite = trainer._known(), trainer.check_finite
+        return Held(trainer.model, trainer.loss, x, y, sample_weight, known=known, finite=finite)
     if sample_weight is not None:
         raise ValueError("sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)")
-    return HeldBatches(trainer, x, "x")
+    return HeldBatches(trainer.model, x, "x", known=trainer._known())

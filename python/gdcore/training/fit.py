@@ -6,30 +6,22 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..callbacks import Callback, EarlyStopping
-from ..history import number
+from ..history import History, number
 from ..internal.checks import shown
-from ..io import specs
 from .measure import Held, HeldBatches
 from .sources import ArraySource, IterableSource
+from .state import Position
 
 if TYPE_CHECKING:
+    from ..io.checkpoint import Saved
     from ..trainer import Trainer
 
 EVENTS = ("on_train_begin", "on_epoch_begin", "on_progress", "on_epoch_end", "on_train_end")
-
-
-class Position(NamedTuple):
-    """How far the running epoch is: batches done, their sums of loss and weight, and the seconds they took."""
-
-    batch: int = 0
-    loss_sum: float = 0.0
-    weight_sum: float = 0.0
-    seconds: float = 0.0
 
 
 class Fit:
@@ -37,8 +29,6 @@ class Fit:
 
     Parameters
     ----------
-    trainer : Trainer
-        Who trains.
     source : ArraySource or IterableSource
         Where batches come from.
     validation : Held, HeldBatches or None
@@ -47,32 +37,36 @@ class Fit:
         Objects with some of the methods of `Callback`.
     epochs : int
         Epochs to train.
+    first_epoch : int
+        Finished epochs when it begins.
+    metrics : collection of str
+        The names of what is measured besides the loss.
     measure_training : bool
         Whether the training data is measured at the end of an epoch too.
     """
 
     def __init__(
         self,
-        trainer: Trainer,
         source: ArraySource | IterableSource,
         validation: Held | HeldBatches | None,
         callbacks: Sequence[object],
         *,
         epochs: int,
+        first_epoch: int,
+        metrics: Collection[str],
         measure_training: bool,
     ) -> None:
-        self._trainer = trainer
         self._source = source
         self._validation = validation
         self._training = source.held if measure_training and isinstance(source, ArraySource) else None
         self.callbacks = checked_callbacks(callbacks)
         self.epochs = epochs
         self.thread = threading.get_ident()  # that trains
-        self.first_epoch = trainer.epoch
+        self.first_epoch = first_epoch
         self.position = Position()
         self.stopped = False  # by a callback, in the run that is resumed
         self._restore: Callable[[], None] | None = None
-        self._check_monitors()
+        self._check_monitors(tuple(metrics))
 
     @property
     def last_epoch(self) -> int:
@@ -85,24 +79,21 @@ class Fit:
         return self._source.batches
 
     def settings(self) -> dict[str, Any]:
-        """Return, as JSON values, what must be the same when this run is resumed."""
-        trainer = self._trainer
+        """Return what must be the same when this run is resumed."""
         return {
             **self._source.settings(),
             "validation": None if self._validation is None else self._validation.setting(),
             "measure_training": self._training is not None,
-            "loss": specs.encode(trainer.loss),
-            "optimizer": specs.encode(trainer.optimizer),
         }
 
-    def resume(self, first_epoch: int, position: Position, stopped: bool, restore: Callable[[], None]) -> None:
-        """Go on where an earlier call was; `restore` gives the callbacks their states back once they have begun."""
-        self.first_epoch, self.position, self.stopped, self._restore = first_epoch, position, stopped, restore
-        self._source.resume(self._trainer.epoch - first_epoch)
+    def resume(self, epoch: int, saved: Saved, restore: Callable[[], None]) -> None:
+        """Go on after `epoch` epochs; `restore` gives the callbacks their states back once they have begun."""
+        self.first_epoch, self.stopped = saved.training["first_epoch"], saved.training["stopped"]
+        self.position, self._restore = saved.position, restore
+        self._source.resume(epoch - self.first_epoch)
 
-    def run(self) -> None:
+    def run(self, trainer: Trainer) -> None:
         """Train until the last epoch is done or a callback stops it."""
-        trainer = self._trainer
         trainer.stop = False
         begun: list[object] = []
         try:
@@ -113,22 +104,22 @@ class Fit:
             if self._restore is not None:
                 self._restore()
             self._listen()
-            trainer.stop = trainer.stop or self._stays_stopped()
+            trainer.stop = trainer.stop or self._stays_stopped(trainer.epoch)
             while trainer.epoch < self.last_epoch and not trainer.stop:
-                self._epoch()
+                self._epoch(trainer)
         finally:
             with ExitStack() as stack:  # each of them is told, in order, even where one of them raises
                 for hook in reversed(_hooks(begun, "on_train_end")):
                     stack.callback(hook, trainer)
 
-    def _stays_stopped(self) -> bool:
+    def _stays_stopped(self, epoch: int) -> bool:
         """Tell whether a resumed run that a callback had stopped has nothing to do, and say so."""
         waiting = [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]
         if not self.stopped or (any(c.extended for c in waiting) and not any(c.finished for c in waiting)):
             return False
-        if self._trainer.epoch < self.last_epoch:
+        if epoch < self.last_epoch:
             warnings.warn(
-                f"resume: a callback had stopped this run after epoch {self._trainer.epoch}, so that no epoch is left "
+                f"resume: a callback had stopped this run after epoch {epoch}, so that no epoch is left "
                 "to train; EarlyStopping with more patience goes on, as does a fit without resume after "
                 "trainer.load_checkpoint(path)",
                 stacklevel=5,  # past the check of the arguments of `fit`
@@ -143,26 +134,25 @@ class Fit:
         ends = [(callback, _hooks([callback], "on_epoch_end")) for callback in ordered]
         self._on_epoch_end = [(callback, hook) for callback, hooks in ends for hook in hooks]
 
-    def _epoch(self) -> None:
-        trainer, source = self._trainer, self._source
+    def _epoch(self, trainer: Trainer) -> None:
+        source = self._source
         for hook in self._on_epoch_begin:
             hook(trainer)
         batch, loss_sum, weight_sum, before = self.position
         started = time.perf_counter() - before
-        source.begin(trainer.epoch, batch)
+        source.begin(trainer, batch)
         while not source.done:
-            batch, loss_sum, weight_sum = source.advance(loss_sum, weight_sum)
+            batch, loss_sum, weight_sum = source.advance(trainer, loss_sum, weight_sum)
             self.position = Position(batch, loss_sum, weight_sum, time.perf_counter() - started)
             loss = loss_sum / weight_sum if weight_sum else math.nan
             for hook in self._on_progress:
                 hook(trainer, batch, source.batches, loss)
             if trainer.stop and not source.done:
                 return  # an epoch that is not finished does not count
-        self._finish(loss_sum / weight_sum if weight_sum else math.nan, started)
+        self._finish(trainer, loss_sum / weight_sum if weight_sum else math.nan, started)
 
-    def _finish(self, loss: float, started: float) -> None:
+    def _finish(self, trainer: Trainer, loss: float, started: float) -> None:
         """Measure, write the epoch into the history, and tell the callbacks."""
-        trainer = self._trainer
         row: dict[str, float] = {"epoch": trainer.epoch + 1, "loss": loss}
         if self._training is not None:
             row |= self._training.measure(trainer)
@@ -177,15 +167,14 @@ class Fit:
             given = trainer.history.last
             logs = dict(given)  # a copy: the row is the history's, callbacks add to it
             hook(trainer, logs)
-            self._add(callback, given, logs)
+            self._add(trainer.history, callback, given, logs)
 
-    def _add(self, callback: object, given: Mapping[str, float], logs: Mapping[str, Any]) -> None:
+    def _add(self, history: History, callback: object, given: Mapping[str, float], logs: Mapping[str, Any]) -> None:
         """Write what a callback added to its logs into the history."""
         added = {name: value for name, value in logs.items() if name not in given or value is not given[name]}
         if not added:
             return
         who = f"callbacks[{self.callbacks.index(callback)}]: {type(callback).__name__}.on_epoch_end: logs"
-        history = self._trainer.history
         try:
             history.complete({name: value for name, value in added.items() if name not in self._measured})
             changed = {name: number(added[name], name) for name in self._measured & added.keys()}
@@ -197,9 +186,8 @@ class Fit:
                     f"{who}: got {value} for {name!r}, which was measured as {given[name]}; expected a name of its own"
                 )
 
-    def _check_monitors(self) -> None:
+    def _check_monitors(self, metrics: tuple[str, ...]) -> None:
         """Refuse, before training, to watch a column that will not be there."""
-        metrics = tuple(self._trainer.metrics)
         there = {"epoch", "loss", "lr", "seconds"}
         there |= set(metrics) if self._training is not None else set()
         there |= {f"val_{name}" for name in ("loss", *metrics)} if self._validation is not None else set()

@@ -17,6 +17,7 @@ from ..metrics import Predictions
 from .batches import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
 
 if TYPE_CHECKING:
+    from ..model import Sequential
     from ..trainer import Trainer
 
 
@@ -25,16 +26,18 @@ class Held:
 
     Parameters
     ----------
-    trainer : Trainer
-        Its model and loss say what fits.
+    model, loss : Sequential and Loss
+        They say what fits.
     x, y, weights : array
         Inputs (N, in_features), targets, and a weight for each row or None.
     name : str
         What the data is called in messages: empty for the arguments x and y themselves.
     known : Columns
-        Names of columns, where the trainer does not know them yet.
+        Names of columns, where they are known.
     check : {"numbers", "batch", "columns"}
-        What is refused as `prepared` says, where the trainer wants checks.
+        What is refused as `prepared` says.
+    finite : bool
+        Whether anything is refused for its numbers.
 
     Attributes
     ----------
@@ -46,7 +49,8 @@ class Held:
 
     def __init__(
         self,
-        trainer: Trainer,
+        model: Sequential,
+        loss: _core.Loss,
         x: object,
         y: object,
         weights: object,
@@ -54,11 +58,10 @@ class Held:
         *,
         known: Columns = UNNAMED,
         check: Check = "numbers",
+        finite: bool = True,
     ) -> None:
         label = f"{name}: " if name else ""
-        model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
-        checked = check if finite else None
-        given = prepared(model, loss, x, y, weights, label, known=trainer._known(known), check=checked)
+        given = prepared(model, loss, x, y, weights, label, known=known, check=check if finite else None)
         self._given, self.columns = given, given.columns
         self._targets, self._weights = given.y.array, given.weights
         try:
@@ -96,7 +99,9 @@ class Held:
         """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
         known = trainer._known(self.columns)
         if any(own not in (None, now) for own, now in zip(self.columns, known, strict=True)):  # learned since
-            vars(self).update(vars(Held(trainer, *self._given, self._label.removesuffix(": "))), rows=self.rows)
+            name, finite = self._label.removesuffix(": "), trainer.check_finite
+            anew = Held(trainer.model, trainer.loss, *self._given, name, known=trainer._known(), finite=finite)
+            vars(self).update(vars(anew), rows=self.rows)
         outputs = self.outputs(trainer)
         sums = trainer.core.evaluate(self.dataset, batch_size=batch_size, rows=self.rows, outputs=outputs)
         return measured(trainer, prefix, sums, self._label, outputs, self.truth)
@@ -119,8 +124,8 @@ class HeldBatches:
 
     Parameters
     ----------
-    trainer : Trainer
-        Its model and loss say what fits.
+    model : Sequential
+        It says what fits.
     iterable : iterable
         Batches (x, y) or (x, y, weights).
     name : str
@@ -128,14 +133,24 @@ class HeldBatches:
     walks : int
         How often it has to be measured; an iterator gives one walk.
     known : Columns
-        Names of columns, where the trainer does not know them yet.
+        Names of columns, where they are known.
+    others : Columns
+        Names of columns, where nothing else says them when it is measured.
     """
 
-    def __init__(self, trainer: Trainer, iterable: object, name: str, walks: int = 1, known: Columns = UNNAMED) -> None:
+    def __init__(
+        self,
+        model: Sequential,
+        iterable: object,
+        name: str,
+        walks: int = 1,
+        known: Columns = UNNAMED,
+        others: Columns = UNNAMED,
+    ) -> None:
         self._batches = checked_batches(iterable, name, "y")
         refuse_one_walk(self._batches, walks, name, "one that ends")
-        self._name, self._known = name, known
-        self._named = names_of(iterable, name, trainer.model, trainer._known(known))
+        self._name, self._known = name, others
+        self._named = names_of(iterable, name, model, known)
 
     def setting(self) -> int | str:
         """Return what a resumed run must have in common with the one before."""
@@ -150,7 +165,10 @@ class HeldBatches:
         trainer._weigh()
         for number, batch in enumerate(self._batches):
             name = f"{self._name}: batch {number}"
-            held = Held(trainer, *parts_of(batch, name, self._named), name, known=self._known)
+            known, finite = trainer._known(self._known), trainer.check_finite
+            held = Held(
+                trainer.model, trainer.loss, *parts_of(batch, name, self._named), name, known=known, finite=finite
+            )
             self._known = held.columns
             given = held.outputs(trainer)
             sums = trainer.core.evaluate(held.dataset, batch_size=batch_size, outputs=given)

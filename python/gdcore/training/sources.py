@@ -16,6 +16,7 @@ from .batches import checked_batches, exhausted, length_of, names_of, parts_of, 
 from .measure import Held
 
 if TYPE_CHECKING:
+    from ..model import Sequential
     from ..trainer import Trainer
 
 SLICE_SECONDS = 0.1  # how long training goes on before callbacks may look at it
@@ -27,8 +28,8 @@ class ArraySource:
 
     Parameters
     ----------
-    trainer : Trainer
-        Who trains.
+    model : Sequential
+        What is trained.
     held : Held
         The data; its ``rows`` are the ones to train on.
     batch_size : int or None
@@ -37,15 +38,16 @@ class ArraySource:
         Whether rows are drawn anew each epoch, and whether a smaller last batch is left out.
     """
 
-    def __init__(self, trainer: Trainer, held: Held, batch_size: int | None, *, shuffle: bool, drop_last: bool) -> None:
-        self._trainer = trainer
+    def __init__(
+        self, model: Sequential, held: Held, batch_size: int | None, *, shuffle: bool, drop_last: bool
+    ) -> None:
         self.held = held
         self.batch_size = batch_rows(batch_size, len(held))
         self.shuffle = flag(shuffle, "shuffle")
         self.drop_last = flag(drop_last, "drop_last")
         self.batches = _core.batch_count(len(held), self.batch_size, self.drop_last)
         self.done = False
-        if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in trainer.model.layers):
+        if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in model.layers):
             raise ValueError(f"batch_size: got 1 (of {len(held)} rows); BatchNorm needs two rows to have a spread")
 
     def settings(self) -> dict[str, Any]:
@@ -60,16 +62,15 @@ class ArraySource:
     def resume(self, epochs: int) -> None:
         """Leave out what an earlier run has trained: nothing here, as the order of an epoch follows from its number."""
 
-    def begin(self, epoch: int, first: int) -> None:
-        """Work out the rates of `epoch` (from 0), to be trained from batch `first`."""
-        self._shuffle = (self._trainer.seed, epoch) if self.shuffle else None
+    def begin(self, trainer: Trainer, first: int) -> None:
+        """Work out the rates of the trainer's next epoch, to be trained from batch `first`."""
+        self._shuffle = (trainer.seed, trainer.epoch) if self.shuffle else None
         self._next, self._first = first, first
-        self._rates = self._trainer.rates.epoch(self._trainer.steps, self.batches - first)
+        self._rates = trainer.rates.epoch(trainer.steps, self.batches - first)
         self.done = first == self.batches
 
-    def advance(self, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
+    def advance(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
         """Train for a slice of time; return the batches done in this epoch and the sums, added to those given."""
-        trainer = self._trainer
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
         if trainer.lr_scale != 1.0:
             rates = rates * trainer.lr_scale
@@ -93,8 +94,8 @@ class IterableSource:
 
     Parameters
     ----------
-    trainer : Trainer
-        Who trains.
+    model : Sequential
+        What is trained.
     iterable : iterable
         The batches. If it has ``set_epoch``, this is called with the number of the walk (from 0) before each walk.
     epochs : int
@@ -102,21 +103,23 @@ class IterableSource:
     steps_per_epoch : int, optional
         Batches of an epoch. The walk then goes on from one epoch to the next, and begins anew when it has ended.
     known : Columns
-        Names of columns, where the trainer does not know them yet.
+        Names of columns, where they are known.
+    others : Columns
+        Names of columns in the run that is resumed, where nothing else says them.
     """
 
     def __init__(
         self,
-        trainer: Trainer,
+        model: Sequential,
         iterable: object,
         epochs: int,
         steps_per_epoch: int | None = None,
         known: Columns = UNNAMED,
+        others: Columns = UNNAMED,
     ) -> None:
-        self._trainer = trainer
         self._iterable = checked_batches(iterable, "x", "y")
-        self._named = names_of(iterable, "x", trainer.model, trainer._known(known))
-        self.columns = Columns(known.x or self._named.x, known.y)  # target_names may be names of classes
+        self._named = names_of(iterable, "x", model, known)
+        self.columns = Columns(others.x or self._named.x, others.y)  # target_names may be names of classes
         self._steps = steps_per_epoch
         if steps_per_epoch is None:
             refuse_one_walk(self._iterable, epochs, "x", "steps_per_epoch=")
@@ -133,8 +136,9 @@ class IterableSource:
         """Leave out the batches of `epochs` that an earlier run has trained."""
         self._behind = epochs * (self._steps or 0)
 
-    def begin(self, epoch: int, first: int) -> None:
+    def begin(self, trainer: Trainer, first: int) -> None:
         """Start to walk, or go on; past the `first` batches, which are done already."""
+        epoch = trainer.epoch
         if self._steps is None or self._iterator is None:
             self._walk(epoch if self._steps is None else 0)
             for _ in range(self._behind + first):
@@ -166,24 +170,25 @@ class IterableSource:
         self._walk(self._walks)
         return self._batch(epoch)
 
-    def advance(self, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
+    def advance(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
         """Train for a slice of time; return the batches done in this epoch and the sums, added to those given."""
         end = time.perf_counter() + SLICE_SECONDS
         while not self.done and time.perf_counter() < end:
-            batch = self._batch(self._trainer.epoch)
+            batch = self._batch(trainer.epoch)
             if batch is _END:
                 self.done = True
                 break
-            loss_sum, weight_sum = self._train(batch, loss_sum, weight_sum)
+            loss_sum, weight_sum = self._train(trainer, batch, loss_sum, weight_sum)
             self._next += 1
             self.done = self._next == self._steps
         return self._next, loss_sum, weight_sum
 
-    def _train(self, batch: Any, loss_sum: float, weight_sum: float) -> tuple[float, float]:
-        trainer = self._trainer
+    def _train(self, trainer: Trainer, batch: Any, loss_sum: float, weight_sum: float) -> tuple[float, float]:
         trainer._weigh()
         name = f"x: batch {self._next}"
-        held = Held(trainer, *parts_of(batch, name, self._named), name, known=self.columns, check="batch")
+        known, finite = trainer._known(self.columns), trainer.check_finite
+        parts = parts_of(batch, name, self._named)
+        held = Held(trainer.model, trainer.loss, *parts, name, known=known, check="batch", finite=finite)
         _, loss_sum, weight_sum = trainer.core.run(
             held.dataset,
             None,

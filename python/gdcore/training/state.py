@@ -1,0 +1,45 @@
+"""The state of training as a value: what a checkpoint holds, taken from a trainer and compared with one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import _core
+from ..internal.arrays import Array
+from ..internal.features import Columns
+
+if TYPE_CHECKING:
+    from ..history import History
+    from ..model import Sequential
+
+__all__ = ["Position", "TrainingState"]
+
+
+class Position(NamedTuple):
+    """How far the running epoch is: batches done, their sums of loss and weight, and the seconds they took."""
+
+    batch: int = 0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    seconds: float = 0.0
+
+
+class TrainingState(NamedTuple):
+    """A trainer as a checkpoint sees it; arrays are views, which show and set what the trainer has."""
+
+    model: Sequential
+    loss: _core.Loss
+    optimizer: _core.Optimizer
+    states: dict[str, Array | _core.DeviceArray]  # of the optimiser
+    squares: list[str]  # the names of those states that are never negative
+    columns: Columns  # names of the columns of inputs and of targets
+    target_names: tuple[Any, ...] | None
+    steps: int
+    seed: int
+    lr_scale: float
+    stopped: bool
+    first_epoch: int
+    position: Position
+    settings: dict[str, Any] | None  # of the running fit
+    callbacks: list[object]
+    history: History
