@@ -160,8 +160,9 @@ class Trainer(Connected, Closed):
 
     @lr_scale.setter
     def lr_scale(self, scale: float) -> None:
-        self._lr_scale = real(scale, "lr_scale", low=0)
-        self._step = self._plain_step()
+        scale = real(scale, "lr_scale", low=0)
+        self._step = self._plain_step(scale)
+        self._lr_scale = scale
 
     def step(self, x: Data, y: Data, sample_weight: Data | None = None) -> float:
         """Train on one batch.
