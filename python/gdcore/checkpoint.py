@@ -42,7 +42,11 @@ def save(trainer: Trainer, path: FileLike) -> None:
     with trainer.model._hold(inside=False):  # another thread that trains waits
         trainer._check_thread("save_checkpoint", "give it the callback Checkpoint(path, seconds=...)")
         tensors, metadata = contents(trainer)
-        saving.write_file(path, tensors, metadata)
+
+        def check(arrays: dict[str, Array], read: dict[str, str]) -> None:
+            from_contents(arrays, read, "the file", trainer.history)
+
+        saving.write_file(path, tensors, metadata, check=check)
 
 
 def contents(trainer: Trainer) -> tuple[dict[str, Array | _core.DeviceArray], dict[str, str]]:
@@ -159,17 +163,24 @@ def read(path: FileLike, *, name: str = "resume") -> Saved:
     return from_contents(*saving.read_file(path, name=name), where)
 
 
-def from_contents(tensors: dict[str, Array], metadata: Mapping[str, str], where: str) -> Saved:
-    """Return what `contents` gave, as it came back from somewhere, checked by itself."""
+def from_contents(
+    tensors: dict[str, Array], metadata: Mapping[str, str], where: str, written: History | None = None
+) -> Saved:
+    """Return what `contents` gave, as it came back from somewhere, checked by itself.
+
+    Where it is looked at before it is written, `written` is the history that it holds, which need not be read.
+    """
     if "training" not in metadata:
         raise FormatError(f"{where}: a model without a state of training; expected a file of Checkpoint")
-    model = saving.read_description(metadata, where)
-    saving.check_tensors(tensors, model["layers"], model["dtype"], where)
+    model = saving.check_model(tensors, metadata, where)
     place = f"{where}: training"
     given = {"target_names": None} | _described.mapping(_described.parse(metadata["training"], place), place)
     training = _described.entries(given, place, ENTRIES)
     first = metadata["format_version"] == "1"
-    history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
+    if written is not None and _in_order(tensors, training["history"]):
+        history = written
+    else:
+        history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
     if training["first_epoch"] > history.last_epoch:
         epochs = f"at most {history.last_epoch}, the epochs in the history"
         raise _described.wrong(f"{place}.first_epoch", training["first_epoch"], epochs)
@@ -186,6 +197,16 @@ def _history_arrays(history: History) -> tuple[list[str], dict[str, Array]]:
     columns = {name: np.asarray(column) for name, column in history.items()}
     arrays = {name: c if c.dtype == np.int64 else c.astype(np.float64, copy=False) for name, c in columns.items()}
     return list(arrays), {f"{HISTORY}{i}": array for i, array in enumerate(arrays.values())}
+
+
+def _in_order(tensors: Mapping[str, Array], names: list[str]) -> bool:
+    """Return whether the epochs of a history of ours are what a reader takes: whole numbers that ascend."""
+    if not names:
+        return True
+    epochs = tensors[f"{HISTORY}{names.index('epoch')}"]
+    return len(epochs) == 0 or bool(
+        epochs[0] > 0 and epochs[-1] < 2**53 and (np.diff(epochs) > 0).all() and (epochs == np.floor(epochs)).all()
+    )
 
 
 def _read_columns(names: list[Any], tensors: Mapping[str, Array], where: str) -> History:

@@ -212,6 +212,12 @@ class Sequential(Open, Predictor, Freezing):
         ------
         OSError
             If it cannot be written; an old file is then untouched.
+        ValueError
+            If it could not be read again, as for a deviation of 0 in ``buffers()``; an old file is then untouched.
+
+        Notes
+        -----
+        A layer of a subclass of your own is saved as the class of gdcore that it is made from.
         """
         from .saving import save_model
 

@@ -12,7 +12,7 @@ from . import _core
 from ._arguments import explained
 from ._arrays import Array, Data
 from ._attributes import Closed, Fixed, Setting
-from ._checks import flag, instance, integer, real, seed_or_random
+from ._checks import flag, instance, integer, real, seed_or_random, shown
 from ._class_weights import trained
 from ._connection import Connected
 from ._features import UNNAMED
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 FLOAT32, _ndarray = np.dtype(np.float32), np.ndarray  # looked up once: a small step takes 7 µs
+MOST_STEPS = 2**62  # what a checkpoint can hold
 ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
 
 
@@ -146,7 +147,10 @@ class Trainer(Connected, Closed):
 
     @steps.setter
     def steps(self, steps: int) -> None:
-        self._core.steps = integer(steps, "steps")
+        steps = integer(steps, "steps")
+        if steps > MOST_STEPS:
+            raise ValueError(f"steps: got {shown(steps)}; expected a whole number up to 2**62")
+        self._core.steps = steps
 
     @property
     def lr(self) -> float:
@@ -358,6 +362,8 @@ class Trainer(Connected, Closed):
         ------
         OSError
             If it cannot be written; an old file is then untouched.
+        TypeError, ValueError
+            If it could not be read again, as for what a callback keeps; an old file is then untouched.
         RuntimeError
             If `fit` is at work in another thread, or a signal handler calls in the middle of a step: the state is not
             whole there. `Checkpoint` saves at the right moments.
