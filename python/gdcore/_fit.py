@@ -73,6 +73,8 @@ class Fit:
         self.stopped = False  # by a callback, in the run that is resumed
         self._restore: Callable[[], None] | None = None
         self._check_monitors()
+        for hook in _hooks(self.callbacks, "check_fit"):
+            hook(trainer)
 
     @property
     def last_epoch(self) -> int:

@@ -43,6 +43,9 @@ class Callback:
     __slots__ = ()
     records = False  # True: called after the others at the end of an epoch
 
+    def check_fit(self, trainer: Trainer) -> None:
+        """Raise where training could not go well, for want of a folder, say: `fit` has changed nothing yet."""
+
     def on_train_begin(self, trainer: Trainer) -> None:
         """Training is about to begin: everything is checked, and a resumed run has its state back."""
 
@@ -356,11 +359,14 @@ class Checkpoint(Closed, Callback):
         """Column that says which model is best, None where it is not kept."""
         return None if self._watch is None else self._watch.monitor
 
-    def on_train_begin(self, trainer: Trainer) -> None:
-        """Start the clock, and forget an earlier run."""
+    def check_fit(self, trainer: Trainer) -> None:
+        """Make sure that the files can be written."""
         for path in (self.path, self.best_path):
             if path is not None:
                 _destination.check(path, "path")
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Start the clock, and forget an earlier run."""
         self._saved = time.monotonic()
         if self._watch is not None:
             self._watch.reset()
