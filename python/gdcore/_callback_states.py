@@ -132,6 +132,13 @@ class MatchedStates:
         left = list(callbacks)
         for i, state in enumerate(states):
             callback = next((c for c in left if type(c).__qualname__ == state.kind), None)
+            lacks = [name for name in ("state_dict", "load_state_dict") if not callable(getattr(callback, name, None))]
+            if callback is not None and lacks and state.needed:
+                raise ValueError(
+                    f"{where}: was written with other settings: the callback {state.kind} had a state; now it is "
+                    f"without {' and '.join(lacks)}"
+                )
+            callback = None if lacks else callback
             if callback is not None:
                 left.remove(callback)
                 self._matched.append((callback, state.values, f"{where}: training.callbacks[{i}]"))

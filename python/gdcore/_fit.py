@@ -194,7 +194,7 @@ class Fit:
         except TypeError as error:
             raise TypeError(f"{who}: {error}") from None
         for name, value in changed.items():
-            if value != given[name]:
+            if value != given[name] and not (math.isnan(value) and math.isnan(given[name])):
                 raise ValueError(
                     f"{who}: got {value} for {name!r}, which was measured as {given[name]}; expected a name of its own"
                 )

@@ -46,6 +46,7 @@ def describe(model: Sequential) -> dict[str, Any]:
         "classes": encode_classes(model.classes),
         "outputs": model.outputs,
         "feature_names": None if model.feature_names is None else list(model.feature_names),
+        "target_names": None if model.target_names is None else list(model.target_names),
         "frozen": model.frozen(),
     }
 
@@ -91,6 +92,7 @@ ENTRIES: dict[str, Callable[[Any, str], Any]] = {
     "classes": _class_names,
     "outputs": lambda value, where: None if value is None else _described.text(value, where),
     "feature_names": lambda value, where: None if value is None else _names(value, where),
+    "target_names": lambda value, where: None if value is None else _names(value, where),
     "frozen": _names,
 }
 FIRST_ENTRIES = {"layers", "dtype", "seed", "classes", "frozen"}  # of version 1; in its files others come as None
@@ -173,7 +175,7 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where:
     with _described.entry(f"{where}: model"):
         built = Sequential(*[_specs.decode_layer(layer) for layer in described], **settings, **place)
     with _described.entry(f"{where}: model.frozen"):
-        built.freeze(*frozen)
+        built.set_all_frozen(frozen, True)
     set_tensors(built, tensors)
     return built
 

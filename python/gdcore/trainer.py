@@ -97,7 +97,7 @@ class Trainer(Connected, Closed):
         self.metrics = metrics
         self.seed = model.seed if seed is None else seed
         self._check_finite = flag(check_finite, "check_finite")
-        self._history, self._target_names = History(), None
+        self._history = History()
         self.stop = False
         self._lr_scale = 1.0
         self._complete: _core.Loss | None = None
