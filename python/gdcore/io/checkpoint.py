@@ -21,6 +21,7 @@ from ..history import History
 from ..internal import flat, json_values
 from ..internal.arrays import Array
 from ..internal.checks import FormatError, shown
+from ..internal.class_weights import balanced
 from ..internal.features import Columns
 from ..training.callback_states import CallbackState, MatchedStates, collect, read_states
 from ..training.fit import Fit, Position
@@ -44,7 +45,11 @@ def save(trainer: Trainer, path: FileLike) -> None:
     with trainer.model._hold(inside=False):  # another thread that trains waits
         trainer._check_thread("save_checkpoint", "give it the callback Checkpoint(path, seconds=...)")
         tensors, metadata = contents(trainer)
-        saving.write_file(path, tensors, metadata)
+
+        def check(arrays: dict[str, Array], read: dict[str, str]) -> None:
+            from_contents(arrays, read, "the file", trainer.history)
+
+        saving.write_file(path, tensors, metadata, check=check)
 
 
 def contents(trainer: Trainer) -> tuple[dict[str, Array | _core.DeviceArray], dict[str, str]]:
@@ -64,12 +69,24 @@ def contents(trainer: Trainer) -> tuple[dict[str, Array | _core.DeviceArray], di
         "settings": None if fit is None else fit.settings(),
         "loss": specs.encode(trainer.loss),
         "optimizer": specs.encode(trainer.optimizer),
-        "target_names": None if trainer._target_names is None else list(trainer._target_names),
+        "class_weights": _class_weights(trainer),
         "history": columns,
         "callbacks": states,
     }
     metadata = {"model": json.dumps(saving.describe(trainer.model)), "training": json.dumps(training)}
     return tensors | arrays | kept, metadata
+
+
+def _class_weights(trainer: Trainer) -> list[float] | None:
+    """Return the numbers that "balanced" has become, which a loop of one's own could not count again."""
+    loss = trainer._complete
+    if not balanced(trainer.loss) or not isinstance(loss, _core.CrossEntropy) or loss.class_weights is None:
+        return None
+    return list(loss.class_weights)
+
+
+def _weight(value: Any, where: str) -> float:
+    return json_values.number(value, where, 0.0)
 
 
 class Saved(NamedTuple):
@@ -95,7 +112,7 @@ class Saved(NamedTuple):
 
     def columns(self, model: Sequential) -> Columns:
         """Return the names of the columns that it was trained on, where they are as many as `model` has."""
-        names = (self.model["feature_names"], model.in_features), (self.training["target_names"], model.out_features)
+        names = (self.model["feature_names"], model.in_features), (self.model["target_names"], model.out_features)
         return Columns(*(tuple(each) if each is not None and len(each) == count else None for each, count in names))
 
 
@@ -138,7 +155,7 @@ ENTRIES = {
     "settings": lambda value, where: None if value is None else json_values.mapping(value, where),
     "loss": _spec(_core.Loss.__subclasses__()),
     "optimizer": _spec(_core.Optimizer.__subclasses__()),
-    "target_names": lambda value, where: None if value is None else json_values.listing(value, where, json_values.text),
+    "class_weights": lambda value, where: None if value is None else json_values.listing(value, where, _weight),
     "history": lambda value, where: json_values.listing(value, where, lambda item, _: item),
     "callbacks": lambda value, where: json_values.listing(value, where, json_values.mapping),
 }
@@ -161,17 +178,24 @@ def read(path: FileLike, *, name: str = "resume") -> Saved:
     return from_contents(*saving.read_file(path, name=name), where)
 
 
-def from_contents(tensors: dict[str, Array], metadata: Mapping[str, str], where: str) -> Saved:
-    """Return what `contents` gave, as it came back from somewhere, checked by itself."""
+def from_contents(
+    tensors: dict[str, Array], metadata: Mapping[str, str], where: str, written: History | None = None
+) -> Saved:
+    """Return what `contents` gave, as it came back from somewhere, checked by itself.
+
+    Where it is looked at before it is written, `written` is the history that it holds, which need not be read.
+    """
     if "training" not in metadata:
         raise FormatError(f"{where}: a model without a state of training; expected a file of Checkpoint")
-    model = saving.read_description(metadata, where)
-    saving.check_tensors(tensors, model["layers"], model["dtype"], where)
+    model = saving.check_model(tensors, metadata, where)
     place = f"{where}: training"
-    given = {"target_names": None} | json_values.mapping(json_values.parse(metadata["training"], place), place)
+    given = {"class_weights": None} | json_values.mapping(json_values.parse(metadata["training"], place), place)
     training = json_values.entries(given, place, ENTRIES)
     first = metadata["format_version"] == "1"
-    history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
+    if written is not None and _in_order(tensors, training["history"]):
+        history = written
+    else:
+        history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
     if training["first_epoch"] > history.last_epoch:
         epochs = f"at most {history.last_epoch}, the epochs in the history"
         raise json_values.wrong(f"{place}.first_epoch", training["first_epoch"], epochs)
@@ -188,6 +212,16 @@ def _history_arrays(history: History) -> tuple[list[str], dict[str, Array]]:
     columns = {name: np.asarray(column) for name, column in history.items()}
     arrays = {name: c if c.dtype == np.int64 else c.astype(np.float64, copy=False) for name, c in columns.items()}
     return list(arrays), {f"{HISTORY}{i}": array for i, array in enumerate(arrays.values())}
+
+
+def _in_order(tensors: Mapping[str, Array], names: list[str]) -> bool:
+    """Return whether the epochs of a history of ours are what a reader takes: whole numbers that ascend."""
+    if not names:
+        return True
+    epochs = tensors[f"{HISTORY}{names.index('epoch')}"]
+    return len(epochs) == 0 or bool(
+        epochs[0] > 0 and epochs[-1] < 2**53 and (np.diff(epochs) > 0).all() and (epochs == np.floor(epochs)).all()
+    )
 
 
 def _read_columns(names: list[Any], tensors: Mapping[str, Array], where: str) -> History:
@@ -270,29 +304,28 @@ def resume(trainer: Trainer, fit: Fit, saved: Saved) -> None:
     fit.resume(training["first_epoch"], saved.position, training["stopped"], states.restore)
 
 
-def _settings(trainer: Trainer, saved: Saved) -> dict[str, Any]:
+def _settings(trainer: Trainer) -> dict[str, Any]:
     """Return what a checkpoint must have in common with the trainer that takes it."""
     model = saving.describe(trainer.model)
-    unsaid = {name for name in COMPARED if saved.model[name] is None and name not in saving.FIRST_ENTRIES}
-    return _named(model, unsaid, specs.encode(trainer.loss), specs.encode(trainer.optimizer))
+    return _named(model, specs.encode(trainer.loss), specs.encode(trainer.optimizer))
 
 
 def _saved_settings(saved: Saved) -> dict[str, Any]:
-    return _named(saved.model, set(), saved.training["loss"], saved.training["optimizer"])
+    return _named(saved.model, saved.training["loss"], saved.training["optimizer"])
 
 
-def _named(model: Mapping[str, Any], unsaid: set[str], loss: Any, optimizer: Any) -> dict[str, Any]:
-    compared = {name: None if name in unsaid else model[name] for name in COMPARED}
+def _named(model: Mapping[str, Any], loss: Any, optimizer: Any) -> dict[str, Any]:
+    compared = {name: model[name] for name in COMPARED}
     compared["layers"] = {"type": "layers"} | {str(i): layer for i, layer in enumerate(model["layers"])}
     return compared | {"loss": loss, "optimizer": optimizer}
 
 
 def _compare(trainer: Trainer, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
     """Raise ValueError for what a checkpoint and the trainer that takes it must have in common, and have not."""
-    present, past = {**_settings(trainer, saved), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
+    present, past = {**_settings(trainer), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
     known = trainer._known()
     now = {"feature_names": known.x, "target_names": known.y}
-    then = {"feature_names": saved.model["feature_names"], "target_names": saved.training["target_names"]}
+    then = {name: saved.model[name] for name in now}
     for name in now:
         both = now[name] is not None and then[name] is not None
         present[name], past[name] = (now[name], then[name]) if both else (None, None)
@@ -329,6 +362,7 @@ def _check_fit(trainer: Trainer, saved: Saved) -> None:
     where, tensors = saved.where, saved.tensors
     with json_values.entry(f"{where}: model.feature_names"):
         trainer.model.checked_names(saved.model["feature_names"])
+    _check_class_weights(trainer, saved)
     names = trainer.model.parameters()
     for i, name in enumerate(saved.model["frozen"]):
         if name not in names:
@@ -343,6 +377,18 @@ def _check_fit(trainer: Trainer, saved: Saved) -> None:
     saving.check_ranges(tensors, {f"{OPTIMIZER}{name}": False for name in trainer.core._squares()}, where)
 
 
+def _check_class_weights(trainer: Trainer, saved: Saved) -> None:
+    weights, where = saved.training["class_weights"], f"{saved.where}: training.class_weights"
+    if weights is None:
+        return
+    if not balanced(trainer.loss) or len(weights) != trainer.model.out_features:
+        raise json_values.wrong(where, weights, "nothing, or, for class_weights='balanced', a number for each class")
+    largest = max(weights)
+    for i, weight in enumerate(weights):
+        if not 1e-30 * max(largest, 1.0) < weight < 1e30:
+            raise json_values.wrong(f"{where}[{i}]", weight, "the weight of a class, N / (K n_c)")
+
+
 def _apply(trainer: Trainer, saved: Saved) -> None:
     """Set everything, none of which can be refused any more."""
     network, training = trainer.model, saved.training
@@ -350,9 +396,11 @@ def _apply(trainer: Trainer, saved: Saved) -> None:
         trainer._check_thread("load_checkpoint", "do it when that has ended")
         if network.seed != saved.model["seed"]:
             network.initialize(saved.model["seed"])  # dropout draws from it
+        if training["class_weights"] is not None:
+            trainer._weigh(_core.CrossEntropy(training["class_weights"], trainer.loss.label_smoothing))
         saving.set_tensors(network, saved.tensors)
         network.unfreeze()
-        network.freeze(*saved.model["frozen"])
+        network.set_all_frozen(saved.model["frozen"], True)
         for name, array in trainer.core.state().items():
             array[...] = saved.tensors[f"{OPTIMIZER}{name}"]
         trainer._learn(saved.columns(network))

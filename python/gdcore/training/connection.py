@@ -76,19 +76,20 @@ class Connected(Learns):
         if self._fit is not None and self._fit.thread != threading.get_ident():
             raise RuntimeError(f"{call}: fit is at work in another thread; {instead}")
 
-    def _plain_step(self) -> Callable[..., float] | None:
-        """Return the core's own method with what is the same in every step bound to it.
+    def _plain_step(self, lr_scale: float | None = None) -> Callable[..., float] | None:
+        """Return the core's own method with what is the same in every step bound to it; `lr_scale` None: the present.
 
         None where the rate is not, labels are to be looked up, or a scaling that the dtype does not hold be refused.
         """
         lr, model = self._optimizer.lr, self._model
         if callable(lr) or self._complete is None or not model.takes_numbers:
             return None
-        if self._check_finite and model._unheld is not None:
+        if self._check_finite and model.unheld() is not None:
             return None
         options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
-        if self._lr_scale != 1.0:
-            options["lr"] = lr * self._lr_scale
+        scale = self._lr_scale if lr_scale is None else lr_scale
+        if scale != 1.0:
+            options["lr"] = lr * scale
         return partial(self._core.step, **options) if options else self._core.step
 
     def _weigh(self, loss: _core.Loss | None = None) -> None:

@@ -73,6 +73,8 @@ class Fit:
         self.stopped = False  # by a callback, in the run that is resumed
         self._restore: Callable[[], None] | None = None
         self._check_monitors()
+        for hook in _hooks(self.callbacks, "check_fit"):
+            hook(trainer)
 
     @property
     def last_epoch(self) -> int:
@@ -192,7 +194,7 @@ class Fit:
         except TypeError as error:
             raise TypeError(f"{who}: {error}") from None
         for name, value in changed.items():
-            if value != given[name]:
+            if value != given[name] and not (math.isnan(value) and math.isnan(given[name])):
                 raise ValueError(
                     f"{who}: got {value} for {name!r}, which was measured as {given[name]}; expected a name of its own"
                 )
