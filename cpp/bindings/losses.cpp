@@ -47,8 +47,11 @@ PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& argument, double sm
   const py::object given = with_keys(argument, kName);
   const bool balanced = py::isinstance<py::str>(given) && given.equal(py::str("balanced"));
   const bool by_class = py::isinstance<py::dict>(given);
+  py::dict by_key;
   if (by_class) {
     kind.class_weights = numbers_of(py::list(given.attr("values")()), kName, kExpected);
+    std::size_t i = 0;
+    for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(given)) by_key[key] = (*kind.class_weights)[i++];
     if (!kind.class_weights->empty()) kind.class_weights->push_back(1.0);  // what the classes left out count
   } else if (!given.is_none() && !balanced) {
     kind.class_weights = numbers_of(given, kName, kExpected);
@@ -57,7 +60,7 @@ PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& argument, double sm
   PyCrossEntropy loss(kind);
   loss.open = balanced || by_class;
   if (loss.open) std::get<CrossEntropy>(loss.value).class_weights.reset();
-  loss.given = kept(loss.open ? given : py::cast(kind.class_weights));
+  loss.given = kept(by_class ? by_key : balanced ? given : py::cast(kind.class_weights));
   return loss;
 }
 

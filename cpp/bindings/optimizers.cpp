@@ -37,12 +37,25 @@ PerLayer to_per_layer(const py::object& given, const char* argument) {
   }
 }
 
-void check_lr(const py::object& lr) {
-  if (PyCallable_Check(lr.ptr()) != 0) return;
+/// What an optimiser shows of them: the numbers that it uses, whatever becomes of the caller's objects.
+py::object shown_per_layer(const PerLayer& numbers) {
+  if (std::holds_alternative<std::monostate>(numbers)) return py::none();
+  if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&numbers)) {
+    py::dict shown;
+    for (const auto& [name, value] : *named) shown[py::str(name)] = value;
+    return kept(shown);
+  }
+  if (const auto* list = std::get_if<std::vector<double>>(&numbers)) return kept(py::cast(*list));
+  return py::float_(std::get<double>(numbers));
+}
+
+/// A function of the step as it is; a number as a float of our own.
+py::object to_rate(const py::object& lr) {
+  if (PyCallable_Check(lr.ptr()) != 0) return lr;
   const bool number = !py::isinstance<py::str>(lr) && (PyFloat_Check(lr.ptr()) || PyNumber_Check(lr.ptr()));
   const double value = number ? PyFloat_AsDouble(lr.ptr()) : 0.0;
   const bool failed = PyErr_Occurred() != nullptr;
-  if (number && !failed && value >= 0.0 && std::isfinite(value)) return;
+  if (number && !failed && value >= 0.0 && std::isfinite(value)) return py::float_(value);
   const bool too_large = failed && PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
   PyErr_Clear();
   check<TypeMismatch>(number && (!failed || too_large), "[Optimizer] lr is ", text_of(lr),
@@ -53,10 +66,10 @@ void check_lr(const py::object& lr) {
 template <class Rule>
 PyOptimizerOf<Rule> make(Rule rule, Common common) {
   constexpr const char *kDecay = "[Optimizer] weight_decay", *kFactors = "[Optimizer] lr_factors";
-  check_lr(common.lr);
+  const py::object lr = to_rate(common.lr);
   const py::object decay = with_keys(common.weight_decay, kDecay), factors = with_keys(common.lr_factors, kFactors);
   PyOptimizerOf<Rule> made;
-  made.lr = common.lr;
+  made.lr = lr;
   made.value = {rule,
                 to_per_layer(decay, kDecay),
                 common.decay_biases,
@@ -64,8 +77,8 @@ PyOptimizerOf<Rule> make(Rule rule, Common common) {
                 common.clip_norm,
                 common.clip_value};
   check_optimizer(made.value, DType::float64);
-  made.weight_decay = kept(decay);
-  made.lr_factors = kept(factors);
+  made.weight_decay = shown_per_layer(made.value.weight_decay);
+  made.lr_factors = shown_per_layer(made.value.lr_factors);
   return made;
 }
 

@@ -33,7 +33,7 @@ struct PyLossOf : PyLoss {
 struct PyOptimizer {
   py::object lr;  // a number or a function of the step
   Optimizer value;
-  py::object weight_decay, lr_factors;  // as given
+  py::object weight_decay, lr_factors;
 };
 template <class Rule>
 struct PyOptimizerOf : PyOptimizer {

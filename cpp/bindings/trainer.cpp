@@ -88,7 +88,9 @@ std::int64_t batch_count(std::int64_t rows, std::int64_t batch_size, bool drop_l
 
 void check_weights_of(const PyDataset& self, const py::array_t<std::int64_t, py::array::c_style>& rows) {
   check_rows(rows.data(), rows.size(), self.data.x.rows);
-  without_gil([&] { check_weights(self.data, self.loss, self.network->out_features(), rows.data(), rows.size()); });
+  without_gil([&] {
+    check_weights(self.data, self.loss, self.network->out_features(), self.network->dtype(), rows.data(), rows.size());
+  });
 }
 
 py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const std::optional<SeedAndEpoch>& shuffle,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -67,6 +68,11 @@ double unit_of(double largest) {
   return std::ldexp(1.0, exponent - 1);
 }
 
+/// The least positive number of a dtype that has all its digits.
+double least(DType dtype) {
+  return dtype == DType::float32 ? double{std::numeric_limits<float>::min()} : std::numeric_limits<double>::min();
+}
+
 /// W_n as double: the weight of a row's label, or the sum of its soft targets' weights.
 double weight_of_row(const Source& y, bool labels, const std::vector<double>* class_weights, std::int64_t n) {
   double sum = 0.0;
@@ -104,10 +110,11 @@ void scale_weights(Dataset& data) {
   data.weights = {data.scaled_weights->data(), SourceType::f64, data.weights.rows, 1, 1};
 }
 
-void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, const std::int64_t* rows,
+void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, DType dtype, const std::int64_t* rows,
                    std::int64_t count) {
   const auto* classes = std::get_if<CrossEntropy>(&loss);
   const std::vector<double>* class_weights = classes != nullptr ? weights_of(loss) : nullptr;
+  const double lowest = least(dtype) * (class_weights != nullptr ? unit_of(std::ranges::max(*class_weights)) : 1.0);
   const bool by_row = classes != nullptr && data.y && (class_weights != nullptr || !data.labels);
   if (!data.weights && !by_row) return;
   if (by_row && data.labels) check_labels(data.y, outputs);
@@ -115,6 +122,10 @@ void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, 
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t n = rows != nullptr ? rows[i] : i;
     double weight = by_row ? weight_of_row(data.y, data.labels, class_weights, n) : 1.0;
+    // In a batch of such rows alone, the dtype would divide by 0, or the quotient be infinite.
+    check(weight <= 0.0 || weight >= lowest, "[CrossEntropy] y holds targets that add up to ", weight, " in row ", n,
+          ", which ", name_of(dtype), ", the model's dtype, takes for zero or nearly so; expected 0 or at least ",
+          lowest);
     if (data.weights) {
       with_type(data.weights.type, [&]<class S>(S) {
         weight *= static_cast<double>(static_cast<const S*>(data.weights.data)[n * data.weights.row_stride]);
@@ -170,9 +181,13 @@ Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DT
   if (weights == nullptr) return {};
   // Weights of classes divide out of the mean, so that they may be scaled; pos_weight does not.
   const bool divides_out = std::holds_alternative<CrossEntropy>(loss);
-  const double unit = divides_out ? unit_of(*std::ranges::max_element(*weights)) : 1.0;
+  const double largest = std::ranges::max(*weights), unit = divides_out ? unit_of(largest) : 1.0;
   for (const double value : *weights) {
     if (!divides_out) check_representable("BinaryCrossEntropy", "pos_weight", value, dtype);
+    // In a batch of such a class alone, the dtype would divide by 0, or the quotient be infinite.
+    check(!divides_out || value == 0.0 || value / unit >= least(dtype), "[CrossEntropy] class_weights holds ", value,
+          ", which ", name_of(dtype), ", the model's dtype, takes for zero or nearly so beside the largest, ", largest,
+          "; expected 0 or at least ", least(dtype) * unit);
   }
   Buffer buffer(backend, static_cast<std::size_t>(outputs) * size_of(dtype));
   with_type(dtype, [&]<class T>(T) {
@@ -189,16 +204,25 @@ void check_data(const Dataset& data, const Network& network, const Loss& loss, b
         network.in_features());
   if (finite) check_finite(data.x, "x");
   if (data.y) check_targets(data, loss, network.out_features(), finite);
+  const DType dtype = network.dtype();
   if (!data.weights) {
-    check_weights(data, loss, network.out_features(), nullptr, data.x.rows);
+    check_weights(data, loss, network.out_features(), dtype, nullptr, data.x.rows);
     return;
   }
   check(data.weights.rows == data.x.rows, "[data] sample_weight has ", data.weights.rows, " numbers and x has ",
         data.x.rows, " rows; expected as many");
   if (finite) check_finite(data.weights, "sample_weight");
-  const std::int64_t row = first_row(data.weights, [](auto w) { return static_cast<double>(w) < 0.0; });
-  check(row < 0, "[data] sample_weight is negative in row ", row, "; expected numbers >= 0");
-  check_weights(data, loss, network.out_features(), nullptr, data.x.rows);
+  double found = 0.0;
+  const auto bad = [&](auto w) {
+    found = static_cast<double>(w);
+    return found < 0.0 || (found > 0.0 && found < least(dtype));
+  };
+  const std::int64_t row = first_row(data.weights, bad);
+  check(row < 0 || found > 0.0, "[data] sample_weight is negative in row ", row, "; expected numbers >= 0");
+  check(row < 0, "[data] sample_weight is ", found * data.weight_unit, " in row ", row, ", which ", name_of(dtype),
+        ", the model's dtype, takes for zero or nearly so beside the largest; expected 0 or at least ",
+        least(dtype) * data.weight_unit);
+  check_weights(data, loss, network.out_features(), dtype, nullptr, data.x.rows);
 }
 
 }  // namespace gdcore

@@ -60,6 +60,8 @@ class Sequential(Open, Predictor, Freezing):
     feature_names : sequence of str, optional
         Names of the input columns; taken from the first frame that a trainer or a `Standardizer` sees when left out.
         Saved with the model. Frames given later must have these columns, in any order; arrays go by position.
+    target_names : sequence of str, optional
+        Names of the columns of targets, of which there are several, where the model has no ``classes``; likewise.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class Sequential(Open, Predictor, Freezing):
         classes: Sequence[ClassName] | None = None,
         outputs: str | None = None,
         feature_names: Sequence[str] | None = None,
+        target_names: Sequence[str] | None = None,
     ) -> None:
         settings = {"dtype": dtype_name(dtype), "device": device, "precision": precision}
         super().__init__(checked_layers(layers), seed=seed_or_random(seed), **settings)
@@ -106,6 +109,7 @@ class Sequential(Open, Predictor, Freezing):
         if feature_names is None and isinstance(first, Standardizer):
             feature_names = first.feature_names
         self.feature_names = feature_names
+        self.target_names = target_names
         self._prepare()
 
     def __repr__(self) -> str:
@@ -116,11 +120,11 @@ class Sequential(Open, Predictor, Freezing):
     def __reduce__(self) -> tuple[Any, ...]:
         """Support copies, pickles and worker processes: arrays of its own, the subclass and all attributes."""
         arguments = (type(self), self.layers, self.settings(), self.frozen(), self.copy_state())
-        return rebuilt, arguments, self.__dict__.copy()
+        return rebuilt, arguments, {name: value for name, value in self.__dict__.items() if name != "_lent"}
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
-        names = ("seed", "dtype", "device", "precision", "classes", "outputs", "feature_names")
+        names = ("seed", "dtype", "device", "precision", "classes", "outputs", "feature_names", "target_names")
         return {name: getattr(self, name) for name in names}
 
     def copy_state(self, out: State | None = None) -> State:
@@ -213,6 +217,12 @@ class Sequential(Open, Predictor, Freezing):
         ------
         OSError
             If it cannot be written; an old file is then untouched.
+        ValueError
+            If it could not be read again, as for a deviation of 0 in ``buffers()``; an old file is then untouched.
+
+        Notes
+        -----
+        A layer of a subclass of your own is saved as the class of gdcore that it is made from.
         """
         from .io.saving import save_model
 

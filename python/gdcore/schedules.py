@@ -46,10 +46,20 @@ class Schedule(Closed):
         """
         return self._formula(np.arange(first, first + count, dtype=np.float64), **self._arguments)
 
+    @property
+    def name(self) -> str:
+        """Name of the function that makes it."""
+        return self._formula.__name__.lstrip("_")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of that function (a copy)."""
+        return dict(self._arguments)
+
     def __repr__(self) -> str:
         """Return the call that makes this schedule."""
         arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
-        return f"{self._formula.__name__.lstrip('_')}({arguments})"
+        return f"{self.name}({arguments})"
 
     def __eq__(self, other: object) -> bool:
         """Tell whether both are the same function with the same arguments."""

@@ -66,7 +66,8 @@ class Standardizer(_core.Standardizer):
         Parameters
         ----------
         x : array
-            Data of shape (rows, features); a memory map is read in blocks.
+            Data of shape (rows, features); a memory map is read in blocks. Columns of a frame are put in the order of
+            ``feature_names``, where these are known.
 
         Returns
         -------
@@ -87,7 +88,7 @@ class Standardizer(_core.Standardizer):
                 "fit: got a layer of a model, whose scaling would stay what it is; expected fit before the model is "
                 "made: Sequential(copy.copy(layer).fit(x), ...)"
             )
-        inputs = to_inputs(x, "x")
+        inputs = to_inputs(x, "x", self._feature_names)
         try:
             super().fit(inputs.array)
         except ValueError:

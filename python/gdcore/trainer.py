@@ -14,7 +14,7 @@ from .history import History
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
 from .internal.attributes import Closed, Fixed, Setting
-from .internal.checks import flag, instance, integer, real, seed_or_random
+from .internal.checks import flag, instance, integer, real, seed_or_random, shown
 from .internal.class_weights import trained
 from .internal.features import UNNAMED
 from .internal.outputs import meaning_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 FLOAT32, _ndarray = np.dtype(np.float32), np.ndarray  # looked up once: a small step takes 7 µs
+MOST_STEPS = 2**62  # what a checkpoint can hold
 ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
 
 
@@ -96,7 +97,7 @@ class Trainer(Connected, Closed):
         self.metrics = metrics
         self.seed = model.seed if seed is None else seed
         self._check_finite = flag(check_finite, "check_finite")
-        self._history, self._target_names = History(), None
+        self._history = History()
         self.stop = False
         self._lr_scale = 1.0
         self._complete: _core.Loss | None = None
@@ -146,7 +147,10 @@ class Trainer(Connected, Closed):
 
     @steps.setter
     def steps(self, steps: int) -> None:
-        self._core.steps = integer(steps, "steps")
+        steps = integer(steps, "steps")
+        if steps > MOST_STEPS:
+            raise ValueError(f"steps: got {shown(steps)}; expected a whole number up to 2**62")
+        self._core.steps = steps
 
     @property
     def lr(self) -> float:
@@ -160,8 +164,9 @@ class Trainer(Connected, Closed):
 
     @lr_scale.setter
     def lr_scale(self, scale: float) -> None:
-        self._lr_scale = real(scale, "lr_scale", low=0)
-        self._step = self._plain_step()
+        scale = real(scale, "lr_scale", low=0)
+        self._step = self._plain_step(scale)
+        self._lr_scale = scale
 
     def step(self, x: Data, y: Data, sample_weight: Data | None = None) -> float:
         """Train on one batch.
@@ -302,6 +307,7 @@ class Trainer(Connected, Closed):
         loss = trained(self.loss, self.model, source)
         counts = {"epochs": epochs, "first_epoch": self.epoch}
         fit = Fit(source, held, callbacks, **counts, metrics=self._metrics, measure_training=measure_training)
+        fit.check(self)
         if saved is not None:
             self._resume(fit, saved)
         self._weigh(loss)
@@ -358,6 +364,8 @@ class Trainer(Connected, Closed):
         ------
         OSError
             If it cannot be written; an old file is then untouched.
+        TypeError, ValueError
+            If it could not be read again, as for what a callback keeps; an old file is then untouched.
         RuntimeError
             If `fit` is at work in another thread, or a signal handler calls in the middle of a step: the state is not
             whole there. `Checkpoint` saves at the right moments.

@@ -132,3 +132,50 @@ def test_a_part_of_the_rows_without_weight_is_refused() -> None:
     helpers.refuses(lambda: fit(sample_weight=weights), ValueError, "validation.*weight")
     helpers.refuses(lambda: fit(sample_weight=1 - weights), ValueError, "sample_weight")
     assert trainer.steps == 0
+
+
+TINY = {"float32": 1e-39, "float64": 1e-310}  # beside 1, zero or nearly so
+
+
+@EVERY_DTYPE
+@pytest.mark.parametrize("share", [1e-3, 1.0, 1e3, 1e6])
+def test_class_weights_beyond_the_dtype_are_refused(share: float, dtype: str, device: str) -> None:
+    """In a batch of that class alone the step would divide by 0, where the other class is as large as here."""
+    least = max(float(np.finfo(dtype).tiny), 1e-299)  # sums are at least 1e-300
+    loss = gd.CrossEntropy(class_weights=[1.0, TINY[dtype] / 1e7 * share, 0.0])
+    helpers.refuses(lambda: trainer_of(loss, dtype, device), ValueError, f"class_weights holds.*{dtype}.*at least")
+    by_class = gd.CrossEntropy(class_weights={1: TINY[dtype]})
+    helpers.refuses(lambda: trainer_of(by_class, dtype, device), ValueError, f"class_weights holds.*{dtype}")
+    weights = [share, 1.01 * least * max(share, 1.0), 0.0]
+    trainer = trainer_of(gd.CrossEntropy(class_weights=weights), dtype, device)
+    expected = trainer_of(gd.CrossEntropy(class_weights=[0.0, 1.0, 0.0]), dtype, device)
+    y = np.ones(N, int)
+    np.testing.assert_allclose(run(trainer, "step", y, None), run(expected, "step", y, None), rtol=1e-5)
+
+
+@EVERY_DTYPE
+@pytest.mark.parametrize("how", ["fit", "step", "evaluate", "validation", "fraction", "iterable"])
+@pytest.mark.parametrize("targets", TARGETS)
+def test_sample_weights_beyond_the_dtype_are_refused(targets: str, how: str, dtype: str) -> None:
+    """A batch of such rows alone would be left out by `fit`, but trained by `step`."""
+    loss, y = TARGETS[targets]
+    weights = np.where(np.arange(N) < 20, 1.0, TINY[dtype])
+    trainer = trainer_of(loss, dtype)
+    before = helpers.snapshot(trainer.model, trainer)
+    helpers.refuses(lambda: run(trainer, how, y, weights), ValueError, f"sample_weight is .* in row .*{dtype}")
+    if how != "iterable":  # whose first batch may be trained
+        helpers.same_bits(helpers.snapshot(trainer.model, trainer), before)
+    weights[20:] = 0.0
+    assert np.isfinite(run(trainer_of(loss, dtype), "evaluate", y, weights)).all()
+
+
+@EVERY_DTYPE
+def test_soft_targets_beyond_the_dtype_are_refused(dtype: str) -> None:
+    y = np.array(TARGETS["soft"][1])
+    y[7] = [TINY[dtype], 0.0, 0.0]
+    trainer = trainer_of(gd.CrossEntropy(), dtype)
+    for how in ("fit", "step", "evaluate"):
+        helpers.refuses(lambda how=how: run(trainer, how, y, None), ValueError, f"y holds targets.*in row 7.*{dtype}")
+    assert trainer.steps == 0
+    y[7] = [TINY[dtype], 1.0, 0.0]  # what is nothing beside others of its row does no harm
+    assert np.isfinite(run(trainer, "step", y, None)).all()

@@ -83,33 +83,38 @@ TEST_CASE("weights whose sum is no positive finite number are refused, rows by r
   const Loss some = CrossEntropy{std::vector<double>{0.0, 3.0, 1.0}, 0.0};
   Dataset plain{.x = column(targets), .y = column(targets), .weights = column(weights)};
   const std::int64_t first[] = {0, 1}, middle[] = {1, 2}, last[] = {3, 2};
-  CHECK_NOTHROW(check_weights(plain, mse, 1, middle, 2));
-  CHECK(
-      refusal([&] { check_weights(plain, mse, 1, first, 2); }).starts_with("[data] sample_weight adds up to 0 over 2"));
-  CHECK(refusal([&] { check_weights(plain, mse, 1, last, 2); }).find("adds up to 1e+301") != std::string::npos);
-  CHECK(refusal([&] { check_weights(plain, mse, 1, nullptr, 4); }).find("over 4 rows") != std::string::npos);
+  CHECK_NOTHROW(check_weights(plain, mse, 1, DType::float64, middle, 2));
+  CHECK(refusal([&] {
+          check_weights(plain, mse, 1, DType::float64, first, 2);
+        }).starts_with("[data] sample_weight adds up to 0 over 2"));
+  CHECK(refusal([&] { check_weights(plain, mse, 1, DType::float64, last, 2); }).find("adds up to 1e+301") !=
+        std::string::npos);
+  CHECK(refusal([&] { check_weights(plain, mse, 1, DType::float64, nullptr, 4); }).find("over 4 rows") !=
+        std::string::npos);
   Dataset unweighted = plain;
   unweighted.weights = {};
-  CHECK_NOTHROW(check_weights(unweighted, mse, 1, first, 2));
+  CHECK_NOTHROW(check_weights(unweighted, mse, 1, DType::float64, first, 2));
 
   // Labels: the weight of a row is that of its class.
   Dataset classes{.x = column(targets), .y = column(labels), .weights = {}, .labels = true};
-  CHECK_NOTHROW(check_weights(classes, some, 3, first, 2));
+  CHECK_NOTHROW(check_weights(classes, some, 3, DType::float64, first, 2));
   CHECK(refusal([&] {
-          check_weights(classes, some, 3, first, 1);
+          check_weights(classes, some, 3, DType::float64, first, 1);
         }).starts_with("[CrossEntropy] class_weights of the targets y adds up to 0"));
-  CHECK_NOTHROW(check_weights(classes, CrossEntropy{}, 3, first, 1));
+  CHECK_NOTHROW(check_weights(classes, CrossEntropy{}, 3, DType::float64, first, 1));
   classes.weights = column(weights);
   CHECK(refusal([&] {
-          check_weights(classes, some, 3, first, 2);
+          check_weights(classes, some, 3, DType::float64, first, 2);
         }).starts_with("[data] sample_weight times the class weights of the targets y adds up to 0"));
-  CHECK_NOTHROW(check_weights(classes, some, 3, middle, 2));
-  CHECK(refusal([&] { check_weights(classes, some, 2, nullptr, 4); }).find("label 2 in row 2") != std::string::npos);
+  CHECK_NOTHROW(check_weights(classes, some, 3, DType::float64, middle, 2));
+  CHECK(refusal([&] { check_weights(classes, some, 2, DType::float64, nullptr, 4); }).find("label 2 in row 2") !=
+        std::string::npos);
 
   // Soft targets: the sum of the classes' weights, each as often as the class is meant.
   const std::vector<double> soft{1.0, 0.0, 0.0, 0.25, 0.5, 0.25};
   Dataset shares{
       .x = {targets.data(), SourceType::f64, 2, 1, 1}, .y = {soft.data(), SourceType::f64, 2, 3, 3}, .weights = {}};
-  CHECK(refusal([&] { check_weights(shares, some, 3, first, 1); }).find("adds up to 0 over 1") != std::string::npos);
-  CHECK_NOTHROW(check_weights(shares, some, 3, first, 2));
+  CHECK(refusal([&] { check_weights(shares, some, 3, DType::float64, first, 1); }).find("adds up to 0 over 1") !=
+        std::string::npos);
+  CHECK_NOTHROW(check_weights(shares, some, 3, DType::float64, first, 2));
 }

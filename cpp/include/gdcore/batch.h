@@ -32,10 +32,12 @@ void check_labels(const Source& labels, std::int64_t outputs);
 void scale_weights(Dataset& data);
 /// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
 void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite);
-/// Throws unless Σ s_n W_n over some rows (null: all) is a positive finite number: there is no mean of nothing.
-void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, const std::int64_t* rows,
+/// Throws unless Σ s_n W_n over some rows (null: all) is a positive finite number: there is no mean of nothing. No W_n
+/// may be so small that the dtype takes it for zero.
+void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, DType dtype, const std::int64_t* rows,
                    std::int64_t count);
 /// The class weights or positive weights of a loss, one for each output, in a device's memory; empty where it has none.
+/// Throws for one that is not 0, but zero or nearly so in the dtype.
 Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DType dtype);
 
 /// Some rows of a dataset, in the network's dtype.

@@ -24,6 +24,9 @@ class Callback:
     __slots__ = ()
     records = False  # True: called after the others at the end of an epoch
 
+    def check_fit(self, trainer: Trainer) -> None:
+        """Raise where training could not go well, for want of a folder, say: `fit` has changed nothing yet."""
+
     def on_train_begin(self, trainer: Trainer) -> None:
         """Training is about to begin: everything is checked, and a resumed run has its state back."""
 

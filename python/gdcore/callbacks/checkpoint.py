@@ -80,11 +80,14 @@ class Checkpoint(Closed, Callback):
         """Column that says which model is best, None where it is not kept."""
         return None if self._watch is None else self._watch.monitor
 
-    def on_train_begin(self, trainer: Trainer) -> None:
-        """Start the clock, and forget an earlier run."""
+    def check_fit(self, trainer: Trainer) -> None:
+        """Make sure that the files can be written."""
         for path in (self.path, self.best_path):
             if path is not None:
                 destination.check(path, "path")
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Start the clock, and forget an earlier run."""
         self._saved = time.monotonic()
         if self._watch is not None:
             self._watch.reset()

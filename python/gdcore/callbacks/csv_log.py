@@ -43,8 +43,14 @@ class CSVLog(Closed, Callback):
         self._path = destination.path_of(path, "path", "a path")
         self._written: tuple[int, list[str], list[float]] | None = None  # the file's size, columns and last line
 
-    def on_train_begin(self, trainer: Trainer) -> None:
+    def check_fit(self, trainer: Trainer) -> None:
         """Make sure that the file can be written."""
+        if destination.check(self._path, "path") is not None:
+            with open(self._path, "a", encoding="utf-8"):
+                pass
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Make the file, if it is not there."""
         with open(self._path, "a", encoding="utf-8"):
             pass
 

@@ -36,7 +36,7 @@ class Progress(Closed, Callback):
     Raises
     ------
     ImportError
-        When training begins, if tqdm is not installed.
+        When `fit` is called, if tqdm is not installed.
     """
 
     __slots__ = ("_bar", "_drawn", "_file", "_first", "_first_step", "_force", "_measured", "_started")
@@ -57,6 +57,11 @@ class Progress(Closed, Callback):
         copied = _rebuild(type(self), self._force, self._file)
         getattr(copied, "__dict__", {}).update(deepcopy(getattr(self, "__dict__", {}), memo))
         return copied
+
+    def check_fit(self, trainer: Trainer) -> None:
+        """Make sure that tqdm is there, where somebody can see the line."""
+        if self.force or visible(sys.stderr if self.file is None else self.file):
+            optional_module("tqdm", "Progress", "tqdm")
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Draw the line, where somebody can see it."""

@@ -27,23 +27,23 @@ UNNAMED = Columns()
 
 
 class Learns:
-    """A trainer that remembers the names of the columns it is trained on: its model those of inputs, it the others."""
+    """A trainer whose model remembers the names of the columns that it is trained on."""
 
-    __slots__ = ("_model", "_target_names")
+    __slots__ = ("_model",)
     _model: Sequential
-    _target_names: tuple[Any, ...] | None
 
     def _learn(self, columns: Columns) -> None:
         """Remember names of columns, if none are known yet."""
-        self._model.learn_names(columns.x)
-        self._target_names = self._target_names or columns.y
+        self._model.learn_names(columns)
 
     def _known(self, others: Columns = UNNAMED) -> Columns:
         """Return the names of columns that were learned, or else others."""
-        return Columns(self._model.feature_names or others.x, self._target_names or others.y)
+        return Columns(self._model.feature_names or others.x, self._model.target_names or others.y)
 
 
-def feature_names(names: object, columns: int | None, argument: str = "feature_names") -> FeatureNames:
+def feature_names(
+    names: object, columns: int | None, argument: str = "feature_names", what: str = "input"
+) -> FeatureNames:
     """Return names of `columns` columns (None: of any number) as a tuple of text; others become ``str(name)``.
 
     Raises
@@ -54,11 +54,11 @@ def feature_names(names: object, columns: int | None, argument: str = "feature_n
         If there are not as many as columns, or two are alike.
     """
     if isinstance(names, (str, bytes, Set, Mapping)) or not isinstance(names, Iterable):
-        raise TypeError(f"{argument}: got {shown(names)}; expected a sequence of names, one for each input")
+        raise TypeError(f"{argument}: got {shown(names)}; expected a sequence of names, one for each {what}")
     checked = tuple(str(name) for name in names)
     refuse_duplicates(checked, argument)
     if columns is not None and len(checked) != columns:
-        raise ValueError(f"{argument}: got {len(checked)} names; expected {columns}, one for each input of the model")
+        raise ValueError(f"{argument}: got {len(checked)} names; expected {columns}, one for each {what} of the model")
     return checked
 
 

@@ -47,6 +47,15 @@ def reduced(self: Any, protocol: int) -> Any:
     return _made, (kind, own, fields), getattr(self, "__dict__", None) or None
 
 
+def remade(spec: Any, **fields: Any) -> Any:
+    """Return a copy of a spec, of the same class and with the same attributes, with other values of some fields."""
+    make, (kind, own, given), attributes = reduced(spec, 2)
+    made = make(kind, own, given | fields)
+    for name, value in (attributes or {}).items():
+        made.__dict__[name] = value
+    return made
+
+
 def _made(kind: Any, own: Any, fields: dict[str, Any]) -> Any:
     made = kind.__new__(kind)
     own.__init__(made, **fields)

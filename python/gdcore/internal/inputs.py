@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, Converted, in_order, to_array
-from .features import FeatureNames, order_of
+from .features import FeatureNames, are_default, order_of
 from .frames import frame_array, frame_names, is_frame
 
 __all__ = ["Inputs", "to_inputs"]
@@ -41,7 +41,7 @@ def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> In
     Returns
     -------
     Inputs
-        With the names that are known, or else those of the frame.
+        With the names that are known, or else those of the frame, if it has any but 0, 1, 2, ...
 
     Raises
     ------
@@ -56,4 +56,6 @@ def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> In
         array = value.array
     else:
         array = to_array(value, name) if names is None else frame_array(value, name)
+    if known is None and names is not None and are_default(names):  # nobody has named them
+        names = None
     return Inputs(in_order(array, order), known or names)

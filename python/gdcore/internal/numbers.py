@@ -114,9 +114,8 @@ def unheld_scaling(layer: _core.Layer, dtype: str) -> int | None:
     return None if sound.all() else int(np.argmin(sound))
 
 
-def refuse_scaling(layer: _core.Layer, column: int, dtype: str, names: FeatureNames | None) -> NoReturn:
-    """Raise ValueError for the scaling of a column that `unheld_scaling` found."""
-    mean, std = (float(np.asarray(getattr(layer, each))[column]) for each in ("mean", "std"))
+def refuse_scaling(mean: float, std: float, column: int, dtype: str, names: FeatureNames | None) -> NoReturn:
+    """Raise ValueError for the scaling of a column that `dtype` does not hold."""
     raise ValueError(
         f"x: the Standardizer scales {column_name(column, names)} by the mean {mean:g} and the deviation {std:g}, "
         f"which {dtype} does not hold: {_what_to_do(dtype)}"

@@ -76,7 +76,7 @@ def prepared(
     """
     inputs = to_inputs(x, f"{label}x", model.feature_names or known.x)
     labels = isinstance(loss, _core.CrossEntropy)
-    targets = to_targets(y, f"{label}y", model.classes, labels=labels, known=known.y)
+    targets = to_targets(y, f"{label}y", model.classes, labels=labels, known=model.target_names or known.y)
     same_rows(f"{label}y", targets.array, "x", inputs.array)
     weights = None if sample_weight is None else to_weights(sample_weight, f"{label}sample_weight")
     if weights is not None:

@@ -21,6 +21,7 @@ from ..history import History
 from ..internal import flat, json_values
 from ..internal.arrays import Array
 from ..internal.checks import FormatError, shown
+from ..internal.class_weights import balanced
 from ..internal.features import Columns
 from ..training.callback_states import CallbackState, collect, read_states
 from ..training.state import Position, TrainingState
@@ -40,7 +41,12 @@ COMPARED = ("layers", "dtype", "classes")
 
 def save(state: TrainingState, path: FileLike) -> None:
     """Write a state to a file; see `Trainer.save_checkpoint`. Whoever calls holds the model meanwhile."""
-    saving.write_file(path, *contents(state))
+    tensors, metadata = contents(state)
+
+    def check(arrays: dict[str, Array], read: dict[str, str]) -> None:
+        from_contents(arrays, read, "the file", state.history)
+
+    saving.write_file(path, tensors, metadata, check=check)
 
 
 def contents(state: TrainingState) -> tuple[dict[str, Array | _core.DeviceArray], dict[str, str]]:
@@ -59,12 +65,16 @@ def contents(state: TrainingState) -> tuple[dict[str, Array | _core.DeviceArray]
         "settings": specs.encode(state.settings),
         "loss": specs.encode(state.loss),
         "optimizer": specs.encode(state.optimizer),
-        "target_names": None if state.target_names is None else list(state.target_names),
+        "class_weights": None if state.class_weights is None else list(state.class_weights),
         "history": columns,
         "callbacks": states,
     }
     metadata = {"model": json.dumps(saving.describe(state.model)), "training": json.dumps(training)}
     return tensors | arrays | kept, metadata
+
+
+def _weight(value: Any, where: str) -> float:
+    return json_values.number(value, where, 0.0)
 
 
 class Saved(NamedTuple):
@@ -90,7 +100,7 @@ class Saved(NamedTuple):
 
     def columns(self, model: Sequential) -> Columns:
         """Return the names of the columns that it was trained on, where they are as many as `model` has."""
-        names = (self.model["feature_names"], model.in_features), (self.training["target_names"], model.out_features)
+        names = (self.model["feature_names"], model.in_features), (self.model["target_names"], model.out_features)
         return Columns(*(tuple(each) if each is not None and len(each) == count else None for each, count in names))
 
 
@@ -133,7 +143,7 @@ ENTRIES = {
     "settings": lambda value, where: None if value is None else json_values.mapping(value, where),
     "loss": _spec(_core.Loss.__subclasses__()),
     "optimizer": _spec(_core.Optimizer.__subclasses__()),
-    "target_names": lambda value, where: None if value is None else json_values.listing(value, where, json_values.text),
+    "class_weights": lambda value, where: None if value is None else json_values.listing(value, where, _weight),
     "history": lambda value, where: json_values.listing(value, where, lambda item, _: item),
     "callbacks": lambda value, where: json_values.listing(value, where, json_values.mapping),
 }
@@ -156,17 +166,24 @@ def read(path: FileLike, *, name: str = "resume") -> Saved:
     return from_contents(*saving.read_file(path, name=name), where)
 
 
-def from_contents(tensors: dict[str, Array], metadata: Mapping[str, str], where: str) -> Saved:
-    """Return what `contents` gave, as it came back from somewhere, checked by itself."""
+def from_contents(
+    tensors: dict[str, Array], metadata: Mapping[str, str], where: str, written: History | None = None
+) -> Saved:
+    """Return what `contents` gave, as it came back from somewhere, checked by itself.
+
+    Where it is looked at before it is written, `written` is the history that it holds, which need not be read.
+    """
     if "training" not in metadata:
         raise FormatError(f"{where}: a model without a state of training; expected a file of Checkpoint")
-    model = saving.read_description(metadata, where)
-    saving.check_tensors(tensors, model["layers"], model["dtype"], where)
+    model = saving.check_model(tensors, metadata, where)
     place = f"{where}: training"
-    given = {"target_names": None} | json_values.mapping(json_values.parse(metadata["training"], place), place)
+    given = {"class_weights": None} | json_values.mapping(json_values.parse(metadata["training"], place), place)
     training = json_values.entries(given, place, ENTRIES)
     first = metadata["format_version"] == "1"
-    history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
+    if written is not None and _in_order(tensors, training["history"]):
+        history = written
+    else:
+        history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
     if training["first_epoch"] > history.last_epoch:
         epochs = f"at most {history.last_epoch}, the epochs in the history"
         raise json_values.wrong(f"{place}.first_epoch", training["first_epoch"], epochs)
@@ -183,6 +200,16 @@ def _history_arrays(history: History) -> tuple[list[str], dict[str, Array]]:
     columns = {name: np.asarray(column) for name, column in history.items()}
     arrays = {name: c if c.dtype == np.int64 else c.astype(np.float64, copy=False) for name, c in columns.items()}
     return list(arrays), {f"{HISTORY}{i}": array for i, array in enumerate(arrays.values())}
+
+
+def _in_order(tensors: Mapping[str, Array], names: list[str]) -> bool:
+    """Return whether the epochs of a history of ours are what a reader takes: whole numbers that ascend."""
+    if not names:
+        return True
+    epochs = tensors[f"{HISTORY}{names.index('epoch')}"]
+    return len(epochs) == 0 or bool(
+        epochs[0] > 0 and epochs[-1] < 2**53 and (np.diff(epochs) > 0).all() and (epochs == np.floor(epochs)).all()
+    )
 
 
 def _read_columns(names: list[Any], tensors: Mapping[str, Array], where: str) -> History:
@@ -256,28 +283,26 @@ def fitting_run(saved: Saved, state: TrainingState, of_fit: Mapping[str, Any], b
     return saved
 
 
-def _settings(state: TrainingState, saved: Saved) -> dict[str, Any]:
+def _settings(state: TrainingState) -> dict[str, Any]:
     """Return what a checkpoint must have in common with the trainer that takes it."""
-    model = saving.describe(state.model)
-    unsaid = {name for name in COMPARED if saved.model[name] is None and name not in saving.FIRST_ENTRIES}
-    return _named(model, unsaid, specs.encode(state.loss), specs.encode(state.optimizer))
+    return _named(saving.describe(state.model), specs.encode(state.loss), specs.encode(state.optimizer))
 
 
 def _saved_settings(saved: Saved) -> dict[str, Any]:
-    return _named(saved.model, set(), saved.training["loss"], saved.training["optimizer"])
+    return _named(saved.model, saved.training["loss"], saved.training["optimizer"])
 
 
-def _named(model: Mapping[str, Any], unsaid: set[str], loss: Any, optimizer: Any) -> dict[str, Any]:
-    compared = {name: None if name in unsaid else model[name] for name in COMPARED}
+def _named(model: Mapping[str, Any], loss: Any, optimizer: Any) -> dict[str, Any]:
+    compared = {name: model[name] for name in COMPARED}
     compared["layers"] = {"type": "layers"} | {str(i): layer for i, layer in enumerate(model["layers"])}
     return compared | {"loss": loss, "optimizer": optimizer}
 
 
 def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
     """Raise ValueError for what a checkpoint and the trainer that takes it must have in common, and have not."""
-    present, past = {**_settings(state, saved), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
+    present, past = {**_settings(state), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
     now = {"feature_names": state.columns.x, "target_names": state.columns.y}
-    then = {"feature_names": saved.model["feature_names"], "target_names": saved.training["target_names"]}
+    then = {name: saved.model[name] for name in now}
     for name in now:
         both = now[name] is not None and then[name] is not None
         present[name], past[name] = (now[name], then[name]) if both else (None, None)
@@ -314,6 +339,7 @@ def _check_arrays(state: TrainingState, saved: Saved) -> None:
     where, tensors = saved.where, saved.tensors
     with json_values.entry(f"{where}: model.feature_names"):
         state.model.checked_names(saved.model["feature_names"])
+    _check_class_weights(state, saved)
     names = state.model.parameters()
     for i, name in enumerate(saved.model["frozen"]):
         if name not in names:
@@ -328,6 +354,18 @@ def _check_arrays(state: TrainingState, saved: Saved) -> None:
     saving.check_ranges(tensors, {f"{OPTIMIZER}{name}": False for name in state.squares}, where)
 
 
+def _check_class_weights(state: TrainingState, saved: Saved) -> None:
+    weights, where = saved.training["class_weights"], f"{saved.where}: training.class_weights"
+    if weights is None:
+        return
+    if not balanced(state.loss) or len(weights) != state.model.out_features:
+        raise json_values.wrong(where, weights, "nothing, or, for class_weights='balanced', a number for each class")
+    largest = max(weights)
+    for i, weight in enumerate(weights):
+        if not 1e-30 * max(largest, 1.0) < weight < 1e30:
+            raise json_values.wrong(f"{where}[{i}]", weight, "the weight of a class, N / (K n_c)")
+
+
 def apply(saved: Saved, state: TrainingState) -> None:
     """Set model and optimiser to what was found to be fitting; whoever calls holds the model meanwhile."""
     model = state.model
@@ -335,6 +373,6 @@ def apply(saved: Saved, state: TrainingState) -> None:
         model.initialize(saved.model["seed"])  # dropout draws from it
     saving.set_tensors(model, saved.tensors)
     model.unfreeze()
-    model.freeze(*saved.model["frozen"])
+    model.set_all_frozen(saved.model["frozen"], True)
     for name, array in state.states.items():
         array[...] = saved.tensors[f"{OPTIMIZER}{name}"]

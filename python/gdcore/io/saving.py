@@ -31,7 +31,7 @@ TRAINING = "training."  # what the names of all arrays beyond the model's begin 
 def save_model(model: Sequential, path: FileLike) -> None:
     """Write `model` to a file; see `gdcore.Sequential.save`."""
     with model._hold():  # another thread that trains it waits
-        write_file(path, model_tensors(model), {"model": json.dumps(describe(model))})
+        write_file(path, model_tensors(model), {"model": json.dumps(describe(model))}, check=check_model)
 
 
 def model_tensors(model: Sequential) -> dict[str, Array | _core.DeviceArray]:
@@ -48,6 +48,7 @@ def describe(model: Sequential) -> dict[str, Any]:
         "classes": encode_classes(model.classes),
         "outputs": model.outputs,
         "feature_names": None if model.feature_names is None else list(model.feature_names),
+        "target_names": None if model.target_names is None else list(model.target_names),
         "frozen": model.frozen(),
     }
 
@@ -93,6 +94,7 @@ ENTRIES: dict[str, Callable[[Any, str], Any]] = {
     "classes": _class_names,
     "outputs": lambda value, where: None if value is None else json_values.text(value, where),
     "feature_names": lambda value, where: None if value is None else _names(value, where),
+    "target_names": lambda value, where: None if value is None else _names(value, where),
     "frozen": _names,
 }
 FIRST_ENTRIES = {"layers", "dtype", "seed", "classes", "frozen"}  # of version 1; in its files others come as None
@@ -136,6 +138,19 @@ def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dt
     check_ranges(tensors, ranges_of(decoded, dtype), where)
 
 
+def check_model(tensors: Mapping[str, Array], metadata: Mapping[str, str], where: str = "the file") -> dict[str, Any]:
+    """Return the description of the model that arrays and metadata are of, checked; nothing is built.
+
+    Raises
+    ------
+    FormatError
+        If the description makes no sense or does not fit the arrays.
+    """
+    described = read_description(metadata, where)
+    check_tensors(tensors, described["layers"], described["dtype"], where)
+    return described
+
+
 def check_ranges(tensors: Mapping[str, Array], ranges: Mapping[str, bool], where: str) -> None:
     """Raise FormatError naming the first array of a file that holds a number out of its range."""
     for name, positive in ranges.items():
@@ -156,14 +171,13 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where:
     """
     from ..model import Sequential
 
-    settings = read_description(metadata, where)
+    settings = check_model(tensors, metadata, where)
     settings["classes"] = decode_classes(settings["classes"])
     described, frozen = settings.pop("layers"), settings.pop("frozen")
-    check_tensors(tensors, described, settings["dtype"], where)
     with json_values.entry(f"{where}: model"):
         built = Sequential(*[specs.decode_layer(layer) for layer in described], **settings, **place)
     with json_values.entry(f"{where}: model.frozen"):
-        built.freeze(*frozen)
+        built.set_all_frozen(frozen, True)
     set_tensors(built, tensors)
     return built
 

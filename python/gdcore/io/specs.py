@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import functools
+import re
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import _core
 from ..internal.checks import shown
+from ..schedules import Schedule
 from ..standardizer import Standardizer
 
 LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
 LAYERS[Standardizer.__name__] = Standardizer  # with the names of its columns
 INITIALIZERS: dict[str, type[_core.Initializer]] = {cls.__name__: cls for cls in _core.Initializer.__subclasses__()}
 
+DEEPEST = 5  # functions inside each other, of which the values are told
+
 
 def encode(value: Any) -> Any:
     """Return `value` (a spec, a number, a string, None, an array or a collection of them) as a JSON value.
 
-    A spec becomes {"type": its class, field: value, ...}; a function, which JSON cannot hold, the text of its ``repr``,
-    without the memory address that would differ in the next process.
+    A spec becomes {"type": its class, field: value, ...}, one of a user's subclass by the class of gdcore that has its
+    numbers; so do the schedules of gdcore and `functools.partial`. Another function, which JSON cannot hold, becomes
+    its name, with the plain values that it computes with.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    fields = getattr(type(value), "_fields", None)
-    if fields is not None and not isinstance(value, tuple):
-        return {"type": type(value).__name__} | {name: encode(getattr(value, name)) for name in fields}
+    kind = None if isinstance(value, tuple) else spec_class(type(value))
+    if kind is not None:
+        return {"type": kind.__name__} | {name: encode(getattr(value, name)) for name in kind._fields}
     if isinstance(value, np.ndarray):
         return encode(value.tolist())
     if isinstance(value, np.generic):
@@ -35,15 +43,59 @@ def encode(value: Any) -> Any:
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
-    return {"function": function_name(value)}
+    return _function(value, ())
 
 
-def function_name(function: Callable[..., Any]) -> str:
-    """Return a function's name with its module, or the ``repr`` of another callable."""
+def spec_class(kind: type) -> Any:
+    """Return the class that a spec is saved as: its own, or that which a subclass of a user's is made from."""
+    return next((c for c in kind.__mro__ if "_fields" in vars(c) and c.__module__.startswith("gdcore.")), None)
+
+
+def _function(value: Any, inside: tuple[int, ...]) -> Any:
+    """Return a function, or an object that is called like one, as a JSON value; `inside` are those around it."""
+    inside = (*inside, id(value))
+    if isinstance(value, Schedule):
+        return {"type": value.name} | {name: _part(item, inside) for name, item in value.arguments.items()}
+    if isinstance(value, functools.partial):
+        arguments = {"arguments": [_part(item, inside) for item in value.args]}
+        arguments["keywords"] = {name: _part(item, inside) for name, item in value.keywords.items()}
+        return {"type": "partial", "function": _part(value.func, inside), **arguments}
+    values = {name: _part(item, inside) for name, item in _values(value).items() if _is_plain(item)}
+    return {"function": function_name(value)} | ({"with": values} if values else {})
+
+
+def _part(value: Any, inside: tuple[int, ...]) -> Any:
+    if not callable(value):
+        return encode(value)
+    return _function(value, inside) if id(value) not in inside and len(inside) < DEEPEST else function_name(value)
+
+
+def _values(function: Any) -> dict[str, Any]:
+    """Return the values that a function was made with: its object, its defaults, the variables around it."""
+    if isinstance(function, types.MethodType):
+        return {"self": function_name(function.__self__), **_values(function.__func__)}
+    if not isinstance(function, types.FunctionType):
+        return {}
+    code, values = function.__code__, dict(function.__kwdefaults__ or {})
+    defaults = function.__defaults__ or ()
+    values |= dict(zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True))
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # of a variable without a value
+            values[name] = cell.cell_contents
+    return values
+
+
+def _is_plain(value: Any) -> bool:
+    functions = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, Schedule)
+    return value is None or isinstance(value, (bool, int, float, str, np.generic, *functions))
+
+
+def function_name(function: Any) -> str:
+    """Return a function's name with its module, or the ``repr`` of another object without its address."""
     name = getattr(function, "__qualname__", None)
-    return (
-        f"{getattr(function, '__module__', '?')}.{name}" if name is not None else repr(function).partition(" at 0x")[0]
-    )
+    if name is not None:
+        return f"{getattr(function, '__module__', '?')}.{name}"
+    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(function))
 
 
 def decode_layer(value: Any) -> _core.Layer:

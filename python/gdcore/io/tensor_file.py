@@ -8,12 +8,13 @@ numbers but cannot run code.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -51,10 +52,20 @@ class Place(NamedTuple):
     size: int
 
 
+Check: TypeAlias = Callable[[dict[str, Array], dict[str, str]], object]
+
+
 def write_file(
-    path: FileLike, tensors: Mapping[str, Array | _core.DeviceArray], metadata: Mapping[str, str], *, name: str = "path"
+    path: FileLike,
+    tensors: Mapping[str, Array | _core.DeviceArray],
+    metadata: Mapping[str, str],
+    *,
+    check: Check | None = None,
+    name: str = "path",
 ) -> None:
     """Write arrays and metadata to a safetensors file, all or nothing.
+
+    `check` is given both as they would be read, and raises FormatError for what its reader would refuse.
 
     Raises
     ------
@@ -63,7 +74,7 @@ def write_file(
     TypeError
         If an array is of a type that the format has no name for, or `path` no path and no file.
     ValueError
-        If there is more metadata than a reader takes.
+        If a reader would refuse the file: an old one is untouched then.
     """
     arrays = {key: np.asarray(tensors[key], order="C") for key in sorted(tensors)}
     for key, array in arrays.items():
@@ -77,12 +88,31 @@ def write_file(
     }
     values["checksum"] = checksum(arrays, values)
     text = json.dumps({key: _value(text) for key, text in values.items()}, sort_keys=True)
+    with _readable():
+        read = _metadata(text, "the file")
+        if check is not None:
+            check(arrays, read)
 
     def fill(written: str) -> None:
         _save(arrays, written, {KEY: text})
         _check_written(written, values)
 
     destination.write(path, name, fill)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Turn what a reader would say of a file into the error of not writing it."""
+    try:
+        yield
+    except FormatError as error:
+        raise ValueError(f"cannot be saved, as it could not be read: {error}") from error
+
+
+def _metadata(text: str, title: str) -> dict[str, str]:
+    """Return the metadata in the text of the one entry."""
+    values = json_values.mapping(json_values.parse(text, f"{title}: {KEY}"), f"{title}: {KEY}")
+    return {key: _text(value) for key, value in values.items()}
 
 
 def _value(text: str) -> Any:
@@ -120,10 +150,8 @@ def _check_written(path: str, metadata: Mapping[str, str]) -> None:
         If the reader would refuse it: too much metadata, or arrays that somebody changed meanwhile.
     """
     with open(path, "rb") as file:
-        try:
+        with _readable():
             places, _, begin = _header(file, os.fstat(file.fileno()).st_size, "the file")
-        except FormatError as error:
-            raise ValueError(f"cannot be saved, as it could not be read: {error}") from error
 
         def pieces(place: Place) -> Iterator[bytes]:
             file.seek(begin + place.start)
@@ -278,8 +306,7 @@ def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], 
     title = destination.label(path, name)
     first = metadata.get("format_version")  # of version 1
     if KEY in metadata:
-        values = json_values.mapping(json_values.parse(metadata[KEY], f"{title}: {KEY}"), f"{title}: {KEY}")
-        metadata = {key: _text(value) for key, value in values.items()}
+        metadata = _metadata(metadata[KEY], title)
         first = None
     if metadata.get("format") != "gdcore":
         raise FormatError(

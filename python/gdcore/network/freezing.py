@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .. import _core
 from ..internal.checks import shown
 
@@ -22,9 +24,13 @@ class Freezing(_core.Network):
         Raises
         ------
         ValueError
-            If a name belongs to no parameter; nothing is frozen then.
+            If a name belongs to no parameter, or there is none; nothing is frozen then.
         """
-        self._set_frozen(prefixes, True)
+        if not prefixes:
+            raise ValueError(
+                "prefixes: got no names; expected layers or parameters (all of them: freeze(*model.parameters()))"
+            )
+        self.set_all_frozen(prefixes, True)
 
     def unfreeze(self, *prefixes: str) -> None:
         """Let frozen parameters be trained again; without names, all of them.
@@ -39,9 +45,10 @@ class Freezing(_core.Network):
         ValueError
             If a name belongs to no parameter; nothing is changed then.
         """
-        self._set_frozen(prefixes or tuple(self.frozen()), False)
+        self.set_all_frozen(prefixes or tuple(self.frozen()), False)
 
-    def _set_frozen(self, prefixes: tuple[str, ...], frozen: bool) -> None:
+    def set_all_frozen(self, prefixes: Sequence[str], frozen: bool) -> None:
+        """Freeze or unfreeze what `prefixes` name, which may be nothing; all or nothing."""
         names = list(self.parameters())
         for prefix in prefixes:
             if not isinstance(prefix, str) or not any(is_under(name, prefix) for name in names):

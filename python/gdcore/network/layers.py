@@ -77,6 +77,6 @@ def rebuilt(
 
     model = kind.__new__(kind)
     Sequential.__init__(model, *layers, **settings)
-    model.freeze(*frozen)
+    model.set_all_frozen(frozen, True)
     flat.restore_state(model.parameters(), model.buffers(), state)  # whatever the original holds
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
@@ -10,16 +11,18 @@ import numpy as np
 from .. import _core
 from ..internal.arrays import Array, Data, to_array
 from ..internal.checks import shown
-from ..internal.features import FeatureNames, feature_names
+from ..internal.features import Columns, FeatureNames, feature_names
 from ..internal.inputs import Inputs, to_inputs
 from ..internal.labels import Classes, are_numbers_from_0, class_array, class_names
-from ..internal.numbers import SAFE, SMALL, check_numbers, refuse_scaling, unheld_scaling, vdot
+from ..internal.numbers import SAFE, SMALL, check_numbers, vdot
 from ..internal.outputs import answers, check_outputs, checked_meaning, probabilistic, probabilities
+from .scaling import Unheld, described, refuse, unheld
 
 __all__ = ["Predictor"]
 
 # A single row of a small network takes 3.5 µs, of which looking these up as attributes would be a tenth.
 FLOAT64 = np.dtype(np.float64)
+UNKNOWN = Unheld(-1, -1)  # as long as somebody may write into the scaling
 ROWS = 1024  # computed at once unless asked otherwise
 _ndarray = np.ndarray
 _predict = _core.Network.predict
@@ -32,9 +35,30 @@ class Predictor(_core.Network):
     _classes: Classes | None
     _outputs: str | None
     _feature_names: FeatureNames | None
+    _target_names: FeatureNames | None
     _takes_numbers: bool
-    _unheld: int | None = None  # a feature whose scaling the dtype does not hold
+    _unheld: Unheld | None = UNKNOWN  # a column whose scaling the dtype does not hold
+    _lent: list[Any]  # references to views of buffers
     _type: np.dtype[Any]
+
+    @property
+    def layers(self) -> tuple[_core.Layer, ...]:
+        """The layers, in order; a Standardizer has the numbers that are in ``buffers()``."""
+        layers: tuple[_core.Layer, ...] = super().layers
+        scaled = any(isinstance(layer, _core.Standardizer) for layer in layers)
+        return described(layers, super().buffers()) if scaled else layers
+
+    def buffers(self) -> dict[str, Any]:
+        """Return the arrays that are kept but not trained, such as "layers.1.running_mean": views."""
+        views: dict[str, Any] = super().buffers()
+        self._unheld = UNKNOWN
+        self._lent = [view for view in self._lent if view() is not None]
+        for view in views.values():
+            try:
+                self._lent.append(weakref.ref(view))
+            except TypeError:  # a view that cannot be watched counts as there for ever
+                self._lent.append(lambda: True)
+        return views
 
     @property
     def classes(self) -> Classes | None:
@@ -76,10 +100,23 @@ class Predictor(_core.Network):
             )
         return checked
 
-    def learn_names(self, names: FeatureNames | None) -> None:
+    @property
+    def target_names(self) -> FeatureNames | None:
+        """Names of the columns of targets, where they are known; can be set, None forgets them."""
+        return self._target_names
+
+    @target_names.setter
+    def target_names(self, names: Sequence[str] | None) -> None:
+        self._target_names = (
+            None if names is None else feature_names(names, self.out_features, "target_names", "output")
+        )
+
+    def learn_names(self, columns: Columns) -> None:
         """Remember the column names of training data, if none are known yet."""
-        if self._feature_names is None and names is not None:
-            self.feature_names = names
+        if self._feature_names is None and columns.x is not None:
+            self.feature_names = columns.x
+        if self._target_names is None and columns.y is not None:
+            self.target_names = columns.y
 
     @property
     def outputs(self) -> str | None:
@@ -169,8 +206,18 @@ class Predictor(_core.Network):
 
     def _prepare(self) -> None:
         """Look up once what every prediction needs."""
-        self._unheld = unheld_scaling(self.layers[0], self.dtype)
         self._type = np.dtype(self.dtype)
+        self._lent = []
+        self.unheld()
+
+    def unheld(self) -> Unheld | None:
+        """Return a column whose scaling the dtype does not hold, if there is one."""
+        if self._unheld != UNKNOWN:
+            return self._unheld
+        found = unheld(super().layers, super().buffers())
+        if all(view() is None for view in self._lent):
+            self._unheld, self._lent = found, []
+        return found
 
     def _checked(self, x: object, finite: bool, name: str = "x") -> Array:
         """Return inputs as an array in the order of the columns; with `finite`, checked."""
@@ -182,8 +229,9 @@ class Predictor(_core.Network):
     def check_inputs(self, inputs: Inputs, name: str = "x") -> None:
         """Raise ValueError for a number, of `inputs` or of the first layer's scaling, that the dtype does not hold."""
         check_numbers(inputs.array, self.dtype, name, inputs.names)
-        if self._unheld is not None:
-            refuse_scaling(self.layers[0], self._unheld, self.dtype, inputs.names)
+        found = self.unheld()
+        if found is not None:
+            refuse(super().layers, super().buffers(), found, self.dtype, inputs.names)
 
     def _logits(self, x: Data, caller: str, batch_size: int, finite: bool) -> tuple[str, Array]:
         """Return what the outputs mean, and those for `x`; with `finite`, inputs and outputs are checked."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .connection import Connected
 
 ARRAYS = "training.callbacks."  # what the names of callbacks' arrays begin with
+DEEPEST = json_values.DEEPEST - 6  # the file's own: metadata, training, callbacks, the callback, its state, the value
 
 
 class CallbackState(NamedTuple):
@@ -60,19 +61,23 @@ def collect(callbacks: list[object]) -> tuple[list[dict[str, Any]], dict[str, Ar
     return states, tensors
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain(value: Any, where: str, depth: int = 0) -> Any:
     """Return what comes back from JSON as it was, but for tuples, which come back as lists."""
+    if depth > DEEPEST:
+        raise TypeError(
+            f"{where:.80}...: lies more than {DEEPEST} lists and dictionaries deep, more than a file has"
+        )
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [_plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"{where}: got a dictionary with the key {shown(key)}; a file keeps text as keys")
-        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: _plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
     raise TypeError(
         f"{where}: got {type(value).__name__} {shown(value)}, which a file cannot hold; expected numbers, text, lists, "
         "dictionaries of them, or, directly in the state, arrays"
@@ -129,6 +134,13 @@ class MatchedStates:
         left = list(callbacks)
         for i, state in enumerate(states):
             callback = next((c for c in left if type(c).__qualname__ == state.kind), None)
+            lacks = [name for name in ("state_dict", "load_state_dict") if not callable(getattr(callback, name, None))]
+            if callback is not None and lacks and state.needed:
+                raise ValueError(
+                    f"{where}: was written with other settings: the callback {state.kind} had a state; now it is "
+                    f"without {' and '.join(lacks)}"
+                )
+            callback = None if lacks else callback
             if callback is not None:
                 left.remove(callback)
                 self._matched.append((callback, state.values, f"{where}: training.callbacks[{i}]"))

@@ -93,7 +93,7 @@ class Connected(Learns):
             states=self._core.state(),
             squares=self._core._squares(),
             columns=self._known(),
-            target_names=self._target_names,
+            class_weights=self._counted_weights(),
             steps=self._core.steps,
             seed=self._seed,
             lr_scale=self._lr_scale,
@@ -111,6 +111,9 @@ class Connected(Learns):
 
         with self._model._hold(inside=False):
             self._check_thread("load_checkpoint", "do it when that has ended")
+            weights = saved.training["class_weights"]
+            if weights is not None:
+                self._weigh(_core.CrossEntropy(weights, self._loss.label_smoothing))
             checkpoint.apply(saved, self._state())
             self._learn(saved.columns(self._model))
             self._core.steps = saved.training["steps"]
@@ -130,19 +133,26 @@ class Connected(Learns):
         self._restore(saved)
         fit.resume(self._history.last_epoch, saved, states.restore)
 
-    def _plain_step(self) -> Callable[..., float] | None:
-        """Return the core's own method with what is the same in every step bound to it.
+    def _counted_weights(self) -> tuple[float, ...] | None:
+        """Return the numbers that "balanced" has become, which a loop of one's own could not count again."""
+        loss = self._complete
+        known = balanced(self._loss) and isinstance(loss, _core.CrossEntropy) and loss.class_weights is not None
+        return tuple(loss.class_weights) if known else None
+
+    def _plain_step(self, lr_scale: float | None = None) -> Callable[..., float] | None:
+        """Return the core's own method with what is the same in every step bound to it; `lr_scale` None: the present.
 
         None where the rate is not, labels are to be looked up, or a scaling that the dtype does not hold be refused.
         """
         lr, model = self._optimizer.lr, self._model
         if callable(lr) or self._complete is None or not model.takes_numbers:
             return None
-        if self._check_finite and model._unheld is not None:
+        if self._check_finite and model.unheld() is not None:
             return None
         options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
-        if self._lr_scale != 1.0:
-            options["lr"] = lr * self._lr_scale
+        scale = self._lr_scale if lr_scale is None else lr_scale
+        if scale != 1.0:
+            options["lr"] = lr * scale
         return partial(self._core.step, **options) if options else self._core.step
 
     def _weigh(self, loss: _core.Loss | None = None) -> None:

@@ -86,6 +86,11 @@ class Fit:
             "measure_training": self._training is not None,
         }
 
+    def check(self, trainer: Trainer) -> None:
+        """Let callbacks refuse the run, while nothing has been changed."""
+        for hook in _hooks(self.callbacks, "check_fit"):
+            hook(trainer)
+
     def resume(self, epoch: int, saved: Saved, restore: Callable[[], None]) -> None:
         """Go on after `epoch` epochs; `restore` gives the callbacks their states back once they have begun."""
         self.first_epoch, self.stopped = saved.training["first_epoch"], saved.training["stopped"]
@@ -181,7 +186,7 @@ class Fit:
         except TypeError as error:
             raise TypeError(f"{who}: {error}") from None
         for name, value in changed.items():
-            if value != given[name]:
+            if value != given[name] and not (math.isnan(value) and math.isnan(given[name])):
                 raise ValueError(
                     f"{who}: got {value} for {name!r}, which was measured as {given[name]}; expected a name of its own"
                 )

@@ -33,7 +33,7 @@ class TrainingState(NamedTuple):
     states: dict[str, Array | _core.DeviceArray]  # of the optimiser
     squares: list[str]  # the names of those states that are never negative
     columns: Columns  # names of the columns of inputs and of targets
-    target_names: tuple[Any, ...] | None
+    class_weights: tuple[float, ...] | None  # that "balanced" has become
     steps: int
     seed: int
     lr_scale: float

@@ -250,5 +250,5 @@ def _standardized(model: Sequential, a: npt.NDArray[np.float64], b: npt.NDArray[
         for name, values in source.items():
             if not name.startswith(own):
                 target[name][...] = values
-    new.freeze(*model.frozen())
+    new.set_all_frozen(model.frozen(), True)
     return new

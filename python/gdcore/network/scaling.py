@@ -1,0 +1,81 @@
+"""The scaling that a model has: its buffers are what it computes with, and its Standardizers show those numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from .. import _core
+from ..internal.arrays import Array
+from ..internal.features import FeatureNames
+from ..internal.immutable import remade
+from ..internal.numbers import refuse_scaling
+
+__all__ = ["Unheld", "described", "refuse", "unheld"]
+
+Buffers = Mapping[str, Any]  # as Network.buffers() gives them
+
+
+class Unheld(NamedTuple):
+    """A column of a Standardizer whose mean or deviation the model's dtype does not hold."""
+
+    layer: int
+    column: int
+
+
+def described(layers: Sequence[_core.Layer], buffers: Buffers) -> tuple[_core.Layer, ...]:
+    """Return layers, each Standardizer with the numbers of the buffers.
+
+    One that was given these numbers stays as it is, in the full precision that it was fitted in.
+    """
+    return tuple(_described(layer, i, buffers) for i, layer in enumerate(layers))
+
+
+def _described(layer: _core.Layer, number: int, buffers: Buffers) -> _core.Layer:
+    if not isinstance(layer, _core.Standardizer) or _is_given(layer, number, buffers):
+        return layer
+    mean, std = _numbers(number, buffers)
+    try:
+        made = remade(layer, mean=mean.tolist(), std=std.tolist())
+    except ValueError:  # a deviation of 0, say, that somebody wrote into a view: data is refused then
+        return layer
+    made.seal()
+    return made
+
+
+def _numbers(number: int, buffers: Buffers) -> tuple[Array, Array]:
+    mean, std = (np.asarray(buffers[f"layers.{number}.{name}"]).reshape(-1) for name in ("mean", "std"))
+    return mean, std
+
+
+def _is_given(layer: _core.Standardizer, number: int, buffers: Buffers) -> bool:
+    with np.errstate(over="ignore", under="ignore"):
+        pairs = zip((layer.mean, layer.std), _numbers(number, buffers), strict=True)
+        return all(np.array_equal(np.asarray(own).astype(used.dtype), used) for own, used in pairs)
+
+
+def unheld(layers: Sequence[_core.Layer], buffers: Buffers) -> Unheld | None:
+    """Return the first column whose mean or deviation the buffers hold as nothing to scale by."""
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, _core.Standardizer):
+            continue
+        mean, std = _numbers(i, buffers)
+        held = np.finfo(mean.dtype)
+        sound = (np.abs(mean) <= held.max) & (std <= held.max) & (std >= held.tiny)
+        if not sound.all():
+            return Unheld(i, int(np.argmin(sound)))
+    return None
+
+
+def refuse(
+    layers: Sequence[_core.Layer], buffers: Buffers, found: Unheld, dtype: str, names: FeatureNames | None
+) -> NoReturn:
+    """Raise ValueError for the scaling that `unheld` found, with the numbers that the layer was given."""
+    layer: Any = layers[found.layer]
+    mean, std = _numbers(found.layer, buffers)
+    if _is_given(layer, found.layer, buffers):
+        mean, std = np.asarray(layer.mean), np.asarray(layer.std)
+    first = found.layer == 0
+    refuse_scaling(float(mean[found.column]), float(std[found.column]), found.column, dtype, names if first else None)
