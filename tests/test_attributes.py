@@ -4,8 +4,6 @@ and all else raises AttributeError and leaves the object as it was; names that n
 from __future__ import annotations
 
 import copy
-import decimal
-import fractions
 import inspect
 import io
 import pickle
@@ -354,32 +352,6 @@ def test_what_a_spec_keeps_cannot_be_changed_in_place(name: str, kind: str) -> N
                 getattr(getattr(spec, name), change)()
     again = pickle.loads(pickle.dumps(copy.deepcopy(spec)))
     assert again == spec and repr(again) == shown == repr(spec)
-
-
-NUMBERS: dict[str, Callable[[float], Any]] = {
-    "0-d array": np.array,
-    "Decimal": lambda value: decimal.Decimal(str(value)),
-    "NumPy": np.float64,
-    "Fraction": fractions.Fraction,
-}
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_specs_keep_numbers_of_their_own(number: str) -> None:
-    """The caller's own may change, and others cannot be multiplied with a float."""
-    rate, decay = NUMBERS[number](0.25), NUMBERS[number](0.5)
-    optimizer = gd.Momentum(rate, weight_decay=[decay, decay], lr_factors={"layers.0": decay})
-    loss = gd.CrossEntropy(class_weights={0: decay})
-    for each in (rate, decay):
-        if isinstance(each, np.ndarray):
-            each[...] = 5
-    assert repr(optimizer) == repr(gd.Momentum(0.25, weight_decay=[0.5, 0.5], lr_factors={"layers.0": 0.5}))
-    assert optimizer == gd.Momentum(0.25, weight_decay=(0.5, 0.5), lr_factors={"layers.0": 0.5})
-    assert loss == gd.CrossEntropy(class_weights={0: 0.5}) and repr(loss.class_weights) == "{0: 0.5}"
-    trainer = gd.Trainer(gd.Sequential(gd.Dense(4, 3), gd.Dense(3, 3)), loss, optimizer=optimizer)
-    trainer.lr_scale = 0.5
-    assert trainer.lr == 0.125
-    trainer.step(np.ones((6, 4)), np.zeros(6, int))
 
 
 def test_a_standardizer_fitted_again_does_not_describe_another_model() -> None:

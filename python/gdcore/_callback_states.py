@@ -64,7 +64,9 @@ def collect(callbacks: list[object]) -> tuple[list[dict[str, Any]], dict[str, Ar
 def _plain(value: Any, where: str, depth: int = 0) -> Any:
     """Return what comes back from JSON as it was, but for tuples, which come back as lists."""
     if depth > DEEPEST:
-        raise TypeError(f"{where:.80}...: lies more than {DEEPEST} deep in lists and dictionaries, deeper than files go")
+        raise TypeError(
+            f"{where:.80}...: lies more than {DEEPEST} deep in lists and dictionaries, deeper than files go"
+        )
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, Converted, in_order, one_column, to_any_array, to_array
+from ._arrays import Array, Converted, NamedArray, in_order, one_column, to_any_array, to_array
 from ._checks import shown
 from ._features import TARGETS, are_default, order_of, refuse_duplicates
 from ._frames import first_of, frame_labels, is_frame, is_missing, object_numbers
@@ -136,7 +136,8 @@ def to_targets(
     ValueError
         If a label is missing, or none of the classes; or if a frame lacks a column, or has one more.
     """
-    columns = value.names if isinstance(value, Targets) else frame_labels(value, name) if is_frame(value) else None
+    columns = value.names if isinstance(value, (Targets, NamedArray)) else None
+    columns = frame_labels(value, name) if is_frame(value) else columns
     if columns is not None and len(columns) > 1:
         return _ordered(value, columns, name, classes, known)
     if isinstance(value, Targets):

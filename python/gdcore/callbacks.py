@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import _described, _destination, _flat
 from ._arguments import explained
 from ._attributes import Closed, Fixed, Setting
-from ._checks import flag, optional, real
+from ._checks import flag, optional, real, shown
 from ._ranges import ranges_of
 from ._watch import Watch, Watched, epochs
 from .history import number
@@ -74,6 +74,13 @@ class Callback:
 
     def check_state(self, state: Mapping[str, Any], trainer: Trainer) -> None:
         """Raise FormatError or ValueError where `state`, which came from a file, does not fit; changes nothing."""
+
+
+def _factor(value: object, name: str) -> float:
+    factor = real(value, name, low=0, high=1, open_low=True)
+    if factor == 1:
+        raise ValueError(f"{name}: got {shown(value)}; expected a number below 1, which makes the rate smaller")
+    return factor
 
 
 @explained
@@ -245,7 +252,7 @@ class ReduceOnPlateau(Watched, Callback):
     monitor : str
         Column to watch.
     factor : float
-        What the rate is multiplied by, between 0 and 1.
+        What the rate is multiplied by, above 0 and below 1.
     patience : int
         Epochs without improvement after which it is; then the count starts again.
     min_delta : float
@@ -261,7 +268,7 @@ class ReduceOnPlateau(Watched, Callback):
     """
 
     __slots__ = ("_factor", "_min_lr")
-    factor: Setting[float] = Setting("What the rate is multiplied by.", partial(real, low=0, high=1))
+    factor: Setting[float] = Setting("What the rate is multiplied by.", _factor)
     min_lr: Setting[float] = Setting("The rate is not made smaller than this.", partial(real, low=0))
 
     def __init__(

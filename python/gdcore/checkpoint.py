@@ -20,10 +20,10 @@ from . import _core, _described, _destination, _flat, _specs, saving
 from ._arrays import Array
 from ._callback_states import CallbackState, MatchedStates, collect, read_states
 from ._checks import FormatError, shown
+from ._class_weights import balanced
 from ._destination import FileLike
 from ._features import Columns
 from ._fit import Fit, Position
-from ._class_weights import balanced
 from .history import History
 from .saving import TRAINING
 

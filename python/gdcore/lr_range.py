@@ -15,7 +15,7 @@ import numpy.typing as npt
 from . import _core
 from ._arguments import explained
 from ._arrays import Array, Data
-from ._checks import instance, integer, real
+from ._checks import flag, instance, integer, real
 from ._class_weights import complete
 from ._core import SGD, Loss, Momentum, Optimizer
 from ._labels import Targets
@@ -219,6 +219,7 @@ def lr_range_test(
     steps, width = integer(steps, "steps", minimum=2), integer(smoothing, "smoothing", minimum=1)
     if width % 2 == 0:
         raise ValueError(f"smoothing: got {smoothing}; expected an odd number, for as many losses on either side")
+    curvature = flag(curvature, "curvature")
     if curvature_rows is not None:
         integer(curvature_rows, "curvature_rows", minimum=1)
     data = prepared(model, loss, x, y, sample_weight, check="columns")

@@ -18,7 +18,7 @@ from . import _core
 from ._arguments import explained
 from ._arrays import Array, Data
 from ._batches import parts_of
-from ._checks import choice, has_keys, instance, integer, is_number, real, seed_or_random, shown
+from ._checks import choice, flag, has_keys, instance, integer, is_number, real, seed_or_random, shown
 from ._fit import EVENTS, checked_callbacks
 from ._parallel import job_count, run_all
 from ._prepared import Prepared, prepared
@@ -129,6 +129,7 @@ def restarts(
     starts looks better on the data it was chosen by than it is: judge it on test data.
     """
     count, jobs, threads = integer(n, "n", minimum=1), job_count(n_jobs), integer(threads, "threads", minimum=1)
+    keep_models = flag(keep_models, "keep_models")
     if "resume" in fit:
         raise ValueError("resume: got one checkpoint for all starts; expected each to begin anew")
     arguments = _arguments(count, seed, epsilon)

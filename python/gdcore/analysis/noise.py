@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .. import _core
 from .._arrays import Array, Data
-from .._checks import instance, integer, seed_or_random, shown
+from .._checks import flag, integer, seed_or_random, shown
 from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from .._labels import Targets
 from .._table import Table
@@ -232,7 +232,7 @@ def gradient_noise(
     objective = Objective(model, loss, x, y, mode=mode)
     sizes = _sizes(batch_sizes)
     integer(n_batches, "n_batches", minimum=2, expected="a number of batches")
-    instance(replace, bool, "replace", "True")
+    replace = flag(replace, "replace")
     rng = np.random.default_rng(seed_or_random(seed))
     rows = len(objective.x)
     if not replace and max(sizes) > rows:
