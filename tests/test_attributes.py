@@ -137,12 +137,13 @@ def meant(outputs: str) -> float:
     return float(model.predict_proba(X).sum())
 
 
-def finds_columns(path: Path) -> bool:
+def finds_columns(attribute: str) -> bool:
     pandas = pytest.importorskip("pandas")
-    model = build().model
-    model.feature_names = ["a", "b", "c"]
+    trainer = gd.Trainer(gd.Sequential(gd.Dense(3, 3), seed=0), gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
+    setattr(trainer.model, attribute, ["a", "b", "c"])
     frame = pandas.DataFrame(X, columns=["a", "b", "c"])[["c", "a", "b"]]
-    return bool((model.predict(frame) == model.predict(X)).all())
+    given = (frame, X) if attribute == "feature_names" else (X, frame)
+    return trainer.evaluate(*given) == trainer.evaluate(X, X)
 
 
 # What shows, for each attribute that can be set, that setting it has an effect.
@@ -154,7 +155,8 @@ PROBES: dict[tuple[str, str], Callable[[Path], bool]] = {
     ("Trainer", "stop"): lambda p: stops_in_fit(),
     ("Sequential", "classes"): lambda p: set(named(["a", "b"])) <= {"a", "b"} and set(named(None)) <= {0, 1},
     ("Sequential", "outputs"): lambda p: meant("classes") != meant("yes_no"),
-    ("Sequential", "feature_names"): finds_columns,
+    ("Sequential", "feature_names"): lambda p: finds_columns("feature_names"),
+    ("Sequential", "target_names"): lambda p: finds_columns("target_names"),
     ("EarlyStopping", "patience"): lambda p: epochs_with(lambda s: setattr(s, "patience", 5)) == 6,
     ("EarlyStopping", "min_delta"): lambda p: epochs_with(lambda s: setattr(s, "min_delta", 10.0)) == 4,
     ("EarlyStopping", "restore_best"): lambda p: kept(True) and not kept(False),

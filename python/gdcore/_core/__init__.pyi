@@ -48,6 +48,7 @@ __all__: list[str] = [
     "Tanh",
     "Trainer",
     "Uniform",
+    "batch_count",
     "first_nonfinite",
     "gather",
     "get_num_threads",
@@ -867,6 +868,11 @@ class Network:
         Freezes or frees the parameters named prefix or prefix.*; ValueError for an unknown name.
         """
     @property
+    def _has_gradients(self) -> bool:
+        """
+        Whether there are gradients of a backward pass.
+        """
+    @property
     def device(self) -> typing.Any:
         """
         "cpu" or "cuda".
@@ -923,7 +929,7 @@ class Trainer:
         dataset: Dataset,
         *,
         batch_size: int,
-        order: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None = None,
+        rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None = None,
         outputs: typing.Any = None,
     ) -> tuple:
         """
@@ -940,18 +946,18 @@ class Trainer:
     def run(
         self,
         dataset: Dataset,
-        order: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
+        rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
         *,
+        shuffle: tuple[int, int] | None,
         batch_size: int,
+        drop_last: bool,
         first_batch: int,
-        last_batch: int,
         lrs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
         seconds: float,
-        loss_sum: float = 0.0,
-        weight_sum: float = 0.0,
+        sums: tuple[float, float] = (0.0, 0.0),
     ) -> tuple:
         """
-        Trains batches [first, last) of order until `seconds` have passed: (next batch, loss sum, weight sum).
+        Trains the batches of an epoch from first_batch on until `seconds` have passed: (next batch, loss sum, weight sum), the sums added to those given. rows None is all of them; shuffle is (seed, epoch) or None.
         """
     def state(self) -> dict:
         """
@@ -1028,6 +1034,11 @@ def _shapes(layers: collections.abc.Sequence) -> dict:
     Shapes by name of the parameters and buffers that a network of these layers has, without making it.
     """
 
+def batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
+    """
+    Batches of an epoch; a single row that would be left over joins the batch before.
+    """
+
 def first_nonfinite(array: typing.Any) -> int:
     """
     Flat index of the first NaN or infinity, or -1.
@@ -1050,9 +1061,11 @@ def info() -> dict:
     Version, threads, the instruction set in use and those that this processor has, the devices there are, and the GPU or why there is none.
     """
 
-def permutation(n: int, seed: int, epoch: int) -> numpy.typing.NDArray[numpy.int64]:
+def permutation(
+    n: int, seed: int, epoch: int, first: int = 0, count: int | None = None
+) -> numpy.typing.NDArray[numpy.int64]:
     """
-    A random order of 0..n-1, the same for the same seed and epoch.
+    A random order of 0..n-1, the same for the same n, seed and epoch; of its places, `count` (None: all) from `first` on, each worked out for itself.
     """
 
 def set_num_threads(threads: int) -> None:
