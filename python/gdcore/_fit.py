@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _specs
-from ._checks import shown
+from ._checks import is_iterable, shown
 from ._measure import Held, HeldBatches
 from ._sources import ArraySource, IterableSource
 from .callbacks import Callback, EarlyStopping
@@ -231,7 +231,7 @@ def checked_callbacks(callbacks: Sequence[object]) -> list[object]:
     """Return callbacks, or the one that was given alone, as a list; raise TypeError for what is none."""
     if any(hasattr(callbacks, event) for event in EVENTS):
         callbacks = [callbacks]
-    if isinstance(callbacks, (str, bytes, Set, Mapping)) or not hasattr(callbacks, "__iter__"):
+    if isinstance(callbacks, (str, bytes, Set, Mapping)) or not is_iterable(callbacks):
         raise TypeError(f"callbacks: got {shown(callbacks)}; expected a list of callbacks")
     checked = list(callbacks)
     for i, callback in enumerate(checked):

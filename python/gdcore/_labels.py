@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array, Converted, NamedArray, in_order, one_column, to_any_array, to_array
-from ._checks import shown
+from ._checks import is_iterable, shown
 from ._features import TARGETS, are_default, order_of, refuse_duplicates
 from ._frames import first_of, frame_labels, is_frame, is_missing, object_numbers
 
@@ -36,7 +36,7 @@ def class_names(classes: Iterable[object], outputs: int) -> Classes:
     ValueError
         If they do not fit a network of `outputs` outputs, or two are equal.
     """
-    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+    if isinstance(classes, (str, bytes)) or not is_iterable(classes):
         raise TypeError(f"classes: got {shown(classes)}; expected a sequence of names")
     names = tuple(_class_name(item, i) for i, item in enumerate(classes))
     expected = 2 if outputs == 1 else outputs

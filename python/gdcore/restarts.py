@@ -18,7 +18,7 @@ from . import _core
 from ._arguments import explained
 from ._arrays import Array, Data
 from ._batches import parts_of
-from ._checks import choice, flag, has_keys, instance, integer, is_number, real, seed_or_random, shown
+from ._checks import choice, flag, has_keys, instance, integer, is_iterable, is_number, real, seed_or_random, shown
 from ._fit import EVENTS, checked_callbacks
 from ._parallel import job_count, run_all
 from ._prepared import Prepared, prepared
@@ -241,7 +241,7 @@ def _arguments(n: int, seed: int, epsilon: Sequence[float] | None) -> list[tuple
     seeds = range(first, first + n)
     if epsilon is None:
         return [(each,) for each in seeds]
-    if isinstance(epsilon, (str, bytes, Set)) or has_keys(epsilon) or not hasattr(epsilon, "__iter__"):
+    if isinstance(epsilon, (str, bytes, Set)) or has_keys(epsilon) or not is_iterable(epsilon):
         raise TypeError(f"epsilon: got {shown(epsilon)}; expected a list of scales to search over")
     scales = [real(value, f"epsilon[{i}]", low=0.0, open_low=True) for i, value in enumerate(epsilon)]
     if not scales or len(set(scales)) < len(scales):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .. import _core
 from .._arrays import Array, Data
-from .._checks import flag, integer, seed_or_random, shown
+from .._checks import flag, integer, is_iterable, seed_or_random, shown
 from .._figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 from .._labels import Targets
 from .._table import Table
@@ -339,7 +339,7 @@ class _Masks:
 
 
 def _sizes(batch_sizes: Sequence[int]) -> list[int]:
-    if isinstance(batch_sizes, (str, bytes, Mapping)) or not hasattr(batch_sizes, "__iter__"):
+    if isinstance(batch_sizes, (str, bytes, Mapping)) or not is_iterable(batch_sizes):
         raise TypeError(f"batch_sizes: got {shown(batch_sizes)}; expected a sequence of whole numbers, such as (1, 10)")
     sizes = [
         integer(size, f"batch_sizes[{i}]", minimum=1, expected="a number of rows") for i, size in enumerate(batch_sizes)

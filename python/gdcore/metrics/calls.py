@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import _labels, _outputs
 from .._arrays import Array
-from .._checks import by_key, has_keys, shown
+from .._checks import by_key, has_keys, is_iterable, shown
 from . import of_sklearn, probabilities
 from .names import KNOWN, by_function, direction, named
 
@@ -234,7 +234,7 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
     """
     if callable(metrics) or isinstance(metrics, str):
         metrics = [metrics]
-    if isinstance(metrics, bytes) or not hasattr(metrics, "__iter__"):
+    if isinstance(metrics, bytes) or not is_iterable(metrics):
         raise TypeError(f"metrics: got {shown(metrics)}; expected names or functions, such as ['accuracy']")
     pairs = by_key(metrics, "metrics").items() if has_keys(metrics) else [(None, metric) for metric in metrics]
     calls: dict[str, Call] = {}
