@@ -136,7 +136,7 @@ def to_targets(
     ValueError
         If a label is missing, or none of the classes; or if a frame lacks a column, or has one more.
     """
-    columns = value.names if isinstance(value, (Targets, NamedArray)) else None
+    columns: Sequence[Any] | None = value.names if isinstance(value, (Targets, NamedArray)) else None
     columns = frame_labels(value, name) if is_frame(value) else columns
     if columns is not None and len(columns) > 1:
         return _ordered(value, columns, name, classes, known)

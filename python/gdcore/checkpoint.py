@@ -394,7 +394,7 @@ def _apply(trainer: Trainer, saved: Saved) -> None:
         trainer._check_thread("load_checkpoint", "do it when that has ended")
         if network.seed != saved.model["seed"]:
             network.initialize(saved.model["seed"])  # dropout draws from it
-        if training["class_weights"] is not None:
+        if training["class_weights"] is not None and isinstance(trainer.loss, _core.CrossEntropy):
             trainer._weigh(_core.CrossEntropy(training["class_weights"], trainer.loss.label_smoothing))
         saving.set_tensors(network, saved.tensors)
         network.unfreeze()

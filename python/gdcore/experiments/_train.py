@@ -40,7 +40,7 @@ class Recipe:
         """Return what a resumed sweep must agree in, whatever its points; layers and rates are part of each point."""
         return {
             "data": self.data.fingerprint(),
-            "optimizer": _specs.encode(self.optimizer),
+            "optimizer": _specs.without_values(_specs.encode(self.optimizer)),  # see `_checksum`
             "batch_size": self.batch_size,
         }
 
