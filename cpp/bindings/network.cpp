@@ -209,6 +209,9 @@ void bind_network(py::module_& m) {
           "precision", [](const PyNetwork& self) { return name_of(self.core->precision()); },
           "What dense products compute in on a GPU: \"float32\", \"tf32\" or \"bfloat16\".")
       .def_property_readonly("seed", [](const PyNetwork& self) { return self.core->seed(); })
+      .def_property_readonly(
+          "_has_gradients", [](const PyNetwork& self) { return self.core->executor().has_gradients(); },
+          "Whether there are gradients of a backward pass.")
       .def(
           "parameters",
           [core](const Self& self) {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from . import _core
 from .internal.arguments import explained
-from .internal.arrays import Array, Data, same_rows, to_any_array, to_array, to_weights
+from .internal.arrays import Array, Data, same_rows, to_any_array, to_array, to_weights, with_names
 from .internal.attributes import Closed, Fixed, Setting
 from .internal.checks import flag, integer, real, seed_or_random
 from .internal.features import FeatureNames
@@ -54,7 +54,8 @@ class MiniBatches(Closed):
         can; that holds from the next walk on.
     feature_names, target_names : tuple or None
         Column names of `x` and of `y` where they are frames (of several columns, for `y`). A trainer that is given the
-        batches puts their columns in the order that it knows, or remembers this one.
+        batches, or each of them in turn, puts their columns in the order that it knows, or remembers this one: an array
+        of a batch knows its columns' names, what is computed from it does not.
 
     Yields
     ------
@@ -146,6 +147,9 @@ class MiniBatches(Closed):
             first, last = batch * size, end if batch == batches - 1 else (batch + 1) * size
             shuffled = _core.permutation(rows, self.seed, epoch, first, last - first) if self.shuffle else None
             taken = [array[first:last] if shuffled is None else array[shuffled] for array in self._arrays]
+            taken[0] = with_names(taken[0], self._feature_names)
+            if self._target_names is not None:  # of y, which stands behind x
+                taken[1] = with_names(taken[1], self._target_names)
             yield taken[0] if len(taken) == 1 else tuple(taken)
 
 

@@ -171,7 +171,17 @@ class Sequential(Open, Predictor, Freezing):
             return flat.pack(self._trained(self.parameters()))
 
     def flat_gradients(self) -> Array:
-        """Return a copy of the gradients of the last backward pass, in the order of `flat_parameters`: shape (P,)."""
+        """Return a copy of the gradients of the last backward pass, in the order of `flat_parameters`: shape (P,).
+
+        Raises
+        ------
+        RuntimeError
+            If there are none.
+        """
+        if not self._has_gradients:
+            raise RuntimeError(
+                "flat_gradients: there are no gradients yet; expected forward(x) and backward(dout), or a step, before"
+            )
         with self._hold():
             return flat.pack(self._trained(self.gradients()))
 

@@ -248,7 +248,7 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     ),
     "one batch": (lambda p: gradient_noise(*p["all"], n_batches=1), ValueError, "^n_batches: got 1"),
     "batches": (lambda p: gradient_noise(*p["all"], n_batches=None), TypeError, "^n_batches"),
-    "replace": (lambda p: gradient_noise(*p["all"], replace=1), TypeError, "^replace"),
+    "replace": (lambda p: gradient_noise(*p["all"], replace="no"), TypeError, "^replace"),
     "seed": (lambda p: gradient_noise(*p["all"], seed=-1), ValueError, "^seed"),
     "mode": (lambda p: gradient_noise(*p["all"], mode="eval"), ValueError, "^mode"),
     "batch norm": (

@@ -4,6 +4,9 @@ size."""
 
 from __future__ import annotations
 
+import decimal
+import fractions
+from collections.abc import Callable
 from typing import Any
 
 import gdcore as gd
@@ -288,3 +291,29 @@ def test_a_parameter_named_alone_overrules_its_layer() -> None:
         helpers.same_bits(model.parameters()["layers.0.bias"], bias)
         after.append(model.flat_parameters())
     helpers.same_bits(*after)
+
+
+NUMBERS: dict[str, Callable[[float], Any]] = {
+    "0-d array": np.array,
+    "Decimal": lambda value: decimal.Decimal(str(value)),
+    "NumPy": np.float64,
+    "Fraction": fractions.Fraction,
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_specs_keep_numbers_of_their_own(number: str) -> None:
+    """The caller's own may change, and others cannot be multiplied with a float."""
+    rate, decay = NUMBERS[number](0.25), NUMBERS[number](0.5)
+    optimizer = gd.Momentum(rate, weight_decay=[decay, decay], lr_factors={"layers.0": decay})
+    loss = gd.CrossEntropy(class_weights={0: decay})
+    for each in (rate, decay):
+        if isinstance(each, np.ndarray):
+            each[...] = 5
+    assert repr(optimizer) == repr(gd.Momentum(0.25, weight_decay=[0.5, 0.5], lr_factors={"layers.0": 0.5}))
+    assert optimizer == gd.Momentum(0.25, weight_decay=(0.5, 0.5), lr_factors={"layers.0": 0.5})
+    assert loss == gd.CrossEntropy(class_weights={0: 0.5}) and repr(loss.class_weights) == "{0: 0.5}"
+    trainer = gd.Trainer(gd.Sequential(gd.Dense(4, 3), gd.Dense(3, 3)), loss, optimizer=optimizer)
+    trainer.lr_scale = 0.5
+    assert trainer.lr == 0.125
+    trainer.step(np.ones((6, 4)), np.zeros(6, int))

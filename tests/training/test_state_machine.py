@@ -1,6 +1,6 @@
 """Promise: over thousands of calls in any order, with right and with odd arguments, a call that is refused raises a
 documented exception that names the argument, shows nothing of the binding, and has changed nothing: not a parameter, an
-optimiser's state, a step, a line of the history, a setting or a file."""
+optimiser's state, a gradient, a step, a line of the history, a name, a setting or a file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import math
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 4)).astype(np.float32)
 Y = RNG.integers(0, 3, 12)
 T = RNG.standard_normal((12, 3))
+pandas = pytest.importorskip("pandas")
+FRAME = pandas.DataFrame(X, columns=["a", "b", "c", "d"])
 ODD = (
     *(None, True, -1, 0, 2**70, 10**400, 1.5, math.nan, math.inf, -math.inf, 1e39, 1e-50, "x", b"x", "", [], {}, ()),
     *(
@@ -138,9 +141,13 @@ class Storm(RuleBasedStateMachine):
 
     def state(self) -> dict[str, Any]:
         arrays = {**self.model.parameters(), **self.model.buffers(), **self.trainer.core.state()}
+        gradients = {f"gradient of {name}": array for name, array in self.model.gradients().items()}
         settings_of = ("lr_scale", "seed", "steps", "check_finite", "stop")
         return {
             "arrays": {name: np.asarray(array).tobytes() for name, array in arrays.items()},
+            "gradients": {name: np.asarray(array).tobytes() for name, array in gradients.items()},
+            "backward": self.model._has_gradients,
+            "names": (self.model.feature_names, self.model.target_names),
             "settings": {name: getattr(self.trainer, name) for name in settings_of},
             "model": (self.model.classes, self.model.outputs, self.model.frozen(), self.model.seed),
             "history": repr(dict(self.trainer.history)),
@@ -148,8 +155,19 @@ class Storm(RuleBasedStateMachine):
             "threads": gd.get_num_threads(),
         }
 
-    def attempt(self, data: st.DataObject, call: str, function: Callable[..., Any], right: dict[str, list[Any]]) -> Any:
-        """Call with right arguments, or with one odd one; look at what a refusal says and leaves."""
+    def attempt(
+        self,
+        data: st.DataObject,
+        call: str,
+        function: Callable[..., Any],
+        right: dict[str, list[Any]],
+        *,
+        refused: str = "nothing",
+    ) -> Any:
+        """Call with right arguments, or with one odd one; look at what a refusal says and leaves.
+
+        `refused` is what may be said of right ones.
+        """
         arguments = {
             name: data.draw(st.sampled_from(values)) if values[1:] else values[0] for name, values in right.items()
         }
@@ -162,9 +180,13 @@ class Storm(RuleBasedStateMachine):
             return function(**arguments)
         except Exception as error:
             CALLS["refused"] += 1
-            unchanged = self.state() == before or (isinstance(error, gd.DivergenceError) and call == "fit")
+            after = self.state()
+            if isinstance(error, gd.DivergenceError):  # that step has gone back through the network
+                before |= {name: after[name] for name in ("gradients", "backward")}
+            unchanged = after == before or (isinstance(error, gd.DivergenceError) and call in ("fit", "resume"))
             own = odd is not None and callable(arguments[odd])  # an error may be that function's own
-            wrong = faults(error, odd, own) + ([] if unchanged else ["something has changed"])
+            wrong = [] if re.search(refused, str(error)) else faults(error, odd, own)
+            wrong += [] if unchanged else ["something has changed"]
             assert not wrong, f"{call}({arguments}) raised {type(error).__name__}: {error}: {wrong}"
         return None
 
@@ -174,14 +196,41 @@ class Storm(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def step(self, data: st.DataObject) -> None:
-        self.attempt(data, "step", self.trainer.step, {"x": [X], "y": [Y], "sample_weight": [None, np.ones(12)]})
+        self.attempt(data, "step", self.trainer.step, {"x": [X, FRAME], "y": [Y], "sample_weight": [None, np.ones(12)]})
 
     @rule(data=st.data())
     def fit(self, data: st.DataObject) -> None:
-        callbacks = [[], [gd.EarlyStopping("loss")], [gd.ReduceOnPlateau("loss")]]
-        right = {"x": [X], "y": [Y], "epochs": [1, 2, np.int64(1)], "batch_size": [4, 9, None], "callbacks": callbacks}
+        callbacks = [[], [gd.EarlyStopping("loss")], [gd.ReduceOnPlateau("loss")], *self.recorders()]
+        right = {
+            "x": [X, FRAME],
+            "y": [Y],
+            "epochs": [1, 2, np.int64(1)],
+            "batch_size": [4, 9, None],
+            "callbacks": callbacks,
+        }
         right |= {"validation": [None, (X, Y), 0.25], "sample_weight": [None, np.ones(12)], "shuffle": [True, False]}
         self.attempt(data, "fit", self.trainer.fit, right | {"measure_training": [False, True], "resume": [None]})
+
+    def recorders(self) -> list[list[Any]]:
+        """Callbacks that write files, or cannot, and then refuse before anything is changed."""
+        return [[gd.Checkpoint(self.checkpoint)], [gd.CSVLog(self.folder / "log.csv")]]
+
+    @rule(data=st.data())
+    def resume(self, data: st.DataObject) -> None:
+        """Go on from a file, whose run may have had other settings; with callbacks that refuse, too."""
+        nowhere = self.folder / "nowhere" / "file"
+        callbacks = [[], *self.recorders(), [gd.Checkpoint(nowhere)], [gd.CSVLog(nowhere)]]
+        right = {"x": [X, FRAME], "y": [Y], "epochs": [self.trainer.epoch + 3], "batch_size": [4]}
+        right |= {"callbacks": callbacks, "path": [self.checkpoint]}
+
+        def go_on(path: Any, **arguments: Any) -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # a run that was stopped stays so
+                self.trainer.fit(resume=inside(self.folder, path), **arguments)
+
+        # "resume" names the file; without one, `None`, it is a plain fit.
+        said = r"other settings|training\.settings|there is no folder|resume: |at most .*batches|already"
+        self.attempt_file(data, "resume", go_on, right, refused=said)
 
     @rule(data=st.data())
     def evaluate(self, data: st.DataObject) -> None:
@@ -190,7 +239,7 @@ class Storm(RuleBasedStateMachine):
 
     @rule(data=st.data(), name=st.sampled_from(["predict", "predict_proba", "predict_classes"]))
     def predict(self, data: st.DataObject, name: str) -> None:
-        self.attempt(data, name, getattr(self.model, name), {"x": [X, X.tolist()], "batch_size": [1024, 5]})
+        self.attempt(data, name, getattr(self.model, name), {"x": [X, X.tolist(), FRAME], "batch_size": [1024, 5]})
 
     @rule(data=st.data())
     def forward(self, data: st.DataObject) -> None:
@@ -236,10 +285,12 @@ class Storm(RuleBasedStateMachine):
         read = lambda path: self.trainer.load_checkpoint(inside(self.folder, path))  # noqa: E731
         self.attempt_file(data, "load_checkpoint", read, {"path": [self.checkpoint]})
 
-    def attempt_file(self, data: st.DataObject, call: str, function: Callable[..., Any], right: dict[str, Any]) -> None:
+    def attempt_file(
+        self, data: st.DataObject, call: str, function: Callable[..., Any], right: dict[str, Any], **options: Any
+    ) -> None:
         right["path"] = [path for path in right["path"] if path.exists()]
         if right["path"]:
-            self.attempt(data, call, function, right)
+            self.attempt(data, call, function, right, **options)
 
     @rule(data=st.data(), name=st.sampled_from(["freeze", "unfreeze"]))
     def freeze(self, data: st.DataObject, name: str) -> None:

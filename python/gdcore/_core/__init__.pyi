@@ -868,6 +868,11 @@ class Network:
         Freezes or frees the parameters named prefix or prefix.*; ValueError for an unknown name.
         """
     @property
+    def _has_gradients(self) -> bool:
+        """
+        Whether there are gradients of a backward pass.
+        """
+    @property
     def device(self) -> typing.Any:
         """
         "cpu" or "cuda".

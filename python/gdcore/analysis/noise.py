@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..internal.arrays import Array, Data
-from ..internal.checks import instance, integer, seed_or_random, shown
+from ..internal.checks import flag, integer, is_iterable, seed_or_random, shown
 from ..internal.labels import Targets
 from ..model import Sequential
 from ..table import Table
@@ -209,7 +209,7 @@ def gradient_noise(
     objective = Objective(model, loss, x, y, mode=mode)
     sizes = _sizes(batch_sizes)
     integer(n_batches, "n_batches", minimum=2, expected="a number of batches")
-    instance(replace, bool, "replace", "True")
+    replace = flag(replace, "replace")
     rng = np.random.default_rng(seed_or_random(seed))
     rows = len(objective.x)
     if not replace and max(sizes) > rows:
@@ -316,7 +316,7 @@ class _Masks:
 
 
 def _sizes(batch_sizes: Sequence[int]) -> list[int]:
-    if isinstance(batch_sizes, (str, bytes, Mapping)) or not hasattr(batch_sizes, "__iter__"):
+    if isinstance(batch_sizes, (str, bytes, Mapping)) or not is_iterable(batch_sizes):
         raise TypeError(f"batch_sizes: got {shown(batch_sizes)}; expected a sequence of whole numbers, such as (1, 10)")
     sizes = [
         integer(size, f"batch_sizes[{i}]", minimum=1, expected="a number of rows") for i, size in enumerate(batch_sizes)

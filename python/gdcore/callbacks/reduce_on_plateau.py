@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..internal.arguments import explained
 from ..internal.attributes import Setting
-from ..internal.checks import real
+from ..internal.checks import real, shown
 from .callback import Callback
 from .watch import Watch, Watched
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 __all__ = ["ReduceOnPlateau"]
+
+
+def _factor(value: object, name: str) -> float:
+    factor = real(value, name, low=0, high=1, open_low=True)
+    if factor == 1:
+        raise ValueError(f"{name}: got {shown(value)}; expected a number below 1, which makes the rate smaller")
+    return factor
 
 
 @explained
@@ -29,7 +36,7 @@ class ReduceOnPlateau(Watched, Callback):
     monitor : str
         Column to watch.
     factor : float
-        What the rate is multiplied by, between 0 and 1.
+        What the rate is multiplied by, above 0 and below 1.
     patience : int
         Epochs without improvement after which it is; then the count starts again.
     min_delta : float
@@ -45,7 +52,7 @@ class ReduceOnPlateau(Watched, Callback):
     """
 
     __slots__ = ("_factor", "_min_lr")
-    factor: Setting[float] = Setting("What the rate is multiplied by.", partial(real, low=0, high=1))
+    factor: Setting[float] = Setting("What the rate is multiplied by.", _factor)
     min_lr: Setting[float] = Setting("The rate is not made smaller than this.", partial(real, low=0))
 
     def __init__(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..internal.checks import FormatError, by_key, has_keys, shown
+from ..internal.checks import FormatError, by_key, has_keys, is_iterable, shown
 from ..io import specs
 from ..table import Table
 from ..tuning.parallel import job_count, run_all
@@ -199,7 +199,7 @@ def _one_thread() -> contextlib.AbstractContextManager[Any]:
 
 def _checked_points(points: Iterable[Point]) -> dict[str, Point]:
     """Return the points by their keys, in their order."""
-    if isinstance(points, (str, bytes, Mapping)) or not hasattr(points, "__iter__"):
+    if isinstance(points, (str, bytes, Mapping)) or not is_iterable(points):
         raise TypeError(f"points: got {shown(points)}; expected a list of dictionaries")
     listed: dict[str, Point] = {}
     for i, point in enumerate(points):

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import _core
-from ..internal.checks import instance, integer, real, shown
+from ..internal.checks import instance, integer, is_iterable, real, shown
 from ..io import specs
 from ..metrics import accuracy
 from ..model import Sequential
@@ -41,7 +41,7 @@ class Recipe:
         """Return what a resumed sweep must agree in, whatever its points; layers and rates are part of each point."""
         return {
             "data": self.data.fingerprint(),
-            "optimizer": specs.encode(self.optimizer),
+            "optimizer": specs.without_values(specs.encode(self.optimizer)),  # see `_checksum`
             "batch_size": self.batch_size,
         }
 
@@ -157,7 +157,7 @@ def _model(common: Recipe, width: int, seed: int) -> Sequential:
 
 def whole_numbers(values: Iterable[int], name: str, *, maximum: float = math.inf) -> list[int]:
     """Return distinct whole numbers from 1 on, in ascending order."""
-    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__iter__"):
+    if isinstance(values, (str, bytes, Mapping)) or not is_iterable(values):
         raise TypeError(f"{name}: got {shown(values)}; expected a list of whole numbers")
     numbers = sorted({integer(value, f"{name}[{i}]", minimum=1) for i, value in enumerate(values)})
     if not numbers:

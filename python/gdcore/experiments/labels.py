@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _core
 from ..internal.arrays import Data
-from ..internal.checks import integer, shown
+from ..internal.checks import integer, is_iterable, shown
 from ..table import Table
 from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks
 from .data import labelled_data, mnist1d
@@ -164,7 +164,7 @@ def random_labels(
         As for `double_descent_width`.
     """
     options: dict[str, Any] = {"folder": folder, "n_jobs": n_jobs, "progress": progress}
-    if isinstance(shares, (str, bytes)) or not hasattr(shares, "__iter__"):
+    if isinstance(shares, (str, bytes)) or not is_iterable(shares):
         raise TypeError(f"shares: got {shown(shares)}; expected a list of numbers from 0 to 1")
     levels = sorted({label_share(share, f"shares[{i}]") for i, share in enumerate(shares)})
     if not levels:

@@ -33,6 +33,25 @@ class SupportsDLPack(Protocol):
         ...
 
 
+class NamedArray(np.ndarray):
+    """The array of a batch, with the names that its columns have; what is computed from it has none."""
+
+    names: tuple[Any, ...] | None
+
+    def __array_finalize__(self, made_from: Any) -> None:
+        """Forget the names, whose columns may have gone or stand elsewhere."""
+        self.names = None
+
+
+def with_names(array: Array, names: tuple[Any, ...] | None) -> Array:
+    """Return an array with the names of its columns, where they are known."""
+    if names is None:
+        return array
+    named = array.view(NamedArray)
+    named.names = names
+    return named
+
+
 class Converted:
     """What was converted already and is taken as it is: `Inputs` and `Targets`."""
 

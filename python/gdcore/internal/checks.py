@@ -84,6 +84,11 @@ def flag(value: object, name: str) -> bool:
     return bool(value)
 
 
+def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    """Return whether `value` can be walked through; a NumPy array of no dimension has ``__iter__``, but cannot."""
+    return hasattr(value, "__iter__") and not isinstance(value, type) and getattr(value, "ndim", 1) != 0
+
+
 def has_keys(value: object) -> bool:
     """Return whether what `value` holds is found by keys: a mapping, or a pandas Series with its labels."""
     return hasattr(value, "items") and not isinstance(value, type)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .checks import by_key, has_keys, shown
+from .checks import by_key, has_keys, is_iterable, shown
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -53,7 +53,7 @@ def feature_names(
     ValueError
         If there are not as many as columns, or two are alike.
     """
-    if isinstance(names, (str, bytes, Set, Mapping)) or not isinstance(names, Iterable):
+    if isinstance(names, (str, bytes, Set, Mapping)) or not is_iterable(names):
         raise TypeError(f"{argument}: got {shown(names)}; expected a sequence of names, one for each {what}")
     checked = tuple(str(name) for name in names)
     refuse_duplicates(checked, argument)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, Converted, in_order, to_array
+from .arrays import Array, Converted, NamedArray, in_order, to_array
 from .features import FeatureNames, are_default, order_of
 from .frames import frame_array, frame_names, is_frame
 
@@ -50,12 +50,15 @@ def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> In
     ValueError
         If a frame lacks a column, has one more, or two of one name.
     """
-    names = value.names if isinstance(value, Inputs) else frame_names(value, name) if is_frame(value) else None
+    framed = is_frame(value)
+    names = value.names if isinstance(value, (Inputs, NamedArray)) else frame_names(value, name) if framed else None
     order = None if names is None or known is None else order_of(names, known, name)
     if isinstance(value, Inputs):
         array = value.array
+    elif framed:
+        array = frame_array(value, name)
     else:
-        array = to_array(value, name) if names is None else frame_array(value, name)
+        array = to_array(value, name)
     if known is None and names is not None and are_default(names):  # nobody has named them
         names = None
     return Inputs(in_order(array, order), known or names)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, Converted, in_order, one_column, to_any_array, to_array
-from .checks import shown
+from .arrays import Array, Converted, NamedArray, in_order, one_column, to_any_array, to_array
+from .checks import is_iterable, shown
 from .features import TARGETS, are_default, order_of, refuse_duplicates
 from .frames import first_of, frame_labels, is_frame, is_missing, object_numbers
 
@@ -36,7 +36,7 @@ def class_names(classes: Iterable[object], outputs: int) -> Classes:
     ValueError
         If they do not fit a network of `outputs` outputs, or two are equal.
     """
-    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+    if isinstance(classes, (str, bytes)) or not is_iterable(classes):
         raise TypeError(f"classes: got {shown(classes)}; expected a sequence of names")
     names = tuple(_class_name(item, i) for i, item in enumerate(classes))
     expected = 2 if outputs == 1 else outputs
@@ -136,7 +136,8 @@ def to_targets(
     ValueError
         If a label is missing, or none of the classes; or if a frame lacks a column, or has one more.
     """
-    columns = value.names if isinstance(value, Targets) else frame_labels(value, name) if is_frame(value) else None
+    columns: Sequence[Any] | None = value.names if isinstance(value, (Targets, NamedArray)) else None
+    columns = frame_labels(value, name) if is_frame(value) else columns
     if columns is not None and len(columns) > 1:
         return _ordered(value, columns, name, classes, known)
     if isinstance(value, Targets):

@@ -14,10 +14,10 @@ import numpy as np
 
 from ..internal import outputs as by_meaning
 from ..internal.arrays import Array
-from ..internal.checks import by_key, has_keys, shown
+from ..internal.checks import by_key, has_keys, is_iterable, shown
 from ..internal.labels import Classes, class_array
 from . import of_sklearn, probabilities
-from .names import KNOWN, by_function, named
+from .names import KNOWN, by_function, direction, named
 
 Metric: TypeAlias = Callable[..., Any]
 Metrics: TypeAlias = str | Metric | Sequence[str | Metric] | Mapping[str, str | Metric]
@@ -235,7 +235,7 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
     """
     if callable(metrics) or isinstance(metrics, str):
         metrics = [metrics]
-    if isinstance(metrics, bytes) or not hasattr(metrics, "__iter__"):
+    if isinstance(metrics, bytes) or not is_iterable(metrics):
         raise TypeError(f"metrics: got {shown(metrics)}; expected names or functions, such as ['accuracy']")
     pairs = by_key(metrics, "metrics").items() if has_keys(metrics) else [(None, metric) for metric in metrics]
     calls: dict[str, Call] = {}
@@ -247,6 +247,7 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
         call = _call(metric, name, place, meaning)
         if name in calls or name in TAKEN or name.startswith("val_"):
             raise ValueError(f"{place}: the name {name!r} is taken; give a dictionary with names of your own")
+        _check_direction(call, place)
         _check_fits(call, place, meaning, outputs)
         calls[name] = call
     return calls
@@ -280,6 +281,23 @@ def _call(metric: Any, name: str, place: str, meaning: str | None) -> Call:
         return Call(name, function, takes or of_sklearn.KNOWN[_name(function)][0], "sklearn", weighted)
     probable = meaning in ("classes", "yes_no")
     return Call(name, function, takes or ("probabilities" if probable else "numbers"), "user", weighted)
+
+
+def _check_direction(call: Call, place: str) -> None:
+    """Raise ValueError where a metric has the name of others, of which the other way is better: callbacks go by it."""
+    own = by_function(call.function)
+    inner = _name(call.function)
+    better = own.better if own is not None else of_sklearn.KNOWN[inner][1] if call.whose == "sklearn" else None
+    try:
+        said = direction(call.name, None)
+    except ValueError:  # a name that says nothing
+        return
+    if better is not None and said != better:
+        more = {"max": "more", "min": "less"}
+        raise ValueError(
+            f"{place}: the name {call.name!r} says that {more[said]} of it is better, but "
+            f"of {inner} {more[better]} is; give a dictionary with another name"
+        )
 
 
 def _check_fits(call: Call, place: str, meaning: str | None, outputs: int) -> None:

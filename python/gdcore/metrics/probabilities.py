@@ -129,8 +129,17 @@ class TopK:
     """The metric that `top_k` returns."""
 
     def __init__(self, k: int) -> None:
-        self.k = integer(k, "k", minimum=1)
-        self.__name__ = f"top_{self.k}"
+        self._k = integer(k, "k", minimum=1)
+
+    @property
+    def k(self) -> int:
+        """How many classes count."""
+        return self._k
+
+    @property
+    def __name__(self) -> str:
+        """What the metric is called."""
+        return f"top_{self._k}"
 
     def __repr__(self) -> str:
         """Return how it is made."""

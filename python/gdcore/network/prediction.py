@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _core
 from ..internal.arrays import Array, Data, to_array
-from ..internal.checks import shown
+from ..internal.checks import flag, shown
 from ..internal.features import Columns, FeatureNames, feature_names
 from ..internal.inputs import Inputs, to_inputs
 from ..internal.labels import Classes, are_numbers_from_0, class_array, class_names
@@ -165,7 +165,7 @@ class Predictor(_core.Network):
             If there was no forward pass in training before.
         """
         gradient = to_array(dout, "dout")
-        if check_finite:
+        if flag(check_finite, "check_finite"):
             check_numbers(gradient, self.dtype, "dout")
         return super().backward(gradient)
 
@@ -194,7 +194,7 @@ class Predictor(_core.Network):
             If its columns are not the model's, or a number is refused; names row and column.
         """
         # One call of the core, with its own number of rows: another argument would take a tenth of the time of one row.
-        if check_finite and batch_size is ROWS and type(x) is _ndarray and self._unheld is None:
+        if check_finite is True and batch_size is ROWS and type(x) is _ndarray and self._unheld is None:
             kind = x.dtype
             if kind is self._type:
                 outputs = _predict_finite(self, x)
@@ -203,6 +203,11 @@ class Predictor(_core.Network):
             elif kind is FLOAT64 and x.size <= SMALL and vdot(x, x) < SAFE:
                 return _predict(self, x)
         return _predict(self, self._checked(x, check_finite), batch_size=batch_size)
+
+    def initialize(self, seed: int) -> None:
+        """Draw all parameters anew and reset the buffers; `seed` becomes the model's."""
+        super().initialize(seed)
+        self._unheld = UNKNOWN
 
     def _prepare(self) -> None:
         """Look up once what every prediction needs."""
@@ -221,6 +226,7 @@ class Predictor(_core.Network):
 
     def _checked(self, x: object, finite: bool, name: str = "x") -> Array:
         """Return inputs as an array in the order of the columns; with `finite`, checked."""
+        finite = flag(finite, "check_finite")
         inputs = to_inputs(x, name, self._feature_names)
         if finite:
             self.check_inputs(inputs, name)
@@ -235,7 +241,7 @@ class Predictor(_core.Network):
 
     def _logits(self, x: Data, caller: str, batch_size: int, finite: bool) -> tuple[str, Array]:
         """Return what the outputs mean, and those for `x`; with `finite`, inputs and outputs are checked."""
-        meaning = probabilistic(self, caller)
+        meaning, finite = probabilistic(self, caller), flag(finite, "check_finite")
         logits = self.predict(x, batch_size=batch_size, check_finite=finite)
         if finite:
             check_outputs(logits, caller)

@@ -12,6 +12,7 @@ from ..internal.arrays import Array
 from ..internal.features import FeatureNames
 from ..internal.immutable import remade
 from ..internal.numbers import refuse_scaling
+from ..standardizer import Standardizer
 
 __all__ = ["Unheld", "described", "refuse", "unheld"]
 
@@ -38,7 +39,7 @@ def _described(layer: _core.Layer, number: int, buffers: Buffers) -> _core.Layer
         return layer
     mean, std = _numbers(number, buffers)
     try:
-        made = remade(layer, mean=mean.tolist(), std=std.tolist())
+        made: Standardizer = remade(layer, mean=mean.tolist(), std=std.tolist())
     except ValueError:  # a deviation of 0, say, that somebody wrote into a view: data is refused then
         return layer
     made.seal()

@@ -16,8 +16,8 @@ def summary(model: Sequential) -> str:
     """Return the table of `Sequential.summary`."""
     counts: dict[int, int] = {}
     for name, array in model.parameters().items():
-        layer = int(name.split(".")[1])
-        counts[layer] = counts.get(layer, 0) + array.size
+        number = int(name.split(".")[1])
+        counts[number] = counts.get(number, 0) + array.size
     frozen = {int(name.split(".")[1]) for name in model.frozen()}
     rows = [("", "layer", "output", "parameters")]
     width = model.in_features

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..internal.arrays import SupportsDLPack, to_any_array, to_array
-from ..internal.checks import shown
+from ..internal.checks import is_iterable, shown
 from ..internal.features import UNNAMED, Columns, feature_names, order_of
 from ..internal.frames import is_frame, is_series
 from ..internal.inputs import Inputs
@@ -91,7 +91,7 @@ def names_of(batches: object, name: str, model: Predictor, known: Columns) -> Co
         if expected is not None:
             order_of(x, expected, name)
         feature_names(x, model.in_features, f"{name}: feature_names")
-    if not isinstance(y, Iterable) or isinstance(y, (str, bytes)):
+    if not is_iterable(y) or isinstance(y, (str, bytes)):
         return Columns(x)
     return Columns(x, tuple(y))
 

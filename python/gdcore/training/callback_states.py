@@ -65,7 +65,7 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
     """Return what comes back from JSON as it was, but for tuples, which come back as lists."""
     if depth > DEEPEST:
         raise TypeError(
-            f"{where:.80}...: lies more than {DEEPEST} lists and dictionaries deep, more than a file has"
+            f"{where:.80}...: lies more than {DEEPEST} deep in lists and dictionaries, deeper than files go"
         )
     if isinstance(value, np.generic):
         value = value.item()

@@ -112,7 +112,7 @@ class Connected(Learns):
         with self._model._hold(inside=False):
             self._check_thread("load_checkpoint", "do it when that has ended")
             weights = saved.training["class_weights"]
-            if weights is not None:
+            if weights is not None and isinstance(self._loss, _core.CrossEntropy):
                 self._weigh(_core.CrossEntropy(weights, self._loss.label_smoothing))
             checkpoint.apply(saved, self._state())
             self._learn(saved.columns(self._model))
@@ -136,8 +136,9 @@ class Connected(Learns):
     def _counted_weights(self) -> tuple[float, ...] | None:
         """Return the numbers that "balanced" has become, which a loop of one's own could not count again."""
         loss = self._complete
-        known = balanced(self._loss) and isinstance(loss, _core.CrossEntropy) and loss.class_weights is not None
-        return tuple(loss.class_weights) if known else None
+        if not balanced(self._loss) or not isinstance(loss, _core.CrossEntropy) or loss.class_weights is None:
+            return None
+        return tuple(loss.class_weights)
 
     def _plain_step(self, lr_scale: float | None = None) -> Callable[..., float] | None:
         """Return the core's own method with what is the same in every step bound to it; `lr_scale` None: the present.

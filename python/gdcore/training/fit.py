@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..callbacks import Callback, EarlyStopping
 from ..history import History, number
-from ..internal.checks import shown
+from ..internal.checks import is_iterable, shown
 from .measure import Held, HeldBatches
 from .sources import ArraySource, IterableSource
 from .state import Position
@@ -222,7 +222,7 @@ def checked_callbacks(callbacks: Sequence[object]) -> list[object]:
     """Return callbacks, or the one that was given alone, as a list; raise TypeError for what is none."""
     if any(hasattr(callbacks, event) for event in EVENTS):
         callbacks = [callbacks]
-    if isinstance(callbacks, (str, bytes, Set, Mapping)) or not hasattr(callbacks, "__iter__"):
+    if isinstance(callbacks, (str, bytes, Set, Mapping)) or not is_iterable(callbacks):
         raise TypeError(f"callbacks: got {shown(callbacks)}; expected a list of callbacks")
     checked = list(callbacks)
     for i, callback in enumerate(checked):

@@ -17,7 +17,7 @@ from .._core import SGD, Loss, Momentum, Optimizer
 from ..data import DEFAULT_SIZE, MiniBatches
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
-from ..internal.checks import instance, integer, real
+from ..internal.checks import flag, instance, integer, real
 from ..internal.class_weights import complete
 from ..internal.labels import Targets
 from ..internal.prepared import Prepared, prepared
@@ -201,6 +201,7 @@ def lr_range_test(
     steps, width = integer(steps, "steps", minimum=2), integer(smoothing, "smoothing", minimum=1)
     if width % 2 == 0:
         raise ValueError(f"smoothing: got {smoothing}; expected an odd number, for as many losses on either side")
+    curvature = flag(curvature, "curvature")
     if curvature_rows is not None:
         integer(curvature_rows, "curvature_rows", minimum=1)
     data = prepared(model, loss, x, y, sample_weight, check="columns")

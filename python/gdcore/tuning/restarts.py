@@ -19,7 +19,18 @@ from ..callbacks import Checkpoint, CSVLog
 from ..data import split_rows
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
-from ..internal.checks import choice, has_keys, instance, integer, is_number, real, seed_or_random, shown
+from ..internal.checks import (
+    choice,
+    flag,
+    has_keys,
+    instance,
+    integer,
+    is_iterable,
+    is_number,
+    real,
+    seed_or_random,
+    shown,
+)
 from ..internal.prepared import Prepared, prepared
 from ..metrics import Metrics, direction
 from ..model import Sequential
@@ -128,6 +139,7 @@ def restarts(
     starts looks better on the data it was chosen by than it is: judge it on test data.
     """
     count, jobs, threads = integer(n, "n", minimum=1), job_count(n_jobs), integer(threads, "threads", minimum=1)
+    keep_models = flag(keep_models, "keep_models")
     if "resume" in fit:
         raise ValueError("resume: got one checkpoint for all starts; expected each to begin anew")
     arguments = _arguments(count, seed, epsilon)
@@ -239,7 +251,7 @@ def _arguments(n: int, seed: int, epsilon: Sequence[float] | None) -> list[tuple
     seeds = range(first, first + n)
     if epsilon is None:
         return [(each,) for each in seeds]
-    if isinstance(epsilon, (str, bytes, Set)) or has_keys(epsilon) or not hasattr(epsilon, "__iter__"):
+    if isinstance(epsilon, (str, bytes, Set)) or has_keys(epsilon) or not is_iterable(epsilon):
         raise TypeError(f"epsilon: got {shown(epsilon)}; expected a list of scales to search over")
     scales = [real(value, f"epsilon[{i}]", low=0.0, open_low=True) for i, value in enumerate(epsilon)]
     if not scales or len(set(scales)) < len(scales):
