@@ -2,12 +2,12 @@
 
 What one sees: the share of test patients whose outcome lies in the predicted range, which should be near 80 %, and how
 wide the ranges are. The network has three outputs, the 10 %, 50 % and 90 % quantiles of the outcome, and learns them
-from the quantile (or pinball) loss (Koenker & Bassett 1978),
+from the quantile (or pinball) loss (Koenker & Bassett 1978), of each row
 
-    E = mean over rows and quantiles q of  max(q (t - y), (q - 1) (t - y)),
+    l = mean over the quantiles q of  max(q (t - y), (q - 1) (t - y)),
 
-which gdcore does not have. All that training needs of a loss is its gradient with respect to the outputs: the model
-carries it back to the weights, and the trainer's optimiser makes the step.
+which gdcore does not have. All that training needs of a loss is its value and its gradient by the outputs, for each
+row: `gd.CustomLoss` takes a function that returns both, and the trainer does the rest, as with any other loss.
 
 Data: scikit-learn's 442 diabetes patients, as in regression.py.
 """
@@ -19,34 +19,24 @@ from sklearn.datasets import load_diabetes
 QUANTILES = np.array([0.1, 0.5, 0.9])
 
 
-def quantile_loss(y: np.ndarray, t: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return E for outputs y (N, 3) and targets t (N, 1), and the gradient of E with respect to y, shape (N, 3)."""
+def quantile_loss(y: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return l (N,) for outputs y (N, 3) and targets t (N, 1), and the gradient of each l by its y, (N, 3)."""
     missing = t - y
     slope = np.where(missing > 0, -QUANTILES, 1 - QUANTILES)
-    return float(np.mean(-slope * missing)), slope / y.size
+    return np.mean(-slope * missing, axis=1), slope / y.shape[1]
 
 
 x, y = load_diabetes(return_X_y=True, scaled=False)
 x, x_test, y, y_test = gd.train_validation_split(x, y, fraction=0.25, seed=0)
-x, x_val, y, y_val = gd.train_validation_split(x, y, fraction=0.25, seed=0)
 scores = gd.Standardizer().fit(y[:, None])
-t, t_val = scores.transform(y[:, None]), scores.transform(y_val[:, None])
 
 model = gd.Sequential(gd.Standardizer().fit(x), gd.Dense(10, 32), gd.Tanh(), gd.Dense(32, 3), seed=0)
-# The trainer is here for its optimiser; the loss that it is given is not used.
-trainer = gd.Trainer(model, loss=gd.MeanSquaredError(), optimizer=gd.Adam(lr=2e-3, weight_decay=1e-2))
-batches = gd.MiniBatches(x, t, batch_size=32, seed=0)  # shuffled anew each time they are walked through
+loss = gd.CustomLoss(quantile_loss, outputs="numbers", check_gradient=True)
+trainer = gd.Trainer(model, loss, optimizer=gd.Adam(lr=2e-3, weight_decay=1e-2))
 stopping = gd.EarlyStopping(patience=30)
-
-for _ in range(1000):
-    for xb, tb in batches:
-        loss, gradient = quantile_loss(model.forward(xb), tb)
-        model.backward(gradient)
-        trainer.optimizer_step()
-    validation, _ = quantile_loss(model.predict(x_val), t_val)
-    if stopping.update(validation, model):
-        break
-stopping.restore(model)
+trainer.fit(
+    x, scores.transform(y[:, None]), epochs=1000, batch_size=32, validation=0.25, callbacks=[stopping, gd.Progress()]
+)
 print(f"best epoch: {stopping.best_epoch}, validation loss {stopping.best:.4f}")
 
 low, middle, high = (model.predict(x_test) * scores.std + scores.mean).T  # in points again

@@ -10,10 +10,10 @@ struct PyDataset {
   Dataset data;
   HeldSource x, y, weights;
   std::shared_ptr<Network> network;  // that it was checked against, with this loss
-  Loss loss;
+  AnyLoss loss;
 };
 
 /// A dataset's shapes and labels were checked against one network and one kind of loss; throws unless these are they.
-void check_match(const PyDataset& dataset, const Network& network, const Loss& loss);
+void check_match(const PyDataset& dataset, const Network& network, const AnyLoss& loss);
 
 }  // namespace gdcore::bindings

@@ -59,7 +59,7 @@ PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& argument, double sm
   check_loss(kind, 0);
   PyCrossEntropy loss(kind);
   loss.open = balanced || by_class;
-  if (loss.open) std::get<CrossEntropy>(loss.value).class_weights.reset();
+  if (loss.open) std::get<CrossEntropy>(std::get<Loss>(loss.value)).class_weights.reset();
   loss.given = kept(by_class ? by_key : balanced ? given : py::cast(kind.class_weights));
   return loss;
 }
@@ -77,7 +77,7 @@ PyLossOf<BinaryCrossEntropy> make_binary_cross_entropy(const Typed<ShownFactors>
 
 }  // namespace
 
-const Loss& PyLoss::complete() const {
+const AnyLoss& PyLoss::complete() const {
   check(!open,
         "[CrossEntropy] class_weights by class or \"balanced\" become numbers in a gd.Trainer; expected numbers here");
   return value;

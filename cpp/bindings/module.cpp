@@ -89,6 +89,7 @@ PYBIND11_MODULE(_core, m) {
   bind_layers(m);
   bind_device_array(m);
   bind_losses(m);
+  bind_custom_loss(m);
   bind_optimizers(m);
   bind_network(m);
   bind_trainer(m);

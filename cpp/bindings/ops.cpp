@@ -211,21 +211,23 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
   const bool labels = array.dtype().kind() == 'i' && array.itemsize() == 4 && array.ndim() == 1 &&
                       (array.flags() & py::array::c_style) != 0;
   const View t = labels ? View{} : arrays.given(targets, "targets", false);
-  check(!labels || (array.size() == z.rows && std::holds_alternative<CrossEntropy>(loss.value)),
+  const Loss* known = std::get_if<Loss>(&loss.complete());
+  check(known != nullptr, "[ops.loss] loss is a CustomLoss, which no device computes");
+  check(!labels || (array.size() == z.rows && std::holds_alternative<CrossEntropy>(*known)),
         "[ops.loss] labels do not fit");
   same_shape(z, {{"targets", t}, {"grad", g}});
   vectors(z, z.rows, {{"weights", w}});
   auto* const label = labels ? static_cast<std::int32_t*>(const_cast<void*>(array.data())) : nullptr;
   for (std::int64_t n = 0; labels && n < z.rows; ++n)
     check(label[n] >= 0 && label[n] < z.cols, "[ops.loss] label out of range");
-  check_loss(loss.complete(), z.cols);
-  const Buffer class_weights = loss_weights(loss.value, z.cols, arrays.backend(), z.dtype);
+  check_loss(*known, z.cols);
+  const Buffer class_weights = loss_weights(*known, z.cols, arrays.backend(), z.dtype);
   LossSums sums;
   auto* const total = arrays.place(sums);
   const auto* const index = static_cast<std::int32_t*>(arrays.place(label, static_cast<std::size_t>(array.nbytes())));
   arrays.run([&](Backend& backend) {
     const ConstView factors{class_weights.data(), 1, z.cols, z.dtype};
-    backend.loss({loss.value, z, t, index, w, factors, g, total});
+    backend.loss({*known, z, t, index, w, factors, g, total});
   });
   return py::make_tuple(sums.loss, sums.weight);
 }

@@ -19,16 +19,18 @@ struct PyInitializerOf : PyInitializer {
 };
 
 struct PyLoss {
-  Loss value;
+  AnyLoss value;
   bool open = false;  // numbers are missing in `value` that gdcore._class_weights finds by the labels
   /// Throws ValueError where the loss is open.
-  const Loss& complete() const;
+  const AnyLoss& complete() const;
 };
 template <class Kind>
 struct PyLossOf : PyLoss {
-  explicit PyLossOf(Kind kind) : PyLoss{std::move(kind)} {}
-  const Kind& kind() const { return std::get<Kind>(value); }
+  explicit PyLossOf(Kind kind) : PyLoss{Loss(std::move(kind))} {}
+  const Kind& kind() const { return std::get<Kind>(std::get<Loss>(value)); }
 };
+
+struct PyCustomLoss : PyLoss {};
 
 struct PyOptimizer {
   py::object lr;  // a number or a function of the step
@@ -67,6 +69,7 @@ py::object to_python(const Initializer& initializer);
 void bind_layers(py::module_& m);
 void bind_initializers(py::module_& m);
 void bind_losses(py::module_& m);
+void bind_custom_loss(py::module_& m);
 void bind_optimizers(py::module_& m);
 void bind_network(py::module_& m);
 void bind_trainer(py::module_& m);

@@ -5,9 +5,9 @@
 
 namespace gdcore::bindings {
 
-void check_match(const PyDataset& dataset, const Network& network, const Loss& loss) {
+void check_match(const PyDataset& dataset, const Network& network, const AnyLoss& loss) {
   check(bool(dataset.data.y), "[Trainer] the dataset has no targets");
-  const bool labels = !dataset.data.labels || std::holds_alternative<CrossEntropy>(loss);
+  const bool labels = !dataset.data.labels || takes_labels(loss);
   check(dataset.network.get() == &network && labels,
         "[Trainer] the dataset was made for another model or loss; make one for this trainer's");
 }
@@ -26,14 +26,15 @@ bool is_integer(const py::array& array) {
 }
 
 /// Targets in the shape that the loss wants; cross-entropy takes integer vectors as labels.
-void set_targets(PyDataset& made, const py::object& y, const Network& network, const Loss& loss) {
+void set_targets(PyDataset& made, const py::object& y, const Network& network, const AnyLoss& loss) {
   made.y = to_source(y, "[data] y", true);
   made.data.y = made.y.source;
-  if (!std::holds_alternative<CrossEntropy>(loss) || made.data.y.cols == network.out_features()) return;
-  check(made.data.y.cols == 1, "[CrossEntropy] y has ", made.data.y.cols,
+  if (!takes_labels(loss) || made.data.y.cols == network.out_features()) return;
+  const char* name = std::holds_alternative<CustomLoss>(loss) ? "[CustomLoss]" : "[CrossEntropy]";
+  check(made.data.y.cols == 1, name, " y has ", made.data.y.cols,
         " columns; expected integer labels (rows,) or soft targets (rows, ", network.out_features(), ")");
   if (!is_integer(made.y.array)) {  // asked first: a dtype's name takes microseconds
-    throw TypeMismatch(join("[CrossEntropy] y has dtype ", std::string(py::str(made.y.array.dtype())),
+    throw TypeMismatch(join(name, " y has dtype ", std::string(py::str(made.y.array.dtype())),
                             " and one number for each row; expected integer labels (y.astype(int)) or soft targets "
                             "(rows, ",
                             network.out_features(), ")"));
@@ -43,7 +44,7 @@ void set_targets(PyDataset& made, const py::object& y, const Network& network, c
 
 /// Everything but check_data, which needs no interpreter.
 void fill(PyDataset& made, const py::object& x, const py::object& y, const py::object& weights, const Network& network,
-          const Loss& loss) {
+          const AnyLoss& loss) {
   made.x = to_source(x, "[data] x", false);
   made.data.x = made.x.source;
   if (!y.is_none()) set_targets(made, y, network, loss);
@@ -179,7 +180,7 @@ void bind_trainer(py::module_& m) {
                        const PyNetwork& network, Flag finite) {
              auto made = std::make_unique<PyDataset>();
              made->network = network.core;
-             const Loss& complete = made->loss = loss.complete();
+             const AnyLoss& complete = made->loss = loss.complete();
              fill(*made, x, y, weights, *network.core, complete);
              without_gil([&] {
                scale_weights(made->data);

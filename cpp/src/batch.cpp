@@ -43,12 +43,13 @@ Batch BatchReader::read(const Network& network, const Dataset& data, const RowOr
   return batch;
 }
 
-Criterion::Criterion(Loss loss, const Network& network)
+Criterion::Criterion(AnyLoss loss, const Network& network)
     : loss_(std::move(loss)),
       backend_(network.backend()),
       dtype_(network.dtype()),
       outputs_(network.out_features()),
-      sums_(network.backend(), sizeof(LossSums)) {
+      sums_(network.backend(), sizeof(LossSums)),
+      host_(network.backend()) {
   check_loss(loss_, outputs_);
   class_weights_ = loss_weights(loss_, outputs_, backend_, dtype_);
 }
@@ -58,10 +59,11 @@ ConstView Criterion::class_weights() const {
 }
 
 LossPass Criterion::pass(const Batch& batch, ConstView logits, View grad) const {
-  return {loss_, logits, batch.targets, batch.labels, batch.weights, class_weights(), grad, sums()};
+  return {std::get<Loss>(loss_), logits, batch.targets, batch.labels, batch.weights, class_weights(), grad, sums()};
 }
 
 LossSums Criterion::apply(const Batch& batch, ConstView logits, View grad, StepCounters* counters) {
+  if (const auto* custom = std::get_if<CustomLoss>(&loss_)) return host_.apply(*custom, batch, logits, grad);
   LossPass call = pass(batch, logits, grad);
   call.counters = counters;
   backend_.loss(call);
@@ -71,6 +73,8 @@ LossSums Criterion::apply(const Batch& batch, ConstView logits, View grad, StepC
 }
 
 void Criterion::curvature(const Batch& batch, ConstView logits, ConstView tangent, View grad) {
+  if (const auto* custom = std::get_if<CustomLoss>(&loss_))
+    return host_.curvature(*custom, batch, logits, tangent, grad);
   backend_.loss_curvature(pass(batch, logits, grad), tangent);
 }
 

@@ -31,7 +31,7 @@ std::int64_t rows_at_once(const Plan& plan, bool training, std::int64_t rows) {
 
 }  // namespace
 
-Curvature::Curvature(std::shared_ptr<Network> network, Loss loss, const Dataset& data, bool training)
+Curvature::Curvature(std::shared_ptr<Network> network, AnyLoss loss, const Dataset& data, bool training)
     : network_(std::move(network)),
       criterion_(std::move(loss), *network_),
       data_(data),

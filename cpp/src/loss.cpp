@@ -14,10 +14,17 @@ namespace gdcore {
 
 namespace {
 
+/// The loss as one of this kind, or null.
+template <class Kind>
+const Kind* kind_of(const AnyLoss& loss) {
+  const Loss* known = std::get_if<Loss>(&loss);
+  return known != nullptr ? std::get_if<Kind>(known) : nullptr;
+}
+
 /// The loss's weights of classes or outputs, or null.
-const std::vector<double>* weights_of(const Loss& loss) {
-  if (const auto* ce = std::get_if<CrossEntropy>(&loss)) return ce->class_weights ? &*ce->class_weights : nullptr;
-  if (const auto* bce = std::get_if<BinaryCrossEntropy>(&loss)) return bce->pos_weight ? &*bce->pos_weight : nullptr;
+const std::vector<double>* weights_of(const AnyLoss& loss) {
+  if (const auto* ce = kind_of<CrossEntropy>(loss)) return ce->class_weights ? &*ce->class_weights : nullptr;
+  if (const auto* bce = kind_of<BinaryCrossEntropy>(loss)) return bce->pos_weight ? &*bce->pos_weight : nullptr;
   return nullptr;
 }
 
@@ -42,17 +49,18 @@ void check_finite(const Source& source, const char* argument) {
         ", column ", source.cols > 0 ? at % source.cols : 0, "; expected finite numbers");
 }
 
-void check_targets(const Dataset& data, const Loss& loss, std::int64_t outputs, bool finite) {
+void check_targets(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, bool finite) {
   const Source& y = data.y;
   check(y.rows == data.x.rows, "[data] y has ", y.rows, " rows and x has ", data.x.rows, "; expected as many");
   if (data.labels) {
     check_labels(y, outputs);
     return;
   }
-  check(y.cols == outputs, "[data] y has ", y.cols, " columns; the model has ", outputs, " outputs");
+  const bool custom = std::holds_alternative<CustomLoss>(loss);  // whose targets may be anything
+  check(custom || y.cols == outputs, "[data] y has ", y.cols, " columns; the model has ", outputs, " outputs");
   if (finite) check_finite(y, "y");
-  if (!finite || std::holds_alternative<MeanSquaredError>(loss)) return;
-  const char* name = std::holds_alternative<CrossEntropy>(loss) ? "CrossEntropy" : "BinaryCrossEntropy";
+  if (!finite || custom || kind_of<MeanSquaredError>(loss) != nullptr) return;
+  const char* name = kind_of<CrossEntropy>(loss) != nullptr ? "CrossEntropy" : "BinaryCrossEntropy";
   const std::int64_t row =
       first_row(y, [](auto t) { return static_cast<double>(t) < 0.0 || static_cast<double>(t) > 1.0; });
   check(row < 0, "[", name, "] y holds a target outside [0, 1] in row ", row);
@@ -110,9 +118,9 @@ void scale_weights(Dataset& data) {
   data.weights = {data.scaled_weights->data(), SourceType::f64, data.weights.rows, 1, 1};
 }
 
-void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, DType dtype, const std::int64_t* rows,
-                   std::int64_t count) {
-  const auto* classes = std::get_if<CrossEntropy>(&loss);
+void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
+                   const std::int64_t* rows, std::int64_t count) {
+  const auto* classes = kind_of<CrossEntropy>(loss);
   const std::vector<double>* class_weights = classes != nullptr ? weights_of(loss) : nullptr;
   const double lowest = least(dtype) * (class_weights != nullptr ? unit_of(std::ranges::max(*class_weights)) : 1.0);
   const bool by_row = classes != nullptr && data.y && (class_weights != nullptr || !data.labels);
@@ -133,13 +141,14 @@ void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, 
     }
     total += weight;
   }
-  constexpr double kLeast = 1e-300, kMost = 1e300;  // so that neither their inverse nor Σ s_n l_n overflows
+  // So that neither the inverse nor Σ s_n l_n overflows, for losses up to 1e28.
+  constexpr double kLeast = 1e-300, kMost = 1e280;
   total *= data.weight_unit;
   const char* what = !by_row         ? "[data] sample_weight"
                      : !data.weights ? "[CrossEntropy] class_weights of the targets y"
                                      : "[data] sample_weight times the class weights of the targets y";
   check(total >= kLeast && total <= kMost, what, " adds up to ", total, " over ", count,
-        " rows; expected a positive finite sum, from 1e-300 to 1e300");
+        " rows; expected a positive finite sum, from 1e-300 to 1e280");
 }
 
 void check_labels(const Source& labels, std::int64_t outputs) {
@@ -152,8 +161,8 @@ void check_labels(const Source& labels, std::int64_t outputs) {
         ", one class for each of the model's ", outputs, " outputs");
 }
 
-void check_loss(const Loss& loss, std::int64_t outputs) {
-  if (const auto* ce = std::get_if<CrossEntropy>(&loss)) {
+void check_loss(const AnyLoss& loss, std::int64_t outputs) {
+  if (const auto* ce = kind_of<CrossEntropy>(loss)) {
     check(ce->label_smoothing >= 0.0 && ce->label_smoothing < 1.0, "[CrossEntropy] label_smoothing is ",
           ce->label_smoothing, "; expected 0 <= label_smoothing < 1");
     check(outputs == 0 || outputs >= 2,
@@ -162,25 +171,25 @@ void check_loss(const Loss& loss, std::int64_t outputs) {
   }
   const std::vector<double>* weights = weights_of(loss);
   if (weights == nullptr) return;
-  const char* name =
-      std::holds_alternative<CrossEntropy>(loss) ? "[CrossEntropy] class_weights" : "[BinaryCrossEntropy] pos_weight";
-  const bool one_for_all = std::holds_alternative<BinaryCrossEntropy>(loss) && weights->size() == 1;
+  const bool binary = kind_of<BinaryCrossEntropy>(loss) != nullptr;
+  const char* name = binary ? "[BinaryCrossEntropy] pos_weight" : "[CrossEntropy] class_weights";
+  const bool one_for_all = binary && weights->size() == 1;
   check(!weights->empty(), name, " is empty; expected one number for each output");
   check(outputs == 0 || one_for_all || static_cast<std::int64_t>(weights->size()) == outputs, name, " has ",
         weights->size(), " numbers; the model has ", outputs, " outputs");
   for (const double value : *weights) {
     check(value >= 0.0 && std::isfinite(value), name, " holds ", value, "; expected finite numbers >= 0");
   }
-  if (std::holds_alternative<BinaryCrossEntropy>(loss)) return;
+  if (binary) return;
   check(std::ranges::any_of(*weights, [](double value) { return value > 0.0; }), name,
         " are all 0; expected at least one class to count");
 }
 
-Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DType dtype) {
+Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype) {
   const std::vector<double>* weights = weights_of(loss);
   if (weights == nullptr) return {};
   // Weights of classes divide out of the mean, so that they may be scaled; pos_weight does not.
-  const bool divides_out = std::holds_alternative<CrossEntropy>(loss);
+  const bool divides_out = kind_of<CrossEntropy>(loss) != nullptr;
   const double largest = std::ranges::max(*weights), unit = divides_out ? unit_of(largest) : 1.0;
   for (const double value : *weights) {
     if (!divides_out) check_representable("BinaryCrossEntropy", "pos_weight", value, dtype);
@@ -198,7 +207,7 @@ Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DT
   return buffer;
 }
 
-void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite) {
+void check_data(const Dataset& data, const Network& network, const AnyLoss& loss, bool finite) {
   check(data.x.rows >= 1, "[data] x is empty; expected at least one row");
   check(data.x.cols == network.in_features(), "[data] x has ", data.x.cols, " columns; the model takes ",
         network.in_features());

@@ -10,10 +10,11 @@
 
 namespace gdcore {
 
-Trainer::Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, std::int64_t window_bytes)
+Trainer::Trainer(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optimizer, std::int64_t window_bytes)
     : step_(std::move(network), std::move(loss), std::move(optimizer)) {
   Backend& backend = step_.network().backend();
-  if (backend.recorder() != nullptr) device_steps_ = std::make_unique<DeviceSteps>(step_, window_bytes);
+  const bool recordable = backend.recorder() != nullptr && step_.criterion().on_device();
+  if (recordable) device_steps_ = std::make_unique<DeviceSteps>(step_, window_bytes);
   backend.wait();
 }
 
@@ -73,13 +74,14 @@ void Trainer::optimizer_step(double lr) {
 std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
                           LossSums& sums) {
   if (device_steps_ != nullptr) return run_on_device(resident(data, network()), range, lrs, seconds, sums);
+  const Dataset& here = resident(data, network());
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   std::int64_t b = range.first, row = range.first_row(b);
   while (b < range.last) {
     const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
     const std::int64_t begin = std::exchange(row, range.first_row(b + 1));
-    const LossSums batch = train(reader_.read(network(), data, range.order, begin, row - begin), lr);
+    const LossSums batch = train(reader_.read(network(), here, range.order, begin, row - begin), lr);
     sums.loss += batch.loss * data.weight_unit;
     sums.weight += batch.weight * data.weight_unit;
     ++b;

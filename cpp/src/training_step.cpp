@@ -18,7 +18,7 @@ struct ForgetAtEnd {
 
 }  // namespace
 
-TrainingStep::TrainingStep(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer)
+TrainingStep::TrainingStep(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optimizer)
     : network_(std::move(network)),
       criterion_(std::move(loss), *network_),
       optimizer_(*network_, std::move(optimizer)) {}
@@ -65,7 +65,7 @@ StepProgram TrainingStep::program(const Dataset& data, const RowOrder& order, st
           .parameters = network_->parameters(),
           .precision = network_->precision(),
           .seed = context.seed,
-          .loss = criterion_.loss(),
+          .loss = std::get<Loss>(criterion_.loss()),
           .class_weights = criterion_.class_weights(),
           .sums = criterion_.sums(),
           .optimizer = optimizer_.pass(context)};

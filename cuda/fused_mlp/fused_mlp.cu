@@ -2,21 +2,21 @@
 // up to kMostWidth, with dropout behind them, of inputs that may be standardised) in two launches. Launches and passes
 // over memory, not arithmetic, are what such a step costs when each operation has kernels of its own.
 //   fused_mlp_gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b)
-//     for all layers with the activations in shared memory, the loss, and back; it leaves its part of every dW and db,
-//     and of the loss. A block's tiles, and so what is added to what, follow from the batch, the network and the memory
-//     of the device's multiprocessors.
-//   fused_mlp_update_kernel: adds the parts in their order, updates the weights (optimizer.h) and moves the counters
-//   on.
+//     for all layers with the activations in shared memory, the loss, and back; it leaves its partial sum of every dW
+//     and db, and of the loss. A block's tiles, and so what is added to what, follow from the batch, the network and
+//     the memory of the device's multiprocessors.
+//   fused_mlp_update_kernel: adds these in the order of the blocks, updates the weights (optimizer.h) and moves the
+//     counters on.
 // Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m,
-// lies where y_{l-1} was. Where the total weight is not the number of rows, the parts belong to Σ s l: the second
-// kernel, which knows Σ s W, divides.
+// lies where y_{l-1} was. Where the total weight is not the number of rows, the partial gradients are those of Σ s l:
+// the second kernel, which knows Σ s W, divides.
 //
 // Counters without a third launch: no kernel writes what its other blocks read. The first reads the counters and leaves
 // a copy for the second, which reads that and moves the counters on. A loss that is not finite, which every block of
 // the second sees for itself, sets `stop` instead; from then on the first leaves NaN as the loss, and nothing moves.
 //
-// Bytes: rows and targets once; each block reads the weights and writes its parts (4 bytes a parameter each, from and
-// to the L2 cache); the update reads parts, weights and states, and writes weights, states and gradients.
+// Bytes: rows and targets once; each block reads the weights and writes a partial gradient (4 bytes a parameter each,
+// from and to the L2 cache); the update reads these, weights and states, and writes weights, states and gradients.
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -37,7 +37,7 @@ namespace {
 
 constexpr int kMostWidth = 128;
 constexpr int kThreads = kFusedThreads;
-constexpr std::int64_t kMostParts = 128;         // blocks of fused_mlp_gradient_kernel
+constexpr std::int64_t kMostBlocks = 128;        // blocks of fused_mlp_gradient_kernel
 constexpr int kLeastTile = 16, kMostTile = 128;  // rows
 
 template <class Numbers>
@@ -56,9 +56,9 @@ __global__ void __launch_bounds__(kThreads, 1) fused_mlp_gradient_kernel(const _
   for (std::int64_t i = blockIdx.x; i < p.tiles; i += gridDim.x) {
     const std::int64_t begin = i * p.tile_rows, left = p.rows - begin;
     const RowTile tile{begin, static_cast<int>(left < p.tile_rows ? left : p.tile_rows)};
-    const LossSums part = tile_step<Numbers>(p, tile, at, i == blockIdx.x, shared);
-    sums.loss += part.loss;
-    sums.weight += part.weight;
+    const LossSums of_tile = tile_step<Numbers>(p, tile, at, i == blockIdx.x, shared);
+    sums.loss += of_tile.loss;
+    sums.weight += of_tile.weight;
   }
   sums.loss = block_sum(sums.loss);
   sums.weight = block_sum(sums.weight);
@@ -68,11 +68,11 @@ __global__ void __launch_bounds__(kThreads, 1) fused_mlp_gradient_kernel(const _
 // ---- The update. ----
 
 constexpr int kMostTensors = 2 * kMostLayers;
-constexpr int kSlices = kThreads / kWarp;  // of the parts, for each weight of a block: a block updates kWarp weights
+constexpr int kSlices = kThreads / kWarp;  // of the sums for one weight: a block updates kWarp weights
 
-/// A weight or bias that is trained: where its gradient begins in the parts, and it itself in the arena.
+/// A weight or bias that is trained: where its gradient begins in a partial gradient, and it itself in the arena.
 struct Tensor {
-  std::int64_t part, count, arena;
+  std::int64_t gradient, count, arena;
   double lr_factor, weight_decay;
 };
 
@@ -86,13 +86,13 @@ struct Update {
   const StepCounters* seen;
   const double* rates;
   LossSums* sums;
-  const float* parts;
-  std::int64_t part_size, rows;
+  const float* partials;
+  std::int64_t partial_size, rows;
   const LossSums* block_sums;
   bool divides;  // gradients, by the weight of the rows
   int blocks;    // of the first kernel
   int tensors;
-  Tensor tensor[kMostTensors];  // in the order of their parts
+  Tensor tensor[kMostTensors];  // in the order of their gradients
 };
 
 template <class Rule>
@@ -125,26 +125,26 @@ __global__ void __launch_bounds__(kThreads) fused_mlp_update_kernel(const __grid
   GD_SHARED(float, slices, kThreads);
   const int lane = static_cast<int>(threadIdx.x) % kWarp, slice = static_cast<int>(threadIdx.x) / kWarp;
   const std::int64_t i = std::int64_t{blockIdx.x} * kWarp + lane;
-  const bool exists = i < p.part_size;
-  float sum = 0.0f;  // of 16 parts at most
+  const bool exists = i < p.partial_size;
+  float sum = 0.0f;  // of 16 blocks at most
 #pragma unroll 4
-  for (int block = slice; exists && block < p.blocks; block += kSlices) sum += p.parts[block * p.part_size + i];
+  for (int block = slice; exists && block < p.blocks; block += kSlices) sum += p.partials[block * p.partial_size + i];
   slices[threadIdx.x] = sum;
   const int thread = static_cast<int>(threadIdx.x);
-  const LossSums part = thread < p.blocks ? p.block_sums[thread] : LossSums{};
-  const LossSums sums{block_sum(part.loss), block_sum(part.weight)};
+  const LossSums of_block = thread < p.blocks ? p.block_sums[thread] : LossSums{};
+  const LossSums sums{block_sum(of_block.loss), block_sum(of_block.weight)};
   const bool finite = sums.loss - sums.loss == 0.0;
   if (blockIdx.x == 0 && threadIdx.x == 0) end_step(p, sums, finite);
   if (!finite) return;
   if (thread < p.tensors) numbers[thread] = numbers_of(p, p.tensor[thread]);
   __syncthreads();
   int t = 0;
-  while (t < p.tensors && i >= p.tensor[t].part + p.tensor[t].count) ++t;
-  if (slice != 0 || t == p.tensors || i < p.tensor[t].part) return;  // what is frozen belongs to none
+  while (t < p.tensors && i >= p.tensor[t].gradient + p.tensor[t].count) ++t;
+  if (slice != 0 || t == p.tensors || i < p.tensor[t].gradient) return;  // what is frozen belongs to none
   double gradient = 0.0;
   for (int s = 0; s < kSlices; ++s) gradient += static_cast<double>(slices[s * kWarp + lane]);
   if (p.divides) gradient *= inverse_of(sums.weight);
-  const std::int64_t at = p.tensor[t].arena + (i - p.tensor[t].part);
+  const std::int64_t at = p.tensor[t].arena + (i - p.tensor[t].gradient);
   float none = 0.0f;
   float& first = Rule::states > 0 ? p.array[Rule::states > 0 ? 2 : 0][at] : none;
   float& second = Rule::states > 1 ? p.array[Rule::states > 1 ? 3 : 0][at] : none;
@@ -230,9 +230,9 @@ bool fits(const StepProgram& step, const std::vector<DenseLayer>& layers) {
   for (const DenseLayer& layer : layers) {
     work += 6.0 * static_cast<double>(step.rows) * static_cast<double>(layer.in * layer.out);
   }
-  const auto narrow = [](const DenseLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
+  const auto small = [](const DenseLayer& layer) { return std::max(layer.in, layer.out) <= kMostWidth; };
   const OptimizerPass& pass = step.optimizer;
-  return !layers.empty() && layers.size() <= kMostLayers && std::ranges::all_of(layers, narrow) &&
+  return !layers.empty() && layers.size() <= kMostLayers && std::ranges::all_of(layers, small) &&
          work <= (on_tensor_cores(step.precision) ? kMostTensorWork : kMostWork) &&
          pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
 }
@@ -240,10 +240,10 @@ bool fits(const StepProgram& step, const std::vector<DenseLayer>& layers) {
 /// Bytes of shared memory that a block can ask for, beside what the kernel declares.
 std::size_t most_shared() { return device_properties().sharedMemPerBlockOptin - 1024; }
 
-/// Divides shared memory and the parts; returns the bytes of shared memory.
+/// Divides shared memory and a partial gradient; returns the bytes of shared memory.
 std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers, int tile_rows, bool resident,
                  GradientPass& p) {
-  int place = 0, matrix = 0, part = 0;
+  int offset = 0, matrix = 0, gradient = 0;
   const auto take = [&](int& from, std::int64_t rows, std::int64_t width) {
     return std::exchange(from, from + static_cast<int>(rows) * stride_of(static_cast<int>(width)));
   };
@@ -252,7 +252,7 @@ std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers,
   p.resident = resident;
   p.tile_rows = tile_rows;
   p.tiles = ceil_div(step.rows, tile_rows);
-  const int x = take(place, tile_rows, layers[0].in);
+  const int x = take(offset, tile_rows, layers[0].in);
   for (int l = 0; l < p.layers; ++l) {
     const DenseLayer& from = layers[static_cast<std::size_t>(l)];
     FusedLayer& layer = p.layer[l];
@@ -263,19 +263,19 @@ std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers,
     layer.weight = parameters + from.weight;
     layer.bias = from.bias >= 0 ? parameters + from.bias : nullptr;
     layer.x = l == 0 ? x : p.layer[l - 1].y;
-    layer.y = take(place, tile_rows, from.out);
+    layer.y = take(offset, tile_rows, from.out);
     if (from.dropout > 0.0) layer.dropout = DropoutMask::of(from.dropout, step.seed, from.stream);
     // The gradient of the loss, or dropout, overwrites the outputs before their slope is known.
     const bool changes = l + 1 == p.layers || from.dropout > 0.0;
     const bool keeps = layer.saves_input || (changes && from.activation.index() != 0);
-    layer.saved = keeps ? take(place, tile_rows, from.out) : -1;
-    layer.weight_part = std::exchange(part, part + layer.in * layer.out);
-    layer.bias_part = layer.bias != nullptr ? std::exchange(part, part + layer.out) : -1;
+    layer.saved = keeps ? take(offset, tile_rows, from.out) : -1;
+    layer.weight_gradient = std::exchange(gradient, gradient + layer.in * layer.out);
+    layer.bias_gradient = layer.bias != nullptr ? std::exchange(gradient, gradient + layer.out) : -1;
   }
-  p.part_size = part;
-  p.targets = take(place, tile_rows, p.layer[p.layers - 1].out);
-  p.weights = take(place, 1, tile_rows);
-  p.first_matrix = place;
+  p.partial_size = gradient;
+  p.targets = take(offset, tile_rows, p.layer[p.layers - 1].out);
+  p.weights = take(offset, 1, tile_rows);
+  p.first_matrix = offset;
   for (int l = 0; l < p.layers; ++l) {
     int end = resident ? matrix : 0;
     p.layer[l].matrix =
@@ -287,10 +287,10 @@ std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers,
 
 /// The same for the largest tile that is of use and fits, with all weights in shared memory or else those of a layer at
 /// a time; 0 where none fits. Small tiles spread a batch over the multiprocessors, large ones read weights and add to
-/// the parts less often.
+/// the partial gradients less often.
 std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers, GradientPass& p) {
   int tile_rows = kLeastTile;
-  while (tile_rows < kMostTile && tile_rows * kMostParts < step.rows) tile_rows *= 2;
+  while (tile_rows < kMostTile && tile_rows * kMostBlocks < step.rows) tile_rows *= 2;
   for (; tile_rows >= kLeastTile; tile_rows /= 2) {
     for (const bool resident : {true, false}) {
       const std::size_t shared = plan(step, layers, tile_rows, resident, p);
@@ -305,20 +305,20 @@ template <class Rule>
 bool find_tensors(const OptimizerPass& pass, const std::vector<DenseLayer>& layers, const GradientPass& gradient,
                   Update<Rule>& update) {
   bool whole = true;
-  const auto add = [&](std::int64_t part, std::int64_t count, std::int64_t arena) {
+  const auto add = [&](std::int64_t offset, std::int64_t count, std::int64_t arena) {
     for (const Segment& segment : pass.segments) {
       const std::int64_t end = segment.begin + segment.count;
       if (arena + count <= segment.begin || arena >= end) continue;
       whole = whole && arena >= segment.begin && arena + count <= end;
-      update.tensor[update.tensors++] = {part, count, arena, segment.lr_factor, segment.weight_decay};
+      update.tensor[update.tensors++] = {offset, count, arena, segment.lr_factor, segment.weight_decay};
       return;
     }
   };
   for (int l = 0; l < gradient.layers; ++l) {
     const FusedLayer& layer = gradient.layer[l];
     const DenseLayer& from = layers[static_cast<std::size_t>(l)];
-    add(layer.weight_part, from.in * from.out, from.weight);
-    if (layer.bias != nullptr) add(layer.bias_part, from.out, from.bias);
+    add(layer.weight_gradient, from.in * from.out, from.weight);
+    if (layer.bias != nullptr) add(layer.bias_gradient, from.out, from.bias);
   }
   return whole;
 }
@@ -342,16 +342,16 @@ class FusedPerceptron final : public FusedStep {
   void run() override {
     const auto blocks = static_cast<unsigned>(update_.blocks);
     const std::size_t sums = sizeof(StepCounters) + blocks * sizeof(LossSums);
-    const std::size_t parts = static_cast<std::size_t>(gradient_.part_size) * blocks * sizeof(float);
-    auto* memory = static_cast<char*>(scratch(Scratch::partial, sums + parts));
+    const std::size_t partials = static_cast<std::size_t>(gradient_.partial_size) * blocks * sizeof(float);
+    auto* memory = static_cast<char*>(scratch(Scratch::partial, sums + partials));
     gradient_.seen = reinterpret_cast<StepCounters*>(memory);
     gradient_.sums = reinterpret_cast<LossSums*>(memory + sizeof(StepCounters));
-    gradient_.parts = reinterpret_cast<float*>(memory + sums);
+    gradient_.partials = reinterpret_cast<float*>(memory + sums);
     update_.seen = gradient_.seen;
     update_.block_sums = gradient_.sums;
-    update_.parts = gradient_.parts;
+    update_.partials = gradient_.partials;
     launch(kernel_, {blocks, kThreads, shared_}, gradient_);
-    launch(fused_mlp_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient_.part_size, kWarp)), kThreads},
+    launch(fused_mlp_update_kernel<Rule>, {static_cast<unsigned>(ceil_div(gradient_.partial_size, kWarp)), kThreads},
            update_);
   }
 
@@ -377,10 +377,10 @@ std::unique_ptr<FusedStep> fuse_with(const StepProgram& step, const std::vector<
   update.counters = pass.counters;
   update.rates = pass.rates;
   update.sums = step.sums;
-  update.part_size = gradient.part_size;
+  update.partial_size = gradient.partial_size;
   update.rows = step.rows;
   update.divides = gradient.loss.weighing != Weighing::rows;
-  update.blocks = static_cast<int>(std::min(gradient.tiles, kMostParts));
+  update.blocks = static_cast<int>(std::min(gradient.tiles, kMostBlocks));
   return std::make_unique<FusedPerceptron<Rule>>(gradient, shared, update, step.precision);
 }
 

@@ -22,7 +22,7 @@ struct FusedLayer {
   DropoutMask dropout;         // of the outputs
   const float *weight, *bias;  // in the device's memory
   int x, y, saved, matrix;     // in shared memory: inputs, outputs, pre-activations (or outputs, -1: none) and weights
-  int weight_part, bias_part;  // in the parts
+  int weight_gradient, bias_gradient;  // where they begin in a partial gradient
 };
 
 enum class LossKind : std::uint8_t { squares, classes, binary };
@@ -41,8 +41,8 @@ struct GradientPass {
   Losses<float> loss;
   const StepCounters* counters;
   StepCounters* seen;  // a copy for the second kernel
-  float* parts;        // a block's, then the next block's
-  std::int64_t part_size;
+  float* partials;     // gradients: a block's, then the next block's
+  std::int64_t partial_size;
   LossSums* sums;  // of a block
 };
 
@@ -162,8 +162,9 @@ __device__ inline void drop(const FusedLayer& layer, const RowTile& tile, std::i
   }
 }
 
-/// The loss of a tile's rows and what they weigh, in parts; the gradient of the last layer's pre-activations overwrites
-/// the logits: of the sum of losses where the total weight is not the number of rows, else of their mean.
+/// This thread's partial sums of the losses of a tile's rows and of what they weigh; the gradient of the last layer's
+/// pre-activations overwrites the logits: of the sum of losses where the total weight is not the number of rows, else
+/// of their mean.
 __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
   const FusedLayer& last = p.layer[p.layers - 1];
   const int lanes = kFusedThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
@@ -219,24 +220,24 @@ __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile,
   return sums;
 }
 
-/// This block's part of dW and db, added to those of its tiles before.
+/// This block's partial sums of dW and db: of this tile and those before.
 template <class Numbers>
 __device__ inline void weight_gradients(const GradientPass& p, const FusedLayer& layer, const RowTile& tile,
                                         bool begins, const float* shared) {
-  float* parts = p.parts + blockIdx.x * p.part_size;
-  const auto add = [&](float& part, float value) { part = begins ? value : part + value; };
+  float* partials = p.partials + blockIdx.x * p.partial_size;
+  const auto add = [&](float& sum, float value) { sum = begins ? value : sum + value; };
   const int stride = stride_of(layer.out);
   product<Numbers, true, false>(
       {shared + layer.y, stride}, {shared + layer.x, stride_of(layer.in)}, {layer.out, layer.in, tile.rows},
       [&](const auto& patch) {
-        patch.hand_out([&](int o, int i, float sum) { add(parts[layer.weight_part + o * layer.in + i], sum); });
+        patch.hand_out([&](int o, int i, float sum) { add(partials[layer.weight_gradient + o * layer.in + i], sum); });
       });
   if (layer.bias == nullptr) return;
   for (int o = static_cast<int>(threadIdx.x); o < layer.out; o += kFusedThreads) {
     float sum = 0.0f;
 #pragma unroll 4
     for (int r = 0; r < tile.rows; ++r) sum += shared[layer.y + r * stride + o];
-    add(parts[layer.bias_part + o], sum);
+    add(partials[layer.bias_gradient + o], sum);
   }
 }
 

@@ -53,6 +53,7 @@ from ._core import (
     set_num_threads,
 )
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, Progress, ReduceOnPlateau
+from .custom_loss import CustomLoss
 from .data import MiniBatches, train_validation_split
 from .history import History
 from .internal import immutable as _immutable
@@ -80,6 +81,7 @@ __all__ = [
     "Checkpoint",
     "Constant",
     "CrossEntropy",
+    "CustomLoss",
     "Dense",
     "DeviceArray",
     "DeviceError",

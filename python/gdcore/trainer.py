@@ -91,7 +91,7 @@ class Trainer(Connected, Closed):
         check_finite: bool = True,
     ) -> None:
         self._model = instance(model, Sequential, "model", "Sequential(Dense(784, 10))")
-        self._loss = instance(loss, _core.Loss, "loss", "CrossEntropy()")
+        self._loss = instance(loss, _core.Loss, "loss", "CrossEntropy(), or CustomLoss(function)")
         self._optimizer = instance(optimizer, _core.Optimizer, "optimizer", "Adam(lr=1e-3)")
         meaning = meaning_of(loss, model)
         self.metrics = metrics

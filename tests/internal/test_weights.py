@@ -137,6 +137,22 @@ def test_a_part_of_the_rows_without_weight_is_refused() -> None:
 TINY = {"float32": 1e-39, "float64": 1e-310}  # beside 1, zero or nearly so
 
 
+@pytest.mark.parametrize("how", ["fit", "step", "evaluate", "validation", "fraction", "iterable"])
+def test_sums_of_large_losses_do_not_overflow(how: str) -> None:
+    """Weights that would make them overflow are refused; the largest that are taken do not."""
+    y = 1e14 * TARGETS["MeanSquaredError"][1]  # losses of 1e28
+    for scale, refused in ((1e297, True), (1e279 / N, False)):
+        trainer = gd.Trainer(
+            trainer_of(gd.MeanSquaredError(), "float64").model, gd.MeanSquaredError(), optimizer=gd.SGD(0.0)
+        )
+        weights = np.full(N, scale)
+        if refused:
+            helpers.refuses(lambda t=trainer, w=weights: run(t, how, y, w), ValueError, "weight.*1e280")
+        else:
+            expected = run(trainer, how, y, np.ones(N))
+            np.testing.assert_allclose(run(trainer, how, y, weights)[-1], expected[-1], rtol=1e-12)
+
+
 @EVERY_DTYPE
 @pytest.mark.parametrize("share", [1e-3, 1.0, 1e3, 1e6])
 def test_class_weights_beyond_the_dtype_are_refused(share: float, dtype: str, device: str) -> None:

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gdcore/data.h"
-#include "gdcore/loss.h"
+#include "gdcore/host_loss.h"
 #include "gdcore/network.h"
 
 namespace gdcore {
@@ -23,7 +23,7 @@ struct Dataset {
 };
 
 /// Throws where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
-void check_loss(const Loss& loss, std::int64_t outputs);
+void check_loss(const AnyLoss& loss, std::int64_t outputs);
 /// Throws where one of `count` listed rows is none of the dataset; null is no list.
 void check_rows(const std::int64_t* rows, std::int64_t count, std::int64_t dataset_rows);
 /// Throws where a label is not one of the model's outputs.
@@ -31,20 +31,14 @@ void check_labels(const Source& labels, std::int64_t outputs);
 /// Scales sample weights that a dtype might round to 0 or to infinity, by a power of two, which changes no result.
 void scale_weights(Dataset& data);
 /// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
-void check_data(const Dataset& data, const Network& network, const Loss& loss, bool finite);
+void check_data(const Dataset& data, const Network& network, const AnyLoss& loss, bool finite);
 /// Throws unless Σ s_n W_n over some rows (null: all) is a positive finite number: there is no mean of nothing. No W_n
 /// may be so small that the dtype takes it for zero.
-void check_weights(const Dataset& data, const Loss& loss, std::int64_t outputs, DType dtype, const std::int64_t* rows,
-                   std::int64_t count);
+void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
+                   const std::int64_t* rows, std::int64_t count);
 /// The class weights or positive weights of a loss, one for each output, in a device's memory; empty where it has none.
 /// Throws for one that is not 0, but zero or nearly so in the dtype.
-Buffer loss_weights(const Loss& loss, std::int64_t outputs, Backend& backend, DType dtype);
-
-/// Some rows of a dataset, in the network's dtype.
-struct Batch {
-  ConstView x, targets, weights;
-  const std::int32_t* labels = nullptr;
-};
+Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype);
 
 /// Takes rows out of datasets: as views where they already are what is needed, else gathered into memory of its own,
 /// valid until the next call.
@@ -61,9 +55,11 @@ class BatchReader {
 /// A loss for the outputs of one network.
 class Criterion {
  public:
-  Criterion(Loss loss, const Network& network);
+  Criterion(AnyLoss loss, const Network& network);
 
-  const Loss& loss() const { return loss_; }
+  const AnyLoss& loss() const { return loss_; }
+  /// Whether the device computes the loss. Otherwise the host does, and steps cannot be recorded.
+  bool on_device() const { return std::holds_alternative<Loss>(loss_); }
   ConstView class_weights() const;
   LossSums* sums() const { return static_cast<LossSums*>(sums_.data()); }  // on the device
   /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient. Where counters are given the
@@ -75,11 +71,12 @@ class Criterion {
  private:
   LossPass pass(const Batch& batch, ConstView logits, View grad) const;
 
-  Loss loss_;
+  AnyLoss loss_;
   Backend& backend_;
   DType dtype_;
   std::int64_t outputs_;
   Buffer class_weights_, sums_;  // one weight for each output, or empty
+  HostLoss host_;                // for a loss of the caller's own
 };
 
 }  // namespace gdcore

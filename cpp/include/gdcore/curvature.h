@@ -20,7 +20,7 @@ class Curvature {
  public:
   /// `training`: batch norm takes the dataset's own mean and spread and dropout draws, as in a step on one batch; else
   /// both are as in prediction. Where rows do not depend on each other they are computed some at a time.
-  Curvature(std::shared_ptr<Network> network, Loss loss, const Dataset& data, bool training);
+  Curvature(std::shared_ptr<Network> network, AnyLoss loss, const Dataset& data, bool training);
 
   Curvature(const Curvature&) = delete;
   Curvature& operator=(const Curvature&) = delete;

@@ -2,9 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <variant>
 #include <vector>
+
+#include "gdcore/tensor.h"
 
 namespace gdcore {
 
@@ -22,7 +26,33 @@ struct BinaryCrossEntropy {
   std::optional<std::vector<double>> pos_weight;  // one for each output, or one for all
 };
 
+/// The losses that every backend computes.
 using Loss = std::variant<MeanSquaredError, CrossEntropy, BinaryCrossEntropy>;
+
+/// What a loss of the caller's own is asked, all of it in host memory. Without a direction: l_n and its gradient by the
+/// outputs y_n. With one: the product of l_n's Hessian by y_n with row n of the direction, in place of the gradient.
+struct CustomLossCall {
+  ConstView outputs;           // (N, K)
+  ConstView targets;           // (N, any number of columns) in the outputs' dtype, or null where labels are given
+  const std::int32_t* labels;  // N class numbers
+  double* losses;              // N; null with a direction
+  View gradient;               // (N, K); may be null without a direction
+  ConstView direction = {};    // (N, K), or null
+};
+
+/// l_n is a function of the caller's own, which runs on the host. W_n = 1.
+struct CustomLoss {
+  bool labels = false;  // whether the targets are class numbers
+  std::shared_ptr<const std::function<void(const CustomLossCall&)>> function;
+};
+
+using AnyLoss = std::variant<Loss, CustomLoss>;
+
+/// Whether targets may be class numbers.
+inline bool takes_labels(const AnyLoss& loss) {
+  const Loss* known = std::get_if<Loss>(&loss);
+  return known != nullptr ? std::holds_alternative<CrossEntropy>(*known) : std::get<CustomLoss>(loss).labels;
+}
 
 /// Σ s_n l_n and Σ s_n W_n: sums, so that batches add up.
 struct LossSums {

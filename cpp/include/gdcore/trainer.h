@@ -13,14 +13,15 @@ namespace gdcore {
 class Trainer {
  public:
   /// `window_bytes`: what a device that makes its steps by itself is sent at a time.
-  Trainer(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer, std::int64_t window_bytes = kWindowBytes);
+  Trainer(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optimizer,
+          std::int64_t window_bytes = kWindowBytes);
 
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
   Network& network() { return step_.network(); }
   const Network& network() const { return step_.network(); }
-  const Loss& loss() const { return step_.criterion().loss(); }
+  const AnyLoss& loss() const { return step_.criterion().loss(); }
   const Optimizer& optimizer() const { return step_.optimizer().optimizer(); }
 
   /// One step on one batch as it lies; the batch's mean loss before the step.

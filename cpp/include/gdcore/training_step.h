@@ -11,7 +11,7 @@ namespace gdcore {
 
 class TrainingStep {
  public:
-  TrainingStep(std::shared_ptr<Network> network, Loss loss, Optimizer optimizer);
+  TrainingStep(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optimizer);
 
   Network& network() { return *network_; }
   const Network& network() const { return *network_; }
@@ -26,7 +26,7 @@ class TrainingStep {
   LossSums run(const Batch& batch, const StepContext& context);
   /// The same as far as the check of the gradients' norm; nothing that lasts is changed.
   void check_finite(const Batch& batch, const StepContext& context);
-  /// The same, with the rows that are fetched, as data. `context` is that of a recorded step.
+  /// The same, with the rows that are fetched, as data. `context` is that of a recorded step, the loss the device's.
   StepProgram program(const Dataset& data, const RowOrder& order, std::int64_t rows, const StepContext& context);
 
  private:

@@ -18,6 +18,7 @@ __all__: list[str] = [
     "Constant",
     "CrossEntropy",
     "Curvature",
+    "CustomLoss",
     "Dataset",
     "Dense",
     "DeviceArray",
@@ -575,6 +576,12 @@ class BinaryCrossEntropy(Loss):
     def __repr__(self) -> str: ...
     @property
     def pos_weight(self) -> tuple[float, ...] | None: ...
+
+class CustomLoss(Loss):
+    """
+    What gdcore.CustomLoss is in C++.
+    """
+    def __init__(self, rows: typing.Any, labels: bool) -> None: ...
 
 class Optimizer:
     """

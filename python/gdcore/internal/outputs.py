@@ -25,6 +25,12 @@ OF_LOSS: dict[type[_core.Loss], str] = {
 }
 
 
+def of_loss(loss: _core.Loss) -> str | None:
+    """Return what a loss says that outputs mean; None for one of the user's own that says nothing."""
+    known = next((meaning for kind, meaning in OF_LOSS.items() if isinstance(loss, kind)), None)
+    return getattr(loss, "outputs", None) if known is None else known
+
+
 def checked_meaning(meaning: object, model: Predictor) -> str:
     """Return `meaning` if it is one that the outputs of `model` can have; raise ValueError otherwise."""
     name = choice(meaning, "outputs", MEANINGS)
@@ -50,7 +56,7 @@ def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
     ValueError
         If the outputs of `model` mean something else.
     """
-    meaning = next((meaning for kind, meaning in OF_LOSS.items() if isinstance(loss, kind)), None)
+    meaning = of_loss(loss)
     if meaning is None:
         return None
     name = type(loss).__name__

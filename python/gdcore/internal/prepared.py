@@ -13,6 +13,7 @@ from .features import UNNAMED, Columns
 from .inputs import Inputs, to_inputs
 from .labels import Targets, to_targets
 from .numbers import check_batch_scale, check_numbers, check_scale
+from .outputs import of_loss
 
 if TYPE_CHECKING:
     from ..network.prediction import Predictor
@@ -58,7 +59,7 @@ def prepared(
     model : Predictor
         Its columns, classes and dtype say what fits.
     loss : Loss
-        Cross-entropy takes one column of whole numbers for labels.
+        One whose outputs are classes takes one column of whole numbers for labels.
     x, y, sample_weight
         Inputs (rows, in_features), targets, and a weight for each row or None.
     label : str
@@ -75,7 +76,7 @@ def prepared(
         If columns, labels, numbers of rows or numbers do not fit; names the argument.
     """
     inputs = to_inputs(x, f"{label}x", model.feature_names or known.x)
-    labels = isinstance(loss, _core.CrossEntropy)
+    labels = of_loss(loss) == "classes"
     targets = to_targets(y, f"{label}y", model.classes, labels=labels, known=model.target_names or known.y)
     same_rows(f"{label}y", targets.array, "x", inputs.array)
     weights = None if sample_weight is None else to_weights(sample_weight, f"{label}sample_weight")
@@ -83,7 +84,8 @@ def prepared(
         same_rows(f"{label}sample_weight", weights, "x", inputs.array)
     if check is not None:
         model.check_inputs(inputs, f"{label}x")
-        if targets.array.ndim == 1 or targets.array.shape[-1] == model.out_features:
+        any_width = targets.array.ndim == 1 or isinstance(loss, _core.CustomLoss)
+        if any_width or targets.array.shape[-1] == model.out_features:
             check_numbers(targets.array, model.dtype, f"{label}y", targets.names)
     if check == "batch":
         check_batch_scale(inputs.array, model.dtype, f"{label}x")

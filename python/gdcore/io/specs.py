@@ -34,7 +34,8 @@ def encode(value: Any) -> Any:
         return value
     kind = None if isinstance(value, tuple) else spec_class(type(value))
     if kind is not None:
-        return {"type": kind.__name__} | {name: encode(getattr(value, name)) for name in kind._fields}
+        fields = getattr(kind, "_saved_fields", kind._fields)
+        return {"type": kind.__name__} | {name: encode(getattr(value, name)) for name in fields}
     if isinstance(value, np.ndarray):
         return encode(value.tolist())
     if isinstance(value, np.generic):

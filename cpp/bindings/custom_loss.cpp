@@ -1,0 +1,68 @@
+// A loss that Python computes, as the core calls it: with the GIL, on copies that the function may keep or change.
+#include <cstring>
+
+#include "gdcore/check.h"
+#include "specs.h"
+
+namespace gdcore::bindings {
+
+namespace {
+
+py::array copied(ConstView view) {
+  py::array array(numpy_dtype(view.dtype), {view.rows, view.cols});
+  std::memcpy(array.mutable_data(), view.data, static_cast<std::size_t>(array.nbytes()));
+  return array;
+}
+
+py::array_t<std::int64_t> copied(const std::int32_t* labels, std::int64_t rows) {
+  py::array_t<std::int64_t> array(rows);
+  std::copy_n(labels, rows, array.mutable_data());
+  return array;
+}
+
+/// The numbers of an array that was checked in Python.
+void take(const py::handle& given, void* to, std::int64_t count, const py::dtype& dtype) {
+  const auto array = py::array::ensure(given, py::array::c_style);
+  check<std::logic_error>(array && array.dtype().equal(dtype) && array.size() == count,
+                          "[CustomLoss] got an array of another shape or dtype");
+  std::memcpy(to, array.data(), static_cast<std::size_t>(array.nbytes()));
+}
+
+void ask(const py::object& rows, const CustomLossCall& call) {
+  const py::gil_scoped_acquire gil;
+  const ConstView outputs = call.outputs;
+  const py::array y = copied(outputs);
+  const py::object t = call.labels != nullptr ? py::object(copied(call.labels, outputs.rows)) : copied(call.targets);
+  const py::dtype dtype = numpy_dtype(outputs.dtype);
+  if (call.direction) {
+    return take(rows.attr("product")(y, t, copied(call.direction)), call.gradient.data, outputs.size(), dtype);
+  }
+  const py::tuple answer = rows.attr("gradient")(y, t);
+  take(answer[0], call.losses, outputs.rows, py::dtype::of<double>());
+  if (call.gradient) take(answer[1], call.gradient.data, outputs.size(), dtype);
+}
+
+/// Lets go of the object with the GIL, whoever is the last to hold it.
+void let_go(py::object* object) {
+  const py::gil_scoped_acquire gil;
+  delete object;
+}
+
+PyCustomLoss make_custom_loss(const py::object& rows, bool labels) {
+  check<TypeMismatch>(py::hasattr(rows, "gradient") && py::hasattr(rows, "product"), "[CustomLoss] rows is ",
+                      text_of(rows), "; expected an object with the methods gradient and product");
+  const std::shared_ptr<py::object> held(new py::object(rows), &let_go);
+  PyCustomLoss loss;
+  loss.value = CustomLoss{labels, std::make_shared<const std::function<void(const CustomLossCall&)>>(
+                                      [held](const CustomLossCall& call) { ask(*held, call); })};
+  return loss;
+}
+
+}  // namespace
+
+void bind_custom_loss(py::module_& m) {
+  py::class_<PyCustomLoss, PyLoss>(m, "CustomLoss", "What gdcore.CustomLoss is in C++.")
+      .def(py::init(&make_custom_loss), py::arg("rows"), py::arg("labels"));
+}
+
+}  // namespace gdcore::bindings

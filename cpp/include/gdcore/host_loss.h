@@ -1,0 +1,41 @@
+// HostLoss: a loss of the caller's own over a batch. A function gives each row's loss and gradient; weights, sums and
+// the copies from and to a device are ours.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gdcore/backend.h"
+#include "gdcore/loss.h"
+
+namespace gdcore {
+
+/// Some rows of a dataset, in the network's dtype.
+struct Batch {
+  ConstView x, targets, weights;
+  const std::int32_t* labels = nullptr;
+};
+
+class HostLoss {
+ public:
+  explicit HostLoss(Backend& backend) : backend_(backend) {}
+
+  /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient.
+  LossSums apply(const CustomLoss& loss, const Batch& batch, ConstView logits, View grad);
+  /// The derivative of that gradient where the logits move along `tangent`.
+  void curvature(const CustomLoss& loss, const Batch& batch, ConstView logits, ConstView tangent, View grad);
+
+ private:
+  CustomLossCall call(const Batch& batch, ConstView logits, View grad);
+  ConstView fetch(ConstView view, std::vector<char>& space) const;
+  void weigh(const Batch& batch, std::int64_t rows);
+  void hand_over(View grad, View to) const;
+
+  Backend& backend_;
+  std::vector<char> outputs_, targets_, weights_, direction_, gradient_;  // on the host, where the device is another
+  std::vector<std::int32_t> labels_;
+  std::vector<double> losses_, factors_;  // of each row: l_n; s_n
+  double weight_ = 0.0;                   // Σ s_n
+};
+
+}  // namespace gdcore
