@@ -85,6 +85,7 @@ PYBIND11_MODULE(_core, m) {
         "Version, threads, the instruction set in use and those that this processor has, the devices there are, and "
         "the GPU or why there is none.");
   using namespace gdcore::bindings;
+  bind_profile(m);
   bind_initializers(m);
   bind_layers(m);
   bind_device_array(m);

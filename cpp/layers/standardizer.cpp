@@ -32,14 +32,13 @@ std::int64_t Standardizer::output_features(std::int64_t in) const {
 
 void Standardizer::bind(int index, std::int64_t, Parameters& parameters) {
   const auto add = [&](const char* name, const std::vector<double>& values, Range range) {
-    const int number = parameters.state_layout.add({.name = join("layers.", index, ".", name),
-                                                    .layer = index,
-                                                    .rows = 1,
-                                                    .cols = features,
-                                                    .is_vector = true,
-                                                    .range = range});
-    parameters.state_layout.entries().back().initializer = Given{values};
-    return number;
+    return parameters.state_layout.add({.name = join("layers.", index, ".", name),
+                                        .layer = index,
+                                        .rows = 1,
+                                        .cols = features,
+                                        .is_vector = true,
+                                        .initializer = Given{values},
+                                        .range = range});
   };
   mean_number_ = add("mean", mean, Range::any);
   std_number_ = add("std", std, Range::positive);

@@ -186,7 +186,12 @@ std::int64_t DeviceSteps::launch(const Window& window, const BatchRange& range, 
   const std::int64_t rows = range.rows_of(next), last = std::min(window.last, range.last);
   const std::int64_t many = steps_at_once(rows), alike = std::min(last, range.whole_batches()) - next;
   const std::int64_t steps = alike >= many ? many : 1;
-  graph(window, rows, steps).launch();
+  StepGraph& recorded = graph(window, rows, steps);
+  Backend& backend = network_.backend();
+  const Profiled scope(backend, backend.profile(), [&] {
+    return Profiled::Operation{join("recorded steps (", steps, " of ", rows, " rows)"), {}};
+  });
+  recorded.launch();
   return steps;
 }
 

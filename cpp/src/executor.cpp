@@ -8,6 +8,22 @@
 
 namespace gdcore {
 
+namespace {
+
+/// What a profile is told of a pass through an operation. `products`: how often it does the work of a forward pass.
+Profiled::Operation profiled(const Operation& operation, DType dtype, std::int64_t rows, const char* pass,
+                             double products) {
+  std::string layers = join("layers.", operation.first);
+  if (operation.last > operation.first) layers += join("-", operation.last);
+  const double in = static_cast<double>(rows * operation.in), out = static_cast<double>(rows * operation.out);
+  const bool dense = std::holds_alternative<DenseComputation>(operation.computation);
+  return {.name = join(layers, " ", operation.describe(), " (", operation.in, " to ", operation.out, "), ", pass),
+          .cost = {.operations = dense ? 2.0 * products * in * static_cast<double>(operation.out) : 0.0,
+                   .bytes = products * (in + out) * static_cast<double>(size_of(dtype))}};
+}
+
+}  // namespace
+
 Executor::Executor(Plan plan, Backend& backend, const Parameters& parameters, Precision precision, bool directions)
     : plan_(std::move(plan)),
       backend_(backend),
@@ -57,6 +73,7 @@ void Executor::assign_gradients() {
 
 /// Which operations have parameters that are not frozen, and whose outputs depend on any.
 void Executor::find_trained() {
+  if (std::exchange(trained_for_, parameters_.layout.freezes()) == parameters_.layout.freezes()) return;
   std::ranges::fill(trains_, char{0});
   for (const Entry& entry : parameters_.layout.entries()) {
     if (!entry.frozen) trains_[static_cast<std::size_t>(operation_of_[static_cast<std::size_t>(entry.layer)])] = 1;
@@ -164,6 +181,8 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
     if (operation.skip != kNothing) {
       sum(slice(buffers_[i].sum, x.rows, operation.in), read(operation.input), read(operation.skip));
     }
+    const Profiled scope(backend_, backend_.profile(),
+                         [&] { return profiled(operation, x.dtype, x.rows, "forward", 1); });
     operation.layer->forward(call(i));
   }
   kept_ = mode != Mode::predict;
@@ -229,6 +248,10 @@ void Executor::back_through(std::size_t number, View dx, View dx_dot, const Para
   LayerCall layer = call(number);
   layer.dy = gradient(buffers_[number].gradient, operation.out);
   layer.dx = dx;
+  const char* pass = direction == nullptr ? "backward" : "curvature";
+  const double products = (dx ? 2.0 : 1.0) * (direction == nullptr ? 1.0 : 2.0);  // each of the forward pass's size
+  const Profiled scope(backend_, backend_.profile(),
+                       [&] { return profiled(operation, x_.dtype, x_.rows, pass, products); });
   if (direction == nullptr) return operation.layer->backward(layer);
   operation.layer->curvature({.layer = layer,
                               .direction = *direction,
@@ -268,6 +291,8 @@ View Executor::tangent(const Parameters& direction) {
       sum(slice(buffers_[i].sum_dot, x_.rows, operation.in), dot_of(operation.input), dot_of(operation.skip));
     }
     y_dot = slice(buffers_[i].y_dot, x_.rows, operation.out);
+    const Profiled scope(backend_, backend_.profile(),
+                         [&] { return profiled(operation, x_.dtype, x_.rows, "tangent", 2); });
     operation.layer->tangent({.layer = layer,
                               .direction = direction,
                               .x_dot = input_dot(i),

@@ -54,12 +54,12 @@ void Network::initialize(std::uint64_t seed) {
 
 void Network::set_frozen(const std::string& prefix, bool frozen) {
   bool found = false;
-  auto& entries = parameters_.layout.entries();
+  const auto& entries = parameters_.layout.entries();
   for (std::size_t i = 0; i < entries.size(); ++i) {
     if (entries[i].name != prefix && !entries[i].name.starts_with(prefix + ".")) continue;
     found = true;
     ++version_;
-    entries[i].frozen = frozen;
+    parameters_.layout.freeze(static_cast<int>(i), frozen);
     const View gradient = parameters_.gradient(static_cast<int>(i));
     const std::vector<char> zeros(gradient.bytes());  // what is frozen has no gradient, for norms and for readers
     backend_.copy(gradient.data, zeros.data(), zeros.size(), CopyKind::to_device);

@@ -57,16 +57,13 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
 
 /// Segments of the arena with one rate and one decay each; a single segment where nothing differs.
 void OptimizerState::make_segments() {
-  const auto& entries = network_.parameters().layout.entries();
-  bool same = segments_frozen_.size() == entries.size();
-  for (std::size_t i = 0; same && i < entries.size(); ++i) same = segments_frozen_[i] == entries[i].frozen;
-  if (same) return;
+  const Arena& layout = network_.parameters().layout;
+  if (std::exchange(segments_for_, layout.freezes()) == layout.freezes()) return;
+  const auto& entries = layout.entries();
   segments_.clear();
-  segments_frozen_.clear();
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    segments_frozen_.push_back(entries[i].frozen);
     if (entries[i].frozen) continue;
-    const std::int64_t end = i + 1 < entries.size() ? entries[i + 1].offset : network_.parameters().layout.size();
+    const std::int64_t end = i + 1 < entries.size() ? entries[i + 1].offset : layout.size();
     const Segment next{entries[i].offset, end - entries[i].offset, factor_[i], decay_[i]};
     Segment* last = segments_.empty() ? nullptr : &segments_.back();
     if (last != nullptr && last->begin + last->count == next.begin && last->lr_factor == next.lr_factor &&
@@ -118,7 +115,15 @@ OptimizerPass OptimizerState::pass(const StepContext& context) {
   return pass;
 }
 
-void OptimizerState::update(const StepContext& context) { network_.backend().optimizer_step(pass(context)); }
+void OptimizerState::update(const StepContext& context) {
+  Backend& backend = network_.backend();
+  const Profiled scope(backend, backend.profile(), [&] {
+    const double arrays = 3.0 + 2.0 * state_count(optimizer_.rule);  // w and g are read, w is written, states both
+    return Profiled::Operation{"optimiser",
+                               {.bytes = arrays * static_cast<double>(network_.parameters().layout.bytes())}};
+  });
+  backend.optimizer_step(pass(context));
+}
 
 std::vector<View> OptimizerState::states() const {
   std::vector<View> views;

@@ -75,6 +75,11 @@ int Arena::add(Entry entry) {
   return static_cast<int>(entries_.size()) - 1;
 }
 
+void Arena::freeze(int number, bool frozen) {
+  entries_[static_cast<std::size_t>(number)].frozen = frozen;
+  ++freezes_;
+}
+
 View Arena::view(const Buffer& buffer, int number) const {
   const Entry& entry = entries_[static_cast<std::size_t>(number)];
   char* data = static_cast<char*>(buffer.data()) + static_cast<std::size_t>(entry.offset) * size_of(dtype_);

@@ -2,6 +2,10 @@
 #include <algorithm>
 #include <exception>
 #include <string>
+#if __has_include(<nvtx3/nvToolsExt.h>)  // the emulation needs no toolkit
+#include <nvtx3/nvToolsExt.h>
+#define GDCORE_HAS_NVTX
+#endif
 
 #include "backend/cuda_backend.h"
 #include "backend/device.h"
@@ -63,6 +67,16 @@ void CudaBackend::copy(void* to, const void* from, std::size_t bytes, CopyKind k
   check_cuda(cudaMemcpyAsync(to, from, bytes, direction, own.stream), "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(own.stream), "cudaStreamSynchronize");
 }
+
+bool CudaBackend::recording() const { return thread_stream().recording != nullptr; }
+
+#ifdef GDCORE_HAS_NVTX
+void CudaBackend::enter(const char* name) { nvtxRangePushA(name); }
+void CudaBackend::leave() noexcept { nvtxRangePop(); }
+#else
+void CudaBackend::enter(const char*) {}
+void CudaBackend::leave() noexcept {}
+#endif
 
 void CudaBackend::wait() { check_cuda(cudaStreamSynchronize(thread_stream().stream), "cudaStreamSynchronize"); }
 

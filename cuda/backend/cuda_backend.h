@@ -19,7 +19,11 @@ class CudaBackend final : public Backend, public StepRecorder {
   void copy(void* to, const void* from, std::size_t bytes, CopyKind kind) override;
   void wait() override;
 
+  void enter(const char* name) override;
+  void leave() noexcept override;
+
   StepRecorder* recorder() override { return this; }
+  bool recording() const override;
   std::unique_ptr<FusedStep> fuse(const StepProgram&) override;
   std::unique_ptr<StepGraph> record(FunctionRef<void()> steps) override;
   void advance(const Advance&) override;

@@ -11,6 +11,7 @@ A network is a `Sequential` of layers; a `Trainer` brings it together with a los
 """
 
 import importlib as _importlib
+import os as _os
 import typing as _typing
 
 from . import metrics, schedules
@@ -65,6 +66,7 @@ from .trainer import Trainer
 
 if _typing.TYPE_CHECKING:
     from . import analysis, experiments
+    from .profiling import Profile, profile
     from .tuning.lr_range import LRRange, lr_range_test
     from .tuning.restarts import Restarts, restarts
     from .tuning.weight_decay import consistent_weight_decay, transform_network
@@ -105,6 +107,7 @@ __all__ = [
     "Momentum",
     "Normal",
     "Optimizer",
+    "Profile",
     "Progress",
     "RMSProp",
     "ReLU",
@@ -127,6 +130,7 @@ __all__ = [
     "load",
     "lr_range_test",
     "metrics",
+    "profile",
     "restarts",
     "schedules",
     "set_num_threads",
@@ -138,13 +142,18 @@ _immutable.close()
 # Imported when first used, to keep `import gdcore` quick: parts of the package, and tools around training.
 _PARTS = ("analysis", "experiments")
 _TOOLS = {
-    "LRRange": "lr_range",
-    "Restarts": "restarts",
-    "consistent_weight_decay": "weight_decay",
-    "lr_range_test": "lr_range",
-    "restarts": "restarts",
-    "transform_network": "weight_decay",
+    "LRRange": "tuning.lr_range",
+    "Profile": "profiling",
+    "Restarts": "tuning.restarts",
+    "consistent_weight_decay": "tuning.weight_decay",
+    "lr_range_test": "tuning.lr_range",
+    "profile": "profiling",
+    "restarts": "tuning.restarts",
+    "transform_network": "tuning.weight_decay",
 }
+
+if _os.environ.get("GDCORE_PROFILE", "0") not in ("", "0"):
+    _importlib.import_module(f"{__name__}.profiling").profile_process()
 
 
 def __getattr__(name: str) -> _typing.Any:
@@ -152,7 +161,7 @@ def __getattr__(name: str) -> _typing.Any:
     if name in _PARTS:
         return _importlib.import_module(f"{__name__}.{name}")
     if name in _TOOLS:
-        tool = getattr(_importlib.import_module(f"{__name__}.tuning.{_TOOLS[name]}"), name)
+        tool = getattr(_importlib.import_module(f"{__name__}.{_TOOLS[name]}"), name)
         globals()[name] = tool
         return tool
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

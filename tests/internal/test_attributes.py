@@ -196,6 +196,7 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "Checkpoint": lambda p: gd.Checkpoint(p / "c.safetensors", keep_best=True),
     "Constant": lambda p: gd.Constant(1.0),
     "CrossEntropy": lambda p: gd.CrossEntropy([1.0, 2.0]),
+    "Profile": lambda p: gd.profile(),
     "CustomLoss": lambda p: gd.CustomLoss(lambda outputs, targets: (outputs[:, 0], outputs), name="own"),
     "Dense": lambda p: gd.Dense(3, 2),
     "LayerNorm": lambda p: gd.LayerNorm(3),

@@ -160,7 +160,11 @@ TEST_CASE("what is frozen below a skip is left out, and what is not has its whol
   of.skip(6, 0);
   Executor executor(of.plan, device(), of.parameters, Precision::full);
   const std::vector<double> whole = gradient_of(executor, of, Mode::train, {});
-  for (Entry& entry : of.parameters.layout.entries()) entry.frozen = entry.layer == 0 || entry.layer == 5;
+  Arena& layout = of.parameters.layout;
+  for (int i = 0; i < std::ssize(layout.entries()); ++i) {
+    const int layer = layout.entries()[static_cast<std::size_t>(i)].layer;
+    layout.freeze(i, layer == 0 || layer == 5);
+  }
   const std::vector<double> part = gradient_of(executor, of, Mode::train, {});
   for (const Entry& entry : of.parameters.layout.entries()) {
     for (std::int64_t i = entry.offset; !entry.frozen && i < entry.offset + entry.rows * entry.cols; ++i) {

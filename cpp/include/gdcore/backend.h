@@ -10,6 +10,7 @@
 #include "gdcore/data.h"
 #include "gdcore/memory.h"
 #include "gdcore/ops.h"
+#include "gdcore/profile.h"
 #include "gdcore/step_graph.h"
 
 namespace gdcore {
@@ -36,6 +37,10 @@ class Backend {
   virtual void copy(void* to, const void* from, std::size_t bytes, CopyKind kind) = 0;
   /// Until all that was asked for is done; a device may lag behind the calls.
   virtual void wait() {}
+  Profile& profile() { return profile_; }
+  /// Marks what the calling thread asks for, until leave(), in the tools that the device's maker has for looking at it.
+  virtual void enter(const char*) {}
+  virtual void leave() noexcept {}
   /// Null where steps are the host's business.
   virtual StepRecorder* recorder() { return nullptr; }
   /// The step in fewer passes than its operations would take, or null where the backend has nothing better than these.
@@ -69,6 +74,9 @@ class Backend {
   virtual void gather(const Gather&) = 0;
   /// Flat index of the first NaN or infinity, or -1.
   virtual std::int64_t first_nonfinite(const Source& source) = 0;
+
+ private:
+  Profile profile_;
 };
 
 /// The backend of a device, made at first use. Throws DeviceError where there is none.

@@ -33,7 +33,7 @@ class OptimizerState {
   Optimizer optimizer_;
   std::vector<double> decay_, factor_;  // one for each parameter
   std::vector<Segment> segments_;
-  std::vector<bool> segments_frozen_;  // the parameters' flags that segments_ was made from
+  std::uint64_t segments_for_ = ~std::uint64_t{0};  // the freezes that they were made for
   Buffer states_[kMaxStates];
 };
 

@@ -36,7 +36,9 @@ class Arena {
   std::int64_t size() const { return size_; }
   DType dtype() const { return dtype_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * size_of(dtype_); }
-  std::vector<Entry>& entries() { return entries_; }
+  void freeze(int number, bool frozen);
+  /// How often something was frozen or set free: what was made of the entries for another number is out of date.
+  std::uint64_t freezes() const { return freezes_; }
   const std::vector<Entry>& entries() const { return entries_; }
 
   std::int64_t offset(int number) const { return entries_[static_cast<std::size_t>(number)].offset; }
@@ -47,6 +49,7 @@ class Arena {
  private:
   DType dtype_;
   std::int64_t size_ = 0;
+  std::uint64_t freezes_ = 0;
   std::vector<Entry> entries_;
 };
 

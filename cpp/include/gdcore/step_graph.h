@@ -28,6 +28,8 @@ class StepGraph {
 /// A device on which steps follow each other without the host.
 class StepRecorder {
  public:
+  /// Whether the calling thread records.
+  virtual bool recording() const = 0;
   virtual ~StepRecorder() = default;
   /// What `steps` asks of the backend, not done but kept, to be launched as often as wanted; all memory that it touches
   /// must outlive the graph.

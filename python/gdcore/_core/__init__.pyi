@@ -1026,6 +1026,17 @@ def _constructor(cls: typing.Any) -> typing.Any:
     The signature of a class's constructor, and its defaults.
     """
 
+def _profile_rows() -> dict:
+    """
+    What was collected since the process began: {(device, operation): (calls, seconds, operations, bytes)}.
+    """
+
+def _profile_start() -> None:
+    """
+    Lets all devices collect what their operations take, until _profile_stop() was called as often.
+    """
+
+def _profile_stop() -> None: ...
 def _ranges(layers: collections.abc.Sequence) -> dict:
     """
     The buffers of a network of these layers that hold no negative numbers, by name: whether 0 is excluded too.

@@ -1,0 +1,43 @@
+#include "gdcore/profile.h"
+
+#include <utility>
+
+#include "gdcore/backend.h"
+
+namespace gdcore {
+
+void Profile::add(const std::string& name, double seconds, const Cost& cost) {
+  const std::lock_guard lock(mutex_);
+  Row& row = rows_[name];
+  ++row.calls;
+  row.seconds += seconds;
+  row.cost.operations += cost.operations;
+  row.cost.bytes += cost.bytes;
+}
+
+Profile::Rows Profile::rows() const {
+  const std::lock_guard lock(mutex_);
+  return rows_;
+}
+
+void Profiled::begin(Backend& backend, Operation operation) {
+  StepRecorder* recorder = backend.recorder();
+  if (recorder != nullptr && recorder->recording()) return;
+  backend.wait();  // what was asked for before is not this operation's
+  running_ = std::make_unique<Running>(Running{backend, std::move(operation), {}});
+  backend.enter(running_->operation.name.c_str());
+  running_->start = std::chrono::steady_clock::now();
+}
+
+void Profiled::end() noexcept {
+  Backend& backend = running_->backend;
+  try {
+    backend.wait();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - running_->start;
+    backend.profile().add(running_->operation.name, seconds.count(), running_->operation.cost);
+  } catch (...) {  // the device is lost; whoever asks it next says so
+  }
+  backend.leave();
+}
+
+}  // namespace gdcore
