@@ -86,11 +86,11 @@ class Executor {
   Buffer workspace_;
   std::int64_t capacity_ = 0;
   std::uint64_t version_ = 0;
-  std::vector<int> operation_of_;     // a layer
-  std::vector<char> trains_, moves_;  // of each operation: see find_trained()
+  std::vector<int> operation_of_;                  // a layer
+  std::vector<char> trains_, moves_;               // of each operation: see find_trained()
   std::uint64_t trained_for_ = ~std::uint64_t{0};  // the freezes that they were found for
-  std::vector<char> hands_through_;   // of each operation: its output is what it reads, when predicting
-  std::vector<char> has_part_;        // of the batch and each operation: its gradient has a part already
+  std::vector<char> hands_through_;                // of each operation: its output is what it reads, when predicting
+  std::vector<char> has_part_;                     // of the batch and each operation: its gradient has a part already
   // The last forward pass.
   ConstView x_;
   Mode mode_ = Mode::predict;
