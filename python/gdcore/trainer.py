@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from .data import DEFAULT_SIZE
 from .history import History
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
@@ -229,7 +228,7 @@ class Trainer(Connected, Closed):
         y: Data | None = None,
         *,
         epochs: int,
-        batch_size: int | None = DEFAULT_SIZE,
+        batch_size: int | None = 32,
         validation: Sequence[Data] | Iterable[Any] | float | None = None,
         callbacks: Sequence[object] = (),
         sample_weight: Data | None = None,
@@ -254,7 +253,7 @@ class Trainer(Connected, Closed):
             Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit, if no callback restores weights
             and batches are not counted by `steps_per_epoch`.
         batch_size : int or None
-            Rows in a batch, 32 (or all, of fewer) when left out; None takes all, which is batch gradient descent.
+            Rows in a batch; None, and a number above N, takes all, which is batch gradient descent.
         validation : (x, y), (x, y, weights), float or iterable, optional
             Data to measure at the end of each epoch, also as batches, or the share of rows to set aside for it.
         callbacks : sequence
@@ -264,8 +263,8 @@ class Trainer(Connected, Closed):
         shuffle : bool
             Whether rows are drawn in another order each epoch.
         drop_last : bool
-            Whether to leave out a last batch that is smaller than the others. Otherwise a last batch of a single row
-            joins the one before.
+            Whether to leave out a last batch that is smaller than the others, if there are others. Otherwise a last
+            batch of a single row joins the one before.
         steps_per_epoch : int, optional
             For an iterable: batches of an epoch. The walk goes on from epoch to epoch and begins anew when it ends, so
             that a generator may be endless. Another call of `fit` begins at the iterable's first batch again (an
