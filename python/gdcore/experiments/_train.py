@@ -116,7 +116,7 @@ def train_network(point: Point, common: Recipe) -> list[dict[str, Any]]:
     trainer = Trainer(model, _core.CrossEntropy(), optimizer=common.optimizer, metrics=[accuracy], seed=seed)
     table = []
     for epoch in point["epochs"]:
-        trainer.fit(x, y, epochs=epoch - trainer.epoch, batch_size=common.batch_size)
+        trainer.fit(x, y, until_epoch=epoch, batch_size=common.batch_size)
         train, test = trainer.evaluate(x, y), trainer.evaluate(data.x_test, data.y_test)
         table.append(
             {

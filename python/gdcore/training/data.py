@@ -46,7 +46,7 @@ class TrainingData(NamedTuple):
 
 
 def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known: Columns) -> TrainingData:
-    """Return the data of a run of `epochs` epochs; change nothing.
+    """Return the data of a run of `epochs` epochs, those that a resumed run has done included; change nothing.
 
     Rows set aside for validation are drawn by `seed`; `known` are the names of columns in the run that goes on.
     """
