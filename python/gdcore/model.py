@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy.typing as npt
 
@@ -124,6 +125,52 @@ class Sequential(Open, Predictor, Freezing):
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
+    def clone(
+        self,
+        *,
+        dtype: npt.DTypeLike | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        seed: int | None = None,
+    ) -> Self:
+        """Return a copy of the model, with other settings where they are given.
+
+        Parameters, buffers, frozen parameters, names of classes and columns, the subclass and attributes of your own
+        are the same; no memory is shared. ``copy.copy(model)`` is a copy with the same settings.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"} or NumPy dtype, optional
+            Type of parameters and computation. From float64 to float32 the numbers are rounded to the nearest.
+        device : str, optional
+            "auto", "cpu" or "cuda", as in `Sequential`.
+        precision : {"float32", "tf32", "bfloat16"}, optional
+            As in `Sequential`; a copy in float64 computes in full when left out.
+        seed : int, optional
+            Of dropout, of `initialize`, and of trainers made for the copy. The weights are copied, not drawn.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another kind.
+        ValueError
+            If an argument is none of these, or a number is too large for `dtype`; the message names it.
+        DeviceError
+            If the device is not there.
+        """
+        settings = self.settings()
+        given = {"dtype": dtype, "device": device, "precision": precision, "seed": seed}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        settings["dtype"] = dtype_name(settings["dtype"])
+        if precision is None and settings["dtype"] == "float64":
+            settings["precision"] = "float32"
+        with self._hold():  # another thread that trains the model waits
+            flat.check_held({**self.parameters(), **self.buffers()}, settings["dtype"], "dtype")
+            copied = rebuilt(type(self), self.layers, settings, self.frozen(), self.copy_state())
+        own = {name: value for name, value in vars(self).items() if name not in vars(copied)}
+        vars(copied).update(copy.deepcopy(own))
+        return copied
+
         names = ("seed", "dtype", "device", "precision", "classes", "outputs", "feature_names", "target_names")
         return {name: getattr(self, name) for name in names}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Iterator
@@ -233,7 +232,7 @@ def _run(
     """Train a copy: the loss of the next batch after each rate, the loss before all, and whether it diverged."""
     rest = {name: getattr(optimizer, name) for name in optimizer._fields if name != "lr"}
     rising = type(optimizer)(lambda step: float(rates[min(step, len(rates) - 1)]), **rest)
-    trainer = Trainer(copy.deepcopy(model), loss, optimizer=rising)
+    trainer = Trainer(model.clone(), loss, optimizer=rising)
     walk = _endless(batches)
 
     def step() -> float:
