@@ -34,7 +34,10 @@ def encode(value: Any) -> Any:
         return value
     kind = None if isinstance(value, tuple) else spec_class(type(value))
     if kind is not None:
-        return {"type": kind.__name__} | {name: encode(getattr(value, name)) for name in kind._fields}
+        fields = {name: encode(getattr(value, name)) for name in kind._fields}
+        if fields.get("name", "") is None:  # a layer without one, as earlier versions write it
+            del fields["name"]
+        return {"type": kind.__name__} | fields
     if isinstance(value, np.ndarray):
         return encode(value.tolist())
     if isinstance(value, np.generic):
