@@ -114,6 +114,18 @@ std::optional<py::array> predict_finite(PyNetwork& self, const ArrayLike& x) {
   return found.is_none() ? std::nullopt : std::optional<py::array>(std::move(found));
 }
 
+/// The names of the parameters and buffers that a dotted name means.
+std::vector<std::string> meant(const PyNetwork& self, const std::string& dotted) {
+  std::vector<std::string> names;
+  const Parameters& parameters = self.core->parameters();
+  for (const Arena* arena : {&parameters.layout, &parameters.state_layout}) {
+    for (const Entry& entry : arena->entries()) {
+      if (match(dotted, entry) != Match::none) names.push_back(entry.name);
+    }
+  }
+  return names;
+}
+
 std::vector<std::string> frozen(const PyNetwork& self) {
   std::vector<std::string> names;
   for (const Entry& entry : self.core->parameters().layout.entries()) {
@@ -250,7 +262,11 @@ void bind_network(py::module_& m) {
             computing(*self.core, [&] { self.core->set_frozen(prefix, value); });
           },
           py::arg("prefix"), py::arg("frozen"),
-          "Freezes or frees the parameters named prefix or prefix.*; ValueError for an unknown name.")
+          "Freezes or frees the parameters of the layer, or the one, that prefix names; ValueError for an unknown "
+          "name.")
+      .def("_meant", &meant, py::arg("dotted"),
+           "Names of the parameters and buffers that a dotted name means: of a layer by its name (\"head\") or its "
+           "number (\"layers.3\"), or a single one (\"head.bias\", \"layers.3.bias\").")
       .def(
           "_hold", [](const PyNetwork& self, bool inside) { return Hold{self.core, inside, {}}; }, py::kw_only(),
           py::arg("inside") = true,

@@ -17,6 +17,7 @@ std::string repr(const py::object& self) {
   std::string text = std::string(py::str(py::type::of(self).attr("__name__"))) + "(";
   const char* separator = "";
   for (const auto& [name, value] : fields_of(self)) {
+    if (value.is_none() && name.equal(py::str("name"))) continue;  // a layer without one
     text += separator + std::string(py::str(name)) + "=" + std::string(py::repr(value));
     separator = ", ";
   }

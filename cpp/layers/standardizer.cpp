@@ -32,7 +32,7 @@ std::int64_t Standardizer::output_features(std::int64_t in) const {
 
 void Standardizer::bind(int index, std::int64_t, Parameters& parameters) {
   const auto add = [&](const char* name, const std::vector<double>& values, Range range) {
-    return parameters.state_layout.add({.name = join("layers.", index, ".", name),
+    return parameters.state_layout.add({.name = join(path(index), ".", name),
                                         .layer = index,
                                         .rows = 1,
                                         .cols = features,

@@ -9,6 +9,26 @@
 
 namespace gdcore {
 
+namespace {
+
+/// The number given to an entry by the name that means the least beside it: a parameter alone overrules its layer.
+std::pair<Match, double> closest_match(const std::vector<std::pair<std::string, double>>& named, const Entry& entry,
+                                       const char* argument) {
+  Match closest = Match::none;
+  const std::pair<std::string, double>* chosen = nullptr;
+  for (const auto& given : named) {
+    const Match found = match(given.first, entry);
+    if (found == Match::none || found < closest) continue;
+    check(found != closest, "[Optimizer] ", argument, " names \"", chosen == nullptr ? "" : chosen->first, "\" and \"",
+          given.first, "\", which are the same; expected one of them");
+    closest = found;
+    chosen = &given;
+  }
+  return {closest, chosen == nullptr ? 0.0 : chosen->second};
+}
+
+}  // namespace
+
 OptimizerState::OptimizerState(Network& network, Optimizer optimizer)
     : network_(network), optimizer_(std::move(optimizer)) {
   check_optimizer(optimizer_, network_.dtype());
@@ -39,17 +59,14 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
       if (at != layers.end() && takes(entries[i])) values[i] = (*list)[static_cast<std::size_t>(at - layers.begin())];
     }
   } else if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&given)) {
-    std::vector<std::pair<std::string, double>> by_length = *named;  // what names a parameter alone overrules its layer
-    std::ranges::stable_sort(by_length, {}, [](const auto& entry) { return entry.first.size(); });
-    for (const auto& [name, value] : by_length) {
-      bool found = false;
-      for (std::size_t i = 0; i < entries.size(); ++i) {
-        const bool exact = entries[i].name == name, below = entries[i].name.starts_with(name + ".");
-        found = found || exact || below;
-        if (exact || (below && takes(entries[i]))) values[i] = value;
-      }
-      check(found, "[Optimizer] ", argument, " names \"", name,
+    for (const auto& [name, value] : *named) {
+      check(std::ranges::any_of(entries, [&](const Entry& entry) { return match(name, entry) != Match::none; }),
+            "[Optimizer] ", argument, " names \"", name,
             "\", which the model does not have; names look like \"layers.0\"");
+    }
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const auto [closest, value] = closest_match(*named, entries[i], argument);
+      if (closest == Match::entry || (closest != Match::none && takes(entries[i]))) values[i] = value;
     }
   }
   return values;

@@ -66,6 +66,14 @@ void check_initializer(const Initializer& initializer, DType dtype) {
 
 }  // namespace
 
+Match match(const std::string& dotted, const Entry& entry) {
+  const std::size_t dot = entry.name.rfind('.');
+  const std::string number = join("layers.", entry.layer), last = entry.name.substr(dot);
+  if (dotted == "layers") return Match::all;
+  if (dotted == number || dotted == entry.name.substr(0, dot)) return Match::layer;
+  return dotted == entry.name || dotted == number + last ? Match::entry : Match::none;
+}
+
 int Arena::add(Entry entry) {
   check_initializer(entry.initializer, dtype_);
   entry.offset = size_;

@@ -33,10 +33,12 @@ class Standardizer(_core.Standardizer):
         ``frame.mean()`` and ``frame.std()`` have.
     feature_names : sequence of str, optional
         Names of the columns; `fit` takes them from a frame. The model that it is the first layer of takes them over.
+    name : str, optional
+        What its buffers are called by, "scaling.mean": an identifier. Without one, its number: "layers.0.mean".
     """
 
     __slots__ = ("_feature_names", "_sealed")
-    _fields = ("features", "mean", "std", "feature_names")
+    _fields = ("features", "mean", "std", "feature_names", "name")
 
     def __init__(
         self,
@@ -45,10 +47,11 @@ class Standardizer(_core.Standardizer):
         mean: Sequence[float] | Mapping[Any, float] | None = None,
         std: Sequence[float] | Mapping[Any, float] | None = None,
         feature_names: Sequence[str] | None = None,
+        name: str | None = None,
     ) -> None:
         self._sealed = False
         means, deviations, names = _by_feature(mean, std, feature_names)
-        super().__init__(features, mean=means, std=deviations)
+        super().__init__(features, mean=means, std=deviations, name=name)
         self._feature_names = None if names is None else names_of(names, self.features)
 
     @property

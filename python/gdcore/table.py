@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Table"]
 
+HTML_ROWS = 20  # that a notebook shows of a table
+
 
 class Table(Closed, dict[str, list[Any]]):
     """Rows of named values: ``table["lr"]`` is a column, ``print(table)`` shows them all, `to_csv` keeps them.
+
+    Notebooks show a table by itself, a long one shortened.
 
     A dictionary of columns, all of one length, as ``pandas.DataFrame(table)``, ``polars.DataFrame(table)`` and
     ``dict(table)`` take it. Columns come as copies; rows are added by `append`, and nothing else changes a table.
@@ -186,6 +190,19 @@ class Table(Closed, dict[str, list[Any]]):
         names = list(self)
         lines = [names, ["---"] * len(names), *([_text(value) for value in row] for row in self._cells())]
         return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table as HTML, which notebooks show: of a long one the first and the last rows."""
+        from html import escape  # here, for `import gdcore` does without
+
+        columns, height, half = list(dict.values(self)), self.height, HTML_ROWS // 2
+        places = range(height) if height <= HTML_ROWS else (*range(half), None, *range(height - half, height))
+        rows = [["th", *self]]
+        rows += [["td", *("…" if i is None else _text(values[i]) for values in columns)] for i in places]
+        lines = ["".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells) for kind, *cells in rows]
+        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+        size = f"{height:,} rows of {len(columns):,} columns"
+        return f'<table style="text-align: right">\n{body}\n</table>\n<p>{type(self).__name__}: {size}</p>'
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return the columns as a pandas DataFrame, as ``pandas.DataFrame(table)`` does."""

@@ -26,7 +26,7 @@ root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files t
 def resume(file: Any) -> gd.Trainer:
     made = trainer(9)
     x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
-    made.fit(x, np.array(["a", "b"])[(x[:, 0] > 0).astype(int)], epochs=2, resume=file)
+    made.fit(x, np.array(["a", "b"])[(x[:, 0] > 0).astype(int)], until_epoch=2, resume=file)
     return made
 
 

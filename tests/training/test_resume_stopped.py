@@ -17,7 +17,7 @@ Y = RNG.integers(0, 2, 60)
 
 def run(*callbacks: object, epochs: int = 30, **options: Any) -> gd.Trainer:
     trainer = gd.Trainer(gd.Sequential(gd.Dense(2, 2), seed=0), gd.CrossEntropy(), optimizer=gd.Adam(0.1))
-    trainer.fit(X, Y, epochs=epochs, validation=(X[::-1], Y), callbacks=callbacks, **options)
+    trainer.fit(X, Y, until_epoch=epochs, validation=(X[::-1], Y), callbacks=callbacks, **options)
     return trainer
 
 

@@ -54,7 +54,11 @@ struct StatisticsSize {
 
 class Layer {
  public:
+  std::string name;  // what its parameters are called by; without one, its number
+
   virtual ~Layer() = default;
+  /// What the names of its parameters begin with, before a dot: its name, or "layers.<index>".
+  std::string path(int index) const;
   virtual std::unique_ptr<Layer> clone() const = 0;
   virtual std::string kind() const = 0;  // "Dense"
 
@@ -63,7 +67,7 @@ class Layer {
   virtual std::int64_t output_features(std::int64_t in) const { return in; }
   /// Inputs the layer insists on, or 0.
   virtual std::int64_t input_features() const { return 0; }
-  /// Registers parameters and states under "layers.<index>.".
+  /// Registers parameters and states under path(index).
   virtual void bind(int /*index*/, std::int64_t /*in*/, Parameters&) {}
   virtual StatisticsSize statistics(std::int64_t /*in*/) const { return {}; }
 

@@ -84,7 +84,7 @@ struct Norm {
  protected:
   Norm(const char* kind, std::int64_t features, double eps, bool affine);
   std::int64_t check_width(const char* kind, std::int64_t in) const;
-  void bind_affine(const char* kind, int index, Parameters& parameters);
+  void bind_affine(const char* kind, const std::string& path, int index, Parameters& parameters);
   ConstView gamma(const LayerCall& call) const;
   ConstView beta(const LayerCall& call) const;
   NormBackward backward_pass(const LayerCall& call, ConstView mean, ConstView rstd) const;

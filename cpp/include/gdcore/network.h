@@ -29,7 +29,7 @@ class Network : public Occupancy {
   Precision precision() const { return precision_; }
 
   void initialize(std::uint64_t seed);
-  /// Freezes (or frees) the parameters whose name is `prefix` or starts with "prefix."; throws where none does.
+  /// Freezes (or frees) the parameters that a dotted name means (see Match); throws where there are none.
   void set_frozen(const std::string& prefix, bool frozen);
 
   /// A forward pass by hand: the output for x (N, in), in the workspace until the next call. In training, what backward

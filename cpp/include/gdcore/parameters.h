@@ -16,7 +16,7 @@ enum class Range { any, not_negative, positive };
 
 /// One named array of an arena.
 struct Entry {
-  std::string name;  // "layers.0.weight"
+  std::string name;  // "layers.0.weight", or "head.weight" of a layer with a name
   int layer = 0;
   std::int64_t rows = 0, cols = 0, offset = 0;  // offset in elements
   bool is_vector = false;                       // a bias or a norm's parameter: one row, shown as one dimension
@@ -26,6 +26,12 @@ struct Entry {
   std::int64_t fan_in = 1, fan_out = 1;
   Range range = Range::any;
 };
+
+/// How a dotted name means an entry: not at all, with all others ("layers"), with its layer ("layers.3", or "head"
+/// where that is the layer's name), or alone ("layers.3.bias", "head.bias"). The number of a layer with a name holds
+/// too.
+enum class Match { none, all, layer, entry };
+Match match(const std::string& dotted, const Entry& entry);
 
 /// What layers declare while a network is built: entries in order, each aligned; then one buffer for all.
 class Arena {

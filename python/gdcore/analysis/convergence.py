@@ -255,16 +255,12 @@ def convergence_factors(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it but ``lr=``.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
+    loss, x, y, at, mode, sample_weight, memory_limit
+        As for `QuadraticModel`.
     lr : float
         η, above 0. It has no default.
     momentum : float
         μ, at least 0 and below 1.
-    at : array, optional
-        The point, shape (P,), at which the Hessian is taken; where the model is when left out.
-    memory_limit : int
-        The most bytes the Hessian may take: 8 P².
 
     Returns
     -------

@@ -92,18 +92,14 @@ def classify_critical_point(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
+    loss, x, y, at, mode, sample_weight, memory_limit
+        As for `QuadraticModel`.
     tolerance : float, optional
         The size up to which an eigenvalue counts as zero; 8 P ε max|λ| (ε = 2⁻⁵²) when left out, which covers rounding
         only.
     gradient_tolerance : float, optional
         The largest ‖∇E‖ that counts as zero; 1e-6 max|λ| max(1, ‖w‖) when left out: a point nearer to a zero gradient
         than one millionth of its own length, measured where E is steepest.
-    at : array, optional
-        The point, shape (P,); where the model is when left out.
-    memory_limit : int
-        The most bytes the Hessian may take: 8 P².
 
     Returns
     -------

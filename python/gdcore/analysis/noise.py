@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -300,7 +299,7 @@ class _Masks:
 
     def __init__(self, objective: Objective, rng: np.random.Generator) -> None:
         self._whole, self._rng = objective, rng
-        self._trainer = Trainer(copy.deepcopy(objective.model), objective.loss, optimizer=_core.SGD(1.0))
+        self._trainer = Trainer(objective.model.clone(), objective.loss, optimizer=_core.SGD(1.0))
 
     def gradient(self, batch: Objective) -> Vector:
         """Return the gradient of a batch."""

@@ -197,13 +197,7 @@ def in_float64(model: Sequential) -> Sequential:
         If it is no model.
     """
     instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
-    copy = Sequential(*model.layers, **(model.settings() | {"dtype": "float64", "precision": "float32"}))
-    for source, target in ((model.parameters(), copy.parameters()), (model.buffers(), copy.buffers())):
-        for name, values in source.items():
-            target[name][...] = values
-    for name in model.frozen():
-        copy.freeze(name)
-    return copy
+    return model.clone(dtype="float64")
 
 
 def finite_array(array: npt.NDArray[Any], name: str) -> None:

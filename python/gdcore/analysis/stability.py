@@ -40,10 +40,8 @@ def condition_number(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
-    at : array, optional
-        The point, shape (P,); where the model is when left out.
+    loss, x, y, at, mode, sample_weight
+        As for `QuadraticModel`.
 
     Returns
     -------
@@ -96,12 +94,10 @@ def max_stable_lr(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
+    loss, x, y, at, mode, sample_weight
+        As for `QuadraticModel`.
     momentum : float
         μ, at least 0 and below 1.
-    at : array, optional
-        The point, shape (P,); where the model is when left out.
 
     Returns
     -------
@@ -172,14 +168,10 @@ def effective_parameters(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
+    loss, x, y, at, mode, sample_weight, memory_limit
+        As for `QuadraticModel`.
     weight_decay : float or array
         λ, at least 0, one or many.
-    at : array, optional
-        The point, shape (P,); where the model is when left out.
-    memory_limit : int
-        The most bytes the Hessian may take: 8 P².
 
     Returns
     -------

@@ -196,5 +196,5 @@ def gradient_descent(x: Matrix, y: Matrix, optimizer: _core.Optimizer, at: Itera
     weight[...] = 0.0
     trainer = Trainer(model, _core.MeanSquaredError(), optimizer=optimizer)
     for step in at:
-        trainer.fit(x, y, epochs=step - trainer.epoch, batch_size=None, shuffle=False)
+        trainer.fit(x, y, until_epoch=step, batch_size=None, shuffle=False)
         yield np.array(weight[0])

@@ -94,6 +94,12 @@ def check_state(
             raise ValueError(f"state: buffers: {own}: {wrong}")
 
 
+def check_held(views: Views, dtype: str, name: str) -> None:
+    """Raise ValueError naming the first array with a finite number that `dtype` does not hold."""
+    for own, view in views.items():
+        _check_fits(np.asarray(view), np.dtype(dtype), f"{name}: {own}")
+
+
 def _kind_of(value: object) -> str:
     return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 

@@ -33,7 +33,7 @@ class ArraySource:
     held : Held
         The data; its ``rows`` are the ones to train on.
     batch_size : int or None
-        Rows in a batch; None is all.
+        Rows in a batch; None, and a number above those that there are, is all.
     shuffle, drop_last : bool
         Whether rows are drawn anew each epoch, and whether a smaller last batch is left out.
     """
