@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .internal.arguments import explained
 from .internal.checks import shown
 from .metrics import direction
 from .table import Table
@@ -19,6 +20,7 @@ __all__ = ["History"]
 Row: TypeAlias = dict[str, float]
 
 
+@explained
 class History(Table):
     """The columns of a training run, one value an epoch: ``history["val_loss"]`` is a list.
 
