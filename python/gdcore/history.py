@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from .internal.arguments import explained
 from .internal.checks import shown
 from .metrics import direction
@@ -177,6 +179,8 @@ def number(value: Any, name: str) -> float:
     if type(value) is float and name != "epoch":
         return value if value == value else math.nan  # one nan, so that equal histories compare equal
     try:
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # whose item() is what the mask hides
+            raise TypeError
         # item() of an array or a tensor also refuses more than one number, and tells complex ones.
         item = value.item() if callable(getattr(value, "item", None)) else value
         if isinstance(item, (str, bytes)):

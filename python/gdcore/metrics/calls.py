@@ -208,7 +208,7 @@ class Call(NamedTuple):
 
 
 def _number(value: Any, name: str) -> float:
-    single = getattr(value, "shape", ()) == () and not isinstance(value, (str, bytes))
+    single = getattr(value, "shape", ()) == () and not isinstance(value, (str, bytes)) and not np.ma.is_masked(value)
     try:
         if single and (isinstance(value, Real) or hasattr(value, "__float__")):
             return float(value)
