@@ -261,7 +261,7 @@ def train_validation_split(
     if labels is not None:
         labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
         labels = np.array([str(item) for item in labels.flat]).reshape(labels.shape) if labels.dtype == "O" else labels
-        if labels.ndim != 1 or labels.dtype.kind == "f":
+        if labels.ndim != 1 or (labels.dtype.kind == "f" and not (labels == np.floor(labels)).all()):
             name = "y" if stratify is True else "stratify"
             raise ValueError(f"{name}: got {labels.dtype} of shape {labels.shape}; expected a class for each row")
     if parts[0].ndim == 0:

@@ -79,12 +79,13 @@ class Sequential(Open, Predictor, Freezing):
     Notes
     -----
     ``parameters()``, ``gradients()`` and ``buffers()`` are dictionaries of views ("layers.0.weight", (out, in); of a
-    layer with a name "head.weight"): writing into one changes the model. They are NumPy arrays on the CPU and
-    `DeviceArray` on a GPU; np.asarray gives the numbers of either, ``view[...] = values`` sets them. ``forward(x)``
-    computes as in training (and moves the averages of batch normalisation), ``backward(dout)`` then fills
-    ``gradients()`` and returns the gradient with respect to the input; ``predict(x)`` is for everything else.
-    ``flat_parameters()`` is a copy of all parameters that train as one vector (P,), the one that `gdcore.analysis`
-    takes and returns, ``flat_gradients()`` that of their gradients, and `set_flat_parameters` its way back.
+    layer with a name "head.weight"): writing into one changes the model; another array in its place is refused. They
+    are NumPy arrays on the CPU and `DeviceArray` on a GPU; np.asarray gives the numbers of either, ``view[...] =
+    values`` sets them. ``forward(x)`` computes as in training (and moves the averages of batch normalisation),
+    ``backward(dout)`` then fills ``gradients()`` and returns the gradient with respect to the input; ``predict(x)`` is
+    for everything else. ``flat_parameters()`` is a copy of all parameters that train as one vector (P,), the one that
+    `gdcore.analysis` takes and returns, ``flat_gradients()`` that of their gradients, and `set_flat_parameters` its way
+    back.
 
     Of the attributes, ``classes`` can be set at any time and ``outputs`` once. Attributes of your own, and those of
     subclasses, go into copies and pickles (not into files).
@@ -371,6 +372,10 @@ class Sequential(Open, Predictor, Freezing):
         from .network.summary import summary
 
         return summary(self)
+
+
+for _quick in (Sequential.predict, Sequential.forward, Sequential.backward):  # without a wrapper; see `explained`
+    _quick.__qualname__ = f"Sequential.{_quick.__name__}"
 
 
 @explained

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import _core
+from .internal.arguments import explained
 from .internal.arrays import Array, Data
 from .internal.checks import by_key, has_keys
 from .internal.features import FeatureNames, by_column, feature_names
@@ -17,6 +18,7 @@ from .internal.numbers import column_name
 __all__ = ["Standardizer"]
 
 
+@explained
 class Standardizer(_core.Standardizer):
     """Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 

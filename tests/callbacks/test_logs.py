@@ -82,6 +82,8 @@ NO_NUMBERS = [
     {},
     np.datetime64("2020-01-01"),
     b"1",
+    np.ma.masked,
+    np.ma.masked_array(0.5, mask=True),
 ]
 
 

@@ -232,6 +232,7 @@ WRITER = """
 """
 
 
+@pytest.mark.filterwarnings("ignore:resume. the run has")
 def test_sigkill_leaves_a_whole_file(tmp_path: Path, rng: helpers.Generator) -> None:
     """Killed again and again at random moments (it does little but write), and resumed each time."""
     path = tmp_path / "c"
@@ -293,3 +294,32 @@ def test_killed_at_a_chosen_call(call: int, when: str, function: str, tmp_path: 
     loaded = gd.load(tmp_path / "m")
     assert loaded.seed in (1, 2)
     helpers.same_bits(loaded.copy_state(), gd.Sequential(gd.Dense(5, 5), seed=loaded.seed).copy_state())
+
+
+def test_weights_and_frozen_layers_are_compared(tmp_path: Path) -> None:
+    """A run with weights is no run without them; layers that were frozen meanwhile would not stay so."""
+    x, y, w = data()
+    for first, second in ((None, w), (w, None)):
+        build().fit(x, y, epochs=1, sample_weight=first, callbacks=[gd.Checkpoint(tmp_path / "c")])
+        trainer = build()
+        before = state(trainer)
+        helpers.refuses(
+            lambda t=trainer, s=second: t.fit(x, y, epochs=2, sample_weight=s, resume=tmp_path / "c"),
+            ValueError,
+            f"sample_weight: saved {first is not None}, now {second is not None}",
+        )
+        helpers.same_bits(state(trainer), before)
+    trainer = build()
+    trainer.model.freeze("layers.0")
+    for call in (
+        lambda: trainer.fit(x, y, epochs=2, sample_weight=w, resume=tmp_path / "c"),
+        lambda: trainer.load_checkpoint(tmp_path / "c"),
+    ):
+        helpers.refuses(call, ValueError, r"frozen: saved \[\], now \['layers.0.bias', 'layers.0.weight'\]")
+    assert trainer.model.frozen() and trainer.epoch == 0
+    trainer.fit(x, y, epochs=1, sample_weight=w, callbacks=[gd.Checkpoint(tmp_path / "c")])
+    again, frozen = build(), build()
+    frozen.model.freeze("layers.0")
+    for each in (again, frozen):  # a model that nobody froze takes over what the file says
+        each.fit(x, y, epochs=2, sample_weight=w, resume=tmp_path / "c")
+        assert each.model.frozen() == trainer.model.frozen()

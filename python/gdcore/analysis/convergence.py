@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.checks import real
 from ..model import Sequential
@@ -233,6 +234,7 @@ class ConvergenceFactors:
         return f"{verdict}{flat}\n{self.settings()}"
 
 
+@explained
 def convergence_factors(
     model: Sequential | QuadraticModel,
     loss: _core.Loss | None = None,

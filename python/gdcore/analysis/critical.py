@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import real
 from ..model import Sequential
@@ -66,6 +67,7 @@ class CriticalPoint:
         )
 
 
+@explained
 def classify_critical_point(
     model: Sequential | QuadraticModel,
     loss: _core.Loss | None = None,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import instance, real, shown
 from ..internal.inputs import to_inputs
@@ -152,6 +153,7 @@ class LayerVariances:
         return draw(self, path)
 
 
+@explained
 def variance_by_layer(
     model: Sequential,
     x: Data,
@@ -293,6 +295,7 @@ class IdenticalUnits:
         return f"{self.table()}\n{self.redundant} of {sum(self.units.values())} hidden units only repeat another one."
 
 
+@explained
 def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUnits:
     """Find hidden units with the same weights in and out: equal gradients keep them equal for ever (slide 17).
 

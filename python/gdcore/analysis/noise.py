@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
 from ..internal.checks import flag, integer, is_iterable, seed_or_random, shown
 from ..internal.labels import Targets
@@ -152,6 +153,7 @@ class GradientNoise:
         return f"Gradient noise of a single row: σ = {self.sigma:.3g}"
 
 
+@explained
 def gradient_noise(
     model: Sequential,
     loss: _core.Loss,

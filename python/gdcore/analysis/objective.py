@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.attributes import Made
 from ..internal.checks import choice, instance, shown
@@ -183,6 +184,7 @@ def float64_model(model: object) -> Sequential:
     return checked
 
 
+@explained
 def in_float64(model: Sequential) -> Sequential:
     """Return a copy of a model in float64, parameters, running averages and frozen layers included.
 

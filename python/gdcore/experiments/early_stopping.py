@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from .._core import SGD, Dense, MeanSquaredError, Momentum, Normal, Tanh
 from ..analysis.problems import quadratic_problem, random_rotation
+from ..internal.arguments import explained
 from ..internal.checks import integer, real, seed_or_random
 from ..model import Sequential
 from ..table import Table
@@ -114,6 +115,7 @@ class EarlyStoppingDecay:
         return draw(self, path)
 
 
+@explained
 def early_stopping_and_decay(
     *,
     times: Sequence[int] = (30, 100, 300, 1000, 3000),

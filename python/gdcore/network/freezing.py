@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.checks import shown
 
 __all__ = ["Freezing"]
 
 
+@explained
 class Freezing(_core.Network):
     """A network whose parameters can be kept from training; a part of `Sequential`."""
 

@@ -60,7 +60,7 @@ def dtype_name(dtype: npt.DTypeLike) -> str:
     """Return "float32" or "float64"; raise ValueError for all other types."""
     try:
         name = np.dtype(dtype).name
-    except TypeError:
+    except (TypeError, ValueError):
         name = ""
     if name not in ("float32", "float64") or dtype is None:
         raise ValueError(f"dtype: got {shown(dtype)}; expected 'float32' or 'float64'")

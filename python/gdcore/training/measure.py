@@ -77,6 +77,11 @@ class Held:
         """Return the number of rows that are measured."""
         return len(self.dataset) if self.rows is None else len(self.rows)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        return self._weights is not None
+
     def labels(self) -> Array:
         """Return the targets of the rows that are measured, labels as indices."""
         return self._targets if self.rows is None else self._targets[self.rows]

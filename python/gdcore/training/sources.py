@@ -57,6 +57,7 @@ class ArraySource:
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
+            "sample_weight": self.held.weighted,
         }
 
     def resume(self, epochs: int) -> None:
