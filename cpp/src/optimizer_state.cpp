@@ -19,7 +19,7 @@ OptimizerState::OptimizerState(Network& network, Optimizer optimizer)
   }
 }
 
-/// One number for each parameter, from one for all, one for each layer with weights, or by name.
+/// One value per parameter, from one for all, one per layer with weights, or by name.
 std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double missing, const char* argument) const {
   const auto& entries = network_.parameters().layout.entries();
   std::vector<double> values(entries.size(), missing);
@@ -39,7 +39,7 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
       if (at != layers.end() && takes(entries[i])) values[i] = (*list)[static_cast<std::size_t>(at - layers.begin())];
     }
   } else if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&given)) {
-    std::vector<std::pair<std::string, double>> by_length = *named;  // what names a parameter alone overrules its layer
+    std::vector<std::pair<std::string, double>> by_length = *named;  // a parameter's own name overrides its layer's
     std::ranges::stable_sort(by_length, {}, [](const auto& entry) { return entry.first.size(); });
     for (const auto& [name, value] : by_length) {
       bool found = false;
@@ -55,7 +55,7 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
   return values;
 }
 
-/// Segments of the arena with one rate and one decay each; a single segment where nothing differs.
+/// Builds the segments of the arena with one rate and one decay each; a single one where all are equal.
 void OptimizerState::make_segments() {
   const Arena& layout = network_.parameters().layout;
   if (std::exchange(segments_for_, layout.freezes()) == layout.freezes()) return;
@@ -80,7 +80,7 @@ void OptimizerState::check_rate(double lr) const {
         "; expected a finite number >= 0 that ", name_of(network_.dtype()), ", the model's dtype, can hold");
 }
 
-/// What the gradients are multiplied by so that their norm is not above clip_norm.
+/// The factor on the gradients that limits their norm to clip_norm.
 double OptimizerState::clip_scale(std::int64_t step) const {
   if (!optimizer_.clip_norm) return 1.0;
   const Parameters& p = network_.parameters();
