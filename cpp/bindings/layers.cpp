@@ -157,7 +157,7 @@ name : str, optional
   make_spec(layer, {"features", "eps", "affine", "name"});
 }
 
-/// (x - mean) / std, or back, on the host in float64.
+/// (x - mean) / std, or the inverse if `back`, on the host in float64.
 py::array scale(const Standardizer& self, const py::object& x, bool back) {
   check<std::runtime_error>(!self.mean.empty(),
                             "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
@@ -206,7 +206,7 @@ name : str, optional
       [](ObjectOf<Standardizer> self, const ArrayLike& x) {
         const HeldSource held = to_source(x, "[Standardizer.fit] x", false);
         Standardizer& layer = self.cast<Standardizer&>();
-        Standardizer fitted = layer;  // other threads may read the layer meanwhile
+        Standardizer fitted = layer;  // a copy: other threads may read the layer meanwhile
         without_gil([&] { fitted.fit(held.source); });
         layer = std::move(fitted);
         return self;

@@ -23,7 +23,7 @@ PyNetwork make_network(const py::sequence& layers, const std::string& dtype, con
   return {std::move(core), py::tuple(layers), py::str(used), py::none(), {}, {}};
 }
 
-/// The entries of an arena as named arrays over its memory.
+/// Returns the entries of an arena as named arrays over its memory.
 py::dict named_views(const py::object& self, const Arena& arena, const Buffer& buffer) {
   Network& network = *self.cast<PyNetwork&>().core;
   py::dict views;
@@ -53,7 +53,7 @@ py::array forward(PyNetwork& self, const ArrayLike& x, Flag training) {
   return out;
 }
 
-/// Converts the rows of `source`, in the host's memory, into `to`, in the network's.
+/// Converts the rows of `source`, in host memory, into `to`, in the network's memory.
 void put(Backend& backend, const Source& source, View to) {
   if (backend.device() == Device::cpu) {
     return backend.gather({source, nullptr, 0, source.rows, to.data, gather_type(to.dtype)});
@@ -86,7 +86,7 @@ py::array backward(PyNetwork& self, const ArrayLike& dout) {
   return dx;
 }
 
-/// Predictions; with `finite`, None where x holds NaN or infinity.
+/// Returns predictions; with `finite`, None where x has NaN or infinity.
 py::object predictions(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size, bool finite) {
   const HeldSource held = to_source(x, "[predict] x", false);
   Network& core = *self.core;
@@ -107,7 +107,7 @@ py::array predict(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size) 
   return predictions(self, x, batch_size, false);
 }
 
-constexpr std::int64_t kPredictedRows = 1024;  // at once, unless asked otherwise
+constexpr std::int64_t kPredictedRows = 1024;  // per batch, by default
 
 std::optional<py::array> predict_finite(PyNetwork& self, const ArrayLike& x) {
   py::object found = predictions(self, x, kPredictedRows, true);
@@ -134,11 +134,11 @@ std::vector<std::string> frozen(const PyNetwork& self) {
   return names;
 }
 
-/// What `with network._hold():` enters and leaves.
+/// The context manager of `with network._hold():`.
 struct Hold {
   std::shared_ptr<Network> network;
   bool inside;
-  std::vector<bool> held;  // one for each `with` that is open
+  std::vector<bool> held;  // one per open `with`
 };
 
 void enter(Hold& self) {
@@ -155,7 +155,7 @@ void leave(Hold& self) {
   if (held) self.network->end_hold();
 }
 
-/// The arrays that a network of these layers has; nothing is allocated.
+/// Returns the parameter layout of a network with these layers; allocates no arrays.
 Parameters declared(const py::sequence& layers) {
   Parameters parameters(DType::float32);
   std::int64_t width = 0;

@@ -24,7 +24,7 @@ std::string repr(const py::object& self) {
   return text + ")";
 }
 
-/// Equality of values; of arrays, of all their elements.
+/// Compares values; arrays element by element.
 bool same_fields(const py::dict& a, const py::dict& b) {
   for (const auto& [name, value] : a) {
     const py::object other = b[name];

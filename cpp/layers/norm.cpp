@@ -1,4 +1,4 @@
-// What both norms share: γ, β and the arguments of their backward pass.
+// The part that both norms share: γ, β and the arguments of their passes.
 #include "gdcore/check.h"
 #include "gdcore/layers.h"
 

@@ -7,7 +7,7 @@ namespace gdcore {
 
 namespace {
 
-/// Which operation of the last forward pass first gave a value that is not finite.
+/// Names the operation of the last forward pass with the first value that is not finite.
 std::string first_nonfinite_operation(const Network& network) {
   const Executor& executor = network.executor();
   const auto& operations = executor.plan().operations;

@@ -20,7 +20,7 @@ void check_names(const std::vector<std::unique_ptr<Layer>>& layers) {
   }
 }
 
-/// Propagates the widths and binds the layers; the plan of what they compute.
+/// Propagates the widths and binds the layers; returns their plan.
 Plan bind_layers(const std::vector<std::unique_ptr<Layer>>& layers, Parameters& parameters) {
   check(!layers.empty(), "[Sequential] layers is empty; expected at least one layer");
   check_names(layers);
@@ -72,7 +72,7 @@ void Network::set_frozen(const std::string& prefix, bool frozen) {
     ++version_;
     parameters_.layout.freeze(static_cast<int>(i), frozen);
     const View gradient = parameters_.gradient(static_cast<int>(i));
-    const std::vector<char> zeros(gradient.bytes());  // what is frozen has no gradient, for norms and for readers
+    const std::vector<char> zeros(gradient.bytes());  // frozen parameters have gradient 0, in norms and for readers
     backend_.copy(gradient.data, zeros.data(), zeros.size(), CopyKind::to_device);
   }
   backend_.wait();

@@ -1,4 +1,4 @@
-// Checks of an optimiser's numbers.
+// Checks of an optimiser's hyperparameters.
 #include "gdcore/optimizer.h"
 
 #include <cmath>

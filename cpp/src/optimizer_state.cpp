@@ -39,7 +39,7 @@ OptimizerState::OptimizerState(Network& network, Optimizer optimizer)
   }
 }
 
-/// One number for each parameter, from one for all, one for each layer with weights, or by name.
+/// One value per parameter, from one for all, one per layer with weights, or by name.
 std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double missing, const char* argument) const {
   const auto& entries = network_.parameters().layout.entries();
   std::vector<double> values(entries.size(), missing);
@@ -72,7 +72,7 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
   return values;
 }
 
-/// Segments of the arena with one rate and one decay each; a single segment where nothing differs.
+/// Builds the segments of the arena with one rate and one decay each; a single one where all are equal.
 void OptimizerState::make_segments() {
   const Arena& layout = network_.parameters().layout;
   if (std::exchange(segments_for_, layout.freezes()) == layout.freezes()) return;
@@ -97,7 +97,7 @@ void OptimizerState::check_rate(double lr) const {
         "; expected a finite number >= 0 that ", name_of(network_.dtype()), ", the model's dtype, can hold");
 }
 
-/// What the gradients are multiplied by so that their norm is not above clip_norm.
+/// The factor on the gradients that limits their norm to clip_norm.
 double OptimizerState::clip_scale(std::int64_t step) const {
   if (!optimizer_.clip_norm) return 1.0;
   const Parameters& p = network_.parameters();
