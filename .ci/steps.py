@@ -16,8 +16,6 @@ CONTRIBUTING.md tells what each step costs and covers.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -25,7 +23,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from runner import ROOT, Failure, Job, Runner, Step, chosen
+from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, install
 
 # Processor seconds of the wheel divided by two; with nvcc it holds kernels for five generations of GPUs.
 WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
@@ -48,19 +46,6 @@ def step(needs: str = "", **options: bool) -> Callable[[Callable[[Job], None]], 
 
 
 # ---- Environments ---------------------------------------------------------------------------------------------------
-
-
-def install(job: Job, environment: str, *packages: str | Path) -> None:
-    """Install packages into a virtual environment in the build folder, unless that was done before."""
-    folder = job.work / environment
-    done = job.work / f"{environment}-{hashlib.sha256(repr(packages).encode()).hexdigest()[:16]}"
-    if done.exists():
-        return
-    if not folder.exists():
-        job.run(sys.executable, "-m", "venv", folder)
-        job.run(folder / "bin/pip", "install", "-q", "--upgrade", "pip", quiet=True)
-    job.run(folder / "bin/pip", "install", "-q", *packages, quiet=True)
-    done.touch()
 
 
 def project() -> dict:
@@ -396,17 +381,7 @@ def main() -> int:
     steps = chosen(STEPS, [name for name in options.names if name != "full"])
     with tempfile.TemporaryDirectory() as temporary:
         work = ROOT / "build/ci" if options.keep else Path(temporary)
-        environment = os.environ | {
-            "PATH": f"{work}/tools/bin:{os.environ['PATH']}" + (f":{Path(NVCC).parent}" if NVCC else ""),
-            "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count())),
-            "DEBIAN_FRONTEND": "noninteractive",
-            "MPLBACKEND": "Agg",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_NO_INPUT": "1",
-            "PIP_ROOT_USER_ACTION": "ignore",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        return 0 if Runner(steps, work, full, environment).run() else 1
+        return 0 if Runner(steps, work, full, environment(work, NVCC)).run() else 1
 
 
 if __name__ == "__main__":
