@@ -16,6 +16,7 @@ CONTRIBUTING.md tells what each step costs and covers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -174,9 +175,15 @@ def cuda(job: Job) -> None:
 
 @step("tools packages")
 def no_nvcc(job: Job) -> None:
-    """Configure without a GPU's driver, and without nvcc."""
+    """Configure without a GPU's driver, and without nvcc; with both, the right architectures are chosen."""
     missing = {"CUDACXX": str(job.work / "nvcc")}
     command = ("cmake", "-S", ROOT, "-G", "Ninja", "-DGDCORE_PYTHON=OFF", "--fresh")
+    asked = {"-DGDCORE_CUDA=ON": "75-real;80-real;90-real;100-real;120", f"-DGDCORE_NVIDIA_DRIVER={ROOT}": "native"}
+    for option, architectures in asked.items() if NVCC else ():
+        with contextlib.suppress(Failure):  # without a GPU CMake does not know which one is native
+            job.run(*command, "-B", job.work / "with-nvcc", option)
+        if f" for {architectures}\n" not in job.log.read_text():
+            raise Failure(f"{option} does not compile for {architectures}")
     for driver, reason in (("", "as this machine has no NVIDIA driver"), (ROOT, "no working nvcc was found")):
         options = ("-DGDCORE_CUDA=AUTO", f"-DGDCORE_NVIDIA_DRIVER={driver}")
         job.run(*command, "-B", job.work / "no-nvcc", *options, env=missing)
