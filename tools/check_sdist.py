@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = (".ci/", ".pre-commit-config.yaml")  # sdist.exclude in pyproject.toml, of the files that git knows
+LEFT_OUT = (".ci/", ".pre-commit-config.yaml", "noxfile.py")  # sdist.exclude in pyproject.toml
 ADDED = {"PKG-INFO"}
 
 
