@@ -4,7 +4,7 @@
 #include "arrays.h"
 #include "gdcore/layers.h"
 #include "gdcore/loss.h"
-#include "gdcore/optimizer.h"
+#include "gdcore/optimizer_rules.h"
 
 namespace gdcore::bindings {
 

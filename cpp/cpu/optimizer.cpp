@@ -1,5 +1,5 @@
 // The optimiser's one pass over the arena, and the passes beside it. Bytes a parameter in float32: SGD 12, Momentum,
-// AdaGrad and RMSProp 20, Adam 28. g ← clip(g · grad_scale), decay, rule (optimizer.h).
+// AdaGrad and RMSProp 20, Adam 28. g ← clip(g · grad_scale), decay, rule (optimizer_rules.h).
 #include <variant>
 
 #include "cpu_backend.h"

@@ -1,3 +1,4 @@
+// The algorithm is described in row_order.h.
 #include "gdcore/row_order.h"
 
 #include <algorithm>

@@ -5,7 +5,8 @@
 //     for all layers with the activations in shared memory, the loss, and back; it leaves its partial sum of every dW
 //     and db, and of the loss. A block's tiles, and so what is added to what, follow from the batch, the network and
 //     the memory of the device's multiprocessors.
-//   fused_mlp_update_kernel: adds these in the order of the blocks, updates the weights (optimizer.h) and moves the
+//   fused_mlp_update_kernel: adds these in the order of the blocks, updates the weights (optimizer_rules.h) and moves
+//   the
 //     counters on.
 // Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m,
 // lies where y_{l-1} was. Where the total weight is not the number of rows, the partial gradients are those of Σ s l:

@@ -1,7 +1,7 @@
 // The optimiser's one pass over the arena, and the passes beside it. Bytes a parameter in float32: SGD 12, Momentum,
 // AdaGrad and RMSProp 20, Adam 28; clipping by the norm reads 4 more. g ← clip(g · grad_scale), decay, rule
-// (optimizer.h); parameters and states are overwritten. The rule's numbers (rates, powers of betas) are computed on the
-// device, a thread of a block for each segment, so that steps with counters are those of the host to the bit.
+// (optimizer_rules.h); parameters and states are overwritten. The rule's numbers (rates, powers of betas) are computed
+// on the device, a thread of a block for each segment, so that steps with counters are those of the host to the bit.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>

@@ -1,4 +1,4 @@
-// What all of the optimiser's passes do with a weight: g ← clip(g), decay, rule (optimizer.h).
+// What all of the optimiser's passes do with a weight: g ← clip(g), decay, rule (optimizer_rules.h).
 #pragma once
 
 #include <cstdint>

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <span>
 
-#include "gdcore/optimizer.h"
+#include "gdcore/optimizer_rules.h"
 #include "support.h"
 
 using namespace gdcore;

@@ -10,7 +10,7 @@
 
 #include "gdcore/activations.h"
 #include "gdcore/loss.h"
-#include "gdcore/optimizer.h"
+#include "gdcore/optimizer_rules.h"
 #include "gdcore/step_context.h"
 #include "gdcore/tensor.h"
 

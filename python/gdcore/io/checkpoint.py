@@ -1,9 +1,9 @@
 """The whole state of training in one file, and back.
 
-A checkpoint is a model file (see `gdcore.io.saving`) with more in it: the optimiser's state, the steps made, the epoch
-and the place inside it, the seed of the shuffling, the history, and what callbacks keep. Dropout needs no state of its
-own, for its random numbers are a function of seed and step. A file is read, checked whole, compared with the trainer,
-and only then applied: one that is refused has changed nothing.
+A checkpoint is a model file (see `gdcore.io.saving`, and `gdcore.io.tensor_file` for the bytes) with more in it: the
+optimiser's state, the steps made, the epoch and the place inside it, the seed of the shuffling, the history, and what
+callbacks keep. Dropout needs no state of its own, for its random numbers are a function of seed and step. A file is
+read, checked whole, compared with the trainer, and only then applied: one that is refused has changed nothing.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ..internal.class_weights import complete
 from ..internal.features import UNNAMED, Columns
 from ..internal.prepared import Check, prepared
 from ..metrics import Predictions
-from .batches import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
+from .batch_iterables import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
 
 if TYPE_CHECKING:
     from ..model import Sequential

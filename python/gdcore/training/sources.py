@@ -12,7 +12,7 @@ from .. import _core
 from ..data import batch_rows
 from ..internal.checks import flag
 from ..internal.features import UNNAMED, Columns
-from .batches import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
+from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
 from .measure import Held
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..data import split_rows
 from ..internal.checks import is_number, real, shown
-from .batches import is_batches, parts_of
+from .batch_iterables import is_batches, parts_of
 
 __all__ = ["Validation", "validation_of"]
 

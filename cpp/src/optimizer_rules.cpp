@@ -1,5 +1,5 @@
 // Checks of an optimiser's hyperparameters.
-#include "gdcore/optimizer.h"
+#include "gdcore/optimizer_rules.h"
 
 #include <cmath>
 
