@@ -90,7 +90,7 @@ name : str, optional
   make_spec(cls, {"in_features", "out_features", "bias", "init", "bias_init", "name"});
 }
 
-void bind_norms(py::module_& m) {
+void bind_batch_norm(py::module_& m) {
   py::class_<BatchNorm, Layer> batch(m, "BatchNorm",
                                      R"(Batch normalisation of each feature over the batch (Ioffe & Szegedy 2015).
 
@@ -129,7 +129,9 @@ name : str, optional
                               [](const BatchNorm& self) { return self.running == Spread::std ? "std" : "variance"; });
   batch.def_readonly("decay", &BatchNorm::decay);
   make_spec(batch, {"features", "decay", "eps", "running", "affine", "name"});
+}
 
+void bind_layer_norm(py::module_& m) {
   py::class_<LayerNorm, Layer> layer(m, "LayerNorm",
                                      R"(Layer normalisation of each row over its features (Ba, Kiros & Hinton 2016).
 
@@ -247,7 +249,8 @@ void bind_layers(py::module_& m) {
               py::kw_only(), py::arg("name") = py::none());
   dropout.def_readonly("p", &DropoutLayer::p);
   make_spec(dropout, {"p", "name"});
-  bind_norms(m);
+  bind_batch_norm(m);
+  bind_layer_norm(m);
   bind_standardizer(m);
 }
 

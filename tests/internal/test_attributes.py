@@ -294,7 +294,7 @@ WRONG: dict[tuple[str, str], list[Any]] = {
     ("EarlyStopping", "min_delta"): [-1.0, "a"],
     ("EarlyStopping", "restore_best"): ["no"],
     ("ReduceOnPlateau", "factor"): [2.0, -1.0],
-    ("MiniBatches", "batch_size"): [0, 1000, "8"],
+    ("MiniBatches", "batch_size"): [0, -1, "8"],
     ("MiniBatches", "epoch"): [-1],
     ("Checkpoint", "every"): [0, 1.5],
 }

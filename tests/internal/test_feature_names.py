@@ -187,7 +187,7 @@ def test_what_is_refused_teaches_nothing() -> None:
     for call in (
         lambda: made.fit(bad, Y, epochs=1),
         lambda: made.step(bad, Y),
-        lambda: made.fit(frame(NAMES), Y, epochs=1, batch_size=100),
+        lambda: made.fit(frame(NAMES), Y, epochs=1, batch_size=0),
         lambda: made.fit(frame(NAMES), Y, epochs=1, validation=(bad, Y)),
         lambda: made.fit(frame(NAMES), Y, epochs=1, validation=(frame("abc"), Y)),
         lambda: made.fit(frame(NAMES), Y, epochs=1, callbacks=[3]),  # type: ignore[list-item]
