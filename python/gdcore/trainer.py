@@ -254,7 +254,8 @@ class Trainer(Connected, Closed):
             Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit, if no callback restores weights
             and batches are not counted by `steps_per_epoch`.
         batch_size : int or None
-            Rows in a batch, 32 (or all, of fewer) when left out; None takes all, which is batch gradient descent.
+            Rows in a batch, 32 (or all, of fewer) when left out; None takes all, which is batch gradient descent. To be
+            left out for an iterable of batches.
         validation : (x, y), (x, y, weights), float or iterable, optional
             Data to measure at the end of each epoch, also as batches, or the share of rows to set aside for it.
         callbacks : sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..data import split_rows
+from ..data import DefaultSize, split_rows
 from ..internal.arrays import Array
-from ..internal.checks import integer, is_number, real, shown
+from ..internal.checks import flag, integer, is_number, real, shown
 from ..internal.features import Columns
 from ..internal.numbers import SAFE, TINY, vdot
 from ..internal.prepared import Check, Prepared, prepared
@@ -71,6 +71,13 @@ def _from_batches(trainer: Trainer, given: Given, epochs: int, seed: int, known:
         raise ValueError("sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)")
     if given.measure_training:
         raise ValueError("measure_training: got True for an iterable of batches; expected arrays x and y")
+    if given.batch_size is not None and not isinstance(given.batch_size, DefaultSize):
+        raise ValueError(
+            f"batch_size: got {shown(given.batch_size)} for an iterable of batches, which are taken as they come; "
+            "expected it to be left out"
+        )
+    if flag(given.drop_last, "drop_last"):
+        raise ValueError("drop_last: got True for an iterable of batches; expected all of them to be trained on")
     if is_number(given.validation):
         raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
     steps = given.steps_per_epoch
