@@ -21,7 +21,7 @@ from .metrics import Call, Metrics, called_metrics
 from .model import Sequential
 from .schedules import Rates
 from .training.connection import Connected
-from .training.data import Given, batch, is_plain, to_measure, training_data
+from .training.data import DEFAULT_SIZE, Given, batch, is_plain, to_measure, training_data
 from .training.fit import Fit, last_epoch
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Trainer(Connected, Closed):
         *,
         epochs: int | None = None,
         until_epoch: int | None = None,
-        batch_size: int | None = 32,
+        batch_size: int | None = DEFAULT_SIZE,
         validation: Sequence[Data] | Iterable[Any] | float | None = None,
         callbacks: Sequence[object] = (),
         sample_weight: Data | None = None,
@@ -258,7 +258,8 @@ class Trainer(Connected, Closed):
             Instead of `epochs`: train until so many epochs are done in all (``trainer.epoch``), earlier calls and the
             run of `resume` included. Where they are done already, nothing is trained.
         batch_size : int or None
-            Rows in a batch; None, and a number above N, takes all, which is batch gradient descent.
+            Rows in a batch, 32 when left out; None, and a number above N, takes all, which is batch gradient descent. To
+            be left out for an iterable of batches.
         validation : (x, y), (x, y, weights), float or iterable, optional
             Data to measure at the end of each epoch, also as batches, or the share of rows to set aside for it.
         callbacks : sequence

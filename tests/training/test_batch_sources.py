@@ -235,3 +235,19 @@ def test_weights_without_a_sum_are_refused_where_they_are_given() -> None:
     ):
         with pytest.raises(ValueError, match=match):
             call()
+
+
+def test_what_would_not_be_used_of_batches_is_refused() -> None:
+    """They are taken as they come: a size for them would have no effect, and none is left out."""
+    x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+    trainer = gd.Trainer(gd.Sequential(gd.Dense(2, 1), seed=0), gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"batch_size": 2}, "batch_size: got 2 for an iterable"),
+        ({"batch_size": 32}, "batch_size: got 32 for an iterable"),
+        ({"drop_last": True}, "drop_last: got True for an iterable"),
+    ]
+    for options, words in refused:
+        for batches in ([(x, y)], gd.MiniBatches(x, y, batch_size=2)):
+            with pytest.raises(ValueError, match=words):
+                trainer.fit(batches, epochs=1, **options)
+    assert trainer.steps == 0

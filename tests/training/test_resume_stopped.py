@@ -81,11 +81,3 @@ def test_a_finished_run_has_nothing_to_say(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     run(gd.Checkpoint(path), epochs=3)
     assert run(gd.Checkpoint(path), epochs=3, resume=path).epoch == 3
-
-
-def test_a_run_with_more_epochs_than_are_asked_for_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "c.safetensors"
-    run(gd.Checkpoint(path), epochs=3)
-    with pytest.warns(UserWarning, match=r"3 epochs already, more than epochs=2.*no epoch is left") as seen:
-        assert run(epochs=2, resume=path).epoch == 3
-    assert seen[0].filename == __file__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..internal.arrays import Array
-from ..internal.checks import integer, shown
+from ..internal.checks import flag, integer, shown
 from ..internal.features import Columns
 from ..internal.numbers import SAFE, TINY, vdot
 from ..internal.prepared import Check, Prepared, prepared
@@ -16,9 +16,14 @@ from .validation import Validation, validation_of
 if TYPE_CHECKING:
     from ..trainer import Trainer
 
-__all__ = ["Given", "TrainingData", "batch", "is_plain", "to_measure", "training_data"]
+__all__ = ["DEFAULT_SIZE", "Given", "TrainingData", "batch", "is_plain", "to_measure", "training_data"]
 
 
+class DefaultSize(int):
+    """The batch size where none is given."""
+
+
+DEFAULT_SIZE = DefaultSize(32)
 PLAIN = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
 
 
@@ -74,6 +79,13 @@ def _from_batches(trainer: Trainer, given: Given, epochs: int, known: Columns) -
         raise ValueError("sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)")
     if given.measure_training:
         raise ValueError("measure_training: got True for an iterable of batches; expected arrays x and y")
+    if given.batch_size is not None and not isinstance(given.batch_size, DefaultSize):
+        raise ValueError(
+            f"batch_size: got {shown(given.batch_size)} for an iterable of batches, which are taken as they come; "
+            "expected it to be left out"
+        )
+    if flag(given.drop_last, "drop_last"):
+        raise ValueError("drop_last: got True for an iterable of batches; expected all of them to be trained on")
     wanted = _wanted(given.validation)
     if wanted.share is not None:
         raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")

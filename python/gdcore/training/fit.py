@@ -102,7 +102,6 @@ class Fit:
                 begun.append(callback)
             if self._restore is not None:
                 self._restore()
-                self._check_epochs(trainer.epoch)
             self._listen()
             trainer.stop = trainer.stop or self._stays_stopped(trainer.epoch)
             while trainer.epoch < self.last_epoch and not trainer.stop:
@@ -111,15 +110,6 @@ class Fit:
             with ExitStack() as stack:  # each of them is told, in order, even where one of them raises
                 for hook in reversed(_hooks(begun, "on_train_end")):
                     stack.callback(hook, trainer)
-
-    def _check_epochs(self, epoch: int) -> None:
-        """Say where a resumed run has more epochs than are asked for: it stays what it is."""
-        if epoch > self.last_epoch:
-            warnings.warn(
-                f"resume: the run has {epoch} epochs already, more than epochs={self.epochs}, which is counted from "
-                "its beginning; no epoch is left to train",
-                stacklevel=5,  # past the check of the arguments of `fit`
-            )
 
     def _stays_stopped(self, epoch: int) -> bool:
         """Tell whether a resumed run that a callback had stopped has nothing to do, and say so."""
