@@ -1,8 +1,8 @@
-"""Recognise handwritten digits: the whole way from the data to a saved network, in a second or two.
+"""Recognise handwritten digits: from the data to a saved network, in a second or two.
 
-What one sees: a progress line; the epoch in which the validation loss was smallest, whose weights are kept; the
-accuracy on images that neither training nor early stopping has looked at; and the learning curve, saved as digits.png.
-The network is saved as digits.safetensors, the scaling of the pixels included, loaded again, and asked once.
+What one sees: a progress line; the epoch with the smallest validation loss, whose weights are kept; the accuracy on
+images that neither training nor early stopping has used; and the learning curve, saved as digits.png. The network is
+saved as digits.safetensors, including the scaling of the pixels, loaded again, and used for one prediction.
 
 Data: scikit-learn's 1,797 digits of 8 x 8 pixels.
 """
@@ -10,7 +10,7 @@ Data: scikit-learn's 1,797 digits of 8 x 8 pixels.
 import gdcore as gd
 from sklearn.datasets import load_digits
 
-# 64 % of the images to train on, 16 % to decide when to stop, 20 % for the one test at the end.
+# 64 % of the images for training, 16 % for early stopping, 20 % for the test at the end.
 x, y = load_digits(return_X_y=True)
 x, x_test, y, y_test = gd.train_validation_split(x, y, fraction=0.2, seed=0, stratify=True)
 x, x_val, y, y_val = gd.train_validation_split(x, y, fraction=0.2, seed=0, stratify=True)
@@ -37,7 +37,7 @@ history = trainer.fit(
     epochs=200,
     batch_size=64,
     validation=(x_val, y_val),
-    measure_training=True,  # at the end of the epoch, like the validation data, so that both curves mean the same
+    measure_training=True,  # at the end of the epoch, like the validation data, so that the curves are comparable
     callbacks=[gd.EarlyStopping(patience=20), gd.Progress()],
 )
 print(f"best epoch: {history.best_epoch()} of {history.epochs}; its weights are kept")

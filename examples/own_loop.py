@@ -1,9 +1,9 @@
-"""Write the training loop by hand: mini-batches, one step after the other, early stopping.
+"""Write the training loop by hand: mini-batches, steps, early stopping.
 
 What one sees: the losses every few epochs, the epoch in which the loop stopped, and the test accuracy. `Trainer.fit`
-does the same in one call and spends less time between the steps; a loop of one's own is for everything that `fit` does
-not foresee. With the same seed and batch size both train on the same batches in the same order, so the last line finds
-the same weights to the last bit.
+does the same in one call and spends less time between the steps; a custom loop is for everything that `fit` does not
+support. With the same seed and batch size both train on the same batches in the same order, so the last line finds the
+same weights to the last bit.
 
 Data: scikit-learn's 1,797 digits of 8 x 8 pixels.
 """
@@ -24,7 +24,7 @@ def new_trainer() -> gd.Trainer:
 
 
 trainer = new_trainer()
-batches = gd.MiniBatches(x, y, batch_size=32, seed=1)  # shuffled anew each time they are walked through
+batches = gd.MiniBatches(x, y, batch_size=32, seed=1)  # a new order in each iteration
 stopping = gd.EarlyStopping(patience=5, min_delta=1e-3)
 
 for epoch in range(1, 201):

@@ -1,13 +1,13 @@
-"""Train with a loss of one's own: predict a range instead of a number.
+"""Train with a custom loss: predict a range instead of a number.
 
-What one sees: the share of test patients whose outcome lies in the predicted range, which should be near 80 %, and how
+What one sees: the share of test patients whose outcome is in the predicted range, which should be near 80 %, and how
 wide the ranges are. The network has three outputs, the 10 %, 50 % and 90 % quantiles of the outcome, and learns them
 from the quantile (or pinball) loss (Koenker & Bassett 1978), of each row
 
     l = mean over the quantiles q of  max(q (t - y), (q - 1) (t - y)),
 
-which gdcore does not have. All that training needs of a loss is its value and its gradient by the outputs, for each
-row: `gd.CustomLoss` takes a function that returns both, and the trainer does the rest, as with any other loss.
+which gdcore does not have. Training needs the value of a loss and its gradient by the outputs, for each row:
+`gd.CustomLoss` takes a function that returns both.
 
 Data: scikit-learn's 442 diabetes patients, as in regression.py.
 """

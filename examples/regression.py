@@ -1,8 +1,8 @@
 """Predict a number instead of a class: how far diabetes will have progressed after a year.
 
-What one sees: R² (1 is perfect, 0 no better than always answering the mean) and the mean error in the unit of the
-data, once for a straight line (a single Dense layer) and once for a small network, on patients that neither has seen.
-With so few patients and so much chance in the outcome the two come out close to each other.
+What one sees: R² (1 is perfect, 0 no better than always answering the mean) and the mean error in the unit of the data,
+once for a straight line (a single Dense layer) and once for a small network, on patients that were not used in
+training. With so few patients and so much noise in the outcome the results are close.
 
 Data: scikit-learn's 442 patients with 10 measurements each; the target is a score from 25 to 346.
 """
@@ -10,12 +10,12 @@ Data: scikit-learn's 442 patients with 10 measurements each; the target is a sco
 import gdcore as gd
 from sklearn.datasets import load_diabetes
 
-x, y = load_diabetes(return_X_y=True, scaled=False)  # years, kg/m², mmHg, ...: each feature in a unit of its own
+x, y = load_diabetes(return_X_y=True, scaled=False)  # years, kg/m², mmHg, ...: each feature has its own unit
 x, x_test, y, y_test = gd.train_validation_split(x, y, fraction=0.25, seed=0)
 x, x_val, y, y_val = gd.train_validation_split(x, y, fraction=0.25, seed=0)
 
-# The model's first layer scales the inputs. The targets are scaled here, so that the outputs, which start out near 0,
-# start out near the mean, and the usual learning rates fit; predictions are scaled back to the score.
+# The model's first layer scales the inputs. The targets are scaled here, so that the initial outputs, near 0,
+# are near the mean, and usual learning rates work; predictions are scaled back to the score.
 scores = gd.Standardizer().fit(y[:, None])
 inputs = gd.Standardizer().fit(x)
 

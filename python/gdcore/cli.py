@@ -19,7 +19,7 @@ PACKAGES = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line."""
+    """A parser with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0, or 1 if something went wrong that a message on the standard error names. Bad arguments
-        leave with SystemExit 2, as argparse does; Ctrl-C gives 130.
+        The exit status: 0, or 1 after an error, reported on the standard error output. Bad arguments raise SystemExit
+        with status 2, as in argparse; Ctrl-C gives 130.
     """
     options = _build().parse_args(arguments)
     try:
@@ -89,7 +89,7 @@ def _build() -> argparse.ArgumentParser:
 
 
 def _info(options: argparse.Namespace) -> None:
-    """Print what runs here, and which optional packages there are; none of them is imported."""
+    """Print version, devices and installed optional packages; imports none of these."""
     from ._core import info
 
     facts = {name.replace("_", " "): value for name, value in info().items()}
@@ -110,7 +110,7 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _gallery(options: argparse.Namespace) -> None:
-    """Draw the pictures, saying each as it is done."""
+    """Draw the pictures, and print each path when done."""
     from .chapter import gallery
 
     if options.list:
@@ -127,7 +127,7 @@ def _gallery(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    """Compute one published result, print it, and say where its files are."""
+    """Compute one published result, print it and the paths of its files."""
     from .chapter.reproductions import REPRODUCTIONS
 
     if options.list:

@@ -1,4 +1,4 @@
-"""`CustomLoss`: a loss of one's own, written with NumPy, that the trainer minimises as it does the others."""
+"""`CustomLoss`: a user-defined loss, written with NumPy."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ __all__ = ["CustomLoss"]
 RowLosses: TypeAlias = Callable[[Array, Array], tuple[Any, Any]]
 Product: TypeAlias = Callable[[Array, Array, Array], Any]
 
-STEP = 2.0**-18  # of the differences that a gradient is compared with, relative to the output
-TOLERANCE = 1e-4  # of the comparison, relative to the difference
+STEP = 2.0**-18  # of the finite differences in the gradient check, relative to the output
+TOLERANCE = 1e-4  # of the gradient check, relative to the difference
 
 
 @explained
 class CustomLoss(_core.CustomLoss):
-    """A loss of one's own: E = Σ s_n l_n / Σ s_n with l_n from a function, and sample weights s_n (1 unless given).
+    """A user-defined loss: E = Σ s_n l_n / Σ s_n with l_n from a function, and sample weights s_n (1 unless given).
 
     Parameters
     ----------
     function : callable
         ``function(outputs, targets)`` returns two arrays: the loss l_n of each row, shape (N,), and the gradient of l_n
-        by the outputs of that row, shape (N, K). Both unweighted and not divided by N: weights and the mean are
-        gdcore's part. ``outputs``, shape (N, K), are what the model computes, in its dtype; ``targets`` have shape
+        by the outputs of that row, shape (N, K). Both unweighted and not divided by N: gdcore applies weights and the
+        mean. ``outputs``, shape (N, K), are the model's outputs, in its dtype; ``targets`` have shape
         (N, M) in the same dtype, one column for y of shape (N,), or are class numbers, int64 of shape (N,), for
         ``outputs="classes"`` and y of one label a row. Both are copies on the host, whatever the model's device.
     name : str, optional
-        What it is called in messages and files, where a run that is resumed must have the same. The function's own name
-        by default.
+        Its name in messages and files; a resumed run must use the same name. The function's name by default.
     outputs : {"numbers", "classes", "yes_no"}, optional
-        What the model's outputs mean, as in `Sequential`. By default the loss says nothing of it.
+        Meaning of the model's outputs, as in `Sequential`. Undefined by default.
     hvp : callable, optional
         ``hvp(outputs, targets, direction)`` returns the Hessian of each l_n by the outputs of its row times that row of
         `direction`, shape (N, K). `gdcore.analysis` needs it for second derivatives.
     check_gradient : bool
-        Compare the gradient of the first batch with differences of the losses, in float64, and refuse another one. It
-        takes 2 K calls of the function.
+        Compare the gradient of the first batch with finite differences of the losses, in float64, and raise an error if
+        they differ. It takes 2 K calls of the function.
 
     Raises
     ------
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        While training, if what the function returns has another shape, holds NaN or infinity where the outputs are
-        finite, or fails the check of the gradient.
+        In training, if a result of the function has another shape, contains NaN or infinity though the outputs are
+        finite, or fails the gradient check.
 
     Notes
     -----
-    A row's loss must depend on the outputs of that row alone. A model that is trained with it steps on the host at each
-    loss: on a GPU, steps are not recorded, and outputs and gradient cross the bus.
+    A row's loss must depend on the outputs of that row alone. The loss is computed on the host: on a
+    GPU, steps are not recorded, and outputs and gradient are copied at each step.
 
-    Two of them are equal if their functions are the same objects, and all else is equal. Copies share the function.
+    Two custom losses are equal if their functions are the same objects and their settings are equal. Copies share the
+    function.
     """
 
     __slots__ = ("_name", "_outputs", "_rows")
@@ -89,12 +89,12 @@ class CustomLoss(_core.CustomLoss):
 
     @property
     def name(self) -> str:
-        """What it is called in messages and files."""
+        """Its name in messages and files."""
         return self._name
 
     @property
     def outputs(self) -> str | None:
-        """What it says the model's outputs mean."""
+        """Meaning of the model's outputs, None if undefined."""
         return self._outputs
 
     @property
@@ -104,11 +104,11 @@ class CustomLoss(_core.CustomLoss):
 
     @property
     def check_gradient(self) -> bool:
-        """Whether the gradient of the first batch is compared with differences."""
+        """Whether the gradient of the first batch is compared with finite differences."""
         return self._rows.check
 
     def __repr__(self) -> str:
-        """Return it as it was made, with what differs from the defaults."""
+        """Return the call that creates it, with the arguments that are not defaults."""
         given = {"outputs": self.outputs, "hvp": self.hvp, "check_gradient": self.check_gradient or None}
         rest = "".join(f", {key}={_called(value)}" for key, value in given.items() if value is not None)
         return f"CustomLoss({_called(self.function)}, name={self.name!r}{rest})"
@@ -120,12 +120,12 @@ class CustomLoss(_core.CustomLoss):
         return all(getattr(self, name) == getattr(other, name) for name in self._fields)
 
     def __hash__(self) -> int:
-        """Return a number that equal ones share."""
+        """Return a hash that agrees with ``==``."""
         return hash(repr(self))
 
 
 class _Rows:
-    """What the core asks: losses, gradients and products of rows, each answer checked."""
+    """The interface to the core: losses, gradients and products of rows, with checks of the results."""
 
     __slots__ = ("_checked", "check", "function", "hvp", "name")
 
@@ -138,7 +138,7 @@ class _Rows:
         if not self._checked:
             self._compare(outputs, targets)
             self._checked = True
-        # Where outputs or losses are infinite, the trainer says that the run diverges, with the step and the layer.
+        # If outputs or losses are infinite, the trainer raises DivergenceError with the step and the layer.
         finite = bool(np.isfinite(outputs).all())
         shape, dtype = outputs.shape, outputs.dtype
         losses, gradient = self._answer(outputs, targets)
@@ -168,7 +168,7 @@ class _Rows:
         return answer[0], answer[1]
 
     def _array(self, value: Any, what: str, shape: tuple[int, ...], dtype: np.dtype[Any], finite: bool) -> Array:
-        """Return what the function gave as a contiguous array, checked."""
+        """Return a result of the function as a checked contiguous array."""
         array = to_array(value, f"CustomLoss {self.name!r}: {what}")
         column = shape[0], 1
         if array.shape != shape and {array.shape, shape} != {column, shape[:1]}:
@@ -187,10 +187,10 @@ class _Rows:
         raise ValueError(f"CustomLoss {self.name!r}: {what}: {got}; expected finite numbers")
 
     def _compare(self, outputs: Array, targets: Array) -> None:
-        """Raise ValueError where the gradient is none of the losses.
+        """Raise ValueError if the gradient is not that of the losses.
 
-        Each column of the outputs is moved up and down by itself, in all rows at once. At a kink, where the differences
-        to both sides differ, the gradient may be anything between them.
+        Changes one column of the outputs at a time, up and down, in all rows at once. At a kink, where the differences
+        to both sides differ, the gradient may be any value between them.
         """
         y = outputs.astype(np.float64)
         t = targets.astype(np.float64) if targets.dtype.kind == "f" else targets

@@ -1,4 +1,4 @@
-"""Mini-batches for a loop of one's own, and splitting data into a training and a validation part."""
+"""Mini-batches for custom loops, and splitting data into a training and a validation part."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["MiniBatches", "train_validation_split"]
 
 @explained
 class MiniBatches(Closed):
-    """Mini-batches of arrays, drawn anew each time they are walked through.
+    """Mini-batches of arrays, in a new order in each iteration.
 
-    ``for xb, yb in MiniBatches(x, y, batch_size=32): ...`` is one epoch; the next walk is the next epoch, in another
-    order. The batches are those that ``Trainer.fit`` would train on with the same seed, batch size and data.
+    ``for xb, yb in MiniBatches(x, y, batch_size=32): ...`` is one epoch; the next iteration is the next epoch, in
+    another order. The batches are those that ``Trainer.fit`` would train on with the same seed, batch size and data.
 
     Parameters
     ----------
     x : array
-        Data of shape (N, ...). A memory map stays on the disk: only a batch's rows are read.
+        Data of shape (N, ...). A memory map is not loaded: only a batch's rows are read.
     y : array, optional
         Targets with N rows.
     batch_size : int or None
@@ -38,10 +38,10 @@ class MiniBatches(Closed):
     seed : int, optional
         Seed of the shuffling, 0 to 2⁶³-1; None draws one.
     shuffle : bool
-        Whether each epoch has an order of its own; otherwise rows come as they stand, in views without a copy.
+        Whether each epoch has its own order; otherwise rows keep their order, in views without a copy.
     drop_last : bool
         Whether to leave out a last batch that is smaller than the others, if there are others. Otherwise a last batch
-        of a single row joins the one before.
+        of a single row joins the previous one.
     sample_weight : array, optional
         Weight of each row, shape (N,).
 
@@ -50,12 +50,12 @@ class MiniBatches(Closed):
     rows : int
         Number of rows.
     epoch : int
-        The epoch of the next walk, from 0. It can be set, as ``batch_size``, ``seed``, ``shuffle`` and ``drop_last``
-        can; that holds from the next walk on.
+        The epoch of the next iteration, from 0. Like ``batch_size``, ``seed``, ``shuffle`` and ``drop_last`` it can be
+        set; the next iteration uses the new value.
     feature_names, target_names : tuple or None
-        Column names of `x` and of `y` where they are frames (of several columns, for `y`). A trainer that is given the
-        batches, or each of them in turn, puts their columns in the order that it knows, or remembers this one: an array
-        of a batch knows its columns' names, what is computed from it does not.
+        Column names of `x` and of `y` where they are frames (of several columns, for `y`). A trainer that gets
+        the batches, or each of them in turn, puts their columns into its known order, or stores this one. An array of
+        a batch has its column names, arrays computed from it do not.
 
     Yields
     ------
@@ -65,7 +65,7 @@ class MiniBatches(Closed):
     Raises
     ------
     TypeError
-        If an argument is no array, or `batch_size` no whole number.
+        If an argument is not an array, or `batch_size` not a whole number.
     ValueError
         If there are no rows, the numbers of rows differ, or `batch_size` is below 1.
     """
@@ -128,7 +128,7 @@ class MiniBatches(Closed):
         return _core.batch_count(self.rows, self.batch_size, self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
-        """Walk through one epoch; the next walk is the next epoch."""
+        """Iterate over one epoch; the next iteration is the next epoch."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         return self._walk(epoch)
 
@@ -137,7 +137,7 @@ class MiniBatches(Closed):
         return f"MiniBatches({self.rows} rows in {len(self)} batches of {self.batch_size}, seed={self.seed})"
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next walk be that of `epoch`, from 0; ``Trainer.fit`` calls it."""
+        """Set the epoch of the next iteration, from 0; called by ``Trainer.fit``."""
         self.epoch = epoch
 
     def _walk(self, epoch: int) -> Iterator[Any]:
@@ -148,7 +148,7 @@ class MiniBatches(Closed):
             shuffled = _core.permutation(rows, self.seed, epoch, first, last - first) if self.shuffle else None
             taken = [array[first:last] if shuffled is None else array[shuffled] for array in self._arrays]
             taken[0] = with_names(taken[0], self._feature_names)
-            if self._target_names is not None:  # of y, which stands behind x
+            if self._target_names is not None:  # of y, the second array
                 taken[1] = with_names(taken[1], self._target_names)
             yield taken[0] if len(taken) == 1 else tuple(taken)
 
@@ -178,7 +178,7 @@ def split_rows(
     labels : ndarray, optional
         Class of each row: every class is then split in the same proportion, to the nearest row.
     name : str
-        The argument that gave `fraction`, for the message.
+        Name of the argument, for the message.
 
     Raises
     ------
@@ -203,9 +203,7 @@ def split_rows(
         )
         shuffled = kind[order]
         by_class = np.argsort(shuffled, kind="stable")
-        place = np.arange(rows) - np.repeat(
-            np.cumsum(sizes) - sizes, sizes
-        )  # how many of its class came before each row
+        place = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # number of earlier rows of the same class
         chosen = order[by_class[place < np.repeat(quota, sizes)]]
     mask = np.zeros(rows, dtype=bool)
     mask[chosen] = True
@@ -218,7 +216,7 @@ def train_validation_split(
 ) -> tuple[Any, ...]:
     """Split arrays at random into a training and a validation part.
 
-    ``x, xv, y, yv = train_validation_split(x, y)``: the order of scikit-learn's ``train_test_split``.
+    ``x, xv, y, yv = train_validation_split(x, y)``, in the order of scikit-learn's ``train_test_split``.
 
     Parameters
     ----------
@@ -241,11 +239,11 @@ def train_validation_split(
     Raises
     ------
     TypeError
-        If an argument is no array.
+        If an argument is not an array.
     ValueError
         If the numbers of rows differ, or a part would be empty.
     """
-    parts = [np.arange(row_count(x, "x")) if is_frame(x) else to_array(x, "x")]  # a frame may hold anything
+    parts = [np.arange(row_count(x, "x")) if is_frame(x) else to_array(x, "x")]  # a frame may contain anything
     for i, other in enumerate(arrays):
         name = "y" if i == 0 else f"arrays[{i}]"
         parts.append(to_any_array(other, name))

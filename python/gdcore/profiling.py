@@ -1,4 +1,4 @@
-"""`profile`: which operations take the time, as a table."""
+"""`profile`: the time of each operation, as a table."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Rows = dict[tuple[str, str], tuple[int, float, float, float]]
 
 
 class Profile(Closed):
-    """What operations took within a ``with`` block; `profile` makes one.
+    """Time of operations within a ``with`` block; created by `profile`.
 
-    ``print(profile)`` shows the table, longest operations first. Operations of all threads count, so that the shares of
-    several trainers at once may add up to more than 1. Each operation waits until its device is done.
+    ``print(profile)`` shows the table, longest operations first. Operations of all threads count, so the shares of
+    several concurrent trainers may add up to more than 1. Each operation waits until its device is done.
     """
 
     __slots__ = ("_before", "_end", "_rows", "_start")
 
     def __init__(self) -> None:
         self._before: Rows = {}
-        self._rows: Rows | None = None  # once it has ended
+        self._rows: Rows | None = None  # set at the end
         self._start = self._end = 0.0
 
     def __enter__(self) -> Self:
-        """Begin to collect."""
+        """Start collecting."""
         _core._profile_start()
         self._before, self._rows = _core._profile_rows(), None
         self._start = time.perf_counter()
@@ -41,7 +41,7 @@ class Profile(Closed):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop, whatever has happened within."""
+        """Stop collecting."""
         self._end = time.perf_counter()
         self._rows = _core._profile_rows()
         _core._profile_stop()
@@ -84,15 +84,15 @@ class Profile(Closed):
 
 
 def profile() -> Profile:
-    """Collect what operations take, within a ``with`` block.
+    """Collect the time of operations within a ``with`` block.
 
-    On a GPU, operations carry their names into NVIDIA's tools (NVTX ranges), and steps that it makes by itself are one
-    row. Results stay the same; each operation takes about a microsecond more.
+    On a GPU, operations are also NVTX ranges for NVIDIA's tools, and recorded steps are one row. Results do not change;
+    each operation takes about a microsecond more.
 
     Returns
     -------
     Profile
-        Print it, or take its ``table``.
+        Print it, or use its ``table``.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def profile() -> Profile:
 
 
 def profile_process() -> None:
-    """Profile the process from here on, and print the table to stderr at its end."""
+    """Profile the process from now on, and print the table to stderr at its end."""
     whole = Profile()
     whole.__enter__()
 
@@ -128,7 +128,7 @@ def _row(
 
 
 def _rounded(table: Table) -> str:
-    """Return the table as text, with as many digits as times have."""
+    """Return the table as text, with rounded numbers."""
     formats = {"seconds": ".4f", "share": ".1%", "GFLOP/s": ".1f", "GB/s": ".1f"}
     rows = [
         {name: format(row[name], formats[name]) if name in formats else row[name] for name in row} for row in table.rows

@@ -1,8 +1,8 @@
 """Learning-rate schedules: plain functions of the optimiser's step, which counts from 0.
 
-Give one to an optimiser as its rate, ``gd.Adam(lr=gd.schedules.cosine(1e-3, steps=10_000))``; a function of your own
-(``lambda step: ...``) does as well. The ones here are evaluated for a whole epoch at once, can be compared and pickled,
-and a checkpoint notices when one of them was changed.
+Pass one to an optimiser as its rate, ``gd.Adam(lr=gd.schedules.cosine(1e-3, steps=10_000))``; any function
+(``lambda step: ...``) works too. The schedules of this module are evaluated for a whole epoch at once, can be compared
+and pickled, and a checkpoint detects changes of them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Schedule(Closed):
 
     @property
     def name(self) -> str:
-        """Name of the function that makes it."""
+        """Name of the function that creates it."""
         return self._formula.__name__.lstrip("_")
 
     @property
@@ -57,12 +57,12 @@ class Schedule(Closed):
         return dict(self._arguments)
 
     def __repr__(self) -> str:
-        """Return the call that makes this schedule."""
+        """Return the call that creates this schedule."""
         arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
         return f"{self.name}({arguments})"
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both are the same function with the same arguments."""
+        """Return whether both are the same function with the same arguments."""
         if not isinstance(other, Schedule):
             return NotImplemented
         return self._formula is other._formula and self._arguments == other._arguments
@@ -110,7 +110,7 @@ def _cosine(at: Steps, *, lr: float, steps: int, final: float) -> Steps:
 
 @explained
 def cosine(lr: float, steps: int, *, final: float = 0.0) -> Schedule:
-    """Return half a cosine wave from `lr` at step 0 to `final` at step `steps`; it stays at `final` from there on.
+    """Return half a cosine wave from `lr` at step 0 to `final` at step `steps`; it stays at `final` afterwards.
 
     rate = final + (lr - final) · ½ (1 + cos(π · step / steps)); Loshchilov & Hutter 2017, without restarts.
     """
@@ -144,15 +144,15 @@ def _warmup(at: Steps, *, schedule: float | Callable[[int], float], steps: int) 
 
 @explained
 def warmup(schedule: float | Callable[[int], float], steps: int) -> Schedule:
-    """Return a rate that rises linearly during the first `steps` steps and follows `schedule` from there.
+    """Return a rate that rises linearly during the first `steps` steps and follows `schedule` afterwards.
 
     Parameters
     ----------
     schedule : float or function
         The rate, or the schedule, after the warm-up; a schedule's own steps are counted from the warm-up's end.
     steps : int
-        Length of the warm-up. During it the rate is schedule(0) · (step + 1) / (steps + 1), so that the first step
-        already moves and step `steps` is the first at the full rate.
+        Length of the warm-up. During it the rate is schedule(0) · (step + 1) / (steps + 1), so that the first
+        rate is above 0 and step `steps` is the first at the full rate.
     """
     after = schedule if callable(schedule) else real(schedule, "schedule", low=0)
     return Schedule(_warmup, {"schedule": after, "steps": integer(steps, "steps")})
@@ -166,12 +166,12 @@ def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Step
     lr : float or function
         A constant rate, a schedule of this module, or any function of the step.
     first, count : int
-        The steps wanted.
+        The range of steps.
 
     Raises
     ------
     TypeError
-        If the function returns anything but a number.
+        If the function does not return a number.
     ValueError
         If a rate is negative or not finite; the message names the step.
     """
@@ -180,7 +180,7 @@ def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Step
     elif callable(lr):
         try:
             rates = np.fromiter(map(_number, map(lr, range(first, first + count))), np.float64, count)
-        except OverflowError as error:  # of a whole number that no float holds
+        except OverflowError as error:  # of an integer that no float can represent
             raise ValueError(
                 f"lr: the schedule gave a number that is too large, from step {first} on; expected a finite rate of "
                 "at least 0"
@@ -208,8 +208,8 @@ def _number(rate: Any) -> Any:
 class Rates:
     """An optimiser's rates, looked up step by step or for an epoch at once.
 
-    A schedule of this module depends on the step alone, so its rates are kept for some steps ahead; a user's function
-    is asked for each step anew.
+    A schedule of this module depends on the step alone, so its rates are computed for some steps ahead; a user's
+    function is called at each step.
     """
 
     __slots__ = ("_constant", "_first", "_kept", "_lr")
@@ -233,5 +233,5 @@ class Rates:
         return float(self._kept[step - self._first])
 
     def epoch(self, first: int, count: int) -> Steps:
-        """Return the rates of `count` steps from `first`, or just one if it is the same for all."""
+        """Return the rates of `count` steps from `first`, or one rate if it is constant."""
         return rates_of(self._lr, first, count) if self._constant is None else self._constant

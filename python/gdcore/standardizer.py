@@ -1,4 +1,4 @@
-"""`Standardizer`: scaling of data as a layer, with the names of the columns that it was fitted on."""
+"""`Standardizer`: scaling of data as a layer, with the column names of the fitted data."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["Standardizer"]
 class Standardizer(_core.Standardizer):
     """Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
-    Fit it on the training data and make it a model's first layer: the same numbers are then saved with the model and
-    used for every prediction. A constant feature gets std 1. As a layer of a float32 model it sees data that is float32
-    already: values that lie far from zero compared with their spread (timestamps) want transform(x) or a float64 model.
+    Fit it on the training data and make it a model's first layer: mean and std are then saved with the model and used
+    for every prediction. A constant feature gets std 1. As a layer of a float32 model it gets data already rounded to
+    float32: values far from zero relative to their spread (timestamps) need transform(x) or a float64 model.
 
     Parameters
     ----------
     features : int
         Width; 0 is learned in `fit`.
     mean, std : sequence of float, mapping or pandas Series, optional
-        Known numbers instead of `fit`, shape (features,); by the names of the columns where they have some, as
-        ``frame.mean()`` and ``frame.std()`` have.
+        Known values instead of `fit`, shape (features,); matched by column names if they have keys, like
+        ``frame.mean()`` and ``frame.std()``.
     feature_names : sequence of str, optional
-        Names of the columns; `fit` takes them from a frame. The model that it is the first layer of takes them over.
+        Names of the columns; `fit` takes them from a frame. A model with this first layer adopts them.
     name : str, optional
         What its buffers are called by, "scaling.mean": an identifier. Without one, its number: "layers.0.mean".
     """
@@ -58,11 +58,11 @@ class Standardizer(_core.Standardizer):
 
     @property
     def feature_names(self) -> FeatureNames | None:
-        """Names of the columns that it was fitted on, where they had any."""
+        """Column names of the fitted data, if any."""
         return self._feature_names
 
     def seal(self) -> None:
-        """Let nobody fit it any more: it describes the scaling of a model, which holds numbers of its own."""
+        """Refuse further calls of `fit`: the layer describes a model, which has its own copy of the values."""
         self._sealed = True
 
     def fit(self, x: Data) -> Self:
@@ -72,7 +72,7 @@ class Standardizer(_core.Standardizer):
         ----------
         x : array
             Data of shape (rows, features); a memory map is read in blocks. Columns of a frame are put in the order of
-            ``feature_names``, where these are known.
+            ``feature_names``, if these are known.
 
         Returns
         -------
@@ -82,11 +82,11 @@ class Standardizer(_core.Standardizer):
         Raises
         ------
         TypeError
-            If `x` holds anything but numbers.
+            If `x` does not contain numbers only.
         ValueError
-            If its shape does not fit, or a column holds NaN, infinity or numbers too large to square.
+            If its shape does not fit, or a column contains NaN, infinity or numbers too large to square.
         RuntimeError
-            If it is a layer of a model, whose scaling stays what it was. A copy can be fitted, for another model.
+            If it is a layer of a model, whose scaling is fixed. A copy can be fitted, for another model.
         """
         if self._sealed:
             raise RuntimeError(
@@ -112,7 +112,7 @@ class Standardizer(_core.Standardizer):
 
 
 def _by_feature(mean: Any, std: Any, names: Sequence[str] | None) -> tuple[Any, Any, Sequence[str] | None]:
-    """Return mean and std in the order of the columns, and the names of these where they are known."""
+    """Return mean and std in the order of the columns, and their names if known."""
     keyed = [(value, name) for value, name in ((mean, "mean"), (std, "std")) if has_keys(value)]
     if keyed and names is not None:
         names = names_of(names, len(keyed[0][0]))
@@ -135,4 +135,4 @@ def _refuse_column(inputs: Inputs) -> None:
         )
 
 
-names_of = feature_names  # the parameter of the same name hides it
+names_of = feature_names  # alias: a parameter of the same name hides it

@@ -1,4 +1,4 @@
-"""Promise: callbacks see what they are told, in order; early stopping keeps the best weights (also in one's own loop);
+"""Promise: callbacks get their events in order; early stopping keeps the best weights (also in a custom loop);
 the plateau rule, the log and the progress line do what they say; Ctrl-C and errors leave a usable trainer."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Promise: the row of an epoch is the history's; callbacks read a copy of it and add numbers of any library, what is no
-number is refused with the callback's name; a line of the CSV log costs the same after any number of epochs."""
+"""Promise: the row of an epoch is the history's; callbacks read a copy of it and add numbers of any library, other
+values are refused with the callback's name; a line of the CSV log costs the same after any number of epochs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Y = X.sum(1)
 
 
 class Adds:
-    """A callback that does something to its logs."""
+    """A callback that changes its logs."""
 
     def __init__(self, change: Callable[[dict[str, Any]], Any]) -> None:
         self.change = change

@@ -1,5 +1,5 @@
 """Promise: the command line does what its help says; bad arguments are refused in one line with exit status 2, ordinary
-errors are named in one line with status 1, and neither shows a traceback or leaves files."""
+errors are reported in one line with status 1, and neither shows a traceback or leaves files."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ DOCS = ROOT / "docs" / "gallery.md"
 TITLES = re.compile(r"^### (\w+)$", re.MULTILINE)
 LIMIT = 90_000  # bytes of a picture in the documentation
 
-# slides of the chapter that show a picture, and so want one here
+# slides of the chapter that have a picture
 SLIDES = [9, 15, 18, 22, 23, 26, 27, 28, 31, 34, 42, 48, 50, 52, 54, 55]
 
 
@@ -60,7 +60,7 @@ def test_the_documented_code_runs() -> None:
     for block in blocks:
         exec(compile(block, str(DOCS), "exec"), names)
     assert len(blocks) == len(PICTURES) + 1
-    # what the last of some sections computed, as their texts say it
+    # results of the sections before, as stated in their texts
     assert names["corrected"][0] / names["raw"][0] == pytest.approx(10)
     assert names["history"].best_epoch() < names["history"].last_epoch
     assert names["noise"].slope == pytest.approx(-0.5, abs=0.05)
@@ -68,7 +68,7 @@ def test_the_documented_code_runs() -> None:
 
 @pytest.mark.parametrize("name", [name for name in PICTURES if not name.startswith("double_descent")])
 def test_drawing(name: str, tmp_path: Path) -> None:
-    """All but the three sweeps, whose calls the documented code makes."""
+    """All but the three sweeps, which the documented code runs."""
     (path,) = gallery.draw(tmp_path / "made", [name])
     assert path == tmp_path / "made" / f"{name}.png"
     data = path.read_bytes()
@@ -103,7 +103,7 @@ def test_descent_follows_the_closed_form() -> None:
 
 
 def test_a_path_has_all_parameters_of_any_model(rng: Any) -> None:
-    """Those of the recorder of `fit`, epoch by epoch, and the last are where the model is."""
+    """The points of the recorder of `fit`, one for each epoch; the last is the model's point."""
     x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 1))
     layers = (gd.Dense(3, 4), gd.Tanh(), gd.Dense(4, 1))
     trainers = [

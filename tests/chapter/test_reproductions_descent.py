@@ -1,5 +1,5 @@
 """Promise: the reproductions of double descent and of MNIST-1D compute what they print: small versions of them agree
-with closed forms, go on where they were, write their three files, and choose nothing by the test rows."""
+with closed forms, continue where they stopped, write their three files, and use no test rows for choices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = epochs.Problem(features=4, rows=400, noise=0.5)
 
 
 def files(result: Reproduction, folder: Path) -> None:
-    """The three files are there, and hold the result."""
+    """The three files exist and contain the result."""
     assert result.figure == folder / f"{result.name}.png" and result.figure.read_bytes()[:4] == b"\x89PNG"
     read = Table.from_csv(folder / f"{result.name}.csv")
     assert read["quantity"] == result.table["quantity"] and len(read.rows) > 1
@@ -118,7 +118,7 @@ def test_scaled_steps_bring_the_minima_together() -> None:
         assert inner.sum() == minima
     at = 1 + int(problem.closed_form(np.arange(1.0, 20000), True).argmin())
     variance = problem.noise**2 / problem.rows
-    best = sum(problem.features * variance * b / (1 + b) for b in problem.signals)  # each feature at its own best
+    best = sum(problem.features * variance * b / (1 + b) for b in problem.signals)  # each feature at its minimum
     assert at == 7 and problem.closed_form(np.array([7.0]), True)[0] == pytest.approx(best, rel=0.01)
 
 

@@ -75,7 +75,7 @@ def test_from_rest_the_count_is_the_closed_forms(steps: Reproduction) -> None:
 
 def test_crossing_is_between_the_steps_around_it() -> None:
     assert quadratic.crossing(np.array([1.0, 1e-4, 1e-8])) == pytest.approx(1.5)
-    assert quadratic.crossing(np.array([1.0, 1e-7, 1e-5, 1e-7])) == pytest.approx(2.5)  # for good
+    assert quadratic.crossing(np.array([1.0, 1e-7, 1e-5, 1e-7])) == pytest.approx(2.5)  # the last crossing
 
 
 def test_adams_factors(rules: Reproduction) -> None:

@@ -28,7 +28,7 @@ def test_redrawn_labels() -> None:
         noisy = experiments.redraw_labels(y, share, seed=3)
         helpers.same_bits(noisy, experiments.redraw_labels(y, share, seed=3))
         differ = (noisy != y).mean()
-        expected = share * 0.9  # a tenth comes out as it was
+        expected = share * 0.9  # a tenth is unchanged
         assert abs(differ - expected) <= 4 * math.sqrt(expected * (1 - expected) / len(y))
         assert (noisy != y).sum() <= round(share * len(y)) and noisy.min() == 0 and noisy.max() == 9
     assert (noisy != experiments.redraw_labels(y, 1.0, seed=4)).any()
@@ -44,13 +44,13 @@ def test_mnist1d() -> None:
     random.seed(5)
     np.random.seed(5)
     data = experiments.mnist1d(37, 60)
-    assert (random.random(), np.random.rand()) == expected  # the generator seeds both; nobody else shall notice
+    assert (random.random(), np.random.rand()) == expected  # the generator seeds both global states and restores them
     assert data.x.shape == (37, 40) and data.x_test.shape == (60, 40) and data.classes == 10 and data.features == 40
     assert data.x.dtype == np.float32 and data.y.dtype == np.int64
     assert data.fingerprint() == experiments.mnist1d(37, 60).fingerprint()
     assert data.fingerprint() != experiments.mnist1d(37, 60, seed=1).fingerprint()
     counts = np.bincount(np.concatenate([data.y, data.y_test]))
-    assert counts.min() >= 7 and counts.max() == 10  # 10 of each were made, 97 of 100 taken
+    assert counts.min() >= 7 and counts.max() == 10  # 10 of each class were made, 97 of 100 rows used
 
 
 def test_gaussian_clusters() -> None:
@@ -79,7 +79,7 @@ def test_closed_form_is_that_of_simulated_problems(n: int, d: int) -> None:
     risks = np.sum(((np.linalg.pinv(x) @ y[..., None])[..., 0] - beta) ** 2, axis=1)
     expected = experiments.linear_excess_risk(n, d, noise=0.4, norm=1.5)
     assert abs(risks.mean() - expected) < 4 * risks.std(ddof=1) / math.sqrt(len(risks))
-    assert risks.std(ddof=1) / math.sqrt(len(risks)) < 0.03 * expected  # so that the line above can fail
+    assert risks.std(ddof=1) / math.sqrt(len(risks)) < 0.03 * expected  # otherwise the line above could not fail
 
 
 def test_closed_form_by_hand() -> None:
@@ -125,7 +125,7 @@ def test_linear_samples(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- networks
 def test_epochs_are_those_of_one_run() -> None:
-    """The row of epoch 6 is what training for 6 epochs gives; labels are noisy, the test is not."""
+    """The row of epoch 6 equals training for 6 epochs; training labels are noisy, test labels are not."""
     common: dict[str, Any] = {**GIVEN, "label_noise": 0.3, "batch_size": 16, "seed": 4, "repeats": 1}
     result = experiments.double_descent_epochs(DATA.x, DATA.y, width=8, epochs=[2, 6], **common)
     for epoch, row in zip((2, 6), result.table.rows, strict=True):
@@ -161,7 +161,7 @@ def test_what_a_row_holds() -> None:
 
 
 def test_sample_sets_grow() -> None:
-    """A set of n rows is the first n of one random order, with the labels that the whole set has."""
+    """A set of n rows is the first n of one random order, with the labels of the whole set."""
     y = experiments.redraw_labels(DATA.y, 0.5, classes=3, seed=1)
     order = gd._core.permutation(60, 1, 0)
     result = experiments.double_descent_samples(
@@ -208,7 +208,7 @@ def test_sentence_of_random_labels() -> None:
     one = "50% random labels are fitted; test accuracy: 40% with 50% random (guessing: 25%)"
     assert said((0.5, 1.0, 0.4)) == one
     both = "100% random labels are fitted to 90.0%; test accuracy: 25% with 0% random, 25% with 100% random"
-    assert said((0.0, 1.0, 0.25), (1.0, 0.9, 0.25)).startswith(both)  # it did not fall, and is not said to
+    assert said((0.0, 1.0, 0.25), (1.0, 0.9, 0.25)).startswith(both)  # the sentence says nothing of a fall
     assert "are fitted; test" in said((0.0, 0.5, 0.25), (1.0, 1.0, 0.25))  # not "too": the true labels were not
 
 

@@ -1,4 +1,4 @@
-"""Promise: sweeps go on where they were interrupted, take nothing that was computed in another way, and give the same
+"""Promise: sweeps continue where they were interrupted, reuse nothing computed with other settings, and give the same
 rows for any number of processes."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def test_interrupted_sweep_goes_on(tmp_path: Path) -> None:
         experiments.run_sweep(POINTS, broken, folder=tmp_path, progress=False)
     assert calls == POINTS[:3]
     with open(tmp_path / "sweep.jsonl", "a") as file:
-        file.write('{"point": {"width": 1, "se')  # what a killed run may leave
+        file.write('{"point": {"width": 1, "se')  # the possible end of a killed run's file
     resumed = experiments.run_sweep(POINTS, counted, folder=tmp_path, progress=False)
     assert calls == POINTS  # none of them twice
     assert resumed.table.rows == whole.table.rows and len(whole.table.rows) == 12
@@ -121,7 +121,7 @@ def blas_threads(point: Any) -> list[dict[str, Any]]:
 
 
 def test_numpy_computes_with_one_thread() -> None:
-    """Where threadpoolctl can see to it; the caller's threads are as before."""
+    """With threadpoolctl; the caller's thread count is restored."""
     with pytest.importorskip("threadpoolctl").threadpool_limits(2, user_api="blas"):
         for jobs in (1, 2):
             seen = experiments.run_sweep(POINTS[:2], blas_threads, n_jobs=jobs, progress=False)
@@ -140,7 +140,7 @@ def test_linear_sweep_for_any_number_of_jobs(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_folder_tells_functions_apart(tmp_path: Path) -> None:
-    """Rows of another schedule or of other layers are not taken, though the functions have the same name."""
+    """Rows of another schedule or of other layers are not reused, though the functions have the same name."""
 
     def rows(folder: Path | None, rate: float = 0.1, late: float = 0.1, slope: float = 0.1, **more: Any) -> Any:
         def build(width: int) -> list[gd._core.Layer]:
@@ -160,7 +160,7 @@ def test_folder_tells_functions_apart(tmp_path: Path) -> None:
         assert kept() == (2, 4, 6, 7)[computed]  # the layers of width 64 are those of the first sweep
     other = {"optimizer": gd.SGD(gd.schedules.warmup(lambda step: 0.5, 2))}
     helpers.refuses(lambda: rows(tmp_path, **other), ValueError, "^folder: .*optimizer.lr")
-    assert rows(tmp_path) == first and kept() == 7  # the first rows are there still
+    assert rows(tmp_path) == first and kept() == 7  # the first rows are kept
 
 
 def test_build_is_asked_for_the_widths_of_the_sweep_alone(tmp_path: Path) -> None:

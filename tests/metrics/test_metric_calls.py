@@ -81,7 +81,7 @@ def test_functions_of_sklearn_get_classes_as_they_want_them(classes: Any, weight
 @pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize("classes", PAIRS)
 def test_functions_of_sklearn_get_two_classes_as_they_want_them(classes: Any, outputs: int) -> None:
-    """The positive class is 1 where that is a label, as scikit-learn has it, else the second."""
+    """The positive class is 1 if that is a label, as in scikit-learn, else the second."""
     index = targets(1, "yes_no")[:, 0]
     loss = gd.BinaryCrossEntropy() if outputs == 1 else gd.CrossEntropy()
     functions = [sk.f1_score, sk.average_precision_score, sk.brier_score_loss, sk.roc_auc_score, sk.log_loss]
@@ -154,7 +154,7 @@ def test_names_are_the_functions_of_sklearn(meaning: str, outputs: int) -> None:
 
 
 def seen_by(outputs: int, loss: Any, y: Any, wrap: Any = None, classes: Any = None, **options: Any) -> dict[str, Any]:
-    """Return what a metric of the user's is called with."""
+    """Return the arguments of a user's metric."""
     seen: dict[str, Any] = {}
 
     def mine(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
@@ -389,7 +389,7 @@ def test_the_docs_list_what_is_known() -> None:
     listed = set(re.findall(r"`([a-z0-9_]+)`", text))
     assert set(of_sklearn.KNOWN) <= listed
     assert {name for name in names.KNOWN if not re.search("_(macro|micro|weighted)$", name)} <= listed
-    for line in text.splitlines():  # in the row of what they take
+    for line in text.splitlines():  # in the row of their input
         for head in ("labels", "probabilities", "logits", "numbers"):
             if line.startswith(f"| {head}"):
                 found = set(re.findall(r"`(\w+)`", line)) - {"predict_classes"}
@@ -397,7 +397,7 @@ def test_the_docs_list_what_is_known() -> None:
 
 
 def test_every_measure_of_sklearn_is_known() -> None:
-    """Each function that is a scorer's there, or of (y_true, ...) and gives a number, is in the table."""
+    """Each function of a scorer, or of (y_true, ...) that returns a number, is in the table."""
     scorers = {sk.get_scorer(name)._score_func.__name__ for name in sk.get_scorer_names()}
     assert scorers - set(of_sklearn.KNOWN) <= {"positive_likelihood_ratio", "negative_likelihood_ratio"}
     assert all(hasattr(sk, name) for name in of_sklearn.KNOWN if not name.startswith("d2_"))  # these are newer

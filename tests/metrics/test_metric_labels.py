@@ -52,7 +52,7 @@ CLASSES: dict[str, list[Any]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_all_types_are_equal_as_in_training(kind: str) -> None:
     first = KINDS[kind][0]
-    wrong = np.asarray(first)[[0, 0, 0, 1]]  # the last two are wrong, and one that was right before
+    wrong = np.asarray(first)[[0, 0, 0, 1]]  # the last two are wrong, and one that was right
     for name in ("accuracy", "balanced_accuracy", "f1"):
         metric = getattr(metrics, name)
         expected = metric([0, 2, 1, 2], [0, 0, 0, 2], classes=range(3))
@@ -104,7 +104,7 @@ def test_columns_of_predictions_go_by_their_names() -> None:
                 given = pd.DataFrame(pred, columns=names)[order]
                 assert metric(truth, given) == metric(np.round(p), pred)
     truth = pd.DataFrame(p, columns=names)
-    other = frame.add_suffix("_predicted")  # names of their own go by position
+    other = frame.add_suffix("_predicted")  # columns with other names are taken by position
     assert metrics.r2(truth, other) == 1.0 and metrics.log_loss(text, other, classes=names) > 0
     with pytest.raises(ValueError, match=r"^y_pred: lacks column 'mid' and has the unknown column 'x'"):
         metrics.r2(truth, frame.rename(columns={"mid": "x"}))

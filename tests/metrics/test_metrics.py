@@ -33,7 +33,7 @@ def equal(actual: float, expected: float, tolerance: float = 1e-12) -> None:
 
 
 def same(ours: Callable[[], float], theirs: Callable[[], Any], tolerance: float = 1e-12) -> None:
-    """Compare the values, and whether there is a warning of something undefined."""
+    """Compare the values and the warnings of undefined values."""
     told = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,5 +1,6 @@
 """Promise: the range test trains a copy with a geometrically rising rate, stops where the loss diverges, suggests a
-tenth of the rate of least loss, and tells 2/λ_max of a quadratic exactly; bad input is refused, nothing is changed."""
+tenth of the rate of least loss, and computes 2/λ_max of a quadratic exactly; bad input is refused, nothing is
+changed."""
 
 from __future__ import annotations
 
@@ -169,7 +170,7 @@ def test_a_loss_that_becomes_infinite_ends_it(rng: Any) -> None:
 
 
 def test_a_loss_that_never_falls(rng: Any) -> None:
-    """At a minimum every rate makes it worse or leaves it: there is nothing to suggest."""
+    """At a minimum no rate reduces the loss: there is no suggestion."""
     model, loss, x, y, _ = quadratic(rng)
     model.parameters()["layers.0.weight"][...] = np.linalg.lstsq(x, y, rcond=None)[0].T
     worse = lr_range_test(model, loss, x, y, batch_size=None, lr_min=1.0, lr_max=5.0, steps=200, curvature=False)

@@ -51,14 +51,14 @@ def run(build: Any = small, n: int = 4, **changes: Any) -> Any:
 
 
 def facts(result: Any) -> list[Any]:
-    """Everything of a result but the seconds, exactly."""
+    """All values of a result except the seconds."""
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in result.table().rows]
     curves = [[{k: v for k, v in row.items() if k != "seconds"} for row in s.history.rows] for s in result.starts]
     return [rows, curves, result.best_seed, result.best_epsilon, result.spread, result.best.flat_parameters().tobytes()]
 
 
 def test_the_best_of_the_starts_by_hand() -> None:
-    """Each start is what a trainer of its own gives, and the best is the one of the least validation loss."""
+    """Each start equals a separate trainer, and the best has the least validation loss."""
     result = run(keep_models=True, seed=7)
     losses = []
     for seed, start in zip(range(7, 11), result.starts, strict=True):
@@ -116,7 +116,7 @@ def test_every_start_has_callbacks_of_its_own(tmp_path: Any) -> None:
     stopping = gd.EarlyStopping(patience=1)
     result = run(callbacks=stopping)
     assert stopping.best_epoch == 0, "the callback that was given stays as it is"
-    for start in result.starts:  # as the weights are the best epoch's, so is the measure
+    for start in result.starts:  # weights and measure are those of the best epoch
         assert start.value == start.history["val_loss"][start.best_epoch - 1]
         assert start.epochs in (12, start.best_epoch + 1)
     run(n=2, callbacks=lambda seed: [gd.CSVLog(tmp_path / f"{seed}.csv")])
@@ -124,7 +124,7 @@ def test_every_start_has_callbacks_of_its_own(tmp_path: Any) -> None:
 
 
 def test_a_share_is_the_same_rows_for_every_start() -> None:
-    """The measure of each start is its loss on one and the same set of rows, whatever its seed."""
+    """The measure of each start is its loss on the same rows, whatever its seed."""
     result = restarts(small, 3, X, Y, **{**SETTINGS, "validation": 0.25, "keep_models": True})
     rows = gd.data.split_rows(len(X), 0.25, 0)[1]
     for start in result.starts:

@@ -104,11 +104,11 @@ def test_the_factors() -> None:
 
 # ------------------------------------------------------------------------------------------------ training
 def trained(total: Total, start: np.ndarray) -> np.ndarray:
-    """The minimum below `start`, to a gradient of 1e-9 of what it was."""
+    """The minimum near `start`, to a gradient of 1e-9 of the first."""
     minimize = pytest.importorskip("scipy.optimize").minimize
     settings: dict[str, Any] = {"method": "trust-exact", "jac": total.gradient, "hess": total.hessian}
     w = minimize(total.value, start, options={"gtol": 1e-6, "maxiter": 2000}, **settings).x
-    for _ in range(20):  # Newton's last steps, which a comparison of values would call too small
+    for _ in range(20):  # Newton's last steps, too small for a comparison of values
         w = w - np.linalg.solve(total.hessian(w), total.gradient(w))
     assert np.linalg.norm(total.gradient(w)) < 1e-9 * np.linalg.norm(total.gradient(start))
     assert np.linalg.eigvalsh(total.hessian(w))[0] > 0
@@ -116,7 +116,7 @@ def trained(total: Total, start: np.ndarray) -> np.ndarray:
 
 
 def test_both_networks_trained_to_the_minimum_are_the_same_function(rng: Any) -> None:
-    """Ours to 1e-6, with shifts, from corresponding starts; one λ for all layers leads elsewhere."""
+    """Equal to 1e-6, with shifts, from corresponding starts; one λ for all layers gives another function."""
     x, y = data(rng)
     new_x, new_y, probe = A * x + B, C * y + D, rng.standard_normal((50, 2))
     decay = [0.01] * 3

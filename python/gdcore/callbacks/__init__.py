@@ -1,4 +1,4 @@
-"""What may happen around training: early stopping, checkpoints, a smaller rate on a plateau, logs.
+"""Callbacks: early stopping, checkpoints, a smaller rate on a plateau, logs.
 
 A callback is any object with some of the methods of `Callback`; it need not inherit from it.
 """

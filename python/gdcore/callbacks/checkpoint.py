@@ -1,4 +1,4 @@
-"""The whole state of training saved now and then; `gdcore.io.checkpoint` has the file."""
+"""Saves the training state at intervals; `gdcore.io.checkpoint` has the file format."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ __all__ = ["Checkpoint"]
 
 @explained
 class Checkpoint(Closed, Callback):
-    """Save the whole state of training now and then, for ``fit(resume=path)``.
+    """Save the training state at intervals, for ``fit(resume=path)``.
 
     Parameters
     ----------
     path : path
         The file; each checkpoint replaces the one before, once it is safely on the disk.
     every : int, optional
-        Save after every so many epochs; 1 when neither this nor `seconds` is given. The last epoch is always saved.
+        Save after every `every` epochs; 1 when neither this nor `seconds` is given. The last epoch is always saved.
     seconds : float, optional
-        Save when so many seconds have gone by since the last time, inside an epoch too.
+        Save when so many seconds have passed since the last save, also inside an epoch.
     keep_best : bool
         Whether to save the best model too, as ``<name>.best<ending>`` beside `path` (attribute ``best_path``).
     monitor : str
-        Column that says which is best.
+        Column that determines the best model.
     mode : {"min", "max"}, optional
-        Which way is better; known for the loss and metrics by name, needed for others.
+        Whether less or more is better; known for the loss and metrics by name, needed for others.
 
     Notes
     -----
@@ -77,28 +77,28 @@ class Checkpoint(Closed, Callback):
 
     @property
     def monitor(self) -> str | None:
-        """Column that says which model is best, None where it is not kept."""
+        """Column that determines the best model, None if it is not kept."""
         return None if self._watch is None else self._watch.monitor
 
     def check_fit(self, trainer: Trainer) -> None:
-        """Make sure that the files can be written."""
+        """Check that the files can be written."""
         for path in (self.path, self.best_path):
             if path is not None:
                 destination.check(path, "path")
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Start the clock, and forget an earlier run."""
+        """Start the clock, and clear the values of an earlier run."""
         self._saved = time.monotonic()
         if self._watch is not None:
             self._watch.reset()
 
     def on_progress(self, trainer: Trainer, batch: int, batches: int | None, loss: float) -> None:
-        """Save when it is time."""
+        """Save when due."""
         if self.seconds is not None and time.monotonic() - self._saved >= self.seconds:
             self._save(trainer)
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
-        """Save when it is time, and the best model."""
+        """Save when due, and save a new best model."""
         if self._watch is not None and self.best_path is not None:
             improved = self._watch.improved(self._watch.value(logs, "Checkpoint"))
             if improved:
@@ -117,6 +117,6 @@ class Checkpoint(Closed, Callback):
         return {} if self._watch is None else self._watch.state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back the best value."""
+        """Restore the best value."""
         if self._watch is not None and state:
             self._watch.load(state, "Checkpoint")

@@ -1,4 +1,4 @@
-"""The history as a CSV file that grows with it."""
+"""The history as a CSV file."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["CSVLog"]
 
 @explained
 class CSVLog(Closed, Callback):
-    """Write the history to a CSV file, a line as soon as its epoch is done.
+    """Write the history to a CSV file, a line at the end of each epoch.
 
     Parameters
     ----------
     path : path
-        The file. A continued or resumed run writes it anew with the epochs before, so no line is there twice.
+        The file. A continued or resumed run rewrites it with the earlier epochs, so that no line is repeated.
 
     Notes
     -----
-    A line costs the same after any number of epochs; the whole file is written where columns are new, or where it does
-    not end with the epoch before.
+    The cost of a line does not grow with the epochs; the whole file is written if there are new columns, or if it does
+    not end with the previous epoch.
     """
 
     __slots__ = ("_path", "_written")
@@ -44,13 +44,13 @@ class CSVLog(Closed, Callback):
         self._written: tuple[int, list[str], list[float]] | None = None  # the file's size, columns and last line
 
     def check_fit(self, trainer: Trainer) -> None:
-        """Make sure that the file can be written."""
+        """Check that the file can be written."""
         if destination.check(self._path, "path") is not None:
             with open(self._path, "a", encoding="utf-8"):
                 pass
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Make the file, if it is not there."""
+        """Create the file, if missing."""
         with open(self._path, "a", encoding="utf-8"):
             pass
 

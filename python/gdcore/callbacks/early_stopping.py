@@ -36,10 +36,10 @@ class EarlyStopping(Watched, Callback):
     min_delta : float
         Improvements must be larger than this, in the measure's unit.
     mode : {"min", "max"}, optional
-        Which way is better; known for the loss and metrics by name, needed for others.
+        Whether less or more is better; known for the loss and metrics by name, needed for others.
     restore_best : bool
-        Whether the model gets its best weights back when training ends, for whatever reason it ends. The trainer's
-        optimiser keeps its state, so a later `fit` goes on from the best weights.
+        Whether the best weights are restored when training ends, for any reason. The trainer's optimiser keeps its
+        state; a later `fit` continues from the best weights.
 
     Attributes
     ----------
@@ -50,8 +50,8 @@ class EarlyStopping(Watched, Callback):
 
     Notes
     -----
-    In a loop of one's own: ``if stopping.update(value, model): break``, and ``stopping.restore(model)`` after the loop.
-    The smallest validation error is where to stop, as training beyond it fits the noise; see `History.plot`.
+    In a custom loop: ``if stopping.update(value, model): break``, and ``stopping.restore(model)`` after the loop.
+    Training beyond the smallest validation error fits the noise; see `History.plot`.
     ``patience``, ``min_delta`` and ``restore_best`` may be set at any time, before `fit` resumes a run or during it.
     """
 
@@ -90,7 +90,7 @@ class EarlyStopping(Watched, Callback):
         return self._kept[0]
 
     def update(self, value: float, model: Sequential, *, epoch: int | None = None) -> bool:
-        """Take the value of another epoch, keep the weights if it is the best, and tell whether to stop.
+        """Take the value of another epoch, keep the weights if it is the best, and return whether to stop.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class EarlyStopping(Watched, Callback):
         Returns
         -------
         bool
-            True when `patience` epochs have gone by without improvement.
+            True after `patience` epochs without improvement.
 
         Raises
         ------
@@ -123,16 +123,16 @@ class EarlyStopping(Watched, Callback):
 
     @property
     def finished(self) -> bool:
-        """Whether `patience` epochs have gone by without improvement."""
+        """Whether `patience` epochs have passed without improvement."""
         return self._watch.since >= self.patience
 
     @property
     def extended(self) -> bool:
-        """Whether the run that `fit` resumes was stopped here, and there is more patience now."""
+        """Whether this callback stopped the run that `fit` resumes, and has more patience now."""
         return self._extended and not self.finished
 
     def restore(self, model: Sequential) -> None:
-        """Give `model` the weights of the best epoch.
+        """Restore the weights of the best epoch in `model`.
 
         Raises
         ------
@@ -146,11 +146,11 @@ class EarlyStopping(Watched, Callback):
         model.restore_state(state)
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Forget an earlier run."""
+        """Clear the values of an earlier run."""
         self._reset()
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
-        """Take the epoch's value; stop the trainer when it is time."""
+        """Take the epoch's value; stop the trainer when due."""
         if self.update(self._watch.value(logs, "EarlyStopping"), trainer.model, epoch=trainer.epoch):
             trainer.stop = True
 
@@ -169,7 +169,7 @@ class EarlyStopping(Watched, Callback):
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back the best value and weights."""
+        """Restore the best value and weights."""
         json_values.mapping(state, "EarlyStopping: state")
         epochs, best = (
             json_values.whole(state.get(name), f"EarlyStopping: {name}") for name in ("epochs", "best_epoch")
@@ -181,7 +181,7 @@ class EarlyStopping(Watched, Callback):
         self._epochs, self._kept = epochs, (best, arrays or None)
 
     def check_state(self, state: Mapping[str, Any], trainer: Trainer) -> None:
-        """Refuse weights of another model than the one that trains."""
+        """Refuse weights of another model than the trained one."""
         json_values.mapping(state, "EarlyStopping: state")
         kept = {name: state[name] for name in STATE if name in state}
         if kept:

@@ -23,13 +23,12 @@ SECONDS = 0.1  # between two drawings of the line
 
 @explained
 class Progress(Closed, Callback):
-    """One line that tells the epoch, the time left, the speed, the learning rate, and the losses.
+    """One line with the epoch, the time left, the speed, the learning rate, and the losses.
 
     Parameters
     ----------
     force : bool
-        Whether to show it even where there is no terminal (and no notebook) to show it on: log files stay free of it
-        otherwise.
+        Whether to show it without a terminal or notebook too; by default log files do not contain it.
     file : text file, optional
         Where to write; the standard error output when left out.
 
@@ -49,7 +48,7 @@ class Progress(Closed, Callback):
         self._bar: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Support copies and pickles: of what was asked for, not of the line on the screen."""
+        """Support copies and pickles: of the arguments, not of the line on the screen."""
         return _rebuild, (type(self), self._force, self._file), getattr(self, "__dict__", None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -59,12 +58,12 @@ class Progress(Closed, Callback):
         return copied
 
     def check_fit(self, trainer: Trainer) -> None:
-        """Make sure that tqdm is there, where somebody can see the line."""
+        """Check that tqdm is installed, if the line is visible."""
         if self.force or visible(sys.stderr if self.file is None else self.file):
             optional_module("tqdm", "Progress", "tqdm")
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Draw the line, where somebody can see it."""
+        """Draw the line, if it is visible."""
         file = sys.stderr if self.file is None else self.file
         self._bar = None
         if not (self.force or visible(file)):
@@ -82,7 +81,7 @@ class Progress(Closed, Callback):
         )
 
     def on_progress(self, trainer: Trainer, batch: int, batches: int | None, loss: float) -> None:
-        """Move on by the part of the epoch that is done."""
+        """Advance by the finished part of the epoch."""
         if self._bar is not None and time.monotonic() - self._drawn >= SECONDS:
             self._measured["loss"] = loss
             place = (
@@ -98,7 +97,7 @@ class Progress(Closed, Callback):
                 self._draw(trainer, f"epoch {trainer.epoch}/{trainer.last_epoch}", trainer.epoch)
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """Leave the line as it stands and go to the next."""
+        """Draw the line a last time and end it."""
         if self._bar is not None:
             self._draw(trainer, f"epoch {trainer.epoch}/{trainer.last_epoch}", trainer.epoch)
             self._bar.close()
@@ -125,6 +124,6 @@ def _rebuild(kind: type[P], force: bool, file: TextIO | None) -> P:
 
 
 def visible(file: Any) -> bool:
-    """Tell whether somebody watches: a terminal, or a notebook (which is none, but shows the line in place)."""
+    """Return whether the output is visible: a terminal, or a notebook (which shows the line in place)."""
     isatty = getattr(file, "isatty", None)
     return bool(isatty is not None and isatty()) or "ipykernel" in sys.modules

@@ -29,22 +29,22 @@ def _factor(value: object, name: str) -> float:
 class ReduceOnPlateau(Watched, Callback):
     """Multiply the learning rate by a factor when a measure has not improved for some epochs.
 
-    Works on ``trainer.lr_scale``, so together with any schedule.
+    It changes ``trainer.lr_scale``, so it works with any schedule.
 
     Parameters
     ----------
     monitor : str
         Column to watch.
     factor : float
-        What the rate is multiplied by, above 0 and below 1.
+        Factor of the rate, above 0 and below 1.
     patience : int
-        Epochs without improvement after which it is; then the count starts again.
+        Epochs without improvement before a reduction; then the count starts again.
     min_delta : float
         Improvements must be larger than this, in the measure's unit.
     min_lr : float
-        The rate is not made smaller than this.
+        Lower bound of the rate.
     mode : {"min", "max"}, optional
-        Which way is better; known for the loss and metrics by name, needed for others.
+        Whether less or more is better; known for the loss and metrics by name, needed for others.
 
     Notes
     -----
@@ -71,11 +71,11 @@ class ReduceOnPlateau(Watched, Callback):
         self.min_lr = min_lr
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Forget an earlier run."""
+        """Clear the values of an earlier run."""
         self._watch.reset()
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
-        """Take the epoch's value; reduce the rate when it is time."""
+        """Take the epoch's value; reduce the rate when due."""
         if self._watch.improved(self._watch.value(logs, "ReduceOnPlateau")):
             return
         if self._watch.since >= self.patience:
@@ -89,5 +89,5 @@ class ReduceOnPlateau(Watched, Callback):
         return self._watch.state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back the best value and the count."""
+        """Restore the best value and the count."""
         self._watch.load(state, "ReduceOnPlateau")

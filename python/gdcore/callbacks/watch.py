@@ -1,4 +1,4 @@
-"""The best value of a column of the history so far, for the callbacks that wait for a better one."""
+"""The best value so far of a column of the history, for callbacks that monitor it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _improvement(value: object, name: str) -> float:
 
 
 class Watch(Closed):
-    """The best value of a column so far, and how many values came since.
+    """The best value of a column so far, and the number of values since.
 
     Parameters
     ----------
     monitor : str
         The column.
     mode : {"min", "max"} or None
-        Which way is better; None: as known for the loss and metrics by name.
+        Whether less or more is better; None: as known for the loss and metrics by name.
     min_delta : float
         Improvements must be larger than this.
     """
@@ -51,12 +51,12 @@ class Watch(Closed):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all values."""
+        """Clear all values."""
         self.best = math.inf if self._mode == "min" else -math.inf
         self.since = 0
 
     def value(self, logs: Mapping[str, float], who: str) -> float:
-        """Return the value of the column, with a warning where it is nan; or say which columns there are."""
+        """Return the value of the column, with a warning if it is nan; raise ValueError if there is no such column."""
         if self._monitor not in logs:
             raise ValueError(f"{who}: monitor={self._monitor!r} is not measured; there are {', '.join(logs)}")
         if math.isnan(logs[self._monitor]):
@@ -68,7 +68,7 @@ class Watch(Closed):
         return (self.best - value if self._mode == "min" else value - self.best) > self.min_delta
 
     def improved(self, value: float) -> bool:
-        """Take the next value and tell whether it is better."""
+        """Take the next value and return whether it is better."""
         if self.better(value):
             self.best, self.since = value, 0
             return True
@@ -76,16 +76,16 @@ class Watch(Closed):
         return False
 
     def state(self) -> dict[str, Any]:
-        """Return what `load` takes."""
+        """Return the argument of `load`."""
         return {"monitor": self._monitor, "mode": self._mode, "best": self.best, "since": self.since}
 
     def load(self, state: Mapping[str, Any], who: str) -> None:
-        """Take back the best value and the count.
+        """Restore the best value and the count.
 
         Raises
         ------
         FormatError
-            If they make no sense; nothing is changed then.
+            If they are invalid; nothing is changed then.
         ValueError
             If they are of another column.
         """
@@ -94,13 +94,13 @@ class Watch(Closed):
             if json_values.text(state.get(name), f"{who}: {name}") != getattr(self, name):
                 raise ValueError(f"{who}: other settings: {name}: saved {state[name]!r}, now {getattr(self, name)!r}")
         best = state.get("best")
-        if best not in (math.inf, -math.inf):  # those of before the first epoch
+        if best not in (math.inf, -math.inf):  # the initial values
             best = json_values.number(best, f"{who}: best")
         self.best, self.since = best, json_values.whole(state.get("since"), f"{who}: since")
 
 
 class Watched(Closed):
-    """What callbacks that watch a column have in common; ``_watch`` is theirs to make."""
+    """Common part of callbacks that monitor a column; subclasses create ``_watch``."""
 
     __slots__ = ("_patience", "_watch")
     _watch: Watch
@@ -113,7 +113,7 @@ class Watched(Closed):
 
     @property
     def mode(self) -> str:
-        """Which way is better: "min" or "max"."""
+        """The direction of improvement: "min" or "max"."""
         return self._watch.mode
 
     @property

@@ -1,4 +1,4 @@
-"""The engine of the sweeps: points computed side by side, each kept on the disk as soon as it is finished."""
+"""Sweeps: points computed in parallel, each saved to the disk as soon as it is finished."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ TABLE = "table.csv"
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep gave.
+    """The result of a sweep.
 
     Attributes
     ----------
     table : Table
         The rows of all points, in the order of the points.
     cpu_seconds : float
-        Processor time that the points took, added up, in seconds: also of those that an earlier run computed.
+        Total processor time of the points in seconds, including those that an earlier run computed.
     """
 
     table: Table
@@ -53,27 +53,27 @@ def run_sweep(
     n_jobs: int = 1,
     progress: bool = True,
 ) -> Sweep:
-    """Compute rows for each of many points, side by side, so that an interrupted sweep goes on where it was.
+    """Compute rows for each of many points, in parallel; an interrupted sweep continues where it stopped.
 
     Parameters
     ----------
     points : iterable of dict
-        The settings of each point (numbers, text, lists of them), its seed among them; no two alike.
+        The settings of each point (numbers, text, lists of them), including its seed; all different.
     train_point : function
-        ``train_point(point)`` returns the rows of one point as dictionaries of numbers and text. Depends on nothing but
-        the point. With several jobs it runs in other processes: a function of a module, a ``functools.partial`` of one,
-        or a lambda.
+        ``train_point(point)`` returns the rows of one point as dictionaries of numbers and text. It must depend on the
+        point alone. With several jobs it runs in other processes: a function of a module, a ``functools.partial`` of
+        one, or a lambda.
     settings : dict, optional
-        What else the rows depend on. Stored in `folder`, so that a sweep of other settings is not mixed into it.
+        All else that the rows depend on. Stored in `folder`, which refuses a sweep with other settings.
     folder : path, optional
-        Where to keep finished points (``sweep.jsonl``) and the whole table (``table.csv``); made if need be. Points
-        that are there already are not computed again; more points may be asked for later.
+        Where to keep finished points (``sweep.jsonl``) and the whole table (``table.csv``); created if missing. Points
+        already in it are not computed again; later calls may add points.
     n_jobs : int
-        Processes to use; -1: one for each processor. Each computes on one thread, so that the rows are the same, bit
-        for bit, for any number: gdcore always, NumPy's linear algebra where threadpoolctl is installed
-        (``gdcore[experiments]`` brings it). Without it, what `train_point` computes by that may differ in last digits.
+        Processes to use; -1: one for each processor. Each computes with one thread, so that the rows are the same, bit
+        for bit, for any number: gdcore always, NumPy's linear algebra where threadpoolctl is installed (part of
+        ``gdcore[experiments]``). Without it, results of NumPy's linear algebra may differ in the last digits.
     progress : bool
-        Whether to show a line that counts finished points, where there is a terminal or notebook to show it on.
+        Whether to count the finished points in a line, on a terminal or in a notebook.
 
     Returns
     -------
@@ -83,9 +83,9 @@ def run_sweep(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, two points are alike, or `folder` holds a sweep of other settings.
+        If an argument is invalid, two points are equal, or `folder` contains a sweep with other settings.
     FormatError
-        If the file in `folder` is damaged. (A last line that was cut short when a run was killed is no damage.)
+        If the file in `folder` is damaged. (An incomplete last line, left by a killed run, is allowed.)
     ImportError
         If `n_jobs` is not 1 and joblib is not installed.
     """
@@ -106,7 +106,7 @@ def run_sweep(
 
 
 class _Store:
-    """The finished points, in memory and, where there is a folder, on the disk."""
+    """The finished points, in memory and, if there is a folder, on the disk."""
 
     def __init__(self, folder: str | os.PathLike[str] | None, settings: Any) -> None:
         self.finished: dict[str, tuple[list[dict[str, Any]], float]] = {}
@@ -127,7 +127,7 @@ class _Store:
             self.finished[_key(line["point"])] = (line["rows"], line["cpu_seconds"])
 
     def add(self, key: str, point: Point, rows: list[dict[str, Any]], seconds: float) -> None:
-        """Keep a finished point, on the disk before anything else happens."""
+        """Keep a finished point; writes it to the disk first."""
         if self.folder is not None:
             self._append({"point": point, "rows": rows, "cpu_seconds": seconds})
         self.finished[key] = (rows, seconds)
@@ -140,7 +140,7 @@ class _Store:
             os.fsync(file.fileno())
 
     def _lines(self) -> list[dict[str, Any]]:
-        """Return the whole lines of the file; what a killed run left of a last one is cut off."""
+        """Return the complete lines of the file; removes an incomplete last line of a killed run."""
         assert self.folder is not None
         path = self.folder / FILE
         data = path.read_bytes() if path.exists() else b""
@@ -151,7 +151,7 @@ class _Store:
 
 
 def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
-    """Return one line of the file, checked for what it must hold."""
+    """Return one line of the file, checked for its keys."""
     expected = {"settings"} if number == 1 else {"point", "rows", "cpu_seconds"}
     try:
         value = json.loads(line)
@@ -165,17 +165,17 @@ def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
 def _computed(
     points: Mapping[str, Point], train_point: Callable[[Point], Rows], n_jobs: int, progress: bool
 ) -> Iterator[tuple[str, tuple[list[dict[str, Any]], float]]]:
-    """Compute points, in whatever order they are finished: the key of each, and its rows and seconds."""
+    """Compute points; yields the key of each, its rows and seconds, in the order of completion."""
     keys = list(points)
     if n_jobs > 1:
-        keys.reverse()  # sweeps tend to grow: a long point that begins last would keep the others waiting
+        keys.reverse()  # later points tend to take longer: start with them, so that none runs alone at the end
     tasks = [(key, points[key], train_point) for key in keys]
     for i, result in run_all(_compute, tasks, n_jobs=n_jobs, what="sweep", progress=progress):
         yield keys[i], result
 
 
 def _compute(key: str, point: Point, train_point: Callable[[Point], Rows]) -> tuple[list[dict[str, Any]], float]:
-    """Compute one point: its rows, as they would come back from the disk, and the processor time it took."""
+    """Compute one point: its rows, as they would be read from the disk, and its processor time."""
     started = time.process_time()
     try:
         with _one_thread():
@@ -187,7 +187,7 @@ def _compute(key: str, point: Point, train_point: Callable[[Point], Rows]) -> tu
 
 
 def _one_thread() -> contextlib.AbstractContextManager[Any]:
-    """Keep NumPy's linear algebra to one thread, whose number changes how sums round; it cannot without threadpoolctl.
+    """Limit NumPy's linear algebra to one thread, as the thread count changes rounding; needs threadpoolctl.
 
     gdcore's own threads are limited by `run_all`.
     """
@@ -221,7 +221,7 @@ def _key(point: Point) -> str:
 
 
 def _plain(value: Any, name: str) -> Any:
-    """Return `value` as it comes back from a JSON file: what is computed and what is read are then the same."""
+    """Return `value` as read from a JSON file, so that computed and stored values are equal."""
     try:
         return json.loads(json.dumps(value, default=_item))
     except TypeError:
@@ -231,7 +231,7 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def _item(value: Any) -> Any:
-    """Return a NumPy number or array as Python numbers, what has keys as a dictionary."""
+    """Return a NumPy number or array as Python numbers, a mapping as a dictionary."""
     if has_keys(value):
         return by_key(value, "")
     if hasattr(value, "tolist"):
@@ -240,7 +240,7 @@ def _item(value: Any) -> Any:
 
 
 def _made(folder: str | os.PathLike[str]) -> Path:
-    """Return the folder, made if need be."""
+    """Return the folder, created if missing."""
     try:
         path = Path(folder)
     except TypeError:

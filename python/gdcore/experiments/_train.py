@@ -30,7 +30,7 @@ Build: TypeAlias = Callable[[int], Sequence[_core.Layer]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the points of a sweep have in common: data, networks, and how they are trained."""
+    """The common part of a sweep's points: data, networks, and training."""
 
     data: LabelledData
     build: Build
@@ -38,7 +38,7 @@ class Recipe:
     batch_size: int | None
 
     def settings(self) -> dict[str, Any]:
-        """Return what a resumed sweep must agree in, whatever its points; layers and rates are part of each point."""
+        """Return the settings that a resumed sweep must share; layers and rates are part of each point."""
         return {
             "data": self.data.fingerprint(),
             "optimizer": specs.without_values(specs.encode(self.optimizer)),  # see `_checksum`
@@ -49,7 +49,7 @@ class Recipe:
 def recipe(
     data: LabelledData, build: Build | None, optimizer: _core.Optimizer | None, batch_size: int | None
 ) -> Recipe:
-    """Return a checked recipe: two hidden layers of ReLU units, momentum 0.9 and rate 0.01 where nothing is given."""
+    """Return a checked recipe: two hidden layers of ReLU units, momentum 0.9 and rate 0.01 by default."""
     if build is None:
         build = partial(relu_network, data.features, data.classes)
     elif not callable(build):
@@ -104,13 +104,13 @@ def sweep_networks(
 def train_network(point: Point, common: Recipe) -> list[dict[str, Any]]:
     """Return a row for each epoch of ``point["epochs"]``; errors are shares of wrong rows, from 0 to 1.
 
-    The training error is measured on the labels as they were trained on, noise included.
+    The training error is measured on the labels used in training, noise included.
     """
     data, seed = common.data, point["seed"]
     model = _model(common, point["width"], seed)
     y = redraw_labels(data.y, point["label_noise"], classes=data.classes, seed=seed)
     x = data.x
-    if point["samples"] < len(x):  # the same rows in the same order for every number of rows: sets grow
+    if point["samples"] < len(x):  # smaller sets are prefixes of larger ones
         rows = _core.permutation(len(x), seed, 0)[: point["samples"]]
         x, y = x[rows], y[rows]
     trainer = Trainer(model, _core.CrossEntropy(), optimizer=common.optimizer, metrics=[accuracy], seed=seed)
@@ -136,9 +136,9 @@ def train_network(point: Point, common: Recipe) -> list[dict[str, Any]]:
 
 
 def _checksum(layers: Sequence[_core.Layer], point: Point, common: Recipe) -> str:
-    """Return a checksum of what the functions of a recipe give for a point: its layers, and a schedule's rates.
+    """Return a checksum of the results of a recipe's functions for a point: its layers, and a schedule's rates.
 
-    Of a function, nothing else can be compared: two of them may have one name.
+    Functions themselves cannot be compared: two of them may have the same name.
     """
     made = json.dumps(specs.encode(layers)).encode()
     if callable(common.optimizer.lr):

@@ -1,4 +1,4 @@
-"""Data for the experiments: MNIST-1D, labels with noise, and the checks of data that a user brings."""
+"""Data for the experiments: MNIST-1D, labels with noise, and checks of the user's data."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LabelledData(NamedTuple):
         return int(max(self.y.max(), self.y_test.max())) + 1
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return rows and a checksum of all numbers, by which a resumed sweep knows its data."""
+        """Return rows and a checksum of all values, by which a resumed sweep recognises its data."""
         checksum = 0
         for array in self:
             checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
@@ -63,20 +63,20 @@ def mnist1d(train: int = 4000, test: int = 12000, *, seed: int = 42) -> Labelled
     Parameters
     ----------
     train, test : int
-        Numbers of rows. Classes are as frequent as each other over both parts together.
+        Numbers of rows. Classes are equally frequent over both parts together.
     seed : int
         Seed of the generator, below 2³²; 42 is the published one.
 
     Returns
     -------
     LabelledData
-        40 features, 10 classes; scaled so that all numbers together have mean 0 and standard deviation 1.
+        40 features, 10 classes; scaled so that all values together have mean 0 and standard deviation 1.
 
     Raises
     ------
     ImportError
-        If the package ``mnist1d`` (Greydanus & Kobak 2020) is not installed. It makes the data, nothing is downloaded;
-        that takes about half a second for 1,000 rows.
+        If the package ``mnist1d`` (Greydanus & Kobak 2020) is not installed. It generates the data without a
+        download, in about half a second for 1,000 rows.
     """
     train, test = integer(train, "train", minimum=1), integer(test, "test", minimum=1)
     seed = integer(seed, "seed")
@@ -85,8 +85,8 @@ def mnist1d(train: int = 4000, test: int = 12000, *, seed: int = 42) -> Labelled
     package = optional_module("mnist1d.data", "mnist1d", "gdcore[experiments]")
     settings = package.get_dataset_args()
     settings.seed = seed
-    settings.num_samples = -(-(train + test) // 10) * 10  # the generator makes ten classes of one size
-    states = random.getstate(), np.random.get_state()  # the generator seeds both for the whole process
+    settings.num_samples = -(-(train + test) // 10) * 10  # the generator makes ten classes of equal size
+    states = random.getstate(), np.random.get_state()  # the generator seeds both global states
     try:
         made = package.make_dataset(settings)
     finally:
@@ -101,7 +101,7 @@ def mnist1d(train: int = 4000, test: int = 12000, *, seed: int = 42) -> Labelled
 def gaussian_clusters(
     train: int = 2000, test: int = 4000, *, features: int = 50, classes: int = 10, spread: float = 2.2, seed: int = 0
 ) -> LabelledData:
-    """Draw classes that are Gaussian clusters which overlap: quick to make, needs no package.
+    """Draw classes that are overlapping Gaussian clusters: fast, and needs no package.
 
     Parameters
     ----------
@@ -139,9 +139,9 @@ def gaussian_clusters(
 
 @explained
 def redraw_labels(y: Data, share: float, *, classes: int | None = None, seed: int = 0) -> Labels:
-    """Return labels of which a share, drawn at random, is replaced by labels drawn uniformly from all classes.
+    """Return labels with a random share replaced by labels drawn uniformly from all classes.
 
-    A redrawn label may come out as it was, so about share · (1 - 1/classes) of the labels differ.
+    A redrawn label may equal the old one, so about share · (1 - 1/classes) of the labels differ.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def redraw_labels(y: Data, share: float, *, classes: int | None = None, seed: in
 def labelled_data(
     x: Data | None, y: Data | None, test: Sequence[Data] | None, default: Callable[[], LabelledData]
 ) -> LabelledData:
-    """Return the data of an experiment, checked; what `default` makes when none is given."""
+    """Return the checked data of an experiment; the result of `default` when none is given."""
     if x is None and y is None and test is None:
         return default()
     if x is None or y is None or test is None:

@@ -1,4 +1,4 @@
-"""`DoubleDescent`: what a sweep over widths, epochs or sample sizes measured, in numbers, a sentence and a figure."""
+"""`DoubleDescent`: the result of a sweep over widths, epochs or sample sizes: a table, a sentence and a figure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["DoubleDescent"]
 
 Curve = npt.NDArray[np.float64]
 
-BUMP = 0.02  # of the larger error by which test error must rise or fall, to be said to
+BUMP = 0.02  # the least rise or fall of the test error that counts, relative to the larger error
 SIZE = (7.6, 4.4)  # of the figure, inches
 AXES = {
     "width": "units in each hidden layer",
@@ -35,11 +35,11 @@ class DoubleDescent:
     Attributes
     ----------
     axis : str
-        What was varied, and the name of its column: "width", "epoch" or "samples".
+        The varied quantity, and the name of its column: "width", "epoch" or "samples".
     train, test : str
-        The columns of the table that hold the training and the test error.
+        The columns of the training and the test error.
     measure : str
-        What they measure, for the figure.
+        The quantity that they measure, for the figure.
     table : Table
         A row for each run (and measured epoch): the column `axis`, ``seed``, the errors and more.
     interpolated : float
@@ -59,7 +59,7 @@ class DoubleDescent:
     def curve(self) -> Table:
         """Return the means over the seeds: `axis`, `train`, `test`, ``test_se`` and ``runs``.
 
-        ``test_se`` is the standard error of the mean test error, and left out where there is one run.
+        ``test_se`` is the standard error of the mean test error; it is missing if there is one run.
         """
         rows = []
         for value in sorted(set(self.table[self.axis])):
@@ -76,8 +76,8 @@ class DoubleDescent:
     def threshold(self) -> int | None:
         """The interpolation threshold: where the mean training error reaches zero (see `interpolated`).
 
-        The smallest width or number of epochs at which it is zero, the largest number of rows for which it is; None if
-        there is none.
+        The smallest width or number of epochs, or the largest number of rows, at which it is zero; None if there is
+        none.
         """
         curve = self.curve()
         fitted = [v for v, e in zip(curve[self.axis], curve[self.train], strict=True) if e <= self.interpolated]
@@ -89,9 +89,9 @@ class DoubleDescent:
     def peak(self) -> int | None:
         """Where the mean test error has its peak between two descents, None if it has none.
 
-        The point that rises farthest above the lowest points on both sides of it, where test error has fallen to the
-        first of them from a point before. Each fall and the rise must be by 2 % of the larger error, and by twice the
-        standard error of the difference, seed by seed, where there are several.
+        The point that rises farthest above the lowest points on both sides of it; before the first of these, the test
+        error must have fallen. Each fall and the rise must be at least 2 % of the larger error, and with several seeds
+        twice the standard error of the difference, seed by seed.
         """
         curve = self.curve()
         found = self._turns(curve)
@@ -118,11 +118,11 @@ class DoubleDescent:
         return np.array([at[high][seed] - error for seed, error in at[low].items() if seed in at[high]])
 
     def __str__(self) -> str:
-        """Return one sentence that says what was seen, and the curve."""
+        """Return one sentence about the result, and the curve."""
         return f"{self.sentence()}\n{self.curve()}"
 
     def sentence(self) -> str:
-        """Return one sentence that says what was seen."""
+        """Return one sentence about the result."""
         curve = self.curve()
         values, test = curve[self.axis], np.array(curve[self.test])
         if not np.isfinite(test).all():
@@ -136,17 +136,17 @@ class DoubleDescent:
         return f"Test error falls to {places[0]}, peaks at {places[1]}, falls again to {places[2]} {name}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
-        """Draw test and training error against what was varied, with the interpolation threshold, in a figure.
+        """Draw test and training error against the varied quantity, with the interpolation threshold.
 
         Parameters
         ----------
         path : path, optional
-            Where to save the picture; the ending gives the format. Without it, it belongs to matplotlib.pyplot.
+            Where to save the figure; the ending gives the format. Without a path, it belongs to matplotlib.pyplot.
 
         Returns
         -------
         matplotlib Axes
-            To add to, or to save by ``axes.figure.savefig``.
+            For additions, or to save by ``axes.figure.savefig``.
 
         Raises
         ------
@@ -161,12 +161,12 @@ class DoubleDescent:
         return axes
 
     def draw(self, axes: Axes) -> None:
-        """Draw what `plot` draws into axes that are there, such as those of a figure with more in it.
+        """Draw the same as `plot` into existing axes, such as those of a larger figure.
 
         Parameters
         ----------
         axes : matplotlib Axes
-            Gets lines, labels, a title and a legend; saving is left to the caller.
+            Gets lines, labels, a title and a legend; the caller saves the figure.
         """
         from ..plotting.double_descent import draw
 
@@ -177,9 +177,9 @@ class DoubleDescent:
 
 
 def _double_descent(test: Curve) -> tuple[int, int, int, int] | None:
-    """Return where the curve begins to fall, its low, its peak and the low after: the peak that rises farthest.
+    """Return the indices of the first fall, the low, the peak and the low after it, for the peak that rises farthest.
 
-    None if no peak has a fall of `BUMP` on both sides, the first after a fall of as much.
+    None if no peak has a fall of `BUMP` on both sides, the first after a fall of the same size.
     """
     found = []
     for at in range(2, len(test) - 1):

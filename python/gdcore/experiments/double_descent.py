@@ -60,23 +60,23 @@ def double_descent_width(
     optimizer : Optimizer, optional
         ``gd.Momentum(lr=0.01, momentum=0.9)`` when left out.
     epochs : int
-        Epochs of training; nothing stops it earlier.
+        Epochs of training, without early stopping.
     batch_size : int or None
         Rows in a batch; None takes all.
     label_noise : float
         Share of the training labels that is drawn anew from all classes; see `redraw_labels`. The test labels are not
-        touched.
+        changed.
     repeats : int
         Runs for each width, with the seeds seed, seed + 1, ...: of initial weights, shuffling and label noise.
     seed : int
         Seed of the first.
     folder : path, optional
-        Where finished runs are kept, so that an interrupted sweep goes on where it was; see `run_sweep`. A run is only
-        taken from there if its layers and the rates of all its steps were the same, too.
+        Where finished runs are kept, so that an interrupted sweep continues; see `run_sweep`. A run is reused only if
+        its layers and the rates of all its steps were the same.
     n_jobs : int
         Processes to use, -1 for one a processor; the results do not depend on it.
     progress : bool
-        Whether to show a line that counts finished runs.
+        Whether to count the finished runs in a line.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def double_descent_width(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, or `folder` holds a sweep of other settings.
+        If an argument is invalid, or `folder` contains a sweep with other settings.
     DivergenceError
         If a loss becomes nan or infinite.
     ImportError
@@ -94,7 +94,8 @@ def double_descent_width(
 
     Notes
     -----
-    Belkin et al. 2019. The defaults are the MNIST-1D case study of Greydanus & Kobak 2020 but for the initialisation.
+    Belkin et al. 2019. The defaults are those of the MNIST-1D case study of Greydanus & Kobak 2020, except the
+    initialisation.
     """
     options: dict[str, Any] = {"folder": folder, "n_jobs": n_jobs, "progress": progress}
     sizes, runs = whole_numbers(widths, "widths"), seeds(seed, repeats)
@@ -194,7 +195,7 @@ def double_descent_samples(
     build, optimizer, epochs, batch_size, label_noise, repeats, seed, folder, n_jobs, progress
         As for `double_descent_width`.
     samples : iterable of int, optional
-        Numbers of training rows; 100 to 8,000, of the rows there are, when left out.
+        Numbers of training rows; 100 to 8,000, up to the available rows, when left out.
     width : int
         Units in each hidden layer.
 

@@ -1,9 +1,9 @@
-"""Early stopping beside weight decay (slide 50): gradient descent stopped after T steps is like a decay λ ≈ 1/(ηT).
+"""Early stopping and weight decay (slide 50): gradient descent stopped after T steps is like a decay λ ≈ 1/(ηT).
 
 From the origin of a quadratic surface, T steps of rate η fit the share 1 - (1-ηλ_i)^T of the minimum's coordinate along
 an eigenvector with eigenvalue λ_i; the minimum under weight decay λ has the share λ_i/(λ_i+λ). Both rise from 0 to 1,
-for small λ_i as ηTλ_i and λ_i/λ: alike for λ = 1/(ηT). Here both are measured in real training runs, and on a network
-too, for which nothing of this is exact.
+for small λ_i as ηTλ_i and λ_i/λ: equal for λ = 1/(ηT). Both are measured in real training runs here, also on a
+network, for which the formulas are not exact.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["EarlyStoppingDecay", "early_stopping_and_decay"]
 Array = npt.NDArray[np.float64]
 
 STEEPEST = 0.5  # η λ_max of the quadratic: well below 2, so that every share grows steadily
-MOMENTUM = 0.9  # for training with weight decay to the end, where only the end counts
-BLOCK, SETTLED, LONGEST = 500, 1e-7, 100_000  # trained until a block of steps moves no parameter by more than this
+MOMENTUM = 0.9  # for training with weight decay until convergence
+BLOCK, SETTLED, LONGEST = 500, 1e-7, 100_000  # trained until no parameter moves more in a block of steps
 DECAYS_PER_DECADE = 7
-INITIAL = 0.1  # standard deviation of the network's first weights: near the origin, but not in it, where it would stay
+INITIAL = 0.1  # standard deviation of the network's initial weights: near the origin, which is a stationary point
 TEST_ROWS = 300
 SHARES = ("steps", "eigenvalue", "stopped", "stopped_predicted", "decayed", "decayed_predicted")
 
@@ -52,12 +52,12 @@ class EarlyStoppingDecay:
     shares : Table
         For the quadratic, a row for each T and each eigenvalue λ_i: ``steps``, ``eigenvalue``, and the share of the
         minimum's coordinate that is fitted, ``stopped`` after T steps and ``decayed`` with λ = 1/(ηT), each measured
-        in a training run, beside what the formulas predict: ``stopped_predicted``, ``decayed_predicted``.
+        in a training run, and the predictions of the formulas: ``stopped_predicted``, ``decayed_predicted``.
     matches : Table
-        For each problem ("quadratic", "network") and T: ``one_over_lr_steps`` = 1/(ηT); the ``best`` λ of all tried,
-        whose predictions differ least from those at step T; ``ratio`` = best · ηT; the root mean square ``difference``
-        of predictions at the best λ and ``difference_there``, at 1/(ηT); and ``size``, the root mean square prediction
-        at step T.
+        For each problem ("quadratic", "network") and T: ``one_over_lr_steps`` = 1/(ηT); the ``best`` λ of those
+        tried, whose predictions differ least from those at step T; ``ratio`` = best · ηT; the root mean square
+        ``difference`` of predictions at the best λ and ``difference_there``, at 1/(ηT); and ``size``, the root mean
+        square prediction at step T.
     lr : float
         η.
     decays : ndarray
@@ -67,7 +67,7 @@ class EarlyStoppingDecay:
     stopped_path, decayed_path : ndarray
         Predictions of the network on the test rows along the run, shape (steps, rows), and for each λ, shape (L, rows).
     stopped_at : tuple of int
-        Where in `stopped_path` the T are.
+        Indices of the T in `stopped_path`.
     """
 
     shares: Table
@@ -98,7 +98,7 @@ class EarlyStoppingDecay:
         Parameters
         ----------
         path : path, optional
-            Where to save the picture; without it, it belongs to matplotlib.pyplot.
+            Where to save the figure; without a path, it belongs to matplotlib.pyplot.
 
         Returns
         -------
@@ -132,7 +132,7 @@ def early_stopping_and_decay(
 
     The quadratic is linear regression whose Hessian has eigenvalues from 0.5/η down to 0.5/(η · condition), evenly
     spread over the logarithm. Full-batch gradient descent from zero is stopped at each T; training with weight decay
-    1/(ηT) goes on until nothing moves.
+    1/(ηT) continues until convergence.
 
     The network, `Dense`-`Tanh`-`Dense` of six inputs, starts near the origin (weights of standard deviation 0.1) and
     learns a noisy function of inputs of different scales. Its predictions on 300 other rows, stopped at each T, are
@@ -153,12 +153,12 @@ def early_stopping_and_decay(
     rows : int
         Its training rows, at least 2.
     noise : float
-        Standard deviation of what is added to its targets, which are of size 1 or so.
+        Standard deviation of the noise in its targets, whose magnitude is about 1.
     seed : int
         Of data and initial weights.
     progress : bool
-        Whether to show bars of the runs with weight decay, which take most of the time, on the standard error output,
-        where there is a terminal or notebook to show them on.
+        Whether to show progress bars of the runs with weight decay, which take most of the time, on the standard error
+        output, on a terminal or in a notebook.
 
     Returns
     -------
@@ -168,15 +168,15 @@ def early_stopping_and_decay(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit.
+        If an argument is invalid.
     DivergenceError
         If `lr` is too large for the network.
 
     Notes
     -----
-    The two are alike to within a factor: a single direction is fitted to the same share by λ = 1/(ηT) only while
-    that is small; for s = ηTλ_i the exact λ is s/(e^s - 1) of it. The ratio in ``matches`` says what the best λ is over
-    all directions. On the network the minimum under decay is one that this start leads to, not the lowest there is.
+    The two agree up to a factor: λ = 1/(ηT) fits the same share of a direction only while the share is small; for
+    s = ηTλ_i the exact λ is s/(e^s - 1) of 1/(ηT). The ratio in ``matches`` is the best λ over all directions. On the
+    network the minimum under decay is a local one, reached from this start.
     """
     stops = whole_numbers(times, "times")
     if len(stops) < 2:
@@ -238,7 +238,7 @@ def _network(
     seed: int,
     progress: bool,
 ) -> tuple[Array, Array, list[int]]:
-    """Return predictions along one run, for each λ, and where in the first the T are."""
+    """Return predictions along one run, predictions for each λ, and the indices of the T in the run."""
     hidden, rows = sizes
     scales = np.geomspace(2.0, 0.2, 6)
     x, test = rng.standard_normal((rows, 6)) * scales, rng.standard_normal((TEST_ROWS, 6)) * scales
@@ -268,7 +268,7 @@ def _stopped(start: Sequential, x: Array, y: Array, lr: float, times: list[int])
 
 
 def _settled(start: Sequential, x: Array, y: Array, lr: float, decay: float) -> Sequential:
-    """Return a copy of a model trained with weight decay on all parameters until it no longer moves."""
+    """Return a copy of a model trained with weight decay on all parameters until convergence."""
     model = start.clone()
     optimizer = Momentum(lr, MOMENTUM, weight_decay=decay, decay_biases=True)
     trainer = Trainer(model, MeanSquaredError(), optimizer=optimizer)
@@ -284,7 +284,7 @@ def _settled(start: Sequential, x: Array, y: Array, lr: float, decay: float) -> 
 def _settled_each(
     start: Sequential, x: Array, y: Array, lr: float, decays: Array, what: str, progress: bool
 ) -> list[Sequential]:
-    """Return such a copy for each λ; the progress bar says for `what`."""
+    """Return such a copy for each λ; the progress bar names `what`."""
     tasks = [(start, x, y, lr, float(decay)) for decay in decays]
     return [model for _, model in run_all(_settled, tasks, n_jobs=1, what=f"weight decay, {what}", progress=progress)]
 
@@ -297,7 +297,7 @@ def _rms(values: Array) -> Array:
 def _matches(
     problem: str, times: list[int], lr: float, decays: Array, differences: Array, sizes: Array
 ) -> list[dict[str, float | str]]:
-    """Return for each T the λ of the least difference, and how far it is from 1/(ηT)."""
+    """Return for each T the λ of the least difference, and its ratio to 1/(ηT)."""
     rows: list[dict[str, float | str]] = []
     for steps, each, size in zip(times, differences, sizes, strict=True):
         there, best = 1.0 / (lr * steps), int(np.argmin(each))

@@ -28,7 +28,7 @@ FITTED = 0.995  # share of the training rows
 
 @dataclass(frozen=True)
 class RandomLabels:
-    """How well a network fits labels of which a share is random, and what it has learned from them.
+    """Training and test accuracy of a network on labels of which a share is random.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class RandomLabels:
         A row for each run and measured epoch: ``label_noise``, ``seed``, ``epoch``, ``train_error``, ``test_error`` and
         more.
     classes : int
-        Number of classes: guessing is right once in so many.
+        Number of classes; guessing has the accuracy 1 / classes.
     cpu_seconds : float
         Processor time of all training and measuring, in seconds.
     """
@@ -48,7 +48,7 @@ class RandomLabels:
     def summary(self) -> Table:
         """Return a row for each share of random labels, means over the seeds after the last epoch.
 
-        Columns: ``label_noise``, ``train_accuracy`` (on the labels as they were trained on), ``test_accuracy`` (on true
+        Columns: ``label_noise``, ``train_accuracy`` (on the labels used in training), ``test_accuracy`` (on true
         labels), ``epochs_to_fit`` (the first measured epoch at which 99.5 % of the training rows are right; left out if
         there is none).
         """
@@ -81,11 +81,11 @@ class RandomLabels:
         return Table(rows)
 
     def __str__(self) -> str:
-        """Return one sentence that says what was seen, and the summary."""
+        """Return one sentence about the result, and the summary."""
         return f"{self.sentence()}\n{self.summary()}"
 
     def sentence(self) -> str:
-        """Return one sentence that says what was seen."""
+        """Return one sentence about the result."""
         rows = self.summary().rows
         first, train = rows[0]["train_accuracy"], rows[-1]["train_accuracy"]
         fitted = "fitted" if train >= FITTED else f"fitted to {train:.1%}"
@@ -103,7 +103,7 @@ class RandomLabels:
         Parameters
         ----------
         path : path, optional
-            Where to save the picture; the ending gives the format. Without it, it belongs to matplotlib.pyplot.
+            Where to save the figure; the ending gives the format. Without a path, it belongs to matplotlib.pyplot.
 
         Returns
         -------
@@ -140,7 +140,7 @@ def random_labels(
 ) -> RandomLabels:
     """Train the same network on true, partly random and fully random labels (Zhang et al. 2016; slide 51).
 
-    A network that is large enough fits them all; only on true labels has it learned anything for the test.
+    A network that is large enough fits all of them; it generalises only from true labels.
 
     Parameters
     ----------

@@ -24,8 +24,8 @@ __all__ = ["double_descent_linear", "gradient_descent", "linear_excess_risk"]
 Matrix = npt.NDArray[np.float64]
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0)  # default rows / features
-MAX_STEPS = 2000  # gradient descent that would need more is left to the exact solution
-TOLERANCE = 1e-5  # of the distance to the solution that gradient descent may leave
+MAX_STEPS = 2000  # if gradient descent needs more, only the exact solution is computed
+TOLERANCE = 1e-5  # distance to the solution after gradient descent, relative to the start
 ZERO = 1e-9  # training errors up to this are rounding
 
 
@@ -35,7 +35,7 @@ def linear_excess_risk(samples: int, features: int, *, noise: float, norm: float
 
     For rows that are Gaussian with unit covariance and targets y = xᵀβ + noise; gradient descent from zero converges to
     this solution. (1 - n/d) ‖β‖² + σ² n/(d-n-1) for n < d-1, σ² d/(n-d-1) for n > d+1. Between, from n = d-1 to d+1, it
-    is infinite; without noise nothing but (1 - n/d) ‖β‖² is left for n < d, and 0 from n = d on.
+    is infinite; without noise it is (1 - n/d) ‖β‖² for n < d, and 0 from n = d on.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def linear_excess_risk(samples: int, features: int, *, noise: float, norm: float
 
     Notes
     -----
-    Nakkiran 2019, "More data can hurt for linear regression"; the noise terms are the mean traces of an inverse Wishart
-    matrix.
+    Nakkiran 2019, "More data can hurt for linear regression"; the noise terms are the mean traces of inverse Wishart
+    matrices.
     """
     n, d = integer(samples, "samples", minimum=1), integer(features, "features", minimum=1)
     variance = real(noise, "noise", low=0) ** 2
@@ -74,11 +74,11 @@ def double_descent_linear(
     n_jobs: int = 1,
     progress: bool = True,
 ) -> DoubleDescent:
-    """Solve linear regression on more and more rows: test error peaks at as many rows as features (slides 55-56).
+    """Solve linear regression on more and more rows: test error peaks where rows equal features (slides 55-56).
 
     Rows are Gaussian with unit covariance, targets a random linear function of norm 1 plus noise. Each problem is
-    solved exactly, for the solution of smallest norm, to which gradient descent from zero converges; and beside that by
-    real gradient descent, without or with momentum, wherever it needs at most 2,000 steps.
+    solved exactly, for the solution of smallest norm, to which gradient descent from zero converges; and also
+    by real gradient descent, without or with momentum, where that takes at most 2,000 steps.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def double_descent_linear(
         As for `double_descent_width`.
     n_jobs : int
         Processes to use, -1 for one a processor. The results do not depend on it where threadpoolctl is installed
-        (``gdcore[experiments]`` brings it), and differ by rounding otherwise; see `run_sweep`.
+        (part of ``gdcore[experiments]``), and differ by rounding otherwise; see `run_sweep`.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def double_descent_linear(
 
 
 def solve_linear(point: Point) -> list[dict[str, Any]]:
-    """Return the row of one problem: the exact solution's errors, and gradient descent's where it is quick enough."""
+    """Return the row of one problem: the errors of the exact solution, and of gradient descent if it is fast enough."""
     n, d = point["samples"], point["features"]
     rng = np.random.default_rng((point["seed"], n))
     direction = rng.standard_normal(d)
@@ -167,7 +167,7 @@ def minimum_norm(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def _plan(eigenvalues: Matrix) -> tuple[str, _core.Optimizer | None, int]:
-    """Return how to descend to the tolerance within the steps allowed: plainly, with momentum, or not at all.
+    """Return the method that reaches the tolerance within the steps allowed: gradient descent, momentum, or neither.
 
     At its best rate each step shrinks the distance by (κ-1)/(κ+1), by (√κ-1)/(√κ+1) with the best momentum (chapter,
     slides 23-26), the latter with a transient factor that grows like the number of steps.

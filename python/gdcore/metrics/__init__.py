@@ -1,8 +1,8 @@
-"""Measures of quality, called with ``(y_true, y_pred)`` and, where there are weights, ``sample_weight=``.
+"""Metrics, called with ``(y_true, y_pred)`` and, if there are weights, ``sample_weight=``.
 
 ``Trainer(metrics=["accuracy", "roc_auc"])`` takes their names, and functions: those of this module, those of
-`sklearn.metrics`, and any of your own. All sums run in float64. docs/metrics.md tells which of labels, probabilities
-and numbers each of them gets.
+`sklearn.metrics`, and any of your own. All sums are in float64. docs/metrics.md says which of them take
+labels, probabilities or numbers.
 """
 
 from .calls import Call, Metrics, Predictions, called_metrics, on_labels, on_logits

@@ -1,4 +1,4 @@
-"""What metrics are called with, checked and in one form: class numbers, answers, a column of scores for each class."""
+"""Arguments of metrics, checked and converted: class numbers, answers, a column of scores for each class."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class Labels(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What is true, bool (N, K), and the score of it, (N, K): a column for each class, or for each yes/no answer."""
+    """The truth, bool (N, K), and its scores, (N, K): a column for each class, or for each yes/no answer."""
 
     true: Array
     pred: Array
-    exclusive: bool  # classes, of which one a row is true
+    exclusive: bool  # one true class in each row
 
     @property
     def columns(self) -> list[tuple[Array, Array]]:
-        """What is true, and its score, column by column; of two classes the second alone."""
+        """Truth and score, column by column; of two classes the second only."""
         first = 1 if self.exclusive and self.true.shape[1] == 2 else 0
         return [(self.true[:, i], self.pred[:, i]) for i in range(first, self.true.shape[1])]
 
 
 def weights_of(sample_weight: Data | None, rows: int) -> Float64:
-    """Return the weight of each row, ones where none are given, times a power of 2 that leaves the largest below 1.
+    """Return the weight of each row, ones by default, times a power of 2 that makes the largest less than 1.
 
-    So no sum or product of them overflows or vanishes, and metrics, which are ratios, keep every bit.
+    Sums and products then neither overflow nor vanish; metrics are ratios, so their bits do not change.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def weights_of(sample_weight: Data | None, rows: int) -> Float64:
 
 
 def weighted_mean(values: Array, weights: Float64) -> float:
-    """Return the weighted mean of a value a row."""
+    """Return the weighted mean of one value for each row."""
     return float((weights * values).sum() / weights.sum())
 
 
@@ -97,8 +97,7 @@ def numbers(y_true: Data, y_pred: Data) -> tuple[Float64, Float64]:
 def labels(y_true: Data, y_pred: Data, classes: Classes) -> Labels:
     """Return labels as class numbers, or as answers.
 
-    `classes` are all names that there are, in order; without them those that occur count, and where they are 0 and 1
-    there are two.
+    `classes` are all names, in order. By default they are the labels that occur; 0 and 1 are always two classes.
     """
     true, pred = _pair(y_true, y_pred, text=True, classes=classes)
     if true.shape != pred.shape:
@@ -118,7 +117,7 @@ def labels(y_true: Data, y_pred: Data, classes: Classes) -> Labels:
 
 
 def _occurring(true: Array, pred: Array) -> Labels:
-    """Return labels as numbers of the classes that occur in them, sorted; 0 and 1 are two."""
+    """Return labels as indices into the sorted labels that occur; 0 and 1 are always two classes."""
     if all(each.dtype.kind in "iub" and each.min() >= 0 and each.max() <= 1 for each in (true, pred)):
         return Labels(true.astype(np.int64), pred.astype(np.int64), 2)
     keys = label_keys(true), label_keys(pred)
@@ -136,13 +135,13 @@ def _occurring(true: Array, pred: Array) -> Labels:
 
 
 def scores(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
-    """Return what is true and its scores, column by column.
+    """Return the truth and its scores, column by column.
 
     Scores of shape (N,) are those of the second of two classes; (N, C) with labels (N,) those of each class, named by
-    `classes` (0, 1, ... without); (N, K) with answers (N, K) those of each yes.
+    `classes` (0, 1, ... by default); (N, K) with answers (N, K) those of each yes.
     """
     true, pred = _pair(y_true, y_pred, text=True, classes=classes)
-    pred = to_array(pred, "y_pred")  # no text here
+    pred = to_array(pred, "y_pred")  # refuses text
     _finite(pred, "y_pred")
     if pred.dtype.kind != "f":
         pred = pred.astype(np.float64)
@@ -160,7 +159,7 @@ def scores(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
 
 
 def probabilities(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
-    """Return what is true and its probabilities, column by column, as `scores` does."""
+    """Return the truth and its probabilities, column by column, like `scores`."""
     given = scores(y_true, y_pred, classes)
     low, high = given.pred.min(), given.pred.max()
     if low < 0 or high > 1:
@@ -177,7 +176,7 @@ def probabilities(y_true: Data, y_pred: Data, classes: Classes) -> Scores:
 
 
 def _pair(y_true: Data, y_pred: Data, *, text: bool, classes: Classes = None) -> tuple[Array, Array]:
-    """Return both as arrays of as many rows, (N,) where they have one column."""
+    """Return both as arrays with equal numbers of rows, (N,) if they have one column."""
     read = _labels if text else to_array
     true, pred = read(y_true, "y_true"), read(y_pred, "y_pred")
     if is_frame(y_pred) and pred.shape[1] > 1:
@@ -185,7 +184,7 @@ def _pair(y_true: Data, y_pred: Data, *, text: bool, classes: Classes = None) ->
         known = frame_names(y_true, "y_true") if is_frame(y_true) else ()
         if len(known) < 2 and classes is not None:
             known = tuple(str(name) for name in classes)
-        if not set(known).isdisjoint(given):  # names of their own go by position
+        if not set(known).isdisjoint(given):  # columns with other names are taken by position
             pred = in_order(pred, order_of(given, known, "y_pred", "the columns of y_true, or the classes"))
     same_rows("y_pred", pred, "y_true", true)
     if not len(true):
@@ -197,7 +196,7 @@ def _pair(y_true: Data, y_pred: Data, *, text: bool, classes: Classes = None) ->
 
 
 def _labels(value: Data, name: str) -> Array:
-    """Return numbers, text or dates as an array; mixed ones, and some of Python's own, as objects."""
+    """Return numbers, text or dates as an array; mixed ones, and some Python types, as objects."""
     array = to_any_array(value, name)
     named = array.dtype.kind == "O" and any(isinstance(item, (str, bytes, date, np.datetime64)) for item in array.flat)
     return array if named or array.dtype.kind in "USTM" else to_array(array, name)
@@ -216,7 +215,7 @@ def _answers(array: Array, name: str) -> Array:
 
 
 def _index(array: Array, name: str, classes: Sequence[Any]) -> Array:
-    """Return the place of each label in `classes`, int64 (N,)."""
+    """Return the index of each label in `classes`, int64 (N,)."""
     if isinstance(classes, range) and array.dtype.kind in "iub" and array.min() >= 0 and array.max() < len(classes):
         return array.astype(np.int64, copy=False)
     names = tuple(classes)

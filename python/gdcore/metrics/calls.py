@@ -1,4 +1,4 @@
-"""How metrics are called: with what is true, and with the predictions in the form that each of them takes."""
+"""Calls of metrics, with the truth and the predictions in the form that each metric takes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TAKEN = ("loss", "epoch", "lr", "seconds")  # names of other columns
 
 
 class On:
-    """A function that is to be called with predictions of another form; see `on_logits` and `on_labels`."""
+    """A function that takes another form of predictions; see `on_logits` and `on_labels`."""
 
     def __init__(self, function: Metric, takes: str) -> None:
         if not callable(function):
@@ -35,7 +35,7 @@ class On:
         self.__name__ = _name(function)
 
     def __repr__(self) -> str:
-        """Return how it is made."""
+        """Return the call that makes it."""
         return f"on_{self.takes}({self.function!r})"
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -69,18 +69,18 @@ def on_labels(function: Metric) -> On:
 
 
 class Predictions:
-    """What a model predicts for some rows, and what is true of them, in the forms that metrics take.
+    """Predictions of a model for some rows, and the truth, in the forms that metrics take.
 
     Parameters
     ----------
     outputs : ndarray
         What ``model.predict`` returns, (N, K).
     targets : ndarray
-        What the loss compares it with: class numbers (N,), soft targets (N, K), answers or numbers.
+        The targets of the loss: class numbers (N,), soft targets (N, K), answers or numbers.
     weights : ndarray or None
         Weight of each row.
     meaning, classes
-        What the outputs mean (None is taken for numbers), and class names, of the model.
+        Meaning of the model's outputs (None counts as numbers), and its class names.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Predictions:
 
     @cached_property
     def index(self) -> Array:
-        """What is true: class numbers int64 (N,), or K answers of 0 and 1. Of soft targets the largest counts."""
+        """The truth: class numbers int64 (N,), or K answers of 0 and 1; the largest of soft targets."""
         if self.targets.shape[1] > 1 and not self.several:
             return np.asarray(self.targets.argmax(axis=1), np.int64)
         found = self.targets > 0.5 if self.meaning == "yes_no" else self.targets
@@ -125,14 +125,14 @@ class Predictions:
 
     @property
     def true(self) -> Array:
-        """What is true, with class names: y_true of metrics that are not gdcore's own."""
+        """The truth with class names: y_true of metrics that are not gdcore's."""
         if self.meaning not in ("classes", "yes_no"):
             given = self.targets if self.targets.dtype.kind == "f" else self.targets.astype(np.float64)
             return given[:, 0] if given.shape[1] == 1 else given
         return self.named(self.index)
 
     def named(self, index: Array) -> Array:
-        """Return class numbers as class names; answers stay what they are."""
+        """Return class numbers as class names; answers are unchanged."""
         return index if self.several or self.classes is None else self.names[index]
 
     @property
@@ -148,7 +148,7 @@ class Predictions:
 
     @cached_property
     def probabilities(self) -> Array:
-        """(N, C) of classes, (N,) of one yes, (N, K) of K yes."""
+        """Probabilities: (N, C) of classes, (N,) of one yes, (N, K) of K yes."""
         given = by_meaning.probabilities(self.logits.copy(), self.meaning or "")
         return given[:, 0] if given.shape[1] == 1 else given
 
@@ -234,7 +234,7 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
     TypeError
         If one of them is neither a name nor can be called, or has no name.
     ValueError
-        If a name is not known, two share one, or a metric is not for such outputs.
+        If a name is unknown or occurs twice, or a metric does not fit the outputs.
     """
     if callable(metrics) or isinstance(metrics, str):
         metrics = [metrics]
@@ -257,7 +257,7 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
 
 
 def _call(metric: Any, name: str, place: str, meaning: str | None) -> Call:
-    """Return how one metric is called."""
+    """Return the call of one metric."""
     if isinstance(metric, Call):  # of another trainer's ``metrics``
         return metric._replace(name=name)
     if isinstance(metric, str):
@@ -287,13 +287,13 @@ def _call(metric: Any, name: str, place: str, meaning: str | None) -> Call:
 
 
 def _check_direction(call: Call, place: str) -> None:
-    """Raise ValueError where a metric has the name of others, of which the other way is better: callbacks go by it."""
+    """Raise ValueError if a metric has the name of a known one with the opposite direction: callbacks use it."""
     own = by_function(call.function)
     inner = _name(call.function)
     better = own.better if own is not None else of_sklearn.KNOWN[inner][1] if call.whose == "sklearn" else None
     try:
         said = direction(call.name, None)
-    except ValueError:  # a name that says nothing
+    except ValueError:  # an unknown name
         return
     if better is not None and said != better:
         more = {"max": "more", "min": "less"}
@@ -304,7 +304,7 @@ def _check_direction(call: Call, place: str) -> None:
 
 
 def _check_fits(call: Call, place: str, meaning: str | None, outputs: int) -> None:
-    """Raise ValueError if a metric is not for what the model's outputs mean."""
+    """Raise ValueError if a metric does not fit the meaning of the model's outputs."""
     several = meaning == "yes_no" and outputs > 1
     if (call.takes == "numbers") != (meaning not in ("classes", "yes_no")) and call.takes != "logits":
         expected = "a metric of numbers, such as 'r2'" if call.takes != "numbers" else "one such as 'accuracy'"
@@ -339,7 +339,7 @@ def _of_sklearn(metric: Any) -> bool:
 
 
 def _parameters(metric: Any) -> Mapping[str, inspect.Parameter]:
-    """Return a function's parameters by name, none where they cannot be known; ``**options`` take sample_weight."""
+    """Return a function's parameters by name, none if they are unknown; ``**options`` take sample_weight."""
     try:
         parameters = dict(inspect.signature(metric).parameters)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Metrics of labels: how often classes and yes/no answers are right.
+"""Metrics of labels: classes and yes/no answers.
 
 All take labels as ``model.predict_classes`` returns them: (N,), or (N, K) for K yes/no answers.
 """
@@ -19,7 +19,7 @@ AVERAGES = ("binary", "macro", "micro", "weighted")
 
 @explained
 def accuracy(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
-    """Return the share of rows whose label is right; of K yes/no answers, the share whose answers all are.
+    """Return the share of correct rows; of K yes/no answers, the share of rows whose answers all are correct.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def accuracy(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, c
 
 @explained
 def binary_accuracy(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
-    """Return the share of yes/no answers that are right, over all rows and outputs: 1 - Hamming loss.
+    """Return the share of correct yes/no answers, over all rows and outputs: 1 - Hamming loss.
 
     Arguments, result and errors are those of `accuracy`, which it equals for one answer a row.
     """
@@ -60,7 +60,7 @@ def binary_accuracy(y_true: Data, y_pred: Data, *, sample_weight: Data | None = 
 def balanced_accuracy(
     y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None
 ) -> float:
-    """Return the mean over the classes of the share of their rows that is right; classes without rows do not count.
+    """Return the mean recall of the classes; classes without rows do not count.
 
     Arguments, result and errors are those of `accuracy`. Of K yes/no answers it is the mean over the answers.
     """
@@ -86,7 +86,7 @@ def precision(
     average: str | None = None,
     classes: Classes = None,
 ) -> float:
-    """Return the share of what was called positive that is.
+    """Return TP / (TP + FP), the share of positive predictions that are correct.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def precision(
     Returns
     -------
     float
-        Between 0 and 1. What is undefined (nothing was called positive) counts 0, with a warning, as in scikit-learn.
+        Between 0 and 1. Without positive predictions it is undefined: 0, with a warning, as in scikit-learn.
 
     Raises
     ------
@@ -123,9 +123,9 @@ def recall(
     average: str | None = None,
     classes: Classes = None,
 ) -> float:
-    """Return the share of what is positive that was called so.
+    """Return TP / (TP + FN), the share of positive rows that are predicted as positive.
 
-    Arguments, result and errors are those of `precision`; undefined is it where nothing is positive.
+    Arguments, result and errors are those of `precision`; it is undefined without positive rows.
     """
     return _ratio("recall", y_true, y_pred, sample_weight, average, classes)
 
@@ -141,7 +141,7 @@ def f1(
 ) -> float:
     """Return F₁, the harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN).
 
-    Arguments, result and errors are those of `precision`; undefined is it where nothing is or was called positive.
+    Arguments, result and errors are those of `precision`; it is undefined without positive rows and predictions.
     """
     return _ratio("f1", y_true, y_pred, sample_weight, average, classes)
 
@@ -172,7 +172,7 @@ def _ratio(
 
 
 def _counts(given: Labels, w: Float64) -> tuple[Float64, Float64, Float64, Array]:
-    """Return, class by class, the weight of the rows that are right, called so, and so; and whether it occurs."""
+    """Return for each class the weight of true positives, of predictions and of rows; and whether the class occurs."""
     if given.several:
         right, called, rows = (w @ each for each in (given.true & given.pred, given.pred, given.true))
         return right, called, rows, np.ones(given.n_classes, bool)

@@ -1,4 +1,4 @@
-"""Metrics by name: what each takes, and which way is better."""
+"""Metrics by name: the input of each, and whether less or more is better."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import labels, of_sklearn, probabilities, regression
 
 
 class Known(NamedTuple):
-    """A metric of gdcore's: its function, what it takes ("labels", "probabilities", "numbers"), "min" or "max"."""
+    """A metric of gdcore: its function, its input ("labels", "probabilities", "numbers"), "min" or "max"."""
 
     function: Callable[..., float]
     takes: str
@@ -54,20 +54,20 @@ SHOWN = (*KNOWN, "top_5 (or another k)")
 
 
 def by_name(name: str) -> Known | None:
-    """Return the metric of that name, None where there is none."""
+    """Return the metric of that name, None if there is none."""
     match = re.fullmatch(r"top_0*([1-9]\d*)", name)
     return Known(probabilities.top_k(int(match[1])), "probabilities", "max") if match else KNOWN.get(name)
 
 
 def by_function(function: object) -> Known | None:
-    """Return what is known of a function, None where it is not gdcore's."""
+    """Return the entry of a function, None if it is not gdcore's."""
     if isinstance(function, probabilities.TopK):
         return Known(function, "probabilities", "max")
     return next((known for known in KNOWN.values() if known.function is function), None)
 
 
 def closest(name: str) -> str:
-    """Return a hint at the name that was meant, or nothing."""
+    """Return a hint with the closest name, or empty text."""
     theirs = [each for each in (name, f"{name}_score") if each in of_sklearn.KNOWN]
     if theirs:
         return f"the function itself, sklearn.metrics.{theirs[0]}, can be given. "
@@ -76,12 +76,12 @@ def closest(name: str) -> str:
 
 
 def direction(monitor: str, mode: str | None) -> str:
-    """Return "min" or "max": `mode` itself, or what is known to be better for the column `monitor` when it is None.
+    """Return "min" or "max": `mode` itself, or the known direction of the column `monitor` if it is None.
 
     Raises
     ------
     ValueError
-        If `mode` is neither, or it is None and `monitor` is no measure that is known.
+        If `mode` is neither, or it is None and `monitor` is no known metric.
     """
     if isinstance(mode, str) and mode in ("min", "max"):
         return mode
@@ -104,7 +104,7 @@ def direction(monitor: str, mode: str | None) -> str:
 
 
 def named(name: Any, place: str) -> Known:
-    """Return the metric of a name; raise ValueError listing all names where there is none."""
+    """Return the metric of a name; raise ValueError with all names if there is none."""
     known = by_name(name)
     if known is None:
         raise ValueError(

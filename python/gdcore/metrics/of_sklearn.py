@@ -1,6 +1,6 @@
-"""How functions of `sklearn.metrics` are called: what each takes, and the arguments that name classes.
+"""Calls of functions of `sklearn.metrics`: the input of each, and the arguments that name classes.
 
-scikit-learn is not imported: its functions are told by where they come from.
+scikit-learn is not imported: its functions are recognised by their module.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ numbers min: max_error mean_absolute_error mean_absolute_percentage_error mean_g
     mean_poisson_deviance mean_squared_error mean_squared_log_error mean_tweedie_deviance median_absolute_error
     root_mean_squared_error root_mean_squared_log_error
 """
-# What each function takes, and which way is better.
+# The input of each function, and whether less or more is better.
 KNOWN: dict[str, tuple[str, str]] = {
     name: (takes, better)
     for head, _, names in (entry.partition(":") for entry in _TABLE.strip().replace("\n    ", " ").splitlines())
     for takes, better in [head.split()]
     for name in names.split()
 }
-# Those that take several yes/no answers a row and nothing else.
+# Functions that take only several yes/no answers a row.
 SEVERAL = {
     "coverage_error",
     "dcg_score",
@@ -50,16 +50,16 @@ _BOTH_COLUMNS = ("log_loss", "d2_log_loss_score")  # they take the probabilities
 def arguments(
     name: str, takes: str, parameters: Mapping[str, Any], bound: Mapping[str, Any], seen: Predictions
 ) -> tuple[Array, Array, dict[str, Any]]:
-    """Return y_true, y_pred and what else a function needs to be told: which class is positive, the order of classes.
+    """Return y_true, y_pred and further arguments of a function: the positive class, the order of classes.
 
     Parameters
     ----------
     name, takes : str
-        The function's name, and what it takes.
+        The function's name, and its input.
     parameters, bound : mapping
-        Its parameters, and the arguments that it has already.
+        Its parameters, and the arguments already bound.
     seen : Predictions
-        What it is called with.
+        The predictions.
     """
     extra: dict[str, Any] = {}
     if takes == "numbers" or (takes == "probabilities" and seen.several):
@@ -90,5 +90,5 @@ def arguments(
 
 
 def _positive(seen: Predictions) -> Any:
-    """Return the positive one of two classes: 1, which is scikit-learn's, or else the second."""
+    """Return the positive one of two classes: 1, the default of scikit-learn, or else the second."""
     return 1 if 1 in seen.names.tolist() else seen.names[1]

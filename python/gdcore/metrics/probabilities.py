@@ -1,4 +1,4 @@
-"""Metrics of probabilities: how well they rank, and how well they are calibrated.
+"""Metrics of probabilities: ranking and calibration.
 
 Probabilities are (N,) of the second of two classes, (N, C) of each class, or (N, K) of each of K yes/no answers.
 """
@@ -82,7 +82,7 @@ def _average_precision(true: Array, score: Array, w: Float64) -> float:
     if right[-1] == 0:
         warnings.warn("average_precision: undefined without positive rows; counted as 0", stacklevel=4)
         return 0.0
-    some = called > 0  # thresholds of rows without weight say nothing
+    some = called > 0  # leaves out thresholds of rows without weight
     return float((positive[some] * right[some] / called[some]).sum() / right[-1])
 
 
@@ -95,10 +95,10 @@ def _by_score(true: Array, score: Array, w: Float64) -> tuple[Float64, Float64]:
 
 @explained
 def log_loss(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
-    """Return the mean of -log p of what is true; of K yes/no answers the mean over them too.
+    """Return the mean of -log p of the truth; of K yes/no answers also the mean over the answers.
 
-    Arguments are those of `roc_auc`, probabilities in place of scores; they are kept ε from 0 and 1, the rounding error
-    of their dtype, as in scikit-learn.
+    Arguments are those of `roc_auc`, with probabilities as scores; these are clipped to [ε, 1 - ε], ε the rounding
+    error of their dtype, as in scikit-learn.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def log_loss(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, c
 
 @explained
 def brier(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
-    """Return the Brier score (Brier 1950): the mean of (p - t)², t = 1 for what is true and 0 otherwise.
+    """Return the Brier score (Brier 1950): the mean of (p - t)², t = 1 for the truth and 0 otherwise.
 
     Arguments and errors are those of `log_loss`.
 
@@ -138,16 +138,16 @@ class TopK:
 
     @property
     def k(self) -> int:
-        """How many classes count."""
+        """The number of most probable classes."""
         return self._k
 
     @property
     def __name__(self) -> str:
-        """What the metric is called."""
+        """The name of the metric."""
         return f"top_{self._k}"
 
     def __repr__(self) -> str:
-        """Return how it is made."""
+        """Return the call that makes it."""
         return f"top_k({self.k})"
 
     def __call__(
@@ -158,7 +158,7 @@ class TopK:
         if not given.exclusive or given.true.shape[1] < self.k:
             raise ValueError(f"y_pred: got shape {given.pred.shape}; expected scores of at least {self.k} classes")
         own = given.pred[given.true][:, None]
-        after = np.cumsum(given.true, axis=1) - given.true > 0  # the columns behind the true one
+        after = np.cumsum(given.true, axis=1) - given.true > 0  # the columns after the true one
         ahead = ((given.pred > own) | ((given.pred == own) & after)).sum(axis=1)
         return weighted_mean(ahead < self.k, weights_of(sample_weight, len(own)))
 
@@ -167,6 +167,6 @@ class TopK:
 def top_k(k: int) -> TopK:
     """Return the metric ``top_<k>``: the share of rows whose class is among the `k` most probable.
 
-    Of equal scores those of later classes stand first, as in scikit-learn.
+    Of equal scores those of later classes come first, as in scikit-learn.
     """
     return TopK(k)

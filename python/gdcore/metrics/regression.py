@@ -27,12 +27,12 @@ def r2(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None) -> floa
     -------
     float
         1 for perfect predictions, 0 for the targets' mean, negative for worse. An output with constant targets counts 1
-        if it is met exactly and 0 otherwise; of a single row it is nan, with a warning: as in scikit-learn.
+        if predicted exactly and 0 otherwise; for a single row it is nan, with a warning: as in scikit-learn.
 
     Raises
     ------
     TypeError, ValueError
-        If they are no finite numbers, or do not fit together.
+        If they are not finite numbers, or their shapes differ.
     """
     true, pred = numbers(y_true, y_pred)
     w = weights_of(sample_weight, len(true))[:, None]

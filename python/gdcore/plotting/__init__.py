@@ -1,1 +1,1 @@
-"""All figures of results; imported when one is drawn, for matplotlib is slow to import. Imports no result."""
+"""All figures of results, imported when one is drawn, as matplotlib is slow to import. Imports no result."""

@@ -1,4 +1,4 @@
-"""The picture of `DoubleDescent`: test and training error against what was varied."""
+"""The figure of `DoubleDescent`: test and training error against the varied quantity."""
 
 from __future__ import annotations
 

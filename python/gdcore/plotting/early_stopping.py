@@ -1,4 +1,4 @@
-"""How `EarlyStoppingDecay.plot` draws its four pictures."""
+"""The four plots of `EarlyStoppingDecay.plot`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _best(axes: Any, result: EarlyStoppingDecay) -> None:
 
 
 def _paths(axes: Any, result: EarlyStoppingDecay) -> None:
-    """Draw the predictions along both paths, over the same range of T and 1/(ηλ), on the plane that shows the most."""
+    """Draw the predictions of both paths, over the same range of T and 1/(ηλ), on their principal plane."""
     least = 1.0 / (result.lr * result.times[-1])
     inside = result.decays >= 0.999 * least
     both = np.concatenate([result.stopped_path, result.decayed_path[inside]])

@@ -1,6 +1,6 @@
-"""How gdcore's figures look: colours that colour-blind readers can tell apart, titles that say what to see, little ink.
+"""The style of gdcore's figures: colours for colour-blind readers, titles that state the result, little ink.
 
-matplotlib itself is imported only when something is drawn, for that is slow.
+matplotlib is imported only when something is drawn, as its import is slow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from ..internal.checks import optional_module
 
-# Okabe & Ito's colours: told apart under every common kind of colour blindness. Lines also differ in style or marker.
+# Okabe & Ito's colours, distinct under every common colour blindness. Lines also differ in style or marker.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 INK, GRID, FRAME = "#404040", "#e4e4e4", "#b0b0b0"
@@ -20,8 +20,8 @@ DASHED = (0, (5, 1.5))  # a line style
 def new_axes(saved: bool, what: str, *, size: tuple[float, float] = (7, 4.2), rows: int = 1, columns: int = 1) -> Any:
     """Return empty axes (an array of them for more than one row or column).
 
-    A figure that is to be saved is one of its own: no window and no global state are touched. Otherwise it belongs to
-    matplotlib.pyplot, to be shown by a notebook or ``plt.show()``. `what` needs matplotlib, says the ImportError.
+    A saved figure is separate: it opens no window and changes no global state. Otherwise it belongs to
+    matplotlib.pyplot, and a notebook or ``plt.show()`` shows it. The ImportError says that `what` needs matplotlib.
     """
     if saved:
         figure = optional_module("matplotlib.figure", what, "gdcore[plot]").Figure(figsize=size, layout="constrained")
@@ -32,7 +32,7 @@ def new_axes(saved: bool, what: str, *, size: tuple[float, float] = (7, 4.2), ro
 
 
 def dress(axes: Any, title: str, x: str, y: str, *, grid: str = "y", legend: bool = True) -> None:
-    """Give axes their title (a sentence that says what to see) and labels, and leave no more ink than needed."""
+    """Set the title (a sentence that states the result) and labels of axes, and remove unneeded lines."""
     axes.set_title(title, loc="left", fontsize=11, color=INK, pad=12)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
@@ -51,7 +51,7 @@ def dress(axes: Any, title: str, x: str, y: str, *, grid: str = "y", legend: boo
 def save(axes: Any, path: str | os.PathLike[str] | None, *, title: str = "") -> None:
     """Save the figure that `axes` belong to, unless `path` is None; the ending gives the format.
 
-    A figure of several panels, whose titles are their own, may have a `title` above them all.
+    A figure of several panels with titles may have a common `title` above.
     """
     if title:
         axes.figure.set_layout_engine("compressed")  # panels of equal scales move together, below the title
@@ -61,7 +61,7 @@ def save(axes: Any, path: str | os.PathLike[str] | None, *, title: str = "") -> 
 
 
 def log_ticks(axes: Any) -> None:
-    """Make the horizontal axis of what is drawn logarithmic, with the labels 1, 2, 5, 10, ... in plain digits."""
+    """Make the horizontal axis logarithmic, with the labels 1, 2, 5, 10, ... in plain digits."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.xaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0) if high < 2000 * low else (1.0,))

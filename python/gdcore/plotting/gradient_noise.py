@@ -1,4 +1,4 @@
-"""The picture of `GradientNoise`: predicted and measured noise against the batch size."""
+"""The figure of `GradientNoise`: predicted and measured noise against the batch size."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draw(result: GradientNoise, noisy: npt.NDArray[np.bool_], title: str, path: 
         label=f"measured: {result.n_batches} batches, ±2 standard errors",
     )
     low, high = axes.get_ylim()
-    if noisy.any() and low / 10 <= result.gradient_norm <= high * 10:  # else it would squeeze all the rest
+    if noisy.any() and low / 10 <= result.gradient_norm <= high * 10:  # otherwise it would compress the rest
         axes.axhline(result.gradient_norm, color=INK, lw=1.2, ls=":", label=f"|∇E| = {result.gradient_norm:.3g}")
     dress(axes, title, "batch size K (rows)", "distance from ∇E, root mean square", grid="both")
     save(axes, path)

@@ -1,4 +1,4 @@
-"""The picture of `LayerVariances`: how signals and gradients change from layer to layer."""
+"""The figure of `LayerVariances`: mean squares of signals and gradients by layer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(result: LayerVariances, path: str | os.PathLike[str] | None) -> Axes:
     both = result.gradient is not None
     drawn = new_axes(path is not None, "LayerVariances.plot", size=(7, 6.4 if both else 4.2), rows=2 if both else 1)
     axes: Any = drawn[0] if both else drawn
-    dense = [place + 1 for place in result.reads]  # where the Dense layers' own outputs stand
+    dense = [place + 1 for place in result.reads]  # indices of the Dense layers' outputs
     z, a = result.mean_square[list(result.reads)], result.mean_square[dense]
     axes.axhline(z[0], color=INK, lw=1, ls=":", label="as at the inputs of the first")
     axes.plot(range(len(z)), z, "o-", ms=5, lw=2, color=BLUE, label="z: what the next Dense layer takes in")
@@ -50,7 +50,7 @@ def _gradient_title(squares: npt.NDArray[np.float64]) -> str:
 
 
 def _log(axes: Any, values: npt.NDArray[np.float64]) -> None:
-    """Use a logarithmic axis of at least one decade, where there is a logarithm; number the layers by whole numbers."""
+    """Use a logarithmic axis of at least one decade for positive values, and whole numbers for the layers."""
     axes.xaxis.get_major_locator().set_params(integer=True)
     if (values > 0).any():
         axes.set_yscale("log")

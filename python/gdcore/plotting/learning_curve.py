@@ -1,4 +1,4 @@
-"""The picture of a learning curve. Imported when one is drawn, for matplotlib is slow to import."""
+"""The figure of a learning curve. Imported when one is drawn, as matplotlib is slow to import."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _best(history: History, column: str, mode: str) -> tuple[int, float] | None:
 
 
 def _mark(axes: Any, epoch: int, value: float, epochs: int, mode: str) -> None:
-    """Circle the best epoch and say its number, on the side where there is room."""
+    """Circle the best epoch and write its number, on the side with more space."""
     axes.axvline(epoch, color=INK, lw=0.8, ls=":", zorder=0)
     axes.plot([epoch], [value], "o", ms=8, mfc="white", mec=INK, mew=1.6, zorder=5)
     left, above = epoch > epochs / 2, mode == "min"
@@ -65,17 +65,17 @@ def _mark(axes: Any, epoch: int, value: float, epochs: int, mode: str) -> None:
 
 
 def _scale(axes: Any, log: bool, lowest: float) -> None:
-    """Count epochs in whole numbers, and leave room around the curves."""
+    """Use whole numbers for epochs, and a margin around the curves."""
     if log:
         axes.set_yscale("log")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(x=0.02, y=0.15)
     if not log and axes.get_ylim()[0] < 0 <= lowest:
-        axes.set_ylim(bottom=0)  # the margin must not suggest that the measure may be negative
+        axes.set_ylim(bottom=0)  # a measure of at least 0 gets no margin below 0
 
 
 def _title(history: History, measure: str, columns: list[str], best: tuple[int, float] | None, mode: str) -> str:
-    """Return one sentence that says what the picture shows."""
+    """Return the title: one sentence about the result."""
     noun = measure.replace("_", " ")
     extreme, better = ("lowest", "falling") if mode == "min" else ("highest", "rising")
     if best is None:

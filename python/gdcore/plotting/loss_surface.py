@@ -1,4 +1,4 @@
-"""The picture of a `LossSurface`: true contours, predicted ones over them, and a training path."""
+"""The figure of a `LossSurface`: true and predicted contours, and a training path."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def draw(
 
 
 def contour_levels(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """Return `count` ascending levels: evenly spaced contours of a bowl, or by factors where E spans over 3 decades."""
+    """Return `count` ascending levels: evenly spaced contours of a bowl, or geometric if E spans over 3 decades."""
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
     if low > 0 and high > 1000 * low:
@@ -60,7 +60,7 @@ def _contours(axes: Any, surface: LossSurface, levels: int) -> None:
     if not (np.diff(heights) > 0).all():
         return  # flat: there is no contour to draw
     edges = np.concatenate([[float(values.min())], heights, [float(values.max())]])
-    # light, so that lines and points stay readable on it
+    # light colours, so that lines and points stay readable
     shades = [(0.45 + 0.55 * t, 0.62 + 0.38 * t, 0.78 + 0.22 * t) for t in np.linspace(0, 1, len(edges) - 1)]
     filled = axes.contourf(surface.alphas, surface.betas, values, levels=edges, colors=shades)
     axes.contour(surface.alphas, surface.betas, values, levels=heights, colors=[BLUE], linewidths=0.9)
@@ -117,7 +117,7 @@ def _line(axes: Any, surface: LossSurface, trajectory: ProjectedPath | None) -> 
 
 
 def _title(surface: LossSurface) -> str:
-    """Return a sentence on the way between two solutions, or on the predicted contours and how good they are."""
+    """Return a sentence on the line between two solutions, or on the predicted contours and their error."""
     if np.isfinite(surface.values).all() and np.ptp(surface.values) == 0:
         return "The loss is the same everywhere on the grid"
     if len(surface.directions) == 1 and surface.marks and surface.alphas[0] <= 0 and surface.alphas[-1] >= 1:

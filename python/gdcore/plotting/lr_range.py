@@ -1,4 +1,4 @@
-"""The picture of `LRRange`: the loss against the rate, and the rates that it suggests."""
+"""The figure of `LRRange`: the loss against the rate, the suggested rate and the limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw(result: LRRange, title: str, path: str | os.PathLike[str] | None) -> Ax
     if 0 < 20 * low < high:
         axes.set_yscale("log")
     else:
-        axes.set_ylim(top=1.3 * high - 0.3 * low)  # a last loss that has diverged would press the rest flat
+        axes.set_ylim(top=1.3 * high - 0.3 * low)  # a diverged last loss would compress the rest
     figures.dress(axes, title, "learning rate", "loss")
     figures.save(axes, path)
     drawn: Axes = axes

@@ -1,4 +1,4 @@
-"""The pictures of `RandomLabels`: training accuracy by epoch, and what is left at the end."""
+"""The figure of `RandomLabels`: training accuracy by epoch, and accuracies after training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `Restarts.plot` draws: the measure of every start, sorted, and the learning curves beside it."""
+"""The figure of `Restarts`: the sorted measures of all starts, and the learning curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..tuning.starts import Restarts, Start
 
-NAMED = 12  # starts whose seeds still fit under the axis
+NAMED = 12  # the most starts whose seeds fit under the axis
 
 
 def draw(result: Restarts, path: str | os.PathLike[str] | None) -> list[Axes]:
@@ -52,7 +52,7 @@ def _values(axes: Any, result: Restarts, label: str) -> None:
 
 
 def _places(count: int, group: int, groups: int) -> list[float]:
-    """Return where the dots of a group stand: side by side, around the group's number where there are several."""
+    """Return the positions of a group's dots: side by side, around the group's index if there are several groups."""
     if groups == 1:
         return [float(i) for i in range(count)]
     return [group + 0.6 * ((i + 0.5) / count - 0.5) for i in range(count)]
@@ -76,7 +76,7 @@ def _curves(axes: Any, result: Restarts, label: str) -> None:
 
 
 def _scale(axes: Any, values: list[float]) -> None:
-    """Make the vertical axis logarithmic, with plain digits, where values are far apart."""
+    """Make the vertical axis logarithmic, with plain digits, if the values differ by a factor above 20."""
     if min(values) > 0 and max(values) > 20 * min(values):
         axes.set_yscale("log")
         if max(values) < 500 * min(values):

@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["LRRange", "lr_range_test"]
 
 DIVERGED = 4.0  # times the least loss so far
-FLOOR = 1e-12  # of the first loss: below, it is rounding that moves the loss
-FALL = 0.999  # the loss fell if it is below this, times what it was
-SAFETY = 10.0  # what the rate of least loss is divided by
+FLOOR = 1e-12  # relative to the first loss: smaller losses change by rounding
+FALL = 0.999  # the loss fell if it is below this times the first
+SAFETY = 10.0  # divisor of the rate of least loss
 Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class LRRange:
-    """What `lr_range_test` returns; ``print(result)`` shows it.
+    """The result of `lr_range_test`; ``print(result)`` shows it.
 
     Attributes
     ----------
@@ -52,15 +52,15 @@ class LRRange:
     start : float
         Loss of the first batch, before any step.
     suggestion : float or None
-        A tenth of the rate with the least smoothed loss; None where that is no thousandth below the first.
+        A tenth of the rate with the least smoothed loss; None if that is less than a thousandth below the first.
     diverged_at : float or None
-        The rate at which the loss diverged; None where it never did.
+        The rate at which the loss diverged; None if it did not.
     max_stable_lr : float or None
         The largest rate at which gradient descent is stable at the start, from the largest eigenvalue λ_max of the
-        Hessian there, that of the optimiser's weight decay included: 2/λ_max, with momentum μ 2(1+μ)/λ_max. None where
-        it was not asked for or does not apply.
+        Hessian there, including the optimiser's weight decay: 2/λ_max, with momentum μ 2(1+μ)/λ_max. None if not
+        requested or not applicable.
     note : str
-        Why it does not apply; empty otherwise.
+        Why `max_stable_lr` does not apply; empty otherwise.
     """
 
     lr: Vector
@@ -78,7 +78,7 @@ class LRRange:
         return Table({"lr": lr, "loss": loss, "smoothed": smoothed} for lr, loss, smoothed in columns)
 
     def __str__(self) -> str:
-        """Return the suggestion, and what it rests on."""
+        """Return the suggestion and its reasons."""
         least = int(np.argmin(self.smoothed))
         end = "it did not diverge" if self.diverged_at is None else f"it diverged at {self.diverged_at:.3g}"
         lines = [
@@ -95,7 +95,7 @@ class LRRange:
         Parameters
         ----------
         path : path, optional
-            Where to save the picture; without it, it belongs to matplotlib.pyplot.
+            Where to save the figure; without a path, it belongs to matplotlib.pyplot.
 
         Raises
         ------
@@ -143,13 +143,13 @@ def lr_range_test(
     Parameters
     ----------
     model : Sequential
-        Where training starts; it stays as it is.
+        The start of training; not changed.
     loss : Loss
         Such as ``gd.CrossEntropy()``.
     x, y : array
         Training data, as for `Trainer.fit`.
     optimizer : Optimizer, optional
-        What to train with; its own rate is not used. `SGD` when left out.
+        The optimiser; its own rate is not used. `SGD` when left out.
     lr_min, lr_max : float
         First and last rate.
     steps : int
@@ -157,15 +157,15 @@ def lr_range_test(
     batch_size : int or None
         Rows in a batch; None, and a number above N, takes all. A smaller last batch is left out.
     smoothing : int
-        How many neighbouring losses the smoothed one is the mean of: an odd number, 1 for none.
+        The number of neighbouring losses in the smoothed mean: odd, 1 for no smoothing.
     curvature : bool
         Whether to compute `max_stable_lr`.
     curvature_rows : int or None
-        On how many rows, drawn at random; None takes all.
+        The number of random rows for it; None takes all.
     sample_weight : array, optional
         Weight of each row in the loss, shape (N,).
     seed : int
-        Of the order of the rows.
+        Seed of the order of the rows.
 
     Returns
     -------
@@ -175,22 +175,22 @@ def lr_range_test(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit.
+        If an argument is invalid.
     DivergenceError
         If the loss is not finite before the first step.
 
     Notes
     -----
     The test ends when the loss (the mean of the last `smoothing` batches) is more than 4 times the least so far, or
-    not finite. The suggestion is a tenth of the rate where the smoothed loss is least: there, rates are already so high
-    that they undo what they gain. The idea is Smith's (2017); the rule of a tenth is a rule of thumb.
+    not finite. The suggestion is a tenth of the rate where the smoothed loss is least: there, steps
+    are already so large that they cancel their gain. The test is Smith's (2017); the tenth is a rule of thumb.
 
-    On the quadratic that the loss is near its start, gradient descent converges if and only if η < 2/λ_max (slide 25).
+    On the quadratic model of the loss at the start, gradient descent converges if and only if η < 2/λ_max (slide 25).
     With momentum μ the limit is 2(1+μ)/λ_max, with Nesterov's 2(1+μ)/((1+2μ) λ_max). It is that of the loss over rows
     in training mode, in float64; weight decay adds its λ to the diagonal of the Hessian, for the parameters that decay.
-    A quickly rising rate is well above the limit before the loss
-    shows that it grows: more `steps` bring `diverged_at` nearer. Where the optimiser's step is no fixed multiple of the
-    gradient (AdaGrad, RMSProp, Adam, clipping, rates of their own for layers), the limit does not apply.
+    A quickly rising rate is well above the limit before the loss grows visibly: more `steps` bring `diverged_at` nearer
+    to it. If the optimiser's step is no fixed multiple of the gradient (AdaGrad, RMSProp, Adam, clipping, rate factors
+    of layers), the limit does not apply.
     """
     instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
     instance(loss, Loss, "loss", "gd.CrossEntropy()")
@@ -229,7 +229,7 @@ def lr_range_test(
 def _run(
     model: Sequential, loss: Loss, optimizer: Any, batches: MiniBatches, rates: Vector, width: int
 ) -> tuple[Vector, float, bool]:
-    """Train a copy: the loss of the next batch after each rate, the loss before all, and whether it diverged."""
+    """Train a copy: the loss of the next batch after each rate, the first loss, and whether it diverged."""
     rest = {name: getattr(optimizer, name) for name in optimizer._fields if name != "lr"}
     rising = type(optimizer)(lambda step: float(rates[min(step, len(rates) - 1)]), **rest)
     trainer = Trainer(model.clone(), loss, optimizer=rising)
@@ -258,9 +258,9 @@ def _endless(batches: MiniBatches) -> Iterator[Any]:
 
 
 def _smoothed(losses: Vector, width: int, start: float) -> Vector:
-    """Return the mean of each loss and its neighbours, at the ends of those that are there.
+    """Return the mean of each loss and its neighbours, fewer at the ends.
 
-    What has diverged counts no more than divergence takes, or the last losses would hide the ones before.
+    Diverged losses are limited to the bound of divergence; otherwise they would hide earlier ones.
     """
     bounded = np.minimum(losses, DIVERGED * max(float(losses.min()), start))
     side = width // 2
@@ -270,12 +270,12 @@ def _smoothed(losses: Vector, width: int, start: float) -> Vector:
 def _max_stable_lr(
     model: Sequential, loss: Loss, data: Prepared, optimizer: Any, rows: int | None, seed: int
 ) -> tuple[float | None, str]:
-    """Return the largest stable rate where the model is, or None and the reason."""
+    """Return the largest stable rate at the model's point, or None and the reason."""
     if not isinstance(optimizer, (SGD, Momentum)):
         return None, f"2/λ_max does not apply: {type(optimizer).__name__}'s step is no fixed multiple of the gradient"
     if optimizer.clip_norm is not None or optimizer.clip_value is not None or optimizer.lr_factors is not None:
         return None, "2/λ_max does not apply with clipping or with rates of their own for layers"
-    from ..analysis.derivatives import extreme_eigenpairs  # here, for `import gdcore` does without
+    from ..analysis.derivatives import extreme_eigenpairs  # here, to keep `import gdcore` fast
     from ..analysis.objective import Objective, in_float64
 
     if rows is not None and rows < len(data.x.array):

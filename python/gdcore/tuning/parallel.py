@@ -16,12 +16,12 @@ __all__ = ["job_count", "run_all"]
 
 
 def job_count(n_jobs: object) -> int:
-    """Return the number of processes that `n_jobs` asks for, -1 being one for each processor.
+    """Return the number of processes of `n_jobs`; -1 means one for each processor.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no whole number, or neither -1 nor at least 1.
+        If it is not a whole number, or neither -1 nor at least 1.
     """
     expected = "a number of processes, or -1 for one on each processor,"
     number = integer(n_jobs, "n_jobs", minimum=-1, expected=expected)
@@ -42,12 +42,12 @@ def run_all(
     """Yield (i, ``function(*tasks[i])``) for each of the tasks, as soon as it is done.
 
     Every task computes with `threads` threads, in whichever process it runs, so that gdcore's results are the same bits
-    for every `n_jobs`. An exception of a task, Ctrl-C, or closing the iterator ends all of it: no process is left.
+    for every `n_jobs`. An exception of a task, Ctrl-C, or closing the iterator ends all processes.
 
     Parameters
     ----------
     function : function
-        Called in the worker processes; joblib carries it there with cloudpickle, so it may be a lambda.
+        Called in the worker processes; joblib sends it with cloudpickle, so it may be a lambda.
     tasks : sequence of tuples
         Its arguments. Large arrays are memory-mapped by joblib, not copied.
     n_jobs : int
@@ -55,9 +55,9 @@ def run_all(
     threads : int
         Threads that each task computes with.
     what : str
-        Which call this is, for the progress bar and for the ImportError where joblib is missing.
+        Name of the call, for the progress bar and the ImportError if joblib is missing.
     progress : bool
-        Whether to show a bar on the standard error output, where there is a terminal or notebook to show it on.
+        Whether to show a bar on the standard error output, on a terminal or in a notebook.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def run_all(
 
 
 def _bar(total: int, what: str, progress: bool) -> Any:
-    """Return the progress bar; where nobody sees it, one that does nothing and needs no tqdm."""
+    """Return the progress bar; without a terminal or notebook, one that does nothing and needs no tqdm."""
     if not (progress and visible(sys.stderr)):
         return _NoBar()
     return optional_module("tqdm", what, "tqdm").tqdm(total=total, desc=what, file=sys.stderr, dynamic_ncols=True)
@@ -98,7 +98,7 @@ def _results(
     done = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
         run(function, i, task, threads) for i, task in enumerate(tasks)
     )
-    with contextlib.closing(done):  # whatever ends this early: joblib kills its processes then
+    with contextlib.closing(done):  # joblib ends its processes on every exit
         yield from done
 
 

@@ -1,4 +1,4 @@
-"""`restarts`: independent random starts of the same training, compared on validation data, the best kept (slide 12)."""
+"""`restarts`: independent random starts of the same training, compared on validation data (slide 12)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def restarts(
     ----------
     build : function
         ``build(seed)``, or ``build(seed, epsilon)`` where `epsilon` is given, returns a new model that depends on these
-        alone. A lambda will do.
+        alone. It may be a lambda.
     n : int
         Number of starts (for each ε). Their seeds are ``seed``, ``seed + 1``, ...; they also shuffle the rows.
     x, y : array
@@ -80,12 +80,12 @@ def restarts(
     loss, optimizer, metrics
         As for `Trainer`.
     epsilon : sequence of float, optional
-        Scales of the initial weights to search over (slide 20): each is tried with the same `n` seeds. `build` gives
-        them a meaning: ``gd.Dense(20, 50, init=gd.Normal(epsilon))``.
+        Scales of the initial weights to search over (slide 20): each is tried with the same `n` seeds. `build` uses
+        them: ``gd.Dense(20, 50, init=gd.Normal(epsilon))``.
     monitor : str
         The measure to compare: "val_loss", or "val_" and a metric's name.
     mode : {"min", "max"}, optional
-        Which way is better; known for the loss and metrics by name, needed for others.
+        Whether less or more is better; known for the loss and metrics by name, needed for others.
     seed : int
         The first seed.
     n_jobs : int
@@ -95,12 +95,12 @@ def restarts(
     keep_models : bool
         Whether to keep the models of all starts, not only of the best.
     progress : bool
-        Whether to show a bar over the starts, where there is a terminal or notebook to show it on.
+        Whether to show a progress bar over the starts, on a terminal or in a notebook.
     callbacks : sequence, or function
-        Callbacks, copied for every start, so that none hears of another's; or a function with the arguments of `build`
-        that returns them, for files of their own: ``lambda seed: [gd.CSVLog(f"{seed}.csv")]``.
+        Callbacks, copied for every start; or a function with the arguments of `build`
+        that returns them, for separate files: ``lambda seed: [gd.CSVLog(f"{seed}.csv")]``.
     **fit
-        All else that `Trainer.fit` takes: ``epochs``, ``batch_size``, ``sample_weight``, ...
+        Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``, ...
 
     Returns
     -------
@@ -110,9 +110,9 @@ def restarts(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit; `build` gives another model for the same seed, or the same for another seed or ε;
+        If an argument is invalid; `build` returns another model for the same seed, or the same for another seed or ε;
         callbacks would write to one file for all starts; no start has a finite measure, though its loss is finite; and
-        what `Trainer.fit` raises.
+        errors of `Trainer.fit`.
     DivergenceError
         If every start diverges. (If some do, they are rows of the table with an infinite measure and a note.)
     ImportError
@@ -122,9 +122,9 @@ def restarts(
 
     Notes
     -----
-    What is compared is each model as `fit` leaves it: with `EarlyStopping` the weights of its best epoch, without it
-    those of the last. For the same `threads` the results are the same, bit for bit, for any `n_jobs`. The best of many
-    starts looks better on the data it was chosen by than it is: judge it on test data.
+    The models are compared as `fit` leaves them: with `EarlyStopping` with the weights of the best epoch, otherwise
+    with those of the last. For the same `threads` the results are the same, bit for bit, for any `n_jobs`. The best of
+    many starts looks better on the validation data than it is: evaluate it on test data.
     """
     count, jobs, threads = integer(n, "n", minimum=1), job_count(n_jobs), integer(threads, "threads", minimum=1)
     keep_models = flag(keep_models, "keep_models")
@@ -163,7 +163,7 @@ def restarts(
 
 
 class Best(NamedTuple):
-    """The best start so far: its measure (less is better), its place, its model."""
+    """The best start so far: its measure (less is better), its index, its model."""
 
     key: float
     place: int
@@ -171,7 +171,7 @@ class Best(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What every start trains on and is measured on."""
+    """The training and validation data of every start."""
 
     training: Prepared
     validation: Prepared
@@ -188,7 +188,7 @@ def _train(
     callbacks: Callable[..., Sequence[object]],
     fit: dict[str, Any],
 ) -> Start:
-    """Train one start, and measure what training left."""
+    """Train one start, and measure the result."""
     started = time.perf_counter()
     trainer = Trainer(build(*arguments), seed=arguments[0], **settings)
     (x, y, weights), validation = data
@@ -224,7 +224,7 @@ def _train(
 
 
 def _nothing_to_compare(starts: tuple[Start, ...], monitor: str) -> Exception:
-    """Return what to raise where no start has a measure: the losses diverged, or only the measure is not finite."""
+    """Return the error if no start has a finite measure: the losses diverged, or only the measure is not finite."""
     there = next((start for start in starts if not start.diverged), None)
     if there is None:
         return _core.DivergenceError(f"every one of {len(starts)} starts diverged; the first: {starts[0].note}")
@@ -232,7 +232,7 @@ def _nothing_to_compare(starts: tuple[Start, ...], monitor: str) -> Exception:
 
 
 def _arguments(n: int, seed: int, epsilon: Sequence[float] | None) -> list[tuple[Any, ...]]:
-    """Return what `build` is called with, start by start."""
+    """Return the arguments of `build` for each start."""
     first = seed_or_random(integer(seed, "seed"))
     if first + n > 2**63:
         raise ValueError(f"seed: got {seed}; expected {n} seeds from there to be below 2**63")
@@ -248,13 +248,13 @@ def _arguments(n: int, seed: int, epsilon: Sequence[float] | None) -> list[tuple
 
 
 def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, ...]], n: int) -> Sequential:
-    """Return the first start's model, once it is clear that it depends on the arguments, and on nothing else.
+    """Return the first start's model; checks that it depends on the arguments, and on nothing else.
 
-    There are `n` seeds for each ε: the starts beside it differ from the first in the seed alone, the n-th in ε alone.
+    There are `n` seeds for each ε: the second start differs from the first in the seed alone, the n-th in ε alone.
     """
     if not callable(build):
         raise TypeError(f"build: got {shown(build)}; expected a function of the seed that returns a model")
-    with contextlib.suppress(ValueError):  # a callable may have no signature to look at
+    with contextlib.suppress(ValueError):  # a callable may have no signature
         try:
             inspect.signature(build).bind(*arguments[0])
         except TypeError as error:
@@ -281,12 +281,12 @@ def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, 
 
 
 def _called(arguments: tuple[Any, ...]) -> str:
-    """Return how `build` was called: "seed 3", or "seed 3, epsilon 0.1"."""
+    """Return the arguments of `build` as text: "seed 3", or "seed 3, epsilon 0.1"."""
     return ", ".join(f"{name} {value}" for name, value in zip(("seed", "epsilon"), arguments, strict=False))
 
 
 def _checked_monitor(monitor: object, mode: str | None, trainer: Trainer) -> str:
-    """Return which way the measure is better."""
+    """Return the direction of the measure."""
     return direction(choice(monitor, "monitor", [f"val_{name}" for name in ("loss", *trainer.metrics)]), mode)
 
 
@@ -314,7 +314,7 @@ def _callback_maker(callbacks: Any, starts: int) -> Callable[..., Sequence[objec
 def _data(
     trainer: Trainer, x: Data, y: Data, weights: Data | None, validation: Sequence[Data] | float, seed: int
 ) -> Split:
-    """Return the data as arrays, those to compare on the same for every start."""
+    """Return the data as arrays; validation data are the same for every start."""
     model, loss = trainer.model, trainer.loss
     given = prepared(model, loss, x, y, weights, check="columns")
     wanted = validation_of(validation, batches=False)

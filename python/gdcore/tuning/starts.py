@@ -1,4 +1,4 @@
-"""What `restarts` returns: every start, the best one's model, a table and a picture."""
+"""The result of `restarts`: every start, the best model, a table and a figure."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["Restarts", "Spread", "Start"]
 
 @dataclass(frozen=True)
 class Start:
-    """One start and what came of it.
+    """One start and its result.
 
     Attributes
     ----------
     seed : int
-        What `build` was called with.
+        The seed passed to `build`.
     epsilon : float or None
-        The scale of the initial weights that `build` was called with, where there is one.
+        The scale of the initial weights passed to `build`, if any.
     value : float
-        The validation measure that starts are compared by, of the model as training left it. Where it is nan or
-        infinite, as for a start that diverged, the worst there is: infinite.
+        The validation measure that starts are compared by, of the model after training. If it is nan or
+        infinite, as for a start that diverged, it is the worst value: infinite.
     loss, val_loss : float
         Loss of that model on training and validation data, as in prediction; infinite for one that diverged.
     best_epoch, epochs : int
@@ -41,7 +41,7 @@ class Start:
     history : History
         Its epochs.
     note : str
-        Why it does not count: it diverged, or the measure is not finite; empty for the others.
+        Why it is not compared: it diverged, or the measure is not finite; empty for the others.
     model : Sequential or None
         The trained model, where models are kept.
     """
@@ -60,12 +60,12 @@ class Start:
 
     @property
     def diverged(self) -> bool:
-        """Whether it does not count because its loss is not finite, not only the measure."""
+        """Whether its loss is not finite; otherwise at most the measure is not."""
         return bool(self.note) and not math.isfinite(self.val_loss)
 
 
 class Spread(NamedTuple):
-    """The finite measures of the starts, in the measure's unit; `std` divides by their number."""
+    """Spread of the finite measures, in the measure's unit; `std` divides by their number."""
 
     min: float
     median: float
@@ -75,7 +75,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Restarts:
-    """What `restarts` returns; ``print(result)`` shows it.
+    """The result of `restarts`; ``print(result)`` shows it.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Restarts:
     monitor : str
         The measure that starts are compared by, such as "val_loss".
     mode : str
-        Which way it is better: "min" or "max".
+        Its direction: "min" or "max".
     """
 
     best: Sequential
@@ -104,12 +104,12 @@ class Restarts:
 
     @property
     def best_epsilon(self) -> float | None:
-        """The ε of the best start; None where none was asked for."""
+        """The ε of the best start; None if not used."""
         return self.best_start.epsilon
 
     @property
     def models(self) -> list[Sequential | None]:
-        """The models of all starts, where ``keep_models=True``; otherwise, and where one does not count, None."""
+        """The models of all starts if ``keep_models=True``; None otherwise, and for starts that are not compared."""
         return [start.model for start in self.starts]
 
     @property
@@ -119,7 +119,7 @@ class Restarts:
         return Spread(min(values), float(np.median(values)), max(values), float(np.std(values)))
 
     def table(self) -> Table:
-        """Return a row for each start: what `Start` holds, with the head of its note, without history and model."""
+        """Return a row for each start: the values of `Start`, with the start of its note, without history and model."""
         names = ["seed", "epsilon", "best_epoch", "epochs", self.monitor, "val_loss", "loss", "seconds", "note"]
         rows = []
         for start in self.starts:
@@ -128,18 +128,18 @@ class Restarts:
         return Table(rows)
 
     def __str__(self) -> str:
-        """Return the table of all starts, the spread, and which is best."""
+        """Return the table of all starts, the spread, and the best start."""
         spread = ", ".join(f"{name} {value:.4g}" for name, value in self.spread._asdict().items())
         epsilon = "" if self.best_epsilon is None else f", epsilon {self.best_epsilon:g}"
         return f"{self.table()}\n{self.monitor}: {spread}; best: seed {self.best_seed}{epsilon}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> list[Axes]:
-        """Draw the measure of every start, sorted (for each ε), and beside it the learning curves.
+        """Draw the measures of all starts, sorted (for each ε), and the learning curves.
 
         Parameters
         ----------
         path : path, optional
-            Where to save the picture; without it, it belongs to matplotlib.pyplot.
+            Where to save the figure; without a path, it belongs to matplotlib.pyplot.
 
         Returns
         -------

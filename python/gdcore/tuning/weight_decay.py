@@ -1,22 +1,22 @@
-"""Weight decay that is the same for data in other units, and a network rewritten for other units (slides 44-46).
+"""Weight decay and networks converted to data in other units (slides 44-46).
 
-A network trained on x and y should be the same function as one trained on x' = a x + b and y' = c y + d, up to those
-two maps, for units are arbitrary. The error allows it: weights w' = T(w) undo the maps exactly (slides 44-45)::
+As units are arbitrary, a network trained on x and y should be the same function as one trained on x' = a x + b and
+y' = c y + d, up to those two maps. The error allows it: weights w' = T(w) undo the maps exactly (slides 44-45)::
 
     first layer  w_ji → w_ji / a     w_j0 → w_j0 - (b/a) Σ_i w_ji
     last layer   w_kj → c w_kj       w_k0 → c w_k0 + d
 
-One λ for all weights forbids it, as a layer's sum of squares changes by another factor than the error does. What has to
-hold is Ẽ'(T(w)) = s Ẽ(w) for *all* w, with one factor s: every minimum of Ẽ then goes over into one of Ẽ'.
+One λ for all weights prevents it, as a layer's sum of squares changes by another factor than the error. The condition
+is Ẽ'(T(w)) = s Ẽ(w) for *all* w, with one factor s: T then maps every minimum of Ẽ to one of Ẽ'.
 
-- Error: that of class labels stays as it is, s = 1; there is no y to scale. The mean of squares of y' - t' = c (y - t)
+- Error: that of class labels is unchanged, s = 1; there is no y to scale. The mean of squares of y' - t' = c (y - t)
   is c² times that of y - t, so s = c².
-- Penalty: Σ w'² is Σ w² / a² in the first layer and c² Σ w² in the last; the layers between stay as they are.
+- Penalty: Σ w'² is Σ w² / a² in the first layer and c² Σ w² in the last; the layers between are unchanged.
 
 Hence λ' = s a² λ in the first layer, s λ / c² in the last, s λ between, and with both factors where the first layer is
 the last. For the mean of squares that is a² c² λ, λ and c² λ. The slide prints λ₁ → a^(1/2) λ₁ and λ₂ → c^(-1/2) λ₂:
-the right signs, but the exponents that restore the penalty are 2 and -2; and the factor s, common to all layers, is
-there because this error is measured in units of y².
+the signs are right, but the exponents that restore the penalty are 2 and -2; and the factor s, common to all layers, is
+needed because this error is measured in units of y².
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def consistent_weight_decay(
 
         optimizer = gd.SGD(0.1, weight_decay=gd.consistent_weight_decay(model, 1e-3, x_scale=1000.0))
 
-    Shifts b and d need nothing, for biases (and γ, β) do not decay.
+    Shifts b and d need no change, as biases (and γ, β) do not decay.
 
     Parameters
     ----------
     model : Sequential
-        Of the architecture that is trained; only its layers are looked at.
+        A model of the trained architecture; only its layers are used.
     weight_decay : float or sequence of float
-        λ for the data as they were: one number, or one for each layer with weights. At least 0.
+        λ for the original data: one number, or one for each layer with weights. At least 0.
     x_scale : float
         a, not 0: new input = a · old input + b, the same a for all features.
     y_scale : float
@@ -69,7 +69,7 @@ def consistent_weight_decay(
     Returns
     -------
     list of float
-        λ for each layer with weights, in order: what the optimisers take as ``weight_decay``. With s = c², the factor
+        λ for each layer with weights, in order: the argument ``weight_decay`` of optimisers. With s = c², the factor
         on the mean of squares: s a² λ for the first, s λ / c² = λ for the last, s λ between, a² λ for an only layer.
 
     Raises
@@ -82,14 +82,14 @@ def consistent_weight_decay(
 
     Notes
     -----
-    The chapter's slide 46 prints a^(1/2) and c^(-1/2); the top of this module and docs/training-tools.md derive what is
-    invariant.
+    The chapter's slide 46 prints a^(1/2) and c^(-1/2); the top of this module and docs/training-tools.md derive the
+    correct factors.
 
     - To undo a scale of x, the first layer must be `Dense`; to undo one of y, the last must be. Norms, activations and
       `Dropout` between them do not matter. A norm that sees x itself is refused: its eps makes it no exact inverse.
-    - A `Standardizer` before the first `Dense` is taken to be fitted to the new x, as `transform_network` does it: what
-      follows then sees the same numbers as before, so a changes nothing.
-    - A scale for each feature cannot be had: it would need a λ for each column of the first weight. A `Standardizer`
+    - A `Standardizer` before the first `Dense` is assumed to be fitted to the new x, as by `transform_network`: the
+      next layers then get the same values as before, so a has no effect.
+    - A scale for each feature is not possible: it would need a λ for each column of the first weight. A `Standardizer`
       makes it unnecessary.
     - Minima correspond, paths do not: gradient descent itself is not invariant under scaling. `Adam` with
       ``decoupled=True`` has no penalty in its loss and is not covered.
@@ -99,8 +99,8 @@ def consistent_weight_decay(
     a = _scale(x_scale, "x_scale", why)
     c = _scale(y_scale, "y_scale", "each output its own changes its share of the loss; standardise y instead")
     decay = _per_layer(weight_decay, sum(isinstance(layer, Dense) for layer in model.layers))
-    factors = [c * c] * len(decay)  # s: the error, and with it all of the penalty, is c² times as large
-    if a != 1.0 and _first(model, "x_scale") == 0:  # behind a Standardizer nothing changes
+    factors = [c * c] * len(decay)  # s: the error, and so the penalty, is c² times as large
+    if a != 1.0 and _first(model, "x_scale") == 0:  # after a Standardizer a has no effect
         factors[0] *= a * a
     if c != 1.0:
         _last(model, "y_scale")
@@ -122,7 +122,7 @@ def transform_network(
     Parameters
     ----------
     model : Sequential
-        Any; it stays as it is.
+        Any model; not changed.
     x_scale, x_shift : float or array
         a (not 0) and b: one number, or one for each input, shape (in_features,); those of a pandas Series or a mapping
         by ``model.feature_names``.
@@ -132,12 +132,12 @@ def transform_network(
     Returns
     -------
     Sequential
-        Of the same layers, seed, dtype, class names and frozen parameters.
+        A model of the same layers, seed, dtype, class names and frozen parameters.
 
     Raises
     ------
     TypeError
-        If the model is no model, or a number no number.
+        If an argument is of the wrong kind.
     ValueError
         If a scale is 0, something is not finite, a shape does not fit, the first (or last) layer is no `Dense`, or it
         lacks the bias that a shift needs.
@@ -193,7 +193,7 @@ def _last(model: Sequential, name: str) -> int:
 
 
 def _scale(value: Any, name: str, why: str) -> float:
-    """Return a scale, not 0; `why` says what speaks against more than one."""
+    """Return a scale, not 0; `why` is the reason against more than one."""
     if np.ndim(value) > 0:
         raise ValueError(f"{name}: got {np.size(value)} numbers; expected one ({why})")
     number = real(value, name)

@@ -1,7 +1,7 @@
-"""The chapter's pictures, each drawn from training runs and analysis calls made on the spot: ``gdcore gallery OUT``.
+"""The chapter's pictures, each drawn from new training runs and analysis calls: ``gdcore gallery OUT``.
 
 ``PICTURES[name](path)`` draws one; `draw` draws some or all of them into a folder. Code and pictures: docs/gallery.md.
-The pictures of paths are made with `gdcore.analysis.problems`. Models stay on the CPU, so that a picture does not
+The pictures of paths use `gdcore.analysis.problems`. Models stay on the CPU, so that a picture does not
 depend on whether the machine has a GPU.
 """
 
@@ -44,24 +44,24 @@ PICTURES: dict[str, Callable[[PathLike], None]] = {
 
 
 def shows(name: str) -> str:
-    """Return what there is to see in a picture, in one line with the chapter's slides."""
+    """Return the description of a picture, in one line with the chapter's slides."""
     return (inspect.getdoc(PICTURES[choice(name, "name", PICTURES)]) or "").partition("\n")[0]
 
 
 def draw(folder: PathLike, only: Iterable[str] | None = None) -> Iterator[Path]:
-    """Draw pictures as ``NAME.png`` into a folder, and yield the path of each as it is done.
+    """Draw pictures as ``NAME.png`` into a folder, and yield the path of each when done.
 
     Parameters
     ----------
     folder : path
-        Made if need be.
+        Created if missing.
     only : iterable of str, optional
         Names of `PICTURES`; all when left out.
 
     Raises
     ------
     ValueError
-        If a name is none of them, before anything is drawn.
+        If a name is unknown, before anything is drawn.
     ImportError
         If matplotlib (or for some SciPy or joblib) is not installed.
     """
@@ -79,7 +79,7 @@ def _draw(folder: Path, names: list[str]) -> Iterator[Path]:
 
 
 def _slim(path: Path) -> None:
-    """Write a PNG anew with a palette: flat colours need no more, and the file is a third as large."""
+    """Rewrite a PNG with a palette, which suffices for flat colours; the file is a third as large."""
     with optional_module("PIL.Image", "gallery", "gdcore[plot]").open(path) as image:
         small = image.convert("RGB").quantize(128)
     small.save(path, optimize=True)

@@ -1,4 +1,4 @@
-"""Error surfaces of two weights and the paths over them: what the pictures of paths are drawn with."""
+"""Drawing of error surfaces of two weights and of paths over them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def contours(
 ) -> None:
     """Draw the contours of an error of two weights, darker where it is low, and a stronger one through a point.
 
-    `levels` are heights, or a number of them at equal steps in √E, which ring a round bowl evenly.
+    `levels` are heights, or a number of them at equal steps in √E, evenly spaced for a quadratic bowl.
     """
     first, second = np.linspace(*x, points), np.linspace(*y, points)
     values = np.array([[objective.value([a, b]) for a in first] for b in second])
@@ -51,7 +51,7 @@ def contours(
 def trace(
     axes: Any, path: Vector, *, colour: str, label: str | None = None, marker: str = "o", style: Any = "-"
 ) -> None:
-    """Draw a path with a marker at each step and a ring where it begins."""
+    """Draw a path with a marker at each step and a ring at its start."""
     axes.plot(path[:, 0], path[:, 1], ls=style, color=colour, lw=1.6, marker=marker, ms=3.5, label=label, zorder=4)
     axes.plot(path[0, 0], path[0, 1], "o", ms=8, mfc="white", mec=INK, mew=1.5, zorder=5)
 
@@ -63,7 +63,7 @@ def star(axes: Any, place: npt.ArrayLike, *, label: str | None = None, colour: s
 
 
 def plain(axes: Any) -> None:
-    """Take the grid away and give the plane of two weights a full frame."""
+    """Remove the grid and draw a full frame."""
     axes.grid(False)
     for side in axes.spines.values():
         side.set_visible(True)

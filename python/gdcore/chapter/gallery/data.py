@@ -27,7 +27,7 @@ def gradient_noise(path: PathLike) -> None:
 
 
 def he_variance(path: PathLike) -> None:
-    """Draw the signal through 30 layers of ReLU: He's ε = √(2/M) keeps it, 1/√M halves it in each (slides 18-20)."""
+    """Draw the signal in 30 layers of ReLU: He's ε = √(2/M) keeps it, 1/√M halves it in each layer (slides 18-20)."""
     axes = new_axes(True, "gallery")
     depth, ends = np.arange(DEPTH + 1), []
     for init, label, colour, marker, factor in (

@@ -59,7 +59,7 @@ def ellipses(path: PathLike) -> None:
 
 
 def valley(path: PathLike) -> None:
-    """Draw three paths in a narrow valley: a small learning rate crawls, a large one bounces or diverges (slide 22)."""
+    """Draw paths in a narrow valley: a small learning rate is slow, a large one oscillates or diverges (slide 22)."""
     problem = quadratic_problem([1.0, 25.0])
     limit, steps, start = 2 / problem.eigenvalues[-1], 20, (-5.0, 0.7)
     panels = new_axes(True, "gallery", size=(7, 5.6), rows=3)

@@ -16,7 +16,7 @@ PathLike = str | os.PathLike[str]
 
 
 def clusters(rows: int) -> tuple[Any, Any]:
-    """Return points (rows, 20) of five Gaussian clusters whose centres lie 3 from the origin, and their labels."""
+    """Return points (rows, 20) of 5 Gaussian clusters with centres at distance 3 from the origin, and their labels."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((5, 20))
     centres *= 3 / np.linalg.norm(centres, axis=1, keepdims=True)
@@ -41,7 +41,7 @@ def double_descent_by_width(path: PathLike) -> None:
     ).plot(path)
 
 
-SCALES = (1.0, 0.3, 0.05)  # strong features with half of the signal, middling ones without, weak ones with the rest
+SCALES = (1.0, 0.3, 0.05)  # strong features with half of the signal, medium ones without, weak ones with the rest
 FEATURES = (10, 150, 20)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what keeps a model from fitting noise: weight decay and early stopping (slides 42-50)."""
+"""Pictures of methods against fitting noise: weight decay and early stopping (slides 42-50)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bowl() -> QuadraticProblem:
 
 
 def decayed(problem: QuadraticProblem, strength: float) -> Vector:
-    """Return where training with weight decay ends: the minimum of E + λ/2 wᵀw, (n,)."""
+    """Return the end point of training with weight decay: the minimum of E + λ/2 wᵀw, (n,)."""
     steepest = problem.eigenvalues.max() + strength
     optimizer = _core.SGD(lr=1 / steepest, weight_decay=strength)
     return np.asarray(descend(problem, optimizer, np.zeros_like(problem.minimum), 500)[-1])
@@ -59,7 +59,7 @@ def weight_decay(path: PathLike) -> None:
 
 
 def early_stopping(path: PathLike) -> None:
-    """Draw the path of descent beside the minima of weight decay: stopping at T is like λ = 1/(ηT) (slide 50)."""
+    """Draw the path of descent and the minima of weight decay: stopping at T is like λ = 1/(ηT) (slide 50)."""
     problem, lr = bowl(), 0.05
     points = descend(problem, _core.SGD(lr=lr), [0.0, 0.0], 400)
     stops = [2, 5, 10, 20, 40, 80, 160]
@@ -90,7 +90,7 @@ def early_stopping(path: PathLike) -> None:
 
 
 def learning_curve(path: PathLike) -> None:
-    """Draw learning curves: the training error keeps falling, the validation error turns (slides 48-49)."""
+    """Draw learning curves: the training error keeps falling, the validation error rises again (slides 48-49)."""
     rng = np.random.default_rng(1)
     x = rng.uniform(-1, 1, (325, 1))
     y = np.sin(4 * x) + 0.4 * rng.standard_normal(x.shape)

@@ -17,7 +17,7 @@ PathLike = str | os.PathLike[str]
 
 
 def momentum_ravine(path: PathLike) -> None:
-    """Draw a path in a ravine with and without momentum: the same steps go farther with it (slide 26)."""
+    """Draw a path in a ravine with and without momentum, which goes farther in as many steps (slide 26)."""
     problem = quadratic_problem([1.0, 40.0])
     lr, steps, start = 0.02, 40, (-5.0, 1.0)
     axes = new_axes(True, "gallery", size=(7, 3.6))
@@ -58,7 +58,7 @@ def momentum_slope(path: PathLike) -> None:
 
 
 def adaptive(path: PathLike) -> None:
-    """Draw AdaGrad, RMSProp and Adam beside SGD: they help where a valley lies along an axis (slides 28-31)."""
+    """Draw AdaGrad, RMSProp, Adam and SGD: adaptive rates help in a valley along an axis (slides 28-31)."""
     runs = (
         (_core.SGD(lr=0.015), "SGD", INK, "s"),
         (_core.AdaGrad(lr=0.6), "AdaGrad", GREEN, "^"),
@@ -94,7 +94,7 @@ def adaptive(path: PathLike) -> None:
 
 
 def adam_bias(path: PathLike) -> None:
-    """Draw Adam's running mean: too small at first, which the factor 1/(1-0.9^τ) undoes (slide 31)."""
+    """Draw Adam's running mean: too small at first, corrected by the factor 1/(1-0.9^τ) (slide 31)."""
     steps = 100
     gradients, raw, corrected = adam_moments(steps)
     t = np.arange(1, steps + 1)
@@ -105,7 +105,7 @@ def adam_bias(path: PathLike) -> None:
     for at in (1, 10, 100):
         place = (at, raw[at - 1])
         note = f"×{corrected[at - 1] / raw[at - 1]:.1f}"
-        below = at == steps  # where the two curves are one
+        below = at == steps  # where the two curves coincide
         offset = (-4, -16 if below else 9)
         axes.annotate(note, place, xytext=offset, textcoords="offset points", ha="center", color=VERMILION)
         axes.plot(*place, "o", ms=6, mfc="white", mec=VERMILION, mew=1.5, zorder=5)

@@ -1,4 +1,4 @@
-"""Published results computed again by gdcore: ``gdcore reproduce NAME OUT`` writes NAME.png, NAME.csv and NAME.md.
+"""Published results reproduced by gdcore: ``gdcore reproduce NAME OUT`` writes NAME.png, NAME.csv and NAME.md.
 
 ``REPRODUCTIONS[name](folder)`` does the same from Python and returns a `Reproduction`. Models stay on the CPU, so
 that figures do not depend on whether the machine has a GPU.
@@ -15,7 +15,7 @@ from ._result import Reproduction
 
 __all__ = ["REPRODUCTIONS", "Reproduction"]
 
-# for each name on the command line: the module whose run(folder, ...) does it, and what it shows
+# for each name on the command line: the module with its run(folder, ...), and a description
 _MODULES = {
     "quadratic": ("quadratic", "steps to converge on a quadratic: gradient descent and heavy ball"),
     "linear-samples": ("linear_samples", "sample-wise double descent in linear regression, exactly (Nakkiran 2019)"),
@@ -27,7 +27,7 @@ _MODULES = {
 
 
 def _reproduction(module: str, what: str) -> Callable[..., Reproduction]:
-    """Return a function that imports `module` when it is called, runs it and writes its table and notes."""
+    """Return a function that imports `module` when called, runs it and writes its table and notes."""
 
     def run(folder: str | os.PathLike[str], **options: Any) -> Reproduction:
         result: Reproduction = importlib.import_module(f"{__name__}.{module}").run(folder, **options)

@@ -1,4 +1,4 @@
-"""What a reproduction hands back: a table of published beside measured numbers, a figure, and what is to be said."""
+"""The result of a reproduction: a table of published and measured numbers, a figure, and notes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["Reproduction"]
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A published result beside gdcore's own measurement of it.
+    """A published result and gdcore's measurement of it.
 
     Attributes
     ----------
     name : str
-        Its name on the command line; the files are called after it.
+        Its name on the command line and of its files.
     title : str
-        One sentence that says what the numbers show.
+        One sentence about the result.
     table : Table
-        One row a number: the columns ``quantity``, ``published``, ``measured``, then others where they help.
+        One row a number: the columns ``quantity``, ``published``, ``measured``, then optional ones.
     figure : Path
         The PNG that was drawn, ``NAME.png``.
     notes : tuple of str
-        How it was measured and where it differs from what was published, a paragraph each.
+        The method and differences from the publication, a paragraph each.
     """
 
     name: str
@@ -46,20 +46,20 @@ class Reproduction:
         return "\n\n".join((f"# {self.title}", figure, self.table.to_markdown(), *self.notes)) + "\n"
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``NAME.csv`` and ``NAME.md`` into `folder`, beside the figure."""
+        """Write ``NAME.csv`` and ``NAME.md`` into `folder`."""
         self.table.to_csv(Path(folder) / f"{self.name}.csv")
         (Path(folder) / f"{self.name}.md").write_text(self.to_markdown(), encoding="utf-8")
 
 
 def figure_path(folder: str | os.PathLike[str], name: str) -> Path:
-    """Return where the figure of the reproduction `name` belongs, and make its folder."""
+    """Return the path of the figure of the reproduction `name`, and create its folder."""
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     return path / f"{name}.png"
 
 
 def compared(rows: Sequence[tuple[str, object, object, str]]) -> Table:
-    """Return a table of rows (quantity, published, measured, remark), the remarks left out where they are empty."""
+    """Return a table of rows (quantity, published, measured, remark), without empty remarks."""
     return Table(
         {"quantity": quantity, "published": published, "measured": measured} | ({"remark": remark} if remark else {})
         for quantity, published, measured, remark in rows

@@ -6,9 +6,9 @@ excess risk after k steps is close to this, where there are many more rows n tha
 
     Σ_i s_i² θ_i² (1 - η_i s_i²)^2k + (σ²/n) Σ_i (1 - (1 - η_i s_i²)^k)²:
 
-each feature's own bias falls and its own variance rises, a U. Features of one scale do so together; two groups of very
-different scales give two U's one after the other, and with them a bump of the risk between. Step sizes that bring the
-U's to one time remove it.
+the bias of each feature falls and its variance rises: a U. Features of equal scale do so at the same time; two
+groups of very different scales give two U's one after the other, and a bump of the risk between them. Step sizes that
+align the U's remove it.
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ class Problem:
         return np.repeat(np.array(pair), self.features)
 
     def step_sizes(self, scaled: bool) -> tuple[float, float]:
-        """Return the step size of each group: `lr`, or for the second what has its risk lowest when the first has.
+        """Return the step size of each group: `lr`, or for the second the one that aligns the minima of both risks.
 
         A feature's risk b u² + v (1-u)² with b = s² θ², v = σ²/n, u = (1 - η s²)^k is lowest at u = v / (b + v).
         """
         if not scaled:
             return self.lr, self.lr
-        logs = [-math.log1p(signal) for signal in self.signals]  # of u at the lowest risk
+        logs = [-math.log1p(signal) for signal in self.signals]  # logarithms of u at the lowest risk
         steps = logs[0] / math.log1p(-self.lr * self.scales[0] ** 2)
         return self.lr, (1 - math.exp(logs[1] / steps)) / self.scales[1] ** 2
 
@@ -163,7 +163,7 @@ def descend(point: Point, problem: Problem) -> list[dict[str, Any]]:
     x = rng.standard_normal((problem.rows, len(theta))) * scales
     y = x @ theta + problem.noise * rng.standard_normal(problem.rows)
     stretch = np.sqrt(problem.each(problem.step_sizes(point["scaled"])) / problem.lr)
-    weights = gradient_descent(x * stretch, y, _core.SGD(lr=problem.lr / 2), point["steps"])  # no half in its loss
+    weights = gradient_descent(x * stretch, y, _core.SGD(lr=problem.lr / 2), point["steps"])  # its loss has no 1/2
     rows = []
     for step, weight in zip(point["steps"], weights, strict=True):
         w = weight * stretch
@@ -182,7 +182,7 @@ def _part(table: Table, scaled: bool) -> DoubleDescent:
 
 
 def _form(problem: Problem, at: list[int], scaled: bool) -> DoubleDescent:
-    """Return the formula's curve as a result, so that one rule finds its minima and bump."""
+    """Return the formula's curve as a result, so that the same rule finds its minima and bump."""
     risks = problem.closed_form(np.array(at, float), scaled)
     common = {"seed": 0, "train_error": math.nan}
     rows = [{"epoch": k, **common, "test_error": float(r)} for k, r in zip(at, risks, strict=True)]
@@ -190,7 +190,7 @@ def _form(problem: Problem, at: list[int], scaled: bool) -> DoubleDescent:
 
 
 def _rows(results: dict[str, DoubleDescent], forms: dict[str, DoubleDescent]) -> list[dict[str, Any]]:
-    """Return the extreme points of each run beside the formula's."""
+    """Return the extreme points of each run and of the formula."""
     rows = []
     for name, result in results.items():
         known, own = _extremes(forms[name]), _extremes(result)

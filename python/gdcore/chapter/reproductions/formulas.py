@@ -1,6 +1,6 @@
 """Reproduction 6: four formulas of the chapter, measured on real runs of the library.
 
-Adam's bias factors 1/(1-β₁^τ) (slide 31; Kingma & Ba 2014), the step η/(1-μ) that momentum ends at on a slope (slide
+Adam's bias factors 1/(1-β₁^τ) (slide 31; Kingma & Ba 2014), the limit η/(1-μ) of momentum's step on a slope (slide
 27), the error σ/√K of a mini-batch's gradient (slides 15-16), and the signal through a deep ReLU network with He's
 ε = √(2/M) and with ε = 1/√M (slides 18-20; He et al. 2015).
 """
@@ -85,7 +85,7 @@ def draw(
     signals: tuple[Vector, Vector],
     path: str | os.PathLike[str],
 ) -> None:
-    """Draw the four formulas in a panel each: lines are the formulas, marks the measurements."""
+    """Draw the four formulas, one panel each: lines are formulas, markers are measurements."""
     panels = new_axes(True, "reproductions", size=(8.4, 5.8), rows=2, columns=2).ravel()
     tau = np.arange(1, len(factors) + 1)
     panels[0].loglog(tau, 1 / (1 - 0.9**tau), color=INK, lw=1)

@@ -75,7 +75,7 @@ def run(
 
 
 def _descended(result: DoubleDescent, repeats: int) -> dict[int, tuple[float, str, float]]:
-    """Return mean risk, method and mean steps of gradient descent, where all draws of a number of rows were run."""
+    """Return mean risk, method and mean steps of gradient descent, for numbers of rows at which all draws were run."""
     found = {}
     for n in sorted(set(result.table["samples"])):
         some = [row for row in result.table.rows if row["samples"] == n and "gradient_descent_risk" in row]

@@ -28,7 +28,7 @@ __all__ = ["run"]
 LINEAR, PLAIN, REGULAR = "logistic regression", "MLP", "MLP, regularised"
 PUBLISHED = {LINEAR: (32, 1), PLAIN: (68, 2), REGULAR: (68, 2)}  # percent of the test rows, and its uncertainty
 RATES = (1e-3, 3e-3, 1e-2)
-GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # what the validation rows choose from
+GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # the candidates for validation
     LINEAR: {"lr": RATES, "weight_decay": (0.0, 1e-3), "dropout": (0.0,)},
     PLAIN: {"lr": RATES, "weight_decay": (0.0,), "dropout": (0.0,)},
     REGULAR: {"lr": RATES, "weight_decay": (3e-4, 1e-3, 3e-3), "dropout": (0.0, 0.1, 0.2)},
@@ -69,9 +69,9 @@ def run(
     grids : dict, optional
         Rates, weight decays and dropouts to choose from, for each of the three models.
     seeds : sequence of int
-        One run of each setting for each.
+        One run of each setting for each seed.
     epochs : int
-        Most epochs of a run.
+        Maximum number of epochs of a run.
     n_jobs : int
         Processes, -1 for one a processor.
     """
@@ -115,7 +115,7 @@ def _trainer(point: Point, data: LabelledData) -> Trainer:
 
 
 def _validated(point: Point, data: LabelledData, epochs: int) -> list[dict[str, Any]]:
-    """Train on four fifths of the training rows, stop by the others: accuracies of the best epoch."""
+    """Train on four fifths of the training rows, validate on the others: accuracies of the best epoch."""
     x, xv, y, yv = train_validation_split(data.x, data.y, seed=point["seed"], stratify=True)
     trainer, stopping = _trainer(point, data), EarlyStopping("val_accuracy", patience=PATIENCE)
     trainer.fit(x, y, epochs=epochs, batch_size=min(100, len(x)), validation=(xv, yv), callbacks=[stopping])
@@ -124,7 +124,7 @@ def _validated(point: Point, data: LabelledData, epochs: int) -> list[dict[str, 
 
 
 def _retrained(point: Point, data: LabelledData) -> list[dict[str, Any]]:
-    """Train on all training rows for the epochs that were best."""
+    """Train on all training rows for the best number of epochs."""
     trainer = _trainer(point, data)
     trainer.fit(data.x, data.y, epochs=point["epochs"], batch_size=min(100, len(data.x)))
     return [{**point, "all_rows": trainer.evaluate(data.x_test, data.y_test)["accuracy"]}]

@@ -2,7 +2,7 @@
 
 On E = ½ Σ λ_i α_i² with κ = λ_max/λ_min, gradient descent with η = 2/(λ_min + λ_max) shrinks the distance by
 (κ-1)/(κ+1) a step (chapter, slides 23-25), heavy ball with its best η = 4/(√λ_max + √λ_min)² and
-μ = ((√κ-1)/(√κ+1))² by (√κ-1)/(√κ+1) in the long run (Polyak 1964). The published numbers of steps are
+μ = ((√κ-1)/(√κ+1))² by (√κ-1)/(√κ+1) asymptotically (Polyak 1964). The published numbers of steps are
 ln(10⁶) / -ln(factor), rounded.
 """
 
@@ -29,11 +29,11 @@ TARGET = 1e-6
 NOTES = (
     "Real training runs in float64: `gd.SGD` and `gd.Momentum`, full batches, a linear model of 10 weights with "
     "the mean squared error, whose data give a Hessian with eigenvalues from 1 to κ in equal ratios, along no "
-    "axis of the weights. The minimum is the origin, so that distances can shrink far below 1e-16 and the factor "
-    "of a step be measured where it has settled: in the second half of a run to 1e-150. Every run starts at equal "
-    "distances along the flattest and the steepest eigenvector, the worst case, for which the published numbers "
-    "are. Steps are counted to where the distance comes within 1e-6 of the first, between two steps by a straight "
-    "line in its logarithm.",
+    "axis of the weights. The minimum is the origin, so that distances can shrink far below 1e-16. The factor of a "
+    "step is measured after the transient, in the second half of a run to 1e-150. Every run starts at equal distances "
+    "along the flattest and the steepest eigenvector: the worst case, to which the published numbers refer. Steps are "
+    "counted until the distance is 1e-6 of the first, interpolated between two steps by a straight line in its "
+    "logarithm.",
     "Gradient descent: both extreme directions shrink by exactly the factor from the first step on, and the "
     "counts are the published ones.",
     "Heavy ball: the published counts are those of the asymptotic factor ρ alone. At the best η and μ the two "
@@ -42,8 +42,8 @@ NOTES = (
     "one under way, (1 - 1/ρ) α along the flattest direction and (1 + 1/ρ) α along the steepest, has no such "
     "transient and takes the published counts (21.1 and 218.4 before rounding: the first whole steps within 1e-6 "
     "are 22 and 219).",
-    "At η = 2/λ_max the factor of the steepest direction is 1 - ηλ_max = -1: it changes sign for ever and never "
-    "decays, while the others do, the slowest by 1 - 2/κ a step.",
+    "At η = 2/λ_max the factor of the steepest direction is 1 - ηλ_max = -1: it changes sign at each step "
+    "and does not decay, while the other directions do, the slowest by 1 - 2/κ a step.",
 )
 
 
@@ -69,7 +69,7 @@ def distance(alpha: Vector) -> Vector:
 
 
 def crossing(far: Vector) -> float:
-    """Return the step at which the distance comes within the target for good, between steps by a line in its log."""
+    """Return the step after which the distance stays within the target, interpolated in its logarithm."""
     last = int(np.flatnonzero(far > TARGET)[-1])
     over, under = np.log(far[last : last + 2] / TARGET)
     return float(last + over / (over - under))
@@ -83,7 +83,7 @@ def tail_factor(far: Vector) -> float:
 
 @dataclass(frozen=True)
 class Case:
-    """What was measured at one condition number; `descent`, `rest` and `moving` are distances step by step."""
+    """Measurements at one condition number; `descent`, `rest` and `moving` are the distances after each step."""
 
     condition: int
     descent: Vector
@@ -127,7 +127,7 @@ def factors(condition: float) -> tuple[float, float]:
 
 def run(folder: str | os.PathLike[str]) -> Reproduction:
     """Measure steps and factors for κ = 10, 100 and 1,000, and draw the distances; see the module."""
-    path = figure_path(folder, "quadratic")  # first, so that a folder that cannot be made is found at once
+    path = figure_path(folder, "quadratic")  # first, so that an invalid folder raises before the runs
     cases = [measure(condition) for condition in STEPS]
     rows: list[tuple[str, object, object, str]] = []
     for case in cases:

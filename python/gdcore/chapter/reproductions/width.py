@@ -119,11 +119,11 @@ class _Uniform:
 
 
 def _table(results: dict[str, DoubleDescent], repeats: int) -> Table:
-    """Return where the threshold and the peak are, the processor time, and the test error at each width."""
+    """Return the threshold, the peak, the processor time, and the test error at each width."""
     points = [
         {"width": h, "seed": 0, "train_error": train, "test_error": test} for h, (train, test) in PUBLISHED.items()
     ]
-    published = replace(results[HE], table=Table(points))  # threshold and peak by the same rule
+    published = replace(results[HE], table=Table(points))  # the same rule finds threshold and peak
 
     def row(quantity: str, known: Any, value: Any) -> dict[str, Any]:
         return {"quantity": quantity, "published": known} | {name: value(r) for name, r in results.items()}
