@@ -73,9 +73,11 @@ auto without_gil(Work&& work) {
 /// The same as a computation of a network: waits while another thread holds the arrays, and throws where another
 /// computes.
 template <class Work>
-auto computing(Network& network, Work&& work) {
+auto computing(Network& network, Work&& work, Network::Purpose purpose = Network::Purpose::prediction) {
+  const bool waits = purpose != Network::Purpose::prediction;
   while (network.awaited()) without_gil([&] { network.wait_for_holders(); });
-  const Network::Use use(network);
+  while (waits && network.predicts()) without_gil([&] { network.wait_for_prediction(); });
+  const Network::Use use(network, purpose);
   return without_gil(work);
 }
 

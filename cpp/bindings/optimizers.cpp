@@ -52,7 +52,8 @@ py::object shown_per_layer(const PerLayer& numbers) {
 /// Returns a function of the step unchanged, and a number as a new float.
 py::object to_rate(const py::object& lr) {
   if (PyCallable_Check(lr.ptr()) != 0) return lr;
-  const bool number = !py::isinstance<py::str>(lr) && (PyFloat_Check(lr.ptr()) || PyNumber_Check(lr.ptr()));
+  const bool truth = PyBool_Check(lr.ptr()) || std::string(Py_TYPE(lr.ptr())->tp_name).starts_with("numpy.bool");
+  const bool number = !truth && !py::isinstance<py::str>(lr) && (PyFloat_Check(lr.ptr()) || PyNumber_Check(lr.ptr()));
   const double value = number ? PyFloat_AsDouble(lr.ptr()) : 0.0;
   const bool failed = PyErr_Occurred() != nullptr;
   if (number && !failed && value >= 0.0 && std::isfinite(value)) return py::float_(value);

@@ -113,8 +113,9 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const
   }
   LossSums sums{begun.first, begun.second};
   const std::span<const double> rates(lrs.data(), static_cast<std::size_t>(lrs.size()));
-  const std::int64_t next =
-      computing(self.core.network(), [&] { return self.core.run(dataset.data, range, rates, seconds, sums); });
+  const std::int64_t next = computing(
+      self.core.network(), [&] { return self.core.run(dataset.data, range, rates, seconds, sums); },
+      Network::Purpose::training);
   return py::make_tuple(next, sums.loss, sums.weight);
 }
 
@@ -127,8 +128,9 @@ py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch
   check(!to || (to.rows == range.count && to.cols == network.out_features() && to.dtype == network.dtype()),
         "[Trainer.evaluate] outputs has shape (", to.rows, ", ", to.cols, "); expected (", range.count, ", ",
         network.out_features(), ") in ", name_of(network.dtype()));
-  const LossSums sums =
-      computing(self.core.network(), [&] { return self.core.evaluate(dataset.data, range, to.data); });
+  const LossSums sums = computing(
+      self.core.network(), [&] { return self.core.evaluate(dataset.data, range, to.data); },
+      Network::Purpose::measuring);
   return py::make_tuple(sums.loss, sums.weight);
 }
 

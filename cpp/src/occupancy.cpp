@@ -13,13 +13,14 @@ constexpr int kMostTurns = 50;                      // intervals that a hold wai
 thread_local const Occupancy* awaited_by_thread = nullptr;
 }  // namespace
 
-Occupancy::Use::Use(Occupancy& occupancy)
+Occupancy::Use::Use(Occupancy& occupancy, Purpose purpose)
     : occupancy_(occupancy), taken_(occupancy.depth_ == 0 || occupancy.user_ != std::this_thread::get_id()) {
   occupancy.end_waiting();
   if (!taken_) return;
   check<std::runtime_error>(!occupancy_.in_use_.exchange(true),
                             "[Network] the model is in use by another thread; give each thread its own model");
   occupancy_.user_ = std::this_thread::get_id();
+  occupancy_.trains_ = purpose == Purpose::training;
 }
 
 Occupancy::Use::~Use() {
@@ -28,6 +29,7 @@ Occupancy::Use::~Use() {
 
 void Occupancy::release() {
   user_ = std::thread::id();
+  trains_ = false;
   in_use_ = false;
   if (holders_ == 0) return;
   const std::lock_guard lock(mutex_);
@@ -92,6 +94,15 @@ void Occupancy::wait_for_holders() {
   } catch (...) {
     end_waiting();
     throw;
+  }
+}
+
+void Occupancy::wait_for_prediction() {
+  while (predicts()) {
+    std::unique_lock lock(mutex_);
+    released_.wait_for(lock, kPollTime, [this] { return !predicts(); });
+    lock.unlock();
+    poll_interrupt();
   }
 }
 

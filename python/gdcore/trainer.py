@@ -258,8 +258,8 @@ class Trainer(Connected, Closed):
             Instead of `epochs`: train until so many epochs are done in all (``trainer.epoch``), earlier calls and the
             run of `resume` included. Where they are done already, nothing is trained.
         batch_size : int or None
-            Rows in a batch, 32 when left out; None, and a number above N, takes all, which is batch gradient descent. To
-            be left out for an iterable of batches.
+            Rows in a batch, 32 when left out; None, and a number above N, takes all, which is batch gradient descent.
+            To be left out for an iterable of batches.
         validation : (x, y), (x, y, weights), float or iterable, optional
             Data to measure at the end of each epoch, also as batches, or the share of rows to set aside for it.
         callbacks : sequence

@@ -12,10 +12,14 @@ namespace gdcore {
 
 class Occupancy {
  public:
+  /// What a computation is part of. Steps and measurements of a long run, which must not be lost, wait until another
+  /// thread's prediction or measurement ends. All else during a computation of another thread is refused.
+  enum class Purpose : std::uint8_t { prediction, measuring, training };
+
   /// A computation. Throws std::runtime_error where another one already uses the object.
   class Use {
    public:
-    explicit Use(Occupancy& occupancy);
+    explicit Use(Occupancy& occupancy, Purpose purpose = Purpose::prediction);
     ~Use();
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
@@ -36,12 +40,16 @@ class Occupancy {
   /// Whether another thread holds the arrays or waits to. A computation must then call `wait_for_holders` first.
   bool awaited() const { return holders_ != 0 && user_ != std::this_thread::get_id(); }
   void wait_for_holders();
+  /// Whether another thread computes, but does not train. A long run must then call `wait_for_prediction` first.
+  bool predicts() const { return in_use_ && !trains_ && user_ != std::this_thread::get_id(); }
+  void wait_for_prediction();
 
  private:
   void release();
   void end_waiting();
 
   std::atomic<bool> in_use_{false};       // by a computation or a hold
+  std::atomic<bool> trains_{false};       // the purpose of that computation is training
   std::atomic<std::thread::id> user_{};   // the thread that uses the object
   std::atomic<int> holders_{0};           // threads that hold, or wait to
   std::atomic<std::int16_t> depth_{0};    // nested holds of the holding thread
