@@ -20,6 +20,7 @@ NOT_POSITIVE: list[tuple[Any, type]] = [
     ("3", TypeError),
     (None, TypeError),
 ]
+TRUTH: list[tuple[Any, type]] = [(True, TypeError), (np.True_, TypeError)]
 NOT_FINITE: list[tuple[Any, type]] = [
     (math.nan, ValueError),
     (math.inf, ValueError),
@@ -170,7 +171,7 @@ LOSSES = [
 ]
 RULES = [gd.SGD, gd.Momentum, gd.AdaGrad, gd.RMSProp, gd.Adam]
 OPTIMIZERS = [
-    *[c for r in RULES for c in cases(lambda v, r=r: r(v), "lr", [(-0.1, ValueError), *NOT_FINITE])],
+    *[c for r in RULES for c in cases(lambda v, r=r: r(v), "lr", [(-0.1, ValueError), *TRUTH, *NOT_FINITE])],
     *[
         c
         for r in RULES
