@@ -55,20 +55,20 @@ class Finding:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
-    parser.add_argument("--against", metavar="REF", help="a tag or commit; the last tag if left out")
+    parser.add_argument("--against", metavar="REF", help="a tag or commit; default: the last tag")
     parser.add_argument(
         "--results", type=Path, metavar="JSON", help="compare with peers as in this earlier run instead"
     )
     parser.add_argument("--set", choices=sorted(cases.SETS), default="guard", help="which networks")
     parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cpus", help="processors, as 2,3; the first this process may use if left out")
+    parser.add_argument("--cpus", help="processors, as 2,3; default: the first of this process")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.1, help="length of a stretch")
+    parser.add_argument("--seconds", type=float, default=0.1, help="seconds of a timing")
     parser.add_argument(
         "--tolerance",
         type=float,
-        help=f"part of the speed that may be lost: {TOLERANCE}, of leads over peers {TOLERANCE_OF_LEADS}, if left out",
+        help=f"allowed loss of speed as a fraction; default: {TOLERANCE}, for leads over peers {TOLERANCE_OF_LEADS}",
     )
     options = parser.parse_args(argv)
     if options.tolerance is None:

@@ -105,7 +105,7 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"copy within the device: {limits['copy'] * 1e-9:.0f} GB/s",
-            f"kernel that only looks at the clock, in a graph of 512: {limits['node'] * 1e6:.2f} us",
+            f"kernel that only reads the clock, in a graph of 512: {limits['node'] * 1e6:.2f} us",
         ]
         lines += [f"product {name}: {rate * 1e-12:.1f} TFLOP/s" for name, rate in limits["products"].items()]
     lines += ["", *kernels_table(results["kernels"], limits)]
