@@ -7,6 +7,7 @@ lines are a table of seconds by step and the number of tests.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -183,6 +184,33 @@ class Runner:
         failed = self.counts["failed"] or len(bad)
         print(f"{self.counts['passed']} passed, {failed} failed, {self.counts['skipped']} skipped", flush=True)
         return not bad
+
+
+def environment(work: Path, nvcc: str | None) -> dict[str, str]:
+    """Return the environment of all commands: tools first on PATH, no prompts, no files written into the tree."""
+    return os.environ | {
+        "PATH": f"{work}/tools/bin:{os.environ['PATH']}" + (f":{Path(nvcc).parent}" if nvcc else ""),
+        "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count())),
+        "DEBIAN_FRONTEND": "noninteractive",
+        "MPLBACKEND": "Agg",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def install(job: Job, environment: str, *packages: str | Path) -> None:
+    """Install packages into a virtual environment in the build folder, unless already installed."""
+    folder = job.work / environment
+    done = job.work / f"{environment}-{hashlib.sha256(repr(packages).encode()).hexdigest()[:16]}"
+    if done.exists():
+        return
+    if not folder.exists():
+        job.run(sys.executable, "-m", "venv", folder)
+        job.run(folder / "bin/pip", "install", "-q", "--upgrade", "pip", quiet=True)
+    job.run(folder / "bin/pip", "install", "-q", *packages, quiet=True)
+    done.touch()
 
 
 def clean(line: str, work: Path) -> str:

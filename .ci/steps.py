@@ -1,10 +1,11 @@
 """The steps of continuous integration.
 
-Usage: .ci/run [--list] [--keep] [full] [STEP...]
+Usage: .ci/run [--list] [--keep] [--cpu] [full] [STEP...]
 
 Without names all steps run, two at a time. A named step runs with the steps that it needs.
   --list   show the steps and exit
   --keep   build in build/ci and keep it: the next run with --keep compiles and installs only what changed
+  --cpu    compile no kernels for GPUs, even if nvcc is installed
   full     whole ladders of shapes under sanitizers and in all orders of threads, 130 planted bugs; before a release,
            and after a change to kernels or to the emulation
 
@@ -15,8 +16,7 @@ CONTRIBUTING.md describes the time and coverage of each step.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -24,7 +24,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from runner import ROOT, Failure, Job, Runner, Step, chosen
+from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, install
 
 # Limits of the wheel's build, in processor seconds divided by two; with nvcc it has kernels for five GPU generations.
 WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
@@ -49,19 +49,6 @@ def step(needs: str = "", **options: bool) -> Callable[[Callable[[Job], None]], 
 # ---- Environments ---------------------------------------------------------------------------------------------------
 
 
-def install(job: Job, environment: str, *packages: str | Path) -> None:
-    """Install packages into a virtual environment in the build folder, unless already installed."""
-    folder = job.work / environment
-    done = job.work / f"{environment}-{hashlib.sha256(repr(packages).encode()).hexdigest()[:16]}"
-    if done.exists():
-        return
-    if not folder.exists():
-        job.run(sys.executable, "-m", "venv", folder)
-        job.run(folder / "bin/pip", "install", "-q", "--upgrade", "pip", quiet=True)
-    job.run(folder / "bin/pip", "install", "-q", *packages, quiet=True)
-    done.touch()
-
-
 def project() -> dict:
     """Return pyproject.toml, the only place with versions of Python packages."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -70,8 +57,9 @@ def project() -> dict:
 @step(downloads=True)
 def tools(job: Job) -> None:
     """Tools: formatters, type checker, build of wheels."""
-    install(job, "tools", *project()["project"]["optional-dependencies"]["dev"], "ninja")
-    install(job, "tools", *project()["build-system"]["requires"])
+    named = project()["project"]
+    install(job, "tools", *named["optional-dependencies"]["dev"], "ninja")
+    install(job, "tools", *project()["build-system"]["requires"], *named["dependencies"])
 
 
 @step(downloads=True)
@@ -93,9 +81,8 @@ def packages(job: Job) -> None:
 
 @step("tools")
 def style(job: Job) -> None:
-    """Style: ruff and clang-format."""
-    job.run("tools/lint.sh", "ruff")
-    job.run("tools/lint.sh", "clang-format")
+    """Style and types: ruff, clang-format, mypy."""
+    job.run("tools/lint.sh")
 
 
 # ---- Builds ---------------------------------------------------------------------------------------------------------
@@ -132,7 +119,7 @@ def main_options() -> list[str]:
     """Return the settings of the build shared by wheel, native tests and benchmarks."""
     cuda = ["-DGDCORE_CUDA=OFF"]
     if NVCC:  # as in a release; the log has the assembler's report of each kernel
-        cuda = ["-DGDCORE_CUDA=ON", "-DGDCORE_CUDA_ARCHITECTURES=release", "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]
+        cuda = ["-DGDCORE_CUDA=ON", "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]
     parts = ["TESTS", "BENCH", "GPU_BENCH", "CUDA_EMULATION"]
     return [*cuda, *(f"-DGDCORE_{part}=ON" for part in parts), "-DCMAKE_BUILD_TYPE=Release"]
 
@@ -188,14 +175,21 @@ def cuda(job: Job) -> None:
 
 @step("tools packages")
 def no_nvcc(job: Job) -> None:
-    """Configure without a GPU driver, and without nvcc."""
+    """Configure without a GPU driver, and without nvcc; with both, check the chosen architectures."""
     missing = {"CUDACXX": str(job.work / "nvcc")}
     command = ("cmake", "-S", ROOT, "-G", "Ninja", "-DGDCORE_PYTHON=OFF", "--fresh")
+    asked = {"-DGDCORE_CUDA=ON": "75-real;80-real;90-real;100-real;120", f"-DGDCORE_NVIDIA_DRIVER={ROOT}": "native"}
+    for option, architectures in asked.items() if NVCC else ():
+        with contextlib.suppress(Failure):  # without a GPU CMake does not know which one is native
+            job.run(*command, "-B", job.work / "with-nvcc", option)
+        if f" for {architectures}\n" not in job.log.read_text():
+            raise Failure(f"{option} does not compile for {architectures}")
     for driver, reason in (("", "as this machine has no NVIDIA driver"), (ROOT, "no working nvcc was found")):
         options = ("-DGDCORE_CUDA=AUTO", f"-DGDCORE_NVIDIA_DRIVER={driver}")
         job.run(*command, "-B", job.work / "no-nvcc", *options, env=missing)
-        if f"no CUDA backend, {reason}" not in job.log.read_text():
-            raise Failure(f"AUTO does not say that there is no CUDA backend, {reason}")
+        said = [line for line in job.log.read_text().splitlines() if f"no CUDA backend, {reason}" in line]
+        if not said or not any(way in said[0] for way in ("install . -C cmake.define.GDCORE_CUDA=ON", "Toolkit 13")):
+            raise Failure(f"AUTO does not say that there is no CUDA backend, {reason}, and how to have one")
     try:
         job.run(*command, "-B", job.work / "no-nvcc", "-DGDCORE_CUDA=ON", env=missing)
     except Failure:
@@ -217,12 +211,10 @@ def user(job: Job) -> None:
 
 
 @step("wheel")
-def types(job: Job) -> None:
-    """Types and stubs."""
+def stubs(job: Job) -> None:
+    """Stubs of the compiled module."""
     job.run("pip", "install", "-q", "--force-reinstall", "--no-deps", *(job.work / "dist").glob("*.whl"), quiet=True)
-    install(job, "tools", *project()["project"]["dependencies"])
     job.run("python", "tools/check_stubs.py")
-    job.run("tools/lint.sh", "mypy")
 
 
 @step("user", downloads=True)
@@ -247,6 +239,12 @@ def emulated(job: Job) -> str:
 def tests(job: Job) -> None:
     """Tests."""
     pytest(job, "-m", "not timing")
+
+
+@step("test-packages", usual=False)
+def docs(job: Job) -> None:
+    """Examples, snippets and links of the documentation; a part of the tests."""
+    pytest(job, "tests/house/test_examples.py")
 
 
 @step("test-packages", alone=True)
@@ -377,27 +375,20 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--list", action="store_true", help="show the steps and end")
     parser.add_argument("--keep", action="store_true", help="build in build/ci and leave it there")
+    parser.add_argument("--cpu", action="store_true", help="compile no kernels for GPUs")
     parser.add_argument("names", nargs="*", metavar="STEP", help="steps to run; full: whole ladders")
     options = parser.parse_args()
     if options.list:
         for one in STEPS:
             print(f"{one.name:16s}{one.title}" + (f"  [after {', '.join(one.needs)}]" if one.needs else ""))
         return 0
+    if options.cpu:
+        globals()["NVCC"] = None
     full = "full" in options.names
     steps = chosen(STEPS, [name for name in options.names if name != "full"])
     with tempfile.TemporaryDirectory() as temporary:
         work = ROOT / "build/ci" if options.keep else Path(temporary)
-        environment = os.environ | {
-            "PATH": f"{work}/tools/bin:{os.environ['PATH']}" + (f":{Path(NVCC).parent}" if NVCC else ""),
-            "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count())),
-            "DEBIAN_FRONTEND": "noninteractive",
-            "MPLBACKEND": "Agg",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_NO_INPUT": "1",
-            "PIP_ROOT_USER_ACTION": "ignore",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        return 0 if Runner(steps, work, full, environment).run() else 1
+        return 0 if Runner(steps, work, full, environment(work, NVCC)).run() else 1
 
 
 if __name__ == "__main__":

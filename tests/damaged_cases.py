@@ -111,7 +111,7 @@ class End:
 def resume(trainer: gd.Trainer, made: list[Any], file: io.BytesIO) -> None:
     made[0].restore_best = False  # so that the end of the run leaves the weights alone
     try:
-        trainer.fit(X, Y, epochs=4, callbacks=[*made, End()], resume=file, **SETTINGS)
+        trainer.fit(X, Y, until_epoch=4, callbacks=[*made, End()], resume=file, **SETTINGS)
     except Here:
         return
 

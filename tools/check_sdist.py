@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = (".ci/", ".pre-commit-config.yaml")  # tracked files of sdist.exclude in pyproject.toml
+LEFT_OUT = (".ci/", ".pre-commit-config.yaml", "noxfile.py")  # tracked files of sdist.exclude in pyproject.toml
 ADDED = {"PKG-INFO"}
 
 

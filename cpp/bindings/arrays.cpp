@@ -17,7 +17,7 @@ py::module_ numpy() { return py::module_::import("numpy"); }
 
 std::string type_name(const py::object& object) { return py::str(py::type::of(object).attr("__name__")); }
 
-/// The core's name of a NumPy type; throws TypeError.
+/// Returns the core's type for a NumPy dtype; throws TypeError for other dtypes.
 SourceType source_type(const py::dtype& dtype, const char* argument) {
   const char kind = dtype.kind();
   const auto size = dtype.itemsize();
@@ -35,7 +35,7 @@ SourceType source_type(const py::dtype& dtype, const char* argument) {
                           "; expected numbers: float32, float64, float16, bool or an integer type"));
 }
 
-/// Every machine that gdcore builds for is little-endian.
+/// All platforms that gdcore builds for are little-endian.
 bool is_native(const py::array& array) { return array.dtype().byteorder() != '>'; }
 
 }  // namespace
@@ -146,7 +146,7 @@ std::atomic<unsigned long> main_thread{0};
 
 void remember_main_thread() {
   main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-  pthread_atfork(nullptr, nullptr, [] { main_thread = PyThread_get_thread_ident(); });  // who forks is the child's
+  pthread_atfork(nullptr, nullptr, [] { main_thread = PyThread_get_thread_ident(); });  // the child's main thread
 }
 
 std::function<void()> signal_poll() {

@@ -1,4 +1,4 @@
-// Between Python's arrays and the core's views.
+// Conversions between Python's arrays and the core's views.
 #pragma once
 
 #include <pybind11/functional.h>
@@ -20,29 +20,29 @@ struct HeldSource {
   Source source;
 };
 
-/// Any object with array data as a NumPy array of a numeric type in native byte order, aligned, with contiguous rows;
-/// copied only where it is not that already. Throws TypeError for what is no array of numbers.
+/// Converts any object with array data to a NumPy array of a numeric type, aligned, in native byte order and with
+/// contiguous rows. Copies only where needed. Throws TypeError for other objects.
 py::array to_array(const py::object& object, const char* argument);
 
-/// The same as a matrix; a vector becomes one column where `vector` allows it. Throws ValueError for other dimensions.
+/// The same as a matrix. With `vector`, a vector becomes one column. Throws ValueError for other dimensions.
 HeldSource to_source(const py::object& object, const char* argument, bool vector);
 
-/// Exactly the array that is given, float32 or float64 and C-contiguous, as a view; None is a null view. An `output`
-/// must be writable.
+/// Returns a view of the given array itself, which must be float32 or float64 and C-contiguous; None is a null view. An
+/// `output` must be writable.
 View to_view(const py::object& object, const char* argument, bool output);
 
 DType to_dtype(const std::string& name);
-/// "auto" is the GPU where there is one that can be used.
+/// "auto" selects the GPU where a usable one is present.
 Device to_device(const std::string& name);
 Precision to_precision(const std::string& name);
 const char* name_of(Precision precision);
 py::dtype numpy_dtype(DType dtype);
 
-/// An array over the network's memory that keeps `owner` alive: NumPy's on the CPU, a DeviceArray elsewhere.
+/// Returns an array over the network's memory that keeps `owner` alive: NumPy on the CPU, else a DeviceArray.
 py::object view_array(const View& view, bool vector, Network& network, const py::object& owner);
 
-/// While it lives, the GIL is released. Not py::gil_scoped_release: a daemon thread that comes back while Python shuts
-/// down is ended by unwinding its stack, which must be allowed to pass this destructor.
+/// Releases the GIL during its lifetime. Not py::gil_scoped_release: Python ends a daemon thread that returns during
+/// shutdown by unwinding its stack, which must pass this destructor.
 class WithoutGil {
  public:
   WithoutGil() : state_(PyEval_SaveThread()) {}
@@ -54,11 +54,11 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
-/// Called once when the module is imported.
+/// Called once, on import of the module.
 void remember_main_thread();
 
-/// What an InterruptScope calls: throws KeyboardInterrupt (or what else a signal handler raises). Empty outside the
-/// main thread, for Python runs signal handlers nowhere else.
+/// Returns the function for an InterruptScope: it throws KeyboardInterrupt, or what else a signal handler raises. Empty
+/// outside the main thread, because Python runs signal handlers only there.
 std::function<void()> signal_poll();
 
 /// Runs `work` without the GIL, interruptible.
@@ -70,7 +70,8 @@ auto without_gil(Work&& work) {
   return work();
 }
 
-/// The same on a network, refusing a second thread; waits while another holds the arrays still.
+/// The same as a computation of a network: waits while another thread holds the arrays, and throws where another
+/// computes.
 template <class Work>
 auto computing(Network& network, Work&& work) {
   while (network.awaited()) without_gil([&] { network.wait_for_holders(); });

@@ -20,7 +20,7 @@ Record* record_of(PyObject* function) {
   return self == nullptr ? nullptr : py::detail::function_record_ptr_from_PyObject(self);
 }
 
-/// Whether the error that is set is pybind11's of arguments that it could not convert.
+/// Whether the current error is pybind11's, about arguments that it could not convert.
 bool is_about_arguments() {
   if (PyErr_ExceptionMatches(PyExc_TypeError) == 0 && PyErr_ExceptionMatches(PyExc_RuntimeError) == 0) return false;
   py::error_already_set error;
@@ -31,13 +31,13 @@ bool is_about_arguments() {
   return std::ranges::any_of(phrases, [&](std::string_view phrase) { return text.find(phrase) != std::string::npos; });
 }
 
-/// The class whose method it is, or None.
+/// The class that the method belongs to, or None.
 py::object owner_of(const Record& record) {
   const bool of_class = record.scope && PyType_Check(record.scope.ptr()) != 0;
   return of_class ? py::reinterpret_borrow<py::object>(record.scope) : py::object(py::none());
 }
 
-/// Whether a method was given an object of another class as its self.
+/// Whether a method was called on an object of another class.
 bool is_for_another(const Record& record, PyObject* const* values, std::size_t flagged) {
   if (!record.is_method || PyType_Check(record.scope.ptr()) == 0) return false;
   return PyVectorcall_NARGS(flagged) == 0 ||
@@ -46,7 +46,7 @@ bool is_for_another(const Record& record, PyObject* const* values, std::size_t f
 
 py::module_ arguments() { return py::module_::import("gdcore.internal.arguments"); }
 
-/// Calls the function; what pybind11 says of arguments that do not fit is replaced.
+/// Calls the function; replaces pybind11's message about arguments that do not fit.
 PyObject* call(PyObject* self, PyObject* const* values, std::size_t flagged, PyObject* names) {
   PyObject* const result = dispatch(self, values, flagged, names);
   if (result != nullptr) [[likely]]
@@ -69,14 +69,14 @@ PyObject* call(PyObject* self, PyObject* const* values, std::size_t flagged, PyO
   return nullptr;
 }
 
-/// Its literal, or ... for an object.
+/// The literal of a default value, or ... for an object.
 std::string text_of_default(const py::detail::argument_record& argument) {
   const py::handle type = py::type::handle_of(argument.value);
   const bool literal = argument.value.is_none() || std::string(py::str(type.attr("__module__"))) == "builtins";
   return literal ? argument.descr : "...";
 }
 
-/// "(self, x, *, batch_size=1024)", as `inspect` reads it.
+/// The signature in the form that `inspect` reads: "(self, x, *, batch_size=1024)".
 std::string text_signature(const Record& record) {
   std::string text = "(";
   const auto add = [&](const std::string& part) { text += (text.size() > 1 ? ", " : "") + part; };
@@ -92,7 +92,7 @@ std::string text_signature(const Record& record) {
   return text + ")";
 }
 
-/// Takes over the function, method or property `name`; leaves anything else alone.
+/// Routes the function, method or property `name` through call(); leaves other members unchanged.
 void explain(py::handle member, const std::string& name) {
   PyObject* function = member.ptr();
   if (PyObject_TypeCheck(function, &PyProperty_Type) != 0) {
@@ -107,7 +107,7 @@ void explain(py::handle member, const std::string& name) {
   if (found == &call) return;  // one function under two names
   dispatch = found;
   method.ml_meth = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call));
-  if (record->name[0] == '\0') {  // a property's
+  if (record->name[0] == '\0') {  // a property's accessor
     std::free(record->name);
     method.ml_name = record->name = strdup(name.c_str());
     return;
@@ -118,7 +118,7 @@ void explain(py::handle member, const std::string& name) {
   method.ml_doc = strdup(doc.c_str());
 }
 
-/// A class that others derive from has no constructor; it gets one that says so.
+/// Gives an abstract base class, which has no constructor, one that raises an explanation.
 void explain_class(const py::object& cls) {
   const bool root = py::len(cls.attr("__bases__")[py::int_(0)].attr("__mro__")) == 2;  // pybind11_object, object
   if (root && record_of(cls.attr("__init__").ptr()) == nullptr) {
@@ -143,7 +143,7 @@ void explain_module(const py::module_& m) {
   }
 }
 
-/// What a class's constructor takes: (signature, {name: default}), None where the constructor is Python's.
+/// The arguments of a class's constructor: (signature, {name: default}), or None for a constructor written in Python.
 py::object constructor(const py::object& cls) {
   const Record* record = record_of(cls.attr("__init__").ptr());
   if (record == nullptr) return py::none();

@@ -10,10 +10,10 @@ namespace {
 struct PyCurvature {
   Curvature core;
   std::shared_ptr<Network> network;
-  py::object dataset;  // whose memory the core reads
+  py::object dataset;  // owns the memory that the core reads
 };
 
-/// A vector of P numbers of the model's dtype; None is the model's own point where that is allowed.
+/// A vector of P values of the model's dtype. None is the model's own point if `optional`.
 View to_vector(const PyCurvature& self, const py::object& object, const char* argument, bool optional) {
   check<TypeMismatch>(optional || !object.is_none(), argument, " is None; expected a vector");
   const View view = to_view(object, argument, false);

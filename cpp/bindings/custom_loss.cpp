@@ -1,4 +1,5 @@
-// A loss that Python computes, as the core calls it: with the GIL, on copies that the function may keep or change.
+// A loss computed in Python, as a function for the core: takes the GIL and passes copies that Python may keep or
+// change.
 #include <cstring>
 
 #include "gdcore/check.h"
@@ -20,7 +21,7 @@ py::array_t<std::int64_t> copied(const std::int32_t* labels, std::int64_t rows) 
   return array;
 }
 
-/// The numbers of an array that was checked in Python.
+/// Copies the values of an array that was checked in Python.
 void take(const py::handle& given, void* to, std::int64_t count, const py::dtype& dtype) {
   const auto array = py::array::ensure(given, py::array::c_style);
   check<std::logic_error>(array && array.dtype().equal(dtype) && array.size() == count,
@@ -42,7 +43,7 @@ void ask(const py::object& rows, const CustomLossCall& call) {
   if (call.gradient) take(answer[1], call.gradient.data, outputs.size(), dtype);
 }
 
-/// Lets go of the object with the GIL, whoever is the last to hold it.
+/// Deletes the object with the GIL held, on any thread.
 void let_go(py::object* object) {
   const py::gil_scoped_acquire gil;
   delete object;

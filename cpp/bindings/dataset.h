@@ -9,11 +9,11 @@ namespace gdcore::bindings {
 struct PyDataset {
   Dataset data;
   HeldSource x, y, weights;
-  std::shared_ptr<Network> network;  // that it was checked against, with this loss
+  std::shared_ptr<Network> network;  // checked against this network and this loss
   AnyLoss loss;
 };
 
-/// A dataset's shapes and labels were checked against one network and one kind of loss; throws unless these are they.
+/// Throws unless the dataset was checked against this network and a loss with the same kind of targets.
 void check_match(const PyDataset& dataset, const Network& network, const AnyLoss& loss);
 
 }  // namespace gdcore::bindings

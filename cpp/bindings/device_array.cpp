@@ -14,7 +14,7 @@ py::array DeviceArray::numpy() const {
   if (view_.size() == 0) return out;
   computing(*network_, [&] {
     Backend& device = network_->backend();
-    device.wait();  // another thread's work may have written it
+    device.wait();  // waits for work of other threads that may write it
     device.copy(to, view_.data, view_.bytes(), CopyKind::to_host);
   });
   return out;
@@ -38,7 +38,7 @@ void DeviceArray::settle() const {
 namespace {
 
 // ---- DLPack -------------------------------------------------------------------------------------------------------
-// The ABI of DLPack's first, unversioned tensor (dlpack.h, Apache License 2.0); every consumer takes it.
+// The ABI of DLPack's first, unversioned tensor (dlpack.h, Apache License 2.0), which every consumer accepts.
 namespace dlpack {
 
 constexpr std::int32_t kCuda = 2;
@@ -65,7 +65,7 @@ struct ManagedTensor {
   void (*deleter)(ManagedTensor*);
 };
 
-/// What a consumer of the memory keeps alive.
+/// The objects that a consumer of the memory keeps alive.
 struct Held {
   ManagedTensor managed;
   std::vector<std::int64_t> shape, strides;
@@ -73,12 +73,12 @@ struct Held {
 };
 
 void release(ManagedTensor* managed) {
-  if (Py_IsInitialized() == 0) return;  // the process ends: the memory goes with it
+  if (Py_IsInitialized() == 0) return;  // at process exit, where the memory is freed anyway
   const py::gil_scoped_acquire acquire;
   delete static_cast<Held*>(managed->context);
 }
 
-/// A capsule that nobody has taken the tensor out of lets it go.
+/// Releases the tensor of a capsule that no consumer has taken.
 void destroy(PyObject* capsule) {
   if (PyCapsule_IsValid(capsule, "dltensor") == 0) return;
   auto* managed = static_cast<ManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
@@ -135,7 +135,7 @@ py::dict cuda_array_interface(const DeviceArray& self) {
   return facts;
 }
 
-// ---- NumPy's manners ----------------------------------------------------------------------------------------------
+// ---- NumPy's protocols --------------------------------------------------------------------------------------------
 bool is_everything(const py::object& key) {
   if (key.is(py::ellipsis())) return true;
   return PySlice_Check(key.ptr()) != 0 && key.equal(py::slice(std::nullopt, std::nullopt, std::nullopt));
@@ -169,7 +169,7 @@ std::string represent(const DeviceArray& self) {
       join(represent(self), " has no attribute '", name, "'; take array.numpy() for a NumPy copy of it"));
 }
 
-/// Arithmetic gives NumPy arrays; `array -= x` writes the result back.
+/// Arithmetic returns NumPy arrays; `array -= x` writes the result back.
 void bind_arithmetic(py::class_<DeviceArray>& cls) {
   const py::module_ operators = py::module_::import("operator");
   for (const std::string name : {"add", "sub", "mul", "truediv", "pow", "matmul"}) {

@@ -1,4 +1,4 @@
-// The array that stands for a network's memory on a GPU: NumPy cannot view it, so it is copied to be read and written.
+// An array over a network's memory on a GPU. NumPy cannot view that memory, so it is copied on each read and write.
 #pragma once
 
 #include <vector>
@@ -16,19 +16,19 @@ class DeviceArray {
   const std::vector<py::ssize_t>& shape() const { return shape_; }
   std::string shape_text() const { return py::str(py::cast<py::tuple>(py::cast(shape_))); }
 
-  /// A copy on the host.
+  /// Returns a copy on the host.
   py::array numpy() const;
-  /// Overwrites all of it with a C-contiguous array of its shape and dtype.
+  /// Overwrites the array with a C-contiguous array of its shape and dtype.
   void write(const py::array& from);
-  /// Its elements one after the other.
+  /// The elements as a vector.
   DeviceArray flat() const { return {view_, {view_.size()}, *network_, owner_}; }
-  /// Until the device has done what was asked for before, so that others may read its memory.
+  /// Waits until the device has finished all enqueued work, so that others may read its memory.
   void settle() const;
 
  private:
   View view_;
   std::vector<py::ssize_t> shape_;
-  Network* network_;  // that `owner` keeps alive
+  Network* network_;  // kept alive by `owner`
   py::object owner_;
 };
 

@@ -1,4 +1,4 @@
-// What may stand for a number, and the types that signatures show.
+// Types that accept numbers from Python, and the type names that signatures show.
 #pragma once
 
 #include <pybind11/stl.h>
@@ -18,32 +18,32 @@ inline bool is_numpy_bool(py::handle value) {
   return std::strcmp(name, "numpy.bool") == 0 || std::strcmp(name, "numpy.bool_") == 0;
 }
 
-/// True and False count as no numbers, so that Dense(True, 2) is noticed.
+/// True and False do not count as numbers, so that Dense(True, 2) is refused.
 inline bool is_bool(py::handle value) { return PyBool_Check(value.ptr()) != 0 || is_numpy_bool(value); }
 
-/// Python's int of anything with __index__ (not of a float); null with no error set for anything else.
+/// Python's int of an object with __index__ (not of a float); null, with no error set, for other objects.
 inline py::object to_whole(py::handle value) {
   PyObject* number = is_bool(value) ? nullptr : PyNumber_Index(value.ptr());
   if (number == nullptr) PyErr_Clear();
   return py::reinterpret_steal<py::object>(number);
 }
 
-/// Whether a value's numbers are found by keys: a mapping, or a pandas Series with its labels.
+/// Whether a value maps keys to values: a mapping, or a pandas Series with its labels.
 inline bool has_keys(py::handle value) { return PyType_Check(value.ptr()) == 0 && py::hasattr(value, "items"); }
 
-/// Whether numbers in a value would stand in the order that was meant: not those of a set, nor those that have keys.
+/// Whether iteration over a value follows the intended order: false for sets and for values with keys.
 inline bool is_ordered(py::handle value) { return PyAnySet_Check(value.ptr()) == 0 && !has_keys(value); }
 
-/// Whether a value is a container of known length, and not a number, which an array without dimensions is.
+/// Whether a value is a container of known length. An array without dimensions is a number.
 inline bool has_length(py::handle value) { return PyObject_LengthHint(value.ptr(), -1) >= 0; }
 
-/// True, False, or NumPy's; where pybind11's own bool is anything that has a truth.
+/// Accepts True, False and NumPy's bool; pybind11's own bool accepts any object with a truth value.
 struct Flag {
   bool on = false;
   operator bool() const { return on; }
 };
 
-/// An object that only the function itself looks at; its signature shows `Shown::name` as the type.
+/// An object that only the function itself inspects; its signature shows `Shown::name` as the type.
 template <class Shown>
 struct Typed : py::object {
   PYBIND11_OBJECT_DEFAULT(Typed, py::object, is_given)
@@ -74,7 +74,7 @@ struct OptionalPerLayer {
 using ArrayLike = Typed<shown::Array>;
 using OptionalArray = Typed<shown::OptionalArray>;
 
-/// The Python object of a bound C++ type, for functions that keep the object itself.
+/// The Python object of a bound C++ type, for functions that keep the object.
 template <class Bound>
 struct ObjectOf : py::object {
   PYBIND11_OBJECT_DEFAULT(ObjectOf, py::object, is_one)
@@ -108,7 +108,7 @@ struct type_caster<gdcore::bindings::Flag> {
   }
 };
 
-/// Whatever has __float__ or __index__, but no bool: float, int, NumPy's scalars, Decimal, Fraction.
+/// Accepts objects with __float__ or __index__ except bool: float, int, NumPy's scalars, Decimal, Fraction.
 template <>
 struct type_caster<double> {
   PYBIND11_TYPE_CASTER(double, const_name("float"));
@@ -122,7 +122,7 @@ struct type_caster<double> {
   static handle cast(double source, return_value_policy, handle) { return PyFloat_FromDouble(source); }
 };
 
-/// Sequences of numbers, where pybind11's own takes sets, and of what has keys the keys or the values.
+/// Accepts sequences of numbers; pybind11's own caster also accepts sets, and the keys or values of mappings.
 template <>
 struct type_caster<std::vector<double>> : list_caster<std::vector<double>, double> {
   bool load(handle source, bool convert) {

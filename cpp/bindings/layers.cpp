@@ -7,11 +7,25 @@ namespace {
 
 using std::int64_t;
 
+using Name = std::optional<std::string>;
+
+/// A layer with the name that it was given.
+template <class Kind>
+Kind named(Kind layer, const Name& name) {
+  if (!name) return layer;
+  const bool fits = py::str(*name).attr("isidentifier")().cast<bool>();
+  check(fits && *name != "layers" && *name != "training", "[", layer.kind(), "] name is ", text_of(py::str(*name)),
+        "; expected an identifier such as \"head\", which is not \"layers\" or \"training\"");
+  layer.name = *name;
+  return layer;
+}
+
 template <class Function>
 void bind_activation(py::module_& m, const char* doc) {
   py::class_<PyActivation<Function>, Layer> cls(m, Function::name, doc);
-  cls.def(py::init([] { return PyActivation<Function>(Function{}); }));
-  make_spec(cls, {});
+  cls.def(py::init([](const Name& name) { return named(PyActivation<Function>(Function{}), name); }), py::kw_only(),
+          py::arg("name") = py::none());
+  make_spec(cls, {"name"});
 }
 
 void bind_activations(py::module_& m) {
@@ -22,25 +36,26 @@ void bind_activations(py::module_& m) {
 
   py::class_<PyActivation<LeakyReLU>, Layer> leaky(
       m, "LeakyReLU", "a where a >= 0, else negative_slope * a; negative_slope from 0 to 1.");
-  leaky.def(py::init([](double slope) { return PyActivation<LeakyReLU>(LeakyReLU{slope}); }),
-            py::arg("negative_slope") = 0.01);
+  leaky.def(
+      py::init([](double slope, const Name& name) { return named(PyActivation<LeakyReLU>(LeakyReLU{slope}), name); }),
+      py::arg("negative_slope") = 0.01, py::kw_only(), py::arg("name") = py::none());
   leaky.def_property_readonly("negative_slope",
                               [](const PyActivation<LeakyReLU>& self) { return self.function().negative_slope; });
-  make_spec(leaky, {"negative_slope"});
+  make_spec(leaky, {"negative_slope", "name"});
 
   py::class_<PyGELU, Layer> gelu(m, "GELU",
                                  "a Φ(a), Φ the Gaussian distribution function (Hendrycks & Gimpel 2016); "
                                  "approximate=\"tanh\" is that paper's approximation.");
-  const auto make = [](const std::string& approximate) {
+  const auto make = [](const std::string& approximate, const Name& name) {
     check(approximate == "none" || approximate == "tanh", "[GELU] approximate is \"", approximate,
           "\"; expected \"none\" or \"tanh\"");
-    return PyGELU(approximate == "tanh" ? Activation(GELUTanh{}) : Activation(GELU{}));
+    return named(PyGELU(approximate == "tanh" ? Activation(GELUTanh{}) : Activation(GELU{})), name);
   };
-  gelu.def(py::init(make), py::arg("approximate") = "none");
+  gelu.def(py::init(make), py::arg("approximate") = "none", py::kw_only(), py::arg("name") = py::none());
   gelu.def_property_readonly("approximate", [](const PyGELU& self) {
     return std::holds_alternative<GELUTanh>(self.activation) ? "tanh" : "none";
   });
-  make_spec(gelu, {"approximate"});
+  make_spec(gelu, {"approximate", "name"});
 }
 
 void bind_dense(py::module_& m) {
@@ -58,20 +73,21 @@ init : Initializer
     How the weights start; HeNormal() unless given.
 bias_init : Initializer
     How the biases start; Constant(0.0) unless given. A small positive constant makes most ReLUs active at first.
+name : str, optional
+    What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
 )");
-  const auto make = [](int64_t in, int64_t out, Flag bias, const PyInitializer& init, const PyInitializer& bias_init) {
-    return Dense(in, out, bias, init.value, bias_init.value);
-  };
-  cls.def(
-      py::init(make), py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
-      py::arg_v("init", static_cast<PyInitializer>(PyInitializerOf<HeNormal>(HeNormal{})), "HeNormal()"),
-      py::arg_v("bias_init", static_cast<PyInitializer>(PyInitializerOf<Constant>(Constant{0.0})), "Constant(0.0)"));
+  const auto make = [](int64_t in, int64_t out, Flag bias, const PyInitializer& init, const PyInitializer& bias_init,
+                       const Name& name) { return named(Dense(in, out, bias, init.value, bias_init.value), name); };
+  cls.def(py::init(make), py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
+          py::arg_v("init", static_cast<PyInitializer>(PyInitializerOf<HeNormal>(HeNormal{})), "HeNormal()"),
+          py::arg_v("bias_init", static_cast<PyInitializer>(PyInitializerOf<Constant>(Constant{0.0})), "Constant(0.0)"),
+          py::arg("name") = py::none());
   cls.def_readonly("in_features", &Dense::in_features)
       .def_readonly("out_features", &Dense::out_features)
       .def_readonly("bias", &Dense::bias);
   cls.def_property_readonly("init", [](const Dense& self) { return to_python(self.init); });
   cls.def_property_readonly("bias_init", [](const Dense& self) { return to_python(self.bias_init); });
-  make_spec(cls, {"in_features", "out_features", "bias", "init", "bias_init"});
+  make_spec(cls, {"in_features", "out_features", "bias", "init", "bias_init", "name"});
 }
 
 void bind_norms(py::module_& m) {
@@ -95,21 +111,24 @@ running : str
     "std" or "variance".
 affine : bool
     Whether there are γ and β.
+name : str, optional
+    What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
 )");
-  const auto make = [](int64_t features, double decay, double eps, const std::string& running, Flag affine) {
+  const auto make = [](int64_t features, double decay, double eps, const std::string& running, Flag affine,
+                       const Name& name) {
     check(running == "std" || running == "variance", "[BatchNorm] running is \"", running,
           "\"; expected \"std\" or \"variance\"");
-    return BatchNorm(features, decay, eps, running == "std" ? Spread::std : Spread::variance, affine);
+    return named(BatchNorm(features, decay, eps, running == "std" ? Spread::std : Spread::variance, affine), name);
   };
   batch.def(py::init(make), py::arg("features"), py::arg("decay") = 0.9, py::kw_only(), py::arg("eps") = 1e-5,
-            py::arg("running") = "std", py::arg("affine") = true);
+            py::arg("running") = "std", py::arg("affine") = true, py::arg("name") = py::none());
   batch.def_property_readonly("features", [](const BatchNorm& self) { return self.features; });
   batch.def_property_readonly("eps", [](const BatchNorm& self) { return self.eps; });
   batch.def_property_readonly("affine", [](const BatchNorm& self) { return self.affine; });
   batch.def_property_readonly("running",
                               [](const BatchNorm& self) { return self.running == Spread::std ? "std" : "variance"; });
   batch.def_readonly("decay", &BatchNorm::decay);
-  make_spec(batch, {"features", "decay", "eps", "running", "affine"});
+  make_spec(batch, {"features", "decay", "eps", "running", "affine", "name"});
 
   py::class_<LayerNorm, Layer> layer(m, "LayerNorm",
                                      R"(Layer normalisation of each row over its features (Ba, Kiros & Hinton 2016).
@@ -124,16 +143,21 @@ eps : float
     Added to the variance, positive.
 affine : bool
     Whether there are γ and β.
+name : str, optional
+    What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
 )");
-  layer.def(py::init([](int64_t features, double eps, Flag affine) { return LayerNorm(features, eps, affine); }),
-            py::arg("features"), py::arg("eps") = 1e-5, py::kw_only(), py::arg("affine") = true);
+  layer.def(py::init([](int64_t features, double eps, Flag affine, const Name& name) {
+              return named(LayerNorm(features, eps, affine), name);
+            }),
+            py::arg("features"), py::arg("eps") = 1e-5, py::kw_only(), py::arg("affine") = true,
+            py::arg("name") = py::none());
   layer.def_property_readonly("features", [](const LayerNorm& self) { return self.features; });
   layer.def_property_readonly("eps", [](const LayerNorm& self) { return self.eps; });
   layer.def_property_readonly("affine", [](const LayerNorm& self) { return self.affine; });
-  make_spec(layer, {"features", "eps", "affine"});
+  make_spec(layer, {"features", "eps", "affine", "name"});
 }
 
-/// (x - mean) / std, or back, on the host in float64.
+/// (x - mean) / std, or the inverse if `back`, on the host in float64.
 py::array scale(const Standardizer& self, const py::object& x, bool back) {
   check<std::runtime_error>(!self.mean.empty(),
                             "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
@@ -166,19 +190,23 @@ features : int
     Width; 0 is learned in fit.
 mean, std : sequence of float, optional
     Known numbers instead of fit.
+name : str, optional
+    What its buffers are called by, "scaling.mean": an identifier. Without one, its number: "layers.0.mean".
 )");
   cls.def(py::init([](int64_t features, const std::optional<std::vector<double>>& mean,
-                      const std::optional<std::vector<double>>& std) {
-            return Standardizer(features == 0 && mean ? static_cast<int64_t>(mean->size()) : features,
-                                mean.value_or(std::vector<double>{}), std.value_or(std::vector<double>{}));
+                      const std::optional<std::vector<double>>& std, const Name& name) {
+            const int64_t width = features == 0 && mean ? static_cast<int64_t>(mean->size()) : features;
+            return named(Standardizer(width, mean.value_or(std::vector<double>{}), std.value_or(std::vector<double>{})),
+                         name);
           }),
-          py::arg("features") = 0, py::kw_only(), py::arg("mean") = py::none(), py::arg("std") = py::none());
+          py::arg("features") = 0, py::kw_only(), py::arg("mean") = py::none(), py::arg("std") = py::none(),
+          py::arg("name") = py::none());
   cls.def(
       "fit",
       [](ObjectOf<Standardizer> self, const ArrayLike& x) {
         const HeldSource held = to_source(x, "[Standardizer.fit] x", false);
         Standardizer& layer = self.cast<Standardizer&>();
-        Standardizer fitted = layer;  // other threads may read the layer meanwhile
+        Standardizer fitted = layer;  // a copy: other threads may read the layer meanwhile
         without_gil([&] { fitted.fit(held.source); });
         layer = std::move(fitted);
         return self;
@@ -199,21 +227,26 @@ mean, std : sequence of float, optional
   cls.def_readonly("features", &Standardizer::features);
   cls.def_property_readonly("mean", [numbers](const Standardizer& self) { return numbers(self.mean); });
   cls.def_property_readonly("std", [numbers](const Standardizer& self) { return numbers(self.std); });
-  make_spec(cls, {"features", "mean", "std"});
+  make_spec(cls, {"features", "mean", "std", "name"});
 }
 
 }  // namespace
 
 void bind_layers(py::module_& m) {
-  py::class_<Layer>(m, "Layer", "A layer's description; a model makes its own copy.");
+  py::class_<Layer>(m, "Layer", "A layer's description; a model makes its own copy.")
+      .def_property_readonly(
+          "name", [](const Layer& self) { return self.name.empty() ? Name() : Name(self.name); },
+          "What its parameters are called by; None where that is its number.");
   bind_dense(m);
   bind_activations(m);
   py::class_<DropoutLayer, Layer> dropout(
       m, "Dropout",
       "While training, sets a share p (0 <= p < 1) of its inputs to zero and scales the others by 1 / (1 - p) "
       "(Srivastava et al. 2014); nothing when predicting.");
-  dropout.def(py::init<double>(), py::arg("p") = 0.5).def_readonly("p", &DropoutLayer::p);
-  make_spec(dropout, {"p"});
+  dropout.def(py::init([](double p, const Name& name) { return named(DropoutLayer(p), name); }), py::arg("p") = 0.5,
+              py::kw_only(), py::arg("name") = py::none());
+  dropout.def_readonly("p", &DropoutLayer::p);
+  make_spec(dropout, {"p", "name"});
   bind_norms(m);
   bind_standardizer(m);
 }

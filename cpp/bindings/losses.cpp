@@ -24,13 +24,13 @@ struct ShownNumbers {
   static constexpr auto name = py::detail::const_name("tuple[float, ...] | None");
 };
 
-/// Keeps class weights as they were given: by class in a dict, or "balanced".
+/// Keeps class weights as given: by class in a dict, or "balanced".
 struct PyCrossEntropy : PyLossOf<CrossEntropy> {
   using PyLossOf<CrossEntropy>::PyLossOf;
   py::object given;
 };
 
-/// The numbers of a sequence.
+/// Converts a sequence to numbers.
 std::vector<double> numbers_of(const py::object& given, const char* argument, const char* expected) {
   try {
     check<TypeMismatch>(PyUnicode_Check(given.ptr()) == 0 && PyBytes_Check(given.ptr()) == 0, "");
@@ -52,7 +52,7 @@ PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& argument, double sm
     kind.class_weights = numbers_of(py::list(given.attr("values")()), kName, kExpected);
     std::size_t i = 0;
     for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(given)) by_key[key] = (*kind.class_weights)[i++];
-    if (!kind.class_weights->empty()) kind.class_weights->push_back(1.0);  // what the classes left out count
+    if (!kind.class_weights->empty()) kind.class_weights->push_back(1.0);  // the weight of classes that are not listed
   } else if (!given.is_none() && !balanced) {
     kind.class_weights = numbers_of(given, kName, kExpected);
   }

@@ -1,4 +1,4 @@
-// The module gdcore._core: thin; convert, check, release the GIL, call.
+// The module gdcore._core. Bindings are thin: convert, check, release the GIL, call.
 #include "calls.h"
 #include "gdcore/check.h"
 #include "specs.h"
@@ -12,7 +12,7 @@ namespace {
 namespace py = pybind11;
 using namespace gdcore;
 
-/// What a device says of itself, or why it cannot be used.
+/// The device's description, or why it cannot be used.
 std::string describe(Device device) {
   try {
     return backend(device).description();
@@ -34,8 +34,8 @@ py::dict info() {
   return facts;
 }
 
-/// Turns the core's exceptions into Python's; std::invalid_argument is a ValueError and std::runtime_error a
-/// RuntimeError by itself.
+/// Maps the core's exceptions to Python's. By default std::invalid_argument is a ValueError and std::runtime_error a
+/// RuntimeError.
 void register_exceptions(py::module_& m) {
   py::register_exception<DeviceError>(m, "DeviceError", PyExc_RuntimeError).attr("__doc__") =
       "A device, a driver or a library that it needs is missing.";
@@ -50,8 +50,8 @@ void register_exceptions(py::module_& m) {
   });
 }
 
-/// pybind11 hands uninitialised memory to the methods of an object whose __init__ never ran (made by __new__ alone, or
-/// printed in the traceback of an __init__ that raised). Refuse instead.
+/// Refuses objects whose __init__ never ran (created by __new__ alone, or printed in the traceback of an __init__ that
+/// raised): pybind11 would pass uninitialised memory to their methods.
 void refuse_uninitialized(const py::module_& m) {
   for (const auto& [name, value] : py::reinterpret_borrow<py::dict>(m.attr("__dict__"))) {
     if (!PyType_Check(value.ptr())) continue;

@@ -23,7 +23,7 @@ PyNetwork make_network(const py::sequence& layers, const std::string& dtype, con
   return {std::move(core), py::tuple(layers), py::str(used), py::none(), {}, {}};
 }
 
-/// The entries of an arena as named arrays over its memory.
+/// Returns the entries of an arena as named arrays over its memory.
 py::dict named_views(const py::object& self, const Arena& arena, const Buffer& buffer) {
   Network& network = *self.cast<PyNetwork&>().core;
   py::dict views;
@@ -53,7 +53,7 @@ py::array forward(PyNetwork& self, const ArrayLike& x, Flag training) {
   return out;
 }
 
-/// Converts the rows of `source`, in the host's memory, into `to`, in the network's.
+/// Converts the rows of `source`, in host memory, into `to`, in the network's memory.
 void put(Backend& backend, const Source& source, View to) {
   if (backend.device() == Device::cpu) {
     return backend.gather({source, nullptr, 0, source.rows, to.data, gather_type(to.dtype)});
@@ -86,7 +86,7 @@ py::array backward(PyNetwork& self, const ArrayLike& dout) {
   return dx;
 }
 
-/// Predictions; with `finite`, None where x holds NaN or infinity.
+/// Returns predictions; with `finite`, None where x has NaN or infinity.
 py::object predictions(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size, bool finite) {
   const HeldSource held = to_source(x, "[predict] x", false);
   Network& core = *self.core;
@@ -107,11 +107,23 @@ py::array predict(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size) 
   return predictions(self, x, batch_size, false);
 }
 
-constexpr std::int64_t kPredictedRows = 1024;  // at once, unless asked otherwise
+constexpr std::int64_t kPredictedRows = 1024;  // per batch, by default
 
 std::optional<py::array> predict_finite(PyNetwork& self, const ArrayLike& x) {
   py::object found = predictions(self, x, kPredictedRows, true);
   return found.is_none() ? std::nullopt : std::optional<py::array>(std::move(found));
+}
+
+/// The names of the parameters and buffers that a dotted name means.
+std::vector<std::string> meant(const PyNetwork& self, const std::string& dotted) {
+  std::vector<std::string> names;
+  const Parameters& parameters = self.core->parameters();
+  for (const Arena* arena : {&parameters.layout, &parameters.state_layout}) {
+    for (const Entry& entry : arena->entries()) {
+      if (match(dotted, entry) != Match::none) names.push_back(entry.name);
+    }
+  }
+  return names;
 }
 
 std::vector<std::string> frozen(const PyNetwork& self) {
@@ -122,11 +134,11 @@ std::vector<std::string> frozen(const PyNetwork& self) {
   return names;
 }
 
-/// What `with network._hold():` enters and leaves.
+/// The context manager of `with network._hold():`.
 struct Hold {
   std::shared_ptr<Network> network;
   bool inside;
-  std::vector<bool> held;  // one for each `with` that is open
+  std::vector<bool> held;  // one per open `with`
 };
 
 void enter(Hold& self) {
@@ -143,7 +155,7 @@ void leave(Hold& self) {
   if (held) self.network->end_hold();
 }
 
-/// The arrays that a network of these layers has; nothing is allocated.
+/// Returns the parameter layout of a network with these layers; allocates no arrays.
 Parameters declared(const py::sequence& layers) {
   Parameters parameters(DType::float32);
   std::int64_t width = 0;
@@ -250,7 +262,11 @@ void bind_network(py::module_& m) {
             computing(*self.core, [&] { self.core->set_frozen(prefix, value); });
           },
           py::arg("prefix"), py::arg("frozen"),
-          "Freezes or frees the parameters named prefix or prefix.*; ValueError for an unknown name.")
+          "Freezes or frees the parameters of the layer, or the one, that prefix names; ValueError for an unknown "
+          "name.")
+      .def("_meant", &meant, py::arg("dotted"),
+           "Names of the parameters and buffers that a dotted name means: of a layer by its name (\"head\") or its "
+           "number (\"layers.3\"), or a single one (\"head.bias\", \"layers.3.bias\").")
       .def(
           "_hold", [](const PyNetwork& self, bool inside) { return Hold{self.core, inside, {}}; }, py::kw_only(),
           py::arg("inside") = true,

@@ -1,4 +1,4 @@
-// The bound network: the core's, the layer objects it was made from, and the input that backward still needs.
+// The bound network: the core's network, its layer objects, and the input that backward still reads.
 #pragma once
 
 #include "specs.h"
@@ -9,8 +9,8 @@ struct PyNetwork {
   std::shared_ptr<Network> core;
   py::tuple layers;
   py::object device;
-  py::object input;  // of the last forward pass in training: the array given, or
-  Buffer fetched;    // a copy of it in the model's dtype where it computes
+  py::object input;  // of the last training forward pass: the given array, or
+  Buffer fetched;    // its copy in the model's dtype, on the model's device
   Buffer spare;      // for the next input, and for dx
 };
 

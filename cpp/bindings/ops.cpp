@@ -1,4 +1,4 @@
-// The backend's operations on given arrays, for tests and study: outputs are passed in and overwritten.
+// The backend's operations on NumPy arrays, for tests and study: outputs are passed in and overwritten.
 #include "gdcore/check.h"
 #include "gdcore/trainer.h"
 #include "specs.h"
@@ -19,7 +19,7 @@ Activation to_activation(const Object& layer) {
   return *activation;
 }
 
-/// The arrays of one call, where the device can use them.
+/// The arrays of one call, staged for the device.
 class Arrays : public Staging {
  public:
   using Staging::Staging;
@@ -39,7 +39,7 @@ class Arrays : public Staging {
     return optional(array, name, output);
   }
 
-  /// Numbers of any type, in rows that may lie apart.
+  /// Values of any numeric type, in strided rows.
   Source source(const Object& array, const char* name) {
     held_ = to_source(array, name, true);
     Source source = held_.source;
@@ -54,7 +54,7 @@ class Arrays : public Staging {
   HeldSource held_;
 };
 
-/// Throws unless every given view has the dtype and shape of the first, or of a vector of `length`.
+/// Throws unless every given view has the dtype and shape of the first.
 void same_shape(const View& first, std::initializer_list<std::pair<const char*, View>> others) {
   for (const auto& [name, view] : others) {
     check(!view || (view.dtype == first.dtype && view.rows == first.rows && view.cols == first.cols), "[ops] ", name,
@@ -69,7 +69,7 @@ void vectors(const View& first, std::int64_t length, std::initializer_list<std::
   }
 }
 
-/// What backward needs of an absorbed activation.
+/// Throws where backward lacks the saved values of an absorbed activation.
 void needs_saved(const Activation& activation, const View& saved) {
   check<TypeMismatch>(bool(saved) || std::holds_alternative<Identity>(activation),
                       "[ops] saved is None; expected what the activation's slope is computed from");
@@ -161,7 +161,7 @@ void layer_norm_forward(const Object& x, const Object& gamma, const Object& beta
       [&](Backend& backend) { backend.layer_norm_forward({vx, g, b, eps, to_activation(activation), y, m, r, p}); });
 }
 
-/// Both norms' backward; `length` is that of mean and rstd.
+/// Backward of both norms; `length` is that of mean and rstd.
 template <bool Batch>
 void norm_backward(const Object& x, const Object& gamma, const Object& mean, const Object& rstd,
                    const Object& activation, const Object& saved, const Object& dout, const Object& dx,
@@ -270,7 +270,7 @@ void lerp(const Object& average, const Object& value, double decay, Flag root, c
   arrays.run([&](Backend& backend) { backend.lerp({a, v, decay, root}); });
 }
 
-/// `out` is float32 or float64, or int32 for labels; its rows are those that `index` names.
+/// `out` is float32 or float64, or int32 for labels; its rows are those that `index` lists.
 void gather(const Object& source, const Object& index, const Object& out, const std::string& device) {
   Arrays arrays(device);
   const Source from = arrays.source(source, "source");

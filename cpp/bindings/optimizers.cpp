@@ -10,14 +10,14 @@ namespace gdcore::bindings {
 
 namespace {
 
-/// What every optimiser takes beside its own numbers, in the order of its keyword arguments.
+/// The arguments that all optimisers share, in the order of their keyword arguments.
 struct Common {
   py::object lr, weight_decay, lr_factors;
   bool decay_biases;
   std::optional<double> clip_norm, clip_value;
 };
 
-/// A number, sequence or dict; what has keys is a dict already.
+/// Converts a number, sequence or dict; values with keys are dicts already.
 PerLayer to_per_layer(const py::object& given, const char* argument) {
   if (given.is_none()) return std::monostate{};
   try {
@@ -30,14 +30,14 @@ PerLayer to_per_layer(const py::object& given, const char* argument) {
     }
     if (has_length(given) && !py::isinstance<py::str>(given)) return given.cast<std::vector<double>>();
     return given.cast<double>();
-  } catch (const std::exception&) {  // also what Python raises of a sequence that is none
+  } catch (const std::exception&) {  // includes errors that Python raises for values that are no sequence
     throw TypeMismatch(
         join(argument, " is ", text_of(given),
              "; expected a number, a sequence with one number for each layer with weights, or a dict by layer name"));
   }
 }
 
-/// What an optimiser shows of them: the numbers that it uses, whatever becomes of the caller's objects.
+/// The Python value that an optimiser shows: the numbers in use, independent of the caller's objects.
 py::object shown_per_layer(const PerLayer& numbers) {
   if (std::holds_alternative<std::monostate>(numbers)) return py::none();
   if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&numbers)) {
@@ -49,7 +49,7 @@ py::object shown_per_layer(const PerLayer& numbers) {
   return py::float_(std::get<double>(numbers));
 }
 
-/// A function of the step as it is; a number as a float of our own.
+/// Returns a function of the step unchanged, and a number as a new float.
 py::object to_rate(const py::object& lr) {
   if (PyCallable_Check(lr.ptr()) != 0) return lr;
   const bool number = !py::isinstance<py::str>(lr) && (PyFloat_Check(lr.ptr()) || PyNumber_Check(lr.ptr()));
@@ -102,12 +102,12 @@ clip_norm, clip_value : float, optional
 template <class Rule, auto Member>
 using FieldOf = std::remove_cvref_t<decltype(std::declval<Rule&>().*Member)>;
 
-/// What the constructor takes for it.
+/// The constructor's argument type for a field.
 template <class Rule, auto Member>
 using ArgumentOf = std::conditional_t<std::is_same_v<FieldOf<Rule, Member>, bool>, Flag, FieldOf<Rule, Member>>;
 
-/// Binds one rule: its fields (pointers to members, in the order of the struct) become keyword arguments with the
-/// struct's defaults, and properties. The first may also be given by position.
+/// Binds one rule. Its fields (pointers to members, in struct order) become keyword arguments with the struct's
+/// defaults, and properties. The first may also be given by position.
 template <class Rule, auto... Members>
 void bind_rule(py::module_& m, const char* doc, const std::array<const char*, sizeof...(Members)>& names) {
   using Number = std::optional<double>;

@@ -6,7 +6,7 @@ namespace gdcore::bindings {
 
 namespace {
 
-/// Does something with every device's profile.
+/// Calls work(device, profile) for every usable device.
 template <class Work>
 void each_profile(const Work& work) {
   for (const Device device : {Device::cpu, Device::cuda}) {

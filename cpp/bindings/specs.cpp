@@ -17,13 +17,14 @@ std::string repr(const py::object& self) {
   std::string text = std::string(py::str(py::type::of(self).attr("__name__"))) + "(";
   const char* separator = "";
   for (const auto& [name, value] : fields_of(self)) {
+    if (value.is_none() && name.equal(py::str("name"))) continue;  // a layer without one
     text += separator + std::string(py::str(name)) + "=" + std::string(py::repr(value));
     separator = ", ";
   }
   return text + ")";
 }
 
-/// Equality of values; of arrays, of all their elements.
+/// Compares values; arrays element by element.
 bool same_fields(const py::dict& a, const py::dict& b) {
   for (const auto& [name, value] : a) {
     const py::object other = b[name];

@@ -1,14 +1,14 @@
-// What makes a bound class behave like a dataclass, and the bound twins of the core's variants.
+// Dataclass behaviour for bound classes, and the bound classes for the core's variants.
 #pragma once
 
 #include "arrays.h"
 #include "gdcore/layers.h"
 #include "gdcore/loss.h"
-#include "gdcore/optimizer.h"
+#include "gdcore/optimizer_rules.h"
 
 namespace gdcore::bindings {
 
-/// The Python object of an initialiser, a loss, an optimiser: one base class each, one class for each kind.
+/// The Python objects of initialisers, losses and optimisers: one base class each, one subclass per kind.
 struct PyInitializer {
   Initializer value;
 };
@@ -20,7 +20,7 @@ struct PyInitializerOf : PyInitializer {
 
 struct PyLoss {
   AnyLoss value;
-  bool open = false;  // numbers are missing in `value` that gdcore._class_weights finds by the labels
+  bool open = false;  // class weights in `value` are incomplete until gdcore.internal.class_weights has the labels
   /// Throws ValueError where the loss is open.
   const AnyLoss& complete() const;
 };
@@ -54,14 +54,15 @@ struct PyGELU : ActivationLayer {
 /// Adds `_fields`, `__repr__`, `__eq__`, `__hash__` and pickling to a class whose constructor takes `fields` by name.
 void make_spec(py::object cls, const std::vector<std::string>& fields);
 
-/// A value as messages show it.
+/// A value as shown in messages.
 std::string text_of(const py::object& value);
 
-/// A mapping or a pandas Series as a dict; all else as it is. Throws ValueError where a key occurs twice.
+/// Converts a mapping or a pandas Series to a dict; returns other values unchanged. Throws ValueError for duplicate
+/// keys.
 py::object with_keys(const py::object& given, const char* argument);
 
-/// What a spec keeps of an argument: numbers, text and None as they are, a sequence as a tuple, a dict as a copy that
-/// nobody can change, so that the object shows what it uses whatever happens to the caller's list.
+/// The copy of an argument that a spec keeps: numbers, text and None unchanged, a sequence as a tuple, a dict as a
+/// read-only copy. Later changes to the caller's objects then do not change what the spec shows.
 py::object kept(const py::object& given);
 
 py::object to_python(const Initializer& initializer);

@@ -1,5 +1,5 @@
-// Arrays of the host where a backend's operation can use them: as they are on the CPU, else copied into the device's
-// memory and back, between guards.
+// Host arrays in memory that a backend's operation can use: unchanged on the CPU, else copied to the device and back,
+// between guard bytes.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,8 @@ class Staging {
  public:
   explicit Staging(const std::string& device) : backend_(gdcore::backend(to_device(device))) {}
 
-  /// Where the operation finds these bytes: at the same place modulo kAlignment, and at one place if given twice.
+  /// Returns the address that the operation uses for these bytes: at the same offset modulo kAlignment, and at one
+  /// address if given twice.
   void* place(void* host, std::size_t bytes, bool writable = true) {
     if (host == nullptr || backend_.device() == Device::cpu) return host;
     for (Staged& staged : staged_) {
@@ -40,7 +41,7 @@ class Staging {
     return static_cast<T*>(place(&host, sizeof(T)));
   }
 
-  /// Runs the operation, then brings everything back and checks that nothing was written beside it.
+  /// Runs the operation, copies all arrays back, and checks that nothing was written outside them.
   template <class Operation>
   auto run(const Operation& operation) {
     if constexpr (std::is_void_v<decltype(operation(backend_))>) {

@@ -17,7 +17,7 @@ namespace {
 struct PyTrainer {
   Trainer core;
   py::object network;
-  std::optional<double> lr;  // where it is a constant
+  std::optional<double> lr;  // if it is constant
 };
 
 bool is_integer(const py::array& array) {
@@ -25,7 +25,7 @@ bool is_integer(const py::array& array) {
   return kind == 'i' || kind == 'u' || kind == 'b';
 }
 
-/// Targets in the shape that the loss wants; cross-entropy takes integer vectors as labels.
+/// Sets targets in the shape that the loss requires; losses that take labels read integer vectors as labels.
 void set_targets(PyDataset& made, const py::object& y, const Network& network, const AnyLoss& loss) {
   made.y = to_source(y, "[data] y", true);
   made.data.y = made.y.source;
@@ -33,7 +33,7 @@ void set_targets(PyDataset& made, const py::object& y, const Network& network, c
   const char* name = std::holds_alternative<CustomLoss>(loss) ? "[CustomLoss]" : "[CrossEntropy]";
   check(made.data.y.cols == 1, name, " y has ", made.data.y.cols,
         " columns; expected integer labels (rows,) or soft targets (rows, ", network.out_features(), ")");
-  if (!is_integer(made.y.array)) {  // asked first: a dtype's name takes microseconds
+  if (!is_integer(made.y.array)) {  // checked first: formatting a dtype takes microseconds
     throw TypeMismatch(join(name, " y has dtype ", std::string(py::str(made.y.array.dtype())),
                             " and one number for each row; expected integer labels (y.astype(int)) or soft targets "
                             "(rows, ",
@@ -42,7 +42,7 @@ void set_targets(PyDataset& made, const py::object& y, const Network& network, c
   made.data.labels = true;
 }
 
-/// Everything but check_data, which needs no interpreter.
+/// Fills the dataset except for check_data, which runs without the GIL.
 void fill(PyDataset& made, const py::object& x, const py::object& y, const py::object& weights, const Network& network,
           const AnyLoss& loss) {
   made.x = to_source(x, "[data] x", false);

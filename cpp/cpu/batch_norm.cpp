@@ -5,7 +5,7 @@
 #include <variant>
 
 #include "cpu_backend.h"
-#include "gdcore/optimizer.h"
+#include "gdcore/optimizer_rules.h"
 #include "loops.h"
 
 namespace gdcore::GDCORE_ISA {

@@ -1,5 +1,5 @@
-// The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer.h); and sums of squares,
-// additions, averages. Bytes per parameter in float32: SGD 12, Momentum, AdaGrad and RMSProp 20, Adam 28.
+// The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer_rules.h); and sums of
+// squares, additions, averages. Bytes per parameter in float32: SGD 12, Momentum, AdaGrad and RMSProp 20, Adam 28.
 #include <variant>
 
 #include "cpu_backend.h"

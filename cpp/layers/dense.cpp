@@ -15,7 +15,7 @@ std::int64_t Dense::output_features(std::int64_t in) const {
 }
 
 void Dense::bind(int index, std::int64_t, Parameters& parameters) {
-  const std::string prefix = join("layers.", index, ".");
+  const std::string prefix = path(index) + ".";
   weight_number_ = parameters.layout.add({.name = prefix + "weight",
                                           .layer = index,
                                           .rows = out_features,

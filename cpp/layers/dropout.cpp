@@ -12,7 +12,7 @@ Computation DropoutLayer::computation(const Parameters&) const {
   return DropoutComputation{p, stream_of(Stream::dropout, static_cast<std::uint64_t>(index_))};
 }
 
-/// What the layer does to inputs, to their derivatives and to gradients: it is linear.
+/// Applies the mask to inputs, derivatives or gradients: the layer is linear.
 void DropoutLayer::apply(const LayerCall& call, ConstView from, View to) const {
   if (call.training && p > 0.0) {
     const StepContext& at = call.context;

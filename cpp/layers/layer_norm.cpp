@@ -7,7 +7,9 @@ LayerNorm::LayerNorm(std::int64_t features, double eps, bool affine) : Norm("Lay
 
 std::int64_t LayerNorm::output_features(std::int64_t in) const { return check_width("LayerNorm", in); }
 
-void LayerNorm::bind(int index, std::int64_t, Parameters& parameters) { bind_affine("LayerNorm", index, parameters); }
+void LayerNorm::bind(int index, std::int64_t, Parameters& parameters) {
+  bind_affine("LayerNorm", path(index), index, parameters);
+}
 
 View LayerNorm::statistic(const LayerCall& call, int number) const {
   char* data = static_cast<char*>(call.statistics.data);

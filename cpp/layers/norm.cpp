@@ -1,4 +1,4 @@
-// What both norms share: γ, β and the arguments of their backward pass.
+// The part that both norms share: γ, β and the arguments of their passes.
 #include "gdcore/check.h"
 #include "gdcore/layers.h"
 
@@ -15,13 +15,12 @@ std::int64_t Norm::check_width(const char* kind, std::int64_t in) const {
   return features;
 }
 
-void Norm::bind_affine(const char* kind, int index, Parameters& parameters) {
+void Norm::bind_affine(const char* kind, const std::string& path, int index, Parameters& parameters) {
   check_positive(kind, "eps", eps, parameters.layout.dtype());
   gamma_number_ = beta_number_ = -1;
   if (!affine) return;
-  const std::string prefix = join("layers.", index, ".");
   const auto add = [&](const char* name, double value) {
-    return parameters.layout.add({.name = prefix + name,
+    return parameters.layout.add({.name = join(path, ".", name),
                                   .layer = index,
                                   .rows = 1,
                                   .cols = features,

@@ -32,7 +32,7 @@ std::int64_t Standardizer::output_features(std::int64_t in) const {
 
 void Standardizer::bind(int index, std::int64_t, Parameters& parameters) {
   const auto add = [&](const char* name, const std::vector<double>& values, Range range) {
-    return parameters.state_layout.add({.name = join("layers.", index, ".", name),
+    return parameters.state_layout.add({.name = join(path(index), ".", name),
                                         .layer = index,
                                         .rows = 1,
                                         .cols = features,
@@ -49,7 +49,7 @@ void Standardizer::fit(const Source& source) {
         "); expected at least one row and one column");
   check(features == 0 || features == source.cols, "[Standardizer.fit] x has ", source.cols, " columns; expected ",
         features);
-  // Row blocks small enough for the cache and for memory-mapped data; sums of deviations in a second pass.
+  // Row blocks small enough for the cache and for memory-mapped data. Later passes sum deviations from the mean.
   const std::int64_t cols = source.cols, at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 18) / cols);
   std::vector<double> block(static_cast<std::size_t>(std::min(at_once, source.rows) * cols));
   std::vector<double> sum(static_cast<std::size_t>(cols)), centre(sum), spread(sum);
@@ -68,14 +68,14 @@ void Standardizer::fit(const Source& source) {
     for (double& value : total) value /= static_cast<double>(source.rows);
   };
   pass(centre, [](double x, std::size_t) { return x; });
-  pass(sum, [&](double x, std::size_t c) { return x - centre[c]; });  // what rounding left in the mean
+  pass(sum, [&](double x, std::size_t c) { return x - centre[c]; });  // rounding error of the mean
   pass(spread, [&](double x, std::size_t c) { return (x - centre[c]) * (x - centre[c]); });
   for (std::size_t c = 0; c < spread.size(); ++c) {
     check(std::isfinite(centre[c]) && std::isfinite(spread[c]), "[Standardizer.fit] column ", c,
           " of x holds NaN or infinite values, or values too large to square");
     const double variance = spread[c] - sum[c] * sum[c];
     centre[c] += sum[c];
-    // Below what rounding alone makes of a constant column there is nothing to scale.
+    // The spread of a constant column is only rounding error: it gets std 1.
     const double noise = 1e-14 * std::abs(centre[c]);
     spread[c] = variance > noise * noise && variance > 0.0 ? std::sqrt(variance) : 1.0;
   }

@@ -22,7 +22,7 @@ Batch BatchReader::read(const Network& network, const Dataset& data, const RowOr
   });
   Batch batch;
   const std::int64_t* index = nullptr;
-  if (!order.is_plain()) {  // once for inputs, targets and weights
+  if (!order.is_plain()) {  // the order is evaluated once for inputs, targets and weights
     rows_.resize(static_cast<std::size_t>(rows));
     fill_order(order, first, rows, rows_.data());
     check_rows(rows_.data(), rows, data.x.rows);
@@ -34,7 +34,7 @@ Batch BatchReader::read(const Network& network, const Dataset& data, const RowOr
   if (data.labels) {
     gather_into(backend, {data.y, index, first, rows, nullptr, GatherType::label}, y_);
     batch.labels = static_cast<const std::int32_t*>(y_.data());
-    // Looked at again, for kernels use labels as indices: whoever owns y may have changed it since.
+    // Checked again, as kernels use labels as indices: the owner of y may have changed it since.
     if (backend.device() == Device::cpu) {
       check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network.out_features());
     }

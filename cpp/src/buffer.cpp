@@ -32,7 +32,7 @@ Buffer::~Buffer() {
 
 void grow(Buffer& buffer, Backend& backend, std::size_t bytes) {
   if (buffer.bytes() >= bytes && buffer.data() != nullptr) return;
-  buffer = Buffer();  // its memory may be what the larger one needs
+  buffer = Buffer();  // frees its memory first: the larger buffer may need it
   buffer = Buffer(backend, bytes);
 }
 

@@ -1,4 +1,4 @@
-// Checks of single numbers, as they are and as a model's dtype has them.
+// Checks of hyperparameters, exact and rounded to a model's dtype.
 #include "gdcore/check.h"
 
 #include <cmath>

@@ -28,7 +28,7 @@ struct InstructionSet {
   Backend* (*make)();
 };
 
-/// All of this build, the best first.
+/// All instruction sets of this build, best first.
 std::vector<InstructionSet> all_instruction_sets() {
   return {
 #ifdef GDCORE_HAS_X86_ISAS
@@ -43,7 +43,7 @@ std::vector<InstructionSet> all_instruction_sets() {
   };
 }
 
-/// The best instruction set of this processor, or the one that the environment variable GDCORE_CPU_ISA names.
+/// Creates the backend for the best instruction set of this processor, or for the one that GDCORE_CPU_ISA names.
 std::unique_ptr<Backend> make_cpu_backend() {
   const char* wanted = std::getenv("GDCORE_CPU_ISA");
   for (const InstructionSet& set : all_instruction_sets()) {

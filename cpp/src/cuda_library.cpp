@@ -1,6 +1,6 @@
-// The CUDA backend lies in a shared library beside the module and is opened when it is first asked for, so that the
-// module itself needs neither driver nor CUDA. GDCORE_CUDA_LIBRARY names another file: its build for the CPU, for
-// tests. GDCORE_DEVICE=cpu keeps device="auto" on the CPU.
+// The CUDA backend is a shared library beside the module, opened at first use, so that the module itself needs neither
+// driver nor CUDA. GDCORE_CUDA_LIBRARY names another file: the backend's CPU emulation, for tests. GDCORE_DEVICE=cpu
+// keeps device="auto" on the CPU.
 #include <dlfcn.h>
 #include <pthread.h>
 
@@ -28,7 +28,7 @@ std::string library_path() {
   return (std::filesystem::path(here.dli_fname).parent_path() / "libgdcore_cuda.so").string();
 }
 
-/// The backend, or why there is none.
+/// The backend, or the reason why there is none.
 struct Cuda {
   Backend* backend = nullptr;
   std::string missing;
@@ -42,7 +42,7 @@ struct Cuda {
           "wheel that has it, or build with GDCORE_CUDA=ON";
       return;
     }
-    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: its threads and memory stay
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: its threads and memory stay in use
     if (library == nullptr) {
       const char* why = dlerror();
       missing = join("the CUDA backend does not load: ", why != nullptr ? why : path);
@@ -82,7 +82,7 @@ std::string cuda_missing() { return cuda().missing; }
 bool has_cuda() {
   const char* wanted = std::getenv("GDCORE_DEVICE");
   if (wanted != nullptr && std::string_view(wanted) == "cpu") return false;
-  // Its build for the CPU is for tests, which ask for it by name.
+  // The CPU emulation is for tests, which request it by name.
   return !forked && std::getenv("GDCORE_CUDA_LIBRARY") == nullptr && cuda().backend != nullptr;
 }
 

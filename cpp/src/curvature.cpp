@@ -18,9 +18,9 @@ Parameters like(const Parameters& given, Backend& backend) {
   return made;
 }
 
-/// How many rows are computed at once: all, if what a layer gives for a row depends on the others.
+/// How many rows are computed at once: all, if a layer's outputs for a row depend on other rows.
 std::int64_t rows_at_once(const Plan& plan, bool training, std::int64_t rows) {
-  constexpr std::int64_t kNumbers = std::int64_t{1} << 22;  // of a batch's outputs, about
+  constexpr std::int64_t kNumbers = std::int64_t{1} << 22;  // approximate element count of a batch's outputs
   std::int64_t sum = plan.in;
   for (const Operation& operation : plan.operations) {
     if (training && operation.layer->couples_rows()) return rows;
@@ -42,7 +42,7 @@ Curvature::Curvature(std::shared_ptr<Network> network, AnyLoss loss, const Datas
                 Precision::full, true),
       total_(network_->backend(), network_->parameters().layout.bytes()),
       context_{.seed = network_->seed(), .step = network_->steps()} {
-  // The function stays the same while the network trains on: only where it is asked at may move.
+  // The function stays fixed while the network trains on; only the point of evaluation may change.
   const Parameters& own = network_->parameters();
   network_->backend().copy(point_.values.data(), own.values.data(), own.layout.bytes(), CopyKind::within);
   network_->backend().copy(point_.states.data(), own.states.data(), own.state_layout.bytes(), CopyKind::within);
@@ -51,7 +51,7 @@ Curvature::Curvature(std::shared_ptr<Network> network, AnyLoss loss, const Datas
   batch_rows_ = rows_at_once(executor_.plan(), training_, data_.x.rows);
 }
 
-/// The network's parameters, or those at `at`, into point_; frozen ones stay as they were.
+/// Copies the point `at`, or the network's parameters, to point_; frozen parameters stay unchanged.
 void Curvature::go_to(ConstView at) {
   if (at) return scatter(at, point_.values);
   std::vector<char> own(static_cast<std::size_t>(count_) * size_of(network_->dtype()));
@@ -62,7 +62,7 @@ void Curvature::go_to(ConstView at) {
 
 void Curvature::point(View out) const { collect(network_->parameters().values, out); }
 
-/// work(batch) for all rows, some at a time; it returns the batch's sums. Their sum.
+/// Calls work(batch), which returns the batch's sums, for all rows in batches; returns the total.
 template <class Work>
 LossSums Curvature::over_batches(const Work& work) {
   LossSums sums;
@@ -76,7 +76,8 @@ LossSums Curvature::over_batches(const Work& work) {
   return sums;
 }
 
-/// The same for derivatives: a batch's are in `part`, their mean by the batches' weights goes to `out`.
+/// The same for derivatives: `part` holds those of a batch; `out` receives their mean, weighted by the batches'
+/// weights.
 template <class Work>
 double Curvature::average(const Buffer& part, View out, const Work& work) {
   Backend& backend = network_->backend();
@@ -146,7 +147,7 @@ void Curvature::outputs(std::span<const View> to) {
   });
 }
 
-/// A vector of P numbers to its places in an arena.
+/// Copies a vector of P values to the entries of an arena.
 void Curvature::scatter(ConstView from, const Buffer& to) const {
   const char* next = static_cast<const char*>(from.data);
   for (std::size_t i = 0; i < point_.layout.entries().size(); ++i) {

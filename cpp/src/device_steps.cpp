@@ -10,8 +10,8 @@ namespace gdcore {
 
 namespace {
 
-constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;  // of a recording; of a trainer
-constexpr std::int64_t kMostRates = std::int64_t{1} << 20;     // on the device
+constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;  // steps per recording; recordings per trainer
+constexpr std::int64_t kMostRates = std::int64_t{1} << 20;     // on the device at a time
 
 bool same_place(const Source& a, const Source& b) {
   return a.data == b.data && a.type == b.type && a.cols == b.cols && a.row_stride == b.row_stride;
@@ -30,7 +30,7 @@ DeviceSteps::DeviceSteps(TrainingStep& step, std::int64_t window_bytes)
       counters_(network_.backend(), sizeof(StepCounters)),
       shuffle_(network_.backend(), sizeof(Permutation)) {}
 
-/// The batches from `first` on that can be trained now: all, or as many as one window holds.
+/// Returns the window of batches from `first` on that can be trained now: all, or as many as one window holds.
 DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first) {
   if (data.x.device == Device::cpu) return send(data, range, first);
   return {.first = first,
@@ -40,7 +40,7 @@ DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& ran
           .first_row = range.first_row(first)};
 }
 
-/// Sends the rows of the batches from `first` on, as many as one window holds, unless they are there.
+/// Copies the rows of the batches from `first` on, as many as one window holds, unless they are on the device already.
 const DeviceSteps::Window& DeviceSteps::send(const Dataset& data, const BatchRange& range, std::int64_t first) {
   std::vector<std::int64_t> rows;
   const auto fill = [&](std::int64_t first_row, std::int64_t count) {
@@ -64,7 +64,7 @@ const DeviceSteps::Window& DeviceSteps::send(const Dataset& data, const BatchRan
   return sent_->window;
 }
 
-/// The range's order, evaluated on the device: the key of its permutation, and the rows where they are listed.
+/// Returns the range's order in device memory: the key of its permutation, and the list of rows if there is one.
 RowOrder DeviceSteps::order_on_device(const BatchRange& range, std::int64_t dataset_rows) {
   Backend& backend = network_.backend();
   RowOrder order;
@@ -77,7 +77,7 @@ RowOrder DeviceSteps::order_on_device(const BatchRange& range, std::int64_t data
   if (!std::ranges::equal(listed_, rows)) {
     check_rows(rows.data(), range.count, dataset_rows);
     listed_.clear();
-    if (rows_.bytes() < rows.size_bytes()) recorded_.clear();  // they read the rows where they were
+    if (rows_.bytes() < rows.size_bytes()) recorded_.clear();  // they hold the old address of the rows
     grow(rows_, backend, rows.size_bytes());
     backend.copy(rows_.data(), rows.data(), rows.size_bytes(), CopyKind::to_device);
     listed_.assign(rows.begin(), rows.end());
@@ -86,7 +86,7 @@ RowOrder DeviceSteps::order_on_device(const BatchRange& range, std::int64_t data
   return order;
 }
 
-/// Sends the rates of what is left of the window, and the counters.
+/// Copies the rates of the window's remaining batches, and the counters, to the device.
 void DeviceSteps::start(const Window& window, const BatchRange& range, std::int64_t next, std::span<const double> rates,
                         StepCounters& counters) {
   Backend& backend = network_.backend();
@@ -99,14 +99,14 @@ void DeviceSteps::start(const Window& window, const BatchRange& range, std::int6
     std::copy(from, from + (last - next), of_batches.begin());
   }
   const std::size_t bytes = of_batches.size() * sizeof(double);
-  if (rates_.bytes() < bytes) recorded_.clear();  // they read the rates where they were
+  if (rates_.bytes() < bytes) recorded_.clear();  // they hold the old address of the rates
   grow(rates_, backend, bytes);
   backend.copy(rates_.data(), of_batches.data(), bytes, CopyKind::to_device);
   backend.copy(counters_.data(), &counters, sizeof counters, CopyKind::to_device);
 }
 
-/// Few enough that a launch takes about 10 ms at 5 TFLOP/s, so that Ctrl-C and callbacks come round in time; a power
-/// of two.
+/// Few enough steps that a launch takes about 10 ms at 5 TFLOP/s, so that Ctrl-C and callbacks are handled in time; a
+/// power of two.
 std::int64_t DeviceSteps::steps_at_once(std::int64_t rows) const {
   const auto numbers = static_cast<double>(network_.parameters().layout.size());
   const double seconds = 6.0 * static_cast<double>(rows) * numbers / 5e12;
@@ -115,7 +115,7 @@ std::int64_t DeviceSteps::steps_at_once(std::int64_t rows) const {
   return steps;
 }
 
-/// Asks for the rows of the next batch.
+/// Enqueues the gather of the next batch's rows.
 Batch DeviceSteps::fetch(const Window& window, std::int64_t rows) {
   const auto gather = [&](const Source& source, GatherType type, Buffer& buffer) {
     auto* counters = static_cast<StepCounters*>(counters_.data());
@@ -138,7 +138,7 @@ Batch DeviceSteps::fetch(const Window& window, std::int64_t rows) {
   return batch;
 }
 
-/// Records some steps: as the backend makes them at once, or else operation by operation.
+/// Records some steps: fused where the backend offers that, else operation by operation.
 std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps) {
   Backend& backend = network_.backend();
   const StepContext context{.seed = network_.seed(),
@@ -157,7 +157,7 @@ std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_
 }
 
 StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int64_t steps) {
-  // What a recording points at must not have moved: first make room, then see which recordings are still good.
+  // Recordings hold addresses of these buffers: first grow the buffers, then drop recordings that are out of date.
   const auto room = [&](const Source& source, Buffer& buffer) {
     if (!source) return;
     const auto bytes = static_cast<std::size_t>(checked_size(rows, source.cols)) * size_of(network_.dtype());
@@ -181,7 +181,7 @@ StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int6
   return *recorded_.back().graph;
 }
 
-/// Launches the window's next steps, as many as one recording holds; returns how many.
+/// Launches the window's next steps, as many as one recording holds; returns their number.
 std::int64_t DeviceSteps::launch(const Window& window, const BatchRange& range, std::int64_t next) {
   const std::int64_t rows = range.rows_of(next), last = std::min(window.last, range.last);
   const std::int64_t many = steps_at_once(rows), alike = std::min(last, range.whole_batches()) - next;
@@ -207,14 +207,14 @@ std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std:
     if (!window || next >= window->last) {
       const bool first = !window;
       window = open(data, range, next);
-      if (first) start_of_call = Clock::now();  // what was sent serves further calls
+      if (first) start_of_call = Clock::now();  // the first copy is not timed: its rows serve further calls
     }
     start(*window, range, next, rates, counters);
     const std::int64_t first = next, last = std::min(window->last, range.last);
     const auto reached = [&] { backend.copy(&counters, counters_.data(), sizeof counters, CopyKind::to_host); };
     try {
       while (next < last && !late) {
-        poll_interrupt();  // what was launched is finished, the rest never begins
+        poll_interrupt();  // launched steps finish; the others are never started
         next += launch(*window, range, next);
         late = std::chrono::duration<double>(Clock::now() - start_of_call).count() >= seconds;
       }
@@ -225,7 +225,7 @@ std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std:
       throw;
     }
     reached();
-    next = first + counters.batch;  // fewer than were launched where the steps stopped
+    next = first + counters.batch;  // fewer than launched where the steps stopped
   }
   if (next >= range.last || counters.stop != Stop::none) sent_.reset();
   return next;

@@ -7,15 +7,16 @@ namespace gdcore {
 
 namespace {
 
-/// Which operation of the last forward pass first gave a value that is not finite.
+/// Names the operation of the last forward pass with the first value that is not finite.
 std::string first_nonfinite_operation(const Network& network) {
   const Executor& executor = network.executor();
   const auto& operations = executor.plan().operations;
   for (std::size_t i = 0; executor.kept_rows() > 0 && i < operations.size(); ++i) {
     const View y = executor.output(i);
     if (network.backend().first_nonfinite({y.data, source_type(y.dtype), y.rows, y.cols, y.cols}) < 0) continue;
-    return join("the first values that are not finite come out of layers.", operations[i].first, " (",
-                operations[i].describe(), ")");
+    const auto first = static_cast<std::size_t>(operations[i].first);
+    return join("the first values that are not finite come out of ",
+                network.layers()[first]->path(static_cast<int>(first)), " (", operations[i].describe(), ")");
   }
   return "no layer's output is infinite or NaN, so the loss itself overflowed";
 }

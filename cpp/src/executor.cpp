@@ -10,7 +10,7 @@ namespace gdcore {
 
 namespace {
 
-/// What a profile is told of a pass through an operation. `products`: how often it does the work of a forward pass.
+/// The profile's description of a pass through an operation. `products`: its work, in forward passes.
 Profiled::Operation profiled(const Operation& operation, DType dtype, std::int64_t rows, const char* pass,
                              double products) {
   std::string layers = join("layers.", operation.first);
@@ -47,8 +47,8 @@ Executor::Executor(Plan plan, Backend& backend, const Parameters& parameters, Pr
   assign_gradients();
 }
 
-/// Divides few buffers among the gradients of all outputs: one is free again when the way back has passed its
-/// operation. A chain takes two.
+/// Shares few buffers among the gradients of all outputs: a buffer is free again once the backward pass is past its
+/// operation. A chain needs two.
 void Executor::assign_gradients() {
   std::vector<bool> taken, assigned(buffers_.size());
   const auto assign = [&](int operation) {
@@ -71,7 +71,7 @@ void Executor::assign_gradients() {
   gradients_dot_.resize(directions_ ? gradients_.size() : 0);
 }
 
-/// Which operations have parameters that are not frozen, and whose outputs depend on any.
+/// Finds the operations with parameters that are not frozen, and those whose outputs depend on such parameters.
 void Executor::find_trained() {
   if (std::exchange(trained_for_, parameters_.layout.freezes()) == parameters_.layout.freezes()) return;
   std::ranges::fill(trains_, char{0});
@@ -108,7 +108,7 @@ void Executor::reserve(std::int64_t rows) {
   for (std::size_t& offset : gradients_dot_) offset = take(rows, widest);
   spare_ = directions_ ? take(rows, widest) : 0;
   ++version_;
-  capacity_ = 0;  // should the allocation fail, the next call tries again
+  capacity_ = 0;  // if the allocation fails, the next call tries again
   kept_ = false;
   workspace_ = Buffer();
   workspace_ = Buffer(backend_, end);
@@ -131,7 +131,7 @@ View Executor::gradient_dot(int buffer, std::int64_t cols) const {
   return slice(gradients_dot_[static_cast<std::size_t>(buffer)], x_.rows, cols);
 }
 
-/// The output of an operation, or the batch; past operations that hand their input through when predicting.
+/// The output of an operation, or the batch; skips operations that return their input unchanged when predicting.
 ConstView Executor::read(int number) const {
   while (mode_ == Mode::predict && number != kBatch && hands_through_[static_cast<std::size_t>(number)] != 0) {
     number = plan_.operations[static_cast<std::size_t>(number)].input;
@@ -167,7 +167,7 @@ LayerCall Executor::call(std::size_t number) const {
 View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
   check(x.cols == plan_.in, "[forward] x has ", x.cols, " columns; expected ", plan_.in);
   check(x.rows >= 1, "[forward] x has no rows");
-  if (mode == Mode::train) {  // what is refused leaves the last pass as it is
+  if (mode == Mode::train) {  // a refused batch leaves the last pass unchanged
     for (const Operation& operation : plan_.operations) operation.layer->check_training(x.rows);
   }
   reserve(x.rows);
@@ -199,13 +199,13 @@ View Executor::output_gradient_tangent() const { return gradient_dot(buffers_.ba
 
 void Executor::backward(View dx) {
   (void)output_gradient();
-  has_gradients_ = false;  // until all of them are there
+  has_gradients_ = false;  // until all of them are computed
   go_back(dx, nullptr);
   has_gradients_ = true;
 }
 
-/// Passes the operations from the last to the first. What no parameter that trains depends on is left out, unless dx is
-/// wanted. The gradient of an output that several operations read is the sum of what these hand back.
+/// Runs the operations backward, last to first. Skips those that depend on no trained parameter, unless dx is
+/// requested. The gradient of an output that several operations read is the sum of their contributions.
 void Executor::go_back(View dx, const Parameters* direction) {
   find_trained();
   std::ranges::fill(has_part_, char{0});
@@ -222,7 +222,8 @@ void Executor::go_back(View dx, const Parameters* direction) {
       const int buffer = number == kNothing ? addend_ : buffers_[static_cast<std::size_t>(number)].gradient;
       return {gradient(buffer, operation.in), direction != nullptr ? gradient_dot(buffer, operation.in) : View{}};
     };
-    // Into the gradient of what it reads where that is empty, and from there to that of the other.
+    // Writes directly to the gradient of `input` if that is empty, else to the addend; then adds or copies it to the
+    // other gradients.
     const bool direct = first && has_part_[static_cast<std::size_t>(operation.input + 1)] == 0;
     const Part part = place(direct ? operation.input : kNothing);
     back_through(i, part.gradient, part.gradient_dot, direction);
@@ -249,7 +250,7 @@ void Executor::back_through(std::size_t number, View dx, View dx_dot, const Para
   layer.dy = gradient(buffers_[number].gradient, operation.out);
   layer.dx = dx;
   const char* pass = direction == nullptr ? "backward" : "curvature";
-  const double products = (dx ? 2.0 : 1.0) * (direction == nullptr ? 1.0 : 2.0);  // each of the forward pass's size
+  const double products = (dx ? 2.0 : 1.0) * (direction == nullptr ? 1.0 : 2.0);  // each as in the forward pass
   const Profiled scope(backend_, backend_.profile(),
                        [&] { return profiled(operation, x_.dtype, x_.rows, pass, products); });
   if (direction == nullptr) return operation.layer->backward(layer);
@@ -267,7 +268,7 @@ void Executor::commit() {
   for (std::size_t i = 0; i < buffers_.size(); ++i) plan_.operations[i].layer->commit(call(i));
 }
 
-/// Null where nothing moves.
+/// The derivative of the input; null where it does not depend on a trained parameter.
 ConstView Executor::input_dot(std::size_t number) const {
   const Operation& operation = plan_.operations[number];
   const bool first = moves(operation.input), second = moves(operation.skip);

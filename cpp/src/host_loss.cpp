@@ -2,7 +2,7 @@
 
 namespace gdcore {
 
-/// A device's numbers as the host reads them.
+/// Copies device values to the host where needed.
 ConstView HostLoss::fetch(ConstView view, std::vector<char>& space) const {
   if (!view || backend_.device() == Device::cpu) return view;
   const std::size_t bytes = static_cast<std::size_t>(view.size()) * size_of(view.dtype);
@@ -32,7 +32,7 @@ CustomLossCall HostLoss::call(const Batch& batch, ConstView logits, View grad) {
           .gradient = gradient};
 }
 
-/// s_n, and their sum.
+/// Sets factors_ to s_n and weight_ to their sum.
 void HostLoss::weigh(const Batch& batch, std::int64_t rows) {
   factors_.assign(static_cast<std::size_t>(rows), 1.0);
   if (const ConstView weights = fetch(batch.weights, weights_)) {
@@ -44,7 +44,7 @@ void HostLoss::weigh(const Batch& batch, std::int64_t rows) {
   for (const double factor : factors_) weight_ += factor;
 }
 
-/// Row n of what the function gave times s_n / Σ s, to where the network takes it from.
+/// Multiplies row n of the function's gradient by s_n / Σ s and writes it to the network's buffer.
 void HostLoss::hand_over(View grad, View to) const {
   with_type(grad.dtype, [&]<class T>(T) {
     T* value = grad.as<T>();

@@ -9,6 +9,8 @@ void check_width(const char* kind, const char* argument, std::int64_t width) {
   check(width >= 1 && width <= kMost, "[", kind, "] ", argument, " is ", width, "; expected 1 to ", kMost);
 }
 
+std::string Layer::path(int index) const { return name.empty() ? join("layers.", index) : name; }
+
 void Layer::forward(const LayerCall& call) const {
   check(call.x.rows >= 1, "[", kind(), "] x has no rows");
   forward_impl(call);

@@ -28,7 +28,7 @@ const std::vector<double>* weights_of(const AnyLoss& loss) {
   return nullptr;
 }
 
-/// The first value of a source that `bad` says yes to, as a row number, or -1.
+/// Returns the row of the first value for which `bad` is true, or -1.
 template <class Bad>
 std::int64_t first_row(const Source& source, const Bad& bad) {
   std::int64_t found = -1;
@@ -56,7 +56,7 @@ void check_targets(const Dataset& data, const AnyLoss& loss, std::int64_t output
     check_labels(y, outputs);
     return;
   }
-  const bool custom = std::holds_alternative<CustomLoss>(loss);  // whose targets may be anything
+  const bool custom = std::holds_alternative<CustomLoss>(loss);  // its targets may be anything
   check(custom || y.cols == outputs, "[data] y has ", y.cols, " columns; the model has ", outputs, " outputs");
   if (finite) check_finite(y, "y");
   if (!finite || custom || kind_of<MeanSquaredError>(loss) != nullptr) return;
@@ -66,8 +66,8 @@ void check_targets(const Dataset& data, const AnyLoss& loss, std::int64_t output
   check(row < 0, "[", name, "] y holds a target outside [0, 1] in row ", row);
 }
 
-/// The power of two that the largest of some weights is measured in. It is 1 for weights of ordinary size, so that
-/// these are used as they are; others could be rounded to 0 or to infinity.
+/// Returns the power of two by which weights are scaled, given the largest. Weights of ordinary magnitude stay
+/// unchanged (1); others could round to 0 or to infinity.
 double unit_of(double largest) {
   constexpr double kSmall = 0x1p-32, kLarge = 0x1p32;
   if (!(largest > 0.0) || !std::isfinite(largest) || (largest >= kSmall && largest <= kLarge)) return 1.0;
@@ -76,7 +76,7 @@ double unit_of(double largest) {
   return std::ldexp(1.0, exponent - 1);
 }
 
-/// The least positive number of a dtype that has all its digits.
+/// The smallest normal number of a dtype.
 double least(DType dtype) {
   return dtype == DType::float32 ? double{std::numeric_limits<float>::min()} : std::numeric_limits<double>::min();
 }
@@ -130,7 +130,7 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t n = rows != nullptr ? rows[i] : i;
     double weight = by_row ? weight_of_row(data.y, data.labels, class_weights, n) : 1.0;
-    // In a batch of such rows alone, the dtype would divide by 0, or the quotient be infinite.
+    // A batch with only such rows would divide by 0, or overflow, in the dtype.
     check(weight <= 0.0 || weight >= lowest, "[CrossEntropy] y holds targets that add up to ", weight, " in row ", n,
           ", which ", name_of(dtype), ", the model's dtype, takes for zero or nearly so; expected 0 or at least ",
           lowest);
@@ -141,7 +141,7 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
     }
     total += weight;
   }
-  // So that neither the inverse nor Σ s_n l_n overflows, for losses up to 1e28.
+  // Bounds so that neither the inverse nor Σ s_n l_n overflows, for losses up to 1e28.
   constexpr double kLeast = 1e-300, kMost = 1e280;
   total *= data.weight_unit;
   const char* what = !by_row         ? "[data] sample_weight"
@@ -188,12 +188,12 @@ void check_loss(const AnyLoss& loss, std::int64_t outputs) {
 Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype) {
   const std::vector<double>* weights = weights_of(loss);
   if (weights == nullptr) return {};
-  // Weights of classes divide out of the mean, so that they may be scaled; pos_weight does not.
+  // Class weights cancel in the mean, so they may be scaled; pos_weight does not cancel.
   const bool divides_out = kind_of<CrossEntropy>(loss) != nullptr;
   const double largest = std::ranges::max(*weights), unit = divides_out ? unit_of(largest) : 1.0;
   for (const double value : *weights) {
     if (!divides_out) check_representable("BinaryCrossEntropy", "pos_weight", value, dtype);
-    // In a batch of such a class alone, the dtype would divide by 0, or the quotient be infinite.
+    // A batch with only such a class would divide by 0, or overflow, in the dtype.
     check(!divides_out || value == 0.0 || value / unit >= least(dtype), "[CrossEntropy] class_weights holds ", value,
           ", which ", name_of(dtype), ", the model's dtype, takes for zero or nearly so beside the largest, ", largest,
           "; expected 0 or at least ", least(dtype) * unit);

@@ -10,9 +10,20 @@ namespace gdcore {
 
 namespace {
 
-/// Propagates the widths and binds the layers; the plan of what they compute.
+/// Throws where two layers have one name.
+void check_names(const std::vector<std::unique_ptr<Layer>>& layers) {
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    for (std::size_t k = 0; k < i && !layers[i]->name.empty(); ++k) {
+      check(layers[k]->name != layers[i]->name, "[Sequential] layers[", k, "] and layers[", i, "] are both named \"",
+            layers[i]->name, "\"; expected names of their own");
+    }
+  }
+}
+
+/// Propagates the widths and binds the layers; returns their plan.
 Plan bind_layers(const std::vector<std::unique_ptr<Layer>>& layers, Parameters& parameters) {
   check(!layers.empty(), "[Sequential] layers is empty; expected at least one layer");
+  check_names(layers);
   std::int64_t in = 0;
   for (const auto& layer : layers) in = in == 0 ? layer->input_features() : in;
   check(in > 0, "[Sequential] no layer says how many inputs the model has; begin with Dense(in_features, ...)");
@@ -22,7 +33,7 @@ Plan bind_layers(const std::vector<std::unique_ptr<Layer>>& layers, Parameters& 
     try {
       width = layers[i]->output_features(from);
     } catch (const std::invalid_argument& error) {
-      throw std::invalid_argument(join("[Sequential] layers.", i, ": ", error.what()));
+      throw std::invalid_argument(join("[Sequential] ", layers[i]->path(static_cast<int>(i)), ": ", error.what()));
     }
     layers[i]->bind(static_cast<int>(i), from, parameters);
   }
@@ -56,17 +67,17 @@ void Network::set_frozen(const std::string& prefix, bool frozen) {
   bool found = false;
   const auto& entries = parameters_.layout.entries();
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    if (entries[i].name != prefix && !entries[i].name.starts_with(prefix + ".")) continue;
+    if (match(prefix, entries[i]) == Match::none) continue;
     found = true;
     ++version_;
     parameters_.layout.freeze(static_cast<int>(i), frozen);
     const View gradient = parameters_.gradient(static_cast<int>(i));
-    const std::vector<char> zeros(gradient.bytes());  // what is frozen has no gradient, for norms and for readers
+    const std::vector<char> zeros(gradient.bytes());  // frozen parameters have gradient 0, in norms and for readers
     backend_.copy(gradient.data, zeros.data(), zeros.size(), CopyKind::to_device);
   }
   backend_.wait();
-  check(found, "[freeze] no parameter is named \"", prefix, "\" or begins with \"", prefix,
-        ".\"; names look like \"layers.0\" or \"layers.0.weight\"");
+  check(found, "[freeze] no layer or parameter is named \"", prefix,
+        "\"; names look like \"layers.0\" or \"layers.0.weight\"");
 }
 
 View Network::forward(ConstView x, bool training) {

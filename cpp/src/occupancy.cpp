@@ -8,8 +8,8 @@
 namespace gdcore {
 
 namespace {
-constexpr std::chrono::milliseconds kPollTime{20};  // how often who waits looks for a signal
-constexpr int kMostTurns = 50;                      // of that time, which a hold waits for who wants to compute
+constexpr std::chrono::milliseconds kPollTime{20};  // interval at which a waiting thread polls for signals
+constexpr int kMostTurns = 50;                      // intervals that a hold waits for threads that want to compute
 thread_local const Occupancy* awaited_by_thread = nullptr;
 }  // namespace
 
@@ -40,7 +40,7 @@ bool Occupancy::begin_hold(const std::function<void(const std::function<void()>&
     if (depth_ > 0) ++depth_;
     return depth_ > 0;
   }
-  if (waiting_ > 0) {  // or a loop of holds would never let them
+  if (waiting_ > 0) {  // otherwise a loop of holds would never let them run
     aside([this] {
       for (int turn = 0; turn < kMostTurns && waiting_ > 0; ++turn) {
         std::unique_lock lock(mutex_);
@@ -74,7 +74,7 @@ void Occupancy::end_hold() {
   --holders_;
   release();
   const std::lock_guard lock(mutex_);
-  released_.notify_all();  // those that wait to compute too
+  released_.notify_all();  // also wakes threads that wait to compute
 }
 
 void Occupancy::wait_for_holders() {
@@ -95,7 +95,7 @@ void Occupancy::wait_for_holders() {
   }
 }
 
-/// The thread no longer waits to compute with this object: it does, or gave up.
+/// Ends the thread's wait to compute with this object: it computes now, or gave up.
 void Occupancy::end_waiting() {
   if (awaited_by_thread != this) return;
   awaited_by_thread = nullptr;

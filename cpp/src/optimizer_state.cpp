@@ -9,6 +9,26 @@
 
 namespace gdcore {
 
+namespace {
+
+/// The number given to an entry by the name that means the least beside it: a parameter alone overrules its layer.
+std::pair<Match, double> closest_match(const std::vector<std::pair<std::string, double>>& named, const Entry& entry,
+                                       const char* argument) {
+  Match closest = Match::none;
+  const std::pair<std::string, double>* chosen = nullptr;
+  for (const auto& given : named) {
+    const Match found = match(given.first, entry);
+    if (found == Match::none || found < closest) continue;
+    check(found != closest, "[Optimizer] ", argument, " names \"", chosen == nullptr ? "" : chosen->first, "\" and \"",
+          given.first, "\", which are the same; expected one of them");
+    closest = found;
+    chosen = &given;
+  }
+  return {closest, chosen == nullptr ? 0.0 : chosen->second};
+}
+
+}  // namespace
+
 OptimizerState::OptimizerState(Network& network, Optimizer optimizer)
     : network_(network), optimizer_(std::move(optimizer)) {
   check_optimizer(optimizer_, network_.dtype());
@@ -19,7 +39,7 @@ OptimizerState::OptimizerState(Network& network, Optimizer optimizer)
   }
 }
 
-/// One number for each parameter, from one for all, one for each layer with weights, or by name.
+/// One value per parameter, from one for all, one per layer with weights, or by name.
 std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double missing, const char* argument) const {
   const auto& entries = network_.parameters().layout.entries();
   std::vector<double> values(entries.size(), missing);
@@ -39,23 +59,20 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
       if (at != layers.end() && takes(entries[i])) values[i] = (*list)[static_cast<std::size_t>(at - layers.begin())];
     }
   } else if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&given)) {
-    std::vector<std::pair<std::string, double>> by_length = *named;  // what names a parameter alone overrules its layer
-    std::ranges::stable_sort(by_length, {}, [](const auto& entry) { return entry.first.size(); });
-    for (const auto& [name, value] : by_length) {
-      bool found = false;
-      for (std::size_t i = 0; i < entries.size(); ++i) {
-        const bool exact = entries[i].name == name, below = entries[i].name.starts_with(name + ".");
-        found = found || exact || below;
-        if (exact || (below && takes(entries[i]))) values[i] = value;
-      }
-      check(found, "[Optimizer] ", argument, " names \"", name,
+    for (const auto& [name, value] : *named) {
+      check(std::ranges::any_of(entries, [&](const Entry& entry) { return match(name, entry) != Match::none; }),
+            "[Optimizer] ", argument, " names \"", name,
             "\", which the model does not have; names look like \"layers.0\"");
+    }
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const auto [closest, value] = closest_match(*named, entries[i], argument);
+      if (closest == Match::entry || (closest != Match::none && takes(entries[i]))) values[i] = value;
     }
   }
   return values;
 }
 
-/// Segments of the arena with one rate and one decay each; a single segment where nothing differs.
+/// Builds the segments of the arena with one rate and one decay each; a single one where all are equal.
 void OptimizerState::make_segments() {
   const Arena& layout = network_.parameters().layout;
   if (std::exchange(segments_for_, layout.freezes()) == layout.freezes()) return;
@@ -80,7 +97,7 @@ void OptimizerState::check_rate(double lr) const {
         "; expected a finite number >= 0 that ", name_of(network_.dtype()), ", the model's dtype, can hold");
 }
 
-/// What the gradients are multiplied by so that their norm is not above clip_norm.
+/// The factor on the gradients that limits their norm to clip_norm.
 double OptimizerState::clip_scale(std::int64_t step) const {
   if (!optimizer_.clip_norm) return 1.0;
   const Parameters& p = network_.parameters();

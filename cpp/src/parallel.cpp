@@ -1,5 +1,5 @@
 // The thread pool. Workers spin for a short while after a job, because the next one usually follows within
-// microseconds, and then sleep. A forked child finds no workers and starts its own at first use.
+// microseconds, and then sleep. A forked child has no workers and starts its own at first use.
 #include "gdcore/parallel.h"
 
 #include <pthread.h>
@@ -30,14 +30,14 @@ inline void relax() {
 #endif
 }
 
-thread_local bool inside_task = false;    // runs a task
-thread_local bool owns_pool = false;      // is inside Pool::run, from where a signal handler may call anything
-thread_local bool forked_inside = false;  // came back from fork there, as the child
-thread_local bool inside_poll = false;    // a signal handler runs
+thread_local bool inside_task = false;    // this thread runs a task
+thread_local bool owns_pool = false;      // this thread is inside Pool::run, where a signal handler may call anything
+thread_local bool forked_inside = false;  // this thread is the child of a fork inside Pool::run
+thread_local bool inside_poll = false;    // this thread is inside a poll: a signal handler may run
 thread_local std::function<void()>* interrupt_poll = nullptr;
 thread_local Clock::time_point next_poll;
 
-/// True while it lives.
+/// Sets a flag during its lifetime.
 class Flag {
  public:
   explicit Flag(bool& flag) : flag_(flag), before_(flag) { flag_ = true; }
@@ -59,7 +59,7 @@ struct Job {
   std::atomic<std::int64_t> next{0};
   std::atomic<bool> cancelled{false};
   std::mutex failure_mutex;
-  std::exception_ptr failure;  // the first of a task: no memory, say
+  std::exception_ptr failure;  // the first exception of a task, for example std::bad_alloc
 
   bool run_one() {
     const std::int64_t t = next.fetch_add(1, std::memory_order_relaxed);
@@ -86,7 +86,7 @@ class Pool {
     try {
       for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {
-      // The system allows no more threads: those there are do all tasks, with the same results.
+      // The system allows no more threads: the existing ones run all tasks, with the same results.
     }
   }
 
@@ -100,7 +100,7 @@ class Pool {
     for (std::thread& worker : workers_) worker.join();
   }
 
-  /// One caller at a time: whoever holds PoolState::use.
+  /// One caller at a time: the owner of PoolState::use.
   void run(Job& job) {
     job_.store(&job, std::memory_order_seq_cst);
     ticket_.fetch_add(1, std::memory_order_seq_cst);
@@ -116,14 +116,14 @@ class Pool {
     } catch (...) {
       job.cancel(std::current_exception());
     }
-    if (forked_inside) {  // by a signal handler, and this is the child: the workers' tasks are lost with them
+    if (forked_inside) {  // a signal handler forked: the child has no workers, and their tasks are lost
       forked_inside = false;
       if (job.failure) std::rethrow_exception(job.failure);
       throw std::runtime_error(
           "[run_tasks] a signal handler forked this process in the middle of a computation, which cannot go on in the "
           "child; fork from there only to run another program");
     }
-    // From here no worker can take up this job; wait for those that did.
+    // From here no worker can start this job; waits for those that did.
     job_.store(nullptr, std::memory_order_seq_cst);
     for (int spins = 0; busy_.load(std::memory_order_seq_cst) > 0; ++spins) {
       relax();
@@ -183,10 +183,10 @@ int default_threads() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-/// The pool and who uses it. Deliberately never destroyed: workers may outlive static destructors, and a forked child
-/// must not join threads that it does not have.
+/// The pool and its lock. Deliberately never destroyed: workers may outlive static destructors, and a forked child must
+/// not join threads that it does not have.
 struct PoolState {
-  std::mutex use;  // held while a job runs, and while the pool is replaced
+  std::mutex use;  // locked while a job runs and while the pool is replaced
   std::atomic<int> threads{default_threads()};
   Pool* pool = nullptr;
 };
@@ -199,7 +199,7 @@ PoolState& state() {
 }
 
 PoolState* make_state() {
-  PoolState* made = new PoolState();  // lives until the process ends, see above
+  PoolState* made = new PoolState();  // never deleted, see above
   const auto before = [] {
     if (!owns_pool) state().use.lock();
   };
@@ -207,7 +207,7 @@ PoolState* make_state() {
     if (!owns_pool) state().use.unlock();
   };
   const auto child = [] {
-    state().pool = nullptr;  // the threads stayed in the parent
+    state().pool = nullptr;  // the threads exist only in the parent
     forked_inside = owns_pool;
     if (!owns_pool) state().use.unlock();
   };

@@ -31,7 +31,7 @@ double draw(const Initializer& initializer, const Entry& entry, const Philox& ra
       initializer);
 }
 
-/// Draws every entry from its own stream and sends it to the device.
+/// Draws every entry from its own random stream and copies it to the device.
 void fill(Backend& backend, const Arena& arena, const Buffer& buffer, std::uint64_t seed) {
   std::vector<unsigned char> host;
   for (std::size_t number = 0; number < arena.entries().size(); ++number) {
@@ -41,7 +41,7 @@ void fill(Backend& backend, const Arena& arena, const Buffer& buffer, std::uint6
     host.resize(to.bytes());
     with_type(to.dtype, [&]<class T>(T) {
       T* values = reinterpret_cast<T*>(host.data());
-      constexpr std::int64_t kPiece = 1 << 14;  // a number takes some 50 ns
+      constexpr std::int64_t kPiece = 1 << 14;  // values; one takes about 50 ns
       run_tasks((to.size() + kPiece - 1) / kPiece, [&](std::int64_t t) {
         for (std::int64_t i = t * kPiece; i < std::min(to.size(), (t + 1) * kPiece); ++i) {
           values[i] = static_cast<T>(draw(entry.initializer, entry, random, static_cast<std::uint64_t>(i)));
@@ -52,9 +52,9 @@ void fill(Backend& backend, const Arena& arena, const Buffer& buffer, std::uint6
   }
 }
 
-/// Throws where the initialiser's number is zero or infinite in the arena's dtype, though it was given as neither.
+/// Throws where a parameter of the initialiser becomes zero or infinite in the arena's dtype.
 void check_initializer(const Initializer& initializer, DType dtype) {
-  constexpr double kFarthest = 10.0;  // in standard deviations: no draw is that far out
+  constexpr double kFarthest = 10.0;  // in standard deviations; no draw is further out
   if (const auto* c = std::get_if<Constant>(&initializer)) check_representable("Constant", "value", c->value, dtype);
   if (const auto* u = std::get_if<Uniform>(&initializer)) check_representable("Uniform", "eps", u->eps, dtype);
   if (const auto* n = std::get_if<Normal>(&initializer)) {
@@ -65,6 +65,14 @@ void check_initializer(const Initializer& initializer, DType dtype) {
 }
 
 }  // namespace
+
+Match match(const std::string& dotted, const Entry& entry) {
+  const std::size_t dot = entry.name.rfind('.');
+  const std::string number = join("layers.", entry.layer), last = entry.name.substr(dot);
+  if (dotted == "layers") return Match::all;
+  if (dotted == number || dotted == entry.name.substr(0, dot)) return Match::layer;
+  return dotted == entry.name || dotted == number + last ? Match::entry : Match::none;
+}
 
 int Arena::add(Entry entry) {
   check_initializer(entry.initializer, dtype_);

@@ -23,7 +23,7 @@ Profile::Rows Profile::rows() const {
 void Profiled::begin(Backend& backend, Operation operation) {
   StepRecorder* recorder = backend.recorder();
   if (recorder != nullptr && recorder->recording()) return;
-  backend.wait();  // what was asked for before is not this operation's
+  backend.wait();  // earlier work is not part of this operation
   running_ = std::make_unique<Running>(Running{backend, std::move(operation), {}});
   backend.enter(running_->operation.name.c_str());
   running_->start = std::chrono::steady_clock::now();
@@ -35,7 +35,7 @@ void Profiled::end() noexcept {
     backend.wait();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - running_->start;
     backend.profile().add(running_->operation.name, seconds.count(), running_->operation.cost);
-  } catch (...) {  // the device is lost; whoever asks it next says so
+  } catch (...) {  // the device failed; the next call reports it
   }
   backend.leave();
 }

@@ -10,7 +10,7 @@ namespace gdcore {
 
 namespace {
 
-/// What a source is kept as: `label` for class numbers, else its own type unless the model's is smaller.
+/// The type in which a source is stored: i32 for a `label`, else its own type or the model's, whichever is smaller.
 SourceType kept_type(const Source& source, bool label, DType dtype) {
   if (label) return SourceType::i32;
   return size_of(source.type) < size_of(dtype) ? source.type : source_type(dtype);
@@ -20,7 +20,7 @@ std::size_t kept_bytes(const Source& source, bool label, DType dtype, std::int64
   return static_cast<std::size_t>(checked_size(rows, source.cols)) * size_of(kept_type(source, label, dtype));
 }
 
-/// Rows of a source in its own type, next to each other.
+/// Copies rows of a source, in its own type, next to each other.
 void pack(const Source& source, const std::int64_t* order, std::int64_t first, std::int64_t rows, unsigned char* to) {
   const std::size_t size = size_of(source.type), row = static_cast<std::size_t>(source.cols) * size;
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -30,7 +30,7 @@ void pack(const Source& source, const std::int64_t* order, std::int64_t first, s
   }
 }
 
-/// Copies rows into `buffer`, some at a time; a source that is not given stays so.
+/// Copies rows into `buffer` in pieces; a null source stays null.
 Source send(const Source& source, bool label, const std::int64_t* order, std::int64_t first, std::int64_t rows,
             const Network& network, Buffer& buffer) {
   if (!source) return {};
@@ -81,7 +81,7 @@ const Dataset& resident(const Dataset& data, const Network& network) {
   if (recorder == nullptr || data.x.device != Device::cpu) return data;
   if (data.on_device == nullptr) {
     const std::size_t bytes = static_cast<std::size_t>(data.x.rows) * resident_row_bytes(data, network.dtype());
-    if (bytes > recorder->free_bytes() / 2) return data;  // the rest is for batches
+    if (bytes > recorder->free_bytes() / 2) return data;  // the other half is for batches
     auto copy = std::make_shared<ResidentData>();
     copy->load(data, nullptr, 0, data.x.rows, network);
     data.on_device = std::move(copy);

@@ -1,3 +1,4 @@
+// The algorithm is described in row_order.h.
 #include "gdcore/row_order.h"
 
 #include <algorithm>
@@ -29,7 +30,7 @@ Permutation Permutation::of(std::int64_t n, std::uint64_t seed, std::uint64_t ep
 
 namespace {
 
-/// The same as permutation(first), permutation(first + 1), ..., in loops that a compiler can vectorise.
+/// Computes permutation(first), permutation(first + 1), ... in loops that a compiler can vectorise.
 void fill_shuffled(const Permutation& permutation, std::int64_t first, std::int64_t count, std::int64_t* to) {
   constexpr std::int64_t kLanes = 64;
   std::uint32_t row[kLanes], col[kLanes];

@@ -25,7 +25,7 @@ LossSums Trainer::train(const Batch& batch, double lr) {
   return sums;
 }
 
-/// The same as run() where the device makes the steps by itself.
+/// run() on a device that records steps.
 std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range, std::span<const double> lrs,
                                     double seconds, LossSums& sums) {
   for (const double lr : lrs) step_.optimizer().check_rate(lr);
@@ -45,7 +45,7 @@ std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range
   }
   keep();
   if (counters.stop == Stop::none) return next;
-  // The step that was refused, once more by the host as far as it got, to say what is wrong with it.
+  // Repeats the failed step on the host up to the failing check, for a detailed message.
   const Batch batch = reader_.read(network(), data, range.order, range.first_row(next), range.rows_of(next));
   step_.check_finite(batch, context(0.0));
   throw DivergenceError(join("[Trainer] the loss or the norm of the gradient became NaN or infinite at step ", steps_,

@@ -10,7 +10,7 @@ namespace gdcore {
 
 namespace {
 
-/// Clears the saved forward pass on every exit, as the batch that it refers to is the caller's.
+/// Discards the saved forward pass on every exit, as the caller owns the batch that it refers to.
 struct ForgetAtEnd {
   Executor& executor;
   ~ForgetAtEnd() { executor.forget(); }
@@ -23,7 +23,7 @@ TrainingStep::TrainingStep(std::shared_ptr<Network> network, AnyLoss loss, Optim
       criterion_(std::move(loss), *network_),
       optimizer_(*network_, std::move(optimizer)) {}
 
-/// The batch's sums, and the gradients of their mean by the parameters.
+/// Returns the batch's sums; computes the gradients of their mean with respect to the parameters.
 LossSums TrainingStep::differentiate(const Batch& batch, const StepContext& context) {
   Executor& executor = network_->executor();
   const View logits = executor.forward(batch.x, Executor::Mode::train, context);

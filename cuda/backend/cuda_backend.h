@@ -29,28 +29,7 @@ class CudaBackend final : public Backend, public StepRecorder {
   void advance(const Advance&) override;
   std::size_t free_bytes() override;
 
-  void dense_forward(const DenseForward&) override;
-  void dense_backward(const DenseBackward&) override;
-  void activation_forward(const Activation&, ConstView x, View y) override;
-  void activation_backward(const Activation&, ConstView saved, ConstView dy, View dx) override;
-  void dropout(const Dropout&) override;
-  void batch_norm_forward(const BatchNormForward&) override;
-  void batch_norm_backward(const NormBackward&) override;
-  void layer_norm_forward(const LayerNormForward&) override;
-  void layer_norm_backward(const NormBackward&) override;
-  void column_affine(const ColumnAffine&) override;
-  void loss(const LossPass&) override;
-  void optimizer_step(const OptimizerPass&) override;
-  double sum_of_squares(ConstView x) override;
-  void activation_curvature(const Activation&, ConstView saved, ConstView x_dot, ConstView dy, ConstView dy_dot,
-                            View dx_dot) override;
-  void norm_tangent(const NormTangent&) override;
-  void norm_curvature(const NormCurvature&) override;
-  void loss_curvature(const LossPass&, ConstView tangent) override;
-  void add(View to, ConstView x, double scale) override;
-  void lerp(const Lerp&) override;
-  void gather(const Gather&) override;
-  std::int64_t first_nonfinite(const Source& source) override;
+#include "gdcore/backend_overrides.inc"
 };
 
 }  // namespace gdcore::cuda

@@ -5,8 +5,8 @@
 //     all layers with the activations in shared memory, the loss, and the backward pass. It writes its partial sums of
 //     every dW and db, and of the loss. A block's tiles, and so the order of additions, depend on the batch, the
 //     network and the shared memory of the device.
-//   fused_mlp_update_kernel: adds these in the order of the blocks, updates the weights (optimizer.h) and advances the
-//     counters.
+//   fused_mlp_update_kernel: adds these in the order of the blocks, updates the weights (optimizer_rules.h) and
+//     advances the counters.
 // Gradients overwrite the activations: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m, replaces
 // y_{l-1}. If the total weight is not the number of rows, the partial gradients are those of Σ s l; the second kernel
 // divides them by Σ s W.

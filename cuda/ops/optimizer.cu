@@ -1,8 +1,8 @@
-// The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer.h); and sums of squares,
-// additions, averages. Parameters and states are overwritten. Bytes per parameter in float32: SGD 12, Momentum, AdaGrad
-// and RMSProp 20, Adam 28; clipping by the norm reads 4 more. The rule's constants (rates, powers of betas) are
-// computed on the device, by one thread per segment in each block, so that steps with counters have the bits of steps
-// without.
+// The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer_rules.h); and sums of
+// squares, additions, averages. Parameters and states are overwritten. Bytes per parameter in float32: SGD 12,
+// Momentum, AdaGrad and RMSProp 20, Adam 28; clipping by the norm reads 4 more. The rule's constants (rates, powers of
+// betas) are computed on the device, by one thread per segment in each block, so that steps with counters have the bits
+// of steps without.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The update of one weight in all passes of the optimiser: g ← clip(g), decay, rule (optimizer.h).
+// The update of one weight in all passes of the optimiser: g ← clip(g), decay, rule (optimizer_rules.h).
 #pragma once
 
 #include <cstdint>

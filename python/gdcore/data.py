@@ -34,14 +34,14 @@ class MiniBatches(Closed):
     y : array, optional
         Targets with N rows.
     batch_size : int or None
-        Rows in a batch; None is all of them.
+        Rows in a batch; None, and a number above N, is all of them.
     seed : int, optional
         Seed of the shuffling, 0 to 2⁶³-1; None draws one.
     shuffle : bool
         Whether each epoch has an order of its own; otherwise rows come as they stand, in views without a copy.
     drop_last : bool
-        Whether to leave out a last batch that is smaller than the others. Otherwise a last batch of a single row joins
-        the one before.
+        Whether to leave out a last batch that is smaller than the others, if there are others. Otherwise a last batch
+        of a single row joins the one before.
     sample_weight : array, optional
         Weight of each row, shape (N,).
 
@@ -67,7 +67,7 @@ class MiniBatches(Closed):
     TypeError
         If an argument is no array, or `batch_size` no whole number.
     ValueError
-        If there are no rows, the numbers of rows differ, or a batch is larger than the data.
+        If there are no rows, the numbers of rows differ, or `batch_size` is below 1.
     """
 
     __slots__ = (
@@ -153,23 +153,13 @@ class MiniBatches(Closed):
             yield taken[0] if len(taken) == 1 else tuple(taken)
 
 
-class DefaultSize(int):
-    """The batch size of somebody who gave none: where there are fewer rows, it is all of them."""
-
-
-DEFAULT_SIZE = DefaultSize(32)
-
-
 def batch_rows(batch_size: object, rows: int) -> int:
-    """Return the rows of a batch, all for None; refuse empty data and batches larger than the data."""
+    """Return the rows of a batch: all for None, and where there are no more than `batch_size`; refuse empty data."""
     if rows == 0:
         raise ValueError("x: got no rows; expected at least one")
-    if batch_size is None or (isinstance(batch_size, DefaultSize) and batch_size > rows):
+    if batch_size is None:
         return rows
-    size = integer(batch_size, "batch_size", minimum=1, expected="a number of rows")
-    if size > rows:
-        raise ValueError(f"batch_size: got {size}; expected at most {rows}, the rows of x (None takes all of them)")
-    return size
+    return min(rows, integer(batch_size, "batch_size", minimum=1, expected="a number of rows"))
 
 
 def split_rows(
@@ -271,7 +261,7 @@ def train_validation_split(
     if labels is not None:
         labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
         labels = np.array([str(item) for item in labels.flat]).reshape(labels.shape) if labels.dtype == "O" else labels
-        if labels.ndim != 1 or labels.dtype.kind == "f":
+        if labels.ndim != 1 or (labels.dtype.kind == "f" and not (labels == np.floor(labels)).all()):
             name = "y" if stratify is True else "stratify"
             raise ValueError(f"{name}: got {labels.dtype} of shape {labels.shape}; expected a class for each row")
     if parts[0].ndim == 0:

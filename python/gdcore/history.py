@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
+from .internal.arguments import explained
 from .internal.checks import shown
 from .metrics import direction
 from .table import Table
@@ -19,6 +22,7 @@ __all__ = ["History"]
 Row: TypeAlias = dict[str, float]
 
 
+@explained
 class History(Table):
     """The columns of a training run, one value an epoch: ``history["val_loss"]`` is a list.
 
@@ -175,6 +179,8 @@ def number(value: Any, name: str) -> float:
     if type(value) is float and name != "epoch":
         return value if value == value else math.nan  # one nan, so that equal histories compare equal
     try:
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # whose item() is what the mask hides
+            raise TypeError
         # item() of an array or a tensor also refuses more than one number, and tells complex ones.
         item = value.item() if callable(getattr(value, "item", None)) else value
         if isinstance(item, (str, bytes)):

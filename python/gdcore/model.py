@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy.typing as npt
 
@@ -39,6 +40,7 @@ class Sequential(Open, Predictor, Freezing):
     *layers : Layer
         The layers in order. The sizes must fit: Dense(784, 256), ReLU(), Dense(256, 10). A fitted `Standardizer` may be
         the first, or stand before another `Dense`; behind the last one it is refused. The model keeps copies of them.
+        Layers with a name (``Dense(256, 10, name="head")``) need one of their own.
     seed : int, optional
         Seed of the initial weights and of dropout, 0 to 2⁶³-1; drawn at random when left out (``model.seed`` tells it).
     dtype : {"float32", "float64"} or NumPy dtype
@@ -68,20 +70,22 @@ class Sequential(Open, Predictor, Freezing):
     TypeError
         If a layer is no layer, or the seed no whole number.
     ValueError
-        If sizes do not fit, the number of classes or what the outputs mean does not fit them, names of columns are not
-        those of the `Standardizer` that is the first layer, or a precision is given with float64.
+        If sizes do not fit, two layers have one name, the number of classes or what the outputs mean does not fit them,
+        names of columns are not those of the `Standardizer` that is the first layer, or a precision is given with
+        float64.
     DeviceError
         If the device is not there.
 
     Notes
     -----
-    ``parameters()``, ``gradients()`` and ``buffers()`` are dictionaries of views ("layers.0.weight", (out, in)):
-    writing into one changes the model. They are NumPy arrays on the CPU and `DeviceArray` on a GPU; np.asarray gives
-    the numbers of either, ``view[...] = values`` sets them. ``forward(x)`` computes as in training (and moves the
-    averages of batch normalisation), ``backward(dout)`` then fills ``gradients()`` and returns the gradient with
-    respect to the input; ``predict(x)`` is for everything else. ``flat_parameters()`` is a copy of all parameters that
-    train as one vector (P,), the one that `gdcore.analysis` takes and returns, ``flat_gradients()`` that of their
-    gradients, and `set_flat_parameters` its way back.
+    ``parameters()``, ``gradients()`` and ``buffers()`` are dictionaries of views ("layers.0.weight", (out, in); of a
+    layer with a name "head.weight"): writing into one changes the model; another array in its place is refused. They
+    are NumPy arrays on the CPU and `DeviceArray` on a GPU; np.asarray gives the numbers of either, ``view[...] =
+    values`` sets them. ``forward(x)`` computes as in training (and moves the averages of batch normalisation),
+    ``backward(dout)`` then fills ``gradients()`` and returns the gradient with respect to the input; ``predict(x)`` is
+    for everything else. ``flat_parameters()`` is a copy of all parameters that train as one vector (P,), the one that
+    `gdcore.analysis` takes and returns, ``flat_gradients()`` that of their gradients, and `set_flat_parameters` its way
+    back.
 
     Of the attributes, ``classes`` can be set at any time and ``outputs`` once. Attributes of your own, and those of
     subclasses, go into copies and pickles (not into files).
@@ -121,6 +125,52 @@ class Sequential(Open, Predictor, Freezing):
         """Support copies, pickles and worker processes: arrays of its own, the subclass and all attributes."""
         arguments = (type(self), self.layers, self.settings(), self.frozen(), self.copy_state())
         return rebuilt, arguments, {name: value for name, value in self.__dict__.items() if name != "_lent"}
+
+    def clone(
+        self,
+        *,
+        dtype: npt.DTypeLike | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        seed: int | None = None,
+    ) -> Self:
+        """Return a copy of the model, with other settings where they are given.
+
+        Parameters, buffers, frozen parameters, names of classes and columns, the subclass and attributes of your own
+        are the same; no memory is shared. ``copy.copy(model)`` is a copy with the same settings.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"} or NumPy dtype, optional
+            Type of parameters and computation. From float64 to float32 the numbers are rounded to the nearest.
+        device : str, optional
+            "auto", "cpu" or "cuda", as in `Sequential`.
+        precision : {"float32", "tf32", "bfloat16"}, optional
+            As in `Sequential`; a copy in float64 computes in full when left out.
+        seed : int, optional
+            Of dropout, of `initialize`, and of trainers made for the copy. The weights are copied, not drawn.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another kind.
+        ValueError
+            If an argument is none of these, or a number is too large for `dtype`; the message names it.
+        DeviceError
+            If the device is not there.
+        """
+        settings = self.settings()
+        given = {"dtype": dtype, "device": device, "precision": precision, "seed": seed}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        settings["dtype"] = dtype_name(settings["dtype"])
+        if precision is None and settings["dtype"] == "float64":
+            settings["precision"] = "float32"
+        with self._hold():  # another thread that trains the model waits
+            flat.check_held({**self.parameters(), **self.buffers()}, settings["dtype"], "dtype")
+            copied = rebuilt(type(self), self.layers, settings, self.frozen(), self.copy_state())
+        own = {name: value for name, value in vars(self).items() if name not in vars(copied)}
+        vars(copied).update(copy.deepcopy(own))
+        return copied
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
@@ -256,9 +306,10 @@ class Sequential(Open, Predictor, Freezing):
         prefix : str
             Take only the source's names that begin with it, and drop it from them.
         rename : mapping or function, optional
-            New names, after `prefix`: {"layers.0": "layers.2"} renames that layer, a function is asked for every name.
+            New names, after `prefix`: {"layers.0": "head"} renames that layer, a function is asked for every name.
+            Names of the source go as they are written: "layers.3.weight" is not taken for that of a layer "head".
         only : iterable of str, optional
-            Layers ("layers.0") or parameters of this network to be set; the others stay.
+            Layers ("head", "layers.0") or parameters of this network to be set; the others stay.
         strict : bool
             True: the names must be exactly those of this network (or of `only`) and the shapes equal. False: what fits
             in name and shape is taken, the rest is left.
@@ -286,9 +337,9 @@ class Sequential(Open, Predictor, Freezing):
         Returns
         -------
         dict
-            CPU tensors with memory of their own: "0.weight" and so on; γ and β are "weight" and "bias", running
-            averages "running_mean" and "running_var", and a Standardizer stands as ``BatchNorm1d(features, eps=0,
-            affine=False)``.
+            CPU tensors with memory of their own: "0.weight" and so on, by the layers' numbers; γ and β are "weight" and
+            "bias", running averages "running_mean" and "running_var", and a Standardizer stands as
+            ``BatchNorm1d(features, eps=0, affine=False)``.
 
         Raises
         ------
@@ -321,6 +372,10 @@ class Sequential(Open, Predictor, Freezing):
         from .network.summary import summary
 
         return summary(self)
+
+
+for _quick in (Sequential.predict, Sequential.forward, Sequential.backward):  # without a wrapper; see `explained`
+    _quick.__qualname__ = f"Sequential.{_quick.__name__}"
 
 
 @explained

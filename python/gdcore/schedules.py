@@ -179,7 +179,7 @@ def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Step
         rates = lr.rates(first, count)
     elif callable(lr):
         try:
-            rates = np.fromiter(map(lr, range(first, first + count)), np.float64, count)
+            rates = np.fromiter(map(_number, map(lr, range(first, first + count))), np.float64, count)
         except OverflowError as error:  # of a whole number that no float holds
             raise ValueError(
                 f"lr: the schedule gave a number that is too large, from step {first} on; expected a finite rate of "
@@ -196,6 +196,13 @@ def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Step
             f"lr: the schedule gave {rates[index]} at step {first + index}; expected a finite rate of at least 0"
         )
     return rates
+
+
+def _number(rate: Any) -> Any:
+    """Return what a function gave as a rate; raise TypeError for True and False, which NumPy takes for 1 and 0."""
+    if isinstance(rate, (bool, np.bool_)) or np.ma.is_masked(rate):
+        raise TypeError(f"got {rate}; expected a number")
+    return rate
 
 
 class Rates:

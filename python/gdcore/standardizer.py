@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import _core
+from .internal.arguments import explained
 from .internal.arrays import Array, Data
 from .internal.checks import by_key, has_keys
 from .internal.features import FeatureNames, by_column, feature_names
@@ -17,6 +18,7 @@ from .internal.numbers import column_name
 __all__ = ["Standardizer"]
 
 
+@explained
 class Standardizer(_core.Standardizer):
     """Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
@@ -33,10 +35,12 @@ class Standardizer(_core.Standardizer):
         ``frame.mean()`` and ``frame.std()`` have.
     feature_names : sequence of str, optional
         Names of the columns; `fit` takes them from a frame. The model that it is the first layer of takes them over.
+    name : str, optional
+        What its buffers are called by, "scaling.mean": an identifier. Without one, its number: "layers.0.mean".
     """
 
     __slots__ = ("_feature_names", "_sealed")
-    _fields = ("features", "mean", "std", "feature_names")
+    _fields = ("features", "mean", "std", "feature_names", "name")
 
     def __init__(
         self,
@@ -45,10 +49,11 @@ class Standardizer(_core.Standardizer):
         mean: Sequence[float] | Mapping[Any, float] | None = None,
         std: Sequence[float] | Mapping[Any, float] | None = None,
         feature_names: Sequence[str] | None = None,
+        name: str | None = None,
     ) -> None:
         self._sealed = False
         means, deviations, names = _by_feature(mean, std, feature_names)
-        super().__init__(features, mean=means, std=deviations)
+        super().__init__(features, mean=means, std=deviations, name=name)
         self._feature_names = None if names is None else names_of(names, self.features)
 
     @property

@@ -9,17 +9,23 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from .internal.arguments import explained
 from .internal.attributes import Closed, restore_attributes
-from .internal.checks import FormatError, integer, optional_module, shown
+from .internal.checks import FormatError, integer, is_iterable, optional_module, path_text, shown
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = ["Table"]
 
+HTML_ROWS = 20  # that a notebook shows of a table
 
+
+@explained
 class Table(Closed, dict[str, list[Any]]):
     """Rows of named values: ``table["lr"]`` is a column, ``print(table)`` shows them all, `to_csv` keeps them.
+
+    Notebooks show a table by itself, a long one shortened.
 
     A dictionary of columns, all of one length, as ``pandas.DataFrame(table)``, ``polars.DataFrame(table)`` and
     ``dict(table)`` take it. Columns come as copies; rows are added by `append`, and nothing else changes a table.
@@ -47,7 +53,7 @@ class Table(Closed, dict[str, list[Any]]):
         if isinstance(rows, Mapping):
             self._take(rows)
             return
-        if not isinstance(rows, Iterable):
+        if not is_iterable(rows):
             raise TypeError(f"rows: got {shown(rows)}; expected dicts, one for each row")
         for i, row in enumerate(rows):
             self._append(row, f"rows[{i}]")
@@ -108,7 +114,7 @@ class Table(Closed, dict[str, list[Any]]):
         for name, values in columns.items():
             if not isinstance(name, str):
                 raise TypeError(f"rows: got a column called {shown(name)}; expected text")
-            if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+            if isinstance(values, (str, bytes, Mapping)) or not is_iterable(values):
                 raise TypeError(f"rows: got {shown(values)} as the column {name!r}; expected a list of values")
             lists[name] = values.tolist() if hasattr(values, "tolist") else list(values)
         heights = {name: len(values) for name, values in lists.items()}
@@ -187,6 +193,19 @@ class Table(Closed, dict[str, list[Any]]):
         lines = [names, ["---"] * len(names), *([_text(value) for value in row] for row in self._cells())]
         return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
 
+    def _repr_html_(self) -> str:
+        """Return the table as HTML, which notebooks show: of a long one the first and the last rows."""
+        from html import escape  # here, for `import gdcore` does without
+
+        columns, height, half = list(dict.values(self)), self.height, HTML_ROWS // 2
+        places = range(height) if height <= HTML_ROWS else (*range(half), None, *range(height - half, height))
+        rows = [["th", *self]]
+        rows += [["td", *("…" if i is None else _text(values[i]) for values in columns)] for i in places]
+        lines = ["".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells) for kind, *cells in rows]
+        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+        size = f"{height:,} rows of {len(columns):,} columns"
+        return f'<table style="text-align: right">\n{body}\n</table>\n<p>{type(self).__name__}: {size}</p>'
+
     def to_pandas(self) -> pandas.DataFrame:
         """Return the columns as a pandas DataFrame, as ``pandas.DataFrame(table)`` does."""
         name = f"{type(self).__name__}.to_pandas"
@@ -195,7 +214,7 @@ class Table(Closed, dict[str, list[Any]]):
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table to a CSV file (UTF-8) with a header; numbers are written so that they read back exactly."""
-        with open(os.fspath(path), "w", newline="", encoding="utf-8") as file:
+        with open(path_text(path, "path", "a path"), "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(list(self))
             writer.writerows(map(csv_row, self._cells()))
@@ -218,19 +237,18 @@ class Table(Closed, dict[str, list[Any]]):
         FormatError
             If it is no text, has two columns of one name, or a line has more or fewer cells than the header.
         """
+        path = path_text(path, "path", "a path")
         try:
-            with open(os.fspath(path), newline="", encoding="utf-8") as file:
+            with open(path, newline="", encoding="utf-8") as file:
                 lines = list(csv.reader(file))
         except (UnicodeDecodeError, csv.Error) as error:
-            raise FormatError(f"path: {shown(str(path))} is no CSV file ({error})") from error
+            raise FormatError(f"path: {shown(path)} is no CSV file ({error})") from error
         header, *body = lines or [[]]
         if len(set(header)) < len(header):
-            raise FormatError(f"path: {shown(str(path))}: got columns {shown(header)}; expected no two of one name")
+            raise FormatError(f"path: {shown(path)}: got columns {shown(header)}; expected no two of one name")
         for number, line in enumerate(body, 2):
             if len(line) != len(header):
-                raise FormatError(
-                    f"path: {shown(str(path))}, line {number}: got {len(line)} cells; expected {len(header)}"
-                )
+                raise FormatError(f"path: {shown(path)}, line {number}: got {len(line)} cells; expected {len(header)}")
         rows = [{name: _value(cell) for name, cell in zip(header, line, strict=True) if cell != ""} for line in body]
         return cls(rows)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from .data import DEFAULT_SIZE
 from .history import History
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
@@ -23,7 +22,7 @@ from .model import Sequential
 from .schedules import Rates
 from .training.connection import Connected
 from .training.data import Given, batch, is_plain, to_measure, training_data
-from .training.fit import Fit
+from .training.fit import Fit, last_epoch
 
 if TYPE_CHECKING:
     from .io.destination import FileLike
@@ -228,8 +227,9 @@ class Trainer(Connected, Closed):
         x: Data | Iterable[Any],
         y: Data | None = None,
         *,
-        epochs: int,
-        batch_size: int | None = DEFAULT_SIZE,
+        epochs: int | None = None,
+        until_epoch: int | None = None,
+        batch_size: int | None = 32,
         validation: Sequence[Data] | Iterable[Any] | float | None = None,
         callbacks: Sequence[object] = (),
         sample_weight: Data | None = None,
@@ -251,10 +251,14 @@ class Trainer(Connected, Closed):
             Targets: labels (N,), of any type, looked up in the model's ``classes``, or from 0; or (N, outputs). A
             frame's columns are put in the order of the classes, or of the first frame of targets that came.
         epochs : int
-            Epochs to train; ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit, if no callback restores weights
-            and batches are not counted by `steps_per_epoch`.
+            Epochs to train: that many more, also with `resume`, where an epoch that had begun is the first of them.
+            ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit, if no callback restores weights and batches are
+            not counted by `steps_per_epoch`.
+        until_epoch : int
+            Instead of `epochs`: train until so many epochs are done in all (``trainer.epoch``), earlier calls and the
+            run of `resume` included. Where they are done already, nothing is trained.
         batch_size : int or None
-            Rows in a batch, 32 (or all, of fewer) when left out; None takes all, which is batch gradient descent.
+            Rows in a batch; None, and a number above N, takes all, which is batch gradient descent.
         validation : (x, y), (x, y, weights), float or iterable, optional
             Data to measure at the end of each epoch, also as batches, or the share of rows to set aside for it.
         callbacks : sequence
@@ -264,8 +268,8 @@ class Trainer(Connected, Closed):
         shuffle : bool
             Whether rows are drawn in another order each epoch.
         drop_last : bool
-            Whether to leave out a last batch that is smaller than the others. Otherwise a last batch of a single row
-            joins the one before.
+            Whether to leave out a last batch that is smaller than the others, if there are others. Otherwise a last
+            batch of a single row joins the one before.
         steps_per_epoch : int, optional
             For an iterable: batches of an epoch. The walk goes on from epoch to epoch and begins anew when it ends, so
             that a generator may be endless. Another call of `fit` begins at the iterable's first batch again (an
@@ -274,8 +278,8 @@ class Trainer(Connected, Closed):
             Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
             mean over the batches while they were trained, which costs nothing.
         resume : path or binary file, optional
-            A file of `Checkpoint`: the run that wrote it is continued as if it had never ended, up to `epochs` counted
-            from its beginning. All other arguments must be what they were. A run that a callback had stopped stays
+            A file of `Checkpoint`: the run that wrote it is continued as if it had never ended, for `epochs` more or up
+            to `until_epoch`. All other arguments must be what they were. A run that a callback had stopped stays
             stopped, with a UserWarning, unless `EarlyStopping` has more patience now.
 
         Returns
@@ -295,17 +299,19 @@ class Trainer(Connected, Closed):
         """
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
-        epochs, measure_training = integer(epochs, "epochs", minimum=1), flag(measure_training, "measure_training")
-        seed, saved, known = self.seed, None, UNNAMED
+        measure_training = flag(measure_training, "measure_training")
+        seed, saved, known, first, done = self.seed, None, UNNAMED, self.epoch, self.epoch
+        last_epoch(epochs, until_epoch, done)  # before a file is read
         if resume is not None:
             from .io import checkpoint  # here, for `import gdcore` stays quick without what files need
 
             saved = checkpoint.read(resume)
             seed, known = saved.seed, saved.columns(self.model)
+            first, done = saved.training["first_epoch"], saved.history.last_epoch
+        counts = {"first_epoch": first, "last_epoch": last_epoch(epochs, until_epoch, done)}
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
-        source, held, columns = training_data(self, Given(*given), epochs, seed, known)
+        source, held, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
         loss = trained(self.loss, self.model, source)
-        counts = {"epochs": epochs, "first_epoch": self.epoch}
         fit = Fit(source, held, callbacks, **counts, metrics=self._metrics, measure_training=measure_training)
         fit.check(self)
         if saved is not None:

@@ -289,7 +289,7 @@ def test_recorder_is_resumed(tmp_path: Any, rng: Any) -> None:
         recorder = PathRecorder()
         trainer = gd.Trainer(network(), problem[0], optimizer=gd.SGD(0.3))
         saved = gd.Checkpoint(tmp_path / "run.safetensors")
-        trainer.fit(*problem[1:], epochs=epochs, batch_size=20, callbacks=[recorder, saved], resume=resume)
+        trainer.fit(*problem[1:], until_epoch=epochs, batch_size=20, callbacks=[recorder, saved], resume=resume)
         return recorder
 
     whole = run(6)

@@ -255,3 +255,35 @@ def test_callbacks_do_not_change_the_numbers(device: str, data: Any, tmp_path: P
     watched.fit(*data, epochs=4, validation=0.2, callbacks=everything)
     helpers.same_bits(plain.model.copy_state(), watched.model.copy_state())
     assert list(plain.history["val_loss"]) == list(watched.history["val_loss"])
+
+
+def test_a_refused_update_of_early_stopping_does_not_count() -> None:
+    trainer, stopping = build(), gd.EarlyStopping(patience=3)
+    stopping.update(2.0, trainer.model)
+    before = stopping.state_dict()
+    refused: list[tuple[Any, Any, Any, str]] = [
+        (1.0, trainer, None, "model: got Trainer.*trainer.model"),
+        (1.0, None, None, "model: got NoneType"),
+        ("1", trainer.model, None, "value"),
+        (1.0, trainer.model, "7", "epoch"),
+    ]
+    for value, model, epoch, words in refused:
+        helpers.refuses(lambda v=value, m=model, e=epoch: stopping.update(v, m, epoch=e), TypeError, words)
+        helpers.same_bits(stopping.state_dict(), before)
+    helpers.refuses(lambda: stopping.restore(trainer), TypeError, "model: got Trainer")
+    for state in (None, [1], 3.0, "text"):
+        for callback in (stopping, gd.ReduceOnPlateau()):
+            with pytest.raises(ValueError, match=f"{type(callback).__name__}: state: got .* expected an object"):
+                callback.load_state_dict(state)
+    assert (stopping.best, stopping.best_epoch) == (2.0, 1)
+
+
+def test_early_stopping_takes_the_weights_of_another_network_next() -> None:
+    small, large = (gd.Sequential(gd.Dense(3, width), gd.Dense(width, 1), seed=0) for width in (2, 5))
+    stopping = gd.EarlyStopping()
+    for value, model in ((3.0, small), (2.0, small), (1.0, large), (0.5, small), (0.2, large)):
+        stopping.update(value, model)
+        expected = model.copy_state()
+        model.initialize(7)
+        stopping.restore(model)
+        helpers.same_bits(model.copy_state(), expected)

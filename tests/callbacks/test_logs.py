@@ -61,7 +61,7 @@ def test_numbers_of_any_kind_enter_as_floats(name: str, tmp_path: Path) -> None:
     with open(tmp_path / "l.csv", newline="", encoding="utf-8") as file:
         assert [float(row["f1"]) for row in csv.DictReader(file)] == [number, number]
     again = build()
-    again.fit(X, Y, epochs=2, resume=tmp_path / "c.safetensors", callbacks=[Adds(len)])
+    again.fit(X, Y, until_epoch=2, resume=tmp_path / "c.safetensors", callbacks=[Adds(len)])
     assert again.history["f1"] == [number, number]
 
 
@@ -82,6 +82,8 @@ NO_NUMBERS = [
     {},
     np.datetime64("2020-01-01"),
     b"1",
+    np.ma.masked,
+    np.ma.masked_array(0.5, mask=True),
 ]
 
 

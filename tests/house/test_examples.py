@@ -120,7 +120,7 @@ def test_one_command_installs_and_does(extra: str, what: str) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))):
         links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
         for link in links:
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"

@@ -113,6 +113,16 @@ class OnlyArray:
         return X.astype(dtype or np.float64)
 
 
+class OnlyMasked:
+    """Gives a masked array where an array is asked for, as variables of netCDF files do."""
+
+    def __init__(self, mask: Any) -> None:
+        self.array = np.ma.masked_array(X, mask)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.array
+
+
 class OnlyDLPack:
     """Knows the DLPack protocol and nothing else."""
 
@@ -143,7 +153,10 @@ GOOD: dict[str, Callable[[], Any]] = {
     "matrix": lambda: X.view(np.matrix),
     "masked, nothing masked": lambda: np.ma.masked_array(X),
     "objects": lambda: X.astype(object),
+    "masked in a list, nothing masked": lambda: [np.ma.masked_array(row) for row in X],
+    "nothing masked behind __array__": lambda: OnlyMasked(False),
     "list": X.tolist,
+    "list of rows without names": lambda: [pd.Series(row) for row in X],
     "tuples": lambda: tuple(map(tuple, X.tolist())),
     "pandas": lambda: pd.DataFrame(X, columns=NAMES),
     "pandas without names": lambda: pd.DataFrame(X),
@@ -179,7 +192,8 @@ def test_every_kind_of_data(entry: str, tmp_path: Path) -> None:
 def test_tensors(entry: str) -> None:
     torch = pytest.importorskip("torch")
     expected = np.asarray(ENTRIES[entry](X), np.float64)
-    for tensor in (torch.tensor(X), torch.tensor(X, dtype=torch.float32), torch.tensor(X, requires_grad=True)):
+    tensors = torch.tensor(X), torch.tensor(X, dtype=torch.float32), torch.tensor(X, requires_grad=True)
+    for tensor in (*tensors, torch.tensor(X, dtype=torch.bfloat16)):
         assert np.asarray(ENTRIES[entry](tensor), np.float64).tolist() == expected.tolist()
 
 
@@ -200,6 +214,19 @@ NO_NUMBERS: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "records": (lambda: np.zeros(6, "f,f,f"), TypeError, "x"),
     "ragged": (lambda: [[1, 2, 3], [1, 2]], (TypeError, ValueError), "x"),
     "mask": (lambda: np.ma.masked_array(X, X == 7), ValueError, "mask"),
+    "mask in a list": (
+        lambda: [*X[:4].tolist(), np.ma.masked_array(X[4], X[4] == 0), X[5]],
+        ValueError,
+        r"x\[4\].*mask",
+    ),
+    "mask in a list of lists": (lambda: [[*X[0][:2], np.ma.masked], *X[1:].tolist()], ValueError, r"x\[0\].*mask"),
+    "mask behind __array__": (lambda: OnlyMasked(X == 7), ValueError, "mask"),
+    "rows with names": (lambda: [row for _, row in pd.DataFrame(X, columns=NAMES).iterrows()], TypeError, "frame"),
+    "arrays in a column": (
+        lambda: pl.DataFrame({"a": X[:, 0], "b": pl.Series(X), "c": X[:, 2]}),
+        TypeError,
+        "column 'b'.*array in each row",
+    ),
     "one dimension": (lambda: X[:, 0], ValueError, "x"),
     "three dimensions": (lambda: X[None], ValueError, "x"),
     "series": (lambda: pd.Series(X[:, 0]), ValueError, "x"),

@@ -241,7 +241,7 @@ def test_a_checkpoint_brings_its_names(tmp_path: Path) -> None:
         first.fit(*make(frame(NAMES)), epochs=2, callbacks=[gd.Checkpoint(path)])
         for x in (frame("dbca"), frame(NAMES, "polars"), X):
             second = trainer()
-            second.fit(*make(x), epochs=4, resume=path)
+            second.fit(*make(x), until_epoch=4, resume=path)
             helpers.same_bits(helpers.snapshot(second.model, second), helpers.snapshot(whole.model, whole))
             assert second.model.feature_names == tuple(NAMES), source
         loaded = trainer()
@@ -250,8 +250,8 @@ def test_a_checkpoint_brings_its_names(tmp_path: Path) -> None:
         helpers.same_bits(loaded.model.predict(frame("dbca")), first.model.predict(X))
         for call in (
             lambda t: t.load_checkpoint(path),
-            lambda t, make=make: t.fit(*make(frame("dcba")), epochs=4, resume=path),
-            lambda t, make=make: t.fit(*make(X), epochs=4, resume=path),
+            lambda t, make=make: t.fit(*make(frame("dcba")), until_epoch=4, resume=path),
+            lambda t, make=make: t.fit(*make(X), until_epoch=4, resume=path),
         ):
             for names in ("dcba", "abcz"):
                 other = trainer(feature_names=list(names))

@@ -215,3 +215,34 @@ def test_classes_can_be_set_and_take_effect() -> None:
     assert made.model.classes == (3, 1, 2)
     made.model.classes = None
     made.step(X, INDEX)
+
+
+TOKYO = datetime.timezone(datetime.timedelta(hours=9))
+AWARE = [datetime.datetime(2020 + i, 1, 1, 9, tzinfo=TOKYO) for i in range(3)]
+
+
+def test_dates_with_a_time_zone_are_points_in_time() -> None:
+    """Whatever holds them: with a zone they are what they are in UTC, where those without one are at home."""
+    utc = [date.astimezone(datetime.UTC) for date in AWARE]
+    stamps = [pd.Timestamp(date) for date in AWARE]
+    forms = {
+        "objects": pick(AWARE, object),
+        "in UTC": pick(utc, object),
+        "list": list(pick(AWARE, object)),
+        "stamps": pick(stamps, object),
+        "pandas": pd.Series(pick(AWARE, object)),
+        "index": pd.DatetimeIndex(pick(AWARE, object)),
+        "polars": pl.Series(list(pick(utc, object))),
+        "pyarrow": pa.array(list(pick(utc, object))),
+        "no zone": pick([date.replace(tzinfo=None) for date in utc], object),
+        "days": pick(DAYS, "M8[D]"),
+    }
+    with warnings.catch_warnings(action="error"):
+        expected = trainer(None).fit(X, INDEX, epochs=1)["loss"]
+        for classes in (AWARE, utc, stamps, DAYS):
+            for kind, labels in forms.items():
+                assert trainer(classes).fit(X, labels, epochs=1)["loss"] == expected, kind
+    assert gd.metrics.accuracy(forms["objects"], forms["polars"]) == 1
+    wrong = pick([date.replace(tzinfo=None) for date in AWARE], object)  # nine hours later
+    with pytest.raises(ValueError, match=r"y.*classes"):
+        trainer(AWARE).fit(X, wrong, epochs=1)

@@ -249,3 +249,37 @@ def test_errors_from_inside_are_left_alone() -> None:
     _, trainer, x, y = built()
     with pytest.raises(TypeError, match="of my own"):
         trainer.fit(x, y, epochs=1, callbacks=[Fails()])
+
+
+def test_python_faces_say_which_arguments_there_are() -> None:
+    """With the names that users know them by; quick methods keep Python's message, under such a name too."""
+    network, _, x, y = built()
+    calls: dict[str, Callable[[], object]] = {
+        r"\[Sequential.predict_proba\] verbose is not among.*expected Sequential.predict_proba\(x,": lambda: (
+            network.predict_proba(x, verbose=0)
+        ),
+        r"\[Sequential.freeze\] layers is not among": lambda: network.freeze(layers=1),
+        r"Sequential.predict\(\).*'verbose'": lambda: network.predict(x, verbose=0),
+        r"\[Standardizer\] axis is not among": lambda: gd.Standardizer(axis=0),
+        r"\[Standardizer.fit\] y is not among": lambda: gd.Standardizer().fit(x, y=y),
+        r"\[History\] foo is not among": lambda: gd.History(foo=1),
+        r"\[History.row\] index is missing": lambda: gd.History().row(),
+        r"\[History.best_epoch\] metric is not.*did you mean monitor": lambda: gd.History().best_epoch(metric="loss"),
+        r"\[gradient_noise\] batch_size is not.*did you mean batch_sizes": lambda: gd.analysis.gradient_noise(
+            network, gd.CrossEntropy(), x, y, batch_size=3
+        ),
+        r"\[accuracy\] y_pred is missing": lambda: gd.metrics.accuracy(y),
+        r"\[mnist1d\] n is not among": lambda: gd.experiments.mnist1d(n=3),
+    }
+    for words, call in calls.items():
+        assert re.search(words, refused(call)), words
+
+
+def test_what_is_shown_of_nonsense_names_the_argument() -> None:
+    """Also where NumPy would complain first: arrays of no dimension, and such that are compared with text."""
+    assert "clip_value" in refused(lambda: gd.Momentum(0.1, lr_factors=np.array(3), clip_value=...))
+    assert "rows" in refused(lambda: gd.History(np.array(3)))
+    assert "mode" in refused(lambda: gd.ReduceOnPlateau(mode=np.ones(2)), ValueError)
+    assert "dtype" in refused(lambda: gd.Sequential(gd.Dense(1, 1), dtype=gd.Sequential(gd.Dense(1, 1))), ValueError)
+    assert "out" in refused(lambda: gd.Sequential(gd.Dense(1, 1)).copy_state(gd.Adam(0.1)))
+    assert "path" in refused(lambda: gd.History().to_csv(3)) and "path" in refused(lambda: gd.Table.from_csv(None))

@@ -204,7 +204,7 @@ def test_a_resumed_run_has_the_order_of_the_run_before(tmp_path: Path) -> None:
         first.fit(*make(FRAMES["pandas"](NAMES)), epochs=2, callbacks=[gd.Checkpoint(path)])
         for order in ORDERS:
             second = trainer("numbers")
-            second.fit(*make(FRAMES["pandas"](order)), epochs=4, resume=path)
+            second.fit(*make(FRAMES["pandas"](order)), until_epoch=4, resume=path)
             helpers.same_bits(helpers.snapshot(second.model, second), helpers.snapshot(whole.model, whole))
             loaded = trainer("numbers")
             loaded.load_checkpoint(path)
@@ -214,7 +214,7 @@ def test_a_resumed_run_has_the_order_of_the_run_before(tmp_path: Path) -> None:
         before = helpers.snapshot(other.model, other)
         for call in (
             lambda other=other: other.load_checkpoint(path),
-            lambda other=other: other.fit(X, ONE_HOT, epochs=4, resume=path),
+            lambda other=other: other.fit(X, ONE_HOT, until_epoch=4, resume=path),
         ):
             with pytest.raises(ValueError, match="target_names"):
                 call()

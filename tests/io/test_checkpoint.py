@@ -72,7 +72,7 @@ def test_resumed_equals_unbroken(optimizer: str, cut: int, device: str, tmp_path
     first.fit(x, y, epochs=cut, callbacks=callbacks(tmp_path / "c"), **settings)
     second = build(optimizer, device=device)
     helpers.randomize(second.model, np.random.default_rng(0))
-    second.fit(x, y, epochs=10, callbacks=callbacks(), resume=tmp_path / "c", **settings)
+    second.fit(x, y, until_epoch=10, callbacks=callbacks(), resume=tmp_path / "c", **settings)
     helpers.same_bits(state(second), state(unbroken))
 
 
@@ -117,7 +117,7 @@ def test_resumed_inside_an_epoch(epoch: int, batch: int, tmp_path: Path) -> None
         broken.fit(x, y, epochs=3, batch_size=4, validation=0.1, callbacks=[cut])
     assert 0 < broken.steps <= unbroken.steps and broken.epoch < 3
     resumed = make()
-    resumed.fit(x, y, epochs=3, batch_size=4, validation=0.1, resume=tmp_path / "c")
+    resumed.fit(x, y, until_epoch=3, batch_size=4, validation=0.1, resume=tmp_path / "c")
     helpers.same_bits(state(resumed), state(unbroken))
 
 
@@ -131,7 +131,7 @@ def test_resumed_on_another_device(way: tuple[str, str], optimizer: str, tmp_pat
     unbroken, first, second = (build(optimizer, dtype="float64", device=device) for device in ("cpu", *way))
     unbroken.fit(x, y, epochs=4, callbacks=callbacks(), **settings)
     first.fit(x, y, epochs=2, callbacks=callbacks(tmp_path / "c"), **settings)
-    second.fit(x, y, epochs=4, callbacks=callbacks(), resume=tmp_path / "c", **settings)
+    second.fit(x, y, until_epoch=4, callbacks=callbacks(), resume=tmp_path / "c", **settings)
     expected, got = state(unbroken), state(second)
     assert list(got) == list(expected) and second.steps == unbroken.steps
     for name in expected:
@@ -145,7 +145,7 @@ def test_resumed_twice_and_continued(tmp_path: Path) -> None:
     for end in (3, 6, 9):
         trainer = build()
         resume = None if end == 3 else tmp_path / "c"
-        trainer.fit(x, y, epochs=end, callbacks=[gd.Checkpoint(tmp_path / "c")], resume=resume)
+        trainer.fit(x, y, until_epoch=end, callbacks=[gd.Checkpoint(tmp_path / "c")], resume=resume)
         assert trainer.epoch == end
     helpers.same_bits(state(trainer), state(unbroken))
 
@@ -156,7 +156,7 @@ def test_the_seeds_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     unbroken, first, second = build(), build(), build(seed=77)
     unbroken.fit(x, y, epochs=4)
     first.fit(x, y, epochs=2, callbacks=[gd.Checkpoint(tmp_path / "c")])
-    second.fit(x, y, epochs=4, resume=tmp_path / "c")
+    second.fit(x, y, until_epoch=4, resume=tmp_path / "c")
     helpers.same_bits(state(second), state(unbroken))
 
 
@@ -192,7 +192,7 @@ def test_changed_settings_are_refused_by_name(name: str, tmp_path: Path) -> None
         trainer = gd.Trainer(model, trainer.loss, optimizer=trainer.optimizer)
     before = helpers.snapshot(trainer.model)
     with pytest.raises(ValueError, match=f"(?i){name}|{name[:-1]}"):
-        trainer.fit(x[:rows], y[:rows], epochs=4, resume=tmp_path / "c", **(settings | change))
+        trainer.fit(x[:rows], y[:rows], until_epoch=4, resume=tmp_path / "c", **(settings | change))
     helpers.same_bits(helpers.snapshot(trainer.model), before)
     assert trainer.steps == 0 and trainer.epoch == 0
 
@@ -206,18 +206,18 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         trainer = build()
         before = helpers.snapshot(trainer.model)
         with pytest.raises(gd.FormatError):
-            trainer.fit(x, y, epochs=2, resume=tmp_path / "d")
+            trainer.fit(x, y, until_epoch=2, resume=tmp_path / "d")
         changed = bytearray(whole)
         changed[len(whole) - 1 - 97 * i] ^= 1
         (tmp_path / "d").write_bytes(changed)
         with pytest.raises(gd.FormatError):
-            trainer.fit(x, y, epochs=2, resume=tmp_path / "d")
+            trainer.fit(x, y, until_epoch=2, resume=tmp_path / "d")
         helpers.same_bits(helpers.snapshot(trainer.model), before)
     build().model.save(tmp_path / "model")
     with pytest.raises(gd.FormatError):
-        build().fit(x, y, epochs=2, resume=tmp_path / "model")
+        build().fit(x, y, until_epoch=2, resume=tmp_path / "model")
     with pytest.raises(FileNotFoundError):
-        build().fit(x, y, epochs=2, resume=tmp_path / "nothing")
+        build().fit(x, y, until_epoch=2, resume=tmp_path / "nothing")
 
 
 WRITER = """
@@ -228,10 +228,11 @@ WRITER = """
     x = np.random.default_rng(0).standard_normal((20, 300)).astype("f")
     resume = path if len(sys.argv) > 2 else None
     print("ready", flush=True)
-    trainer.fit(x, x, epochs=100_000, batch_size=None, callbacks=[gd.Checkpoint(path)], resume=resume)
+    trainer.fit(x, x, until_epoch=100_000, batch_size=None, callbacks=[gd.Checkpoint(path)], resume=resume)
 """
 
 
+@pytest.mark.filterwarnings("ignore:resume. the run has")
 def test_sigkill_leaves_a_whole_file(tmp_path: Path, rng: helpers.Generator) -> None:
     """Killed again and again at random moments (it does little but write), and resumed each time."""
     path = tmp_path / "c"
@@ -258,7 +259,7 @@ def test_sigkill_leaves_a_whole_file(tmp_path: Path, rng: helpers.Generator) -> 
     model = gd.Sequential(gd.Dense(300, 500), gd.BatchNorm(500), gd.Dense(500, 300), seed=0)
     trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.Adam(1e-3))
     x = np.random.default_rng(0).standard_normal((20, 300)).astype("f")
-    trainer.fit(x, x, epochs=1, batch_size=None, resume=path)
+    trainer.fit(x, x, until_epoch=1, batch_size=None, resume=path)
     trainer.save_checkpoint(path)
     assert trainer.epoch >= 8 and os.listdir(tmp_path) == ["c"], (trainer.epoch, os.listdir(tmp_path))
 
@@ -293,3 +294,32 @@ def test_killed_at_a_chosen_call(call: int, when: str, function: str, tmp_path: 
     loaded = gd.load(tmp_path / "m")
     assert loaded.seed in (1, 2)
     helpers.same_bits(loaded.copy_state(), gd.Sequential(gd.Dense(5, 5), seed=loaded.seed).copy_state())
+
+
+def test_weights_and_frozen_layers_are_compared(tmp_path: Path) -> None:
+    """A run with weights is no run without them; layers that were frozen meanwhile would not stay so."""
+    x, y, w = data()
+    for first, second in ((None, w), (w, None)):
+        build().fit(x, y, epochs=1, sample_weight=first, callbacks=[gd.Checkpoint(tmp_path / "c")])
+        trainer = build()
+        before = state(trainer)
+        helpers.refuses(
+            lambda t=trainer, s=second: t.fit(x, y, epochs=2, sample_weight=s, resume=tmp_path / "c"),
+            ValueError,
+            f"sample_weight: saved {first is not None}, now {second is not None}",
+        )
+        helpers.same_bits(state(trainer), before)
+    trainer = build()
+    trainer.model.freeze("layers.0")
+    for call in (
+        lambda: trainer.fit(x, y, epochs=2, sample_weight=w, resume=tmp_path / "c"),
+        lambda: trainer.load_checkpoint(tmp_path / "c"),
+    ):
+        helpers.refuses(call, ValueError, r"frozen: saved \[\], now \['layers.0.bias', 'layers.0.weight'\]")
+    assert trainer.model.frozen() and trainer.epoch == 0
+    trainer.fit(x, y, epochs=1, sample_weight=w, callbacks=[gd.Checkpoint(tmp_path / "c")])
+    again, frozen = build(), build()
+    frozen.model.freeze("layers.0")
+    for each in (again, frozen):  # a model that nobody froze takes over what the file says
+        each.fit(x, y, epochs=2, sample_weight=w, resume=tmp_path / "c")
+        assert each.model.frozen() == trainer.model.frozen()

@@ -157,7 +157,7 @@ def test_checkpoints_of_version_1_are_resumed() -> None:
     resumed = first_trainer(seed=1)
     callbacks = [stopping, gd.ReduceOnPlateau(patience=2)]
     y = np.array(["no", "yes"])[(x[:, 0] > 0).astype(int)]
-    resumed.fit(x, y, epochs=4, batch_size=16, validation=(x, y), callbacks=callbacks, resume=path)
+    resumed.fit(x, y, until_epoch=4, batch_size=16, validation=(x, y), callbacks=callbacks, resume=path)
     assert resumed.epoch == 4 and stopping.best == min(resumed.history["val_loss"])
 
 

@@ -26,7 +26,7 @@ root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files t
 def resume(file: Any) -> gd.Trainer:
     made = trainer(9)
     x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
-    made.fit(x, np.array(["a", "b"])[(x[:, 0] > 0).astype(int)], epochs=2, resume=file)
+    made.fit(x, np.array(["a", "b"])[(x[:, 0] > 0).astype(int)], until_epoch=2, resume=file)
     return made
 
 
@@ -276,3 +276,20 @@ def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
     mine.mkdir()  # of a writer that is at work in another thread
     model().save(tmp_path / "c")
     assert sorted(os.listdir(tmp_path)) == sorted(["c", mine.name])
+
+
+@pytest.mark.parametrize("call", [*WRITERS.values(), *READERS.values()], ids=[*WRITERS, *READERS])
+def test_file_objects_that_cannot_be_used_are_refused_by_name(call: Callable[[Any], Any], tmp_path: Path) -> None:
+    """Those that are closed, open for text, or open for the other direction; a path with a null character is none."""
+    path, reads = tmp_path / "m", call in READERS.values()
+    trainer(epochs=1).save_checkpoint(path)
+    before = path.read_bytes()
+    with open(path, "rb") as closed:
+        pass
+    for mode, words in (("ab" if reads else "rb", "not (read|writ)able"), ("r" if reads else "r+", "open for text")):
+        with open(path, mode) as file:
+            helpers.refuses(lambda f=file: call(f), TypeError, f"^(path|source|resume).*{words}.*binary mode")
+    helpers.refuses(lambda: call(closed), ValueError, "^(path|source|resume).*closed")
+    helpers.refuses(lambda: call(io.StringIO("text")), TypeError, "^(path|source|resume).*StringIO.*open for text")
+    helpers.refuses(lambda: call(str(path) + "\0"), ValueError, "^(path|source|resume).*null character")
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["m"]

@@ -69,7 +69,7 @@ def test_runs_of_subclasses_are_resumed(first: str, tmp_path: Path) -> None:
     kinds = (PLAIN, None) if first == "plain" else (None, PLAIN)
     build(kinds[0]).fit(X, Y, epochs=2, callbacks=[gd.Checkpoint(path)])
     trainer = build(kinds[1])
-    trainer.fit(X, Y, epochs=4, resume=path)
+    trainer.fit(X, Y, until_epoch=4, resume=path)
     unbroken = build(kinds[0])
     unbroken.fit(X, Y, epochs=4)
     helpers.same_bits(helpers.copies(trainer.model.parameters()), helpers.copies(unbroken.model.parameters()))
@@ -111,7 +111,7 @@ def test_states_of_callbacks_are_read_back_or_refused(tmp_path: Path) -> None:
             assert "callbacks[0]: Keeps.state_dict()" in str(error) and "deep" in str(error)
             refused.append(depth)
         again = Keeps(None)
-        build(PLAIN).fit(X, Y, epochs=1, callbacks=[again], resume=path)
+        build(PLAIN).fit(X, Y, until_epoch=1, callbacks=[again], resume=path)
         assert again.state == nested(depth - len(refused))
     assert 5 < len(refused) < 20
     with pytest.raises(TypeError, match="deep"):

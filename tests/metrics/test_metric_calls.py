@@ -331,7 +331,7 @@ def test_what_comes_back_is_a_number() -> None:
     for value in (1, True, 0.5, np.float32(0.5), np.array(0.5)):
         result = build(3, gd.CrossEntropy(), {"m": lambda t, p, v=value: v}).evaluate(X, y)["m"]
         assert type(result) is float and result == float(value)
-    for value in (None, "1.0", [1.0], np.ones(1), np.ones(3), 1j, 10**400):
+    for value in (None, "1.0", [1.0], np.ones(1), np.ones(3), 1j, 10**400, np.ma.masked):
         with pytest.raises(TypeError, match=r"^metrics: 'm' returned .*expected a number"):
             build(3, gd.CrossEntropy(), {"m": lambda t, p, v=value: v}).evaluate(X, y)
 

@@ -1,4 +1,4 @@
-// doctest's main function lives in this file alone, so that the test files compile quickly.
+// doctest's main function is in this file alone, so that the test files compile quickly.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -10,9 +10,9 @@
 int main(int argc, char** argv) {
   try {
     gdcore::backend(gdcore::Device::cpu);
-  } catch (const gdcore::DeviceError& error) {  // an instruction set that this processor lacks
+  } catch (const gdcore::DeviceError& error) {  // this processor lacks the instruction set
     std::puts(error.what());
-    return 77;  // for ctest: skipped
+    return 77;  // ctest: skipped
   }
   return doctest::Context(argc, argv).run();
 }

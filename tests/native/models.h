@@ -36,7 +36,7 @@ inline Bits bits_of(ConstView view) {
   return bits_of(view.data, static_cast<std::size_t>(view.size()) * size_of(view.dtype));
 }
 
-/// Everything that a step changes and that a step which fails must leave alone.
+/// All state that a step changes and that a failed step must not change.
 struct Snapshot {
   Bits values, states;
   std::vector<Bits> optimizer;
@@ -51,7 +51,7 @@ struct Snapshot {
   bool operator==(const Snapshot&) const = default;
 };
 
-/// Inputs, targets, labels and weights of a made-up problem.
+/// Inputs, targets, labels and weights of a synthetic problem.
 template <class T>
 struct Problem {
   Array<T> x, y, weights;
@@ -75,12 +75,12 @@ struct Problem {
 
 inline std::vector<OptimizerRule> every_rule() { return {SGD{}, Momentum{}, AdaGrad{}, RMSProp{}, Adam{}}; }
 
-/// A forward pass of a training step by hand: nothing that lasts moves.
+/// A forward pass of a training step on its own: changes no persistent state.
 inline View forward_in_training(Network& net, ConstView x) {
   return net.executor().forward(x, Executor::Mode::train, {.seed = net.seed(), .step = net.steps()});
 }
 
-/// Runs forward and backward with made-up gradients of the output.
+/// Runs forward and backward with synthetic gradients of the output.
 template <class T>
 void pass(Network& net, const Array<T>& x, View dx) {
   const View y = forward_in_training(net, x.view());

@@ -1,5 +1,5 @@
-// What the native tests share: arrays whose ends are watched to the byte, by the sanitizers or by a page behind them
-// that nobody may touch, and comparers that say how far off a result is. test_support.cpp shows that both can fail.
+// Shared by the native tests: arrays guarded to the byte at their end, by sanitizers or by an inaccessible page, and
+// comparers that measure errors. test_support.cpp shows that both can fail.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -27,27 +27,27 @@ namespace gdcore::testing {
 template <class T>
 inline constexpr DType kDType = std::is_same_v<T, float> ? DType::float32 : DType::float64;
 
-/// Half the distance from 1 to the next number: the relative error of one rounding.
+/// Half the distance from 1 to the next value: the relative error of one rounding.
 template <class T>
 inline constexpr double kEps = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-53;
 
 inline Backend& cpu() { return backend(Device::cpu); }
 
-/// The device that is tested: the CPU, or with GDCORE_TEST_DEVICE=cuda the CUDA backend compiled for the CPU, whose
-/// device memory is the host's.
+/// The tested device: the CPU, or with GDCORE_TEST_DEVICE=cuda the CUDA backend compiled for the CPU, whose device
+/// memory is host memory.
 inline Device tested() {
   const char* name = std::getenv("GDCORE_TEST_DEVICE");
   return name != nullptr && std::string(name) == "cuda" ? Device::cuda : Device::cpu;
 }
 inline Backend& device() { return backend(tested()); }
 
-/// Whether fewer shapes will do: where sanitizers or the race detector watch each access, and where a planted bug is to
-/// be caught. All shapes are run by the build without them.
+/// Whether fewer shapes suffice: under sanitizers or the race detector, and where a planted bug must be found. The
+/// build without them runs all shapes.
 inline bool few_shapes() { return std::getenv("GDCORE_TEST_FEW_SHAPES") != nullptr; }
 
-/// The widths and row counts that every operation is tested at. Of each family few shapes have one: one element, less
-/// than a vector of 16, 32 and 64 bytes, whole vectors, a vector and a tail, a warp less and more one, several warps
-/// and a tail, more than a block has threads.
+/// The widths and row counts at which every operation is tested. With few shapes, one of each family: one element, less
+/// than a vector of 16, 32 and 64 bytes, whole vectors, a vector and a remainder, a warp minus and plus one, several
+/// warps and a remainder, more than the threads of a block.
 inline std::vector<std::int64_t> awkward_widths() {
   if (few_shapes()) return {1, 2, 3, 8, 17, 31, 32, 33, 64, 65, 129, 1000, 1025};
   std::vector<std::int64_t> widths;
@@ -60,7 +60,7 @@ inline std::vector<std::int64_t> awkward_rows() {
   return {1, 2, 31, 33, 100};
 }
 
-/// A quick random number in [-1, 1) from two counters (SplitMix64); no part of the library.
+/// A fast random number in [-1, 1) from two counters (SplitMix64), independent of the library.
 inline double noise(std::uint64_t stream, std::uint64_t n) {
   std::uint64_t z = (stream * 0x9E3779B97F4A7C15u) ^ ((n + 1) * 0xD1B54A32D192ED03u);
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -69,11 +69,11 @@ inline double noise(std::uint64_t stream, std::uint64_t n) {
   return static_cast<double>(z >> 11) * 0x1p-52 - 1.0;
 }
 
-/// Whether arrays end at a page that nobody may touch: so that the vector code of a release, which no sanitizer sees,
-/// cannot read or write past an end unnoticed. Arrays are then aligned to an element and no more.
+/// Whether arrays end at an inaccessible page: the vector code of a release build, which no sanitizer checks, then
+/// cannot read or write past an end unnoticed. Arrays are then aligned only to an element.
 inline bool guard_pages() { return std::getenv("GDCORE_TEST_GUARD_PAGES") != nullptr; }
 
-/// Memory of one array, to the byte at its end.
+/// Memory of one array, exact to the byte at its end.
 class Block {
  public:
   explicit Block(std::size_t bytes) : bytes_(bytes) {
@@ -109,9 +109,8 @@ class Block {
   std::size_t bytes_ = 0, mapped_ = 0;
 };
 
-/// A matrix at the very end of a block of its own, so that AddressSanitizer or the page behind it sees the first byte
-/// past it, and `shift` elements behind the block's start, so that it is aligned to an element and no more. It begins
-/// as NaN.
+/// A matrix at the end of its own block, so that AddressSanitizer or the inaccessible page sees the first byte past it.
+/// It begins `shift` elements past the block's start, so that it is aligned only to an element. Filled with NaN.
 template <class T>
 class Array {
  public:
@@ -165,12 +164,12 @@ class Array {
   Block block_;
 };
 
-/// Roundings of a sum of n terms. Vectors would make the chains of additions shorter, but the sanitizers keep loops
-/// from being vectorised; 1,024 terms is the longest chain in float32. The tests in Python hold the real build to
-/// tighter bounds.
+/// Roundings of a sum of n terms. Vectors would shorten the chains of additions, but sanitizers keep loops from being
+/// vectorised; 1,024 terms is the longest chain in float32. The Python tests check the real build against tighter
+/// bounds.
 inline double chain(std::int64_t n) { return 2.0 * std::sqrt(static_cast<double>(std::min<std::int64_t>(n, 1024))); }
 
-/// The largest error seen, in units of what is allowed: `roundings` roundings of a number of the given size.
+/// The largest error so far, in units of the bound: `roundings` roundings of a value of the given magnitude.
 template <class T>
 class Worst {
  public:
@@ -183,15 +182,15 @@ class Worst {
     if (!(ratio == ratio)) ratio = std::numeric_limits<double>::infinity();
     if (ratio > worst_) worst_ = ratio;
   }
-  /// At most 1 where all is well.
+  /// At most 1 if all errors are within the bound.
   double value() const { return worst_; }
 
  private:
-  static constexpr T kTiny = std::numeric_limits<T>::min();  // denormals may be flushed
+  static constexpr T kTiny = std::numeric_limits<T>::min();  // subnormals may be flushed
   double allowed_, worst_ = 0.0;
 };
 
-/// Sets the number of threads for a while.
+/// Sets the number of threads during its lifetime.
 class Threads {
  public:
   explicit Threads(int threads) : before_(num_threads()) { set_num_threads(threads); }
@@ -203,8 +202,8 @@ class Threads {
   int before_;
 };
 
-/// Calls work() with 1, 2, 3 and 7 threads; each call returns a list of arrays, which must agree bit for bit. On a GPU,
-/// which knows nothing of the host's threads, twice.
+/// Calls work() with 1, 2, 3 and 7 threads; the arrays that each call returns must agree bit for bit. On a GPU, which
+/// does not use the host's threads, calls it twice.
 template <class Work>
 bool same_for_all_threads(Work&& work) {
   const auto run = [&](int threads) {
@@ -227,7 +226,7 @@ inline std::vector<Activation> all_activations() {
   return {Identity{}, ReLU{}, LeakyReLU{0.1}, Tanh{}, Sigmoid{}, GELU{}, GELUTanh{}, Softplus{}};
 }
 
-/// f and f' in double with the standard library, written apart from activations.h.
+/// f and f' in double with the standard library, implemented independently of activations.h.
 inline double exact_value(const Activation& activation, double a) {
   switch (activation.index()) {
     case 0:

@@ -1,4 +1,4 @@
-// Activations through the backend, forward and backward, apart and in place.
+// Activations through the backend, forward and backward, into other arrays and in place.
 #include <variant>
 
 #include "support.h"

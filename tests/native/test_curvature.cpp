@@ -1,4 +1,4 @@
-// Derivatives along a direction: each kernel against central differences of the kernel whose derivative it is, at
+// Derivatives along a direction: each kernel against central differences of the kernel that it differentiates, at
 // awkward shapes in exactly sized buffers; whole networks by the symmetry of the Hessian.
 #include "gdcore/curvature.h"
 #include "models.h"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kStep = 1e-5;
 
-/// The largest |got - (up - down) / 2h|, in units of 1e-6 of the largest number (or of 1).
+/// The largest |got - (up - down) / 2h|, in units of 1e-6 of the largest value (or of 1).
 double off(const Array<double>& got, const Array<double>& up, const Array<double>& down) {
   double most = 1.0, worst = 0.0;
   for (std::int64_t i = 0; i < got.size(); ++i) {
@@ -27,7 +27,7 @@ Array<double> moved(const Array<double>& from, const Array<double>& along, doubl
   return to;
 }
 
-/// Whether two results agree to `tolerance` of the largest number (or of 1).
+/// Whether two results agree to `tolerance` of the largest value (or of 1).
 template <class T, class U>
 bool close(const Array<T>& got, const Array<U>& expected, double tolerance) {
   double most = 1.0, worst = 0.0;
@@ -40,8 +40,8 @@ bool close(const Array<T>& got, const Array<U>& expected, double tolerance) {
   return worst <= tolerance * most;
 }
 
-/// A norm with everything that its derivatives need; "constants" is batch norm when predicting. At shift 1 every other
-/// array is aligned to an element and no more.
+/// A norm with all inputs of its derivatives; "constants" is batch norm when predicting. At shift 1 every other array
+/// is aligned only to an element.
 struct NormCase {
   NormOver over;
   std::int64_t rows, cols, groups;
@@ -70,7 +70,7 @@ struct NormCase {
   struct Results {
     Array<double> y, dx, dgamma, dbeta;
   };
-  /// Forward and backward with the existing kernels at x + step ẋ and so on; mean and rstd become the point's.
+  /// Forward and backward with the existing kernels at x + step ẋ and so on; sets mean and rstd for that point.
   Results at(double step) {
     Results r{Array<double>(rows, cols), Array<double>(rows, cols), Array<double>(1, cols), Array<double>(1, cols)};
     Array<double> x1 = moved(x, x_dot, step), gamma1 = moved(gamma, gamma_dot, step),
@@ -135,7 +135,7 @@ struct Directions {
       for (std::int64_t i = 0; i < to.size(); ++i) to[i] = static_cast<T>(static_cast<float>((*from)[i]));
     }
   }
-  /// `absent`: inputs that are given as null, a bit each.
+  /// `absent`: inputs passed as null, one bit each.
   void run(NormOver over, unsigned absent = 0) {
     const auto view = [&](std::size_t i) { return (absent >> i & 1u) != 0 ? ConstView{} : ConstView(in[i].view()); };
     Array<T> spare(y_dot.rows(), y_dot.cols());
@@ -190,7 +190,7 @@ TEST_CASE("norms along a direction, forward and back") {
       for (const NormOver over : kOver) check_norm(over, rows, cols, (rows + cols) % 2);
     }
   }
-  for (const NormOver over : kOver) check_norm(over, 2500, 12, 0);  // in several pieces
+  for (const NormOver over : kOver) check_norm(over, 2500, 12, 0);  // split into several parts
 }
 
 TEST_CASE("norms along a direction: float32 agrees with float64") {
@@ -222,7 +222,7 @@ TEST_CASE("norms along a direction: null gamma is ones, null directions are zero
         if (i != 4) {
           Directions<double> full(c);
           full.run(over);
-          CHECK(!full.close_to(given, 1e-3));  // the input matters
+          CHECK(!full.close_to(given, 1e-3));  // the input has an effect
         }
       }
     }

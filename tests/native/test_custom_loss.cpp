@@ -1,5 +1,5 @@
-// Promise: a loss of the caller's own trains as the built-in one with its formula does, with weights of rows, on every
-// device; its function gets what it is for and nothing else.
+// Promise: a user-defined loss trains as the built-in loss with its formula does, with weights of rows, on every
+// device; its function receives its documented arguments and nothing else.
 #include <cmath>
 #include <memory>
 #include <stdexcept>

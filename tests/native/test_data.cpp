@@ -1,4 +1,4 @@
-// Reading the user's data: gather from every type, the search for NaN, and the fit of a Standardizer.
+// Reading user data: gather from every type, the search for NaN, and the fit of a Standardizer.
 #include "gdcore/layers.h"
 #include "support.h"
 
@@ -21,7 +21,7 @@ constexpr SourceType source_type() {
   if constexpr (std::is_same_v<S, std::int64_t>) return SourceType::i64;
 }
 
-/// Rows `stride` apart, the last of which ends where its heap block ends; extreme values of the type come first.
+/// Rows `stride` apart; the last ends at the end of its heap block. Extreme values of the type come first.
 template <class S>
 struct Rows {
   std::int64_t rows, cols, stride;
@@ -162,7 +162,7 @@ TEST_CASE("the first value that is not finite is found wherever it lies, and not
           CHECK(device().first_nonfinite(data.source()) == place);
           S& last = data.data.back();
           const S last_kept = last;
-          last = bad;  // a second one behind it changes nothing
+          last = bad;  // a second one behind the first changes nothing
           CHECK(device().first_nonfinite(data.source()) == place);
           last = last_kept;
           value = kept;
@@ -180,7 +180,7 @@ TEST_CASE("the first value that is not finite is found wherever it lies, and not
     unaligned[2998] = std::numeric_limits<S>::infinity();
     unaligned[2999] = std::numeric_limits<S>::quiet_NaN();
     CHECK(device().first_nonfinite(source) == 2998);
-    // What lies between the rows is not looked at.
+    // Values between the rows are ignored.
     Rows<S> strided(4, 3, 5);
     strided.data[3] = strided.data[4] = std::numeric_limits<S>::quiet_NaN();
     CHECK(device().first_nonfinite(strided.source()) == -1);
@@ -223,7 +223,7 @@ TEST_CASE("Standardizer.fit: constant columns keep their scale, strides and othe
   for (std::int64_t r = 0; r < rows; ++r)
     data.insert(data.end(), {0.1f, 1e30f, 0.0f, -7.0f, static_cast<float>(r % 2)});
   Standardizer scaler;
-  scaler.fit({data.data(), SourceType::f32, rows, 4, 5});  // the fifth column is only stride
+  scaler.fit({data.data(), SourceType::f32, rows, 4, 5});  // the fifth column is only padding between rows
   CHECK(scaler.features == 4);
   for (std::size_t c = 0; c < 4; ++c) {
     CHECK(scaler.std[c] == 1.0);

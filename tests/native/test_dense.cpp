@@ -1,4 +1,4 @@
-// Dense layers and the matrix product under them, against double loops, at the edges of tiles, strips and blocks.
+// Dense layers and their matrix products against double loops, at the edges of tiles, strips and blocks.
 #include <variant>
 
 #include "support.h"
@@ -8,7 +8,7 @@ using namespace gdcore::testing;
 
 namespace {
 
-/// One dense layer with its exact results; the sums of the terms' sizes go beside the sums.
+/// One dense layer with its exact results: sums, and sums of the terms' magnitudes.
 template <class T>
 struct Case {
   std::int64_t rows, out, in;
@@ -79,7 +79,8 @@ struct Exact {
   }
 };
 
-/// A chain of k multiply-adds: its error grows slower than √k roundings of the summed sizes; 5e-7 in float32.
+/// A chain of k multiply-adds: its error grows slower than √k roundings of the terms' summed magnitudes; 5e-7 in
+/// float32.
 template <class T>
 constexpr double kChain = 8.0;
 
@@ -146,7 +147,7 @@ void check_layer(const Activation& f, std::int64_t rows, std::int64_t out, std::
 }  // namespace
 
 TEST_CASE("products at all edges around tiles and around the depth of a packed block") {
-  // Tiles are 6 or 12 rows high and 2 vectors of 2 to 16 numbers wide; a packed block is 384 deep.
+  // Tiles are 6 or 12 rows high and 2 vectors of 2 to 16 values wide; a packed block is 384 deep.
   const std::int64_t heights[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 25};
   const std::int64_t widths[] = {1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65};
   const std::int64_t depths[] = {1, 2, 15, 16, 17, 383, 384, 385, 769};
@@ -155,7 +156,7 @@ TEST_CASE("products at all edges around tiles and around the depth of a packed b
     for (const std::int64_t n : widths) {
       for (const std::int64_t k : depths) {
         const std::int64_t shift = turn % 2;
-        // Each product of forward and backward gets each edge: the roles of the three sizes go round.
+        // Each product of forward and backward gets each edge: the three dimensions change roles in turn.
         const auto [rows, out, in] = turn % 3 == 0   ? std::array{m, n, k}
                                      : turn % 3 == 1 ? std::array{k, m, n}
                                                      : std::array{m, k, n};
@@ -182,7 +183,7 @@ TEST_CASE("dense layers with bias and every activation at every width") {
   std::size_t turn = 0;
   for (std::size_t i = 0; i < widths.size(); ++i) {
     for (std::size_t j = 0; j < row_counts.size(); ++j) {
-      const std::int64_t other = widths[(i * 7 + j * 5) % (widths.size() - 3)];  // not the two widest with each other
+      const std::int64_t other = widths[(i * 7 + j * 5) % (widths.size() - 3)];  // never the two widest together
       check_layer<float>(activations[turn % 8], row_counts[j], widths[i], other, static_cast<std::int64_t>(turn % 2));
       check_layer<double>(activations[(turn + 3) % 8], row_counts[j], other, widths[i],
                           static_cast<std::int64_t>((turn + 1) % 2));
@@ -190,7 +191,7 @@ TEST_CASE("dense layers with bias and every activation at every width") {
     }
   }
   for (const Activation& f : activations) check_layer<float>(f, 33, 17, 5, 1);
-  for (const std::size_t f : {0, 1, 3}) {  // rows whose sums are taken in pieces
+  for (const std::size_t f : {0, 1, 3}) {  // rows summed in several parts
     check_layer<float>(activations[f], 5000, 10, 3, 0);
     check_layer<double>(activations[f], 5000, 10, 3, 1);
   }
@@ -260,7 +261,8 @@ TEST_CASE("outputs that are not asked for are not needed for the others") {
 }
 
 TEST_CASE("products of every depth that the emulated cuBLASLt leaves to the CUDA backend's own kernel") {
-  // Multiples of 67. The kernel's tiles are 64 x 64, its slices 16 deep, its chains 32 long; 335 and more may be cut.
+  // Multiples of 67. The kernel's tiles are 64 x 64, slices 16 deep, chains 32 long; from 335 on the depth may be
+  // split.
   const std::int64_t sizes[] = {1, 3, 63, 64, 65, 132}, depths[] = {67, 134, 335, 1072};
   std::int64_t turn = 0;
   for (const std::int64_t m : sizes) {
@@ -305,13 +307,13 @@ TEST_CASE("products round their factors to tf32 and bfloat16 where the device ha
   const bool in_full = tested() == Device::cpu || (products != nullptr && std::string(products) == "own");
   struct Rough {
     Precision precision;
-    double unit;  // of rounding a factor
+    double unit;  // the rounding error of a factor
   };
-  // Products as small as these are TF32's, whatever the precision.
+  // Unless it is forced to round in memory, the backend computes products this small in TF32 for both precisions.
   const bool rounded = products != nullptr && std::string(products) == "rounded";
   for (const Rough& rough : {Rough{Precision::tf32, 0x1p-11}, Rough{Precision::bfloat16, rounded ? 0x1p-8 : 0x1p-11}}) {
     for (const std::int64_t shift : {0, 1}) {
-      const std::int64_t n = 65, out = 40, in = 100;  // factors of several blocks of the kernel that rounds
+      const std::int64_t n = 65, out = 40, in = 100;  // factors of several blocks of the rounding kernel
       Case<float> c(n, out, in, shift), full(n, out, in, shift);
       full.forward(Identity{}, true);
       full.backward(Identity{});
@@ -346,7 +348,7 @@ TEST_CASE("products round their factors to tf32 and bfloat16 where the device ha
       const double dw = error(c.dweight, Exact::of(out, in, n, c.dy.data(), 1, out, c.x.data(), in, 1), nullptr);
       for (const double worst : {y, dx, dw}) {
         CHECK(worst <= 2.01);  // both factors of a term, and the sum
-        CHECK(worst > 0.1);    // but not in full
+        CHECK(worst > 0.1);    // but the factors are rounded
       }
       c.weight.fill(0.0);
       device().dense_forward({c.x.view(), c.weight.view(), c.bias.view(), Identity{}, c.y.view(), {}, rough.precision});

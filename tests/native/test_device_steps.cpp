@@ -1,5 +1,5 @@
-// Steps that a device makes by itself: the bits of the steps that the host drives, in any grouping; refused steps
-// change nothing; outdated recordings are never used; data that is sent in windows. Skipped on the CPU, which records
+// Steps that a device runs without the host: same bits as steps driven by the host, in any grouping; failed steps
+// change nothing; outdated recordings are never used; data copied in windows. Skipped on the CPU, which records
 // nothing.
 #include "gdcore/check.h"
 #include "gdcore/device_steps.h"
@@ -25,7 +25,7 @@ std::vector<std::int64_t> shuffled(std::int64_t rows, std::uint64_t epoch) {
   return order;
 }
 
-/// An epoch with nothing recorded: each operation asked for by the host.
+/// An epoch with nothing recorded: the host calls each operation.
 LossSums by_hand(Network& net, Trainer& trainer, const Loss& loss, const Dataset& data, const BatchRange& range,
                  std::span<const double> lrs) {
   Criterion criterion(loss, net);
@@ -66,13 +66,13 @@ void same_as_by_hand(const OptimizerRule& rule, bool labels, std::optional<doubl
   CHECK(sums.weight == expected.weight);
 }
 
-/// The dataset as one that no device has room for: of its many rows only those that there are may be asked for.
+/// The dataset with a row count that fits on no device; only the rows that exist may be read.
 Dataset without_room(Dataset data) {
   data.x.rows = data.y.rows = data.weights.rows = std::int64_t{1} << 40;
   return data;
 }
 
-/// What an epoch leaves behind.
+/// State after an epoch.
 template <class Left>
 struct TrainedOf {
   Left left;
@@ -81,7 +81,7 @@ struct TrainedOf {
 };
 using Trained = TrainedOf<Snapshot>;
 
-/// An epoch of 150 rows in batches of 4, that the clock cuts wherever it may if `cut`.
+/// An epoch of 150 rows in batches of 4. With `cut`, the time limit ends each call as early as possible.
 Trained epoch_of(std::shared_ptr<Network> net, const Dataset& data, const RowOrder& order, bool cut,
                  std::int64_t window_bytes = kWindowBytes) {
   constexpr std::int64_t kRows = 150, kBatch = 4, kBatches = 38;
@@ -173,7 +173,7 @@ TEST_CASE("recordings that are out of date are not used" * doctest::skip(!kRecor
   epoch(trainer);
   epoch(fresh);
   CHECK(bits_of(net->parameters().value(0)) == before);
-  net->initialize(7);  // other masks
+  net->initialize(7);  // other dropout masks
   other->initialize(7);
   epoch(trainer);
   epoch(fresh);
@@ -197,7 +197,7 @@ TEST_CASE("rows that are sent as they are needed train as rows that lie on the d
     DeviceSteps steps(step);
     StepCounters counters;
     const Dataset& here = sent ? data : resident(data, *net);
-    std::int64_t next = 0;  // a batch a call: the window that was sent serves all of them
+    std::int64_t next = 0;  // one batch per call: all calls use the same window
     for (BatchRange rest = range; next < 4; rest.first = next) {
       next = steps.run(here, rest, {&lr, 1}, 0.0, counters);
       CHECK(next == rest.first + 1);
@@ -225,7 +225,7 @@ TEST_CASE("neither windows of rows that are sent nor the clock show, in any orde
          {RowOrder{}, RowOrder{order.data()}, RowOrder{nullptr, &permutation}, RowOrder{order.data(), &other}}) {
       const Trained expected = epoch_of(make(fused), data, rows_in_order, false);
       CHECK(epoch_of(make(fused), data, rows_in_order, true) == expected);
-      // Batches of a window: a recording of many steps and one alone; a few; one, though there is room for less.
+      // Batches per window: a recording of many steps and a single step; a few; one, although the limit is below that.
       for (const std::int64_t batches : {33, 5, 0}) {
         const std::int64_t rows = batches * 4 + 3;
         for (const bool cut : {false, true}) {
@@ -249,7 +249,7 @@ TEST_CASE("a call that does not go on where the clock cut the last one" * doctes
   const auto run = [&](const Dataset& from, bool cut) {
     Trainer trainer(deep<float>(9, 4), MeanSquaredError{}, {Adam{}, {}, false, {}, {}, {}});
     LossSums sums;
-    // The clock is as good as a range that ends where it cuts: behind the first recording of 32 steps.
+    // A time limit acts as a range that ends at the same batch: after the first recording of 32 steps.
     CHECK(trainer.run(from, {first.data(), 150, 4, 0, cut ? 38 : 32}, {&lr, 1}, cut ? 0.0 : 1e9, sums) == 32);
     trainer.run(from, {second.data(), 150, 4, 32, 36}, {&lr, 1}, 1e9, sums);
     return Trained{Snapshot(trainer), sums.loss, sums.weight};

@@ -1,5 +1,5 @@
-// Plans in which operations read the outputs of any earlier ones: forward, back, along directions, and in prediction,
-// against differences of the loss in double.
+// Plans in which operations read outputs of any earlier operations: forward, backward, along directions, and in
+// prediction, against differences of the loss in double.
 #include <functional>
 
 #include "models.h"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::int64_t kRows = 7;
 
-/// A network's layers with a plan of its own, which reads and is read in many ways.
+/// A network's layers with a custom plan that has skips.
 struct Skipping {
   Layers list;
   Parameters parameters{DType::float64}, direction{DType::float64};
@@ -33,7 +33,7 @@ struct Skipping {
     dy.random(2);
   }
 
-  /// The operation that layer `number` is or belongs to.
+  /// The index of the operation that covers layer `number`.
   int operation(int number) const {
     int found = -1;
     for (std::size_t i = 0; i < plan.operations.size(); ++i) {
@@ -66,7 +66,7 @@ std::vector<double> gradient_of(Executor& executor, const Skipping& of, Mode mod
   return {values, values + of.parameters.layout.size()};
 }
 
-/// The derivative of `value` by *at.
+/// The derivative of `value` with respect to *at.
 double difference(double& at, const std::function<double()>& value) {
   constexpr double kStep = 1e-5;
   const double before = at;
@@ -82,7 +82,7 @@ void check_close(double actual, double expected) {
   CHECK(actual == doctest::Approx(expected).epsilon(2e-7).scale(1.0));
 }
 
-/// With `directions`, which no absorbed activation has, also those along a direction.
+/// With `directions`, also the derivatives along a direction, which absorbed activations do not have.
 void check_derivatives(Skipping& of, Mode mode, bool directions) {
   Executor executor(of.plan, device(), of.parameters, Precision::full, directions);
   Array<double> dx(kRows, 6);
@@ -100,7 +100,7 @@ void check_derivatives(Skipping& of, Mode mode, bool directions) {
   }
   for (std::int64_t i = 0; i < dx.size(); ++i) check_close(dx[i], difference(of.x[i], value));
   if (!directions) return;
-  // ẏ, and the derivatives of the gradients along the direction: those of dy · y, whose own gradient stays.
+  // ẏ, and the derivatives along the direction of the gradients of dy · y; dy itself stays constant.
   executor.forward(of.x.view(), mode, kContext);
   const View y_dot = executor.tangent(of.direction);
   double sum = 0.0;
@@ -133,10 +133,10 @@ TEST_CASE("an operation that reads two earlier outputs has the derivatives of th
     for (const Mode mode : {Mode::train, Mode::differentiate}) {
       CAPTURE(absorb);
       Skipping of(absorb);
-      of.skip(3, 0);       // past the dropout
-      of.skip(6, 0);       // past everything between
-      of.skip(5, kBatch);  // the inputs themselves
-      of.skip(8, 7);       // what it reads anyway: twice that
+      of.skip(3, 0);       // skips the dropout
+      of.skip(6, 0);       // skips all operations between
+      of.skip(5, kBatch);  // reads the inputs themselves
+      of.skip(8, 7);       // adds its own input: twice that
       check_derivatives(of, mode, !absorb);
       if (few_shapes() && absorb) return;
     }

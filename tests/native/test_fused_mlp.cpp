@@ -1,4 +1,4 @@
-// Fused MLP steps, of two launches, against the CPU's operations, one after the other.
+// Fused MLP steps of two launches against the CPU's separate operations.
 #include "gdcore/batch.h"
 #include "gdcore/step_program.h"
 #include "models.h"
@@ -14,7 +14,7 @@ struct Case {
   const char* name;
   std::shared_ptr<Network> net;
   Loss loss;
-  bool weighted = false, soft = false;  // rows have weights; targets for cross-entropy are shares of classes
+  bool weighted = false, soft = false;  // rows have weights; cross-entropy has soft targets
 };
 
 template <class... Kinds>
@@ -73,7 +73,7 @@ std::vector<Case> plans() {
   return list;
 }
 
-/// A network's copy of everything, trained by fused steps.
+/// A copy of a network's arrays, trained by fused steps.
 struct FusedMlp {
   Network& net;
   const Loss& loss;
@@ -142,7 +142,7 @@ struct FusedMlp {
   }
 };
 
-/// How far products may be off, relative to the size of what is summed.
+/// The largest error of a product, relative to the summed magnitudes of its terms.
 double tolerance(Precision precision) {
   return precision == Precision::full ? 1e-6 : precision == Precision::tf32 ? 1e-3 : 8e-3;
 }
@@ -190,7 +190,7 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
       CHECK(run->counters.first == (s + 1) * rows);
     }
     total += fused.sums.loss;
-    if (s == 0) {  // before roundings grow
+    if (s == 0) {  // before rounding errors grow
       double worst = 0.0, most = 0.0, apart = 0.0, size = 0.0;
       const float* g = static_cast<const float*>(net.parameters().gradients.data());
       for (const auto& e : net.parameters().layout.entries()) {
@@ -202,7 +202,7 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
           size += static_cast<double>(g[i]) * static_cast<double>(g[i]);
         }
       }
-      // Where factors are rounded, a ReLU may open that was closed.
+      // Where factors are rounded, a ReLU may switch.
       const bool jumps = std::ranges::any_of(fused.plan.operations, [](const Operation& operation) {
         return std::holds_alternative<ReLU>(operation.activation);
       });
@@ -228,8 +228,8 @@ TEST_CASE("fused MLP steps are those of their operations") {
     for (std::size_t p = 0; p < all.size(); ++p) {
       for (const Precision precision : kPrecisions) {
         const OptimizerRule rule = every_rule()[turn % 5];
-        // A step of the widest costs as much as those of all others: once a precision. Among few shapes, each network
-        // has each precision once, all numbers of rows take their turn, and the widest comes once.
+        // A step of the widest network costs as much as those of all others: once per precision. With few shapes, each
+        // network has each precision once, all row counts occur in turn, and the widest network occurs once.
         const bool widest = std::string(all[p].name) == "widest";
         const std::size_t kind = static_cast<std::size_t>(precision);
         ++turn;
@@ -242,11 +242,12 @@ TEST_CASE("fused MLP steps are those of their operations") {
     }
   }
   check_steps(all[1], Adam{}, 2100, 2, Precision::full);  // tiles of 32 rows
-  check_steps(all[1], SGD{}, 17000, 1, Precision::full);  // tiles of 128 rows, several a block
+  check_steps(all[1], SGD{}, 17000, 1, Precision::full);  // tiles of 128 rows, several per block
   check_steps(all[1], SGD{}, 8200, 2, Precision::tf32);
 }
 
-// Small whole numbers, which every kind of number holds: nothing is rounded, so any order of sums gives the same bits.
+// Small integers, which every number format holds exactly: nothing is rounded, so any order of sums gives the same
+// bits.
 TEST_CASE("tensor cores compute what whole numbers ask for") {
   if (device().recorder() == nullptr) return;
   const auto net = on_cpu(Dense(24, 40), ActivationLayer(ReLU{}), Dense(40, 33), ActivationLayer(ReLU{}), Dense(33, 8));
@@ -306,8 +307,8 @@ TEST_CASE("tensor cores round factors, and NaN stays NaN") {
   CHECK(product(Precision::tf32, tie) == 1.0 + 0x1p-10);  // away from zero
   CHECK(product(Precision::tf32, 1.0f + 0x1p-10f) == 1.0 + 0x1p-10);
   CHECK(product(Precision::bfloat16, 1.0f + 0x1p-9f) == 1.0);
-  CHECK(product(Precision::bfloat16, 1.0f + 0x1.8p-7f) == 1.0 + 0x1p-6);  // a tie, to even
-  CHECK(product(Precision::bfloat16, 1.0f + 0x1p-8f) == 1.0);             // another one
+  CHECK(product(Precision::bfloat16, 1.0f + 0x1.8p-7f) == 1.0 + 0x1p-6);  // a tie, rounded to even
+  CHECK(product(Precision::bfloat16, 1.0f + 0x1p-8f) == 1.0);             // another tie
   for (const Precision precision : kPrecisions) CHECK(std::isnan(product(precision, std::nanf(""))));
 }
 
@@ -357,7 +358,7 @@ TEST_CASE("fused MLP steps recorded for another batch size are stopped too") {
   CHECK(fused.counters.first == 90);
   x[100 * 33] = std::numeric_limits<float>::infinity();
   const Array<float> before = fused.parameters.copy();
-  for (StepGraph* graph : {full.get(), ragged.get(), full.get()}) {  // the second one's losses of its step were finite
+  for (StepGraph* graph : {full.get(), ragged.get(), full.get()}) {  // the second graph had finite losses
     graph->launch();
     device().wait();
     CHECK(fused.counters.stop == Stop::loss);

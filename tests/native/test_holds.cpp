@@ -1,5 +1,5 @@
-// A network's arrays are held still for whoever copies or writes them: holds wait for computations, computations for
-// holds, the thread itself for neither, and whoever is interrupted while waiting leaves nothing behind.
+// Holds on a network's arrays by a thread that copies or writes them: holds wait for computations, computations wait
+// for holds, a thread never waits for itself, and an interrupted wait leaves no state behind.
 #include <atomic>
 #include <chrono>
 #include <mutex>
@@ -13,7 +13,7 @@ using namespace gdcore::testing;
 
 namespace {
 
-/// What the bindings do around the core: a lock that one thread has at a time, given up while it waits or computes.
+/// Stands for the bindings: a lock that one thread owns at a time and releases while it waits or computes.
 struct Interpreter {
   std::mutex mutex;
 
@@ -51,7 +51,7 @@ bool later(const std::atomic<bool>& flag) {
   return flag;
 }
 
-/// Whether `flag` stays as it is for as long as a thread needs to come round.
+/// Whether `flag` stays false for as long as a waiting thread needs to react.
 bool stays_false(const std::atomic<bool>& flag) {
   std::this_thread::sleep_for(std::chrono::milliseconds(60));
   return !flag;
@@ -119,9 +119,9 @@ TEST_CASE("holds: a thread does not wait for itself") {
   const auto net = small();
   Interpreter interpreter;
   REQUIRE(interpreter.begin_hold(*net));
-  REQUIRE(interpreter.begin_hold(*net));  // again
+  REQUIRE(interpreter.begin_hold(*net));  // nested
   bool computed = false;
-  interpreter.compute(*net, [&] { computed = true; });  // with what it holds
+  interpreter.compute(*net, [&] { computed = true; });  // the holding thread may compute
   CHECK(computed);
   interpreter.end_hold(*net);
   std::thread other([&] {
@@ -131,7 +131,7 @@ TEST_CASE("holds: a thread does not wait for itself") {
   });
   other.join();
   interpreter.end_hold(*net);
-  // In the middle of a computation there is nothing to wait for, and nothing is held.
+  // Inside a computation of the same thread, begin_hold() does not wait and holds nothing.
   interpreter.compute(*net, [&] { CHECK_FALSE(interpreter.begin_hold(*net)); });
   std::thread last([&] { interpreter.compute(*net, [] {}); });
   last.join();
@@ -179,7 +179,7 @@ TEST_CASE("holds: who is interrupted while waiting leaves nothing behind") {
   may_end = true;
   holding.join();
   const auto begun = std::chrono::steady_clock::now();
-  CHECK(interpreter.begin_hold(*net));  // does not let the one that gave up come first, which would take a second
+  CHECK(interpreter.begin_hold(*net));  // does not wait for the interrupted thread, which would take a second
   CHECK(std::chrono::steady_clock::now() - begun < std::chrono::milliseconds(500));
   interpreter.end_hold(*net);
 }

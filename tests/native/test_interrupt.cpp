@@ -1,4 +1,4 @@
-// Interruption at any point of a training step: nothing has changed, and the next step is as if nothing had happened.
+// Interruption at any point of a training step: nothing has changed, and the next step runs as without interruption.
 #include <chrono>
 #include <thread>
 
@@ -10,21 +10,21 @@ using namespace gdcore::testing;
 
 namespace {
 
-const bool kRecords = tested() != Device::cpu;  // a device's steps are recorded once: layers with tripwires see nothing
+const bool kRecords = tested() != Device::cpu;  // recorded steps bypass layers with tripwires
 
 struct Interrupted : std::runtime_error {
   Interrupted() : std::runtime_error("interrupted") {}
 };
 
-/// Which of the calls of all Tripwires is interrupted, and how many there were.
+/// The call of a Tripwire to interrupt, and the number of calls so far.
 struct Strike {
   int at = 0, calls = 0;
-  bool by_poll = false;    // let the poll throw, from within the pool, in place of the layer itself
+  bool by_poll = false;    // the poll throws, inside the pool, instead of the layer itself
   bool in_commit = false;  // poll while the running averages move
-  bool armed = false;      // the poll is to throw now
+  bool armed = false;      // the next poll throws
 };
 
-/// Hands everything through, and is where an interruption strikes.
+/// Passes data through unchanged; interrupts at the chosen call.
 struct Tripwire final : LayerOf<Tripwire> {
   std::shared_ptr<Strike> plan;
 
@@ -58,7 +58,7 @@ struct Tripwire final : LayerOf<Tripwire> {
   }
 };
 
-/// Has a parameter, so that backward reaches it last; asks for the interruption there, right before the update.
+/// Has a parameter, so that backward reaches it last; arms the interruption there, right before the update.
 struct Bottom final : LayerOf<Bottom> {
   std::shared_ptr<Strike> plan;
 
@@ -86,7 +86,7 @@ Trainer make(const OptimizerRule& rule, const std::shared_ptr<Strike>& plan) {
                  MeanSquaredError{}, {rule, 0.01, true, {}, 1.0, 0.5});
 }
 
-/// Interrupts the third step at its n-th opportunity for n = 1, 2, ...; the number of interruptions.
+/// Interrupts the third step at its n-th opportunity for n = 1, 2, ...; returns the number of interruptions.
 template <class T>
 int interrupt_everywhere(const OptimizerRule& rule, bool by_poll) {
   const Problem<T> problem(31, 9, 4);
@@ -128,7 +128,7 @@ int interrupt_everywhere(const OptimizerRule& rule, bool by_poll) {
 TEST_CASE("a step interrupted at any layer, forward or backward, has changed nothing" * doctest::skip(kRecords)) {
   for (const OptimizerRule& rule : every_rule()) {
     CAPTURE(rule.index());
-    // Four tripwires forward and three backward: the lowest is not reached, as no dx is wanted of it.
+    // Four tripwires forward and three backward: the lowest is not reached, as its dx is not requested.
     CHECK(interrupt_everywhere<float>(rule, false) == 7);
     CHECK(interrupt_everywhere<double>(rule, false) == 7);
   }
@@ -166,11 +166,11 @@ TEST_CASE("the update at a step's end is not interrupted" * doctest::skip(kRecor
     });
     CHECK_NOTHROW(trainer.step(problem.weighted(), 0.05));
     CHECK(plan->armed);
-    CHECK_THROWS_AS(poll_interrupt(), Interrupted);  // it comes as soon as the step is whole
+    CHECK_THROWS_AS(poll_interrupt(), Interrupted);  // thrown as soon as the step is complete
   }
   twin.step(problem.weighted(), 0.05);
   CHECK(Snapshot(trainer) == Snapshot(twin));
-  // Nor are the running averages of a forward pass by hand.
+  // The running averages of a single forward pass are not interrupted either.
   plan->armed = false;
   const InterruptScope scope([&] {
     if (plan->armed) throw Interrupted();
@@ -180,7 +180,7 @@ TEST_CASE("the update at a step's end is not interrupted" * doctest::skip(kRecor
 }
 
 TEST_CASE("the optimiser's pass over many parameters is not interrupted half-way" * doctest::skip(kRecords)) {
-  const Threads guard(3);  // in several tasks, between which the caller would poll
+  const Threads guard(3);  // several tasks, between which the caller would poll
   const Problem<float> problem(5, 300, 400);
   const auto plan = std::make_shared<Strike>(), undisturbed = std::make_shared<Strike>();
   const auto build = [](const std::shared_ptr<Strike>& wire) {

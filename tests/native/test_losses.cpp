@@ -6,7 +6,7 @@ using namespace gdcore::testing;
 
 namespace {
 
-using Wide = long double;  // the sums that double results are compared with must be better than a double
+using Wide = long double;  // sums that double results are compared with need more precision than double
 
 template <class T>
 struct Case {
@@ -48,7 +48,7 @@ struct Case {
                    class_view, with_grad ? grad.view() : View{}, &sums});
   }
 
-  /// W_n, l_n and the gradient of l_n, with the size of its terms.
+  /// W_n, l_n and the gradient of l_n, with the magnitude of its terms.
   struct Row {
     Wide weight = 1.0, loss = 0.0;
     std::vector<Wide> gradient, size;
@@ -116,7 +116,7 @@ void check_case(const Loss& loss, std::int64_t rows, std::int64_t cols, std::siz
     weight += s * exact.back().weight;
     total += s * exact.back().loss;
   }
-  // The CPU adds up rows one after the other, in doubles.
+  // The CPU sums rows one after the other, in double.
   const double sums = std::max(64.0, static_cast<double>(rows)) * kEps<double>;
   Worst<T> gradient(14.0 + chain(cols) + (rows > 100 ? sums / kEps<T> : 0.0));
   CHECK(std::abs(c.sums.weight - weight) <= (4.0 * kEps<T> + sums) * weight);
@@ -217,7 +217,7 @@ TEST_CASE("losses of many rows, and of rows of many classes") {
       for (int targets = 0; targets < 2; ++targets) {
         check_case<float>(loss, rows, cols, turn);
         check_case<double>(loss, rows, cols, turn + 8);
-        turn += 7;  // odd: labels and targets in turn
+        turn += 7;  // odd: alternates labels and targets
       }
     }
   }
@@ -237,8 +237,7 @@ TEST_CASE("rows whose tiles just fill a GPU's shared memory") {
 TEST_CASE("rows of no weight change nothing, however many launches a batch takes, and runs repeat to the bit") {
   for (const Loss& loss : all_losses()) {
     for (const std::size_t turn : {0, 1}) {
-      Case<float> few(loss, 1024, 8, turn),
-          many(loss, 1025, 8, turn);  // one block's work on a GPU, and several blocks'
+      Case<float> few(loss, 1024, 8, turn), many(loss, 1025, 8, turn);  // one block on a GPU, and several blocks
       few.with_weights = many.with_weights = true;
       many.weights[1024] = 0.0f;
       for (std::int64_t c = 0; c < 8; ++c) many.logits[1024 * 8 + c] = std::numeric_limits<float>::infinity();
@@ -260,7 +259,7 @@ TEST_CASE("rows of no weight change nothing, however many launches a batch takes
 }
 
 TEST_CASE("a loss that is not finite stops the steps") {
-  if (tested() == Device::cpu) return;  // there the host looks at the sums
+  if (tested() == Device::cpu) return;  // the host checks the sums there
   for (const Loss& loss : all_losses()) {
     for (const std::int64_t rows : {3, 5000}) {
       for (const float bad : {0.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {

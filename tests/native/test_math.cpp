@@ -9,7 +9,7 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
 
-/// Every `stride`-th float between two bounds of one sign, by bit pattern: as dense near zero as far out.
+/// Calls work with every `stride`-th float between two bounds of one sign, by bit pattern: equally dense at all scales.
 template <class Work>
 void over_bits(float low, float high, std::uint32_t stride, const Work& work) {
   const std::uint32_t first = std::bit_cast<std::uint32_t>(low), last = std::bit_cast<std::uint32_t>(high);
@@ -18,7 +18,7 @@ void over_bits(float low, float high, std::uint32_t stride, const Work& work) {
   }
 }
 
-/// Both signs of every magnitude, from denormals to `largest`, and a linear grid.
+/// Both signs of every magnitude, from subnormals to `largest`, and a linear grid.
 template <class Work>
 void over_line(float largest, const Work& work) {
   over_bits(0.0f, largest, 20011, [&](float x) {
@@ -105,7 +105,7 @@ TEST_CASE("gaussian_cdf: within 1.5e-6 of the value to -5, which exp(-x²/2) spr
     const double wide = static_cast<double>(x), exact = 0.5 * std::erfc(-wide / std::sqrt(2.0));
     absolute.add(cdf, exact, 1.0);
     if (x > -5.0f) relative.add(cdf, exact, exact);
-    // The argument x²/2 is rounded to float: its error comes on top of exp's own.
+    // The argument x²/2 is rounded to float: its error adds to that of exp.
     density_error.add(density, std::exp(-0.5 * wide * wide), (4.0 + wide * wide) * std::exp(-0.5 * wide * wide));
   });
   CHECK(absolute.value() <= 1.0);

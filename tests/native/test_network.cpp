@@ -1,4 +1,4 @@
-// Networks: arenas, what is absorbed, what is skipped, what is frozen, and who may use them.
+// Networks: arenas, absorbed activations, skipped operations, frozen parameters, and exclusive use.
 #include <algorithm>
 #include <thread>
 
@@ -11,7 +11,7 @@ using namespace gdcore::testing;
 
 namespace {
 
-/// Every byte of an arena that belongs to no entry.
+/// Counts the nonzero bytes of an arena that belong to no entry.
 std::size_t dirty_padding(const Arena& arena, const void* data) {
   std::vector<bool> used(arena.bytes(), false);
   for (const Entry& entry : arena.entries()) {
@@ -72,7 +72,7 @@ TEST_CASE("the check for padding can fail") {
 }
 
 TEST_CASE("an absorbed activation gives the same bits as one that stands alone") {
-  // A dropout of nothing keeps the activation from being absorbed and changes no value.
+  // A dropout with p = 0 prevents the activation from being absorbed and changes no value.
   const auto look = [&]<class T>(T, const auto& absorber, const Activation& f) {
     const auto together = network(kDType<T>, Dense(9, 35), absorber, ActivationLayer(f), Dense(35, 2));
     const auto apart = network(kDType<T>, Dense(9, 35), absorber, DropoutLayer(0.0), ActivationLayer(f), Dense(35, 2));
@@ -197,7 +197,7 @@ TEST_CASE("predictions do not depend on the batch size, leave out dropout and ch
   }
   CHECK(bits_of(net->parameters().values) == values);
   CHECK(bits_of(net->parameters().states) == states);
-  // The same from doubles in rows that lie apart.
+  // The same from doubles in strided rows.
   std::vector<double> far(101 * 9);
   for (std::int64_t i = 0; i < 101 * 7; ++i)
     far[static_cast<std::size_t>(i / 7 * 9 + i % 7)] = static_cast<double>(problem.x[i]);
@@ -268,12 +268,12 @@ TEST_CASE("networks refuse what does not fit, and wrong order of calls, and work
   forward_in_training(*net, x.view());
   CHECK_THROWS_AS(net->forward(one.view(), true), std::invalid_argument);
   CHECK_THROWS_AS(net->forward(wide.view(), true), std::invalid_argument);
-  const View dy = net->executor().output_gradient();  // what is refused leaves the pass before it alone
+  const View dy = net->executor().output_gradient();  // a refused pass leaves the previous one unchanged
   for (std::int64_t i = 0; i < dy.size(); ++i) {
     dy.as<float>()[i] = static_cast<float>(noise(9, static_cast<std::uint64_t>(i)));
   }
   CHECK_NOTHROW(net->executor().backward({}));
   CHECK(bits_of(net->parameters().gradients) == gradients);
-  net->forward(x.view(), false);  // a prediction leaves nothing to go back through
+  net->forward(x.view(), false);  // after a prediction there is no saved forward pass
   CHECK_THROWS_AS(net->executor().backward({}), std::runtime_error);
 }

@@ -6,7 +6,7 @@ using namespace gdcore::testing;
 
 namespace {
 
-using Wide = long double;  // the double sums that results are compared with must be better than a double
+using Wide = long double;  // double sums that results are compared with need more precision than double
 
 template <class T>
 struct Case {
@@ -17,7 +17,7 @@ struct Case {
   std::int64_t rows, cols, groups, count;
   Array<T> x, gamma, beta, y, pre, mean, rstd, variance, dy, dx, dgamma, dbeta;
 
-  /// `shift` 0 or 1: every other array is aligned to an element and no more; 2: all are aligned.
+  /// `shift` 0 or 1: every other array is aligned only to an element; 2: all are aligned.
   Case(bool batch_, bool affine_, const Activation& f_, std::int64_t rows_, std::int64_t cols_, std::int64_t shift)
       : Case(batch_, affine_, f_, rows_, cols_, shift % 2, shift == 2 ? 0 : 1 - shift) {}
   Case(bool batch_, bool affine_, const Activation& f_, std::int64_t rows_, std::int64_t cols_, std::int64_t shift,
@@ -108,7 +108,7 @@ void check_forward(const Case<T>& c) {
 }
 
 template <class T>
-void check_backward(const Case<T>& c) {  // from the dy that backward left behind, which is dout f'
+void check_backward(const Case<T>& c) {  // uses the dy that backward overwrote: dout f'
   Worst<T> input(8.0 + chain(c.count)), parameter(8.0 + chain(c.rows));
   std::vector<Wide> dg(static_cast<std::size_t>(c.cols)), dg_size(dg), db(dg), db_size(dg);
   for (std::int64_t g = 0; g < c.groups; ++g) {
@@ -116,7 +116,7 @@ void check_backward(const Case<T>& c) {  // from the dy that backward left behin
                  n = static_cast<double>(c.count);
     Wide s1 = 0.0, s2 = 0.0, z1 = 0.0, z2 = 0.0;
     const auto normalised = [&](std::int64_t at) { return (static_cast<double>(c.x[at]) - m) * r; };
-    // The per-column gamma belongs inside layer norm's means; in batch norm it is the same for the whole group.
+    // In layer norm, gamma is inside the means of a group; in batch norm it is constant over the group.
     for (std::int64_t i = 0; i < c.count; ++i) {
       const std::int64_t at = c.at(g, i), col = at % c.cols;
       const double plain = static_cast<double>(c.dy[at]), d = plain * c.gamma_of(col), a = normalised(at);
@@ -218,7 +218,7 @@ TEST_CASE("layer norm of long rows: by a warp, by a block, and longer than a blo
     check_case<double>(false, turn + 6, 2, cols);
     ++turn;
   }
-  check_case<float>(false, 9, 3, 2000);  // the only one with ReLU for two packs a thread
+  check_case<float>(false, 9, 3, 2000);  // the only case with ReLU and two packs per thread
   // On a GPU 512 threads have more than 32 packs each here, the terms of a sum in T: 65,536 floats, 32,768 doubles.
   check_case<float>(false, 4, 2, 68000);
   check_case<double>(false, 5, 1, 35001);

@@ -1,8 +1,8 @@
-// Optimiser rules against their formulas in double, segments of the arena, and the passes beside them.
+// Optimiser rules against their formulas in double, segments of the arena, and the related passes.
 #include <algorithm>
 #include <span>
 
-#include "gdcore/optimizer.h"
+#include "gdcore/optimizer_rules.h"
 #include "support.h"
 
 using namespace gdcore;
@@ -15,7 +15,7 @@ struct Weight {
   double w, s = 0.0, r = 0.0, size = 0.0;
 };
 
-/// `g_size` is the size of the terms of the gradient g.
+/// `g_size` is the magnitude of the terms of the gradient g.
 Weight exact_step(const OptimizerRule& rule, Weight v, double g, double g_size, double lr, double tau) {
   double move = 0.0;
   if (std::holds_alternative<SGD>(rule)) move = -lr * g;
@@ -60,7 +60,7 @@ void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift, s
   s.random(3, 0.25, std::holds_alternative<Momentum>(rule) || std::holds_alternative<Adam>(rule) ? 0.0 : 0.5);
   r.random(4, 0.25, 0.5);
   const Array<T> w0 = w.copy(), s0 = s.copy(), r0 = r.copy();
-  // Three segments with a gap between the first two, which must stay as it is.
+  // Three segments with a gap between the first two, which must stay unchanged.
   const std::int64_t third = n / 3;
   const Segment segments[] = {
       {0, third, 1.0, 0.1}, {third + (n > 3), n - third - (n > 3) - third, 0.5, 0.0}, {n - third, third, 2.0, 0.3}};
@@ -120,7 +120,7 @@ TEST_CASE("every rule follows its formula at every length, with clipping, decay 
 
 namespace {
 
-/// Weights with states of their own, and a pass over them.
+/// Weights with their own states, and a pass over them.
 template <class T>
 struct Model {
   Array<T> w, g, s, r;
@@ -334,7 +334,7 @@ TEST_CASE("the sum of squares: every length, in doubles whatever the dtype, the 
     look(float{}, n, 1.0, n % 2);
     look(double{}, n, 1.0, 1 - n % 2);
   }
-  look(float{}, 300'001, 1e30, 0);  // the squares are beyond float32
+  look(float{}, 300'001, 1e30, 0);  // the squares exceed float32's range
   look(float{}, 300'001, 1e30, 1);
   look(double{}, 100'001, 1.0, 1);
   CHECK(same_for_all_threads([] {

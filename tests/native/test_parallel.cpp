@@ -22,9 +22,9 @@ struct Interrupted : std::runtime_error {
 
 void pause(int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
 
-/// Runs `tasks` tasks that each count themselves; whether each ran exactly once.
+/// Runs `tasks` tasks that each count themselves; returns whether each ran exactly once.
 bool each_once(std::int64_t tasks) {
-  std::vector<int> runs(static_cast<std::size_t>(tasks));  // plain ints: a task run twice at once would be a race
+  std::vector<int> runs(static_cast<std::size_t>(tasks));  // plain ints: running a task twice would be a race
   run_tasks(tasks, [&](std::int64_t t) { ++runs[static_cast<std::size_t>(t)]; });
   for (const int n : runs) {
     if (n != 1) return false;
@@ -32,7 +32,7 @@ bool each_once(std::int64_t tasks) {
   return true;
 }
 
-/// A product big enough for the pool.
+/// A product large enough for the pool.
 struct Product {
   Array<float> x{90, 120}, w{110, 120}, y{90, 110};
   Product() {
@@ -74,7 +74,7 @@ TEST_CASE("what a job writes is seen by the next job and by the caller") {
   const Threads guard(3);
   std::vector<std::int64_t> values(32, 0);
   for (int job = 0; job < 1000; ++job) {
-    // Each task reads what another one wrote in the job before.
+    // Each task reads what another task wrote in the previous job.
     const std::vector<std::int64_t> before = values;
     run_tasks(32, [&](std::int64_t t) {
       values[static_cast<std::size_t>(t)] = before[static_cast<std::size_t>((t + 13) % 32)] + 1;
@@ -239,8 +239,8 @@ TEST_CASE("a forked child computes, while and after others did in the parent" * 
   const Threads guard(3);
   const Array<float> expected = product();
   std::atomic<bool> stop{false};
-  // While the process forks, no other thread may allocate or be on its way up: the locks inside AddressSanitizer are
-  // not safe across a fork. So all three threads meet here, and whoever computes has its scratch memory from the start.
+  // While the process forks, no other thread may allocate or start: the locks inside AddressSanitizer are not safe
+  // across a fork. So all three threads wait for each other here and allocate their scratch memory in advance.
   Product mine, its;
   const auto prepare = [] {
     for (const Scratch use : {Scratch::pack_a, Scratch::pack_b, Scratch::partial}) scratch(use, 1 << 20);
@@ -264,7 +264,7 @@ TEST_CASE("a forked child computes, while and after others did in the parent" * 
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-      alarm(30);  // a child that hangs must not hang the tests
+      alarm(30);  // a child that hangs must not block the tests
       bool good = mine.run().same_bits(expected) && each_once(100);
       set_num_threads(2);
       good = good && mine.run().same_bits(expected);

@@ -1,4 +1,4 @@
-// Random numbers: Philox4x32-10 against the known answers of its authors, moments, dropout.
+// Random numbers: Philox4x32-10 against its authors' known answers, moments, dropout.
 #include <algorithm>
 #include <set>
 
@@ -91,7 +91,7 @@ TEST_CASE("dropout follows its counter at every shape, in place too") {
       check_dropout<double>(rows, cols, 0, 0, 0.0);
     }
   }
-  // Just what is drawn for an element.
+  // Exactly the value drawn for an element.
   check_dropout<float>(2, 9, 0, 0, Philox{11, 22}.block(1).word[1] * 0x1p-32);
   check_dropout<float>(1, 70'001, 0, 0, 0.5);
   check_dropout<double>(1, 70'001, 0, 0, 0.5);

@@ -1,5 +1,5 @@
-// The order of an epoch: a permutation, whoever evaluates it, and as random as one drawn by lot. What is random is held
-// against its distribution for independent uniform orders.
+// The order of an epoch: a permutation, the same on every device and thread, and as random as independent uniform
+// orders. Random quantities are compared with their distribution for such orders.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -21,7 +21,7 @@ Order order_of(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) {
   return order;
 }
 
-/// Whether chi-squared, times `scale`, is its mean give or take six standard deviations.
+/// Whether chi-squared, times `scale`, is within six standard deviations of its mean.
 void check_uniform(const std::vector<double>& counts, double expected, double degrees, double scale = 1.0) {
   double chi2 = 0.0;
   for (const double count : counts) chi2 += scale * (count - expected) * (count - expected) / expected;
@@ -127,7 +127,7 @@ TEST_CASE("every row is equally likely at every place, and next to every other")
       for (std::size_t i = 0; i < size; ++i) {
         const auto row = static_cast<std::size_t>(order[i]);
         at[i * size + row] += 1;
-        next[row * size + static_cast<std::size_t>(later[i])] += 1;     // the same place an epoch later
+        next[row * size + static_cast<std::size_t>(later[i])] += 1;     // the same position one epoch later
         of_seed[row * size + static_cast<std::size_t>(other[i])] += 1;  // and with the next seed
         if (i + 1 < size) after[row * size + static_cast<std::size_t>(order[i + 1])] += 1;
       }
@@ -138,7 +138,7 @@ TEST_CASE("every row is equally likely at every place, and next to every other")
     check_uniform(at, each, free, scale);  // rows and columns have equal sums
     check_uniform(next, each, free, scale);
     check_uniform(of_seed, each, free, scale);
-    std::vector<double> pairs;  // of different rows
+    std::vector<double> pairs;  // of two different rows
     for (std::size_t i = 0; i < after.size(); ++i) {
       if (i / size != i % size) pairs.push_back(after[i]);
     }
@@ -171,7 +171,7 @@ TEST_CASE("orders have as many cycles, fixed rows, ascents and inversions as ord
       cycles += of_this;
       odd += (n - of_this) % 2;
     }
-    // Means and variances of one order drawn by lot (Knuth, The Art of Computer Programming 1.3.3 and 5.1.3; the last
+    // Means and variances for a uniformly drawn order (Knuth, The Art of Computer Programming 1.3.3 and 5.1.3; the last
     // is Spearman's rank correlation). Five standard deviations.
     const double root = std::sqrt(static_cast<double>(draws));
     const auto near = [&](double total, double mean, double variance) {

@@ -1,5 +1,5 @@
-// What must not change a bit of a result: where arrays lie, the rows beside a row, whether a layer absorbs the
-// activation behind it.
+// Results must not depend, in any bit, on the addresses of arrays, on the other rows of a batch, or on whether a layer
+// absorbs the activation that follows it.
 #include "support.h"
 
 using namespace gdcore;
@@ -7,7 +7,7 @@ using namespace gdcore::testing;
 
 namespace {
 
-/// Runs `work`, which lays its arrays `shift` elements behind an alignment and returns results, at shifts 0 and 1.
+/// Runs `work`, which places its arrays `shift` elements past an alignment and returns results, at shifts 0 and 1.
 template <class Work>
 void check_shifts(const Work& work) {
   const auto aligned = work(0), shifted = work(1);
@@ -25,7 +25,7 @@ std::vector<Array<T>> list(std::initializer_list<Array<T>*> arrays) {
   return results;
 }
 
-/// A norm forward and back, with its activation absorbed or as an operation of its own.
+/// A norm forward and backward, with its activation absorbed or as a separate operation.
 template <class T>
 struct Norm {
   Array<T> x, gamma, beta, y, pre, mean, rstd, variance, dy, dx, dgamma, dbeta;
@@ -70,7 +70,7 @@ struct Norm {
   std::vector<Array<T>> results() { return list({&y, &mean, &rstd, &dy, &dx, &dgamma, &dbeta}); }
 };
 
-/// Widths and heights of every path of the kernels: few rows, pieces, a block a row, longer than a block holds.
+/// Widths and heights for every path of the kernels: few rows, several parts, a block per row, more than a block holds.
 struct Size {
   bool batch;
   std::int64_t rows, cols;

@@ -1,4 +1,4 @@
-// The tests' own tools: a comparer that cannot fail would make every test worthless.
+// Tests of the test tools: a comparer that cannot fail would make every test worthless.
 #include <sys/wait.h>
 
 #include <csignal>

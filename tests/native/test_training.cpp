@@ -1,4 +1,4 @@
-// Training: the same bits however the work is divided, interrupted or refused; and no allocation after the first step.
+// Training: same bits for any division, interruption or refusal of the work; no allocation after the first step.
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -11,7 +11,7 @@ using namespace gdcore;
 using namespace gdcore::testing;
 
 #ifdef __SANITIZE_ADDRESS__
-constexpr bool kCounts = true;  // AddressSanitizer calls back on every allocation
+constexpr bool kCounts = true;  // AddressSanitizer calls a hook on every allocation
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, std::size_t),
                                                          void (*)(const volatile void*));
 #else
@@ -24,7 +24,7 @@ static int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile voi
 
 namespace {
 
-const bool kCountsSteps = kCounts && tested() == Device::cpu;  // an emulated GPU allocates for itself
+const bool kCountsSteps = kCounts && tested() == Device::cpu;  // the emulated GPU itself allocates
 
 std::atomic<bool> counting{false};
 std::atomic<std::int64_t> allocations{0};
@@ -34,7 +34,7 @@ void count_allocation(const volatile void*, std::size_t) {
 }
 void ignore_free(const volatile void*) {}
 
-/// Allocations of all threads while `work` runs.
+/// Counts the allocations of all threads while `work` runs.
 template <class Work>
 std::int64_t count_allocations(Work&& work) {
   static const int installed = __sanitizer_install_malloc_and_free_hooks(count_allocation, ignore_free);
@@ -59,7 +59,7 @@ std::shared_ptr<Network> deep(std::int64_t in, std::int64_t out) {
 TEST_CASE("the counter of allocations counts" * doctest::skip(!kCounts)) {
   CHECK(count_allocations([] {
           auto* memory = new char[100];
-          asm volatile("" : : "g"(memory) : "memory");  // else the compiler leaves both out
+          asm volatile("" : : "g"(memory) : "memory");  // otherwise the compiler removes both
           delete[] memory;
         }) == 1);
   CHECK(count_allocations([] {}) == 0);
@@ -90,7 +90,7 @@ TEST_CASE("with workers, each grows its scratch memory a few times, and no step 
           doctest::skip(!kCountsSteps)) {
   const Threads guard(3);
   std::atomic<int> met{0};
-  run_tasks(3, [&](std::int64_t) {  // all threads are up, and have made what a new thread makes
+  run_tasks(3, [&](std::int64_t) {  // all threads have started and made their first allocations
     ++met;
     while (met < 3) std::this_thread::yield();
   });
@@ -111,8 +111,9 @@ TEST_CASE("training gives the same bits for all thread counts") {
     for (const int threads : {1, 2, 3, 7}) {
       const Threads guard(threads);
       const Problem<float> problem(350, 120, 30);
-      Trainer trainer(deep<float>(120, 30), labels ? Loss(CrossEntropy{}) : Loss(BinaryCrossEntropy{}),
-                      {Adam{}, 0.01, true, {}, 1.0, {}});
+      Loss loss = CrossEntropy{};
+      if (!labels) loss = BinaryCrossEntropy{};
+      Trainer trainer(deep<float>(120, 30), loss, {Adam{}, 0.01, true, {}, 1.0, {}});
       LossSums sums;
       const double lr = 0.01;
       const Permutation permutation = Permutation::of(350, 5, 0);
@@ -152,12 +153,12 @@ TEST_CASE("ragged batches: a run equals its steps, and a small batch after a lar
   CHECK(Snapshot(whole) == Snapshot(steps));
   CHECK(sums.loss == added.loss);
   CHECK(sums.weight == added.weight);
-  // The workspace of a larger batch makes no difference to a smaller one.
+  // A workspace for a larger batch does not change the results of a smaller one.
   forward_in_training(small.network(), problem.x.view());
   LossSums ignored;
   small.run(problem.weighted(), {nullptr, 50, 16, 0, 4}, lrs, 1e9, ignored);
   CHECK(Snapshot(small) == Snapshot(whole));
-  // No time left: one batch, then back.
+  // No time left: returns after one batch.
   Trainer slow = make();
   CHECK(slow.run(problem.weighted(), {nullptr, 50, 16, 0, 4}, lrs, 0.0, ignored) == 1);
   CHECK(slow.run(problem.weighted(), {nullptr, 50, 16, 1, 4}, std::span(lrs).subspan(1), 1e9, ignored) == 4);
@@ -214,7 +215,7 @@ TEST_CASE("an infinite gradient norm is refused before the running averages move
   Problem<float> problem(8, 2, 1);
   for (std::int64_t i = 0; i < 8; ++i)
     problem.y[i] = i % 2 == 0 ? 1e19f : -1e19f;  // squares stay within float32's range
-  problem.x.random(1, 1e-30);                    // 1/σ is 316: dx of the norm is not
+  problem.x.random(1, 1e-30);                    // 1/σ is 316: dx of the norm exceeds it
   auto* gamma = trainer.network().parameters().value(2).as<float>();
   gamma[0] = gamma[1] = gamma[2] = 3e37f;
   const Snapshot before(trainer);

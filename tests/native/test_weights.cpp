@@ -1,4 +1,4 @@
-// Weights of rows and classes: their scale changes no result, and sums of which there is no mean are refused.
+// Weights of rows and classes: their scale changes no result, and sums without a defined mean are refused.
 #include <limits>
 
 #include "gdcore/check.h"
@@ -110,7 +110,7 @@ TEST_CASE("weights whose sum is no positive finite number are refused, rows by r
   CHECK(refusal([&] { check_weights(classes, some, 2, DType::float64, nullptr, 4); }).find("label 2 in row 2") !=
         std::string::npos);
 
-  // Soft targets: the sum of the classes' weights, each as often as the class is meant.
+  // Soft targets: the sum of the class weights, each multiplied by its target.
   const std::vector<double> soft{1.0, 0.0, 0.0, 0.25, 0.5, 0.25};
   Dataset shares{
       .x = {targets.data(), SourceType::f64, 2, 1, 1}, .y = {soft.data(), SourceType::f64, 2, 3, 3}, .weights = {}};

@@ -4,6 +4,8 @@ name."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import gdcore as gd
@@ -207,3 +209,26 @@ def test_input_types_are_converted(kind: str, device: str, rng: helpers.Generato
     for layout in (x, np.asfortranarray(x), np.repeat(x, 2, 0)[::2], np.repeat(x, 2, 1)[:, ::2], x[::-1][::-1]):
         helpers.same_bits(model.predict(layout), expected)
     helpers.same_bits(np.array(model.forward(x)), expected)
+
+
+def test_arrays_of_a_model_cannot_be_replaced_by_others() -> None:
+    """Another array in the dictionary would not be used; what is written into one, or computed in place, is."""
+    model = gd.Sequential(gd.Dense(2, 3), gd.BatchNorm(3), seed=0, device="cpu")
+    model.backward(model.forward(np.eye(2)))
+    for views in (model.parameters(), model.gradients(), model.buffers()):
+        name = next(iter(views))
+        before = np.array(views[name])
+        refused: tuple[Any, ...] = (
+            lambda v=views, n=name: v.__setitem__(n, np.zeros_like(v[n])),
+            lambda v=views: v.__setitem__("new", np.zeros(1)),
+            lambda v=views, n=name: v.pop(n),
+            lambda v=views: v.update({}),
+        )
+        for call in refused:
+            helpers.refuses(call, TypeError, r"would not be used: write into them")
+        np.testing.assert_array_equal(views[name], before)
+        views[name] *= 2
+        views[name][...] += 1
+        np.testing.assert_array_equal(views[name], 2 * before + 1)
+        assert type(copy.deepcopy(views)) is type(pickle.loads(pickle.dumps(views))) is dict
+    np.testing.assert_array_equal(model.parameters()["layers.0.weight"], model.flat_parameters()[:6].reshape(3, 2))

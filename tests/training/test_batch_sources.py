@@ -152,7 +152,7 @@ def test_steps_per_epoch_resume(make: Any, tmp_path: Path) -> None:
     first = trainer()
     first.fit(make(), epochs=2, steps_per_epoch=2, callbacks=[gd.Checkpoint(tmp_path / "run.safetensors")])
     second = trainer()
-    second.fit(make(), epochs=5, steps_per_epoch=2, resume=tmp_path / "run.safetensors")
+    second.fit(make(), until_epoch=5, steps_per_epoch=2, resume=tmp_path / "run.safetensors")
     helpers.same_bits(helpers.snapshot(second.model, second), helpers.snapshot(whole.model, whole))
 
 

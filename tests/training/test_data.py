@@ -99,6 +99,10 @@ def test_stratified_split(labels: str, rng: helpers.Generator) -> None:
     for kind in np.unique(y):
         assert abs((y_val == kind).sum() - 0.2 * (y == kind).sum()) <= 1
     helpers.same_bits(gd.train_validation_split(x, y, fraction=0.2, stratify=True)[1], x_val)
+    helpers.same_bits(gd.train_validation_split(x, kinds * 1.0, fraction=0.2, stratify=True)[1], x_val)
+    for bad in (kinds + 0.5, np.where(kinds, kinds, np.nan)):
+        with pytest.raises(ValueError, match=r"^y: got float64.*; expected a class for each row"):
+            gd.train_validation_split(x, bad, stratify=True)
     table = np.ones((len(x), 2))
     for word, rest in (("y", (table, True)), ("stratify", (y, table))):
         with pytest.raises(ValueError, match=f"^{word}: got float64.*; expected a class for each row"):

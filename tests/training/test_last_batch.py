@@ -27,6 +27,8 @@ SIZES = [
     (4, 1, [1] * 4, [1] * 4),
     (1, 1, [1], [1]),
     (7, 7, [7], [7]),
+    (7, 8, [7], [7]),
+    (2, 2**40, [2], [2]),
 ]
 
 
@@ -45,7 +47,7 @@ def test_sizes_of_the_batches(rows: int, size: int, kept: list[int], dropped: li
             assert [len(xb) for xb, _ in walked] == sizes and len(batches) == len(sizes)
             together = np.concatenate([xb for xb, _ in walked])
             assert len({row.tobytes() for row in together}) == sum(sizes)
-        assert batch_count(rows, size, drop_last) == len(sizes)
+        assert batch_count(rows, min(rows, size), drop_last) == len(sizes)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -83,6 +85,25 @@ def test_the_default_batch_size_suits_any_number_of_rows() -> None:
         gd.lr_range_test(build().model, gd.CrossEntropy(), X[:rows], Y[:rows], steps=2, curvature=False)
 
 
+def test_a_batch_size_above_the_rows_is_all_of_them(tmp_path: Path) -> None:
+    batches = gd.MiniBatches(X, Y, batch_size=1000, drop_last=True)
+    assert batches.batch_size == 101 and len(batches) == 1
+    batches.batch_size = 102
+    assert batches.batch_size == 101
+    for drop_last in (False, True):  # nobody trains on nothing
+        large, whole = build(), build()
+        large.fit(X, Y, epochs=2, batch_size=1000, drop_last=drop_last, callbacks=[gd.Checkpoint(tmp_path / "c")])
+        whole.fit(X, Y, epochs=2, batch_size=None, drop_last=drop_last)
+        assert large.steps == whole.steps == 2
+        np.testing.assert_array_equal(large.model.predict(X), whole.model.predict(X))
+        whole.fit(X, Y, epochs=1, batch_size=None, drop_last=drop_last, resume=tmp_path / "c")  # the same setting
+    ranges = [
+        gd.lr_range_test(build().model, gd.CrossEntropy(), X, Y, steps=3, batch_size=size, curvature=False)
+        for size in (1000, None)
+    ]
+    np.testing.assert_array_equal(ranges[0].loss, ranges[1].loss)
+
+
 def test_batches_of_one_row_that_were_asked_for_are_refused() -> None:
     trainer = build()
     helpers.refuses(lambda: trainer.fit(X, Y, epochs=1, batch_size=1), ValueError, "^batch_size: got 1.*BatchNorm")
@@ -114,6 +135,6 @@ def test_an_epoch_resumed_before_its_last_batch_is_the_same(stop: int, tmp_path:
     whole.fit(X[:97], Y[:97], epochs=2)
     with pytest.raises(KeyboardInterrupt):
         cut.fit(X[:97], Y[:97], epochs=2, callbacks=[Cut()])
-    again.fit(X[:97], Y[:97], epochs=2, resume=path)
+    again.fit(X[:97], Y[:97], until_epoch=2, resume=path)
     assert again.steps == whole.steps == 6 and again.history["loss"] == whole.history["loss"]
     assert np.array_equal(again.model.predict(X), whole.model.predict(X))

@@ -172,7 +172,7 @@ def test_a_callback_that_has_no_state_any_more(needed: bool, tmp_path: Path) -> 
     Kept.__qualname__ = Bare.__qualname__
     build().fit(X, T, epochs=1, callbacks=[Kept(), gd.Checkpoint(tmp_path / "c")])
     trainer = build()
-    fit = lambda: trainer.fit(X, T, epochs=2, resume=tmp_path / "c", callbacks=[Bare()])  # noqa: E731
+    fit = lambda: trainer.fit(X, T, until_epoch=2, resume=tmp_path / "c", callbacks=[Bare()])  # noqa: E731
     if not needed:
         fit()
         return

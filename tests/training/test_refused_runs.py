@@ -61,11 +61,11 @@ def test_callbacks_refuse_before_anything_is_changed(
     log = gd.CSVLog(tmp_path / "log.csv")  # would make its file
     with pytest.raises((OSError, ImportError)):
         trainer.fit(
-            x, Y, epochs=4, resume=tmp_path / "c" if resumed else None, callbacks=[log, CALLBACKS[who](tmp_path)]
+            x, Y, until_epoch=4, resume=tmp_path / "c" if resumed else None, callbacks=[log, CALLBACKS[who](tmp_path)]
         )
     assert state(trainer) == before
     helpers.same_bits(helpers.snapshot(trainer.model, trainer), numbers)
     assert sorted(tmp_path.iterdir()) == files
     monkeypatch.undo()
-    trainer.fit(x, Y, epochs=4, resume=tmp_path / "c" if resumed else None, callbacks=[log])
+    trainer.fit(x, Y, until_epoch=4, resume=tmp_path / "c" if resumed else None, callbacks=[log])
     assert trainer.epoch == 4 and (tmp_path / "log.csv").exists()

@@ -1,5 +1,6 @@
 """Promise: resuming a run that a callback had stopped goes on where there is more patience now, to the same bits as a
-run that had it from the start, and otherwise trains nothing and says why."""
+run that had it from the start, and otherwise trains nothing and says why; so does a run with more epochs than asked
+for."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ Y = RNG.integers(0, 2, 60)
 
 def run(*callbacks: object, epochs: int = 30, **options: Any) -> gd.Trainer:
     trainer = gd.Trainer(gd.Sequential(gd.Dense(2, 2), seed=0), gd.CrossEntropy(), optimizer=gd.Adam(0.1))
-    trainer.fit(X, Y, epochs=epochs, validation=(X[::-1], Y), callbacks=callbacks, **options)
+    trainer.fit(X, Y, until_epoch=epochs, validation=(X[::-1], Y), callbacks=callbacks, **options)
     return trainer
 
 
@@ -80,3 +81,11 @@ def test_a_finished_run_has_nothing_to_say(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     run(gd.Checkpoint(path), epochs=3)
     assert run(gd.Checkpoint(path), epochs=3, resume=path).epoch == 3
+
+
+def test_a_run_with_more_epochs_than_are_asked_for_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    run(gd.Checkpoint(path), epochs=3)
+    with pytest.warns(UserWarning, match=r"3 epochs already, more than epochs=2.*no epoch is left") as seen:
+        assert run(epochs=2, resume=path).epoch == 3
+    assert seen[0].filename == __file__

@@ -126,7 +126,7 @@ def test_bad_arguments_are_refused(name: str) -> None:
     assert type(info.value) is kind
 
 
-@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf, "fast", None])
+@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf, "fast", None, True, np.True_, np.ma.masked])
 def test_a_bad_rate_stops_before_anything_moves(bad: Any, device: str) -> None:
     model = gd.Sequential(gd.Dense(2, 1), seed=0, device=device)
     trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(lambda step: bad))

@@ -220,7 +220,7 @@ class Storm(RuleBasedStateMachine):
         """Go on from a file, whose run may have had other settings; with callbacks that refuse, too."""
         nowhere = self.folder / "nowhere" / "file"
         callbacks = [[], *self.recorders(), [gd.Checkpoint(nowhere)], [gd.CSVLog(nowhere)]]
-        right = {"x": [X, FRAME], "y": [Y], "epochs": [self.trainer.epoch + 3], "batch_size": [4]}
+        right = {"x": [X, FRAME], "y": [Y], "until_epoch": [self.trainer.epoch + 3], "batch_size": [4]}
         right |= {"callbacks": callbacks, "path": [self.checkpoint]}
 
         def go_on(path: Any, **arguments: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+import gdcore as gd
 import helpers
 import numpy as np
 import pytest
@@ -114,3 +116,25 @@ def test_damaged_files(name: str, tmp_path: Path) -> None:
     content, words = DAMAGED[name]
     (tmp_path / "t.csv").write_bytes(content)
     helpers.refuses(lambda: Table.from_csv(tmp_path / "t.csv"), FormatError, f"^path: .*{words}")
+
+
+def test_notebooks_show_all_of_a_short_table_and_the_ends_of_a_long_one() -> None:
+    html = Table(ROWS)._repr_html_()
+    assert html.count("<tr>") == 4 and html.count("<th>") == html.count("<td>") / 3 == 4
+    assert "<th>lr</th>" in html and "<td>0.333333</td>" in html and "<p>Table: 3 rows of 4 columns</p>" in html
+    long = Table({"i": range(10_000)})._repr_html_()
+    cells = [int(cell) if cell != "…" else cell for cell in re.findall("<td>(.*?)</td>", long)]
+    assert cells == [*range(10), "…", *range(9990, 10_000)] and "10,000 rows of 1 columns" in long
+    assert "…" not in Table({"i": range(20)})._repr_html_()
+    assert "0 rows of 0 columns" in Table()._repr_html_() and "2 rows" in Table([{}, {}])._repr_html_()
+
+
+def test_nothing_in_a_table_is_taken_for_html() -> None:
+    html = Table({"<b>": ["<script>alert('&')</script>", None]})._repr_html_()
+    assert "<th>&lt;b&gt;</th>" in html and "<td>&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;</td>" in html
+    assert "<script" not in html and "<td></td>" in html
+
+
+def test_a_history_is_shown_as_a_table() -> None:
+    html = gd.History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_loss": 1.0}])._repr_html_()
+    assert "<td>0.25</td>" in html and "<td>nan</td>" in html and "History: 2 rows of 3 columns" in html

@@ -212,7 +212,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
     "steps kind": ({"steps": 10.0}, TypeError, "^steps"),
     "smoothing": ({"smoothing": 0}, ValueError, "^smoothing"),
     "smoothing even": ({"smoothing": 4}, ValueError, "^smoothing: got 4; expected an odd number"),
-    "batch_size": ({"batch_size": 501}, ValueError, "^batch_size"),
+    "batch_size": ({"batch_size": 0}, ValueError, "^batch_size"),
     "batch_size kind": ({"batch_size": "all"}, TypeError, "^batch_size"),
     "curvature_rows": ({"curvature_rows": 0}, ValueError, "^curvature_rows"),
     "seed": ({"seed": -1}, ValueError, "^seed"),

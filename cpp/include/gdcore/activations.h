@@ -1,8 +1,8 @@
 // Activation functions: one struct each, written once for host and device.
 //
-// value(a) is the output for the pre-activation a. slope(saved) is the derivative; `saved` is the output where that is
-// enough, the pre-activation where `saves_input` says so. curvature(saved) is the second derivative, 0 at a kink. To
-// add one: a struct here and an entry in the variant.
+// value(a) is the output for the pre-activation a. slope(saved) is the first derivative, curvature(saved) the second,
+// which is 0 at a kink. `saved` is the pre-activation where `saves_input` is true, else the output. To add an
+// activation: a struct here and an entry in the variant.
 #pragma once
 
 #include <variant>
@@ -119,11 +119,11 @@ struct GELU {
   GD_FORMULA T curvature(T a) const {
     T density;
     math::gaussian_cdf(a, density);
-    return density > T(0) ? density * kPeak<T> * (T(2) - a * a) : T(0);  // far out a² may overflow
+    return density > T(0) ? density * kPeak<T> * (T(2) - a * a) : T(0);  // a² may overflow for large |a|
   }
 };
 
-/// a (1 + tanh(√(2/π) (a + 0.044715 a³))) / 2, the same paper's approximation.
+/// a (1 + tanh(√(2/π) (a + 0.044715 a³))) / 2, the approximation from the same paper.
 struct GELUTanh {
   static constexpr const char* name = "GELU";
   static constexpr bool saves_input = true;
@@ -136,7 +136,7 @@ struct GELUTanh {
     return T(0.79788456080286535588) * (T(1) + T(0.134145) * a * a);
   }
   template <class T>
-  static GD_FORMULA T clamp(T a) {  // beyond, the slope is 1 or 0 and a² overflows
+  static GD_FORMULA T clamp(T a) {  // for |a| > 30 the slope is 0 or 1, and a² would overflow
     return a > T(30) ? T(30) : (a < T(-30) ? T(-30) : a);
   }
   template <class T>
@@ -184,7 +184,7 @@ inline const char* name_of(const Activation& activation) {
   return std::visit([](const auto& function) { return function.name; }, activation);
 }
 
-/// Whether backward needs the pre-activation, not the output.
+/// Whether backward needs the pre-activation instead of the output.
 inline bool saves_input(const Activation& activation) {
   return std::visit([](const auto& function) { return function.saves_input; }, activation);
 }

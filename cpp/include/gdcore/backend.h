@@ -1,5 +1,5 @@
-// Backend: the operations that a device offers. Layers, losses and the trainer know devices only through it. What each
-// operation is asked to do is told in ops.h.
+// Backend: the operations of a device. Layers, losses and the trainer use devices through it alone. ops.h defines the
+// arguments of each operation.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +17,11 @@ namespace gdcore {
 
 struct StepProgram;
 
-/// A training step that a backend makes as a whole.
+/// A training step that a backend runs as a whole.
 class FusedStep {
  public:
   virtual ~FusedStep() = default;
-  /// Asks for the step.
+  /// Enqueues the step.
   virtual void run() = 0;
 };
 
@@ -30,20 +30,21 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual Device device() const = 0;
-  virtual std::string description() const = 0;  // instruction set or device name, for people
+  virtual std::string description() const = 0;  // instruction set or device name, for display
 
   virtual void* allocate(std::size_t bytes) = 0;  // aligned to kAlignment, zeroed
   virtual void deallocate(void* data, std::size_t bytes) noexcept = 0;
   virtual void copy(void* to, const void* from, std::size_t bytes, CopyKind kind) = 0;
-  /// Until all that was asked for is done; a device may lag behind the calls.
+  /// Waits until all enqueued work is done; a device may run behind the calls.
   virtual void wait() {}
   Profile& profile() { return profile_; }
-  /// Marks what the calling thread asks for, until leave(), in the tools that the device's maker has for looking at it.
+  /// Marks the work that the calling thread enqueues before leave() with a name, for the device vendor's profiling
+  /// tools.
   virtual void enter(const char*) {}
   virtual void leave() noexcept {}
-  /// Null where steps are the host's business.
+  /// Null where the device cannot record steps.
   virtual StepRecorder* recorder() { return nullptr; }
-  /// The step in fewer passes than its operations would take, or null where the backend has nothing better than these.
+  /// Returns the step in fewer passes than its operations take, or null where the backend has no fused version.
   virtual std::unique_ptr<FusedStep> fuse(const StepProgram&) { return nullptr; }
 
   virtual void dense_forward(const DenseForward&) = 0;
@@ -64,34 +65,34 @@ class Backend {
                                     View dx_dot) = 0;
   virtual void norm_tangent(const NormTangent&) = 0;
   virtual void norm_curvature(const NormCurvature&) = 0;
-  /// grad = the derivative of the loss's gradient where the logits move along `tangent`; the pass's sums were filled by
-  /// `loss` and are only read.
+  /// grad = the derivative of the loss's gradient where the logits move along `tangent`. Reads the sums that `loss`
+  /// stored for the pass and does not change them.
   virtual void loss_curvature(const LossPass&, ConstView tangent) = 0;
   /// to += scale · x
   virtual void add(View to, ConstView x, double scale) = 0;
   virtual void lerp(const Lerp&) = 0;
-  /// Rows of the source, converted, into `to` (count, source.cols).
+  /// Writes rows of the source, converted, to `to` (count, source.cols).
   virtual void gather(const Gather&) = 0;
-  /// Flat index of the first NaN or infinity, or -1.
+  /// Returns the flat index of the first NaN or infinity, or -1.
   virtual std::int64_t first_nonfinite(const Source& source) = 0;
 
  private:
   Profile profile_;
 };
 
-/// The backend of a device, made at first use. Throws DeviceError where there is none.
+/// Returns the backend of a device, created at first use. Throws DeviceError where the device is not available.
 Backend& backend(Device device);
 
-/// The instruction sets of this build that this processor has, the best first. The CPU's backend describes itself by
-/// the one that it uses.
+/// Instruction sets of this build that this processor supports, best first. The description of the CPU backend names
+/// the one in use.
 std::vector<std::string> instruction_sets();
 
-/// The CUDA backend, from a shared library of its own (cpp/src/cuda_library.cpp); throws DeviceError, saying what is
-/// missing and what to do.
+/// The CUDA backend, loaded from its own shared library (cpp/src/cuda_library.cpp). Throws DeviceError with what is
+/// missing and how to fix it.
 Backend& cuda_backend();
-/// Why there is no CUDA backend, or an empty text.
+/// Why there is no CUDA backend, or an empty string.
 std::string cuda_missing();
-/// Whether `device="auto"` takes the GPU: there is one, and everything that it needs.
+/// Whether `device="auto"` selects the GPU: a GPU and everything it needs are present.
 bool has_cuda();
 
 }  // namespace gdcore

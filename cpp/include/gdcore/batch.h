@@ -1,4 +1,4 @@
-// Batches of a dataset as a step needs them, and a loss with what a device needs of it.
+// Datasets, their batches in the form a step needs, and a loss with its buffers on a device.
 #pragma once
 
 #include <cstdint>
@@ -13,38 +13,38 @@ namespace gdcore {
 
 class ResidentData;
 
-/// Inputs, targets and sample weights as they came; y and weights may be absent. Checked when it is made.
+/// Inputs, targets and sample weights as given; y and weights may be absent. Checked when created.
 struct Dataset {
   Source x, y, weights;
   bool labels = false;       // y holds class numbers
-  double weight_unit = 1.0;  // a power of two: what a weight of 1 among `weights` stands for
-  std::shared_ptr<const std::vector<double>> scaled_weights = nullptr;  // where `weights` lies if that is not 1
-  mutable std::shared_ptr<ResidentData> on_device = nullptr;            // its copy on a device: see resident.h
+  double weight_unit = 1.0;  // power of two: a sample weight is weight_unit times its value in `weights`
+  std::shared_ptr<const std::vector<double>> scaled_weights = nullptr;  // memory of `weights` if weight_unit is not 1
+  mutable std::shared_ptr<ResidentData> on_device = nullptr;            // the copy on a device: see resident.h
 };
 
-/// Throws where hyperparameters are out of range, or do not fit a model with `outputs` outputs (0: not known yet).
+/// Throws where hyperparameters are out of range or do not fit a model with `outputs` outputs (0: not known yet).
 void check_loss(const AnyLoss& loss, std::int64_t outputs);
-/// Throws where one of `count` listed rows is none of the dataset; null is no list.
+/// Throws where one of `count` row indices is outside the dataset; null: no list.
 void check_rows(const std::int64_t* rows, std::int64_t count, std::int64_t dataset_rows);
 /// Throws where a label is not one of the model's outputs.
 void check_labels(const Source& labels, std::int64_t outputs);
-/// Scales sample weights that a dtype might round to 0 or to infinity, by a power of two, which changes no result.
+/// Scales sample weights that a dtype might round to 0 or to infinity by a power of two, which changes no result.
 void scale_weights(Dataset& data);
-/// Throws where the data does not fit network and loss; with `finite`, also where a value is NaN or infinite.
+/// Throws where the data does not fit the network and the loss; with `finite`, also where a value is NaN or infinite.
 void check_data(const Dataset& data, const Network& network, const AnyLoss& loss, bool finite);
-/// Throws unless Σ s_n W_n over some rows (null: all) is a positive finite number: there is no mean of nothing. No W_n
-/// may be so small that the dtype takes it for zero.
+/// Throws unless Σ s_n W_n over some rows (null: all) is a positive finite number, as the mean divides by it. Also
+/// throws where a W_n is so small that the dtype treats it as zero.
 void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
                    const std::int64_t* rows, std::int64_t count);
-/// The class weights or positive weights of a loss, one for each output, in a device's memory; empty where it has none.
-/// Throws for one that is not 0, but zero or nearly so in the dtype.
+/// The class weights or positive weights of a loss, one per output, in a device's memory; empty where the loss has
+/// none. Throws for a weight that is not 0 but is zero or nearly so in the dtype.
 Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype);
 
-/// Takes rows out of datasets: as views where they already are what is needed, else gathered into memory of its own,
-/// valid until the next call.
+/// Reads rows of datasets. Returns views where rows already lie there as needed; otherwise gathers the rows into its
+/// own memory, valid until the next call.
 class BatchReader {
  public:
-  /// The rows order(first), ..., order(first + rows - 1) of the dataset.
+  /// Returns the rows order(first), ..., order(first + rows - 1) of the dataset.
   Batch read(const Network& network, const Dataset& data, const RowOrder& order, std::int64_t first, std::int64_t rows);
 
  private:
@@ -58,14 +58,14 @@ class Criterion {
   Criterion(AnyLoss loss, const Network& network);
 
   const AnyLoss& loss() const { return loss_; }
-  /// Whether the device computes the loss. Otherwise the host does, and steps cannot be recorded.
+  /// Whether the device computes the loss. Otherwise the host computes it, and steps cannot be recorded.
   bool on_device() const { return std::holds_alternative<Loss>(loss_); }
   ConstView class_weights() const;
   LossSums* sums() const { return static_cast<LossSums*>(sums_.data()); }  // on the device
-  /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient. Where counters are given the
-  /// host does not wait: what it gets is empty, and the sums stay on the device.
+  /// Returns the batch's sums; `grad` (null: skipped) receives the gradient of their quotient. With counters, the host
+  /// does not wait: the returned sums are empty, and the real ones stay on the device.
   LossSums apply(const Batch& batch, ConstView logits, View grad, StepCounters* counters = nullptr);
-  /// The derivative of that gradient where the logits move along `tangent`; for the batch of the last apply().
+  /// Writes the derivative of that gradient where the logits move along `tangent`, for the batch of the last apply().
   void curvature(const Batch& batch, ConstView logits, ConstView tangent, View grad);
 
  private:
@@ -75,8 +75,8 @@ class Criterion {
   Backend& backend_;
   DType dtype_;
   std::int64_t outputs_;
-  Buffer class_weights_, sums_;  // one weight for each output, or empty
-  HostLoss host_;                // for a loss of the caller's own
+  Buffer class_weights_, sums_;  // class weights: one per output, or empty
+  HostLoss host_;                // for user-defined losses
 };
 
 }  // namespace gdcore

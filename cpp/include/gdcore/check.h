@@ -1,4 +1,4 @@
-// Validation at the front of every public call. Messages begin with the operation: "[dense] x has 3 columns, ...".
+// Argument checks at the start of every public call. Messages begin with the operation: "[dense] x has 3 columns, ...".
 #pragma once
 
 #include <charconv>
@@ -12,23 +12,23 @@
 
 namespace gdcore {
 
-/// A device was asked for that is missing, or a driver or library it needs is.
+/// The requested device, its driver or a library that it needs is missing.
 struct DeviceError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The loss became NaN or infinite; the parameters are those before the refused step.
+/// The loss became NaN or infinite. The parameters are those before the failed step.
 struct DivergenceError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// An argument of the wrong kind (Python: TypeError), where std::invalid_argument is a wrong value (ValueError).
+/// An argument of the wrong kind (Python: TypeError); std::invalid_argument is a wrong value (ValueError).
 struct TypeMismatch : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// A part of a message. Floating-point numbers have as many digits as tell them from their neighbours: a beta just
-/// below 1 must not be shown as 1.
+/// Writes a part of a message. Floating-point numbers have enough digits to be unique: a beta just below 1 must not be
+/// shown as 1.
 template <class Part>
 void put(std::ostream& text, const Part& part) {
   if constexpr (std::is_floating_point_v<Part>) {
@@ -47,7 +47,7 @@ std::string join(const Parts&... parts) {
   return text.str();
 }
 
-/// Throws Error with the parts put together. The text is made only when the check fails.
+/// Throws Error with the joined parts. The text is built only when the check fails.
 template <class Error = std::invalid_argument, class... Parts>
 void check(bool condition, const Parts&... parts) {
   if (!condition) [[unlikely]] {
@@ -55,8 +55,8 @@ void check(bool condition, const Parts&... parts) {
   }
 }
 
-/// What layers and optimisers check of their numbers, as they are and as a model of `dtype` has them: a positive
-/// number; 0 <= value < 1; a number that is neither rounded to 0 nor to infinity. They throw std::invalid_argument.
+/// Checks of a layer's or optimiser's hyperparameters, both exact and rounded to the model's `dtype`: a positive
+/// number; 0 <= value < 1; a number that rounds neither to 0 nor to infinity. They throw std::invalid_argument.
 void check_positive(const char* kind, const char* name, double value, DType dtype);
 void check_share(const char* kind, const char* name, double value, DType dtype);
 void check_representable(const char* kind, const char* name, double value, DType dtype);

@@ -1,4 +1,4 @@
-// What a layer computes, as data: for a backend that makes several operations at once.
+// A layer's computation as data, for backends that fuse several operations.
 #pragma once
 
 #include <cstdint>
@@ -6,10 +6,10 @@
 
 namespace gdcore {
 
-/// Known to its layer alone.
+/// A computation that only the layer's own methods describe.
 struct OtherComputation {};
 
-/// x Wᵀ + b; where W and b begin in the arena of the parameters. A bias of -1 is none.
+/// x Wᵀ + b, with the offsets of W and b in the parameter arena. bias = -1: no bias.
 struct DenseComputation {
   std::int64_t weight, bias;
 };
@@ -20,7 +20,7 @@ struct DropoutComputation {
   std::uint64_t stream;
 };
 
-/// (x - mean) / std; where both begin in the arena of the states.
+/// (x - mean) / std, with the offsets of mean and std in the state arena.
 struct StandardizerComputation {
   std::int64_t mean, std;
 };

@@ -1,10 +1,10 @@
 // Curvature: the loss over a whole dataset as a function of the trained parameters, with exact first and second
 // derivatives: gradients, and products of the Hessian with a vector by forward-over-reverse differentiation
-// (Pearlmutter 1994). A product costs eight matrix products a layer where a gradient costs three.
+// (Pearlmutter 1994). A Hessian-vector product costs eight matrix products per layer, a gradient three.
 //
-// Parameters are here one vector of P numbers: those that are not frozen, array by array in the order of the arena,
-// without the gaps between them. The network's own parameters are only read. Which ones are frozen, and their values,
-// running averages and the masks of dropout are those of the network when the object was made.
+// The parameters form one vector of P values: those that are not frozen, array by array in arena order, without the
+// gaps between arrays. The network's own parameters are only read. Frozen parameters, running averages and dropout
+// masks keep the state that the network had at construction.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace gdcore {
 
 class Curvature {
  public:
-  /// `training`: batch norm takes the dataset's own mean and spread and dropout draws, as in a step on one batch; else
-  /// both are as in prediction. Where rows do not depend on each other they are computed some at a time.
+  /// `training`: batch norm uses the dataset's own mean and spread, and dropout is active, as in a step on one batch;
+  /// otherwise both are as in prediction. Where rows are independent they are computed in batches.
   Curvature(std::shared_ptr<Network> network, AnyLoss loss, const Dataset& data, bool training);
 
   Curvature(const Curvature&) = delete;
@@ -29,16 +29,16 @@ class Curvature {
   std::int64_t rows() const { return data_.x.rows; }
   std::int64_t width(std::size_t layer) const { return executor_.plan().operations[layer].out; }
 
-  /// Where the network is, into `out` (host, P numbers).
+  /// Writes the network's current parameters to `out` (host, P values).
   void point(View out) const;
-  /// The mean loss at the point `at` (host, P numbers), or where the network is if that is null.
+  /// Returns the mean loss at the point `at` (host, P values), or at the network's parameters if `at` is null.
   double loss(ConstView at);
-  /// The same, and its gradient into `out` (host, P numbers).
+  /// The same; also writes the gradient to `out` (host, P values).
   double gradient(ConstView at, View out);
-  /// The Hessian times `v` into `out` (host, P numbers each).
+  /// Writes the Hessian times `v` to `out` (host, P values each).
   void product(ConstView at, ConstView v, View out);
-  /// What each layer gives for the rows of the dataset, into `to` (one for each layer: host, rows x its outputs); null
-  /// ones are skipped.
+  /// Writes each layer's outputs for the rows of the dataset to `to` (one per layer: host, rows x its outputs); null
+  /// views are skipped.
   void outputs(std::span<const View> to);
 
  private:
@@ -57,8 +57,8 @@ class Curvature {
   bool training_;
   BatchReader reader_;
   std::int64_t count_ = 0, batch_rows_ = 0;
-  Parameters point_, direction_;  // with their gradients: see TangentCall
-  Executor executor_;             // of a plan in which no layer absorbs another
+  Parameters point_, direction_;  // their gradients: see TangentCall
+  Executor executor_;             // its plan absorbs no activations
   Buffer total_;
   StepContext context_;
 };

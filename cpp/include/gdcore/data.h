@@ -1,4 +1,4 @@
-// Data as it comes from the user: any numeric type, rows possibly far apart, never copied whole.
+// Data as the user passes it: any numeric type, strided rows, never copied as a whole.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,7 @@ struct StepCounters;
 
 enum class SourceType : std::uint8_t { f32, f64, u8, i8, u16, i16, u32, i32, u64, i64 };
 
-/// A matrix of any numeric type whose rows are `row_stride` elements apart and contiguous in themselves, in the memory
-/// of `device`.
+/// A matrix of any numeric type in the memory of `device`. Rows are contiguous and `row_stride` elements apart.
 struct Source {
   const void* data = nullptr;
   SourceType type = SourceType::f32;
@@ -56,7 +55,7 @@ inline std::size_t size_of(SourceType type) {
   return size;
 }
 
-/// What `Gather` writes: the model's dtype, or the 32-bit labels of CrossEntropy.
+/// The type that `Gather` writes: the model's dtype, or 32-bit labels for CrossEntropy.
 enum class GatherType : std::uint8_t { float32, float64, label };
 
 struct Gather {
@@ -65,7 +64,7 @@ struct Gather {
   std::int64_t first = 0, count = 0;  // row i of `to` is row order(first + i)
   void* to = nullptr;
   GatherType type = GatherType::float32;
-  const StepCounters* counters = nullptr;  // where given, `first` counts from counters->first
+  const StepCounters* counters = nullptr;  // where given, `first` is relative to counters->first
 };
 
 inline GatherType gather_type(DType dtype) {
@@ -73,10 +72,10 @@ inline GatherType gather_type(DType dtype) {
 }
 inline SourceType source_type(DType dtype) { return dtype == DType::float32 ? SourceType::f32 : SourceType::f64; }
 
-/// Gathers into `buffer`, which grows, from the backend's own memory or from the host's (then converted there and
-/// copied). The order lies in the host's memory; `call.to` is not used.
+/// Gathers rows into `buffer`, which grows, from the backend's memory or from the host's; host rows are converted there
+/// and then copied. The order lies in host memory; `call.to` is not used.
 void gather_into(Backend& backend, Gather call, Buffer& buffer);
-/// The rows of `call` in a dtype: in place where they already are what is needed, else in `buffer`, which grows.
+/// Returns the rows of `call` in a dtype: a view where they already have the right form, else gathered into `buffer`.
 ConstView fetch(Backend& backend, DType dtype, Gather call, Buffer& buffer);
 
 }  // namespace gdcore

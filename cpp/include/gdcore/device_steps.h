@@ -1,7 +1,6 @@
-// Training steps that a device makes by itself: data, rates and everything that changes from step to step lie in its
-// memory (StepCounters), the order of the rows is computed there, and some steps at a time are recorded once and
-// launched as often as there are batches. The host only starts them. The results are those of the same steps made one
-// by one.
+// Training steps that a device runs without the host. Data, learning rates and everything that changes from step to
+// step (StepCounters) lie in its memory, and it computes the row order itself. Groups of steps are recorded once and
+// launched repeatedly; the host only starts them. The results equal those of the same steps run one by one.
 #pragma once
 
 #include <cstdint>
@@ -10,62 +9,40 @@
 #include <span>
 #include <vector>
 
+#include "gdcore/batch_range.h"
 #include "gdcore/resident.h"
 #include "gdcore/training_step.h"
 
 namespace gdcore {
 
-/// Batches [first, last) of an epoch of `count` rows in an order, each of batch_size rows. A last batch that is smaller
-/// has the rows that are left; where `joins`, a single row that is left belongs to the batch before.
-struct BatchRange {
-  RowOrder order;
-  std::int64_t count = 0, batch_size = 0, first = 0, last = 0;
-  bool joins = false;
-
-  /// The number of batches that have batch_size rows.
-  std::int64_t whole_batches() const {
-    const std::int64_t whole = count / batch_size;
-    return joins && batch_size > 1 && whole > 0 && count % batch_size == 1 ? whole - 1 : whole;
-  }
-  /// The number of batches of an epoch.
-  std::int64_t batches(bool drop_last) const {
-    const std::int64_t whole = count / batch_size;
-    return drop_last || whole * batch_size == count || whole_batches() < whole ? whole : whole + 1;
-  }
-  /// The place in the order of the batch's first row, and its number of rows.
-  std::int64_t first_row(std::int64_t batch) const { return batch <= whole_batches() ? batch * batch_size : count; }
-  std::int64_t rows_of(std::int64_t batch) const { return first_row(batch + 1) - first_row(batch); }
-};
-
-/// Bytes of rows that are on the device at a time where the dataset has no room there; the results do not depend on it.
+/// Bytes of rows on the device at a time where the dataset does not fit there; results do not depend on it.
 inline constexpr std::int64_t kWindowBytes = std::int64_t{1} << 27;
 
 class DeviceSteps {
  public:
   explicit DeviceSteps(TrainingStep& step, std::int64_t window_bytes = kWindowBytes);
 
-  /// Trains the batches of the range until `seconds` have passed or the steps stopped, and returns the next batch.
-  /// Rows of a dataset in the host's memory are sent as they are needed.
-  /// `counters` goes in with the steps made and the sums so far and comes out with what was reached, also where an
-  /// interruption is thrown.
+  /// Trains the batches of the range until `seconds` have passed or the steps stopped; returns the next batch. Rows of
+  /// a dataset in host memory are copied to the device in windows, as they are needed. `counters` passes in the steps
+  /// made and the sums so far, and returns the values reached, also where an interruption is thrown.
   std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const double> rates, double seconds,
                    StepCounters& counters);
 
  private:
   struct Recorded {
     std::int64_t rows, steps;
-    Dataset data;  // where it lies
+    Dataset data;  // its memory: the recording holds its addresses
     RowOrder order;
     std::uint64_t version;
     std::unique_ptr<StepGraph> graph;
   };
-  struct Window {  // batches that are trained with what is on the device
+  struct Window {  // batches that can be trained with the rows on the device
     std::int64_t first, last;
     Dataset data;
     RowOrder order;
-    std::int64_t first_row;  // the place in the order of the first batch's first row
+    std::int64_t first_row;  // position in the order of the first batch's first row
   };
-  struct Sent {  // what streamed_ holds: a window's rows, in their order
+  struct Sent {  // contents of streamed_: a window's rows, in their order
     Window window;
     Dataset source;
     std::vector<std::int64_t> rows;
@@ -86,10 +63,10 @@ class DeviceSteps {
   TrainingStep& step_;
   Network& network_;
   std::int64_t window_bytes_;
-  ResidentData streamed_;     // rows of a dataset that has no room on the device, a window at a time
-  std::optional<Sent> sent_;  // kept from one call to the next where the time was up in the middle of it
+  ResidentData streamed_;     // rows of a dataset that does not fit on the device, a window at a time
+  std::optional<Sent> sent_;  // kept between calls where the time ran out inside the window
   Buffer counters_, shuffle_, rates_, rows_, x_, y_, weights_;
-  std::vector<std::int64_t> listed_;  // what rows_ holds
+  std::vector<std::int64_t> listed_;  // contents of rows_
   std::vector<Recorded> recorded_;
 };
 

@@ -1,5 +1,5 @@
-// Executor: runs a plan, forward and back, over one workspace. Training, prediction, recorded steps and derivatives
-// along directions all go through it. The workspace grows to the largest batch seen and serves every smaller one.
+// Executor: runs a plan forward and backward in one workspace. Training, prediction, recorded steps and derivatives
+// along directions all use it. The workspace grows to the largest batch so far; smaller batches share it.
 #pragma once
 
 #include <cstdint>
@@ -11,52 +11,52 @@ namespace gdcore {
 
 class Executor {
  public:
-  /// What a forward pass is for. `train` and `differentiate` keep what the way back needs; `train` alone lets layers
-  /// that behave differently in training do so.
+  /// The purpose of a forward pass. `train` and `differentiate` save what backward needs; `train` alone enables
+  /// training behaviour (batch statistics, dropout).
   enum class Mode : std::uint8_t { predict, differentiate, train };
 
-  /// `directions`: whether tangent() and curvature() are wanted, which need memory of their own.
+  /// `directions` reserves the memory that tangent() and curvature() need.
   Executor(Plan plan, Backend& backend, const Parameters& parameters, Precision precision, bool directions = false);
 
   const Plan& plan() const { return plan_; }
-  /// Makes the workspace large enough for batches of `rows`; ends the last forward pass if it moves.
+  /// Makes the workspace large enough for batches of `rows`; discards the saved forward pass if the workspace moves.
   void reserve(std::int64_t rows);
-  /// Changes with the place of the workspace.
+  /// Changes when the workspace moves.
   std::uint64_t version() const { return version_; }
 
-  /// The output (N, out) for x (N, in), in the workspace until the next call. Where something is kept, x must stay as
-  /// it is until the way back is done.
+  /// Returns the output (N, out) for x (N, in), valid in the workspace until the next call. If the pass is saved, x
+  /// must stay unchanged until the backward pass is done.
   View forward(ConstView x, Mode mode, const StepContext& context);
-  /// Where the gradient of the output belongs before backward(): (N, out) of the last forward pass, which backward()
-  /// overwrites. Throws std::runtime_error where no forward pass is kept.
+  /// The buffer for the gradient of the output, (N, out) of the last forward pass; backward() reads it and overwrites
+  /// it. Throws std::runtime_error where no forward pass is saved.
   View output_gradient() const;
-  /// Gradients of all parameters that are not frozen; the gradient of x into dx (N, in) unless that is null.
+  /// Computes the gradients of all parameters that are not frozen; writes the gradient of x to dx (N, in) unless null.
   void backward(View dx);
-  /// Moves the running averages of the last forward pass in training.
+  /// Updates running averages with the statistics of the last training forward pass.
   void commit();
-  /// Rows of the last forward pass if the way back may follow, else 0.
+  /// Rows of the last forward pass if backward() may follow, else 0.
   std::int64_t kept_rows() const { return kept_ ? x_.rows : 0; }
-  /// Ends the last forward pass: backward() needs another, and its input may go.
+  /// Discards the saved forward pass: backward() needs a new one, and the input may be freed.
   void forget() { kept_ = false; }
-  /// Whether there has been a whole backward pass.
+  /// Whether a backward pass has completed.
   bool has_gradients() const { return has_gradients_; }
-  /// What an operation gave in the last forward pass, as long as that is kept.
+  /// The output of an operation in the last forward pass, as long as that pass is saved.
   View output(std::size_t operation) const;
 
-  /// The derivative ẏ (N, out) of the output where the parameters move along `direction`, after forward().
+  /// Returns the derivative ẏ (N, out) of the output where the parameters move along `direction`, after forward().
   View tangent(const Parameters& direction);
-  /// Where the derivative of the output's gradient belongs before curvature().
+  /// The buffer for the derivative of the output's gradient, to fill before curvature().
   View output_gradient_tangent() const;
-  /// backward() with its derivatives: those of the gradients along `direction` lie where that has its gradients.
+  /// backward() with its derivatives along `direction`, written to the gradients of `direction`.
   void curvature(const Parameters& direction);
 
  private:
-  struct Buffers {  // of an operation: bytes into the workspace
+  struct Buffers {  // of one operation: byte offsets into the workspace
     std::size_t y = 0, pre = 0, statistics = 0, y_dot = 0;
-    std::size_t sum = 0, sum_dot = 0;  // what it reads, where that is a sum
-    int gradient = 0;                  // which of the gradients' buffers holds that of its output
+    std::size_t sum = 0, sum_dot = 0;  // its input, where that is a sum
+    int gradient = 0;                  // index of the buffer with the gradient of its output
   };
-  struct Part {  // of a gradient, and of its derivative where directions are wanted
+  struct Part {  // of a gradient, and of its derivative where directions are used
     View gradient, gradient_dot;
   };
 
@@ -80,17 +80,17 @@ class Executor {
   Precision precision_;
   bool directions_;
   std::vector<Buffers> buffers_;
-  std::vector<std::size_t> gradients_, gradients_dot_;  // bytes into the workspace, each as wide as the widest
-  int addend_ = 0;                                      // the one of them for gradients that are added to others
-  std::size_t spare_ = 0;                               // as wide, where directions are wanted
+  std::vector<std::size_t> gradients_, gradients_dot_;  // byte offsets into the workspace, each of the largest width
+  int addend_ = 0;                                      // index of the buffer for gradients that are added to others
+  std::size_t spare_ = 0;                               // scratch of the same size, where directions are used
   Buffer workspace_;
   std::int64_t capacity_ = 0;
   std::uint64_t version_ = 0;
-  std::vector<int> operation_of_;     // a layer
-  std::vector<char> trains_, moves_;  // of each operation: see find_trained()
-  std::uint64_t trained_for_ = ~std::uint64_t{0};  // the freezes that they were found for
-  std::vector<char> hands_through_;   // of each operation: its output is what it reads, when predicting
-  std::vector<char> has_part_;        // of the batch and each operation: its gradient has a part already
+  std::vector<int> operation_of_;                  // by layer
+  std::vector<char> trains_, moves_;               // by operation: see find_trained()
+  std::uint64_t trained_for_ = ~std::uint64_t{0};  // freezes() at the last find_trained()
+  std::vector<char> hands_through_;                // by operation: when predicting, its output is its input
+  std::vector<char> has_part_;                     // by batch and operation: its gradient already has a part
   // The last forward pass.
   ConstView x_;
   Mode mode_ = Mode::predict;

@@ -6,7 +6,7 @@
 
 namespace gdcore {
 
-/// A callable by reference: no allocation, valid while the callable lives.
+/// A non-owning reference to a callable: no allocation, valid while the callable lives.
 template <class Signature>
 class FunctionRef;
 template <class Result, class... Args>

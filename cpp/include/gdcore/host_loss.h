@@ -1,5 +1,5 @@
-// HostLoss: a loss of the caller's own over a batch. A function gives each row's loss and gradient; weights, sums and
-// the copies from and to a device are ours.
+// HostLoss: a user-defined loss over a batch. The user's function computes each row's loss and gradient; HostLoss
+// applies weights, sums the losses, and copies data from and to the device.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,9 @@ class HostLoss {
  public:
   explicit HostLoss(Backend& backend) : backend_(backend) {}
 
-  /// The batch's sums; `grad` (null: skipped) receives the gradient of their quotient.
+  /// Returns the batch's sums; `grad` (null: skipped) receives the gradient of their quotient.
   LossSums apply(const CustomLoss& loss, const Batch& batch, ConstView logits, View grad);
-  /// The derivative of that gradient where the logits move along `tangent`.
+  /// Writes the derivative of that gradient where the logits move along `tangent`.
   void curvature(const CustomLoss& loss, const Batch& batch, ConstView logits, ConstView tangent, View grad);
 
  private:
@@ -32,9 +32,9 @@ class HostLoss {
   void hand_over(View grad, View to) const;
 
   Backend& backend_;
-  std::vector<char> outputs_, targets_, weights_, direction_, gradient_;  // on the host, where the device is another
+  std::vector<char> outputs_, targets_, weights_, direction_, gradient_;  // copies on the host
   std::vector<std::int32_t> labels_;
-  std::vector<double> losses_, factors_;  // of each row: l_n; s_n
+  std::vector<double> losses_, factors_;  // by row: l_n; s_n
   double weight_ = 0.0;                   // Σ s_n
 };
 

@@ -20,7 +20,7 @@ struct Constant {
   double value = 0.0;
 };
 
-struct Given {  // value by value: data scaling
+struct Given {  // one value per element: data scaling
   std::vector<double> values;
 };
 

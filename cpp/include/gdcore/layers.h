@@ -7,7 +7,7 @@
 
 namespace gdcore {
 
-/// CRTP for what every layer class repeats.
+/// CRTP base with the code that every layer class repeats.
 template <class Self>
 struct LayerOf : Layer {
   std::unique_ptr<Layer> clone() const override { return std::make_unique<Self>(static_cast<const Self&>(*this)); }
@@ -38,7 +38,7 @@ struct Dense final : LayerOf<Dense> {
   int weight_number_ = -1, bias_number_ = -1;
 };
 
-/// An activation function on its own; absorbed where it follows a Dense or a norm.
+/// A separate activation function; absorbed where it follows a Dense or a norm.
 struct ActivationLayer : LayerOf<ActivationLayer> {
   Activation activation;
 
@@ -53,14 +53,14 @@ struct ActivationLayer : LayerOf<ActivationLayer> {
   void backward_impl(const LayerCall& call) const override;
 };
 
-/// Sets a share p of its inputs to zero while training and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
+/// Sets inputs to zero with probability p in training and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
 struct DropoutLayer final : LayerOf<DropoutLayer> {
   double p;
 
   explicit DropoutLayer(double p = 0.5);
   std::string kind() const override { return "Dropout"; }
   bool trains_only() const override { return true; }
-  bool couples_rows() const override { return p > 0.0; }  // a row's place in the batch is part of its mask
+  bool couples_rows() const override { return p > 0.0; }  // a row's position in the batch is part of its mask
   Computation computation(const Parameters& parameters) const override;
   void bind(int index, std::int64_t, Parameters&) override { index_ = index; }
   void tangent(const TangentCall& call) const override;
@@ -75,7 +75,7 @@ struct DropoutLayer final : LayerOf<DropoutLayer> {
   int index_ = 0;
 };
 
-/// γ and β of a norm, and its number of features.
+/// The part that both norms share: γ, β and the number of features.
 struct Norm {
   std::int64_t features;
   double eps;
@@ -84,7 +84,7 @@ struct Norm {
  protected:
   Norm(const char* kind, std::int64_t features, double eps, bool affine);
   std::int64_t check_width(const char* kind, std::int64_t in) const;
-  void bind_affine(const char* kind, int index, Parameters& parameters);
+  void bind_affine(const char* kind, const std::string& path, int index, Parameters& parameters);
   ConstView gamma(const LayerCall& call) const;
   ConstView beta(const LayerCall& call) const;
   NormBackward backward_pass(const LayerCall& call, ConstView mean, ConstView rstd) const;
@@ -95,8 +95,8 @@ struct Norm {
   int gamma_number_ = -1, beta_number_ = -1;
 };
 
-/// Ioffe & Szegedy 2015 with the chapter's averages: decay multiplies the old value, and σ, not σ², is averaged unless
-/// `running` says otherwise.
+/// Ioffe & Szegedy 2015 with the chapter's running averages: decay multiplies the old value, and σ, not σ², is averaged
+/// unless `running` is Spread::variance.
 struct BatchNorm final : LayerOf<BatchNorm>, Norm {
   double decay;
   Spread running;
@@ -121,7 +121,7 @@ struct BatchNorm final : LayerOf<BatchNorm>, Norm {
 
  private:
   View statistic(const LayerCall& call, int number) const;  // 0 mean, 1 rstd, 2 variance
-  void recall_statistics(const LayerCall& call) const;      // 0 and 1 from the running averages
+  void recall_statistics(const LayerCall& call) const;      // statistics 0 and 1 from the running averages
   int mean_number_ = -1, spread_number_ = -1;
 };
 
@@ -156,7 +156,8 @@ struct Standardizer final : LayerOf<Standardizer> {
   std::int64_t input_features() const override { return features; }
   void bind(int index, std::int64_t in, Parameters& parameters) override;
   Computation computation(const Parameters& parameters) const override;
-  /// Learns μ and σ (biased) of every column, two passes in float64 over blocks; a constant column gets σ = 1.
+  /// Computes μ and σ (biased) of every column, in float64 over blocks of rows, three passes. A constant column gets
+  /// σ = 1.
   void fit(const Source& source);
   void tangent(const TangentCall& call) const override;
   void curvature(const TangentCall& call) const override;
@@ -166,7 +167,7 @@ struct Standardizer final : LayerOf<Standardizer> {
   void backward_impl(const LayerCall& call) const override;
 
  private:
-  void scale(const LayerCall& call, ConstView from, View to) const;  // without the shift
+  void scale(const LayerCall& call, ConstView from, View to) const;  // divides by σ, without the shift
   int mean_number_ = -1, std_number_ = -1;
 };
 

@@ -29,8 +29,9 @@ struct BinaryCrossEntropy {
 /// The losses that every backend computes.
 using Loss = std::variant<MeanSquaredError, CrossEntropy, BinaryCrossEntropy>;
 
-/// What a loss of the caller's own is asked, all of it in host memory. Without a direction: l_n and its gradient by the
-/// outputs y_n. With one: the product of l_n's Hessian by y_n with row n of the direction, in place of the gradient.
+/// Arguments of a user-defined loss function, all in host memory. Without a direction, the function writes l_n and its
+/// gradient with respect to the outputs y_n. With a direction, it writes the product of l_n's Hessian (with respect to
+/// y_n) and row n of the direction, in place of the gradient.
 struct CustomLossCall {
   ConstView outputs;           // (N, K)
   ConstView targets;           // (N, any number of columns) in the outputs' dtype, or null where labels are given
@@ -40,7 +41,7 @@ struct CustomLossCall {
   ConstView direction = {};    // (N, K), or null
 };
 
-/// l_n is a function of the caller's own, which runs on the host. W_n = 1.
+/// A user-defined l_n, computed on the host. W_n = 1.
 struct CustomLoss {
   bool labels = false;  // whether the targets are class numbers
   std::shared_ptr<const std::function<void(const CustomLossCall&)>> function;
@@ -54,10 +55,10 @@ inline bool takes_labels(const AnyLoss& loss) {
   return known != nullptr ? std::holds_alternative<CrossEntropy>(*known) : std::get<CustomLoss>(loss).labels;
 }
 
-/// Σ s_n l_n and Σ s_n W_n: sums, so that batches add up.
+/// Σ s_n l_n and Σ s_n W_n. Kept as sums, so that batches add up.
 struct LossSums {
   double loss = 0.0, weight = 0.0;
-  /// NaN where nothing has any weight: a mean of nothing must not look like a good one.
+  /// NaN where the total weight is 0: a mean over no weight must not look like a good loss.
   double mean() const { return loss / weight; }
 };
 

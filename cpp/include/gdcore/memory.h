@@ -1,4 +1,4 @@
-// Memory of a device: the buffers that own it.
+// Device memory: buffers that own it.
 #pragma once
 
 #include "gdcore/tensor.h"
@@ -27,7 +27,7 @@ class Buffer {
   std::size_t bytes_ = 0;
 };
 
-/// Makes the buffer at least this large; what was in it is lost.
+/// Makes the buffer at least this large; its contents are lost if it grows.
 void grow(Buffer& buffer, Backend& backend, std::size_t bytes);
 
 }  // namespace gdcore

@@ -1,4 +1,4 @@
-// Network: layers in order, bound to parameters in flat arenas, and the executor of the plan that they make.
+// Network: layers in order, bound to parameters in flat arenas, and the executor of their plan.
 #pragma once
 
 #include <cstdint>
@@ -29,19 +29,19 @@ class Network : public Occupancy {
   Precision precision() const { return precision_; }
 
   void initialize(std::uint64_t seed);
-  /// Freezes (or frees) the parameters whose name is `prefix` or starts with "prefix."; throws where none does.
+  /// Freezes or unfreezes the parameters that a dotted name selects (see Match); throws where there are none.
   void set_frozen(const std::string& prefix, bool frozen);
 
-  /// A forward pass by hand: the output for x (N, in), in the workspace until the next call. In training, what backward
-  /// needs is kept, x must stay as it is until backward is done, and the running averages move.
+  /// A single forward pass: returns the output for x (N, in), valid in the workspace until the next call. In training,
+  /// it saves what backward needs and updates the running averages; x must stay unchanged until backward is done.
   View forward(ConstView x, bool training);
-  /// The optimiser steps made, on which the masks of dropout in passes by hand depend.
+  /// The optimiser steps made. Dropout masks of single forward passes depend on it.
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps) { steps_ = steps; }
-  /// Predictions for all rows of x, batch by batch, into host memory (rows, out).
+  /// Writes predictions for all rows of x, batch by batch, to host memory (rows, out).
   void predict(const Source& x, std::int64_t batch_size, void* out);
 
-  /// Changes with everything that recorded steps depend on: where the workspace lies, what is frozen, the seed.
+  /// Changes with everything that recorded steps depend on: the address of the workspace, frozen parameters, the seed.
   std::uint64_t version() const { return version_ + executor_.version(); }
 
  private:
@@ -56,8 +56,8 @@ class Network : public Occupancy {
   std::uint64_t version_ = 0;
 };
 
-/// Which operation of the last forward pass gave the first values that are not finite, and the largest weight: for the
-/// message when a loss is not finite.
+/// Describes a loss that is not finite, for its error message: the operation of the last forward pass with the first
+/// values that are not finite, and the largest weight.
 std::string diagnosis(const Network& network);
 
 }  // namespace gdcore

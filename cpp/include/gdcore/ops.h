@@ -1,7 +1,7 @@
-// What the operations of a backend are asked to do: one struct a call.
+// Arguments of a backend's operations: one struct per operation.
 //
-// All views are row-major and contiguous; outputs are overwritten, never accumulated into, and must not overlap inputs
-// unless a comment says so. Shapes were checked by the caller. Views lie in the backend's own memory.
+// All views are row-major and contiguous and lie in the backend's memory. Outputs are overwritten, never accumulated
+// into, and must not overlap inputs unless a comment allows it. The caller has checked the shapes.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,14 @@
 
 #include "gdcore/activations.h"
 #include "gdcore/loss.h"
-#include "gdcore/optimizer.h"
+#include "gdcore/optimizer_rules.h"
 #include "gdcore/step_context.h"
 #include "gdcore/tensor.h"
 
 namespace gdcore {
 
-/// What products of dense layers compute in, on a device that has the choice: values and sums stay in the model's
-/// dtype, `tf32` and `bfloat16` allow factors to be rounded as far. The CPU always computes in full.
+/// Precision of matrix products in dense layers, on devices that offer a choice. Values and sums stay in the model's
+/// dtype; `tf32` and `bfloat16` allow factors to be rounded to that format. The CPU always uses full precision.
 enum class Precision : std::uint8_t { full, tf32, bfloat16 };
 
 /// y = f(x Wᵀ + b): x (N, in), weight (out, in), bias (1, out) or null, y (N, out).
@@ -67,12 +67,13 @@ struct NormBackward {
   bool constant = false;  // batch norm when predicting: mean and rstd do not depend on x
 };
 
-/// Whose mean and spread a norm takes: each row's (layer norm), each column's (batch norm), or constants for each
+/// The scope of a norm's mean and spread: each row (layer norm), each column (batch norm), or given constants per
 /// column (batch norm when predicting).
 enum class NormOver : std::uint8_t { rows, columns, constants };
 
-/// A norm along a direction; a dot is a derivative along it. ẏ = γ â̇ + γ̇ â + β̇ with â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)),
-/// where m is the mean over what the norm averages, or nothing. Null ẋ, γ̇ and β̇ are zero.
+/// A norm along a direction; a dot is the derivative along it. ẏ = γ â̇ + γ̇ â + β̇ with
+/// â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)), where m is the mean over the norm's row or column, 0 for constants. Null ẋ, γ̇ and β̇
+/// are zero.
 struct NormTangent {
   NormOver over;
   ConstView x, gamma, mean, rstd;
@@ -80,8 +81,9 @@ struct NormTangent {
   View y_dot;
 };
 
-/// Its way back: dx as NormBackward gives it, and the derivatives of dx, dγ and dβ along the direction, for the
-/// gradient dy of the outputs and its derivative. Null outputs are skipped, dx and dx_dot together; `spare` is (N, C).
+/// Backward of NormTangent: dx as in NormBackward, and the derivatives of dx, dγ and dβ along the direction, for the
+/// gradient dy of the outputs and its derivative dy_dot. Null outputs are skipped, dx and dx_dot together; `spare` is
+/// (N, C).
 struct NormCurvature {
   NormOver over;
   ConstView x, gamma, mean, rstd;
@@ -91,11 +93,11 @@ struct NormCurvature {
   View spare;
 };
 
-/// What the spread of a column is given as.
+/// Whether the spread of a column is given as σ or as σ².
 enum class Spread : std::uint8_t { std, variance };
 
-/// y = f(γ (x - mean) / √(σ² + ε) + β) with given column constants: batch norm when predicting, and data scaling.
-/// A null mean means 0, so that the backward of data scaling is the same call.
+/// y = f(γ (x - mean) / √(σ² + ε) + β) with given constants per column: batch norm when predicting, and data scaling. A
+/// null mean is 0, so that the backward of data scaling is the same operation.
 struct ColumnAffine {
   ConstView x, mean, spread, gamma, beta;
   Spread kind;
@@ -104,8 +106,7 @@ struct ColumnAffine {
   View y;
 };
 
-/// y = x m / (1 - p), m drawn anew for each (seed, stream) but the same for the same pair: the backward is the same
-/// call.
+/// y = x m / (1 - p). The mask m is a function of (seed, stream): backward is the same operation with the same pair.
 struct Dropout {
   ConstView x;
   View y;  // may be x
@@ -127,7 +128,7 @@ struct LossPass {
   StepCounters* counters = nullptr;  // where given, a loss that is not finite stops the steps
 };
 
-/// One pass over the arena: g ← clip(g · grad_scale), decay, rule; one call whatever the number of parameters.
+/// One pass over the arena: g ← clip(g · grad_scale), decay, rule. One call for any number of parameters.
 struct OptimizerPass {
   const OptimizerRule& rule;
   View parameters;
@@ -151,7 +152,7 @@ struct Lerp {
   ConstView value;
   double decay;
   bool root = false;
-  const StepCounters* counters = nullptr;  // where given, nothing moves once the steps have stopped
+  const StepCounters* counters = nullptr;  // where given, does nothing once the steps have stopped
 };
 
 }  // namespace gdcore

@@ -1,4 +1,4 @@
-// OptimizerState: what an optimiser keeps for the parameters of one network.
+// OptimizerState: an optimiser's states for the parameters of one network.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,12 @@ class OptimizerState {
   OptimizerState(Network& network, Optimizer optimizer);
 
   const Optimizer& optimizer() const { return optimizer_; }
-  /// Throws unless it is a rate that the model's dtype can hold.
+  /// Throws unless the rate is finite and >= 0 in the model's dtype.
   void check_rate(double lr) const;
-  /// The pass of a step. Where the step is not recorded, the norm of the gradients is looked at, and DivergenceError is
-  /// thrown where it is not finite.
+  /// Returns the optimiser pass of a step. Unless the step is recorded, computes the norm of the gradients where
+  /// clip_norm is set, and throws DivergenceError where the norm is not finite.
   OptimizerPass pass(const StepContext& context);
-  /// Moves the parameters along the gradients as they are, or records that.
+  /// Updates the parameters from the current gradients, or records the update.
   void update(const StepContext& context);
   /// The states, in the parameters' layout.
   std::vector<View> states() const;
@@ -31,9 +31,9 @@ class OptimizerState {
 
   Network& network_;
   Optimizer optimizer_;
-  std::vector<double> decay_, factor_;  // one for each parameter
+  std::vector<double> decay_, factor_;  // by parameter
   std::vector<Segment> segments_;
-  std::uint64_t segments_for_ = ~std::uint64_t{0};  // the freezes that they were made for
+  std::uint64_t segments_for_ = ~std::uint64_t{0};  // freezes() at the last make_segments()
   Buffer states_[kMaxStates];
 };
 

@@ -1,4 +1,4 @@
-// The one thread pool, and interruption.
+// The thread pool, and interruption of long computations.
 #pragma once
 
 #include <cstdint>
@@ -8,18 +8,18 @@
 
 namespace gdcore {
 
-/// Number of threads: at first OMP_NUM_THREADS, else the processors this process may use.
+/// Number of threads. Default: OMP_NUM_THREADS, else the number of processors available to this process.
 int num_threads();
 void set_num_threads(int threads);
 
-/// Runs task(0) .. task(tasks - 1), in any order, on the pool. What a task throws comes out here. The split into tasks
-/// is the caller's, so results do not depend on which thread ran what. Nested calls, and calls while another thread
-/// uses the pool, run the tasks one after the other. Between its own tasks the calling thread polls for interruption,
-/// which may throw; then the remaining tasks are not run.
+/// Runs task(0) .. task(tasks - 1), in any order, on the pool. Rethrows what a task throws. The caller defines the
+/// split into tasks, so results do not depend on the thread that runs a task. Nested calls, and calls while another
+/// thread uses the pool, run the tasks one after the other. Between its own tasks the calling thread polls for
+/// interruption, which may throw; the remaining tasks are then not run.
 void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task);
 
-/// While it lives, `poll` (which may be empty) is called by this thread, at most every 20 ms, between tasks and
-/// batches. It may throw.
+/// While the scope lives, this thread calls `poll` (which may be empty) between tasks and batches, at most every 20 ms.
+/// `poll` may throw.
 class InterruptScope {
  public:
   explicit InterruptScope(std::function<void()> poll);
@@ -32,7 +32,7 @@ class InterruptScope {
   std::function<void()>* outer_;
 };
 
-/// While it lives, nothing is interrupted: for updates that must be whole.
+/// While it lives, this thread is not interrupted: for updates that must complete.
 class NoInterrupt {
  public:
   NoInterrupt();
@@ -44,9 +44,9 @@ class NoInterrupt {
   std::function<void()>* outer_;
 };
 
-/// Polls if it is time. A signal handler's own computations are not interrupted in their turn.
+/// Polls if 20 ms have passed. Computations inside a signal handler are not interrupted again.
 void poll_interrupt();
-/// Whether this thread is inside a poll, computing for a signal handler in the middle of another computation.
+/// Whether this thread is inside a poll: a signal handler computes in the middle of another computation.
 bool inside_interrupt();
 
 }  // namespace gdcore

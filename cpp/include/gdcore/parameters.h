@@ -1,5 +1,5 @@
-// Flat arenas: all weights in one buffer, all gradients in another of the same layout, so that the optimiser, norms,
-// copies of the best weights and checkpoints are one pass each. A layer holds the numbers of its entries.
+// Flat arenas: all weights in one buffer, all gradients in another of the same layout. The optimiser, norms, copies of
+// the best weights and checkpoints are then one pass each. A layer holds the indices of its entries.
 #pragma once
 
 #include <cstdint>
@@ -11,38 +11,44 @@
 
 namespace gdcore {
 
-/// What the numbers of an array can be: others are no result of training, and nothing can be computed with them.
+/// Valid values of an array. Training produces no others, and results computed from others are meaningless.
 enum class Range { any, not_negative, positive };
 
 /// One named array of an arena.
 struct Entry {
-  std::string name;  // "layers.0.weight"
+  std::string name;  // "layers.0.weight", or "head.weight" of a layer with a name
   int layer = 0;
   std::int64_t rows = 0, cols = 0, offset = 0;  // offset in elements
   bool is_vector = false;                       // a bias or a norm's parameter: one row, shown as one dimension
-  bool is_weight = false;                       // decays by default
+  bool is_weight = false;                       // weight decay applies by default
   bool frozen = false;
   Initializer initializer{};
   std::int64_t fan_in = 1, fan_out = 1;
   Range range = Range::any;
 };
 
-/// What layers declare while a network is built: entries in order, each aligned; then one buffer for all.
+/// How a dotted name selects an entry: not at all, as one of all ("layers"), as one of its layer ("layers.3", or
+/// "head" where that is the layer's name), or alone ("layers.3.bias", "head.bias"). A layer with a name is selected by
+/// its number as well.
+enum class Match { none, all, layer, entry };
+Match match(const std::string& dotted, const Entry& entry);
+
+/// The layout of one buffer: entries in the order in which layers declare them, each aligned.
 class Arena {
  public:
   explicit Arena(DType dtype) : dtype_(dtype) {}
 
-  int add(Entry entry);  // its number
+  int add(Entry entry);  // returns its index
   std::int64_t size() const { return size_; }
   DType dtype() const { return dtype_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * size_of(dtype_); }
   void freeze(int number, bool frozen);
-  /// How often something was frozen or set free: what was made of the entries for another number is out of date.
+  /// Counts calls of freeze(): data derived from the entries at another count is out of date.
   std::uint64_t freezes() const { return freezes_; }
   const std::vector<Entry>& entries() const { return entries_; }
 
   std::int64_t offset(int number) const { return entries_[static_cast<std::size_t>(number)].offset; }
-  /// The entry's place in a buffer of this layout.
+  /// The entry's view of a buffer with this layout.
   View view(const Buffer& buffer, int number) const;
   View flat(const Buffer& buffer) const { return {buffer.data(), 1, size_, dtype_}; }
 
@@ -67,7 +73,7 @@ struct Parameters {
   View state(int number) const { return state_layout.view(states, number); }
   bool frozen(int number) const { return layout.entries()[static_cast<std::size_t>(number)].frozen; }
 
-  /// Draws all values anew (entry n from its own random stream) and sets the states to their initial values.
+  /// Draws all values (entry n from random stream n) and sets the states to their initial values.
   void initialize(Backend& backend, std::uint64_t seed);
 };
 

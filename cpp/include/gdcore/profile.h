@@ -1,5 +1,5 @@
-// Profile: how often operations ran, how long they took and what they had to do, by name. Each backend has one. It
-// collects while somebody wants it to; otherwise a scope costs a look at one number.
+// Profile: calls, time and work of operations, by name. Each backend has one. It collects between start() and stop();
+// otherwise a scope costs one atomic load.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@ namespace gdcore {
 
 class Backend;
 
-/// What an operation has to do at least.
+/// The minimum work of an operation.
 struct Cost {
   double operations = 0.0;  // multiplications and additions of matrix products; 0: none
   double bytes = 0.0;       // read and written
@@ -33,7 +33,7 @@ class Profile {
   void start() { ++users_; }
   void stop() { --users_; }
   void add(const std::string& name, double seconds, const Cost& cost);
-  /// All that was collected so far. It only grows: who wants a part of it takes the difference.
+  /// Returns everything collected so far. Values only grow: the difference of two calls is the work between them.
   Rows rows() const;
 
  private:
@@ -42,7 +42,7 @@ class Profile {
   Rows rows_;
 };
 
-/// From here to the end of the scope an operation runs. Steps that are being recorded do not run: they are left out.
+/// Times an operation until the end of the scope. Steps that are being recorded do not run and are not timed.
 class Profiled {
  public:
   struct Operation {
@@ -50,7 +50,7 @@ class Profiled {
     Cost cost;
   };
 
-  /// `describe()` returns the Operation. It is called where the backend's profile collects.
+  /// `describe()` returns the Operation. It is called only while the backend's profile collects.
   template <class Describe>
   Profiled(Backend& backend, const Profile& profile, const Describe& describe) {
     if (profile.collects()) [[unlikely]]
@@ -72,7 +72,7 @@ class Profiled {
   void begin(Backend& backend, Operation operation);
   void end() noexcept;
 
-  std::unique_ptr<Running> running_;  // null: nobody collects
+  std::unique_ptr<Running> running_;  // null: not collecting
 };
 
 }  // namespace gdcore

@@ -47,7 +47,7 @@ struct Philox {
   }
 };
 
-/// Streams that must never meet: each use of random numbers has its own upper half.
+/// Disjoint sets of streams: each use of random numbers has its own upper byte.
 enum class Stream : std::uint64_t { parameters = 1, shuffle = 2, dropout = 3 };
 
 inline std::uint64_t stream_of(Stream use, std::uint64_t number) {

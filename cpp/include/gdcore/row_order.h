@@ -1,5 +1,4 @@
-// The order of an epoch's rows: a function of (seed, epoch, place), which any thread of any device evaluates for
-// itself.
+// The row order of an epoch: a function of (seed, epoch, position) that any thread of any device can evaluate.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +7,14 @@
 
 namespace gdcore {
 
-/// A keyed permutation of 0..n-1. A place is written as (row, col) of a matrix that holds n and hardly more; rounds add
-/// keyed pseudo-random numbers in turn to the row, as a function of the column, and to the column, as a function of the
-/// row. That is a Feistel network of additions (Black & Rogaway 2002, "Ciphers with arbitrary finite domains"). A
-/// result from n on is permuted again until it lies below ("cycle walking", ibid.).
+/// A keyed permutation of 0..n-1. A position is written as (row, col) of a matrix with at least n elements and few
+/// more. Rounds add keyed pseudo-random numbers in turn to the row, as a function of the column, and to the column, as
+/// a function of the row. This is a Feistel network of additions (Black & Rogaway 2002, "Ciphers with arbitrary finite
+/// domains"). A result >= n is permuted again until it is below n ("cycle walking", ibid.).
 ///
-/// An even number of rows lets rounds be odd permutations too: without that only half of all orders could come. Twelve
-/// rounds; 24 for fewer than 64 numbers, whose orders would otherwise not be equally likely (with ideal round functions
-/// the distance from uniform, half the sum of absolute differences, is 0.0005 at n = 6 and less for fewer).
+/// An even number of rows allows rounds that are odd permutations; otherwise only half of all orders would be possible.
+/// Twelve rounds; 24 for n < 64, where orders would otherwise not be equally likely (with ideal round functions the
+/// distance from uniform, half the sum of absolute differences, is 0.0005 at n = 6 and less for smaller n).
 struct Permutation {
   std::int64_t n = 0;
   std::uint32_t rows = 1, cols = 1, rounds = 0;
@@ -52,15 +51,15 @@ struct Permutation {
   }
 
  private:
-  /// The mixing function "lowbias32" (Wellons 2018) without its last step, which the upper bits do not need.
+  /// The mixing function "lowbias32" (Wellons 2018) without its last step, which affects only the lower bits.
   GD_FORMULA static std::uint32_t mixed(std::uint32_t x) {
     x = (x ^ (x >> 16)) * 0x7FEB352Du;
     return (x ^ (x >> 15)) * 0x846CA68Bu;
   }
 };
 
-/// Which row comes at a place: rows[shuffle(place)]; null `rows` are 0, 1, 2, ..., and a null `shuffle` leaves them in
-/// their order. Both lie in the memory of whoever evaluates it.
+/// The row at a position: rows[shuffle(position)]. Null `rows` are 0, 1, 2, ...; a null `shuffle` keeps their order.
+/// Both lie in the memory of the device that evaluates the order.
 struct RowOrder {
   const std::int64_t* rows = nullptr;
   const Permutation* shuffle = nullptr;
@@ -72,7 +71,7 @@ struct RowOrder {
 
   bool operator==(const RowOrder&) const = default;
 
-  /// Whether row i comes at place i.
+  /// Whether the order is the identity.
   GD_FORMULA bool is_plain() const { return rows == nullptr && shuffle == nullptr; }
 
   GD_FORMULA std::int64_t operator()(std::int64_t place) const {
@@ -81,7 +80,7 @@ struct RowOrder {
   }
 };
 
-/// to[i] = order(first + i) for i below `count`, many at a time.
+/// to[i] = order(first + i) for i below `count`, vectorised.
 void fill_order(const RowOrder& order, std::int64_t first, std::int64_t count, std::int64_t* to);
 
 }  // namespace gdcore

@@ -5,11 +5,11 @@
 
 namespace gdcore {
 
-/// Uses that may be alive at the same time in one thread.
+/// Uses of scratch memory that may overlap in one thread.
 enum class Scratch : int { pack_a, pack_b, partial, count };
 
-/// At least `bytes`, aligned to kAlignment, not initialised; valid until the next call with the same use. A signal
-/// handler's computations have a set of their own, for the interrupted one goes on with its.
+/// Returns at least `bytes`, aligned to kAlignment, not initialised, valid until the next call with the same use.
+/// Computations inside a signal handler have their own memory, as the interrupted computation still uses its own.
 void* scratch(Scratch use, std::size_t bytes);
 
 }  // namespace gdcore

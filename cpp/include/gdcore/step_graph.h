@@ -1,4 +1,4 @@
-// Steps that a device repeats by itself: recorded once, launched as often as there are batches.
+// Recorded steps: recorded once, launched repeatedly without the host between steps.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@
 
 namespace gdcore {
 
-/// The end of a recorded step: adds the batch's sums, counts the step and the batch, and moves on by `rows`; nothing
-/// once the steps have stopped.
+/// The end of a recorded step: adds the batch's sums, counts the step and the batch, and advances the position by
+/// `rows`. Does nothing once the steps have stopped.
 struct Advance {
   StepCounters* counters;
   const LossSums* sums;
@@ -21,21 +21,21 @@ struct Advance {
 class StepGraph {
  public:
   virtual ~StepGraph() = default;
-  /// Starts the steps; returns when at most these and the ones started before are under way.
+  /// Starts the steps. Returns once at most this launch and the one before are still running.
   virtual void launch() = 0;
 };
 
-/// A device on which steps follow each other without the host.
+/// A device that can run recorded steps without the host.
 class StepRecorder {
  public:
-  /// Whether the calling thread records.
+  /// Whether the calling thread is recording.
   virtual bool recording() const = 0;
   virtual ~StepRecorder() = default;
-  /// What `steps` asks of the backend, not done but kept, to be launched as often as wanted; all memory that it touches
-  /// must outlive the graph.
+  /// Records the backend calls of `steps` without running them. The graph can be launched any number of times; all
+  /// memory that it uses must outlive it.
   virtual std::unique_ptr<StepGraph> record(FunctionRef<void()> steps) = 0;
   virtual void advance(const Advance&) = 0;
-  /// Memory that can still be allocated.
+  /// Device memory that can still be allocated, in bytes.
   virtual std::size_t free_bytes() = 0;
 };
 

@@ -1,4 +1,4 @@
-// StepProgram: one training step as data, from which a backend may make something faster than its operations.
+// StepProgram: one training step as data, which a backend may fuse.
 #pragma once
 
 #include "gdcore/backend.h"
@@ -6,15 +6,15 @@
 
 namespace gdcore {
 
-/// Rows of data in an order are fetched and go through the plan forward, the loss, the plan back, and the optimiser's
-/// pass. All of it lies on the device.
+/// Fetch rows of data in an order; run the plan forward, the loss, the plan backward, and the optimiser. All memory is
+/// on the device.
 struct StepProgram {
-  // Fetch. Weights may be absent; `labels`: y holds class numbers.
+  // Fetch. `weights` may be absent; `labels`: y holds class numbers.
   Source x, y, weights;
   bool labels;
   RowOrder order;
   std::int64_t rows;  // of the batch
-  // Forward and back.
+  // Forward and backward.
   const Plan& plan;
   const Parameters& parameters;
   Precision precision;

@@ -1,4 +1,4 @@
-// Non-owning views of row-major matrices (a vector is a matrix of one row) and the buffers that own memory.
+// Non-owning views of row-major matrices (a vector is a matrix of one row).
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@ enum class Device : std::uint8_t { cpu, cuda };
 inline constexpr std::size_t kAlignment = 256;  // of every buffer, arena and workspace slice, in bytes
 
 inline constexpr std::size_t size_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
-/// The number as an array of `dtype` holds it.
+/// The value rounded to `dtype`.
 inline constexpr double rounded(double value, DType dtype) {
   return dtype == DType::float32 ? static_cast<double>(static_cast<float>(value)) : value;
 }
@@ -22,11 +22,10 @@ inline constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-/// rows * cols, refused (std::invalid_argument) beyond 2^44 elements: no machine holds them, and byte counts stay
-/// exact.
+/// Returns rows * cols; throws std::invalid_argument beyond 2^44 elements, so that byte counts stay exact.
 std::int64_t checked_size(std::int64_t rows, std::int64_t cols);
 
-/// A matrix that may only be read. A null `data` means "not given".
+/// A read-only matrix. A null `data` means "not given".
 struct ConstView {
   const void* data = nullptr;
   std::int64_t rows = 0, cols = 0;

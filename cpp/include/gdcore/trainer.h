@@ -1,4 +1,4 @@
-// Trainer: one step, one epoch, evaluation: the loops that must not go through Python.
+// Trainer: one step, one epoch, evaluation: the loops that must not run in Python.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace gdcore {
 
 class Trainer {
  public:
-  /// `window_bytes`: what a device that makes its steps by itself is sent at a time.
+  /// `window_bytes`: bytes of rows copied at a time to a device that runs recorded steps.
   Trainer(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optimizer,
           std::int64_t window_bytes = kWindowBytes);
 
@@ -24,15 +24,16 @@ class Trainer {
   const AnyLoss& loss() const { return step_.criterion().loss(); }
   const Optimizer& optimizer() const { return step_.optimizer().optimizer(); }
 
-  /// One step on one batch as it lies; the batch's mean loss before the step.
+  /// Runs one step on a batch, its rows in their order; returns the batch's sums of losses before the step.
   LossSums step(const Dataset& batch, double lr);
   /// Trains the batches of the range until `seconds` have passed; returns the next batch and adds to `sums`.
   /// `lrs`: one rate for each batch, or one for all.
   std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
                    LossSums& sums);
-  /// Sums over the rows of `range` without training; the predictions go to `outputs` (host, rows x out) unless null.
+  /// Returns sums over the rows of `range` without training; writes predictions to `outputs` (host, rows x out) unless
+  /// null.
   LossSums evaluate(const Dataset& data, const BatchRange& range, void* outputs);
-  /// The optimiser's part of a step, on the gradients as they are.
+  /// Runs the optimiser on the current gradients.
   void optimizer_step(double lr);
 
   std::int64_t steps() const { return steps_; }
@@ -49,7 +50,7 @@ class Trainer {
 
   TrainingStep step_;
   BatchReader reader_;
-  std::unique_ptr<DeviceSteps> device_steps_;  // where the backend records steps
+  std::unique_ptr<DeviceSteps> device_steps_;  // null where the backend cannot record the steps
   std::int64_t steps_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// TrainingStep: what one step does, stated once. The host drives it batch by batch, or a device records it.
+// TrainingStep: the only definition of one step. The host runs it batch by batch, or a device records it.
 #pragma once
 
 #include <memory>
@@ -20,13 +20,14 @@ class TrainingStep {
   OptimizerState& optimizer() { return optimizer_; }
   const OptimizerState& optimizer() const { return optimizer_; }
 
-  /// Forward, loss, backward, update, commit, and the end of the step where it is recorded. The batch's sums; empty
-  /// where the step is recorded. Throws DivergenceError, having changed nothing that lasts, where the loss or the norm
-  /// of the gradients is not finite.
+  /// Forward, loss, backward, update, commit and, for a recorded step, advance. Returns the batch's sums, empty for a
+  /// recorded step. Throws DivergenceError, without changing persistent state, where the loss or the norm of the
+  /// gradients is not finite.
   LossSums run(const Batch& batch, const StepContext& context);
-  /// The same as far as the check of the gradients' norm; nothing that lasts is changed.
+  /// The same up to the check of the gradients' norm; changes no persistent state.
   void check_finite(const Batch& batch, const StepContext& context);
-  /// The same, with the rows that are fetched, as data. `context` is that of a recorded step, the loss the device's.
+  /// Returns the same step as data, including the fetch of its rows. Requires a recorded step's `context` and a loss
+  /// that the device computes.
   StepProgram program(const Dataset& data, const RowOrder& order, std::int64_t rows, const StepContext& context);
 
  private:

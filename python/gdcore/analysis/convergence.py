@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.checks import real
 from ..model import Sequential
@@ -233,6 +234,7 @@ class ConvergenceFactors:
         return f"{verdict}{flat}\n{self.settings()}"
 
 
+@explained
 def convergence_factors(
     model: Sequential | QuadraticModel,
     loss: _core.Loss | None = None,
@@ -255,16 +257,12 @@ def convergence_factors(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it but ``lr=``.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
+    loss, x, y, at, mode, sample_weight, memory_limit
+        As for `QuadraticModel`.
     lr : float
         η, above 0. It has no default.
     momentum : float
         μ, at least 0 and below 1.
-    at : array, optional
-        The point, shape (P,), at which the Hessian is taken; where the model is when left out.
-    memory_limit : int
-        The most bytes the Hessian may take: 8 P².
 
     Returns
     -------

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import real
 from ..model import Sequential
@@ -66,6 +67,7 @@ class CriticalPoint:
         )
 
 
+@explained
 def classify_critical_point(
     model: Sequential | QuadraticModel,
     loss: _core.Loss | None = None,
@@ -92,18 +94,14 @@ def classify_critical_point(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
+    loss, x, y, at, mode, sample_weight, memory_limit
+        As for `QuadraticModel`.
     tolerance : float, optional
         The size up to which an eigenvalue counts as zero; 8 P ε max|λ| (ε = 2⁻⁵²) when left out, which covers rounding
         only.
     gradient_tolerance : float, optional
         The largest ‖∇E‖ that counts as zero; 1e-6 max|λ| max(1, ‖w‖) when left out: a point nearer to a zero gradient
         than one millionth of its own length, measured where E is steepest.
-    at : array, optional
-        The point, shape (P,); where the model is when left out.
-    memory_limit : int
-        The most bytes the Hessian may take: 8 P².
 
     Returns
     -------

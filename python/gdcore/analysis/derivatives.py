@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import choice, integer, real
 from ..model import Sequential
@@ -20,6 +21,7 @@ MEMORY_LIMIT = 2**30  # bytes of a Hessian, unless the caller allows more
 DIRECT = 64  # parameters up to which eigenvalues come from the full Hessian
 
 
+@explained
 def gradient(
     model: Sequential,
     loss: _core.Loss,
@@ -44,6 +46,7 @@ def gradient(
     return Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight).gradient()
 
 
+@explained
 def hvp(
     model: Sequential,
     loss: _core.Loss,
@@ -76,6 +79,7 @@ def hvp(
     return Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight).hvp(v)
 
 
+@explained
 def hessian(
     model: Sequential,
     loss: _core.Loss,
@@ -140,6 +144,7 @@ class Eigenpairs(NamedTuple):
     vectors: Vector
 
 
+@explained
 def eigenvalues(
     model: Sequential,
     loss: _core.Loss,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import instance, real, shown
 from ..internal.inputs import to_inputs
 from ..internal.labels import Targets
+from ..internal.layer_names import by_layer, path_of
 from ..model import Sequential
 from ..table import Table
 from .objective import Mode, Objective, Vector, in_float64
@@ -150,6 +153,7 @@ class LayerVariances:
         return draw(self, path)
 
 
+@explained
 def variance_by_layer(
     model: Sequential,
     x: Data,
@@ -216,13 +220,13 @@ def variance_by_layer(
         group = list(range(first, min(first + AT_ONCE, len(layers))))
         moments += [_moments(np.asarray(outputs)) for outputs in objective.core.outputs(group)]
     return LayerVariances(
-        layers=("inputs", *(f"layers.{i} {type(layer).__name__}" for i, layer in enumerate(layers))),
+        layers=("inputs", *(f"{path_of(layer, i)} {type(layer).__name__}" for i, layer in enumerate(layers))),
         widths=tuple(int(m[0]) for m in moments),
         mean_square=np.array([m[1] for m in moments]),
         variance=np.array([m[2] for m in moments]),
         zeros=np.array([m[3] for m in moments]),
         dead=np.array([m[4] for m in moments]),
-        gradient=_gradient_squares(objective.arrays(objective.gradient()), len(layers)) if asked else None,
+        gradient=_gradient_squares(objective.arrays(objective.gradient()), layers) if asked else None,
         reads=tuple(i for i, layer in enumerate(layers) if isinstance(layer, _core.Dense)),
     )
 
@@ -234,11 +238,11 @@ def _moments(z: Vector) -> tuple[int, float, float, float, float]:
     return z.shape[1], float(np.square(z).mean()), float(z.var()), float(zero.mean()), float(zero.all(axis=0).mean())
 
 
-def _gradient_squares(gradients: dict[str, Vector], layers: int) -> Vector:
-    squares = np.full(layers + 1, math.nan)
-    for i in range(layers):
-        if f"layers.{i}.weight" in gradients:
-            squares[i + 1] = np.square(gradients[f"layers.{i}.weight"]).mean()
+def _gradient_squares(gradients: dict[str, Vector], layers: Sequence[_core.Layer]) -> Vector:
+    squares = np.full(len(layers) + 1, math.nan)
+    for i, arrays in by_layer(gradients, layers).items():
+        if "weight" in arrays:
+            squares[i + 1] = np.square(arrays["weight"]).mean()
     return squares
 
 
@@ -291,6 +295,7 @@ class IdenticalUnits:
         return f"{self.table()}\n{self.redundant} of {sum(self.units.values())} hidden units only repeat another one."
 
 
+@explained
 def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUnits:
     """Find hidden units with the same weights in and out: equal gradients keep them equal for ever (slide 17).
 
@@ -319,23 +324,21 @@ def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUn
     """
     instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
     real(tolerance, "tolerance", low=0.0)
-    parameters, layers = model.parameters(), model.layers
+    layers = model.layers
+    parameters = by_layer(model.parameters(), layers)
     dense = [i for i, layer in enumerate(layers) if isinstance(layer, _core.Dense)]
     units: dict[str, int] = {}
     groups: dict[str, tuple[tuple[int, ...], ...]] = {}
     for first, following in itertools.pairwise(dense):
         # a column for each parameter of a unit: (units, in) weights as they stand, (units,) vectors as one column
-        numbers = [np.asarray(v) for i in range(first, following) for v in _of_layer(parameters, i)]
-        numbers.append(np.asarray(parameters[f"layers.{following}.weight"]).T)
+        numbers = [np.asarray(v) for i in range(first, following) for v in parameters.get(i, {}).values()]
+        numbers.append(np.asarray(parameters[following]["weight"]).T)
         table = np.concatenate([v.reshape(len(v), -1) for v in numbers], axis=1)
         masked = any(isinstance(layer, _core.Dropout) and layer.p > 0 for layer in layers[first:following])
-        units[f"layers.{first}"] = len(table)
-        groups[f"layers.{first}"] = () if masked else _groups(table, float(tolerance))
+        path = path_of(layers[first], first)
+        units[path] = len(table)
+        groups[path] = () if masked else _groups(table, float(tolerance))
     return IdenticalUnits(units=units, groups=groups, tolerance=float(tolerance))
-
-
-def _of_layer(parameters: dict[str, Any], number: int) -> list[Any]:
-    return [value for name, value in parameters.items() if name.startswith(f"layers.{number}.")]
 
 
 def _groups(table: npt.NDArray[Any], tolerance: float) -> tuple[tuple[int, ...], ...]:

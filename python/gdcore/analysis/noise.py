@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
 from ..internal.checks import flag, integer, is_iterable, seed_or_random, shown
 from ..internal.labels import Targets
@@ -153,6 +153,7 @@ class GradientNoise:
         return f"Gradient noise of a single row: σ = {self.sigma:.3g}"
 
 
+@explained
 def gradient_noise(
     model: Sequential,
     loss: _core.Loss,
@@ -300,7 +301,7 @@ class _Masks:
 
     def __init__(self, objective: Objective, rng: np.random.Generator) -> None:
         self._whole, self._rng = objective, rng
-        self._trainer = Trainer(copy.deepcopy(objective.model), objective.loss, optimizer=_core.SGD(1.0))
+        self._trainer = Trainer(objective.model.clone(), objective.loss, optimizer=_core.SGD(1.0))
 
     def gradient(self, batch: Objective) -> Vector:
         """Return the gradient of a batch."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.attributes import Made
 from ..internal.checks import choice, instance, shown
@@ -183,6 +184,7 @@ def float64_model(model: object) -> Sequential:
     return checked
 
 
+@explained
 def in_float64(model: Sequential) -> Sequential:
     """Return a copy of a model in float64, parameters, running averages and frozen layers included.
 
@@ -197,13 +199,7 @@ def in_float64(model: Sequential) -> Sequential:
         If it is no model.
     """
     instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
-    copy = Sequential(*model.layers, **(model.settings() | {"dtype": "float64", "precision": "float32"}))
-    for source, target in ((model.parameters(), copy.parameters()), (model.buffers(), copy.buffers())):
-        for name, values in source.items():
-            target[name][...] = values
-    for name in model.frozen():
-        copy.freeze(name)
-    return copy
+    return model.clone(dtype="float64")
 
 
 def finite_array(array: npt.NDArray[Any], name: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.checks import real
 from ..model import Sequential
@@ -22,6 +23,7 @@ DENSE = 2000  # up to so many parameters the full Hessian is quick, and it alone
 RESOLUTION = 1e-7  # accuracy of Lanczos for the smallest eigenvalue, relative to the largest
 
 
+@explained
 def condition_number(
     model: Sequential | QuadraticModel,
     loss: _core.Loss | None = None,
@@ -40,10 +42,8 @@ def condition_number(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
-    at : array, optional
-        The point, shape (P,); where the model is when left out.
+    loss, x, y, at, mode, sample_weight
+        As for `QuadraticModel`.
 
     Returns
     -------
@@ -75,6 +75,7 @@ def condition_number(
     return float(values[-1] / values[0])
 
 
+@explained
 def max_stable_lr(
     model: Sequential | QuadraticModel,
     loss: _core.Loss | None = None,
@@ -96,12 +97,10 @@ def max_stable_lr(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
+    loss, x, y, at, mode, sample_weight
+        As for `QuadraticModel`.
     momentum : float
         μ, at least 0 and below 1.
-    at : array, optional
-        The point, shape (P,); where the model is when left out.
 
     Returns
     -------
@@ -130,6 +129,7 @@ def max_stable_lr(
     return float(2.0 * (1.0 + mu) / values[-1])
 
 
+@explained
 def effective_lr(lr: float, momentum: float) -> float:
     """Return η/(1-μ), the rate at which momentum moves along a constant gradient in the end (slide 27).
 
@@ -150,6 +150,7 @@ def effective_lr(lr: float, momentum: float) -> float:
     return real(lr, "lr", low=0.0, open_low=True) / (1.0 - momentum_below_one(momentum))
 
 
+@explained
 def effective_parameters(
     model: Sequential | QuadraticModel,
     loss: _core.Loss | None = None,
@@ -172,14 +173,10 @@ def effective_parameters(
     ----------
     model : Sequential or QuadraticModel
         A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
-    loss, x, y, mode, sample_weight
-        As for `Objective`.
+    loss, x, y, at, mode, sample_weight, memory_limit
+        As for `QuadraticModel`.
     weight_decay : float or array
         λ, at least 0, one or many.
-    at : array, optional
-        The point, shape (P,); where the model is when left out.
-    memory_limit : int
-        The most bytes the Hessian may take: 8 P².
 
     Returns
     -------

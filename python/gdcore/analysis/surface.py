@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.checks import integer, optional_module, real
 from ..model import Sequential
@@ -229,6 +230,7 @@ class LossSurface:
         return draw(self, path, None if points is None else self.path(points), levels)
 
 
+@explained
 def loss_surface(
     model: Sequential,
     loss: _core.Loss,

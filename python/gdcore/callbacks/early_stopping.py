@@ -9,7 +9,7 @@ from ..history import number
 from ..internal import flat, json_values
 from ..internal.arguments import explained
 from ..internal.attributes import Setting
-from ..internal.checks import flag
+from ..internal.checks import flag, instance, integer
 from ..internal.ranges import ranges_of
 from .callback import Callback
 from .watch import Watch, Watched
@@ -105,11 +105,20 @@ class EarlyStopping(Watched, Callback):
         -------
         bool
             True when `patience` epochs have gone by without improvement.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind; the epoch does not count then.
         """
-        self._epochs = self._epochs + 1 if epoch is None else epoch
-        if self._watch.improved(number(value, "value")):
+        value = number(value, "value")
+        _check_model(model)
+        count = self._epochs + 1 if epoch is None else integer(epoch, "epoch")
+        if self._watch.better(value):
             state = model.copy_state(self._spare) if self.restore_best else None
-            self._kept, self._spare = (self._epochs, state), self._kept[1]
+            self._kept, self._spare = (count, state), self._kept[1]
+        self._epochs = count
+        self._watch.improved(value)
         return self.finished
 
     @property
@@ -130,6 +139,7 @@ class EarlyStopping(Watched, Callback):
         RuntimeError
             If no weights are kept.
         """
+        _check_model(model)
         state = self._kept[1]
         if state is None:
             raise RuntimeError("restore: no weights are kept: update() saw no best value yet, or restore_best is False")
@@ -160,6 +170,7 @@ class EarlyStopping(Watched, Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back the best value and weights."""
+        json_values.mapping(state, "EarlyStopping: state")
         epochs, best = (
             json_values.whole(state.get(name), f"EarlyStopping: {name}") for name in ("epochs", "best_epoch")
         )
@@ -171,6 +182,7 @@ class EarlyStopping(Watched, Callback):
 
     def check_state(self, state: Mapping[str, Any], trainer: Trainer) -> None:
         """Refuse weights of another model than the one that trains."""
+        json_values.mapping(state, "EarlyStopping: state")
         kept = {name: state[name] for name in STATE if name in state}
         if kept:
             model = trainer.model
@@ -179,3 +191,9 @@ class EarlyStopping(Watched, Callback):
             expected = "int64" if name == "shapes" else trainer.model.dtype
             if array.size != 0 and array.dtype != expected:  # a model without running averages has no buffers
                 raise json_values.wrong(f"EarlyStopping: {name}", str(array.dtype), expected)
+
+
+def _check_model(model: object) -> None:
+    from ..model import Sequential  # here, for it is there before the model's module is
+
+    instance(model, Sequential, "model", "trainer.model")

@@ -63,10 +63,13 @@ class Watch(Closed):
             warnings.warn(f"{who}: {self._monitor} is nan, which counts as no improvement", stacklevel=3)
         return logs[self._monitor]
 
+    def better(self, value: float) -> bool:
+        """Tell whether a value is better, by more than ``min_delta``; nan never is."""
+        return (self.best - value if self._mode == "min" else value - self.best) > self.min_delta
+
     def improved(self, value: float) -> bool:
-        """Take the next value and tell whether it is better, by more than ``min_delta``; nan never is."""
-        gain = self.best - value if self._mode == "min" else value - self.best
-        if gain > self.min_delta:
+        """Take the next value and tell whether it is better."""
+        if self.better(value):
             self.best, self.since = value, 0
             return True
         self.since += 1
@@ -86,6 +89,7 @@ class Watch(Closed):
         ValueError
             If they are of another column.
         """
+        json_values.mapping(state, f"{who}: state")
         for name in ("monitor", "mode"):
             if json_values.text(state.get(name), f"{who}: {name}") != getattr(self, name):
                 raise ValueError(f"{who}: other settings: {name}: saved {state[name]!r}, now {getattr(self, name)!r}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ..internal.arguments import explained
 from ..internal.checks import FormatError, by_key, has_keys, is_iterable, shown
 from ..io import specs
 from ..table import Table
@@ -42,6 +43,7 @@ class Sweep:
     cpu_seconds: float
 
 
+@explained
 def run_sweep(
     points: Iterable[Point],
     train_point: Callable[[Point], Rows],

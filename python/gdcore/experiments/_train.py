@@ -114,10 +114,9 @@ def train_network(point: Point, common: Recipe) -> list[dict[str, Any]]:
         rows = _core.permutation(len(x), seed, 0)[: point["samples"]]
         x, y = x[rows], y[rows]
     trainer = Trainer(model, _core.CrossEntropy(), optimizer=common.optimizer, metrics=[accuracy], seed=seed)
-    batch_size = None if common.batch_size is None else min(common.batch_size, len(x))
     table = []
     for epoch in point["epochs"]:
-        trainer.fit(x, y, epochs=epoch - trainer.epoch, batch_size=batch_size)
+        trainer.fit(x, y, until_epoch=epoch, batch_size=common.batch_size)
         train, test = trainer.evaluate(x, y), trainer.evaluate(data.x_test, data.y_test)
         table.append(
             {

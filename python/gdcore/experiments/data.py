@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..internal.arguments import explained
 from ..internal.arrays import Array, Data, same_rows
 from ..internal.checks import integer, optional_module, real, seed_or_random, shown
 from ..internal.inputs import to_inputs
@@ -55,6 +56,7 @@ class LabelledData(NamedTuple):
         return {"rows": len(self.x), "test_rows": len(self.x_test), "checksum": f"{checksum:08x}"}
 
 
+@explained
 def mnist1d(train: int = 4000, test: int = 12000, *, seed: int = 42) -> LabelledData:
     """Make MNIST-1D: digits drawn as curves of 40 points, shifted, scaled, sheared and with noise.
 
@@ -95,6 +97,7 @@ def mnist1d(train: int = 4000, test: int = 12000, *, seed: int = 42) -> Labelled
     return LabelledData(x[:train], y[:train], x[train : train + test], y[train : train + test])
 
 
+@explained
 def gaussian_clusters(
     train: int = 2000, test: int = 4000, *, features: int = 50, classes: int = 10, spread: float = 2.2, seed: int = 0
 ) -> LabelledData:
@@ -134,6 +137,7 @@ def gaussian_clusters(
     return LabelledData(*draw(rows[0]), *draw(rows[1]))
 
 
+@explained
 def redraw_labels(y: Data, share: float, *, classes: int | None = None, seed: int = 0) -> Labels:
     """Return labels of which a share, drawn at random, is replaced by labels drawn uniformly from all classes.
 

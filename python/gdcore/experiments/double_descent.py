@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import integer
 from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks, whole_numbers
@@ -24,6 +25,7 @@ INTERPOLATED = 0.005  # share of wrong training rows that counts as none
 MEASURE = "share of wrong rows"
 
 
+@explained
 def double_descent_width(
     x: Data | None = None,
     y: Data | None = None,
@@ -103,6 +105,7 @@ def double_descent_width(
     return _descent("width", sweep_networks(points, common, **options))
 
 
+@explained
 def double_descent_epochs(
     x: Data | None = None,
     y: Data | None = None,
@@ -160,6 +163,7 @@ def double_descent_epochs(
     return _descent("epoch", sweep_networks(points, common, **options))
 
 
+@explained
 def double_descent_samples(
     x: Data | None = None,
     y: Data | None = None,

@@ -8,7 +8,6 @@ too, for which nothing of this is exact.
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from .._core import SGD, Dense, MeanSquaredError, Momentum, Normal, Tanh
 from ..analysis.problems import quadratic_problem, random_rotation
+from ..internal.arguments import explained
 from ..internal.checks import integer, real, seed_or_random
 from ..model import Sequential
 from ..table import Table
@@ -115,6 +115,7 @@ class EarlyStoppingDecay:
         return draw(self, path)
 
 
+@explained
 def early_stopping_and_decay(
     *,
     times: Sequence[int] = (30, 100, 300, 1000, 3000),
@@ -256,19 +257,19 @@ def _network(
 
 def _stopped(start: Sequential, x: Array, y: Array, lr: float, times: list[int]) -> list[Sequential]:
     """Return copies of a model trained for each number of steps, in one run."""
-    model = copy.deepcopy(start)
+    model = start.clone()
     trainer = Trainer(model, MeanSquaredError(), optimizer=SGD(lr))
     kept = []
     for steps in times:
         while trainer.steps < steps:
             trainer.step(x, y)
-        kept.append(copy.deepcopy(model))
+        kept.append(model.clone())
     return kept
 
 
 def _settled(start: Sequential, x: Array, y: Array, lr: float, decay: float) -> Sequential:
     """Return a copy of a model trained with weight decay on all parameters until it no longer moves."""
-    model = copy.deepcopy(start)
+    model = start.clone()
     optimizer = Momentum(lr, MOMENTUM, weight_decay=decay, decay_biases=True)
     trainer = Trainer(model, MeanSquaredError(), optimizer=optimizer)
     moved = math.inf

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import integer, is_iterable, shown
 from ..table import Table
@@ -119,6 +120,7 @@ class RandomLabels:
         return draw(self, path)
 
 
+@explained
 def random_labels(
     x: Data | None = None,
     y: Data | None = None,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.checks import integer, real
 from ..model import Sequential
 from ..trainer import Trainer
@@ -28,6 +29,7 @@ TOLERANCE = 1e-5  # of the distance to the solution that gradient descent may le
 ZERO = 1e-9  # training errors up to this are rounding
 
 
+@explained
 def linear_excess_risk(samples: int, features: int, *, noise: float, norm: float = 1.0) -> float:
     """Return the expected excess risk E‖w - β‖² of the least-squares solution of smallest norm.
 
@@ -60,6 +62,7 @@ def linear_excess_risk(samples: int, features: int, *, noise: float, norm: float
     return (1 - n / d) * size + variance * n / (d - n - 1) if n < d else variance * d / (n - d - 1)
 
 
+@explained
 def double_descent_linear(
     *,
     samples: Iterable[int] | None = None,
@@ -196,5 +199,5 @@ def gradient_descent(x: Matrix, y: Matrix, optimizer: _core.Optimizer, at: Itera
     weight[...] = 0.0
     trainer = Trainer(model, _core.MeanSquaredError(), optimizer=optimizer)
     for step in at:
-        trainer.fit(x, y, epochs=step - trainer.epoch, batch_size=None, shuffle=False)
+        trainer.fit(x, y, until_epoch=step, batch_size=None, shuffle=False)
         yield np.array(weight[0])

@@ -144,7 +144,7 @@ ADVICE = {
     "activation": "an activation is a layer of its own: gd.Dense(4, 8), gd.ReLU()",
     "from_logits": "the network's outputs are logits always",
     "reduction": "the loss is the mean over the batch",
-    "verbose": "callbacks=[gd.Progress()] shows progress",
+    "verbose": "gd.Progress() among the callbacks of fit shows progress",
     "momentum": "BatchNorm's decay is 1 - momentum, and gd.Momentum the optimiser with momentum",
     "nesterov": "gd.Momentum(lr, nesterov=True) has it",
     "class_weight": "the loss takes it: gd.CrossEntropy(class_weights=...)",
@@ -166,7 +166,7 @@ ADVICE = {
 def hint(name: str, parameters: Iterable[str]) -> str:
     """Return what to write instead of the unknown argument `name`, or nothing where that is not clear."""
     parameters = list(parameters)
-    known = [own for own in NAMES.get(name, ()) if own in parameters]
+    known = [own for own in (f"{name}s", name.removesuffix("s"), *NAMES.get(name, ())) if own in parameters]
     if known:
         return f"; did you mean {known[0]}?"
     if name in ADVICE:

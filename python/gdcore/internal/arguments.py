@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import operator
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .argument_names import hint
-from .checks import has_keys, real, shown
+from .checks import has_keys, is_iterable, real, shown
 
 if TYPE_CHECKING:
     import inspect  # where it is used, it is imported in time: `import gdcore` stays quick without it
@@ -196,7 +196,7 @@ def _accepts(kind: str, value: object) -> bool:
     name, _, inner = kind.partition("[")
     parts = _split(inner.removesuffix("]"), ",") if inner else []
     if name in ("tuple", "Sequence", "list"):
-        if isinstance(value, (str, bytes, set, frozenset)) or not isinstance(value, Iterable) or has_keys(value):
+        if isinstance(value, (str, bytes, set, frozenset)) or not is_iterable(value) or has_keys(value):
             return False
         items = list(value)
         if name == "tuple" and "..." not in parts:
@@ -301,6 +301,8 @@ def _explained(function: Explained) -> Explained:
 
         signature, call = inspect.signature(function), function.__qualname__
         if "." in call:  # a method
+            if args and getattr(type(args[0]), function.__name__, None) is wrapper:  # called by the name of its class
+                call = f"{type(args[0]).__name__}.{function.__name__}"
             parameters = list(signature.parameters.values())[1:]
             signature, args = signature.replace(parameters=parameters), args[1:]
         raise TypeError(misfit(call.removesuffix(".__init__"), signature, args, kwargs) or str(refused))

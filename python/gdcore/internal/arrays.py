@@ -8,13 +8,13 @@ batch; of float16 it makes a copy in float32 first, of the whole array.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from .._core import DeviceArray, DeviceError
-from .checks import shown
+from .checks import has_keys, shown
 from .frames import frame_array, frame_columns, is_frame, is_series, object_numbers, refuse, series_array
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -131,9 +131,7 @@ def _converted(array: Array, dtype: np.dtype[Any], value: object, name: str) -> 
 def _from_object(value: object, name: str) -> Array:
     """Convert anything but a plain array; the kinds are told apart by what they offer, so none is imported."""
     if isinstance(value, np.ma.MaskedArray):
-        if np.ma.is_masked(value):
-            raise ValueError(f"{name}: got a masked array with masked entries; expected every value to be there")
-        return np.asarray(value.data)
+        return _unmasked(value, name)
     if isinstance(value, (np.ndarray, DeviceArray)):
         return np.asarray(value)
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
@@ -149,14 +147,43 @@ def _from_object(value: object, name: str) -> Array:
         return frame_array(value, name)
     if is_series(value):
         return series_array(value, name)
+    if isinstance(value, (list, tuple)):
+        _check_items(value, name)
     try:
         if getattr(value, "requires_grad", False) and hasattr(value, "detach"):
             value = value.detach()
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+            value = cast(Any, value).float()  # exact; NumPy has no such type
         if hasattr(value, "__array__") or not isinstance(value, SupportsDLPack):
-            return np.asarray(value)
-        return np.from_dlpack(value)
+            array = np.asanyarray(value)
+        else:
+            array = np.from_dlpack(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise type(error)(f"{name}: got {type(value).__name__}, which is no array of numbers: {error}") from None
+    return _unmasked(array, name) if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
+
+
+def _unmasked(array: np.ma.MaskedArray[Any, Any], name: str) -> Array:
+    """Return the data of a masked array, which may be under no mask: NumPy would give what the mask hides."""
+    if np.ma.is_masked(array):
+        raise ValueError(f"{name}: got a masked array with masked entries; expected every value to be there")
+    return np.asarray(array.data)
+
+
+def _check_items(items: list[Any] | tuple[Any, ...], name: str) -> None:
+    """Refuse a list of masked arrays, or of rows of a frame, whose masks and names NumPy would drop."""
+    for i, item in enumerate(items):
+        if type(item) in (float, int, str):
+            continue
+        if isinstance(item, (list, tuple)):
+            _check_items(item, f"{name}[{i}]")
+        elif isinstance(item, np.ma.MaskedArray):
+            _unmasked(item, f"{name}[{i}]")
+        elif has_keys(item) and hasattr(item, "index") and list(item.index) != list(range(len(item))):
+            raise TypeError(
+                f"{name}[{i}]: got a {type(item).__name__} with the names {shown(list(item.index))}, which a list of "
+                "rows would lose; expected a frame: pandas.DataFrame(rows)"
+            )
 
 
 def _on_host(value: SupportsDLPack) -> bool:

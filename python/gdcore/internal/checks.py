@@ -105,6 +105,25 @@ def by_key(value: Any, name: str) -> dict[Any, Any]:
     return made
 
 
+def path_text(file: Any, name: str, expected: str) -> str:
+    """Return a path as text.
+
+    Raises
+    ------
+    TypeError
+        If `file` is no path; a number, which the system would take for an open file, is none.
+    ValueError
+        If it has a null character, which no path has.
+    """
+    try:
+        text = os.fsdecode(file)
+    except TypeError:
+        raise TypeError(f"{name}: got {shown(file)}; expected {expected}") from None
+    if "\0" in text:
+        raise ValueError(f"{name}: got {shown(text)}, which has a null character; expected {expected}")
+    return text
+
+
 def optional(check: Callable[[object, str], T], value: object, name: str) -> T | None:
     """Return None for None, and what `check` makes of all else."""
     return None if value is None else check(value, name)

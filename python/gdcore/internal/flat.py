@@ -29,6 +29,13 @@ def pack(views: Views, out: Array | None = None) -> Array:
     return np.concatenate([np.asarray(view).reshape(-1) for view in views.values()], out=out)
 
 
+def _packed(views: Views, room: Any) -> Array:
+    """Return a copy of the arrays as one vector, in `room` where it is one that takes it, as of the same network."""
+    types = {view.dtype for view in views.values()}
+    fits = isinstance(room, np.ndarray) and room.shape == (size_of(views),) and {room.dtype} == types
+    return pack(views, room if fits and room.flags.writeable else None)
+
+
 def unpack(vector: Array, views: Views) -> None:
     """Set the arrays to the numbers of a vector as `pack` returns it."""
     for name, part in parts(vector, views):
@@ -50,9 +57,11 @@ def parts(vector: Array, views: Views, *, padded: bool = False) -> Iterator[tupl
 
 def copy_state(parameters: Views, buffers: Views, out: dict[str, Array] | None) -> dict[str, Array]:
     """Return a copy of both and of their shapes; see `Sequential.copy_state`."""
+    if out is not None and not isinstance(out, dict):
+        raise TypeError(f"out: got {shown(out)}; expected an earlier copy, as copy_state() returns it")
     state = {} if out is None else out
-    state["parameters"] = pack(parameters, state.get("parameters"))
-    state["buffers"] = pack(buffers, state.get("buffers"))
+    state["parameters"] = _packed(parameters, state.get("parameters"))
+    state["buffers"] = _packed(buffers, state.get("buffers"))
     state["shapes"] = _shapes(parameters, buffers)
     return state
 
@@ -92,6 +101,12 @@ def check_state(
         wrong = "" if ranges is None or own not in ranges else out_of_range(part, ranges[own])
         if wrong:
             raise ValueError(f"state: buffers: {own}: {wrong}")
+
+
+def check_held(views: Views, dtype: str, name: str) -> None:
+    """Raise ValueError naming the first array with a finite number that `dtype` does not hold."""
+    for own, view in views.items():
+        _check_fits(np.asarray(view), np.dtype(dtype), f"{name}: {own}")
 
 
 def _kind_of(value: object) -> str:

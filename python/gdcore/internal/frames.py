@@ -153,6 +153,8 @@ def _numbers(series: Any, name: str) -> Array:
     array = _any(series, name)
     if isinstance(series.dtype, _nw().Categorical | _nw().Enum):
         refuse(array, series.dtype, name)
+    if array.ndim != 1:
+        raise TypeError(f"{name} holds {series.dtype}, an array in each row; expected a number in each row")
     if array.dtype.kind in "biuf":
         return array
     if array.dtype.kind == "O":

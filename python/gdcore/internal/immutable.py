@@ -5,24 +5,46 @@ The classes are C++ (`cpp/bindings/specs.cpp`); what concerns subclasses that us
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from .. import _core
 
-__all__ = ["ReadOnlyDict", "close"]
+__all__ = ["ReadOnlyDict", "Views", "close"]
 
 
 class ReadOnlyDict(dict[Any, Any]):
     """A dict of an object that stays as it was made."""
 
+    _instead: ClassVar[str] = (
+        "this dict belongs to an object that stays as it was made: make another one from dict(...)"
+    )
+
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("this dict belongs to an object that stays as it was made: make another one from dict(...)")
+        raise TypeError(self._instead)
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type, tuple[dict[Any, Any]]]:
         """Support copies and pickles."""
         return type(self), (dict(self),)
+
+
+class Views(ReadOnlyDict):
+    """The arrays of a model by name, which are there to be written into: another one in its place would not be used."""
+
+    _instead = (
+        "this dict shows the arrays of a model, and another array in it would not be used: write into them, "
+        "views[name][...] = values; dict(views) can be changed"
+    )
+
+    def __setitem__(self, name: Any, value: Any) -> None:  # type: ignore[override]
+        """Take what ``views[name] *= 2`` leaves, the same array; refuse all others."""
+        if self.get(name) is not value:
+            self._refuse()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let copies and pickles be dicts: what they hold are no views."""
+        return dict, (dict(self),)
 
 
 def set_attribute(self: Any, name: str, value: object) -> None:

@@ -49,7 +49,7 @@ def class_names(classes: Iterable[object], outputs: int) -> Classes:
 
 def _class_name(item: object, number: int) -> ClassName:
     if isinstance(item, (datetime.date, np.datetime64)):
-        date = np.datetime64(item)
+        date = np.datetime64(_in_utc(item))
         if not np.isnat(date):
             return date
     elif isinstance(item, np.generic):
@@ -57,6 +57,13 @@ def _class_name(item: object, number: int) -> ClassName:
     if isinstance(item, (str, int, float)) and item == item:
         return item
     raise TypeError(f"classes[{number}]: got {type(item).__name__} {shown(item)}; expected text, a number or a date")
+
+
+def _in_utc(item: Any) -> Any:
+    """Return a date without its zone, as the same point in time in UTC, which one without a zone is taken for."""
+    if getattr(item, "tzinfo", None) is None:
+        return item
+    return item.astimezone(datetime.UTC).replace(tzinfo=None)
 
 
 def class_array(classes: Classes) -> Array:
@@ -267,8 +274,7 @@ def key_of(item: Any) -> Any:
     if isinstance(item, datetime.date) and not is_missing(item):
         if not isinstance(item, datetime.datetime):
             item = datetime.datetime(item.year, item.month, item.day)
-        if item.tzinfo is not None:
-            return item  # the same point in time is another label without its zone
+        item = _in_utc(item)
         since = item - datetime.datetime(1970, 1, 1)
         microseconds = (since.days * 86400 + since.seconds) * 10**6 + since.microseconds
         return Moment(microseconds * 1000 + getattr(item, "nanosecond", 0))  # pandas' has nanoseconds

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _core
 from .arrays import Array
+from .layer_names import path_of
 from .numbers import unheld_scaling
 
 
@@ -19,7 +20,7 @@ def ranges_of(layers: Sequence[_core.Layer], dtype: str) -> dict[str, bool]:
     ranges: dict[str, bool] = _core._ranges(layers)
     for i, layer in enumerate(layers):
         if unheld_scaling(layer, dtype) is not None:  # rounded to 0 in this dtype; data is refused then
-            ranges[f"layers.{i}.std"] = False
+            ranges[f"{path_of(layer, i)}.std"] = False
     return ranges
 
 

@@ -1,9 +1,9 @@
 """The whole state of training in one file, and back.
 
-A checkpoint is a model file (see `gdcore.io.saving`) with more in it: the optimiser's state, the steps made, the epoch
-and the place inside it, the seed of the shuffling, the history, and what callbacks keep. Dropout needs no state of its
-own, for its random numbers are a function of seed and step. A file is read, checked whole, compared with the trainer,
-and only then applied: one that is refused has changed nothing.
+A checkpoint is a model file (see `gdcore.io.saving`, and `gdcore.io.tensor_file` for the bytes) with more in it: the
+optimiser's state, the steps made, the epoch and the place inside it, the seed of the shuffling, the history, and what
+callbacks keep. Dropout needs no state of its own, for its random numbers are a function of seed and step. A file is
+read, checked whole, compared with the trainer, and only then applied: one that is refused has changed nothing.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def fitting_run(saved: Saved, state: TrainingState, of_fit: Mapping[str, Any], b
         If model, loss, optimiser or an argument of `fit` differ from those of the run that wrote the file.
     """
     of_fit = specs.encode(of_fit)
-    _compare(state, saved, of_fit, saved.training["settings"] or of_fit)
+    _compare(state, saved, of_fit, {**of_fit, **(saved.training["settings"] or {})})  # an older file has fewer
     saved = _unpadded(saved, state.model)
     if batches is not None and saved.position.batch > batches:
         expected = f"at most {batches}, the batches of an epoch"
@@ -306,6 +306,8 @@ def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_s
     for name in now:
         both = now[name] is not None and then[name] is not None
         present[name], past[name] = (now[name], then[name]) if both else (None, None)
+    if state.model.frozen():  # a model that nobody froze takes over what the file says, as it takes the weights
+        present["frozen"], past["frozen"] = sorted(state.model.frozen()), sorted(saved.model["frozen"])
     # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
     with json_values.entry(f"{saved.where}: training"):
         changed = specs.differences(past, json.loads(json.dumps(present)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import itertools
 import os
 import platform
@@ -16,7 +17,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from ..internal.checks import shown
+from ..internal.checks import path_text
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -27,17 +28,8 @@ _serial = itertools.count()
 
 
 def path_of(file: Any, name: str, expected: str = "a path, or a file opened in binary mode") -> str:
-    """Return the path as text.
-
-    Raises
-    ------
-    TypeError
-        If `file` is no path; a number, which the system would take for an open file, is none.
-    """
-    try:
-        return os.fsdecode(file)
-    except TypeError:
-        raise TypeError(f"{name}: got {shown(file)}; expected {expected}") from None
+    """Return the path as text; raise TypeError or ValueError where it is none."""
+    return path_text(file, name, expected)
 
 
 def label(file: Any, name: str) -> str:
@@ -54,12 +46,24 @@ def is_stream(file: object) -> bool:
 def reading(file: FileLike, name: str) -> Iterator[Any]:
     """Open `file` to read its bytes; one that is open already is read from where it stands and stays open."""
     if is_stream(file):
-        if not hasattr(file, "read"):
-            raise TypeError(f"{name}: got {type(file).__name__}, which has no read(); expected one opened to be read")
+        _check_open(file, name, "read", "readable", "rb")
         yield file
     else:
         with open(path_of(file, name), "rb") as opened:
             yield opened
+
+
+def _check_open(file: Any, name: str, method: str, able: str, mode: str) -> None:
+    """Raise TypeError or ValueError for a file object that is not open in binary mode, to read or to write."""
+    kind, expected = type(file).__name__, f"expected a file opened in binary mode: open(path, {mode!r})"
+    if getattr(file, "closed", False) is True:
+        raise ValueError(f"{name}: got a {kind} that is closed; {expected}")
+    if not hasattr(file, method):
+        raise TypeError(f"{name}: got {kind}, which has no {method}(); {expected}")
+    if isinstance(file, io.TextIOBase):
+        raise TypeError(f"{name}: got a {kind}, which is open for text and refuses bytes; {expected}")
+    if callable(getattr(file, able, None)) and not getattr(file, able)():
+        raise TypeError(f"{name}: got a {kind} that is not {able}; {expected}")
 
 
 def write(file: FileLike, name: str, fill: Callable[[str], None]) -> None:
@@ -73,8 +77,7 @@ def write(file: FileLike, name: str, fill: Callable[[str], None]) -> None:
         If `file` is neither a path nor a file opened in binary mode.
     """
     if is_stream(file):
-        if not hasattr(file, "write"):
-            raise TypeError(f"{name}: got {type(file).__name__}, which has no write(); expected one opened to write")
+        _check_open(file, name, "write", "writable", "wb")
         _pour(fill, file, name)
         return
     path = path_of(file, name)

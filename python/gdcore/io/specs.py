@@ -34,8 +34,10 @@ def encode(value: Any) -> Any:
         return value
     kind = None if isinstance(value, tuple) else spec_class(type(value))
     if kind is not None:
-        fields = getattr(kind, "_saved_fields", kind._fields)
-        return {"type": kind.__name__} | {name: encode(getattr(value, name)) for name in fields}
+        fields = {name: encode(getattr(value, name)) for name in getattr(kind, "_saved_fields", kind._fields)}
+        if fields.get("name", "") is None:  # a layer without one, as earlier versions write it
+            del fields["name"]
+        return {"type": kind.__name__} | fields
     if isinstance(value, np.ndarray):
         return encode(value.tolist())
     if isinstance(value, np.generic):

@@ -16,6 +16,7 @@ from .. import _core
 from .._core import DeviceArray
 from ..internal.arrays import Array, to_array
 from ..internal.checks import optional_module
+from ..internal.layer_names import by_layer, path_of
 from ..internal.ranges import out_of_range, ranges_of
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def from_torch(model: Sequential, source: Mapping[str, Any] | torch.nn.Module) -
     ranges = ranges_of(model.layers, model.dtype)
     new: dict[str, Array] = {}
     for (index, arrays), (prefix, tensors) in zip(ours.items(), theirs.items(), strict=True):
-        new |= _matched(f"layers.{index}", arrays, prefix, tensors, repr(model.layers[index]), ranges)
+        new |= _matched(path_of(model.layers[index], index), arrays, prefix, tensors, repr(model.layers[index]), ranges)
     model.load_parameters(new, only=list(new))
 
 
@@ -105,11 +106,7 @@ def _matched(
 
 def _layers(model: Sequential) -> dict[int, dict[str, Array | DeviceArray]]:
     """Return the arrays of each layer that has any, by its number and the arrays' last names."""
-    layers: dict[int, dict[str, Array | DeviceArray]] = {}
-    for name, array in {**model.parameters(), **model.buffers()}.items():
-        _, index, leaf = name.split(".")
-        layers.setdefault(int(index), {})[leaf] = array
-    return dict(sorted(layers.items()))
+    return by_layer({**model.parameters(), **model.buffers()}, model.layers)
 
 
 def _modules(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -40,7 +40,7 @@ def load_parameters(
     given = _renamed(_named_arrays(source), prefix, rename)
     if prefix and not given:
         raise ValueError(f"prefix: got {shown(prefix)}; no name of the source begins with it")
-    wanted, ranges = _wanted(own, only), ranges_of(model.layers, model.dtype)
+    wanted, ranges = _wanted(model, own, only), ranges_of(model.layers, model.dtype)
     ready: dict[str, Array] = {}
     for name in wanted:
         if name not in given:
@@ -131,7 +131,7 @@ def _longest(name: str, rename: Mapping[str, str]) -> str:
     return name
 
 
-def _wanted(own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
+def _wanted(model: Sequential, own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
     if only is None:
         return list(own)
     try:
@@ -142,12 +142,15 @@ def _wanted(own: Mapping[str, object], only: Iterable[str] | None) -> list[str]:
         raise TypeError(f"only: got {shown(only)}; expected layers or parameters, such as ['layers.0']") from None
     if not prefixes:
         raise ValueError("only: got no names; expected layers or parameters, or None for all")
+    chosen: set[str] = set()
     for prefix in prefixes:
-        if not isinstance(prefix, str) or not any(name == prefix or name.startswith(f"{prefix}.") for name in own):
+        meant = model._meant(prefix) if isinstance(prefix, str) else ()
+        if not meant:
             raise ValueError(
                 f"only: got {shown(prefix)}; expected layers or parameters of this network: {shown(list(own), 300)}"
             )
-    return [name for name in own if any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)]
+        chosen.update(meant)
+    return [name for name in own if name in chosen]
 
 
 def _held(array: Array, dtype: str, name: str) -> Array:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..internal import outputs as by_meaning
+from ..internal.arguments import explained
 from ..internal.arrays import Array
 from ..internal.checks import by_key, has_keys, is_iterable, shown
 from ..internal.labels import Classes, class_array
@@ -42,6 +43,7 @@ class On:
         return self.function(*arguments, **options)
 
 
+@explained
 def on_logits(function: Metric) -> On:
     """Return a metric that calls `function` with the model's outputs as they are: logits of classes and of answers.
 
@@ -54,6 +56,7 @@ def on_logits(function: Metric) -> On:
     return On(function, "logits")
 
 
+@explained
 def on_labels(function: Metric) -> On:
     """Return a metric that calls `function` with what ``model.predict_classes`` returns: class names, or answers.
 
@@ -205,7 +208,7 @@ class Call(NamedTuple):
 
 
 def _number(value: Any, name: str) -> float:
-    single = getattr(value, "shape", ()) == () and not isinstance(value, (str, bytes))
+    single = getattr(value, "shape", ()) == () and not isinstance(value, (str, bytes)) and not np.ma.is_masked(value)
     try:
         if single and (isinstance(value, Real) or hasattr(value, "__float__")):
             return float(value)

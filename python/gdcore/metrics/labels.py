@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 
+from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
 from ..internal.checks import choice
 from ._arguments import Classes, Float64, Labels, binned, labels, weighted_mean, weights_of
@@ -16,6 +17,7 @@ from ._arguments import Classes, Float64, Labels, binned, labels, weighted_mean,
 AVERAGES = ("binary", "macro", "micro", "weighted")
 
 
+@explained
 def accuracy(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
     """Return the share of rows whose label is right; of K yes/no answers, the share whose answers all are.
 
@@ -43,6 +45,7 @@ def accuracy(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, c
     return weighted_mean(right.all(axis=1) if given.several else right, weights_of(sample_weight, len(right)))
 
 
+@explained
 def binary_accuracy(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
     """Return the share of yes/no answers that are right, over all rows and outputs: 1 - Hamming loss.
 
@@ -53,6 +56,7 @@ def binary_accuracy(y_true: Data, y_pred: Data, *, sample_weight: Data | None = 
     return weighted_mean(right.mean(axis=1), weights_of(sample_weight, len(right)))
 
 
+@explained
 def balanced_accuracy(
     y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None
 ) -> float:
@@ -73,6 +77,7 @@ def _balanced(given: Labels, w: Float64) -> float:
     return float(np.mean(right[rows > 0] / rows[rows > 0]))
 
 
+@explained
 def precision(
     y_true: Data,
     y_pred: Data,
@@ -109,6 +114,7 @@ def precision(
     return _ratio("precision", y_true, y_pred, sample_weight, average, classes)
 
 
+@explained
 def recall(
     y_true: Data,
     y_pred: Data,
@@ -124,6 +130,7 @@ def recall(
     return _ratio("recall", y_true, y_pred, sample_weight, average, classes)
 
 
+@explained
 def f1(
     y_true: Data,
     y_pred: Data,

@@ -83,8 +83,10 @@ def direction(monitor: str, mode: str | None) -> str:
     ValueError
         If `mode` is neither, or it is None and `monitor` is no measure that is known.
     """
-    if mode in ("min", "max"):
-        return str(mode)
+    if isinstance(mode, str) and mode in ("min", "max"):
+        return mode
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor: got {shown(monitor)}; expected the name of a column, such as 'val_loss'")
     if mode is not None:
         raise ValueError(f"mode: got {shown(mode)}; expected 'min', 'max', or None for measures that are known")
     name = monitor.removeprefix("val_")

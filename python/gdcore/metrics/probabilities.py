@@ -10,11 +10,13 @@ import warnings
 
 import numpy as np
 
+from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
 from ..internal.checks import integer
 from ._arguments import Classes, Float64, binned, probabilities, scores, weighted_mean, weights_of
 
 
+@explained
 def roc_auc(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
     """Return the area under the ROC curve: the chance that a positive row has a higher score than a negative one.
 
@@ -55,6 +57,7 @@ def _area(true: Array, score: Array, w: Float64) -> float:
     return float((positive * below).sum() / total)
 
 
+@explained
 def average_precision(
     y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None
 ) -> float:
@@ -90,6 +93,7 @@ def _by_score(true: Array, score: Array, w: Float64) -> tuple[Float64, Float64]:
     return binned(place, w * true, len(values)), binned(place, w * ~true, len(values))
 
 
+@explained
 def log_loss(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
     """Return the mean of -log p of what is true; of K yes/no answers the mean over them too.
 
@@ -108,6 +112,7 @@ def log_loss(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, c
     return weighted_mean(losses, weights_of(sample_weight, len(losses)))
 
 
+@explained
 def brier(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None, classes: Classes = None) -> float:
     """Return the Brier score (Brier 1950): the mean of (p - t)², t = 1 for what is true and 0 otherwise.
 
@@ -158,6 +163,7 @@ class TopK:
         return weighted_mean(ahead < self.k, weights_of(sample_weight, len(own)))
 
 
+@explained
 def top_k(k: int) -> TopK:
     """Return the metric ``top_<k>``: the share of rows whose class is among the `k` most probable.
 

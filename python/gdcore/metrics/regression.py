@@ -7,10 +7,12 @@ import warnings
 
 import numpy as np
 
+from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ._arguments import numbers, weighted_mean, weights_of
 
 
+@explained
 def r2(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None) -> float:
     """Return the coefficient of determination R² = 1 - Σ(t-y)² / Σ(t-t̄)², averaged over the outputs.
 
@@ -43,18 +45,21 @@ def r2(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None) -> floa
     return float(np.mean(np.where(total > 0, 1.0 - residual / np.where(total > 0, total, 1.0), exact)))
 
 
+@explained
 def mean_absolute_error(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None) -> float:
     """Return the mean of |t - y| over rows and outputs, in the targets' unit; arguments and errors as of `r2`."""
     true, pred = numbers(y_true, y_pred)
     return weighted_mean(np.abs(true - pred).mean(axis=1), weights_of(sample_weight, len(true)))
 
 
+@explained
 def mean_squared_error(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None) -> float:
     """Return the mean of (t - y)² over rows and outputs; arguments and errors as of `r2`."""
     true, pred = numbers(y_true, y_pred)
     return weighted_mean(((true - pred) ** 2).mean(axis=1), weights_of(sample_weight, len(true)))
 
 
+@explained
 def root_mean_squared_error(y_true: Data, y_pred: Data, *, sample_weight: Data | None = None) -> float:
     """Return the root of the mean of (t - y)², the mean over the outputs; arguments and errors as of `r2`."""
     true, pred = numbers(y_true, y_pred)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.checks import shown
 
-__all__ = ["Freezing", "is_under"]
+__all__ = ["Freezing"]
 
 
+@explained
 class Freezing(_core.Network):
     """A network whose parameters can be kept from training; a part of `Sequential`."""
 
@@ -19,7 +21,8 @@ class Freezing(_core.Network):
         Parameters
         ----------
         *prefixes : str
-            Layers ("layers.0") or single parameters ("layers.0.bias"). BatchNorm's running averages are no parameters.
+            Layers by name ("head") or number ("layers.0"), or single parameters ("head.bias", "layers.0.bias").
+            BatchNorm's running averages are no parameters.
 
         Raises
         ------
@@ -38,7 +41,7 @@ class Freezing(_core.Network):
         Parameters
         ----------
         *prefixes : str
-            Layers ("layers.0") or single parameters ("layers.0.bias").
+            Layers or single parameters, as in `freeze`.
 
         Raises
         ------
@@ -51,12 +54,7 @@ class Freezing(_core.Network):
         """Freeze or unfreeze what `prefixes` name, which may be nothing; all or nothing."""
         names = list(self.parameters())
         for prefix in prefixes:
-            if not isinstance(prefix, str) or not any(is_under(name, prefix) for name in names):
+            if not isinstance(prefix, str) or set(names).isdisjoint(self._meant(prefix)):
                 raise ValueError(f"prefixes: got {shown(prefix)}; expected a layer or a parameter: {shown(names, 300)}")
         for prefix in prefixes:
             self.set_frozen(prefix, frozen)
-
-
-def is_under(name: str, prefix: str) -> bool:
-    """Tell whether a dotted name is `prefix` or below it: "layers.1" holds "layers.1.bias", not "layers.10.bias"."""
-    return name == prefix or name.startswith(prefix + ".")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..model import Sequential
 
 __all__ = ["checked_layers", "dtype_name", "rebuilt"]
+
+S = TypeVar("S", bound="Sequential")
 
 
 def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
@@ -58,7 +60,7 @@ def dtype_name(dtype: npt.DTypeLike) -> str:
     """Return "float32" or "float64"; raise ValueError for all other types."""
     try:
         name = np.dtype(dtype).name
-    except TypeError:
+    except (TypeError, ValueError):
         name = ""
     if name not in ("float32", "float64") or dtype is None:
         raise ValueError(f"dtype: got {shown(dtype)}; expected 'float32' or 'float64'")
@@ -66,12 +68,12 @@ def dtype_name(dtype: npt.DTypeLike) -> str:
 
 
 def rebuilt(
-    kind: type[Sequential],
-    layers: list[_core.Layer],
+    kind: type[S],
+    layers: Sequence[_core.Layer],
     settings: dict[str, Any],
     frozen: list[str],
     state: dict[str, Array],
-) -> Sequential:
+) -> S:
     """Return a copy of a model; its subclass's __init__, whose arguments nobody knows, is not called."""
     from ..model import Sequential
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Array, Data, to_array
 from ..internal.checks import flag, shown
 from ..internal.features import Columns, FeatureNames, feature_names
+from ..internal.immutable import Views
 from ..internal.inputs import Inputs, to_inputs
 from ..internal.labels import Classes, are_numbers_from_0, class_array, class_names
 from ..internal.numbers import SAFE, SMALL, check_numbers, vdot
@@ -29,6 +31,7 @@ _predict = _core.Network.predict
 _predict_finite = _core.Network.predict_finite
 
 
+@explained
 class Predictor(_core.Network):
     """A network with names for its inputs and a meaning of its outputs; `gdcore.Sequential` is made from it."""
 
@@ -48,9 +51,17 @@ class Predictor(_core.Network):
         scaled = any(isinstance(layer, _core.Standardizer) for layer in layers)
         return described(layers, super().buffers()) if scaled else layers
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the arrays that are trained, such as "layers.0.weight" (out, in): views."""
+        return Views(super().parameters())
+
+    def gradients(self) -> dict[str, Any]:
+        """Return the gradients of the last backward pass, by the names of their parameters: views."""
+        return Views(super().gradients())
+
     def buffers(self) -> dict[str, Any]:
         """Return the arrays that are kept but not trained, such as "layers.1.running_mean": views."""
-        views: dict[str, Any] = super().buffers()
+        views = Views(super().buffers())
         self._unheld = UNKNOWN
         self._lent = [view for view in self._lent if view() is not None]
         for view in views.values():

@@ -11,6 +11,7 @@ from .. import _core
 from ..internal.arrays import Array
 from ..internal.features import FeatureNames
 from ..internal.immutable import remade
+from ..internal.layer_names import path_of
 from ..internal.numbers import refuse_scaling
 from ..standardizer import Standardizer
 
@@ -37,7 +38,7 @@ def described(layers: Sequence[_core.Layer], buffers: Buffers) -> tuple[_core.La
 def _described(layer: _core.Layer, number: int, buffers: Buffers) -> _core.Layer:
     if not isinstance(layer, _core.Standardizer) or _is_given(layer, number, buffers):
         return layer
-    mean, std = _numbers(number, buffers)
+    mean, std = _numbers(layer, number, buffers)
     try:
         made: Standardizer = remade(layer, mean=mean.tolist(), std=std.tolist())
     except ValueError:  # a deviation of 0, say, that somebody wrote into a view: data is refused then
@@ -46,14 +47,14 @@ def _described(layer: _core.Layer, number: int, buffers: Buffers) -> _core.Layer
     return made
 
 
-def _numbers(number: int, buffers: Buffers) -> tuple[Array, Array]:
-    mean, std = (np.asarray(buffers[f"layers.{number}.{name}"]).reshape(-1) for name in ("mean", "std"))
+def _numbers(layer: _core.Layer, number: int, buffers: Buffers) -> tuple[Array, Array]:
+    mean, std = (np.asarray(buffers[f"{path_of(layer, number)}.{name}"]).reshape(-1) for name in ("mean", "std"))
     return mean, std
 
 
 def _is_given(layer: _core.Standardizer, number: int, buffers: Buffers) -> bool:
     with np.errstate(over="ignore", under="ignore"):
-        pairs = zip((layer.mean, layer.std), _numbers(number, buffers), strict=True)
+        pairs = zip((layer.mean, layer.std), _numbers(layer, number, buffers), strict=True)
         return all(np.array_equal(np.asarray(own).astype(used.dtype), used) for own, used in pairs)
 
 
@@ -62,7 +63,7 @@ def unheld(layers: Sequence[_core.Layer], buffers: Buffers) -> Unheld | None:
     for i, layer in enumerate(layers):
         if not isinstance(layer, _core.Standardizer):
             continue
-        mean, std = _numbers(i, buffers)
+        mean, std = _numbers(layer, i, buffers)
         held = np.finfo(mean.dtype)
         sound = (np.abs(mean) <= held.max) & (std <= held.max) & (std >= held.tiny)
         if not sound.all():
@@ -75,7 +76,7 @@ def refuse(
 ) -> NoReturn:
     """Raise ValueError for the scaling that `unheld` found, with the numbers that the layer was given."""
     layer: Any = layers[found.layer]
-    mean, std = _numbers(found.layer, buffers)
+    mean, std = _numbers(layer, found.layer, buffers)
     if _is_given(layer, found.layer, buffers):
         mean, std = np.asarray(layer.mean), np.asarray(layer.std)
     first = found.layer == 0

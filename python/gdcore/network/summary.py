@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import _core
+from ..internal.layer_names import by_layer
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -14,11 +15,9 @@ __all__ = ["summary"]
 
 def summary(model: Sequential) -> str:
     """Return the table of `Sequential.summary`."""
-    counts: dict[int, int] = {}
-    for name, array in model.parameters().items():
-        number = int(name.split(".")[1])
-        counts[number] = counts.get(number, 0) + array.size
-    frozen = {int(name.split(".")[1]) for name in model.frozen()}
+    arrays = by_layer(model.parameters(), model.layers)
+    counts = {number: sum(array.size for array in own.values()) for number, own in arrays.items()}
+    frozen = by_layer(dict.fromkeys(model.frozen()), model.layers)
     rows = [("", "layer", "output", "parameters")]
     width = model.in_features
     for i, layer in enumerate(model.layers):
@@ -36,4 +35,4 @@ def _short(layer: _core.Layer) -> str:
     """Return a layer's ``repr`` with what differs from the defaults only, so that a line stays a line."""
     fields = ("in_features", "out_features", "features", "p", "negative_slope")
     arguments = ", ".join(str(getattr(layer, name)) for name in fields if hasattr(layer, name))
-    return f"{type(layer).__name__}({arguments})"
+    return f"{type(layer).__name__}({arguments})" + (f" {layer.name}" if layer.name else "")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..data import split_rows
 from ..internal.arrays import Array
-from ..internal.checks import integer, is_number, real, shown
+from ..internal.checks import integer, shown
 from ..internal.features import Columns
 from ..internal.numbers import SAFE, TINY, vdot
 from ..internal.prepared import Check, Prepared, prepared
-from .batches import is_batches, parts_of
 from .measure import Held, HeldBatches
 from .sources import ArraySource, IterableSource
+from .validation import Validation, validation_of
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -46,12 +45,12 @@ class TrainingData(NamedTuple):
 
 
 def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known: Columns) -> TrainingData:
-    """Return the data of a run of `epochs` epochs; change nothing.
+    """Return the data of a run of `epochs` epochs, those that a resumed run has done included; change nothing.
 
     Rows set aside for validation are drawn by `seed`; `known` are the names of columns in the run that goes on.
     """
     if given.y is None:
-        return _from_batches(trainer, given, epochs, seed, known)
+        return _from_batches(trainer, given, epochs, known)
     if given.steps_per_epoch is not None:
         raise ValueError(
             f"steps_per_epoch: got {shown(given.steps_per_epoch)} for arrays; expected it for an iterable of batches"
@@ -59,45 +58,43 @@ def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known:
     model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
     arrays = (given.x, given.y, given.sample_weight)
     training = Held(model, loss, *arrays, known=trainer._known(known), check="columns", finite=finite)
-    held = _validation(trainer, given.validation, training, epochs, seed)
-    if is_number(given.validation):
-        training = training.part(split_rows(len(training), float(given.validation), seed, name="validation")[0])
+    wanted = _wanted(given.validation)
+    if wanted.share is not None:
+        rows, others = wanted.split(len(training), seed)
+        held: Held | HeldBatches | None = training.part(others, "validation")
+        training = training.part(rows)
+    else:
+        held = _to_validate(trainer, wanted, training.columns, epochs)
     source = ArraySource(model, training, given.batch_size, shuffle=given.shuffle, drop_last=given.drop_last)
     return TrainingData(source, held, training.columns)
 
 
-def _from_batches(trainer: Trainer, given: Given, epochs: int, seed: int, known: Columns) -> TrainingData:
+def _from_batches(trainer: Trainer, given: Given, epochs: int, known: Columns) -> TrainingData:
     if given.sample_weight is not None:
         raise ValueError("sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)")
     if given.measure_training:
         raise ValueError("measure_training: got True for an iterable of batches; expected arrays x and y")
-    if is_number(given.validation):
+    wanted = _wanted(given.validation)
+    if wanted.share is not None:
         raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")
     steps = given.steps_per_epoch
     steps = None if steps is None else integer(steps, "steps_per_epoch", minimum=1)
     source = IterableSource(trainer.model, given.x, epochs, steps, trainer._known(known), known)
-    return TrainingData(source, _validation(trainer, given.validation, source, epochs, seed), source.columns)
+    return TrainingData(source, _to_validate(trainer, wanted, source.columns, epochs), source.columns)
 
 
-def _validation(
-    trainer: Trainer, validation: Any, training: Held | IterableSource, epochs: int, seed: int
-) -> Held | HeldBatches | None:
-    """Return what is to be measured at the end of an epoch: part of the training data, arrays, or batches."""
-    known = training.columns
-    if validation is None:
+def _wanted(validation: Any) -> Validation:
+    return Validation() if validation is None else validation_of(validation, batches=True)
+
+
+def _to_validate(trainer: Trainer, wanted: Validation, known: Columns, epochs: int) -> Held | HeldBatches | None:
+    """Return what is to be measured at the end of an epoch, of data that is no part of the training data."""
+    if wanted.batches is not None:
+        return HeldBatches(trainer.model, wanted.batches, "validation", epochs, trainer._known(known), known)
+    if wanted.parts is None:
         return None
-    if is_number(validation) and isinstance(training, Held):
-        share = real(validation, "validation", low=0, high=1)
-        return training.part(split_rows(len(training), share, seed, name="validation")[1], "validation")
-    if is_batches(validation):
-        return HeldBatches(trainer.model, validation, "validation", epochs, trainer._known(known), known)
-    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        raise TypeError(
-            f"validation: got {shown(validation)}; expected (x, y), (x, y, weights), a fraction, or an iterable of "
-            "batches"
-        )
-    parts, finite = parts_of(validation, "validation"), trainer.check_finite
-    return Held(trainer.model, trainer.loss, *parts, "validation", known=trainer._known(known), finite=finite)
+    finite = trainer.check_finite
+    return Held(trainer.model, trainer.loss, *wanted.parts, "validation", known=trainer._known(known), finite=finite)
 
 
 def is_plain(x: Array) -> bool:

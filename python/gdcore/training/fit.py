@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..callbacks import Callback, EarlyStopping
 from ..history import History, number
-from ..internal.checks import is_iterable, shown
+from ..internal.checks import integer, is_iterable, shown
 from .measure import Held, HeldBatches
 from .sources import ArraySource, IterableSource
 from .state import Position
@@ -35,10 +35,10 @@ class Fit:
         What is measured at the end of an epoch, as "val_...".
     callbacks : sequence
         Objects with some of the methods of `Callback`.
-    epochs : int
-        Epochs to train.
     first_epoch : int
-        Finished epochs when it begins.
+        Finished epochs when it begins; of a resumed run, when that began.
+    last_epoch : int
+        Finished epochs when it is done.
     metrics : collection of str
         The names of what is measured besides the loss.
     measure_training : bool
@@ -51,8 +51,8 @@ class Fit:
         validation: Held | HeldBatches | None,
         callbacks: Sequence[object],
         *,
-        epochs: int,
         first_epoch: int,
+        last_epoch: int,
         metrics: Collection[str],
         measure_training: bool,
     ) -> None:
@@ -60,18 +60,12 @@ class Fit:
         self._validation = validation
         self._training = source.held if measure_training and isinstance(source, ArraySource) else None
         self.callbacks = checked_callbacks(callbacks)
-        self.epochs = epochs
         self.thread = threading.get_ident()  # that trains
-        self.first_epoch = first_epoch
+        self.first_epoch, self.last_epoch = first_epoch, last_epoch
         self.position = Position()
         self.stopped = False  # by a callback, in the run that is resumed
         self._restore: Callable[[], None] | None = None
         self._check_monitors(tuple(metrics))
-
-    @property
-    def last_epoch(self) -> int:
-        """Number of the epoch after which this call is done."""
-        return self.first_epoch + self.epochs
 
     @property
     def batches(self) -> int | None:
@@ -93,7 +87,7 @@ class Fit:
 
     def resume(self, epoch: int, saved: Saved, restore: Callable[[], None]) -> None:
         """Go on after `epoch` epochs; `restore` gives the callbacks their states back once they have begun."""
-        self.first_epoch, self.stopped = saved.training["first_epoch"], saved.training["stopped"]
+        self.stopped = saved.training["stopped"]
         self.position, self._restore = saved.position, restore
         self._source.resume(epoch - self.first_epoch)
 
@@ -108,6 +102,7 @@ class Fit:
                 begun.append(callback)
             if self._restore is not None:
                 self._restore()
+                self._check_epochs(trainer.epoch)
             self._listen()
             trainer.stop = trainer.stop or self._stays_stopped(trainer.epoch)
             while trainer.epoch < self.last_epoch and not trainer.stop:
@@ -116,6 +111,15 @@ class Fit:
             with ExitStack() as stack:  # each of them is told, in order, even where one of them raises
                 for hook in reversed(_hooks(begun, "on_train_end")):
                     stack.callback(hook, trainer)
+
+    def _check_epochs(self, epoch: int) -> None:
+        """Say where a resumed run has more epochs than are asked for: it stays what it is."""
+        if epoch > self.last_epoch:
+            warnings.warn(
+                f"resume: the run has {epoch} epochs already, more than epochs={self.epochs}, which is counted from "
+                "its beginning; no epoch is left to train",
+                stacklevel=5,  # past the check of the arguments of `fit`
+            )
 
     def _stays_stopped(self, epoch: int) -> bool:
         """Tell whether a resumed run that a callback had stopped has nothing to do, and say so."""
@@ -216,6 +220,22 @@ def _hooks(callbacks: Sequence[object], event: str) -> list[Callable[..., object
     inherited = getattr(Callback, event)
     hooks = [getattr(callback, event, None) for callback in callbacks]
     return [hook for hook in hooks if hook is not None and getattr(hook, "__func__", None) is not inherited]
+
+
+def last_epoch(epochs: object, until_epoch: object, done: int) -> int:
+    """Return the epoch at which a call of `fit` ends, where `done` epochs are finished when it begins.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If not exactly one of the two numbers is given, or it is no whole number of at least 1.
+    """
+    if (epochs is None) == (until_epoch is None):
+        got = "neither epochs nor until_epoch" if epochs is None else "both epochs and until_epoch"
+        raise TypeError(f"epochs: got {got}; expected epochs=, that many more, or until_epoch=, as many in all")
+    if epochs is not None:
+        return done + integer(epochs, "epochs", minimum=1)
+    return max(done, integer(until_epoch, "until_epoch", minimum=1))
 
 
 def checked_callbacks(callbacks: Sequence[object]) -> list[object]:

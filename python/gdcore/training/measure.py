@@ -14,7 +14,7 @@ from ..internal.class_weights import complete
 from ..internal.features import UNNAMED, Columns
 from ..internal.prepared import Check, prepared
 from ..metrics import Predictions
-from .batches import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
+from .batch_iterables import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -76,6 +76,11 @@ class Held:
     def __len__(self) -> int:
         """Return the number of rows that are measured."""
         return len(self.dataset) if self.rows is None else len(self.rows)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        return self._weights is not None
 
     def labels(self) -> Array:
         """Return the targets of the rows that are measured, labels as indices."""

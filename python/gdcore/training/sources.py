@@ -12,7 +12,7 @@ from .. import _core
 from ..data import batch_rows
 from ..internal.checks import flag
 from ..internal.features import UNNAMED, Columns
-from .batches import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
+from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
 from .measure import Held
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ArraySource:
     held : Held
         The data; its ``rows`` are the ones to train on.
     batch_size : int or None
-        Rows in a batch; None is all.
+        Rows in a batch; None, and a number above those that there are, is all.
     shuffle, drop_last : bool
         Whether rows are drawn anew each epoch, and whether a smaller last batch is left out.
     """
@@ -57,6 +57,7 @@ class ArraySource:
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
+            "sample_weight": self.held.weighted,
         }
 
     def resume(self, epochs: int) -> None:

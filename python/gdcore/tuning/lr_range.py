@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from .. import _core
 from .._core import SGD, Loss, Momentum, Optimizer
-from ..data import DEFAULT_SIZE, MiniBatches
+from ..data import MiniBatches
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
 from ..internal.checks import flag, instance, integer, real
@@ -126,7 +125,7 @@ def lr_range_test(
     lr_min: float = 1e-6,
     lr_max: float = 10.0,
     steps: int = 100,
-    batch_size: int | None = DEFAULT_SIZE,
+    batch_size: int | None = 32,
     smoothing: int = 5,
     curvature: bool = True,
     curvature_rows: int | None = 1024,
@@ -156,7 +155,7 @@ def lr_range_test(
     steps : int
         Rates to try, at least 2: lr_min (lr_max/lr_min)^(i/(steps-1)).
     batch_size : int or None
-        Rows in a batch, 32 (or all, of fewer) when left out; None takes all. A smaller last batch is left out.
+        Rows in a batch; None, and a number above N, takes all. A smaller last batch is left out.
     smoothing : int
         How many neighbouring losses the smoothed one is the mean of: an odd number, 1 for none.
     curvature : bool
@@ -233,7 +232,7 @@ def _run(
     """Train a copy: the loss of the next batch after each rate, the loss before all, and whether it diverged."""
     rest = {name: getattr(optimizer, name) for name in optimizer._fields if name != "lr"}
     rising = type(optimizer)(lambda step: float(rates[min(step, len(rates) - 1)]), **rest)
-    trainer = Trainer(copy.deepcopy(model), loss, optimizer=rising)
+    trainer = Trainer(model.clone(), loss, optimizer=rising)
     walk = _endless(batches)
 
     def step() -> float:

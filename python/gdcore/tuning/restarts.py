@@ -16,27 +16,15 @@ import numpy as np
 
 from .. import _core
 from ..callbacks import Checkpoint, CSVLog
-from ..data import split_rows
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
-from ..internal.checks import (
-    choice,
-    flag,
-    has_keys,
-    instance,
-    integer,
-    is_iterable,
-    is_number,
-    real,
-    seed_or_random,
-    shown,
-)
+from ..internal.checks import choice, flag, has_keys, instance, integer, is_iterable, real, seed_or_random, shown
 from ..internal.prepared import Prepared, prepared
 from ..metrics import Metrics, direction
 from ..model import Sequential
 from ..trainer import Trainer
-from ..training.batches import parts_of
 from ..training.fit import EVENTS, checked_callbacks
+from ..training.validation import validation_of
 from .parallel import job_count, run_all
 from .starts import Restarts, Spread, Start
 
@@ -329,11 +317,8 @@ def _data(
     """Return the data as arrays, those to compare on the same for every start."""
     model, loss = trainer.model, trainer.loss
     given = prepared(model, loss, x, y, weights, check="columns")
-    if is_number(validation):
-        share = real(validation, "validation", low=0, high=1)
-        training, held = split_rows(len(given.x.array), share, seed, name="validation")
+    wanted = validation_of(validation, batches=False)
+    if wanted.parts is None:
+        training, held = wanted.split(len(given.x.array), seed)
         return Split(given.part(training), given.part(held))
-    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        raise TypeError(f"validation: got {shown(validation)}; expected (x, y), (x, y, weights) or a fraction")
-    parts = parts_of(validation, "validation")
-    return Split(given, prepared(model, loss, *parts, "validation: ", known=given.columns))
+    return Split(given, prepared(model, loss, *wanted.parts, "validation: ", known=given.columns))

@@ -21,7 +21,6 @@ there because this error is measured in units of y².
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +32,9 @@ from ..internal.arguments import explained
 from ..internal.arrays import Array, Data, to_array
 from ..internal.checks import has_keys, instance, real, shown
 from ..internal.features import FeatureNames, by_column
+from ..internal.layer_names import path_of
 from ..model import Sequential
+from ..network.layers import rebuilt
 from ..standardizer import Standardizer
 
 __all__ = ["consistent_weight_decay", "transform_network"]
@@ -150,7 +151,7 @@ def transform_network(
             raise ValueError(f"{name}: got 0; expected a number that can be divided by")
     first = _first(model, "x_scale") if (a != 1).any() or b.any() else None
     last = _last(model, "y_scale") if (c != 1).any() or d.any() else None
-    new = copy.deepcopy(model)
+    new = model.clone()
     if first is not None and isinstance(model.layers[0], Standardizer):
         new = _standardized(model, a, b)
         a, b = np.sign(a), np.zeros_like(b)
@@ -233,22 +234,21 @@ def _numbers(value: Data, name: str, size: int, columns: FeatureNames | None) ->
 def _arrays(model: Sequential, layer: int, shift: str, *, needs_bias: bool) -> tuple[Array, Array | None]:
     """Return views of a Dense layer's weight and bias."""
     parameters = model.parameters()
-    bias = parameters.get(f"layers.{layer}.bias")
+    path = path_of(model.layers[layer], layer)
+    bias = parameters.get(f"{path}.bias")
     if bias is None and needs_bias:
         raise ValueError(f"{shift}: layer {layer} of the model has no bias to undo a shift with; expected 0")
-    return parameters[f"layers.{layer}.weight"], bias
+    return parameters[f"{path}.weight"], bias
 
 
 def _standardized(model: Sequential, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Sequential:
     """Return a copy whose first layer is the Standardizer that a x + b would have given."""
-    own = "layers.0."
+    own = f"{path_of(model.layers[0], 0)}."
     mean, std = (np.asarray(model.buffers()[own + name], np.float64).ravel() for name in ("mean", "std"))
     scale = {"mean": list(a * mean + b), "std": list(np.abs(a) * std)}
-    layer = Standardizer(model.in_features, **scale, feature_names=model.feature_names)
-    new = Sequential(layer, *model.layers[1:], **model.settings())
-    for source, target in ((model.parameters(), new.parameters()), (model.buffers(), new.buffers())):
-        for name, values in source.items():
-            if not name.startswith(own):
-                target[name][...] = values
-    new.set_all_frozen(model.frozen(), True)
+    layer = Standardizer(model.in_features, **scale, feature_names=model.feature_names, name=model.layers[0].name)
+    layers = (layer, *model.layers[1:])
+    new = rebuilt(type(model), layers, model.settings(), model.frozen(), model.copy_state())
+    for name, values in scale.items():
+        new.buffers()[own + name][...] = values
     return new

@@ -66,7 +66,7 @@ __global__ void warp_operations_kernel(int* results) {
   results[160 + lane] = static_cast<int>(__ballot_sync(kAll, lane % 3 == 0));
   results[192 + lane] = __any_sync(kAll, lane == 7) + 2 * __all_sync(kAll, lane < 32) + 4 * __any_sync(kAll, lane > 31);
   results[224 + lane] = static_cast<int>(__shfl_down_sync(kAll, lane * 1.5, 1u, 16) * 2.0);
-  const unsigned half = lane < 16 ? 0x0000ffffu : 0xffff0000u;  // two groups at once
+  const unsigned half = lane < 16 ? 0x0000ffffu : 0xffff0000u;  // two groups at the same time
   results[256 + lane] = __shfl_xor_sync(half, lane, 1);
 }
 
@@ -102,11 +102,11 @@ __global__ void intrinsics_kernel(double* r) {
   r[7] = rsqrtf(4.0f);
   r[8] = __float_as_int(1.0f);
   r[9] = min(3, 5) + max(2.0, 0.5);
-  // (1 + 2^-12)^2 needs 25 bits: fused, the rest of its rounding would stay.
+  // (1 + 2^-12)^2 needs 25 bits: with fused multiply-add, its rounding error would remain.
   const float a = 1.0f + 0x1p-12f;
   r[10] = __fadd_rn(__fmul_rn(a, a), -__fmul_rn(a, a));
   r[11] = __fmaf_rn(a, a, -(a * a));
-  r[12] = max(__int_as_float(0x7fc00000), 1.0f);  // a NaN loses
+  r[12] = max(__int_as_float(0x7fc00000), 1.0f);  // the other operand wins over NaN
 }
 
 __global__ void touch_last_block_kernel(int* x) {
@@ -182,15 +182,15 @@ __global__ void shared_read_write_kernel(float* y) {
   s[threadIdx.x] = 1.0f;
   __syncthreads();
   const float next = s[(threadIdx.x + 1) % 64];
-  s[threadIdx.x] = next;  // a barrier is missing before
+  s[threadIdx.x] = next;  // the barrier before this line is missing
   __syncthreads();
   y[threadIdx.x] = s[threadIdx.x];
 }
 
-__global__ void warp_without_sync_kernel(int* y) {  // warps do not run in step
+__global__ void warp_without_sync_kernel(int* y) {  // warps do not run in lockstep
   GD_SHARED(int, s, 32);
   s[threadIdx.x] = static_cast<int>(threadIdx.x);
-  y[threadIdx.x] = __shfl_sync(kAll, s[threadIdx.x ^ 1u], 0);  // nor does a shuffle order memory
+  y[threadIdx.x] = __shfl_sync(kAll, s[threadIdx.x ^ 1u], 0);  // a shuffle does not order memory either
 }
 
 __global__ void global_write_write_kernel(float* y) { y[0] = static_cast<float>(threadIdx.x); }
@@ -205,7 +205,7 @@ __global__ void blocks_write_the_same_kernel(float* y) {
 }
 
 __global__ void blocks_read_and_write_kernel(float* y) {
-  __syncthreads();  // orders nothing between blocks
+  __syncthreads();  // does not order memory between blocks
   if (threadIdx.x == 0) y[blockIdx.x] = y[(blockIdx.x + 1) % gridDim.x];
 }
 

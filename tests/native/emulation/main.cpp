@@ -1,4 +1,4 @@
-// doctest's main function, and what the tests share.
+// doctest's main function, and functions shared by the tests.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <stdexcept>
 

@@ -1,4 +1,4 @@
-// What is found where a machine has the cuBLASLt of another CUDA: it says its version, and is asked for nothing else.
+// Stands for the cuBLASLt of another CUDA version: only its version is queried.
 #include <cstddef>
 
 extern "C" __attribute__((visibility("default"))) std::size_t cublasLtGetVersion();

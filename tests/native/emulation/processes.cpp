@@ -13,11 +13,11 @@ namespace gdcore::emulation_tests {
 namespace {
 
 struct Ended {
-  int status;  // as waitpid gives it
+  int status;  // as returned by waitpid
   std::string text;
 };
 
-/// Runs `work` in a process of its own, and reads what it writes to `from`.
+/// Runs `work` in its own process and returns what it writes to `from`.
 Ended run_apart(int from, const std::function<void()>& work) {
   int ends[2];
   if (pipe(ends) != 0) throw std::runtime_error("no pipe");
@@ -42,7 +42,7 @@ Ended run_apart(int from, const std::function<void()>& work) {
 
 std::string crash_of(const std::function<void()>& work) {
   const auto& [status, text] = run_apart(STDERR_FILENO, [&] {
-    std::signal(SIGSEGV, SIG_DFL);  // not doctest's
+    std::signal(SIGSEGV, SIG_DFL);  // replaces doctest's handler
     work();
   });
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};

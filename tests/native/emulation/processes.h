@@ -1,4 +1,4 @@
-// Tests that need a process of their own.
+// Tests that need their own process.
 #pragma once
 
 #include <functional>
@@ -6,13 +6,13 @@
 
 namespace gdcore::emulation_tests {
 
-/// What `work` leaves on stderr as it brings a process of its own down; empty: it did not.
+/// Returns what `work` writes to stderr when it crashes its own process; empty if it does not crash.
 std::string crash_of(const std::function<void()>& work);
 
 inline constexpr int kNoTest = -1;
 
-/// Runs this program's test `name`, which is skipped otherwise, with a variable more in its environment. Exit status,
-/// or kNoTest where not one test has this name.
+/// Runs this program's test `name`, which is skipped otherwise, with one more environment variable. Returns the exit
+/// status, or kNoTest unless exactly one test has this name.
 int run_alone(const char* name, const char* variable, const std::string& value);
 
 }  // namespace gdcore::emulation_tests

@@ -1,4 +1,4 @@
-// What the tests of the emulation share.
+// Shared by the tests of the emulation.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -23,7 +23,7 @@ inline constexpr bool kFindsBounds = true;
 inline constexpr bool kFindsBounds = false;
 #endif
 
-/// Device memory that starts as a copy of `values`; read back by to_host().
+/// Device memory initialised with a copy of `values`; to_host() reads it back.
 template <class T>
 class DeviceArray {
  public:
@@ -55,13 +55,13 @@ std::vector<T> counting(int n) {
   return values;
 }
 
-/// Runs `work` once in each order of threads, as kernels must give the same in all of them.
+/// Runs `work` once in each order of threads: kernels must give the same results in all of them.
 void in_each_order(const std::function<void()>& work);
 
-/// The message of the KernelError that `work` ends with; empty: none.
+/// Returns the message of the KernelError that `work` throws; empty if it throws none.
 std::string error_of(const std::function<void()>& work);
 
-/// While it lives, launches of this thread go to that stream.
+/// Sends this thread's launches to a stream during its lifetime.
 class OnStream {
  public:
   explicit OnStream(cudaStream_t stream);

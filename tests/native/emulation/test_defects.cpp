@@ -1,4 +1,4 @@
-// Each defect that the emulation promises to find is found, in the build that promises it, and the next kernel works.
+// The emulation finds each defect that it promises to find, in the build that promises it, and the next kernel works.
 #include <cmath>
 
 #include "processes.h"
@@ -9,7 +9,7 @@ using namespace gdcore::emulation_tests;
 
 namespace {
 
-/// The kernel's defect is reported in these words, in every order, and after it a sound kernel runs.
+/// The kernel's defect is reported with these words in every order, and a correct kernel runs afterwards.
 void check_found(const std::function<void()>& kernel, const std::string& words) {
   in_each_order([&] {
     const std::string message = error_of(kernel);
@@ -34,7 +34,7 @@ TEST_CASE("emulation: barriers that not all threads reach are found") {
   check_found(divergent_barrier, "divergent __syncthreads");
   check_found(barrier_after_exit, "barrier after exit");
   check_found(deadlock, "deadlock in block (0,0,0)");
-  CHECK(error_of(divergent_barrier).find("kernels.cu:") != std::string::npos);  // where
+  CHECK(error_of(divergent_barrier).find("kernels.cu:") != std::string::npos);  // the source location
 }
 
 TEST_CASE("emulation: warp operations that do not meet are found") {
@@ -100,7 +100,7 @@ TEST_CASE("emulation: each access past the end of an array ends the process") {
   };
   for (const auto& kernel : kernels) {
     kernel(0);
-    const std::string crash = crash_of([&] { kernel(1); });  // found by AddressSanitizer, or where it can by UBSan
+    const std::string crash = crash_of([&] { kernel(1); });  // found by AddressSanitizer, or where possible by UBSan
     INFO("crash: ", crash);
     CHECK(
         (crash.find("heap-buffer-overflow") != std::string::npos || crash.find("out of bounds") != std::string::npos));

@@ -110,7 +110,7 @@ TEST_CASE("emulation: copies follow kernels in order") {
   CHECK(z.to_host() == std::vector<float>{1, 1, 1});
   CHECK(y.to_host() == std::vector<float>{2, 2, 2});
   std::vector<float> host(3);
-  CHECK(cudaMemcpy(x.data(), y.data(), 12, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);  // the kind is wrong
+  CHECK(cudaMemcpy(x.data(), y.data(), 12, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);  // wrong copy kind
   CHECK(cudaMemcpy(y.data(), x.data(), 12, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue);
 }
 
@@ -131,7 +131,7 @@ TEST_CASE("emulation: grids that no device takes are refused") {
   CHECK(try_launch(dim3(1, 65536), 32, 0) == cudaErrorInvalidConfiguration);
   CHECK(try_launch(0x80000000u, 32, 0) == cudaErrorInvalidConfiguration);
   CHECK(try_launch(1, 32, 48 << 10) == cudaSuccess);
-  CHECK(try_launch(1, 32, (48 << 10) + 1) == cudaErrorInvalidValue);  // needs leave
+  CHECK(try_launch(1, 32, (48 << 10) + 1) == cudaErrorInvalidValue);  // requires an opt-in
   auto kernel = +[](float*) {};
   const auto* address = reinterpret_cast<const void*>(kernel);
   CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 100 << 10) == cudaSuccess);
@@ -158,12 +158,12 @@ TEST_CASE("emulation: device memory starts as NaN, and comes to an end") {
   CHECK(after == free);
 }
 
-// Run by the test below, as the protection is chosen when a process starts.
+// Run by the test below, because the protection is chosen when a process starts.
 TEST_CASE("emulation: protected device memory" * doctest::skip()) {
   DeviceArray<float> x({1, 2, 3}), y({0, 0, 0});
-  add_scaled(2.0f, x.data(), y.data(), 3);  // kernels and copies may touch it
+  add_scaled(2.0f, x.data(), y.data(), 3);  // kernels and copies may access it
   CHECK(y.to_host() == std::vector<float>{2, 4, 6});
-  std::vector<DeviceArray<float>*> many;  // blocks come back and are joined
+  std::vector<DeviceArray<float>*> many;  // freed blocks are merged
   for (int round = 0; round < 3; ++round) {
     for (int i = 0; i < 50; ++i) many.push_back(new DeviceArray<float>(std::vector<float>(100 + i, 1.0f)));
     for (std::size_t i = 0; i < many.size(); i += 2) delete std::exchange(many[i], nullptr);
@@ -179,7 +179,7 @@ TEST_CASE("emulation: a host that follows a device pointer crashes under protect
   CHECK(run_alone("emulation: protected device memory", "GDCORE_EMULATION_PROTECT", "1") == 0);
 }
 
-// Run by the test below, as the log is written when a process ends.
+// Run by the test below, because the log is written when a process ends.
 TEST_CASE("emulation: two kernels to count" * doctest::skip()) {
   DeviceArray<int> x({0});
   for (int i = 0; i < 3; ++i) count_one(x.data());

@@ -1,4 +1,4 @@
-// Kernels without defects give the right results in every order of threads, in every build.
+// Correct kernels give the right results in every order of threads, in every build.
 #include <cmath>
 #include <limits>
 #include <thread>

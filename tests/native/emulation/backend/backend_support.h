@@ -1,4 +1,4 @@
-// What the tests of the backend's host side share: the device, and what errors say.
+// Shared by the tests of the backend's host side: the device, and error messages.
 #pragma once
 
 #include <functional>

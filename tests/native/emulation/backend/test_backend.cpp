@@ -1,5 +1,5 @@
-// The host's side of the CUDA backend, compiled for the CPU: buffers, copies, streams, scratch memory, recorded steps,
-// and what it says where it cannot work. Linked with the backend's objects, as the library shows none of it.
+// The host side of the CUDA backend, compiled for the CPU: buffers, copies, streams, scratch memory, recorded steps,
+// and error messages where it cannot work. Linked with the backend's objects, because the library exports none of this.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <sys/wait.h>
@@ -154,7 +154,7 @@ TEST_CASE("cuda: buffers made while steps are recorded are no part of them") {
   });
   const float values[2] = {1, 2};
   device().copy(data, values, 8, CopyKind::to_device);
-  graph->launch();  // does not zero it again
+  graph->launch();  // does not zero the sum again
   float after[2] = {};
   device().copy(after, data, 8, CopyKind::to_host);
   CHECK(after[1] == 2.0f);
@@ -179,7 +179,7 @@ TEST_CASE("cuda: scratch memory is a graph's own and outlives its growth") {
   }
   graph->launch();
   device().wait();
-  CHECK(static_cast<unsigned char*>(first)[99] == 1);  // device memory is the host's here
+  CHECK(static_cast<unsigned char*>(first)[99] == 1);  // device memory is host memory here
   CHECK(static_cast<unsigned char*>(grown)[4999] == 2);
 }
 
@@ -283,7 +283,7 @@ TEST_CASE("cuda: errors name the call, and say where the device is lost") {
   check_cuda(cudaSuccess, "cudaThis");
 }
 
-// Run by the test below, with the variables that play such machines.
+// Run by the test below, with environment variables that imitate such machines.
 TEST_CASE("cuda: a machine without" * doctest::skip()) {
   const char* error = nullptr;
   CHECK(gdcore_make_cuda_backend(&error) == nullptr);

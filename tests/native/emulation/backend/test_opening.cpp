@@ -1,5 +1,4 @@
-// Opening cuBLASLt: one that is not there, is another library, or not the one that gdcore was written for; and the real
-// one.
+// Opening cuBLASLt: a missing library, another library, another version; and the real library.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -16,7 +15,7 @@ using emulation_tests::contains;
 using emulation_tests::message_of;
 using emulation_tests::run_alone;
 
-// Run by the test below, in a process of its own.
+// Run by the test below in its own process.
 TEST_CASE("opening: cuBLASLt 12" * doctest::skip()) {
   CHECK(message_of([] { (void)open_cublaslt(); }) ==
         "[cuda] " GDCORE_OLD_CUBLASLT
@@ -48,7 +47,7 @@ TEST_CASE("opening: opening cuBLASLt says what is missing and what to do") {
   CHECK(run_alone(name, "GDCORE_CUBLASLT", "libm.so.6") == 0);
 }
 
-// Run by hand or where the real library is at hand, which its version needs no GPU for.
+// Run by hand, or where the real library is present; reading its version needs no GPU.
 TEST_CASE("opening: the real cuBLASLt opens") {
   const char* file = std::getenv("GDCORE_TEST_CUBLASLT");
   if (file == nullptr) return;
@@ -58,7 +57,7 @@ TEST_CASE("opening: the real cuBLASLt opens") {
   CHECK(cublaslt_version(library).starts_with("13."));
   CHECK(std::filesystem::equivalent(cublaslt_path(library), file));
   CHECK(std::string(library.get_status_string(lt::kNotSupported)).size() > 3);
-  // Descriptors need no GPU either: a size or attribute of ours that were wrong would be refused.
+  // Descriptors need no GPU either: the library refuses a wrong size or attribute of gdcore's.
   lt::Operation operation;
   lt::Layout layout;
   lt::Preference preference;
@@ -79,5 +78,5 @@ TEST_CASE("opening: the real cuBLASLt opens") {
     const std::uint32_t value = attribute == lt::kPreferenceReductions ? lt::kReduceInComputeType : 16;
     CHECK(library.preference_set(&preference, attribute, &value, sizeof value) == lt::kSuccess);
   }
-  CHECK(std::string(cublaslt_version(cublaslt())) == "13.0.0");  // the emulation's table is another one
+  CHECK(std::string(cublaslt_version(cublaslt())) == "13.0.0");  // the emulation has another table
 }

@@ -1,5 +1,5 @@
-// Products of matrices: which algorithm is taken when, and our own kernel. Linked with the backend's
-// objects, as its library shows none of it.
+// Matrix products: the choice of algorithms, and gdcore's own kernel. Linked with the backend's objects, because the
+// library exports none of this.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -26,7 +26,7 @@ using emulation_tests::run_alone;
 
 namespace {
 
-/// Numbers on the device, `shift` places behind 256 bytes' alignment.
+/// Values on the device, `shift` elements past an address aligned to 256 bytes.
 template <class T>
 class Numbers {
  public:
@@ -85,7 +85,7 @@ struct Case {
             .bias = with_bias ? bias.data() : nullptr};
   }
 
-  /// The largest error of c, in roundings of the summed terms' sizes.
+  /// The largest error of c, in roundings of the sum of the terms' magnitudes.
   double error(bool transposed_a, bool transposed_b, bool with_bias) {
     const auto& [m, n, k] = sizes;
     const std::vector<T>& got = c.fetch();
@@ -198,7 +198,7 @@ TEST_CASE("products: factors rounded to bfloat16 in memory") {
           Matmul call = c.call(ta, tb, with_bias);
           call.precision = Precision::bfloat16;
           const bool added = matmul(in_bfloat16(call));
-          CHECK(added == (with_bias && ta == tb));  // where the bias lies on 16 bytes
+          CHECK(added == (with_bias && ta == tb));  // where the bias is aligned to 16 bytes
           for (Numbers<float>* factor : {&c.a, &c.b}) {
             for (float& x : factor->host) x = bfloat16_of(x);
           }
@@ -213,7 +213,7 @@ TEST_CASE("products: factors are rounded in memory where that pays") {
   const auto asked = [](Case<float>& c, bool in_memory) {
     Matmul call = c.call();
     call.precision = Precision::bfloat16;
-    // Recorded, not launched: these are large.
+    // Recorded, not launched: these products are large.
     return proposals_asked([&] { device().recorder()->record([&] { matmul(in_memory ? in_bfloat16(call) : call); }); });
   };
   Case<float> large({4096, 4096, 256}), small({256, 256, 256}), flat({4096, 16, 4096});
@@ -221,7 +221,7 @@ TEST_CASE("products: factors are rounded in memory where that pays") {
   CHECK(asked(large, true) == 0);  // the same product
   for (Case<float>* c : {&small, &flat}) {
     CHECK(asked(*c, false) == 1);
-    CHECK(asked(*c, true) == 1);  // another one
+    CHECK(asked(*c, true) == 1);  // another product
   }
 }
 
@@ -229,11 +229,11 @@ TEST_CASE("products: bfloat16 without an algorithm for it") {
   Case<float> c({4096, 4096, 4 * emulation::kUnknownDepth});
   Matmul call = c.call();
   call.precision = Precision::bfloat16;
-  device().recorder()->record([&] { CHECK_FALSE(matmul(call)); });  // our own kernel then
+  device().recorder()->record([&] { CHECK_FALSE(matmul(call)); });  // falls back to gdcore's own kernel
 }
 
 TEST_CASE("products: what is kept has a bound") {
-  constexpr std::int64_t kMany = 5000;  // more than are kept
+  constexpr std::int64_t kMany = 5000;  // more than the cache holds
   Case<float> c({1, 1, kMany});
   const auto ask_all = [&] {
     for (std::int64_t k = 1; k <= kMany; ++k) {
@@ -253,7 +253,7 @@ TEST_CASE("products: the bias is added by cuBLASLt where that is safe, and else 
   CHECK_FALSE(matmul(c.call()));
   CHECK(c.error(false, false, false) <= 1.0);
 
-  Case<float> shifted({9, 7, 11}, 1);  // the bias not on 16 bytes
+  Case<float> shifted({9, 7, 11}, 1);  // the bias is not aligned to 16 bytes
   CHECK_FALSE(matmul(shifted.call(false, false, true)));
   CHECK(shifted.error(false, false, false) <= 1.0);
 
@@ -269,7 +269,7 @@ TEST_CASE("products: the bias is added by cuBLASLt where that is safe, and else 
 }
 
 TEST_CASE("products: recorded, workspace and pieces included") {
-  // The first needs a workspace of cuBLASLt's, the second one of our own kernel's.
+  // The first product needs a workspace of cuBLASLt's, the second one of gdcore's kernel.
   for (const std::int64_t k : {std::int64_t{600}, 10 * emulation::kUnknownDepth}) {
     Case<float> c({5, 9, k});
     const auto graph = device().recorder()->record([&] { matmul(c.call(false, true)); });
@@ -300,7 +300,7 @@ TEST_CASE("products: several threads at once") {
   for (const double error : worst) CHECK(error <= 2.0);
 }
 
-// Run by the tests below, in processes with a variable more.
+// Run by the tests below, in processes with an additional environment variable.
 TEST_CASE("products: by our own kernel alone" * doctest::skip()) {
   Case<float> c({9, 7, 11});
   open_products();
@@ -315,7 +315,7 @@ TEST_CASE("products: by nobody" * doctest::skip()) {
 }
 TEST_CASE("products: with tuning" * doctest::skip()) {
   Case<float> c({8, 12, 500}), deep({5, 9, emulation::kUnknownDepth});
-  // Three proposals, each a first time and five times more; then the product itself.
+  // Three proposals, each run once and then five more times; then the product itself.
   matmul(c.call());
   CHECK(cublaslt_calls().products == 3 * 6 + 1);
   CHECK(c.error(false, false, false) <= 1.0);
@@ -324,7 +324,7 @@ TEST_CASE("products: with tuning" * doctest::skip()) {
   matmul(deep.call());
   CHECK(deep.error(false, false, false) <= 5.0);
   CHECK(proposals_asked([&] { matmul(deep.call()); }) == 0);
-  // While steps are recorded, too: on the thread's own stream.
+  // Also while steps are recorded: on the thread's own stream.
   Case<float> recorded({8, 12, 501});
   const int before = cublaslt_calls().products;
   const auto graph = device().recorder()->record([&] { matmul(recorded.call()); });

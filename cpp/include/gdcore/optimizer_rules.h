@@ -1,11 +1,10 @@
 // Optimiser rules (chapter, sections 4 and 5): one struct each, written once for host and device.
 //
-// `at<T>(lr, step)` turns the hyperparameters into a small kernel of numbers for one stretch of weights in one step
-// (which counts from 1); the kernel updates one weight from its gradient and its states, all of which start at zero.
-// Backends call it through apply_rule, which keeps subnormal numbers out of the states.
-// validate() throws where a number is out of range, or is once it is rounded to the model's dtype. `squares` tells
-// which of the states are sums or averages of squares, so never negative. To add one: a struct here, an entry in the
-// variant and a binding; no backend changes.
+// `at<T>(lr, step)` computes the constants of one segment of weights in one step (counted from 1): the rule's Kernel.
+// The kernel updates one weight from its gradient and its states, which all start at zero. Backends call it through
+// apply_rule, which keeps subnormal numbers out of the states. validate() throws where a hyperparameter is out of
+// range, exactly or rounded to the model's dtype. `squares` marks the states that are sums or averages of squares and
+// so never negative. To add a rule: a struct here, an entry in the variant and a binding; no backend changes.
 #pragma once
 
 #include <array>
@@ -31,7 +30,7 @@ GD_FORMULA float sqrt(float x) { return ::sqrtf(x); }
 GD_FORMULA double sqrt(double x) { return ::sqrt(x); }
 }  // namespace math
 
-/// x, or 0 where x is subnormal. The bits tell, as arithmetic with subnormal numbers is what is slow.
+/// x, or 0 where x is subnormal. Tests the bits, because arithmetic with subnormal numbers is slow.
 GD_FORMULA float flushed(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   return std::bit_cast<float>((bits & 0x7f800000u) == 0 ? 0u : bits);
@@ -41,9 +40,9 @@ GD_FORMULA double flushed(double x) {
   return std::bit_cast<double>((bits & 0x7ff0000000000000u) == 0 ? std::uint64_t{0} : bits);
 }
 
-/// One weight and its states by the kernel of a rule. Without gradients a state shrinks by the same factor at every
-/// step and would come to rest at a subnormal number, where processors need up to a hundred times as long. States are
-/// therefore written as zero where they are subnormal. Nothing else is flushed.
+/// Updates one weight and its states with a rule's kernel. With zero gradients, a state shrinks by the same factor each
+/// step and would end at a subnormal number, where processors are up to a hundred times slower. States are therefore
+/// written as zero where they are subnormal. Nothing else is flushed.
 template <class T, class Kernel>
 GD_FORMULA void apply_rule(const Kernel& kernel, T& w, T g, T& first, T& second) {
   kernel(w, g, first, second);
@@ -68,7 +67,7 @@ struct SGD {
 };
 
 /// v ← μv - ηg; w ← w + v. With `nesterov`: w ← w + μv - ηg (Sutskever et al. 2013, in the weights that are used).
-/// The velocity holds the rate, so that a change of η does not rescale past steps.
+/// The velocity includes the rate, so that a change of η does not rescale past steps.
 struct Momentum {
   static constexpr const char* name = "Momentum";
   static constexpr int states = 1;
@@ -77,7 +76,7 @@ struct Momentum {
   void validate(DType dtype) const { check_share(name, "momentum", momentum, dtype); }
   template <class T>
   struct Kernel {
-    T lr, momentum, ahead, now;  // the move is ahead·v - now·g
+    T lr, momentum, ahead, now;  // the update is ahead·v - now·g
     GD_FORMULA void operator()(T& w, T g, T& v, T&) const {
       v = momentum * v - lr * g;
       w += ahead * v - now * g;
@@ -172,7 +171,7 @@ inline int state_count(const OptimizerRule& rule) {
   return std::visit([](const auto& r) { return r.states; }, rule);
 }
 
-/// Whether weight decay shrinks the weights directly instead of joining the gradient: a rule's member `decoupled`.
+/// Whether weight decay shrinks the weights directly instead of adding to the gradient: a rule's member `decoupled`.
 inline bool decouples_decay(const OptimizerRule& rule) {
   return std::visit(
       [](const auto& r) {
@@ -198,10 +197,10 @@ inline bool is_of_squares(const OptimizerRule& rule, int state) {
       rule);
 }
 
-/// A number for every layer alike, one per layer with weights, or by layer name ("layers.0"). Monostate: the default.
+/// One number for all layers, one per layer with weights, or by layer name ("layers.0"). Monostate: the default.
 using PerLayer = std::variant<std::monostate, double, std::vector<double>, std::vector<std::pair<std::string, double>>>;
 
-/// A rule with everything around it that is not the formula itself.
+/// A rule with the options that are not part of its formula.
 struct Optimizer {
   OptimizerRule rule;
   PerLayer weight_decay;
@@ -210,10 +209,10 @@ struct Optimizer {
   std::optional<double> clip_norm, clip_value;
 };
 
-/// Throws std::invalid_argument where a number of the rule or around it is out of range for a model of `dtype`.
+/// Throws std::invalid_argument where a hyperparameter is out of range for a model of `dtype`.
 void check_optimizer(const Optimizer& optimizer, DType dtype);
 
-/// A stretch of the arena with one rate and one decay.
+/// A range of the arena with one rate and one decay.
 struct Segment {
   std::int64_t begin = 0, count = 0;
   double lr_factor = 1.0, weight_decay = 0.0;

@@ -1,5 +1,5 @@
-// Checks of an optimiser's numbers.
-#include "gdcore/optimizer.h"
+// Checks of an optimiser's hyperparameters.
+#include "gdcore/optimizer_rules.h"
 
 #include <cmath>
 

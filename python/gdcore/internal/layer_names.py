@@ -1,0 +1,30 @@
+"""What the arrays of a layer are called by: its name, or its number ("head.weight", "layers.3.weight").
+
+The core makes these names (`Layer::path`), and tells what a dotted name of a user's means (`Network._meant`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from .. import _core
+
+__all__ = ["by_layer", "path_of"]
+
+T = TypeVar("T")
+
+
+def path_of(layer: _core.Layer, number: int) -> str:
+    """Return what the names of a layer's arrays begin with, before a dot."""
+    return layer.name or f"layers.{number}"
+
+
+def by_layer(arrays: Mapping[str, T], layers: Sequence[_core.Layer]) -> dict[int, dict[str, T]]:
+    """Return the arrays of each layer that has any, by its number and the arrays' last names, in order."""
+    numbers = {path_of(layer, i): i for i, layer in enumerate(layers)}
+    found: dict[int, dict[str, T]] = {}
+    for name, array in arrays.items():
+        path, _, last = name.rpartition(".")
+        found.setdefault(numbers[path], {})[last] = array
+    return dict(sorted(found.items()))

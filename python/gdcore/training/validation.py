@@ -1,0 +1,55 @@
+"""What `validation=` may be: (x, y), (x, y, weights), the share of rows to set aside, and for some calls batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data import split_rows
+from ..internal.checks import is_number, real, shown
+from .batch_iterables import is_batches, parts_of
+
+__all__ = ["Validation", "validation_of"]
+
+
+class Validation(NamedTuple):
+    """One of the three: a share of the training rows, arrays (x, y, weights), or batches."""
+
+    share: float | None = None
+    parts: tuple[Any, Any, Any] | None = None
+    batches: Iterable[Any] | None = None
+
+    def split(self, rows: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the numbers of the training and of the validation rows, drawn by `seed`.
+
+        Raises
+        ------
+        ValueError
+            If one of the parts would be empty.
+        """
+        assert self.share is not None
+        return split_rows(rows, self.share, seed, name="validation")
+
+
+def validation_of(validation: Any, *, batches: bool) -> Validation:
+    """Return what is to be measured; `batches` tells whether it may be an iterable of batches.
+
+    Raises
+    ------
+    TypeError
+        If it is none of what it may be.
+    ValueError
+        If a share is not between 0 and 1.
+    """
+    if is_number(validation):
+        return Validation(share=real(validation, "validation", low=0, high=1))
+    if batches and is_batches(validation):
+        return Validation(batches=validation)
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        expected = "(x, y), (x, y, weights), a fraction, or an iterable of batches"
+        expected = expected if batches else "(x, y), (x, y, weights) or a fraction"
+        raise TypeError(f"validation: got {shown(validation)}; expected {expected}")
+    return Validation(parts=parts_of(validation, "validation"))
