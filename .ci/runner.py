@@ -1,8 +1,8 @@
-"""Runs named steps that depend on each other, two at a time, and says how long each took.
+"""Runs named steps that depend on each other, two at a time, and prints the time of each.
 
-A step is a function that is handed a `Job` and runs commands with it. What it prints appears when it ends, so that
-steps side by side do not mix. A failure does not stop the others, but what needs the failed step is left out. At the
-end come a table of seconds by step and one line with the number of tests.
+A step is a function that takes a `Job` and runs commands with it. Its output is printed when it ends, so that outputs
+of simultaneous steps do not mix. A failure does not stop other steps, except those that need the failed one. The last
+lines are a table of seconds by step and the number of tests.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOTS = 2  # steps at a time; builds use all processors, most tests one or two
+SLOTS = 2  # simultaneous steps; builds use all processors, most tests one or two
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
-# The last line of pytest, and what doctest says of each of its runs.
+# The last line of pytest, and doctest's line for each run.
 TOTALS = re.compile(r"^(?:=+ )?\d+ (?:passed|failed|skipped|errors?)\b.* in [\d.]+s|^\[doctest\] test cases:")
 
 
@@ -32,23 +32,23 @@ class Failure(Exception):
 
 @dataclass
 class Step:
-    """A step: its name, what it checks, and the names of the steps before it."""
+    """A step: its name, what it checks, and the names of the steps that it needs."""
 
     name: str
     title: str
     work: Callable[[Job], None]
     needs: tuple[str, ...] = ()
-    alone: bool = False  # measures time: nothing else may run beside it
+    alone: bool = False  # measures time: no other step may run at the same time
     downloads: bool = False  # spends its time on the network
     usual: bool = True  # part of a run that names no steps
 
 
 @dataclass
 class Job:
-    """What a step works with: its log, its environment, the seconds that its commands took."""
+    """A run of a step: its log, its environment, the seconds of its commands."""
 
     step: Step
-    work: Path  # folder for everything that is built
+    work: Path  # folder for all builds
     full: bool  # whole ladders of shapes
     log: Path
     environment: dict[str, str]
@@ -63,7 +63,7 @@ class Job:
             log.write(text + "\n")
 
     def run(self, *command: str | Path, quiet: bool = False, env: dict[str, str] | None = None) -> float:
-        """Run a command in the repository's root; return its processor seconds. Quiet: output only if it fails."""
+        """Run a command in the repository's root; return its processor seconds. Quiet: log output only if it fails."""
         start = self.log.stat().st_size
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -86,14 +86,14 @@ class Job:
         return seconds
 
     def output(self, *command: str | Path) -> str:
-        """Run a command and return what it prints."""
+        """Run a command and return its output."""
         return subprocess.run(
             [str(part) for part in command], cwd=ROOT, env=self.environment, text=True, check=True, capture_output=True
         ).stdout
 
 
 class Runner:
-    """Runs the chosen steps and what they need."""
+    """Runs the chosen steps and those that they need."""
 
     def __init__(self, steps: list[Step], work: Path, full: bool, environment: dict[str, str]) -> None:
         self.started = time.monotonic()
@@ -124,11 +124,11 @@ class Runner:
         return self.summary()
 
     def hopeless(self, job: Job) -> bool:
-        """Whether something that the job needs has failed."""
+        """Whether a step that the job needs has failed."""
         return any(self.jobs[name].status in ("FAILED", "left out") for name in job.step.needs if name in self.jobs)
 
     def next(self, waiting: list[Job], running: list[Job]) -> Job | None:
-        """Return the first job that may begin now."""
+        """Return the first job that can start now."""
         if len(running) >= SLOTS or any(job.step.alone for job in running):
             return None
         for job in waiting:
@@ -138,7 +138,7 @@ class Runner:
         return None
 
     def work_on(self, job: Job, running: list[Job]) -> None:
-        """Do one job, in a thread of its own."""
+        """Run one job, in its own thread."""
         start = time.monotonic()
         status = "passed"
         try:
@@ -157,7 +157,7 @@ class Runner:
             self.changed.notify()
 
     def show(self, job: Job) -> None:
-        """Print what a job wrote, and count its tests."""
+        """Print a job's log, and count its tests."""
         lines = [clean(line, job.work) for line in job.log.read_text(errors="replace").splitlines()]
         for line in lines:
             if TOTALS.search(line):
@@ -168,7 +168,7 @@ class Runner:
         print(f"--- {job.step.name}: {job.status}, {seconds}", flush=True)
 
     def summary(self) -> bool:
-        """Print the table and the line that counts."""
+        """Print the table and the number of tests; return whether all passed."""
         total = time.monotonic() - self.started
         print("\n=== Summary\n  seconds  processor  step")
         for job in self.jobs.values():
@@ -187,7 +187,7 @@ class Runner:
 
 
 def environment(work: Path, nvcc: str | None) -> dict[str, str]:
-    """Return the environment of all commands: tools first, no questions, nothing written into the tree."""
+    """Return the environment of all commands: tools first on PATH, no prompts, no files written into the tree."""
     return os.environ | {
         "PATH": f"{work}/tools/bin:{os.environ['PATH']}" + (f":{Path(nvcc).parent}" if nvcc else ""),
         "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count())),
@@ -201,7 +201,7 @@ def environment(work: Path, nvcc: str | None) -> dict[str, str]:
 
 
 def install(job: Job, environment: str, *packages: str | Path) -> None:
-    """Install packages into a virtual environment in the build folder, unless that was done before."""
+    """Install packages into a virtual environment in the build folder, unless already installed."""
     folder = job.work / environment
     done = job.work / f"{environment}-{hashlib.sha256(repr(packages).encode()).hexdigest()[:16]}"
     if done.exists():
@@ -214,13 +214,13 @@ def install(job: Job, environment: str, *packages: str | Path) -> None:
 
 
 def clean(line: str, work: Path) -> str:
-    """Shorten folders and drop addresses, so that logs of different machines can be compared and published."""
+    """Shorten paths and remove addresses, so that logs of different machines can be compared and published."""
     line = line.replace(str(work), "WORK").replace(f"{ROOT}/", "./").replace(str(ROOT), ".")
     return re.sub(r"(https?|file)://[^ ,]+", "URL", line)
 
 
 def chosen(steps: list[Step], names: list[str]) -> list[Step]:
-    """Return the named steps with all that they need, in order; without names the usual ones."""
+    """Return the named steps and all that they need, in order; without names the usual ones."""
     by_name = {step.name: step for step in steps}
     if unknown := [name for name in names if name not in by_name]:
         sys.exit(f"there is no step {', '.join(unknown)}; .ci/run --list shows them")

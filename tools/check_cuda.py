@@ -1,11 +1,11 @@
-"""Check what nvcc made of the CUDA backend: no spilled registers in hot kernels, no CUDA library linked.
+"""Check the compiled CUDA backend: no spilled registers in hot kernels, no CUDA library linked.
 
 Usage: python tools/check_cuda.py LOG --library libgdcore_cuda.so --module _core.so [--arch 90]
 
-LOG is what a build printed that was configured with -DCMAKE_CUDA_FLAGS=-Xptxas=-v. Every kernel must have been compiled
-for each of RELEASE. A table says, for one of them, how many registers and how much static shared memory each kernel
-takes. The library may export its one entry alone, and neither it nor the module may ask the loader for anything of
-CUDA: the driver and cuBLAS are opened at run time, so that both load on machines without a GPU.
+LOG is the output of a build configured with -DCMAKE_CUDA_FLAGS=-Xptxas=-v. Every kernel must have been compiled for
+each architecture of RELEASE. A table shows each kernel's registers and static shared memory for one architecture. The
+library may export only its entry point, and neither it nor the module may be linked with a CUDA library: the driver and
+cuBLAS are opened at run time, so that both load on machines without a GPU.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RELEASE = ("75", "80", "90", "100", "120")
-# Kernels that may put this many bytes on the stack, with the reason. Whatever passes over data in float32 during
-# training may not.
+# Kernels that may use this many bytes of stack, with the reason. float32 kernels of training steps may use none.
 CALLS = "logarithms and divisions in float64 are subroutines; what is needed after a call is stored meanwhile"
 MAY_SPILL: dict[str, tuple[int, str]] = {
     r"<double": (64, CALLS),
@@ -39,7 +38,7 @@ SHARED = re.compile(r"(\d+) bytes smem")
 
 @dataclass
 class Kernel:
-    """What ptxas reports of one kernel on one architecture; sizes in bytes."""
+    """ptxas's report of one kernel on one architecture; sizes in bytes."""
 
     frame: int = 0
     spills: int = 0
@@ -48,9 +47,9 @@ class Kernel:
 
 
 def read_report(log: str) -> dict[tuple[str, str], Kernel]:
-    """Return the kernels by (name, architecture); a function that a kernel calls counts as part of it."""
+    """Return the kernels by (name, architecture); functions called by a kernel count as part of it."""
     kernels: dict[tuple[str, str], Kernel] = {}
-    kernel = Kernel()  # before the first entry: thrown away
+    kernel = Kernel()  # discarded: before the first entry
     own = False
     for line in log.splitlines():
         if match := ENTRY.search(line):
@@ -69,7 +68,7 @@ def read_report(log: str) -> dict[tuple[str, str], Kernel]:
 
 
 def demangle(names: list[str]) -> dict[str, str]:
-    """Return what people call the kernels: without our namespaces, arguments and the return type."""
+    """Return readable names of the kernels: without our namespaces, arguments and return types."""
     command = ["c++filt", "--no-params"]
     lines = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=True).stdout
     plain = [re.sub(r"gdcore::(cuda::)?|\(anonymous namespace\)::|^void ", "", line) for line in lines.splitlines()]
@@ -77,7 +76,7 @@ def demangle(names: list[str]) -> dict[str, str]:
 
 
 def check_kernels(log: str, shown: str) -> list[str]:
-    """Print the table and return what is wrong with the kernels."""
+    """Print the table and return the kernels' problems."""
     kernels = read_report(log)
     names = demangle(sorted({name for name, _ in kernels}))
     problems = [f"a warning: {line.strip()}" for line in log.splitlines() if re.search(r"\bwarning\b.*[:#]", line)]
@@ -104,7 +103,7 @@ def check_kernels(log: str, shown: str) -> list[str]:
 
 
 def check_linking(library: Path) -> list[str]:
-    """Return which libraries it asks the loader for that a machine without CUDA lacks."""
+    """Return the linked libraries that a machine without CUDA lacks."""
     text = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
     needed = re.findall(r"\(NEEDED\).*\[(.+)\]", text)
     print(f"{library.name} needs {', '.join(needed)}")
@@ -112,7 +111,7 @@ def check_linking(library: Path) -> list[str]:
 
 
 def check_exports(library: Path) -> list[str]:
-    """Return which functions it shows to the world besides its entry; those of the standard library are weak."""
+    """Return the exported functions besides the entry point; those of the standard library are weak."""
     text = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
     exported = [line.split()[-1] for line in text.splitlines() if line.split()[-2] in "TDBR"]
     problems = [f"{library.name} exports {name}" for name in exported if name != ENTRY_POINT]

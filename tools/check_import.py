@@ -1,7 +1,7 @@
-"""Check that `import gdcore` is quick and drags in none of the optional packages.
+"""Check that `import gdcore` is fast and imports none of the optional packages.
 
-Each of several fresh interpreters imports NumPy first and then times the import of gdcore; the fastest counts, because
-other work on the machine only ever adds time.
+Each of several new interpreters imports NumPy first and then times the import of gdcore. The fastest counts, because
+other work on the machine only adds time.
 
 Usage: python tools/check_import.py
 """

@@ -18,11 +18,11 @@ import subprocess
 import sys
 
 LEVELS = ("baseline", "avx2", "avx512")
-# Local copies made by the optimiser; only the object that contains them can call them, so they are harmless.
+# Local copies made by the optimiser: only their own object file can call them, so they are allowed.
 CLONE = re.compile(r"\.(isra|constprop|part|cold)\b")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
-# An AVX-512 register, mask register or zmm; and everything with a VEX or EVEX prefix or from BMI, LZCNT and MOVBE.
-# (tzcnt is missing on purpose: older processors run it as bsf, and compilers use it that way.)
+# AVX512: a zmm, mask or extended register. AVX2: instructions with a VEX or EVEX prefix, and of BMI, LZCNT and MOVBE.
+# (tzcnt is omitted on purpose: older processors run it as bsf, and compilers rely on that.)
 AVX512 = re.compile(r"%(zmm\d|[xy]mm(1[6-9]|2\d|3[01])\b|k[0-7]\b)")
 AVX2 = re.compile(
     r"%ymm\d|^v(?!err|erw|mcall|mlaunch|mresume|mx)"
@@ -31,7 +31,7 @@ AVX2 = re.compile(
 
 
 def allowed_level(symbol: str) -> int:
-    """Return the index in LEVELS up to which the function may go, judged by its mangled name."""
+    """Return the highest index in LEVELS that the function may use, from its mangled name."""
     if symbol.startswith("_GLOBAL__"):
         return 0
     if "6avx512" in symbol:
@@ -47,7 +47,7 @@ def used_level(instruction: str) -> int:
 
 
 def scan(module: str) -> tuple[collections.Counter[str], dict[str, str]]:
-    """Disassemble the module: the number of functions by needed level, and {offending function: instruction}."""
+    """Disassemble the module; return the number of functions by needed level and {offending function: instruction}."""
     command = ["objdump", "--disassemble", "--wide", "--no-show-raw-insn", module]
     needed: dict[str, int] = {}
     offenders: dict[str, str] = {}

@@ -1,10 +1,10 @@
-"""Check that the tests executed every CUDA kernel, each instantiation of a template included.
+"""Check that the tests executed every CUDA kernel, including each instantiation of a template.
 
 Usage: python tools/check_kernels.py LIBRARY LOG...
 
-LIBRARY is the CUDA backend compiled for the CPU, LOG what it appended to the file named by GDCORE_EMULATION_LOG in a
-run of the tests: a line for each kernel, with the offset of its function in the library (hexadecimal) and how often it
-was launched. Fails when a kernel in the library is not in the logs, or one in the sources is not in the library.
+LIBRARY is the CUDA backend compiled for the CPU. LOG is the file named by GDCORE_EMULATION_LOG in a run of the tests:
+a line for each kernel, with the offset of its function in the library (hexadecimal) and its number of launches. Fails
+if a kernel of the library is not in the logs, or a kernel of the sources is not in the library.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def kernels_of(library: Path) -> dict[int, str]:
 
 
 def launches_in(logs: list[Path]) -> collections.Counter[int]:
-    """Return how often each offset was launched."""
+    """Return the number of launches by offset."""
     counts: collections.Counter[int] = collections.Counter()
     for log in logs:
         for line in log.read_text().splitlines():

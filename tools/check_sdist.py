@@ -1,6 +1,6 @@
-"""Check that the source distribution holds every file of the repository but those left out on purpose, and no other.
+"""Check that the source distribution has every file of the repository except those left out on purpose, and no other.
 
-The wheel is then the same whether it is built from the one or from the other.
+The wheel is then the same whether it is built from the repository or from the source distribution.
 
 Usage: python tools/check_sdist.py SDIST
 """
@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = (".ci/", ".pre-commit-config.yaml", "noxfile.py")  # sdist.exclude in pyproject.toml
+LEFT_OUT = (".ci/", ".pre-commit-config.yaml", "noxfile.py")  # tracked files of sdist.exclude in pyproject.toml
 ADDED = {"PKG-INFO"}
 
 

@@ -1,6 +1,6 @@
-"""Check a built wheel: its size, and that it holds what it must and nothing else.
+"""Check a built wheel: its size, and that it has all required files and no others.
 
-Usage: python tools/check_wheel.py WHEEL [--cuda]     (--cuda: one that has the CUDA backend)
+Usage: python tools/check_wheel.py WHEEL [--cuda]     (--cuda: a wheel with the CUDA backend)
 """
 
 from __future__ import annotations

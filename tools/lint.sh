@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Style checks of the whole tree, the same for CI and for pre-commit.
-# Usage: tools/lint.sh [--fix] [ruff] [clang-format] [mypy]     (all three when none is named)
+# Style checks of the whole tree, the same in CI and pre-commit.
+# Usage: tools/lint.sh [--fix] [ruff] [clang-format] [mypy]     (all three if none is named)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 """Print a digest of twenty training runs: layers, losses, optimisers, dtypes, orders of rows, and second derivatives.
 
-A change that is to leave all results alone gives the same lines before and after it, on the same machine with the same
-GDCORE_CPU_ISA; `python tools/training_digest.py cuda` does the same on the GPU, or on the emulated one that
+A change that must not change results gives the same lines before and after, on the same machine with the same
+GDCORE_CPU_ISA. `python tools/training_digest.py cuda` does the same on the GPU, or on the emulated one that
 GDCORE_CUDA_LIBRARY names.
 """
 
@@ -35,7 +35,7 @@ def data(dtype: str) -> dict[str, Any]:
 
 
 def runs() -> Iterator[tuple[str, list[Any], Any, Any, str, str, dict[str, Any]]]:
-    """Yield name, layers, loss, optimiser, targets, dtype and what else fit is given."""
+    """Yield name, layers, loss, optimiser, targets, dtype and further arguments of fit."""
     classes, numbers = gd.CrossEntropy(), gd.MeanSquaredError()
     small = [gd.Dense(INPUTS, 16), gd.ReLU(), gd.Dense(16, CLASSES)]
     deep = [
@@ -76,7 +76,7 @@ def runs() -> Iterator[tuple[str, list[Any], Any, Any, str, str, dict[str, Any]]
 
 
 def digest_of(run: tuple[str, list[Any], Any, Any, str, str, dict[str, Any]], device: str) -> str:
-    """Train and return the digest of what is left: parameters, buffers, states, losses, a prediction, a product."""
+    """Train; return the digest of parameters, buffers, states, losses, a prediction and a Hessian-vector product."""
     _, layers, loss, rule, target, dtype, given = run
     given = {"batch_size": 32, **given}
     all_data = data(dtype)
@@ -96,7 +96,7 @@ def digest_of(run: tuple[str, list[Any], Any, Any, str, str, dict[str, Any]], de
 
 
 def main() -> None:
-    """Print a line a run, and one for all."""
+    """Print a line for each run, and one for all."""
     device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
     together = hashlib.sha256()
     for run in runs():

@@ -1,1 +1,1 @@
-"""How fast gdcore trains on a GPU, against the machine's limits and against other libraries: see bench/README.md."""
+"""Speed of gdcore on a GPU, compared with the machine's limits and with other libraries: see bench/README.md."""

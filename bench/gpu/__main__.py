@@ -1,9 +1,9 @@
-"""Everything that is measured on a GPU, section by section, within a budget of time; called by bench/gpu.sh.
+"""All measurements on a GPU, section by section, within a time budget; called by bench/gpu.sh.
 
 Usage: python -m bench.gpu --out FOLDER --kernels PROGRAM [--budget SECONDS] [--dry]
 
-Writes results.json and table.txt after each section, so that nothing is lost. A section that fails or runs over its
-time is noted, and the next one begins.
+Writes results.json and table.txt after each section, so that no result is lost. A section that fails or exceeds its
+time is recorded, and the next one starts.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .report import table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DRY_TESTS = ["tests/core/test_precision.py", "tests/layers/test_dense.py"]
-# Seconds that earlier sections leave for training, and for the tests.
+# Seconds reserved for training, and for the tests, by earlier sections.
 STEPS_RESERVE, TESTS_RESERVE = 110.0, 80.0
 XLA_FLAGS = "--xla_gpu_triton_gemm_any=true --xla_gpu_enable_latency_hiding_scheduler=true"
 PACKAGES = ("gdcore", "numpy", "torch", "triton", "jax", "jaxlib", "nvidia-cublas")
 
 
 class Budget:
-    """Runs sections as processes and keeps their time."""
+    """Runs sections as processes and limits their time."""
 
     def __init__(self, out: Path, seconds: float, dry: bool) -> None:
         self.out, self.end, self.dry = out, time.monotonic() + seconds, dry
@@ -52,7 +52,7 @@ class Budget:
         }
 
     def section(self, name: str, command: list[str | Path], most: float, reserve: float = 0.0) -> str:
-        """Run a command for at most so many seconds, leaving `reserve` for what follows; return its output."""
+        """Run a command within a time limit, and `reserve` seconds before the end of the budget; return its output."""
         started = time.monotonic()
         limit = min(most, self.end - reserve - started)
         outcome, text = "left out: no time", ""
@@ -69,17 +69,17 @@ class Budget:
         return text
 
     def note(self, text: str) -> None:
-        """Add to the outcome of the section that was run last."""
+        """Add text to the outcome of the last section."""
         self.results["sections"][-1]["outcome"] += f"; {text}"
         print(f"  {text}", flush=True)
 
     def save(self) -> None:
-        """Write what there is."""
+        """Write the results so far."""
         (self.out / "results.json").write_text(json.dumps(self.results, indent=1))
         (self.out / "table.txt").write_text(table(self.results))
 
     def failures(self) -> list[str]:
-        """Return what of gdcore failed, differs from the CPU or from itself; and the tests if they did not finish."""
+        """Return gdcore's failures, differences from the CPU and between runs, and the tests if they did not finish."""
         sections, steps = self.results["sections"], self.results["steps"]
         peers = r"limits|training steps with (compiled|jax|tuned-jax)"
         ours = [section for section in sections if not re.fullmatch(peers, section["name"])]
@@ -92,9 +92,9 @@ class Budget:
 
 
 def run_group(command: list[str | Path], limit: float, output: Path, log: Path) -> str:
-    """Run a command as a group of processes of its own, which ends with it or after `limit` seconds; say how it went.
+    """Run a command as a process group, which ends with it or after `limit` seconds; return the outcome.
 
-    Output goes to files: a pipe would stay open as long as some grandchild holds it.
+    Output goes to files: a pipe would stay open while any descendant has it open.
     """
     with output.open("wb") as out, log.open("wb") as err:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
@@ -102,7 +102,7 @@ def run_group(command: list[str | Path], limit: float, output: Path, log: Path) 
             status = process.wait(limit)
             return "done" if status == 0 else f"FAILED with status {status}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C: pytest and the sanitizer say what they found so far
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C: pytest and the sanitizer print their results so far
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(3.0)
             return f"stopped after {limit:.0f} s"
@@ -113,7 +113,7 @@ def run_group(command: list[str | Path], limit: float, output: Path, log: Path) 
 
 
 def about() -> dict[str, Any]:
-    """Return versions, and what nvidia-smi says of the device."""
+    """Return versions, and nvidia-smi's description of the device."""
     found: dict[str, Any] = {"date": datetime.date.today().isoformat(), "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -136,7 +136,7 @@ def run_kernels(budget: Budget, program: Path) -> None:
 
 
 def run_sanitizer(budget: Budget, program: Path) -> None:
-    """Run small kernels and small networks under compute-sanitizer where it is installed; dry, the networks without."""
+    """Run small kernels and networks under compute-sanitizer if installed; with --dry, the networks without it."""
     script = [sys.executable, "-m", "bench.gpu.sanitized"]
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
@@ -156,7 +156,7 @@ def run_sanitizer(budget: Budget, program: Path) -> None:
 
 
 def run_tests(budget: Budget) -> None:
-    """Run the tests on the GPU; those that could not be finished count as not passed."""
+    """Run the tests on the GPU; unfinished tests count as not passed."""
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-m", "cuda", "--maxfail=50", "-p", "no:cacheprovider"]
     files = DRY_TESTS if budget.dry else ["tests"]
     text = budget.section("tests", [*command, *files], 60.0 if budget.dry else 150.0, STEPS_RESERVE)
@@ -169,7 +169,7 @@ def run_tests(budget: Budget) -> None:
 
 
 def run_steps(budget: Budget, other: str, most: float, reserve: float) -> None:
-    """Train the cases; a process that dies is started again behind the case it died of."""
+    """Train the cases; if the process dies, restart it after the case that failed."""
     lines = budget.out / f"steps-{other}.jsonl"
     lines.unlink(missing_ok=True)
     end = time.monotonic() + most
@@ -194,10 +194,10 @@ def main() -> int:
     parser.add_argument("--budget", type=float, default=360.0)
     parser.add_argument("--dry", action="store_true", help="tiny sizes, no other libraries")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running section ends, too
-    tell_where_cublas_is()  # for programs that do not go through Python
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also ends the running section
+    tell_where_cublas_is()  # for programs that do not use Python
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    os.environ["GDCORE_TEST_FEW_SHAPES"] = "1"  # of the thousands that `pytest -m cuda` takes
+    os.environ["GDCORE_TEST_FEW_SHAPES"] = "1"  # instead of the thousands of `pytest -m cuda`
     options.out.mkdir(parents=True, exist_ok=True)
     budget = Budget(options.out.resolve(), options.budget, options.dry)
     has_torch = not options.dry and importlib.util.find_spec("torch") is not None

@@ -1,4 +1,4 @@
-"""The networks that are trained on the GPU, the most telling first, and the numbers that everyone starts from."""
+"""The networks trained on the GPU, the most important first, with their initial weights and data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.peers.cases import Case, Data, draw
 
 DATASET_BYTES = 256 << 20
 MOST_BATCHES, FEWEST_BATCHES = 64, 4
-# How far loss curves may be apart, relative to the loss: rounding differs, training does not.
+# Largest relative difference of loss curves: only rounding may differ.
 TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A network, trained in a precision of the products of dense layers; compiling it takes other libraries a while."""
+    """A network and the precision of its matrix products; other libraries take long to compile it."""
 
     case: Case
     precision: str = "float32"
@@ -25,34 +25,34 @@ class Run:
 
     @property
     def name(self) -> str:
-        """How tables call it."""
+        """Name in tables."""
         return f"{self.case.name} {self.precision}"
 
     @property
     def batches(self) -> int:
-        """Batches of an epoch: a multiple of 32, or less than that."""
+        """Batches of an epoch: a multiple of 32, or fewer than 32."""
         count = int(np.clip(DATASET_BYTES // (4 * self.case.batch * self.case.widths[0]), FEWEST_BATCHES, MOST_BATCHES))
         return count if count < 32 else count // 32 * 32
 
     @property
     def flop(self) -> float:
-        """Operations of the products of one step: forward, and twice as many backward, but none for the inputs."""
+        """Floating-point operations of a step's products: forward, and two backward except for the inputs' gradient."""
         pairs = list(zip(self.case.widths[:-1], self.case.widths[1:], strict=True))
         return 2.0 * self.case.batch * (3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1])
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
+        """Number of weights and biases."""
         return sum((a + 1) * b for a, b in zip(self.case.widths[:-1], self.case.widths[1:], strict=True))
 
     def draw(self) -> Data:
-        """Return weights and an epoch of batches; the same for the same case, whatever the precision."""
+        """Return weights and an epoch of batches; the same for all precisions of a case."""
         return drawn(self.case, self.batches)
 
 
-@lru_cache(maxsize=1)  # data of some cases takes a gigabyte, and seconds to draw
+@lru_cache(maxsize=1)  # data of some cases takes a gigabyte, and seconds to generate
 def drawn(case: Case, batches: int) -> Data:
-    """Draw the numbers of a case, unless they are those that were drawn last."""
+    """Generate weights and data of a case; the last case is cached."""
     return draw(case, batches)
 
 

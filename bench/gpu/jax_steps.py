@@ -1,4 +1,4 @@
-"""JAX on the GPU: all steps of a call in one `lax.scan` that gathers its batches, the state donated."""
+"""JAX on the GPU: all steps of a call in one `lax.scan` that gathers its batches, with donated state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat
 
 
 class JaxPeer:
-    """A jitted function of the state, the data and the batches' row numbers: an epoch per call."""
+    """A jitted function of the state, the data and the row indices of the batches: an epoch per call."""
 
     def __init__(self, run: Run, data: Data) -> None:
         if jax.default_backend() != "gpu":
@@ -56,7 +56,7 @@ class JaxPeer:
         return [float(value) for value in np.concatenate(losses)[:steps]]
 
     def seconds_per_step(self, seconds: float) -> dict[str, float]:
-        """Return the host's time of a step; the order of an epoch is drawn on the device, too."""
+        """Return the host's time of a step; the order of each epoch is generated on the device."""
         draw = jax.jit(self._order)
 
         def stretch(epochs: int) -> float:

@@ -1,12 +1,12 @@
-// Times single operations of the CUDA backend and writes a line of JSON for each: name, time of one call, the bytes or
-// operations that it has to do at least (each input read once, each output written once, what is updated both), and
-// what a second makes of them.
+// Times single operations of the CUDA backend and writes a line of JSON for each: name, time of one call, the least
+// bytes or floating-point operations (each input read once, each output written once, updated arrays both), and the
+// rates.
 //
-// Usage: gdcore_gpu_kernels [--seconds S] [--tiny]     (GDCORE_CUDA_LIBRARY names another library than the installed)
+// Usage: gdcore_gpu_kernels [--seconds S] [--tiny]     (GDCORE_CUDA_LIBRARY: a library other than the installed one)
 //
-// Calls are recorded as a graph, as training does, and the graph is launched again and again, so that launches from the
-// host do not count: a graph holds so many calls of a short operation that it takes longer than its launch. A time is
-// the median of five stretches of S seconds. Large arrays are several times the L2 cache.
+// Calls are recorded as a graph, as in training, and the graph is launched repeatedly, so that launches from the host
+// do not count: a graph of a short operation has so many calls that it takes longer than its launch. A time is the
+// median of five measurements of S seconds. Large arrays are several times the L2 cache.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -29,15 +29,15 @@ double stretch_seconds = 0.02;
 bool tiny = false;
 
 Backend& cuda() { return backend(Device::cuda); }
-/// A size, or a small one in its place where only the program itself is tried.
+/// Returns the size, limited to 70 with --tiny, which only tests the program.
 std::int64_t large(std::int64_t size) { return tiny ? std::min<std::int64_t>(size, 70) : size; }
 
-/// A matrix of random numbers in [-1, 1) times `scale` plus `offset`, in the device's memory.
+/// A matrix of random values in [-1, 1) times `scale` plus `offset`, in device memory.
 class Array {
  public:
   Array(std::int64_t rows, std::int64_t cols, double scale = 1.0, double offset = 0.0)
       : buffer_(cuda(), bytes(rows, cols)), view_{buffer_.data(), rows, cols, DType::float32} {
-    constexpr std::size_t kPattern = 8191 * 64;  // drawn once and repeated
+    constexpr std::size_t kPattern = 8191 * 64;  // generated once and repeated
     std::vector<float> numbers(std::min(kPattern, static_cast<std::size_t>(rows * cols)));
     std::uint64_t state = 88172645463325252u;
     for (float& number : numbers) {  // xorshift
@@ -62,7 +62,7 @@ class Array {
   View view_;
 };
 
-/// What one call has to do at least.
+/// The least work of one call.
 struct Work {
   double bytes = 0.0, flop = 0.0;
 };
@@ -76,10 +76,10 @@ double seconds_of(const std::function<void()>& work) {
 
 constexpr int kMostCalls = 64;
 
-/// Seconds of one call, the median of five stretches. `before` makes ready for kMostCalls calls.
+/// Returns the seconds of one call, the median of five measurements. `before` prepares kMostCalls calls.
 double time_call(const std::function<void()>& call, const std::function<void()>& before) {
   before();
-  call();  // memory, heuristics and modules are there when the clock starts
+  call();  // allocates memory, runs heuristics and loads modules before the timing
   cuda().wait();
   const int calls = tiny ? 1 : seconds_of(call) < 1e-4 ? kMostCalls : 8;
   const std::unique_ptr<StepGraph> graph = cuda().recorder()->record([&] {
@@ -89,7 +89,7 @@ double time_call(const std::function<void()>& call, const std::function<void()>&
   const auto repeat = [&](int times) {
     for (int i = 0; i < times; ++i) graph->launch();
   };
-  repeat(1);  // with which the graph is on the device
+  repeat(1);  // uploads the graph to the device
   cuda().wait();
   const double once = seconds_of([&] { repeat(1); });
   const int times = std::clamp(static_cast<int>(stretch_seconds / std::max(once, 1e-6)), 1, 10'000);
@@ -125,7 +125,7 @@ constexpr struct {
   const char* name;
 } kPrecisions[] = {{Precision::full, "float32"}, {Precision::tf32, "tf32"}, {Precision::bfloat16, "bfloat16"}};
 
-/// `count` numbers in the device's memory.
+/// Copies `count` values to the device.
 template <class T>
 Buffer numbers(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& number) {
   std::vector<T> host;
@@ -233,7 +233,7 @@ void measure_losses() {
   }
 }
 
-/// Rows in a scattered order, of a source several times the L2 cache.
+/// Gathers rows in scattered order from a source several times the L2 cache.
 void measure_gather(std::int64_t batch, std::int64_t cols) {
   const std::int64_t rows = std::max<std::int64_t>(large((256 << 20) / (4 * cols)), batch);
   const Array source(rows, cols), to(batch, cols);
@@ -271,7 +271,7 @@ void measure_dense(std::int64_t rows, std::int64_t in, std::int64_t out) {
   }
 }
 
-/// Two hidden layers and ten classes: their plan, and how large their arena is.
+/// Makes the plan of a network with two hidden layers and ten classes; returns the size of its arena.
 std::int64_t perceptron(std::int64_t width, Plan& plan) {
   std::int64_t size = 0;
   const auto take = [&](std::int64_t count) { return std::exchange(size, size + (count + 63) / 64 * 64); };
@@ -288,7 +288,7 @@ std::int64_t perceptron(std::int64_t width, Plan& plan) {
   return size;
 }
 
-/// Whole steps in two launches. Each reads the rows after those of the step before, so a graph begins with the first.
+/// Whole steps in two launches. Each step reads the rows after those of the previous one; a graph starts at the first.
 void measure_fused_mlp(std::int64_t batch, std::int64_t width) {
   const std::int64_t rows = kMostCalls * batch;
   Plan plan;
@@ -322,7 +322,7 @@ void measure_fused_mlp(std::int64_t batch, std::int64_t width) {
                                    .class_weights = {},
                                    .sums = static_cast<LossSums*>(sums.data()),
                                    .optimizer = pass});
-    if (step == nullptr) continue;  // so much work that the operations do it one by one
+    if (step == nullptr) continue;  // too much work for a fused step
     restart();
     measure(
         "fused MLP step/" + std::to_string(width) + "x3/" + std::to_string(batch) + "/" + kind.name, {.flop = flop},

@@ -1,4 +1,4 @@
-"""What the machine can do at most, through PyTorch, and how fast PyTorch's own kernels are; JSON on standard output."""
+"""The machine's limits, measured through PyTorch, and the times of PyTorch's own kernels; JSON on standard output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .torch_steps import versions
 
 
 def seconds_of(work: Callable[[], Any], stretch: float = 0.05) -> float:
-    """Return the device's time of one call, the median of five stretches."""
+    """Return the device's time of one call, the median of five measurements."""
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     def run(times: int) -> float:
@@ -35,14 +35,14 @@ def seconds_of(work: Callable[[], Any], stretch: float = 0.05) -> float:
 
 
 def copy_rate() -> float:
-    """Return bytes a second of a copy within the device, read and written, over 1 GiB each."""
+    """Return bytes per second of a copy within the device, read and written, 1 GiB each."""
     source = torch.randn(1 << 28, device="cuda")
     target = torch.empty_like(source)
     return 2 * 4 * source.numel() / seconds_of(lambda: target.copy_(source))
 
 
 def product_rate(size: int, precision: str) -> float:
-    """Return operations a second of a square product of random matrices."""
+    """Return floating-point operations per second of a square product of random matrices."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
@@ -50,8 +50,8 @@ def product_rate(size: int, precision: str) -> float:
 
 
 def node_seconds(nodes: int = 512) -> float:
-    """Return the time of a kernel of one thread that only looks at the clock, in a graph launched again and again."""
-    torch.cuda._sleep(0)  # the nearest to an empty kernel that PyTorch has; loaded before it is captured
+    """Return the time of a kernel of one thread that only reads the clock, in a graph launched repeatedly."""
+    torch.cuda._sleep(0)  # PyTorch's closest to an empty kernel; loaded before the capture
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -61,7 +61,7 @@ def node_seconds(nodes: int = 512) -> float:
 
 
 def norm_times(rows: int, cols: int, compiled: bool) -> dict[str, float]:
-    """Return seconds of PyTorch's norms, under the names that kernels.cpp uses; compiled if that is faster."""
+    """Return seconds of PyTorch's norms, with the names of kernels.cpp; compiled if that is faster."""
     x, dy = (torch.randn(rows, cols, device="cuda") for _ in range(2))
     gamma, beta = torch.ones(cols, device="cuda"), torch.zeros(cols, device="cuda")
     everything = [True, True, True]
@@ -95,7 +95,7 @@ def loss_seconds(rows: int, classes: int) -> float:
     return seconds_of(both)
 
 
-# Fused where PyTorch has that.
+# Fused if PyTorch has a fused version.
 OPTIMIZERS: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
     "Adam": lambda flat: torch.optim.Adam(flat, 1e-6, fused=True),
     "SGD": lambda flat: torch.optim.SGD(flat, 1e-6, fused=True),
@@ -113,7 +113,7 @@ def optimizer_seconds(name: str, size: int) -> float:
 
 
 def kernel_times() -> dict[str, float]:
-    """Return seconds of PyTorch's kernels for what kernels.cpp measures, under the same names."""
+    """Return seconds of PyTorch's kernels for the operations of kernels.cpp, with the same names."""
     times: dict[str, float] = {}
     for cols in (1024, 256, 4096):
         times |= norm_times((64 << 20) // cols, cols, compiled=cols == 1024)  # compiling takes seconds each time

@@ -16,12 +16,12 @@ from bench.peers.peer_gdcore import layers_of
 from .cases import Run
 
 STRETCHES = 5
-RECORDED_STEPS = 32  # of one launch, at most
+RECORDED_STEPS = 32  # most steps of one launch
 MOST_EPOCHS = 100_000
 
 
 def build(run: Run, data: Data, device: str, rate: float | None = None) -> gd.Trainer:
-    """Make the network with the given weights, and its trainer, with the case's rate or another."""
+    """Make a trainer of the network with the given weights; `rate` replaces the case's learning rate."""
     case = run.case
     layers = layers_of(case)
     host = gd.Sequential(*layers, seed=0, device="cpu")
@@ -37,7 +37,7 @@ def build(run: Run, data: Data, device: str, rate: float | None = None) -> gd.Tr
 
 
 class Stretches:
-    """A callback: when epochs ended, until the fit has gone on for so many seconds behind its first epoch."""
+    """A callback that records the ends of epochs and stops the fit `seconds` after its first epoch."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.ends = seconds, list[float]()
@@ -57,7 +57,7 @@ class Ours:
         self.start = self.trainer.model.copy_state()
 
     def reset(self) -> None:
-        """Go back to the initial weights."""
+        """Restore the initial weights."""
         self.trainer.model.restore_state(self.start)
         self.trainer.core.reset()
 
@@ -72,7 +72,7 @@ class Ours:
         return losses
 
     def recorded_curve(self, steps: int) -> list[float]:
-        """Return the mean losses of short epochs of `fit`, which launches recorded steps; at least so many steps."""
+        """Return the mean losses of short epochs of `fit`, with recorded steps; at least the given number of steps."""
         self.reset()
         batches = min(self.batches, RECORDED_STEPS)
         before = self.trainer.epoch
@@ -80,16 +80,16 @@ class Ours:
         return [float(loss) for loss in self.trainer.history["loss"][before:]]
 
     def bits(self, epochs: int) -> bytes:
-        """Train from the start and return everything that was learnt."""
+        """Train from the initial weights and return the bytes of parameters and buffers."""
         self.reset()
-        self.fit(epochs, shuffle=False)  # the order would be another one in every epoch of a trainer's life
+        self.fit(epochs, shuffle=False)  # with shuffling, a trainer has a new order in each epoch
         state = self.trainer.model.copy_state()
         return np.asarray(state["parameters"]).tobytes() + np.asarray(state["buffers"]).tobytes()
 
     def fit(
         self, epochs: int, batches: int | None = None, shuffle: bool = True, callbacks: Sequence[object] = ()
     ) -> float:
-        """Train on the first batches, or all; return the seconds of the whole call."""
+        """Train on the first batches or all of them; return the seconds of the whole call."""
         size = self.run_.case.batch
         rows = size * (self.batches if batches is None else batches)
         x, y = self.x[:rows], self.y[:rows]
@@ -98,10 +98,10 @@ class Ours:
         return time.perf_counter() - started
 
     def seconds_per_step(self, seconds: float) -> dict[str, float]:
-        """Return the time of a step of a long call of `fit`, and that of its beginning up to the end of an epoch.
+        """Return the time of a step in a long call of `fit`, and the time from its start to the end of an epoch.
 
-        A stretch lasts from the end of one epoch to the end of a later one, so that checking the data and copying it to
-        the device, which a call begins with, do not count, but everything that epochs are made of does.
+        A measurement lasts from the end of an epoch to the end of a later one. So the checks and the copy of the data
+        at the start of the call do not count, but every part of an epoch does.
         """
         self.reset()
         stretches = Stretches(STRETCHES * seconds)

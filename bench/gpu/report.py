@@ -1,4 +1,4 @@
-"""The readable table of a run."""
+"""The text table of a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from .cases import DRY, RUNS, Run
 
-# Work on fewer bytes may be done in a cache (50 MB on an H100), of which the copy's bandwidth says nothing.
+# Work on fewer bytes may stay in a cache (50 MB on an H100), for which the copy's bandwidth is no limit.
 CACHED = 150e6
-ADAM_BYTES = 28.0  # of a float32 parameter and step
+ADAM_BYTES = 28.0  # per float32 parameter and step
 
 
 def floor(run: Run, limits: dict[str, Any]) -> float | None:
-    """Return the seconds below which no step can be: its products, then Adam's memory traffic."""
+    """Return the least possible seconds of a step: its products, then Adam's memory traffic."""
     products = limits.get("products", {})
     rate = products.get(f"{run.precision} 8192")
     copy = limits.get("copy")
@@ -21,7 +21,7 @@ def floor(run: Run, limits: dict[str, Any]) -> float | None:
 
 
 def kernels_table(kernels: list[dict[str, Any]], limits: dict[str, Any]) -> list[str]:
-    """Return lines: what each operation moves, and its share of the copy's bandwidth."""
+    """Return a line for each operation: bandwidth, and its share of the copy's bandwidth."""
     own = next((k["gigabytes_per_second"] for k in kernels if k["name"].startswith("copy/") and "failed" not in k), 0.0)
     copy = max(own, limits.get("copy", 0.0) * 1e-9)
     lines = [f"{'operation':48s} {'us':>10s} {'GB/s':>8s} {'of copy':>8s} {'TFLOP/s':>8s} {'PyTorch':>8s}"]
@@ -46,7 +46,7 @@ Adam's 28 bytes a parameter at the copy's bandwidth; small networks are far from
 
 
 def steps_table(steps: list[dict[str, Any]], limits: dict[str, Any], dry: bool) -> list[str]:
-    """Return lines: each case, our time, its share of the floor, and how many times as long the others take."""
+    """Return a line for each case: gdcore's time, its share of the floor, and the others' times relative to it."""
     lines = [f"{'training step':44s} {'gdcore us':>10s} {'of floor':>8s}  best other; all others, times ours"]
     best: dict[str, list[float]] = {}
     for run in DRY if dry else RUNS:
@@ -71,7 +71,7 @@ def steps_table(steps: list[dict[str, Any]], limits: dict[str, Any], dry: bool) 
 
 
 def means(best: dict[str, list[float]]) -> list[str]:
-    """Return a line for each precision, and one for all: what the best others take, times ours."""
+    """Return a line for each precision, and one for all: the best others' times relative to gdcore's."""
     lines = []
     every = {"all": [ratio for ratios in best.values() for ratio in ratios]} if len(best) > 1 else {}
     for name, ratios in [*best.items(), *every.items()]:
@@ -81,7 +81,7 @@ def means(best: dict[str, list[float]]) -> list[str]:
 
 
 def problems(steps: list[dict[str, Any]]) -> list[str]:
-    """Return what failed, differed or was left out."""
+    """Return lines for failures, differences and dropped cases."""
     lines = []
     for step in steps:
         place = f"{step['run']}, {step.get('peer', 'all')}"
@@ -105,7 +105,7 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"copy within the device: {limits['copy'] * 1e-9:.0f} GB/s",
-            f"kernel that only looks at the clock, in a graph of 512: {limits['node'] * 1e6:.2f} us",
+            f"kernel that only reads the clock, in a graph of 512: {limits['node'] * 1e6:.2f} us",
         ]
         lines += [f"product {name}: {rate * 1e-12:.1f} TFLOP/s" for name, rate in limits["products"].items()]
     lines += ["", *kernels_table(results["kernels"], limits)]

@@ -1,7 +1,7 @@
-"""A few steps of small networks with the whole library, to be run under compute-sanitizer.
+"""A few steps of small networks with the whole library, for compute-sanitizer.
 
-MLPs, whose fused steps take two launches, in each precision; and one with either norm, of one launch or more for each
-operation. Batches are cut off at the end; rows have weights.
+MLPs with fused steps of two launches, in each precision; and a network with each norm, with at least one launch per
+operation. The last batch is shorter; rows have weights.
 """
 
 from __future__ import annotations

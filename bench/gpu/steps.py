@@ -1,10 +1,10 @@
-"""Train the cases in one pass over them, in a process of its own; a line of JSON for each result.
+"""Train the cases in one pass, in a separate process; write a line of JSON for each result.
 
 Usage: python -m bench.gpu.steps --out FILE --with none|torch|compiled|jax|tuned-jax --seconds BUDGET [--skip N] [--dry]
 
-The first two passes check and time gdcore, `torch` beside PyTorch; `compiled` is PyTorch's compiled variants, which
-take long to compile, one variant after the other. What does not fit into the budget is left out and named in the file.
-`--skip` passes over the first tasks: those that an earlier process, which died, has done.
+`none` and `torch` check and time gdcore; `torch` also times PyTorch. `compiled` times PyTorch's compiled variants,
+which take long to compile, one variant after the other. Tasks that do not fit into the budget are dropped and listed in
+the file. `--skip` skips the first tasks, done by an earlier process that died.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ import numpy as np
 from .cases import DRY, RUNS, TOLERANCE, Run
 from .ours import Ours
 
-STRETCH = 0.1  # seconds of one of the five stretches that a time is the median of
+STRETCH = 0.1  # seconds of a measurement; a time is the median of five
 CURVE_STEPS, SHORT_CURVE_STEPS = 100, 20
-CPU_FLOP = 2e11  # curves are compared with the CPU's where they take no more than this
-JAX_PASSES = {"jax": "scan", "tuned-jax": "scan with tuned flags"}  # the flags are those of the process
-# Seconds to expect of one way of training.
+CPU_FLOP = 2e11  # curves are compared with the CPU's up to this amount of work
+JAX_PASSES = {"jax": "scan", "tuned-jax": "scan with tuned flags"}  # flags are set for the whole process
+# Expected seconds of one variant of a case.
 COSTS = {"none": 0.0, "torch": 4.0, "compiled": 25.0, "jax": 10.0, "tuned-jax": 10.0}
-# How far float32 curves of the GPU and the CPU may be apart, for each step (tests/device/test_device_agreement.py).
-# At this rate float32 and float64 on the CPU are within half of it; at 1e-3 two libraries on one CPU are 1e-2 apart
-# after 100 steps, for Adam's steps are as large where gradients are nothing but rounding.
+# Allowed difference of float32 curves of the GPU and the CPU, per step (tests/device/test_device_agreement.py). At this
+# learning rate float32 and float64 on the CPU differ by less than half of it. At 1e-3 two libraries on one CPU differ
+# by 1e-2 after 100 steps: Adam's steps have full size even where gradients are only rounding errors.
 ROUNDING, CHECK_RATE = 2e-6, 1e-4
 
 
 class Worker:
-    """Writes results and watches the clock."""
+    """Writes results and limits the time."""
 
     def __init__(self, out: Path, seconds: float, dry: bool) -> None:
         self.out, self.dry, self.end = out, dry, time.monotonic() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds that remain."""
+        """Remaining seconds."""
         return self.end - time.monotonic()
 
     def write(self, run: Run, **fields: Any) -> None:
@@ -51,26 +51,26 @@ class Worker:
             file.write(json.dumps({"run": run.name, **fields}) + "\n")
 
     def attempt(self, run: Run, peer: str, cost: float, work: Callable[[], dict[str, Any]]) -> None:
-        """Do a piece of work if there is time, and write what came of it."""
+        """Do a piece of work if there is time, and write its result."""
         if self.left < cost:
             self.write(run, peer=peer, dropped="no time left")
             return
         started = time.monotonic()
         try:
             fields = work()
-        except Exception as error:  # one way of training that fails is no reason to lose the others
+        except Exception as error:  # a failing variant must not stop the others
             fields = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
         self.write(run, peer=peer, took=round(time.monotonic() - started, 2), **fields)
 
 
 def difference(losses: list[float], reference: list[float]) -> float:
-    """Return the largest difference of two curves, relative to the reference where that is above 0.1."""
+    """Return the largest difference of two curves, relative to the reference, or to 0.1 where that is larger."""
     a, b = np.array(losses), np.array(reference)
     return float(np.max(np.abs(a - b) / np.maximum(np.abs(b), 0.1)))
 
 
 def check_ours(run: Run, dry: bool) -> dict[str, Any]:
-    """Compare the GPU's losses with the CPU's, step by step and as recorded; and two runs with each other, in bits."""
+    """Compare the GPU's losses with the CPU's, for single and recorded steps, and the bits of two runs."""
     steps = 8 if dry else CURVE_STEPS
 
     def curves(device: str) -> list[float]:
@@ -91,7 +91,7 @@ def check_ours(run: Run, dry: bool) -> dict[str, Any]:
 def time_peer(
     make: Callable[[], Any], run: Run, reference: Callable[[], list[float]], seconds: float
 ) -> dict[str, Any]:
-    """Return another library's times, and whether it trains the same."""
+    """Return another library's times, and the difference of its losses from gdcore's."""
     peer, losses = make(), reference()
     apart = difference(peer.curve(len(losses)), losses)
     agrees = apart <= TOLERANCE[run.precision]
@@ -99,7 +99,7 @@ def time_peer(
 
 
 def tasks_of(other: str, runs: Sequence[Run]) -> list[tuple[Run, Sequence[str]]]:
-    """Return what a pass does, in order: a case, and the ways in which the other library trains it."""
+    """Return the tasks of a pass in order: a case, and the other library's variants for it."""
     if other == "none":
         return [(run, ()) for run in runs]
     if other in JAX_PASSES:
@@ -112,7 +112,7 @@ def tasks_of(other: str, runs: Sequence[Run]) -> list[tuple[Run, Sequence[str]]]
 
 
 def make_peer(other: str, run: Run, variant: str) -> Any:
-    """Prepare another library's way of training a case."""
+    """Prepare a variant of another library for a case."""
     if other in JAX_PASSES:
         from . import jax_steps
 
@@ -123,7 +123,7 @@ def make_peer(other: str, run: Run, variant: str) -> Any:
 
 
 def train(worker: Worker, run: Run, other: str, variants: Sequence[str]) -> None:
-    """Train a case: gdcore, where it is this pass that times it, then the other library's ways."""
+    """Train a case: gdcore, if this pass times it, then the other library's variants."""
     seconds = 0.01 if worker.dry else STRETCH
     curve: list[float] = []
 

@@ -1,4 +1,4 @@
-"""PyTorch on the GPU: data, order and optimiser on the device, and the whole step captured where that is possible."""
+"""PyTorch on the GPU: data, order and optimiser on the device; the whole step is captured where possible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMPILED = {
 
 
 class TorchPeer:
-    """One way of training; the graphs take `UNROLLED` steps per launch, and their batches by an index on the device."""
+    """A variant of training; graphs run `UNROLLED` steps per launch and gather batches by an index on the device."""
 
     def __init__(self, run: Run, data: Data, variant: str) -> None:
         torch.set_float32_matmul_precision("high" if run.precision == "tf32" else "highest")
@@ -86,7 +86,7 @@ class TorchPeer:
             self._captured()
 
     def reset(self) -> None:
-        """Go back to the initial weights, in place: graphs hold on to the memory."""
+        """Restore the initial weights in place: graphs refer to this memory."""
         self.model.load_state_dict(self.start)
         for state in self.optimizer.state.values():
             for value in state.values():
@@ -117,7 +117,7 @@ class TorchPeer:
         return [float(loss) for loss in torch.cat(losses)[:steps].cpu()]
 
     def seconds_per_step(self, seconds: float) -> dict[str, float]:
-        """Return the host's time of a step and the device's, by events."""
+        """Return the host's time of a step, and the device's time from events."""
         steps = self.batches // self.unrolled * self.unrolled if self.graphed else self.batches
 
         def stretch(epochs: int) -> tuple[float, float]:
@@ -140,13 +140,13 @@ class TorchPeer:
 
 
 def free() -> None:
-    """Give back the memory that PyTorch keeps for later: gdcore shares the device with it."""
+    """Free PyTorch's cached memory: gdcore uses the same device."""
     gc.collect()
     torch.cuda.empty_cache()
 
 
 def versions() -> dict[str, Any]:
-    """Return what PyTorch is made of, and the device as it sees it."""
+    """Return PyTorch's versions and its description of the device."""
     properties = torch.cuda.get_device_properties(0)
     return {
         "torch": torch.__version__,

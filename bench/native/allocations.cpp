@@ -1,6 +1,6 @@
-// Counts what the program takes from the heap and from the system. The linker's --wrap turns every call of these
-// functions in gdcore and in the benchmarks into a call of __wrap_..., and the original into __real_...; operator new
-// is replaced, so that it counts from within the standard library too.
+// Counts allocations from the heap and from the system. The linker's --wrap redirects each call of these functions in
+// gdcore and in the benchmarks to __wrap_...; the original is __real_.... operator new is replaced, so that calls from
+// the standard library are counted too.
 #include <sys/mman.h>
 
 #include <atomic>
@@ -16,7 +16,7 @@ void count() { total.fetch_add(1, std::memory_order_relaxed); }
 
 }  // namespace
 
-// NOLINTBEGIN: the linker gives the names.
+// NOLINTBEGIN: names given by the linker.
 extern "C" {
 void* __real_malloc(std::size_t bytes);
 void* __real_calloc(std::size_t n, std::size_t bytes);

@@ -1,4 +1,4 @@
-// Reading the user's data: rows of a batch gathered and converted, copies, and the search for NaN and infinity.
+// Reading the user's data: gathering and converting rows of a batch, copies, and the search for NaN and infinity.
 #include <cstring>
 #include <vector>
 
@@ -17,9 +17,8 @@ struct Kind {
   std::size_t to_bytes;
 };
 
-/// `count` of `rows` rows in random order. The rows are read, the batch is written. The batches walk through the
-/// source, so the working set is all of it, though the batch itself may stay
-/// in a nearer cache: shares above 100 % are possible.
+/// Gathers `count` of `rows` rows in random order: reads the rows, writes the batch. Successive batches read the whole
+/// source, which is the working set; the batch itself may stay in a nearer cache, so shares above 100 % are possible.
 void add_gather(const Kind& kind, std::int64_t rows, std::int64_t cols, std::int64_t count) {
   const double from = static_cast<double>(cols) * static_cast<double>(kind.from_bytes);
   const double to = static_cast<double>(cols) * static_cast<double>(kind.to_bytes);
@@ -27,7 +26,7 @@ void add_gather(const Kind& kind, std::int64_t rows, std::int64_t cols, std::int
                   .footprint = static_cast<double>(rows) * from + static_cast<double>(count) * to};
   add(name("gather", kind.name, shape(rows, cols), count), work, [=](const Run& run) {
     const Buffer source(cpu(), static_cast<std::size_t>(rows * cols) * kind.from_bytes);
-    std::memset(source.data(), kind.from == SourceType::u8 ? 7 : 0, source.bytes());  // zero is zero in every type
+    std::memset(source.data(), kind.from == SourceType::u8 ? 7 : 0, source.bytes());  // zero bytes are 0 in every type
     const Buffer batch(cpu(), static_cast<std::size_t>(count * cols) * kind.to_bytes);
     std::vector<std::int64_t> order(static_cast<std::size_t>(rows));
     const Permutation permutation = Permutation::of(rows, 1, 0);
@@ -41,7 +40,7 @@ void add_gather(const Kind& kind, std::int64_t rows, std::int64_t cols, std::int
   });
 }
 
-/// Read and written.
+/// Reads and writes n elements.
 void add_copy(std::int64_t n) {
   add(name("copy", n), {.bytes = 8.0 * static_cast<double>(n)}, [=](const Run& run) {
     const Array from(1, n), to(1, n);
@@ -49,7 +48,7 @@ void add_copy(std::int64_t n) {
   });
 }
 
-/// Read.
+/// Reads all elements.
 void add_first_nonfinite(std::int64_t rows, std::int64_t cols, SourceType type) {
   const DType dtype = type == SourceType::f32 ? DType::float32 : DType::float64;
   const Work work{.bytes = static_cast<double>(rows * cols) * static_cast<double>(size_of(dtype)), .only_reads = true};

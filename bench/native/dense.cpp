@@ -1,6 +1,6 @@
-// Dense layers. Forward is one product, 2·n·in·out operations; backward is two, or one where the gradient of the
-// input is not wanted, as in a network's first layer. Narrow outputs and single rows are bound by the weights' or the
-// inputs' way from memory, which is then what the share refers to.
+// Dense layers. Forward is one product, 2·n·in·out operations; backward is two products, or one without the gradient of
+// the input, as in a network's first layer. Narrow outputs and single rows are limited by reading the weights or the
+// inputs from memory; the share then refers to the bandwidth.
 #include <string>
 
 #include "support.h"
@@ -19,7 +19,7 @@ struct Shape {
 };
 
 void add_forward(const Shape& s, const Activation& f, DType dtype = DType::float32) {
-  // x, W and b are read, y is written; so is the pre-activation where the slope is computed from it.
+  // Reads x, W and b; writes y, and the pre-activation if the slope is computed from it.
   const double numbers = s.x() + s.weight() + s.y() * (saves_input(f) ? 2 : 1);
   const Work work{.flop = s.product(), .bytes = numbers * static_cast<double>(size_of(dtype)), .dtype = dtype};
   add(name("dense/forward", name_of(f), s.text(), name_of(dtype)), work, [=](const Run& run) {
@@ -31,7 +31,7 @@ void add_forward(const Shape& s, const Activation& f, DType dtype = DType::float
 }
 
 void add_backward(const Shape& s, const Activation& f, bool with_dx = true, DType dtype = DType::float32) {
-  // x, W (for dx), dy and where there is an activation y are read; dx, dW and db are written.
+  // Reads x, W (for dx), dy and, with an activation, y; writes dx, dW and db.
   const bool slope = f.index() != 0;
   const double numbers = s.x() + s.y() * (slope ? 2 : 1) + s.weight() + (with_dx ? s.x() + s.weight() : 0.0);
   const Work work{
@@ -39,8 +39,8 @@ void add_backward(const Shape& s, const Activation& f, bool with_dx = true, DTyp
   const char* kind = with_dx ? "dense/backward" : "dense/backward-first";
   add(name(kind, name_of(f), s.text(), name_of(dtype)), work, [=](const Run& run) {
     const Array x(s.n, s.in, dtype), weight(s.out, s.in, dtype, 0.1), dy(s.n, s.out, dtype);
-    // dy is multiplied by the slope in place, every time anew. Where the saved numbers are 9 or so the slopes are 1,
-    // and dy neither grows nor becomes denormal.
+    // Each call multiplies dy by the slope in place. For saved values near 9 the slopes are 1, so dy neither grows nor
+    // becomes denormal.
     const Array saved(s.n, s.out, dtype, 0.5, 9.0);
     const Array dx(s.n, s.in, dtype), dweight(s.out, s.in, dtype), dbias(1, s.out, dtype);
     const DenseBackward call{x.view(),
@@ -76,7 +76,7 @@ void add_dense() {
   }
   for (const Activation& f : {Activation{ReLU{}}, Activation{GELU{}}}) {
     for (const Shape& s : {Shape{128, 512, 512}, Shape{1024, 1024, 1024}}) {
-      if (f.index() == Activation{ReLU{}}.index() && s.n == 128) continue;  // is above
+      if (f.index() == Activation{ReLU{}}.index() && s.n == 128) continue;  // already added above
       add_forward(s, f);
       add_backward(s, f);
     }

@@ -1,4 +1,4 @@
-// Multiply-adds without memory, and passes over memory with next to no arithmetic. Like the kernels of cpp/cpu this
+// Multiply-adds without memory access, and passes over memory with little arithmetic. Like the kernels of cpp/cpu this
 // file is compiled several times and must not use inline functions of the standard library.
 #include "limit_kernels.h"
 
@@ -18,7 +18,7 @@ struct Vector {
 using Floats = Vector<float>::type;
 inline constexpr int kLanes = Vector<float>::lanes;
 
-// Two units of five cycles' latency need ten chains, and 16 registers hold twelve of them with the two factors.
+// Two units with five cycles of latency need ten chains; 16 registers are enough for twelve chains and two factors.
 inline constexpr int kChains = 12, kUnroll = 16;
 
 template <class T>
@@ -27,7 +27,7 @@ double multiply_add(std::int64_t rounds) {
   V sum[kChains];
   for (int c = 0; c < kChains; ++c) sum[c] = V{} + T(c + 1);
   V factor = V{} + T(0.5), term = V{} + T(1);   // every chain tends to 2: neither denormal nor infinite
-  asm volatile("" : "+m"(factor), "+m"(term));  // nothing is known about them
+  asm volatile("" : "+m"(factor), "+m"(term));  // hides the values from the optimiser
   const V a = factor, b = term;
   for (std::int64_t r = 0; r < rounds; ++r) {
     for (int u = 0; u < kUnroll; ++u) {
@@ -49,7 +49,7 @@ constexpr std::int64_t flop() {
 inline const Floats* vectors(const float* x) { return reinterpret_cast<const Floats*>(x); }
 inline Floats* vectors(float* x) { return reinterpret_cast<Floats*>(x); }
 
-/// A store that goes to memory without reading the line first, where the instruction set has one.
+/// Stores without reading the cache line first, if the instruction set has such a store.
 inline void store_past(Floats* to, Floats value) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(reinterpret_cast<float*>(to), value);
@@ -67,7 +67,7 @@ inline void fence() {
 #endif
 }
 
-/// Reads in `Streams` stretches at once, for more of the prefetchers.
+/// Reads `Streams` ranges at the same time, to use more prefetchers.
 template <int Streams>
 void read(const float* a, std::int64_t n) {
   constexpr int kAtOnce = 8 / Streams;
@@ -80,7 +80,7 @@ void read(const float* a, std::int64_t n) {
     for (int u = 0; u < 8; ++u) sum[u] += from[u / kAtOnce * each + i + u % kAtOnce];
   }
   for (int u = 1; u < 8; ++u) sum[0] += sum[u];
-  asm volatile("" : : "m"(sum[0]));  // somebody wants to know
+  asm volatile("" : : "m"(sum[0]));  // keeps the sum from being optimised away
 }
 
 template <bool Past>
@@ -88,7 +88,7 @@ void copy(float* to, const float* a, std::int64_t n) {
   Floats* out = vectors(to);
   const Floats* from = vectors(a);
   for (std::int64_t i = 0; i < n / kLanes; i += 4) {
-    asm volatile("" ::: "memory");  // or the loop would become a call of memcpy
+    asm volatile("" ::: "memory");  // otherwise the loop would become a call of memcpy
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
       const Floats value = from[i + u];

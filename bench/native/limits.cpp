@@ -25,8 +25,8 @@ using Clock = std::chrono::steady_clock;
 using Pass = std::function<void(int thread)>;
 
 struct Effort {
-  double seconds;  // of one timing
-  int rounds;      // of which the best counts
+  double seconds;  // seconds of one timing
+  int rounds;      // number of timings, of which the best counts
 };
 
 LimitKernels kernels_of([[maybe_unused]] const std::string& isa) {
@@ -37,13 +37,13 @@ LimitKernels kernels_of([[maybe_unused]] const std::string& isa) {
   return baseline::limit_kernels();
 }
 
-/// Seconds that `passes` passes of every thread take, all threads starting together.
+/// Returns the seconds of `passes` passes of every thread; all threads start together.
 double time_passes(int threads, std::int64_t passes, const Pass& pass) {
   std::barrier gate(threads);
   std::vector<Clock::time_point> begin(static_cast<std::size_t>(threads)), end(begin.size());
   const auto work = [&](int thread) {
     const auto t = static_cast<std::size_t>(thread);
-    if (passes > 1) pass(thread);  // not timed: brings cache lines to this processor, unless there are too many
+    if (passes > 1) pass(thread);  // not timed: loads this processor's caches
     gate.arrive_and_wait();
     begin[t] = Clock::now();
     for (std::int64_t i = 0; i < passes; ++i) pass(thread);
@@ -57,7 +57,7 @@ double time_passes(int threads, std::int64_t passes, const Pass& pass) {
   return std::chrono::duration<double>(*std::ranges::max_element(end) - *std::ranges::min_element(begin)).count();
 }
 
-/// Passes per second, the best of several timings.
+/// Returns the passes per second, the best of several timings.
 double best_rate(int threads, const Effort& effort, const Pass& pass) {
   std::int64_t passes = 1;
   double seconds = time_passes(threads, passes, pass);
@@ -85,7 +85,7 @@ Caches find_caches() {
   return caches;
 }
 
-/// Memory for the passes, a stretch for each thread, which touches it first.
+/// Memory for the passes, one range per thread; the thread itself touches it first.
 class Stretches {
  public:
   Stretches(int threads, double bytes)
@@ -94,7 +94,8 @@ class Stretches {
     time_passes(threads, 1, [&](int thread) { std::fill_n(of(thread), floats_, 1.0f); });
   }
   float* of(int thread) const { return static_cast<float*>(buffer_.data()) + thread * floats_; }
-  /// Array `number` of several with n floats; not a multiple of a page apart, or loads would wait for stores.
+  /// Returns array `number` of several with n floats. Their distance is no multiple of a page, which would delay loads
+  /// after stores.
   float* array(int thread, int number, std::int64_t n) const {
     return of(thread) + number * ((n + kPage - 1) / kPage * kPage + kPage / 4);
   }
@@ -105,8 +106,8 @@ class Stretches {
   Buffer buffer_;
 };
 
-/// Bytes of the largest pass: GDCORE_BENCH_STREAM_MB, else four times the last-level cache and at least 1 GiB; at most
-/// a quarter of the machine's memory.
+/// Returns the bytes of the largest pass: GDCORE_BENCH_STREAM_MB, else four times the last-level cache and at least
+/// 1 GiB; at most a quarter of the machine's memory.
 double stream_bytes(const Caches& caches) {
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   double wanted = std::max(4.0 * caches.last, 1024.0 * 1048576.0);
@@ -122,7 +123,7 @@ struct Meter::Impl {
   Caches caches = find_caches();
   LimitKernels k = kernels_of(isa);
   Effort effort;
-  double most;  // bytes
+  double most;  // bytes of the largest pass
   Stretches memory;
 
   explicit Impl(bool quick)
@@ -136,7 +137,7 @@ struct Meter::Impl {
     return bytes <= caches.last ? "L3" : "memory";
   }
 
-  /// Bytes per second of passes over `arrays` arrays of every thread that move `moves` numbers for each of one array's.
+  /// Returns the bytes per second of passes over `arrays` arrays per thread that move `moves` values per array element.
   template <class Kernel>
   double rate(double bytes, int arrays, int moves, const Kernel& kernel) const {
     const auto whole = static_cast<std::int64_t>(bytes / threads / arrays / sizeof(float)) / kStreamUnit * kStreamUnit;
@@ -197,7 +198,7 @@ Limits Meter::survey() const {
   if (caches.second > 0.0) limits.levels.push_back(bandwidth(caches.second * threads / 2));
   if (caches.last > 4 * caches.second * threads) limits.levels.push_back(bandwidth(2 * caches.second * threads));
   limits.levels.push_back(bandwidth(impl_->most));
-  limits.levels.back().level = "memory";  // the most there is to measure
+  limits.levels.back().level = "memory";  // the largest pass
   return limits;
 }
 

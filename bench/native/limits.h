@@ -1,10 +1,10 @@
 // The machine's limits, measured on as many threads as the library uses and with its instruction set.
 //
 // Arithmetic: the rate of independent multiply-adds in registers. Memory: the bandwidth of passes over as much memory
-// as the benchmark in question uses, so that a share means something for working sets in any cache; the best of several
-// plain loops counts. Bytes are those that have to move: each input read once, each output written once. Where a store
-// first reads the line it is about to overwrite, that traffic is not counted, and loops whose stores bypass the cache,
-// which avoid it, are among those tried: no kernel can hide behind it.
+// as the benchmark uses, so that shares are valid for working sets in any cache; the best of several plain loops
+// counts. Bytes are the least traffic: each input read once, each output written once. The read of a line before it is
+// overwritten is not counted; the loops include some whose stores bypass the cache, without this read, so the limit is
+// not lowered by it.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@
 
 namespace gdcore::bench {
 
-/// Bandwidth of passes over `bytes` of memory in all, in bytes per second.
+/// Bandwidth of passes over `bytes` of memory in total, in bytes per second.
 struct Bandwidth {
   std::string level;  // "L1", "L2", "L3" or "memory"
   double bytes = 0.0;
@@ -24,7 +24,7 @@ struct Bandwidth {
   std::vector<std::pair<std::string, double>> loops;
 };
 
-/// What one core has for itself, and the last level that is shared; 0: there is none.
+/// Bytes of the caches of one core, and of the shared last-level cache; 0: none.
 struct Caches {
   double first = 0.0, second = 0.0, last = 0.0;
 };
@@ -35,8 +35,8 @@ struct Limits {
   std::vector<Bandwidth> levels;    // ascending in bytes
 };
 
-/// Measures whenever it is asked: shared machines change from one second to the next, and a share is only worth
-/// something against a limit that was measured right beside it.
+/// Measures limits on demand: the speed of shared machines changes within seconds, so a limit must be measured close to
+/// the benchmark.
 class Meter {
  public:
   /// `quick`: rough figures in a hundredth of the time, for smoke tests.
@@ -46,7 +46,7 @@ class Meter {
   const std::string& isa() const;
   int threads() const;
   double flops(DType dtype) const;
-  /// With passes over `bytes` of memory in all, at most those of the largest pass.
+  /// Measures passes over `bytes` of memory in total, at most the size of the largest pass.
   Bandwidth bandwidth(double bytes) const;
   Limits survey() const;
 

@@ -1,4 +1,4 @@
-// Losses with the gradient of the outputs, and without it as in evaluation.
+// Losses with the gradient of the outputs, and without it for evaluation.
 #include <vector>
 
 #include "support.h"
@@ -10,12 +10,12 @@ namespace {
 struct Kind {
   const char* name;
   Loss loss;
-  bool labels = false;         // integer labels in place of a target for each output
+  bool labels = false;         // integer labels instead of a target for each output
   bool class_weights = false;  // one for each output
 };
 
 void add_loss(const Kind& kind, std::int64_t rows, std::int64_t cols, bool with_grad, DType dtype = DType::float32) {
-  // Logits and targets (or one label of 4 bytes a row) are read, the gradient is written.
+  // Reads logits and targets (or one label of 4 bytes per row), writes the gradient.
   const double bytes = static_cast<double>(rows * cols) * static_cast<double>(size_of(dtype));
   const double moved = bytes * (1 + !kind.labels + with_grad) + (kind.labels ? 4.0 * static_cast<double>(rows) : 0.0);
   const Work work{.bytes = moved, .only_reads = !with_grad, .dtype = dtype};
@@ -60,7 +60,7 @@ void add_losses() {
     }
     add_loss(kind, 1024, 10, false);
   }
-  add_loss(kinds[0], 65536, 1, true);  // regression on one number
+  add_loss(kinds[0], 65536, 1, true);  // regression with one output
   add_loss(kinds[5], 65536, 1, true);  // two classes
   add_loss(kinds[1], 1024, 10, true, DType::float64);
 }

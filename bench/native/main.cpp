@@ -15,7 +15,7 @@ namespace gdcore::bench {
 
 namespace {
 
-/// One line a benchmark: time, rate, share of the limit, and which limit that is.
+/// Prints a line per benchmark: time, rate, share of the limit, and the name of the limit.
 class Table final : public benchmark::BenchmarkReporter {
  public:
   bool ReportContext(const Context&) override {
@@ -88,7 +88,7 @@ void describe(const std::string& key, const std::string& value) {
   std::printf("%s: %s\n", key.c_str(), value.c_str());
 }
 
-/// What was measured at the start, into the JSON's context and onto the screen.
+/// Writes the limits at the start to the JSON's context and prints them.
 void describe_start(const Limits& start) {
   describe("cpu_model", cpu_model());
   describe("isa", meter().isa());
@@ -103,7 +103,7 @@ void describe_start(const Limits& start) {
   std::printf("\n");
 }
 
-/// How far the limits have moved since the start: how steady the machine was.
+/// Writes and prints the drift of the limits since the start.
 void describe_end(const Limits& start, const Limits& end) {
   const std::vector<Figure> before = figures(start), after = figures(end);
   std::printf("\n");
@@ -113,7 +113,7 @@ void describe_end(const Limits& start, const Limits& end) {
   }
 }
 
-/// Keeps all results until the limits were measured a second time, for JSON begins with the context.
+/// Stores all results until the limits are measured a second time, as JSON begins with the context.
 class LateJson final : public benchmark::BenchmarkReporter {
  public:
   explicit LateJson(Limits start) : start_(std::move(start)) {}
@@ -142,10 +142,10 @@ class LateJson final : public benchmark::BenchmarkReporter {
 
 struct Arguments {
   bool smoke = false, only_lists = false, writes = false;
-  std::vector<char*> others;  // Google Benchmark's
+  std::vector<char*> others;  // arguments of Google Benchmark
 };
 
-/// Takes out --threads N (or --threads=N) and --smoke.
+/// Parses --threads N (or --threads=N) and --smoke; keeps the other arguments.
 Arguments parse(int argc, char** argv) {
   Arguments arguments;
   for (int i = 0; i < argc; ++i) {
@@ -167,7 +167,7 @@ Arguments parse(int argc, char** argv) {
 
 int run(int argc, char** argv) {
   Arguments arguments = parse(argc, argv);
-  // Goes first, so that the same option given by the user overrules it.
+  // Comes first, so that the same option given by the user overrides it.
   std::string least_time = arguments.smoke ? "--benchmark_min_time=0.001" : "--benchmark_min_time=0.2";
   arguments.others.insert(arguments.others.begin() + 1, least_time.data());
   int count = static_cast<int>(arguments.others.size());

@@ -1,5 +1,5 @@
-// Batch norm and layer norm, alone and with an absorbed activation, and batch norm when predicting. The largest shape
-// lies beyond the caches; γ, β and the statistics are too small to count.
+// Batch norm and layer norm, alone and with a fused activation, and batch norm in prediction. The largest shape exceeds
+// the caches; γ, β and the statistics are too small to count.
 #include <functional>
 
 #include "support.h"
@@ -11,12 +11,12 @@ namespace {
 constexpr double kEps = 1e-5;
 
 struct Case {
-  bool batch;  // batch norm, else layer norm
+  bool batch;  // true: batch norm, false: layer norm
   std::int64_t rows, cols;
   Activation f;
   DType dtype = DType::float32;
 
-  /// The name, and the work of passes that move each element's number `moves` times.
+  /// The name, and the work of passes that move each element `moves` times.
   std::string label(const char* pass) const {
     return name(batch ? "batch-norm" : "layer-norm", pass, name_of(f), shape(rows, cols), name_of(dtype));
   }
@@ -27,7 +27,7 @@ struct Case {
 };
 
 void add_forward(const Case& c) {
-  // x is read, y written; so is the pre-activation where the slope is computed from it.
+  // Reads x; writes y, and the pre-activation if the slope is computed from it.
   add(c.label("forward"), c.work(saves_input(c.f) ? 3 : 2), [=](const Run& run) {
     const Array x(c.rows, c.cols, c.dtype), y(c.rows, c.cols, c.dtype), gamma(1, c.cols, c.dtype),
         beta(1, c.cols, c.dtype);
@@ -43,13 +43,13 @@ void add_forward(const Case& c) {
 }
 
 void add_backward(const Case& c) {
-  // x, dy and where there is an activation what it saved are read, dx is written. That dy is multiplied by the slope
-  // in place is how it is done, not what has to be done, so its way back to memory does not count.
+  // Reads x, dy and, with an activation, the saved array; writes dx. Writing dy times the slope in place is a choice of
+  // the implementation, not necessary work, so it does not count.
   const bool slope = c.f.index() != 0;
   add(c.label("backward"), c.work(slope ? 4 : 3), [=](const Run& run) {
     const Array x(c.rows, c.cols, c.dtype), dy(c.rows, c.cols, c.dtype), dx(c.rows, c.cols, c.dtype),
         gamma(1, c.cols, c.dtype);
-    // Slopes of 1, so that dy, multiplied every time anew, neither grows nor becomes denormal.
+    // Slopes are 1, so that dy, multiplied in each call, neither grows nor becomes denormal.
     const Array saved(slope ? c.rows : 1, c.cols, c.dtype, 0.5, 9.0);
     const Array mean(1, c.groups(), c.dtype, 0.1), rstd(1, c.groups(), c.dtype, 0.1, 1.7);
     const Array dgamma(1, c.cols, c.dtype), dbeta(1, c.cols, c.dtype);
@@ -61,7 +61,7 @@ void add_backward(const Case& c) {
 }
 
 void add_affine(std::int64_t rows, std::int64_t cols) {
-  // Batch norm when predicting, and data scaling: x is read, y written.
+  // Batch norm in prediction, and data scaling: reads x, writes y.
   add(name("column-affine/ReLU", shape(rows, cols)), {.bytes = 8.0 * static_cast<double>(rows * cols)},
       [=](const Run& run) {
         const Array x(rows, cols), y(rows, cols), mean(1, cols), spread(1, cols, DType::float32, 0.1, 1.0);

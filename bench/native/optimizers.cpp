@@ -1,5 +1,5 @@
-// Optimiser steps over an arena of n parameters, and the passes beside them. The gradient is read, weights and states
-// are read and written: (3 + 2·states) numbers a parameter move, in an arena of 2 + states.
+// Optimiser steps over an arena of n parameters, sums of squares and averages. A step reads the gradient, and reads and
+// writes weights and states: 3 + 2·states values moved per parameter, of 2 + states in memory.
 #include <vector>
 
 #include "support.h"
@@ -13,7 +13,7 @@ constexpr std::int64_t kSizes[] = {1000, 100'000, 1'000'000, 50'000'000};
 struct Kind {
   const char* name;
   OptimizerRule rule;
-  int segments = 1;  // stretches with rates of their own
+  int segments = 1;  // ranges with different rates
   double weight_decay = 0.0, clip = std::numeric_limits<double>::infinity();
 };
 
@@ -40,7 +40,7 @@ void add_optimizer(const Kind& kind, std::int64_t n, DType dtype = DType::float3
   });
 }
 
-/// The squared norm of all gradients, for clipping: they are read.
+/// The squared norm of all gradients, for clipping: reads them.
 void add_sum_of_squares(std::int64_t n, DType dtype = DType::float32) {
   const Work work{
       .bytes = static_cast<double>(n) * static_cast<double>(size_of(dtype)), .only_reads = true, .dtype = dtype};
@@ -50,7 +50,7 @@ void add_sum_of_squares(std::int64_t n, DType dtype = DType::float32) {
   });
 }
 
-/// Running averages of n columns: the value is read, the average read and written.
+/// Running averages of n columns: reads the value, reads and writes the average.
 void add_lerp(std::int64_t n) {
   const Work work{.bytes = 12.0 * static_cast<double>(n), .footprint = 8.0 * static_cast<double>(n)};
   add(name("lerp", n), work, [=](const Run& run) {

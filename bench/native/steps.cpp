@@ -1,6 +1,6 @@
-// Whole training steps with Adam: forward, loss, backward, optimiser. The share is that of the multiply-adds in the
-// matrix products alone, so norms, activations, the loss and the optimiser count as time lost.
-// allocs_per_step counts what is taken from the heap or from the system by all threads in steps after the first.
+// Whole training steps with Adam: forward, loss, backward, optimiser. The share counts only the multiply-adds of the
+// matrix products, so norms, activations, the loss and the optimiser count as lost time.
+// allocs_per_step counts allocations from the heap or the system by all threads in steps after the first.
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -33,13 +33,13 @@ struct Net {
     }
     return std::make_shared<Network>(std::move(layers), dtype, Device::cpu, 0);
   }
-  /// Operations of the products forward over `rows` rows.
+  /// Floating-point operations of the forward products over `rows` rows.
   double forward(std::int64_t rows) const {
     double sum = 0.0;
     for (std::size_t i = 1; i < widths.size(); ++i) sum += 2.0 * static_cast<double>(rows * widths[i - 1] * widths[i]);
     return sum;
   }
-  /// Forward and two products backward, but for the gradient of the inputs.
+  /// Forward and two backward products per layer, without the gradient of the inputs.
   double step() const { return 3 * forward(batch) - 2.0 * static_cast<double>(batch * widths[0] * widths[1]); }
   double parameters() const {
     double sum = 0.0;
@@ -64,7 +64,7 @@ struct Problem {
   }
 };
 
-/// So small that the weights stay what they are however often a batch is repeated, and no gradient fades away.
+/// So small that weights hardly change when batches are repeated, and no gradient vanishes.
 constexpr double kRate = 1e-8;
 
 Optimizer adam() {
@@ -73,20 +73,20 @@ Optimizer adam() {
   return optimizer;
 }
 
-/// A counter that does not count would find no allocation anywhere.
+/// Checks that the counter counts; otherwise it would never report an allocation.
 void check_counter() {
   const std::int64_t before = allocations();
   const Array from_heap(1, 1), from_system(1, 1 << 20);
   if (allocations() - before < 2) throw std::logic_error("[bench] the counter of allocations does not count");
 }
 
-/// Measures calls of `step` after some that are not looked at, and counts allocations.
+/// Measures calls of `step` after some unmeasured ones, and counts allocations.
 template <class Step>
 void measure_steps(const Run& run, const Step& step) {
   check_counter();
   for (int i = 0; i < 10; ++i) step();
   run(step);
-  // Counted apart from the clock, over steps that differ in nothing from those it saw.
+  // Counted outside the timing, over identical steps.
   constexpr int kCounted = 5;
   const std::int64_t before = allocations();
   for (int i = 0; i < kCounted; ++i) step();
@@ -102,7 +102,7 @@ void add_step(const Net& net, DType dtype = DType::float32) {
   });
 }
 
-/// The same within an epoch over 16 shuffled batches, as Trainer.fit trains them: with the rows gathered.
+/// Steps of an epoch over 16 shuffled batches, as in Trainer.fit: including the gathering of rows.
 void add_epoch(const Net& net) {
   constexpr std::int64_t kBatches = 16;
   const Work work{.flop = net.step(), .footprint = 16.0 * net.parameters()};

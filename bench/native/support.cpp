@@ -11,7 +11,7 @@ namespace gdcore::bench {
 
 namespace {
 
-constexpr std::int64_t kPattern = 8191;  // numbers drawn; a prime, so that rows of round widths differ
+constexpr std::int64_t kPattern = 8191;  // distinct random values; a prime, so that rows of round widths differ
 
 template <class T>
 void fill(T* data, std::int64_t n, double scale, double offset) {
@@ -67,7 +67,7 @@ void Run::prepare() const {
 
 void Run::report() const {
   using benchmark::Counter;
-  // The better of the limits right before and right after the iterations: a shared machine does not keep still.
+  // The better of the limits directly before and after the iterations: the speed of a shared machine changes.
   const Bound after = measure_bound(work_);
   const double seconds = std::min(before_.seconds, after.seconds);
   before_ = after;

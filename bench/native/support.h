@@ -1,4 +1,4 @@
-// What the benchmarks share: arrays, and the registration of one operation with the work that it has to do.
+// Shared code of the benchmarks: arrays, and the registration of an operation with its work.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -28,7 +28,7 @@ inline std::string shape(std::int64_t rows, std::int64_t cols) {
   return std::to_string(rows) + "x" + std::to_string(cols);
 }
 
-/// A matrix with random numbers in [-1, 1) times `scale` plus `offset`, in memory of the backend.
+/// A matrix of random values in [-1, 1) times `scale` plus `offset`, in memory of the backend.
 class Array {
  public:
   Array(std::int64_t rows, std::int64_t cols, DType dtype = DType::float32, double scale = 1.0, double offset = 0.0);
@@ -44,39 +44,39 @@ class Array {
   View view_;
 };
 
-/// What one call has to do at least.
+/// The least work of one call.
 struct Work {
-  double flop = 0.0;       // counted for matrix products alone
-  double bytes = 0.0;      // each input read once, each output written once; something updated counts twice
-  double footprint = 0.0;  // bytes of the distinct memory they lie in; 0: as many as are moved
+  double flop = 0.0;       // floating-point operations, only for matrix products
+  double bytes = 0.0;      // each input read once, each output written once; updated arrays count twice
+  double footprint = 0.0;  // bytes of distinct memory; 0: the same as `bytes`
   bool only_reads = false;
   DType dtype = DType::float32;
 
   double working_set() const { return footprint > 0.0 ? footprint : bytes; }
 };
 
-/// What shares are measured against; made by main before the first benchmark.
+/// Returns the meter of the limits; created by main before the first benchmark.
 Meter& meter();
 void make_meter(bool quick);
 
-/// The time that a call of this work is compared with, in seconds, and what sets it: the multiply-adds or the bandwidth
-/// at the working set's size, whichever takes longer. Measured now.
+/// The least time of a call of this work in seconds, measured now, and the limit that determines it: multiply-adds or
+/// the bandwidth at the working set's size, whichever takes longer.
 struct Bound {
   double seconds = 0.0;
   std::string name;
 };
 Bound measure_bound(const Work& work);
 
-/// Measures one operation: run(call) makes the benchmark's iterations.
+/// Measures one operation: run(call) runs the benchmark's iterations.
 class Run {
  public:
-  /// `before`: what the time was compared with when this benchmark ran last, as it does with more and more iterations.
+  /// `before`: the limit in the benchmark's previous run; a benchmark runs repeatedly with increasing iterations.
   Run(benchmark::State& state, const Work& work, Bound& before) : state_(state), work_(work), before_(before) {}
 
   template <class Call>
   void operator()(const Call& call) const {
     prepare();
-    call();  // pages, scratch memory and threads are there when the clock starts
+    call();  // prepares pages, scratch memory and threads before the timing
     for ([[maybe_unused]] auto _ : state_) {
       call();
       benchmark::ClobberMemory();
@@ -94,11 +94,11 @@ class Run {
   Bound& before_;
 };
 
-/// Adds a benchmark; `body` makes its arrays and measures. Under --smoke large ones are left out.
+/// Adds a benchmark; `body` creates the arrays and measures. With --smoke large benchmarks are skipped.
 void add(const std::string& name, const Work& work, const std::function<void(const Run&)>& body);
 void set_smoke(bool smoke);
 
-/// Heap allocations and memory maps of all threads since the program started.
+/// Returns the number of heap allocations and memory maps of all threads since the program started.
 std::int64_t allocations();
 
 void add_dense();

@@ -1,4 +1,4 @@
-"""``python -m bench.peers``: measure the cases, write JSON after each of them, and a table and a plot at the end."""
+"""``python -m bench.peers``: measure the cases, write JSON after each case, and a table and a plot at the end."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", choices=sorted(cases.SETS), default="six", help="which networks")
     parser.add_argument("--only", default="", metavar="TEXT", help="only networks with this in their name")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cpus", help="processors, as 2,3; the first this process may use if left out")
+    parser.add_argument("--cpus", help="processors, as 2,3; default: the first of this process")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.1, help="length of a stretch")
-    parser.add_argument("--peers", default=",".join(DEFAULT), help="names with commas, or module:Class for one's own")
+    parser.add_argument("--seconds", type=float, default=0.1, help="seconds of a timing")
+    parser.add_argument("--peers", default=",".join(DEFAULT), help="names with commas, or module:Class for your own")
     parser.add_argument("--skip-footprint", action="store_true")
     parser.add_argument("--skip-sklearn", action="store_true", help="leave out the run on 5,000 MNIST images")
     return parser.parse_args(argv)
 
 
 def make_settings(options: argparse.Namespace) -> Settings:
-    """Return what the command line says about how to measure."""
+    """Return the settings of the measurement from the command line."""
     cpus = options.cpus.split(",") if options.cpus else sorted(os.sched_getaffinity(0))
     if len(cpus) < options.threads:
         raise SystemExit(f"--threads: got {options.threads}, with {len(cpus)} processor(s) to run on")
@@ -41,7 +41,7 @@ def make_settings(options: argparse.Namespace) -> Settings:
 
 
 def write(results: dict[str, Any], path: Path) -> None:
-    """Replace the JSON by a newer one."""
+    """Write the JSON, replacing an older file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(results, indent=1) + "\n")
@@ -49,7 +49,7 @@ def write(results: dict[str, Any], path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Show progress, apart from the results."""
+    """Print progress to stderr, separate from the results."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The other end of `worker`: starts a peer's process, sends commands, and notices when it dies."""
+"""The client of `worker`: starts a peer's process, sends commands, and detects when the process dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .registry import base
 
 ROOT = Path(__file__).resolve().parents[2]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NPROC")
-PATIENCE = 900.0  # seconds for one answer; compiling takes long
+PATIENCE = 900.0  # timeout of an answer in seconds; compiling takes long
 
 
 class PeerMissing(Exception):
@@ -26,13 +26,13 @@ class PeerMissing(Exception):
 
 
 class PeerFailed(Exception):
-    """The peer could not do what it was told, or its process died."""
+    """A command of the peer failed, or its process died."""
 
 
 def environment(threads: int, path: str | None = None) -> dict[str, str]:
-    """Return the environment of a peer's process: as many threads as agreed, and this repository importable.
+    """Return the environment of a peer's process: the number of threads, and this repository on the import path.
 
-    What lies in `path` is found before what is installed.
+    Packages in `path` have precedence over installed ones.
     """
     paths = [*filter(None, [path]), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
@@ -42,22 +42,22 @@ def environment(threads: int, path: str | None = None) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helper processes beside the one that is timed
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helper processes during the timing
     }
 
 
 def without_paths(text: str, lines: int = 12) -> str:
-    """Return the end of a message, with folders left out: what a machine looks like inside is nobody's business."""
+    """Return the end of a message without folders: results must not contain paths of the machine."""
     kept = [line for line in text.strip().splitlines() if line.strip()][-lines:]
     return re.sub(r"(?<![\w.])/[^\s\"':]*/", "", "\n".join(kept))
 
 
 class Worker:
-    """A peer's process; it sleeps, waiting for a command, while others are measured."""
+    """A peer's process; it waits for a command while other peers are measured."""
 
     def __init__(self, name: str, threads: int, cpus: list[int], path: str | None = None) -> None:
         self.name = name
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         command = [sys.executable, "-m", "bench.peers.worker", base(name), "--threads", str(threads)]
         self._process = subprocess.Popen(
             [*command, "--cpus", ",".join(map(str, cpus[:threads]))],
@@ -83,12 +83,12 @@ class Worker:
         """Return the processor time that all threads of the process have used, to the nanosecond."""
         total = 0
         for file in Path(f"/proc/{self._process.pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError):  # of a thread that has just ended
+            with contextlib.suppress(OSError):  # the thread has just ended
                 total += int(file.read_text().split()[0])
         return total / 1e9
 
     def settle(self, pause: float, most: float = 2.0) -> None:
-        """Wait until the process's threads sleep: some libraries' wait busily for more work, for 0.1 s and longer."""
+        """Wait until the process's threads sleep: those of some libraries spin for 0.1 s and longer."""
         before, end = self.processor_seconds(), time.monotonic() + most
         while time.monotonic() < end:
             time.sleep(pause)

@@ -1,6 +1,6 @@
-"""What a peer costs besides its steps: the time to the first trained epoch, memory, and the size of an installation.
+"""Costs of a peer besides its steps: the time to the first trained epoch, memory, and the size of an installation.
 
-Run as a module of its own it is the process that is measured, started by `measure`.
+Run as a module it is the measured process, started by `measure`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from .registry import PEERS
 SMALL = {"widths": (64, 32, 10), "batch": 32}
 LARGE = {"widths": (784, 512, 512, 10), "batch": 128, "norm": "batch"}
 EPOCH_STEPS, MEMORY_STEPS = 56, 10
-SLOW_SECONDS, SLOW_RUNS = 5.0, 2  # what takes so long is not repeated more than so often
-VARIANTS = {"torch.compile": "forward and backward"}  # what most users would write
+SLOW_SECONDS, SLOW_RUNS = 5.0, 2  # a peer that takes longer has at most this many runs
+VARIANTS = {"torch.compile": "forward and backward"}  # the most common usage
 NAMES = ("gdcore", "torch", "torch.compile", "jax", "sklearn")
 
 
 def memory(field: str) -> float:
-    """Return a size of this process in MiB: "VmHWM", the most it ever had, or "VmRSS", what it has now.
+    """Return the memory of this process in MiB: "VmHWM", the peak, or "VmRSS", the current value.
 
-    Not getrusage, whose maximum begins with the size of the process that started this one.
+    getrusage is not used: its maximum includes the size of the parent process.
     """
     text = Path("/proc/self/status").read_text()
     return int(re.findall(rf"^{field}:\s*(\d+) kB", text, re.MULTILINE)[0]) / 1024
 
 
 def child() -> None:
-    """Train one small thing from nothing, and say when it was done."""
+    """Train a small network from a fresh start, and print when it was done."""
     parser = argparse.ArgumentParser()
     parser.add_argument("peer")
     parser.add_argument("--threads", type=int, required=True)
@@ -68,8 +68,8 @@ def child() -> None:
 
 
 def start(name: str, settings: Settings, case: Any, data: Path, steps: int) -> dict[str, Any]:
-    """Run a fresh process and return what it said, with "seconds" from its start."""
-    with tempfile.TemporaryDirectory() as cache:  # for compiled code, so that nothing is left from an earlier process
+    """Run a new process and return its answer, with "seconds" from its start."""
+    with tempfile.TemporaryDirectory() as cache:  # for compiled code: no code from an earlier process
         command = [sys.executable, "-m", "bench.peers.footprint", name, "--threads", str(settings.threads)]
         command += ["--cpus", ",".join(map(str, settings.cpus[: settings.threads]))]
         command += ["--case", json.dumps(case.to_json()), "--data", str(data), "--steps", str(steps)]
@@ -84,7 +84,7 @@ def start(name: str, settings: Settings, case: Any, data: Path, steps: int) -> d
 
 
 def measure(names: list[str], settings: Settings, rounds: int = 5) -> dict[str, Any]:
-    """Return for each peer seconds to the first epoch (median), memory and install size, or why there is none."""
+    """Return for each peer seconds to the first epoch (median), memory and install size, or why they are missing."""
     from . import cases
 
     small, large = cases.Case(**SMALL), cases.Case(**LARGE)
@@ -95,7 +95,7 @@ def measure(names: list[str], settings: Settings, rounds: int = 5) -> dict[str, 
         paths = Path(folder) / "small.npz", Path(folder) / "large.npz"
         cases.save(cases.draw(small, EPOCH_STEPS), paths[0])
         cases.save(cases.draw(large, MEMORY_STEPS), paths[1])
-        for turn in range(rounds + 1):  # the first round fills the system's cache of files
+        for turn in range(rounds + 1):  # the first round fills the system's file cache
             for name in rotated(names, turn):
                 if "failed" not in results[name]:
                     results[name] |= _first_epoch(name, settings, small, paths[0], seconds[name])
@@ -111,7 +111,7 @@ def measure(names: list[str], settings: Settings, rounds: int = 5) -> dict[str, 
 
 
 def _first_epoch(name: str, settings: Settings, case: Any, path: Path, out: list[float]) -> dict[str, str]:
-    """Add the seconds of one more process; return what goes into the result, if it fails."""
+    """Add the seconds of another process; if it fails, return the entry for the result."""
     if len(out) > SLOW_RUNS and statistics.median(out) > SLOW_SECONDS:
         return {}
     try:
@@ -122,7 +122,7 @@ def _first_epoch(name: str, settings: Settings, case: Any, path: Path, out: list
 
 
 def _peak(name: str, settings: Settings, case: Any, path: Path) -> dict[str, Any]:
-    """Return memory, where the peer has such a network."""
+    """Return memory, if the peer supports the network."""
     try:
         answer = start(name, settings, case, path, MEMORY_STEPS)
     except (PeerFailed, subprocess.TimeoutExpired) as error:
@@ -131,7 +131,7 @@ def _peak(name: str, settings: Settings, case: Any, path: Path) -> dict[str, Any
 
 
 def install_size(distribution: str) -> int:
-    """Return the bytes of a distribution's files and of all it requires, without extras, as installed here."""
+    """Return the bytes of a distribution's files and of all its requirements, without extras, as installed here."""
     waiting, seen, total = [distribution], set(), 0
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
@@ -153,7 +153,7 @@ def install_size(distribution: str) -> int:
 
 
 def _required(text: str) -> str | None:
-    """Return the name in a requirement, None where an extra or another kind of system asks for it."""
+    """Return the name in a requirement; None if it is for an extra or another system."""
     requirement, _, marker = text.partition(";")
     if marker:
         try:

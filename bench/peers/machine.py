@@ -1,4 +1,4 @@
-"""What the numbers were measured on, as far as it matters for them and is nobody's secret."""
+"""Description of the machine of a measurement, without private details."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VECTORS = ("avx512f", "avx2", "asimd", "sse4_2")
 
 
 def describe(threads: int, cpus: tuple[int, ...]) -> dict[str, Any]:
-    """Return the processor, how much of it is used, the system and the date."""
+    """Return the processor, the number of used processors, the system and the date."""
     fields: dict[str, str] = {}
     info = Path("/proc/cpuinfo")
     if info.exists():

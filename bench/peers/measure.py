@@ -1,4 +1,4 @@
-"""How a case is measured: the same curve first, then short stretches of all peers in turn, round after round."""
+"""Measurement of a case: first a comparison of loss curves, then rounds of short timings of all peers in turn."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from . import cases
 from .client import PeerFailed, PeerMissing, Worker
 from .registry import OURS, PREDICTION, REFERENCE, WHOLE, base, reference
 
-SMALL_LOSS = 0.1  # below it the difference of two losses is taken relative to this, not to the loss
+SMALL_LOSS = 0.1  # for smaller losses, differences are relative to this value
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured, and on what."""
+    """Amount of measurement, threads and processors."""
 
     threads: int = 2
     cpus: tuple[int, ...] = (0, 1)
     rounds: int = 7
-    seconds: float = 0.1  # of a peer's stretch in a round
+    seconds: float = 0.1  # of a peer's timing in a round
     least_steps: int = 3
     curve_steps: int = 20
     tolerance: float = 1e-3
-    pause: float = 0.03  # after a stretch, again and again until the peer uses no processor time meanwhile
+    pause: float = 0.03  # after a timing, repeated until the peer uses no processor time during it
 
 
 class Team:
-    """The peers' processes; one that died is started anew for the next case."""
+    """The peers' processes; one that died is restarted for the next case."""
 
     def __init__(self, names: Iterable[str], settings: Settings, paths: Mapping[str, str] | None = None) -> None:
-        """Start the processes; `paths` says where a peer's own version of its library lies."""
+        """Start the processes; `paths` has the folder of a peer's own version of its library."""
         self.settings, self.paths = settings, paths or {}
         self.workers: dict[str, Worker] = {}
         self.about: dict[str, dict[str, Any]] = {}
@@ -78,9 +78,9 @@ class Team:
 
 
 def rotated(names: list[str], turn: int) -> list[str]:
-    """Return the names in the order of a round: each is first in turn, and none always follows the same other one.
+    """Return the names in the order of a round: each comes first in turn, and none always follows the same other one.
 
-    Williams's design: 0, n-1, 1, n-2, ... moved on by one each turn; an odd number of names also needs it reversed.
+    Williams's design: 0, n-1, 1, n-2, ... shifted by one each turn; an odd number of names also needs it reversed.
     """
     count = len(names)
     zigzag = [i // 2 if i % 2 == 0 else count - 1 - i // 2 for i in range(count)]
@@ -89,13 +89,13 @@ def rotated(names: list[str], turn: int) -> list[str]:
 
 
 def curve_difference(losses: list[float], reference: list[float]) -> float:
-    """Return the largest difference of two curves, relative to the reference's loss where that is not small."""
+    """Return the largest difference of two curves, relative to the reference's loss, or to SMALL_LOSS if larger."""
     a, b = np.array(losses), np.array(reference)
     return float(np.max(np.abs(a - b) / np.maximum(np.abs(b), SMALL_LOSS)))
 
 
 class CaseRun:
-    """One case being measured; what went wrong with a peer takes that peer out, and nothing else."""
+    """The measurement of a case; a failure of a peer removes only that peer."""
 
     def __init__(self, case: cases.Case, team: Team) -> None:
         self.case, self.team, self.settings = case, team, team.settings
@@ -106,7 +106,7 @@ class CaseRun:
         self.rounds: list[dict[str, float]] = []
 
     def measure(self) -> dict[str, Any]:
-        """Do everything and return what the JSON holds of a case."""
+        """Measure the case and return its entry in the JSON."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "case.npz"
             cases.save(cases.draw(self.case), path)
@@ -127,11 +127,11 @@ class CaseRun:
         return self._result()
 
     def _call(self, name: str, call: str, **arguments: Any) -> Any:
-        """Return the peer's answer; None, and no more of this peer, if it fails."""
+        """Return the peer's answer; if it fails, remove the peer and return None."""
         try:
             worker = self.team.get(name)
             answer = worker.call(call, **arguments)
-            worker.settle(self.settings.pause)  # so that its threads take no time from the next peer's
+            worker.settle(self.settings.pause)  # its threads must take no time from the next peer
             return answer
         except (PeerFailed, PeerMissing) as error:
             self._drop(name, str(error))
@@ -149,12 +149,12 @@ class CaseRun:
         for name in list(self.names):
             difference = curve_difference(curves[name], reference)
             self.peers[name]["curve_difference"] = difference
-            if not difference <= self.settings.tolerance:  # so that nan fails
+            if not difference <= self.settings.tolerance:  # NaN fails too
                 self._drop(name, f"curves differ by {difference:.1e}, more than {self.settings.tolerance:.0e}")
         self.losses = reference
 
     def _calibrate(self, name: str) -> None:
-        """Fix the steps of a stretch."""
+        """Choose the steps of a timing."""
         steps, seconds = 1, 0.0
         while True:
             answer = self._call(name, "run", steps=steps)
@@ -203,7 +203,7 @@ class CaseRun:
 def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
     """Return geometric mean and minimum of the ratios of each group and of all.
 
-    The ratio is the best peer's time to ours: of those that are called for each step, and ("whole_...") of the others.
+    The ratio is the best peer's time divided by gdcore's: of peers called for each step, and ("whole_...") of others.
     """
     return {
         prefix + group: found

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import cases
 
-FIT_BYTES, FIT_STEPS = 16 << 20, 2048  # an epoch of `fit` has this many steps, if its rows do not take more bytes
+FIT_BYTES, FIT_STEPS = 16 << 20, 2048  # most bytes of rows and most steps in an epoch of `fit`
 
 
 def layers_of(case: cases.Case) -> list[Any]:
@@ -30,7 +30,7 @@ def layers_of(case: cases.Case) -> list[Any]:
 
 
 def build(case: cases.Case, data: cases.Data) -> gd.Trainer:
-    """Make the network with the given weights, and its trainer."""
+    """Make a trainer of the network with the given weights."""
     model = gd.Sequential(*layers_of(case), seed=0)
     parameters = model.parameters()
     weights = [name for name in parameters if name.endswith(".weight")]
@@ -66,7 +66,7 @@ class StepPeer:
         return {"variant": "step"}
 
     def reset(self) -> None:
-        """Go back to the initial weights."""
+        """Restore the initial weights."""
         self.trainer.model.restore_state(self.start)
         self.trainer.core.reset()
 
@@ -86,7 +86,7 @@ class StepPeer:
 
 
 class PredictPeer(StepPeer):
-    """Calls of `Sequential.predict`, one for each batch; a run's steps are these calls."""
+    """Calls of `Sequential.predict`, one per batch; these calls are a run's steps."""
 
     def run(self, steps: int) -> dict[str, float]:
         self.reset()
@@ -100,10 +100,10 @@ class PredictPeer(StepPeer):
 
 
 class FitPeer(StepPeer):
-    """Whole calls of `Trainer.fit`, with what belongs to them: looking at the data, drawing and gathering the rows."""
+    """Whole calls of `Trainer.fit`, including checks of the data, shuffling and gathering of rows."""
 
     def curve(self, steps: int) -> list[float]:
-        """Train each batch by a call of its own, whose history has the batch's loss."""
+        """Train each batch in a separate call, whose history has the batch's loss."""
         self.reset()
         losses = []
         for x, y in islice(cycle(self.batches), steps):
@@ -123,7 +123,7 @@ class FitPeer(StepPeer):
         return {"seconds": seconds, "steps": epochs * repeats * len(self.batches)}
 
     def _epochs(self, steps: int) -> tuple[int, int]:
-        """Return how often the batches are repeated in an epoch, and how many epochs make up the steps."""
+        """Return the repetitions of the batches in an epoch, and the number of epochs for the steps."""
         count, size = len(self.batches), self.batches[0][0].nbytes
         most = max(1, min(FIT_STEPS, FIT_BYTES // size) // count)
         repeats = min(most, -(-steps // count))

@@ -1,4 +1,4 @@
-"""JAX: the whole step as one jitted function whose weights are donated, called for each batch or in a `lax.scan`."""
+"""JAX: the whole step as one jitted function with donated weights, called for each batch or in a `lax.scan`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def normalise(case: cases.Case, h: jax.Array, gamma: jax.Array, beta: jax.Array)
 
 
 def forward(case: cases.Case, p: Parameters, averages: Parameters, x: jax.Array) -> tuple[jax.Array, Parameters]:
-    """Return the outputs, and BatchNorm's running averages moved on, which a training step keeps up to date."""
+    """Return the outputs, and BatchNorm's updated running averages."""
     moved: Parameters = {"mean": [], "variance": []}
     h = x
     for i in range(case.hidden):
@@ -46,7 +46,7 @@ def forward(case: cases.Case, p: Parameters, averages: Parameters, x: jax.Array)
 
 
 def make_step(case: cases.Case) -> Step:
-    """Return the function of state and batch that makes one step of Adam, not yet compiled."""
+    """Return the function of state and batch for one step of Adam, not yet compiled."""
     beta1, beta2 = cases.BETAS
 
     def loss(p: Parameters, averages: Parameters, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Parameters]:
@@ -75,7 +75,7 @@ def make_step(case: cases.Case) -> Step:
 
 
 def initial(case: cases.Case, data: cases.Data) -> State:
-    """Return the state before the first step, as NumPy arrays. A weight is (in, out) here, as is usual in JAX."""
+    """Return the state before the first step, as NumPy arrays. Weights are (in, out), as usual in JAX."""
     hidden = case.widths[1:-1] if case.norm else ()
     p = {
         "w": [np.ascontiguousarray(w.T) for w in data.weights],
@@ -93,10 +93,10 @@ def initial(case: cases.Case, data: cases.Data) -> State:
 
 
 class StepPeer:
-    """One call of the jitted step for each batch, in a loop in Python."""
+    """One call of the jitted step per batch, in a loop in Python."""
 
     def __init__(self, threads: int) -> None:
-        pass  # XLA takes as many threads as the process has processors
+        pass  # XLA uses one thread per processor of the process
 
     def versions(self) -> dict[str, str]:
         return {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
@@ -109,12 +109,12 @@ class StepPeer:
         return {"variant": "step"}
 
     def _load(self, step: Step, x: np.ndarray, y: np.ndarray) -> None:
-        """Set `batches`, what one call after the other is given, `step`, the function, and `steps`, made by a call."""
+        """Set `batches`, the arguments of successive calls, `step`, the function, and `steps`, the steps of a call."""
         self.batches = [(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(x, y, strict=True)]
         self.step, self.steps = jax.jit(step, donate_argnums=0), 1
 
     def _fresh(self) -> State:
-        # Copies: a donated buffer must not be the memory of an array that is needed again.
+        # Copies: a donated buffer must not share memory with an array that is used again.
         return jax.tree.map(lambda a: jnp.array(a, copy=True), self.start)
 
     def curve(self, steps: int) -> list[float]:
@@ -138,7 +138,7 @@ class StepPeer:
 
 
 class ScanPeer(StepPeer):
-    """One call for all batches, which are there beforehand: a `lax.scan` over the same step."""
+    """One call for all batches, known in advance: a `lax.scan` over the same step."""
 
     def _load(self, step: Step, x: np.ndarray, y: np.ndarray) -> None:
         self.batches = [(jnp.asarray(x), jnp.asarray(y))]

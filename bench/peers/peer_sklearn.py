@@ -1,4 +1,4 @@
-"""scikit-learn: whole epochs of MLPClassifier, for the networks that it has."""
+"""scikit-learn: whole epochs of MLPClassifier, for the networks that it supports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier
 
 from . import cases
 
-# Added to the square root before the bias is corrected, where the others add theirs after it. This one has the same
+# scikit-learn adds ε to the square root before the correction of the bias, the others after it. This value has the same
 # effect in the tenth step.
 EPS = cases.EPS * (1 - cases.BETAS[1] ** 10) ** 0.5
 
@@ -22,7 +22,7 @@ class SklearnPeer:
     """`MLPClassifier.fit` on all batches as one data set, not shuffled, with the shared initial weights."""
 
     def __init__(self, threads: int) -> None:
-        warnings.simplefilter("ignore")  # that it has not converged
+        warnings.simplefilter("ignore")  # the warning that training has not converged
 
     def versions(self) -> dict[str, str]:
         return {"scikit-learn": sklearn.__version__}
@@ -51,19 +51,19 @@ class SklearnPeer:
             tol=0.0,
             n_iter_no_change=1 << 30,
         )
-        self.model.fit(self.x, self.y)  # makes the arrays that `reset` puts the weights into
+        self.model.fit(self.x, self.y)  # creates the arrays into which `reset` copies the weights
         return {"variant": "fit"}
 
     def reset(self) -> None:
-        """Go back to the initial weights."""
+        """Restore the initial weights."""
         self.model.coefs_ = [np.array(w, order="C") for w in self.start[0]]
         self.model.intercepts_ = [b.copy() for b in self.start[1]]
         if hasattr(self.model, "_optimizer"):
-            del self.model._optimizer  # `partial_fit` would go on with it
+            del self.model._optimizer  # `partial_fit` would continue with its state
 
     def curve(self, steps: int) -> list[float]:
         self.reset()
-        self.model.warm_start = False  # with it, every batch would have to have all classes
+        self.model.warm_start = False  # True requires all classes in every batch
         losses = []
         for x, y in islice(cycle(self.batches), steps):
             self.model.partial_fit(x, y)

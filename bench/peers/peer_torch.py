@@ -1,4 +1,4 @@
-"""PyTorch: eager with its fused Adam, and compiled by torch.compile in the ways that can be expected to be fastest."""
+"""PyTorch: eager with its fused Adam, and compiled by torch.compile in the variants expected to be fastest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build(case: cases.Case, data: cases.Data) -> nn.Sequential:
 
 
 class Stepper:
-    """A network, its optimiser and a function that makes one step of them: what the variants have in common."""
+    """A network, its optimiser and a function for one step; base class of the variants."""
 
     def __init__(self, case: cases.Case, data: cases.Data) -> None:
         self.model, self.rate = build(case, data), case.rate
@@ -63,7 +63,7 @@ class Stepper:
         return step
 
     def reset(self) -> None:
-        """Go back to the initial weights, in place, for compiled code holds on to the tensors."""
+        """Restore the initial weights in place: compiled code refers to the tensors."""
         self.model.load_state_dict(self.start)
         states = [value for state in self.optimizer.state.values() for value in state.values()]
         for state in [*states, *self.states]:
@@ -71,7 +71,7 @@ class Stepper:
 
 
 class CompiledForward(Stepper):
-    """Network and loss compiled, and with them the way back; the fused Adam as it is."""
+    """Network and loss compiled, forward and backward; the fused Adam is not compiled."""
 
     def __init__(self, case: cases.Case, data: cases.Data) -> None:
         super().__init__(case, data)
@@ -79,13 +79,13 @@ class CompiledForward(Stepper):
 
 
 class CompiledStep(Stepper):
-    """The whole step as one graph, Adam written out, so that nothing is left to Python but one call."""
+    """The whole step as one graph with explicit Adam formulas: a single call from Python."""
 
     mode: str | None = None
 
     def __init__(self, case: cases.Case, data: cases.Data) -> None:
         super().__init__(case, data)
-        # Without it the compiler stops at the gradients and hands over to Python there.
+        # Without it the compiler splits the graph at the gradients and returns to Python.
         torch._dynamo.config.trace_autograd_ops = True  # type: ignore[attr-defined]
         parameters = list(self.model.parameters())
         first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
@@ -109,13 +109,13 @@ class CompiledStep(Stepper):
 
 
 class TunedStep(CompiledStep):
-    """The same with the compiler's own matrix products where it finds them faster."""
+    """The same, with the compiler's own matrix products where they are faster."""
 
     mode = "max-autotune"
 
 
 class EagerPeer:
-    """PyTorch as one writes it, without compiling."""
+    """Plain PyTorch, without compilation."""
 
     variants: dict[str, type[Stepper]] = {"eager": Stepper}  # noqa: RUF012 - never changed
 
@@ -137,7 +137,7 @@ class EagerPeer:
             try:
                 self._load(name, made, numbers)
                 times[name] = self._time()
-            except Exception as error:  # a variant that cannot be compiled is no reason to lose the others
+            except Exception as error:  # a failing variant must not stop the others
                 failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         if failures and not times:
             raise RuntimeError(f"no variant could be compiled: {failures}")
@@ -146,7 +146,7 @@ class EagerPeer:
         return {"variant": chosen, "variants": {n: t * 1e6 for n, t in times.items()}, "variants_failed": failures}
 
     def _load(self, name: str, case: cases.Case, data: cases.Data) -> None:
-        torch.compiler.reset()  # code of other variants would have to be told apart in every call
+        torch.compiler.reset()  # otherwise each call would check the guards of other variants
         self.stepper = self.variants[name](case, data)
         for batch in islice(cycle(self.batches), 3):
             self.stepper.step(*batch)
@@ -173,7 +173,7 @@ class EagerPeer:
 
 
 class CompiledPeer(EagerPeer):
-    """torch.compile: the fastest of three ways, each timed when a case is prepared."""
+    """torch.compile: the fastest of three variants, each timed when a case is prepared."""
 
     variants: dict[str, type[Stepper]] = {  # noqa: RUF012 - never changed
         "forward and backward": CompiledForward,

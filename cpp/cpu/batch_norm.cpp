@@ -1,7 +1,7 @@
 // Batch norm over the rows of each column (chapter, slides 35-38; Ioffe & Szegedy 2015):
 // μ = Σ a / N, σ² = Σ (a-μ)² / N, â = (a-μ) / √(σ²+ε), y = f(γ â + β). Saved for backward: x, μ, 1/√(σ²+ε), and y or
-// the pre-activation. A block of columns is read again while it is in the cache: 8 bytes an element forward, 12
-// backward; of many rows x is read twice, and dy too: 12 and 20.
+// the pre-activation. A block of columns is read again from the cache: 8 bytes per element forward, 12 backward. With
+// many rows x and dy are read from memory twice: 12 and 20 bytes.
 #include <variant>
 
 #include "cpu_backend.h"
@@ -12,7 +12,7 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
-/// What a column is scaled by.
+/// Mean, scale and shift of each column.
 template <class T>
 struct Columns {
   T mean[kMostColumns], scale[kMostColumns], shift[kMostColumns];
@@ -44,7 +44,7 @@ void scale_rows(ConstView x, View pre, View y, const Columns<T>& by, const Funct
 template <class T>
 using ScaleRows = FunctionRef<void(const Columns<T>&, const Block&)>;
 
-/// Means of a block's columns, and sums of squared deviations from them.
+/// Computes the mean of each column of a block and the sum of squared deviations from it.
 template <class T>
 void moments(const BatchNormForward& call, const Block& of, double* mean, double* squares) {
   const std::int64_t rows = of.end - of.begin, cols = of.cols, stride = call.x.cols;
@@ -55,7 +55,7 @@ void moments(const BatchNormForward& call, const Block& of, double* mean, double
                     [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) { return x[r * stride + c]; });
   const double count = static_cast<double>(rows);
   for (std::int64_t c = 0; c < cols; ++c) near[c] = static_cast<T>(sum[0][c] / count);
-  // Deviations from that mean, and their squares: what rounding took off the mean comes out again.
+  // Deviations from the rounded mean and their squares; the sum of deviations corrects the rounding.
   const T* from = near;
   column_sums<T, 2>(rows, cols, rest, [=](std::int64_t r, std::int64_t c, T& square) __attribute__((always_inline)) {
     const T d = x[r * stride + c] - from[c];
@@ -69,7 +69,7 @@ void moments(const BatchNormForward& call, const Block& of, double* mean, double
   }
 }
 
-/// Joins the moments of `more` further rows to those of `rows` (Chan, Golub & LeVeque 1983).
+/// Merges the moments of `more` further rows into those of `rows` (Chan, Golub & LeVeque 1983).
 void join(std::int64_t cols, std::int64_t rows, double* mean, double* squares, std::int64_t more, const double* mean2,
           const double* squares2) {
   const double share = static_cast<double>(more) / static_cast<double>(rows + more);
@@ -81,7 +81,8 @@ void join(std::int64_t cols, std::int64_t rows, double* mean, double* squares, s
   }
 }
 
-/// The layer's numbers of columns [c0, c0 + cols) from their moments, kept for backward and for the running averages.
+/// Computes the statistics of columns [c0, c0 + cols) from their moments and saves them for backward and the running
+/// averages.
 template <class T>
 void finish(const BatchNormForward& call, std::int64_t c0, std::int64_t cols, const double* mean, const double* squares,
             Columns<T>& by) {
@@ -96,13 +97,13 @@ void finish(const BatchNormForward& call, std::int64_t c0, std::int64_t cols, co
   }
 }
 
-/// Runs work(first column, columns) over [0, cols) in steps that column_sums can take.
+/// Calls work(first column, columns) over [0, cols) in steps of at most kMostColumns, the limit of column_sums.
 template <class Work>
 GD_INLINE void in_steps(std::int64_t cols, const Work& work) {
   for (std::int64_t c = 0; c < cols; c += kMostColumns) work(c, min(kMostColumns, cols - c));
 }
 
-/// Runs work(first column, columns) over blocks of columns.
+/// Calls work(first column, columns) for blocks of columns, on the pool.
 template <class T, class Work>
 void over_columns(std::int64_t rows, std::int64_t cols, const Work& work) {
   const std::int64_t block = column_block<T>(rows, cols);
@@ -111,7 +112,7 @@ void over_columns(std::int64_t rows, std::int64_t cols, const Work& work) {
   });
 }
 
-/// Few columns at a time would fit into the cache, so the rows are cut instead and x is read twice.
+/// For many rows: few columns fit into the cache at a time, so the rows are split and x is read twice.
 template <class T>
 void forward_tall(const BatchNormForward& call, ScaleRows<T> scale) {
   constexpr std::int64_t kRows = 64;  // read again while they are in the cache
@@ -152,7 +153,7 @@ void forward(const BatchNormForward& call, ScaleRows<T> scale, std::int64_t c0, 
   scale(by, block);
 }
 
-/// dy ← dy f'(saved) in a block, and Σ dy and Σ dy â of its columns.
+/// dy ← dy f'(saved) in a block; sums Σ dy and Σ dy â of its columns.
 template <class T, class Function>
 void backward_sums(const NormBackward& call, const Function& f, const Block& in, double (*total)[kMostColumns]) {
   const std::int64_t stride = call.x.cols, at = in.begin * stride + in.c0, rows = in.end - in.begin;
@@ -178,7 +179,7 @@ void backward_sums(const NormBackward& call, const Function& f, const Block& in,
 
 using BackwardSums = FunctionRef<void(const Block&, double (*)[kMostColumns])>;
 
-/// What dx is made of, by column: dx = scale (dy - mean_dy - â mean_with_x).
+/// Coefficients of dx by column: dx = scale (dy - mean_dy - â mean_with_x).
 template <class T>
 struct BackwardColumns {
   T scale[kMostColumns], mean_dy[kMostColumns], mean_with_x[kMostColumns];
@@ -198,7 +199,7 @@ void finish_backward(const NormBackward& call, std::int64_t c0, std::int64_t col
   }
 }
 
-/// Backwards over rows [begin, end): the last ones are still in the cache.
+/// Writes dx of rows [begin, end), last row first: the last rows are still in the cache.
 template <class T>
 void backward_rows(const NormBackward& call, const BackwardColumns<T>& by, std::int64_t begin, std::int64_t end,
                    std::int64_t c0, std::int64_t cols) {

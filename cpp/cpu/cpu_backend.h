@@ -1,6 +1,6 @@
-// The CPU backend. Every file of this folder is compiled once for each instruction set, into a namespace of its own
-// (GDCORE_ISA); cpp/src/cpu_dispatch.cpp picks one at run time. To keep the copies apart, nothing here may use inline
-// functions of the standard library that are not inlined: views in, loops, views out.
+// The CPU backend. Each file of this folder is compiled once per instruction set, in its own namespace (GDCORE_ISA);
+// cpp/src/cpu_dispatch.cpp selects one at run time. The linker keeps a single copy of an inline function of the
+// standard library that is not inlined, possibly one with newer instructions, so no such function may be used here.
 #pragma once
 
 #include "gdcore/backend.h"

@@ -1,4 +1,4 @@
-// Reading the user's data: rows by index, converted to the model's dtype; the search for NaN and infinity.
+// Reading the user's data: gathers rows by index, converted to the model's dtype, and finds NaN and infinity.
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -18,7 +18,7 @@ void gather_rows(const Gather& call) {
   T* to = static_cast<T*>(call.to);
   const RowOrder order = call.order;
   const std::int64_t first = call.first;
-  // Shuffled rows lie where no prefetcher of the processor expects them; of a long one it needs to see the beginning.
+  // The hardware prefetcher cannot predict the addresses of shuffled rows. For a long row it needs only the beginning.
   constexpr std::int64_t kAhead = 8, kMost = 1024 / static_cast<std::int64_t>(sizeof(S));
   const std::int64_t most = min(cols, kMost);
   parallel_for(call.count, cols * 2, 1, [=](std::int64_t begin, std::int64_t end) {
@@ -38,8 +38,8 @@ void gather_rows(const Gather& call) {
   });
 }
 
-/// Whether no number is NaN or infinite: none has all bits of the exponent. Integers, as adding x - x up would wait for
-/// every addition.
+/// Whether all values are finite. NaN and infinity have all exponent bits set. Integer operations: a sum of x - x would
+/// be limited by the latency of additions.
 template <class S>
 bool all_finite(const S* x, std::int64_t n) {
   using Bits = std::conditional_t<sizeof(S) == 4, std::uint32_t, std::uint64_t>;
@@ -80,7 +80,7 @@ std::int64_t CpuBackend::first_nonfinite(const Source& source) {
         }
         return true;
       };
-      // By all threads, which then have in their caches what they compute with next.
+      // On all threads: each then has rows in its cache that it computes with next.
       const auto bad = [=](std::int64_t begin, std::int64_t end) { return finite(begin, end) ? 0 : 1; };
       if (ordered_sum<int>(source.rows, cols, bad) == 0) return;
       std::int64_t row = 0;

@@ -1,5 +1,5 @@
-// Dense layer: y = f(x Wᵀ + b), x (N, in), W (out, in), y (N, out). Bias and activation ride in the product's last pass
-// over each tile. Backward: dy ← dy f'(saved) and db = Σ_n dy_n in one pass, then dW = dyᵀ x and dx = dy W.
+// Dense layer: y = f(x Wᵀ + b), x (N, in), W (out, in), y (N, out). Bias and activation are fused into the product and
+// applied to each finished tile. Backward: dy ← dy f'(saved) and db = Σ_n dy_n in one pass, dW = dyᵀ x, dx = dy W.
 // All outputs are overwritten. Saved for backward: x, and y or the pre-activation.
 #include <variant>
 
@@ -34,7 +34,7 @@ void forward(const DenseForward& call, const Function& f) {
   const auto finish_rows = [=](const Piece<T>& piece) {
     for (std::int64_t r = 0; r < piece.rows; ++r) {
       T* row = piece.data + r * piece.stride;
-      if (piece.cols == Tile<T>::cols) {  // as vectors, without a loop
+      if (piece.cols == Tile<T>::cols) {  // constant count: vectors without a loop
         finish_row(row, piece.row + r, piece.col, Tile<T>::cols);
       } else {
         finish_row(row, piece.row + r, piece.col, piece.cols);
@@ -45,7 +45,7 @@ void forward(const DenseForward& call, const Function& f) {
   gemm<T>(n, out, in, {call.x.as<T>(), in, 1}, {call.weight.as<T>(), 1, in}, call.y.as<T>(), &finish);
 }
 
-/// dy ← dy f'(saved) in a block, and its column sums.
+/// dy ← dy f'(saved) in a block; computes its column sums.
 template <class T, class Function>
 void slope_columns(const DenseBackward& call, const Function& f, const Block& in, double (*total)[kMostColumns]) {
   const std::int64_t stride = call.dy.cols, at = in.begin * stride + in.c0;
@@ -63,7 +63,7 @@ void slope_columns(const DenseBackward& call, const Function& f, const Block& in
   }
 }
 
-/// dy ← dy f'(saved) and its column sums, one pass; `slope` is slope_columns.
+/// dy ← dy f'(saved) and db = the column sums of dy, in one pass; `slope` calls slope_columns.
 template <class T>
 void slope_and_bias(const DenseBackward& call, FunctionRef<void(const Block&, double (*)[kMostColumns])> slope) {
   const std::int64_t rows = call.dy.rows, out = call.dy.cols;

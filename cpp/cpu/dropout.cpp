@@ -1,5 +1,5 @@
-// Dropout: y = x m / (1 - p). Element i is kept where word i % 4 of Philox block i / 4 is at least p 2^32. No mask is
-// stored: the backward pass draws the same one again. 8 bytes an element in float32.
+// Dropout: y = x m / (1 - p). Element i is kept if word i % 4 of Philox block i / 4 is at least p 2^32. No mask is
+// saved: the backward pass generates the same mask again. 8 bytes per element in float32.
 #include "cpu_backend.h"
 #include "gdcore/random.h"
 #include "loops.h"
@@ -8,7 +8,7 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
-inline constexpr std::int64_t kBlocks = 16;  // drawn together, one to a vector lane
+inline constexpr std::int64_t kBlocks = 16;  // generated together, one per vector lane
 
 template <class T>
 void drop(const Dropout& call, std::int64_t begin, std::int64_t end) {

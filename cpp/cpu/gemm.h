@@ -1,10 +1,10 @@
-// C = A B for row-major C, after Goto & van de Geijn 2008: blocks that stay in the caches, an innermost kernel that
-// keeps a tile of C in registers (gemm_tiles.h). B is packed where its columns do not lie side by side; else operands
-// are read where they lie, unless packing pays.
+// C = A B for row-major C, after Goto & van de Geijn 2008: blocks that stay in the caches, and an innermost kernel that
+// keeps a tile of C in registers (gemm_tiles.h). B is packed if its columns are not adjacent in memory. Otherwise the
+// operands are read in place, unless packing is faster.
 //
-// Each element of C is a sum over k in ascending order, cut into chains and blocks in a way that depends on k alone, so
-// it depends neither on the tile it lies in nor on the number of threads. When a tile is finished, `finish` may change
-// it while it is in the first-level cache.
+// Each element of C is a sum over k in ascending order. Its split into chains and blocks depends on k alone, so the
+// result depends neither on the element's tile nor on the number of threads. `finish` may change a finished tile while
+// it is in the first-level cache.
 #pragma once
 
 #include "gdcore/scratch.h"
@@ -13,30 +13,30 @@
 
 namespace gdcore::GDCORE_ISA {
 
-// k of one block: a strip of B and a tile's rows of A stay in the first-level cache.
+// Terms of one block of k: a strip of B and a tile's rows of A stay in the first-level cache.
 inline constexpr std::int64_t kDepth = 256;
 
-/// Multiply-adds in a row before the sum joins the block's, which joins C. With chains of c terms in blocks of d =
-/// kDepth the squared rounding error of k positive terms goes as c² / k + d² / (c k) + k / d. These are the longest
-/// chains, and so the fastest, that keep it at about 20, the bound on accuracy.
+/// Multiply-adds of a chain; a chain's sum is added to its block's sum, and that to C. With chains of c terms in blocks
+/// of d = kDepth the squared rounding error of k positive terms grows as c² / k + d² / (c k) + k / d. The lengths are
+/// the longest, and so the fastest, that keep it at about 20, the bound on accuracy.
 GD_INLINE std::int64_t chain_length(std::int64_t k) { return k < 96 ? 16 : k < 256 ? 32 : k < 1000 ? 64 : 128; }
 
-/// From here on, k / kDepth blocks would round too much, above all where all terms are equal and every addition rounds
-/// the same way. C then keeps what rounding takes off (add_exactly), and the chains of a block are as short as they
-/// get, so that the error does not grow with k.
+/// For k above this, the sum of k / kDepth blocks would have too large a rounding error, above all where all terms are
+/// equal and every addition rounds in the same direction. Then C has compensation terms (add_exactly) and the chains
+/// have the shortest length, so that the error does not grow with k.
 inline constexpr std::int64_t kLong = 8192;
 
-/// A block of C, where it begins in C, the operands' parts that belong to it, and which stretch of k this is.
+/// A block of C, its position in C, the matching parts of the operands, and a range of k.
 template <class T>
 struct Product {
   std::int64_t m, n, k;
   Operand<T> a, b;
   T* c;
-  T* rest;  // null unless k is long: what rounding takes off C's sums, laid out as C
+  T* rest;  // null unless k is long: compensation of C's rounding errors, in the layout of C
   std::int64_t c_stride, chain;
   const Finish<T>* finish;  // or null
   bool pack_a, pack_b;
-  bool first = true, last = true;  // stretch of k: the first overwrites C, after the last C is finished
+  bool first = true, last = true;  // range of k: the first one overwrites C, the last one completes it
   std::int64_t row = 0, col = 0;
 
   Product part(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t cols) const {
@@ -62,8 +62,8 @@ struct Product {
   }
 };
 
-/// All rows of a panel times one strip of columns (at most Tile::cols), whose B is at `b`. Rows of A from `packed` on
-/// are packed.
+/// Multiplies all rows of a panel by one strip of columns (at most Tile::cols) of B at `b`. Rows of A before `packed`
+/// are read in place, the others from `packed_a`.
 template <class T>
 GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t packed, const T* packed_a, const T* b,
                               std::int64_t b_stride) {
@@ -85,7 +85,8 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t packed, cons
   }
 }
 
-/// One thread's product of a block: packed B and a panel of A stay in the second-level cache, a strip in the first.
+/// Computes a block's product on one thread: packed B and a panel of A stay in the second-level cache, a strip in the
+/// first.
 template <class T>
 void multiply_block(const Product<T>& block) {
   constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols;
@@ -118,13 +119,13 @@ void multiply_block(const Product<T>& block) {
   }
 }
 
-/// How C is divided: blocks of rows x cols.
+/// Division of C into blocks of rows x cols.
 struct Grid {
   std::int64_t rows, cols;
 };
 
-/// The grid of about `tasks` blocks whose largest takes the least time; packing an element of B costs as much as 16
-/// multiply-adds, reading one of A for the first time as 4.
+/// Returns the grid of about `tasks` blocks whose largest block takes the least time. Packing an element of B costs as
+/// much as 16 multiply-adds, the first read of an element of A as much as 4.
 template <class T>
 inline Grid choose_grid(std::int64_t m, std::int64_t n, std::int64_t tasks) {
   Grid best{m, n};
@@ -141,16 +142,16 @@ inline Grid choose_grid(std::int64_t m, std::int64_t n, std::int64_t tasks) {
   return best;
 }
 
-/// C (m x n, rows n apart) = A (m x k) · B (k x n), k >= 1, on the pool; a long k is cut into stretches so that no task
-/// keeps Ctrl-C waiting.
+/// C (m x n, row stride n) = A (m x k) · B (k x n), k >= 1, on the pool. A long k is split into ranges, so that no task
+/// delays Ctrl-C.
 template <class T>
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
           const Finish<T>* finish = nullptr) {
   constexpr std::int64_t kGrainWork = 1 << 18, kLongestWork = 1 << 29;  // multiply-adds of a task
   const bool dots = few_columns(n, k, a, b);
-  // B must be packed where the elements that a kernel reads together do not lie side by side. Elsewhere packing keeps a
-  // long k from jumping from page to page, and rows a power of two apart from falling into one set of the cache, which
-  // pays where a packed element is used often.
+  // B must be packed if the elements of a kernel's vector load are not adjacent. Otherwise packing avoids page jumps
+  // along a long k, and cache-set conflicts of rows whose stride is a power of two; this is faster where a packed
+  // element is used often.
   const auto crowds = [](std::int64_t stride) { return stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0; };
   const bool pack_a = n >= 4 * Tile<T>::cols && (a.row_stride == 1 ? k > 64 : n >= 512 && crowds(a.row_stride));
   const bool pack_b = b.col_stride != 1 || (m >= 8 * Tile<T>::rows && (k > 64 || crowds(b.row_stride)));

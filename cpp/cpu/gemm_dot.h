@@ -1,13 +1,13 @@
 // Rows of A times few rows of Bᵀ, both k-contiguous: the last layer's forward product. Packing would cost as much as
-// the product, and a tile as wide as a vector would be mostly empty, so the vectors lie along k.
+// the product, and a tile as wide as a vector would be mostly empty, so vectors run along k.
 #pragma once
 
 #include "gemm_tiles.h"
 
 namespace gdcore::GDCORE_ISA {
 
-/// Products that multiply_rows is for: a choice by the layer's widths alone, so that an output does not depend on the
-/// rows beside it.
+/// Whether multiply_rows computes this product. Depends on the layer's widths alone, so that an output does not depend
+/// on the other rows.
 template <class T>
 GD_INLINE bool few_columns(std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b) {
   const bool few = n <= 4 || (n <= 12 && k >= 8 * Tile<T>::lanes);
@@ -17,12 +17,12 @@ GD_INLINE bool few_columns(std::int64_t n, std::int64_t k, Operand<T> a, Operand
 template <class T>
 struct Dot {
   static constexpr int rows = GDCORE_VECTOR_BYTES == 64 ? 6 : 3, cols = GDCORE_VECTOR_BYTES == 64 ? 4 : 3;
-  static constexpr std::int64_t depth = 64 * Tile<T>::lanes;  // k of one sum: short enough to round little
+  static constexpr std::int64_t depth = 64 * Tile<T>::lanes;  // terms of one sum: limits its rounding error
 };
 
-inline constexpr std::int64_t kRowsFinished = 48;  // at a time: few enough to be in the first-level cache still
+inline constexpr std::int64_t kRowsFinished = 48;  // rows finished together: few enough to be in the first-level cache
 
-/// The sum of a vector's lanes, halves first.
+/// Returns the sum of a vector's lanes by repeated halving.
 template <class T, class Vector, std::size_t... Lane>
 GD_INLINE T lane_sum(Vector v, std::index_sequence<Lane...>) {
   constexpr int half = sizeof...(Lane);
@@ -83,8 +83,8 @@ __attribute__((noinline)) void dot_kernel(std::int64_t k, const T* const* a, con
   }
 }
 
-/// The piece `to` of C = A B over k terms, both operands k-contiguous, finished; `rest`, unless it is null, is laid out
-/// as `to` and receives what rounding takes off the sums.
+/// Computes and finishes the piece `to` of C = A B over k terms; both operands are k-contiguous. `rest`, unless null,
+/// has the layout of `to` and receives the rounding errors of the sums.
 template <class T>
 void multiply_rows(std::int64_t k, Operand<T> a, Operand<T> b, const Piece<T>& to, T* rest, const Finish<T>* finish) {
   constexpr int rows = Dot<T>::rows, cols = Dot<T>::cols;

@@ -1,5 +1,5 @@
-// What the matrix product is made of: packing an operand into strips, and the innermost kernels, which keep a tile of C
-// in registers. Written with the compiler's vector types, one source for every width.
+// Parts of the matrix product: packing of an operand into strips, and the innermost kernels, which keep a tile of C in
+// registers. Written with the compiler's vector types: one source for all vector widths.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace gdcore::GDCORE_ISA {
 
-/// Element (i, j) of an operand lies at data[i * row_stride + j * col_stride]; one of the strides is 1.
+/// A matrix operand: element (i, j) is data[i * row_stride + j * col_stride]; one of the strides is 1.
 template <class T>
 struct Operand {
   const T* data;
@@ -27,21 +27,21 @@ struct Tile {
   static constexpr int cols = lanes * vectors;
 };
 
-/// A finished piece of C, still in the first-level cache: its rows lie `stride` apart; (row, col) is its place in C.
+/// A finished piece of C, still in the first-level cache; (row, col) is its position in C.
 template <class T>
 struct Piece {
   T* data;
   std::int64_t stride, row, col, rows, cols;
 };
 
-/// What is done to finished pieces. Called once for a tile, so that the product is compiled once for all activations.
+/// Function applied to finished pieces. Called once per tile, so that the product is compiled once for all activations.
 template <class T>
 using Finish = FunctionRef<void(const Piece<T>&)>;
 
 // ---- Packing --------------------------------------------------------------------------------------------------------
 
-/// Lanes of a where bit `Step` of the lane's number is clear, else those of b from `Step` lanes before (Upper: a from
-/// `Step` lanes behind, else b): what one stage of a transposition makes of two rows.
+/// One stage of a transposition of two rows. Lanes whose index has bit `Step` clear come from a, the others from b,
+/// `Step` lanes before. Upper: the former come from a, `Step` lanes behind, the others from b in place.
 template <int Step, bool Upper, class Vector, std::size_t... Lane>
 GD_INLINE Vector exchange(Vector a, Vector b, std::index_sequence<Lane...>) {
   constexpr int lanes = sizeof...(Lane);
@@ -50,7 +50,7 @@ GD_INLINE Vector exchange(Vector a, Vector b, std::index_sequence<Lane...>) {
                                                                 : static_cast<int>(Lane) + (Upper ? Step : 0))...);
 }
 
-/// Transposes the square in v: lanes x lanes.
+/// Transposes the square matrix in v, lanes x lanes.
 template <class T, int Step = Tile<T>::lanes / 2>
 GD_INLINE void transpose(typename Tile<T>::vector* v) {
   using Lanes = std::make_index_sequence<Tile<T>::lanes>;
@@ -64,14 +64,14 @@ GD_INLINE void transpose(typename Tile<T>::vector* v) {
   if constexpr (Step > 1) transpose<T, Step / 2>(v);
 }
 
-/// One strip of an operand whose rows lie k-contiguous, `stride` apart: to[p * Strip + r] = from[r * stride + p], by
-/// transposing squares in registers; rows from `rows` on are zero.
+/// Packs one strip of an operand with k-contiguous rows: to[p * Strip + r] = from[r * stride + p]. Transposes squares
+/// in registers; rows from `rows` on are zero.
 template <class T, int Strip>
 GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t k, T* to) {
   constexpr int lanes = Tile<T>::lanes;
   const std::int64_t depth = min(lanes, k);
   for (std::int64_t first = 0; first < k; first += lanes) {
-    const std::int64_t p = min(first, k - depth);  // the last square overlaps the one before rather than being smaller
+    const std::int64_t p = min(first, k - depth);  // the last square overlaps the previous one
 #pragma GCC unroll 8
     for (int g = 0; g < Strip; g += lanes) {
       constexpr int whole = lanes;
@@ -98,8 +98,7 @@ GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t 
 }
 
 /// Packs an m x k operand into strips of `Strip` rows, k-major within a strip; missing rows are zero. B is packed as
-/// Bᵀ. Where a k's elements lie side by side, a few k at a time are packed for all strips: memory is read in the order
-/// in which it lies.
+/// Bᵀ. If the elements of one k are contiguous, a few k at a time are packed for all strips: memory is read in order.
 template <class T, int Strip>
 __attribute__((noinline)) void pack(Operand<T> from, std::int64_t m, std::int64_t k, T* to) {
   const bool transposes = from.row_stride != 1;
@@ -128,8 +127,8 @@ __attribute__((noinline)) void pack(Operand<T> from, std::int64_t m, std::int64_
 
 // ---- Kernels --------------------------------------------------------------------------------------------------------
 
-/// Where a kernel reads: A's element (i, p) at a[i + p * a_stride] (packed, or rows that lie side by side) or, Along,
-/// at a[i * a_stride + p]; B's (p, j) at b[p * b_stride + j].
+/// Operands of a tile kernel. Element (i, p) of A is a[i + p * a_stride] (packed, or adjacent rows) or, with Along,
+/// a[i * a_stride + p]; element (p, j) of B is b[p * b_stride + j].
 template <class T>
 struct TileCall {
   std::int64_t k, chain;
@@ -140,12 +139,12 @@ struct TileCall {
   T* c;
   std::int64_t c_stride;
   bool add;
-  T* rest = nullptr;  // laid out as C: what rounding takes off its sums, kept where k is long
+  T* rest = nullptr;  // rounding errors of C's sums in the layout of C, for a long k
 };
 
-inline constexpr std::int64_t kShortestChain = 16;  // multiply-adds in a row where k is long
+inline constexpr std::int64_t kShortestChain = 16;  // multiply-adds of a chain for a long k
 
-/// sum + rest (+)= x, where rest has what rounding took off the sum (Knuth's two-sum).
+/// sum + rest (+)= x; rest holds the accumulated rounding error of the sum (Knuth's two-sum).
 template <class T>
 GD_INLINE void add_exactly(T& sum, T& rest, T x, bool first) {
   const T before = first ? T(0) : sum, kept = first ? T(0) : rest;
@@ -154,14 +153,14 @@ GD_INLINE void add_exactly(T& sum, T& rest, T x, bool first) {
   rest = kept + ((before - (sum - added)) + (x - added));
 }
 
-/// Adds to sums what add_exactly kept beside them; one that has overflowed has no rest.
+/// Adds the rounding errors of add_exactly to the sums; a sum that overflowed has none.
 template <class T>
 GD_INLINE void finish_sums(T* sum, const T* rest, std::int64_t n) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) sum[i] += rest[i] - rest[i] == T(0) ? rest[i] : T(0);
 }
 
-/// Finishes a piece whose sums are complete; `rest`, unless it is null, is laid out as the piece.
+/// Finishes a piece whose sums are complete; `rest`, unless null, has the layout of the piece.
 template <class T>
 GD_INLINE void finish_piece(const Piece<T>& piece, const T* rest, const Finish<T>* finish) {
   if (rest != nullptr) {
@@ -172,7 +171,7 @@ GD_INLINE void finish_piece(const Piece<T>& piece, const T* rest, const Finish<T
   if (finish != nullptr) (*finish)(piece);
 }
 
-/// c[0..Rows)[0..Vectors·lanes) (+)= a b: the sum of chains of multiply-adds.
+/// c[0..Rows)[0..Vectors·lanes) (+)= a b, as a sum of chains of multiply-adds.
 template <class T, int Rows, int Vectors, bool Along>
 __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
   using vector = typename Tile<T>::vector;
@@ -180,7 +179,7 @@ __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
   constexpr int lanes = Tile<T>::lanes, group = 3, groups = (Rows + group - 1) / group;
   const std::int64_t a_stride = call.a_stride, b_stride = call.b_stride, c_stride = call.c_stride;
   const T* b = call.b;
-  const T* a[groups];  // Along: every third row has a pointer, which with the stride reaches the next two
+  const T* a[groups];  // Along: one pointer per three rows; the stride addresses the other two
 #pragma GCC unroll 4
   for (int g = 0; g < groups; ++g) a[g] = call.a + (Along ? g * group * a_stride : g * group);
 #pragma GCC unroll 16
@@ -231,7 +230,8 @@ __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
   }
 }
 
-/// tile_kernel for 1 to Tile::rows rows: the next larger one, so rows past the end must be packed as zeros.
+/// Runs the tile_kernel of the next larger number of rows, for 1 to Tile::rows rows; rows past the end must be packed
+/// as zeros.
 template <class T, int Vectors>
 GD_INLINE void run_tile(std::int64_t rows, bool along, const TileCall<T>& call) {
   constexpr int most = Tile<T>::rows;
@@ -254,7 +254,7 @@ GD_INLINE void run_tile(std::int64_t rows, bool along, const TileCall<T>& call) 
   }
 }
 
-/// c[0..rows)[0..cols) (+)= a b for any part of a tile: a ragged one goes through a buffer, as does one of a long k.
+/// c[0..rows)[0..cols) (+)= a b for any part of a tile; a partial tile, and any tile of a long k, uses a buffer.
 template <class T>
 GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, bool along, const TileCall<T>& call) {
   constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols, lanes = Tile<T>::lanes;
@@ -273,7 +273,7 @@ GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, bool along, c
   }
   alignas(64) T edge[tile_rows * tile_cols];
   const bool goes_on = call.add && call.rest == nullptr;
-  for (std::int64_t r = 0; goes_on && r < rows; ++r) {  // the sum goes on where it was: the order of a whole tile
+  for (std::int64_t r = 0; goes_on && r < rows; ++r) {  // continues the sum, in the order of a whole tile
     for (std::int64_t q = 0; q < cols; ++q) edge[r * tile_cols + q] = call.c[r * call.c_stride + q];
   }
   TileCall<T> inside = call;

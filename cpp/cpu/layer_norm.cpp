@@ -1,7 +1,7 @@
 // Layer norm over the columns of each row (chapter, slides 39-40; Ba, Kiros & Hinton 2016):
 // â = (a-μ) / √(σ²+ε), y = f(γ â + β), μ and biased σ² of the row. Saved for backward: x, μ, 1/√(σ²+ε), and y or the
-// pre-activation. A row is read again from the first-level cache: 8 bytes an element forward, 12 backward.
-// dγ = Σ_n dy â and dβ = Σ_n dy are summed over pieces of the rows whose number depends on the shape alone.
+// pre-activation. A row is read again from the first-level cache: 8 bytes per element forward, 12 backward.
+// dγ = Σ_n dy â and dβ = Σ_n dy are summed over pieces of the rows; the split depends on the shape alone.
 #include <variant>
 
 #include "cpu_backend.h"
@@ -34,7 +34,7 @@ void scale_row(const LayerNormForward& call, const Function& f, std::int64_t r) 
   fill(y, 0, cols, false, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(first[c]); });
 }
 
-/// Mean and 1/√(σ²+ε) of each row, then `scale` of the row, which is still in the cache.
+/// Computes the mean and 1/√(σ²+ε) of each row, then calls `scale` while the row is in the cache.
 template <class T>
 void forward(const LayerNormForward& call, FunctionRef<void(std::int64_t)> scale, std::int64_t begin,
              std::int64_t end) {
@@ -45,7 +45,7 @@ void forward(const LayerNormForward& call, FunctionRef<void(std::int64_t)> scale
     const double count = static_cast<double>(cols);
     const T near = static_cast<T>(row_sum<T>(cols, [=](std::int64_t c) { return x[c]; }) / count);
     if (around && r + 2 < end) prefetch(x + 2 * cols, cols);
-    // Deviations from that mean, and their squares: what rounding took off the mean comes out again.
+    // Deviations from the rounded mean and their squares; the sum of deviations corrects the rounding.
     double rest, squares;
     row_sums<T>(cols, rest, squares, [=](std::int64_t c, T& square) __attribute__((always_inline)) {
       const T d = x[c] - near;
@@ -70,7 +70,7 @@ void slope_row(const NormBackward& call, const Function& f, std::int64_t r) {
 
 using SlopeRow = FunctionRef<void(std::int64_t)>;
 
-/// One row: dy ← dy f'(saved), dx = rstd (γdy - mean(γdy) - â mean(γdy â)), and the row's terms of dγ and dβ.
+/// One row: dy ← dy f'(saved), dx = rstd (γdy - mean(γdy) - â mean(γdy â)); adds the row's terms of dγ and dβ.
 template <class T>
 void backward_row(const NormBackward& call, SlopeRow slope, std::int64_t r, T* sum_gamma, T* sum_beta) {
   const std::int64_t cols = call.x.cols;
@@ -99,7 +99,7 @@ void backward_row(const NormBackward& call, SlopeRow slope, std::int64_t r, T* s
   });
 }
 
-/// dγ and dβ of one piece of rows: T sums over at most kRowsAtOnce rows, then the doubles of `total` (2 x cols).
+/// dγ and dβ of one piece of rows: sums in T over at most kRowsAtOnce rows, added to the doubles of `total` (2 x cols).
 template <class T>
 void backward_piece(const NormBackward& call, SlopeRow slope, std::int64_t begin, std::int64_t end, double* total,
                     T* sum) {
@@ -121,7 +121,7 @@ void backward(const NormBackward& call, SlopeRow slope) {
     });
     return;
   }
-  // After the sums that are added up, a piece has room for those of a few rows in T.
+  // A piece's buffer has the sums in double, then space for the sums in T.
   const auto piece = [&](std::int64_t begin, std::int64_t end, double* total) {
     backward_piece<T>(call, slope, begin, end, total, reinterpret_cast<T*>(total + 2 * cols));
   };

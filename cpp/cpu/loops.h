@@ -1,4 +1,4 @@
-// How the CPU kernels divide their work: loops over ranges for the thread pool, and sums in a fixed order.
+// Division of work in the CPU kernels: loops over ranges on the thread pool, and sums in a fixed order.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +19,12 @@ GD_INLINE std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : 
 GD_INLINE std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 GD_INLINE std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// Work is counted in visits of one element by a simple pass. A task of less than kGrain is not worth waking a thread
-// for; one of more than kLongest would keep Ctrl-C waiting.
+// Work is counted in elements visited by a simple pass. A task of less than kGrain costs less than waking a thread; a
+// task of more than kLongest would delay Ctrl-C.
 inline constexpr std::int64_t kGrain = 1 << 13, kLongest = 1 << 23;
 
-/// body(begin, end) over [0, n) in pieces of whole multiples of `unit`; `cost` is the work of one item.
+/// Calls body(begin, end) over [0, n), on the pool, in pieces of whole multiples of `unit`; `cost` is the work of one
+/// item.
 template <class Body>
 GD_INLINE void parallel_for(std::int64_t n, std::int64_t cost, std::int64_t unit, const Body& body) {
   const std::int64_t work = n * cost;
@@ -37,8 +38,8 @@ GD_INLINE void parallel_for(std::int64_t n, std::int64_t cost, std::int64_t unit
   run_tasks(ceil_div(n, piece), task);
 }
 
-/// The sum of body(begin, end) over at most 64 pieces of [0, n), added in order: the split depends on n alone, so the
-/// result does not depend on the number of threads.
+/// Returns the sum of body(begin, end) over at most 64 pieces of [0, n), added in order. The split does not depend on
+/// the number of threads, so neither does the result.
 template <class Sum, class Body>
 GD_INLINE Sum ordered_sum(std::int64_t n, std::int64_t cost, const Body& body) {
   constexpr std::int64_t kPieces = 64;
@@ -53,8 +54,8 @@ GD_INLINE Sum ordered_sum(std::int64_t n, std::int64_t cost, const Body& body) {
   return total;
 }
 
-/// How many columns one task of a column reduction takes: a multiple of 16, few enough that `rows` of them stay in the
-/// second-level cache and every thread gets some, so that later passes do not go to memory again.
+/// Returns the number of columns of one task of a column reduction: a multiple of 16, few enough that `rows` of them
+/// stay in the second-level cache for later passes and that every thread has work.
 template <class T>
 GD_INLINE std::int64_t column_block(std::int64_t rows, std::int64_t cols) {
   constexpr std::int64_t kCache = 256 * 1024, kLeast = 16, kMost = 256;
@@ -62,18 +63,18 @@ GD_INLINE std::int64_t column_block(std::int64_t rows, std::int64_t cols) {
   const std::int64_t shared = rows * cols < 2 * kGrain ? cols : ceil_div(cols, num_threads());
   return max(kLeast, min(min(cached, shared), kMost) / 16 * 16);
 }
-inline constexpr std::int64_t kMostColumns = 1024;  // of one column block
+inline constexpr std::int64_t kMostColumns = 1024;  // limit of one column block
 
-/// Rows [begin, end) of columns [c0, c0 + cols). What is done to a block by an activation function is handed to the
-/// code around it by reference, so that this is compiled once for all of them.
+/// Rows [begin, end) of columns [c0, c0 + cols). The code of an activation for a block is passed by reference, so that
+/// the surrounding code is compiled once for all activations.
 struct Block {
   std::int64_t begin, end, c0, cols;
 };
 
-inline constexpr std::int64_t kRowsAtOnce = 16;  // summed in T before the sum joins a double
+inline constexpr std::int64_t kRowsAtOnce = 16;  // rows summed in T before the sum is added to a double
 
-/// Adds to `total` (doubles) the sums over rows [0, rows) of term(row, column) for columns [0, cols), cols <=
-/// kMostColumns. Float sums run over at most kRowsAtOnce rows, so rounding does not grow with the number of rows.
+/// Computes in `total` the sums of term(row, column) over rows [0, rows) for columns [0, cols), cols <= kMostColumns.
+/// Sums in T have at most kRowsAtOnce terms, so the rounding error does not grow with the number of rows.
 template <class T, int Sums, class Term>
 GD_INLINE void column_sums(std::int64_t rows, std::int64_t cols, double (*total)[kMostColumns], const Term& term) {
   T sum[Sums][kMostColumns];
@@ -106,16 +107,15 @@ GD_INLINE void column_sums(std::int64_t rows, std::int64_t cols, double (*total)
   }
 }
 
-/// Reductions over many rows: body(begin, end, doubles) for each of at most 32 pieces of [0, rows), which have
-/// `doubles` numbers each, then merge(first piece's, piece's, begin, end) in order. The split depends on the shape
-/// alone. Returns the first piece's numbers, which lie in the calling thread's scratch memory; `cost` is the work of a
-/// row.
+/// Reduction over many rows: calls body(begin, end, values) for each of at most 32 pieces of [0, rows), with `doubles`
+/// values each, then merge(first piece's values, piece's values, begin, end) in order. The split depends on the shape
+/// alone. Returns the first piece's values, in the calling thread's scratch memory; `cost` is the work of a row.
 template <class Body, class Merge>
 GD_INLINE double* over_pieces(std::int64_t rows, std::int64_t cost, std::int64_t doubles, const Body& body,
                               const Merge& merge) {
   constexpr std::int64_t kPieces = 32;
   const std::int64_t piece = max(ceil_div(rows, kPieces), max(1, kGrain / max(1, cost)));
-  const std::int64_t pieces = ceil_div(rows, piece), stride = ceil_div(doubles, 16) * 16;  // on lines of their own
+  const std::int64_t pieces = ceil_div(rows, piece), stride = ceil_div(doubles, 16) * 16;  // separate cache lines
   double* all =
       static_cast<double*>(scratch(Scratch::partial, sizeof(double) * static_cast<std::size_t>(stride * pieces)));
   const auto task = [&](std::int64_t t) { body(t * piece, min(rows, (t + 1) * piece), all + t * stride); };
@@ -128,7 +128,7 @@ GD_INLINE double* over_pieces(std::int64_t rows, std::int64_t cost, std::int64_t
   return all;
 }
 
-/// The merge of over_pieces for sums: the first `count` numbers are added.
+/// Returns the merge of over_pieces for sums: it adds the first `count` values.
 GD_INLINE auto adding(std::int64_t count) {
   return [=](double* into, const double* from, std::int64_t, std::int64_t) {
 #pragma omp simd
@@ -136,16 +136,16 @@ GD_INLINE auto adding(std::int64_t count) {
   };
 }
 
-/// Whether a reduction over rows is better cut into pieces of rows than into columns: where few columns fit into the
-/// second-level cache, or there are few.
+/// Whether a reduction over rows is split into pieces of rows instead of columns: there are so many rows that few
+/// columns fit into the second-level cache.
 template <class T>
 GD_INLINE bool is_tall(std::int64_t rows, std::int64_t cols) {
   return rows * static_cast<std::int64_t>(sizeof(T)) > 4096 && rows * cols >= 2 * kGrain;
 }
 
-inline constexpr std::int64_t kLaneTerms = 16;  // summed in T by one lane before the sum joins a double
+inline constexpr std::int64_t kLaneTerms = 16;  // terms summed in T by one lane before the sum is added to a double
 
-/// Σ term(i) over [0, n). Four sums at once, for an addition takes as long as four.
+/// Returns Σ term(i) over [0, n). Four independent sums hide the latency of additions.
 template <class T, class Term>
 GD_INLINE double row_sum(std::int64_t n, const Term& term) {
   constexpr std::int64_t kAtOnce = 4 * kLaneTerms * GDCORE_VECTOR_BYTES / static_cast<std::int64_t>(sizeof(T));
@@ -166,7 +166,7 @@ GD_INLINE double row_sum(std::int64_t n, const Term& term) {
   return total;
 }
 
-/// Two sums over [0, n): of what term(i, second) returns, and of what it puts into `second`.
+/// Computes two sums over [0, n): of the values that term(i, second) returns, and of those it writes to `second`.
 template <class T, class Term>
 GD_INLINE void row_sums(std::int64_t n, double& first, double& second, const Term& term) {
   constexpr std::int64_t kAtOnce = 2 * kLaneTerms * GDCORE_VECTOR_BYTES / static_cast<std::int64_t>(sizeof(T));
@@ -194,17 +194,17 @@ GD_INLINE void row_sums(std::int64_t n, double& first, double& second, const Ter
 
 // ---- Outputs larger than the caches ---------------------------------------------------------------------------------
 
-/// Whether an output is so large that none of it would still be in the caches when it is read: then it is written
-/// around them, which saves reading what is overwritten, a third to a half of the traffic.
+/// Whether an output is so large that nothing of it would be in the caches when it is read. Such an output is written
+/// with non-temporal stores: the overwritten lines are not read first, a third to a half of the traffic.
 GD_INLINE bool beyond_cache(std::int64_t count, std::int64_t bytes_each) { return count * bytes_each > (32 << 20); }
 
-/// Asks for a row that is read next.
+/// Prefetches a row.
 template <class T>
 GD_INLINE void prefetch(const T* row, std::int64_t count) {
   for (std::int64_t i = 0; i < count; i += 64 / static_cast<std::int64_t>(sizeof(T))) __builtin_prefetch(row + i);
 }
 
-/// Copies `count` elements from the first-level cache to memory; whole cache lines go around the caches.
+/// Copies `count` elements from the first-level cache to memory; whole cache lines bypass the caches.
 template <class T>
 GD_INLINE void stream_out(T* to, const T* from, std::int64_t count) {
   constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
@@ -236,7 +236,7 @@ GD_INLINE void stream_out(T* to, const T* from, std::int64_t count) {
   std::memcpy(to + done, from + done, sizeof(T) * static_cast<std::size_t>(count - head - done));
 }
 
-/// to[i] = term(i) for [begin, end), around the caches if told so. `to` may be what term reads at i.
+/// to[i] = term(i) for [begin, end); `around`: bypasses the caches. term(i) may read to[i].
 template <class T, class Term>
 GD_INLINE void fill(T* to, std::int64_t begin, std::int64_t end, bool around, const Term& term) {
   if (!around) {

@@ -1,5 +1,6 @@
-// Losses on logits (N, K) with their gradient, one pass over the rows (formulas: loss.h). Sums are doubles, added in an
-// order that depends on N alone. Logits, targets and gradient are each read or written once: 12 bytes an element.
+// Losses on logits (N, K) with their gradient, in one pass over the rows (formulas: loss.h). Sums are in double, added
+// in an order that depends on the shape alone. Logits, targets and gradient are read or written once: 12 bytes per
+// element.
 #include <variant>
 
 #include "cpu_backend.h"
@@ -11,19 +12,19 @@ namespace gdcore::GDCORE_ISA {
 namespace {
 
 template <class T>
-struct Row {  // what the losses need of one row
+struct Row {  // inputs and outputs of one row
   std::int64_t n, cols;
   const T* logits;
-  const T* target;  // null where the row has a label
-  T* grad;          // null: not wanted
+  const T* target;  // null if the row has a label
+  T* grad;          // null: not computed
   T scale;          // s_n / Σ s W
-  // Of cross-entropy: the largest logit, e^(logit - top) or null where they are not wanted, and their sum.
+  // Cross-entropy: the largest logit, e^(logit - top) or null if not needed, and their sum.
   T top;
   const T* e;
   double sum;
 };
 
-/// Σ log x of numbers in [1, 1e50] with few logarithms: the logarithm of their product.
+/// Σ log x for values in [1, 1e50] as the logarithm of their product: few logarithms.
 class LogSum {
  public:
   void add(double x) {
@@ -39,12 +40,12 @@ class LogSum {
   double product_ = 1.0, sum_ = 0.0;
 };
 
-constexpr std::int64_t kBlock = 1024;  // logits of the rows whose exponentials are taken together
+constexpr std::int64_t kBlock = 1024;  // logits whose exponentials are computed together
 
 template <class T>
 struct Exponentials {
-  T e[kBlock], tops[kBlock];  // tops: each row's largest logit, as often as the row has columns
-  double sum[kBlock];         // in doubles: beside the largest term, which is 1, small ones would all be rounded
+  T e[kBlock], tops[kBlock];  // tops: each row's largest logit, repeated for every column
+  double sum[kBlock];         // in double: small terms would be lost beside the largest one, which is 1
 };
 
 template <class T>
@@ -59,7 +60,7 @@ GD_INLINE T largest(const T* z, std::int64_t cols) {
   return top;
 }
 
-/// Rows of at most kBlock logits in all: one long loop for the vector unit, however few the classes.
+/// Exponentials of rows with at most kBlock logits in total: one long vector loop even for few classes.
 template <class T>
 void exponentials(const T* z, std::int64_t rows, std::int64_t cols, Exponentials<T>& to) {
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -124,7 +125,7 @@ double row_loss(const BinaryCrossEntropy&, const LossPass& call, const Row<T>& r
   return sum;
 }
 
-/// The same of one row of more than kBlock logits; the exponentials lie where the gradient will, if it is wanted.
+/// Exponentials of one row of more than kBlock logits, stored in the gradient's memory if there is a gradient.
 template <class T>
 void long_row(Row<T>& row) {
   T piece[kBlock];
@@ -167,7 +168,7 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
     const T t = target != nullptr ? target[c] : (c == label ? T(1) : T(0));
     return (keep * t + spread) * (weights != nullptr ? weights[c] : T(1));
   };
-  // In doubles: equal shares of the smoothing would all round the same way. Plain labels share out exactly 1.
+  // In double: equal smoothing terms would all round in the same direction. Plain labels sum to exactly 1.
   const bool whole = target == nullptr && weights == nullptr;
   const double total = whole ? 1.0 : row_sum<double>(cols, [=](std::int64_t c) __attribute__((always_inline)) {
     return static_cast<double>(share(c));
@@ -198,9 +199,9 @@ Row<T> row_of(const LossPass& call, std::int64_t n, double inverse) {
                 .sum = 0.0};
 }
 
-constexpr std::int64_t kFew = 16, kSideBySide = 16;  // logits of a row, and such rows at once
+constexpr std::int64_t kFew = 16, kSideBySide = 16;  // most logits of a row, and rows computed together
 
-/// Cross-entropy with plain labels of few classes: a vector lane a row, for within a row there would be little to do.
+/// Cross-entropy with plain labels of few classes: one vector lane per row, as a row alone would not fill a vector.
 template <class T>
 double few_classes(const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
   const std::int64_t cols = call.logits.cols;
@@ -241,7 +242,7 @@ double few_classes(const LossPass& call, double inverse, std::int64_t begin, std
     T* grad = call.grad.as<T>() + n0 * cols;
     for (std::int64_t r = 0; r < kSideBySide; ++r) {
       const double s = weights != nullptr && r < rows ? static_cast<double>(weights[n0 + r]) : 1.0;
-      top[r] = static_cast<T>(s * inverse);  // from here the scale
+      top[r] = static_cast<T>(s * inverse);  // from here on: the scale
       factor[r] = static_cast<T>(static_cast<double>(top[r]) / sum[r]);
     }
     for (std::int64_t c = 0; c < cols; ++c) {
@@ -252,7 +253,7 @@ double few_classes(const LossPass& call, double inverse, std::int64_t begin, std
   return loss + logs.value();
 }
 
-/// Σ s_n l_n over rows [begin, end), one after the other.
+/// Returns Σ s_n l_n over rows [begin, end), in order.
 template <class T, class Kind>
 double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
   const std::int64_t cols = call.logits.cols;
@@ -290,7 +291,7 @@ double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::in
   }
 }
 
-/// The derivative of a row's gradient along ẏ.
+/// Computes the derivative of a row's gradient along ẏ.
 template <class T>
 void row_curvature(const MeanSquaredError&, const LossPass&, const Row<T>& row, const T* tangent) {
   const T factor = static_cast<T>(2.0 * static_cast<double>(row.scale) / static_cast<double>(row.cols));
@@ -307,7 +308,7 @@ void row_curvature(const BinaryCrossEntropy&, const LossPass& call, const Row<T>
   }
 }
 
-/// With p the softmax and Ω = Σ ω t̃: Ω (p ẏ - p (p · ẏ)).
+/// Ω (p ẏ - p (p · ẏ)) with p the softmax and Ω = Σ ω t̃.
 template <class T>
 void row_curvature(const CrossEntropy& loss, const LossPass& call, const Row<T>& row, const T* tangent) {
   const T *z = row.logits, *weights = call.class_weights.as<T>();

@@ -1,4 +1,4 @@
-// Memory of the CPU backend, and which copy of it this is.
+// Memory of the CPU backend, and the name of its instruction set.
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -14,10 +14,10 @@ namespace gdcore::GDCORE_ISA {
 
 std::string CpuBackend::description() const { return GD_TEXT(GDCORE_ISA); }
 
-/// Large buffers come as untouched zero pages: they fault in where they are first used, in the pool's tasks, and in
-/// large pages where the system has them.
+/// Buffers from this size on are mapped as zero pages: they fault in on first use, in the pool's tasks, and as huge
+/// pages where the system has them.
 #ifdef __SANITIZE_ADDRESS__
-inline constexpr std::size_t kLarge = ~std::size_t{0};  // the sanitizer watches the allocator's memory only
+inline constexpr std::size_t kLarge = ~std::size_t{0};  // the sanitizer checks memory of the allocator only
 #else
 inline constexpr std::size_t kLarge = std::size_t{1} << 21;
 #endif
@@ -50,7 +50,7 @@ void CpuBackend::copy(void* to, const void* from, std::size_t bytes, CopyKind) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
-/// What cpp/src/cpu_dispatch.cpp calls; one for each instruction set.
+/// Called by cpp/src/cpu_dispatch.cpp; one for each instruction set.
 Backend* make_backend() { return new CpuBackend(); }
 
 }  // namespace gdcore::GDCORE_ISA

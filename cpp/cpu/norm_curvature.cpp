@@ -1,7 +1,7 @@
-// Norms along a direction of the parameters, forward and back: what second derivatives of the loss need (ops.h has
-// the formulas; Pearlmutter 1994 for the method). A group is what shares mean and spread: a row of a layer norm, a
-// column of a batch norm, and columns without averages where those are constants. Written once for all three: a block
-// is one row, or some columns over all rows, so memory is read along rows in either case.
+// Derivatives of norm layers along a direction of the parameters, forward and backward, for second derivatives of the
+// loss (formulas: ops.h; method: Pearlmutter 1994). A group shares mean and variance: a row of a layer norm, a column
+// of a batch norm, or a column whose statistics are constants, without averages. One source for all three: a block is
+// one row, or some columns over all rows, so memory is read along rows in either case.
 #include "cpu_backend.h"
 #include "gdcore/math.h"
 #include "loops.h"
@@ -10,9 +10,9 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
-constexpr std::int64_t kColumns = 64;  // of a block of several groups
+constexpr std::int64_t kColumns = 64;  // limit of a block of columns
 
-/// Where a block lies, and which group and which column of γ an element belongs to.
+/// A block's position, with the group and the column of γ of each element.
 template <bool ByRow>
 struct Block {
   std::int64_t first_row, rows, first_col, cols, width;  // width: of the whole matrix
@@ -22,7 +22,7 @@ struct Block {
   double count() const { return static_cast<double>(ByRow ? cols : rows); }
   std::int64_t statistic(std::int64_t group) const { return ByRow ? first_row : first_col + group; }
 
-  /// visit(element, group within the block, column) for every element.
+  /// Calls visit(element, group within the block, column) for every element.
   template <class Visit>
   GD_INLINE void each(const Visit& visit) const {
     for (std::int64_t r = first_row; r < first_row + rows; ++r) {
@@ -31,7 +31,7 @@ struct Block {
   }
 };
 
-/// Sums of a block by group, and their means.
+/// Sums of a block by group, later divided to means.
 template <bool ByRow>
 struct Means {
   double value[Block<ByRow>::kGroups] = {};
@@ -41,7 +41,7 @@ struct Means {
   }
 };
 
-/// body(block) for all blocks of the matrix, on the pool.
+/// Calls body(block) for all blocks of the matrix, on the pool.
 template <bool ByRow, class Body>
 void over_blocks(std::int64_t rows, std::int64_t cols, const Body& body) {
   if constexpr (ByRow) {
@@ -57,12 +57,12 @@ void over_blocks(std::int64_t rows, std::int64_t cols, const Body& body) {
   }
 }
 
-/// â, and â̇ from ẋ's means m(ẋ) and m(â ẋ).
+/// â, and â̇ from the means m(ẋ) and m(â ẋ).
 template <class T, bool ByRow, class Call>
 struct Normalised {
   const Call& call;
   const Block<ByRow>& block;
-  Means<ByRow> plain, along;  // zeros where there are no averages, or no ẋ
+  Means<ByRow> plain, along;  // zeros if the statistics are constants or there is no ẋ
 
   Normalised(const Call& given, const Block<ByRow>& of) : call(given), block(of) {
     if (!call.x_dot || call.over == NormOver::constants) return;
@@ -141,7 +141,7 @@ void curvature(const NormCurvature& call) {
     block.each([&](std::int64_t i, std::int64_t g, std::int64_t) { moved[i] = a.moved(i, g); });
     if (call.dx) inputs_of_block<T, ByRow>(call, a, block);
   });
-  // Of γ and β: sums over the rows whatever the groups are.
+  // dγ̇ and dβ̇: sums over the rows for every kind of group.
   if (!call.dgamma_dot && !call.dbeta_dot) return;
   over_blocks<false>(call.x.rows, call.x.cols, [&](const Block<false>& block) {
     const T *dy = call.dy.as<T>(), *dy_dot = call.dy_dot.as<T>(), *x = call.x.as<T>();

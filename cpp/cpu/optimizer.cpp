@@ -1,5 +1,5 @@
-// The optimiser's one pass over the arena, and the passes beside it. Bytes a parameter in float32: SGD 12, Momentum,
-// AdaGrad and RMSProp 20, Adam 28. g ← clip(g · grad_scale), decay, rule (optimizer_rules.h).
+// The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer_rules.h); and sums of
+// squares, additions, averages. Bytes per parameter in float32: SGD 12, Momentum, AdaGrad and RMSProp 20, Adam 28.
 #include <variant>
 
 #include "cpu_backend.h"
@@ -10,7 +10,7 @@ namespace gdcore::GDCORE_ISA {
 namespace {
 
 template <class T>
-struct Update {  // one stretch with one rate and one decay
+struct Update {  // a range with one rate and one decay
   T *w, *s, *r;
   const T* g;
   T grad_scale, clip, coupled, shrink;
@@ -21,7 +21,7 @@ GD_INLINE void update(const Update<T>& u, const Kernel& kernel, std::int64_t beg
 #pragma omp simd
   for (std::int64_t i = begin; i < end; ++i) {
     T w = u.w[i], g = u.g[i] * u.grad_scale;
-    g = u.clip < g ? u.clip : g;  // two instructions, which keep NaN
+    g = u.clip < g ? u.clip : g;  // min and max in this order of operands keep NaN
     g = -u.clip > g ? -u.clip : g;
     g += u.coupled * w;
     w *= u.shrink;
@@ -70,7 +70,7 @@ double CpuBackend::sum_of_squares(ConstView x) {
     const T* data = x.as<T>();
     result = ordered_sum<double>(x.size(), 1, [=](std::int64_t begin, std::int64_t end) {
       const T* part = data + begin;
-      // In doubles: the square of a float32 gradient may overflow, the sum must not.
+      // In double: the square of a float32 gradient may overflow, the sum must not.
       return row_sum<double>(
           end - begin, [=](std::int64_t i) { return static_cast<double>(part[i]) * static_cast<double>(part[i]); });
     });

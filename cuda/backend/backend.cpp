@@ -1,4 +1,4 @@
-// Buffers and copies, and the library's one way in.
+// Buffers, copies, and the library's only exported function.
 #include <algorithm>
 #include <exception>
 #include <string>
@@ -18,7 +18,7 @@ namespace gdcore::cuda {
 
 namespace {
 
-constexpr std::size_t kStagedCopy = std::size_t{4} << 20;  // larger ones go their own way, and are waited for
+constexpr std::size_t kStagedCopy = std::size_t{4} << 20;  // larger copies are not staged; the host waits for them
 
 }  // namespace
 
@@ -26,15 +26,15 @@ CudaBackend::CudaBackend() {
   open_device();
   try {
     open_products();
-  } catch (const DeviceError& error) {  // what is there helps to find what is missing
+  } catch (const DeviceError& error) {  // adds the device to the message
     throw DeviceError(join("the GPU (", device_description(), ") is there, but ", error.what()));
   }
-  launch_probe();  // a GPU that does not work says so now
+  launch_probe();  // reports a GPU that does not work at once
 }
 
 std::string CudaBackend::description() const { return join(device_description(), "; ", products_description()); }
 
-// While a graph is recorded, memory comes from the thread's own stream, which the graph knows nothing of.
+// During a recording, memory comes from the thread's own stream, which is not part of the graph.
 void* CudaBackend::allocate(std::size_t bytes) {
   const ThreadStream& own = thread_stream();
   void* data = allocate_in_order(std::max<std::size_t>(bytes, 1), own.stream);
@@ -47,7 +47,7 @@ void CudaBackend::deallocate(void* data, std::size_t) noexcept {
   if (data == nullptr || is_forked()) return;
   try {
     if (cudaFreeAsync(data, thread_stream().stream) != cudaSuccess) (void)cudaGetLastError();
-  } catch (...) {  // the device is lost, and the memory with it
+  } catch (...) {  // the device is lost, and its memory too
   }
 }
 

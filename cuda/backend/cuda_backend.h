@@ -1,5 +1,5 @@
-// The CUDA backend: one file an operation, of the same name as in cpp/cpu, with launcher and kernels together. Views
-// lie in the device's memory; work goes to the calling thread's stream and may lag behind the calls.
+// The CUDA backend: one file per operation, with the same name as in cpp/cpu, launcher and kernels together. Views are
+// in device memory; work is asynchronous, on the calling thread's stream.
 #pragma once
 
 #include "gdcore/backend.h"
@@ -8,7 +8,7 @@ namespace gdcore::cuda {
 
 class CudaBackend final : public Backend, public StepRecorder {
  public:
-  /// Throws DeviceError where there is no device, or a driver or library that it needs is missing.
+  /// Throws DeviceError if there is no device, or a required driver or library is missing.
   CudaBackend();
 
   Device device() const override { return Device::cuda; }

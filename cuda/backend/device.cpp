@@ -1,4 +1,4 @@
-// The device, its memory, and what its errors mean.
+// The device, its memory, and error messages.
 #include "backend/device.h"
 
 #include <cstdlib>
@@ -16,7 +16,7 @@ namespace {
 constexpr int kDevice = 0;
 constexpr int kRuntime = 13000, kOldestCapability = 75;
 
-/// Errors after which no call of the process succeeds any more.
+/// Whether all later CUDA calls of the process fail after this error.
 bool loses_context(cudaError_t error) {
   switch (error) {
     case cudaErrorECCUncorrectable:
@@ -37,7 +37,7 @@ bool loses_context(cudaError_t error) {
 
 std::string version_text(int version) { return join(version / 1000, ".", version % 1000 / 10); }
 
-/// Throws DeviceError, saying what is missing and what to do, unless there is a device.
+/// Throws DeviceError unless there is a device; the message says what is missing and what to do.
 void find_device() {
   int count = 0, driver = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -118,7 +118,7 @@ void open_device() {
   check<DeviceError>(p.major * 10 + p.minor >= kOldestCapability, "the GPU (", p.name, ") has compute capability ",
                      p.major, ".", p.minor, ", and gdcore needs 7.5 or newer (Turing, 2018)");
   (void)code_capability();
-  std::uint64_t everything = std::numeric_limits<std::uint64_t>::max();  // freed memory stays for the next allocation
+  std::uint64_t everything = std::numeric_limits<std::uint64_t>::max();  // the pool keeps all freed memory
   check_cuda(cudaMemPoolSetAttribute(pool(), cudaMemPoolAttrReleaseThreshold, &everything), "cudaMemPoolSetAttribute");
 }
 
@@ -141,7 +141,7 @@ std::size_t free_device_memory() {
 void check_cuda(cudaError_t error, const char* call) {
   if (error == cudaSuccess) [[likely]]
     return;
-  (void)cudaGetLastError();  // reported here, not again by the next call
+  (void)cudaGetLastError();  // clears the error: the next call must not report it again
   throw DeviceError(join("[cuda] ", call, " failed: ", cudaGetErrorString(error),
                          loses_context(error) ? "; the device's context is lost: restart the process" : ""));
 }
@@ -151,7 +151,7 @@ int multiprocessors() { return device_properties().multiProcessorCount; }
 void* allocate_in_order(std::size_t bytes, cudaStream_t stream) {
   void* data = nullptr;
   cudaError_t error = cudaMallocAsync(&data, bytes, stream);
-  if (error == cudaErrorMemoryAllocation) {  // once more, with nothing pending and nothing kept in reserve
+  if (error == cudaErrorMemoryAllocation) {  // retries after pending work, with the pool's free memory released
     (void)cudaGetLastError();
     check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
     check_cuda(cudaMemPoolTrimTo(pool(), 0), "cudaMemPoolTrimTo");

@@ -9,26 +9,26 @@
 
 namespace gdcore::cuda {
 
-/// Throws DeviceError, saying what is missing and what to do, unless there is a device that gdcore can use.
+/// Throws DeviceError unless gdcore can use a device; the message says what is missing and what to do.
 void open_device();
 
-/// Makes it the calling thread's, which another library may have given another one.
+/// Makes the device the calling thread's current one; another library may have changed it.
 void use_device();
 
 const cudaDeviceProp& device_properties();
-/// Whether it has tensor cores for the precision's factors (tensor_cores.h), which compute capability 8.0 brought, and
-/// runs code for them: a build for older GPUs alone has none.
+/// Whether the device has tensor cores for the precision's factors (tensor_cores.h; compute capability 8.0 or newer)
+/// and the build has code for them.
 bool on_tensor_cores(Precision precision);
-/// The compute capability (80: 8.0) that the kernels which it runs were compiled for. Throws DeviceError, saying how to
-/// build them, where the build has none for it.
+/// Returns the compute capability (80: 8.0) that the device's kernels were compiled for. Throws DeviceError if the
+/// build has no code for the device; the message says how to build it.
 int code_capability();
-/// Name, compute capability, memory, and the versions of CUDA that driver and runtime are for.
+/// Returns name, compute capability, memory, and the CUDA versions of driver and runtime.
 std::string device_description();
 
-/// Device memory in stream order, not initialised. Throws DeviceError where there is no more.
+/// Allocates device memory in stream order, not initialised. Throws DeviceError when out of memory.
 void* allocate_in_order(std::size_t bytes, cudaStream_t stream);
 
-/// What the driver has left, and what the pool holds of freed memory.
+/// Returns the driver's free memory plus the pool's freed memory, in bytes.
 std::size_t free_device_memory();
 
 }  // namespace gdcore::cuda

@@ -16,12 +16,12 @@ class Graph final : public StepGraph {
 
   ~Graph() override {
     if (is_forked()) return;
-    (void)cudaEventSynchronize(ended_);  // its kernels use the scratch memory
+    (void)cudaEventSynchronize(ended_);  // the graph's kernels use the scratch memory
     if (executable_ != nullptr) (void)cudaGraphExecDestroy(executable_);
     (void)cudaEventDestroy(ended_);
     try {
       scratch_.free_all(thread_stream().stream);
-    } catch (...) {  // the device is lost, and the memory with it
+    } catch (...) {  // the device is lost, and its memory too
     }
   }
 
@@ -33,11 +33,11 @@ class Graph final : public StepGraph {
 
  private:
   cudaGraphExec_t executable_ = nullptr;
-  cudaEvent_t ended_ = nullptr;  // of its last launch
+  cudaEvent_t ended_ = nullptr;  // end of the last launch
   ScratchBlocks scratch_;
 };
 
-/// What the calling thread asks of the device, while this lives, becomes part of a graph.
+/// Records the calling thread's work on the device into a graph for its lifetime.
 class Capture {
  public:
   explicit Capture(ScratchBlocks& scratch) : own_(thread_stream()), recording_{stream_.get(), &scratch} {
@@ -67,7 +67,7 @@ class Capture {
 
  private:
   ThreadStream& own_;
-  RecordingStream stream_;  // not the thread's own: others may have to wait for that one meanwhile
+  RecordingStream stream_;  // not the thread's own stream: other streams may wait for that one
   Recording recording_;
 };
 
@@ -87,7 +87,8 @@ void Graph::launch() {
   check_cuda(cudaEventRecord(ended_, own.stream), "cudaEventRecord");
   check_cuda(cudaEventRecord(own.launched[own.launches % 2], own.stream), "cudaEventRecord");
   ++own.launches;
-  // The device has work while the host prepares more, but never lags far behind. (No event yet: nothing to wait for.)
+  // At most two graphs are in flight: the device stays busy, the host does not run far ahead. (An event that was never
+  // recorded counts as complete.)
   check_cuda(cudaEventSynchronize(own.launched[own.launches % 2]), "cudaEventSynchronize");
 }
 

@@ -1,5 +1,4 @@
-// A kernel that does nothing, and reads and writes nothing: it stands for all others when the device is asked whether
-// it runs this build's code.
+// An empty kernel, which neither reads nor writes: checks that the device runs this build's code.
 #include "backend/probe.h"
 
 namespace gdcore::cuda {

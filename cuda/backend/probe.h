@@ -1,11 +1,11 @@
-// A kernel that does nothing, to ask the device whether it runs this build's code.
+// An empty kernel that checks whether the device runs this build's code.
 #pragma once
 
 #include "backend/runtime.h"
 
 namespace gdcore::cuda {
 
-/// What the code was compiled for; cudaErrorNoKernelImageForDevice where the build has none for the device.
+/// Reads the compute capability of the code; cudaErrorNoKernelImageForDevice if the build has none for the device.
 cudaError_t ask_probe(cudaFuncAttributes& attributes);
 void launch_probe();
 

@@ -1,6 +1,6 @@
-// CUDA's runtime, or its emulation on the CPU: the same sources are compiled by nvcc for a GPU and by g++ with
-// GDCORE_EMULATED, where each CUDA thread is a fiber. So there is no <<<>>>; kernels start through launch() alone, and
-// shared memory is declared with GD_SHARED and GD_DYN_SHARED.
+// The CUDA runtime, or its emulation on the CPU: the same sources are compiled by nvcc for a GPU and by g++ with
+// GDCORE_EMULATED, where each CUDA thread is a fiber. Therefore kernels are started with launch() instead of <<<>>>,
+// and shared memory is declared with GD_SHARED and GD_DYN_SHARED.
 #pragma once
 
 #include <cstddef>
@@ -18,10 +18,10 @@
 
 namespace gdcore::cuda {
 
-/// Throws DeviceError, naming the call, unless it succeeded.
+/// Throws DeviceError with the name of the call unless it succeeded.
 void check_cuda(cudaError_t error, const char* call);
 
-/// The stream of the calling thread.
+/// Returns the stream of the calling thread.
 cudaStream_t current_stream();
 
 struct Shape {

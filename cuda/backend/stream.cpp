@@ -19,14 +19,14 @@ namespace {
 std::atomic<bool> forked{false};
 
 #ifdef GDCORE_EMULATED
-constexpr bool kExactScratch = true;  // each use afresh and no larger than asked for, so that the tests see its bounds
+constexpr bool kExactScratch = true;  // a new block of exact size for each use, so that tests detect overruns
 #else
 constexpr bool kExactScratch = false;
 #endif
 
-enum class Purpose { work, recording };  // kept apart: nobody can wait for a stream that is recording
+enum class Purpose { work, recording };  // separate streams: no stream can wait for one that is recording
 
-/// The streams that no thread has at the moment, and who used the device last.
+/// Idle streams, and the stream that used the device last.
 class Stock {
  public:
   static Stock& get() {
@@ -48,15 +48,15 @@ class Stock {
   }
 
   void give_back(Purpose purpose, ThreadStream* stream) noexcept {
-    if (is_forked()) return;  // somebody else may have held the lock
+    if (is_forked()) return;  // another thread may have held the lock at the fork
     try {
       const std::lock_guard lock(mutex_);
       idle_[static_cast<int>(purpose)].push_back(stream);
-    } catch (...) {  // no memory for the list: the stream is lost
+    } catch (...) {  // out of memory: the stream is lost
     }
   }
 
-  /// `stream` waits for what was asked of the device before, by whichever thread.
+  /// Makes `stream` wait for all earlier work on the device, from any thread.
   void pass_to(ThreadStream* stream) {
     if (last_.load(std::memory_order_relaxed) == stream) return;
     const std::lock_guard lock(mutex_);
@@ -139,7 +139,7 @@ void* ScratchBlocks::get(Scratch use, std::size_t bytes, cudaStream_t stream, bo
   block = Block{};
   block.data = allocate_in_order(grown, stream);
   block.bytes = grown;
-  if (keep) check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");  // the graph may run on other streams
+  if (keep) check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");  // a graph may run on other streams
   return block.data;
 }
 

@@ -1,7 +1,7 @@
-// The streams behind stream.h, and what is kept with each: for backend.cpp and graph.cpp.
+// The implementation of stream.h, for backend.cpp and graph.cpp.
 //
-// Each thread has a stream of its own. Work of different threads is ordered only where the device passes from one to
-// the other: the thread that takes over lets its stream wait for the other's. So objects may move between threads.
+// Each thread has its own stream. When the device changes from one thread to another, the new thread's stream waits for
+// the previous one. So objects may move between threads.
 #pragma once
 
 #include <cstddef>
@@ -15,10 +15,10 @@ namespace gdcore::cuda {
 void check_not_forked();
 bool is_forked();
 
-/// Scratch memory of a stream or a graph; one block a use.
+/// Scratch memory of a stream or a graph; one block per use.
 class ScratchBlocks {
  public:
-  /// `stream` is where the memory is taken from and, where `keep` is not set, given back to as it grows.
+  /// Allocates on `stream`; an outgrown block is freed on it, or with `keep` stays allocated.
   void* get(Scratch use, std::size_t bytes, cudaStream_t stream, bool keep);
   void free_all(cudaStream_t stream) noexcept;
 
@@ -28,10 +28,10 @@ class ScratchBlocks {
     std::size_t bytes = 0;
   };
   Block blocks_[static_cast<int>(Scratch::count)];
-  std::vector<void*> kept_;  // outgrown, but kernels of a graph still use them
+  std::vector<void*> kept_;  // outgrown blocks that kernels of a graph still use
 };
 
-/// Page-locked memory through which small copies go to the device, so that the host may go on at once.
+/// Page-locked buffer for small copies to the device: the host need not wait for them.
 class Staging {
  public:
   void copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
@@ -47,29 +47,29 @@ class Staging {
   int next_ = 0;
 };
 
-/// What a graph is made of while it is being recorded.
+/// Stream and scratch memory of a graph while it is recorded.
 struct Recording {
   cudaStream_t stream = nullptr;
   ScratchBlocks* scratch = nullptr;
 };
 
-/// A stream and what goes with it. They are never destroyed, but handed on as threads end.
+/// A stream with its events and memory. Never destroyed: a thread that ends returns it for other threads.
 struct ThreadStream {
   ThreadStream();
 
   cudaStream_t stream = nullptr;
   cudaEvent_t handed_over = nullptr;
-  cudaEvent_t launched[2] = {};  // the ends of the last two graphs
+  cudaEvent_t launched[2] = {};  // ends of the last two graphs
   unsigned launches = 0;
   ScratchBlocks scratch;
   Staging staging;
-  Recording* recording = nullptr;  // of the thread, if any
+  Recording* recording = nullptr;  // the thread's current recording, or null
 };
 
-/// The calling thread's, waiting for what other threads have asked of the device.
+/// Returns the calling thread's stream, which waits for earlier work of other threads.
 ThreadStream& thread_stream();
 
-/// A stream to record a graph on.
+/// A stream for recording a graph.
 class RecordingStream {
  public:
   RecordingStream();

@@ -2,8 +2,8 @@
 //   mean squared error:    s (2/K) ẏ
 //   binary cross-entropy:  s (ω t + 1 - t) p (1-p) ẏ, p = sigmoid(y)
 //   cross-entropy:         s Ω p (ẏ - p · ẏ), p = softmax(y), Ω = Σ ω t̃
-// each divided by Σ s W, which the loss's own pass left in `sums`, in the device's memory. A warp takes a row; what a
-// lane has written it reads again. No part of training steps, so elements are read and written singly. Overwrites.
+// each divided by Σ s W, which the loss pass wrote to `sums` in device memory. One warp per row; a lane reads only its
+// own writes again. Not part of training steps, so elements are read and written one by one. Outputs are overwritten.
 #include <algorithm>
 #include <variant>
 
@@ -18,7 +18,7 @@ constexpr unsigned kThreads = 256;
 constexpr std::int64_t kMostBlocks = 1 << 14;
 
 template <class T>
-struct RowView {  // of one row
+struct RowView {
   const T *logits, *targets, *tangent;
   T* grad;
   double scale;  // s_n / Σ s W

@@ -1,10 +1,10 @@
-// The way back of norm_tangent.cu: dx, and the derivatives of dx, dγ and dβ along the direction (Pearlmutter 1994).
+// Backward pass of norm_tangent.cu: dx, and the derivatives of dx, dγ and dβ along the direction (Pearlmutter 1994).
 // x, ẋ, dy, dẏ, dx, dẋ, spare (N, C); mean and rstd (1, N) over rows, else (1, C); outputs are overwritten.
 //
-// Over rows: one launch that reads its inputs three times, from the caches, and leaves â̇ in `spare`; one or two more
-// for γ and β. Over columns the sums of a column give all that is asked for, as γ is the same for the whole column:
-// sums for â̇, sums for the way back (one launch each of few rows, else two), then a map. Speed matters less here than
-// elsewhere.
+// Over rows: one launch that reads its inputs three times, from the caches, and writes â̇ to `spare`; one or two more
+// launches for γ and β. Over columns γ is constant within a column, so column sums are enough: sums for â̇, sums for
+// the backward pass (one launch each for few rows, else two), then a map. Speed matters less here than in training
+// steps.
 #include "backend/cuda_backend.h"
 #include "curvature/norm_direction.h"
 
@@ -12,7 +12,7 @@ namespace gdcore::cuda {
 
 namespace {
 
-/// The means of the way back: of d, d â, ḋ and (d â)˙ where d = γ dy.
+/// Means of the backward pass: of d, d â, ḋ and (d â)˙ with d = γ dy.
 template <class T>
 struct BackwardMeans {
   T plain, along, plain_dot, along_dot;
@@ -32,7 +32,7 @@ __device__ __forceinline__ T input_gradient_dot(const Group<T>& group, const Bac
 
 // ---- Groups are rows ------------------------------------------------------------------------------------------------
 
-/// â̇ into `spare`, dx and its derivative.
+/// Writes â̇ to `spare`, dx and its derivative.
 template <class T>
 __global__ void __launch_bounds__(kRowThreads) norm_curvature_rows_kernel(Norm<T> call) {
   GD_SHARED(double, shared, 4 * kRowThreads / kWarp);
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kRowThreads) norm_curvature_rows_kernel(Norm<T
   });
 }
 
-/// Of γ and β where groups are rows: dẏ â + dy â̇ and dẏ. One element at a time: a column's rows may be of many groups.
+/// Terms of dγ̇ and dβ̇ if groups are rows: dẏ â + dy â̇ and dẏ. Statistics are read per element: a pack may span rows.
 template <class T>
 struct ParametersOverRows {
   const T *x, *mean, *rstd, *dy, *dy_dot, *moved;
@@ -208,7 +208,7 @@ struct BackwardMap {
   }
 };
 
-// ---- Either ---------------------------------------------------------------------------------------------------------
+// ---- Rows or columns ------------------------------------------------------------------------------------------------
 
 template <class T>
 void curvature_over_rows(Norm<T>& call, const ParametersDot<T>& parameters) {

@@ -1,6 +1,6 @@
-// What the tangent and the curvature of a norm share (norm_tangent.cu, norm_curvature.cu; ops.h has the formulas):
-// groups, which are what shares mean and rstd, with the means m(ẋ) and m(â ẋ). A group is a row, which a few threads or
-// a block go over, or a column, whose means are column sums; columns without averages have zeros there.
+// Shared code of norm_tangent.cu and norm_curvature.cu (formulas: ops.h): groups with the means m(ẋ) and m(â ẋ). A
+// group shares mean and rstd: a row, processed by a few threads or a block, or a column, whose means are column sums.
+// With constant statistics the means are zero.
 #pragma once
 
 #include "gdcore/backend.h"
@@ -18,7 +18,7 @@ struct Norm {
   bool wide = false;
 };
 
-/// Of one group: statistics, the means m(ẋ) and m(â ẋ), and with them â and â̇.
+/// Statistics of one group and the means m(ẋ) and m(â ẋ); computes â and â̇.
 template <class T>
 struct Group {
   T mean, rstd, plain, along;
@@ -31,7 +31,7 @@ struct Group {
 
 inline constexpr int kRowThreads = 256;
 
-/// The row of a group of threads, of which each has every across-th pack.
+/// The row of a group of `across` threads; each thread has every across-th pack.
 template <class T>
 struct RowOfGroup {
   std::int64_t row, cols, start;
@@ -54,7 +54,7 @@ struct RowOfGroup {
       if (!index.empty()) visit(index);
     }
   }
-  /// Its statistics, and the means of ẋ.
+  /// Returns the row's statistics and the means of ẋ.
   __device__ Group<T> group(const Norm<T>& call, double* shared) const {
     const bool exists = cols > 0;
     Group<T> group{exists ? call.mean[row] : T(0), exists ? call.rstd[row] : T(0), T(0), T(0)};
@@ -74,7 +74,7 @@ struct RowOfGroup {
     group.along = static_cast<T>(sums[1] / static_cast<double>(call.cols));
     return group;
   }
-  /// â̇ of a pack.
+  /// Returns â̇ of a pack.
   __device__ Pack<T> moved(const Norm<T>& call, const Group<T>& group, const Pack<T>& x, const PackIndex& index) const {
     Pack<T> moved{};
     if (call.x_dot == nullptr) return moved;
@@ -85,7 +85,7 @@ struct RowOfGroup {
   }
 };
 
-/// Cuts rows for groups of threads.
+/// Chooses the number of threads per row; returns the launch shape.
 template <class T>
 Shape row_shape(Norm<T>& call) {
   call.across = 1;
@@ -95,7 +95,7 @@ Shape row_shape(Norm<T>& call) {
 
 // ---- Groups are columns ---------------------------------------------------------------------------------------------
 
-/// Means of ẋ and â ẋ, and of the way back, by column: zeros where there are no averages. Rows of scratch memory.
+/// Means of ẋ and â ẋ, and of the backward pass, by column; null if the statistics are constants. In scratch memory.
 template <class T>
 struct ColumnMeans {
   T *plain, *along, *d, *d_along, *d_dot, *d_along_dot;
@@ -148,7 +148,7 @@ struct MovedFinish {
   }
 };
 
-/// The means of ẋ, if it has any: two more rows of scratch memory.
+/// Computes the means of ẋ, if there is one, in two rows of scratch memory.
 template <class T>
 void moved_means(const Norm<T>& call, const ColumnPlan& plan, bool aligned, T* rows, ColumnMeans<T>& means) {
   if (call.x_dot == nullptr) return;
@@ -162,7 +162,7 @@ T* scratch_rows(const Norm<T>& call, int rows) {
   return static_cast<T*>(scratch(Scratch::second, sizeof(T) * static_cast<std::size_t>(rows * call.cols)));
 }
 
-// ---- Either ---------------------------------------------------------------------------------------------------------
+// ---- Rows or columns ------------------------------------------------------------------------------------------------
 
 template <class T, class Call>
 Norm<T> norm_of(const Call& call) {

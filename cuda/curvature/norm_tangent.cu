@@ -1,7 +1,7 @@
-// A norm along a direction of the parameters (ops.h has the formula; Pearlmutter 1994 for the method): ẏ = γ â̇
-// + γ̇ â + β̇ with â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)). x, ẋ, ẏ (N, C); mean and rstd (1, N) over rows, else (1, C); ẏ
-// is overwritten. Over rows: one launch that reads x and ẋ twice, from the caches. Over columns: sums of ẋ and â ẋ
-// (one launch of few rows, else two), then a map; 20 bytes an element. Constants: the map alone.
+// Derivative of a norm layer along a direction of the parameters (formula: ops.h; method: Pearlmutter 1994):
+// ẏ = γ â̇ + γ̇ â + β̇ with â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)). x, ẋ, ẏ (N, C); mean and rstd (1, N) over rows, else
+// (1, C). ẏ is overwritten. Over rows: one launch that reads x and ẋ twice, from the caches. Over columns: sums of ẋ
+// and â ẋ (one launch for few rows, else two), then a map; 20 bytes per element. Constant statistics: the map alone.
 #include "backend/cuda_backend.h"
 #include "curvature/norm_direction.h"
 

@@ -1,5 +1,5 @@
-// CUDA's runtime on the CPU, for tests: the part of it that gdcore uses, with its names and signatures. Work is done
-// at once on the calling thread, or kept while the stream is capturing. A kernel's defects are thrown as KernelError.
+// The CUDA runtime on the CPU, for tests: the part that gdcore uses, with its names and signatures. Work runs at once
+// on the calling thread, or is stored while the stream is capturing. Defects of a kernel are thrown as KernelError.
 #pragma once
 
 #include <cstddef>
@@ -46,14 +46,14 @@ enum cudaError_t {
 
 namespace gdcore::emulation {
 
-/// Does `work` now, or keeps it for the graph while the stream is capturing.
+/// Runs `work` now, or stores it for the graph while the stream is capturing.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
-/// Starts the kernel whose address is `kernel`; `thread` is one of its threads.
+/// Starts the kernel at address `kernel`; `thread` runs one CUDA thread.
 cudaError_t launch(const void* kernel, const Grid& grid, cudaStream_t stream, std::function<void()> thread);
 cudaError_t allow_dynamic_shared(const void* kernel, int bytes);
 int resident_blocks(int block_size, std::size_t shared);
 
-/// While it lives, the host may touch the device's memory (GDCORE_EMULATION_PROTECT=1).
+/// Gives the host access to device memory for its lifetime (GDCORE_EMULATION_PROTECT=1).
 class DeviceAccess {
  public:
   DeviceAccess();
@@ -210,7 +210,7 @@ cudaError_t cudaFuncSetAttribute(F* kernel, cudaFuncAttribute attribute, int val
 struct cudaFuncAttributes {
   int ptxVersion;  // the compute capability it was compiled for
 };
-/// As GDCORE_EMULATION_CODE has it (80): 0 plays a build without code for the device.
+/// Returns GDCORE_EMULATION_CODE (default 80) as ptxVersion; 0 emulates a build without code for the device.
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
 template <class F>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, F* kernel) {

@@ -1,4 +1,4 @@
-// CUDA's device spellings for g++: a kernel reads the same to both compilers.
+// CUDA's device keywords and functions for g++: both compilers take the same kernel source.
 #pragma once
 
 #include <math.h>
@@ -9,7 +9,7 @@
 
 #include "emulation/scheduler.h"
 
-// No copies and no merging of kernels, and an own symbol even where unused: the log of launches tells them apart.
+// Kernels are neither cloned nor merged, and have a symbol even if unused: the launch log identifies them by address.
 #define __global__ __attribute__((noipa, used))
 #define __device__
 #define __host__
@@ -70,7 +70,7 @@ inline ulonglong2 make_ulonglong2(unsigned long long x, unsigned long long y) { 
 
 namespace gdcore::emulation {
 
-// Not instrumented: the guard of the static is no access of the kernel's.
+// Not instrumented: the guard of the static variable is not an access of the kernel.
 template <class Tag, class T, std::size_t N>
 __attribute__((no_sanitize("thread"), noinline)) auto shared() -> T (&)[N] {
   static_assert(std::is_trivially_copyable_v<T>, "nothing constructs shared memory");
@@ -98,7 +98,7 @@ To same_bits(From from) {
 
 }  // namespace gdcore::emulation
 
-// ---- Barriers and warps. The last argument is where the call stands. ----
+// ---- Barriers and warps. The last argument is the source position of the call. ----
 #define GD_SITE gdcore::emulation::Site site = {__builtin_FILE(), __builtin_LINE()}
 
 inline void __syncthreads(GD_SITE) { gdcore::emulation::wait_block(gdcore::emulation::BlockOp::sync, false, site); }

@@ -1,5 +1,5 @@
-// What the emulated runtime says about the device, code for it, and errors. GDCORE_EMULATION_DEVICES, _CAPABILITY (70),
-// _CODE and _DRIVER (a version such as 12080) play a machine that lacks one or the other.
+// The emulated runtime's answers about the device, its code, and errors. GDCORE_EMULATION_DEVICES, _CAPABILITY (70),
+// _CODE and _DRIVER (a version such as 12080) emulate a machine without one of these.
 #include <cstdio>
 #include <cstdlib>
 

@@ -1,5 +1,5 @@
-// Products are summed in double whatever the type, then rounded once; factors are first rounded as the compute type
-// says. All that can be refused is refused when it is asked for; the loops run in stream order.
+// Products are summed in double for every type, then rounded once; factors are first rounded to the compute type.
+// Arguments are checked at the call; the loops run in stream order.
 #include "emulation/emulated_cublaslt.h"
 
 #include <bit>
@@ -15,7 +15,7 @@ namespace {
 namespace lt = cuda::lt;
 using lt::Status;
 
-// ---- What is inside of the opaque structs. ----
+// ---- Contents of the opaque structs. ----
 enum class Kind : std::uint64_t { layout = 0x1a0e7, operation, preference, algorithm };
 
 struct LayoutInside {
@@ -39,7 +39,7 @@ struct PreferenceInside {
   std::uint64_t workspace;
   std::uint32_t reductions, alignment[4];
 };
-/// What an algorithm needs; `split` writes partial results into the workspace first.
+/// Requirements of an algorithm; `split` first writes partial results to the workspace.
 struct AlgorithmInside {
   static constexpr Kind wanted = Kind::algorithm;
   Kind kind;
@@ -168,7 +168,7 @@ struct Problem {
   std::size_t number() const { return size_of(d.type); }
 };
 
-/// Reads the descriptors; kInvalidValue where they are broken or contradict each other.
+/// Reads the descriptors; kInvalidValue if they are invalid or contradict each other.
 Status read(const lt::Operation* operation, const lt::Layout* a, const lt::Layout* b, const lt::Layout* c,
             const lt::Layout* d, Problem& problem) {
   problem.operation = get<OperationInside>(operation);
@@ -222,7 +222,8 @@ bool on_16_bytes(const Problem& problem, const std::uint32_t (&alignment)[4]) {
   return true;
 }
 
-/// At most three proposals: on 16 bytes, on any number, and one that cuts the depth and needs a workspace.
+/// Makes at most three proposals: for 16-byte alignment, for any alignment, and one that splits the depth and needs a
+/// workspace.
 Status get_heuristic(lt::Handle handle, lt::Operation* operation, lt::Layout* a, lt::Layout* b, lt::Layout* c,
                      lt::Layout* d, lt::Preference* given, int wanted, lt::Proposal* proposals, int* found) {
   ++cublaslt_calls().heuristics;
@@ -255,7 +256,7 @@ Status get_heuristic(lt::Handle handle, lt::Operation* operation, lt::Layout* a,
   return lt::kSuccess;
 }
 
-/// A factor as the tensor cores see it; NaN and infinity stay.
+/// Rounds a factor as tensor cores do; keeps NaN and infinity.
 double rounded(double value, lt::Compute compute) {
   if (compute != lt::kComputeTf32) return value;
   return std::bit_cast<float>(rounded_to_tf32(static_cast<float>(value)));
@@ -265,7 +266,7 @@ double widened(double value) { return value; }
 double widened(float value) { return value; }
 double widened(std::uint16_t bfloat16) { return std::bit_cast<float>(std::uint32_t{bfloat16} << 16); }
 
-/// op(matrix), (rows, cols), row by row.
+/// Returns op(matrix), (rows, cols), row-major.
 template <class T>
 std::vector<double> factor(const T* data, const LayoutInside& layout, bool transposed, lt::Compute compute) {
   const std::int64_t rows = transposed ? layout.cols : layout.rows, cols = transposed ? layout.rows : layout.cols;
@@ -283,10 +284,10 @@ struct Arrays {
   double alpha, beta;
   const void *a, *b, *c;
   void* d;
-  double* workspace;  // null where the algorithm needs none
+  double* workspace;  // null if the algorithm needs none
 };
 
-/// row[i] = the sum over [begin, end) of op(A)[i, p] op(B)[p, j]; `a` is op(A)ᵀ row by row.
+/// row[i] = the sum over p in [begin, end) of op(A)[i, p] op(B)[p, j]; `a` is op(A)ᵀ, row-major.
 void column_of(const Problem& problem, const std::vector<double>& a, const std::vector<double>& b, std::int64_t j,
                std::int64_t begin, std::int64_t end, double* column) {
   for (std::int64_t i = 0; i < problem.m; ++i) column[i] = 0.0;
@@ -297,7 +298,7 @@ void column_of(const Problem& problem, const std::vector<double>& a, const std::
   }
 }
 
-/// `T` is the type of the result, `Part` the factors'.
+/// `T` is the type of the result, `Part` that of the factors.
 template <class T, class Part = T>
 void multiply(const Problem& problem, const Arrays& arrays) {
   const OperationInside& operation = problem.operation;
@@ -342,7 +343,7 @@ Status matmul(lt::Handle handle, lt::Operation* operation, const void* alpha, co
   if (algorithm.workspace > 0 && (workspace == nullptr || !aligned(workspace, 16))) return lt::kInvalidValue;
   if (algorithm.workspace > workspace_bytes) return lt::kInvalidValue;
   const bool has_bias = problem.operation.epilogue != lt::kNothing;
-  // The library would read past the bias's alignment on the device, and fault there.
+  // The library would cause a misaligned-address fault on the device.
   if (has_bias && (problem.operation.bias == nullptr || !aligned(problem.operation.bias, 16))) return lt::kInvalidValue;
 
   const bool wide = problem.d.type == lt::kFloat64;

@@ -1,7 +1,7 @@
 // CUDA's atomics, fences and small device functions for g++. Part of device_functions.h.
 #pragma once
 
-// ---- Atomics: relaxed, as in CUDA; real ones, so that the race detector knows them. ----
+// ---- Atomics: relaxed, as in CUDA; real atomics, so that the race detector sees them as such. ----
 template <class T>
 T atomicExch(T* p, std::type_identity_t<T> value) {
   T old;
@@ -100,10 +100,10 @@ inline float __uint_as_float(unsigned x) { return gdcore::emulation::same_bits<f
 inline long long __double_as_longlong(double x) { return gdcore::emulation::same_bits<long long>(x); }
 inline double __longlong_as_double(long long x) { return gdcore::emulation::same_bits<double>(x); }
 
-// ---- Arithmetic. What CUDA's _rn functions compute is never part of a fused multiply-add. ----
+// ---- Arithmetic. Results of CUDA's _rn functions are never part of a fused multiply-add. ----
 namespace gdcore::emulation {
 
-/// x, so that the compiler cannot look through it.
+/// Returns x, opaque to the optimiser.
 template <class T>
 T rounded(T x) {
 #if defined(__x86_64__)
@@ -152,7 +152,7 @@ GD_MIN_MAX(unsigned long)
 GD_MIN_MAX(long long)
 GD_MIN_MAX(unsigned long long)
 #undef GD_MIN_MAX
-// Of floating-point numbers CUDA's min and max are fmin and fmax: a NaN loses.
+// For floating-point values CUDA's min and max are fmin and fmax: NaN is ignored.
 inline float min(float a, float b) { return std::fmin(a, b); }
 inline float max(float a, float b) { return std::fmax(a, b); }
 inline double min(double a, double b) { return std::fmin(a, b); }

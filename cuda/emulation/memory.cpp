@@ -1,7 +1,6 @@
-// Device memory. As a rule from the heap with exact bounds, for AddressSanitizer's sake; with
-// GDCORE_EMULATION_PROTECT=1 from an arena that the host may not touch but while a kernel or a copy of the device runs,
-// so that a host that follows a device pointer crashes as it would with a GPU. GDCORE_EMULATION_MEMORY: the device's
-// bytes.
+// Device memory. By default from the heap with exact bounds, for AddressSanitizer. With GDCORE_EMULATION_PROTECT=1 from
+// an arena that is accessible only while a kernel or a copy runs, so that host code that dereferences a device pointer
+// crashes as with a GPU. GDCORE_EMULATION_MEMORY: bytes of device memory.
 #include "emulation/memory.h"
 
 #include <sys/mman.h>
@@ -28,7 +27,7 @@ std::size_t number_of_environment(const char* name, std::size_t otherwise) {
   return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-/// Addresses of the size of the device's memory, closed to the host while nobody holds an access.
+/// An address range as large as the device's memory, inaccessible to the host unless a DeviceAccess exists.
 class Arena {
  public:
   explicit Arena(std::size_t bytes) : size_(bytes) {
@@ -51,7 +50,7 @@ class Arena {
   }
 
   void release(void* data, std::size_t bytes) {
-    // Whole pages go back to the system: opening and closing costs by the page that was ever touched.
+    // Returns whole pages to the system: the cost of changing access grows with the pages ever used.
     constexpr std::uintptr_t kPage = 4096;
     const auto begin = reinterpret_cast<std::uintptr_t>(data), end = begin + bytes;
     const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
@@ -74,14 +73,14 @@ class Arena {
  private:
   char* base_ = nullptr;
   std::size_t size_;
-  std::map<std::size_t, std::size_t> free_;  // start and bytes
+  std::map<std::size_t, std::size_t> free_;  // bytes by start
 };
 
 struct Memory {
   std::mutex mutex;
   const std::size_t total = number_of_environment("GDCORE_EMULATION_MEMORY", kDefaultMemory);
   std::size_t used = 0;
-  std::map<std::uintptr_t, std::size_t> blocks[2];  // of each kind: start and bytes
+  std::map<std::uintptr_t, std::size_t> blocks[2];  // for each kind of memory: bytes by start
   int accesses = 0;
   Arena* arena = number_of_environment("GDCORE_EMULATION_PROTECT", 0) != 0 ? new Arena(total) : nullptr;
 };

@@ -7,9 +7,9 @@ namespace gdcore::emulation {
 
 enum class Room : unsigned char { device, pinned };
 
-/// Null where the device has no more; filled with 0xFF.
+/// Allocates memory filled with 0xFF; null if out of memory.
 void* allocate(Room room, std::size_t bytes);
-/// False for what is not the start of such an allocation.
+/// Frees an allocation; false if `data` is not the start of one of that kind.
 bool release(Room room, void* data);
 /// Whether [data, data + bytes) lies in one allocation of that kind.
 bool owns(Room room, const void* data, std::size_t bytes);

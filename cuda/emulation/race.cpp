@@ -1,9 +1,9 @@
 // The race detector. Kernels are compiled with -fsanitize=thread and linked with these hooks in place of the
-// sanitizer's library, so that each access of a kernel's comes here.
+// sanitizer's library, so that each access of a kernel calls one.
 //
-// Two accesses of one launch race if they touch the same bytes from two CUDA threads, one of them writes, not both are
-// atomic, and neither __syncthreads (same block) nor __syncwarp (same warp) lies between. This does not depend on the
-// order in which the threads happened to run. Blocks are never ordered with each other. The state is the host thread's.
+// Two accesses of one launch race if they touch the same bytes from two CUDA threads, at least one writes, not both are
+// atomic, and neither __syncthreads (same block) nor __syncwarp (same warp) lies between. The result does not depend on
+// the order in which the threads ran. Blocks are never ordered with each other. Each host thread has its own state.
 #ifdef GDCORE_EMULATION_RACE
 
 #include <algorithm>
@@ -22,18 +22,18 @@ constexpr std::uintptr_t kGranule = 4, kGranules = 4096;  // bytes of a cell, ce
 constexpr std::size_t kMostPages = 2048;                  // 32 MiB of data, some 900 MB of cells
 constexpr std::int64_t kNone = -1, kSeveral = -2;
 
-/// The last access of its kind to a granule.
+/// The last read or write of a granule.
 struct Access {
   std::int64_t block = kNone;
   std::int16_t thread = 0;
-  std::uint8_t bytes = 0;  // of the granule, one bit each
+  std::uint8_t bytes = 0;  // bytes of the granule, one bit each
   bool atomic = false;
   unsigned epoch = 0, clock = 0;
   void* where = nullptr;
 };
 
-/// What became of a granule in this launch. Accesses of the current block are compared one by one, those of other
-/// blocks by who they were.
+/// Accesses to a granule in this launch. Accesses of the current block are compared one by one, those of other blocks
+/// by block number.
 struct Cell {
   std::uint64_t launch = 0;
   std::int64_t writer = kNone, reader = kNone;  // blocks
@@ -66,7 +66,7 @@ __thread Shadow* own_shadow GD_EMULATION_TLS = nullptr;
 
 Shadow& shadow() {
   if (own_shadow == nullptr) [[unlikely]] {
-    struct Own {  // of this host thread, freed when it ends
+    struct Own {  // one per host thread, freed at its end
       Shadow shadow;
       ~Own() { own_shadow = nullptr; }
     };
@@ -88,7 +88,7 @@ bool is_shared(const Machine& m, const char* a) {
   return false;
 }
 
-/// Memory that is the thread's own: its stack, and threadIdx and the like.
+/// Whether memory is private to the thread: its stack, threadIdx and similar variables.
 bool is_private(const Machine& m, const char* a) {
   const Fiber* fiber = m.fibers.current();
   return within(a, fiber->low, fiber->size) || within(a, &threadIdx, sizeof threadIdx) ||
@@ -96,7 +96,7 @@ bool is_private(const Machine& m, const char* a) {
          within(a, &gridDim, sizeof gridDim);
 }
 
-/// Checks one access of the current thread against those before it.
+/// Checks one access of the current thread against earlier ones.
 class Check {
  public:
   Check(Machine& m, const Access& mine, bool write, bool shared) : m_(m), mine_(mine), write_(write), shared_(shared) {}
@@ -156,8 +156,8 @@ class Check {
     cell.reads[replace ? 0 : 1] = mine_;
   }
 
-  // The compiler takes the hooks for functions that do not throw: the error is kept, and the next barrier or the end of
-  // the thread unwinds.
+  // The compiler assumes that hooks do not throw: the error is stored, and the next barrier or the end of the thread
+  // unwinds.
   void report(const char* what, const Access* other) const {
     if (!m_.error.empty()) return;
     char where[120];
@@ -202,7 +202,7 @@ void access(const volatile void* data, std::size_t bytes, bool write, bool atomi
 
 void forget_accesses(Machine&) {
   Shadow& s = shadow();
-  if (s.pages.size() > kMostPages) s = Shadow{};  // else the launch's number tells old accesses from new ones
+  if (s.pages.size() > kMostPages) s = Shadow{};  // otherwise the launch number distinguishes old accesses
 }
 
 }  // namespace gdcore::emulation
@@ -259,7 +259,7 @@ using gdcore::emulation::access;
     return __atomic_compare_exchange_n(p, expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED); \
   }
 
-// NOLINTBEGIN(bugprone-reserved-identifier): the names are the compiler's
+// NOLINTBEGIN(bugprone-reserved-identifier): names given by the compiler
 extern "C" {
 GD_PLAIN(1)
 GD_PLAIN(2)

@@ -1,5 +1,5 @@
-// Streams, events, graphs, copies and launches of the emulated runtime. Work is done at once, on the thread that asks
-// for it; a capturing stream keeps it instead, and a launched graph does it in the order it was kept.
+// Streams, events, graphs, copies and launches of the emulated runtime. Work runs at once on the calling thread; a
+// capturing stream stores it instead, and a launched graph runs it in the same order.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -44,7 +44,7 @@ cudaError_t result(cudaError_t error) {
   return error;
 }
 
-/// What waits for a capturing stream would wait for work that is not done: as in CUDA, it ends the capture.
+/// Invalidates the capture of a capturing stream, as in CUDA: the caller would wait for work that has not run.
 bool invalidates(cudaStream_t stream) {
   if (stream == nullptr || !stream->capturing) return false;
   stream->invalid = true;
@@ -55,11 +55,11 @@ bool pageable(const void* host, std::size_t bytes) {
   return !owns(Room::pinned, host, bytes) && !owns(Room::device, host, bytes);
 }
 
-constexpr std::size_t kPlainDynamicShared = 48 << 10;  // bytes that need no leave
+constexpr std::size_t kPlainDynamicShared = 48 << 10;  // limit without cudaFuncSetAttribute
 constexpr std::size_t kMaxDynamicShared = 227 << 10;
 
-/// Kernels by address: leave to use more dynamic shared memory, and the number of launches, which are written to the
-/// file GDCORE_EMULATION_LOG at exit as "offset in the library, count".
+/// Kernels by address: the limit of dynamic shared memory and the number of launches. At exit the numbers are appended
+/// to the file GDCORE_EMULATION_LOG as "offset in the library, count".
 class Kernels {
  public:
   static Kernels& all() {
@@ -95,7 +95,7 @@ class Kernels {
     }
     std::FILE* file = std::fopen(log_, "a");
     if (file == nullptr) return;
-    std::fwrite(lines.data(), 1, lines.size(), file);  // at once: several processes may append
+    std::fwrite(lines.data(), 1, lines.size(), file);  // one write: several processes may append
     std::fclose(file);
   }
 
@@ -165,7 +165,7 @@ cudaError_t cudaFree(void* data) {
 }
 
 cudaError_t cudaMallocAsync(void** data, std::size_t bytes, cudaStream_t stream) {
-  if (invalidates(stream)) return result(cudaErrorStreamCaptureUnsupported);  // CUDA's nodes for it are not for gdcore
+  if (invalidates(stream)) return result(cudaErrorStreamCaptureUnsupported);  // gdcore does not use CUDA's memory nodes
   return cudaMalloc(data, bytes);
 }
 
@@ -216,7 +216,7 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void* value) {
-  std::memset(value, 0, sizeof(std::uint64_t));  // nothing is kept in reserve
+  std::memset(value, 0, sizeof(std::uint64_t));  // the pool keeps no freed memory
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return cudaSuccess; }

@@ -10,7 +10,7 @@
 #endif
 
 #if defined(__x86_64__)
-// Saves the registers that a call must keep; no system call. The floating-point modes, which kernels leave alone, stay.
+// Saves the callee-saved registers; no system call. Floating-point modes are not saved: kernels do not change them.
 extern "C" void gdcore_emulation_switch(void** save, void* load);
 asm(R"(
 .text
@@ -47,14 +47,14 @@ constexpr std::size_t kStack = 256 << 10;
 constexpr std::size_t kStack = 64 << 10;
 #endif
 constexpr std::size_t kGuard = 4096;
-// Stacks begin at different places of a page: else those of a block's threads would share a few lines of the cache.
+// Stacks begin at different offsets of a page: otherwise the stacks of a block would share a few cache sets.
 constexpr std::size_t kStagger = 5 * 64, kStaggered = 4096 / kStagger * kStagger;
 
-/// Sets a fresh stack up so that the first switch to it enters `body`.
+/// Prepares a new stack so that the first switch to it enters `body`.
 void prepare(Fiber& fiber, std::size_t number, void (*body)()) {
 #if defined(__x86_64__)
   void** top = reinterpret_cast<void**>(fiber.low + fiber.size - number * kStagger % kStaggered);
-  *--top = nullptr;  // the return address that body never uses: the stack is aligned at its entry as the ABI wants
+  *--top = nullptr;  // return address, never used: aligns the stack at entry of `body` as the ABI requires
   *--top = reinterpret_cast<void*>(body);
   for (int i = 0; i < 6; ++i) *--top = nullptr;
   fiber.stack_pointer = top;
@@ -118,7 +118,7 @@ void FiberPool::started() {
   const void* low = nullptr;
   std::size_t size = 0;
   __sanitizer_finish_switch_fiber(nullptr, &low, &size);
-  if (host_.size == 0) {  // the first fiber of all is entered from the host's stack
+  if (host_.size == 0) {  // the first fiber is entered from the host's stack
     host_.low = const_cast<char*>(static_cast<const char*>(low));
     host_.size = size;
   }

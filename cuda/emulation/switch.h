@@ -1,4 +1,4 @@
-// Fibers: stacks of their own on one host thread, and the switch from one to another.
+// Fibers: separate stacks on one host thread, and the switch between them.
 #pragma once
 
 #include <cstddef>
@@ -16,12 +16,12 @@ struct Fiber {
 #else
   ucontext_t context;
 #endif
-  char* low = nullptr;  // the stack's bounds; of the host's own they are what AddressSanitizer tells
+  char* low = nullptr;  // bounds of the stack; those of the host's stack come from AddressSanitizer
   std::size_t size = 0;
   void* fake_stack = nullptr;  // AddressSanitizer's
 };
 
-/// All fibers of a host thread; they are kept, and given back when it ends.
+/// All fibers of a host thread, reused and freed at its end.
 class FiberPool {
  public:
   explicit FiberPool(void (*body)()) : body_(body) {}
@@ -29,12 +29,12 @@ class FiberPool {
   FiberPool(const FiberPool&) = delete;
   FiberPool& operator=(const FiberPool&) = delete;
 
-  /// One that waits at the start of its body, or where it last switched away after give_back().
+  /// Returns a fiber that waits at the start of its body, or after the switch that followed its give_back().
   Fiber* take();
   void give_back(Fiber* fiber) { idle_.push_back(fiber); }
-  /// Returns when somebody switches back to the fiber that calls.
+  /// Switches to a fiber; returns when the calling fiber is resumed.
   void switch_to(Fiber* to);
-  /// To be called first by a body.
+  /// Must be the first call of a body.
   void started();
 
   Fiber* current() const { return current_; }

@@ -1,4 +1,4 @@
-// Tensor cores for g++: the conversions, and mma.sync as a warp operation to which every lane must come.
+// Tensor cores for g++: the conversions, and mma.sync as a warp operation of all lanes.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,10 @@
 
 namespace gdcore::emulation {
 
-/// What a lane brings to mma.sync, in the registers' order that PTX gives for m16n8k8 (TF32) and m16n8k16 (bfloat16).
+/// A lane's operands of mma.sync, in PTX's register order for m16n8k8 (TF32) and m16n8k16 (bfloat16).
 struct Fragments {
-  const unsigned *a, *b;  // 4 and 2
-  float* c;               // 4, added to
+  const unsigned *a, *b;  // 4 and 2 registers
+  float* c;               // 4 sums, added to
   bool bfloat16;
 };
 
@@ -21,7 +21,7 @@ inline void multiply_on_tensor_cores(const unsigned (&a)[4], const unsigned (&b)
   wait_warp(WarpOp::multiply, ~0u, reinterpret_cast<std::uintptr_t>(&fragments), 0, site);
 }
 
-/// x without its lowest bits; ties go where `up` of a half leads. NaN and infinity stay.
+/// Rounds off the lowest `dropped` bits of x; `up` decides ties. Keeps NaN and infinity.
 inline unsigned without_low_bits(float x, int dropped, unsigned up) {
   unsigned bits = 0;
   std::memcpy(&bits, &x, sizeof x);

@@ -1,4 +1,4 @@
-// Warp operations: the lanes named in the mask meet at the same place; those that have returned are not waited for.
+// Warp operations: the lanes of the mask wait for each other at the same call; lanes that have returned do not count.
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -12,8 +12,8 @@ namespace gdcore::emulation {
 namespace {
 
 #ifdef GDCORE_EMULATION_RACE
-/// __syncwarp orders memory between the lanes; shuffles and votes do not. All that take part know afterwards what any
-/// of them knew before.
+/// __syncwarp orders memory between the lanes; shuffles and votes do not. Afterwards each participating lane has the
+/// largest known counts of all.
 void learn_clocks(Machine& m, int first, int lanes, unsigned present) {
   unsigned known[kWarp] = {};
   for (int i = 0; i < lanes; ++i) {
@@ -35,9 +35,9 @@ float factor_of(unsigned bits, bool bfloat16, int half) {
   return value;
 }
 
-/// C += A B with the shares of all lanes. Registers of A: row g, row g + 8, and both again for the upper half of the
-/// depth; of B: the lower half of the depth, the upper one. Lane 4 g + t holds the terms t of each half (TF32), or the
-/// terms 2 t and 2 t + 1, packed (bfloat16).
+/// C += A B with the registers of all lanes. A: row g, row g + 8, and both again for the upper half of the depth. B:
+/// the lower half of the depth, then the upper half. Lane 4 g + t holds term t of each half (TF32), or terms 2 t and 2
+/// t + 1, packed (bfloat16).
 void multiply(Machine& m, int first) {
   Fragments lanes[kWarp];
   for (int i = 0; i < kWarp; ++i) lanes[i] = *reinterpret_cast<const Fragments*>(m.threads[first + i].value);

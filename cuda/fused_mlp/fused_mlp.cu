@@ -1,22 +1,21 @@
-// The fused MLP step: a whole training step of a small multilayer perceptron (up to kMostLayers dense layers of widths
-// up to kMostWidth, with dropout behind them, of inputs that may be standardised) in two launches. Launches and passes
-// over memory, not arithmetic, are what such a step costs when each operation has kernels of its own.
-//   fused_mlp_gradient_kernel: a block takes a tile of rows through everything: gathers them, y_l = f(y_{l-1} Wᵀ + b)
-//     for all layers with the activations in shared memory, the loss, and back; it leaves its partial sum of every dW
-//     and db, and of the loss. A block's tiles, and so what is added to what, follow from the batch, the network and
-//     the memory of the device's multiprocessors.
-//   fused_mlp_update_kernel: adds these in the order of the blocks, updates the weights (optimizer_rules.h) and moves
-//   the
-//     counters on.
-// Gradients overwrite the activations they belong to: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m,
-// lies where y_{l-1} was. Where the total weight is not the number of rows, the partial gradients are those of Σ s l:
-// the second kernel, which knows Σ s W, divides.
+// The fused MLP step: a whole training step of a small multilayer perceptron in two launches (up to kMostLayers dense
+// layers of widths up to kMostWidth, each with optional dropout, optionally with standardised inputs). With separate
+// kernels per operation, launches and passes over memory take most of the time of such a step, not arithmetic.
+//   fused_mlp_gradient_kernel: a block processes tiles of rows: gathers the rows, computes y_l = f(y_{l-1} Wᵀ + b) for
+//     all layers with the activations in shared memory, the loss, and the backward pass. It writes its partial sums of
+//     every dW and db, and of the loss. A block's tiles, and so the order of additions, depend on the batch, the
+//     network and the shared memory of the device.
+//   fused_mlp_update_kernel: adds these in the order of the blocks, updates the weights (optimizer_rules.h) and
+//     advances the counters.
+// Gradients overwrite the activations: g_{l-1} = (g_l W) f'(y_{l-1}) m / (1 - p), with dropout's mask m, replaces
+// y_{l-1}. If the total weight is not the number of rows, the partial gradients are those of Σ s l; the second kernel
+// divides them by Σ s W.
 //
-// Counters without a third launch: no kernel writes what its other blocks read. The first reads the counters and leaves
-// a copy for the second, which reads that and moves the counters on. A loss that is not finite, which every block of
-// the second sees for itself, sets `stop` instead; from then on the first leaves NaN as the loss, and nothing moves.
+// Counters without a third launch: no kernel writes memory that its other blocks read. The first kernel copies the
+// counters; the second reads the copy and advances the counters. If the loss is not finite, which every block of the
+// second kernel finds for itself, it sets `stop` instead: from then on the first writes a NaN loss and nothing changes.
 //
-// Bytes: rows and targets once; each block reads the weights and writes a partial gradient (4 bytes a parameter each,
+// Bytes: rows and targets once; each block reads the weights and writes a partial gradient (4 bytes per parameter each,
 // from and to the L2 cache); the update reads these, weights and states, and writes weights, states and gradients.
 #include <algorithm>
 #include <cmath>
@@ -69,9 +68,9 @@ __global__ void __launch_bounds__(kThreads, 1) fused_mlp_gradient_kernel(const _
 // ---- The update. ----
 
 constexpr int kMostTensors = 2 * kMostLayers;
-constexpr int kSlices = kThreads / kWarp;  // of the sums for one weight: a block updates kWarp weights
+constexpr int kSlices = kThreads / kWarp;  // partial sums of one weight: a block updates kWarp weights
 
-/// A weight or bias that is trained: where its gradient begins in a partial gradient, and it itself in the arena.
+/// A trained weight matrix or bias: its offsets in a partial gradient and in the arena.
 struct Tensor {
   std::int64_t gradient, count, arena;
   double lr_factor, weight_decay;
@@ -90,8 +89,8 @@ struct Update {
   const float* partials;
   std::int64_t partial_size, rows;
   const LossSums* block_sums;
-  bool divides;  // gradients, by the weight of the rows
-  int blocks;    // of the first kernel
+  bool divides;  // divides gradients by the total weight of the rows
+  int blocks;    // blocks of the first kernel
   int tensors;
   Tensor tensor[kMostTensors];  // in the order of their gradients
 };
@@ -102,7 +101,7 @@ __device__ UpdateNumbers<float, Rule> numbers_of(const Update<Rule>& p, const Te
   return UpdateNumbers<float, Rule>::of(p.rule, lr, p.seen->step + 1, tensor.weight_decay, p.decoupled);
 }
 
-/// The end of the step, by one thread of the grid.
+/// Ends the step; called by one thread of the grid.
 template <class Rule>
 __device__ void end_step(const Update<Rule>& p, const LossSums& sums, bool finite) {
   StepCounters& counters = *p.counters;
@@ -127,7 +126,7 @@ __global__ void __launch_bounds__(kThreads) fused_mlp_update_kernel(const __grid
   const int lane = static_cast<int>(threadIdx.x) % kWarp, slice = static_cast<int>(threadIdx.x) / kWarp;
   const std::int64_t i = std::int64_t{blockIdx.x} * kWarp + lane;
   const bool exists = i < p.partial_size;
-  float sum = 0.0f;  // of 16 blocks at most
+  float sum = 0.0f;  // over at most 16 blocks
 #pragma unroll 4
   for (int block = slice; exists && block < p.blocks; block += kSlices) sum += p.partials[block * p.partial_size + i];
   slices[threadIdx.x] = sum;
@@ -141,7 +140,7 @@ __global__ void __launch_bounds__(kThreads) fused_mlp_update_kernel(const __grid
   __syncthreads();
   int t = 0;
   while (t < p.tensors && i >= p.tensor[t].gradient + p.tensor[t].count) ++t;
-  if (slice != 0 || t == p.tensors || i < p.tensor[t].gradient) return;  // what is frozen belongs to none
+  if (slice != 0 || t == p.tensors || i < p.tensor[t].gradient) return;  // frozen weights belong to no tensor
   double gradient = 0.0;
   for (int s = 0; s < kSlices; ++s) gradient += static_cast<double>(slices[s * kWarp + lane]);
   if (p.divides) gradient *= inverse_of(sums.weight);
@@ -153,7 +152,7 @@ __global__ void __launch_bounds__(kThreads) fused_mlp_update_kernel(const __grid
   update_weight(numbers[t], p.clip, static_cast<float>(gradient), p.array[0][at], first, second);
 }
 
-// ---- The host's side. ----
+// ---- Host code. ----
 
 LossKind kind_of(const MeanSquaredError&) { return LossKind::squares; }
 LossKind kind_of(const CrossEntropy&) { return LossKind::classes; }
@@ -167,12 +166,11 @@ AnyActivation any_of(const Activation& activation) {
   return any;
 }
 
-// What a step saves here are launches, some 2 µs each, and passes over memory; beyond this much work (100 µs at
-// 15 TFLOP/s, or at 100 on tensor cores) products by the library are expected to gain more than that. Estimates:
-// measured on no GPU yet.
+// A fused step saves launches, about 2 µs each, and passes over memory. Beyond this much work (100 µs at 15 TFLOP/s, or
+// at 100 TFLOP/s on tensor cores) the library's products are expected to save more. Not measured on a GPU yet.
 constexpr double kMostWork = 1.5e9, kMostTensorWork = 1e10;  // floating-point operations
 
-/// A dense layer with the activation that it absorbed and the dropout of its outputs; -1: no bias.
+/// A dense layer with its fused activation and the dropout of its outputs; bias -1: none.
 struct DenseLayer {
   std::int64_t in, out, weight, bias;
   Activation activation;
@@ -180,12 +178,12 @@ struct DenseLayer {
   std::uint64_t stream = 0;
 };
 
-/// Dense layers one behind the other, of inputs (x - mean) / std where these are given.
+/// A chain of dense layers; inputs are (x - mean) / std if these are given.
 struct MultilayerPerceptron {
   const float *mean = nullptr, *std = nullptr;
   std::vector<DenseLayer> layers;
 
-  /// Each adds an operation, or refuses: only before everything else, behind a dense layer and once.
+  /// Each adds an operation or returns false: a standardizer must come first, dropout once, after a dense layer.
   bool add(const Operation& operation, const DenseComputation& dense) {
     layers.push_back({operation.in, operation.out, dense.weight, dense.bias, operation.activation});
     return true;
@@ -205,7 +203,7 @@ struct MultilayerPerceptron {
   }
 };
 
-/// The step's plan, if it is one.
+/// Returns the step's plan as a multilayer perceptron, if it is one.
 std::optional<MultilayerPerceptron> perceptron_of(const StepProgram& step) {
   MultilayerPerceptron made;
   const auto* states = static_cast<const float*>(step.parameters.states.data());
@@ -238,10 +236,10 @@ bool fits(const StepProgram& step, const std::vector<DenseLayer>& layers) {
          pass.parameters.dtype == DType::float32 && !std::isfinite(pass.clip_norm);
 }
 
-/// Bytes of shared memory that a block can ask for, beside what the kernel declares.
+/// Returns the most bytes of dynamic shared memory of a block, beside the kernel's static shared memory.
 std::size_t most_shared() { return device_properties().sharedMemPerBlockOptin - 1024; }
 
-/// Divides shared memory and a partial gradient; returns the bytes of shared memory.
+/// Assigns offsets in shared memory and in a partial gradient; returns the bytes of shared memory.
 std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers, int tile_rows, bool resident,
                  GradientPass& p) {
   int offset = 0, matrix = 0, gradient = 0;
@@ -266,7 +264,7 @@ std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers,
     layer.x = l == 0 ? x : p.layer[l - 1].y;
     layer.y = take(offset, tile_rows, from.out);
     if (from.dropout > 0.0) layer.dropout = DropoutMask::of(from.dropout, step.seed, from.stream);
-    // The gradient of the loss, or dropout, overwrites the outputs before their slope is known.
+    // The gradient of the loss, or dropout, overwrites the outputs before their slope is computed.
     const bool changes = l + 1 == p.layers || from.dropout > 0.0;
     const bool keeps = layer.saves_input || (changes && from.activation.index() != 0);
     layer.saved = keeps ? take(offset, tile_rows, from.out) : -1;
@@ -286,8 +284,8 @@ std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers,
   return static_cast<std::size_t>(p.first_matrix + matrix) * sizeof(float);
 }
 
-/// The same for the largest tile that is of use and fits, with all weights in shared memory or else those of a layer at
-/// a time; 0 where none fits. Small tiles spread a batch over the multiprocessors, large ones read weights and add to
+/// Does the same for the largest useful tile that fits, with all weights in shared memory or else those of one layer at
+/// a time; 0 if none fits. Small tiles spread a batch over the multiprocessors; large tiles read the weights and update
 /// the partial gradients less often.
 std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers, GradientPass& p) {
   int tile_rows = kLeastTile;
@@ -301,7 +299,7 @@ std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& layers,
   return 0;
 }
 
-/// The tensors that are trained, with their segments' numbers; false where a segment ends within a tensor.
+/// Finds the trained tensors with their segments' rates and decays; false if a segment ends within a tensor.
 template <class Rule>
 bool find_tensors(const OptimizerPass& pass, const std::vector<DenseLayer>& layers, const GradientPass& gradient,
                   Update<Rule>& update) {
@@ -329,7 +327,7 @@ void (*gradient_kernel(Precision precision))(GradientPass) {
   return precision == Precision::tf32 ? fused_mlp_gradient_kernel<Tf32> : fused_mlp_gradient_kernel<Bfloat16>;
 }
 
-/// The two launches, with everything but the memory that they share.
+/// The two launches with their arguments; run() adds the scratch memory.
 template <class Rule>
 class FusedPerceptron final : public FusedStep {
  public:
@@ -409,7 +407,7 @@ std::unique_ptr<FusedStep> CudaBackend::fuse(const StepProgram& step) {
                       .labels = nullptr,
                       .weights = {},
                       .class_weights = step.class_weights,
-                      .grad = step.optimizer.parameters,  // wanted, and not written there
+                      .grad = step.optimizer.parameters,  // requests the gradient; not written there
                       .sums = step.sums};
   p.loss = losses_of<float>(loss);
   p.loss.weighing = weighing_of(step.loss, step.labels, static_cast<bool>(step.weights), bool(step.class_weights));

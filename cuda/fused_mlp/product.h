@@ -1,7 +1,7 @@
-// Products of matrices in shared memory by all warps of a block, as a fused MLP step needs them (tile.h): in three
-// forms, y = x Wᵀ, dx = g W and dW = gᵀ x, and of three kinds of numbers, float32 by fused multiply-adds and two kinds
-// on tensor cores. Matrices are float32 in memory whatever the kind; factors are rounded as they are read, but weights,
-// which have been through prepared() before.
+// Products of matrices in shared memory by all warps of a block, for a fused MLP step (tile.h). Three forms, y = x Wᵀ,
+// dx = g W and dW = gᵀ x, and three kinds of factors: float32 with fused multiply-adds, and TF32 and bfloat16 on tensor
+// cores. Matrices are float32 in memory for all kinds. Factors are rounded when they are read; weights are rounded in
+// advance, by prepared().
 #pragma once
 
 #include "primitives/tensor_cores.h"
@@ -11,8 +11,8 @@ namespace gdcore::cuda {
 
 inline constexpr int kFusedThreads = 256, kFusedWarps = kFusedThreads / kWarp;
 
-/// Floats from one row of a matrix of `width` columns to the next. A multiple of 4, of which every row is an odd number
-/// of 16 bytes further into the banks. What lies behind the columns is zero, up to a multiple of 8.
+/// Returns the row stride in floats of a matrix of `width` columns: an odd multiple of 16 bytes, so that adjacent rows
+/// use different banks. Elements behind the columns are zero, up to a multiple of 8.
 __host__ __device__ constexpr int stride_of(int width) { return (width + 7) / 8 * 8 + 4; }
 
 struct SharedMatrix {
@@ -20,21 +20,21 @@ struct SharedMatrix {
   int stride;
 };
 
-/// Of C = A B: C is (rows, cols).
+/// Sizes of C = A B: C is (rows, cols).
 struct Extent {
   int rows, cols, depth;
 
   __device__ __forceinline__ bool has(int row, int col) const { return row < rows && col < cols; }
 };
 
-// A patch is what a warp computes of C = A B at a time: kHeight rows from i0 and kWidth columns from j0. A is
-// (rows, depth), `transposed` (depth, rows); B is (depth, cols), `transposed` (cols, depth). accumulate() adds up,
-// hand_out() calls store(row, col, value) for every element of the lane that exists. visit() calls visitor(row, col)
-// for the same ones, from a short loop: for long code, of which hand_out() would make a copy for each element.
+// A patch is the part of C = A B that a warp computes at a time: kHeight rows from i0 and kPatchWidth columns from j0.
+// A is (rows, depth), `transposed` (depth, rows); B is (depth, cols), `transposed` (cols, depth). accumulate() computes
+// the sums. hand_out() calls store(row, col, value) for every existing element of the lane, unrolled. visit() calls
+// visitor(row, col) for the same elements in a short loop, for long code.
 
 inline constexpr int kPatchWidth = 32;
 
-/// In float32: a lane has kRows x 4 elements, its columns kStep apart, and reads four numbers at a time.
+/// A patch in float32: a lane has kRows x 4 elements, with columns kStep apart, and reads four values at a time.
 template <bool kTransposedA, bool kTransposedB>
 class LanePatch {
   static_assert(!kTransposedA || !kTransposedB, "the three forms that a dense layer needs");
@@ -93,14 +93,14 @@ class LanePatch {
   using Four = Pack<float>;
   __device__ static __forceinline__ Four load_four(const float* from) { return *reinterpret_cast<const Four*>(from); }
 
-  /// Four terms of every element.
+  /// Adds four terms to every element.
   __device__ __forceinline__ void add_four(const SharedMatrix& a, const SharedMatrix& b, int k) {
     Four x[kRows], y[4];
 #pragma unroll
     for (int i = 0; i < kRows; ++i) x[i] = load_four(a.at + (i0_ + i) * a.stride + k);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const int col = j0_ + j * kStep < extent_.cols ? j0_ + j * kStep : j0_;  // any that exists
+      const int col = j0_ + j * kStep < extent_.cols ? j0_ + j * kStep : j0_;  // any existing column
       y[j] = load_four(kTransposedB ? b.at + col * b.stride + k : b.at + (k + j) * b.stride + j0_);
     }
 #pragma unroll
@@ -118,12 +118,12 @@ class LanePatch {
   float c_[kRows][4] = {};
 };
 
-/// On tensor cores: Numbers' kind of factors, sums in float32. Reads B's rows and columns up to a multiple of 8, and
-/// A's depth too, so that they have to be zero there; A's rows are read where they exist.
+/// A patch on tensor cores: factors of the type Numbers, sums in float32. Reads rows and columns of B, and the depth of
+/// A, up to a multiple of 8: these must be zero there. Reads only existing rows of A.
 template <class Numbers, bool kTransposedA, bool kTransposedB>
 class TensorPatch {
   static constexpr int kAcross = kPatchWidth / 8;
-  // A lane's two terms of eight: from 4 rows or columns of the matrix that lie in different banks.
+  // Offsets of a lane's two of eight terms, chosen so that the lanes of a warp read different banks.
   static constexpr int kApart = kTransposedB ? 1 : 2, kSecond = kTransposedB ? 4 : 1;
   static constexpr bool kPreparedB = !kTransposedA;  // weights
 
@@ -170,11 +170,11 @@ class TensorPatch {
  private:
   __device__ static __forceinline__ int group() { return static_cast<int>(threadIdx.x) % kWarp / 4; }
   __device__ static __forceinline__ int thread_in_group() { return static_cast<int>(threadIdx.x) % 4; }
-  /// Where the lane's element i of a tensor core's C lies.
+  /// Row and column of the lane's element i of a tensor core's C.
   __device__ __forceinline__ int row_at(int i) const { return i0_ + group() + i / 2 * 8; }
   __device__ __forceinline__ int col_at(int j, int i) const { return j0_ + 8 * j + 2 * thread_in_group() + i % 2; }
 
-  /// `kWide` times 8 columns. All is read before the first multiplication waits for it.
+  /// Computes kWide times 8 columns. All reads are issued before the first multiplication.
   template <int kWide>
   __device__ __forceinline__ void add(const SharedMatrix& a, const SharedMatrix& b) {
     const float* rows[2] = {row_of(a, i0_ + group()), row_of(a, i0_ + group() + 8)};
@@ -199,7 +199,7 @@ class TensorPatch {
     return a.at + (kTransposedA ? there : there * a.stride);
   }
 
-  /// The lane's terms from k on of a sum over numbers that lie `step` apart.
+  /// Reads the lane's terms from k on of a sum; consecutive terms are `step` apart in memory.
   __device__ __forceinline__ void terms(const float* from, int step, int k, float (&x)[Numbers::kTerms]) const {
 #pragma unroll
     for (int q = 0; q < Numbers::kTerms; ++q) {
@@ -214,12 +214,12 @@ class TensorPatch {
   Accumulator c_[kAcross];
 };
 
-/// Whole float32 factors, as a kind of numbers.
+/// Unrounded float32 factors.
 struct Float32 {
   __device__ static __forceinline__ float prepared(float x) { return x; }
 };
 
-/// The patches of a kind of numbers.
+/// Selects the patch class for a type of factors.
 template <class Numbers, bool kTransposedA, bool kTransposedB>
 struct PatchOf {
   using Type = TensorPatch<Numbers, kTransposedA, kTransposedB>;
@@ -229,7 +229,7 @@ struct PatchOf<Float32, kTransposedA, kTransposedB> {
   using Type = LanePatch<kTransposedA, kTransposedB>;
 };
 
-/// C = A B: calls finish(patch) with every patch. Each element of C is one lane's.
+/// C = A B: calls finish(patch) for every patch. Each element of C belongs to one lane.
 template <class Numbers, bool kTransposedA, bool kTransposedB, class Finish>
 __device__ __forceinline__ void product(const SharedMatrix& a, const SharedMatrix& b, const Extent& extent,
                                         const Finish& finish) {

@@ -1,5 +1,5 @@
-// What a block does with a tile of rows in a fused MLP step (fused_mlp.cu): gathers it, takes it through the layers
-// forward, the loss, and the layers back. `Numbers` is what products are computed with (product.h).
+// A block's computation for a tile of rows in a fused MLP step (fused_mlp.cu): gathers the rows, then forward pass,
+// loss and backward pass. `Numbers` is the type of the products' factors (product.h).
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,9 @@ struct FusedLayer {
   AnyActivation activation;
   bool saves_input;
   DropoutMask dropout;         // of the outputs
-  const float *weight, *bias;  // in the device's memory
-  int x, y, saved, matrix;     // in shared memory: inputs, outputs, pre-activations (or outputs, -1: none) and weights
-  int weight_gradient, bias_gradient;  // where they begin in a partial gradient
+  const float *weight, *bias;  // in device memory
+  int x, y, saved, matrix;     // offsets in shared memory: inputs, outputs, values saved for f' (-1: none), weights
+  int weight_gradient, bias_gradient;  // offsets in a partial gradient
 };
 
 enum class LossKind : std::uint8_t { squares, classes, binary };
@@ -32,18 +32,18 @@ struct GradientPass {
   int layers;
   Source x, y, row_weights;
   const float *mean, *std;  // of the inputs, or null
-  bool labels, resident;    // labels, not targets; all weights stay in shared memory
+  bool labels, resident;    // labels instead of targets; all weights stay in shared memory
   RowOrder order;
   std::int64_t rows, tiles;
   int tile_rows;
-  int targets, weights, first_matrix;  // in shared memory; what lies before the weights begins as zero
+  int targets, weights, first_matrix;  // offsets in shared memory; memory before first_matrix is initially zero
   LossKind kind;
   Losses<float> loss;
   const StepCounters* counters;
   StepCounters* seen;  // a copy for the second kernel
-  float* partials;     // gradients: a block's, then the next block's
+  float* partials;     // partial gradients, block by block
   std::int64_t partial_size;
-  LossSums* sums;  // of a block
+  LossSums* sums;  // one per block
 };
 
 template <class To>
@@ -74,13 +74,13 @@ __device__ inline To number_at(const Source& source, std::int64_t at) {
   return To(0);
 }
 
-/// Rows of a tile that exist; where they begin in the batch.
+/// Existing rows of a tile, and the first one's index in the batch.
 struct RowTile {
   std::int64_t first;
   int rows;
 };
 
-/// Rows of the sources into shared memory; rows that do not exist are zero.
+/// Gathers rows of the sources into shared memory; rows that do not exist are zero.
 __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, std::int64_t first, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int in = p.layer[0].in, out = p.layer[p.layers - 1].out;
@@ -106,7 +106,7 @@ __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, s
   }
 }
 
-/// Zeros behind the columns, and rows of zeros up to a multiple of 8.
+/// Loads weights into shared memory, with zeros behind the columns and rows of zeros up to a multiple of 8.
 template <class Numbers>
 __device__ inline void load_weights(const FusedLayer& layer, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -120,7 +120,7 @@ __device__ inline void load_weights(const FusedLayer& layer, float* shared) {
   }
 }
 
-/// Rows that do not exist stay zero.
+/// Computes a layer's outputs; rows that do not exist stay zero.
 template <class Numbers>
 __device__ inline void forward(const GradientPass& p, const FusedLayer& layer, const RowTile& tile, float* shared) {
   const int stride = stride_of(layer.out);
@@ -145,8 +145,8 @@ __device__ inline void forward(const GradientPass& p, const FusedLayer& layer, c
                                 });
 }
 
-/// Dropout of the layer's outputs, whose mask is the whole batch's; of their gradients likewise. A thread takes the
-/// four elements of a Philox block.
+/// Applies dropout to the layer's outputs or their gradients, with the mask of the whole batch. A thread has the four
+/// elements of a Philox block.
 __device__ inline void drop(const FusedLayer& layer, const RowTile& tile, std::int64_t step, float* shared) {
   const Philox random = layer.dropout.random(step);
   const std::int64_t begin = tile.first * layer.out;
@@ -162,9 +162,9 @@ __device__ inline void drop(const FusedLayer& layer, const RowTile& tile, std::i
   }
 }
 
-/// This thread's partial sums of the losses of a tile's rows and of what they weigh; the gradient of the last layer's
-/// pre-activations overwrites the logits: of the sum of losses where the total weight is not the number of rows, else
-/// of their mean.
+/// Returns this thread's partial sums of the losses and weights of a tile's rows. Overwrites the logits with the
+/// gradient of the last layer's pre-activations: of the sum of losses if the total weight is not the number of rows,
+/// else of their mean.
 __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile, float* shared) {
   const FusedLayer& last = p.layer[p.layers - 1];
   const int lanes = kFusedThreads / p.tile_rows, r = static_cast<int>(threadIdx.x) / lanes;
@@ -220,7 +220,7 @@ __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile,
   return sums;
 }
 
-/// This block's partial sums of dW and db: of this tile and those before.
+/// Adds this tile to the block's partial sums of dW and db; `begins`: the first tile overwrites them.
 template <class Numbers>
 __device__ inline void weight_gradients(const GradientPass& p, const FusedLayer& layer, const RowTile& tile,
                                         bool begins, const float* shared) {
@@ -241,7 +241,7 @@ __device__ inline void weight_gradients(const GradientPass& p, const FusedLayer&
   }
 }
 
-/// The gradient of the pre-activations of the layer below, in place of its outputs.
+/// Overwrites the outputs of the layer below with the gradient of its pre-activations.
 template <class Numbers>
 __device__ inline void input_gradients(const GradientPass& p, const FusedLayer& layer, const FusedLayer& below,
                                        float* shared) {
@@ -259,8 +259,8 @@ __device__ inline void input_gradients(const GradientPass& p, const FusedLayer& 
       });
 }
 
-/// All of the step for one tile but its weights' update. Barriers: before anything is read that others wrote, and
-/// before anything is overwritten that others read.
+/// Computes the step for one tile, without the update of the weights. A barrier comes before each read of other
+/// threads' writes, and before each write to memory that other threads read.
 template <class Numbers>
 __device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile, const StepCounters& at, bool begins,
                                      float* shared) {

@@ -1,5 +1,5 @@
-// A factor of a product (matmul.cpp) rounded to bfloat16: 6 bytes a number. Rows begin on 16 bytes, so that tensor
-// cores take any width; what lies behind a row is zero.
+// Rounds a factor of a product (matmul.cpp) to bfloat16: 6 bytes per element. Rows are aligned to 16 bytes, so that
+// tensor cores accept any width; elements behind a row are zero.
 #include <cstdint>
 
 #include "backend/stream.h"
@@ -12,7 +12,7 @@ namespace gdcore::cuda {
 namespace {
 
 constexpr int kRoundingThreads = 256;
-constexpr int kEight = 8;  // numbers of a thread: 16 bytes of bfloat16
+constexpr int kEight = 8;  // elements of a thread: 16 bytes of bfloat16
 
 __global__ void __launch_bounds__(kRoundingThreads)
     round_kernel(const float* from, Pack<std::uint32_t>* to, std::int64_t rows, std::int64_t cols, bool wide) {

@@ -1,4 +1,4 @@
-// Opening cuBLASLt. It is never closed: its threads and its memory on the device stay.
+// Opens cuBLASLt. The library is never closed: its threads and device memory stay in use.
 #include "matmul/cublaslt.h"
 
 #include <dlfcn.h>
@@ -23,8 +23,8 @@ constexpr const char* kName = "libcublasLt.so.13";
 constexpr const char* kAdvice = "pip install \"gdcore[cuda13]\" installs it";
 constexpr std::size_t kMajor = 13;
 
-/// <site-packages>/nvidia/<a folder>/lib/libcublasLt.so.13, this library being in <site-packages>/gdcore. Where Python
-/// finds the wheel in another folder, it says so in GDCORE_CUBLASLT_WHEEL (python/gdcore/_cuda.py).
+/// Returns <site-packages>/nvidia/*/lib/libcublasLt.so.13; this library is in <site-packages>/gdcore. If Python finds
+/// the wheel in another folder, it sets GDCORE_CUBLASLT_WHEEL (python/gdcore/_cuda.py).
 std::vector<std::string> files_of_wheel() {
   std::vector<std::string> files;
   Dl_info here{};
@@ -56,7 +56,7 @@ void* open_library() {
   if (void* library = dlopen(kName, kMode | RTLD_NOLOAD)) return library;
   std::vector<std::string> candidates = files_of_wheel();
   if (const char* elsewhere = std::getenv("GDCORE_CUBLASLT_WHEEL")) candidates.push_back(elsewhere);
-  candidates.push_back(kName);  // where the system looks
+  candidates.push_back(kName);  // the system's search path
   std::string why;
   for (const std::string& file : candidates) {
     if (void* library = dlopen(file.c_str(), kMode)) return library;
@@ -82,7 +82,7 @@ CublasLt open_cublaslt() {
                      cublaslt_version(table), ", and gdcore needs 13; ", kAdvice);
   find(library, "cublasLtGetStatusString", table.get_status_string);
   find(library, "cublasLtCreate", table.create);
-  // What the header's inline functions cublasLt...Init call.
+  // Called by the header's inline functions cublasLt...Init.
   find(library, "cublasLtMatrixLayoutInit_internal", table.layout_init);
   find(library, "cublasLtMatmulDescInit_internal", table.operation_init);
   find(library, "cublasLtMatmulDescSetAttribute", table.operation_set);

@@ -1,6 +1,6 @@
-// The part of cuBLASLt's C interface that gdcore uses, as a table of functions that is filled at run time, so that
-// neither building nor importing gdcore needs the library. Sizes, numbers and signatures are the library's own;
-// tests/cuda_abi holds them against its header.
+// The part of cuBLASLt's C interface that gdcore uses, as a table of functions filled at run time, so that neither
+// building nor importing gdcore needs the library. Sizes, constants and signatures are the library's; tests/cuda_abi
+// compares them with its header.
 #pragma once
 
 #include <cstddef>
@@ -16,19 +16,20 @@ namespace lt {
 using Status = int;
 inline constexpr Status kSuccess = 0, kInvalidValue = 7, kNotSupported = 15;
 
-using Type = int;  // of numbers in memory
+using Type = int;  // element type in memory
 inline constexpr Type kFloat32 = 0, kFloat64 = 1, kBfloat16 = 14;
 
-using Compute = int;  // what factors are rounded to, and what sums are kept in
+using Compute = int;  // type of rounded factors and of sums
 inline constexpr Compute kCompute32 = 68, kCompute64 = 70, kComputeTf32 = 77;
 
 using Transpose = int;
 inline constexpr Transpose kPlain = 0, kTransposed = 1;
 
-using Epilogue = std::uint32_t;  // what is done to the product before it is stored
+using Epilogue = std::uint32_t;  // operation on the product before it is stored
 inline constexpr Epilogue kNothing = 1, kAddBias = 4, kAddBiasReLU = 6;
 
-/// How the parts of a product cut along its depth are added. No part at all is always allowed.
+/// Allowed ways to add the parts of a product that is split along its depth. Algorithms without a split are always
+/// allowed.
 inline constexpr std::uint32_t kReduceInPlace = 1, kReduceInComputeType = 2, kReduceInOutputType = 4;
 
 enum OperationAttribute : int {
@@ -39,15 +40,15 @@ enum OperationAttribute : int {
 };
 
 enum PreferenceAttribute : int {
-  kPreferenceWorkspace = 1,   // std::uint64_t, the most bytes
+  kPreferenceWorkspace = 1,   // std::uint64_t, largest number of bytes
   kPreferenceReductions = 3,  // std::uint32_t, a mask
-  kPreferenceAlignmentA = 5,  // std::uint32_t, bytes; so are the next three
+  kPreferenceAlignmentA = 5,  // std::uint32_t, bytes; as the next three
   kPreferenceAlignmentB = 6,
   kPreferenceAlignmentC = 7,
   kPreferenceAlignmentD = 8,
 };
 
-// Only the library knows what is inside.
+// Opaque: the contents belong to the library.
 using Handle = struct Context*;
 struct Layout {
   std::uint64_t data[14];
@@ -66,15 +67,15 @@ struct Algorithm {
 struct Proposal {
   Algorithm algorithm;
   std::size_t workspace;  // bytes
-  Status state;           // the rest means something where this is kSuccess
+  Status state;           // the rest is valid if this is kSuccess
   float waves;
   int reserved[4];
 };
 
 }  // namespace lt
 
-/// Functions of the library, without "cublasLt" before their names. Matrices are column-major; a layout is its type,
-/// rows, columns, and the distance from a column to the next.
+/// Functions of the library, named without the prefix "cublasLt". Matrices are column-major; a layout has a type, rows,
+/// columns, and the distance between columns.
 struct CublasLt {
   std::size_t (*get_version)();
   const char* (*get_status_string)(lt::Status);
@@ -93,14 +94,15 @@ struct CublasLt {
                        const lt::Algorithm*, void* workspace, std::size_t workspace_bytes, cudaStream_t);
 };
 
-/// The library, opened at first use: the file that GDCORE_CUBLASLT names; else what the process has loaded already, the
-/// wheel nvidia-cublas beside gdcore, or the system's. Throws DeviceError, saying what to install, where there is none.
+/// Returns the library, opened at first use: the file that GDCORE_CUBLASLT names; else the one already loaded, the
+/// wheel nvidia-cublas beside gdcore, or the system's. Throws DeviceError if there is none; the message says what to
+/// install.
 const CublasLt& cublaslt();
 
-/// The same, opened anew; cublaslt() is the emulation's table where that is compiled.
+/// Opens the library anew. In the emulation cublaslt() returns the emulated table instead.
 CublasLt open_cublaslt();
 
-/// "13.1.0", and the file that it comes from.
+/// Returns the version, such as "13.1.0", and the file of the library.
 std::string cublaslt_version(const CublasLt& library);
 std::string cublaslt_path(const CublasLt& library);
 

@@ -1,18 +1,18 @@
-// Products by cuBLASLt. Row-major matrices are column-major ones transposed, so c = a b is asked for as cᵀ = bᵀ aᵀ: the
-// factors are swapped and nothing is moved in memory.
+// Products by cuBLASLt. A row-major matrix is a transposed column-major one, so c = a b is computed as cᵀ = bᵀ aᵀ: the
+// factors are swapped and no data is moved.
 //
-// The algorithm for a product is the library's first proposal, which follows from the shape, the types and the
-// alignment of the pointers alone: the same bits in every process. With GDCORE_CUDA_TUNE=1 the first eight are timed
-// and the fastest is kept; then last bits may differ from process to process. Only algorithms that add the parts of a
-// sum in a fixed order are let in. GDCORE_CUDA_PRODUCTS=own takes our own kernel for everything, =rounded rounds
-// bfloat16's factors in memory whatever their size.
+// The algorithm of a product is the library's first proposal, which depends on the shape, the types and the alignment
+// of the pointers alone: the same bits in every process. With GDCORE_CUDA_TUNE=1 the first eight are timed and the
+// fastest is used; then the last bits may differ between processes. Only algorithms that add the parts of a sum in a
+// fixed order are allowed. GDCORE_CUDA_PRODUCTS=own selects our own kernel for all products, =rounded rounds bfloat16's
+// factors in memory for all sizes.
 //
-// Precision::bfloat16 rounds the factors in memory first (bfloat16.cu) where that pays: the library could round float32
-// factors itself, but whether it is quicker for it than with TF32 is written nowhere. Elsewhere the product is TF32's,
-// which is the finer one (in full on devices without tensor cores for either).
+// Precision::bfloat16 rounds the factors in memory first (bfloat16.cu) if that saves time. The library could round
+// float32 factors itself, but it is not documented whether this is faster than TF32. Otherwise the product is computed
+// in TF32, which is more precise (in float32 on devices without tensor cores for either).
 //
-// Handles of cuBLASLt may be shared by threads, so there is one. Descriptors live on the stack of the call: they hold
-// the pointer to the bias, and making them costs no allocation. What is kept is the algorithm.
+// Threads may share a cuBLASLt handle, so there is one. Descriptors are on the stack of the call: they contain the
+// pointer to the bias, and creating them needs no allocation. Algorithms are cached.
 #include "matmul/matmul.h"
 
 #include <compare>
@@ -31,9 +31,9 @@ namespace gdcore::cuda {
 
 namespace {
 
-constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // as much as NVIDIA advises for Hopper
-constexpr std::uintptr_t kBestAlignment = 16;              // more is of no use to any algorithm
-constexpr int kTuned = 8;                                  // proposals that are timed
+constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // NVIDIA's recommendation for Hopper
+constexpr std::uintptr_t kBestAlignment = 16;              // no algorithm needs more
+constexpr int kTuned = 8;                                  // timed proposals
 constexpr std::size_t kMostPlans = 4096;
 
 void check_cublas(lt::Status status, const char* function) {
@@ -42,7 +42,7 @@ void check_cublas(lt::Status status, const char* function) {
   throw DeviceError(join("[cuda] ", function, " failed: ", cublaslt().get_status_string(status)));
 }
 
-/// What GDCORE_CUDA_PRODUCTS says.
+/// The value of GDCORE_CUDA_PRODUCTS.
 enum class Products : std::uint8_t { cublaslt, rounded, own };
 
 Products products() {
@@ -79,10 +79,10 @@ lt::Handle handle() {
 
 std::uint32_t alignment_of(const void* data) {
   const auto address = reinterpret_cast<std::uintptr_t>(data) | kBestAlignment;
-  return static_cast<std::uint32_t>(address & -address);  // the lowest bit that is set
+  return static_cast<std::uint32_t>(address & -address);  // the lowest set bit
 }
 
-/// All that the choice of an algorithm depends on.
+/// Everything that the choice of an algorithm depends on.
 struct Key {
   std::int64_t m, n, k;
   bool transposed_a, transposed_b, bias, bfloat16_factors;
@@ -107,7 +107,7 @@ struct Key {
 };
 
 struct Plan {
-  bool exists = false;  // else there is no algorithm
+  bool exists = false;  // false: there is no algorithm
   lt::Algorithm algorithm{};
   std::size_t workspace = 0;
 };
@@ -117,8 +117,8 @@ lt::Compute compute_of(const Matmul& call) {
   return on_tensor_cores(call.precision) && !call.bfloat16_factors ? lt::kComputeTf32 : lt::kCompute32;
 }
 
-/// Whether rounding the factors in memory first saves more time than it takes. Estimates for an H100, measured on no
-/// GPU yet: products at 400 TFLOP/s in TF32 and 750 in bfloat16, two launches of 1.5 µs and 6 bytes a number at 2.5
+/// Whether rounding the factors in memory first saves more time than it takes. Estimates for an H100, not measured on a
+/// GPU yet: products at 400 TFLOP/s in TF32 and 750 in bfloat16, two launches of 1.5 µs, 6 bytes per element at 2.5
 /// TB/s.
 bool pays_to_round(const Matmul& call) {
   const bool wanted = call.dtype == DType::float32 && call.precision == Precision::bfloat16;
@@ -128,7 +128,7 @@ bool pays_to_round(const Matmul& call) {
   return 2.0 * m * n * k * (1.0 / 400e12 - 1.0 / 750e12) > 3e-6 + 6.0 * (m + n) * k / 2.5e12;
 }
 
-/// The product in the library's words. Its A is our b, its B our a; a row-major (rows, cols) is its (cols, rows).
+/// The library's description of a product. Its A is our b, its B our a; a row-major (rows, cols) is its (cols, rows).
 class Description {
  public:
   Description(const Matmul& call, bool with_bias) : call_(call), library_(cublaslt()) {
@@ -147,7 +147,7 @@ class Description {
     lay_out(d_, type, call.m, call.n, call.n);
   }
 
-  /// The library's proposals for the pointers of the call, best first; how many there are.
+  /// Gets the library's proposals for the pointers of the call, best first; returns their number.
   int propose(int wanted, lt::Proposal* proposals) {
     lt::Preference preference;
     check_cublas(library_.preference_init(&preference, sizeof preference), "cublasLtMatmulPreferenceInit");
@@ -205,7 +205,7 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record() { check_cuda(cudaEventRecord(event_, thread_stream().stream), "cudaEventRecord"); }
-  /// Milliseconds from another event to this one, which is waited for.
+  /// Waits for this event; returns the milliseconds since `start`.
   float since(const Event& start) {
     float milliseconds = 0.0f;
     check_cuda(cudaEventSynchronize(event_), "cudaEventSynchronize");
@@ -217,8 +217,8 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-/// The proposal that took the least time over a few runs, on the thread's own stream: while steps are recorded, too. A
-/// run computes the product from what the memory holds at the moment; whoever asked for it writes it once more.
+/// Returns the fastest proposal over a few runs, on the thread's own stream even during a recording. The runs write
+/// the product to the call's output; the actual call overwrites it.
 const lt::Proposal* fastest(Description& description, const lt::Proposal* proposals, int count) {
   constexpr int kRuns = 5;
   const lt::Proposal* best = nullptr;
@@ -253,7 +253,7 @@ Plan make_plan(Description& description, bool timed) {
   return {true, chosen->algorithm, chosen->workspace};
 }
 
-/// The plans of the process. One thread at a time makes one, so that none is made twice and timing is left in peace.
+/// The plans of the process. One thread at a time makes a plan, so that none is made twice and timing is undisturbed.
 class Plans {
  public:
   Plan get(const Key& key, Description& description) {
@@ -275,7 +275,7 @@ Plans& plans() {
   return *made;
 }
 
-/// Whether cuBLASLt has an algorithm for the product, which then is under way.
+/// Starts the product if cuBLASLt has an algorithm for it; returns whether it has.
 bool run(const Matmul& call, bool with_bias) {
   Description description(call, with_bias);
   const Plan plan = plans().get(Key(call, with_bias), description);
@@ -286,7 +286,7 @@ bool run(const Matmul& call, bool with_bias) {
 enum class Outcome : std::uint8_t { refused, without_bias, with_bias };
 
 Outcome by_library(const Matmul& call) {
-  // In float64 the library is not known to add a bias.
+  // It is not known whether the library can add a bias in float64.
   const bool fuses = call.dtype == DType::float32 && call.bias != nullptr && alignment_of(call.bias) == kBestAlignment;
   if (fuses && run(call, true)) return Outcome::with_bias;
   return run(call, false) ? Outcome::without_bias : Outcome::refused;
@@ -304,7 +304,7 @@ std::string products_description() {
 }
 
 bool matmul(const Matmul& call) {
-  (void)current_stream();  // refuses a forked process, where somebody may have held the lock
+  (void)current_stream();  // throws in a forked process, where another thread may have held the lock at the fork
   if (!own_products()) {
     Outcome outcome = Outcome::refused;
     if (pays_to_round(call)) outcome = by_library(in_bfloat16(call));

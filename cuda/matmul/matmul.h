@@ -1,4 +1,4 @@
-// Products of matrices, by cuBLASLt or, where it has no algorithm, by a kernel of our own (matmul_kernel.cu).
+// Matrix products by cuBLASLt or, if it has no algorithm, by our own kernel (matmul_kernel.cu).
 #pragma once
 
 #include <cstdint>
@@ -9,37 +9,38 @@
 
 namespace gdcore::cuda {
 
-/// A factor: row-major; `transposed`: the product takes its transpose.
+/// A row-major factor; `transposed`: the product uses its transpose.
 struct Factor {
   const void* data;
   bool transposed = false;
-  std::int64_t stride = 0;  // numbers from one row to the next; 0: as many as there are columns
+  std::int64_t stride = 0;  // elements between rows; 0: the number of columns
 };
 
-/// c (m, n) = a (m, k) · b (k, n), each as the product takes it; c is overwritten and lies apart from all else.
+/// c (m, n) = a (m, k) · b (k, n), shapes after transposition; c is overwritten and must not overlap an input.
 struct Matmul {
   std::int64_t m, n, k;  // none is 0
   Factor a, b;
   void* c;
   DType dtype;
   Precision precision = Precision::full;
-  const void* bias = nullptr;     // (1, n), to be added to every row, or null
+  const void* bias = nullptr;     // (1, n), added to every row, or null
   bool bfloat16_factors = false;  // a and b are bfloat16 in memory, the rest float32
 };
 
-/// Throws DeviceError, saying what to install, where products cannot be had.
+/// Opens the library. Throws DeviceError if products are not available; the message says what to install.
 void open_products();
-/// Who computes them, for people: "cuBLASLt 13.1.0 (its file)", or our own kernel.
+/// Describes how products are computed, for messages: "cuBLASLt 13.1.0 (its file)", or our own kernel.
 std::string products_description();
 
-/// Asks for the product; whether the bias is in it. If not (cuBLASLt has no algorithm that adds it, or would fault at
-/// where it lies), it is left to the caller. False where there is no bias.
+/// Starts the product; returns whether the bias has been added. Otherwise the caller must add it: cuBLASLt has no
+/// algorithm that adds it, or would fault at its alignment. False if there is no bias.
 bool matmul(const Matmul& call);
 
-/// The same product of factors rounded to bfloat16, in scratch memory that the next call of this uses again.
+/// Returns the same product with factors rounded to bfloat16, in scratch memory that the next call reuses.
 Matmul in_bfloat16(const Matmul& call);
 
-/// The same by our own kernel, in full whatever the precision, of contiguous factors; adds the bias.
+/// Computes the product with our own kernel, without rounding of factors for any precision. Factors must be contiguous;
+/// adds the bias.
 void own_matmul(const Matmul& call);
 
 }  // namespace gdcore::cuda

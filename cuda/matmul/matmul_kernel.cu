@@ -1,9 +1,9 @@
-// c = a b (+ bias), a (m, k), b (k, n), either of them stored transposed: for products that cuBLASLt has no algorithm
-// for, and with GDCORE_CUDA_PRODUCTS=own for all. A block computes a tile of 64 x 64, a thread 4 x 4 numbers of it; the
-// factors go through shared memory in slices 16 deep, of which the next one is under way while one is used. c is
-// overwritten. Sums: in T over 32 terms, then in double. A deep product of few tiles is cut along its depth into
-// pieces, whose sums (pieces, m, n) are added by a second kernel; the shape alone decides. Bytes: each factor is read
-// once for every 64 rows (columns) of c, from the second-level cache but for the first time.
+// c = a b (+ bias), a (m, k), b (k, n), each optionally stored transposed: for products that cuBLASLt has no algorithm
+// for, and with GDCORE_CUDA_PRODUCTS=own for all. A block computes a tile of 64 x 64, a thread 4 x 4 elements of it.
+// The factors pass through shared memory in slices of depth 16; the next slice is loaded while one is used. c is
+// overwritten. Sums: in T over 32 terms, then in double. A deep product of few tiles is split along its depth into
+// pieces, whose sums (pieces, m, n) a second kernel adds; the split depends on the shape alone. Bytes: each factor is
+// read once for every 64 rows (columns) of c, from the second-level cache after the first time.
 #include <algorithm>
 #include <type_traits>
 
@@ -17,20 +17,20 @@ namespace gdcore::cuda {
 namespace {
 
 constexpr int kTile = 64, kDepth = 16, kThreads = 256, kOwn = 4;  // kOwn: rows and columns of a thread
-constexpr int kPitch = kTile + 4;                                 // of a slice's rows: on 16 bytes, few bank conflicts
+constexpr int kPitch = kTile + 4;                                 // row stride of a slice: aligned, few bank conflicts
 constexpr int kSlice = kDepth * kPitch;
 constexpr int kChain = 32;  // terms of a sum in T, a multiple of kDepth
 constexpr std::int64_t kLeastPiece = 256, kMostPiece = 1 << 30;
 
-/// A factor as `outer` rows of a or columns of b, each as deep as the product.
+/// A factor as `outer` rows of a or columns of b along the product's depth.
 template <class T>
 struct Strips {
   const T* data;
   std::int64_t outer, outer_step, depth_step;
 };
 
-/// A thread's four numbers of each slice of a factor, neighbouring threads' being neighbours in memory: four rows of
-/// one depth where a row lies in one piece, else four depths of one row.
+/// Loads a thread's four elements of each slice of a factor; adjacent threads read adjacent memory. The elements are of
+/// four rows if rows are contiguous, else of four depths of one row.
 template <class T>
 class Reader {
  public:
@@ -46,7 +46,7 @@ class Reader {
     next_ = strips.data + (first_row + row_) * strips.outer_step + (first_depth + depth_) * strips.depth_step;
     rows_ = static_cast<int>(strips.outer - first_row < kTile ? strips.outer - first_row : kTile);
   }
-  /// The numbers of the next slice, which is `depth` deep; zero beyond the factor.
+  /// Loads the elements of the next slice, of at most `depth` terms; zero beyond the factor.
   __device__ void load(int depth) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -69,12 +69,12 @@ class Reader {
 
 template <class T>
 struct Product {
-  std::int64_t m, n, k, tiles_across, piece;  // piece: depth of one
+  std::int64_t m, n, k, tiles_across, piece;  // piece: its depth
   Strips<T> a, b;
   T* c;
   const T* bias;
-  double* partial;  // null where there is one piece
-  bool wide;        // rows of c begin on 16 bytes
+  double* partial;  // null if there is one piece
+  bool wide;        // rows of c are aligned to 16 bytes
 };
 
 template <class T>
@@ -87,11 +87,11 @@ __device__ __forceinline__ void read_four(const T* from, T (&numbers)[kOwn]) {
   }
 }
 
-/// Adds to a thread's sums what a slice of each factor contributes.
+/// Adds the products of one slice of each factor to a thread's sums.
 template <class T>
 __device__ __forceinline__ void multiply_slices(const T* slice_a, const T* slice_b, T (&sums)[kOwn][kOwn]) {
   const int top = static_cast<int>(threadIdx.x) / 16 * kOwn, left = static_cast<int>(threadIdx.x) % 16 * kOwn;
-#pragma unroll 4  // the whole slice at once would need more registers than there are
+#pragma unroll 4  // a full unroll would need too many registers
   for (int p = 0; p < kDepth; ++p) {
     T a[kOwn], b[kOwn];
     read_four(slice_a + p * kPitch + top, a);
@@ -104,7 +104,7 @@ __device__ __forceinline__ void multiply_slices(const T* slice_a, const T* slice
   }
 }
 
-/// Adds up what was summed in T, and begins anew.
+/// Adds the sums in T to the totals and resets them.
 template <class T>
 __device__ __forceinline__ void end_chains(T (&chain)[kOwn][kOwn], double (&total)[kOwn][kOwn]) {
 #pragma unroll
@@ -149,7 +149,7 @@ __device__ __forceinline__ void store_sums(const Product<T>& product, std::int64
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2) matmul_kernel(const __grid_constant__ Product<T> product) {
-  // Two slices of each factor: one is written while the other is read, so a barrier a slice is enough.
+  // Two slices of each factor: one is written while the other is read, so one barrier per slice is enough.
   GD_SHARED(Pack<T>, slices, 4 * kSlice / kPack<T>);
   const std::int64_t tile = blockIdx.x;
   const std::int64_t first_row = tile / product.tiles_across * kTile, first_col = tile % product.tiles_across * kTile;
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(kThreads, 2) matmul_kernel(const __grid_consta
   store_sums(product, first_row + thread / 16 * kOwn, first_col + thread % 16 * kOwn, total);
 }
 
-/// The sums of the pieces, one number of c a thread.
+/// Adds the sums of the pieces, one element of c per thread.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     join_products_kernel(const __grid_constant__ Product<T> product, std::int64_t pieces) {

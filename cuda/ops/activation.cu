@@ -1,6 +1,6 @@
-// Activations on their own: y = f(a); dx = dy f'(saved); and the derivative of dx along a direction. Elementwise, 8
-// (12, 20) bytes an element in float32. Outputs are overwritten and may lie where an input does; `saved` is the output,
-// or the pre-activation where the activation saves its input.
+// Activation layers: forward y = f(a), backward dx = dy f'(saved), and the derivative of dx along a direction.
+// Elementwise; bytes per element in float32: 8 forward, 12 backward, 20 for the derivative. Outputs are overwritten and
+// may be an input. `saved` is the output, or the pre-activation if the activation saves its input.
 #include <type_traits>
 #include <variant>
 
@@ -12,8 +12,8 @@ namespace gdcore::cuda {
 
 namespace {
 
-/// Calls `work` with the activation as these kernels are compiled: float32 for each one, as looking it up would cost
-/// more than the memory takes; float64 for the three types of activation.h.
+/// Calls `work` with the activation type of these kernels. float32 has a kernel for each activation, as a lookup at run
+/// time would take longer than the memory access; float64 has the three types of activation.h.
 template <class T, class Work>
 void with_function(const Activation& activation, Work&& work) {
   if constexpr (std::is_same_v<T, float>) {

@@ -1,5 +1,5 @@
-// Activations that a kernel absorbs come as one of three types, so that each kernel is compiled three times and not
-// once for every activation: Identity, ReLU, or AnyActivation, which looks up at run time which one it is.
+// Activations fused into a kernel have one of three types, so that each kernel is compiled three times and not once per
+// activation: Identity, ReLU, or AnyActivation, which selects the function at run time.
 #pragma once
 
 #include <type_traits>
@@ -10,7 +10,7 @@
 
 namespace gdcore::cuda {
 
-/// Any entry of the variant: its index there, and its number where it has one. All threads take the same branch.
+/// Any activation of the variant: its index and its parameter, if it has one. All threads take the same branch.
 struct AnyActivation {
   int kind = 0;
   double number = 0.0;
@@ -37,7 +37,7 @@ struct AnyActivation {
   }
 };
 
-// In float64 the transcendental functions are long: they are there once a kernel, not once an element of a pack.
+// In float64 the transcendental functions are long: one copy per kernel, not one per element of a pack.
 template <class T>
 __device__ __noinline__ T value_apart(AnyActivation any, T a) {
   return any.pick([a](auto f) { return f.value(a); });
@@ -76,7 +76,7 @@ __device__ __forceinline__ T AnyActivation::curvature(T saved) const {
   }
 }
 
-/// Calls `work` with the type that a kernel is compiled for: Identity{}, ReLU{} or AnyActivation{...}.
+/// Calls `work` with one of the types that kernels are compiled for: Identity{}, ReLU{} or AnyActivation{...}.
 template <class Work>
 void with_activation(const Activation& activation, Work&& work) {
   std::visit(

@@ -2,10 +2,11 @@
 // μ = Σ a / N, σ² = Σ (a-μ)² / N, â = (a-μ) / √(σ²+ε), y = f(γ â + β). Saved for backward: x (N, C), μ and 1/√(σ²+ε)
 // (1, C), and y or the pre-activation (N, C). Outputs are overwritten.
 //
-// Statistics: a thread reads a few rows of its columns at a time, takes their mean and the deviations from it, and
-// joins these to what it has (Chan, Golub & LeVeque 1983), then block by block; x is read once. Where a block can have
-// all rows of some columns it goes on to scale them: one launch, and 8 bytes an element as the second read hits a
-// cache. Else three launches (pieces, join, scale), 12 bytes where x does not fit into the second-level cache.
+// Statistics: a thread reads a few rows of its columns at a time, computes their mean and the deviations from it, and
+// merges these into its moments (Chan, Golub & LeVeque 1983); then moments are merged over threads and blocks. x is
+// read once. If a block can have all rows of some columns it also scales them: one launch, and 8 bytes per element, as
+// the second read hits a cache. Otherwise three launches (pieces, merge, scale), 12 bytes if x does not fit into the
+// second-level cache.
 #include "backend/cuda_backend.h"
 #include "ops/activation.h"
 #include "primitives/arithmetic.h"
@@ -17,13 +18,13 @@ namespace {
 
 // ---- Scaling --------------------------------------------------------------------------------------------------------
 
-/// y = f((x - mean) · scale + shift) where scale = γ rstd, or γ / √(spread + ε) where a spread is given.
+/// y = f((x - mean) · scale + shift) with scale = γ rstd, or γ / √(σ² + ε) if `spread` is given.
 template <class T, class Function>
 struct Scaling {
   const T *x, *mean, *rstd, *spread, *gamma, *beta;
   T *y, *pre;
   double eps;
-  bool squared;  // the spread is σ, not σ²
+  bool squared;  // `spread` is σ, not σ²
   Function f;
 
   struct Columns {
@@ -63,7 +64,7 @@ struct Scaling {
 
 // ---- Moments --------------------------------------------------------------------------------------------------------
 
-/// Mean, and sum of the squared deviations from it, of some rows of a column.
+/// Mean and sum of squared deviations from it over some rows of a column.
 struct Moments {
   double mean = 0.0, squares = 0.0;
   std::int64_t count = 0;
@@ -85,9 +86,9 @@ struct Moments {
   }
 };
 
-constexpr int kRowsAtOnce = 8;  // of a thread, in registers
+constexpr int kRowsAtOnce = 8;  // rows of a thread in registers
 
-/// How many rows of its piece an element of a thread's packs has: only the last turn may lack some.
+/// Returns the number of rows of element i of a thread's packs; it may lack the row of the last turn.
 template <class T>
 __device__ __forceinline__ int rows_of(const ColumnThread<T>& thread, int i) {
   const std::int64_t last = thread.begin + (thread.turns - 1) * thread.stride + i * thread.step;
@@ -109,7 +110,7 @@ __device__ __forceinline__ void thread_moments(const ColumnThread<T>& thread, co
 #pragma unroll
       for (int u = 0; u < kRowsAtOnce; ++u) sum += values[u][i];
       const T near = count == kRowsAtOnce ? sum * (T(1) / kRowsAtOnce) : sum / static_cast<T>(count);
-      // Deviations from that mean, and their squares: what rounding took off the mean comes out again.
+      // Deviations from the rounded mean and their squares; the sum of deviations corrects the rounding.
 #pragma unroll
       for (int u = 0; u < kRowsAtOnce; ++u) {
         const T d = u < count ? values[u][i] - near : T(0);
@@ -128,7 +129,7 @@ __device__ __forceinline__ void thread_moments(const ColumnThread<T>& thread, co
   for (int i = 0; i < kPack<T>; ++i) all[i].count = rows_of(thread, i);
 }
 
-/// Moments in shared memory: `depth` rows of `width`, joined into the first, halves upon halves.
+/// Moments in shared memory; fold merges `depth` rows of `width` into the first row, by halving.
 template <int kMost>
 struct SharedMoments {
   double *mean, *squares;
@@ -155,7 +156,7 @@ struct SharedMoments {
   }
 };
 
-/// Where a column's numbers go.
+/// Writes the statistics of a column.
 template <class T>
 struct Statistics {
   T *mean, *rstd, *variance;
@@ -169,7 +170,8 @@ struct Statistics {
   }
 };
 
-/// The moments of a block's columns over its piece: to `partial` (pieces, 2, cols), or to the statistics.
+/// Computes the moments of a block's columns over its piece; writes `partial` (pieces, 2, cols) or, if null, the
+/// statistics.
 template <class T>
 __device__ __forceinline__ void block_moments(const ColumnPlan& plan, const ColumnThread<T>& thread, const T* x,
                                               const Statistics<T>& statistics, double* partial) {
@@ -202,7 +204,7 @@ __global__ void __launch_bounds__(kColumnThreads, 1)
   block_moments<T>(plan, ColumnThread<T>(plan, wide), x, {}, partial);
 }
 
-/// Joins the moments of the pieces; a block takes as many columns as are `across`.
+/// Merges the moments of the pieces; a block has `across` columns.
 template <class T>
 __global__ void __launch_bounds__(kColumnThreads)
     batch_norm_join_kernel(ColumnPlan plan, const double* __restrict__ partial, int across, Statistics<T> statistics) {
@@ -232,7 +234,7 @@ __global__ void __launch_bounds__(kColumnThreads, 1)
     batch_norm_kernel(ColumnPlan plan, bool wide, Statistics<T> statistics, Scaling<T, Function> scaling) {
   const ColumnThread<T> thread(plan, wide);
   block_moments<T>(plan, thread, scaling.x, statistics, nullptr);
-  __syncthreads();  // the strip's statistics are there
+  __syncthreads();  // the strip's statistics are complete
   map_columns(plan, thread, scaling);
 }
 

@@ -1,10 +1,10 @@
-// Backward of batch norm (batch_norm.cu has the formulas): dy ← dy f'(saved) in place, dγ = Σ_n dy â, dβ = Σ_n dy,
-// dx = γ rstd (dy - dβ / N - â dγ / N), or γ rstd dy where mean and rstd are constants; x, dy, saved, dx (N, C), the
+// Backward pass of batch norm (forward: batch_norm.cu): dy ← dy f'(saved) in place, dγ = Σ_n dy â, dβ = Σ_n dy,
+// dx = γ rstd (dy - dβ / N - â dγ / N), or γ rstd dy if mean and rstd are constants; x, dy, saved, dx (N, C), the
 // others (1, C). Outputs are overwritten.
 //
-// Where a block can have all rows of some columns: one launch, 12 bytes an element (20 with an activation), as the
-// second read hits a cache. Else three launches (sums of pieces, their join, dx), and x and dy are read twice where
-// they do not fit into the second-level cache: 20 bytes (28).
+// If a block can have all rows of some columns: one launch, 12 bytes per element (20 with an activation), as the second
+// read hits a cache. Otherwise three launches (sums of pieces, their total, dx), and x and dy are read twice if they do
+// not fit into the second-level cache: 20 bytes (28).
 #include "backend/cuda_backend.h"
 #include "ops/activation.h"
 #include "primitives/arithmetic.h"
@@ -42,7 +42,7 @@ struct ParameterTerm {
   }
 };
 
-/// dγ and dβ of a column, and what its dx is made of: the means of dy â and of dy.
+/// Writes dγ and dβ of a column, and the means of dy â and of dy for its dx.
 template <class T>
 struct Finish {
   T *dgamma, *dbeta, *mean_with_x, *mean_dy;
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kColumnThreads)
                                Inputs<T> inputs) {
   const ColumnThread<T> thread(plan, wide);
   sum_columns<T, 2>(plan, thread, term, finish, nullptr);
-  __syncthreads();  // the strip's means are there
+  __syncthreads();  // the strip's means are complete
   map_columns(plan, thread, inputs);
 }
 

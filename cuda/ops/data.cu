@@ -1,6 +1,6 @@
-// Reading data in the device's memory: rows by index, converted to what the model takes; the search for NaN and
-// infinity. gather reads a row of the source and writes one of `to` (overwritten): for float32 both ways, 8 bytes an
-// element, and 8 a row where the order lists rows. The search reads every element once.
+// Reading data in device memory: gathers rows by index, converted to the model's type, and finds NaN and infinity.
+// gather reads rows of the source and overwrites rows of `to`: 8 bytes per element from float32 to float32, and 8 per
+// row if the order is a list. The search reads every element once.
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
@@ -13,10 +13,11 @@ namespace gdcore::cuda {
 
 namespace {
 
-inline constexpr int kRowThreads = 128;  // of a block: groups of neighbouring lanes, up to a warp, with a row each
-inline constexpr int kRowPacks = 4;      // of a thread, under way together
+inline constexpr int kRowThreads =
+    128;                             // threads of a block, in groups of adjacent lanes, up to a warp, with a row each
+inline constexpr int kRowPacks = 4;  // packs of a thread in flight
 
-/// The grid for `rows` rows of `cols` elements, by packs of `pack`: x goes through the rows, y through their columns.
+/// Returns the grid for `rows` rows of `cols` elements in packs of `pack`: x covers the rows, y their columns.
 Shape row_shape(std::int64_t rows, std::int64_t cols, int pack) {
   const std::int64_t packs = ceil_div(cols, pack);
   unsigned lanes = 1;
@@ -27,17 +28,17 @@ Shape row_shape(std::int64_t rows, std::int64_t cols, int pack) {
           dim3(lanes, rows_of_block)};
 }
 
-/// The row of this thread's group.
+/// Returns the row of this thread's group.
 __device__ __forceinline__ std::int64_t group_row() { return std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y; }
 
-/// Calls `work` with the beginnings of the thread's turns in a row, kRowPacks packs for each lane.
+/// Calls `work` with the first element of each of the thread's turns in a row; a turn is kRowPacks packs per lane.
 template <int PackSize, class Work>
 __device__ __forceinline__ void for_each_turn(std::int64_t cols, const Work& work) {
   const std::int64_t turn = std::int64_t{blockDim.x} * (PackSize * kRowPacks);
   for (std::int64_t at = blockIdx.y * turn; at < cols; at += gridDim.y * turn) work(at);
 }
 
-/// As many elements of the source as fill a pack of T, with the alignment at which they can be read at once.
+/// Source elements for one pack of T, aligned to be read in one access.
 template <class S, int N>
 struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Read {
   S at[N];
@@ -100,13 +101,13 @@ void gather_rows(const Gather& call) {
   launch(gather_kernel<S, T>, row_shape(call.count, source.cols, kSize), rows);
 }
 
-/// An array as rows: row r begins at r · row_stride and holds the elements from r · cols on, the last one what is left.
+/// An array as rows: row r begins at r · row_stride and has the elements from r · cols on; the last row has the rest.
 struct RowLayout {
   std::int64_t rows, cols, row_stride, size;
   bool wide;
 };
 
-/// The smallest index of what is not finite; integers have a minimum in any order.
+/// Finds the smallest index of a value that is not finite; the minimum does not depend on the order of the atomics.
 template <class T>
 __global__ void __launch_bounds__(kRowThreads)
     nonfinite_kernel(const T* data, RowLayout layout, unsigned long long* found) {
@@ -150,7 +151,7 @@ std::int64_t find_nonfinite(const Source& source) {
   auto* found = static_cast<unsigned long long*>(scratch(Scratch::partial, sizeof(unsigned long long)));
   check_cuda(cudaMemsetAsync(found, 0xff, sizeof *found, current_stream()), "cudaMemsetAsync");
   launch(nonfinite_kernel<T>, row_shape(layout.rows, layout.cols, kPack<T>), data, layout, found);
-  std::int64_t first = -1;  // which is also what all bits set mean
+  std::int64_t first = -1;  // equals all bits set: nothing found
   check_cuda(cudaMemcpyAsync(&first, found, sizeof first, cudaMemcpyDeviceToHost, current_stream()), "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(current_stream()), "cudaStreamSynchronize");
   return first;

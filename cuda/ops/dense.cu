@@ -1,11 +1,11 @@
 // Dense layer: y = f(x Wᵀ + b), x (N, in), W (out, in), y (N, out); backward: dy ← dy f'(saved), db = Σ_n dy_n,
 // dW = dyᵀ x and dx = dy W. Outputs are overwritten. Saved for backward: x, and y or the pre-activation.
 //
-// The products are cuBLASLt's (matmul.h), which also adds the bias; with an activation or without, so that its choice
-// of a kernel, and with it the bits of y, do not depend on that. A pass over y applies f: 8 bytes an element in
-// float32, 12 where the pre-activation is kept. cuBLASLt could apply ReLU as well, but it may turn NaN into 0, which
-// would hide that training diverges. Backward: one pass multiplies dy by the slope and sums its columns
-// (column_sums.h): 12 bytes an element, 4 without an activation.
+// cuBLASLt computes the products (matmul.h) and adds the bias, with and without an activation, so that its kernel, and
+// with it the bits of y, do not depend on the activation. A pass over y applies f: 8 bytes per element in float32, 12
+// if the pre-activation is saved. cuBLASLt could apply ReLU as well, but may turn NaN into 0, which would hide a
+// diverging training. Backward: one pass multiplies dy by the slope and sums its columns (column_sums.h): 12 bytes per
+// element, 4 without an activation.
 #include <variant>
 
 #include "backend/cuda_backend.h"
@@ -17,12 +17,12 @@ namespace gdcore::cuda {
 
 namespace {
 
-/// y ← f(y + b); y + b goes to `pre` too, unless it is null.
+/// y ← f(y + b); also writes y + b to `pre` unless that is null.
 template <class T, class F>
 struct BiasAndActivation {
   T* y;
   T* pre;
-  const T* bias;  // null: none, or added already
+  const T* bias;  // null: none, or already added
   F f;
 
   struct Columns {
@@ -32,7 +32,7 @@ struct BiasAndActivation {
     Pack<T> y;
   };
   __device__ Columns columns(const ColumnPlan& plan, const ColumnThread<T>& thread) const {
-    return {thread.load_columns(plan, bias, -T(0))};  // what changes no number, not even -0
+    return {thread.load_columns(plan, bias, -T(0))};  // x + -0 equals x, even for x = -0
   }
   __device__ Values load(const PackIndex& index) const { return {load_pack(y, index)}; }
   __device__ void store(const Columns& columns, Values& values, const PackIndex& index) const {
@@ -62,7 +62,7 @@ struct BiasGradient {
   }
 };
 
-/// dy ← dy f'(saved) and its column sums, one pass.
+/// dy ← dy f'(saved) and db = the column sums of dy, in one pass.
 template <class T>
 void slope_and_bias(const DenseBackward& call) {
   with_activation(call.activation, [&]<class F>(const F& f) {

@@ -1,5 +1,5 @@
-// Dropout: y = x m / (1 - p) (dropout_mask.h). No mask is stored: the backward pass draws the same one again. y is
-// overwritten and may be x. 8 bytes an element in float32.
+// Dropout: y = x m / (1 - p) (dropout_mask.h). No mask is saved: the backward pass generates the same mask again. y is
+// overwritten and may be x. 8 bytes per element in float32.
 #include <cstdint>
 
 #include "backend/cuda_backend.h"
@@ -13,11 +13,11 @@ namespace {
 
 inline constexpr int kDropoutThreads = 256, kAtOnce = 2;  // Philox blocks of a thread
 
-/// A thread takes the four elements of a Philox block: drawing is the larger part of the work.
+/// A thread has the four elements of a Philox block: the generator is the larger part of the work.
 template <class T>
 __global__ void __launch_bounds__(kDropoutThreads)
     dropout_kernel(const T* x, T* y, std::int64_t size, bool wide, DropoutMask mask, const StepCounters* counters) {
-  constexpr int kPacks = 4 / kPack<T>;  // of a Philox block
+  constexpr int kPacks = 4 / kPack<T>;  // packs of a Philox block
   const Philox random = mask.random(counters != nullptr ? counters->step : 0);
   const std::int64_t block = std::int64_t{blockIdx.x} * (kDropoutThreads * kAtOnce) + threadIdx.x;
   PackIndex index[kAtOnce][kPacks];

@@ -10,13 +10,13 @@ namespace gdcore::cuda {
 
 struct DropoutMask {
   std::uint64_t seed, stream;
-  std::uint32_t least;  // what is drawn for an element that is kept
-  double scale;         // of what is kept; 0: no dropout
+  std::uint32_t least;  // smallest random word of a kept element
+  double scale;         // factor of kept elements; 0: no dropout
 
   static DropoutMask of(double p, std::uint64_t seed, std::uint64_t stream) {
     return {seed, stream, static_cast<std::uint32_t>(p * 0x1p32), 1.0 / (1.0 - p)};
   }
-  /// The numbers of a step.
+  /// Returns the generator of a step.
   __device__ Philox random(std::int64_t step) const {
     return {seed, stream ^ (static_cast<std::uint64_t>(step) << 12)};
   }

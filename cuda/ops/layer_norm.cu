@@ -2,8 +2,8 @@
 // â = (a-μ) / √(σ²+ε), y = f(γ â + β), μ and biased σ² of the row. Saved for backward: x (N, C), μ and 1/√(σ²+ε)
 // (1, N), and y or the pre-activation (N, C). Outputs are overwritten; dy becomes dy f' in place.
 //
-// A row is read once and kept in registers, by a few lanes, a warp or a block, so that mean and deviations are two
-// passes over registers; beyond 16,384 floats it is read again from the caches. Bytes an element: 8. One launch.
+// A few lanes, a warp or a block read a row once into registers; mean and deviations are two passes over registers.
+// Rows of more than 16,384 floats are read again from the caches. Bytes per element: 8. One launch.
 #include "backend/cuda_backend.h"
 #include "ops/activation.h"
 #include "primitives/arithmetic.h"
@@ -44,10 +44,10 @@ template <class T>
 struct RowStatistics {
   T mean, rstd;
 
-  /// From sums of deviations from `near`, and of their squares: what rounding took off the mean comes out again.
+  /// From the sums of deviations from the rounded mean `near` and of their squares; corrects the rounding of the mean.
   __device__ RowStatistics(T near, double rest, double squares, double inverse_cols, double eps) {
     const double missing = product(rest, inverse_cols), left = fused(squares, inverse_cols, -product(missing, missing));
-    const double variance = left < 0.0 ? 0.0 : left;  // NaN stays
+    const double variance = left < 0.0 ? 0.0 : left;  // keeps NaN
     mean = static_cast<T>(static_cast<double>(near) + missing);
     rstd = T(1) / sqrt(static_cast<T>(variance + eps));
   }
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_kernel(For
   }
 }
 
-/// Rows that no block can hold: a block each, which reads its row three times.
+/// Rows too long for a block's registers: one block per row, which reads it three times.
 template <class T, class Function>
 __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_long_kernel(Forward<T> call, Function f) {
   GD_SHARED(double, shared, 2 * kForwardThreads / kWarp);

@@ -1,11 +1,11 @@
-// Backward of layer norm (layer_norm.cu has the formulas): dy ← dy f'(saved) in place, d = γ dy,
+// Backward pass of layer norm (forward: layer_norm.cu): dy ← dy f'(saved) in place, d = γ dy,
 // dx = rstd (d - mean(d) - â mean(d â)), dγ = Σ_n dy â, dβ = Σ_n dy; x, dy, saved, dx (N, C), mean and rstd (1, N),
 // γ, dγ, dβ (1, C). Outputs are overwritten.
 //
-// Rows stay in registers up to 4,096 floats; blocks stride over them, keep the sums of their columns, and leave them in
-// scratch memory for a second launch to join. Few rows take one launch; the number of blocks follows from the shape.
-// Bytes an element: 12 (x, dy, dx), 20 with an activation; longer rows are read again for dγ and dβ, by one launch
-// more.
+// Rows of up to 4,096 floats stay in registers. Each block sums the columns over its rows and writes the sums to
+// scratch memory; a second launch adds them. Few rows need one launch; the number of blocks depends on the shape alone.
+// Bytes per element: 12 (x, dy, dx), 20 with an activation; longer rows are read again for dγ and dβ, by one more
+// launch.
 #include "backend/cuda_backend.h"
 #include "ops/activation.h"
 #include "primitives/arithmetic.h"
@@ -27,7 +27,7 @@ struct Backward {
   bool wide;
 };
 
-constexpr int kThreads = 256, kLongThreads = 512;  // up to 2 packs of 256 threads, and for longer rows
+constexpr int kThreads = 256, kLongThreads = 512;  // for rows of up to 2 packs per thread, and for longer rows
 
 inline RowPlan backward_plan(std::int64_t cols, int pack) {
   const std::int64_t packs = ceil_div(cols, pack);
@@ -39,7 +39,7 @@ inline RowPlan backward_plan(std::int64_t cols, int pack) {
 
 constexpr int rows_at_once(int packs) { return packs == 1 ? 2 : 1; }
 
-/// Where dγ and dβ of a column go.
+/// Writes dγ and dβ of a column.
 template <class T>
 struct Parameters {
   T *dgamma, *dbeta;
@@ -49,7 +49,7 @@ struct Parameters {
   }
 };
 
-/// The sums over a block's rows that belong to a thread's columns: of dγ and dβ, in T over at most kRun rows.
+/// Sums for dγ and dβ of a thread's columns over a block's rows, in T over at most kRun rows.
 template <class T, int kPacks>
 struct ThreadColumns {
   Pack<T> run[2][kPacks] = {};
@@ -70,7 +70,7 @@ struct ThreadColumns {
   }
 };
 
-/// The end of a block: the sums of its columns, to where they belong or as one of the pieces to be joined.
+/// Ends a block: writes dγ and dβ, or the sums of its columns as a piece for the second launch.
 template <int kBlock, class T, int kPacks>
 __device__ __forceinline__ void finish_columns(const Backward<T>& call, const ThreadColumns<T, kPacks>& columns,
                                                double* partial, double* shared) {
@@ -105,7 +105,7 @@ template <class T, int kPacks>
 struct RowPacks {
   Pack<T> x[kPacks], dy[kPacks], saved[kPacks];
   T mean = T(0), rstd = T(0);
-  std::int64_t start, cols;  // no columns: there is no such row
+  std::int64_t start, cols;  // cols is 0 if the row does not exist
 
   __device__ __forceinline__ PackIndex index(const Backward<T>& call, int p) const {
     return pack_index<T>(p * call.across * kPack<T>, cols, static_cast<int>(threadIdx.x) % call.across, call.wide);
@@ -127,7 +127,7 @@ struct RowPacks {
       rstd = call.rstd[row];
     }
   }
-  /// dy becomes dy f', and x becomes â; the row's terms of the sums over columns, and of Σ γ dy and Σ γ dy â.
+  /// dy ← dy f'(saved) and x ← â; adds the row's terms to the sums of columns, and to Σ γ dy and Σ γ dy â.
   template <class Function>
   __device__ __forceinline__ void sum(const Backward<T>& call, const Function& f, const Pack<T> (&gamma)[kPacks],
                                       ThreadColumns<T, kPacks>& columns, double (&sums)[2]) {
@@ -208,7 +208,7 @@ __global__ void __launch_bounds__(kBlock, kThreads * 2 / kBlock)
   finish_columns<kBlock>(call, columns, partial, shared);
 }
 
-/// Rows that no block can hold: dy f' and dx of a row by a block, which reads it twice.
+/// Rows too long for a block's registers: dy f' and dx by one block per row, which reads it twice.
 template <class T, class Function>
 __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(Backward<T> call, Function f) {
   GD_SHARED(double, shared, 2 * kLongThreads / kWarp);
@@ -246,7 +246,7 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
   }
 }
 
-/// The terms of dγ and dβ where rows are longer than a block; a pack lies within one row there.
+/// Terms of dγ and dβ for rows too long for a block's registers; a pack lies within one row.
 template <class T>
 struct ParameterTerm {
   const T *dy, *x, *mean, *rstd;

@@ -1,12 +1,12 @@
-// Losses on logits (N, K) with their gradient, in one pass; formulas: loss.h, and the same care as cpp/cpu/loss.cpp.
-// Mean squared error and binary cross-entropy treat every element alike (elementwise_kernel). Cross-entropy keeps a
-// tile of rows in shared memory, read and written in packs however short the rows are, and gives each row to a group of
-// lanes (tile_kernel), or beyond kTileCols classes to a block (row_kernel).
-// Gradients are divided by Σ s W. Where that is not N, weight_kernel sums it first; every block then adds its partial
-// sums. Losses are summed in doubles: by a thread, a block, and finish_kernel over the blocks; which thread takes what
-// follows from the shape alone. A small batch is one block's, which does all of this in one launch.
-// Bytes an element, in units of a number: 2 with labels, 3 with targets (logits and targets read, gradient written),
-// and cross-entropy reads targets once more for Σ s W. Outputs are overwritten; nothing is saved.
+// Losses on logits (N, K) with their gradient, in one pass; formulas: loss.h, numerics as in cpp/cpu/loss.cpp.
+// Mean squared error and binary cross-entropy are elementwise (elementwise_kernel). Cross-entropy has a tile of rows in
+// shared memory, read and written in packs for rows of any length, with a group of lanes per row (tile_kernel), or
+// beyond kTileCols classes a block per row (row_kernel).
+// Gradients are divided by Σ s W. If that is not N, weight_kernel sums it first; every block then adds its partial
+// sums. Losses are summed in double: by a thread, a block, and finish_kernel over the blocks; the order depends on the
+// shape alone. For a small batch one block does all of this in one launch.
+// Elements moved per logit: 2 with labels, 3 with targets (logits and targets read, gradient written); cross-entropy
+// reads targets once more for Σ s W. Outputs are overwritten; nothing is saved.
 #include <algorithm>
 #include <variant>
 
@@ -18,7 +18,7 @@ namespace gdcore::cuda {
 
 namespace {
 
-/// `loss_scale`: the weight of an element's loss in its row's, 1 / K or 1; `slope_scale`: that of its slope.
+/// `loss_scale`, `slope_scale`: factors of an element's loss in its row's loss (1 / K or 1) and of its slope.
 template <class T, class Element>
 __global__ void __launch_bounds__(kLossThreads)
     elementwise_kernel(const Losses<T> p, double loss_scale, double slope_scale, bool wide) {
@@ -60,13 +60,14 @@ __global__ void __launch_bounds__(kLossThreads)
 
 struct Tiling {
   int group;  // lanes that share a row
-  int rows;   // of a tile
+  int rows;   // rows of a tile
   std::int64_t tiles;
-  int room;   // elements of shared memory for one matrix's tile
-  bool wide;  // every tile begins on 16 bytes
+  int room;   // elements of shared memory for a tile of one matrix
+  bool wide;  // every tile is aligned to 16 bytes
 };
 
-/// The index of element e of a tile: one word in 32 is left out, so that lanes that walk down rows meet all banks.
+/// Returns the index of element e of a tile: after 128 bytes one element is skipped, so that lanes that read a column
+/// use different banks.
 template <class T>
 __host__ __device__ __forceinline__ int padded_index(int e) {
   return e + e / (128 / static_cast<int>(sizeof(T)));
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(kLossThreads) tile_kernel(const Losses<T> p, c
   end_of_block(p, sum, weight);
 }
 
-/// A block a row of any length, read three times (from the caches where it fits there).
+/// One block per row of any length, read three times (from the caches if it fits).
 template <class T>
 __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bool wide) {
   const double weight = weight_of(p), inverse = inverse_of(weight);
@@ -200,9 +201,9 @@ __global__ void __launch_bounds__(kLossThreads) finish_kernel(const Losses<T> p,
   if (threadIdx.x == 0) write_sums(p, loss, weight);
 }
 
-constexpr std::int64_t kSmall = 8192;                  // elements of a batch that one block takes
-constexpr std::int64_t kMostBlocks = 8192;             // whose sums finish_kernel adds
-constexpr std::int64_t kTileCols = 1024;               // classes of a row that a group of lanes takes
+constexpr std::int64_t kSmall = 8192;                  // most elements of a batch for one block
+constexpr std::int64_t kMostBlocks = 8192;             // most blocks; finish_kernel adds their sums
+constexpr std::int64_t kTileCols = 1024;               // most classes for a group of lanes
 constexpr std::size_t kTileBytes = (48 << 10) - 1024;  // the rest is for sums over the block
 
 template <class T>
@@ -217,7 +218,7 @@ Tiling tiling_of(const Losses<T>& p, bool small, int& threads) {
                                   static_cast<std::size_t>(kPack<T>)));
     return matrices * static_cast<std::size_t>(tiling.room) * sizeof(T);
   };
-  // A small batch is spread over all threads; else a lane takes up to 16 columns, so that the exchanges are few.
+  // A small batch is spread over all threads; otherwise a lane has up to 16 columns, for few shuffles.
   const auto divides = [&] {
     return small ? tiling.group < p.cols && p.rows * tiling.group * 2 <= threads : tiling.group * 16 < p.cols;
   };
@@ -230,7 +231,7 @@ Tiling tiling_of(const Losses<T>& p, bool small, int& threads) {
   return tiling;
 }
 
-/// A grid for so many pieces of work; a small batch has a single block, which needs nobody to finish its sums.
+/// Returns the number of blocks for `wanted` pieces of work; a small batch has one block, without finish_kernel.
 unsigned grid_of(std::int64_t wanted, bool small) {
   return static_cast<unsigned>(small ? 1 : std::min(wanted, kMostBlocks));
 }

@@ -1,5 +1,5 @@
-// What the kernels of the losses share (loss.cu, loss_curvature.cu, fused_mlp.cu): their arguments, sums over a block,
-// the sum of the weights, and the formulas of one element or one row (loss.h); the same care as cpp/cpu/loss.cpp.
+// Shared code of the loss kernels (loss.cu, loss_curvature.cu, fused_mlp.cu): arguments, sums over a block, the sum of
+// the weights, and the formulas of one element or one row (loss.h); numerics as in cpp/cpu/loss.cpp.
 #pragma once
 
 #include <bit>
@@ -11,33 +11,32 @@
 
 namespace gdcore::cuda {
 
-inline constexpr int kLossThreads = 512;    // at most, of a block
-inline constexpr int kLossPacks = 4;        // packs of a matrix that a thread takes at once
-inline constexpr int kWeightBlocks = 256;   // at most, that sum the weights
-inline constexpr int kLossChunk = 1 << 13;  // elements that a block takes at once, at most
+inline constexpr int kLossThreads = 512;    // most threads of a block
+inline constexpr int kLossPacks = 4;        // packs of a matrix in flight per thread
+inline constexpr int kWeightBlocks = 256;   // most blocks that sum the weights
+inline constexpr int kLossChunk = 1 << 13;  // most elements of a block at a time
 
-/// What Σ s_n W_n is: the number of rows, or a sum over rows, or over elements.
+/// Kind of Σ s_n W_n: the number of rows, a sum over rows, or a sum over elements.
 enum class Weighing : std::uint8_t { rows, by_row, by_element };
 
-/// LossPass as kernels are handed it.
+/// Kernel arguments of a LossPass.
 template <class T>
 struct Losses {
-  const T *logits, *targets, *weights, *class_weights;  // null where not given
+  const T *logits, *targets, *weights, *class_weights;  // null if not given
   const std::int32_t* labels;
   T* grad;
   std::int64_t rows, cols;
-  double smoothing;  // of labels
+  double smoothing;  // label smoothing
   Weighing weighing;
-  bool wide_targets, wide_grad;  // they begin on 16 bytes
+  bool wide_targets, wide_grad;  // aligned to 16 bytes
   LossSums* sums;
   StepCounters* counters;
-  // Where several blocks share the work: each one's partial sum of Σ s l, and those of Σ s W, which another kernel
-  // left.
+  // With several blocks: each block's partial sum of Σ s l, and the partial sums of Σ s W from weight_kernel.
   double* partial_losses;
   double* partial_weights;
   int weight_blocks;
 
-  /// The same pack of the gradient: what a thread adds up must not depend on where the gradient lies.
+  /// Returns the same pack of the gradient: the order of additions must not depend on the gradient's alignment.
   __device__ PackIndex for_grad(PackIndex index) const {
     index.wide = index.wide && wide_grad;
     return index;
@@ -71,7 +70,7 @@ Losses<T> losses_of(const LossPass& call) {
   return p;
 }
 
-/// Over the threads of a block, in all of them.
+/// Returns the sum over the threads of a block to all of them.
 __device__ __forceinline__ double block_sum(double value) {
   GD_SHARED(double, shared, kLossThreads / kWarp);
   double one[1] = {value};
@@ -79,7 +78,7 @@ __device__ __forceinline__ double block_sum(double value) {
   return one[0];
 }
 
-/// NaN may be lost.
+/// Returns the maximum over groups of `lanes` lanes; may ignore NaN.
 template <class T>
 __device__ __forceinline__ T group_max(T value, int lanes) {
   for (int far = lanes / 2; far > 0; far /= 2) {
@@ -88,7 +87,7 @@ __device__ __forceinline__ T group_max(T value, int lanes) {
   }
   return value;
 }
-/// Between two calls there is a barrier, such as block_sum's.
+/// Returns the maximum over a block. There must be a barrier between two calls, such as that of block_sum.
 template <class T>
 __device__ __forceinline__ T block_max(T value) {
   GD_SHARED(T, shared, kLossThreads / kWarp);
@@ -99,8 +98,7 @@ __device__ __forceinline__ T block_max(T value) {
   return value;
 }
 
-/// The row and the column of each of at most kLossChunk neighbouring elements, without dividing 64-bit numbers for
-/// each.
+/// Row and column of each of at most kLossChunk consecutive elements, without a 64-bit division per element.
 class ChunkIndex {
  public:
   __device__ ChunkIndex(std::int64_t begin, std::int64_t cols)
@@ -116,14 +114,14 @@ class ChunkIndex {
   std::int64_t cols_, row_, col_;
 };
 
-/// Pack `turn` of a thread's in the chunk that begins at `begin`.
+/// Returns a thread's pack `turn` in the chunk that begins at `begin`.
 template <class T>
 __device__ __forceinline__ PackIndex pack_index_of_turn(std::int64_t begin, std::int64_t size, int turn, bool wide) {
   const int threads = static_cast<int>(blockDim.x);
   return pack_index<T>(begin + turn * threads * kPack<T>, size, static_cast<int>(threadIdx.x), wide);
 }
 
-/// s W of a row with a label, or whose loss treats every element alike.
+/// Returns s W of a row with a label or with an elementwise loss.
 template <class T>
 __device__ double weight_of_row(const Losses<T>& p, std::int64_t n) {
   const double s = p.weights != nullptr ? static_cast<double>(p.weights[n]) : 1.0;
@@ -131,7 +129,7 @@ __device__ double weight_of_row(const Losses<T>& p, std::int64_t n) {
   return classes ? s * static_cast<double>(p.class_weights[p.labels[n]]) : s;
 }
 
-/// This thread's partial sum of Σ s W, which the blocks of the grid divide among them.
+/// Returns this thread's partial sum of Σ s W over the whole grid.
 template <class T>
 __device__ double weights_of_thread(const Losses<T>& p) {
   double sum = 0.0;
@@ -169,8 +167,7 @@ __device__ double weights_of_thread(const Losses<T>& p) {
   return sum;
 }
 
-/// Σ s W, in every thread of the block: from its partial sums, or where there are none summed by this block, the only
-/// one.
+/// Returns Σ s W to every thread of the block: from the partial sums or, if there are none, summed by this only block.
 template <class T>
 __device__ double weight_of(const Losses<T>& p) {
   if (p.weighing == Weighing::rows) return static_cast<double>(p.rows);
@@ -183,7 +180,7 @@ __device__ double weight_of(const Losses<T>& p) {
 }
 __device__ __forceinline__ double inverse_of(double weight) { return weight > 0.0 ? 1.0 / weight : 0.0; }
 
-/// What one thread does with the whole batch's sums.
+/// Writes the sums of the whole batch; called by one thread.
 template <class T>
 __device__ void write_sums(const Losses<T>& p, double loss, double weight) {
   *p.sums = {loss, weight};
@@ -191,7 +188,7 @@ __device__ void write_sums(const Losses<T>& p, double loss, double weight) {
   if (p.counters != nullptr && !finite && p.counters->stop == Stop::none) p.counters->stop = Stop::loss;
 }
 
-/// The end of a kernel in which each thread has a partial sum of Σ s l.
+/// Ends a kernel in which each thread has a partial sum of Σ s l.
 template <class T>
 __device__ void end_of_block(const Losses<T>& p, double loss, double weight) {
   loss = block_sum(loss);
@@ -211,7 +208,7 @@ struct SquaredError {
 
 template <class T>
 struct BinaryError {
-  // -ω t log p - (1-t) log(1-p), p = sigmoid(z), where nothing overflows: see the CPU's.
+  // -ω t log p - (1-t) log(1-p), p = sigmoid(z), without overflow: see cpp/cpu/loss.cpp.
   __device__ static T loss(T z, T t, T weight) {
     const T positive = weight * t, negative = T(1) - t;
     const T magnitude = z < T(0) ? -z : z;
@@ -224,24 +221,24 @@ struct BinaryError {
   }
 };
 
-/// log(tops + rest), of a sum of exponentials: `tops` of them are 1, the others add up to `rest`, which must not be
-/// rounded beside them.
+/// Returns log(tops + rest) for a sum of exponentials: `tops` of them are 1, the sum of the others is `rest`, which
+/// must not be lost to rounding.
 __device__ __forceinline__ double log_of_sum(double tops, double rest, double) {
   return tops == 1.0 ? ::log1p(rest) : ::log(tops + rest);
 }
-/// The same to float32's precision: the logarithm of the power of two, and of the rest in [1, 2).
+/// The same in float32 precision: the logarithm of the power of two plus that of the mantissa in [1, 2).
 __device__ __forceinline__ double log_of_sum(double tops, double others, float) {
   const double sum = tops + others;
   const auto bits = std::bit_cast<std::uint64_t>(sum);
   const int exponent = static_cast<int>(bits >> 52) - 1023;
   const double rest = std::bit_cast<double>((bits & 0x000fffffffffffffu) | 0x3ff0000000000000u);
-  // fma, here and below: whether a compiler fuses a product with a sum must not depend on where it stands.
+  // Explicit fma, here and below: the compiler's choice to fuse a product with a sum may differ between kernels.
   const float log =
       ::fmaf(0.693147181f, static_cast<float>(exponent), math::log1p_unit(static_cast<float>(rest - 1.0)));
-  return sum < 1e300 ? static_cast<double>(log) : sum;  // NaN stays
+  return sum < 1e300 ? static_cast<double>(log) : sum;  // keeps NaN
 }
 
-/// A row of cross-entropy: what its targets are, and its scale.
+/// A row of cross-entropy: its targets and its weights.
 template <class T>
 struct Row {
   bool plain;  // a label and no smoothing
@@ -263,11 +260,11 @@ struct Row {
   }
 };
 
-/// Sums over a row, in doubles: beside the largest exponential, which is 1, small ones would all be rounded, and equal
-/// shares of the smoothing would all round the same way.
+/// Sums over a row, in double: small exponentials would be lost beside the largest one, which is 1, and equal smoothing
+/// terms would all round in the same direction.
 template <class T>
 struct RowSums {
-  double tops = 0.0, rest = 0.0;   // Σ e^(z - top), those that are 1 counted apart
+  double tops = 0.0, rest = 0.0;   // Σ e^(z - top): number of terms equal to 1, sum of the others
   double total = 0.0, away = 0.0;  // Ω = Σ ω t̃, Σ ω t̃ (top - z)
 
   __device__ double exponentials() const { return tops + rest; }
@@ -282,7 +279,7 @@ struct RowSums {
     total += weighted;
     away = ::fma(weighted, static_cast<double>(below), away);
   }
-  /// For a plain row: the sums as its label alone gives them. Labels without class weights add up to exactly 1.
+  /// Sets Ω and Σ ω t̃ (top - z) of a plain row from its label. Labels without class weights have Ω = 1 exactly.
   __device__ void complete(const Losses<T>& p, const Row<T>& row, T below_label) {
     if (row.plain) {
       total = static_cast<double>(row.class_weight);
@@ -298,7 +295,7 @@ struct RowSums {
   }
 };
 
-/// The gradient of one element from e^(z - top).
+/// Computes the gradient of one element from e^(z - top).
 template <class T>
 struct RowGradient {
   T scale, factor;
@@ -324,8 +321,8 @@ struct SharedRow {
   double inverse;  // 1 / Σ s W
 };
 
-/// A row of cross-entropy in shared memory, where column c lies at index_of(c), by a group of lanes. Returns s l in the
-/// group's first lane. Every lane of a warp comes here, with no columns where there is no row, for the exchanges.
+/// A row of cross-entropy in shared memory, with column c at index_of(c), by a group of lanes. Returns s l to the
+/// group's first lane. Every lane of a warp must call it, for the shuffles; `cols` is 0 if the row does not exist.
 template <class T, class IndexOf>
 __device__ double shared_row(const Losses<T>& p, const Row<T>& row, RowGroup group, int cols, const SharedRow<T>& data,
                              const IndexOf& index_of) {
@@ -342,7 +339,7 @@ __device__ double shared_row(const Losses<T>& p, const Row<T>& row, RowGroup gro
   }
   top = group_max(top, group.lanes);
   const T below_label = cols > 0 && row.plain ? top - z[index_of(row.label)] : T(0);
-  __syncwarp();  // read by all before its lane overwrites it
+  __syncwarp();  // all lanes have read the label's logit before its lane overwrites it
   RowSums<T> sums;
 #pragma unroll kUnroll
   for (int c = group.lane; c < cols; c += group.lanes) {

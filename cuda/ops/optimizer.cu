@@ -1,7 +1,8 @@
-// The optimiser's one pass over the arena, and the passes beside it. Bytes a parameter in float32: SGD 12, Momentum,
-// AdaGrad and RMSProp 20, Adam 28; clipping by the norm reads 4 more. g ← clip(g · grad_scale), decay, rule
-// (optimizer_rules.h); parameters and states are overwritten. The rule's numbers (rates, powers of betas) are computed
-// on the device, a thread of a block for each segment, so that steps with counters are those of the host to the bit.
+// The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer_rules.h); and sums of
+// squares, additions, averages. Parameters and states are overwritten. Bytes per parameter in float32: SGD 12,
+// Momentum, AdaGrad and RMSProp 20, Adam 28; clipping by the norm reads 4 more. The rule's constants (rates, powers of
+// betas) are computed on the device, by one thread per segment in each block, so that steps with counters have the bits
+// of steps without.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -16,15 +17,15 @@ namespace gdcore::cuda {
 
 namespace {
 
-// ---- Sums of squares, and what follows from the norm. ----
+// ---- Sums of squares, and the scale that limits the norm. ----
 
-inline constexpr int kSumThreads = 256, kMostSums = 1024;  // of a block; of an array
+inline constexpr int kSumThreads = 256, kMostSums = 1024;  // threads of a block; partial sums of an array
 
-/// Where a sum of squares goes: into *result, or as the scale of gradients whose norm must not exceed clip_norm.
+/// Writes *result: the sum of squares, or the scale of gradients whose norm must not exceed clip_norm.
 struct SumUse {
   double* result;
   double clip_norm;
-  StepCounters* counters;  // null: the sum itself is wanted
+  StepCounters* counters;  // null: *result is the sum itself
 
   __device__ void operator()(double sum) const {
     if (counters == nullptr) {
@@ -37,7 +38,7 @@ struct SumUse {
   }
 };
 
-/// In doubles: the square of a float32 gradient may overflow, the sum must not.
+/// In double: the square of a float32 gradient may overflow, the sum must not.
 template <class T>
 __global__ void __launch_bounds__(kSumThreads)
     squares_kernel(const T* x, std::int64_t size, std::int64_t of_block, bool wide, double* sums, SumUse use) {
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(kSumThreads) sum_kernel(const double* sums, in
   if (threadIdx.x == 0) use(total[0]);
 }
 
-/// One launch for small arrays, else two; returns where the result lies.
+/// Computes a sum of squares, with one launch for small arrays, else two; returns the result's address on the device.
 const double* squares(ConstView x, double clip_norm, StepCounters* counters) {
   auto* sums = static_cast<double*>(scratch(Scratch::partial, (kMostSums + 1) * sizeof(double)));
   const SumUse use{sums + kMostSums, clip_norm, counters};
@@ -97,14 +98,15 @@ const double* squares(ConstView x, double clip_norm, StepCounters* counters) {
 
 // ---- The step. ----
 
-inline constexpr int kStepThreads = 256, kStepPacks = 2;  // of a block; of each array under way in a thread
-inline constexpr int kMostSegments = 64;                  // of a launch: its arguments must stay below 4 KB
+inline constexpr int kStepThreads = 256,
+                     kStepPacks = 2;      // threads of a block; packs of each array per thread in flight
+inline constexpr int kMostSegments = 64;  // segments of a launch: its arguments must fit into 4 KB
 
-/// A segment, cut into tiles of as much as a block updates at a time.
+/// A segment split into tiles; a block updates one tile at a time.
 struct SegmentTiles {
   std::int64_t begin, count;
   double lr_factor, weight_decay;
-  std::int64_t last_tile;  // one behind its tiles, counted through all segments of the launch
+  std::int64_t last_tile;  // end of its tiles, numbered over all segments of the launch
   bool wide;
 };
 
@@ -117,7 +119,7 @@ struct Step {
   std::int64_t step;
   double grad_scale, clip;
   bool decoupled;
-  const StepCounters* counters;  // where given, they and `rates` tell lr and step, and `scale`, if given, grad_scale
+  const StepCounters* counters;  // if given, with `rates`: replaces lr and step; `scale`, if given, replaces grad_scale
   const double *rates, *scale;
   int segments;
   SegmentTiles segment[kMostSegments];
@@ -138,7 +140,7 @@ __device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule>& call, const Se
 template <class T, class Rule>
 struct TilePacks {
   static constexpr int kArrays = Step<T, Rule>::kArrays;
-  PackIndex index[kStepPacks];  // from the segment's beginning
+  PackIndex index[kStepPacks];  // relative to the segment's begin
   Pack<T> pack[kStepPacks][kArrays];
 
   __device__ __forceinline__ void load(const Step<T, Rule>& call, const SegmentTiles& segment, std::int64_t tile) {
@@ -183,11 +185,11 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constan
   int s = 0;
   std::int64_t tile = blockIdx.x;
   TilePacks<T, Rule> packs;
-  const auto load = [&] {  // tiles only go up, and so do their segments
+  const auto load = [&] {  // tiles increase, and so do their segments
     while (tile >= call.segment[s].last_tile) ++s;
     packs.load(call, call.segment[s], tile - (s > 0 ? call.segment[s - 1].last_tile : 0));
   };
-  load();  // under way while the numbers are computed
+  load();  // in flight while the constants are computed
   if (call.counters != nullptr && call.counters->stop != Stop::none) return;
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < call.segments) numbers[thread] = numbers_of(call, call.segment[thread]);
@@ -203,7 +205,7 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constan
   }
 }
 
-/// One launch for every kMostSegments segments that hold anything.
+/// One launch per kMostSegments segments that are not empty.
 template <class T, class Rule>
 void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
   Step<T, Rule> call{.array = {pass.parameters.as<T>(), const_cast<T*>(pass.gradients.as<T>())},
@@ -241,7 +243,7 @@ void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
   start();
 }
 
-// ---- The passes beside it. ----
+// ---- Additions, averages and counters. ----
 
 struct AddScaled {
   double scale;
@@ -275,7 +277,7 @@ __global__ void advance_kernel(StepCounters* counters, const LossSums* sums, std
 }  // namespace
 
 void CudaBackend::optimizer_step(const OptimizerPass& pass) {
-  // The norm of all gradients, as the host takes it; what belongs to no segment is zero.
+  // The norm of all gradients, as on the host; gradients of no segment are zero.
   const bool clip = pass.counters != nullptr && std::isfinite(pass.clip_norm);
   const double* scale = clip ? squares(pass.gradients, pass.clip_norm, pass.counters) : nullptr;
   with_type(pass.parameters.dtype,

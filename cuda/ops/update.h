@@ -1,4 +1,4 @@
-// What all of the optimiser's passes do with a weight: g ← clip(g), decay, rule (optimizer_rules.h).
+// The update of one weight in all passes of the optimiser: g ← clip(g), decay, rule (optimizer_rules.h).
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace gdcore::cuda {
 
-/// What all weights of a segment, with one rate and one decay, have in common in a step.
+/// Constants of a step for a segment with one rate and one decay.
 template <class T, class Rule>
 struct UpdateNumbers {
   typename Rule::template Kernel<T> kernel;
@@ -21,7 +21,7 @@ struct UpdateNumbers {
   }
 };
 
-/// One weight with its states, as many as the rule has.
+/// Updates one weight and its states; a rule may use fewer than two.
 template <class T, class Rule>
 __device__ __forceinline__ void update_weight(const UpdateNumbers<T, Rule>& numbers, T clip, T g, T& w, T& first,
                                               T& second) {

@@ -1,9 +1,9 @@
-// What is done to every element of a matrix with constants of its column: scaling by a norm, forward and back. Threads
-// go over a ColumnPlan as they do for sums, but backwards, so that what a sum has read last is read first, from the
+// A map over the elements of a matrix with constants per column: scaling by a norm layer, forward and backward. Threads
+// follow a ColumnPlan as for sums, but in reverse order: the rows that a sum read last are read first, from the
 // second-level cache. A Map has
-//   Columns columns(plan, thread): what it needs of the thread's columns, read once;
-//   Values load(index): the packs it needs; several rows are in flight;
-//   void store(columns, values, index): writes its outputs, which may be what it loaded.
+//   Columns columns(plan, thread): the constants of the thread's columns, read once;
+//   Values load(index): the input packs; several rows are in flight;
+//   void store(columns, values, index): writes the outputs, which may overwrite the inputs.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace gdcore::cuda {
 
-/// The turns of one thread.
+/// Maps the elements of one thread's turns.
 template <class T, class Map>
 __device__ __forceinline__ void map_columns(const ColumnPlan& plan, const ColumnThread<T>& thread, const Map& map) {
   constexpr int kAtOnce = 4;
@@ -35,10 +35,10 @@ __global__ void __launch_bounds__(kColumnThreads) map_columns_kernel(ColumnPlan 
   map_columns(plan, ColumnThread<T>(plan, wide), map);
 }
 
-/// A plan for a map that follows no sum: every block has a few turns.
+/// Returns the plan for a map that follows no sum: a few turns per block.
 inline ColumnPlan map_plan(std::int64_t rows, std::int64_t cols, int pack) {
   ColumnPlan plan = whole_plan(rows, cols, pack);
-  constexpr std::int64_t kTurns = 4, kMostPieces = 65535;  // of a grid in y
+  constexpr std::int64_t kTurns = 4, kMostPieces = 65535;  // kMostPieces: limit of a grid in y
   const std::int64_t turns = ceil_div(rows, plan.tile_rows), pieces = ceil_div(turns, kTurns);
   plan.piece = ceil_div(turns, pieces < kMostPieces ? pieces : kMostPieces) * plan.tile_rows;
   plan.pieces = ceil_div(rows, plan.piece);

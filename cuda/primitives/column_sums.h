@@ -1,8 +1,8 @@
-// Sums over the rows of each column: the gradients of biases, γ and β, the statistics of batch norm. A matrix is cut
-// into strips of columns and pieces of rows, a block each. Where one piece will do, a single launch finishes the sums;
-// else the pieces leave theirs in scratch memory, (pieces, K, cols) doubles, and a second launch adds them. A term is
-// summed in T over at most kRun rows, then in double; what is added to what follows from the shape alone, so results
-// are the same bits on every device and for every alignment. Bytes: what the terms read, once.
+// Sums over the rows of each column: gradients of biases, γ and β, statistics of batch norm. A matrix is split into
+// strips of columns and pieces of rows, one block each. With one piece a single launch finishes the sums; otherwise the
+// pieces write theirs to scratch memory, (pieces, K, cols) doubles, and a second launch adds them. A term is summed in
+// T over at most kRun rows, then in double. The order of additions depends on the shape alone, so results have the same
+// bits on every device and for every alignment. Bytes: each input of the terms is read once.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +19,12 @@ namespace gdcore::cuda {
 
 inline constexpr int kColumnThreads = 256;
 
-/// How a matrix is cut. Threads go over a piece in turns; the packs of a turn are a tile of whole rows of a strip. A
-/// strip of all columns is `flat`: its rows follow each other in memory, so packs may go over their ends, and a tile
-/// is as many rows as make whole packs.
+/// Division of a matrix. A block covers its piece in turns; the packs of a turn form a tile of whole rows of a strip. A
+/// strip of all columns is `flat`: its rows are contiguous in memory, so packs may cross row ends, and the tile's rows
+/// form whole packs.
 struct ColumnPlan {
-  std::int64_t rows, cols, strips, pieces, piece;  // piece: rows
-  int threads, across;                             // of a block; along a row (flat: along the tile)
+  std::int64_t rows, cols, strips, pieces, piece;  // piece: rows of one
+  int threads, across;                             // threads of a block; threads along a row (flat: along the tile)
   int tile_rows, tile_cols;
   bool flat;
 };
@@ -34,7 +34,7 @@ inline ColumnPlan strip_plan(std::int64_t rows, std::int64_t cols, int pack, int
   return {rows, cols, ceil_div(cols, width), 1, rows, kColumnThreads, across, deep, width, false};
 }
 
-/// The plan of one piece that reads memory best: flat, or strips of whole warps.
+/// Returns the plan of one piece with the best memory access: flat, or strips of whole warps.
 inline ColumnPlan whole_plan(std::int64_t rows, std::int64_t cols, int pack) {
   const std::int64_t unit = cols / std::gcd(cols, static_cast<std::int64_t>(pack));  // packs of the fewest whole rows
   if (unit > kColumnThreads) return strip_plan(rows, cols, pack, kWarp);
@@ -42,8 +42,8 @@ inline ColumnPlan whole_plan(std::int64_t rows, std::int64_t cols, int pack) {
   return {rows, cols, 1, 1, rows, threads, threads, deep, static_cast<int>(cols), true};
 }
 
-/// The plan of a sum. One piece, so one launch, where threads have few turns or there are strips enough: narrow strips
-/// where there are few columns, but whole lines of memory where there is much to read.
+/// Returns the plan of a sum. One piece, and so one launch, if threads have few turns or there are enough strips.
+/// Strips are narrow for few columns, but whole memory lines for large matrices.
 inline ColumnPlan column_plan(std::int64_t rows, std::int64_t cols, int pack) {
   const auto turns = [](const ColumnPlan& plan) { return ceil_div(plan.rows, plan.tile_rows); };
   int across = 1;
@@ -60,18 +60,18 @@ inline ColumnPlan column_plan(std::int64_t rows, std::int64_t cols, int pack) {
   return plan;
 }
 
-/// Whether the packs of a plan may be read in one access from all of these matrices.
+/// Whether the packs of a plan can be read in one access from all these matrices.
 template <class T, class... P>
 bool plan_aligned(const ColumnPlan& plan, const P*... data) {
   return pack_aligned<T>(plan.flat ? 1 : plan.rows, plan.cols, data...);
 }
 
-/// Which packs of a plan a thread takes, and of which columns.
+/// A thread's packs and columns in a plan.
 template <class T>
 struct ColumnThread {
-  std::int64_t begin, stride, end;    // element of the first turn; from turn to turn; of the piece
-  std::int64_t first_col, left_cols;  // column of the first element (flat: counted along the tile)
-  int turns, step, position;          // position: of the first element within the tile
+  std::int64_t begin, stride, end;    // first element; elements between turns; end of the piece
+  std::int64_t first_col, left_cols;  // column of the first element (flat: index in the tile); columns from it on
+  int turns, step, position;          // position: index of the first element within the tile
   bool wide;
 
   __device__ ColumnThread(const ColumnPlan& plan, bool wide_) : wide(wide_) {
@@ -88,17 +88,17 @@ struct ColumnThread {
     left_cols = thread >= plan.threads ? 0 : (plan.flat ? stride : plan.cols) - first_col;
     turns = static_cast<int>(ceil_div(bottom - top, plan.tile_rows));
   }
-  /// Of the pack of one turn; empty past the end.
+  /// Returns the index of the pack of one turn; empty past the end.
   __device__ PackIndex index(int turn) const {
     const std::int64_t first = begin + turn * stride, below = end - first, left = below < left_cols ? below : left_cols;
     return {first, step, left < 0 ? 0 : static_cast<int>(left < 0x7fffffff ? left : 0x7fffffff), wide};
   }
-  /// Column of an element, or -1 beyond the last.
+  /// Returns the column of element i of a pack, or -1 beyond the last.
   __device__ std::int64_t col(const ColumnPlan& plan, int i) const {
     if (i * step >= left_cols) return -1;
     return plan.flat ? (first_col + i * step) % plan.cols : first_col + i * step;
   }
-  /// A row of a value for each column, as a pack.
+  /// Loads values[column] for each element of a pack; `otherwise` if `values` is null or the column does not exist.
   __device__ Pack<T> load_columns(const ColumnPlan& plan, const T* values, T otherwise) const {
     Pack<T> pack;
 #pragma unroll
@@ -110,11 +110,11 @@ struct ColumnThread {
   }
 };
 
-/// The sums of one thread's packs over its turns. A Term has
-///   Columns columns(plan, thread): what it needs of the thread's columns, read once;
-///   Values load(index): the packs it needs; all rows in flight are loaded before any is used;
-///   void add(columns, values, index, sums): adds the K terms of every element (zeros where there is none, as loads
-///   give), and may write its element back.
+/// Sums one thread's packs over its turns. A Term has
+///   Columns columns(plan, thread): the constants of the thread's columns, read once;
+///   Values load(index): the input packs; all rows in flight are loaded before one is used;
+///   void add(columns, values, index, sums): adds the K terms of every element (zero if it does not exist, as loaded),
+///   and may write the element back.
 template <class T, int K, class Term>
 __device__ __forceinline__ void thread_sums(const ColumnPlan& plan, const ColumnThread<T>& thread, const Term& term,
                                             double (&total)[K][kPack<T>]) {
@@ -143,7 +143,8 @@ __device__ __forceinline__ void thread_sums(const ColumnPlan& plan, const Column
   }
 }
 
-/// The block's sums, in the first tile_cols numbers of each of K arrays in `shared`, kColumnThreads · kPack apart.
+/// Sums a block's threads into the first tile_cols values of each of K arrays in `shared`, kColumnThreads · kPack
+/// apart.
 template <class T, int K>
 __device__ __forceinline__ void block_columns(const ColumnPlan& plan, const ColumnThread<T>& thread,
                                               const double (&total)[K][kPack<T>], double* shared) {
@@ -158,7 +159,7 @@ __device__ __forceinline__ void block_columns(const ColumnPlan& plan, const Colu
   fold_rows<K>(shared, kTile, plan.tile_rows, plan.tile_cols);
 }
 
-/// A block's work: its sums go to finish(column, sums), or to `partial` (pieces, K, cols) if there are pieces.
+/// Computes a block's sums: calls finish(column, sums), or writes to `partial` (pieces, K, cols) unless that is null.
 template <class T, int K, class Term, class Finish>
 __device__ __forceinline__ void sum_columns(const ColumnPlan& plan, const ColumnThread<T>& thread, const Term& term,
                                             const Finish& finish, double* partial) {
@@ -187,7 +188,7 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
   sum_columns<T, K>(plan, ColumnThread<T>(plan, wide), term, finish, partial);
 }
 
-/// finish(column, sums) of partial sums (pieces, K, cols); a block takes as many columns as are `across`.
+/// Adds partial sums (pieces, K, cols) and calls finish(column, sums); a block has `across` columns.
 template <int K, class Finish>
 __global__ void __launch_bounds__(kColumnThreads)
     join_pieces_kernel(const double* __restrict__ partial, std::int64_t pieces, std::int64_t cols, int across,
@@ -212,8 +213,8 @@ __global__ void __launch_bounds__(kColumnThreads)
   finish(c, sum);
 }
 
-/// Columns of a block that joins pieces: blocks for every multiprocessor, and at least the 32 bytes that memory hands
-/// out.
+/// Returns the columns of a block that joins pieces: enough blocks for all multiprocessors, and at least 32 bytes, the
+/// unit of memory access.
 inline int join_width(std::int64_t cols) {
   int across = kWarp;
   while (across > 4 && ceil_div(cols, across) < kBlocks / 2) across /= 2;
@@ -231,8 +232,8 @@ inline dim3 grid_of(const ColumnPlan& plan) {
   return dim3(static_cast<unsigned>(plan.strips), static_cast<unsigned>(plan.pieces));
 }
 
-/// finish(column, sums) for each column's K sums of `term` over the rows; `aligned`: plan_aligned of the plan, for all
-/// that the term touches. One launch of few rows or many columns, else two.
+/// Calls finish(column, sums) with the K sums of `term` over the rows of each column; `aligned`: plan_aligned of all
+/// matrices of the term. One launch for few rows or many columns, else two.
 template <class T, int K, class Term, class Finish>
 void column_sums(const ColumnPlan& plan, bool aligned, const Term& term, const Finish& finish) {
   const std::size_t bytes = sizeof(double) * K * static_cast<std::size_t>(plan.pieces * plan.cols);
@@ -241,7 +242,7 @@ void column_sums(const ColumnPlan& plan, bool aligned, const Term& term, const F
   if (partial != nullptr) join_pieces<K>(partial, plan.pieces, plan.cols, finish);
 }
 
-/// A term: dy ← dy f'(saved), written back unless f is the identity, and its sum.
+/// A term: sums dy ← dy f'(saved), written back unless f is the identity.
 template <class T, class Function>
 struct SlopeTerm {
   T* dy;

@@ -1,6 +1,6 @@
-// One launcher for y_i = f(a_i, b_i, ...) over arrays of one type and one length: packs of 16 bytes, about four
-// under way in a thread, so that few threads keep the memory busy. All reads of a thread come before its writes,
-// so the result may lie where an argument does.
+// Launcher for y_i = f(a_i, b_i, ...) over arrays of one type and length. Packs of 16 bytes, about four in flight per
+// thread, so that few threads saturate the memory. A thread finishes all reads before its writes, so the result may
+// overwrite an argument.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ template <class T, int Inputs>
 struct ElementwiseArrays {
   T* to;
   const T* from[Inputs];
-  std::int64_t size, of_block;  // elements; of_block is a multiple of the threads' packs
+  std::int64_t size, of_block;  // elements of the array and of a block; of_block: a multiple of the threads' packs
   bool wide;
 };
 
@@ -53,13 +53,13 @@ __global__ void __launch_bounds__(kElementwiseThreads)
   }
 }
 
-/// to[i] = f(from[i]...) for i below `size`; `f` is copied to the device and called there.
+/// to[i] = f(from[i]...) for i < size; `f` is copied to the device and called there.
 template <class T, class F, class... In>
 void elementwise(std::int64_t size, const F& f, T* to, const In*... from) {
   if (size == 0) return;
   constexpr int kInputs = sizeof...(In), kPacks = kInputs < 4 ? 4 / kInputs : 1;
   constexpr std::int64_t kStride = kElementwiseThreads * kPack<T>;
-  // Small arrays are spread over all multiprocessors instead, a pack a thread.
+  // Small arrays: fewer packs per thread, to use all multiprocessors.
   const std::int64_t packs = std::clamp<std::int64_t>(size / (kStride * 2 * multiprocessors()), 1, kPacks);
   const ElementwiseArrays<T, kInputs> arrays{
       to, {from...}, size, packs * kStride, pack_aligned<T>(1, size, static_cast<const T*>(to), from...)};

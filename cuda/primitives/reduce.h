@@ -1,5 +1,5 @@
-// Sums over the threads of a warp or a block, in an order that depends on the number of threads alone. What a thread
-// brings was summed in T over a short run of terms; the sums are joined as doubles.
+// Sums over the threads of a warp or a block, in an order that depends on the number of threads alone. A thread sums a
+// short run of terms in T; these sums are added in double.
 #pragma once
 
 #include "backend/runtime.h"
@@ -9,12 +9,12 @@ namespace gdcore::cuda {
 
 inline constexpr int kRun = 32;  // terms of a sum in T
 
-/// How threads share a row: `across` of them, a group, with `packs` packs each; 0 packs: the row does not fit.
+/// Division of a row: a group of `across` threads with `packs` packs each; 0 packs: the row does not fit.
 struct RowPlan {
   int threads, across, packs;
 };
 
-/// Of K values each, over groups of `lanes` neighbouring lanes (a power of two); every lane receives the sums.
+/// Sums K values over groups of `lanes` adjacent lanes (a power of two); every lane receives the sums.
 template <int K, class V>
 __device__ __forceinline__ void warp_sums(V (&value)[K], int lanes = kWarp) {
 #pragma unroll
@@ -25,15 +25,15 @@ __device__ __forceinline__ void warp_sums(V (&value)[K], int lanes = kWarp) {
   }
 }
 
-/// Over groups of `threads` neighbouring threads of a block: a power of two up to a warp, or whole warps, as many in
-/// every group. All threads of the block take part and receive their group's sums; `shared` has room for K values of
-/// every warp and is free again at the next barrier.
+/// Sums K values over groups of `threads` adjacent threads of a block: a power of two up to a warp, or whole warps, the
+/// same number in every group. All threads of the block must call it and receive their group's sums. `shared` has K
+/// values per warp and may be reused after the next barrier.
 template <int K, class V>
 __device__ __forceinline__ void group_sums(V (&value)[K], int threads, V* shared) {
   warp_sums(value, threads);
   if (threads <= kWarp) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, warps = threads / kWarp, first = warp / warps * warps;
-  __syncthreads();  // what is in `shared` has been read
+  __syncthreads();  // all reads of `shared` are complete
   if (threadIdx.x % kWarp == 0) {
 #pragma unroll
     for (int k = 0; k < K; ++k) shared[warp * K + k] = value[k];
@@ -47,8 +47,8 @@ __device__ __forceinline__ void group_sums(V (&value)[K], int threads, V* shared
   }
 }
 
-/// Adds the rows of K matrices of `depth` x `width` in shared memory, `apart` numbers from one to the next, into their
-/// first rows: halves upon halves. All threads of the block take part; a barrier before and after.
+/// Adds the rows of each of K matrices (depth, width) in shared memory, `apart` values from one to the next, into its
+/// first row, by halving. All threads of the block must call it; a barrier before and after.
 template <int K>
 __device__ __forceinline__ void fold_rows(double* sums, int apart, int depth, int width) {
   __syncthreads();
@@ -63,7 +63,7 @@ __device__ __forceinline__ void fold_rows(double* sums, int apart, int depth, in
   }
 }
 
-/// The sum of a pack's elements.
+/// Returns the sum of a pack's elements.
 template <class T>
 __device__ __forceinline__ T pack_sum(const Pack<T>& pack) {
   if constexpr (kPack<T> == 4) {
@@ -73,7 +73,8 @@ __device__ __forceinline__ T pack_sum(const Pack<T>& pack) {
   }
 }
 
-/// The sums of visit(index, sums) over [0, n), by a block: in T over at most kRun packs, then in double.
+/// Computes the sums that visit(index, sums) adds over [0, n), by a block: in T over at most kRun packs, then in
+/// double.
 template <class T, int K, class Visit>
 __device__ __forceinline__ void range_sums(std::int64_t n, bool wide, double (&total)[K], double* shared,
                                            const Visit& visit) {

@@ -1,10 +1,9 @@
-// Tensor cores: C (16, 8) += A (16, depth) B (depth, 8) by the lanes of a warp, with float32 sums. Of the lane
-// 4 g + t, which holds a share of each matrix:
-//   A: of its rows g and g + 8, and B: of its column g, the terms that the lane contributes, a quarter of the depth;
+// Tensor cores: C (16, 8) += A (16, depth) B (depth, 8) by the lanes of a warp, with float32 sums. Lane 4 g + t holds
+//   A: a quarter of the terms of rows g and g + 8;
+//   B: the same terms of column g;
 //   C: rows g and g + 8, columns 2 t and 2 t + 1.
-// Which terms of the sum a lane's are is the caller's choice, the same for A and B: sums do not ask for an order. The
-// instruction is PTX's mma.sync (m16n8k8 of TF32, m16n8k16 of bfloat16), on devices that have it (on_tensor_cores in
-// device.h).
+// The caller chooses which terms belong to a lane, the same for A and B; the sum is valid for any choice. Instruction:
+// PTX's mma.sync (m16n8k8 for TF32, m16n8k16 for bfloat16), on devices that have it (on_tensor_cores in device.h).
 #pragma once
 
 #include "backend/runtime.h"
@@ -15,14 +14,14 @@
 
 namespace gdcore::cuda {
 
-/// A lane's share of C: row g, then row g + 8.
+/// A lane's elements of C: row g, then row g + 8.
 struct Accumulator {
   float at[4] = {};
 };
 
-/// Factors with 10 bits of mantissa; the lowest 13 of a float32's are rounded off.
+/// Factors with 10 bits of mantissa: float32 rounded by 13 bits.
 struct Tf32 {
-  static constexpr int kTerms = 2;  // of a lane
+  static constexpr int kTerms = 2;  // terms of a lane
 
   struct Left {
     unsigned bits[4];
@@ -45,13 +44,13 @@ struct Tf32 {
   __device__ static __forceinline__ Left left(const float (&x)[2][kTerms]) {
     return {{round(x[0][0]), round(x[1][0]), round(x[0][1]), round(x[1][1])}};
   }
-  /// `x` may have been through prepared().
+  /// kPrepared: `x` has been rounded by prepared().
   template <bool kPrepared>
   __device__ static __forceinline__ Right right(const float (&x)[kTerms]) {
     if constexpr (kPrepared) return {{__float_as_uint(x[0]), __float_as_uint(x[1])}};
     return {{round(x[0]), round(x[1])}};
   }
-  /// What makes right() quicker, for a factor that is read more often than written.
+  /// Rounds once in advance, for a factor that is read more often than written.
   __device__ static __forceinline__ float prepared(float x) { return __uint_as_float(round(x)); }
 
   __device__ static __forceinline__ void multiply(const Left& a, const Right& b, Accumulator& c) {

@@ -1,7 +1,7 @@
-// How threads read and write an array together: each takes packs of neighbours, 16 bytes. Where the array begins on 16
-// bytes a pack is one access; elsewhere, and at the ragged end, its elements are accesses of their own. Which elements
-// a thread has, and so what is added to what, does not depend on where the array lies. Kernels see packs and their
-// PackIndex, and are written once.
+// Packs: 16 bytes of adjacent elements, the unit in which threads read and write an array. If the array is aligned to
+// 16 bytes a pack is one access; otherwise, and at the end of the array, each element is one access. The elements of a
+// thread, and so the order of additions, do not depend on the alignment. Kernels use packs and their PackIndex, and are
+// written once.
 #pragma once
 
 #include <cstddef>
@@ -13,13 +13,13 @@ namespace gdcore::cuda {
 
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
-// What fills a GPU, two on each multiprocessor of an H100: a constant, so that sums are cut alike on every device.
+// Blocks that fill a GPU, two per multiprocessor of an H100: a constant, so that sums are split alike on every device.
 inline constexpr std::int64_t kBlocks = 264;
 
 template <class T>
 inline constexpr int kPack = 16 / static_cast<int>(sizeof(T));  // elements of a pack
 
-/// Elements in registers: index it by constants of unrolled loops alone.
+/// Elements in registers; the index must be a constant of an unrolled loop.
 template <class T>
 struct alignas(16) Pack {
   static constexpr int size = kPack<T>;
@@ -30,8 +30,8 @@ struct alignas(16) Pack {
 
 __host__ __device__ inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-/// Whether packs may be read in one access from all of these (null ones do not matter) and, where they are matrices of
-/// more than one row of `cols`, from the beginning of every row.
+/// Whether packs can be read in one access from all these arrays (null is allowed) and, for matrices (rows, cols) with
+/// more than one row, from the beginning of every row.
 template <class T, class... P>
 bool pack_aligned(std::int64_t rows, std::int64_t cols, const P*... data) {
   const bool rows_fit = rows == 1 || cols % kPack<T> == 0;
@@ -40,10 +40,10 @@ bool pack_aligned(std::int64_t rows, std::int64_t cols, const P*... data) {
 
 /// The indices of a pack's elements in an array.
 struct PackIndex {
-  std::int64_t first;  // of element 0
-  int step;            // from one element to the next: 1, but for columns that are no whole packs (column_sums.h)
+  std::int64_t first;  // index of element 0
+  int step;            // index difference of elements: 1 except for unaligned columns (column_sums.h)
   int left;            // elements of the array from the first one on, capped; 0 or less past its end
-  bool wide;           // the elements are neighbours on 16 bytes: one access
+  bool wide;           // the elements are adjacent and aligned to 16 bytes: one access
 
   __device__ std::int64_t operator[](int i) const { return first + i * step; }
   __device__ bool exists(int i) const { return i * step < left; }
@@ -54,8 +54,8 @@ struct PackIndex {
   }
 };
 
-/// Pack `thread` of those that begin at `begin`, a multiple of kPack, in an array of `size` elements; `wide`: what
-/// pack_aligned said.
+/// Returns pack `thread` of those from `begin`, a multiple of kPack, in an array of `size` elements; `wide`: result of
+/// pack_aligned.
 template <class T>
 __device__ __forceinline__ PackIndex pack_index(std::int64_t begin, std::int64_t size, int thread, bool wide) {
   const std::int64_t first = begin + thread * kPack<T>, left = size - first;
@@ -63,7 +63,7 @@ __device__ __forceinline__ PackIndex pack_index(std::int64_t begin, std::int64_t
   return {first, 1, left > kEnough ? kEnough : (left < 0 ? 0 : static_cast<int>(left)), wide};
 }
 
-/// A pack of the array that starts at `from`; elements that do not exist are `otherwise`.
+/// Loads a pack of the array at `from`; elements that do not exist are `otherwise`.
 template <class T>
 __device__ __forceinline__ Pack<T> load_pack(const T* from, const PackIndex& index, T otherwise = T(0)) {
   if (index.whole<T>()) return *reinterpret_cast<const Pack<T>*>(from + index.first);
@@ -73,7 +73,7 @@ __device__ __forceinline__ Pack<T> load_pack(const T* from, const PackIndex& ind
   return pack;
 }
 
-/// The same of a vector that may be null: `otherwise` everywhere.
+/// Loads a pack of an array that may be null: then all elements are `otherwise`.
 template <class T>
 __device__ __forceinline__ Pack<T> load_or(const T* from, const PackIndex& index, T otherwise) {
   if (from != nullptr) return load_pack(from, index, otherwise);

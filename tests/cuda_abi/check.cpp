@@ -1,4 +1,4 @@
-// Holds gdcore's own declarations of cuBLASLt (cuda/matmul/cublaslt.h) against NVIDIA's header, where there is one:
+// Compares gdcore's own declarations of cuBLASLt (cuda/matmul/cublaslt.h) with NVIDIA's header, if there is one:
 // compiled, never run.
 #include <cublasLt.h>
 
@@ -10,7 +10,7 @@ namespace {
 
 using namespace gdcore::cuda;
 
-// ---- Numbers. ----
+// ---- Constants. ----
 static_assert(lt::kSuccess == CUBLAS_STATUS_SUCCESS);
 static_assert(lt::kInvalidValue == CUBLAS_STATUS_INVALID_VALUE);
 static_assert(lt::kNotSupported == CUBLAS_STATUS_NOT_SUPPORTED);
@@ -41,7 +41,7 @@ static_assert(static_cast<int>(lt::kPreferenceAlignmentC) == CUBLASLT_MATMUL_PRE
 static_assert(static_cast<int>(lt::kPreferenceAlignmentD) == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
 
 // ---- Structs. ----
-/// The library is told the size of these, which differs from release to release; ours have room for each.
+/// The caller passes the size of these structs, which differs between releases; ours are large enough for each.
 template <class Ours>
 constexpr bool kGrows =
     std::is_same_v<Ours, lt::Layout> || std::is_same_v<Ours, lt::Operation> || std::is_same_v<Ours, lt::Preference>;
@@ -61,12 +61,12 @@ static_assert(offsetof(lt::Proposal, workspace) == offsetof(cublasLtMatmulHeuris
 static_assert(offsetof(lt::Proposal, state) == offsetof(cublasLtMatmulHeuristicResult_t, state));
 static_assert(offsetof(lt::Proposal, waves) == offsetof(cublasLtMatmulHeuristicResult_t, wavesCount));
 
-// ---- Functions: as many parameters, each passed alike; what pointers point to has the same size. ----
+// ---- Functions: the same number of parameters, each passed alike; pointers to types of the same size. ----
 template <class T>
 constexpr bool kIsNumber = std::is_integral_v<T> || std::is_enum_v<T>;
 
 template <class T, class = void>
-constexpr std::size_t kSize = 0;  // void, and types that only the library knows
+constexpr std::size_t kSize = 0;  // void and incomplete types
 template <class T>
 constexpr std::size_t kSize<T, std::void_t<decltype(sizeof(T))>> = sizeof(T);
 
@@ -100,7 +100,7 @@ SAME_SIGNATURE(preference_set, cublasLtMatmulPreferenceSetAttribute);
 SAME_SIGNATURE(get_heuristic, cublasLtMatmulAlgoGetHeuristic);
 SAME_SIGNATURE(matmul, cublasLtMatmul);
 
-// The comparison can fail.
+// Differences are detected.
 static_assert(!kSameSignature<int (*)(int), int (*)(int, int)>);
 static_assert(!kSameSignature<int (*)(int), int (*)(long)>);
 static_assert(!kSameSignature<int (*)(int*), int (*)(const int*)>);

@@ -1,4 +1,4 @@
-"""Plant bugs in device code: find places, and rewrite sources so that a number given at run time turns one bug on.
+"""Plant bugs in device code: find mutants, and rewrite sources so that a number given at run time activates one.
 
 A mutant changes an expression or drops a statement of a `__global__` or `__device__` function. All mutants of a build
 are compiled together: `i < n` becomes `(gdcore::mutation::active(17) ? (i <= n) : (i < n))`, and `sum += x` becomes
@@ -19,14 +19,14 @@ OPENING, CLOSING = "([{", ")]}"
 
 @dataclass(frozen=True)
 class Rule:
-    """A kind of bug: what group 1 of `pattern` matches is replaced inside its expression, by a template or a table."""
+    """A kind of bug: a template or a table replaces the match of group 1 of `pattern` inside its expression."""
 
     kind: str
     pattern: str
     replacement: str | dict[str, str]
 
 
-# Spaces around an operator tell it from a template's bracket, a pointer's star and a sign: the sources are formatted.
+# The sources are formatted: spaces distinguish an operator from a template's bracket, a pointer's star and a sign.
 RULES = (
     Rule("bound", r"(?<=\S)( < )(?=\S)", " <= "),
     Rule("bound", r"(?<=\S)( <= )(?=\S)", " < "),
@@ -71,7 +71,7 @@ ASSIGNMENT = re.compile(
 
 @dataclass(frozen=True)
 class Mutant:
-    """`[begin, end)` of a file's text, an expression or a statement without its semicolon, and what it becomes."""
+    """`[begin, end)` of a file's text, an expression or a statement without its semicolon, and its replacement."""
 
     file: str  # relative to the folder cuda
     line: int
@@ -80,21 +80,21 @@ class Mutant:
     end: int
     before: str
     after: str  # empty: a dropped statement
-    place: str  # the source line, as the list of equivalent mutants has it
+    place: str  # the source line, as in the list of equivalent mutants
 
     def describe(self) -> str:
-        """Write it for people, and for the list of equivalent mutants."""
+        """Return a readable description, also used in the list of equivalent mutants."""
         return re.sub(r"\s+", " ", f"{self.before} -> {self.after or 'nothing'}")
 
 
 def blanked(text: str) -> str:
-    """Return the text with comments, strings and preprocessor lines as spaces, so that offsets stay."""
+    """Return the text with comments, strings and preprocessor lines replaced by spaces; offsets do not change."""
     pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^[ ]*#(?:[^\n]*\\\n)*[^\n]*'
     return re.sub(pattern, lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S | re.M)
 
 
 def matching(code: str, at: int) -> int:
-    """Return where the bracket that opens at `at` is closed."""
+    """Return the offset of the bracket that closes the one at `at`."""
     depth = 0
     for i in range(at, len(code)):
         depth += (code[i] in OPENING) - (code[i] in CLOSING)
@@ -104,13 +104,13 @@ def matching(code: str, at: int) -> int:
 
 
 def device_bodies(code: str) -> Iterator[tuple[int, int]]:
-    """Return the bodies of all functions that run on the device, without those that may run in the compiler."""
+    """Yield the bodies of all device functions, without constexpr ones, which may run in the compiler."""
     done = 0
     for match in re.finditer(r"__(?:global|device)__", code):
         if match.start() < done:
             continue
         i = match.end()
-        while code[i] not in "{;":  # over the parameters and initialisers in parentheses
+        while code[i] not in "{;":  # skips parameters and initialisers in parentheses
             i = matching(code, i) + 1 if code[i] == "(" else i + 1
         if code[i] == "{":
             end = matching(code, i)
@@ -137,7 +137,7 @@ def expression_around(code: str, begin: int, end: int) -> tuple[int, int] | None
         if depth == 0 and (c in CLOSING + ",;?{" or (c == ":" and ":" not in (code[right - 1], code[right + 1]))):
             break
         if depth == 0 and c == "=" and code[right + 1] != "=" and code[right - 1] not in "=<>!":
-            return None  # what is assigned to
+            return None  # the target of an assignment
         depth += (c in OPENING) - (c in CLOSING)
         right += 1
     if code[right] == "{":
@@ -151,7 +151,7 @@ def expression_around(code: str, begin: int, end: int) -> tuple[int, int] | None
 
 
 def usable(text: str) -> bool:
-    """Whether the text is an expression that may be put into parentheses, as far as one can see."""
+    """Whether the text is probably an expression that may be put into parentheses."""
     templates = len(re.findall(r"(?<![ <])<(?![ <=])", text)) - len(re.findall(r"(?<![ >-])>(?![>=])", text))
     keywords = r"\b(const|constexpr|auto|case|typename|template|using|static|if|for|while|do|void|sizeof)\b"
     declared = r"^[\w:]+(<.*>)?[&*]* [&*]*\w+$"
@@ -159,7 +159,7 @@ def usable(text: str) -> bool:
 
 
 def compile_time(code: str, begin: int) -> bool:
-    """Whether the place belongs to a condition or constant that the compiler evaluates."""
+    """Whether the offset lies in a condition or constant that the compiler evaluates."""
     start = max(code.rfind(c, 0, begin) for c in ";{}")
     statement = code[start + 1 : begin]
     return bool(re.search(r"\b(constexpr|static_assert|GD_SHARED|GD_DYN_SHARED|asm)\b", statement))
@@ -174,7 +174,7 @@ def array_bound(code: str, begin: int) -> bool:
 
 
 def lesser_or_greater(code: str, begin: int, end: int) -> bool:
-    """Whether a comparison chooses between its operands, as in `a < b ? a : b`, where equal ones do not matter."""
+    """Whether a comparison selects one of its operands, as in `a < b ? a : b`: equal operands give the same result."""
     match = re.match(r"(.+) [<>]=? (.+)", code[begin:end])
     if match is None:
         return False
@@ -184,7 +184,7 @@ def lesser_or_greater(code: str, begin: int, end: int) -> bool:
 
 
 def find(path: Path, name: str) -> list[Mutant]:
-    """Return all mutants of a file, which they call `name`, in the order of their places."""
+    """Return all mutants of a file, in the order of their offsets; `name` becomes their file name."""
     text = path.read_text()
     code, lines = blanked(text), text.splitlines()
     mutants: dict[tuple[int, int, str], Mutant] = {}
@@ -230,7 +230,7 @@ def find(path: Path, name: str) -> list[Mutant]:
 
 
 def overlap(a: Mutant, b: Mutant) -> bool:
-    """Whether two mutants cannot be in one build: the same expression can have several, nested ones cannot."""
+    """Whether two mutants cannot be in one build: they may have the same expression, but not nested ones."""
     if a.file != b.file or (a.begin, a.end) == (b.begin, b.end):
         return False
     return a.begin < b.end and b.begin < a.end
@@ -250,10 +250,10 @@ def compatible(mutants: list[Mutant]) -> list[list[Mutant]]:
 
 
 def sample(mutants: list[Mutant], count: int, of_kind: int, seed: str) -> list[Mutant]:
-    """Choose mutants for one build: `of_kind` of every kind that has so many, then more of all, up to `count`.
+    """Choose `count` mutants for one build: first `of_kind` of every kind, if there are as many, then of all kinds.
 
-    The next one is of the file, then of the kind, that fewest were chosen of. Among those, their text alone decides: a
-    change elsewhere hardly changes the choice.
+    Each choice prefers the file, then the kind, with the fewest mutants so far. Ties are decided by a hash of the
+    mutant's text: a change elsewhere in the sources hardly changes the sample.
     """
 
     def order(mutant: Mutant) -> tuple[bytes, int]:
@@ -275,14 +275,14 @@ def sample(mutants: list[Mutant], count: int, of_kind: int, seed: str) -> list[M
                 most -= 1
 
     ordered = sorted(mutants, key=order)
-    for kind, _ in reversed(Counter(mutant.kind for mutant in ordered).most_common()):  # the rarest first
+    for kind, _ in reversed(Counter(mutant.kind for mutant in ordered).most_common()):  # rarest first
         take([mutant for mutant in ordered if mutant.kind == kind], of_kind)
     take(ordered, count - len(chosen))
     return sorted(chosen, key=lambda m: (m.file, m.begin))
 
 
 def planted(text: str, numbered: list[tuple[int, Mutant]]) -> str:
-    """Return the source with these mutants in it, each behind its number; lines keep their numbers."""
+    """Return the source with these mutants planted, each selected by its number; line numbers do not change."""
     units: dict[tuple[int, int], list[tuple[int, Mutant]]] = {}
     for number, mutant in numbered:
         units.setdefault((mutant.begin, mutant.end), []).append((number, mutant))

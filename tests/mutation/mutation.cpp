@@ -1,5 +1,5 @@
-// Which planted bug is turned on, and which ones the program came by: at its end their numbers are written to the file
-// that GDCORE_MUTANTS_REACHED names.
+// Selects the active planted bug and records the planted places that the program reaches. At exit their numbers are
+// written to the file that GDCORE_MUTANTS_REACHED names.
 #include "mutation.h"
 
 #include <cstdio>

@@ -1,12 +1,12 @@
-// Included in front of every source of the CUDA backend in which tests/mutation planted bugs.
+// Included before each source of the CUDA backend in a build with planted bugs (tests/mutation).
 #pragma once
 
 namespace gdcore::mutation {
 
-/// Whether bug number n is turned on, by the environment variable GDCORE_MUTANT.
+/// Whether bug number n is active, by the environment variable GDCORE_MUTANT.
 bool active(int n);
 
-/// What atomicMin does, but not in one go.
+/// Does what atomicMin does, but not atomically.
 template <class T>
 T plain_min(T* at, T value) {
   const T old = *at;

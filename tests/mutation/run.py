@@ -3,12 +3,12 @@
 Usage: python tests/mutation/run.py plant --work DIR [--count 120 | --all] [--seed TEXT] [--listed]
        python tests/mutation/run.py judge --work DIR --tests build/tests/native/gdcore_native_tests
 
-`plant` compiles the CUDA backend for the CPU with a sample of bugs in it (mutants.py), all turned off: plain, under
-AddressSanitizer and UBSan, and with the race detector. `judge` first runs the tests without bugs, which says which
-tests come by which bug. Each bug is then turned on alone, and those tests run, the quickest first, in one build after
-the other, until one fails: a wrong result, a crash, a detected race or deadlock, or a run that takes far too long. At
-least 95 per cent of the bugs must be caught. Bugs that change nothing are listed in equivalent.toml, each with the
-reason; they are not planted, unless --listed asks for them, to see that none of them is caught.
+`plant` compiles the CUDA backend for the CPU with a sample of inactive bugs (mutants.py): plain, with AddressSanitizer
+and UBSan, and with the race detector. `judge` first runs the tests without bugs to find which tests reach which bug.
+Then it activates one bug at a time and runs those tests, the fastest first, in one build after the other, until one
+fails: a wrong result, a crash, a detected race or deadlock, or a timeout. At least 95 per cent of the bugs must be
+caught. Bugs that change nothing are listed in equivalent.toml, each with the reason. They are planted only with
+--listed, to check that none of them is caught.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ from mutants import Mutant, compatible, find, planted, sample
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LEAST_MUTANTS, LEAST_CAUGHT = 100, 0.95
-OF_KIND = 8  # at least, in a sample, of each kind that has so many places
-# What a build of the library adds to the flags, and how many seconds of tests (as the plain build runs them) a bug is
-# given in it.
+OF_KIND = 8  # least number of each kind in a sample, if there are as many
+# For each build of the library: additional flags, and the seconds of tests per bug, as measured in the plain build.
 BUILDS = {
     "plain": ([], 10.0),
     "asan": (["-DGDCORE_SANITIZE=address,undefined"], 1.5),
     "race": (["-DGDCORE_EMULATION_RACE=ON"], 1.0),
 }
-ORDER = {  # what catches a kind soonest
+ORDER = {  # fastest builds to catch a kind first
     "barrier": ("race", "plain", "asan"),
     "atomic": ("race", "plain", "asan"),
     "bound": ("asan", "plain", "race"),
@@ -51,7 +50,7 @@ USUAL_ORDER = ("plain", "asan", "race")
 
 @dataclass
 class Test:
-    """A test case: seconds it takes without a bug in the plain build, and the numbers of the bugs it comes by."""
+    """A test case: its seconds without a bug in the plain build, and the numbers of the bugs that it reaches."""
 
     name: str
     seconds: float = 0.0
@@ -60,7 +59,7 @@ class Test:
 
 @dataclass
 class Gate:
-    """One build of mutants, and what becomes of them."""
+    """A set of mutants: its three builds and the runs of the tests."""
 
     work: Path
     jobs: int
@@ -73,7 +72,7 @@ class Gate:
     # ---- Building ---------------------------------------------------------------------------------------------------
 
     def write_sources(self) -> None:
-        """Lay out a copy of what the library is built from, with the mutants in it."""
+        """Write a copy of the library's sources with the mutants."""
         source = self.work / "source"
         for folder in ("cpp/include", "cuda"):
             for path in [p for p in (ROOT / folder).rglob("*") if p.is_file()]:
@@ -86,7 +85,7 @@ class Gate:
         write(source / "cuda/emulation/mutation.h", (HERE / "mutation.h").read_text())
 
     def build(self) -> None:
-        """Build all three libraries; mutants that do not compile are taken out."""
+        """Build all three libraries; remove mutants that do not compile."""
         for _ in range(6):
             self.write_sources()
             log = self.build_one("plain")
@@ -102,7 +101,7 @@ class Gate:
                 sys.exit(f"{log[-4000:]}\nthe library does not compile")
 
     def build_one(self, kind: str) -> str:
-        """Build a library; return the compiler's output if that fails."""
+        """Build a library; return the compiler's output if it fails, else an empty string."""
         folder, source = self.work / kind, self.work / "source"
         flags = [f"-DCMAKE_CXX_FLAGS=-w -include {source}/cuda/emulation/mutation.h", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"]
         flags += BUILDS[kind][0]
@@ -116,7 +115,7 @@ class Gate:
         return ""
 
     def mutants_in(self, log: str) -> set[Mutant]:
-        """Return the mutants on the lines that the compiler complains about."""
+        """Return the mutants on lines with compiler errors."""
         errors = re.findall(r"/cuda/(\w+/[\w.]+):(\d+):\d+: error", log)
         lines = {(file, int(line)) for file, line in errors}
         return {m for m in self.mutants for i in range(m.before.count("\n") + 1) if (m.file, m.line + i) in lines}
@@ -128,11 +127,11 @@ class Gate:
     # ---- Running ----------------------------------------------------------------------------------------------------
 
     def run(self, kind: str, test: str, mutant: int, limit: float, reached: Path | None = None) -> bool:
-        """Run a test case with a bug turned on (0: none); return whether it passed."""
+        """Run a test case with an active bug (0: none); return whether it passed."""
         environment = {
             **os.environ,
             "GDCORE_TEST_DEVICE": "cuda",
-            "GDCORE_CUDA_PRODUCTS": "rounded",  # what only large products do otherwise
+            "GDCORE_CUDA_PRODUCTS": "rounded",  # otherwise only large products round in memory
             "GDCORE_CUDA_LIBRARY": str(self.library(kind)),
             "GDCORE_MUTANT": str(mutant),
             "OMP_NUM_THREADS": "1",
@@ -149,7 +148,7 @@ class Gate:
             return False
 
     def survey(self) -> None:
-        """Run every test case without a bug, to see how long it takes and which bugs it would meet."""
+        """Run every test case without a bug, to measure its time and find the bugs that it reaches."""
         listing = subprocess.run([self.tests, "--list-test-cases"], capture_output=True, text=True, check=True).stdout
         names = [line for line in listing.splitlines() if line and not line.startswith(("[doctest]", "===="))]
 
@@ -169,7 +168,7 @@ class Gate:
             sys.exit("tests fail without any bug")
 
     def passes_without(self, kind: str, test: Test) -> bool:
-        """Whether the test passes in this build when no bug is turned on."""
+        """Whether the test passes in this build without an active bug."""
         with self.lock:
             if (kind, test.name) not in self.sound:
                 self.sound[kind, test.name] = self.run(kind, test.name, 0, 600.0)
@@ -178,7 +177,7 @@ class Gate:
             return self.sound[kind, test.name]
 
     def caught_by(self, number: int) -> str:
-        """Return the build whose tests catch the bug, "none" if it survives, "unreached" if no test comes by it."""
+        """Return the build whose tests catch the bug, "none" if it survives, "unreached" if no test reaches it."""
         tests = [test for test in self.cases if number in test.reached]
         if not tests:
             return "unreached"
@@ -207,13 +206,13 @@ class Gate:
 
 
 def sanitizer() -> str:
-    """Return the sanitizer's library, which has to be there before a program that does not know it."""
+    """Return the sanitizer's library, which must be preloaded into a program built without it."""
     command = ["c++", "-print-file-name=libasan.so"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file unless it is the same already, so that nothing is compiled twice."""
+    """Write a file unless it has this content already, so that it is not compiled again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
@@ -232,12 +231,12 @@ def table(fates: dict[Mutant, str], by: str) -> None:
 
 
 def key(mutant: Mutant) -> tuple[str, str, str]:
-    """Return what the list of equivalent mutants knows it by."""
+    """Return the mutant's key in the list of equivalent mutants."""
     return mutant.file, mutant.place, mutant.describe()
 
 
 def report(fates: dict[Mutant, str], reasons: dict[tuple[str, str, str], str]) -> int:
-    """Print everything and return the exit status."""
+    """Print the results and return the exit status."""
     survivors = [mutant for mutant, fate in fates.items() if fate in ("none", "unreached")]
     equivalent = [m for m in survivors if key(m) in reasons]
     counted = {mutant: fate for mutant, fate in fates.items() if mutant not in equivalent}
@@ -262,7 +261,7 @@ def report(fates: dict[Mutant, str], reasons: dict[tuple[str, str, str], str]) -
 
 
 def listed_reasons(known: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
-    """Return why the listed bugs change nothing; the list holds only what the sources have."""
+    """Return the reasons of the listed bugs by key; exit if a listed bug is not in the sources."""
     listed = tomllib.loads((HERE / "equivalent.toml").read_text()).get("equivalent", [])
     reasons = {(entry["file"], entry["line"], entry["change"]): entry["reason"] for entry in listed}
     if stale := [entry for entry in reasons if entry not in known]:
@@ -271,7 +270,7 @@ def listed_reasons(known: set[tuple[str, str, str]]) -> dict[tuple[str, str, str
 
 
 def plant(options: argparse.Namespace, mutants: list[Mutant], reasons: dict[tuple[str, str, str], str]) -> None:
-    """Choose bugs and build with them; which ones they are is written to the folder."""
+    """Choose bugs and build with them; write the chosen bugs to planted.json in the folder."""
     candidates = [m for m in mutants if options.only in m.file and (options.listed or key(m) not in reasons)]
     builds = compatible(candidates) if options.all else [sample(candidates, options.count, OF_KIND, options.seed)]
     print(f"{len(mutants)} bugs can be planted; {sum(map(len, builds))} of them are, in {len(builds)} builds")
@@ -286,7 +285,7 @@ def plant(options: argparse.Namespace, mutants: list[Mutant], reasons: dict[tupl
 
 
 def judge(options: argparse.Namespace) -> dict[Mutant, str]:
-    """Run the tests on what was planted."""
+    """Run the tests on the planted bugs."""
     fates: dict[Mutant, str] = {}
     for number, build in enumerate(json.loads((options.work / "planted.json").read_text())):
         mutants = [Mutant(**mutant) for mutant in build]
