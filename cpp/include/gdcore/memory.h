@@ -1,4 +1,4 @@
-// Device memory: buffers that own it.
+// Memory of a device: the buffers that own it, and the directions of copies.
 #pragma once
 
 #include "gdcore/tensor.h"

@@ -72,8 +72,8 @@ struct NormBackward {
 enum class NormOver : std::uint8_t { rows, columns, constants };
 
 /// A norm along a direction; a dot is the derivative along it. ẏ = γ â̇ + γ̇ â + β̇ with
-/// â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)), where m is the mean over the norm's row or column, 0 for constants. Null ẋ, γ̇ and β̇
-/// are zero.
+/// â̇ = rstd (ẋ - m(ẋ) - â m(â ẋ)), where m is the mean over the norm's row or column, 0 for constants. Null ẋ, γ̇ and
+/// β̇ are zero.
 struct NormTangent {
   NormOver over;
   ConstView x, gamma, mean, rstd;

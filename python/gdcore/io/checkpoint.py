@@ -306,7 +306,8 @@ def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_s
     for name in now:
         both = now[name] is not None and then[name] is not None
         present[name], past[name] = (now[name], then[name]) if both else (None, None)
-    if state.model.frozen():  # a model that nobody froze takes over what the file says, as it takes the weights
+    # A run goes on with the layers frozen that the caller froze. Otherwise the file says it, as it says the weights.
+    if of_fit and state.model.frozen():
         present["frozen"], past["frozen"] = sorted(state.model.frozen()), sorted(saved.model["frozen"])
     # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
     with json_values.entry(f"{saved.where}: training"):
