@@ -5,6 +5,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "gdcore/data.h"
 #include "gdcore/network.h"
 #include "gdcore/parallel.h"
@@ -74,10 +76,14 @@ auto without_gil(Work&& work) {
 /// computes.
 template <class Work>
 auto computing(Network& network, Work&& work, Network::Purpose purpose = Network::Purpose::prediction) {
-  const bool waits = purpose != Network::Purpose::prediction;
   while (network.awaited()) without_gil([&] { network.wait_for_holders(); });
-  while (waits && network.predicts()) without_gil([&] { network.wait_for_prediction(); });
+  std::optional<Network::Turn> turn;  // until the computation has begun: others would take its place again and again
+  if (purpose != Network::Purpose::prediction && network.predicts()) {
+    turn.emplace(network);
+    while (network.predicts()) without_gil([&] { network.wait_for_prediction(); });
+  }
   const Network::Use use(network, purpose);
+  turn.reset();
   return without_gil(work);
 }
 

@@ -27,6 +27,12 @@ Occupancy::Use::~Use() {
   if (taken_) occupancy_.release();
 }
 
+Occupancy::Turn::~Turn() {
+  --occupancy_.holders_;
+  const std::lock_guard lock(occupancy_.mutex_);
+  occupancy_.released_.notify_all();
+}
+
 void Occupancy::release() {
   user_ = std::thread::id();
   trains_ = false;

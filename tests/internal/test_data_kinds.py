@@ -29,7 +29,7 @@ def model(dtype: str = "float32", **settings: Any) -> gd.Sequential:
 def trained(x: Any, y: Any = Y, **fit: Any) -> np.ndarray:
     network = model()
     trainer = gd.Trainer(network, gd.CrossEntropy(), optimizer=gd.SGD(0.1))
-    trainer.fit(x, y, epochs=2, batch_size=4, **fit)
+    trainer.fit(x, y, epochs=2, **({} if y is None else {"batch_size": 4}), **fit)
     return np.array([trainer.history["loss"][-1], *helpers.snapshot(network)["parameters"]])
 
 

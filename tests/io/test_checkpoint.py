@@ -311,11 +311,11 @@ def test_weights_and_frozen_layers_are_compared(tmp_path: Path) -> None:
         helpers.same_bits(state(trainer), before)
     trainer = build()
     trainer.model.freeze("layers.0")
-    for call in (
+    helpers.refuses(
         lambda: trainer.fit(x, y, epochs=2, sample_weight=w, resume=tmp_path / "c"),
-        lambda: trainer.load_checkpoint(tmp_path / "c"),
-    ):
-        helpers.refuses(call, ValueError, r"frozen: saved \[\], now \['layers.0.bias', 'layers.0.weight'\]")
+        ValueError,
+        r"frozen: saved \[\], now \['layers.0.bias', 'layers.0.weight'\]",
+    )
     assert trainer.model.frozen() and trainer.epoch == 0
     trainer.fit(x, y, epochs=1, sample_weight=w, callbacks=[gd.Checkpoint(tmp_path / "c")])
     again, frozen = build(), build()

@@ -40,9 +40,20 @@ class Occupancy {
   /// Whether another thread holds the arrays or waits to. A computation must then call `wait_for_holders` first.
   bool awaited() const { return holders_ != 0 && user_ != std::this_thread::get_id(); }
   void wait_for_holders();
-  /// Whether another thread computes, but does not train. A long run must then call `wait_for_prediction` first.
+  /// Whether another thread computes, but does not train. A long run must then take a Turn and wait for its end.
   bool predicts() const { return in_use_ && !trains_ && user_ != std::this_thread::get_id(); }
   void wait_for_prediction();
+  /// While a Turn lives, no other computation begins.
+  class Turn {
+   public:
+    explicit Turn(Occupancy& occupancy) : occupancy_(occupancy) { ++occupancy_.holders_; }
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    Occupancy& occupancy_;
+  };
 
  private:
   void release();
