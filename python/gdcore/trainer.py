@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 FLOAT32, _ndarray = np.dtype(np.float32), np.ndarray  # looked up once: a small step takes 7 µs
-MOST_STEPS = 2**62  # what a checkpoint can hold
+MOST_STEPS = 2**62  # the largest count that a checkpoint can hold
 ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
 
 
@@ -41,32 +41,32 @@ class Trainer(Connected, Closed):
     Parameters
     ----------
     model : Sequential
-        The model to train, in place. The loss says what its outputs mean where that is not known yet: numbers for
-        `MeanSquaredError`, classes for `CrossEntropy`, yes/no answers for `BinaryCrossEntropy`.
+        The model to train, in place. If the meaning of its outputs is not set yet, the loss sets it: "numbers" for
+        `MeanSquaredError`, "classes" for `CrossEntropy`, "yes_no" for `BinaryCrossEntropy`.
     loss : Loss
         The loss to minimise, such as ``gd.CrossEntropy()``.
     optimizer : Optimizer
-        The update rule, such as ``gd.Adam(lr=1e-3)``. Its rate may be a function of the step (`gdcore.schedules`),
-        which `fit` on arrays evaluates for all steps of an epoch when the epoch begins.
+        The update rule, such as ``gd.Adam(lr=1e-3)``. Its rate may be a function of the step (`gdcore.schedules`).
+        `fit` on arrays evaluates it for all steps of an epoch when the epoch begins.
     metrics : sequence, or mapping of columns to metrics
         Measures besides the loss: names ("accuracy", "roc_auc", ...) and functions of `gdcore.metrics`, of
-        `sklearn.metrics` and of your own, called with (y_true, y_pred), and ``sample_weight=`` where there are weights
-        and the function has that parameter. See docs/metrics.md.
+        `sklearn.metrics` and of your own. They are called with (y_true, y_pred), and with ``sample_weight=`` if there
+        are weights and the function has that parameter. See docs/metrics.md.
     seed : int, optional
-        Seed of the shuffling; the model's when left out, so that one seed fixes the whole run.
+        Seed of the shuffling. Defaults to the model's seed, so that one seed fixes the whole run.
     check_finite : bool
         Whether data is checked for nan and infinity, once for each array.
 
-    Attributes that can be set, from the next step or measurement on: ``metrics``, ``seed``, ``check_finite``,
-    ``lr_scale``, ``steps``, ``stop`` (True ends the running `fit`). A copy (copy.copy, copy.deepcopy, pickle, a worker
-    process) has a model of its own and goes on as the original would, to the last bit.
+    These attributes can be set and take effect from the next step or measurement on: ``metrics``, ``seed``,
+    ``check_finite``, ``lr_scale``, ``steps``, ``stop`` (True ends the running `fit`). A copy (copy.copy, copy.deepcopy,
+    pickle, a worker process) has its own model. Its further training equals that of the original bit for bit.
 
     Raises
     ------
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        If the loss or a metric does not fit what the model's outputs mean, or a metric's name is not known.
+        If the loss or a metric does not fit the meaning of the model's outputs, or a metric's name is unknown.
     """
 
     __slots__ = (*("_history", "_metrics", "_seed", "_stop", "__weakref__"),)
@@ -102,7 +102,7 @@ class Trainer(Connected, Closed):
         self._complete: _core.Loss | None = None
         self._connect()
         if meaning is not None:
-            model.outputs = meaning  # last, so that a trainer that is refused has changed nothing
+            model.outputs = meaning  # last: if the constructor raises, the model is unchanged
 
     @property
     def metrics(self) -> Mapping[str, Call]:
@@ -141,7 +141,7 @@ class Trainer(Connected, Closed):
 
     @property
     def steps(self) -> int:
-        """Optimiser steps made: what schedules, Adam's bias correction and dropout count by."""
+        """Number of optimiser steps made; schedules, Adam's bias correction and dropout depend on it."""
         return self._core.steps
 
     @steps.setter
@@ -158,7 +158,7 @@ class Trainer(Connected, Closed):
 
     @property
     def lr_scale(self) -> float:
-        """Factor on the learning rate, 1 at first; `ReduceOnPlateau` makes it smaller."""
+        """Factor on the learning rate, initially 1; `ReduceOnPlateau` reduces it."""
         return self._lr_scale
 
     @lr_scale.setter
@@ -175,7 +175,7 @@ class Trainer(Connected, Closed):
         x : array
             Inputs, shape (rows, in_features).
         y : array
-            Targets: (rows,) labels, or (rows, outputs).
+            Targets: labels, shape (rows,), or an array of shape (rows, outputs).
         sample_weight : array, optional
             Weight of each row, shape (rows,).
 
@@ -187,8 +187,8 @@ class Trainer(Connected, Closed):
         Raises
         ------
         TypeError, ValueError
-            If the batch does not fit; nothing is changed then. Inputs that are all zeros in the model's dtype alone are
-            refused; single columns of that kind are looked for by `fit`, which sees all rows.
+            If the batch does not fit; nothing is changed then. Nonzero inputs that all become zero in the model's dtype
+            are refused. Only `fit`, which has all rows, also checks single columns for this.
         DivergenceError
             If the loss becomes nan or infinite.
         """
@@ -198,13 +198,13 @@ class Trainer(Connected, Closed):
             and sample_weight is None
             and type(x) is _ndarray
             and type(y) is _ndarray
-            and self._model._classes is self._classes  # then class weights are those of the classes too
+            and self._model._classes is self._classes  # so the class weights are up to date too
             and (x.dtype is FLOAT32 or is_plain(x))
         ):
             try:
                 return step(x, y, None)
             except (ValueError, TypeError, _core.DivergenceError):
-                pass  # done again below, where data is converted and every number looked at
+                pass  # repeated below, where data is converted and every value is checked
         self._weigh()
         given = batch(self, x, y, sample_weight)
         arrays = (given.x.array, given.y.array, given.weights)
@@ -213,12 +213,12 @@ class Trainer(Connected, Closed):
         return loss
 
     def optimizer_step(self) -> None:
-        """Make one step with the gradients that ``model.backward`` left, for losses of one's own.
+        """Make one step with the gradients that ``model.backward`` computed, for custom losses.
 
         Raises
         ------
         RuntimeError
-            If there are no gradients of a backward pass.
+            If no backward pass has computed gradients.
         """
         self._core.optimizer_step(self.lr)
 
@@ -239,48 +239,49 @@ class Trainer(Connected, Closed):
         measure_training: bool = False,
         resume: FileLike | None = None,
     ) -> History:
-        """Train for some epochs; a second call goes on where the first ended.
+        """Train for a number of epochs; a second call continues after the first.
 
         Parameters
         ----------
         x : array or iterable
-            Inputs, shape (N, in_features); a memory map stays on the disk. The column names of a frame are remembered
-            as ``model.feature_names``. Without `y`: an iterable of batches (x, y) or (x, y, weights), walked through
-            anew each epoch, whose batches are taken as they come.
+            Inputs, shape (N, in_features); a memory map stays on the disk. The column names of a frame are stored as
+            ``model.feature_names``. Without `y`: an iterable of batches (x, y) or (x, y, weights). It is iterated anew
+            each epoch, and its batches are used unchanged.
         y : array
-            Targets: labels (N,), of any type, looked up in the model's ``classes``, or from 0; or (N, outputs). A
-            frame's columns are put in the order of the classes, or of the first frame of targets that came.
+            Targets: labels, shape (N,), or an array of shape (N, outputs). Labels may be of any type and are looked up
+            in the model's ``classes``; without ``classes`` they are integers from 0. The columns of a frame are
+            reordered as the classes, or as the columns of the first frame of targets.
         epochs : int
-            Epochs to train: that many more, also with `resume`, where an epoch that had begun is the first of them.
+            Number of further epochs to train. With `resume`, an unfinished epoch is the first of them.
             ``fit(epochs=5)`` twice is ``fit(epochs=10)``, bit for bit, if no callback restores weights and batches are
             not counted by `steps_per_epoch`.
         until_epoch : int
-            Instead of `epochs`: train until so many epochs are done in all (``trainer.epoch``), earlier calls and the
-            run of `resume` included. Where they are done already, nothing is trained.
+            Instead of `epochs`: train until the total number of epochs (``trainer.epoch``) is reached, earlier calls
+            and the run of `resume` included. If it is reached already, nothing is trained.
         batch_size : int or None
-            Rows in a batch, 32 when left out; None, and a number above N, takes all, which is batch gradient descent.
-            To be left out for an iterable of batches.
+            Rows in a batch, 32 by default. None, or a number above N, uses all rows: batch gradient descent. Must be
+            left out for an iterable of batches.
         validation : (x, y), (x, y, weights), float or iterable, optional
-            Data to measure at the end of each epoch, also as batches, or the share of rows to set aside for it.
+            Data to measure at the end of each epoch, also as batches; or the fraction of rows to hold out for it.
         callbacks : sequence
             Objects with some of the methods of `Callback`.
         sample_weight : array, optional
             Weight of each row in the loss, shape (N,).
         shuffle : bool
-            Whether rows are drawn in another order each epoch.
+            Whether the rows are in a new random order each epoch.
         drop_last : bool
             Whether to leave out a last batch that is smaller than the others, if there are others. Otherwise a last
-            batch of a single row joins the one before.
+            batch of a single row is merged into the batch before it.
         steps_per_epoch : int, optional
-            For an iterable: batches of an epoch. The walk goes on from epoch to epoch and begins anew when it ends, so
-            that a generator may be endless. Another call of `fit` begins at the iterable's first batch again (an
-            iterator goes on).
+            For an iterable: number of batches in an epoch. The iteration continues from epoch to epoch and restarts
+            when it ends, so a generator may be endless. Another call of `fit` starts again at the iterable's first
+            batch (an iterator continues).
         measure_training : bool
             Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
-            mean over the batches while they were trained, which costs nothing.
+            mean of the batch losses during training, which costs nothing.
         resume : path or binary file, optional
-            A file of `Checkpoint`: the run that wrote it is continued as if it had never ended, for `epochs` more or up
-            to `until_epoch`. All other arguments must be what they were. A run that a callback had stopped stays
+            A file of `Checkpoint`. The run that wrote it is continued as if it had never ended, for `epochs` more or up
+            to `until_epoch`. All other arguments must be the same as before. A run that a callback had stopped stays
             stopped, with a UserWarning, unless `EarlyStopping` has more patience now.
 
         Returns
@@ -291,12 +292,12 @@ class Trainer(Connected, Closed):
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit, before anything is changed; a resumed run names the settings that differ.
+            If an argument does not fit, before anything is changed. For a resumed run the message names the settings
+            that differ.
         DivergenceError
-            If the loss becomes nan or infinite; names the step, the layer and the largest weight.
+            If the loss becomes nan or infinite. The message names the step, the layer and the largest weight.
         KeyboardInterrupt
-            On Ctrl-C. Model and history stay usable; an epoch that was not finished does not count, and the next `fit`
-            begins with it.
+            On Ctrl-C. Model and history stay usable. An unfinished epoch does not count; the next `fit` starts with it.
         """
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
@@ -304,7 +305,7 @@ class Trainer(Connected, Closed):
         seed, saved, known, first, done = self.seed, None, UNNAMED, self.epoch, self.epoch
         last_epoch(epochs, until_epoch, done)  # before a file is read
         if resume is not None:
-            from .io import checkpoint  # here, for `import gdcore` stays quick without what files need
+            from .io import checkpoint  # here, to keep `import gdcore` fast
 
             saved = checkpoint.read(resume)
             seed, known = saved.seed, saved.columns(self.model)
@@ -334,7 +335,7 @@ class Trainer(Connected, Closed):
         sample_weight: Data | None = None,
         batch_size: int = 1024,
     ) -> dict[str, float]:
-        """Measure loss and metrics on data, as in prediction (running averages, no dropout).
+        """Measure loss and metrics on data in prediction mode (running averages, no dropout).
 
         Parameters
         ----------
@@ -359,12 +360,12 @@ class Trainer(Connected, Closed):
         return self.model.predict(x, batch_size=batch_size, check_finite=self.check_finite)
 
     def save_checkpoint(self, path: FileLike) -> None:
-        """Write the whole state of training to a file; an old one is replaced only once the new one is on the disk.
+        """Write the whole state of training to a file; an old file is replaced only after the new one is on the disk.
 
         Parameters
         ----------
         path : path or binary file
-            The file, as for `Sequential.save`. `gdcore.load` reads the model from it, ``fit(resume=path)`` goes on from
+            The file, as for `Sequential.save`. `gdcore.load` reads the model from it, ``fit(resume=path)`` resumes from
             it.
 
         Raises
@@ -372,10 +373,11 @@ class Trainer(Connected, Closed):
         OSError
             If it cannot be written; an old file is then untouched.
         TypeError, ValueError
-            If it could not be read again, as for what a callback keeps; an old file is then untouched.
+            If the file could not be read again, for example because of a callback's state; an old file is then
+            untouched.
         RuntimeError
-            If `fit` is at work in another thread, or a signal handler calls in the middle of a step: the state is not
-            whole there. `Checkpoint` saves at the right moments.
+            If `fit` runs in another thread, or a signal handler calls during a step: the state is inconsistent then.
+            The callback `Checkpoint` saves only when the state is consistent.
         """
         from .io import checkpoint
 
@@ -384,7 +386,7 @@ class Trainer(Connected, Closed):
             checkpoint.save(self._state(), path)
 
     def load_checkpoint(self, path: FileLike) -> None:
-        """Take back the state of training from a file, for a loop of one's own; `fit` has ``resume=path`` for it.
+        """Restore the state of training from a file, for a custom loop; with `fit`, use ``resume=path``.
 
         Parameters
         ----------
@@ -396,10 +398,10 @@ class Trainer(Connected, Closed):
         FileNotFoundError
             If there is no such file.
         FormatError
-            If it is damaged, no checkpoint, or holds what makes no sense; nothing is changed then.
+            If it is damaged, no checkpoint, or holds invalid values; nothing is changed then.
         ValueError
-            If model (names of classes and columns too), loss or optimiser differ from those that wrote it; nothing is
-            changed then.
+            If model (including names of classes and columns), loss or optimiser differ from those in the file; nothing
+            is changed then.
         """
         from .io import checkpoint
 

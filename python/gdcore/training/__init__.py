@@ -1,1 +1,1 @@
-"""How `Trainer.fit` works: checked data, where batches come from, the loop over epochs, what is measured."""
+"""Implementation of `Trainer.fit`: data checks, batch sources, the loop over epochs, measurements."""

@@ -1,4 +1,4 @@
-"""Iterables of batches (x, y) or (x, y, weights): told from arrays, counted, and walked through."""
+"""Iterables of batches (x, y) or (x, y, weights): detection, length, column names and parts of a batch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def is_batches(value: object) -> bool:
-    """Return whether `value` gives batches: any iterable that is no array, frame or pair of arrays.
+    """Return whether `value` is an iterable of batches, not an array, a frame or (x, y).
 
-    A tuple or list of two or three is (x, y) or (x, y, weights), unless it is a list of tuples.
+    A tuple is (x, y) or (x, y, weights). So is a list, unless all its items are tuples of two or three.
     """
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable) or _is_array(value):
         return False
@@ -41,7 +41,7 @@ def _is_array(value: object) -> bool:
 
 
 def checked_batches(value: object, name: str, other: str) -> Iterable[Any]:
-    """Return `value` if it can be walked through; raise TypeError otherwise, naming the targets `other`."""
+    """Return `value` if it is an iterable of batches; raise TypeError otherwise, naming the targets `other`."""
     if _is_array(value):
         raise TypeError(
             f"{other}: missing; expected targets for the rows of {name} (or, as {name}, an iterable of batches (x, y))"
@@ -54,7 +54,7 @@ def checked_batches(value: object, name: str, other: str) -> Iterable[Any]:
 
 
 def refuse_one_walk(batches: Iterable[Any], walks: int, name: str, hint: str) -> None:
-    """Raise ValueError for an iterator that has to be walked through more than once, and for an endless one."""
+    """Raise ValueError for an iterator that is needed more than once, and for an endless one."""
     if isinstance(batches, (itertools.cycle, itertools.count)):
         raise ValueError(f"{name}: got {type(batches).__name__}, which never ends; expected {hint}")
     if isinstance(batches, Iterator) and walks > 1:
@@ -65,25 +65,25 @@ def refuse_one_walk(batches: Iterable[Any], walks: int, name: str, hint: str) ->
 
 
 def length_of(batches: Iterable[Any]) -> int | None:
-    """Return how many batches there are, None where that is not known: no ``__len__``, or one that raises."""
+    """Return the number of batches, or None if unknown: no ``__len__``, or one that raises."""
     try:
         return len(batches)  # type: ignore[arg-type]
-    except Exception:  # loaders over streams raise what they like
+    except Exception:  # loaders over streams raise various exceptions
         return None
 
 
 def names_of(batches: object, name: str, model: Predictor, known: Columns) -> Columns:
-    """Return the names that an iterable gives the columns of its arrays, as `MiniBatches` does; `parts_of` takes them.
+    """Return the column names that an iterable such as `MiniBatches` has, for `parts_of`.
 
-    They are its attributes ``feature_names`` and ``target_names``. The latter may be names of classes, as in
-    scikit-learn, so they are looked at where targets of several columns come.
+    They are its attributes ``feature_names`` and ``target_names``. ``target_names`` may be names of classes, as in
+    scikit-learn, so they are checked only when targets have several columns.
 
     Raises
     ------
     TypeError
-        If the former is no sequence of names.
+        If ``feature_names`` is no sequence of names.
     ValueError
-        If they are not as many as columns, or others than those of the model or `known`.
+        If the number of ``feature_names`` is wrong, or they differ from those of the model or `known`.
     """
     x, y = getattr(batches, "feature_names", None), getattr(batches, "target_names", None)
     if x is not None:
@@ -97,12 +97,12 @@ def names_of(batches: object, name: str, model: Predictor, known: Columns) -> Co
 
 
 def parts_of(batch: object, name: str, named: Columns = UNNAMED) -> tuple[Any, Any, Any]:
-    """Return x, y and weights (or None) of a batch, its arrays with the names that their columns have.
+    """Return x, y and weights (or None) of a batch; its arrays get the column names `named`.
 
     Raises
     ------
     TypeError
-        If it is no (x, y) or (x, y, weights).
+        If the batch is not (x, y) or (x, y, weights).
     """
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise TypeError(f"{name}: got {type(batch).__name__} {shown(batch)}; expected (x, y) or (x, y, weights)")
@@ -116,6 +116,6 @@ def parts_of(batch: object, name: str, named: Columns = UNNAMED) -> tuple[Any, A
 
 
 def exhausted(batches: Iterable[Any], name: str) -> ValueError:
-    """Return what to raise where a walk gives no batch at all."""
+    """Return the error for an iterable that gives no batch."""
     why = " (an iterator that was walked through before gives nothing more)" if isinstance(batches, Iterator) else ""
     return ValueError(f"{name}: the iterable gave no batch{why}; expected at least one")

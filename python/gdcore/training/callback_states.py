@@ -1,4 +1,4 @@
-"""What callbacks keep, as JSON values and arrays for a checkpoint, and back."""
+"""States of callbacks, as JSON values and arrays in a checkpoint: written, read and restored."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..internal.checks import FormatError, shown
 if TYPE_CHECKING:
     from .connection import Connected
 
-ARRAYS = "training.callbacks."  # what the names of callbacks' arrays begin with
-DEEPEST = json_values.DEEPEST - 6  # the file's own: metadata, training, callbacks, the callback, its state, the value
+ARRAYS = "training.callbacks."  # prefix of the names of callbacks' arrays
+DEEPEST = json_values.DEEPEST - 6  # levels of the file: metadata, training, callbacks, the callback, its state, value
 
 
 class CallbackState(NamedTuple):
@@ -27,7 +27,7 @@ class CallbackState(NamedTuple):
     kind: str
     needed: bool
     values: dict[str, Any]
-    arrays: list[str]  # the names of those among them
+    arrays: list[str]  # names of the arrays in the file
 
 
 def collect(callbacks: list[object]) -> tuple[list[dict[str, Any]], dict[str, Array]]:
@@ -36,7 +36,7 @@ def collect(callbacks: list[object]) -> tuple[list[dict[str, Any]], dict[str, Ar
     Raises
     ------
     TypeError
-        If a state holds what a file cannot; the message names callback and entry.
+        If a state holds a value that a file cannot hold; the message names callback and entry.
     """
     states: list[dict[str, Any]] = []
     tensors: dict[str, Array] = {}
@@ -56,13 +56,13 @@ def collect(callbacks: list[object]) -> tuple[list[dict[str, Any]], dict[str, Ar
                 tensors[arrays[key]] = value
             else:
                 values[key] = _plain(value, f"{where}[{key!r}]")
-        needed = not getattr(callback, "records", False)  # who only records does not change what comes
+        needed = not getattr(callback, "records", False)  # a callback that only records does not affect training
         states.append({"type": kind, "needed": needed, "state": values, "arrays": arrays})
     return states, tensors
 
 
 def _plain(value: Any, where: str, depth: int = 0) -> Any:
-    """Return what comes back from JSON as it was, but for tuples, which come back as lists."""
+    """Return `value` in types that JSON restores unchanged; tuples become lists."""
     if depth > DEEPEST:
         raise TypeError(
             f"{where:.80}...: lies more than {DEEPEST} deep in lists and dictionaries, deeper than files go"
@@ -85,12 +85,12 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
 
 
 def read_states(entries: list[dict[str, Any]], tensors: Mapping[str, Array], where: str) -> list[CallbackState]:
-    """Return the states in a file, with their arrays in place."""
+    """Return the states in a file, including their arrays."""
     return [_read(entry, tensors, f"{where}.callbacks[{i}]") for i, entry in enumerate(entries)]
 
 
 def _read(given: dict[str, Any], tensors: Mapping[str, Array], where: str) -> CallbackState:
-    if "arrays" not in given:  # version 1 kept the names of arrays among the values
+    if "arrays" not in given:  # version 1 stored the names of arrays among the values
         values = json_values.mapping(given.get("state"), f"{where}.state")
         named = {key: v["array"] for key, v in values.items() if isinstance(v, dict) and v.keys() == {"array"}}
         given = given | {"arrays": named, "state": {key: v for key, v in values.items() if key not in named}}
@@ -112,7 +112,7 @@ def _read(given: dict[str, Any], tensors: Mapping[str, Array], where: str) -> Ca
 
 @contextlib.contextmanager
 def _named(where: str) -> Iterator[None]:
-    """Say which entry of which file a callback refuses."""
+    """Add file and entry to the message of a callback's refusal."""
     try:
         with json_values.entry(where):
             yield
@@ -121,12 +121,12 @@ def _named(where: str) -> Iterator[None]:
 
 
 class MatchedStates:
-    """The callbacks that have a state in a file, each with it; the first of a class gets the first of that class.
+    """Pairs of callbacks and their states in a file, matched by class and then by order.
 
     Raises
     ------
     ValueError
-        If the run that wrote the file had a callback that is not there now.
+        If the run that wrote the file had a callback that is missing now.
     """
 
     def __init__(self, states: list[CallbackState], callbacks: list[object], where: str) -> None:
@@ -150,13 +150,13 @@ class MatchedStates:
                 )
 
     def restore(self) -> None:
-        """Give the callbacks their states."""
+        """Load the states into the callbacks."""
         for callback, values, where in self._matched:
             with _named(where):
                 callback.load_state_dict(values)
 
     def rehearse(self, trainer: Connected) -> None:
-        """Let each callback refuse its state, before anything else is changed; then all have what they had."""
+        """Check that each callback accepts its state, before anything else is changed; restore the earlier states."""
         for callback, values, where in self._matched:
             check = getattr(callback, "check_state", None)
             if check is not None:
@@ -167,5 +167,5 @@ class MatchedStates:
             self.restore()
         finally:
             for callback, state in before:
-                with contextlib.suppress(Exception):  # one that cannot take back its own state at this point
+                with contextlib.suppress(Exception):  # a callback may fail to restore its own state at this point
                     callback.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""A trainer's part in C++: made from its attributes, copied, and made anew where the loss gets other class weights."""
+"""A trainer's C++ object: created from its attributes, copied, and recreated when class weights change."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["Connected"]
 
 
 class Connected(Learns):
-    """A trainer and its part in C++, ``_core``.
+    """A trainer and its C++ object ``_core``.
 
-    ``_complete`` is the loss with a number for each class, looked up in ``_classes``, the model's at that time; None as
-    long as "balanced" has counted no labels.
+    ``_complete`` is the loss with a numeric weight for each class of ``_classes``, the model's classes at that time. It
+    is None until "balanced" has counted labels.
     """
 
     __slots__ = (
@@ -47,7 +47,7 @@ class Connected(Learns):
     _stop: bool
 
     def _connect(self) -> None:
-        """Make the part in C++, with an optimiser that has made no step."""
+        """Create the C++ object, with an optimiser that has made no step."""
         self._classes = self._model.classes
         loss = complete(self._loss, self._model)
         if not balanced(self._loss):
@@ -60,16 +60,16 @@ class Connected(Learns):
         self._step = self._plain_step()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the whole state of training, for copies and pickles: what a checkpoint holds, and the objects."""
+        """Return the whole state of training, for copies and pickles: a checkpoint's contents, and the objects."""
         with self._model._hold(inside=False):  # another thread that makes steps waits
             self._check_thread("copying a trainer", "copy it when that has ended")
             attributes, slots = attributes_of(self, "_core", "_fit", "_rates", "_step")
             states = {name: np.array(array) for name, array in self._core.state().items()}
-            model = self._model.copy_state()  # of this moment: the model itself is copied later
+            model = self._model.copy_state()  # taken now, because the model itself is copied later
             return {"attributes": (attributes, slots), "steps": self._core.steps, "optimizer": states, "model": model}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on where the trainer that the state is of was; an epoch that it had begun does not count."""
+        """Restore the state that `__getstate__` returned; an unfinished epoch does not count."""
         restore_attributes(self, state["attributes"])
         self._connect()
         self._model.restore_state(state["model"])
@@ -78,12 +78,12 @@ class Connected(Learns):
             array[...] = state["optimizer"][name]
 
     def _check_thread(self, call: str, instead: str) -> None:
-        """Refuse what another thread's `fit` makes meaningless: between its steps, epochs are not whole."""
+        """Raise RuntimeError if `fit` runs in another thread: between its steps, epochs are unfinished."""
         if self._fit is not None and self._fit.thread != threading.get_ident():
             raise RuntimeError(f"{call}: fit is at work in another thread; {instead}")
 
     def _state(self) -> TrainingState:
-        """Return the state of training, in views."""
+        """Return the state of training; arrays are views."""
         fit, epoch = self._fit, self._history.last_epoch
         settings = None if fit is None else fit.settings() | {"loss": self._loss, "optimizer": self._optimizer}
         return TrainingState(
@@ -106,7 +106,7 @@ class Connected(Learns):
         )
 
     def _restore(self, saved: Saved) -> None:
-        """Set everything to what a checkpoint holds, none of which can be refused any more."""
+        """Set everything to the contents of a checkpoint, which have been checked."""
         from ..io import checkpoint
 
         with self._model._hold(inside=False):
@@ -122,7 +122,7 @@ class Connected(Learns):
             self._history.replace(saved.history)
 
     def _resume(self, fit: Fit, saved: Saved) -> None:
-        """Let `fit` go on where the run that wrote a checkpoint was; a checkpoint that does not fit changes nothing."""
+        """Make `fit` continue the run that wrote a checkpoint; a checkpoint that does not fit changes nothing."""
         from ..io import checkpoint
         from .callback_states import MatchedStates
 
@@ -134,16 +134,16 @@ class Connected(Learns):
         fit.resume(self._history.last_epoch, saved, states.restore)
 
     def _counted_weights(self) -> tuple[float, ...] | None:
-        """Return the numbers that "balanced" has become, which a loop of one's own could not count again."""
+        """Return the class weights that "balanced" has counted, for a checkpoint: a custom loop cannot count again."""
         loss = self._complete
         if not balanced(self._loss) or not isinstance(loss, _core.CrossEntropy) or loss.class_weights is None:
             return None
         return tuple(loss.class_weights)
 
     def _plain_step(self, lr_scale: float | None = None) -> Callable[..., float] | None:
-        """Return the core's own method with what is the same in every step bound to it; `lr_scale` None: the present.
+        """Return the core's step method with its constant arguments bound; `lr_scale` defaults to the current one.
 
-        None where the rate is not, labels are to be looked up, or a scaling that the dtype does not hold be refused.
+        Returns None if the rate changes with the step, labels need looking up, or the dtype cannot hold a scaling.
         """
         lr, model = self._optimizer.lr, self._model
         if callable(lr) or self._complete is None or not model.takes_numbers:
@@ -157,14 +157,14 @@ class Connected(Learns):
         return partial(self._core.step, **options) if options else self._core.step
 
     def _weigh(self, loss: _core.Loss | None = None) -> None:
-        """Give the core the class weights of the model's present classes, or those of `loss`; its state goes on.
+        """Set the core's class weights to those of the model's current classes, or of `loss`; its state is kept.
 
         Raises
         ------
         ValueError
-            If "balanced" has counted no labels, or a weight is for what is no class any more.
+            If "balanced" has counted no labels, or a weight belongs to no current class.
         RuntimeError
-            If `fit` is at work, whose labels were looked up in other classes.
+            If `fit` is running: its labels were looked up in other classes.
         """
         if loss is None:
             if self._complete is None:

@@ -1,4 +1,4 @@
-"""Loss and metrics of data that is held ready, in one pass over it."""
+"""Loss and metrics of prepared data, computed in one pass."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """Data that a trainer can train on or measure, checked once.
+    """Data to train on or to measure, checked once.
 
     Parameters
     ----------
     model, loss : Sequential and Loss
-        They say what fits.
+        The model and loss that the data must fit.
     x, y, weights : array
         Inputs (N, in_features), targets, and a weight for each row or None.
     name : str
-        What the data is called in messages: empty for the arguments x and y themselves.
+        Name of the data in messages; empty for the arguments x and y themselves.
     known : Columns
-        Names of columns, where they are known.
+        Names of columns, if known.
     check : {"numbers", "batch", "columns"}
-        What is refused as `prepared` says.
+        Which values are refused; see `prepared`.
     finite : bool
-        Whether anything is refused for its numbers.
+        Whether values are checked at all.
 
     Attributes
     ----------
     columns : Columns
-        Names of the columns, in this order: those that are known, or those of the frames that came.
+        Names of the columns, in the order of the arrays: the known names, or those of the given frames.
     rows : ndarray of int64 or None
-        The rows to measure; None is all.
+        The rows to measure; None means all.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Held:
         return self._weights is not None
 
     def labels(self) -> Array:
-        """Return the targets of the rows that are measured, labels as indices."""
+        """Return the targets of the measured rows, labels as indices."""
         return self._targets if self.rows is None else self._targets[self.rows]
 
     def part(self, rows: npt.NDArray[np.int64], name: str = "") -> Held:
-        """Return some of the rows, called `name` in messages, without a copy of them."""
+        """Return a subset of the rows, named `name` in messages, without copying them."""
         try:
             self.dataset.check_weights(rows)
         except ValueError as error:
@@ -112,35 +112,35 @@ class Held:
         return measured(trainer, prefix, sums, self._label, outputs, self.truth)
 
     def outputs(self, trainer: Trainer) -> Array | None:
-        """Return room for the predictions, None where no metric wants them."""
+        """Return an empty array for the predictions, or None if there are no metrics."""
         if not trainer.metrics:
             return None
         return np.empty((len(self), trainer.model.out_features), trainer.model.dtype)
 
     def truth(self) -> tuple[Array, Array | None]:
-        """Return what metrics compare predictions with: targets, and weights where there are any."""
+        """Return the targets of the measured rows, and their weights or None, for the metrics."""
         if self.rows is None:
             return self._targets, self._weights
         return self._targets[self.rows], None if self._weights is None else self._weights[self.rows]
 
 
 class HeldBatches:
-    """Batches that an iterable yields, to be measured and forgotten one by one.
+    """Batches from an iterable, measured one by one; only targets and outputs for the metrics are kept.
 
     Parameters
     ----------
     model : Sequential
-        It says what fits.
+        The model that the batches must fit.
     iterable : iterable
         Batches (x, y) or (x, y, weights).
     name : str
-        What it is called in messages.
+        Name of the iterable in messages.
     walks : int
-        How often it has to be measured; an iterator gives one walk.
+        Number of iterations needed; an iterator gives one.
     known : Columns
-        Names of columns, where they are known.
+        Names of columns, if known.
     others : Columns
-        Names of columns, where nothing else says them when it is measured.
+        Names of columns to use if nothing else gives them at measurement.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ def measured(
     outputs: Array | None,
     truth: Callable[[], tuple[Array, Array | None]],
 ) -> dict[str, float]:
-    """Return "loss" from its sums, and the metrics of `outputs`, by name with `prefix`."""
+    """Return "loss" from its sums, and the metrics of `outputs`; names are preceded by `prefix`."""
     loss_sum, weight_sum = sums
     if not 0.0 < weight_sum < np.inf:
         raise ValueError(
