@@ -1,4 +1,4 @@
-"""What a training run has measured, epoch by epoch: a dictionary of columns, a table, a CSV file, a picture."""
+"""Measurements of a training run by epoch: a dictionary of columns, with table, CSV file and plot."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Row: TypeAlias = dict[str, float]
 
 @explained
 class History(Table):
-    """The columns of a training run, one value an epoch: ``history["val_loss"]`` is a list.
+    """The columns of a training run, one value per epoch: ``history["val_loss"]`` is a list.
 
-    A `Table` whose rows are epochs. Columns are ``epoch`` (from 1), ``loss`` (mean over the training batches while they
-    were trained), ``lr`` (the rate at the end of the epoch), ``seconds`` (time of the epoch, validation included),
-    ``val_loss`` and ``val_<metric>`` where there is validation data, and whatever a callback added to its logs. All
-    numbers but the epoch's are floats. An epoch that has no value for a column, because it came with a later ``fit``,
-    holds nan there.
+    A `Table` whose rows are epochs. Columns are ``epoch`` (from 1), ``loss`` (mean of the batch losses during
+    training), ``lr`` (the rate at the end of the epoch), ``seconds`` (time of the epoch, validation included),
+    ``val_loss`` and ``val_<metric>`` if there is validation data, and values that a callback added to its logs. All
+    values except ``epoch`` are floats. An epoch without a value for a column holds nan there, for example when a later
+    ``fit`` added the column.
 
     Parameters
     ----------
     rows : iterable of dict, or mapping of columns
-        The epochs, as for `Table`; each has its ``epoch``.
+        The epochs, as for `Table`; each has a value ``epoch``.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class History(Table):
         last = ", ".join(f"{name}={value:.6g}" for name, value in self.last.items()) or "nothing yet"
         return f"History({self.epochs} epochs; last: {last})"
 
-    __str__ = __repr__  # a line, however long training was
+    __str__ = __repr__  # one line for any number of epochs
 
     @property
     def epochs(self) -> int:
@@ -86,7 +86,7 @@ class History(Table):
             dict.__getitem__(self, name)[-1] = value
 
     def replace(self, other: History) -> None:
-        """Take over the epochs of another history."""
+        """Replace all epochs by those of another history."""
         self._take(other)
 
     def _append(self, row: Mapping[str, Any], what: str) -> None:
@@ -103,14 +103,14 @@ class History(Table):
         super()._take(numbers)
 
     def best_epoch(self, monitor: str = "val_loss", mode: str | None = None) -> int:
-        """Return the number of the epoch in which `monitor` was best, the first of equals.
+        """Return the number of the epoch with the best value of `monitor`, the first of equals.
 
         Parameters
         ----------
         monitor : str
             A column.
         mode : {"min", "max"}, optional
-            Which way is better; known for the loss and metrics by name.
+            Which direction is better; known for the loss and metrics by name.
 
         Raises
         ------
@@ -138,19 +138,19 @@ class History(Table):
         Parameters
         ----------
         path : path, optional
-            Where to save the picture (the ending gives the format: .png, .svg, .pdf). Without it the picture belongs to
-            matplotlib.pyplot, to be shown by a notebook or ``plt.show()``.
+            Where to save the figure (the extension gives the format: .png, .svg, .pdf). Without it the figure belongs
+            to matplotlib.pyplot; a notebook or ``plt.show()`` shows it.
         measure : str
             "loss" or a metric's name, without "val_".
         log : bool
             Logarithmic vertical axis.
         mode : {"min", "max"}, optional
-            Which way is better; known for the loss and metrics by name.
+            Which direction is better; known for the loss and metrics by name.
 
         Returns
         -------
         matplotlib Axes
-            To add to, or to save by ``axes.figure.savefig``.
+            The axes, to add to or to save with ``axes.figure.savefig``.
 
         Raises
         ------
@@ -165,9 +165,9 @@ class History(Table):
 
 
 def number(value: Any, name: str) -> float:
-    """Return a measured value as a float: a number of Python's, NumPy's or another library's, or an array of one.
+    """Return a measured value as a float: a number from Python, NumPy or another library, or a one-element array.
 
-    An epoch's number stays whole.
+    The number of an epoch stays an int.
 
     Raises
     ------
@@ -179,9 +179,9 @@ def number(value: Any, name: str) -> float:
     if type(value) is float and name != "epoch":
         return value if value == value else math.nan  # one nan, so that equal histories compare equal
     try:
-        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # whose item() is what the mask hides
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # item() would return the masked value
             raise TypeError
-        # item() of an array or a tensor also refuses more than one number, and tells complex ones.
+        # item() of an array or a tensor refuses more than one element, and makes complex ones recognisable.
         item = value.item() if callable(getattr(value, "item", None)) else value
         if isinstance(item, (str, bytes)):
             raise TypeError

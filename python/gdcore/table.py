@@ -1,4 +1,4 @@
-"""Tables: dictionaries of columns that print aligned, go to pandas, polars and CSV, and come back."""
+"""Tables: dictionaries of columns, printed aligned, converted to pandas, polars, Markdown and CSV, read from CSV."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ HTML_ROWS = 20  # that a notebook shows of a table
 
 @explained
 class Table(Closed, dict[str, list[Any]]):
-    """Rows of named values: ``table["lr"]`` is a column, ``print(table)`` shows them all, `to_csv` keeps them.
+    """Rows of named values: ``table["lr"]`` is a column, ``print(table)`` shows all rows, `to_csv` saves them.
 
-    Notebooks show a table by itself, a long one shortened.
+    Notebooks display a table as HTML, a long one shortened.
 
-    A dictionary of columns, all of one length, as ``pandas.DataFrame(table)``, ``polars.DataFrame(table)`` and
-    ``dict(table)`` take it. Columns come as copies; rows are added by `append`, and nothing else changes a table.
+    A dictionary of columns of equal length, accepted by ``pandas.DataFrame(table)``, ``polars.DataFrame(table)`` and
+    ``dict(table)``. Columns are returned as copies. Only `append` changes a table, by adding a row.
 
     Parameters
     ----------
     rows : iterable of dict, or mapping of columns
-        The rows. Columns are the keys, strings, in the order in which they first appear; a row may leave some out.
-        Or the columns by name: ``Table({"lr": [0.1, 0.2], "loss": [3.0, 2.5]})``.
+        The rows. Columns are the keys (strings), in the order of their first appearance; a row may lack some. Or the
+        columns by name: ``Table({"lr": [0.1, 0.2], "loss": [3.0, 2.5]})``.
 
     Raises
     ------
     TypeError
         If a row is no mapping of names to values, or a column no sequence of values.
     ValueError
-        If columns are not of one length.
+        If columns differ in length.
     """
 
     __slots__ = ("__weakref__", "_bare")
-    _missing: ClassVar[Any] = None  # what stands where a row has no value
+    _missing: ClassVar[Any] = None  # value of an empty cell
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Any]] = ()) -> None:
         super().__init__()
-        self._bare = 0  # rows while there is no column yet
+        self._bare = 0  # number of rows while there is no column yet
         if isinstance(rows, Mapping):
             self._take(rows)
             return
@@ -65,12 +65,12 @@ class Table(Closed, dict[str, list[Any]]):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows as a list of dictionaries (copies); what a row has no value for is left out."""
+        """The rows as a list of dictionaries (copies), without empty cells."""
         columns = list(dict.items(self))
         return [{name: values[i] for name, values in columns if values[i] is not None} for i in range(self.height)]
 
     def row(self, index: int) -> dict[str, Any]:
-        """Return one row as a dictionary (a copy), from 0, or from the end for negative numbers.
+        """Return one row as a dictionary (a copy); a negative index counts from the end.
 
         Raises
         ------
@@ -83,12 +83,12 @@ class Table(Closed, dict[str, list[Any]]):
         return {name: values[place] for name, values in dict.items(self)}
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row, at a cost that does not depend on how many there are.
+        """Add a row, in time independent of the number of rows.
 
         Raises
         ------
         TypeError
-            If it is no mapping of names to values.
+            If `row` is no mapping of names to values.
         """
         self._append(row, "row")
 
@@ -100,16 +100,16 @@ class Table(Closed, dict[str, list[Any]]):
             if not self:
                 self._bare += 1
         values = [row.get(name, self._missing) for name in self]
-        # One call into C: a Ctrl-C, or another thread that reads, finds the row whole or not there.
+        # One call into C: after Ctrl-C, or in another thread that reads, the row is complete or absent.
         deque(map(list.append, list(dict.values(self)), values), maxlen=0)
 
     def _add_columns(self, names: Iterable[str]) -> None:
-        """Add the columns that are not there yet, empty in all rows so far."""
+        """Add missing columns, empty in all present rows."""
         height = self.height
         super().update({name: [self._missing] * height for name in names if name not in self})
 
     def _take(self, columns: Mapping[str, Iterable[Any]]) -> None:
-        """Replace all columns by copies of those given."""
+        """Replace all columns by copies of `columns`."""
         lists: dict[str, list[Any]] = {}
         for name, values in columns.items():
             if not isinstance(name, str):
@@ -124,19 +124,19 @@ class Table(Closed, dict[str, list[Any]]):
         super().update(lists)
 
     def __getitem__(self, column: str) -> list[Any]:
-        """Return a column (a copy); None stands where a row has no such value, nan in a history."""
+        """Return a column (a copy); empty cells are None, in a history nan."""
         if column not in self:
             raise KeyError(f"{column!r}: the columns are {', '.join(self) or 'none yet'}")
         return list(super().__getitem__(column))
 
-    # What reads a dictionary past __getitem__, C code included, gets copies too.
+    # Readers that bypass __getitem__, C code included, get copies too.
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the columns."""
         return super().__iter__()
 
     def get(self, column: str, default: Any = None) -> Any:
-        """Return a column, or `default` where there is none of this name."""
+        """Return a column, or `default` if there is none of this name."""
         return self[column] if column in self else default  # noqa: SIM401  # which would call itself
 
     def values(self) -> ValuesView[list[Any]]:  # type: ignore[override]
@@ -148,7 +148,7 @@ class Table(Closed, dict[str, list[Any]]):
         return ItemsView(self)
 
     def copy(self) -> Self:
-        """Return a table of the same rows."""
+        """Return a copy of the table."""
         return deepcopy(self)
 
     def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
@@ -160,23 +160,23 @@ class Table(Closed, dict[str, list[Any]]):
         return dict(other) | dict(self)
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise the TypeError of a table that is to be changed like a dictionary."""
+        """Raise TypeError: a table cannot be changed like a dictionary."""
         kind = type(self).__name__
         raise TypeError(f"the columns of a {kind} cannot be changed; dict(...) of it is a dictionary that can")
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Support pickle and copy.deepcopy, of subclasses with attributes of their own too."""
+        """Support pickle and copy.deepcopy, including subclasses with additional attributes."""
         return _new, (type(self),), (dict(self), super().__getstate__())
 
     def __setstate__(self, state: Any) -> None:
-        """Take the columns and the attributes."""
+        """Restore the columns and the attributes."""
         restore_attributes(self, state[1])
         self._take(state[0])
 
     def __str__(self) -> str:
-        """Return the table as text, numbers to the right, with six significant digits."""
+        """Return the table as right-aligned text, with six significant digits."""
         names = list(self)
         cells = [names, *([_text(value) for value in row] for row in self._cells())]
         widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
@@ -188,14 +188,14 @@ class Table(Closed, dict[str, list[Any]]):
         return f"{type(self).__name__}({self.height} rows of {', '.join(self) or 'no columns'})"
 
     def to_markdown(self) -> str:
-        """Return the table in Markdown, with six significant digits; ``|`` and ends of lines do not break it."""
+        """Return the table in Markdown, with six significant digits; ``|`` is escaped, line ends become spaces."""
         names = list(self)
         lines = [names, ["---"] * len(names), *([_text(value) for value in row] for row in self._cells())]
         return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
 
     def _repr_html_(self) -> str:
-        """Return the table as HTML, which notebooks show: of a long one the first and the last rows."""
-        from html import escape  # here, for `import gdcore` does without
+        """Return the table as HTML for notebooks; of a long table only the first and the last rows."""
+        from html import escape  # here, to keep `import gdcore` fast
 
         columns, height, half = list(dict.values(self)), self.height, HTML_ROWS // 2
         places = range(height) if height <= HTML_ROWS else (*range(half), None, *range(height - half, height))
@@ -228,14 +228,14 @@ class Table(Closed, dict[str, list[Any]]):
     def from_csv(cls, path: str | os.PathLike[str]) -> Table:
         """Read a table that `to_csv` wrote; empty cells are left out.
 
-        A CSV file does not tell text from numbers: what reads as a number, True or False becomes one.
+        A CSV file does not distinguish text from numbers: text that reads as a number, True or False is converted.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         FormatError
-            If it is no text, has two columns of one name, or a line has more or fewer cells than the header.
+            If the file is not text, has two columns of one name, or a line has more or fewer cells than the header.
         """
         path = path_text(path, "path", "a path")
         try:
@@ -258,7 +258,7 @@ def _new(kind: type[Table]) -> Table:
 
 
 def csv_row(values: Iterable[Any]) -> list[str]:
-    """Return the cells of a CSV line: numbers so that they read back exactly, missing values empty."""
+    """Return the cells of a CSV line: numbers are written to be read back exactly, missing values are empty."""
     return [_cell(value) for value in values]
 
 

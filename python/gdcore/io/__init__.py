@@ -1,1 +1,1 @@
-"""What leaves the process and comes back: safetensors files, models, checkpoints, parameters by name, PyTorch."""
+"""Input and output: safetensors files, models, checkpoints, parameters by name, PyTorch."""

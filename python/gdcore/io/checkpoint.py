@@ -1,9 +1,9 @@
-"""The whole state of training in one file, and back.
+"""Checkpoints: the whole state of training in one file, written and read.
 
-A checkpoint is a model file (see `gdcore.io.saving`, and `gdcore.io.tensor_file` for the bytes) with more in it: the
-optimiser's state, the steps made, the epoch and the place inside it, the seed of the shuffling, the history, and what
-callbacks keep. Dropout needs no state of its own, for its random numbers are a function of seed and step. A file is
-read, checked whole, compared with the trainer, and only then applied: one that is refused has changed nothing.
+A checkpoint is a model file (see `gdcore.io.saving`, and `gdcore.io.tensor_file` for the format) with additional
+entries: the optimiser's state, the number of steps, the epoch and the position in it, the seed of the shuffling, the
+history, and the callbacks' states. Dropout needs no state, because its random numbers are a function of seed and step.
+A file is read, checked completely, compared with the trainer, and only then applied: a refused file changes nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 OPTIMIZER = f"{TRAINING}optimizer."
 HISTORY = f"{TRAINING}history."
-# The entries of a model's description that must be the same in the trainer that takes a checkpoint. What its outputs
-# mean is not among them: the loss says it. Names of columns must be where both are known.
+# The entries of a model's description that must equal those of the trainer that loads a checkpoint. The meaning of the
+# outputs is not among them: the loss fixes it. Names of columns are compared only if both are known.
 COMPARED = ("layers", "dtype", "classes")
 
 
 def save(state: TrainingState, path: FileLike) -> None:
-    """Write a state to a file; see `Trainer.save_checkpoint`. Whoever calls holds the model meanwhile."""
+    """Write a state to a file; see `Trainer.save_checkpoint`. The caller must hold the model (`_hold`)."""
     tensors, metadata = contents(state)
 
     def check(arrays: dict[str, Array], read: dict[str, str]) -> None:
@@ -50,7 +50,7 @@ def save(state: TrainingState, path: FileLike) -> None:
 
 
 def contents(state: TrainingState) -> tuple[dict[str, Array | _core.DeviceArray], dict[str, str]]:
-    """Return the arrays, as views, and the metadata that a checkpoint consists of."""
+    """Return the arrays, as views, and the metadata of a checkpoint."""
     tensors = saving.model_tensors(state.model)
     tensors |= {f"{OPTIMIZER}{name}": array for name, array in state.states.items()}
     columns, arrays = _history_arrays(state.history)
@@ -78,7 +78,7 @@ def _weight(value: Any, where: str) -> float:
 
 
 class Saved(NamedTuple):
-    """What a file of `save` holds, each entry checked by itself."""
+    """Contents of a checkpoint file, each entry checked on its own."""
 
     where: str
     tensors: dict[str, Array]
@@ -86,7 +86,7 @@ class Saved(NamedTuple):
     training: dict[str, Any]
     history: History
     callbacks: list[CallbackState]
-    padded: bool  # as the flat vectors of version 1 were
+    padded: bool  # whether flat vectors have padding, as in version 1
 
     @property
     def seed(self) -> int:
@@ -95,11 +95,11 @@ class Saved(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """Place inside the epoch."""
+        """Position in the epoch."""
         return Position(*self.training["position"])
 
     def columns(self, model: Sequential) -> Columns:
-        """Return the names of the columns that it was trained on, where they are as many as `model` has."""
+        """Return the names of the training columns, or None where their number differs from the model's."""
         names = (self.model["feature_names"], model.in_features), (self.model["target_names"], model.out_features)
         return Columns(*(tuple(each) if each is not None and len(each) == count else None for each, count in names))
 
@@ -117,7 +117,7 @@ def _position(value: Any, where: str) -> list[Any]:
     return [batch, *numbers]
 
 
-LOWEST = (-1e308, 0.0, 0.0)  # of a position's sums of loss and weight, and its seconds
+LOWEST = (-1e308, 0.0, 0.0)  # lower bounds of a position's loss sum, weight sum and seconds
 
 
 def _spec(known: list[type]) -> Callable[[Any, str], dict[str, Any]]:
@@ -150,14 +150,14 @@ ENTRIES = {
 
 
 def read(path: FileLike, *, name: str = "resume") -> Saved:
-    """Read a file of `save` and check what can be checked without the trainer.
+    """Read a checkpoint file and make all checks that need no trainer.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FormatError
-        If the file is damaged, no checkpoint, or holds what makes no sense.
+        If the file is damaged, no checkpoint, or holds invalid values.
     """
     if not destination.is_stream(path) and not os.path.exists(destination.path_of(path, name)):
         hint = "; for a first run leave resume out" if name == "resume" else ""
@@ -169,9 +169,9 @@ def read(path: FileLike, *, name: str = "resume") -> Saved:
 def from_contents(
     tensors: dict[str, Array], metadata: Mapping[str, str], where: str, written: History | None = None
 ) -> Saved:
-    """Return what `contents` gave, as it came back from somewhere, checked by itself.
+    """Return a checkpoint from the arrays and metadata of `contents`, checked on their own.
 
-    Where it is looked at before it is written, `written` is the history that it holds, which need not be read.
+    For the check before writing, `written` is the history in them, which then need not be read.
     """
     if "training" not in metadata:
         raise FormatError(f"{where}: a model without a state of training; expected a file of Checkpoint")
@@ -196,14 +196,14 @@ def from_contents(
 
 
 def _history_arrays(history: History) -> tuple[list[str], dict[str, Array]]:
-    """Return the names of the columns, and the columns as arrays: a header would grow beyond what readers take."""
+    """Return the names of the columns, and the columns as arrays: in the header they could exceed readers' limits."""
     columns = {name: np.asarray(column) for name, column in history.items()}
     arrays = {name: c if c.dtype == np.int64 else c.astype(np.float64, copy=False) for name, c in columns.items()}
     return list(arrays), {f"{HISTORY}{i}": array for i, array in enumerate(arrays.values())}
 
 
 def _in_order(tensors: Mapping[str, Array], names: list[str]) -> bool:
-    """Return whether the epochs of a history of ours are what a reader takes: whole numbers that ascend."""
+    """Return whether a reader accepts the epochs of a history: ascending positive whole numbers."""
     if not names:
         return True
     epochs = tensors[f"{HISTORY}{names.index('epoch')}"]
@@ -230,7 +230,7 @@ def _read_columns(names: list[Any], tensors: Mapping[str, Array], where: str) ->
 
 
 def _read_rows(rows: list[Any], _: Mapping[str, Array], where: str) -> History:
-    """Read the history of version 1, which had it in the header."""
+    """Read the history of version 1, which is in the header."""
     names = dict.fromkeys(name for i, row in enumerate(rows) for name in json_values.mapping(row, f"{where}[{i}]"))
     return _history({name: [row.get(name, np.nan) for row in rows] for name in names}, where)
 
@@ -252,12 +252,12 @@ def _epoch(value: Any, where: str) -> int:
 
 
 def fitting(saved: Saved, state: TrainingState) -> Saved:
-    """Return what was read in the form that `state`, the trainer that is to take it, needs.
+    """Return a checkpoint in the form that `state`, the loading trainer's, needs.
 
     Raises
     ------
     ValueError
-        If model, loss or optimiser differ from those that it came from.
+        If model, loss or optimiser differ from those of the checkpoint.
     """
     _compare(state, saved, {}, {})
     saved = _unpadded(saved, state.model)
@@ -266,7 +266,7 @@ def fitting(saved: Saved, state: TrainingState) -> Saved:
 
 
 def fitting_run(saved: Saved, state: TrainingState, of_fit: Mapping[str, Any], batches: int | None) -> Saved:
-    """Return what was read in the form that a run with the settings `of_fit` needs to go on from there.
+    """Return a checkpoint in the form that a run with the settings `of_fit` needs to resume from it.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def fitting_run(saved: Saved, state: TrainingState, of_fit: Mapping[str, Any], b
 
 
 def _settings(state: TrainingState) -> dict[str, Any]:
-    """Return what a checkpoint must have in common with the trainer that takes it."""
+    """Return the trainer's settings that a checkpoint must share."""
     return _named(saving.describe(state.model), specs.encode(state.loss), specs.encode(state.optimizer))
 
 
@@ -299,17 +299,17 @@ def _named(model: Mapping[str, Any], loss: Any, optimizer: Any) -> dict[str, Any
 
 
 def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
-    """Raise ValueError for what a checkpoint and the trainer that takes it must have in common, and have not."""
+    """Raise ValueError if settings of a checkpoint and of the loading trainer differ that must be the same."""
     present, past = {**_settings(state), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
     now = {"feature_names": state.columns.x, "target_names": state.columns.y}
     then = {name: saved.model[name] for name in now}
     for name in now:
         both = now[name] is not None and then[name] is not None
         present[name], past[name] = (now[name], then[name]) if both else (None, None)
-    # A run goes on with the layers frozen that the caller froze. Otherwise the file says it, as it says the weights.
+    # Layers that the caller froze before a resumed run must be those of the file. Otherwise the file's are frozen.
     if of_fit and state.model.frozen():
         present["frozen"], past["frozen"] = sorted(state.model.frozen()), sorted(saved.model["frozen"])
-    # Through JSON and back, as the saved ones went: numbers and tuples then look the same.
+    # Through JSON and back, as the saved settings: numbers and tuples then compare equal.
     with json_values.entry(f"{saved.where}: training"):
         changed = specs.differences(past, json.loads(json.dumps(present)))
     if changed:
@@ -317,10 +317,10 @@ def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_s
 
 
 def _unpadded(saved: Saved, model: Sequential) -> Saved:
-    """Return what a file of format version 1 holds without the padding that its flat vectors had.
+    """Return a checkpoint without the padding in the flat vectors of format version 1.
 
-    The optimiser's states become arrays by parameter, `EarlyStopping`'s best weights as `Sequential.copy_state` has
-    them.
+    The optimiser's states become arrays by parameter; `EarlyStopping`'s best weights become vectors as in
+    `Sequential.copy_state`.
     """
     if not saved.padded:
         return saved
@@ -338,7 +338,7 @@ def _unpadded(saved: Saved, model: Sequential) -> Saved:
 
 
 def _check_arrays(state: TrainingState, saved: Saved) -> None:
-    """Compare arrays and names with what they are for."""
+    """Check arrays and names against the model and the optimiser."""
     where, tensors = saved.where, saved.tensors
     with json_values.entry(f"{where}: model.feature_names"):
         state.model.checked_names(saved.model["feature_names"])
@@ -370,10 +370,10 @@ def _check_class_weights(state: TrainingState, saved: Saved) -> None:
 
 
 def apply(saved: Saved, state: TrainingState) -> None:
-    """Set model and optimiser to what was found to be fitting; whoever calls holds the model meanwhile."""
+    """Set model and optimiser to a checkpoint that passed the checks. The caller must hold the model (`_hold`)."""
     model = state.model
     if model.seed != saved.model["seed"]:
-        model.initialize(saved.model["seed"])  # dropout draws from it
+        model.initialize(saved.model["seed"])  # dropout uses the seed
     saving.set_tensors(model, saved.tensors)
     model.unfreeze()
     model.set_all_frozen(saved.model["frozen"], True)

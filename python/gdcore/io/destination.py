@@ -1,7 +1,7 @@
-"""Where the bytes of a file come from and go to: paths, special files, open files.
+"""Sources and destinations of bytes: paths, special files, open files.
 
-A regular file is written beside its destination and renamed over it once it is safely on the disk, so a crash at any
-moment leaves the old file or the new one, whole. Pipes and devices are written to, as are file objects.
+A regular file is written beside its destination and renamed over it once it is on the disk, so a crash at any moment
+leaves the complete old or new file. For pipes, devices and file objects the bytes are copied from a temporary file.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
 FileLike: TypeAlias = "StrOrBytesPath | IO[bytes]"
-PIECE = 1 << 20  # bytes that are copied at a time
+PIECE = 1 << 20  # bytes copied at a time
 _serial = itertools.count()
 
 
 def path_of(file: Any, name: str, expected: str = "a path, or a file opened in binary mode") -> str:
-    """Return the path as text; raise TypeError or ValueError where it is none."""
+    """Return the path as text; raise TypeError or ValueError if it is no path."""
     return path_text(file, name, expected)
 
 
 def label(file: Any, name: str) -> str:
-    """Return what messages call a file: its path, or the kind of the file object."""
+    """Return the name of a file in messages: its path, or the type of the file object."""
     return f"{name} ({type(file).__name__})" if is_stream(file) else path_of(file, name)
 
 
 def is_stream(file: object) -> bool:
-    """Tell whether `file` is a file object, to read from or to write to."""
+    """Return whether `file` is a file object, to read from or to write to."""
     return hasattr(file, "read") or hasattr(file, "write")
 
 
 @contextlib.contextmanager
 def reading(file: FileLike, name: str) -> Iterator[Any]:
-    """Open `file` to read its bytes; one that is open already is read from where it stands and stays open."""
+    """Open `file` to read its bytes; an open file is read from its current position and stays open."""
     if is_stream(file):
         _check_open(file, name, "read", "readable", "rb")
         yield file
@@ -67,7 +67,7 @@ def _check_open(file: Any, name: str, method: str, able: str, mode: str) -> None
 
 
 def write(file: FileLike, name: str, fill: Callable[[str], None]) -> None:
-    """Let `fill` write to a path that it is given, and bring what it wrote to `file`, all or nothing.
+    """Call `fill` with a temporary path to write to, and move or copy the result to `file`, all or nothing.
 
     Raises
     ------
@@ -89,17 +89,17 @@ def write(file: FileLike, name: str, fill: Callable[[str], None]) -> None:
             _write_special(path, fill, name)
     except OSError as error:
         if error.filename is not None and error.strerror and error.strerror.startswith(name):
-            raise  # it says so already
+            raise  # the message has the name already
         raise OSError(error.errno, f"{name}: cannot be saved: {error.strerror or error}", path) from error
 
 
 def check(path: str, name: str) -> os.stat_result | None:
-    """Return what stands at `path` now, None where nothing does, if a file could be written there.
+    """Return the status of the file at `path`, or None if there is none; check that a file could be written there.
 
     Raises
     ------
     OSError
-        If its folder is missing, it is a folder, a socket or a disk, or its name is longer than the system allows.
+        If the folder is missing, `path` is a folder, a socket or a disk, or its name is longer than the system allows.
     """
     target = os.path.realpath(path)
     folder, last = os.path.split(target)
@@ -132,10 +132,10 @@ def _replace(target: str, old: os.stat_result | None, fill: Callable[[str], None
 
 
 def _take_over(written: str, target: str, old: os.stat_result | None) -> None:
-    """Give a file the owner, mode and attributes of the one it replaces, or those of any new file."""
+    """Set owner, mode and attributes of a file to those of the file it replaces, or of any new file."""
     if old is None:
         probe = f"{written}.new"
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # its mode shows umask and folder's rules
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # its mode reflects umask and folder
         os.chmod(written, stat.S_IMODE(os.stat(probe).st_mode))
         return
     mode = stat.S_IMODE(old.st_mode)
@@ -143,21 +143,21 @@ def _take_over(written: str, target: str, old: os.stat_result | None) -> None:
         with contextlib.suppress(PermissionError):
             os.chown(written, -1, old.st_gid)
         with contextlib.suppress(PermissionError):
-            os.chown(written, old.st_uid, -1)  # root may; the file of another user becomes ours otherwise
+            os.chown(written, old.st_uid, -1)  # allowed for root; otherwise the file belongs to the current user
         if os.stat(written).st_gid != old.st_gid:
-            mode &= ~stat.S_IRWXG  # what was for its group is not for ours
+            mode &= ~stat.S_IRWXG  # rights of the old group are not for another group
     if hasattr(os, "listxattr"):
         with contextlib.suppress(OSError):
-            for attribute in os.listxattr(target):  # access lists are among them
+            for attribute in os.listxattr(target):  # includes access control lists
                 with contextlib.suppress(OSError):
                     os.setxattr(written, attribute, os.getxattr(target, attribute))
     os.chmod(written, mode)
 
 
 def _write_special(path: str, fill: Callable[[str], None], name: str) -> None:
-    """Write to a pipe or a device, which stays one."""
+    """Write to a pipe or a device, without replacing it."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)  # a pipe without a reader would wait
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)  # a pipe without a reader would block
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
@@ -168,8 +168,8 @@ def _write_special(path: str, fill: Callable[[str], None], name: str) -> None:
 
 
 def _pour(fill: Callable[[str], None], stream: Any, name: str) -> None:
-    """Let `fill` write a file, and copy it to a stream a piece at a time: that takes no memory."""
-    import tempfile  # here, as importing gdcore should not wait for it
+    """Let `fill` write a temporary file, and copy it to a stream in pieces, to save memory."""
+    import tempfile  # here, to keep `import gdcore` fast
 
     with _workplace(tempfile.gettempdir()) as place:
         written = os.path.join(place, "file")
@@ -192,10 +192,10 @@ def _pour(fill: Callable[[str], None], stream: Any, name: str) -> None:
 
 @contextlib.contextmanager
 def _workplace(folder: str) -> Iterator[str]:
-    """Make a folder for the temporary files of one call, remove it at the end, and those of killed processes now.
+    """Create a folder for the temporary files of one call and remove it at the end; remove stale folders first.
 
-    A folder rather than a file: the safetensors package makes temporary files under names of its own. Its name does not
-    contain the destination's, which may be as long as the system allows.
+    It is a folder because the safetensors package chooses its own names for temporary files. The folder's name does not
+    contain the destination's name, which may be as long as the system allows.
     """
     _remove_stale(folder)
     while True:
@@ -203,7 +203,7 @@ def _workplace(folder: str) -> Iterator[str]:
         try:
             os.mkdir(place, 0o700)
             break
-        except FileExistsError:  # of a killed process that had our number
+        except FileExistsError:  # left by a killed process with the same id
             continue
     try:
         yield place
@@ -212,14 +212,14 @@ def _workplace(folder: str) -> Iterator[str]:
 
 
 def _remove(folder: str) -> None:
-    import shutil  # here, as importing gdcore should not wait for it
+    import shutil  # here, to keep `import gdcore` fast
 
-    shutil.rmtree(folder, ignore_errors=True)  # that may be another user's
+    shutil.rmtree(folder, ignore_errors=True)  # the folder may belong to another user
 
 
 def _prefix() -> str:
-    """Return what the names of this machine's temporary folders begin with: others on a shared disk are not ours."""
-    import hashlib  # here, as importing gdcore should not wait for it
+    """Return the prefix of this machine's temporary folders, which differs from other machines' on a shared disk."""
+    import hashlib  # here, to keep `import gdcore` fast
 
     return f".gdcore-{hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()}-"
 
@@ -227,7 +227,7 @@ def _prefix() -> str:
 def _remove_stale(folder: str) -> None:
     """Remove the temporary folders of this machine's ended processes."""
     pattern = re.compile(rf"{re.escape(_prefix())}(\d{{1,9}})-\d+")
-    with contextlib.suppress(OSError):  # a folder that may be written to but not listed
+    with contextlib.suppress(OSError):  # the folder may be writable but not listable
         for entry in os.listdir(folder):
             match = pattern.fullmatch(entry)
             if match is not None and not _alive(int(match[1])):
@@ -236,7 +236,7 @@ def _remove_stale(folder: str) -> None:
 
 def _alive(process: int) -> bool:
     if os.name != "posix":
-        return True  # signal 0 would end the process on other systems
+        return True  # on other systems signal 0 would end the process
     try:
         os.kill(process, 0)
     except ProcessLookupError:

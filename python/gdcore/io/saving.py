@@ -1,7 +1,7 @@
-"""Models as arrays and a description, and back; `gdcore.io.tensor_file` has the file they are in.
+"""Saved models: arrays and a description, written and read; `gdcore.io.tensor_file` has the file format.
 
-The arrays go by their names in the model; the description says what rebuilds the model around them, as JSON. A file is
-checked whole before a model is made: the shapes that its layers ask for are compared with its arrays first.
+Arrays have the names of the model's parameters and buffers. The description, in JSON, has all else that rebuilds the
+model. A file is checked completely before a model is built: its arrays are compared with the shapes of its layers.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FormatError", "checksum", "read_file", "read_tensors", "write_file"]
 
-TRAINING = "training."  # what the names of all arrays beyond the model's begin with
+TRAINING = "training."  # prefix of the names of all arrays that are not the model's
 
 
 def save_model(model: Sequential, path: FileLike) -> None:
     """Write `model` to a file; see `gdcore.Sequential.save`."""
-    with model._hold():  # another thread that trains it waits
+    with model._hold():  # another thread that trains the model waits
         write_file(path, model_tensors(model), {"model": json.dumps(describe(model))}, check=check_model)
 
 
@@ -40,7 +40,7 @@ def model_tensors(model: Sequential) -> dict[str, Array | _core.DeviceArray]:
 
 
 def describe(model: Sequential) -> dict[str, Any]:
-    """Return what rebuilds a model around its arrays, as a JSON value; each entry has its check in `ENTRIES`."""
+    """Return the description that rebuilds a model, without its arrays, as a JSON value; `ENTRIES` has the checks."""
     return {
         "layers": [specs.encode(layer) for layer in model.layers],
         "dtype": model.dtype,
@@ -85,8 +85,8 @@ def _names(value: Any, where: str) -> list[str]:
     return json_values.listing(value, where, json_values.text)
 
 
-# The entries of a description with their checks. Another one needs a line here, one in `describe`, and, if a run may
-# only be resumed with the same value, its name in `checkpoint.COMPARED`.
+# The entries of a description with their checks. A new entry needs a line here and one in `describe`. If a resumed run
+# must have the same value, add its name to `checkpoint.COMPARED`.
 ENTRIES: dict[str, Callable[[Any, str], Any]] = {
     "layers": _layers,
     "dtype": _dtype,
@@ -97,7 +97,7 @@ ENTRIES: dict[str, Callable[[Any, str], Any]] = {
     "target_names": lambda value, where: None if value is None else _names(value, where),
     "frozen": _names,
 }
-FIRST_ENTRIES = {"layers", "dtype", "seed", "classes", "frozen"}  # of version 1; in its files others come as None
+FIRST_ENTRIES = {"layers", "dtype", "seed", "classes", "frozen"}  # of version 1; other entries are read as None
 
 
 def read_description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def read_description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
     Raises
     ------
     FormatError
-        If there is none, or an entry makes no sense; the message names it.
+        If there is none, or an entry is invalid; the message names the entry.
     """
     if "model" not in metadata:
         raise FormatError(f"{where}: without the description of a model")
@@ -117,12 +117,12 @@ def read_description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
 
 
 def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dtype: str, where: str) -> None:
-    """Compare the arrays of a file with those that the layers ask for, before any memory is taken for a network.
+    """Compare the arrays of a file with those that the layers need, before memory for a network is allocated.
 
     Raises
     ------
     FormatError
-        If one is missing, of another shape or type, or one too many, or a variance or deviation is negative.
+        If an array is missing, superfluous, or of another shape or dtype, or a variance or deviation is negative.
     """
     with json_values.entry(f"{where}: model.layers"):
         decoded = [specs.decode_layer(layer) for layer in layers]
@@ -139,12 +139,12 @@ def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dt
 
 
 def check_model(tensors: Mapping[str, Array], metadata: Mapping[str, str], where: str = "the file") -> dict[str, Any]:
-    """Return the description of the model that arrays and metadata are of, checked; nothing is built.
+    """Return the description of a model from its arrays and metadata, checked; no model is built.
 
     Raises
     ------
     FormatError
-        If the description makes no sense or does not fit the arrays.
+        If the description is invalid or does not fit the arrays.
     """
     described = read_description(metadata, where)
     check_tensors(tensors, described["layers"], described["dtype"], where)
@@ -152,7 +152,7 @@ def check_model(tensors: Mapping[str, Array], metadata: Mapping[str, str], where
 
 
 def check_ranges(tensors: Mapping[str, Array], ranges: Mapping[str, bool], where: str) -> None:
-    """Raise FormatError naming the first array of a file that holds a number out of its range."""
+    """Raise FormatError naming the first array of a file that holds a value out of its range."""
     for name, positive in ranges.items():
         wrong = out_of_range(tensors[name], positive)
         if wrong:
@@ -165,9 +165,9 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where:
     Raises
     ------
     FormatError
-        If the description makes no sense or does not fit the arrays.
+        If the description is invalid or does not fit the arrays.
     DeviceError
-        If the device is not there.
+        If the device is not available.
     """
     from ..model import Sequential
 
@@ -183,7 +183,7 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where:
 
 
 def set_tensors(model: Sequential, tensors: Mapping[str, Array]) -> None:
-    """Set all parameters and buffers to arrays that `check_tensors` found to fit; a saved nan comes back as one."""
+    """Set all parameters and buffers to arrays that passed `check_tensors`; a saved nan is restored as nan."""
     with model._hold():
         for name, own in model_tensors(model).items():
             own[...] = tensors[name]

@@ -17,25 +17,25 @@ from ..schedules import Schedule
 from ..standardizer import Standardizer
 
 LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
-LAYERS[Standardizer.__name__] = Standardizer  # with the names of its columns
+LAYERS[Standardizer.__name__] = Standardizer  # the Python class, which has the names of its columns
 INITIALIZERS: dict[str, type[_core.Initializer]] = {cls.__name__: cls for cls in _core.Initializer.__subclasses__()}
 
-DEEPEST = 5  # functions inside each other, of which the values are told
+DEEPEST = 5  # nesting depth of functions whose values are encoded
 
 
 def encode(value: Any) -> Any:
     """Return `value` (a spec, a number, a string, None, an array or a collection of them) as a JSON value.
 
-    A spec becomes {"type": its class, field: value, ...}, one of a user's subclass by the class of gdcore that has its
-    numbers; so do the schedules of gdcore and `functools.partial`. Another function, which JSON cannot hold, becomes
-    its name, with the plain values that it computes with.
+    A spec, a schedule of gdcore and a `functools.partial` become {"type": its class, field: value, ...}. A spec of a
+    user's subclass is encoded as the gdcore class that it derives from. Another function, which JSON cannot hold,
+    becomes its name, with the plain values that it uses.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     kind = None if isinstance(value, tuple) else spec_class(type(value))
     if kind is not None:
         fields = {name: encode(getattr(value, name)) for name in getattr(kind, "_saved_fields", kind._fields)}
-        if fields.get("name", "") is None:  # a layer without one, as earlier versions write it
+        if fields.get("name", "") is None:  # a layer without a name, as earlier versions wrote it
             del fields["name"]
         return {"type": kind.__name__} | fields
     if isinstance(value, np.ndarray):
@@ -50,12 +50,12 @@ def encode(value: Any) -> Any:
 
 
 def spec_class(kind: type) -> Any:
-    """Return the class that a spec is saved as: its own, or that which a subclass of a user's is made from."""
+    """Return the class that a spec is saved as: its own, or the gdcore class that a user's subclass derives from."""
     return next((c for c in kind.__mro__ if "_fields" in vars(c) and c.__module__.startswith("gdcore.")), None)
 
 
 def _function(value: Any, inside: tuple[int, ...]) -> Any:
-    """Return a function, or an object that is called like one, as a JSON value; `inside` are those around it."""
+    """Return a function or another callable object as a JSON value; `inside` has the ids of the enclosing ones."""
     inside = (*inside, id(value))
     if isinstance(value, Schedule):
         return {"type": value.name} | {name: _part(item, inside) for name, item in value.arguments.items()}
@@ -74,7 +74,7 @@ def _part(value: Any, inside: tuple[int, ...]) -> Any:
 
 
 def without_values(encoded: Any) -> Any:
-    """Return what `encode` gave with functions by their names alone, for those who compare what functions return."""
+    """Return an encoded value with functions reduced to their names, for comparing what functions return."""
     if isinstance(encoded, dict):
         left = {name: without_values(item) for name, item in encoded.items()}
         return {"function": left["function"]} if "type" not in left and "function" in left else left
@@ -82,7 +82,7 @@ def without_values(encoded: Any) -> Any:
 
 
 def _values(function: Any) -> dict[str, Any]:
-    """Return the values that a function was made with: its object, its defaults, the variables around it."""
+    """Return the values bound to a function: its object, its defaults, its closure variables."""
     if isinstance(function, types.MethodType):
         return {"self": function_name(function.__self__), **_values(function.__func__)}
     if not isinstance(function, types.FunctionType):
@@ -91,7 +91,7 @@ def _values(function: Any) -> dict[str, Any]:
     defaults = function.__defaults__ or ()
     values |= dict(zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True))
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # of a variable without a value
+        with contextlib.suppress(ValueError):  # the variable has no value yet
             values[name] = cell.cell_contents
     return values
 
@@ -102,7 +102,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def function_name(function: Any) -> str:
-    """Return a function's name with its module, or the ``repr`` of another object without its address."""
+    """Return a function's qualified name with its module, or the ``repr`` of another object without its address."""
     name = getattr(function, "__qualname__", None)
     if name is not None:
         return f"{getattr(function, '__module__', '?')}.{name}"

@@ -1,9 +1,9 @@
-"""Arrays and metadata in a safetensors file and out of it: what they are about is for others to know.
+"""Write and read arrays and metadata in safetensors files, whatever they represent.
 
 Format version 2 has all metadata in one entry, as JSON with sorted keys, because the safetensors package writes several
-entries in another order each time; the same content gives the same bytes. A checksum over names, shapes, numbers and
-metadata tells a damaged file. Version 1 had one entry for each key. Never pickle: a file from a stranger can hold wrong
-numbers but cannot run code.
+entries in varying order; so the same content gives the same bytes. A checksum over names, shapes, values and metadata
+detects damaged files. Version 1 had one entry for each key. Pickle is never used: an untrusted file can hold wrong
+values but cannot run code.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from . import destination
 from .destination import FileLike
 
 FORMAT_VERSION = 2
-KEY = "gdcore"  # of the one metadata entry
-HEADER_LIMIT = 100_000_000  # bytes; the safetensors package reads no longer ones
+KEY = "gdcore"  # key of the one metadata entry
+HEADER_LIMIT = 100_000_000  # bytes; the safetensors package refuses longer headers
 MOST_DIMENSIONS = 32
-# The names that safetensors and NumPy have for types of elements; bfloat16, which NumPy lacks, is read as float32.
+# Names of element types in safetensors and in NumPy; bfloat16, which NumPy lacks, is read as float32.
 READ = {
     "F64": "<f8",
     "F32": "<f4",
@@ -44,7 +44,7 @@ WRITTEN = {code for name, code in READ.items() if name not in ("BF16", "C64")}
 
 
 class Place(NamedTuple):
-    """Type, shape, and the bytes from `start` on, of an array in a file."""
+    """Type, shape, offset and number of bytes of an array in a file."""
 
     type: str
     shape: tuple[int, ...]
@@ -65,16 +65,17 @@ def write_file(
 ) -> None:
     """Write arrays and metadata to a safetensors file, all or nothing.
 
-    `check` is given both as they would be read, and raises FormatError for what its reader would refuse.
+    `check` gets arrays and metadata as they would be read; it raises FormatError for contents that a reader would
+    refuse.
 
     Raises
     ------
     OSError
-        If the file cannot be written; the old one, if any, is then untouched.
+        If the file cannot be written; an old file is then untouched.
     TypeError
-        If an array is of a type that the format has no name for, or `path` no path and no file.
+        If an array has a dtype that the format lacks, or `path` is neither a path nor a file.
     ValueError
-        If a reader would refuse the file: an old one is untouched then.
+        If a reader would refuse the file; an old file is then untouched.
     """
     arrays = {key: np.asarray(tensors[key], order="C") for key in sorted(tensors)}
     for key, array in arrays.items():
@@ -102,7 +103,7 @@ def write_file(
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """Turn what a reader would say of a file into the error of not writing it."""
+    """Convert a reader's FormatError into the ValueError of a writer."""
     try:
         yield
     except FormatError as error:
@@ -110,13 +111,13 @@ def _readable() -> Iterator[None]:
 
 
 def _metadata(text: str, title: str) -> dict[str, str]:
-    """Return the metadata in the text of the one entry."""
+    """Return the metadata parsed from the one entry."""
     values = json_values.mapping(json_values.parse(text, f"{title}: {KEY}"), f"{title}: {KEY}")
     return {key: _text(value) for key, value in values.items()}
 
 
 def _value(text: str) -> Any:
-    """Return the object that a JSON text is of, which goes into the metadata as it is; other text stays text."""
+    """Return the object in a JSON text, to be nested in the metadata; other text is returned unchanged."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -125,7 +126,7 @@ def _value(text: str) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """Return the text of an object, the same before it is written and after it was read."""
+    """Return the JSON text of an object, identical before writing and after reading."""
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
@@ -142,12 +143,12 @@ def _save(arrays: Mapping[str, Array], path: str, metadata: Mapping[str, str]) -
 
 
 def _check_written(path: str, metadata: Mapping[str, str]) -> None:
-    """Read a file's bytes back before it replaces another: no good file gives way to one that would be refused.
+    """Read a file back before it replaces an old one, so that a valid file is never replaced by an invalid one.
 
     Raises
     ------
     ValueError
-        If the reader would refuse it: too much metadata, or arrays that somebody changed meanwhile.
+        If a reader would refuse the file: too much metadata, or arrays that changed during writing.
     """
     with open(path, "rb") as file:
         with _readable():
@@ -166,7 +167,7 @@ def _check_written(path: str, metadata: Mapping[str, str]) -> None:
 
 
 def checksum(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
-    """Return the BLAKE2b digest of all names, types, shapes, numbers and metadata but the checksum itself."""
+    """Return the BLAKE2b digest of all names, types, shapes, values and metadata except the checksum itself."""
     arrays = ((name, tensors[name]) for name in sorted(tensors))
     return _digest(((n, a.dtype.str, a.shape, [a.reshape(-1).view(np.uint8).data]) for n, a in arrays), metadata)
 
@@ -174,7 +175,7 @@ def checksum(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
 def _digest(
     described: Iterable[tuple[str, str, tuple[int, ...], Iterable[bytes | memoryview]]], metadata: Mapping[str, str]
 ) -> str:
-    import hashlib  # here, as importing gdcore should not wait for it
+    import hashlib  # here, to keep `import gdcore` fast
 
     digest = hashlib.blake2b(digest_size=32)
     for key in sorted(metadata):
@@ -188,17 +189,17 @@ def _digest(
 
 
 def read_tensors(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the arrays and the metadata of any safetensors file; bfloat16 comes as float32.
+    """Return the arrays and the metadata of any safetensors file; bfloat16 becomes float32.
 
-    Read here rather than by the safetensors package, which has no bfloat16 for NumPy, takes no file object, and maps
-    the file, so that a process dies if somebody shortens it meanwhile.
+    The safetensors package is not used for reading: it has no bfloat16 for NumPy, accepts no file objects, and maps the
+    file, so the process dies if the file is shortened meanwhile.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
         If the file cannot be opened.
     FormatError
-        If it is no whole safetensors file.
+        If it is no complete safetensors file.
     """
     title = destination.label(path, name)
     with destination.reading(path, name) as file:
@@ -215,7 +216,7 @@ def read_tensors(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array
 
 
 def _length(file: Any) -> int | None:
-    """Return how many bytes are left of a file, or None where only reading can tell."""
+    """Return the number of bytes left in a file, or None if unknown before reading."""
     try:
         if not file.seekable():
             return None
@@ -224,11 +225,11 @@ def _length(file: Any) -> int | None:
         file.seek(at)
     except (AttributeError, OSError):
         return None
-    return end - at if end > at else None  # a device's end says nothing
+    return end - at if end > at else None  # the end of a device is meaningless
 
 
 def _bytes(file: Any, count: int, length: int | None, where: str) -> bytearray:
-    """Read exactly `count` bytes; memory is taken as they come, for a file may claim what it does not have."""
+    """Read exactly `count` bytes; memory grows as they arrive, because a file may claim more than it has."""
     if length is not None and count > length:
         raise FormatError(f"{where}: damaged or cut short: {count} bytes are claimed, but the file has {length}")
     read = bytearray()
@@ -252,7 +253,7 @@ def _array(raw: bytearray, place: Place) -> Array:
 
 
 def _header(file: Any, length: int | None, title: str) -> tuple[dict[str, Place], dict[str, str], int]:
-    """Return where each array lies, the metadata, and where the arrays begin; everything agrees with the length."""
+    """Return the place of each array, the metadata, and the offset of the arrays, checked against the length."""
     kind = f"{title}: damaged, cut short, or not a safetensors file"
     size = int.from_bytes(_bytes(file, 8, length, kind), "little")
     if size > HEADER_LIMIT:
@@ -293,14 +294,14 @@ def _whole_numbers(value: Any, where: str) -> list[int]:
 
 
 def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the arrays and the metadata of a file of gdcore's, checked.
+    """Return the arrays and the metadata of a gdcore file, checked.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
         If the file cannot be opened.
     FormatError
-        If it is damaged, of a newer version, or not gdcore's.
+        If it is damaged, of a newer version, or not written by gdcore.
     """
     tensors, metadata = read_tensors(path, name=name)
     title = destination.label(path, name)

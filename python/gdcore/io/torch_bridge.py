@@ -1,8 +1,8 @@
 """Parameters to and from PyTorch, layer by layer, for networks of the same shape.
 
-The two name and keep some things differently: γ and β are PyTorch's "weight" and "bias" of a norm, and PyTorch's
-running average is that of σ² where gdcore's BatchNorm averages σ by default. The order of the layers and their shapes
-decide what belongs together. PyTorch is imported only where tensors are made.
+Names and contents differ: γ and β are called "weight" and "bias" in PyTorch's norms, and PyTorch averages σ² where
+gdcore's BatchNorm averages σ by default. Layers are matched by order and shape. PyTorch is imported only to create
+tensors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..model import Sequential
 
-# gdcore's last name -> PyTorch's, and whether one keeps the square of the other.
+# gdcore's last name -> PyTorch's name, and whether PyTorch's array is the square of gdcore's.
 NAMES = {
     "weight": ("weight", False),
     "bias": ("bias", False),
@@ -53,14 +53,14 @@ def to_torch(model: Sequential) -> dict[str, torch.Tensor]:
 
 
 def from_torch(model: Sequential, source: Mapping[str, Any] | torch.nn.Module) -> None:
-    """Take the parameters of a module or a state dict; see `Sequential.from_torch`."""
+    """Set parameters from a module or a state dict; see `Sequential.from_torch`."""
     state = source.state_dict() if hasattr(source, "state_dict") else source
     if not isinstance(state, Mapping):
         raise TypeError(f"source: got {type(source).__name__}; expected a torch.nn.Module or its state dict")
     theirs = _modules(state)
     ours = _layers(model)
     if len(ours) == len(theirs) + 1 and 0 in ours and isinstance(model.layers[0], _core.Standardizer):
-        del ours[0]  # a network trained on scaled data: the scaling stays what it is
+        del ours[0]  # the source was trained on scaled data: the scaling stays unchanged
     if len(ours) != len(theirs):
         raise ValueError(
             f"source: got {len(theirs)} layers with arrays ({', '.join(theirs) or 'none'}); expected {len(ours)}, "
@@ -81,7 +81,7 @@ def _matched(
     description: str,
     ranges: Mapping[str, bool],
 ) -> dict[str, Array]:
-    """Return a layer's arrays under gdcore's names, from the tensors of the module that stands at its place."""
+    """Return a layer's arrays under gdcore's names, from the tensors of the matching module."""
     expected = {NAMES[name][0]: (name, NAMES[name][1]) for name in arrays}
     if set(expected) != set(tensors):
         raise ValueError(
@@ -105,12 +105,12 @@ def _matched(
 
 
 def _layers(model: Sequential) -> dict[int, dict[str, Array | DeviceArray]]:
-    """Return the arrays of each layer that has any, by its number and the arrays' last names."""
+    """Return the arrays of each layer that has any, by layer number and last name of the array."""
     return by_layer({**model.parameters(), **model.buffers()}, model.layers)
 
 
 def _modules(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the tensors of each module, in the order of the state dict; the batch counter has no peer here."""
+    """Return the tensors of each module, in the order of the state dict, without batch counters."""
     modules: dict[str, dict[str, Any]] = {}
     for name, tensor in state.items():
         prefix, _, leaf = str(name).rpartition(".")

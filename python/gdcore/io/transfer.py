@@ -1,4 +1,4 @@
-"""Parameters from elsewhere, set by name or as one vector."""
+"""Setting parameters from other sources, by name or as one vector."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def load_parameters(
             continue
         array = to_array(given[name], f"source[{name!r}]")
         if array.shape == own[name].shape:
-            # A copy, for the source may be views of the parameters that are about to be set.
+            # A copy, because the source may be views of the parameters that are about to be set.
             ready[name] = _held(array, model.dtype, f"source[{name!r}]").copy()
             wrong = out_of_range(ready[name], ranges[name]) if name in ranges else ""
             if wrong:
@@ -63,14 +63,14 @@ def load_parameters(
         raise ValueError(
             f"source: nothing fits in name and shape; it has {shown(sorted(given), 200)}, expected {shown(wanted, 200)}"
         )
-    with model._hold():  # another thread that trains it waits
+    with model._hold():  # another thread that trains the model waits
         for name, array in ready.items():
             own[name][...] = array
     return list(ready)
 
 
 def set_vector(views: flat.Views, v: object, name: str, dtype: str) -> None:
-    """Set the parameters that train to the numbers of a vector; see `Sequential.set_flat_parameters`."""
+    """Set the trainable parameters to the values of a vector; see `Sequential.set_flat_parameters`."""
     size = flat.size_of(views)
     vector = to_array(v, name)
     if vector.shape != (size,):
@@ -88,7 +88,7 @@ def _named_arrays(source: Sequential | Mapping[str, Data] | FileLike) -> Mapping
                 raise TypeError(f"source: got the name {shown(name)}; expected text, such as 'layers.0.weight'")
         return named
     if isinstance(source, _core.Network):
-        with source._hold():  # another thread that trains it waits
+        with source._hold():  # another thread that trains the source waits
             return {name: np.array(array) for name, array in {**source.parameters(), **source.buffers()}.items()}
     if isinstance(source, (str, bytes, os.PathLike)) or is_stream(source):
         from .saving import TRAINING, read_tensors
@@ -103,7 +103,7 @@ def _named_arrays(source: Sequential | Mapping[str, Data] | FileLike) -> Mapping
 def _renamed(
     arrays: Mapping[str, Data], prefix: str, rename: Mapping[str, str] | Callable[[str], str] | None
 ) -> dict[str, Data]:
-    """Return the arrays under the names that this network would give them."""
+    """Return the arrays under their names in this network: `prefix` is removed, `rename` applied."""
     out: dict[str, Data] = {}
     for full, array in arrays.items():
         if not full.startswith(prefix):
@@ -122,7 +122,7 @@ def _renamed(
 
 
 def _longest(name: str, rename: Mapping[str, str]) -> str:
-    """Return `name` with the longest dotted prefix that `rename` knows replaced."""
+    """Return `name` with its longest dotted prefix in `rename` replaced."""
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         head = ".".join(parts[:end])
@@ -135,7 +135,7 @@ def _wanted(model: Sequential, own: Mapping[str, object], only: Iterable[str] | 
     if only is None:
         return list(own)
     try:
-        if has_keys(only):  # which of its names are meant is a guess
+        if has_keys(only):  # ambiguous: keys or values
             raise TypeError
         prefixes = [only] if isinstance(only, str) else list(only)
     except TypeError:
@@ -154,7 +154,7 @@ def _wanted(model: Sequential, own: Mapping[str, object], only: Iterable[str] | 
 
 
 def _held(array: Array, dtype: str, name: str) -> Array:
-    """Return the array in another dtype, contiguous; raise ValueError naming it if a number is not finite there."""
+    """Return the array in another dtype, contiguous; raise ValueError naming it if a value is not finite there."""
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(array, dtype=dtype)
     finite = np.isfinite(converted)

@@ -1,4 +1,4 @@
-"""What `Trainer.fit` is given as data, checked: where batches come from, and what is measured after each epoch."""
+"""Data arguments of `Trainer.fit`, checked: the source of batches, and the data to measure after each epoch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["DEFAULT_SIZE", "Given", "TrainingData", "batch", "is_plain", "to_mea
 
 
 class DefaultSize(int):
-    """The batch size where none is given."""
+    """The default batch size, distinguishable from a given 32."""
 
 
 DEFAULT_SIZE = DefaultSize(32)
-PLAIN = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
+PLAIN = "?bBhHiIlLqQfd"  # NumPy's codes of the dtypes that the core reads
 
 
 class Given(NamedTuple):
-    """The arguments of `Trainer.fit` about data."""
+    """The data arguments of `Trainer.fit`."""
 
     x: Any
     y: Any
@@ -42,7 +42,7 @@ class Given(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """Where batches come from, what is measured at the end of an epoch, and the names of the columns."""
+    """The source of batches, the data to measure at the end of an epoch, and the names of the columns."""
 
     source: ArraySource | IterableSource
     validation: Held | HeldBatches | None
@@ -50,9 +50,9 @@ class TrainingData(NamedTuple):
 
 
 def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known: Columns) -> TrainingData:
-    """Return the data of a run of `epochs` epochs, those that a resumed run has done included; change nothing.
+    """Return the data of a run of `epochs` epochs, including those done before a resume; change nothing.
 
-    Rows set aside for validation are drawn by `seed`; `known` are the names of columns in the run that goes on.
+    `seed` draws the rows held out for validation; `known` are the names of columns in the resumed run.
     """
     if given.y is None:
         return _from_batches(trainer, given, epochs, known)
@@ -100,7 +100,7 @@ def _wanted(validation: Any) -> Validation:
 
 
 def _to_validate(trainer: Trainer, wanted: Validation, known: Columns, epochs: int) -> Held | HeldBatches | None:
-    """Return what is to be measured at the end of an epoch, of data that is no part of the training data."""
+    """Return the data to measure at the end of an epoch, if it is given apart from the training data."""
     if wanted.batches is not None:
         return HeldBatches(trainer.model, wanted.batches, "validation", epochs, trainer._known(known), known)
     if wanted.parts is None:
@@ -110,23 +110,23 @@ def _to_validate(trainer: Trainer, wanted: Validation, known: Columns, epochs: i
 
 
 def is_plain(x: Array) -> bool:
-    """Return whether the inputs of a batch can be handed to the core as they are.
+    """Return whether the inputs of a batch can be passed to the core unchanged.
 
-    It finds NaN itself, and refuses targets that need converting, but does not find inputs that are too large or all
-    too small for float32. Targets that are too large make the loss infinite, so they are looked for then.
+    The core finds NaN and refuses targets that need converting. It does not find inputs that are too large, or all too
+    small, for float32. Targets that are too large make the loss infinite and are searched for only then.
     """
     kind = x.dtype.char
     return kind in PLAIN and not (kind == "d" and not TINY < vdot(x, x) < SAFE)
 
 
 def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:
-    """Return inputs, targets and weights of one batch, checked where the trainer wants that."""
+    """Return inputs, targets and weights of one batch; values are checked if the trainer's ``check_finite`` is set."""
     check: Check | None = "batch" if trainer.check_finite else None
     return prepared(trainer.model, trainer.loss, x, y, weights, known=trainer._known(), check=check)
 
 
 def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> Held | HeldBatches:
-    """Return the data of `Trainer.evaluate`: arrays, or, without `y`, an iterable of batches."""
+    """Return the data of `Trainer.evaluate`: arrays or, without `y`, an iterable of batches."""
     if y is not None:
         known, finite = trainer._known(), trainer.check_finite
         return Held(trainer.model, trainer.loss, x, y, sample_weight, known=known, finite=finite)

@@ -1,4 +1,4 @@
-"""One call of ``Trainer.fit``: epochs, measurements, and the callbacks told about them."""
+"""One call of ``Trainer.fit``: epochs, measurements and callbacks."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ EVENTS = ("on_train_begin", "on_epoch_begin", "on_progress", "on_epoch_end", "on
 
 
 class Fit:
-    """What is trained, what is measured, and who is told.
+    """A run of training: batch source, validation data and callbacks.
 
     Parameters
     ----------
     source : ArraySource or IterableSource
-        Where batches come from.
+        Source of the batches.
     validation : Held, HeldBatches or None
-        What is measured at the end of an epoch, as "val_...".
+        Data to measure at the end of an epoch, as "val_...".
     callbacks : sequence
         Objects with some of the methods of `Callback`.
     first_epoch : int
-        Finished epochs when it begins; of a resumed run, when that began.
+        Number of finished epochs at the start; for a resumed run, at the start of the original run.
     last_epoch : int
-        Finished epochs when it is done.
+        Number of finished epochs at the end.
     metrics : collection of str
-        The names of what is measured besides the loss.
+        Names of the metrics.
     measure_training : bool
         Whether the training data is measured at the end of an epoch too.
     """
@@ -60,20 +60,20 @@ class Fit:
         self._validation = validation
         self._training = source.held if measure_training and isinstance(source, ArraySource) else None
         self.callbacks = checked_callbacks(callbacks)
-        self.thread = threading.get_ident()  # that trains
+        self.thread = threading.get_ident()  # the training thread
         self.first_epoch, self.last_epoch = first_epoch, last_epoch
         self.position = Position()
-        self.stopped = False  # by a callback, in the run that is resumed
+        self.stopped = False  # whether a callback had stopped the resumed run
         self._restore: Callable[[], None] | None = None
         self._check_monitors(tuple(metrics))
 
     @property
     def batches(self) -> int | None:
-        """Batches of an epoch, if that is known."""
+        """Number of batches in an epoch, None if unknown."""
         return self._source.batches
 
     def settings(self) -> dict[str, Any]:
-        """Return what must be the same when this run is resumed."""
+        """Return the settings that must be the same when this run is resumed."""
         return {
             **self._source.settings(),
             "validation": None if self._validation is None else self._validation.setting(),
@@ -81,18 +81,18 @@ class Fit:
         }
 
     def check(self, trainer: Trainer) -> None:
-        """Let callbacks refuse the run, while nothing has been changed."""
+        """Let callbacks refuse the run before anything is changed."""
         for hook in _hooks(self.callbacks, "check_fit"):
             hook(trainer)
 
     def resume(self, epoch: int, saved: Saved, restore: Callable[[], None]) -> None:
-        """Go on after `epoch` epochs; `restore` gives the callbacks their states back once they have begun."""
+        """Continue after `epoch` epochs; `restore` restores the callbacks' states after ``on_train_begin``."""
         self.stopped = saved.training["stopped"]
         self.position, self._restore = saved.position, restore
         self._source.resume(epoch - self.first_epoch)
 
     def run(self, trainer: Trainer) -> None:
-        """Train until the last epoch is done or a callback stops it."""
+        """Train until the last epoch is done or a callback stops the run."""
         trainer.stop = False
         begun: list[object] = []
         try:
@@ -107,12 +107,12 @@ class Fit:
             while trainer.epoch < self.last_epoch and not trainer.stop:
                 self._epoch(trainer)
         finally:
-            with ExitStack() as stack:  # each of them is told, in order, even where one of them raises
+            with ExitStack() as stack:  # calls every hook in order, even if one raises
                 for hook in reversed(_hooks(begun, "on_train_end")):
                     stack.callback(hook, trainer)
 
     def _stays_stopped(self, epoch: int) -> bool:
-        """Tell whether a resumed run that a callback had stopped has nothing to do, and say so."""
+        """Return whether a resumed run stays stopped, with a warning if epochs would be left."""
         waiting = [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]
         if not self.stopped or (any(c.extended for c in waiting) and not any(c.finished for c in waiting)):
             return False
@@ -126,7 +126,7 @@ class Fit:
         return True
 
     def _listen(self) -> None:
-        """Look up once who wants to hear of what happens often; at an epoch's end, recorders come last."""
+        """Look up the hooks of frequent events once; at the end of an epoch, callbacks that only record come last."""
         ordered = sorted(self.callbacks, key=lambda callback: bool(getattr(callback, "records", False)))
         self._on_epoch_begin = _hooks(self.callbacks, "on_epoch_begin")
         self._on_progress = _hooks(self.callbacks, "on_progress")
@@ -147,11 +147,11 @@ class Fit:
             for hook in self._on_progress:
                 hook(trainer, batch, source.batches, loss)
             if trainer.stop and not source.done:
-                return  # an epoch that is not finished does not count
+                return  # an unfinished epoch does not count
         self._finish(trainer, loss_sum / weight_sum if weight_sum else math.nan, started)
 
     def _finish(self, trainer: Trainer, loss: float, started: float) -> None:
-        """Measure, write the epoch into the history, and tell the callbacks."""
+        """Measure, write the epoch into the history, and call the callbacks."""
         row: dict[str, float] = {"epoch": trainer.epoch + 1, "loss": loss}
         if self._training is not None:
             row |= self._training.measure(trainer)
@@ -164,12 +164,12 @@ class Fit:
         trainer.history.append(row)  # the epoch counts from here on
         for callback, hook in self._on_epoch_end:
             given = trainer.history.last
-            logs = dict(given)  # a copy: the row is the history's, callbacks add to it
+            logs = dict(given)  # a copy, because callbacks add values
             hook(trainer, logs)
             self._add(trainer.history, callback, given, logs)
 
     def _add(self, history: History, callback: object, given: Mapping[str, float], logs: Mapping[str, Any]) -> None:
-        """Write what a callback added to its logs into the history."""
+        """Write the values that a callback added to its logs into the history."""
         added = {name: value for name, value in logs.items() if name not in given or value is not given[name]}
         if not added:
             return
@@ -186,7 +186,7 @@ class Fit:
                 )
 
     def _check_monitors(self, metrics: tuple[str, ...]) -> None:
-        """Refuse, before training, to watch a column that will not be there."""
+        """Raise ValueError, before training, for a monitor whose column will not exist."""
         there = {"epoch", "loss", "lr", "seconds"}
         there |= set(metrics) if self._training is not None else set()
         there |= {f"val_{name}" for name in ("loss", *metrics)} if self._validation is not None else set()
@@ -199,26 +199,26 @@ class Fit:
                 raise ValueError(
                     f"validation: needed by {type(callback).__name__}(monitor='val_loss'): give (x, y) or a fraction"
                 )
-            if not foreign:  # a callback of the user's may add columns of its own
+            if not foreign:  # a user's callback may add columns
                 raise ValueError(
                     f"callbacks: {type(callback).__name__} watches {monitor!r}; measured are {', '.join(sorted(there))}"
                 )
 
 
 def _hooks(callbacks: Sequence[object], event: str) -> list[Callable[..., object]]:
-    """Return the methods that want to hear of an event; the empty ones of `Callback` itself are left out."""
+    """Return the callbacks' methods for an event, without the empty ones of `Callback` itself."""
     inherited = getattr(Callback, event)
     hooks = [getattr(callback, event, None) for callback in callbacks]
     return [hook for hook in hooks if hook is not None and getattr(hook, "__func__", None) is not inherited]
 
 
 def last_epoch(epochs: object, until_epoch: object, done: int) -> int:
-    """Return the epoch at which a call of `fit` ends, where `done` epochs are finished when it begins.
+    """Return the epoch at which a call of `fit` ends, if `done` epochs are finished when it begins.
 
     Raises
     ------
     TypeError, ValueError
-        If not exactly one of the two numbers is given, or it is no whole number of at least 1.
+        Unless exactly one of the two is given, a whole number of at least 1.
     """
     if (epochs is None) == (until_epoch is None):
         got = "neither epochs nor until_epoch" if epochs is None else "both epochs and until_epoch"
@@ -229,7 +229,7 @@ def last_epoch(epochs: object, until_epoch: object, done: int) -> int:
 
 
 def checked_callbacks(callbacks: Sequence[object]) -> list[object]:
-    """Return callbacks, or the one that was given alone, as a list; raise TypeError for what is none."""
+    """Return callbacks as a list, also a single one; raise TypeError for objects that are no callbacks."""
     if any(hasattr(callbacks, event) for event in EVENTS):
         callbacks = [callbacks]
     if isinstance(callbacks, (str, bytes, Set, Mapping)) or not is_iterable(callbacks):

@@ -97,7 +97,7 @@ class Held:
         return other
 
     def setting(self) -> int | str:
-        """Return what a resumed run must have in common with the one before."""
+        """Return the setting that must be the same in a resumed run."""
         return len(self)
 
     def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
@@ -158,7 +158,7 @@ class HeldBatches:
         self._named = names_of(iterable, name, model, known)
 
     def setting(self) -> int | str:
-        """Return what a resumed run must have in common with the one before."""
+        """Return the setting that must be the same in a resumed run."""
         return "batches"
 
     def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Where the batches of an epoch come from: arrays, trained by row number in C++, or an iterable of the user's."""
+"""Sources of the batches of an epoch: arrays, indexed by row in C++, or a user's iterable."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from ..model import Sequential
     from ..trainer import Trainer
 
-SLICE_SECONDS = 0.1  # how long training goes on before callbacks may look at it
+SLICE_SECONDS = 0.1  # training time between calls of on_progress
 _END = object()
 
 
 class ArraySource:
-    """Rows in memory or in a memory map; an epoch runs in C++, in slices of time.
+    """Rows in memory or in a memory map; an epoch runs in C++, in time slices.
 
     Parameters
     ----------
     model : Sequential
-        What is trained.
+        The model to train.
     held : Held
-        The data; its ``rows`` are the ones to train on.
+        The data; its ``rows`` are the rows to train on.
     batch_size : int or None
-        Rows in a batch; None, and a number above those that there are, is all.
+        Rows in a batch; None, or a number above the number of rows, means all.
     shuffle, drop_last : bool
-        Whether rows are drawn anew each epoch, and whether a smaller last batch is left out.
+        Whether rows are shuffled anew each epoch, and whether a smaller last batch is left out.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ArraySource:
             raise ValueError(f"batch_size: got 1 (of {len(held)} rows); BatchNorm needs two rows to have a spread")
 
     def settings(self) -> dict[str, Any]:
-        """Return what a resumed run must have in common with the one before."""
+        """Return the settings that must be the same in a resumed run."""
         return {
             "rows": len(self.held),
             "batch_size": self.batch_size,
@@ -61,10 +61,10 @@ class ArraySource:
         }
 
     def resume(self, epochs: int) -> None:
-        """Leave out what an earlier run has trained: nothing here, as the order of an epoch follows from its number."""
+        """Skip the batches of an earlier run: none here, because the epoch number determines the order of rows."""
 
     def begin(self, trainer: Trainer, first: int) -> None:
-        """Work out the rates of the trainer's next epoch, to be trained from batch `first`."""
+        """Compute the rates of the trainer's next epoch, which starts from batch `first`."""
         self._shuffle = (trainer.seed, trainer.epoch) if self.shuffle else None
         self._next, self._first = first, first
         self._rates = trainer.rates.epoch(trainer.steps, self.batches - first)
@@ -91,22 +91,23 @@ class ArraySource:
 
 
 class IterableSource:
-    """Batches that an iterable of the user's yields: (x, y) or (x, y, weights), walked through anew each epoch.
+    """Batches (x, y) or (x, y, weights) from a user's iterable, iterated anew each epoch.
 
     Parameters
     ----------
     model : Sequential
-        What is trained.
+        The model to train.
     iterable : iterable
-        The batches. If it has ``set_epoch``, this is called with the number of the walk (from 0) before each walk.
+        The batches. Its ``set_epoch``, if any, is called before each iteration with the iteration's number (from 0).
     epochs : int
-        Epochs to train, which an iterator cannot give more than one of.
+        Number of epochs to train; an iterator gives only one.
     steps_per_epoch : int, optional
-        Batches of an epoch. The walk then goes on from one epoch to the next, and begins anew when it has ended.
+        Number of batches in an epoch. The iteration then continues from one epoch to the next, and restarts when it has
+        ended.
     known : Columns
-        Names of columns, where they are known.
+        Names of columns, if known.
     others : Columns
-        Names of columns in the run that is resumed, where nothing else says them.
+        Names of columns in the resumed run, if nothing else gives them.
     """
 
     def __init__(
@@ -126,19 +127,19 @@ class IterableSource:
             refuse_one_walk(self._iterable, epochs, "x", "steps_per_epoch=")
         self.batches = length_of(self._iterable) if steps_per_epoch is None else steps_per_epoch
         self._iterator: Iterator[Any] | None = None
-        self._behind = 0  # batches of earlier epochs to leave out
+        self._behind = 0  # batches of earlier epochs to skip
         self.done = False
 
     def settings(self) -> dict[str, Any]:
-        """Return what a resumed run must have in common with the one before."""
+        """Return the settings that must be the same in a resumed run."""
         return {"batches": self.batches}
 
     def resume(self, epochs: int) -> None:
-        """Leave out the batches of `epochs` that an earlier run has trained."""
+        """Skip the batches of the `epochs` that an earlier run has trained."""
         self._behind = epochs * (self._steps or 0)
 
     def begin(self, trainer: Trainer, first: int) -> None:
-        """Start to walk, or go on; past the `first` batches, which are done already."""
+        """Start or continue the iteration; skip the `first` batches, which are done already."""
         epoch = trainer.epoch
         if self._steps is None or self._iterator is None:
             self._walk(epoch if self._steps is None else 0)
@@ -153,7 +154,7 @@ class IterableSource:
         self._iterator, self._walks, self._given = iter(self._iterable), number + 1, 0
 
     def _batch(self, epoch: int) -> Any:
-        """Return the next batch, or _END where the epoch has ended with the walk."""
+        """Return the next batch, or _END if the iteration, and with it the epoch, has ended."""
         assert self._iterator is not None
         batch = next(self._iterator, _END)
         if batch is not _END:

@@ -1,4 +1,4 @@
-"""The state of training as a value: what a checkpoint holds, taken from a trainer and compared with one."""
+"""The state of a trainer as a value, for checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Position", "TrainingState"]
 
 
 class Position(NamedTuple):
-    """How far the running epoch is: batches done, their sums of loss and weight, and the seconds they took."""
+    """Progress of the running epoch: batches done, their sums of loss and weight, and their seconds."""
 
     batch: int = 0
     loss_sum: float = 0.0
@@ -25,7 +25,7 @@ class Position(NamedTuple):
 
 
 class TrainingState(NamedTuple):
-    """A trainer as a checkpoint sees it; arrays are views, which show and set what the trainer has."""
+    """The state of a trainer for a checkpoint; arrays are views of the trainer's memory."""
 
     model: Sequential
     loss: _core.Loss
@@ -33,7 +33,7 @@ class TrainingState(NamedTuple):
     states: dict[str, Array | _core.DeviceArray]  # of the optimiser
     squares: list[str]  # the names of those states that are never negative
     columns: Columns  # names of the columns of inputs and of targets
-    class_weights: tuple[float, ...] | None  # that "balanced" has become
+    class_weights: tuple[float, ...] | None  # counted for "balanced"
     steps: int
     seed: int
     lr_scale: float

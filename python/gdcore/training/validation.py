@@ -1,4 +1,4 @@
-"""What `validation=` may be: (x, y), (x, y, weights), the share of rows to set aside, and for some calls batches."""
+"""The argument `validation`: (x, y), (x, y, weights), the fraction of rows to hold out, or (some calls) batches."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ __all__ = ["Validation", "validation_of"]
 
 
 class Validation(NamedTuple):
-    """One of the three: a share of the training rows, arrays (x, y, weights), or batches."""
+    """One of three: a fraction of the training rows, arrays (x, y, weights), or batches."""
 
     share: float | None = None
     parts: tuple[Any, Any, Any] | None = None
     batches: Iterable[Any] | None = None
 
     def split(self, rows: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the numbers of the training and of the validation rows, drawn by `seed`.
+        """Return the indices of the training and of the validation rows, drawn by `seed`.
 
         Raises
         ------
         ValueError
-            If one of the parts would be empty.
+            If a part would be empty.
         """
         assert self.share is not None
         return split_rows(rows, self.share, seed, name="validation")
 
 
 def validation_of(validation: Any, *, batches: bool) -> Validation:
-    """Return what is to be measured; `batches` tells whether it may be an iterable of batches.
+    """Return the validation data; `batches` says whether an iterable of batches is allowed.
 
     Raises
     ------
     TypeError
-        If it is none of what it may be.
+        If `validation` is of another kind.
     ValueError
-        If a share is not between 0 and 1.
+        If a fraction is not between 0 and 1.
     """
     if is_number(validation):
         return Validation(share=real(validation, "validation", low=0, high=1))
