@@ -1,4 +1,4 @@
-"""`Sequential`: a feed-forward network, layer after layer, with what a user does to it besides training."""
+"""`Sequential`: a feed-forward network with copies, parameters, files and summary."""
 
 from __future__ import annotations
 
@@ -33,62 +33,63 @@ State: TypeAlias = dict[str, Array]
 
 @explained
 class Sequential(Open, Predictor, Freezing):
-    """A network of layers, each fed by the one before.
+    """A feed-forward network: each layer's output is the next layer's input.
 
     Parameters
     ----------
     *layers : Layer
-        The layers in order. The sizes must fit: Dense(784, 256), ReLU(), Dense(256, 10). A fitted `Standardizer` may be
-        the first, or stand before another `Dense`; behind the last one it is refused. The model keeps copies of them.
-        Layers with a name (``Dense(256, 10, name="head")``) need one of their own.
+        The layers in order. The widths must match: Dense(784, 256), ReLU(), Dense(256, 10). A fitted `Standardizer` may
+        be first or precede another `Dense`; after the last `Dense` it is refused. The model keeps copies of
+        Standardizers. Layer names (``Dense(256, 10, name="head")``) must be unique.
     seed : int, optional
-        Seed of the initial weights and of dropout, 0 to 2⁶³-1; drawn at random when left out (``model.seed`` tells it).
+        Seed of the initial weights and of dropout, 0 to 2⁶³-1; random by default (``model.seed`` returns it).
     dtype : {"float32", "float64"} or NumPy dtype
         Type of parameters and computation.
     device : str
-        "auto" (the best there is), "cpu", or "cuda".
+        "auto" (the best available), "cpu", or "cuda".
     precision : {"float32", "tf32", "bfloat16"}
-        What the products of `Dense` layers compute in on a GPU, for models in float32: "tf32" and "bfloat16" may round
-        the factors to 10 and 7 binary digits and are faster; parameters and sums stay float32. The CPU always computes
-        in full. Copies keep it; files do not hold it.
+        Precision of the matrix products of `Dense` layers on a GPU, for models in float32: "tf32" and "bfloat16" may
+        round the factors to 10 and 7 binary digits and are faster; parameters and sums stay float32. The CPU always
+        computes in full precision. Copies keep the setting; files do not contain it.
     classes : sequence, optional
-        Names of the classes (text, numbers or dates), in the order of the outputs; two for a network of one output.
-        Saved with the model, returned by `predict_classes`; labels in training data are looked up in them. Without
-        names, labels are the numbers from 0.
+        Names of the classes (text, numbers or dates), in the order of the outputs; two for a network with one output.
+        Saved with the model and returned by `predict_classes`; labels in training data are looked up in them. Without
+        names, labels are integers from 0.
     outputs : {"numbers", "classes", "yes_no"}, optional
-        What the outputs mean: numbers; logits of classes, one output each; or logits of yes/no answers, one output
-        each. The loss of the first `Trainer` says it when left out. Saved with the model; where nothing is known, as
-        for parameters from PyTorch, ``model.outputs = "classes"`` says it, once.
+        Meaning of the outputs: numbers; logits of classes, one output each; or logits of yes/no answers, one output
+        each. By default the loss of the first `Trainer` sets it. Saved with the model. If it is unknown, for example
+        with parameters from PyTorch, ``model.outputs = "classes"`` sets it, once.
     feature_names : sequence of str, optional
-        Names of the input columns; taken from the first frame that a trainer or a `Standardizer` sees when left out.
-        Saved with the model. Frames given later must have these columns, in any order; arrays go by position.
+        Names of the input columns; by default those of the first frame given to a trainer or a `Standardizer`. Saved
+        with the model. Later frames must have these columns, in any order; the columns of arrays go by position.
     target_names : sequence of str, optional
-        Names of the columns of targets, of which there are several, where the model has no ``classes``; likewise.
+        Names of the target columns, if there are several and the model has no ``classes``; otherwise as
+        `feature_names`.
 
     Raises
     ------
     TypeError
         If a layer is no layer, or the seed no whole number.
     ValueError
-        If sizes do not fit, two layers have one name, the number of classes or what the outputs mean does not fit them,
-        names of columns are not those of the `Standardizer` that is the first layer, or a precision is given with
-        float64.
+        If widths do not match, two layers have the same name, the number of classes or the meaning of the outputs does
+        not fit the layers, names of columns are not those of the first layer, a `Standardizer`, or a precision is given
+        with float64.
     DeviceError
-        If the device is not there.
+        If the device is not available.
 
     Notes
     -----
-    ``parameters()``, ``gradients()`` and ``buffers()`` are dictionaries of views ("layers.0.weight", (out, in); of a
-    layer with a name "head.weight"): writing into one changes the model; another array in its place is refused. They
-    are NumPy arrays on the CPU and `DeviceArray` on a GPU; np.asarray gives the numbers of either, ``view[...] =
-    values`` sets them. ``forward(x)`` computes as in training (and moves the averages of batch normalisation),
-    ``backward(dout)`` then fills ``gradients()`` and returns the gradient with respect to the input; ``predict(x)`` is
-    for everything else. ``flat_parameters()`` is a copy of all parameters that train as one vector (P,), the one that
-    `gdcore.analysis` takes and returns, ``flat_gradients()`` that of their gradients, and `set_flat_parameters` its way
-    back.
+    ``parameters()``, ``gradients()`` and ``buffers()`` return dictionaries of views: "layers.0.weight", (out, in), or
+    "head.weight" for a layer named "head". Writing into a view changes the model; replacing a view by another array is
+    refused. Views are NumPy arrays on the CPU and `DeviceArray` on a GPU; np.asarray returns the values of either,
+    ``view[...] = values`` sets them. ``forward(x)`` computes as in training (and updates the averages of batch
+    normalisation). ``backward(dout)`` then fills ``gradients()`` and returns the gradient with respect to the input.
+    ``predict(x)`` is for everything else. ``flat_parameters()`` is a copy of all trainable parameters as one vector
+    (P,), as in `gdcore.analysis`; ``flat_gradients()`` returns their gradients likewise; `set_flat_parameters` sets the
+    parameters from such a vector.
 
-    Of the attributes, ``classes`` can be set at any time and ``outputs`` once. Attributes of your own, and those of
-    subclasses, go into copies and pickles (not into files).
+    The attribute ``classes`` can be set at any time, ``outputs`` once. User-defined attributes, also of subclasses, are
+    part of copies and pickles, but not of files.
     """
 
     def __init__(
@@ -117,12 +118,12 @@ class Sequential(Open, Predictor, Freezing):
         self._prepare()
 
     def __repr__(self) -> str:
-        """Return the layers, one a line."""
+        """Return the layers, one per line."""
         lines = "".join(f"  ({i}): {shown(layer, 120)}\n" for i, layer in enumerate(self.layers))
         return f"Sequential(\n{lines})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Support copies, pickles and worker processes: arrays of its own, the subclass and all attributes."""
+        """Support copies, pickles and worker processes: separate arrays, same subclass, all attributes."""
         arguments = (type(self), self.layers, self.settings(), self.frozen(), self.copy_state())
         return rebuilt, arguments, {name: value for name, value in self.__dict__.items() if name != "_lent"}
 
@@ -134,30 +135,30 @@ class Sequential(Open, Predictor, Freezing):
         precision: str | None = None,
         seed: int | None = None,
     ) -> Self:
-        """Return a copy of the model, with other settings where they are given.
+        """Return a copy of the model, with any given settings changed.
 
-        Parameters, buffers, frozen parameters, names of classes and columns, the subclass and attributes of your own
+        Parameters, buffers, frozen parameters, names of classes and columns, the subclass and user-defined attributes
         are the same; no memory is shared. ``copy.copy(model)`` is a copy with the same settings.
 
         Parameters
         ----------
         dtype : {"float32", "float64"} or NumPy dtype, optional
-            Type of parameters and computation. From float64 to float32 the numbers are rounded to the nearest.
+            Type of parameters and computation. From float64 to float32, values are rounded to nearest.
         device : str, optional
             "auto", "cpu" or "cuda", as in `Sequential`.
         precision : {"float32", "tf32", "bfloat16"}, optional
-            As in `Sequential`; a copy in float64 computes in full when left out.
+            As in `Sequential`; by default a copy in float64 computes in full precision.
         seed : int, optional
-            Of dropout, of `initialize`, and of trainers made for the copy. The weights are copied, not drawn.
+            Seed of dropout, of `initialize`, and of trainers of the copy. The weights are copied, not drawn.
 
         Raises
         ------
         TypeError
-            If an argument is of another kind.
+            If an argument is of another type.
         ValueError
-            If an argument is none of these, or a number is too large for `dtype`; the message names it.
+            If an argument has another value, or a parameter or buffer is too large for `dtype`; the message names it.
         DeviceError
-            If the device is not there.
+            If the device is not available.
         """
         settings = self.settings()
         given = {"dtype": dtype, "device": device, "precision": precision, "seed": seed}
@@ -173,7 +174,7 @@ class Sequential(Open, Predictor, Freezing):
         return copied
 
     def settings(self) -> dict[str, Any]:
-        """Return the arguments beside the layers: ``Sequential(*model.layers, **model.settings())`` is another one."""
+        """Return the arguments besides the layers: ``Sequential(*model.layers, **model.settings())`` is a new model."""
         names = ("seed", "dtype", "device", "precision", "classes", "outputs", "feature_names", "target_names")
         return {name: getattr(self, name) for name in names}
 
@@ -183,13 +184,13 @@ class Sequential(Open, Predictor, Freezing):
         Parameters
         ----------
         out : dict, optional
-            An earlier copy to overwrite and return, which saves the memory of a new one.
+            An earlier copy to overwrite and return, to save memory.
 
         Returns
         -------
         dict
-            "parameters" and "buffers", 1-D arrays of the numbers of ``parameters()`` and ``buffers()`` one after the
-            other, frozen ones included, and "shapes", by which `restore_state` knows the network.
+            "parameters" and "buffers", 1-D arrays of the concatenated values of ``parameters()`` and ``buffers()``,
+            frozen ones included, and "shapes", which `restore_state` compares with the network.
         """
         with self._hold():  # another thread that trains the model waits
             return flat.copy_state(self.parameters(), self.buffers(), out)
@@ -200,16 +201,16 @@ class Sequential(Open, Predictor, Freezing):
         Raises
         ------
         TypeError
-            If it holds anything but arrays of real numbers; nothing is changed then.
+            If `state` holds anything but arrays of real numbers; nothing is changed then.
         ValueError
-            If the copy is of a network of another shape, or a number cannot be: too large for the model's dtype, or
+            If the copy is of a network of another shape, or a value is impossible: too large for the model's dtype, or
             negative in a variance or deviation; nothing is changed then.
         """
         with self._hold():
             flat.restore_state(self.parameters(), self.buffers(), state, ranges_of(self.layers, self.dtype))
 
     def flat_parameters(self) -> Array:
-        """Return a copy of the parameters that train as one vector, the one that `gdcore.analysis` takes and returns.
+        """Return a copy of the trainable parameters as one vector, as `gdcore.analysis` takes and returns it.
 
         Returns
         -------
@@ -226,7 +227,7 @@ class Sequential(Open, Predictor, Freezing):
         Raises
         ------
         RuntimeError
-            If there are none.
+            If there are no gradients.
         """
         if not self._has_gradients:
             raise RuntimeError(
@@ -240,19 +241,19 @@ class Sequential(Open, Predictor, Freezing):
         return {name: view for name, view in views.items() if name not in frozen}
 
     def set_flat_parameters(self, v: Data) -> None:
-        """Set the parameters that train to the numbers of one vector, as ``flat_parameters()`` returns it.
+        """Set the trainable parameters to the values of one vector, as ``flat_parameters()`` returns it.
 
         Parameters
         ----------
         v : array
-            Shape (P,), of any type of numbers.
+            Shape (P,), of any numeric type.
 
         Raises
         ------
         TypeError
-            If it is no array of numbers.
+            If `v` is no array of numbers.
         ValueError
-            If it has another shape, or holds NaN, infinity or a number that the model's dtype cannot hold. Nothing is
+            If `v` has another shape, or holds NaN, infinity or a value that the model's dtype cannot hold. Nothing is
             changed then.
         """
         from .io.transfer import set_vector
@@ -263,14 +264,14 @@ class Sequential(Open, Predictor, Freezing):
     def save(self, path: FileLike) -> None:
         """Write the model to a safetensors file: architecture, parameters, averages, scaling and class names.
 
-        An existing file is replaced only once the new one is safely on the disk; its mode, owner and attributes stay.
-        A pipe or a device is written to. While another thread trains the model, saving waits for the end of a step, and
-        training for the end of saving.
+        An existing file is replaced only after the new one is on the disk; mode, owner and attributes are kept. A pipe
+        or a device is written to. If another thread trains the model, saving waits for the end of a step, and training
+        waits for the end of saving.
 
         Parameters
         ----------
         path : path or binary file
-            The file, whose folder must exist; or an object to write to, such as ``io.BytesIO()`` or one opened by
+            The file, in an existing folder; or a file object, such as ``io.BytesIO()`` or the result of
             ``open(path, "wb")``.
 
         Raises
@@ -278,11 +279,12 @@ class Sequential(Open, Predictor, Freezing):
         OSError
             If it cannot be written; an old file is then untouched.
         ValueError
-            If it could not be read again, as for a deviation of 0 in ``buffers()``; an old file is then untouched.
+            If the file could not be read again, for example because of a deviation of 0 in ``buffers()``; an old file
+            is then untouched.
 
         Notes
         -----
-        A layer of a subclass of your own is saved as the class of gdcore that it is made from.
+        A layer of a user-defined subclass is saved as the gdcore class that it derives from.
         """
         from .io.saving import save_model
 
@@ -297,22 +299,22 @@ class Sequential(Open, Predictor, Freezing):
         only: Iterable[str] | None = None,
         strict: bool = True,
     ) -> list[str]:
-        """Take parameters (and buffers) by name, all or part of them: for transfer from another network.
+        """Set parameters (and buffers) by name, all or some of them, for transfer from another network.
 
         Parameters
         ----------
         source : Sequential, mapping, path or binary file
-            Another model, arrays by name, or a safetensors file, gdcore's or not; float16 and bfloat16 are taken too.
+            Another model, arrays by name, or any safetensors file; float16 and bfloat16 are accepted too.
         prefix : str
-            Take only the source's names that begin with it, and drop it from them.
+            Use only the source's names that begin with it, and remove it from them.
         rename : mapping or function, optional
-            New names, after `prefix`: {"layers.0": "head"} renames that layer, a function is asked for every name.
-            Names of the source go as they are written: "layers.3.weight" is not taken for that of a layer "head".
+            New names, applied after `prefix`: {"layers.0": "head"} renames that layer; a function is called with every
+            name. Names of the source are used literally: "layers.3.weight" does not mean the weight of a layer "head".
         only : iterable of str, optional
-            Layers ("head", "layers.0") or parameters of this network to be set; the others stay.
+            Layers ("head", "layers.0") or parameters of this network to set; the others are unchanged.
         strict : bool
-            True: the names must be exactly those of this network (or of `only`) and the shapes equal. False: what fits
-            in name and shape is taken, the rest is left.
+            True: the names must be exactly those of this network (or of `only`) and the shapes equal. False: arrays
+            that match in name and shape are used, the others are ignored.
 
         Returns
         -------
@@ -322,10 +324,10 @@ class Sequential(Open, Predictor, Freezing):
         Raises
         ------
         ValueError
-            If a name or shape does not fit, a number is not finite, too large for the model's dtype, or negative in a
-            variance or deviation, or nothing fits. Nothing is changed then.
+            If a name or shape does not match, a value is not finite, too large for the model's dtype, or negative in a
+            variance or deviation, or nothing matches. Nothing is changed then.
         TypeError
-            If an argument, or one of the arrays, is of another kind.
+            If an argument, or one of the arrays, is of another type.
         """
         from .io.transfer import load_parameters
 
@@ -337,8 +339,8 @@ class Sequential(Open, Predictor, Freezing):
         Returns
         -------
         dict
-            CPU tensors with memory of their own: "0.weight" and so on, by the layers' numbers; γ and β are "weight" and
-            "bias", running averages "running_mean" and "running_var", and a Standardizer stands as
+            CPU tensors that share no memory with the model, named by layer number ("0.weight"). γ and β are "weight"
+            and "bias", running averages are "running_mean" and "running_var", and a Standardizer corresponds to
             ``BatchNorm1d(features, eps=0, affine=False)``.
 
         Raises
@@ -351,24 +353,24 @@ class Sequential(Open, Predictor, Freezing):
         return to_torch(self)
 
     def from_torch(self, source: Mapping[str, Any] | torch.nn.Module) -> None:
-        """Take the parameters of a PyTorch module, or of its state dict, of the same shape of network.
+        """Set the parameters to those of a PyTorch module, or its state dict, of the same architecture.
 
         Parameters
         ----------
         source : state dict or module
-            Layers are matched by their order and shapes, whatever the modules are called.
+            Layers are matched by order and shape; the names of modules are ignored.
 
         Raises
         ------
         ValueError
-            If a layer does not fit; nothing is changed then.
+            If a layer does not match; nothing is changed then.
         """
         from .io.torch_bridge import from_torch
 
         from_torch(self, source)
 
     def summary(self) -> str:
-        """Return a table of the layers: what each one puts out, its parameters, and what rides in its pass."""
+        """Return a table of the layers with output widths and parameter counts, and a list of fused operations."""
         from .network.summary import summary
 
         return summary(self)
@@ -385,18 +387,18 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
     Parameters
     ----------
     path : path or binary file
-        A file written by ``model.save`` or by `gdcore.Checkpoint`, or an object to read one from, to its end.
+        A file written by ``model.save`` or by `gdcore.Checkpoint`, or a file object, which is read to its end.
     device : str
-        Where the model shall live, as in `gdcore.Sequential`.
+        Device of the model, as in `gdcore.Sequential`. Files do not contain it.
     precision : str
-        What its products shall compute in on a GPU, as there; a file says neither.
+        Precision of its matrix products on a GPU, as in `gdcore.Sequential`. Files do not contain it.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FormatError
-        If the file is damaged, of a newer version, or not gdcore's.
+        If the file is damaged, of a newer version, or not written by gdcore.
     """
     from .io.destination import label
     from .io.saving import model_from, read_file

@@ -1,1 +1,1 @@
-"""What a `Sequential` is made of: its layers checked and copied, predictions, what is frozen, its summary."""
+"""Parts of `Sequential`: layer checks and copies, predictions, scaling, frozen parameters, summary."""

@@ -1,4 +1,4 @@
-"""Parameters that stay as they are in training, by name."""
+"""Frozen parameters, which training does not change, by name."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["Freezing"]
 
 @explained
 class Freezing(_core.Network):
-    """A network whose parameters can be kept from training; a part of `Sequential`."""
+    """A network whose parameters can be frozen; a base of `Sequential`."""
 
     def freeze(self, *prefixes: str) -> None:
-        """Keep parameters as they are in training: gradients are still computed, the optimiser leaves them alone.
+        """Freeze parameters: gradients are still computed, but the optimiser does not change the parameters.
 
         Parameters
         ----------
         *prefixes : str
             Layers by name ("head") or number ("layers.0"), or single parameters ("head.bias", "layers.0.bias").
-            BatchNorm's running averages are no parameters.
+            BatchNorm's running averages are not parameters.
 
         Raises
         ------
         ValueError
-            If a name belongs to no parameter, or there is none; nothing is frozen then.
+            If a name belongs to no parameter, or no name is given; nothing is frozen then.
         """
         if not prefixes:
             raise ValueError(
@@ -36,7 +36,7 @@ class Freezing(_core.Network):
         self.set_all_frozen(prefixes, True)
 
     def unfreeze(self, *prefixes: str) -> None:
-        """Let frozen parameters be trained again; without names, all of them.
+        """Make frozen parameters trainable again; without names, all of them.
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class Freezing(_core.Network):
         self.set_all_frozen(prefixes or tuple(self.frozen()), False)
 
     def set_all_frozen(self, prefixes: Sequence[str], frozen: bool) -> None:
-        """Freeze or unfreeze what `prefixes` name, which may be nothing; all or nothing."""
+        """Freeze or unfreeze the parameters named by `prefixes`, possibly none; if one is invalid, change nothing."""
         names = list(self.parameters())
         for prefix in prefixes:
             if not isinstance(prefix, str) or set(names).isdisjoint(self._meant(prefix)):

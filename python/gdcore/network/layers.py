@@ -1,4 +1,4 @@
-"""What a model asks of its layers, and how it is made again as a copy."""
+"""Checks of a model's layers, and copies of a model."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ S = TypeVar("S", bound="Sequential")
 
 
 def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
-    """Return layers, a Standardizer as a copy: what is fitted again later does not describe another model.
+    """Return layers, with Standardizers copied, so that fitting one again does not change the model.
 
     Raises
     ------
     TypeError
-        If one is no layer.
+        If an argument is no layer.
     ValueError
-        If a Standardizer would scale the outputs away from the targets' unit.
+        If a Standardizer would scale the outputs, so that they are no longer in the targets' unit.
     """
     for layer in layers:
         if isinstance(layer, (list, tuple)):
@@ -49,7 +49,7 @@ def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
 
 
 def _own(layer: _core.Standardizer) -> _core.Standardizer:
-    """Return a copy of a Standardizer for a model, whose scaling a later `fit` would not reach."""
+    """Return a copy of a Standardizer for a model; the copy cannot be fitted again."""
     copied = copy.copy(layer)
     if isinstance(copied, Standardizer):
         copied.seal()
@@ -74,11 +74,11 @@ def rebuilt(
     frozen: list[str],
     state: dict[str, Array],
 ) -> S:
-    """Return a copy of a model; its subclass's __init__, whose arguments nobody knows, is not called."""
+    """Return a copy of a model; __init__ of a subclass is not called, because its arguments are unknown."""
     from ..model import Sequential
 
     model = kind.__new__(kind)
     Sequential.__init__(model, *layers, **settings)
     model.set_all_frozen(frozen, True)
-    flat.restore_state(model.parameters(), model.buffers(), state)  # whatever the original holds
+    flat.restore_state(model.parameters(), model.buffers(), state)  # without range checks: the original's values
     return model

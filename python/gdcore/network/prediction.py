@@ -1,4 +1,4 @@
-"""`Predictor`: what a network says about rows, and what it knows of its inputs and outputs."""
+"""`Predictor`: predictions of a network, names of its columns and classes, meaning of its outputs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .scaling import Unheld, described, refuse, unheld
 
 __all__ = ["Predictor"]
 
-# A single row of a small network takes 3.5 µs, of which looking these up as attributes would be a tenth.
+# A single row of a small network takes 3.5 µs; attribute look-ups of these names would take a tenth of it.
 FLOAT64 = np.dtype(np.float64)
-UNKNOWN = Unheld(-1, -1)  # as long as somebody may write into the scaling
-ROWS = 1024  # computed at once unless asked otherwise
+UNKNOWN = Unheld(-1, -1)  # not cached, because views may change the scaling
+ROWS = 1024  # default number of rows computed at once
 _ndarray = np.ndarray
 _predict = _core.Network.predict
 _predict_finite = _core.Network.predict_finite
@@ -33,47 +33,47 @@ _predict_finite = _core.Network.predict_finite
 
 @explained
 class Predictor(_core.Network):
-    """A network with names for its inputs and a meaning of its outputs; `gdcore.Sequential` is made from it."""
+    """A network with names of its inputs and a meaning of its outputs; a base of `gdcore.Sequential`."""
 
     _classes: Classes | None
     _outputs: str | None
     _feature_names: FeatureNames | None
     _target_names: FeatureNames | None
     _takes_numbers: bool
-    _unheld: Unheld | None = UNKNOWN  # a column whose scaling the dtype does not hold
-    _lent: list[Any]  # references to views of buffers
+    _unheld: Unheld | None = UNKNOWN  # a column whose scaling the dtype cannot hold
+    _lent: list[Any]  # weak references to views of buffers
     _type: np.dtype[Any]
 
     @property
     def layers(self) -> tuple[_core.Layer, ...]:
-        """The layers, in order; a Standardizer has the numbers that are in ``buffers()``."""
+        """The layers, in order; a Standardizer has the mean and deviation in ``buffers()``."""
         layers: tuple[_core.Layer, ...] = super().layers
         scaled = any(isinstance(layer, _core.Standardizer) for layer in layers)
         return described(layers, super().buffers()) if scaled else layers
 
     def parameters(self) -> dict[str, Any]:
-        """Return the arrays that are trained, such as "layers.0.weight" (out, in): views."""
+        """Return views of the trained arrays, such as "layers.0.weight" (out, in)."""
         return Views(super().parameters())
 
     def gradients(self) -> dict[str, Any]:
-        """Return the gradients of the last backward pass, by the names of their parameters: views."""
+        """Return views of the gradients of the last backward pass, by the names of their parameters."""
         return Views(super().gradients())
 
     def buffers(self) -> dict[str, Any]:
-        """Return the arrays that are kept but not trained, such as "layers.1.running_mean": views."""
+        """Return views of the arrays that are kept but not trained, such as "layers.1.running_mean"."""
         views = Views(super().buffers())
         self._unheld = UNKNOWN
         self._lent = [view for view in self._lent if view() is not None]
         for view in views.values():
             try:
                 self._lent.append(weakref.ref(view))
-            except TypeError:  # a view that cannot be watched counts as there for ever
+            except TypeError:  # a view without weak references counts as always alive
                 self._lent.append(lambda: True)
         return views
 
     @property
     def classes(self) -> Classes | None:
-        """Names of the classes or answers, where there are any; can be set, None forgets them."""
+        """Names of the classes or answers, if any; can be set, None removes them."""
         return self._classes
 
     @classes.setter
@@ -88,12 +88,12 @@ class Predictor(_core.Network):
 
     @property
     def takes_numbers(self) -> bool:
-        """Whether labels that are numbers need no looking up."""
+        """Whether numeric labels are used without look-up in ``classes``."""
         return self._takes_numbers
 
     @property
     def feature_names(self) -> FeatureNames | None:
-        """Names of the input columns, where they are known; can be set to those of the scaling, None forgets them."""
+        """Names of the input columns, if known; can be set, to those of a first `Standardizer`; None removes them."""
         return self._feature_names
 
     @feature_names.setter
@@ -101,7 +101,7 @@ class Predictor(_core.Network):
         self._feature_names = self.checked_names(names)
 
     def checked_names(self, names: object) -> FeatureNames | None:
-        """Return names of the input columns as a tuple; raise ValueError where they are not those of the scaling."""
+        """Return names of the input columns as a tuple; raise ValueError if they are not the Standardizer's."""
         checked = None if names is None else feature_names(names, self.in_features)
         scaled = getattr(self.layers[0], "feature_names", None)  # of a Standardizer
         if scaled is not None and checked != scaled:
@@ -113,7 +113,7 @@ class Predictor(_core.Network):
 
     @property
     def target_names(self) -> FeatureNames | None:
-        """Names of the columns of targets, where they are known; can be set, None forgets them."""
+        """Names of the target columns, if known; can be set, None removes them."""
         return self._target_names
 
     @target_names.setter
@@ -123,7 +123,7 @@ class Predictor(_core.Network):
         )
 
     def learn_names(self, columns: Columns) -> None:
-        """Remember the column names of training data, if none are known yet."""
+        """Store the column names of training data, if none are known yet."""
         if self._feature_names is None and columns.x is not None:
             self.feature_names = columns.x
         if self._target_names is None and columns.y is not None:
@@ -131,7 +131,7 @@ class Predictor(_core.Network):
 
     @property
     def outputs(self) -> str | None:
-        """What the outputs mean, "numbers", "classes" or "yes_no"; None while that is not known. It can be set once."""
+        """Meaning of the outputs: "numbers", "classes" or "yes_no"; None if unknown. It can be set once."""
         return self._outputs
 
     @outputs.setter
@@ -146,22 +146,22 @@ class Predictor(_core.Network):
         x : array
             Inputs, shape (rows, in_features); as in `predict`. Must not change before `backward`.
         training : bool
-            Whether to keep what `backward` needs, draw dropout (the same mask until the next optimiser step) and move
-            running averages.
+            Whether to save values for `backward`, apply dropout (the same mask until the next optimiser step) and
+            update running averages.
         check_finite : bool
             As in `predict`.
         """
         return super().forward(self._checked(x, check_finite), training)
 
     def backward(self, dout: Data, *, check_finite: bool = True) -> Array:
-        """Return the gradient of x from that of `forward`'s output; that of all parameters goes to ``gradients()``.
+        """Return the gradient of x from the output's gradient; parameter gradients go to ``gradients()``.
 
         Parameters
         ----------
         dout : array
-            Gradient of the output, shape (rows, out_features).
+            Gradient of `forward`'s output, shape (rows, out_features).
         check_finite : bool
-            Whether NaN, infinity and numbers that the model's dtype does not hold are refused.
+            Whether NaN, infinity and values that the model's dtype cannot hold are refused.
 
         Returns
         -------
@@ -173,7 +173,7 @@ class Predictor(_core.Network):
         TypeError, ValueError
             If `dout` does not fit.
         RuntimeError
-            If there was no forward pass in training before.
+            Without an earlier forward pass in training mode.
         """
         gradient = to_array(dout, "dout")
         if flag(check_finite, "check_finite"):
@@ -186,11 +186,11 @@ class Predictor(_core.Network):
         Parameters
         ----------
         x : array
-            Inputs, shape (N, in_features); the columns of a frame by their names, where ``feature_names`` are known.
+            Inputs, shape (N, in_features); the columns of a frame are matched by name if ``feature_names`` are known.
         batch_size : int
             Rows computed at once; bounds the memory, does not change the results' meaning.
         check_finite : bool
-            Whether NaN, infinity and numbers that the model's dtype does not hold are refused.
+            Whether NaN, infinity and values that the model's dtype cannot hold are refused.
 
         Returns
         -------
@@ -202,9 +202,9 @@ class Predictor(_core.Network):
         TypeError
             If `x` holds anything but numbers.
         ValueError
-            If its columns are not the model's, or a number is refused; names row and column.
+            If its columns are not the model's, or a value is refused; the message names row and column.
         """
-        # One call of the core, with its own number of rows: another argument would take a tenth of the time of one row.
+        # One call of the core, with its default batch size: another argument would take a tenth of the time of one row.
         if check_finite is True and batch_size is ROWS and type(x) is _ndarray and self._unheld is None:
             kind = x.dtype
             if kind is self._type:
@@ -216,18 +216,18 @@ class Predictor(_core.Network):
         return _predict(self, self._checked(x, check_finite), batch_size=batch_size)
 
     def initialize(self, seed: int) -> None:
-        """Draw all parameters anew and reset the buffers; `seed` becomes the model's."""
+        """Draw all parameters anew and reset the buffers; `seed` becomes the model's seed."""
         super().initialize(seed)
         self._unheld = UNKNOWN
 
     def _prepare(self) -> None:
-        """Look up once what every prediction needs."""
+        """Cache the values that every prediction needs."""
         self._type = np.dtype(self.dtype)
         self._lent = []
         self.unheld()
 
     def unheld(self) -> Unheld | None:
-        """Return a column whose scaling the dtype does not hold, if there is one."""
+        """Return a column whose scaling the dtype cannot hold, if there is one."""
         if self._unheld != UNKNOWN:
             return self._unheld
         found = unheld(super().layers, super().buffers())
@@ -236,7 +236,7 @@ class Predictor(_core.Network):
         return found
 
     def _checked(self, x: object, finite: bool, name: str = "x") -> Array:
-        """Return inputs as an array in the order of the columns; with `finite`, checked."""
+        """Return inputs as an array in the order of the model's columns; with `finite`, values are checked."""
         finite = flag(finite, "check_finite")
         inputs = to_inputs(x, name, self._feature_names)
         if finite:
@@ -244,14 +244,14 @@ class Predictor(_core.Network):
         return inputs.array
 
     def check_inputs(self, inputs: Inputs, name: str = "x") -> None:
-        """Raise ValueError for a number, of `inputs` or of the first layer's scaling, that the dtype does not hold."""
+        """Raise ValueError for a value, of `inputs` or of the model's scaling, that the dtype cannot hold."""
         check_numbers(inputs.array, self.dtype, name, inputs.names)
         found = self.unheld()
         if found is not None:
             refuse(super().layers, super().buffers(), found, self.dtype, inputs.names)
 
     def _logits(self, x: Data, caller: str, batch_size: int, finite: bool) -> tuple[str, Array]:
-        """Return what the outputs mean, and those for `x`; with `finite`, inputs and outputs are checked."""
+        """Return the meaning of the outputs, and the outputs for `x`; with `finite`, inputs and outputs are checked."""
         meaning, finite = probabilistic(self, caller), flag(finite, "check_finite")
         logits = self.predict(x, batch_size=batch_size, check_finite=finite)
         if finite:
@@ -259,7 +259,7 @@ class Predictor(_core.Network):
         return meaning, logits
 
     def predict_proba(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
-        """Return the probability of each class, or of each yes.
+        """Return the probability of each class, or of each yes/no answer being yes.
 
         Parameters
         ----------

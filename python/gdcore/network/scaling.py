@@ -1,4 +1,4 @@
-"""The scaling that a model has: its buffers are what it computes with, and its Standardizers show those numbers."""
+"""The scaling of a model: it computes with its buffers, and its Standardizers show the values of the buffers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..standardizer import Standardizer
 
 __all__ = ["Unheld", "described", "refuse", "unheld"]
 
-Buffers = Mapping[str, Any]  # as Network.buffers() gives them
+Buffers = Mapping[str, Any]  # as returned by Network.buffers()
 
 
 class Unheld(NamedTuple):
-    """A column of a Standardizer whose mean or deviation the model's dtype does not hold."""
+    """A column of a Standardizer whose mean or deviation the model's dtype cannot hold."""
 
     layer: int
     column: int
 
 
 def described(layers: Sequence[_core.Layer], buffers: Buffers) -> tuple[_core.Layer, ...]:
-    """Return layers, each Standardizer with the numbers of the buffers.
+    """Return layers, each Standardizer with the values of the buffers.
 
-    One that was given these numbers stays as it is, in the full precision that it was fitted in.
+    A Standardizer with the same values, rounded to the model's dtype, is returned unchanged, in full precision.
     """
     return tuple(_described(layer, i, buffers) for i, layer in enumerate(layers))
 
@@ -41,7 +41,7 @@ def _described(layer: _core.Layer, number: int, buffers: Buffers) -> _core.Layer
     mean, std = _numbers(layer, number, buffers)
     try:
         made: Standardizer = remade(layer, mean=mean.tolist(), std=std.tolist())
-    except ValueError:  # a deviation of 0, say, that somebody wrote into a view: data is refused then
+    except ValueError:  # for example a deviation of 0, written into a view: inputs are refused then
         return layer
     made.seal()
     return made
@@ -59,7 +59,7 @@ def _is_given(layer: _core.Standardizer, number: int, buffers: Buffers) -> bool:
 
 
 def unheld(layers: Sequence[_core.Layer], buffers: Buffers) -> Unheld | None:
-    """Return the first column whose mean or deviation the buffers hold as nothing to scale by."""
+    """Return the first column whose mean or deviation in the buffers cannot scale, or None."""
     for i, layer in enumerate(layers):
         if not isinstance(layer, _core.Standardizer):
             continue
@@ -74,7 +74,7 @@ def unheld(layers: Sequence[_core.Layer], buffers: Buffers) -> Unheld | None:
 def refuse(
     layers: Sequence[_core.Layer], buffers: Buffers, found: Unheld, dtype: str, names: FeatureNames | None
 ) -> NoReturn:
-    """Raise ValueError for the scaling that `unheld` found, with the numbers that the layer was given."""
+    """Raise ValueError for the column that `unheld` found, with the layer's original values if still in use."""
     layer: Any = layers[found.layer]
     mean, std = _numbers(layer, found.layer, buffers)
     if _is_given(layer, found.layer, buffers):

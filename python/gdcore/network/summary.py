@@ -1,4 +1,4 @@
-"""The table of `Sequential.summary`: layers, widths, parameters, and what runs in one pass."""
+"""The table of `Sequential.summary`: layers, widths, parameter counts, and fused operations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def summary(model: Sequential) -> str:
 
 
 def _short(layer: _core.Layer) -> str:
-    """Return a layer's ``repr`` with what differs from the defaults only, so that a line stays a line."""
+    """Return a layer's class, main arguments and name, short enough for one line."""
     fields = ("in_features", "out_features", "features", "p", "negative_slope")
     arguments = ", ".join(str(getattr(layer, name)) for name in fields if hasattr(layer, name))
     return f"{type(layer).__name__}({arguments})" + (f" {layer.name}" if layer.name else "")
