@@ -1,7 +1,7 @@
-"""The door for developers: `nox -s dev` sets up what is needed, `nox -l` lists the rest; CONTRIBUTING.md tells more.
+"""Sessions for developers: `nox -s dev` sets up an environment, `nox -l` lists all; CONTRIBUTING.md has the details.
 
-All sessions but dev hand over to .ci/run or bench/native.sh, where each command stands once. They build in build/ci and
-leave it there; what stands behind -- goes to them too: nox -s native -- asan.
+All sessions except dev call .ci/run or bench/native.sh, where each command is defined once. They build in build/ci,
+which is kept; arguments after -- are passed on: nox -s native -- asan.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ nox.options.sessions = ["lint", "tests", "native"]
 
 @nox.session(reuse_venv=True)
 def dev(session: nox.Session) -> None:
-    """Set up .nox/dev, where gdcore is compiled again on import, and the native tests in build/dev."""
+    """Set up .nox/dev, where importing gdcore recompiles it, and the native tests in build/dev."""
     tools = PROJECT["project"]["optional-dependencies"]["dev"]
     session.install(*PROJECT["build-system"]["requires"], *tools, "cmake", "ninja")
     session.install("--no-build-isolation", "--editable", ".[test]", *session.posargs)
@@ -23,7 +23,7 @@ def dev(session: nox.Session) -> None:
 
 
 def steps(session: nox.Session, *names: str) -> None:
-    """Run steps of .ci/run, with nothing for GPUs."""
+    """Run steps of .ci/run, without kernels for GPUs."""
     session.run(".ci/run", "--keep", "--cpu", *names, *session.posargs, external=True)
 
 
@@ -47,11 +47,11 @@ def native(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Run the examples and what the README shows, and follow the links of all pages."""
+    """Run the examples and the README's code, and check the links of all pages."""
     steps(session, "docs")
 
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Run the native benchmarks; -- --smoke tries each for an instant."""
+    """Run the native benchmarks; -- --smoke runs each briefly."""
     session.run("bench/native.sh", *session.posargs, external=True)
