@@ -1,5 +1,5 @@
-"""Promise: a resumed run equals an unbroken one bit for bit, whatever was used and wherever it was cut, inside an
-epoch too; a checkpoint killed at any moment leaves a whole file; resuming with other settings is refused by name."""
+"""Promise: a resumed run equals an uninterrupted one bit for bit, with any settings and any interruption, also inside
+an epoch; a writer killed at any moment leaves a complete file; resuming with other settings is refused by name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def state(trainer: gd.Trainer) -> dict[str, Any]:
-    """All that must be equal: numbers, counts, and every column of the history but the wall clock."""
+    """Everything that must be equal: values, counts, and every column of the history except the seconds."""
     columns = {name: np.array(column) for name, column in trainer.history.items() if name != "seconds"}
     return {
         **trainer.model.copy_state(),
@@ -77,7 +77,7 @@ def test_resumed_equals_unbroken(optimizer: str, cut: int, device: str, tmp_path
 
 
 class StopInside:
-    """Writes a checkpoint at a given batch of a given epoch and ends the run there, as a power cut would."""
+    """Writes a checkpoint at a given batch of a given epoch and ends the run there, like a power cut."""
 
     class PowerCut(Exception):
         pass
@@ -93,7 +93,7 @@ class StopInside:
 
 @pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (1, 40), (2, 77), (3, 135)])
 def test_resumed_inside_an_epoch(epoch: int, batch: int, tmp_path: Path) -> None:
-    """Slow steps (a wide layer), so that progress is reported often enough to cut at many places."""
+    """Steps are slow (a wide layer), so that progress is reported often enough to interrupt at many batches."""
     rng = np.random.default_rng(8)
     x, y = rng.standard_normal((600, 10)).astype(np.float32), rng.integers(0, 3, 600)
 
@@ -125,7 +125,7 @@ def test_resumed_inside_an_epoch(epoch: int, batch: int, tmp_path: Path) -> None
 @pytest.mark.parametrize("optimizer", ["Momentum", "Adam"])
 @pytest.mark.parametrize("way", [("cpu", "cuda"), ("cuda", "cpu")], ids="-to-".join)
 def test_resumed_on_another_device(way: tuple[str, str], optimizer: str, tmp_path: Path) -> None:
-    """What the other device computes differs by rounding: in float64 hardly at all (Adam makes the most of it)."""
+    """Results of the other device differ by rounding, very little in float64 (Adam amplifies it most)."""
     x, y, w = data()
     settings: dict[str, Any] = {"batch_size": 32, "validation": 0.2, "sample_weight": w}
     unbroken, first, second = (build(optimizer, dtype="float64", device=device) for device in ("cpu", *way))
@@ -151,7 +151,7 @@ def test_resumed_twice_and_continued(tmp_path: Path) -> None:
 
 
 def test_the_seeds_are_those_of_the_checkpoint(tmp_path: Path) -> None:
-    """Shuffling and dropout go on as they were, whatever seeds the new objects were made with."""
+    """Shuffling and dropout continue with the checkpoint's seeds, whatever seeds the new objects have."""
     x, y, _ = data()
     unbroken, first, second = build(), build(), build(seed=77)
     unbroken.fit(x, y, epochs=4)
@@ -234,7 +234,7 @@ WRITER = """
 
 @pytest.mark.filterwarnings("ignore:resume. the run has")
 def test_sigkill_leaves_a_whole_file(tmp_path: Path, rng: helpers.Generator) -> None:
-    """Killed again and again at random moments (it does little but write), and resumed each time."""
+    """A process that mostly writes is killed repeatedly at random moments, and resumed each time."""
     path = tmp_path / "c"
     for round_ in range(8):
         arguments = [str(path), *(["resume"] if path.exists() else [])]
@@ -268,7 +268,7 @@ def test_sigkill_leaves_a_whole_file(tmp_path: Path, rng: helpers.Generator) -> 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", [0, 1])
 def test_killed_at_a_chosen_call(call: int, when: str, function: str, tmp_path: Path) -> None:
-    """The process dies right before or after a system call of the writing: the old file or the new one is whole."""
+    """The process dies right before or after a system call of the writing: the old or the new file is complete."""
     code = """
         import os, signal, sys, gdcore as gd
         path, function, when, call = sys.argv[1:]
@@ -297,7 +297,7 @@ def test_killed_at_a_chosen_call(call: int, when: str, function: str, tmp_path: 
 
 
 def test_weights_and_frozen_layers_are_compared(tmp_path: Path) -> None:
-    """A run with weights is no run without them; layers that were frozen meanwhile would not stay so."""
+    """Resuming refuses a change from or to sample weights, and layers frozen meanwhile."""
     x, y, w = data()
     for first, second in ((None, w), (w, None)):
         build().fit(x, y, epochs=1, sample_weight=first, callbacks=[gd.Checkpoint(tmp_path / "c")])
@@ -320,6 +320,6 @@ def test_weights_and_frozen_layers_are_compared(tmp_path: Path) -> None:
     trainer.fit(x, y, epochs=1, sample_weight=w, callbacks=[gd.Checkpoint(tmp_path / "c")])
     again, frozen = build(), build()
     frozen.model.freeze("layers.0")
-    for each in (again, frozen):  # a model that nobody froze takes over what the file says
+    for each in (again, frozen):  # a model without frozen layers takes those of the file
         each.fit(x, y, epochs=2, sample_weight=w, resume=tmp_path / "c")
         assert each.model.frozen() == trainer.model.frozen()

@@ -1,6 +1,5 @@
-"""Promise: whatever stands in a file, reading it gives a FormatError that names the file, or what was saved; the model,
-the trainer and the callbacks that were to take it are then as they were; no crash, no memory or time beyond the
-file's."""
+"""Promise: reading a file with any contents gives the saved state, or a FormatError that names the file and leaves
+model, trainer and callbacks unchanged; no crash, and no more memory or time than the file's size justifies."""
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ NONSENSE: list[Any] = ["x", -7, 2**70, float("nan"), [[]], {"type": "x"}, None, 
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all entries of a JSON value: of lists, the first and the last."""
+    """The positions of all entries of a JSON value; of lists, only the first and the last."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield (*at, key)
@@ -75,7 +74,7 @@ PLACES = [(part, at) for part in ("model", "training") for at in places(json.loa
 
 
 def makes_sense(part: str, at: tuple[Any, ...], value: Any) -> bool:
-    """Whether a value is one that another run could have had at this place."""
+    """Whether another run could have had a value at this position."""
     number = isinstance(value, int)
     if value is None:
         return (part, *at) in {("model", "classes"), ("model", "outputs")}
@@ -158,7 +157,7 @@ def test_arrays_too_many() -> None:
 
 
 def test_numbers_come_back_as_they_are() -> None:
-    """A file says what is in it: NaN and infinities among the weights are what was saved."""
+    """NaN and infinities among the weights are restored as saved."""
     for value in (np.nan, np.inf, -0.0, 1e-42, 3e38):
         tensors = {**TENSORS, "layers.1.weight": np.full_like(TENSORS["layers.1.weight"], value)}
         model = gd.load(io.BytesIO(written(tensors, METADATA)))
@@ -233,14 +232,14 @@ def test_headers_that_cannot_be() -> None:
 
 @pytest.mark.parametrize("entry", ["seed", "layers", "checksum", "model", "steps", "format_version", "init"])
 def test_keys_that_are_there_twice(entry: str) -> None:
-    """Of which of them would a reader know? The checksum holds only for one."""
+    """Duplicate keys are ambiguous for a reader; the checksum covers only one of them."""
     header, body = parts()
     text = header["__metadata__"]["gdcore"]
     assert f'"{entry}":' in text
     header["__metadata__"]["gdcore"] = text.replace(f'"{entry}":', f'"{entry}": 1, "{entry}":', 1)
     assert refusals(raw(header, body)) == ALL
     inner = METADATA["training" if entry == "steps" else "model"]
-    if f'"{entry}":' in inner:  # as text, which is taken as it comes, with a checksum that fits
+    if f'"{entry}":' in inner:  # as text, which is used unchanged, with a matching checksum
         values = {**METADATA, "model": inner.replace(f'"{entry}":', f'"{entry}": 1, "{entry}":', 1)}
         values["checksum"] = tensor_file.checksum(TENSORS, values)
         header["__metadata__"]["gdcore"] = json.dumps(values)
@@ -248,7 +247,7 @@ def test_keys_that_are_there_twice(entry: str) -> None:
 
 
 def test_claims_take_neither_memory_nor_time() -> None:
-    """Networks far larger than their file, and arrays far larger than theirs, in half a gigabyte of address space."""
+    """Files that claim networks or arrays far larger than the file are read in half a gigabyte of address space."""
     helpers.must_run(
         """
         import io, json, resource, time

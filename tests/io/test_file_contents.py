@@ -1,5 +1,5 @@
-"""Promise: a save takes no memory, and the same model gives the same bytes; histories of any length are kept; foreign
-files of half precision are read, files of version 1 too."""
+"""Promise: saving takes hardly any memory, and the same model gives the same bytes; histories of any length are saved;
+half-precision files of other libraries and files of version 1 are read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_long_histories_are_saved_and_read(tmp_path: Path) -> None:
 
 
 def test_histories_keep_their_columns(tmp_path: Path) -> None:
-    """Whole numbers stay whole, a column that begins later has nan before, odd names stay as they are."""
+    """Integers stay integers, a column that begins later has nan before, odd names are unchanged."""
     made = trainer()
     rows = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": float("inf"), "a.b/ü": -0.0, "count": 3}]
     made.history.replace(gd.History(rows))
@@ -135,7 +135,7 @@ def test_version_1_is_read() -> None:
 
 
 def first_trainer(seed: int) -> gd.Trainer:
-    """As the one that wrote checkpoint_version_1.st."""
+    """The same trainer as the one that wrote checkpoint_version_1.st."""
     x = np.random.default_rng(0).standard_normal((40, 3)).astype("f")
     layers = [gd.Standardizer(3).fit(x), gd.Dense(3, 5), gd.BatchNorm(5), gd.ReLU(), gd.Dropout(0.2), gd.Dense(5, 2)]
     made = gd.Sequential(*layers, seed=seed, classes=["no", "yes"], device="cpu")
@@ -143,7 +143,7 @@ def first_trainer(seed: int) -> gd.Trainer:
 
 
 def test_checkpoints_of_version_1_are_resumed() -> None:
-    """With everything in them: the run goes on where it was, with states, history and the best weights."""
+    """Version 1 files are restored completely: the run resumes with states, history and the best weights."""
     path = FILES / "checkpoint_version_1.st"
     made = first_trainer(seed=1)
     made.load_checkpoint(path)
@@ -162,7 +162,7 @@ def test_checkpoints_of_version_1_are_resumed() -> None:
 
 
 def test_the_package_that_writes_is_new_enough() -> None:
-    """Older versions copy all arrays first; and what reads our files elsewhere is this package."""
+    """Older versions copy all arrays first; and other programs read our files with this package."""
     import safetensors
     from safetensors.numpy import load
 

@@ -1,5 +1,5 @@
-"""Promise: models and checkpoints are written to and read from whatever stands for a file (paths of every kind, file
-objects, pipes, devices, links); what a file has besides its bytes stays; what killed writers left is removed."""
+"""Promise: models and checkpoints are written to and read from everything that acts as a file (paths of every kind,
+file objects, pipes, devices, links); a file's attributes are kept; leftovers of killed writers are removed."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_files_that_cannot_be_read(read: Callable[[Any], Any], tmp_path: Path) -
 
 
 class Slow(io.RawIOBase):
-    """A file object without places to seek, which takes and gives a few bytes at a time."""
+    """A file object without seek, which reads and writes a few bytes at a time."""
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = bytearray(data)
@@ -139,7 +139,7 @@ class Slow(io.RawIOBase):
 def test_file_objects_get_the_same_bytes(write: Callable[[Any], None], tmp_path: Path) -> None:
     write(tmp_path / "m")
     expected = (tmp_path / "m").read_bytes()
-    if write is WRITERS["save_checkpoint"]:  # which holds how long an epoch took
+    if write is WRITERS["save_checkpoint"]:  # its history holds the seconds of an epoch
         expected = b""
     memory, slow = io.BytesIO(b"kept"), Slow()
     memory.seek(4)
@@ -216,7 +216,7 @@ def test_links_stay(write: Callable[[Any], None], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("folder/real")
     (tmp_path / "second").symlink_to(tmp_path / "link")
     for _ in range(2):
-        write(tmp_path / "second")  # the first time the links lead nowhere
+        write(tmp_path / "second")  # the first time the links are dangling
         assert (tmp_path / "second").is_symlink() and (tmp_path / "link").is_symlink()
         assert not (tmp_path / "folder" / "real").is_symlink() and (tmp_path / "folder" / "real").is_file()
     assert os.listdir(tmp_path / "folder") == ["real"] and len(os.listdir(tmp_path)) == 3
@@ -280,7 +280,7 @@ def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", [*WRITERS.values(), *READERS.values()], ids=[*WRITERS, *READERS])
 def test_file_objects_that_cannot_be_used_are_refused_by_name(call: Callable[[Any], Any], tmp_path: Path) -> None:
-    """Those that are closed, open for text, or open for the other direction; a path with a null character is none."""
+    """Refuses files that are closed, in text mode or open for the other direction, and paths with a null character."""
     path, reads = tmp_path / "m", call in READERS.values()
     trainer(epochs=1).save_checkpoint(path)
     before = path.read_bytes()

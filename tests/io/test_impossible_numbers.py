@@ -1,6 +1,6 @@
-"""Promise: numbers that no training leaves (variances below 0, a deviation of 0 to divide by, sums of squares below 0)
-are refused by the entry's name, whether they come from a mapping, PyTorch, a copied state or a file, and nothing is
-changed then; what a run does leave is taken, NaN in averages and a scaling that float32 rounds to 0."""
+"""Promise: values that training cannot produce (variances below 0, a deviation of 0 as divisor, sums of squares below
+0) are refused by the entry's name, from a mapping, PyTorch, a copied state or a file, and nothing is changed then;
+values that a run can produce are accepted, such as NaN in averages and a scaling that float32 rounds to 0."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def named(made: gd.Sequential) -> dict[str, np.ndarray]:
     return helpers.copies({**made.parameters(), **made.buffers()})
 
 
-# what cannot be in which buffer; 1e-60 is 0 in float32
+# impossible values by buffer; 1e-60 is 0 in float32
 BAD = [
     *[("layers.0.std", value) for value in (0.0, -0.0, -1.0, np.nan, np.inf, 1e-60, -1e-60)],
     *[(f"layers.2.{name}", value) for name in RUNNING.values() for value in (-1.0, -1e-30, np.nan, -np.inf)],
@@ -174,7 +174,7 @@ def test_which_states_are_squares(optimizer: gd.Optimizer, squares: Any) -> None
 
 # ---------------------------------------------------------------------------------------------------- what is taken
 def test_a_run_that_diverged_is_kept() -> None:
-    """NaN and infinities in weights, averages and states of the optimiser come back from copies and files."""
+    """NaN and infinities in weights, averages and states of the optimiser are restored from copies and files."""
     trainer = make()
     trainer.fit(X, Y, epochs=1)
     arrays = {**trainer.model.parameters(), **trainer.model.buffers(), **trainer.core.state()}
@@ -195,7 +195,7 @@ def test_a_run_that_diverged_is_kept() -> None:
 
 
 def test_a_scaling_that_the_dtype_rounds_to_0_is_kept() -> None:
-    """The data is refused then, with what to do about it; the file is as sound as the model."""
+    """The data is refused then, with advice in the message; the file is as valid as the model."""
     made = gd.Sequential(gd.Standardizer(mean=[0.0], std=[1e-60]), gd.Dense(1, 1), seed=0)
     assert made.buffers()["layers.0.std"][0] == 0.0
     file = io.BytesIO()

@@ -1,5 +1,5 @@
-"""Promise: whatever is saved can be read; what a reader would refuse is refused before a good file is replaced. A
-resumed run is told of every other rate."""
+"""Promise: every saved file can be read; contents that a reader would refuse are refused before a valid file is
+replaced. Resuming with any other learning rate is reported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PLAIN["Rule"] = lambda: gd.Adam(0.01)
 
 
 def test_subclasses_are_saved_as_what_they_are_made_from(tmp_path: Path) -> None:
-    """Their numbers are all that a file holds; it replaces a good one, which must stay readable."""
+    """A file holds only the values of the gdcore class; it replaces a valid file and must be readable."""
     path = tmp_path / "m"
     build(PLAIN).model.save(path)
     plain = path.read_bytes()
@@ -64,7 +64,7 @@ def test_subclasses_are_saved_as_what_they_are_made_from(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("first", ["plain", "own"])
 def test_runs_of_subclasses_are_resumed(first: str, tmp_path: Path) -> None:
-    """By the same classes and by those of gdcore, which compute the same."""
+    """Runs are resumed with the same classes and with those of gdcore, which compute the same."""
     path = tmp_path / "c"
     kinds = (PLAIN, None) if first == "plain" else (None, PLAIN)
     build(kinds[0]).fit(X, Y, epochs=2, callbacks=[gd.Checkpoint(path)])
@@ -77,7 +77,7 @@ def test_runs_of_subclasses_are_resumed(first: str, tmp_path: Path) -> None:
 
 
 class Keeps(gd.Callback):
-    """A callback that keeps something in checkpoints."""
+    """A callback with a state in checkpoints."""
 
     def __init__(self, state: Any) -> None:
         self.state = state
@@ -100,7 +100,7 @@ def endless() -> list[Any]:
 
 
 def test_states_of_callbacks_are_read_back_or_refused(tmp_path: Path) -> None:
-    """At every depth, the last that is taken and the first that is not among them."""
+    """Nesting depths around the limit, including the last accepted and the first refused."""
     path = tmp_path / "c"
     refused = []
     for depth in range(26, 48):

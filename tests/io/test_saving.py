@@ -1,6 +1,6 @@
-"""Promise: a saved model comes back whole (architecture, numbers, scaling, class names, frozen layers) to the bit; a
-file that is cut short, damaged, newer or not ours gives a FormatError, never a crash and never a wrong model;
-writing is all or nothing."""
+"""Promise: a saved model is restored completely (architecture, values, scaling, class names, frozen layers) bit for
+bit; a truncated, damaged, newer or foreign file gives a FormatError, never a crash and never a wrong model; writing
+is all or nothing."""
 
 from __future__ import annotations
 

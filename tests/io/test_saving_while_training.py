@@ -1,5 +1,5 @@
-"""Promise: whoever copies or sets a model's arrays while another thread trains it gets them whole, and training goes on
-as if nobody had; what cannot be whole is refused; a signal handler that saves does not wait for itself."""
+"""Promise: copying or setting a model's arrays while another thread trains it is consistent and does not change the
+training; a call that cannot be consistent is refused; saving in a signal handler does not deadlock."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CALLS = {
 @pytest.mark.parametrize("train", TRAIN)
 @pytest.mark.parametrize("call", CALLS)
 def test_calls_beside_training_wait(call: str, train: str, tmp_path: Path) -> None:
-    """They work, all of them; and the trained weights are those of a run that nobody disturbed."""
+    """All calls succeed, and the trained weights equal those of an undisturbed run."""
     helpers.must_run(
         script(
             train,
@@ -90,7 +90,7 @@ def test_calls_beside_training_wait(call: str, train: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("copied", ["checkpoint", "pickle", "deepcopy"])
 def test_trainers_beside_steps_are_whole(copied: str) -> None:
-    """Weights, states and the number of steps belong together: what goes on from a copy is where the run was then."""
+    """Weights, states and step count are consistent: training from a copy continues from the moment of the copy."""
     helpers.must_run(
         script(
             "steps",
@@ -123,7 +123,7 @@ def test_trainers_beside_steps_are_whole(copied: str) -> None:
 
 
 def test_checkpoints_beside_fit_are_refused() -> None:
-    """Between two steps of another thread's fit there may be an epoch that is not counted yet."""
+    """Between two steps of another thread's fit an epoch may be unfinished."""
     helpers.must_run(
         script(
             "fit",
@@ -172,7 +172,7 @@ def test_checkpoints_are_not_loaded_while_another_thread_fits() -> None:
 
 
 def test_a_signal_handler_may_save() -> None:
-    """In the middle of a step the weights are whole, so a model is saved; a state of training is refused."""
+    """During a step the weights are consistent, so a model is saved; a state of training is refused."""
     helpers.must_run(
         script(
             "fit",

@@ -1,5 +1,5 @@
-"""Promise: parameters move by name between networks, whole or in part, and to and from PyTorch, and a refused transfer
-changes nothing."""
+"""Promise: parameters are transferred by name between networks, all or some of them, and to and from PyTorch; a refused
+transfer changes nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Promise: `clone` gives a model with other settings and the same numbers, state, names, class and attributes; numbers
-that another dtype rounds are rounded to the nearest, those that it does not hold are refused by name."""
+"""Promise: `clone` returns a model with other settings and the same values, state, names, class and attributes; for
+another dtype, values are rounded to nearest, and values that it cannot hold are refused by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Y = np.array(["no", "yes"])[(X[:, 0] > 0).astype(int)]
 
 
 class Net(gd.Sequential):
-    """A subclass whose __init__ nobody else can call."""
+    """A subclass with unusual __init__ arguments."""
 
     def __init__(self, width: int, dtype: str) -> None:
         layers = (
@@ -69,7 +69,7 @@ def test_what_the_dtype_does_not_hold_is_refused_by_name() -> None:
     before = helpers.snapshot(model)
     helpers.refuses(lambda: model.clone(dtype="float32"), ValueError, r"dtype: layers\.1\.weight: got 1e\+300")
     helpers.same_bits(helpers.snapshot(model), before)
-    model.parameters()["layers.1.weight"][0, 0] = np.nan  # what has diverged may be looked at in another dtype
+    model.parameters()["layers.1.weight"][0, 0] = np.nan  # a diverged model may be cloned to another dtype
     assert np.isnan(np.asarray(model.clone(dtype="float32").parameters()["layers.1.weight"])[0, 0])
 
 

@@ -1,5 +1,5 @@
-"""Promise: copies by copy.copy, copy.deepcopy, pickle and joblib keep class and attributes, also those of subclasses;
-they share no memory with the original, and a trainer's copy goes on as the original does, to the last bit."""
+"""Promise: copies by copy.copy, copy.deepcopy, pickle and joblib keep class and attributes, also of subclasses; they
+share no memory with the original, and a trainer's copy continues bit for bit as the original does."""
 
 from __future__ import annotations
 

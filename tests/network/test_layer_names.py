@@ -1,5 +1,5 @@
-"""Promise: a layer's name is what its parameters are called by, everywhere: views, freezing, rates, transfer, files,
-copies, summaries; its number goes on to mean it, and a name that could mean two things is refused."""
+"""Promise: a layer's name is the prefix of its parameters' names everywhere: views, freezing, rates, transfer, files,
+copies, summaries; its number remains valid, and an ambiguous name is refused."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_transfer_by_name() -> None:
     ]
     for name in ("head.weight", "hidden.bias"):
         helpers.same_bits(np.array(target.parameters()[name]), np.array(source.parameters()[name]))
-    # Arrays of a source go by their own names: a head that was renamed is not filled from another network's layer 4.
+    # Names of a source are used literally: a named head is not set from another network's layer 4.
     plain = network(named=False, seed=3)
     helpers.refuses(lambda: target.load_parameters(plain), ValueError, "source: without 'hidden.weight'")
     rename = {f"layers.{i}": str(layer.name) for i, layer in enumerate(target.layers)}

@@ -1,5 +1,5 @@
-"""Promise: a network is its layers and nothing else: results agree with the float64 oracle and do not depend on
-absorption, on the batch size of prediction, on the ragged last batch or on what ran before; parameters are views by
+"""Promise: a network computes its layers and nothing else: results agree with the float64 oracle and do not depend on
+absorption of layers, the batch size of prediction, a smaller last batch or earlier calls; parameters are views by
 name."""
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def test_random_networks_follow_the_oracle(seed: int, depth: int, rows: int, wid
 @pytest.mark.parametrize("first", [gd.Dense(6, 6), gd.BatchNorm(6), gd.LayerNorm(6)], ids=repr)
 @pytest.mark.parametrize("activation", helpers.ACTIVATIONS, ids=repr)
 def test_absorption_changes_no_bit(activation: Any, first: Any, dtype: str, device: str, rng: Any) -> None:
-    """A dropout of 0 between layer and activation keeps them apart and does nothing else."""
+    """A dropout of 0 between layer and activation only prevents absorption."""
     together = gd.Sequential(gd.Dense(6, 6), first, activation, gd.Dense(6, 2), seed=1, dtype=dtype, device=device)
     apart = gd.Sequential(
         gd.Dense(6, 6), first, gd.Dropout(0.0), activation, gd.Dense(6, 2), seed=1, dtype=dtype, device=device
@@ -93,7 +93,7 @@ def test_prediction_does_not_depend_on_the_batch_size(dtype: str, device: str, r
 
 
 def test_a_batch_leaves_no_trace_in_the_next(device: str, rng: helpers.Generator) -> None:
-    """Larger batches, other modes and refused calls before it do not change a result; masks depend on the step."""
+    """Earlier calls with larger batches, in other modes or refused do not change a result; masks depend on the step."""
 
     def make() -> gd.Sequential:
         return gd.Sequential(
@@ -212,7 +212,7 @@ def test_input_types_are_converted(kind: str, device: str, rng: helpers.Generato
 
 
 def test_arrays_of_a_model_cannot_be_replaced_by_others() -> None:
-    """Another array in the dictionary would not be used; what is written into one, or computed in place, is."""
+    """Replacing a view in the dictionary is refused; writing into one, or computing in place, changes the model."""
     model = gd.Sequential(gd.Dense(2, 3), gd.BatchNorm(3), seed=0, device="cpu")
     model.backward(model.forward(np.eye(2)))
     for views in (model.parameters(), model.gradients(), model.buffers()):

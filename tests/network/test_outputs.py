@@ -1,5 +1,5 @@
-"""Promise: a model knows what its outputs mean, keeps it through every copy, and gives probabilities and answers that
-follow from it, or refuses."""
+"""Promise: a model stores the meaning of its outputs, every copy keeps it, and probabilities and answers follow from
+it or are refused."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_probabilities_and_answers(dtype: str, rng: helpers.Generator) -> None:
 @pytest.mark.parametrize("meaning", ["classes", "yes_no"])
 @pytest.mark.parametrize("cause", ["inputs", "weights"])
 def test_outputs_that_are_not_finite_are_no_class(method: str, meaning: str, cause: str) -> None:
-    """Finite inputs may overflow on the way, and weights may be NaN: no class is the most probable one then."""
+    """Finite inputs may overflow in the network, and weights may be NaN: then no class is the most probable."""
     model = gd.Sequential(gd.Dense(3, 8), gd.ReLU(), gd.Dense(8, 3), seed=0, outputs=meaning, device="cpu")
     x = np.ones((5, 3), np.float32)
     if cause == "inputs":

@@ -1,5 +1,5 @@
-"""Promise: the scaling that a model shows, saves and checks is the one that it computes with, however it was set; a
-Standardizer keeps the names that it was given."""
+"""Promise: the scaling that a model shows, saves and checks is the one that it uses, however it was set; a Standardizer
+keeps the names that it was given."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_model_made_with_such_a_scaling_takes_a_sound_one(how: str) -> None:
     helpers.same_bits(model.predict(X), build(SOUND).predict(X))
     trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.SGD(0.1))
     trainer.step(X, np.arange(20) % 2)
-    model.initialize(0)  # gives the buffers what the layers were made with
+    model.initialize(0)  # resets the buffers to the layers' arguments
     with pytest.raises(ValueError, match="float32 does not hold"):
         model.predict(X)
 
@@ -107,7 +107,7 @@ def test_views_that_are_kept_are_watched() -> None:
     view[...] = 2.0
     del view
     assert np.isfinite(model.predict(X)).all()
-    assert model._unheld is None  # the quick way again
+    assert model._unheld is None  # the fast path is active again
 
 
 def test_a_standardizer_keeps_the_names_it_was_given() -> None:

@@ -1,5 +1,5 @@
-"""Promise: data, trainer and callbacks refuse what does not fit, by the argument's name, and a refused call changes
-nothing: not the parameters, not the averages, not the optimiser's state, not the step count, not the history."""
+"""Promise: data, trainer and callbacks refuse invalid arguments by name, and a refused call changes nothing: neither
+parameters, averages, the optimiser's state, the step count nor the history."""
 
 from __future__ import annotations
 

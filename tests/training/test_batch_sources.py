@@ -1,5 +1,5 @@
-"""Promise: loaders and iterables of every kind train, validate and evaluate as the arrays they hand out do; lengths
-that are not known, walks that end early and walks that never end are dealt with or said clearly."""
+"""Promise: training, validation and evaluation on loaders and iterables of every kind equal those on the same arrays;
+unknown lengths, early ends and endless iterators are handled or refused with a clear message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def trainer(**settings: Any) -> gd.Trainer:
 
 
 class Loader:
-    """A loader whose length raises what it likes."""
+    """A loader whose length raises an arbitrary exception."""
 
     def __init__(self, length: Any) -> None:
         self._length = length
@@ -130,7 +130,7 @@ def test_steps_per_epoch_of_endless_generators() -> None:
 
 
 def test_steps_per_epoch_of_loaders() -> None:
-    """The walk goes on from epoch to epoch, so that every batch has its turn, and begins anew when it ends."""
+    """The iteration continues from epoch to epoch, so that every batch is used, and restarts when it ends."""
     numbers: list[int] = []
 
     class Counted(WithoutLength):
@@ -238,7 +238,7 @@ def test_weights_without_a_sum_are_refused_where_they_are_given() -> None:
 
 
 def test_what_would_not_be_used_of_batches_is_refused() -> None:
-    """They are taken as they come: a size for them would have no effect, and none is left out."""
+    """Batches are used unchanged: a batch size would have no effect, and no batch is left out."""
     x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
     trainer = gd.Trainer(gd.Sequential(gd.Dense(2, 1), seed=0), gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
     refused: list[tuple[dict[str, Any], str]] = [

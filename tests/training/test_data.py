@@ -1,5 +1,5 @@
-"""Promise: every epoch visits every row once, in an order that the seed fixes; splits are disjoint, complete and
-stratified; Standardizer learns the training data's mean and deviation exactly and is part of the model."""
+"""Promise: every epoch uses every row once, in an order that the seed determines; splits are disjoint, complete and
+stratified; Standardizer computes the training data's mean and deviation exactly and is part of the model."""
 
 from __future__ import annotations
 

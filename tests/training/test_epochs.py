@@ -1,5 +1,5 @@
-"""Promise: `epochs` always means that many more, `until_epoch` as many in all, after earlier calls and in resumed runs;
-where those are done already nothing is trained, and a call that says neither or both is refused."""
+"""Promise: `epochs` always is the number of further epochs, `until_epoch` the total, after earlier calls and in resumed
+runs; if the total is reached already, nothing is trained; a call with neither or both is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def same(a: gd.Trainer, b: gd.Trainer) -> None:
 
 
 class Counts(gd.Callback):
-    """What a callback is told of the run's length."""
+    """Records the epoch counts that callbacks get."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
@@ -58,7 +58,7 @@ def test_what_is_done_is_not_trained_again() -> None:
 
 @pytest.mark.parametrize("given", [{"epochs": 3}, {"until_epoch": 7}])
 def test_in_a_resumed_run(given: dict[str, int], tmp_path: Path) -> None:
-    """Whose second call of `fit` wrote the file, after two epochs of the first and two of its own."""
+    """The file is from the second call of `fit`, after two epochs of each call."""
     whole, first, second, counts = trainer(), trainer(), trainer(), Counts()
     whole.fit(X, Y, epochs=7)
     first.fit(X, Y, epochs=2)
@@ -91,7 +91,7 @@ def test_an_epoch_that_had_begun_is_the_first_of_them(
 def test_a_job_that_restarts_itself(tmp_path: Path) -> None:
     path, whole = tmp_path / "c", trainer()
     whole.fit(X, Y, until_epoch=4)
-    for last in (3, 4, 4, 4):  # told to stop after 3, then started again and again
+    for last in (3, 4, 4, 4):  # stopped after 3, then restarted repeatedly
         made = trainer()
         made.fit(X, Y, until_epoch=last, callbacks=[gd.Checkpoint(path)], resume=path if path.exists() else None)
     same(made, whole)

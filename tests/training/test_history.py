@@ -1,4 +1,4 @@
-"""Promise: the history is a dictionary of columns that goes to pandas, to CSV and to a picture with the best epoch
+"""Promise: the history is a dictionary of columns that converts to pandas, to CSV and to a plot with the best epoch
 marked."""
 
 from __future__ import annotations

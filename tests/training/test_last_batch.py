@@ -1,5 +1,5 @@
-"""Promise: a last batch of a single row joins the one before, in `fit`, `MiniBatches`, resumed epochs and on both
-devices, so that BatchNorm trains on any number of rows; only batches of one row that were asked for are refused."""
+"""Promise: a last batch of a single row is merged into the batch before, in `fit`, `MiniBatches`, resumed epochs and on
+both devices, so that BatchNorm trains on any number of rows; only explicit batches of one row are refused."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_batch_size_above_the_rows_is_all_of_them(tmp_path: Path) -> None:
     assert batches.batch_size == 101 and len(batches) == 1
     batches.batch_size = 102
     assert batches.batch_size == 101
-    for drop_last in (False, True):  # nobody trains on nothing
+    for drop_last in (False, True):  # a single batch is never dropped
         large, whole = build(), build()
         large.fit(X, Y, epochs=2, batch_size=1000, drop_last=drop_last, callbacks=[gd.Checkpoint(tmp_path / "c")])
         whole.fit(X, Y, epochs=2, batch_size=None, drop_last=drop_last)

@@ -1,5 +1,5 @@
-"""Promise: in a loop of one's own, and with another trainer, columns and class weights mean what they did in `fit`;
-flags are flags, and what a callback writes, keeps or lacks is told from what was measured."""
+"""Promise: in custom loops, and with another trainer, columns and class weights have the same meaning as in `fit`;
+flags must be bools, and values that a callback writes, keeps or lacks are distinguished from measured ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build(loss: gd.Loss | None = None, model: gd.Sequential | None = None) -> gd
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_batches_of_frames_keep_their_names(library: str, shuffle: bool) -> None:
-    """Whoever is given them puts them in the order that is known."""
+    """Every consumer reorders the columns to the known order."""
     convert = (lambda frame: frame) if library == "pandas" else pl.from_pandas
     trainers = [build(), build()]
     for trainer, x, y in zip(trainers, (FRAME, OTHER), (TARGETS, SWAPPED), strict=True):

@@ -1,5 +1,5 @@
-"""Promise: another thread's prediction or measurement never ends a run of `fit`: the run waits for it. All else that
-two threads do with one model at a time is refused."""
+"""Promise: another thread's prediction or measurement never ends a run of `fit`: the run waits for it. Any other
+simultaneous use of one model by two threads is refused."""
 
 from __future__ import annotations
 

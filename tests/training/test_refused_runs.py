@@ -1,5 +1,5 @@
-"""Promise: a fit that is refused has changed nothing, whatever refused it: neither the trainer, nor files, nor what a
-checkpoint to go on from would have brought."""
+"""Promise: a refused fit changes nothing, whatever the reason: neither the trainer nor files, and no part of a
+checkpoint to resume from is applied."""
 
 from __future__ import annotations
 

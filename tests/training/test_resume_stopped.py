@@ -1,6 +1,6 @@
-"""Promise: resuming a run that a callback had stopped goes on where there is more patience now, to the same bits as a
-run that had it from the start, and otherwise trains nothing and says why; so does a run with more epochs than asked
-for."""
+"""Promise: a resumed run that a callback had stopped continues if there is more patience now, with the same bits as a
+run that had it from the start; otherwise nothing is trained and a warning says why; a run that has reached the
+requested epochs already trains nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Promise: each schedule is its formula at every step, whether asked step by step or for an epoch at once, and the
-trainer uses the rate of the step it is at."""
+"""Promise: each schedule equals its formula at every step, evaluated step by step or for an epoch at once, and the
+trainer uses the rate of the current step."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Promise: over thousands of calls in any order, with right and with odd arguments, a call that is refused raises a
-documented exception that names the argument, shows nothing of the binding, and has changed nothing: not a parameter, an
-optimiser's state, a gradient, a step, a line of the history, a name, a setting or a file."""
+"""Promise: over thousands of calls in any order, with valid and with odd arguments, a refused call raises a documented
+exception that names the argument and shows nothing of the binding, and it changes nothing: no parameter, optimiser
+state, gradient, step count, row of the history, name, setting or file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def makes(function: Callable[..., Any], **arguments: list[Any]) -> tuple[Callabl
     return function, arguments
 
 
-# What makes objects, with right values of each argument; the first is one that is always there.
+# Constructors with valid values of each argument; the first value is always available.
 COMMON = {"weight_decay": [0.0, 0.1, [0.1, 0.2]], "decay_biases": [False, True], "clip_norm": [None, 1.0]}
 COMMON |= {"lr_factors": [None, {"layers.0": 0.5}], "clip_value": [None, 1, np.float32(0.5)]}
 RATES = [0.01, 1, np.float32(0.1), probability_of_class, gd.schedules.cosine(0.1, 10)]
@@ -98,7 +98,7 @@ MAKERS = {
 
 
 def faults(error: Exception, odd: str | None, own: bool) -> list[str]:
-    """What is wrong with the error of a call whose argument `odd` (None: none) was odd, or its `own` work."""
+    """The fault in the error of a call whose argument `odd` (None: none) was odd, or whose `own` function raised."""
     message, kind = str(error), type(error)
     return [
         text
@@ -181,7 +181,7 @@ class Storm(RuleBasedStateMachine):
         except Exception as error:
             CALLS["refused"] += 1
             after = self.state()
-            if isinstance(error, gd.DivergenceError):  # that step has gone back through the network
+            if isinstance(error, gd.DivergenceError):  # that step has run the backward pass
                 before |= {name: after[name] for name in ("gradients", "backward")}
             unchanged = after == before or (isinstance(error, gd.DivergenceError) and call in ("fit", "resume"))
             own = odd is not None and callable(arguments[odd])  # an error may be that function's own
@@ -332,14 +332,14 @@ class Storm(RuleBasedStateMachine):
 
 
 def inside(folder: Path, path: object) -> Any:
-    """Return a relative path's place in the folder, so that odd names leave no files elsewhere."""
+    """Move a relative path into the folder, so that odd names leave no files elsewhere."""
     path = path.decode() if isinstance(path, bytes) else path
     return folder / path if isinstance(path, str) and path and not Path(path).is_absolute() else path
 
 
 def test_storm(monkeypatch: pytest.MonkeyPatch) -> None:
     CALLS.clear()
-    # Constants of the modules that happen to be loaded would make it another storm in each run.
+    # Constants of the loaded modules would make the calls differ from run to run.
     constants = getattr(providers, "Constants", None)
     if constants is not None:
         monkeypatch.setattr(providers, "_get_local_constants", constants)

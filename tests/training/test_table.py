@@ -1,4 +1,4 @@
-"""Promise: a table has its columns in order, prints aligned, comes back from CSV exactly, and stays one in Markdown."""
+"""Promise: a table has its columns in order, prints aligned, is read back from CSV exactly, and is valid Markdown."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Promise: fit, step, evaluate and predict are one and the same training: the same batches give the same bits however
-they are handed in, losses are what they claim, a loss that is not finite stops with an explanation, and real data
-is learned."""
+"""Promise: fit, step, evaluate and predict agree: the same batches give the same bits through every call, losses are as
+documented, a loss that is not finite raises an error with an explanation, and real data is learned."""
 
 from __future__ import annotations
 
@@ -187,7 +186,7 @@ def test_divergence_is_explained(how: str, dtype: str, device: str, rng: helpers
 
 @pytest.mark.parametrize("why", ["gradient", "rate"])
 def test_a_step_that_fails_at_its_end_has_moved_nothing(why: str, device: str, rng: helpers.Generator) -> None:
-    """A finite loss with a gradient that overflows, or a rate that is refused: not even batch norm's averages move."""
+    """A finite loss with an overflowing gradient, or a refused rate, changes nothing, not even BatchNorm's averages."""
     model = gd.Sequential(gd.Dense(3, 4), gd.BatchNorm(4), gd.Dense(4, 2), seed=0, device=device)
     trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.Adam(0.1, clip_norm=1.0))
     x, y = rng.standard_normal((16, 3)).astype(np.float32), (1e4 * rng.standard_normal((16, 2))).astype(np.float32)
@@ -202,7 +201,7 @@ def test_a_step_that_fails_at_its_end_has_moved_nothing(why: str, device: str, r
 
 
 def test_by_the_smallest_pieces(device: str, data: Any) -> None:
-    """forward, backward and optimizer_step with a gradient of one's own are a step."""
+    """forward, backward and optimizer_step with a custom gradient equal a step."""
     x, y = data
     whole, pieces = trainer_of(device, norm=False), trainer_of(device, norm=False)
     for _ in range(5):
@@ -230,7 +229,7 @@ def test_order_of_calls(device: str, data: Any) -> None:
 
 
 def test_digits() -> None:
-    """scikit-learn's digits, a fifth held out: at least 0.97 of the test set right (mean of three splits)."""
+    """scikit-learn's digits, a fifth held out: test accuracy of at least 0.97 (mean of three splits)."""
     datasets = pytest.importorskip("sklearn.datasets")
     x, y = datasets.load_digits(return_X_y=True)
     accuracies = []
@@ -247,7 +246,7 @@ def test_digits() -> None:
 
 
 def test_memory_does_not_grow() -> None:
-    """10,000 steps, and 1,000 refused ones, leave the resident memory where it was."""
+    """10,000 steps, and 1,000 refused ones, do not increase the resident memory."""
     helpers.must_run("""
         import numpy as np, gdcore as gd
 
