@@ -1,6 +1,6 @@
 """gdcore: feed-forward networks trained by gradient descent, fast from the smallest to the largest.
 
-A network is a `Sequential` of layers; a `Trainer` brings it together with a loss and an optimiser::
+A network is a `Sequential` of layers; a `Trainer` trains it with a loss and an optimiser::
 
     import gdcore as gd
 
