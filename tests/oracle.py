@@ -237,7 +237,7 @@ def _cross_entropy(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
     t = f64(targets) if targets.ndim == 2 else np.eye(c)[targets]
     soft = (1.0 - spec.label_smoothing) * t + spec.label_smoothing / c
     shifted = z - z.max(1, keepdims=True)
-    wide = np.exp(shifted.astype(np.longdouble)).sum(1, keepdims=True)  # rounded beside 1 in float64
+    wide = np.exp(shifted.astype(np.longdouble)).sum(1, keepdims=True)  # rounded relative to 1 in float64
     log_sum = f64(np.log(wide))
     log_p = shifted - log_sum
     p = np.exp(log_p)

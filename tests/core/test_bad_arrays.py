@@ -105,7 +105,7 @@ def test_corrupted_arguments(name: str, argument: str, device: str) -> None:
         function, arguments, keywords, outputs = call_of(name)
         written = [*outputs, *(n for n in arguments if n == "dout")]
         if (kind == "read only" and argument not in written) or (kind == "one dimension more" and bad.ndim == 2):
-            continue  # an input may be read only, a vector may stand as one row
+            continue  # inputs may be read-only; a vector may be given as one row
         arguments[argument] = bad
         before = {n: np.array(arguments[n]).tobytes() for n in outputs if n != argument}
         try:
