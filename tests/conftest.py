@@ -11,10 +11,10 @@ import helpers
 import pytest
 from hypothesis import settings
 
-# A background job of a shell inherits "ignore"; the tests send Ctrl-C to themselves.
+# Background jobs of a shell ignore SIGINT; the tests send Ctrl-C to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# device="auto" is the CPU in tests, on a machine with a GPU too: what is tested on both devices takes the fixture.
+# device="auto" is the CPU in tests, also on a machine with a GPU; tests for both devices use the fixture.
 os.environ.setdefault("GDCORE_DEVICE", "cpu")
 
 settings.register_profile("gdcore", deadline=None, derandomize=True, max_examples=40, database=None)
@@ -29,9 +29,9 @@ def _devices() -> list[str]:
     return ["cpu", "cuda"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what runs on CUDA, and skip it where there is none; of many shapes, keep few where there is little time."""
+    """Mark tests that run on CUDA, and skip them without CUDA; with FEW_SHAPES, keep only a few of many shapes."""
     has_cuda = "cuda" in gd.info()["devices"]
     if not has_cuda and (helpers.EMULATED or config.option.markexpr == "cuda"):
         raise pytest.UsageError(f"CUDA is {gd.info()['cuda']}")

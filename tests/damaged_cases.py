@@ -1,4 +1,4 @@
-"""A file of a trained model, and what reading it gives: refusals, or what was saved."""
+"""Files of a trained model, and functions that read them: the result is a refusal or the saved values."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ TENSORS, METADATA = saving.read_file(io.BytesIO(WHOLE))
 
 
 def written(tensors: Any, metadata: Any) -> bytes:
-    """A file with a checksum that fits, whatever is in it."""
+    """A file with a valid checksum for any content."""
     file = io.BytesIO()
     saving.write_file(file, tensors, metadata)
     return file.getvalue()
 
 
 def state(trainer: gd.Trainer, made: list[Any]) -> dict[str, Any]:
-    """All that a checkpoint can change."""
+    """Everything that a checkpoint can change."""
     kept = {f"{i}.{key}": np.array(value) for i, c in enumerate(made) for key, value in c.state_dict().items()}
     model = trainer.model
     return {
@@ -100,7 +100,7 @@ def into_trainer(take: Callable[[gd.Trainer, list[Any], io.BytesIO], None]) -> C
 
 
 class Here(Exception):
-    """Ends a resumed run where it begins."""
+    """Ends a resumed run at its start."""
 
 
 class End:
@@ -109,7 +109,7 @@ class End:
 
 
 def resume(trainer: gd.Trainer, made: list[Any], file: io.BytesIO) -> None:
-    made[0].restore_best = False  # so that the end of the run leaves the weights alone
+    made[0].restore_best = False  # so that the end of the run does not change the weights
     try:
         trainer.fit(X, Y, until_epoch=4, callbacks=[*made, End()], resume=file, **SETTINGS)
     except Here:
@@ -127,9 +127,9 @@ EXPECTED = {name: read(io.BytesIO(WHOLE)) for name, read in READERS.items()}
 
 
 def refusals(data: bytes, *, settings: bool = False) -> list[str]:
-    """Let all readers read a file; return which of them refused it. What they accept must be what was saved.
+    """Read a file with all readers; return those that refused it. Values that they accept must be the saved ones.
 
-    `settings`: whether the file may be refused as one of other settings, too, by what compares them.
+    `settings`: whether readers that compare settings may also refuse the file for other settings.
     """
     refused = []
     for name, read in READERS.items():

@@ -1,4 +1,4 @@
-"""A model and a trainer to be saved, and how they are read back."""
+"""A model and a trainer to save, and functions that read them back."""
 
 from __future__ import annotations
 

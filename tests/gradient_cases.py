@@ -1,4 +1,4 @@
-"""Layers and losses whose derivatives are compared with differences, and how they are compared."""
+"""Layers and losses for the comparison of derivatives with finite differences, and the comparison itself."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def away_from_kinks(model: Any, layers: list[Any], rng: Any, rows: int) -> np.nd
 
 
 def differences(function: Any, variable: np.ndarray) -> np.ndarray:
-    """Central differences of a vector-valued function of an array that is changed in place."""
+    """Central differences of a vector-valued function of an array, which is changed in place."""
     columns, flat = [], variable.reshape(-1)
     assert isinstance(variable, gd.DeviceArray) or np.shares_memory(flat, variable)
     for i in range(flat.size):
@@ -60,7 +60,7 @@ def differences(function: Any, variable: np.ndarray) -> np.ndarray:
 
 
 def agree(analytic: np.ndarray, numeric: np.ndarray) -> None:
-    """Element by element to 1e-6, relative to the element or to a hundredth of the largest one."""
+    """Demand equality of each element to 1e-6, relative to the element or to a hundredth of the largest one."""
     scale = np.maximum(np.abs(numeric), 1e-2 * np.abs(numeric).max())
     assert (np.abs(analytic - numeric) <= 1e-6 * scale + 1e-10).all()
 

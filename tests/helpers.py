@@ -1,4 +1,4 @@
-"""What the tests compare and allocate with; tests/house/test_helpers.py shows that each of these can fail."""
+"""Comparisons and guarded arrays of the tests; tests/house/test_helpers.py shows that each of them can fail."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS = (1, 32, 100)
 SIZES = [(rows, width) for rows in ROWS for width in WIDTHS] + [(33, 1600), (1000, 33)]
 BATCH_SIZES = [(max(rows, 2), width) for rows, width in SIZES]  # for batch norm, which needs two rows
 
-# 3e-7 where products are added without a rounding of their own; without fused multiply-add every term rounds twice
+# 3e-7 with fused multiply-add, where products are not rounded; without it every term rounds twice
 FUSED = "baseline" not in gd._core.info()["instruction_set"]
 FORWARD = {np.dtype(np.float32): 3e-7 if FUSED else 4e-7, np.dtype(np.float64): 5e-15}
 GRADIENT = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-14}
@@ -34,13 +34,13 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 ALIGNED = pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "unaligned"])
 SHAPES = pytest.mark.parametrize(("rows", "width"), SIZES)
 BATCH_SHAPES = pytest.mark.parametrize(("rows", "width"), BATCH_SIZES)
-# What remains of them where FEW_SHAPES is set: one element, rows of one and many blocks, ends at and beside a vector
+# The shapes kept if FEW_SHAPES is set: one element, rows of one and many blocks, ends at and next to a vector
 FEW = {(1, 1), (2, 1), (1, 257), (2, 257), (32, 7), (32, 33), (32, 128), (100, 17), (100, 64), (5, 257), (33, 64)}
 FEW_WIDTHS = {1, 3, 33, 128, 257}
 
 
 def among_few(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether a test's shape is one of the few; a test without a shape is."""
+    """Return whether a test has one of the few shapes, or no shape."""
     rows, width = parameters.get("rows"), parameters.get("width", parameters.get("n"))
     if rows is None or width is None:
         return width is None or width in FEW_WIDTHS
@@ -60,7 +60,7 @@ ABSORBED = (None, *ACTIVATIONS)
 
 
 def generator(*key: Any) -> Generator:
-    """A generator seeded by what is being tested, so that tests do not depend on their order."""
+    """A generator seeded by the names of the test, so that tests do not depend on their order."""
     return np.random.default_rng(zlib.crc32(repr(key).encode()))
 
 
@@ -85,12 +85,12 @@ def within(actual: np.ndarray, expected: oracle.Sized, factor: float) -> None:
 
 
 def on_a_gpu(device: str) -> bool:
-    """Tell whether it is a real one, where products are NVIDIA's."""
+    """Return whether the device is a real GPU, with NVIDIA's products."""
     return device == "cuda" and not EMULATED
 
 
 def product_close(actual: np.ndarray, expected: oracle.Sized, terms: int, device: str, most: Any = FORWARD) -> None:
-    """A product of matrices; cuBLASLt may add terms one behind the other in float32, which costs √terms roundings."""
+    """A product of matrices; cuBLASLt may add terms one after the other in float32, which costs √terms roundings."""
     added = 1e-7 * terms**0.5 if on_a_gpu(device) and actual.dtype == np.float32 else 0.0
     within(actual, expected, most[actual.dtype] + added)
 
@@ -121,7 +121,7 @@ def same_bits(a: Any, b: Any) -> None:
 
 
 def same_at_any_batch_size(a: np.ndarray, b: np.ndarray, device: str) -> None:
-    """The same bits; on a GPU nearly so, as cuBLASLt chooses by the shape how it multiplies."""
+    """The same bits; nearly the same on a GPU, because cuBLASLt selects its kernel by the shape."""
     if not on_a_gpu(device):
         same_bits(a, b)
     else:
@@ -130,7 +130,7 @@ def same_at_any_batch_size(a: np.ndarray, b: np.ndarray, device: str) -> None:
 
 # ---------------------------------------------------------------------------------------------------- guarded arrays
 class Pool:
-    """Arrays with guard elements before and behind. Outputs start as NaN; inputs must come back unchanged."""
+    """Arrays with guard elements before and after. Outputs start as NaN; inputs must not change."""
 
     GUARD = 64
 
@@ -139,7 +139,7 @@ class Pool:
         self._inputs: list[tuple[np.ndarray, bytes]] = []
 
     def empty(self, shape: Any, dtype: Any = np.float32, aligned: bool = True) -> np.ndarray:
-        """A NaN-filled C-contiguous array that starts on a 256-byte boundary, or one element behind it."""
+        """A NaN-filled C-contiguous array that starts at a 256-byte boundary, or one element after it."""
         dtype = np.dtype(dtype)
         count = int(np.prod(shape))
         raw = np.empty((count + 2 * self.GUARD) * dtype.itemsize + 256 + dtype.itemsize, np.uint8)
@@ -153,7 +153,7 @@ class Pool:
         return view
 
     def copy(self, array: Any, dtype: Any = None, aligned: bool = True) -> np.ndarray:
-        """A guarded input: `check` also demands that nobody wrote to it."""
+        """A guarded input: `check` also demands that it has not changed."""
         view = self.mutable(array, dtype, aligned)
         self._inputs.append((view, view.tobytes()))
         return view
@@ -205,13 +205,13 @@ def reference_of(model: Any) -> oracle.Reference:
 
 
 def randomize(model: Any, rng: Generator, scale: float = 0.3) -> None:
-    """Every parameter, gamma, beta and bias included, away from its tidy initial value."""
+    """Move every parameter, including gamma, beta and bias, away from its initial value."""
     for name, view in model.parameters().items():
         view[...] = rng.standard_normal(view.shape) * scale + (1.0 if name.endswith("gamma") else 0.0)
 
 
 def run_python(code: str, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run a dedented script in a fresh interpreter; a crash shows as its return code, never as ours."""
+    """Run a dedented script in a fresh interpreter; a crash shows as its return code and does not end the tests."""
     command = [sys.executable, "-c", textwrap.dedent(code), *args]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -227,7 +227,7 @@ def must_run(code: str, *args: str, timeout: float = 120) -> str:
 
 
 def refuses(call: Any, kind: type[BaseException], word: str) -> None:
-    """Demand exactly this type of exception, with a message in which `word` (a regular expression) stands."""
+    """Demand exactly this type of exception, with a message that matches `word` (a regular expression)."""
     with pytest.raises(kind) as info:
         call()
     assert type(info.value) is kind, repr(info.value)

@@ -1,9 +1,8 @@
-"""The float64 oracle: every operation of gdcore once more, in plain NumPy, written from the chapter and not from the
-C++.
+"""The float64 oracle: every operation of gdcore in plain NumPy, written from the chapter and not from the C++ code.
 
 Inputs of any float type are promoted to float64. Functions that are compared under an error bound return
 `Sized(value, size)`: `size` has the shape of `value` and holds the sum of the absolute values of the terms that
-were added up to reach it, so that a test can ask for |error| <= 3e-7 * size, whatever cancels. Specs (layers,
+were added up to reach it, so that a test can demand |error| <= 3e-7 * size despite cancellation. Specs (layers,
 losses, optimisers) are read by the name of their class and by their attributes only; the oracle imports nothing
 from gdcore.
 """
@@ -17,10 +16,10 @@ import numpy as np
 
 try:
     from scipy.special import erf
-except ImportError:  # SciPy comes with scikit-learn; without it the scalar function of the standard library will do
+except ImportError:  # SciPy comes with scikit-learn; without it the standard library's scalar function is used
     erf = np.vectorize(math.erf, otypes=[np.float64])
 
-SAVES_INPUT = ("GELU", "Softplus")  # their slope needs the pre-activation; the others' follows from the output
+SAVES_INPUT = ("GELU", "Softplus")  # their slope needs the pre-activation; that of others follows from the output
 _GELU_TANH = (math.sqrt(2.0 / math.pi), 0.044715)
 
 
@@ -102,7 +101,7 @@ def slope(spec: Any, saved: Any) -> Sized:
     elif name == "GELU":
         t = erf(s / math.sqrt(2.0))
         inner = s * np.exp(-0.5 * s * s) / math.sqrt(2.0 * math.pi)
-        # exp(-s²/2) is only as good as its rounded argument: a relative error of s²/2 units
+        # exp(-s²/2) is as accurate as its rounded argument: a relative error of s²/2 units
         return Sized(0.5 * (1.0 + t) + inner, 0.5 * (1.0 + np.abs(t)) + np.abs(inner) * (1.0 + 0.5 * s * s))
     else:
         raise NotImplementedError(name)
@@ -110,7 +109,7 @@ def slope(spec: Any, saved: Any) -> Sized:
 
 
 def saved_for(spec: Any, pre: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Which of the two arrays the core keeps for `slope`."""
+    """The array of the two that the core keeps for `slope`."""
     return pre if kind(spec) in SAVES_INPUT else out
 
 
@@ -238,7 +237,7 @@ def _cross_entropy(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
     t = f64(targets) if targets.ndim == 2 else np.eye(c)[targets]
     soft = (1.0 - spec.label_smoothing) * t + spec.label_smoothing / c
     shifted = z - z.max(1, keepdims=True)
-    wide = np.exp(shifted.astype(np.longdouble)).sum(1, keepdims=True)  # rounded beside 1 in float64
+    wide = np.exp(shifted.astype(np.longdouble)).sum(1, keepdims=True)  # rounded relative to 1 in float64
     log_sum = f64(np.log(wide))
     log_p = shifted - log_sum
     p = np.exp(log_p)
@@ -265,7 +264,7 @@ STATES = {"SGD": 0, "Momentum": 1, "AdaGrad": 1, "RMSProp": 1, "Adam": 2}
 
 
 def flush(states: list[np.ndarray], dtype: Any) -> None:
-    """Set to zero whatever is subnormal in `dtype`."""
+    """Set values that are subnormal in `dtype` to zero."""
     for state in states:
         state[np.abs(state) < np.finfo(dtype).tiny] = 0.0
 
@@ -321,7 +320,7 @@ class Reference:
     """A whole network with its optimiser in float64: built from specs and a dictionary of parameters like gdcore's.
 
     `decay` and `factors` map a layer's prefix ("layers.0") to its weight decay and its rate factor; `frozen` lists
-    prefixes. Weight decay reaches biases, gamma and beta only with `decay_biases`. Dropout layers are not allowed.
+    prefixes. Weight decay applies to biases, gamma and beta only with `decay_biases`. Dropout layers are not allowed.
     """
 
     def __init__(self, layers: list, parameters: dict[str, np.ndarray], buffers: dict[str, np.ndarray] | None = None):

@@ -1,4 +1,4 @@
-"""Models whose loss is looked at around a point: a linear regression, and nets with noise."""
+"""Models for tests of the loss around a point: a linear regression, and nets with noise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tanh_net(rng: Any) -> tuple[gd.Sequential, gd.Loss, np.ndarray, np.ndarray]:
 
 
 def noisy_net(rng: Any) -> tuple[gd.Sequential, gd.Loss, np.ndarray, np.ndarray]:
-    """A net with the weights that made its data, up to noise: a minimum is near, and all weights matter there."""
+    """A net with the weights that generated its data, up to noise: near a minimum where all weights matter."""
     model = gd.Sequential(gd.Dense(1, 2), gd.Tanh(), gd.Dense(2, 1), seed=0, dtype="float64")
     weights = {"layers.0.weight": [[2.0], [-1.0]], "layers.0.bias": [1.0, 1.5], "layers.2.weight": [[1.0, 1.5]]}
     for name, values in weights.items():
@@ -34,7 +34,7 @@ def noisy_net(rng: Any) -> tuple[gd.Sequential, gd.Loss, np.ndarray, np.ndarray]
 
 
 def at_its_minimum(problem: Any) -> QuadraticModel:
-    """Move a model to a minimum, to the last digit, and return the quadratic model there."""
+    """Move a model to a minimum, up to rounding, and return the quadratic model there."""
     optimize = pytest.importorskip("scipy.optimize")
     objective = Objective(*problem)
     found = optimize.minimize(objective.value_and_gradient, objective.point, jac=True, method="BFGS")

@@ -1,6 +1,6 @@
 """gdcore: feed-forward networks trained by gradient descent, fast from the smallest to the largest.
 
-A network is a `Sequential` of layers; a `Trainer` brings it together with a loss and an optimiser::
+A network is a `Sequential` of layers; a `Trainer` trains it with a loss and an optimiser::
 
     import gdcore as gd
 
@@ -139,7 +139,7 @@ __all__ = [
 ]
 
 _immutable.close()
-# Imported when first used, to keep `import gdcore` quick: parts of the package, and tools around training.
+# Imported on first use, to keep `import gdcore` fast: parts of the package, and tools around training.
 _PARTS = ("analysis", "experiments")
 _TOOLS = {
     "LRRange": "tuning.lr_range",
@@ -157,7 +157,7 @@ if _os.environ.get("GDCORE_PROFILE", "0") not in ("", "0"):
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """Import what is not needed for training."""
+    """Import a name of `_PARTS` or `_TOOLS` on first use."""
     if name in _PARTS:
         return _importlib.import_module(f"{__name__}.{name}")
     if name in _TOOLS:
@@ -168,5 +168,5 @@ def __getattr__(name: str) -> _typing.Any:
 
 
 def __dir__() -> list[str]:
-    """Return all names, those too that are imported later."""
+    """Return all names, including those imported on first use."""
     return sorted({*globals(), *__all__})

@@ -63,7 +63,7 @@ def test_every_loss(case: int, weighted: bool, rng: Any) -> None:
 
 
 def test_cross_entropy_over_many_classes(rng: Any) -> None:
-    """Rows of more logits than the loss takes at once."""
+    """Rows with more logits than the loss processes at once."""
     model = build([gd.Dense(2, 1100)], rng)
     objective = analysis.Objective(model, gd.CrossEntropy(), rng.standard_normal((3, 2)), [5, 1099, 7])
     w, v = objective.point, rng.standard_normal(objective.size)
@@ -71,7 +71,7 @@ def test_cross_entropy_over_many_classes(rng: Any) -> None:
 
 
 def test_values_are_those_of_training(rng: Any) -> None:
-    """Promise: the objective is the loss that step returns and evaluate measures, and its gradient is backward's."""
+    """Promise: the objective equals the loss that step returns and evaluate measures, its gradient that of backward."""
     model = build([gd.Dense(4, 5), gd.BatchNorm(5), gd.Tanh(), gd.Dense(5, 3)], rng)
     x, y = rng.standard_normal((9, 4)), rng.integers(0, 3, 9)
     before = helpers.snapshot(model)
@@ -89,7 +89,7 @@ def test_values_are_those_of_training(rng: Any) -> None:
 
 
 def test_many_rows_are_one_mean(rng: Any) -> None:
-    """Rows that are computed some at a time, with weights that differ from batch to batch."""
+    """Rows that are computed in several batches, with weights that differ from batch to batch."""
     model = build([gd.Dense(4, 700), gd.Tanh(), gd.Dense(700, 700), gd.LayerNorm(700), gd.Dense(700, 3)], rng)
     rows = 7001  # of 2,107 outputs each: four batches, the last one short
     x, y, s = rng.standard_normal((rows, 4)), rng.integers(0, 3, rows), rng.uniform(0, 2, rows) ** 3
@@ -122,7 +122,7 @@ def test_hessian_is_the_matrix_of_products(rng: Any) -> None:
 
 
 def test_hessian_of_linear_regression(rng: Any) -> None:
-    """A closed form: for y = Xw and the mean of squares, H = 2 XᵀX / N, whatever w is."""
+    """Closed form: for y = Xw and the mean of squares, H = 2 XᵀX / N for every w."""
     x, y = rng.standard_normal((20, 5)), rng.standard_normal((20, 1))
     model = gd.Sequential(gd.Dense(5, 1, bias=False), seed=0, dtype="float64")
     h = analysis.hessian(model, gd.MeanSquaredError(), x, y)
@@ -189,7 +189,7 @@ def test_move_and_arrays(rng: Any) -> None:
 
 
 def test_the_function_stays_while_the_model_trains_on(rng: Any) -> None:
-    """Promise: a kept objective is the same function of w, whatever becomes of averages, masks and frozen layers."""
+    """Promise: an objective stays the same function of w when averages, masks and frozen layers of the model change."""
     model = build([gd.Dense(3, 6), gd.BatchNorm(6), gd.ReLU(), gd.Dropout(0.4), gd.Dense(6, 2)], rng)
     x, y = rng.standard_normal((20, 3)), rng.integers(0, 2, 20)
     kept = [analysis.Objective(model, gd.CrossEntropy(), x, y, mode=mode) for mode in ("training", "prediction")]
@@ -208,7 +208,7 @@ def test_the_function_stays_while_the_model_trains_on(rng: Any) -> None:
 
 @pytest.mark.timing
 def test_cost_of_a_product(rng: Any) -> None:
-    """Promise: at most four times a gradient's; eight matrix products a layer against three."""
+    """Promise: at most four times the cost of a gradient; eight matrix products per layer against three."""
     model = build(
         [gd.Dense(128, 256), gd.BatchNorm(256), gd.Tanh(), gd.Dense(256, 256), gd.GELU(), gd.Dense(256, 10)], rng
     )
@@ -227,7 +227,7 @@ def test_cost_of_a_product(rng: Any) -> None:
 
 
 def test_a_million_parameters(rng: Any) -> None:
-    """Promise: extreme eigenpairs of models of a million parameters, with no Hessian of 8 TB."""
+    """Promise: extreme eigenpairs of models of a million parameters, without a Hessian of 8 TB."""
     model = build([gd.Dense(1000, 1000), gd.Tanh(), gd.Dense(1000, 30)], rng)
     problem = (model, gd.CrossEntropy(), rng.standard_normal((8, 1000)), rng.integers(0, 30, 8))
     found = analysis.eigenvalues(*problem, k=1, tolerance=1e-3)

@@ -1,5 +1,5 @@
-"""Promise: `eigenvalues` returns what the full Hessian has, as often as it has it, at either end and for any number,
-also where all are equal or zero; it is deterministic, and ordinary networks cost it few products."""
+"""Promise: `eigenvalues` returns those of the full Hessian with their multiplicity, at either end and for any k, also
+if all are equal or zero; it is deterministic, and needs few products for ordinary networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOLERANCE = 1e-8
 
 
 def steps(*counts: tuple[float, int]) -> np.ndarray:
-    """A spectrum of given values and how often each is there, filled up with 1 to 0 for the rest."""
+    """A spectrum of given values with their multiplicities, filled up with values from 1 to 0."""
     values = np.concatenate([np.full(count, value) for value, count in counts])
     return np.concatenate([values, np.linspace(1, 0, SIZE - values.size)])
 
@@ -58,10 +58,10 @@ def test_as_a_dense_solver_finds_them(basis: str, name: str, which: str, rng: he
     for k in (1, 2, 6, SIZE - 1, SIZE):
         values, vectors = extreme_pairs(lambda v: matrix @ v, SIZE, k, which, TOLERANCE, seed=k)
         expected = true[pick(true, k, which)]
-        if which == "magnitude":  # of λ and -λ either may be the last one
+        if which == "magnitude":  # if both λ and -λ exist, either may be the last one
             np.testing.assert_allclose(np.sort(abs(values)), np.sort(abs(expected)), rtol=0, atol=3 * TOLERANCE * scale)
         else:
-            # Neighbours within a cluster lie about two tolerances apart, where one may be found for another.
+            # Neighbours within a cluster are about two tolerances apart, so one may be found instead of another.
             np.testing.assert_allclose(values, expected, rtol=0, atol=3 * TOLERANCE * scale)
         assert (np.diff(values) >= 0).all()
         assert np.abs(matrix @ vectors / scale - vectors * (values / scale)).max() < 10 * TOLERANCE
@@ -69,7 +69,7 @@ def test_as_a_dense_solver_finds_them(basis: str, name: str, which: str, rng: he
 
 
 def linear(outputs: int) -> Any:
-    """Regression: the Hessian is that of one output, `outputs` times."""
+    """Regression: the Hessian repeats that of one output `outputs` times."""
     return gd.Sequential(gd.Dense(12, outputs), seed=0, dtype="float64"), gd.MeanSquaredError()
 
 
@@ -80,7 +80,7 @@ def dead(width: int) -> Any:
 
 
 def duplicated(width: int) -> Any:
-    """All hidden units are alike."""
+    """All hidden units are equal."""
     layers = gd.Dense(12, width, init=gd.Constant(0.1)), gd.Tanh(), gd.Dense(width, 2, init=gd.Constant(0.2))
     return gd.Sequential(*layers, seed=0, dtype="float64"), gd.MeanSquaredError()
 
@@ -127,7 +127,7 @@ def test_of_networks(name: str, which: str) -> None:
 
 @pytest.mark.parametrize("width", [3, 4, 20, 300])
 def test_no_curvature_at_all(width: int) -> None:
-    """Zeros, and from each function what its documentation says of them; never an error of a solver's."""
+    """Eigenvalues of zero: each function behaves as documented, and no solver fails."""
     model, loss = dead(width)
     x, y = data_for(model, loss)
     for which in ENDS:
@@ -143,7 +143,7 @@ def test_no_curvature_at_all(width: int) -> None:
 
 @pytest.mark.parametrize(("k", "most"), [(1, 45), (2, 75), (6, 115)])
 def test_an_ordinary_network_costs_few_products(k: int, most: int) -> None:
-    """One space of 60 products for each is what ARPACK takes at least."""
+    """ARPACK needs at least one space of 60 products for each."""
     for width in (20, 100):
         model, loss = ordinary(width)
         objective = analysis.Objective(model, loss, *data_for(model, loss))
@@ -158,7 +158,7 @@ def test_an_ordinary_network_costs_few_products(k: int, most: int) -> None:
 
 
 def test_a_tolerance_out_of_reach_is_said(monkeypatch: Any) -> None:
-    """More eigenvalues than a space has room for, so near each other that it cannot tell them apart."""
+    """More eigenvalues than the capacity of a space, too close to each other to separate."""
     monkeypatch.setattr(_lanczos, "MEMORY", 0)
     monkeypatch.setattr(_lanczos, "RESTARTS", 2)
     spectrum = np.linspace(0, 1, 3000)

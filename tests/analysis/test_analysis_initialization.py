@@ -1,5 +1,5 @@
-"""Promise: the report of an initialisation has the moments of every layer's outputs, tells He's flat E[z²] from one
-that vanishes as 2^-L, and finds the hidden units that training never tells apart."""
+"""Promise: the report of an initialisation has the moments of every layer's outputs, distinguishes He's flat E[z²] from
+one that vanishes as 2^-L, and finds the hidden units that training keeps equal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def log2_slope(z: np.ndarray) -> float:
 
 
 def behind_relu(report: LayerVariances) -> np.ndarray:
-    """E[z²] of the inputs and behind each ReLU."""
+    """E[z²] of the inputs and after each ReLU."""
     return report.mean_square[::2]
 
 
@@ -54,7 +54,7 @@ def test_he_is_flat_and_one_over_root_m_halves(rng: Any) -> None:
     [(512, 2, "Flat", "Vanishing"), (512, 4, "Flat", "Vanishing"), (32, 31, "Flat|Drifting", "Vanishing")],
 )
 def test_the_verdict_knows_chance_from_scale(width: int, depth: int, he: str, small: str, rng: Any) -> None:
-    """He's ε is never called exploding or vanishing; 1/√M is called flat at no depth that tells it from chance."""
+    """He's ε is never called exploding or vanishing; 1/√M is never called flat at a depth that excludes chance."""
     x = rng.standard_normal((24, width))
     for init, words in ((gd.HeNormal(), he), (gd.Normal(1 / math.sqrt(width)), small)):
         found = {variance_by_layer(deep(init, seed, width=width, depth=depth), x).verdict for seed in range(8)}
@@ -62,7 +62,7 @@ def test_the_verdict_knows_chance_from_scale(width: int, depth: int, he: str, sm
 
 
 def test_a_narrow_net_drifts(rng: Any) -> None:
-    """He's ε at ten units: over 30 layers E[z²] may change by orders of magnitude, by chance; that is no fault of ε."""
+    """He's ε with ten units: over 30 layers E[z²] may change by orders of magnitude by chance, not because of ε."""
     x = rng.standard_normal((24, 10))
     verdicts = [variance_by_layer(deep(gd.HeNormal(), s, width=10), x).verdict for s in range(40)]
     words = [verdict.partition(":")[0] for verdict in verdicts]
@@ -78,7 +78,7 @@ def test_equal_weights(rng: Any) -> None:
     report = variance_by_layer(model, rng.uniform(0.5, 1.5, (50, m)))
     z = behind_relu(report)
     np.testing.assert_allclose(z[2:] / z[1:-1], (m * c) ** 2, rtol=1e-12)
-    # between units there is no spread left: all variance is between rows, that of the sum of the inputs
+    # units do not differ: all variance is between rows, that of the sum of the inputs
     assert (report.zeros == 0).all() and (report.dead == 0).all()
     assert report.verdict.startswith("Exploding") and report.verdict in str(report)
     assert len(identical_units(model).groups["layers.0"][0]) == m
@@ -99,7 +99,7 @@ def test_moments_are_those_of_the_outputs(mode: Any, dtype: str, rng: Any) -> No
         dtype=dtype,
     )
     helpers.randomize(model, rng, 0.8)
-    model.parameters()["layers.2.beta"][2] = -100.0  # a unit that the ReLU never lets through
+    model.parameters()["layers.2.beta"][2] = -100.0  # a unit that is never active
     model.freeze("layers.1")
     x, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
     before = helpers.snapshot(model)
@@ -176,7 +176,7 @@ def constant_net() -> gd.Sequential:
 
 
 def test_equal_units_stay_equal(rng: Any) -> None:
-    """Slide 17: without a random start every unit of a layer stays like the others, however long it trains."""
+    """Slide 17: without a random start all units of a layer stay equal in any number of training steps."""
     model = constant_net()
     whole = {"layers.0": (tuple(range(8)),), "layers.3": (tuple(range(5)),)}
     assert identical_units(model).groups == whole
@@ -204,7 +204,7 @@ def test_one_duplicate_is_found_and_one_difference_is_enough(rng: Any) -> None:
     names = ("layers.0.weight", "layers.0.bias", "layers.1.gamma", "layers.1.beta")
     for name in names:
         parameters[name][31] = parameters[name][7]
-    assert identical_units(model).groups["layers.0"] == ()  # they count differently
+    assert identical_units(model).groups["layers.0"] == ()  # their outgoing weights differ
     parameters["layers.3.weight"][:, 31] = parameters["layers.3.weight"][:, 7]
     assert identical_units(model).groups["layers.0"] == ((7, 31),)
     x, y = rng.standard_normal((30, 5)), rng.integers(0, 4, 30)

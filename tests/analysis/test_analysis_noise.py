@@ -1,5 +1,5 @@
-"""Promise: the measured noise of mini-batch gradients agrees with σ/√K, σ being that of the rows' own gradients;
-nothing of the model changes, and no more than a batch is held in memory."""
+"""Promise: the measured noise of mini-batch gradients agrees with σ/√K, with σ of the gradients of single rows; the
+model does not change, and memory holds no more than one batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def row_gradients(model: gd.Sequential, loss: Any, x: Any, y: Any, **options: An
 
 
 def within_errors(result: GradientNoise, sizes: int) -> None:
-    """The measured spread is the predicted one, up to 4 standard errors (which must be small), for the first sizes."""
+    """The measured noise is the predicted one, up to 4 standard errors (which must be small), for the first sizes."""
     measured, predicted, error = (a[:sizes] for a in (result.measured, result.predicted, result.standard_error))
     assert (np.abs(measured - predicted) <= 4 * error).all(), str(result)
     assert (error < 0.1 * measured).all()
@@ -74,7 +74,7 @@ HALF: dict[str, tuple[gd.Loss, Any]] = {
 @pytest.mark.parametrize("name", HALF)
 @pytest.mark.parametrize("kind", [np.float16, np.float32, ">f2", ">f8", np.longdouble, object, list])
 def test_numbers_of_any_type_give_the_same_noise(name: str, mode: Any, kind: Any, rng: Any) -> None:
-    """The core reads rows that are written anew where they lie; of some types it would hold a copy."""
+    """The core reads overwritten rows in place; for some types it would keep a copy."""
     loss, make = HALF[name]
     x, y = rng.standard_normal((60, 4)).astype(np.float16), make(rng)
     layers = [gd.Dropout(0.5)] if mode == "training" else []
@@ -123,7 +123,7 @@ def test_same_seed_same_bits(rng: Any) -> None:
 
 
 def test_modes(rng: Any) -> None:
-    """Without layers that tell training from prediction both are the same; batch norm's averages are constants."""
+    """Both modes are the same without BatchNorm and Dropout; in prediction BatchNorm's averages are constant."""
     x, y = data(rng)
     options: dict[str, Any] = {"batch_sizes": (2,), "n_batches": 5}
     training = gradient_noise(classifier(), gd.CrossEntropy(), x, y, mode="training", **options)
@@ -139,7 +139,7 @@ def coupled(*middle: gd.Layer) -> gd.Sequential:
 
 
 def test_batch_norm_in_training(rng: Any) -> None:
-    """Measured is the distance from the gradient of all rows in one batch, of batches that normalise themselves."""
+    """The distance is measured from the gradient of all rows in one batch; each batch uses its own statistics."""
     model, loss, (x, y) = coupled(gd.BatchNorm(5)), gd.CrossEntropy(), data(rng)
     before = helpers.snapshot(model)
     result = gradient_noise(model, loss, x, y, batch_sizes=(2, 20, 300), mode="training", replace=False, seed=3)
@@ -152,13 +152,13 @@ def test_batch_norm_in_training(rng: Any) -> None:
     np.testing.assert_allclose(result.measured[:2], np.sqrt(np.mean(squares, axis=1)), rtol=1e-9)
     assert result.gradient_norm == pytest.approx(np.linalg.norm(g)) and result.measured[2] < 1e-12
     assert math.isnan(result.sigma) and math.isnan(result.noise_scale) and np.isnan(result.predicted).all()
-    assert np.isnan(result.ratio).all() and -2 < result.slope < 0  # of the sizes with noise: all rows have none
+    assert np.isnan(result.ratio).all() and -2 < result.slope < 0  # only sizes with noise; a batch of all rows has none
     assert result.slope == pytest.approx(math.log(result.measured[1] / result.measured[0]) / math.log(10))
     assert result.note.startswith("BatchNorm couples the rows") and result.note in str(result)
 
 
 def test_dropout_in_training(rng: Any) -> None:
-    """Every row of every batch has a mask of its own, so that the noise is that of rows and masks drawn together."""
+    """Every row of every batch has its own mask, so the noise is that of rows and masks drawn together."""
     model, loss, (x, y) = coupled(gd.Dropout(0.5)), gd.CrossEntropy(), data(rng)
     before = helpers.snapshot(model)
     sizes = (1, 4, 16)
@@ -195,7 +195,7 @@ def test_both_layers_that_couple(rng: Any, tmp_path: Any) -> None:
 
 
 def test_no_gradient_no_scale(rng: Any) -> None:
-    """Where every row is fitted exactly there is neither gradient nor noise."""
+    """If every row is fitted exactly, there is neither gradient nor noise."""
     model = gd.Sequential(gd.Dense(4, 1, init=gd.Constant(0.0)), seed=0, dtype="float64")
     x = rng.standard_normal((20, 4))
     result = gradient_noise(model, gd.MeanSquaredError(), x, np.zeros(20), batch_sizes=(1, 2), n_batches=3)
@@ -204,7 +204,7 @@ def test_no_gradient_no_scale(rng: Any) -> None:
 
 
 def test_memory_is_bounded(rng: Any) -> None:
-    """Promise: all rows' gradients together, N x P, are never held."""
+    """Promise: the gradients of all rows, N x P, are never in memory together."""
     model = classifier(2000)
     x, y = data(rng, 200)
     gradient = Objective(model, gd.CrossEntropy(), x, y).gradient()

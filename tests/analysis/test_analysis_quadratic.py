@@ -1,5 +1,5 @@
-"""Promise: the quadratic model is exact where the loss is quadratic and as good as it says elsewhere; critical points
-get the verdict that the signs of the eigenvalues give; what makes no sense is refused."""
+"""Promise: the quadratic model is exact for a quadratic loss and as accurate as it reports elsewhere; critical points
+are classified by the signs of the eigenvalues; invalid arguments are refused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_of_a_model_at_its_point_and_elsewhere(rng: Any) -> None:
     helpers.same_bits(elsewhere.hessian, moved.hessian)
     helpers.same_bits(elsewhere.b, moved.b)
     assert elsewhere.value == moved.value != q.value
-    there[:] = 0.0  # the caller's array is the caller's
+    there[:] = 0.0  # the object keeps a copy of the caller's array
     helpers.same_bits(elsewhere.center, moved.center)
 
 
@@ -95,7 +95,7 @@ def test_exact_for_linear_regression(rng: Any) -> None:
 
 
 def test_quality_shrinks_as_taylor_says(rng: Any) -> None:
-    """The remainder is of third order: relative to a change of first order it goes with r², of second order with r."""
+    """The remainder is of third order: relative to a change of first order it scales as r², of second order as r."""
     problem = tanh_net(rng)
     q = QuadraticModel(*problem)
     far, near = q.quality(2e-2), q.quality(1e-2)
@@ -109,7 +109,7 @@ def test_quality_shrinks_as_taylor_says(rng: Any) -> None:
 
 
 def test_origin_where_the_hessian_is_singular() -> None:
-    """In H's range b gives a plane of stationary points, of which the nearest is the origin; else there is none."""
+    """If b is in H's range, there is a plane of stationary points, the nearest is the origin; else there is none."""
     flat, center = np.diag([0.0, 2.0]), [3.0, 1.0]
     inside = QuadraticModel.from_arrays(flat, [0.0, 4.0], center)
     np.testing.assert_allclose(inside.origin, [3.0, -1.0])
@@ -181,7 +181,7 @@ def test_linear_regression_has_a_minimum(rng: Any) -> None:
 
 @pytest.mark.parametrize("layers", [[gd.Dense(3, 2), gd.Dense(2, 1)], [gd.Dense(3, 2), gd.Tanh(), gd.Dense(2, 1)]])
 def test_two_layers_at_zero_are_a_saddle(layers: Any, rng: Any) -> None:
-    """The chapter's warning about equal weights: at zero the gradient vanishes, and the loss falls one way."""
+    """The chapter's warning about equal weights: at zero the gradient vanishes, and the loss falls in one direction."""
     model = gd.Sequential(*layers, seed=0, dtype="float64")
     x = rng.standard_normal((20, 3))
     y = x @ np.ones((3, 1))
@@ -203,12 +203,12 @@ def test_three_linear_layers_at_zero_are_degenerate(rng: Any) -> None:
 
 
 def test_a_dead_unit_is_degenerate(rng: Any) -> None:
-    """A ReLU that no point reaches: E does not depend on its weights, so they are flat directions of a minimum."""
+    """A ReLU that is active for no row: E does not depend on its weights, so they are flat directions of a minimum."""
     model = gd.Sequential(gd.Dense(2, 2), gd.ReLU(), gd.Dense(2, 1), seed=0, dtype="float64")
     x = rng.uniform(0.5, 1.5, (30, 2))
     y = x @ np.array([[1.0], [2.0]]) + 0.1 * rng.standard_normal((30, 1))
     parameters = model.parameters()
-    parameters["layers.0.weight"][...] = [[1.0, 2.0], [-1.0, -1.0]]  # one unit that passes all points, and a dead one
+    parameters["layers.0.weight"][...] = [[1.0, 2.0], [-1.0, -1.0]]  # one always active unit, and a dead one
     parameters["layers.2.weight"][...] = 1.0
     model.freeze("layers.0.bias")
     objective = Objective(model, gd.MeanSquaredError(), x, y)

@@ -24,7 +24,7 @@ MOMENTA = pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 
 
 def with_spectrum(spectrum: Any, rng: Any) -> tuple[gd.Sequential, gd.Loss, np.ndarray, np.ndarray]:
-    """Linear regression, without a bias, whose Hessian has just these eigenvalues, at a random start."""
+    """Linear regression without a bias, with these eigenvalues of the Hessian, at a random start."""
     start, minimum = rng.standard_normal((2, len(spectrum)))
     problem = quadratic_problem(spectrum, random_rotation(len(spectrum), rng), minimum=minimum)
     return problem.model(start), gd.MeanSquaredError(), problem.x, problem.y
@@ -36,7 +36,7 @@ def trainer_of(problem: Any, lr: float, momentum: float, **options: Any) -> gd.T
 
 
 def run(problem: Any, lr: float, momentum: float, times: Any, q: QuadraticModel) -> np.ndarray:
-    """The coordinates that full-batch training measures after each number of steps, from where the model is."""
+    """The coordinates after each number of steps of full-batch training from the model's current parameters."""
     trainer, measured = trainer_of(problem, lr, momentum), []
     for done, until in zip([0, *times], times, strict=False):
         trainer.fit(*problem[2:], epochs=until - done, batch_size=None)
@@ -48,7 +48,7 @@ def run(problem: Any, lr: float, momentum: float, times: Any, q: QuadraticModel)
 @MOMENTA
 @pytest.mark.parametrize("share", [0.1, 0.6, 0.95])
 def test_coordinates_of_a_run(momentum: float, share: float, rng: Any) -> None:
-    """Slides 23-24: every direction goes on its own, as predicted from its eigenvalue."""
+    """Slides 23-24: the directions are independent, each as predicted from its eigenvalue."""
     problem = regression(rng)
     q, start = QuadraticModel(*problem), Objective(*problem).point
     lr = share * max_stable_lr(q, momentum=momentum)
@@ -77,7 +77,7 @@ def test_diverges_above_the_largest_stable_rate(momentum: float, rng: Any) -> No
 
 
 def test_near_a_minimum_of_a_net(rng: Any) -> None:
-    """What holds exactly on a quadratic holds near a minimum of any loss, the better the nearer."""
+    """Exact results for a quadratic hold approximately near a minimum of any loss, better for smaller distances."""
     problem = noisy_net(rng)
     q = at_its_minimum(problem)
     away = q.eigenvectors @ rng.uniform(0.5, 1.0, q.size)
@@ -122,7 +122,7 @@ def test_steps_to_a_millionth(kappa: float, steps: int, with_momentum: int) -> N
 
 
 def test_momentum_takes_longer_than_its_rate_from_rest() -> None:
-    """Which is why the figure says whose rate it counts by: 218 steps by the rate of the end, a run takes 321."""
+    """The figure names the rate for its number of steps: 218 by the asymptotic rate, while a run takes 321."""
     q = from_arrays(np.diag([1.0, 1000.0]))
     best = convergence_factors(q, lr=0.001)
     heavy = convergence_factors(q, lr=best.best_momentum_lr, momentum=best.best_momentum)
@@ -169,7 +169,7 @@ def test_roots_are_those_of_the_polynomial(rng: Any) -> None:
 
 
 def test_flat_directions_are_left_out(rng: Any) -> None:
-    """A column that stands there twice: training converges, and does not move along the difference of its weights."""
+    """A duplicate column: training converges, and does not move along the difference of its weights."""
     x = rng.standard_normal((20, 3))[:, [0, 1, 2, 2]]
     model = gd.Sequential(gd.Dense(4, 1, bias=False), seed=0, dtype="float64")
     problem = (model, gd.MeanSquaredError(), x, rng.standard_normal((20, 1)))
@@ -263,7 +263,7 @@ def test_at_another_point_and_with_weights(rng: Any) -> None:
 # ------------------------------------------------------------------------------------ momentum's rate, weight decay
 @pytest.mark.parametrize(("momentum", "times"), [(0.0, 1.0), (0.5, 2.0), (0.9, 10.0)])
 def test_effective_rate(momentum: float, times: float) -> None:
-    """Slide 27: with a constant gradient a step is η/(1-μ) times it in the end; with one that alternates, η/(1+μ)."""
+    """Slide 27: a step approaches η/(1-μ) times a constant gradient, and η/(1+μ) times an alternating one."""
     assert effective_lr(0.02, momentum) == pytest.approx(0.02 * times, rel=1e-14)
     for sign, expected in ((1.0, effective_lr(0.02, momentum)), (-1.0, 0.02 / (1 + momentum))):
         model = gd.Sequential(gd.Dense(1, 1, bias=False), seed=0, dtype="float64")
@@ -286,7 +286,7 @@ def test_effective_parameters_are_those_a_run_keeps(rng: Any) -> None:
     kept = (q.eigenvectors.T @ Objective(*problem).point) / (q.eigenvectors.T @ q.minimum)
     np.testing.assert_allclose(kept, q.eigenvalues / (q.eigenvalues + 0.05), rtol=1e-9)
     assert effective_parameters(*problem, weight_decay=0.05) == pytest.approx(kept.sum(), rel=1e-9)
-    x = problem[2]  # and the trace of the matrix that takes targets to predictions, 2/N for the mean of squares
+    x = problem[2]  # and the trace of the matrix that maps targets to predictions, 2/N for the mean of squares
     hat = x @ np.linalg.solve(x.T @ x + 0.05 * len(x) / 2 * np.eye(5), x.T)
     assert effective_parameters(q, weight_decay=0.05) == pytest.approx(np.trace(hat), rel=1e-9)
 

@@ -1,5 +1,5 @@
-"""Promise: a loss surface holds E at every point of its grid, its predicted ellipses are E's contours where E is
-quadratic, its directions are what they are called, and training paths are projected to where they are."""
+"""Promise: a loss surface holds E at every point of its grid, its predicted ellipses are E's contours if E is
+quadratic, its directions match their labels, and training paths are projected correctly."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ def test_eigenvectors(rng: Any) -> None:
 
 
 def test_flat_directions_have_a_bound(rng: Any) -> None:
-    """A direction without any curvature is not followed to infinity, nor one without loss to nowhere."""
+    """The grid stays finite in a direction without curvature, and does not shrink to a point without loss."""
     loss, x, _ = classes(rng)
-    x[:, 2] = 0.0  # so that the weights of the third input do nothing
+    x[:, 2] = 0.0  # so that the weights of the third input have no effect
     model = gd.Sequential(gd.Dense(3, 3, bias=False), seed=0, dtype="float64")
     surface = loss_surface(model, loss, x, rng.integers(0, 3, 80), points=3)
     assert surface.betas[-1] <= 100 * surface.alphas[-1] * (1 + 1e-9)
@@ -110,7 +110,7 @@ def test_flat_directions_have_a_bound(rng: Any) -> None:
 
 
 def test_random_directions_are_filter_normalised(rng: Any) -> None:
-    """Li et al. 2018: each unit's incoming weights in the direction are as long as the unit's own."""
+    """Li et al. 2018: each unit's incoming weights in the direction have the norm of the model's."""
     problem = (network(), *classes(rng))
     first, second = (loss_surface(*problem, directions="random", seed=seed, points=3) for seed in (0, 1))
     objective = Objective(*problem)
@@ -169,7 +169,7 @@ def test_line_to_another_solution(tmp_path: Any, rng: Any) -> None:
 
 
 def test_path_of_a_real_run(rng: Any) -> None:
-    """Coordinates are the nearest point of the plane, also where directions are oblique; `cover` makes it all fit."""
+    """Coordinates are those of the nearest point in the plane, also for oblique axes; `cover` extends the grid."""
     problem = classes(rng)
     model, recorder = trained(problem, 0)
     path = recorder.path
@@ -183,7 +183,7 @@ def test_path_of_a_real_run(rng: Any) -> None:
         np.testing.assert_allclose(rest @ surface.directions.T, 0, atol=1e-9)
         way = np.linalg.norm(path - surface.center, axis=1)
         np.testing.assert_allclose(outside * way, np.linalg.norm(rest, axis=1), atol=1e-12)
-        assert (outside[:-1] > 0.1).all() and outside[-1] == 0 and way[-1] == 0  # it ends where the model is
+        assert (outside[:-1] > 0.1).all() and outside[-1] == 0 and way[-1] == 0  # it ends at the model's parameters
 
 
 def test_principal_plane_of_a_path(rng: Any) -> None:
@@ -262,7 +262,7 @@ def test_titles_say_what_is_there(tmp_path: Any, rng: Any) -> None:
 
 def test_contour_levels() -> None:
     bowl = contour_levels(np.array([0.0, 9.0, math.inf]), 2)
-    np.testing.assert_allclose(bowl, [1, 4])  # where a bowl's radius is a third and two thirds
+    np.testing.assert_allclose(bowl, [1, 4])  # at one third and two thirds of a bowl's radius
     np.testing.assert_allclose(contour_levels(np.array([1.0, 1e6, math.nan]), 5), 10.0 ** np.arange(1, 6))
 
 
@@ -405,7 +405,7 @@ def test_refuses(name: str, rng: Any) -> None:
 
 
 def test_figures_of_pyplot(rng: Any) -> None:
-    """Without a path the figure belongs to matplotlib.pyplot, to be shown."""
+    """Without a path the figure stays open in matplotlib.pyplot."""
     pytest.importorskip("matplotlib").use("Agg")
     from matplotlib import pyplot
 

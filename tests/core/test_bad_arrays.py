@@ -1,5 +1,5 @@
-"""Promise: no array makes an operation crash or compute on what it was not meant for: a wrong shape, type, layout or
-kind of any argument is refused before an output is touched; models refuse bad inputs by name and stay as they were."""
+"""Promise: no array makes an operation crash or read wrong memory: a wrong shape, type, layout or kind of any argument
+is refused before an output is written; models refuse bad inputs by name and do not change."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def call_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Any], list[str]]:
 
 
 def corruptions(array: np.ndarray) -> dict[str, Any]:
-    """Wrong stand-ins for an array argument."""
+    """Wrong values for an array argument."""
     read_only = array.copy()
     read_only.flags.writeable = False
     return {
@@ -99,13 +99,13 @@ CASES = [(name, n) for name in OPERATIONS for n, value in call_of(name)[1].items
 
 @pytest.mark.parametrize(("name", "argument"), CASES)
 def test_corrupted_arguments(name: str, argument: str, device: str) -> None:
-    """Each array argument in turn is corrupted in each way; every refusal leaves every output as it was."""
+    """Each array argument in turn is corrupted in each way; every refusal leaves all outputs unchanged."""
     refused = 0
     for kind, bad in corruptions(call_of(name)[1][argument]).items():
         function, arguments, keywords, outputs = call_of(name)
         written = [*outputs, *(n for n in arguments if n == "dout")]
         if (kind == "read only" and argument not in written) or (kind == "one dimension more" and bad.ndim == 2):
-            continue  # an input may be read only, a vector may stand as one row
+            continue  # inputs may be read-only; a vector may be given as one row
         arguments[argument] = bad
         before = {n: np.array(arguments[n]).tobytes() for n in outputs if n != argument}
         try:
@@ -188,7 +188,7 @@ def test_models_refuse_bad_inputs(name: str, method: str, device: str) -> None:
 
 
 def test_no_rows(device: str) -> None:
-    """Predicting nothing gives nothing or a refusal; training on nothing is refused."""
+    """Prediction with 0 rows returns 0 rows or is refused; training with 0 rows is refused."""
     network = model(device)
     empty = np.ones((0, 3), np.float32)
     try:

@@ -1,5 +1,5 @@
-"""Promise: layers, initialisers, losses and optimisers refuse what makes no sense when they are made, or when they are
-put together, with the exact exception type and the name of the argument; at least 25 refusals for each family."""
+"""Promise: layers, initialisers, losses and optimisers refuse invalid values at construction, or when they are
+combined, with the exact exception type and the name of the argument; at least 25 refusals for each family."""
 
 from __future__ import annotations
 

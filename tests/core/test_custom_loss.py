@@ -1,5 +1,5 @@
-"""Promise: a loss of one's own trains as a built-in one with the same formula does, with weights, labels, callbacks,
-checkpoints and second derivatives; what its function returns is checked, and its gradient where that is asked for."""
+"""Promise: a custom loss trains as a built-in one with the same formula, with weights, labels, callbacks, checkpoints
+and second derivatives; the values that its function returns are checked, and its gradient on request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def softmax(y: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(y: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return that of CrossEntropy for class numbers."""
+    """Return the formula of CrossEntropy for class numbers."""
     assert t.dtype == np.int64 and t.shape == (len(y),)
     p, rows = softmax(y.astype(np.float64)), np.arange(len(y))
     gradient = p.copy()
@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_bits(kind: str, device: str) -> None:
 
 
 def test_targets_may_have_columns_of_their_own(device: str) -> None:
-    """Neither as many as outputs, nor one: here the numbers and how certain they are."""
+    """The number of targets is neither 1 nor that of the outputs: here values and their certainty."""
     seen = []
 
     def certain(y: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,7 +282,7 @@ def test_errors_of_the_function_come_through() -> None:
         trainer.fit(x, y, epochs=1, batch_size=8)
     assert trainer.steps == 0
     trainer = trainer_of(gd.CustomLoss(squares))
-    trainer.fit(x, y, epochs=1, batch_size=8)  # another one is as usual
+    trainer.fit(x, y, epochs=1, batch_size=8)  # other losses work as usual
 
 
 @pytest.mark.parametrize("lr", [1e12, 1e30])
@@ -314,7 +314,7 @@ def test_a_wrong_gradient_is_found(factor: float) -> None:
 
 
 def test_a_gradient_at_a_kink_is_taken() -> None:
-    """Anything between the slopes to both sides: here the outputs are exactly the targets."""
+    """At a kink, any value between both one-sided slopes passes: here the outputs equal the targets."""
 
     def absolute(y: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.abs(y - t).sum(axis=1), np.sign(y - t)

@@ -1,5 +1,5 @@
-"""Promise: the same seed gives the same bits, over repeated runs, processes and whatever else the process has done;
-thread counts are part of the promise only when they are the same."""
+"""Promise: the same seed gives the same bits in repeated runs, in other processes and after other work in the process,
+for the same number of threads."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_processes_agree() -> None:
 def test_operations_repeat_to_the_bit_at_any_alignment(
     operation: str, pool: helpers.Pool, device: str, rng: Any
 ) -> None:
-    """Reductions do not depend on the address of their operands, but for cuBLASLt's choice of a kernel."""
+    """Reductions do not depend on the address of their operands, except for cuBLASLt's choice of a kernel."""
     x = rng.standard_normal((301, 77)).astype(np.float32)
     weight = rng.standard_normal((55, 77)).astype(np.float32)
     dout = rng.standard_normal((301, 55)).astype(np.float32)

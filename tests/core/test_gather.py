@@ -1,5 +1,5 @@
-"""Promise: gather copies the rows it is told to, converting their type exactly, from any layout, and refuses every
-index that is not a row; permutation is a permutation, a new one each epoch; first_nonfinite finds what it must."""
+"""Promise: gather copies the given rows from any layout with exact type conversion, and refuses every index that is
+not a row; permutation returns a permutation, a new one each epoch; first_nonfinite finds the first NaN or infinity."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_permutation(n: int) -> None:
 
 
 def test_permutation_is_uniform() -> None:
-    """Every value is equally likely at every place: chi-squared over 6,000 draws of 8 (49 degrees of freedom)."""
+    """Every value is equally likely at every position: chi-squared over 6,000 draws of 8 (49 degrees of freedom)."""
     counts = np.zeros((8, 8))
     for epoch in range(6000):
         counts[np.arange(8), gd._core.permutation(8, 7, epoch)] += 1
@@ -140,7 +140,7 @@ def test_gather_from_a_memory_map(tmp_path: Any, rng: helpers.Generator) -> None
 
 
 def test_positions_beyond_2_to_the_31(tmp_path: Any) -> None:
-    """Rows whose elements lie behind the reach of 32 bits, in a sparse file."""
+    """Rows at element offsets above 32 bits, in a sparse file."""
     rows, cols = 2**21 + 3, 1024
     with open(tmp_path / "x", "wb") as file:
         file.truncate(rows * cols)

@@ -13,7 +13,7 @@ import oracle
 import pytest
 
 ops = gd._core.ops
-ROWS, WIDTH, OUT = 1501, 701, 333  # nothing that a tile or a vector divides
+ROWS, WIDTH, OUT = 1501, 701, 333  # not divisible by a tile or a vector
 FLOAT = np.float32
 
 
@@ -36,7 +36,7 @@ def weight() -> np.ndarray:
 
 
 def twice(call: Any) -> list[np.ndarray]:
-    """Run an operation that returns fresh guarded outputs two times; the bits must agree."""
+    """Run an operation with new guarded outputs twice; the bits must agree."""
     first, second = call(), call()
     for a, b in zip(first, second, strict=True):
         helpers.same_bits(a, b)

@@ -111,7 +111,7 @@ def test_sure_and_right_or_sure_and_wrong_at_1e4(dtype: Any, pool: helpers.Pool,
 
 @helpers.DTYPES
 def test_weights_of_zero(dtype: Any, pool: helpers.Pool, device: str, rng: Any) -> None:
-    """No weight at all gives loss 0 and gradient 0; a row of weight 0 counts as absent."""
+    """Weights that are all 0 give loss 0 and gradient 0; a row of weight 0 counts as absent."""
     z, t = rng.standard_normal((2, 9, 4)).astype(dtype)
     cases = [(gd.MeanSquaredError(), t), (gd.BinaryCrossEntropy(), (t > 0).astype(dtype))]
     cases += [(gd.CrossEntropy(), rng.integers(0, 4, 9).astype(np.int32))]

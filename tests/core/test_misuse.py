@@ -1,4 +1,4 @@
-"""Promise: what users do that nobody meant: the interpreter survives, and says what is wrong."""
+"""Promise: misuse by users never crashes the interpreter; the error says what is wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def data(rows: int = 64) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("how", ["step", "fit", "divergence"])
 def test_no_way_back_through_a_step_that_is_over(how: str, device: str) -> None:
-    """The batch of a step belongs to whoever gave it and may be gone; backward needs a forward pass of its own."""
+    """The caller owns the batch of a step and may have freed it; backward needs a forward pass first."""
     trainer, (x, y) = build(device=device), data()
     if how == "step":
         trainer.step(x.copy(), y)
@@ -42,7 +42,7 @@ def test_no_way_back_through_a_step_that_is_over(how: str, device: str) -> None:
 
 
 def test_labels_that_change_after_they_were_checked(device: str) -> None:
-    """They are looked at again as they are read: batch by batch on the CPU, once for all epochs on a GPU."""
+    """The values are checked again when they are read: batch by batch on the CPU, once for all epochs on a GPU."""
     trainer, (x, y) = build(device=device), data()
     y = y.astype(np.int32)
     untouched = build(device=device)
@@ -127,7 +127,7 @@ def test_changes_during_another_threads_computation_are_refused(call: str) -> No
 
 
 def test_a_signal_handler_may_use_what_it_interrupts() -> None:
-    """A layer norm inside a handler, in the middle of another one's backward pass, leaves that one's sums alone."""
+    """A layer norm in a signal handler, during another one's backward pass, does not change the sums of that pass."""
     rng = np.random.default_rng(0)
     model = gd.Sequential(gd.LayerNorm(700), gd.Dense(700, 1), seed=0)
     inner = gd.Sequential(gd.LayerNorm(900), gd.Dense(900, 1), seed=0)
@@ -163,7 +163,7 @@ def test_backward_goes_through_the_mask_of_its_own_forward_pass(device: str) -> 
     trainer = gd.Trainer(model, loss=gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
     x, _ = data()
     out = model.forward(x)
-    trainer.steps = 7  # another stream of dropout
+    trainer.steps = 7  # another dropout stream
     dx = model.backward(np.ones_like(out))
     kept = (out != 0).astype(np.float32) * 2
     np.testing.assert_allclose(dx, kept @ model.parameters()["layers.0.weight"], rtol=1e-5, atol=1e-5)

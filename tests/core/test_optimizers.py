@@ -33,7 +33,7 @@ EVERY_RULE = pytest.mark.parametrize("rule", RULES)
 
 
 def close(actual: Any, expected: Any, tolerance: float = 1e-12) -> None:
-    """Equal to `tolerance` of the largest element."""
+    """Demand equality to `tolerance` times the largest element."""
     expected = np.asarray(expected, np.float64)
     error, scale = float(np.abs(np.asarray(actual, np.float64) - expected).max()), float(np.abs(expected).max())
     assert error <= tolerance * max(1e-3, scale)
@@ -51,7 +51,7 @@ def test_close_rejects() -> None:
 @EVERY_RULE
 @pytest.mark.parametrize("n", [*helpers.WIDTHS, 1600, 40_003])
 def test_sizes(n: int, rule: str, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any) -> None:
-    """Three steps at every length; in float32 within 1e-6 of what is added up."""
+    """Three steps at every length; in float32 within 1e-6 of the summed terms."""
     spec = RULES[rule](0.01)
     states = [np.zeros(n) for _ in range(oracle.STATES[oracle.kind(spec)])]
     w = rng.standard_normal(n).astype(dtype)
@@ -76,7 +76,7 @@ def test_sizes(n: int, rule: str, dtype: Any, aligned: bool, pool: helpers.Pool,
 @pytest.mark.parametrize("decay", [0.0, 0.05])
 @EVERY_RULE
 def test_a_hundred_steps(rule: str, decay: float, clip: float | None, device: str, rng: Any) -> None:
-    """The kernel alone, noisy gradients of a curved function, so that errors would feed back."""
+    """The kernel alone, with noisy gradients of a curved function, so that errors would accumulate."""
     spec = RULES[rule](0.02, clip_value=clip)
     count = oracle.STATES[oracle.kind(spec)]
     w, states = rng.standard_normal(97), [np.zeros(97) for _ in range(count)]
@@ -119,7 +119,7 @@ def network(device: str, dtype: str = "float64") -> gd.Sequential:
 
 
 def hand_in_gradients(model: Any, gradients: dict[str, np.ndarray]) -> None:
-    """Write chosen gradients where backward would have put them."""
+    """Write given gradients into the buffers that backward fills."""
     model.forward(np.ones((2, 4)))
     model.backward(np.ones((2, 3)))
     for name in set(model.gradients()) - set(model.frozen()):
@@ -155,7 +155,7 @@ def test_trajectories_with_settings(rule: str, setting: str, device: str, rng: A
 @pytest.mark.parametrize("frozen", FROZEN)
 @EVERY_RULE
 def test_trajectories_with_frozen_layers(rule: str, frozen: str, device: str, rng: Any) -> None:
-    """Frozen parameters stay to the bit, are not decayed and do not count in the global norm."""
+    """Frozen parameters keep their bits, are not decayed and do not count in the global norm."""
     spec = RULES[rule](0.01, weight_decay=0.02, clip_norm=0.8)
     trajectory(spec, FROZEN[frozen], device, rng, lambda step: 0.01, decay=0.02)
 
@@ -252,7 +252,7 @@ def test_zero_gradients_move_nothing(device: str) -> None:
 @helpers.DTYPES
 @EVERY_RULE
 def test_subnormal_states_are_zero_and_nothing_else_is_flushed(rule: str, dtype: Any, device: str) -> None:
-    """States as written, exactly below the smallest normal number; the others follow their formula."""
+    """States below the smallest normal number become exactly 0; the others follow their formula."""
     spec, tiny, least = RULES[rule](0.01), np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal
     signs = [1] if rule.startswith(("Ada", "RMS")) else [1, -1]  # squares have no sign
     values = [s * v for s in signs for v in (0, least, tiny / 2, tiny - least, tiny, 1.5 * tiny, 8 * tiny, 1e-9, 1.0)]
@@ -271,7 +271,7 @@ def test_subnormal_states_are_zero_and_nothing_else_is_flushed(rule: str, dtype:
 @helpers.DTYPES
 @pytest.mark.parametrize("spec", [gd.Momentum(0.1, 0.5), gd.RMSProp(0.1, 0.5), gd.Adam(0.1, (0.5, 0.5))], ids=repr)
 def test_states_without_gradients_reach_zero(spec: Any, dtype: Any, device: str) -> None:
-    """Rounded to nearest, half of the smallest subnormal number is that number again: they would never get there."""
+    """Rounding to nearest could keep a subnormal state from decaying to 0, so it is flushed."""
     states = [np.ones(3, dtype) for _ in range(oracle.STATES[oracle.kind(spec)])]
     w, g, steps = np.ones(3, dtype), np.zeros(3, dtype), -np.log2(np.finfo(dtype).tiny)
     for step in range(1, int(steps) + 2):
@@ -280,7 +280,7 @@ def test_states_without_gradients_reach_zero(spec: Any, dtype: Any, device: str)
 
 
 def test_a_parameter_named_alone_overrules_its_layer() -> None:
-    """In whichever order a mapping has them."""
+    """The order of the mapping does not matter."""
     x, y = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
     after = []
     for factors in ({"layers.0": 0.5, "layers.0.bias": 0.0}, {"layers.0.bias": 0.0, "layers.0": 0.5}):
@@ -303,7 +303,7 @@ NUMBERS: dict[str, Callable[[float], Any]] = {
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_specs_keep_numbers_of_their_own(number: str) -> None:
-    """The caller's own may change, and others cannot be multiplied with a float."""
+    """The caller's own array may change, and other kinds cannot be multiplied by a float."""
     rate, decay = NUMBERS[number](0.25), NUMBERS[number](0.5)
     optimizer = gd.Momentum(rate, weight_decay=[decay, decay], lr_factors={"layers.0": decay})
     loss = gd.CrossEntropy(class_weights={0: decay})

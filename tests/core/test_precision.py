@@ -1,5 +1,5 @@
-"""Promise: the precision of a model's products is kept by copies and refused where it makes no sense; what it trains
-differs from the CPU's by the rounding of the factors alone."""
+"""Promise: copies keep the precision of a model's products, and invalid precisions are refused; training results
+differ from the CPU's only by the rounding of the factors."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_precisions_that_are_refused(device: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- training
-WIDE = [gd.Dense(200, 300), gd.ReLU(), gd.Dense(300, 8)]  # with kernels of their own for each operation
+WIDE = [gd.Dense(200, 300), gd.ReLU(), gd.Dense(300, 8)]  # with a separate kernel for each operation
 FUSED = [gd.Dense(24, 40), gd.ReLU(), gd.Dense(40, 33), gd.ReLU(), gd.Dense(33, 8)]  # in two launches a step
 
 
 def sparse_whole_numbers(layers: list[Any], device: str, precision: str) -> gd.Sequential:
-    """Return a model of weights 0, 1 and -1, two a row: its outputs and gradients are small whole numbers."""
+    """Return a model of weights 0, 1 and -1, two per row: its outputs and gradients are small whole numbers."""
     model = gd.Sequential(*layers, seed=0, device=device, precision=precision)
     for name, values in model.parameters().items():
         at = np.arange(values.size).reshape(values.shape)
@@ -65,7 +65,7 @@ def sparse_whole_numbers(layers: list[Any], device: str, precision: str) -> gd.S
 @pytest.mark.parametrize("layers", [FUSED, WIDE], ids=["fused", "wide"])
 @pytest.mark.cuda
 def test_whole_numbers_are_exact(layers: list[Any], rows: int, precision: str) -> None:
-    """Every precision holds small whole numbers, and powers of two divide them: nothing is rounded."""
+    """Every precision holds small whole numbers, and all divisors are powers of two: nothing is rounded."""
     inputs = layers[0].in_features
     x = (np.arange(rows * inputs) ** 2 % 5 - 2.0).astype(np.float32).reshape(rows, inputs)
     y = (np.arange(rows * 8) % 3 - 1.0).astype(np.float32).reshape(rows, 8)

@@ -1,5 +1,5 @@
-"""Promise: `gd.profile()` and GDCORE_PROFILE=1 tell which operations took the time of what ran within, and change no
-bit of it; where nobody asks, nothing is collected."""
+"""Promise: `gd.profile()` and GDCORE_PROFILE=1 report the time of each operation that ran within, and change no bit of
+the results; without them, nothing is collected."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_shares_are_those_of_the_block() -> None:
 
 
 def test_products_are_told_by_their_size() -> None:
-    """A product has 2 rows in out operations; the backward pass of the first layer needs one, of the others two."""
+    """A product takes 2 rows in out operations; the backward pass needs one in the first layer, two in the others."""
     x, y = np.ones((ROWS, WIDTH), np.float32), np.zeros((ROWS, 3), np.float32)
     model = gd.Sequential(gd.Dense(WIDTH, 48), gd.Dense(48, 3), seed=0)
     trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.1))

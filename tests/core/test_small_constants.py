@@ -1,5 +1,5 @@
-"""Promise: a constant that a model's dtype rounds to 0, to 1 or to infinity is refused where model or trainer is made,
-and float64 takes what float64 can hold; a message about weights says what the weights are."""
+"""Promise: a constant that a model's dtype rounds to 0, to 1 or to infinity is refused when the model or trainer is
+made, and float64 accepts every value that it can hold; a message about weights gives their values."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_smallest_eps_that_float32_holds_trains() -> None:
 
 
 def test_a_message_about_weights_is_true() -> None:
-    """Weights that were not finite before are not called the cause of a step that changed nothing."""
+    """Weights that were not finite before the step are reported as such, not as the largest weight."""
     trainer = trained()
     trainer.model.parameters()["layers.0.weight"][1, 2] = np.nan
     with pytest.raises(gd.DivergenceError) as info:

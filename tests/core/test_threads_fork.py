@@ -1,5 +1,5 @@
-"""Promise: two threads on two models work, on one model they work or raise, never crash; computing works after fork;
-Ctrl-C is answered within 100 ms at any point and leaves everything usable."""
+"""Promise: two threads work on two models; on one model they work or raise, but never crash; computation works after
+fork; Ctrl-C takes effect within 100 ms at any point and leaves everything usable."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_one_model_in_parallel_threads_works_or_raises(call: str) -> None:
 
 @pytest.mark.timing
 def test_the_gil_is_released() -> None:
-    """Python code of another thread runs on while a large product is computed."""
+    """Python code of another thread keeps running during a large product."""
     helpers.must_run(
         script("""
         model = gd.Sequential(gd.Dense(2000, 2000), seed=0)
@@ -113,7 +113,7 @@ def test_the_gil_is_released() -> None:
 
 
 def test_fork() -> None:
-    """A child forked after the thread pool has started computes the parent's bits; so does its child."""
+    """A child forked after the start of the thread pool computes the parent's bits; so does its child."""
     helpers.must_run(script("""
         expected = result()
         for depth in range(2):
@@ -146,7 +146,7 @@ def test_multiprocessing() -> None:
 
 
 def test_exit_while_a_daemon_thread_computes() -> None:
-    """The interpreter ends without hanging or crashing."""
+    """The interpreter exits without hanging or crashing."""
     helpers.must_run(script("""
         def forever():
             while True:
@@ -169,7 +169,7 @@ HANDLERS = {
 
 @pytest.mark.parametrize("inside", HANDLERS)
 def test_signal_handlers_may_do_anything(inside: str) -> None:
-    """A handler of the user's runs in the middle of a computation: what it does works or raises, and nothing hangs."""
+    """A user's signal handler runs during a computation: its calls work or raise, and nothing hangs."""
     helpers.must_run(
         script(f"""
         trainer, other = make(width=700), gd.Sequential(gd.Dense(20, 30), gd.ReLU(), gd.Dense(30, 2), seed=0)
@@ -269,14 +269,14 @@ def interrupt_delays(call: str) -> list[float]:
 
 @pytest.fixture(scope="module")
 def noise() -> float:
-    """What a process of pure Python takes to notice Ctrl-C on this machine just now."""
+    """Seconds until a process of pure Python handles Ctrl-C on this machine at present."""
     return statistics.median(interrupt_delays("nothing"))
 
 
 @pytest.mark.timing
 @pytest.mark.parametrize("call", ["step", "fit", "fit in large batches", "evaluate", "predict"])
 def test_interrupt(call: str, noise: float) -> None:
-    """The median answer comes within 100 ms (and what the machine's other work costs); everything works afterwards."""
+    """The median delay is at most 100 ms (plus that of the machine's other work); everything works afterwards."""
     delays = interrupt_delays(call)
     assert statistics.median(delays) < 0.1 + 5 * noise, (delays, noise)
     assert max(delays) < 1.0 + 5 * noise, (delays, noise)

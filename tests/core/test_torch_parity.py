@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 nn = torch.nn
 pytestmark = pytest.mark.torch
 STEPS = 50
-torch.set_num_threads(1)  # its threads wait busily for each other, which costs minutes on a busy machine
+torch.set_num_threads(1)  # its threads spin while they wait, which costs minutes on a busy machine
 
 ACTIVATIONS = [
     (gd.ReLU(), lambda: nn.ReLU()), (gd.LeakyReLU(0.2), lambda: nn.LeakyReLU(0.2)), (gd.Tanh(), lambda: nn.Tanh()),

@@ -1,5 +1,5 @@
-"""Promise: without a GPU, or without what one needs, gdcore imports, takes the CPU where the device is "auto", and says
-what is missing and what to do where "cuda" was asked for."""
+"""Promise: without a GPU or its libraries, gdcore imports, uses the CPU for device="auto", and says for "cuda" what is
+missing and what to do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ADVICE = '; or use device="cpu" or device="auto"'
 
 @pytest.fixture
 def library(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Something that is no CUDA backend: nothing, no library, or a library of something else."""
+    """An invalid CUDA backend: no file, a file that is no library, or another library."""
     path = tmp_path / "libgdcore_cuda.so"
     if request.param == "text":
         path.write_text("no library")
@@ -80,7 +80,7 @@ def test_import_opens_no_library() -> None:
 
 @pytest.mark.cuda
 def test_auto_takes_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless GDCORE_DEVICE is "cpu", as for these tests; what is asked for by name is had."""
+    """Unless GDCORE_DEVICE is "cpu", as in these tests; a device given by name is used."""
     for wanted, auto in (("cpu", "cpu"), ("", "cuda"), (None, "cuda")):
         if wanted is None:
             monkeypatch.delenv("GDCORE_DEVICE")
@@ -88,7 +88,7 @@ def test_auto_takes_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv("GDCORE_DEVICE", wanted)
         for given in ({}, {"device": "auto"}):
             model = gd.Sequential(gd.Dense(2, 2), seed=0, **given)
-            assert model.device == ("cpu" if helpers.EMULATED else auto)  # an emulated GPU is taken by name only
+            assert model.device == ("cpu" if helpers.EMULATED else auto)  # an emulated GPU is used only by name
         assert gd.Sequential(gd.Dense(2, 2), seed=0, device="cuda").device == "cuda"
 
 
@@ -133,7 +133,7 @@ def test_after_a_fork() -> None:
 
 
 def test_the_wheel_of_cublas_is_found_where_python_finds_it(tmp_path: Path) -> None:
-    """In a folder that is not beside gdcore's own."""
+    """In a folder that is not next to gdcore's own."""
     library = tmp_path / "nvidia" / "cu13" / "lib" / "libcublasLt.so.13"
     library.parent.mkdir(parents=True)
     library.write_bytes(b"")

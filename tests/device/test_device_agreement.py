@@ -1,6 +1,5 @@
-"""Promise: a model trains the same on a GPU as on the CPU but for rounding, with the same dropout masks; a run that is
-repeated gives the same bits; data and saved models pass between devices; what stops a run in its middle leaves a
-usable model."""
+"""Promise: a model trains the same on a GPU as on the CPU except for rounding, with the same dropout masks; a repeated
+run gives the same bits; data and saved models work on both devices; an interrupted run leaves a usable model."""
 
 from __future__ import annotations
 
@@ -185,7 +184,7 @@ def test_eigenvalues_are_those_of_the_cpu(data: Any) -> None:
 
 # ---------------------------------------------------------------------------------------------------- runs that stop
 class Interrupt:
-    """Ctrl-C in the middle of an epoch: a timer of the system, as soon as the epoch has begun."""
+    """Ctrl-C in the middle of an epoch: a system timer, started when the epoch has begun."""
 
     def on_epoch_begin(self, trainer: Any) -> None:
         if trainer.epoch == 1:
@@ -201,7 +200,7 @@ def alarm() -> Iterator[None]:
 
 
 def test_ctrl_c_inside_an_epoch(alarm: None, data: Any) -> None:
-    """The weights are those after the steps that were counted; history, prediction and training go on."""
+    """The weights are those after the counted steps; history, prediction and training still work."""
     x, y = (np.tile(array, (400, *[1] * (array.ndim - 1))) for array in data)
     trainer = make("plain", "cuda")
     short = data[0][:32], data[1][:32]
@@ -228,9 +227,9 @@ def test_divergence_in_the_middle_of_a_fit(why: str, data: Any) -> None:
     x, y = data[0].copy(), data[0][:, :3].copy()
     x[:, 0] = 0
     if why == "loss":
-        y[49] = 3e38  # a finite target, the square of its distance is not: the fourth batch of 16
+        y[49] = 3e38  # a finite target whose squared distance is not finite: the fourth batch of 16
     else:
-        x[49, 0], y[49] = 3e38, 1e4  # times a weight of zero: a finite loss, and a gradient that is not
+        x[49, 0], y[49] = 3e38, 1e4  # times a weight of zero: a finite loss, but a non-finite gradient
     norm = [gd.BatchNorm(4)] if why == "loss" else []
 
     def build(device: str) -> gd.Trainer:

@@ -1,5 +1,5 @@
-"""Promise: what a model on a GPU hands out stands for its memory: it reads as NumPy copies, is written through, keeps
-its owner alive, is shared with others without a copy, and says what to do where it is no NumPy array."""
+"""Promise: the arrays of a model on a GPU are views of its memory: they read as NumPy copies, writes change the model,
+they keep their owner alive, are shared without a copy, and say what to do instead of a NumPy operation."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_arithmetic(name: str, other: str, weight: gd.DeviceArray) -> None:
     helpers.same_bits(getattr(operator, name)(theirs, weight), getattr(operator, name)(plain, host))
     same = weight
     weight = getattr(operator, f"i{name}")(weight, theirs)
-    assert weight is same  # no `-=` that would leave the model as it is
+    assert weight is same  # `-=` changes the model, not a copy
     helpers.same_bits(weight.numpy(), getattr(operator, name)(host, plain))
 
 
@@ -143,7 +143,7 @@ def test_they_keep_the_model_alive() -> None:
 
 
 def test_a_model_in_training_refuses(model: gd.Sequential) -> None:
-    """A signal handler is called from within the training loop, as another thread may call at any time."""
+    """A signal handler runs inside the training loop, as a call of another thread may at any time."""
     view = model.parameters()["layers.0.weight"]
     refusals: list[str] = []
 

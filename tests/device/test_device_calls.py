@@ -1,5 +1,5 @@
-"""Promise: what takes a model, but for gallery and experiments, works with one on a GPU and finds what it finds on the
-CPU."""
+"""Promise: every function that takes a model, except gallery and experiments, works with a model on a GPU and returns
+the same as on the CPU."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def recorded(model: gd.Sequential, x: np.ndarray, y: np.ndarray) -> Any:
 
 
 def condition_of_a_line(model: gd.Sequential, x: np.ndarray, y: np.ndarray) -> Any:
-    """A linear model on the same device: its error has a minimum, which a condition number asks for."""
+    """A linear model on the same device: its error has a minimum, which a condition number needs."""
     line = gd.Sequential(gd.Dense(4, 1), seed=0, dtype="float64", device=model.device)
     return analysis.condition_number(line, gd.MeanSquaredError(), x, x[:, :1])
 
 
 def trained_from_torch(model: gd.Sequential, x: np.ndarray, y: np.ndarray) -> Any:
-    """Predictions after a way through PyTorch's names and tensors, and back."""
+    """Predictions after a round trip through PyTorch's names and tensors."""
     pytest.importorskip("torch")
     tensors = {name: tensor * 1.5 for name, tensor in model.to_torch().items()}
     model.from_torch(tensors)
@@ -38,7 +38,7 @@ def trained_from_torch(model: gd.Sequential, x: np.ndarray, y: np.ndarray) -> An
 
 
 def trained(model: gd.Sequential, x: np.ndarray, y: np.ndarray) -> Any:
-    """A run with what looks at the model between epochs."""
+    """A run with callbacks that read the model between epochs."""
     trainer = gd.Trainer(model, LOSS, optimizer=gd.Adam(gd.schedules.cosine(0.05, 40)), metrics=[gd.metrics.accuracy])
     stop = gd.EarlyStopping(patience=3)
     history = trainer.fit(x, y, epochs=6, batch_size=20, validation=0.25, callbacks=[stop])

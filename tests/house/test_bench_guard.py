@@ -1,4 +1,4 @@
-"""Promise: the regression guard finds what has become slower, and nothing else."""
+"""Promise: the regression guard reports slower cases, and no others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def one_tiny_case(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_earlier_version_is_measured_beside_this_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """Promise: steps, fit and predictions are compared, with the noise beside them, and their means last."""
+    """Promise: steps, fit and predictions are compared, each with its noise, and their means last."""
     assert guard.main(["--against=some", "--tolerance=50", *OPTIONS]) == 0
     printed = capsys.readouterr().out
     for what in ("gdcore@some", "gdcore fit@some", "gdcore predict@some"):
@@ -33,7 +33,7 @@ def test_an_earlier_version_is_measured_beside_this_one(capsys: pytest.CaptureFi
 
 
 def found(name: str, ratios: dict[str, float], itself: float) -> dict[str, object]:
-    """A case as it comes out of a measurement, beside the version "old" and itself."""
+    """The measurement of a case, with the version "old" and the current one."""
     peers = {f"{peer}@old": {"ratio": ratio} for peer, ratio in ratios.items()}
     return {"name": name, "peers": peers | {f"{peer}@itself": {"ratio": itself} for peer in ratios}}
 
@@ -43,7 +43,7 @@ def found(name: str, ratios: dict[str, float], itself: float) -> dict[str, objec
     [
         (0.97, 1.0, 0.02, True),
         (0.99, 1.0, 0.02, False),
-        (0.97, 1.05, 0.02, False),  # within the noise, whichever of the two was faster
+        (0.97, 1.05, 0.02, False),  # within the noise, whichever was faster
         (0.97, 1 / 1.05, 0.02, False),
         (0.94, 1 / 1.05, 0.02, True),
         (1.50, 1.0, 0.02, False),
@@ -51,7 +51,7 @@ def found(name: str, ratios: dict[str, float], itself: float) -> dict[str, objec
     ],
 )
 def test_what_counts_as_slower(ratio: float, itself: float, tolerance: float, slower: bool) -> None:
-    """Promise: what lost more than the tolerance, and more than the noise."""
+    """Promise: cases that lost more than the tolerance and more than the noise are reported."""
     (finding,) = guard.changes(found("net", {"gdcore": ratio}, itself), None)
     assert finding.slower(tolerance) == slower
     assert ("SLOWER" in guard.report([finding], tolerance)) == slower
@@ -80,7 +80,7 @@ def results(path: Path, ratio: float, processor: str | None = None) -> str:
 def test_the_lead_over_peers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Promise: a lead that has shrunk fails, one that has grown passes, another machine's is refused."""
+    """Promise: a smaller lead fails, a larger one passes, results of another machine are refused."""
     (tmp_path / "strangers.py").write_text("from bench.peers.peer_gdcore import StepPeer as Steady\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
     file = tmp_path / "run.json"

@@ -1,5 +1,5 @@
-"""Promise: the comparison with other libraries compares the same training, loses nothing when one of them is missing or
-dies, and writes what its table and picture need."""
+"""Promise: the comparison with other libraries compares the same training, keeps all other results if one of them is
+missing or crashes, and writes the data for its table and picture."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Missing:
 
 @pytest.fixture(autouse=True)
 def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Peers of our own that workers can import."""
+    """Peers for the tests that workers can import."""
     (tmp_path / "strangers.py").write_text(STRANGERS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
 
 
 def measured(names: list[str], case: cases.Case = TINY) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(what is known of the peers, the case's result)"""
+    """(information about the peers, the case's result)"""
     with measure.Team(names, SHORT) as team:
         return team.about, measure.CaseRun(case, team).measure()
 
@@ -120,7 +120,7 @@ def test_the_command_writes_everything(
 
 @pytest.mark.parametrize("peer", ["torch", "torch.compile", "jax", "jax-scan", "sklearn"])
 def test_each_peer_has_the_same_curve(peer: str, tmp_path: Path) -> None:
-    """Without compiling for minutes: the variants that are quick to make, with each norm the peer has."""
+    """The variants that need no long compilation, with each norm of the peer."""
     needed = {"torch.compile": "torch", "jax-scan": "jax"}.get(peer, peer)
     if importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed")

@@ -1,5 +1,5 @@
-"""Promise: public calls stay small: at most 8 parameters but for a few with a reason, beyond the data by name alone;
-what the calls of `gdcore.analysis` have in common is explained once."""
+"""Promise: public calls have at most 8 parameters except for a few with a reason, and take all but the data by name
+only; the common arguments of `gdcore.analysis` are explained once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from gdcore import analysis, experiments, metrics, schedules
 
 MOST = 8
-POSITIONAL = 5  # of the calls with more: model, loss, x, y and one of their own
+POSITIONAL = 5  # limit for calls with more than MOST: model, loss, x, y and one of their own
 
-# Calls with more, and why. A line that is no longer needed has to go.
+# Calls with more than MOST parameters, and the reason. A line that is no longer needed must be removed.
 LONG = {
     "Adam": "the settings of an optimiser, named as in PyTorch",
     "Sequential": "what a model is, beside its layers: all of it is saved in files and returned by settings()",
@@ -38,7 +38,7 @@ LONG = {
 
 
 def is_result(kind: type) -> bool:
-    """Tell whether objects of a class are made by the library alone: their fields are no arguments of a user's."""
+    """Return whether only the library makes objects of a class, so that users do not pass its fields."""
     return dataclasses.is_dataclass(kind) or hasattr(kind, "_asdict")
 
 
@@ -58,7 +58,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any]]]:
 def parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         given = inspect.signature(call).parameters.values()
-    except ValueError:  # of a class that cannot be called, or a method of dict's
+    except ValueError:  # a class that cannot be called, or a method of dict
         return []
     return [parameter for parameter in given if parameter.name != "self"]
 
@@ -79,7 +79,7 @@ def test_what_has_more_takes_them_by_name(name: str) -> None:
     assert len(by_place) <= POSITIONAL, by_place
 
 
-EXPLAINED = ("sample_weight", "at", "mode", "memory_limit", "x", "loss")  # by Objective and QuadraticModel
+EXPLAINED = ("sample_weight", "at", "mode", "memory_limit", "x", "loss")  # in Objective and QuadraticModel
 
 
 @pytest.mark.parametrize("name", analysis.__all__)
@@ -95,8 +95,8 @@ def test_common_arguments_are_explained_once(name: str) -> None:
         assert not common or alone or re.search("As for `(Objective|QuadraticModel)`", text), f"{names}: {text}"
 
 
-# Arguments of the same name that mean something of the call's own.
+# Arguments with a common name and their own meaning.
 OWN = {
-    ("hessian", "memory_limit : int"),  # which QuadraticModel takes over
-    ("loss_surface", "at : array, optional"),  # the centre of the picture
+    ("hessian", "memory_limit : int"),  # QuadraticModel has the same
+    ("loss_surface", "at : array, optional"),  # the centre of the grid
 }

@@ -1,5 +1,5 @@
-"""Promise: the codebase keeps its own rules: one version, complete __all__, docstrings on everything public, small
-files and functions, no CUDA or pybind11 where it does not belong, rooms that mirror each other, a light import."""
+"""Promise: the codebase follows its rules: one version, complete __all__, docstrings on everything public, small files
+and functions, no CUDA or pybind11 in the core, rooms that mirror each other, a light import."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def files(*suffixes: str, under: str = ".") -> list[Path]:
 
 
 def checked(paths: list[Path], rule: Any) -> None:
-    """Apply a rule (returning what is wrong, or nothing) to each file, and demand that there were files at all."""
+    """Apply a rule, which returns a list of problems, to each file; demand at least one file."""
     assert paths
     wrong = [f"{path.relative_to(ROOT)}: {problem}" for path in paths for problem in rule(path)]
     assert not wrong, "\n".join(wrong)
@@ -142,7 +142,7 @@ def test_the_backends_mirror_each_other() -> None:
 
 
 def test_cuda_headers_are_included_from_one_root() -> None:
-    """A file of the CUDA backend lies in a room, and names the room of each header that it includes."""
+    """A file of the CUDA backend is in a room, and names the room of each header that it includes."""
 
     def rule(path: Path) -> list[str]:
         names = re.findall(r'#include "([^"]+)"', path.read_text())
@@ -155,7 +155,7 @@ def test_cuda_headers_are_included_from_one_root() -> None:
 
 
 def test_kernel_files_explain_themselves() -> None:
-    """Each file of a backend and each header opens with a comment of some substance."""
+    """Each file of a backend and each header opens with a comment of more than 40 characters."""
 
     def rule(path: Path) -> list[str]:
         head = [x for x in lines(path)[:6] if x.startswith(("//", " *", "/*"))]
@@ -191,7 +191,7 @@ def test_import_is_light() -> None:
 
 @pytest.mark.timing
 def test_import_is_fast() -> None:
-    """At most 0.1 s beyond NumPy's; the best of three, as the machine may be busy."""
+    """At most 0.1 s more than NumPy; the best of three, because the machine may be busy."""
     code = "import numpy, time; t = time.perf_counter(); import gdcore; print(time.perf_counter() - t)"
     assert min(float(helpers.must_run(code)) for _ in range(3)) < 0.1
 

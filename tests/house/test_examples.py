@@ -1,5 +1,5 @@
-"""Promise: every example runs as it stands on real data and reaches what it says, and so does every snippet of the
-README, whose two commands install what the project declares."""
+"""Promise: every example runs unchanged on real data and reaches its stated results, every snippet of the README runs,
+and the README's two commands install extras that the project declares."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = {"digits", "mnist", "regression", "own_loop", "own_loss"}
 
 
 def run(arguments: list[str], folder: Path) -> str:
-    """Run Python in a folder of its own, without a screen; return what it printed."""
+    """Run Python in its own folder, without a screen; return its output."""
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8"}
     result = subprocess.run(
         [sys.executable, *arguments],
@@ -41,7 +41,7 @@ def example(name: str, folder: Path) -> str:
 
 
 def number(pattern: str, text: str) -> float:
-    """Return the number that an example printed, found by the words around it."""
+    """Return the number that matches the pattern in the output of an example."""
     found = re.search(pattern, text)
     assert found, f"{pattern!r} does not stand in\n{text}"
     return float(found[1])

@@ -12,11 +12,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE, TESTS, CUDA = ROOT / "python" / "gdcore", ROOT / "tests", ROOT / "cuda"
-# Folders of tests that are no room of the package: operations of the core by themselves, and what is no pytest.
+# Folders of tests that are no room of the package: single operations of the core, and tests without pytest.
 OTHER = {"core", "layers", "device", "house", "native", "mutation", "cuda_abi", "files"}
-# Files of cpp/layers that are no layer of a kernel's own, and of cpp/cpu that are no operation.
+# Files of cpp/layers without a kernel of their own, and of cpp/cpu that are no operation.
 NO_KERNEL, NO_OPERATION = {"norm", "standardizer"}, {"memory"}
-# C++ functions above the limit, to be made smaller; a line that is no longer needed has to go.
+# C++ functions above the limit, to be made smaller. A line that is no longer needed must be removed.
 LONG = {"network.cpp: bind_network"}
 
 
@@ -52,7 +52,7 @@ def test_operations_have_the_same_names_everywhere() -> None:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield the modules of gdcore that a file imports when it is imported itself, as "internal.checks"."""
+    """Yield the modules of gdcore that a file imports at its own import, such as "internal.checks"."""
     package = path.relative_to(PACKAGE).parent.parts
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -84,7 +84,7 @@ def test_imports_go_one_way(room: str) -> None:
 
 
 def test_the_loop_and_the_files_own_no_trainer() -> None:
-    """A trainer owns its fit, not the other way round; a checkpoint is handed a state, and reads no private member."""
+    """A trainer owns its fit, not the other way round; a checkpoint receives a state and reads no private member."""
     for path in modules("training"):
         kept = re.findall(r"self\._?trainer\b", path.read_text(encoding="utf-8"))
         assert not kept, f"{path.relative_to(ROOT)} keeps the trainer that owns it"
@@ -98,7 +98,7 @@ def test_the_loop_and_the_files_own_no_trainer() -> None:
 
 
 def functions(text: str) -> Iterator[tuple[str, int]]:
-    """Yield what stands before the body of each C++ function, and its number of lines from there to its end."""
+    """Yield the head of each C++ function, and its number of lines from the head to the end."""
 
     def blank(match: re.Match[str]) -> str:
         return re.sub(r"[^\n]", " ", match[0])
@@ -121,7 +121,7 @@ def functions(text: str) -> Iterator[tuple[str, int]]:
                 )
             )
             if depth == stack and container and not (is_function and not re.search(r"\b(struct|class)\b", head)):
-                stack += 1  # a namespace or a class: functions lie inside it
+                stack += 1  # a namespace or a class, with functions inside it
             elif depth == stack and is_function:
                 began, name = text.count("\n", 0, start + len(text[start:]) - len(text[start:].lstrip())), head
             depth += 1

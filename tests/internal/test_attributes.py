@@ -1,5 +1,5 @@
-"""Promise: no attribute lies. On an object of any public class, what can be set takes effect, shown by a probe here,
-and all else raises AttributeError and leaves the object as it was; names that nobody reads cannot be set either."""
+"""Promise: on an object of any public class, every attribute that can be set takes effect, shown by a probe here. All
+others, unknown names included, raise AttributeError and leave the object unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def weights(trainer: gd.Trainer) -> bytes:
 
 
 def trained(change: Callable[[gd.Trainer], None]) -> bytes:
-    """The weights after an epoch with, and a step past it, of a trainer that `change` has changed."""
+    """The weights after an epoch and one more step, for a trainer changed by `change`."""
     trainer = build(gd.Adam(0.1))
     change(trainer)
     trainer.fit(X, Y, epochs=1, batch_size=8)
@@ -41,7 +41,7 @@ def trained(change: Callable[[gd.Trainer], None]) -> bytes:
 
 
 class Losses(gd.Callback):
-    """Writes a column that gets worse each epoch, by a little."""
+    """Writes a column that gets slightly worse in each epoch."""
 
     def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
         logs["worse"] = 1.0 - 0.01 * trainer.epoch
@@ -146,7 +146,7 @@ def finds_columns(attribute: str) -> bool:
     return trainer.evaluate(*given) == trainer.evaluate(X, X)
 
 
-# What shows, for each attribute that can be set, that setting it has an effect.
+# For each attribute that can be set: a probe that shows its effect.
 PROBES: dict[tuple[str, str], Callable[[Path], bool]] = {
     ("Trainer", "check_finite"): lambda p: step_takes_nan(False) and not step_takes_nan(True),
     ("Trainer", "lr_scale"): lambda p: trained(lambda t: setattr(t, "lr_scale", 0.5)) != trained(lambda t: None),
@@ -188,7 +188,7 @@ def objective() -> analysis.Objective:
     return analysis.Objective(analysis.in_float64(build().model), gd.CrossEntropy(), X, Y)
 
 
-# An object of every public class that is not made by `make_spec` or is no plain result.
+# An object of every public class, except plain results and the classes of `make_spec`.
 EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "BatchNorm": lambda p: gd.BatchNorm(3),
     "BinaryCrossEntropy": lambda p: gd.BinaryCrossEntropy([1.0, 2.0]),
@@ -218,7 +218,7 @@ PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "Table", "EarlyStoppin
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)() for name in PLAIN}
 SAME = ("SGD", "AdaGrad", "Adam", "Momentum", "RMSProp")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(0.1, weight_decay=[1.0, 2.0]) for name in SAME}
-NOT_MADE = {"Layer", "Loss", "Initializer", "Optimizer", "Callback", "DeviceArray"}  # bases, and what a GPU has
+NOT_MADE = {"Layer", "Loss", "Initializer", "Optimizer", "Callback", "DeviceArray"}  # base classes, and classes of GPUs
 
 
 def public_classes() -> dict[str, type]:
@@ -258,7 +258,7 @@ def test_names_that_nobody_reads_are_refused(name: str, tmp_path: Path) -> None:
     thing = EXAMPLES[name](tmp_path)
     for wrong in ("optimiser", "learning_rate", "patiense", "trainable", "clases", "drop_lst"):
         if name == "Sequential" and wrong in ("optimiser", "patiense", "drop_lst"):
-            continue  # a model takes attributes of the user's own
+            continue  # a model takes the user's own attributes
         with pytest.raises(AttributeError, match=wrong):
             setattr(thing, wrong, 1)
         assert not hasattr(thing, wrong)
@@ -341,7 +341,7 @@ TAKEN += [("class_weights", "dict of classes"), ("weight_decay", "dict"), ("lr_f
 
 @pytest.mark.parametrize(("name", "kind"), TAKEN)
 def test_what_a_spec_keeps_cannot_be_changed_in_place(name: str, kind: str) -> None:
-    """Neither through what was given, nor through what is read: both would show what is not used."""
+    """Changing the given object has no effect, changing the returned one raises: both would show unused values."""
     given = copy.deepcopy(CONTAINERS[kind])
     first = next(iter(given)) if isinstance(given, dict) else 0
     spec = KEPT[name](given)
@@ -369,7 +369,7 @@ def test_a_standardizer_fitted_again_does_not_describe_another_model() -> None:
 
 @pytest.mark.parametrize("how", [lambda m: m, copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), None])
 def test_the_scaling_of_a_model_is_not_fitted_again(how: Any) -> None:
-    """It would not reach the network; another model is made from a copy of the layer, or from the layer itself."""
+    """Such a change would not reach the network; a new model is made from a copy of the layer, or from the layer."""
     model = gd.Sequential(gd.Standardizer().fit(X), gd.Dense(3, 2), seed=0)
     if how is None:
         file = io.BytesIO()

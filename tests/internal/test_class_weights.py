@@ -1,5 +1,5 @@
-"""Promise: class weights given by class, by name or index, or as "balanced" train as the same numbers do, to the last
-bit; what cannot be looked up is refused, naming class_weights, and has changed nothing."""
+"""Promise: class weights given by class name or index, or as "balanced", train as the same weights given as a list, to
+the last bit; unknown classes are refused, naming class_weights, and change nothing."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_classes_set_later_are_those_that_weights_go_by(call: str, optimizer: An
 
 
 def test_classes_set_while_fit_is_at_work() -> None:
-    """What weighs the same may change; else labels of this epoch and of the next one would be of other classes."""
+    """Classes of equal weight may change; otherwise labels of this epoch and the next would mean other classes."""
 
     class Sets(gd.Callback):
         def __init__(self, classes: Any) -> None:
@@ -244,7 +244,7 @@ def test_every_call_that_takes_a_loss_takes_them(call: str) -> None:
         ("balanced", BALANCED, NAMES),
     ):
         if call == "restarts" and given == "balanced":
-            continue  # counts the training rows alone
+            continue  # counts only the training rows
         model = gd.Sequential(*layers, seed=0, dtype="float64", classes=classes)
         y = Y if classes is None else np.asarray(classes)[Y]
         for labels in (y, y[:, None]):

@@ -1,5 +1,5 @@
-"""Promise: every entry point that takes data takes every kind of it and computes the same; what is no data of numbers
-is refused by every one of them, naming argument and column, and changes nothing."""
+"""Promise: every entry point that takes data takes every kind of data and computes the same; non-numeric data is
+refused by each of them, naming argument and column, and changes nothing."""
 
 from __future__ import annotations
 
@@ -107,14 +107,14 @@ NUMPY = ["f2", "f4", "f8", "g", ">f4", ">f8", "i1", "i2", "i4", "i8", "u1", "u2"
 
 
 class OnlyArray:
-    """Knows ``__array__`` and nothing else."""
+    """Has ``__array__`` and nothing else."""
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return X.astype(dtype or np.float64)
 
 
 class OnlyMasked:
-    """Gives a masked array where an array is asked for, as variables of netCDF files do."""
+    """Returns a masked array from ``__array__``, as variables of netCDF files do."""
 
     def __init__(self, mask: Any) -> None:
         self.array = np.ma.masked_array(X, mask)
@@ -124,7 +124,7 @@ class OnlyMasked:
 
 
 class OnlyDLPack:
-    """Knows the DLPack protocol and nothing else."""
+    """Has the DLPack protocol and nothing else."""
 
     def __dlpack__(self, **options: Any) -> Any:
         return X.__dlpack__()
@@ -178,7 +178,7 @@ GOOD: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_every_kind_of_data(entry: str, tmp_path: Path) -> None:
-    """The same numbers give the same result in whatever they come; in float32, single and half are the same."""
+    """The same values give the same result in every kind of data; in float32, also for single and half precision."""
     expected = np.asarray(ENTRIES[entry](X), np.float64)
     np.save(tmp_path / "x.npy", X)
     kinds = GOOD | {"memory map": lambda: np.load(tmp_path / "x.npy", mmap_mode="r")}
@@ -267,7 +267,7 @@ NO_NUMBERS: dict[str, tuple[Callable[[], Any], Any, str]] = {
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_what_is_no_data_is_refused(entry: str) -> None:
-    """Iterators and dictionaries are no arrays either; where batches may stand they are refused as no batches."""
+    """Iterators and dictionaries are not arrays; entry points that take batches refuse them as invalid batches."""
     others = {"none": None, "text itself": "data", "set": {1, 2}, "dictionary": {"a": [1.0]}, "function": len}
     for kind, value in others.items():
         if not (entry == "experiments" and value is None):
@@ -349,7 +349,7 @@ def test_the_check_can_be_turned_off() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scaler", [False, True])
 def test_columns_whose_scale_the_dtype_does_not_hold(dtype: str, scaler: bool) -> None:
-    """They would be zeros, or subnormal numbers; scaled by a Standardizer they would be infinite or NaN."""
+    """Such values become zero or subnormal; a Standardizer would scale them to infinity or NaN."""
     tiny = {"float32": 1e-40, "float64": 1e-310}[dtype]
     for scale, fits in ((1e-30, True), (1.0, True), (tiny, False), (1e38, dtype == "float64")):
         x = X * np.array([1.0, 1.0, scale]) + np.array([0.0, 0.0, 0.0])
@@ -369,7 +369,7 @@ def test_columns_whose_scale_the_dtype_does_not_hold(dtype: str, scaler: bool) -
 
 
 def test_single_rows_may_hold_tiny_numbers() -> None:
-    """A number that is zero beside the others of its column is harmless."""
+    """A value that rounds to zero is harmless if others in its column do not."""
     x = X.copy()
     x[3] = 1e-60
     assert np.isfinite(trained(x)).all() and model().predict(x[3:4]).shape == (1, 2)

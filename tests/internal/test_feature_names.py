@@ -50,7 +50,7 @@ def minibatches(x: Any) -> gd.MiniBatches:
 
 
 class Loader:
-    """Batches of arrays whose columns it names, as a list."""
+    """A list of batches of arrays, with names of their columns."""
 
     def __init__(self, x: Any) -> None:
         made = minibatches(x)
@@ -115,7 +115,7 @@ def test_columns_are_put_in_order_or_refused(call: str) -> None:
     for kind in FRAMES:
         for order in ("abcd", "dcba", "bdac"):
             assert np.asarray(CALLS[call](frame(order, kind))).tolist() == expected, (kind, order)
-    assert np.asarray(CALLS[call](pd.DataFrame(X))).tolist() == expected  # nobody named these columns
+    assert np.asarray(CALLS[call](pd.DataFrame(X))).tolist() == expected  # default names of columns
     renamed = frame(NAMES).rename(columns={"b": "z"})
     more = frame(NAMES).assign(e=1.0)
     twice = frame(NAMES)[["a", "b", "c", "d", "a"]]
@@ -131,7 +131,7 @@ def test_columns_are_put_in_order_or_refused(call: str) -> None:
 
 
 def test_validation_follows_the_first_batch() -> None:
-    """Names that only a batch tells are known once it has come; what is measured then goes by them."""
+    """Names that only batches have are known after the first batch; later measurements use them."""
 
     def validated(x: Any) -> Any:
         return trainer().fit([(frame(NAMES), Y)], epochs=2, validation=x)["val_loss"]
@@ -160,7 +160,7 @@ def test_the_first_frame_names_the_columns(train: str, tmp_path: Path) -> None:
     assert made.model.feature_names is None
     made.evaluate(frame("bacd"), Y)
     made.model.predict(frame("bacd"))
-    assert made.model.feature_names is None  # measuring and predicting teach nothing
+    assert made.model.feature_names is None  # evaluate and predict set no names
     TRAIN[train](made)
     assert made.model.feature_names == tuple("bacd")
     expected = made.model.predict(frame("bacd"))
@@ -206,7 +206,7 @@ def test_a_standardizer_knows_its_columns(tmp_path: Path) -> None:
     network = gd.Sequential(fitted, gd.Dense(4, 2), seed=0)
     assert network.feature_names == tuple(NAMES)
     made = gd.Trainer(network, gd.CrossEntropy(), optimizer=gd.SGD(0.1))
-    made.fit(frame("dcba"), Y, epochs=1)  # put in the order that the scaling is in
+    made.fit(frame("dcba"), Y, epochs=1)  # put in the order of the scaling
     network.save(tmp_path / "model.safetensors")
     assert gd.load(tmp_path / "model.safetensors").layers[0].feature_names == tuple(NAMES)
     assert gd.Standardizer().fit(X).feature_names is None

@@ -1,5 +1,5 @@
-"""Promise: there is one flat vector of a model's parameters: `flat_parameters` gives what `gdcore.analysis` takes and
-returns, `set_flat_parameters` takes it back or changes nothing, and no saved vector has padding."""
+"""Promise: a model's parameters have one flat vector: `flat_parameters` returns it in the form of `gdcore.analysis`,
+`set_flat_parameters` sets it or changes nothing, and no saved vector has padding."""
 
 from __future__ import annotations
 

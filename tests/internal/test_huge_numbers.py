@@ -1,5 +1,5 @@
-"""Promise: a whole number or fraction that no float holds is refused as infinity is, by the argument's name, wherever a
-number is taken; so are rates of a schedule, and a measure that large counts as infinite."""
+"""Promise: every argument that takes a number refuses ints and Fractions beyond the range of floats by name, as it does
+infinity; so do rates of a schedule. A metric that large counts as infinite."""
 
 from __future__ import annotations
 

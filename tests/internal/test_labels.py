@@ -1,5 +1,5 @@
-"""Promise: labels of any type are looked up in the model's classes, for every loss and at every entry point; what is
-not among them is refused, naming `classes` and the label. Without classes, labels are the numbers from 0."""
+"""Promise: labels of any type are looked up in the model's classes, for every loss and at every entry point; unknown
+labels are refused, naming `classes` and the label. Without classes, labels are the whole numbers from 0."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_labels_that_are_no_class_are_refused(entry: str) -> None:
                 ENTRIES[entry](names, labels)
             message = str(refusal.value)
             assert "classes" in message and "y" in message, (classes, value, message)
-            assert "row 5" in message or entry == "MiniBatches", message  # whose batches have rows of their own
+            assert "row 5" in message or entry == "MiniBatches", message  # its row numbers count within a batch
 
 
 @pytest.mark.parametrize("loss", [gd.BinaryCrossEntropy()], ids=str)
@@ -222,7 +222,7 @@ AWARE = [datetime.datetime(2020 + i, 1, 1, 9, tzinfo=TOKYO) for i in range(3)]
 
 
 def test_dates_with_a_time_zone_are_points_in_time() -> None:
-    """Whatever holds them: with a zone they are what they are in UTC, where those without one are at home."""
+    """In every kind of array: dates with a time zone are converted to UTC; dates without one are taken as UTC."""
     utc = [date.astimezone(datetime.UTC) for date in AWARE]
     stamps = [pd.Timestamp(date) for date in AWARE]
     forms = {

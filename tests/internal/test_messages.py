@@ -1,5 +1,5 @@
-"""Promise: a call that does not fit says which argument is missing, unknown or of the wrong kind, for everything that
-`gdcore._core` exports and without pybind11's list of signatures; `inspect.signature` works for all of it."""
+"""Promise: the error of a call with wrong arguments says which one is missing, unknown or of the wrong kind, for every
+export of `gdcore._core` and without pybind11's list of signatures; `inspect.signature` works for each of them."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_errors_from_inside_are_left_alone() -> None:
 
 
 def test_python_faces_say_which_arguments_there_are() -> None:
-    """With the names that users know them by; quick methods keep Python's message, under such a name too."""
+    """With their public names; fast methods keep Python's message, also with the public name."""
     network, _, x, y = built()
     calls: dict[str, Callable[[], object]] = {
         r"\[Sequential.predict_proba\] verbose is not among.*expected Sequential.predict_proba\(x,": lambda: (
@@ -276,7 +276,7 @@ def test_python_faces_say_which_arguments_there_are() -> None:
 
 
 def test_what_is_shown_of_nonsense_names_the_argument() -> None:
-    """Also where NumPy would complain first: arrays of no dimension, and such that are compared with text."""
+    """Also where NumPy would raise first: 0-d arrays, and arrays that are compared with text."""
     assert "clip_value" in refused(lambda: gd.Momentum(0.1, lr_factors=np.array(3), clip_value=...))
     assert "rows" in refused(lambda: gd.History(np.array(3)))
     assert "mode" in refused(lambda: gd.ReduceOnPlateau(mode=np.ones(2)), ValueError)

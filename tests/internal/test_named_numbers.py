@@ -1,5 +1,5 @@
-"""Promise: numbers and names that come with keys, in a dict, another mapping or a pandas Series, are used by their keys
-or refused, in every argument that takes a sequence; so are sets, which have no order."""
+"""Promise: in every argument that takes a sequence, values and names with keys (a dict, another mapping or a pandas
+Series) are matched by key or refused; sets, which have no order, are refused too."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_numbers_by_layer(argument: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KEYED)
 def test_scaling_by_column(kind: str) -> None:
-    """As frame.mean() and frame.std() give it, whatever the order of the columns."""
+    """As frame.mean() and frame.std() return it, in any order of the columns."""
     mean, std = FRAME.mean().to_dict(), FRAME.std().to_dict()
     plain = gd.Standardizer(mean=list(mean.values()), std=list(std.values()), feature_names=["a", "b", "c"])
     backwards = KEYED[kind](dict(reversed(std.items())))
@@ -156,7 +156,7 @@ TAKES_NO_MAPPING: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KEYED if kind != "Series"])  # whose values are a sequence of names
+@pytest.mark.parametrize("kind", [kind for kind in KEYED if kind != "Series"])  # its values are a sequence of names
 @pytest.mark.parametrize("argument", TAKES_NO_MAPPING)
 def test_the_keys_of_a_mapping_are_not_taken_for_a_sequence(argument: str, kind: str) -> None:
     helpers.refuses(lambda: TAKES_NO_MAPPING[argument](KEYED[kind]({1: "ant", 2: "bee"})), TypeError, argument)
@@ -225,7 +225,7 @@ def test_single_numbers(number: Any) -> None:
 
 # ---------------------------------------------------------------------------------------------------- weights of 0
 def test_a_class_that_counts_nothing() -> None:
-    """Classes left out count 1, so that a single 0 is no loss without weights."""
+    """Omitted classes have weight 1, so a single weight of 0 still leaves a mean."""
     loss = gd.CrossEntropy(class_weights={0: 0.0})
     helpers.same_bits(trained(loss, SAME), trained(gd.CrossEntropy([0.0, 1.0, 1.0]), SAME))
     for given in ({0: 0.0, 1: 0.0, 2: 0.0}, [0.0, 0.0, 0.0]):

@@ -1,5 +1,5 @@
-"""Promise: every way to train refuses numbers that the model's dtype does not hold, too large or all too small, and a
-scaling of that kind, before anything is changed; a tiny column of one batch is none of these."""
+"""Promise: every way to train refuses values that the model's dtype cannot hold, too large or all too small, and such a
+scaling, before anything changes; a tiny column of a single batch is accepted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_way_to_train_refuses_what_the_dtype_does_not_hold(train: str, dty
         cases.append((lambda: make(*unheld), X, Y, f"Standardizer scales column .*{dtype}"))
     for build, x, y, match in cases:
         if "y: got numbers" in match and train in ("step", "later step"):
-            continue  # targets of a plain array are looked at where the loss is not finite
+            continue  # targets of a plain array are checked only if the loss is not finite
         made.clear()
         with pytest.raises(ValueError, match=match):
             TRAINING[train](build, x, y)
@@ -78,7 +78,7 @@ def test_every_way_to_train_refuses_what_the_dtype_does_not_hold(train: str, dty
 
 
 def test_batches_may_hold_a_tiny_column() -> None:
-    """Beside the other rows of its column such numbers are harmless, and a batch does not know them."""
+    """Such values are harmless if other rows of the column are larger, and a batch does not contain all rows."""
     x = X * [1.0, 1.0, 1e-60]
     for rows in (x, np.full((1, 3), 1e-60), np.zeros((6, 3))):
         trainer = gd.Trainer(model(), gd.CrossEntropy(), optimizer=gd.SGD(0.1))

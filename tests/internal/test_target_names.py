@@ -86,7 +86,7 @@ def test_columns_stand_in_the_order_of_classes(entry: str) -> None:
         for library, make in FRAMES.items():
             for order in ORDERS:
                 assert np.asarray(BY_CLASS[entry](kind, make(order))).tolist() == expected, (kind, library, order)
-        assert np.asarray(BY_CLASS[entry](kind, pd.DataFrame(ONE_HOT))).tolist() == expected  # nobody named these
+        assert np.asarray(BY_CLASS[entry](kind, pd.DataFrame(ONE_HOT))).tolist() == expected  # default names
         renamed = FRAMES["pandas"](NAMES).rename(columns={"mid": "middle"})
         for bad, match in (
             (renamed, "y: lacks column 'mid'.*unknown column 'middle'.*classes"),
@@ -129,7 +129,7 @@ def test_one_column_and_one_output_have_no_order() -> None:
         made.evaluate(X, pl.DataFrame({"c": y}))
 
 
-# Without classes: what is trained on names the columns.
+# Without classes: the training targets name the columns.
 TRAIN: dict[str, Callable[[gd.Trainer, Any], Any]] = {
     "fit": lambda t, y: t.fit(X, y, epochs=1),
     "fit batches": lambda t, y: t.fit([(X, y)], epochs=1),

@@ -1,5 +1,5 @@
-"""Promise: weights of samples and of classes count relative to each other, at any scale that double precision holds and
-in either dtype; where they add up to nothing there is no mean, and every entry point says so and changes nothing."""
+"""Promise: sample and class weights count relative to each other, at any scale that float64 holds and in either dtype.
+If their sum is 0 there is no mean: every entry point says so and changes nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trainer_of(loss: Any, dtype: str, device: str = "cpu") -> gd.Trainer:
 
 
 def run(trainer: gd.Trainer, how: str, y: Any, weights: Any) -> list[float]:
-    """The losses that an entry point reports."""
+    """The losses returned by each entry point."""
     if how == "step":
         return [trainer.step(X, y, weights) for _ in range(3)]
     if how == "evaluate":
@@ -70,7 +70,7 @@ def test_the_scale_of_weights_does_not_matter(how: str, targets: str, dtype: str
 
 @EVERY_DTYPE
 def test_batches_of_an_iterable_count_by_their_weights(dtype: str) -> None:
-    """Each batch is scaled by itself; the epoch's loss is still the mean over all of them."""
+    """Each batch is scaled separately; the epoch's loss is still the mean over all batches."""
     weights = np.where(np.arange(N) < 25, 1e-45, 3e-45)
     small = run(trainer_of(gd.CrossEntropy(), dtype), "iterable", LABELS, weights)
     plain = run(trainer_of(gd.CrossEntropy(), dtype), "iterable", LABELS, weights * 1e45)
@@ -107,7 +107,7 @@ def test_weights_without_a_sum_are_refused(weights: str, how: str, dtype: str) -
 
 
 def test_classes_that_do_not_count_are_refused() -> None:
-    """Class weights of 0 for all that there is, in training, validation and parts of the data."""
+    """Class weights of 0 for all classes present, in training, validation and parts of the data."""
     loss, y = gd.CrossEntropy(class_weights=[0.0, 1.0, 1.0]), np.zeros(N, int)
     for how in ("fit", "step", "evaluate", "fraction", "analysis"):
         helpers.refuses(lambda how=how: run(trainer_of(loss, "float32"), how, y, None), ValueError, "class_weights")
@@ -123,7 +123,7 @@ def test_classes_that_do_not_count_are_refused() -> None:
 
 
 def test_a_part_of_the_rows_without_weight_is_refused() -> None:
-    """What a fraction leaves for validation has a sum of its own."""
+    """The validation part of a split has its own sum of weights."""
     trainer = trainer_of(gd.CrossEntropy(), "float32")
     _, measured = split_rows(N, 0.25, trainer.seed, name="validation")
     weights = np.ones(N)
@@ -134,12 +134,12 @@ def test_a_part_of_the_rows_without_weight_is_refused() -> None:
     assert trainer.steps == 0
 
 
-TINY = {"float32": 1e-39, "float64": 1e-310}  # beside 1, zero or nearly so
+TINY = {"float32": 1e-39, "float64": 1e-310}  # zero or nearly so, relative to 1
 
 
 @pytest.mark.parametrize("how", ["fit", "step", "evaluate", "validation", "fraction", "iterable"])
 def test_sums_of_large_losses_do_not_overflow(how: str) -> None:
-    """Weights that would make them overflow are refused; the largest that are taken do not."""
+    """Weights that would make losses overflow are refused; the largest accepted weights do not."""
     y = 1e14 * TARGETS["MeanSquaredError"][1]  # losses of 1e28
     for scale, refused in ((1e297, True), (1e279 / N, False)):
         trainer = gd.Trainer(
@@ -156,7 +156,7 @@ def test_sums_of_large_losses_do_not_overflow(how: str) -> None:
 @EVERY_DTYPE
 @pytest.mark.parametrize("share", [1e-3, 1.0, 1e3, 1e6])
 def test_class_weights_beyond_the_dtype_are_refused(share: float, dtype: str, device: str) -> None:
-    """In a batch of that class alone the step would divide by 0, where the other class is as large as here."""
+    """In a batch of only that class, the step would divide by 0 if the other weight is as large as here."""
     least = max(float(np.finfo(dtype).tiny), 1e-299)  # sums are at least 1e-300
     loss = gd.CrossEntropy(class_weights=[1.0, TINY[dtype] / 1e7 * share, 0.0])
     helpers.refuses(lambda: trainer_of(loss, dtype, device), ValueError, f"class_weights holds.*{dtype}.*at least")
@@ -179,7 +179,7 @@ def test_sample_weights_beyond_the_dtype_are_refused(targets: str, how: str, dty
     trainer = trainer_of(loss, dtype)
     before = helpers.snapshot(trainer.model, trainer)
     helpers.refuses(lambda: run(trainer, how, y, weights), ValueError, f"sample_weight is .* in row .*{dtype}")
-    if how != "iterable":  # whose first batch may be trained
+    if how != "iterable":  # its first batch may be trained
         helpers.same_bits(helpers.snapshot(trainer.model, trainer), before)
     weights[20:] = 0.0
     assert np.isfinite(run(trainer_of(loss, dtype), "evaluate", y, weights)).all()
@@ -193,5 +193,5 @@ def test_soft_targets_beyond_the_dtype_are_refused(dtype: str) -> None:
     for how in ("fit", "step", "evaluate"):
         helpers.refuses(lambda how=how: run(trainer, how, y, None), ValueError, f"y holds targets.*in row 7.*{dtype}")
     assert trainer.steps == 0
-    y[7] = [TINY[dtype], 1.0, 0.0]  # what is nothing beside others of its row does no harm
+    y[7] = [TINY[dtype], 1.0, 0.0]  # a value that is negligible in its row is harmless
     assert np.isfinite(run(trainer, "step", y, None)).all()

@@ -1,5 +1,5 @@
-"""Promise: batch norm is the chapter's (biased variance over the mini-batch, sqrt(variance + eps)), its statistics are
-exact where they can be, its running averages keep `decay` of the old value and average sigma or sigma squared."""
+"""Promise: batch norm follows the chapter (biased variance over the mini-batch, sqrt(variance + eps)), its statistics
+are exact where possible, its running averages keep `decay` of the old value and average sigma or sigma squared."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_absorbed_activation(
 
 
 def _doubled(x: Any, gamma: Any, beta: Any) -> oracle.Sized:
-    """The normalised values; their size counts the rounding of rstd once more."""
+    """The normalised values; their size includes the rounding of rstd."""
     exact = oracle.normalize(x, gamma, beta, EPS, 0).out
     return oracle.Sized(exact.value, 2 * exact.size)
 

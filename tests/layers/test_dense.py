@@ -33,7 +33,7 @@ def forward(pool: helpers.Pool, x: Any, weight: Any, bias: Any, activation: Any,
 
 
 def gradients_close(actual: Any, expected: Any, device: str) -> None:
-    """Those of inputs and weights, which are products, and those of the bias, a sum of gdcore's own."""
+    """Gradients of inputs and weights, which are products, and of the bias, which gdcore sums itself."""
     dx, dweight, dbias = actual
     helpers.product_close(dx, expected[0], len(dweight), device, helpers.GRADIENT)
     helpers.product_close(dweight, expected[1], len(dx), device, helpers.GRADIENT)
@@ -184,7 +184,7 @@ def test_the_result_of_a_row_does_not_depend_on_the_other_rows(device: str, rng:
 def test_gradients_of_long_batches(
     rows: int, terms: str, dtype: Any, pool: helpers.Pool, device: str, rng: helpers.Generator
 ) -> None:
-    """However many rows there are: equal terms are the hardest, as each addition rounds the same way."""
+    """For any number of rows: equal terms are the hardest case, because each addition rounds the same way."""
     if helpers.EMULATED and rows > 10_000:
         pytest.skip("takes minutes where each thread is emulated")
     for _ in range(max(1, 200_000 // rows)):
@@ -196,7 +196,7 @@ def test_gradients_of_long_batches(
         ops.dense_backward(pool.copy(x), pool.copy(weight), None, None, pool.mutable(dout), None, *outs, device=device)
         pool.check()
         terms_of_bias = dout.astype(np.longdouble)
-        # cuBLASLt, and what stands for it without a GPU, adds doubles one behind the other.
+        # cuBLASLt, and its replacement without a GPU, adds doubles one after the other.
         most = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-13 if device == "cpu" else 1e-12}
         for actual, exact in zip(outs, (terms_of_bias.T @ x, terms_of_bias.sum(0)), strict=True):
             helpers.product_close(actual, oracle.Sized(exact, exact), rows, device, most)

@@ -77,7 +77,7 @@ def test_the_same_call_gives_the_same_bits_at_any_thread_count(pool: helpers.Poo
 
 @helpers.DTYPES
 def test_network_masks(dtype: Any, device: str, rng: helpers.Generator) -> None:
-    """Backward's mask is forward's; the next step draws another; prediction keeps everything."""
+    """Backward uses the mask of forward; the next step draws a new one; prediction keeps everything."""
     model = gd.Sequential(gd.Dropout(0.4), gd.Dense(60, 60), seed=5, dtype=np.dtype(dtype).name, device=device)
     model.parameters()["layers.1.weight"][...] = np.eye(60)
     x = np.ones((50, 60), dtype)

@@ -79,7 +79,7 @@ def test_whole_network_with_loss(hidden: list, case: int, weighted: bool, device
 
 
 def test_the_oracle_differentiates_correctly(rng: Any) -> None:
-    """The reference network's own backward, against differences of its own forward."""
+    """The oracle's backward, compared with differences of its forward."""
     layers = LAYERS["deep"]
     model = build(layers, "cpu", rng)
     reference = helpers.reference_of(model)

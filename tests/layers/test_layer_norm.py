@@ -1,5 +1,5 @@
 """Promise: layer norm normalises each row over its units (biased variance, sqrt(variance + eps)), the same in training
-and prediction, exact statistics where they can be exact, gradients within 5e-7 of the summed terms."""
+and prediction, with exact statistics where possible and gradients within 5e-7 of the summed terms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def data(rng: helpers.Generator, rows: int, width: int, dtype: Any) -> tuple[np.
 
 
 def normalized(x: Any, gamma: Any, beta: Any) -> tuple[oracle.Norm, np.ndarray, oracle.Sized]:
-    """The oracle's result, the relative size of rstd, and the output with that size carried along."""
+    """The oracle's result, the relative size of rstd, and the output with that size included."""
     exact = oracle.normalize(x, gamma, beta, EPS, 1)
     relative = exact.variance.size / (exact.variance.value + EPS) + 1.0
     return exact, relative, oracle.Sized(exact.out.value, exact.out.size * relative)

@@ -1,6 +1,6 @@
-"""Error surfaces as library calls: curvature, stability, noise and initialisation of a model at a point.
+"""Analysis of error surfaces: curvature, stability, noise and initialisation of a model at a point.
 
-All of it computes in float64 and only reads the model. Formulas and slides: docs/analysis.md.
+All functions compute in float64 and only read the model. Formulas and slides: docs/analysis.md.
 """
 
 from .convergence import ConvergenceFactors, convergence_factors

@@ -1,10 +1,10 @@
 """Extreme eigenpairs of a symmetric operator, repeated ones included: Lanczos iteration with deflation.
 
-A Krylov space holds one eigenvector of a repeated eigenvalue, however large it grows. So one space after the other is
-searched, each from another random vector and orthogonal to all eigenvectors found so far, until one shows that nothing
-more extreme is left. ARPACK (`scipy.sparse.linalg.eigsh`) searches one space and stops.
+A Krylov space of any dimension holds only one eigenvector of a repeated eigenvalue. So several spaces are searched, one
+after the other, each from another random vector and orthogonal to all eigenvectors found so far, until one shows that
+no more extreme eigenvalue is left. ARPACK (`scipy.sparse.linalg.eigsh`) searches one space and stops.
 
-A space is restarted with its best Ritz vectors when it is full (thick restarts: Wu and Simon 2000).
+A full space is restarted with its best Ritz vectors (thick restarts: Wu and Simon 2000).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .objective import Vector
 
 __all__ = ["NotConverged", "extreme_pairs", "pick"]
 
-ROOM = 60  # vectors that a space has room for at least; the more, the fewer products
-MEMORY = 2**23  # numbers that a space may hold in any case: of 2,896 parameters or fewer it then holds all there are
-RESTARTS = 100  # of one space, before it is given up
-MISSED = 1e-6  # the chance that a space of a random vector does not show an eigenvalue that is left
-FINEST = 1e-14  # the smallest tolerance: rounding of the products
+ROOM = 60  # least capacity of a space in vectors; more vectors need fewer products
+MEMORY = 2**23  # elements that a space may always hold: the complete basis for up to 2,896 parameters
+RESTARTS = 100  # of one space, before the search fails
+MISSED = 1e-6  # probability that the space of a random vector does not show a remaining eigenvalue
+FINEST = 1e-14  # smallest tolerance, the rounding error of the products
 
 Product: TypeAlias = Callable[[Vector], Vector]
 
 
 class NotConverged(ValueError):
-    """Lanczos iteration that did not reach its tolerance."""
+    """Raised if Lanczos iteration does not reach its tolerance."""
 
 
 def extreme_pairs(
@@ -40,15 +40,15 @@ def extreme_pairs(
     Parameters
     ----------
     product : function
-        The operator times a vector (size,).
+        Returns the operator times a vector (size,).
     size, k : int
-        The operator's size, and how many eigenpairs, at most `size`.
+        The operator's dimension, and the number of eigenpairs, at most `size`.
     which : {"largest", "smallest", "magnitude", "both"}
         As for `gdcore.analysis.eigenvalues`.
     tolerance : float
         The largest residual ‖A u - λ u‖ of a pair, relative to the largest eigenvalue.
     seed : int
-        Of the random vectors.
+        Seed of the random vectors.
 
     Raises
     ------
@@ -75,12 +75,12 @@ def pick(values: Vector, k: int, which: str) -> npt.NDArray[np.int64]:
 
 
 def _from_below(k: int, which: str) -> int:
-    """Return how many of `k` eigenvalues are taken from the lower end."""
+    """Return the number of the `k` eigenvalues that are taken from the lower end."""
     return {"largest": 0, "smallest": k, "both": k // 2}[which]
 
 
 class _Scaled:
-    """An operator divided by the size of its first product, so that squares of numbers neither overflow nor vanish."""
+    """An operator divided by the largest element of its first product, so that squares neither overflow nor vanish."""
 
     def __init__(self, product: Product) -> None:
         self._product = product
@@ -95,8 +95,8 @@ class _Scaled:
 class _Found:
     """The eigenpairs found so far: values ascending (m,), vectors (m, size).
 
-    `sides` holds the ends, -1 and 1, where a repeated eigenvalue can be missed: where only the outermost is asked for,
-    it does not matter how often it is there.
+    `sides` holds the ends, -1 and 1, at which a repeated eigenvalue can be missed. For the outermost eigenvalue alone,
+    the multiplicity does not matter.
     """
 
     def __init__(self, k: int, which: str, size: int) -> None:
@@ -106,13 +106,13 @@ class _Found:
         self.sides = np.array([side for side, count in ((-1, low), (1, high)) if count > 1], dtype=np.int64)
 
     def add(self, values: Vector, vectors: Vector) -> None:
-        """Take in more pairs."""
+        """Add pairs."""
         order = np.argsort(np.concatenate([self.values, values]), kind="stable")
         self.values = np.concatenate([self.values, values])[order]
         self.vectors = np.concatenate([self.vectors, vectors])[order]
 
     def limits(self) -> Vector:
-        """Return for each side the value beyond which an eigenvalue that is left would be one of the k."""
+        """Return for each side the value beyond which a remaining eigenvalue would be one of the k."""
         if len(self.values) < self.k:
             return np.empty(0)
         picked = self.values[pick(self.values, self.k, self.which)]
@@ -122,7 +122,7 @@ class _Found:
         return np.array([picked[low - 1] if side < 0 else picked[low] for side in self.sides])
 
     def wanted(self, values: Vector, margin: float) -> npt.NDArray[np.bool_]:
-        """Tell which of the ascending `values` would be among the k, by more than `margin` where there are k."""
+        """Return a mask of the ascending `values` among the k, by more than `margin` if k are already found."""
         union = np.concatenate([self.values, values])
         order = np.argsort(union, kind="stable")
         picked = order[pick(union[order], min(self.k, len(union)), self.which)] - len(self.values)
@@ -139,10 +139,10 @@ class _Found:
 class _Space:
     """A Krylov space orthogonal to the eigenvectors found: an orthonormal basis, and the operator projected onto it.
 
-    `growth` holds, for each vector of the basis, its polynomial p at the limits of `found` (the vector is p(A) times
-    the first one). As no component of a vector of length 1 is longer than 1, an eigenvalue beyond a limit can be left
-    only if the first vector's component along its eigenvector is less than 1/|p|, which is unlikely for a random vector
-    of n numbers: P(component < δ) = δ √(2n/π), about (Kuczyński and Woźniakowski 1992).
+    Each basis vector is p(A) times the first one, with a polynomial p; `growth` holds p at the limits of `found`. No
+    component of a unit vector is longer than 1. So an eigenvalue beyond a limit can remain only if the first vector's
+    component along its eigenvector is less than 1/|p|. This is unlikely for a random vector of n elements:
+    P(component < δ) ≈ δ √(2n/π) (Kuczyński and Woźniakowski 1992).
     """
 
     def __init__(self, operator: _Scaled, found: _Found, start: Vector, tolerance: float) -> None:
@@ -161,7 +161,7 @@ class _Space:
         self.next /= np.linalg.norm(self.next)
 
     def search(self) -> bool:
-        """Add the pairs that have converged to `found` once all that are wanted have; False if none is wanted."""
+        """Add the converged pairs to `found` once all wanted ones have converged; return False if none is wanted."""
         for _ in range(RESTARTS):
             look = self.length + 3
             while self.length < self.room:
@@ -186,12 +186,12 @@ class _Space:
         )
 
     def _nothing_left(self, done: npt.NDArray[np.bool_]) -> bool:
-        """Tell whether no eigenvalue is left beyond any of the limits, where no Ritz value is."""
+        """Return whether no eigenvalue remains beyond the limits, given that no Ritz value lies there."""
         grown = (np.abs(self.growth[: self.length + 1]) >= self.enough).any(axis=0)
         return all(enough or done[0 if side < 0 else -1] for side, enough in zip(self.found.sides, grown, strict=True))
 
     def _step(self) -> float:
-        """Add the next vector to the basis; return how far the operator leads out of the space from there."""
+        """Add the next vector to the basis; return the norm of its image orthogonal to the space."""
         last = self.length
         self.basis[last] = self.next
         self.length += 1
@@ -205,10 +205,10 @@ class _Space:
         return rest
 
     def _orthogonal(self, w: Vector) -> tuple[Vector, Vector]:
-        """Return what of `w` is orthogonal to the basis and to all that is found, and its part along the basis."""
+        """Return the part of `w` orthogonal to the basis and the eigenvectors found, and its part along the basis."""
         basis, found = self.basis[: self.length], self.found.vectors
         along = np.zeros(self.length)
-        for _ in range(2):  # once leaves rounding relative to w, twice relative to what is left of it
+        for _ in range(2):  # one pass leaves rounding relative to w, two relative to the remainder
             w = w - (found @ w) @ found
             part = basis @ w
             w -= part @ basis
@@ -218,7 +218,7 @@ class _Space:
     def _restart(self, values: Vector, vectors: Vector) -> None:
         """Keep the best Ritz vectors only."""
         kept = pick(values, self.room // 2, self.found.which)
-        for first in range(0, self.basis.shape[1], 4096):  # in pieces, as another half of a basis may not fit
+        for first in range(0, self.basis.shape[1], 4096):  # in pieces, because a second half of a basis may not fit
             piece = self.basis[:, first : first + 4096]
             piece[: kept.size] = vectors[:, kept].T @ piece
         self.growth[: kept.size] = vectors[:, kept].T @ self.growth[: self.room]

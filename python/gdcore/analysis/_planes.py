@@ -1,4 +1,4 @@
-"""Planes and lines through parameter space: which directions span them, and where points lie in them."""
+"""Planes and lines through parameter space: the directions that span them, and coordinates of points in them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .objective import Objective, Vector, finite_array
 
 __all__ = ["Plane", "choose_plane", "coordinates", "extent", "half_widths", "vectors"]
 
-MARGIN = 0.2  # around points that a grid has to show, as a share of their extent
-FLATTEST = 1e-4  # a curvature smaller than this share of the other one does not make its side of the grid any longer
+MARGIN = 0.2  # around the points that a grid must contain, relative to their extent
+FLATTEST = 1e-4  # smallest curvature that sets the width of a grid, relative to the other one
 
 
 class Plane(NamedTuple):
-    """Directions in rows (2, P) or (1, P), what they are, how far to look along each, and points worth a mark."""
+    """Directions in rows (2, P) or (1, P), their labels, the half-width of the grid along each, and marked points."""
 
     directions: Vector
     labels: tuple[str, ...]
@@ -38,7 +38,7 @@ def choose_plane(
     cover: Vector,
     seed: int | None,
 ) -> Plane:
-    """Return the plane that the arguments of `loss_surface` ask for; `cover` is (T, P), perhaps of no points."""
+    """Return the plane for the arguments of `loss_surface`; `cover` is (T, P), T may be 0."""
     if isinstance(through, Sequential) or not hasattr(through, "__len__"):
         raise TypeError(f"through: got {shown(through)}; expected a list of one or two vectors or models")
     if len(through):
@@ -69,7 +69,7 @@ def _eigenvectors(objective: Objective, center: Vector, directions: str, seed: i
     pairs = extreme_eigenpairs(objective, center, k=2, which=which, tolerance=1e-6, seed=seed)
     values = pairs.values[::-1]
     rows = np.ascontiguousarray(pairs.vectors.T[::-1])
-    rows *= np.sign(rows[np.arange(2), np.abs(rows).argmax(axis=1)])[:, None]  # eigenvectors have no sign of their own
+    rows *= np.sign(rows[np.arange(2), np.abs(rows).argmax(axis=1)])[:, None]  # the sign of an eigenvector is arbitrary
     height, steepest = objective.value(center), float(np.abs(values).max())
     spans = np.ones(2)
     if height > 0 and steepest > 0:
@@ -79,7 +79,7 @@ def _eigenvectors(objective: Objective, center: Vector, directions: str, seed: i
 
 
 def _principal(center: Vector, cover: Vector) -> Plane:
-    """Return the plane through the centre that is nearest to a path, by the sum of squared distances."""
+    """Return the plane through the centre with the least sum of squared distances to a path."""
     if len(cover) < 2:
         raise ValueError(f"cover: got {len(cover)} points; expected at least two, for directions='path'")
     _, lengths, rows = np.linalg.svd(cover - center, full_matrices=False)
@@ -91,7 +91,7 @@ def _principal(center: Vector, cover: Vector) -> Plane:
 
 
 def _filter_normalised(objective: Objective, center: Vector, rng: np.random.Generator) -> Vector:
-    """Return a random direction with each unit's incoming weights scaled to the unit's own length, all else 0."""
+    """Return a random direction: each unit's incoming weights scaled to the norm of the model's, all else 0."""
     parts = []
     for name, values in objective.arrays(center).items():
         part = np.zeros_like(values)
@@ -125,7 +125,7 @@ def _through(objective: Objective, center: Vector, through: Sequence[npt.ArrayLi
 
 
 def _check_independent(rows: Vector, name: str) -> None:
-    """Refuse directions of length 0 and such as are parallel, naming the argument that they come from."""
+    """Refuse directions that are zero or parallel, naming the argument."""
     lengths = np.linalg.norm(rows, axis=1)
     if not (lengths > 0).all():
         raise ValueError(
@@ -137,7 +137,7 @@ def _check_independent(rows: Vector, name: str) -> None:
 
 
 def coordinates(points: Vector, center: Vector, directions: Vector) -> tuple[Vector, Vector]:
-    """Return the coordinates (T, k) of the nearest points of the plane, and (T,) the share of the way outside of it."""
+    """Return the coordinates (T, k) of the projected points, and the share of each distance outside the plane (T,)."""
     offsets = points - center
     found = np.asarray(np.linalg.solve(directions @ directions.T, directions @ offsets.T).T)
     off, far = (np.asarray(np.linalg.norm(rows, axis=1)) for rows in (offsets - found @ directions, offsets))
@@ -145,7 +145,7 @@ def coordinates(points: Vector, center: Vector, directions: Vector) -> tuple[Vec
 
 
 def half_widths(span: float | Sequence[float], count: int) -> Vector:
-    """Return a checked `span` as `count` numbers."""
+    """Return a checked `span` as `count` values."""
     if not isinstance(span, (Sequence, np.ndarray)) or isinstance(span, (str, bytes)):
         return np.full(count, real(span, "span", low=0.0, open_low=True))
     if len(span) != count:
@@ -154,7 +154,7 @@ def half_widths(span: float | Sequence[float], count: int) -> Vector:
 
 
 def extent(plane: Plane, cover: Vector) -> tuple[Vector, Vector]:
-    """Return the least and the largest coordinates of a grid that shows the plane's marks and `cover` (T, k)."""
+    """Return the smallest and largest coordinates of a grid that contains the plane's marks and `cover` (T, k)."""
     low, high = -plane.spans, plane.spans.copy()
     points = np.concatenate([cover, np.zeros((1, len(low))), *(np.array([mark]) for mark in plane.marks.values())])
     least, most = np.minimum(low, points.min(axis=0)), np.maximum(high, points.max(axis=0))

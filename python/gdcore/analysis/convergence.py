@@ -1,4 +1,4 @@
-"""`convergence_factors`: how fast each eigendirection goes under gradient descent and heavy ball (chapter, 22-27)."""
+"""`convergence_factors`: rates of gradient descent and heavy ball for each eigendirection (chapter, slides 22-27)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["ConvergenceFactors", "convergence_factors"]
 
 @dataclass(frozen=True, eq=False)
 class ConvergenceFactors:
-    """What a step of gradient descent multiplies each eigendirection by, and the settings that would be best.
+    """The factor of each eigendirection in a step of gradient descent, and the best settings.
 
-    Directions are in the order of the eigenvalues, ascending. Those with an eigenvalue of zero (up to rounding) are
-    flat: at a minimum nothing moves along them, so what is said about all directions leaves them out.
+    Directions are in the order of the eigenvalues, ascending. Directions with an eigenvalue of zero (up to rounding)
+    are flat: at a minimum nothing moves along them. Results over all directions exclude them.
 
     Attributes
     ----------
@@ -41,20 +41,20 @@ class ConvergenceFactors:
     eigenvalues : ndarray
         λ_i, shape (P,).
     roots : ndarray
-        Shape (P, 2), complex: the roots of z² - (1+μ-ηλ_i)z + μ, what a step of heavy ball multiplies by; without
-        momentum they are 1-ηλ_i and 0.
+        Shape (P, 2), complex: the roots of z² - (1+μ-ηλ_i)z + μ, the factors of a step of heavy ball; without momentum
+        they are 1-ηλ_i and 0.
     factors : ndarray
-        Shape (P,). Without momentum 1-ηλ_i, with its sign (slides 23-24); with momentum the larger of the two roots'
-        sizes.
+        Shape (P,). Without momentum 1-ηλ_i, with its sign (slides 23-24); with momentum the larger magnitude of the two
+        roots.
     flat : int
-        How many directions are flat.
+        Number of flat directions.
     slowest : float
-        The largest size of a factor: what the distance to the minimum is multiplied by in each step, in the end.
+        The largest magnitude of a factor: the asymptotic factor of the distance to the minimum per step.
     best_lr, best_rate : float
         η = 2/(λ_1+λ_n) for gradient descent and its slowest factor (κ-1)/(κ+1), with κ = λ_n/λ_1.
     best_momentum_lr, best_momentum, best_momentum_rate : float
         η = (2/(√λ_1+√λ_n))² and μ = ((√κ-1)/(√κ+1))² for heavy ball (Polyak 1964) and its factor √μ. All five are
-        nan where an eigenvalue is negative: then no setting converges.
+        nan if an eigenvalue is negative: then no setting converges.
     """
 
     lr: float
@@ -72,27 +72,27 @@ class ConvergenceFactors:
 
     @property
     def converges(self) -> bool:
-        """Whether every direction that is not flat shrinks: all factors smaller than 1 in size (slide 25)."""
+        """Whether every direction that is not flat shrinks: all factors have a magnitude below 1 (slide 25)."""
         return self.slowest < 1.0
 
     @property
     def condition_number(self) -> float:
-        """κ = λ_n/λ_1 over the directions that are not flat; nan where an eigenvalue is negative."""
+        """κ = λ_n/λ_1 over the directions that are not flat; nan if an eigenvalue is negative."""
         values = self.eigenvalues[self._curved]
         return float(values[-1] / values[0]) if values[0] > 0 else math.nan
 
     @property
     def _curved(self) -> npt.NDArray[np.bool_]:
-        """Which directions are not flat."""
+        """Mask of the directions that are not flat."""
         return np.asarray(np.abs(self.eigenvalues) > rounding(self.eigenvalues))
 
     @property
     def _stuck(self) -> int:
-        """How many directions that are not flat do not shrink."""
+        """Number of directions that are neither flat nor shrink."""
         return int(np.sum(np.abs(self.factors[self._curved]) >= 1.0))
 
     def steps(self, tolerance: float = 1e-6) -> float:
-        """Return how many steps the slowest direction needs to shrink to `tolerance` times its distance.
+        """Return the number of steps in which the slowest direction shrinks to `tolerance` times its distance.
 
         Parameters
         ----------
@@ -102,8 +102,8 @@ class ConvergenceFactors:
         Returns
         -------
         float
-            ln(tolerance)/ln(slowest), not rounded; infinity where it does not converge. With momentum the rate of the
-            end: a run needs some steps more to reach it.
+            ln(tolerance)/ln(slowest), not rounded; infinity if it does not converge. With momentum this uses the
+            asymptotic rate; a run needs some steps more to reach it.
         """
         return steps_at(self.slowest, real(tolerance, "tolerance", low=0.0, high=1.0, open_low=True))
 
@@ -113,21 +113,21 @@ class ConvergenceFactors:
         Parameters
         ----------
         alpha0 : array
-            α(0), shape (P,): `QuadraticModel.coordinates` of the point training starts from.
+            α(0), shape (P,): `QuadraticModel.coordinates` of the start of training.
         steps : int or array of int
-            T, at least 0, one or several.
+            T, at least 0: one value or an array.
 
         Returns
         -------
         ndarray
             α(T), shape (P,), or one row for each T, (..., P). With momentum it follows
-            α(τ+1) = (1+μ-ηλ_i) α(τ) - μ α(τ-1) with α(-1) = α(0). Past the range of float64 infinity, or nan with
+            α(τ+1) = (1+μ-ηλ_i) α(τ) - μ α(τ-1) with α(-1) = α(0). Overflow of float64 gives infinity, or nan with
             momentum.
 
         Raises
         ------
         TypeError
-            If an argument is no array of numbers, or `steps` not of whole ones.
+            If an argument is not a numeric array, or `steps` not of whole numbers.
         ValueError
             If `alpha0` has another length or is not finite, or `steps` is negative.
         """
@@ -152,7 +152,7 @@ class ConvergenceFactors:
         return np.array(after).reshape(*counts.shape, len(start))
 
     def table(self, tolerance: float = 1e-6) -> Table:
-        """Return one row for each direction: eigenvalue, factor, and the steps it needs to shrink to `tolerance`."""
+        """Return one row for each direction: eigenvalue, factor, and the steps to shrink to `tolerance`."""
         goal = real(tolerance, "tolerance", low=0.0, high=1.0, open_low=True)
         return Table(
             {"direction": i, "eigenvalue": float(value), "factor": float(factor), "steps": steps_at(abs(factor), goal)}
@@ -160,7 +160,7 @@ class ConvergenceFactors:
         )
 
     def settings(self, tolerance: float = 1e-6) -> Table:
-        """Return the given setting beside the best without and with momentum: rate, factor and `steps`."""
+        """Return the given and the best settings, without and with momentum: rate, factor and `steps`."""
         goal = real(tolerance, "tolerance", low=0.0, high=1.0, open_low=True)
         rows = [
             ("as given", self.lr, self.momentum, self.slowest),
@@ -174,18 +174,18 @@ class ConvergenceFactors:
         )
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
-        """Draw the size of the factor against the eigenvalue: the given setting with its directions, and the best ones.
+        """Plot the magnitude of the factor against the eigenvalue, for the given and the best settings.
 
         Parameters
         ----------
         path : path, optional
-            Where to save the picture (the ending gives the format: .png, .svg, .pdf). Without it the picture belongs to
-            matplotlib.pyplot, to be shown by a notebook or ``plt.show()``.
+            File to save the figure in; the suffix gives the format: .png, .svg, .pdf. Without it the figure is open in
+            matplotlib.pyplot, for a notebook or ``plt.show()``.
 
         Returns
         -------
         matplotlib Axes
-            To add to, or to save by ``axes.figure.savefig``.
+            For further changes, or to save with ``axes.figure.savefig``.
 
         Raises
         ------
@@ -221,7 +221,7 @@ class ConvergenceFactors:
         return axes
 
     def __str__(self) -> str:
-        """Return a sentence on whether it converges, and the table of `settings`."""
+        """Return one sentence about convergence, and the table of `settings`."""
         count = len(self.factors)
         if self.converges:
             verdict = f"converges: each step multiplies the slowest of {count} directions by {self.slowest:.6g}"
@@ -248,19 +248,19 @@ def convergence_factors(
     sample_weight: Data | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> ConvergenceFactors:
-    """Return what a full-batch step of ``gd.SGD(lr)`` or ``gd.Momentum(lr, momentum)`` does to each eigendirection.
+    """Return the factor of each eigendirection in a full-batch step of ``gd.SGD(lr)`` or ``gd.Momentum(lr, momentum)``.
 
-    On the local quadratic model directions go each on its own: by the factor 1-ηλ_i in every step without momentum
-    (slides 23-24), by the roots of z² - (1+μ-ηλ_i)z + μ with it (slide 26).
+    On the local quadratic model the directions are independent. Without momentum each step multiplies a direction by
+    1-ηλ_i (slides 23-24); with momentum the factors are the roots of z² - (1+μ-ηλ_i)z + μ (slide 26).
 
     Parameters
     ----------
     model : Sequential or QuadraticModel
-        A model in float64, with the three that follow; or a quadratic model, and nothing beside it but ``lr=``.
+        A model in float64, together with `loss`, `x` and `y`; or a quadratic model with ``lr=`` alone.
     loss, x, y, at, mode, sample_weight, memory_limit
         As for `QuadraticModel`.
     lr : float
-        η, above 0. It has no default.
+        η, above 0. Required.
     momentum : float
         μ, at least 0 and below 1.
 
@@ -272,9 +272,9 @@ def convergence_factors(
     Raises
     ------
     TypeError
-        If `lr` is left out, something stands beside a QuadraticModel, or an argument is of another kind.
+        If `lr` is left out, a QuadraticModel is given together with other data, or an argument has the wrong type.
     ValueError
-        If `lr` or `momentum` is out of range, the Hessian is zero, or for what `QuadraticModel` raises.
+        If `lr` or `momentum` is out of range, or the Hessian is zero; and as for `QuadraticModel`.
     """
     eta, mu = real(lr, "lr", low=0.0, open_low=True), momentum_below_one(momentum)
     values = as_quadratic(
@@ -300,13 +300,13 @@ def convergence_factors(
 def _roots(middle: Vector, momentum: float) -> npt.NDArray[np.complex128]:
     """Return the two roots of z² - middle z + momentum, the larger first, shape (P, 2)."""
     spread = np.sqrt((middle * middle - 4.0 * momentum).astype(np.complex128))
-    larger = 0.5 * (middle + np.where(middle < 0, -spread, spread))  # no cancellation; the other one by their product
+    larger = 0.5 * (middle + np.where(middle < 0, -spread, spread))  # no cancellation; the product gives the other
     smaller = np.divide(momentum, larger, out=np.zeros_like(larger), where=larger != 0)
     return np.stack([larger, smaller], axis=1)
 
 
 def _best(values: Vector) -> dict[str, Any]:
-    """Return the best settings for ascending eigenvalues, nan where one is negative."""
+    """Return the best settings for ascending eigenvalues, nan if one is negative."""
     names = ("best_lr", "best_rate", "best_momentum_lr", "best_momentum", "best_momentum_rate")
     low, high = float(values[0]), float(values[-1])
     if low < 0:
@@ -318,7 +318,7 @@ def _best(values: Vector) -> dict[str, Any]:
 
 
 def steps_at(factor: float, tolerance: float) -> float:
-    """Return after how many multiplications by `factor` something has shrunk to `tolerance` of itself."""
+    """Return the number of multiplications by `factor` that shrink a value to `tolerance` times itself."""
     if tolerance == 1.0:
         return 0.0
     if factor >= 1.0:

@@ -19,29 +19,29 @@ from .quadratic import QuadraticModel, as_quadratic, rounding, scale
 
 __all__ = ["CriticalPoint", "classify_critical_point"]
 
-CRITICAL = 1e-6  # the distance to a zero gradient, relative to the point's own length, that passes for none
+CRITICAL = 1e-6  # distance to a zero gradient that counts as zero, relative to the length of the point
 
 Verdict: TypeAlias = Literal["minimum", "maximum", "saddle", "degenerate", "not critical"]
 
 
 @dataclass(frozen=True, eq=False)
 class CriticalPoint:
-    """What `classify_critical_point` found.
+    """The result of `classify_critical_point`.
 
     Attributes
     ----------
     verdict : {"minimum", "maximum", "saddle", "degenerate", "not critical"}
         See `classify_critical_point`.
     positive, negative, zero : int
-        How many eigenvalues are above `tolerance`, below minus `tolerance`, and between: P together.
+        Numbers of eigenvalues above `tolerance`, below -`tolerance`, and between: P in total.
     eigenvalues : ndarray
-        All of them, ascending, shape (P,).
+        All eigenvalues, ascending, shape (P,).
     tolerance : float
-        The size up to which an eigenvalue counts as zero.
+        The magnitude up to which an eigenvalue counts as zero.
     gradient_norm : float
         ‖∇E‖ at the point.
     gradient_tolerance : float
-        The most it may be at a critical point.
+        The largest gradient norm that counts as zero.
     value : float
         E at the point.
     """
@@ -57,7 +57,7 @@ class CriticalPoint:
     value: float
 
     def __str__(self) -> str:
-        """Return the verdict and the numbers behind it, in three lines."""
+        """Return the verdict, eigenvalue counts and gradient norm, in three lines."""
         relation = "at most" if self.gradient_norm <= self.gradient_tolerance else "more than"
         return (
             f"{self.verdict}: E = {self.value:.6g}\n"
@@ -81,42 +81,42 @@ def classify_critical_point(
     sample_weight: Data | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> CriticalPoint:
-    """Tell what kind of critical point the loss has where the model is, from the eigenvalues of its Hessian (slide 8).
+    """Classify the critical point of the loss at the model's parameters by the eigenvalues of its Hessian (slide 8).
 
     - "minimum": all eigenvalues are positive; "maximum": all are negative.
-    - "saddle": there are positive and negative ones (zeros among them change nothing: E rises one way and falls
-      another).
-    - "degenerate": some are zero, and the others, if any, of one sign: second derivatives do not tell what E does along
-      the flat directions. A unit that no point of the data activates leaves such directions.
-    - "not critical": the gradient is not zero. The counts are there all the same.
+    - "saddle": some are positive and some negative. Zeros do not change this: E rises in one direction and falls in
+      another.
+    - "degenerate": some are zero, and the others, if any, have one sign: second derivatives do not determine E along
+      the flat directions. A unit that no row of the data activates causes such directions.
+    - "not critical": the gradient is not zero. The counts are given all the same.
 
     Parameters
     ----------
     model : Sequential or QuadraticModel
-        A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
+        A model in float64, together with `loss`, `x` and `y`; or a quadratic model alone.
     loss, x, y, at, mode, sample_weight, memory_limit
         As for `QuadraticModel`.
     tolerance : float, optional
-        The size up to which an eigenvalue counts as zero; 8 P ε max|λ| (ε = 2⁻⁵²) when left out, which covers rounding
+        The magnitude up to which an eigenvalue counts as zero. Default: 8 P ε max|λ| (ε = 2⁻⁵²), which covers rounding
         only.
     gradient_tolerance : float, optional
-        The largest ‖∇E‖ that counts as zero; 1e-6 max|λ| max(1, ‖w‖) when left out: a point nearer to a zero gradient
-        than one millionth of its own length, measured where E is steepest.
+        The largest ‖∇E‖ that counts as zero. Default: 1e-6 max|λ| max(1, ‖w‖), the gradient at a distance of one
+        millionth of the point's length along the direction of the largest curvature.
 
     Returns
     -------
     CriticalPoint
-        The verdict, with the numbers behind it.
+        The verdict, eigenvalues and gradient norm.
 
     Raises
     ------
     TypeError, ValueError
-        What `QuadraticModel` raises, and if a tolerance is no number of at least 0.
+        As for `QuadraticModel`, and if a tolerance is not a number of at least 0.
 
     Notes
     -----
-    Training stops near critical points, not on them. What is left of the gradient also shifts eigenvalues: give a
-    `tolerance` of your own where small ones decide.
+    Training stops near critical points, not at them. The remaining gradient also shifts eigenvalues: set `tolerance`
+    if small ones decide.
     """
     zero = None if tolerance is None else real(tolerance, "tolerance", low=0.0)
     flat = None if gradient_tolerance is None else real(gradient_tolerance, "gradient_tolerance", low=0.0)
@@ -142,7 +142,7 @@ def classify_critical_point(
 
 
 def _by_signs(positive: int, negative: int, size: int) -> Verdict:
-    """Return the verdict on a point of zero gradient."""
+    """Return the verdict for a point of zero gradient."""
     if positive and negative:
         return "saddle"
     if positive == size:

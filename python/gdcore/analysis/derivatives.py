@@ -17,7 +17,7 @@ from .objective import Mode, Objective, Vector, place
 
 __all__ = ["Eigenpairs", "eigenvalues", "gradient", "hessian", "hvp"]
 
-MEMORY_LIMIT = 2**30  # bytes of a Hessian, unless the caller allows more
+MEMORY_LIMIT = 2**30  # default limit for a Hessian, bytes
 DIRECT = 64  # parameters up to which eigenvalues come from the full Hessian
 
 
@@ -74,7 +74,7 @@ def hvp(
     Raises
     ------
     ValueError
-        If `v` has another length or holds NaN or infinity; and what `Objective` raises.
+        If `v` has another length or holds NaN or infinity; and as for `Objective`.
     """
     return Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight).hvp(v)
 
@@ -97,17 +97,17 @@ def hessian(
     model, loss, x, y, mode, sample_weight
         As for `Objective`.
     memory_limit : int
-        The most bytes it may take: 8 P².
+        The largest size allowed, in bytes; the Hessian takes 8 P².
 
     Returns
     -------
     ndarray
-        H, shape (P, P), float64, symmetric: the mean of what P products give and its transpose.
+        H, shape (P, P), float64, symmetric: the mean of the matrix of P Hessian-vector products and its transpose.
 
     Raises
     ------
     ValueError
-        If it would be larger than `memory_limit`; and what `Objective` raises.
+        If it would be larger than `memory_limit`; and as for `Objective`.
     """
     return dense_hessian(
         Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight), memory_limit=memory_limit
@@ -115,7 +115,7 @@ def hessian(
 
 
 def dense_hessian(objective: Objective, w: npt.ArrayLike | None = None, *, memory_limit: int = MEMORY_LIMIT) -> Vector:
-    """Return the Hessian (P, P) of an objective at `w`, or where the model is; see `hessian`."""
+    """Return the Hessian (P, P) of an objective at `w`, default the model's parameters; see `hessian`."""
     integer(memory_limit, "memory_limit", minimum=1, expected="a number of bytes")
     size = objective.size
     if 8 * size * size > memory_limit:
@@ -130,7 +130,7 @@ def dense_hessian(objective: Objective, w: npt.ArrayLike | None = None, *, memor
         unit[i] = 1.0
         rows[i] = objective.product(unit, point)
         unit[i] = 0.0
-    for i in range(size):  # in place, for another P x P may not fit
+    for i in range(size):  # in place, because a second P x P array may not fit
         mean = 0.5 * rows[i, i:] + 0.5 * rows[i:, i]
         rows[i, i:] = mean
         rows[i:, i] = mean
@@ -160,24 +160,23 @@ def eigenvalues(
 ) -> Eigenpairs:
     """Return extreme eigenvalues of the Hessian and their eigenvectors, by Lanczos iteration over `hvp`.
 
-    An eigenvalue that is there several times is returned as often, as far as `k` reaches. The Hessian is not formed
-    (beyond 64 parameters, and where `k` is less than a third of them), so models of a million parameters are no
-    problem.
+    A repeated eigenvalue is returned with its multiplicity, up to `k` values in total. With more than 64 parameters and
+    `k` below a third of them, the Hessian is not formed, so models may have a million parameters.
 
     Parameters
     ----------
     model, loss, x, y, mode, sample_weight
         As for `Objective`.
     k : int
-        How many, at most P.
+        Number of eigenvalues, at most P.
     which : {"largest", "smallest", "magnitude", "both"}
         The algebraically largest, the smallest (most negative), the largest in magnitude, or half of each end.
     tolerance : float
         Accuracy at which the iteration stops: the residual ‖H u - λ u‖ of each pair, relative to the largest |λ|.
-        Errors of the values are at most about that, those of the vectors that over the distance to the next eigenvalue.
-        Eigenvalues that differ by less count as one that is repeated.
+        Errors of the values are at most about as large; errors of the vectors are this divided by the distance to the
+        next eigenvalue. Eigenvalues that differ by less count as one repeated eigenvalue.
     seed : int
-        Of the vectors it starts from, so that the result is the same every time.
+        Seed of the start vectors; the same seed gives the same result.
 
     Returns
     -------
@@ -187,14 +186,13 @@ def eigenvalues(
     Raises
     ------
     ValueError
-        If `k` is larger than P, `which` is none of the four, or `tolerance` is not reached; and what `Objective`
-        raises.
+        If `k` is larger than P, `which` is unknown, or `tolerance` is not reached; and as for `Objective`.
 
     Notes
     -----
     A Krylov space holds one eigenvector of a repeated eigenvalue. So further spaces are searched, each orthogonal to
-    the eigenvectors found, until one shows that no eigenvalue is left that belongs to the k; the chance that it misses
-    one is about 1e-6. Where only the outermost is asked for (``k=1``), one space is enough.
+    the eigenvectors found, until one shows that none of the k eigenvalues is missing; the probability of an error is
+    about 1e-6. For the outermost eigenvalue alone (``k=1``), one space is enough.
     """
     objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
     return extreme_eigenpairs(objective, k=k, which=which, tolerance=tolerance, seed=seed)
@@ -210,9 +208,9 @@ def extreme_eigenpairs(
     seed: int = 0,
     diagonal: Vector | float = 0.0,
 ) -> Eigenpairs:
-    """Return extreme eigenpairs of an objective's Hessian at `w`, or where the model is; see `eigenvalues`.
+    """Return extreme eigenpairs of an objective's Hessian at `w`, default the model's parameters; see `eigenvalues`.
 
-    `diagonal`, one number or (P,), is added to the Hessian's diagonal: weight decay.
+    `diagonal`, a scalar or (P,), is added to the Hessian's diagonal, for weight decay.
     """
     choice(which, "which", ("largest", "smallest", "magnitude", "both"))
     integer(k, "k", minimum=1)
@@ -221,7 +219,7 @@ def extreme_eigenpairs(
     size = objective.size
     if k > size:
         raise ValueError(f"k: got {k}; expected at most {size}, the number of parameters that train")
-    if size <= max(DIRECT, 3 * k):  # so few are quicker found directly, and so many take as much memory in any case
+    if size <= max(DIRECT, 3 * k):  # faster directly for few parameters; for many pairs it takes no more memory
         matrix = dense_hessian(objective, w, memory_limit=8 * size * size)
         matrix[np.diag_indices(size)] += diagonal
         values, vectors = np.linalg.eigh(matrix)

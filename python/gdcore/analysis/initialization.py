@@ -1,4 +1,4 @@
-"""The health of an initialisation: second moments layer by layer, and units that stay equal (chapter, slides 17-20)."""
+"""Checks of an initialisation: second moments layer by layer, and units that stay equal (chapter, slides 17-20)."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["IdenticalUnits", "LayerVariances", "identical_units", "variance_by_layer"]
 
-AT_ONCE = 8  # layers whose outputs are held together
-STEADY = math.sqrt(2.0)  # E[z²] is called flat where it changes by at most this factor a layer, ...
-FLAT = 10.0  # ... and by at most this one from the inputs to the last layer
-SIGMAS = 3.0  # by how many standard deviations the draw of the weights may change it without being to blame
+AT_ONCE = 8  # layers whose outputs are in memory at the same time
+STEADY = math.sqrt(2.0)  # E[z²] is called flat if it changes by at most this factor per layer, ...
+FLAT = 10.0  # ... and by at most this factor from the inputs to the last layer
+SIGMAS = 3.0  # standard deviations of random change that are called drifting, not vanishing or exploding
 
 
 @dataclass(frozen=True, eq=False)
 class LayerVariances:
-    """Second moments of what the layers of a model put out, and of the gradient.
+    """Second moments of the outputs of a model's layers, and of the gradient.
 
     All arrays have an element for the inputs and then one for each layer: shape (L+1,).
 
@@ -51,13 +51,13 @@ class LayerVariances:
     variance : ndarray
         E[z²] - E[z]², over rows and units together.
     zeros : ndarray
-        Share of outputs that are exactly 0: about 0.5 behind a healthy ReLU.
+        Share of outputs that are exactly 0: about 0.5 for a ReLU with good initialisation.
     dead : ndarray
-        Share of units whose output is 0 for every row: dead ReLUs learn nothing.
+        Share of units whose output is 0 for every row: dead ReLUs do not train.
     gradient : ndarray or None
         Mean square of ∂E/∂w over the weights of each Dense layer, nan elsewhere; None if no loss was given.
     reads : tuple of int
-        For each Dense layer, where in the arrays that stands which it takes in: the z that slides 18-20 follow.
+        For each Dense layer, the index of its input in the arrays: the z of slides 18-20.
     """
 
     layers: tuple[str, ...]
@@ -71,10 +71,10 @@ class LayerVariances:
 
     @property
     def factor(self) -> float:
-        """What E[z²] is multiplied by from one Dense layer's inputs to the next one's, by a line through log E[z²].
+        """The factor of E[z²] from the input of one Dense layer to the next, by a linear fit of log E[z²].
 
-        He's initialisation gives 1 with ReLU, weights of variance 1/M give 1/2. nan with fewer than two Dense layers,
-        or where E[z²] is 0 or not finite.
+        He initialisation gives 1 with ReLU, weights of variance 1/M give 1/2. nan with fewer than two Dense layers, or
+        if E[z²] is 0 or not finite.
         """
         z = self.mean_square[list(self.reads)]
         if len(z) < 2 or not (np.isfinite(z) & (z > 0)).all():
@@ -85,9 +85,10 @@ class LayerVariances:
     def verdict(self) -> str:
         """One sentence: flat, vanishing, exploding, drifting or dead.
 
-        Flat is a change by at most a factor √2 per Dense layer and 10 over all. More is drifting where random weights
-        of a healthy scale do as much: E[z²] behind M random ReLU units scatters by √(5/M) of itself, so its logarithm
-        after L layers by √(5 Σ 1/M) around -½ of that square, of which 3 standard deviations are allowed.
+        Flat means a change by at most a factor √2 per Dense layer and 10 in total. A larger change is called drifting
+        if random weights of the right scale can cause it: E[z²] after M random ReLU units has a relative standard
+        deviation of √(5/M), so its logarithm after L layers has the standard deviation s = √(5 Σ 1/M) and the mean
+        -½ s². 3 standard deviations are allowed.
         """
         z = self.mean_square[list(self.reads)]
         if len(z) < 2:
@@ -131,17 +132,17 @@ class LayerVariances:
         return f"{self.table()}\n{self.verdict}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
-        """Draw E[z²] against the number of the Dense layer, on a logarithmic axis; below it the gradient's, if known.
+        """Plot E[z²] against the index of the Dense layer, on a logarithmic axis; below it the gradient's, if known.
 
         Parameters
         ----------
         path : path, optional
-            Where to save the figure; the ending gives the format.
+            File to save the figure in; the suffix gives the format.
 
         Returns
         -------
         Axes
-            matplotlib's, of the upper panel.
+            The matplotlib axes of the upper panel.
 
         Raises
         ------
@@ -162,15 +163,16 @@ def variance_by_layer(
     y: Data | None = None,
     mode: Mode = "training",
 ) -> LayerVariances:
-    """Report E[z²] and the variance of every layer's outputs, to see whether signals fade, stay or explode.
+    """Report E[z²] and the variance of every layer's outputs, to see whether signals vanish, stay or explode.
 
     For a = W z with weights of variance ε² over M inputs, E[a²] = M ε² E[z²], and ReLU keeps half of it. He's
-    ε = √(2/M) therefore keeps E[z²] the same through any number of layers; ε = 1/√M makes it 2^-L (slides 18-20).
+    ε = √(2/M) therefore keeps E[z²] constant through any number of layers; ε = 1/√M multiplies it by 2^-L (slides
+    18-20).
 
     Parameters
     ----------
     model : Sequential
-        In float32 or float64; computed in float64 (in a copy, where it is float32), frozen layers included.
+        A model in float32 or float64, computed in float64 (a float32 model in a copy), including frozen layers.
     x : array
         Inputs (N, in_features); a few hundred rows are enough.
     loss : Loss, optional
@@ -188,13 +190,13 @@ def variance_by_layer(
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind, or stands where other calls have it: loss and targets are optional here.
+        If an argument has the wrong type, or loss and targets are given by position, as in other calls.
     ValueError
-        If only one of `loss` and `y` is given; and what `Objective` raises.
+        If only one of `loss` and `y` is given; and as for `Objective`.
 
     Notes
     -----
-    Each layer's outputs are those of a forward pass of their own, so L layers take L passes.
+    Each layer's outputs take a separate forward pass, so L layers take L passes.
     """
     if misplaced or isinstance(x, _core.Loss):
         raise TypeError(
@@ -210,7 +212,7 @@ def variance_by_layer(
     inputs = to_inputs(x, "x", model.feature_names)
     asked = loss is not None
     targets: Any = y
-    if loss is None or y is None:  # outputs need none, but an objective does
+    if loss is None or y is None:  # an Objective needs a loss and targets
         rows = len(inputs.array) if inputs.array.ndim else 0
         loss, targets = _core.MeanSquaredError(), Targets(np.zeros((rows, model.out_features)))
     objective = Objective(model, loss, inputs, targets, mode=mode)
@@ -231,7 +233,7 @@ def variance_by_layer(
     )
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what overflows is infinite, and said to explode
+@np.errstate(over="ignore", invalid="ignore")  # overflow gives infinity, and the verdict "Exploding"
 def _moments(z: Vector) -> tuple[int, float, float, float, float]:
     """Return width, mean square, variance, share of zeros, and share of units that are 0 in all rows."""
     zero = z == 0
@@ -252,16 +254,16 @@ def _ratio(a: float, b: float) -> float | None:
 
 @dataclass(frozen=True)
 class IdenticalUnits:
-    """Hidden units that compute the same and count the same, so that gradient descent never tells them apart.
+    """Hidden units with equal incoming and outgoing weights, which gradient descent keeps equal.
 
     Attributes
     ----------
     units : dict
         Number of units of each hidden Dense layer, by name ("layers.0").
     groups : dict
-        By the same names, the groups of two or more identical units: tuples of ascending indices.
+        The groups of two or more identical units of each layer, by name: tuples of ascending indices.
     tolerance : float
-        The largest difference that was allowed.
+        The largest difference allowed.
     """
 
     units: dict[str, int]
@@ -270,7 +272,7 @@ class IdenticalUnits:
 
     @property
     def redundant(self) -> int:
-        """How many units could be removed without changing what the model can compute: all but one of each group."""
+        """The number of units that can be removed without loss of capacity: all but one of each group."""
         return sum(len(group) - 1 for groups in self.groups.values() for group in groups)
 
     def table(self) -> Table:
@@ -287,7 +289,7 @@ class IdenticalUnits:
         )
 
     def __str__(self) -> str:
-        """Return the table and what it comes to."""
+        """Return the table and a summary."""
         if not self.units:
             return "The model has no hidden Dense layer."
         if not self.redundant:
@@ -297,18 +299,18 @@ class IdenticalUnits:
 
 @explained
 def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUnits:
-    """Find hidden units with the same weights in and out: equal gradients keep them equal for ever (slide 17).
+    """Find hidden units with the same incoming and outgoing weights: equal gradients keep them equal (slide 17).
 
-    Compared are a unit's incoming weights, its bias, γ and β of norms behind it, and the weights by which the next
-    Dense layer takes it in. Units with `Dropout` behind them are told apart by its masks, so they count as different.
+    Compares a unit's incoming weights, its bias, γ and β of the norms after it, and its weights in the next Dense
+    layer. The masks of `Dropout` separate units, so units with Dropout after them count as different.
 
     Parameters
     ----------
     model : Sequential
-        Of either dtype.
+        A model of either dtype.
     tolerance : float
-        Largest difference between any two numbers of units that count as identical, at least 0. Training may round
-        equal units differently, to the last bits: allow for that in a trained model.
+        Largest difference between values of units that count as identical, at least 0. Training may round equal units
+        differently in the last bits: allow for that in a trained model.
 
     Returns
     -------
@@ -318,7 +320,7 @@ def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUn
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind.
+        If an argument has the wrong type.
     ValueError
         If `tolerance` is negative or not finite.
     """
@@ -330,7 +332,7 @@ def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUn
     units: dict[str, int] = {}
     groups: dict[str, tuple[tuple[int, ...], ...]] = {}
     for first, following in itertools.pairwise(dense):
-        # a column for each parameter of a unit: (units, in) weights as they stand, (units,) vectors as one column
+        # a column for each parameter of a unit: weights (units, in) as they are, vectors (units,) as one column
         numbers = [np.asarray(v) for i in range(first, following) for v in parameters.get(i, {}).values()]
         numbers.append(np.asarray(parameters[following]["weight"]).T)
         table = np.concatenate([v.reshape(len(v), -1) for v in numbers], axis=1)
@@ -344,7 +346,7 @@ def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUn
 def _groups(table: npt.NDArray[Any], tolerance: float) -> tuple[tuple[int, ...], ...]:
     """Return groups of rows that differ by at most `tolerance` from the group's first, in ascending order.
 
-    Only rows that are neighbours in the order of one column, the one with the widest spread, are compared.
+    The rows are sorted by the column with the largest range; only rows within `tolerance` in it are compared.
     """
     key = table[:, int(np.argmax(np.ptp(table, axis=0)))].astype(np.float64)
     order = np.argsort(key, kind="stable")

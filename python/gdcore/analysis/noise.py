@@ -1,4 +1,4 @@
-"""Gradient noise: how far the gradient of a mini-batch is from that of all the data (chapter, slides 15-16)."""
+"""Gradient noise: the distance of mini-batch gradients from the gradient of all the data (chapter, slides 15-16)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientNoise", "gradient_noise"]
 
-DRAWS = 16  # of dropout's masks, over which the gradient of all rows is averaged
-ROUNDING = 1e-9  # of the gradient: noise below it is none
+DRAWS = 16  # dropout masks over which the gradient of all rows is averaged
+ROUNDING = 1e-9  # noise below this, relative to the gradient, counts as rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,8 @@ class GradientNoise:
     Attributes
     ----------
     sigma : float
-        σ, the root mean square of |g_n - g| over the rows: g_n is the gradient of row n alone, g their mean ∇E. nan
-        where rows have no gradients of their own.
+        σ, the root mean square of |g_n - g| over the rows: g_n is the gradient of row n alone, g their mean ∇E. nan if
+        the gradient of a row depends on its batch.
     gradient_norm : float
         |g|.
     rows : int
@@ -46,18 +46,18 @@ class GradientNoise:
     n_batches : int
         Batches drawn for each size.
     replace : bool
-        Whether a batch may hold a row more than once.
+        Whether batches are drawn with replacement.
     batch_sizes : ndarray
         The sizes K, shape (S,).
     predicted : ndarray
-        What |g_B - g| is in the root mean square, shape (S,): σ/√K, or σ/√K √((N-K)/(N-1)) without replacement. nan
-        where σ is.
+        Predicted root mean square of |g_B - g|, shape (S,): σ/√K, or σ/√K √((N-K)/(N-1)) without replacement. nan if σ
+        is nan.
     measured : ndarray
-        What it was for the batches drawn, shape (S,).
+        Root mean square of |g_B - g| over the batches drawn, shape (S,).
     standard_error : ndarray
-        Of `measured`, shape (S,).
+        Standard error of `measured`, shape (S,).
     note : str
-        Why rows have no gradients of their own; empty where they have.
+        Why the gradient of a row depends on its batch; empty if it does not.
     """
 
     sigma: float
@@ -73,7 +73,7 @@ class GradientNoise:
 
     @property
     def ratio(self) -> Vector:
-        """Measured over predicted, shape (S,); nan where nothing, or no noise, is predicted."""
+        """Measured divided by predicted, shape (S,); nan where the prediction is nan or 0."""
         empty = np.full(len(self.predicted), math.nan)
         return np.asarray(np.divide(self.measured, self.predicted, out=empty, where=self.predicted > 0))
 
@@ -87,7 +87,7 @@ class GradientNoise:
 
     @property
     def _noisy(self) -> npt.NDArray[np.bool_]:
-        """At which sizes there is noise, and not only rounding: not for batches of all the rows."""
+        """Mask of the sizes with noise above rounding; False for batches of all the rows."""
         rounding = ROUNDING * max(self.gradient_norm, float(self.measured.max()))
         return np.asarray((self.measured > rounding) & ~(self.predicted == 0))
 
@@ -97,10 +97,10 @@ class GradientNoise:
 
     @property
     def noise_scale(self) -> float:
-        """σ²/|g|²: the batch size whose noise is as long as the gradient (McCandlish et al. 2018, the simple one).
+        """σ²/|g|²: the batch size with noise as large as the gradient (McCandlish et al. 2018, the simple noise scale).
 
-        Far smaller batches mostly add noise, far larger ones mostly repeat what they know. Infinite where ∇E = 0, nan
-        where σ is.
+        The gradient of a much smaller batch is mostly noise; a much larger batch gains little. Infinite if ∇E = 0, nan
+        if σ is nan.
         """
         if math.isnan(self.sigma):
             return math.nan
@@ -115,7 +115,7 @@ class GradientNoise:
         )
 
     def __str__(self) -> str:
-        """Return the table, and what it comes to."""
+        """Return the table and a summary."""
         facts = f"gradient |g| = {self.gradient_norm:.4g}, "
         if not self.note:
             facts = f"noise of one row σ = {self.sigma:.4g}, {facts}noise scale σ²/|g|² = {self.noise_scale:.4g} rows; "
@@ -123,17 +123,17 @@ class GradientNoise:
         return f"{self.table()}\n{facts}measured noise {self._course} as K^{self.slope:.3f}{why}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
-        """Draw predicted and measured noise against the batch size, both axes logarithmic.
+        """Plot predicted and measured noise against the batch size, both axes logarithmic.
 
         Parameters
         ----------
         path : path, optional
-            Where to save the figure; the ending gives the format.
+            File to save the figure in; the suffix gives the format.
 
         Returns
         -------
         Axes
-            matplotlib's.
+            The matplotlib axes.
 
         Raises
         ------
@@ -166,28 +166,29 @@ def gradient_noise(
     seed: int | None = 0,
     mode: Mode = "prediction",
 ) -> GradientNoise:
-    """Measure how far gradients of mini-batches are from that of all the data, and compare with σ/√K.
+    """Measure the distance of mini-batch gradients from the gradient of all the data, and compare it with σ/√K.
 
-    The gradient of a batch is the mean of its rows' gradients; the mean of K rows drawn independently is σ/√K away from
-    the mean of all, in the root mean square. So 100 times the batch only gives 1/10 of the noise (slides 15-16).
+    The gradient of a batch is the mean of its rows' gradients. The mean over K independent rows has a root mean square
+    distance of σ/√K from the mean over all rows. So a batch 100 times as large has 1/10 of the noise (slides 15-16).
 
     Parameters
     ----------
     model, loss, x, y
-        As for `Objective`. Rows cannot have weights of their own, for a batch's gradient is then no plain mean.
+        As for `Objective`. Rows cannot have weights, because a batch's gradient is then a weighted mean.
     batch_sizes : sequence of int
         The sizes K, at least 1 each; without replacement at most N.
     n_batches : int
-        Batches drawn for each size, at least 2. `measured` is uncertain by some 1/√(2 n_batches) of itself.
+        Batches drawn for each size, at least 2. `measured` has a relative error of about 1/√(2 n_batches).
     replace : bool
-        Whether batches are drawn with replacement, for which σ/√K is exact. Without, as in an epoch of training, the
-        noise is smaller by √((N-K)/(N-1)).
+        Whether batches are drawn with replacement, for which σ/√K is exact. Without replacement, as in an epoch of
+        training, the noise is smaller by √((N-K)/(N-1)).
     seed : int, optional
-        Of the drawing.
+        Seed of the batches.
     mode : {"training", "prediction"}
-        As for `Objective`. In "training", a row's gradient depends on the batch that it is in where `BatchNorm` takes
-        the batch's mean and spread, and `Dropout` draws anew for every batch. Then nothing is predicted, and `measured`
-        is the distance from g, the gradient of all rows in one batch: for `Dropout` the mean over 16 draws.
+        As for `Objective`. In "training", the gradient of a row depends on its batch if the model has `BatchNorm`,
+        which uses the batch's mean and standard deviation, or `Dropout`, which draws new masks for every batch. Then
+        nothing is predicted, and `measured` is the distance from g, the gradient of all rows in one batch: for
+        `Dropout` the mean over 16 draws.
 
     Returns
     -------
@@ -197,14 +198,14 @@ def gradient_noise(
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind, or the model is not in float64.
+        If an argument has the wrong type, or the model is not in float64.
     ValueError
-        If a number is out of range (a batch that `BatchNorm` trains on has at least 2 rows), or the loss weights rows;
-        and what `Objective` raises.
+        If an argument is out of range (`BatchNorm` needs batches of at least 2 rows in training), or the loss weights
+        rows; and as for `Objective`.
 
     Notes
     -----
-    Takes 2 N + n_batches · ΣK gradients of single rows, with `Dropout` 16 N + n_batches · ΣK, and never holds more than
+    Computes 2 N + n_batches · ΣK gradients of single rows, with `Dropout` 16 N + n_batches · ΣK. The memory needed is
     one batch and a few vectors (P,).
     """
     objective = Objective(model, loss, x, y, mode=mode)
@@ -264,10 +265,10 @@ def _measure(
 
 
 class _Batches:
-    """Gradients of batches of `size` rows, one after the other, by one objective over rows that are written anew.
+    """Gradients of batches of `size` rows: one objective, whose rows are overwritten for each batch.
 
-    A new `Objective` for each batch would check data that is known to be good, and allocate the parameters again; only
-    new `masks` need one.
+    A new `Objective` for each batch would check valid data again, and allocate the parameters again; only new `masks`
+    need one.
     """
 
     def __init__(self, objective: Objective, size: int, masks: _Masks | None = None) -> None:
@@ -292,12 +293,12 @@ class _Batches:
 
 
 def _readable(array: Array) -> Array:
-    """Return an array of a type that the core reads where it lies; of float16 it would keep a copy."""
+    """Return an array of a type that the core reads in place; float16 becomes float32, as the core would copy it."""
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 class _Masks:
-    """Gradients with new masks of dropout each time; those of an `Objective` stay the same."""
+    """Gradients with new dropout masks for each batch; the masks of an `Objective` do not change."""
 
     def __init__(self, objective: Objective, rng: np.random.Generator) -> None:
         self._whole, self._rng = objective, rng
@@ -305,11 +306,11 @@ class _Masks:
 
     def gradient(self, batch: Objective) -> Vector:
         """Return the gradient of a batch."""
-        self._trainer.steps = int(self._rng.integers(2**32))  # what dropout draws by, beside the seed
+        self._trainer.steps = int(self._rng.integers(2**32))  # dropout masks depend on the seed and the step
         return Objective(self._trainer.model, batch.loss, batch.x, Targets(batch.y), mode=batch.mode).gradient()
 
     def mean_gradient(self) -> Vector:
-        """Return the mean over some draws of the gradient of all rows."""
+        """Return the gradient of all rows, averaged over `DRAWS` draws of the masks."""
         total = self.gradient(self._whole)
         for _ in range(DRAWS - 1):
             total += self.gradient(self._whole)
@@ -328,12 +329,12 @@ def _sizes(batch_sizes: Sequence[int]) -> list[int]:
 
 
 def _couples(layer: _core.Layer) -> bool:
-    """Return whether a row's gradient depends, in training, on the batch that it is in."""
+    """Return whether a layer makes a row's gradient depend on its batch in training."""
     return isinstance(layer, _core.BatchNorm) or (isinstance(layer, _core.Dropout) and layer.p > 0)
 
 
 def _note(layers: list[type[_core.Layer]]) -> str:
-    """Return what the layers that couple do to a row's gradient."""
+    """Return why the given layers make a row's gradient depend on its batch; empty without layers."""
     whys = {
         _core.BatchNorm: "BatchNorm couples the rows of a batch",
         _core.Dropout: "Dropout draws anew for each batch",

@@ -25,42 +25,43 @@ Mode: TypeAlias = Literal["training", "prediction"]
 class Objective(Made):
     """A model's mean loss E(w) over data, as a function of the vector w of its parameters.
 
-    What the functions of `gdcore.analysis` are made from; useful by itself where many of them are asked of the same
-    data, or to hand E and its derivatives to an optimiser of SciPy's.
+    The functions of `gdcore.analysis` use it. Use it directly to compute several results for the same data, or to pass
+    E and its derivatives to a SciPy optimiser.
 
     Parameters
     ----------
     model : Sequential
-        In float64 (`in_float64` makes a copy of one that is not). It is only read: its parameters, gradients and
-        running averages stay as they are.
+        A model in float64 (`in_float64` returns a copy in float64). It is only read: its parameters, gradients and
+        running averages do not change.
     loss : Loss
-        Such as ``gd.CrossEntropy()``; class weights by class, or "balanced", become numbers, as in `Trainer.fit`.
+        Such as ``gd.CrossEntropy()``; class weights by class, or "balanced", are resolved as in `Trainer.fit`.
     x, y : array
-        Inputs (N, in_features) and targets, as for `Trainer.fit`; not copied where they need not be, so they must stay
-        as they are.
+        Inputs (N, in_features) and targets, as for `Trainer.fit`. They are copied only if necessary, so do not change
+        them.
     mode : {"training", "prediction"}
-        What is differentiated. "training": the N rows are one training batch, so `BatchNorm` normalises by their own
-        mean and spread (which couples the rows) and `Dropout` draws, the same mask every time. "prediction":
-        BatchNorm's running averages are constants and Dropout does nothing. Models without the two have one loss.
+        The loss that is differentiated. "training": the N rows are one training batch, so `BatchNorm` normalises by
+        their mean and standard deviation (which couples the rows) and `Dropout` uses the same mask every time.
+        "prediction": BatchNorm's running averages are constants and Dropout does nothing. For models without these
+        layers both modes are the same.
     sample_weight : array, optional
         A weight for each row, shape (N,).
 
     Raises
     ------
     TypeError
-        If the model is not in float64, or an argument is of another kind.
+        If the model is not in float64, or an argument has the wrong type.
     ValueError
         If shapes or labels do not fit, data holds NaN or infinity, or all parameters are frozen.
 
     Notes
     -----
-    The function of w stays the same while the model trains on: frozen parameters, running averages and the masks of
-    dropout are those when the object was made. Only "where the model is", the default of every w, moves with it.
+    The function of w does not change when the model trains further: frozen parameters, running averages and dropout
+    masks are those at construction. Only the default of every w, the model's current parameters, changes.
 
-    A vector (P,) is that of ``model.flat_parameters()``: the parameters in the order of ``model.parameters()``, each
-    array flattened row by row. Those that are frozen are no variables and left out. Gradients are by backpropagation,
-    products with the Hessian by forward-over-reverse differentiation (Pearlmutter 1994): exact up to rounding, for
-    about 8/3 of the matrix products of a gradient. At a kink (ReLU at 0) the second derivative is taken as 0.
+    A vector (P,) is ordered as ``model.flat_parameters()``: the parameters in the order of ``model.parameters()``, each
+    array flattened row by row, without frozen ones. Gradients are computed by backpropagation, Hessian-vector products
+    by forward-over-reverse differentiation (Pearlmutter 1994): exact up to rounding, with about 8/3 of the matrix
+    products of a gradient. At a kink (ReLU at 0) the second derivative is taken as 0.
     """
 
     _made = ("model", "loss", "x", "y", "mode", "sample_weight", "core")
@@ -89,12 +90,12 @@ class Objective(Made):
 
     @property
     def size(self) -> int:
-        """P, the number of parameters that train."""
+        """P, the number of trainable parameters."""
         return int(self.core.size)
 
     @property
     def point(self) -> Vector:
-        """Where the model is: its parameters as a vector (P,), a copy."""
+        """The model's current parameters as a vector (P,), a copy."""
         return np.asarray(self.core.point())
 
     def arrays(self, vector: npt.ArrayLike) -> dict[str, Vector]:
@@ -108,36 +109,36 @@ class Objective(Made):
         return arrays
 
     def move(self, w: npt.ArrayLike) -> None:
-        """Set the model's parameters to the vector `w` (P,): the one method that changes the model."""
+        """Set the model's parameters to the vector `w` (P,); the only method that changes the model."""
         for name, values in self.arrays(w).items():
             self.model.parameters()[name][...] = values
 
     def value(self, w: npt.ArrayLike | None = None) -> float:
-        """Return E at `w` (P,), or where the model is."""
+        """Return E at `w` (P,), default the model's parameters."""
         return float(self.core.loss(self._point(w)))
 
     def gradient(self, w: npt.ArrayLike | None = None) -> Vector:
-        """Return ∇E at `w` (P,), or where the model is: shape (P,)."""
+        """Return ∇E, shape (P,), at `w` (P,), default the model's parameters."""
         return np.asarray(self.core.gradient(self._point(w))[1])
 
     def value_and_gradient(self, w: npt.ArrayLike | None = None) -> tuple[float, Vector]:
-        """Return E and ∇E, in the time of the gradient: for ``scipy.optimize.minimize(..., jac=True)``."""
+        """Return E and ∇E at the cost of the gradient, for ``scipy.optimize.minimize(..., jac=True)``."""
         value, gradient = self.core.gradient(self._point(w))
         return float(value), np.asarray(gradient)
 
     def hvp(self, v: npt.ArrayLike, w: npt.ArrayLike | None = None) -> Vector:
-        """Return H v, the Hessian at `w` (or where the model is) times the vector `v` (P,): shape (P,)."""
+        """Return H v, shape (P,): the Hessian at `w`, default the model's parameters, times the vector `v` (P,)."""
         return self.product(self.vector(v, "v"), self._point(w))
 
     def product(self, v: Vector, w: Vector) -> Vector:
-        """Return H v as `hvp` does, for vectors that are known to be right; ValueError if it is not finite."""
+        """Return H v as `hvp` does, without checks of the arguments; raise ValueError if it is not finite."""
         product = np.asarray(self.core.product(v, w))
         if not np.isfinite(product).all():
             raise ValueError("model: second derivatives of E overflow float64 there; expected smaller numbers")
         return product
 
     def vector(self, value: npt.ArrayLike, name: str) -> Vector:
-        """Return `value` as a contiguous float64 vector of P finite numbers; raise ValueError naming it otherwise."""
+        """Return `value` as a contiguous, finite float64 vector (P,); raise ValueError naming it otherwise."""
         array = np.ascontiguousarray(to_array(value, name), dtype=np.float64)
         if array.shape != (self.size,):
             raise ValueError(
@@ -154,7 +155,7 @@ class Objective(Made):
 
 
 def place(objective: Objective, at: npt.ArrayLike | None, name: str = "at") -> Vector:
-    """Return the point that a call's argument `name` means; raise ValueError if it or E there is not finite."""
+    """Return the point `at`, default the model's parameters; raise ValueError if it or E there is not finite."""
     if at is None:
         finite_model(objective.model)
     point = objective.point if at is None else objective.vector(at, name)
@@ -191,12 +192,12 @@ def in_float64(model: Sequential) -> Sequential:
     Parameters
     ----------
     model : Sequential
-        Of either dtype.
+        A model of either dtype.
 
     Raises
     ------
     TypeError
-        If it is no model.
+        If it is not a model.
     """
     instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
     return model.clone(dtype="float64")

@@ -1,8 +1,8 @@
-"""Small problems whose answers are known in closed form, and training runs on them that record every step.
+"""Small problems with closed-form solutions, and training runs on them that record every step.
 
-`quadratic_problem` makes a regression with a given Hessian, `descend` trains on it, `apply_gradients` shows what an
-optimiser makes of given gradients. The gallery's pictures and the published results are made with these. Their models
-stay on the CPU, so that these figures do not depend on whether the machine has a GPU.
+`quadratic_problem` makes a regression with a given Hessian, `descend` trains on it, `apply_gradients` applies an
+optimiser to given gradients. The gallery and the reproductions use them. Their models stay on the CPU, so that the
+figures do not depend on a GPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["GradientSteps", "QuadraticProblem", "apply_gradients", "descend", "q
 
 @dataclass(frozen=True)
 class QuadraticProblem:
-    """A regression of n inputs whose mean squared error is ½ Σ λ_i α_i², α the coordinates of w - w* in a basis.
+    """A regression of n inputs with the mean squared error ½ Σ λ_i α_i²; α are the coordinates of w - w* in a basis.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class QuadraticProblem:
     eigenvalues : ndarray
         λ_i, shape (n,).
     basis : ndarray
-        The eigenvectors u_i in its columns, (n, n).
+        The eigenvectors u_i in the columns, (n, n).
     minimum : ndarray
         w*, shape (n,).
     """
@@ -48,13 +48,13 @@ class QuadraticProblem:
     minimum: Vector
 
     def model(self, start: npt.ArrayLike) -> Sequential:
-        """Return a model of n weights, in float64, that stands at `start`, shape (n,)."""
+        """Return a float64 model of n weights with the values `start`, shape (n,)."""
         model = Sequential(_core.Dense(len(self.minimum), 1, bias=False), seed=0, dtype="float64", device="cpu")
         model.parameters()["layers.0.weight"][...] = _numbers(start, "start", self.minimum.shape)
         return model
 
     def trainer(self, optimizer: _core.Optimizer, start: npt.ArrayLike) -> Trainer:
-        """Return a trainer of such a model, on the mean squared error."""
+        """Return a trainer of `model(start)` on the mean squared error."""
         return Trainer(self.model(start), _core.MeanSquaredError(), optimizer=optimizer)
 
     def objective(self) -> Objective:
@@ -62,28 +62,28 @@ class QuadraticProblem:
         return Objective(self.model(self.minimum), _core.MeanSquaredError(), self.x, self.y)
 
     def coordinates(self, w: Vector) -> Vector:
-        """Return α of points w, in the shape of `w`: (..., n)."""
+        """Return α of the points `w`, in the shape of `w`: (..., n)."""
         return np.asarray((w - self.minimum) @ self.basis)
 
 
 def quadratic_problem(
     eigenvalues: npt.ArrayLike, basis: npt.ArrayLike | None = None, *, minimum: npt.ArrayLike | None = None
 ) -> QuadraticProblem:
-    """Return a regression whose Hessian is known: of the mean of n squares it is 2 XᵀX / n, so X = √(n/2) Λ^½ Uᵀ.
+    """Return a regression with a given Hessian: that of the mean of n squares is 2 XᵀX / n, so X = √(n/2) Λ^½ Uᵀ.
 
     Parameters
     ----------
     eigenvalues : array
         λ_i, at least 0, shape (n,).
     basis : array, optional
-        Orthonormal eigenvectors in the columns of (n, n); the axes of the weights when left out.
+        Orthonormal eigenvectors in the columns of (n, n). Default: the axes of the weights.
     minimum : array, optional
-        w*, shape (n,); the origin when left out.
+        w*, shape (n,). Default: the origin.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array of finite numbers of the right shape, an eigenvalue is negative, or `basis` is not
+        If an argument is not a finite numeric array of the right shape, an eigenvalue is negative, or `basis` is not
         orthonormal.
     """
     values = _numbers(eigenvalues, "eigenvalues", None)
@@ -104,7 +104,7 @@ def random_rotation(n: int, rng: np.random.Generator) -> Vector:
 
 
 def _numbers(value: npt.ArrayLike, name: str, shape: tuple[int, ...] | None) -> Vector:
-    """Return `value` as finite float64 numbers in this shape, or in any (n,)."""
+    """Return `value` as a finite float64 array of this shape, or of any shape (n,)."""
     array = np.asarray(to_array(value, name), dtype=np.float64)
     if array.shape != shape and (shape is not None or array.ndim != 1 or not array.size):
         raise ValueError(f"{name}: got shape {array.shape}; expected {shape or '(n,), n at least 1'}")
@@ -113,16 +113,16 @@ def _numbers(value: npt.ArrayLike, name: str, shape: tuple[int, ...] | None) -> 
 
 
 def training_path(trainer: Trainer, x: Data, y: Data, steps: int) -> Vector:
-    """Train with all rows in each step, and return where the parameters were.
+    """Train with all rows in each step, and return the path of the parameters.
 
     Parameters
     ----------
     trainer : Trainer
-        Of a model in float64.
+        The trainer of a model in float64.
     x, y : array
         Inputs (N, in_features) and targets, as for `Trainer.step`.
     steps : int
-        How many steps, T.
+        Number of steps, T.
 
     Returns
     -------
@@ -150,13 +150,13 @@ def descend(problem: QuadraticProblem, optimizer: _core.Optimizer, start: npt.Ar
     Parameters
     ----------
     problem : QuadraticProblem
-        Of n weights.
+        A problem of n weights.
     optimizer : Optimizer
         Such as ``gd.SGD(lr=0.1)``.
     start : array
-        Where the weights begin, shape (n,).
+        Initial weights, shape (n,).
     steps : int
-        How many steps, T.
+        Number of steps, T.
 
     Returns
     -------
@@ -176,14 +176,14 @@ def descend(problem: QuadraticProblem, optimizer: _core.Optimizer, start: npt.Ar
 
 @dataclass(frozen=True)
 class GradientSteps:
-    """What an optimiser made of T given gradients of one weight.
+    """The steps of an optimiser for T given gradients of one weight.
 
     Attributes
     ----------
     weights : ndarray
         The weight before the first step and after each, shape (T + 1,).
     states : list of ndarray
-        The optimiser's states after each step, each (T,): one of `Momentum`'s velocity, two of `Adam`'s moments.
+        The optimiser's states after each step, (T,) each: the velocity of `Momentum`, the two moments of `Adam`.
     """
 
     weights: Vector
@@ -196,7 +196,7 @@ class GradientSteps:
 
 
 def apply_gradients(optimizer: _core.Optimizer, gradients: Iterable[float]) -> GradientSteps:
-    """Give an optimiser one gradient after another, of a model of one weight that starts at 0.
+    """Apply an optimiser to a sequence of gradients, for a model of one weight that starts at 0.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def apply_gradients(optimizer: _core.Optimizer, gradients: Iterable[float]) -> G
     Raises
     ------
     TypeError
-        If `optimizer` is none, or a gradient is no number.
+        If `optimizer` is not an optimiser, or a gradient is not a number.
     ValueError
         If a gradient is not finite.
     """
@@ -224,19 +224,19 @@ def apply_gradients(optimizer: _core.Optimizer, gradients: Iterable[float]) -> G
     for i, gradient in enumerate(gradients):
         model.forward(one)
         slope = np.full((1, 1), real(gradient, f"gradients[{i}]"))
-        model.backward(slope)  # the input is 1, so that this is the gradient of the weight itself
+        model.backward(slope)  # the input is 1, so this is the gradient of the weight
         trainer.optimizer_step()
         weights.append(float(weight[0, 0]))
         states.append([float(state[0, 0]) for state in trainer.core.state().values()])
     return GradientSteps(np.array(weights), [np.array(column) for column in zip(*states, strict=True)])
 
 
-# ----------------------------------------------------------------------- measurements that several figures are made of
+# -------------------------------------------------------------------------- measurements shared by several figures
 DEPTH, WIDTH = 30, 256  # hidden layers of the deep network, and units of each
 
 
 def momentum_steps(mu: float, steps: int) -> tuple[Vector, Vector]:
-    """Return the lengths of momentum's steps over η, for a gradient that stays 1 and one that alternates with -1."""
+    """Return the lengths of momentum's steps divided by η, for a constant gradient 1 and for one alternating 1, -1."""
     lr = 0.01
     optimizer = _core.Momentum(lr=lr, momentum=mu)
     slope, ravine = (apply_gradients(optimizer, [sign**t for t in range(steps)]) for sign in (1.0, -1.0))
@@ -244,9 +244,9 @@ def momentum_steps(mu: float, steps: int) -> tuple[Vector, Vector]:
 
 
 def adam_moments(steps: int) -> tuple[Vector, Vector, Vector]:
-    """Return gradients of mean 1, Adam's running mean s of them as it is, and the ŝ that it uses: (steps,) each.
+    """Return gradients of mean 1, Adam's running mean s of them, and the bias-corrected ŝ: (steps,) each.
 
-    s is read from the optimiser's state, ŝ from its motion: with δ far above √r̂ a step is -(η/δ) ŝ (slide 31).
+    s is read from the optimiser's state, ŝ from its steps: with δ far above √r̂ a step is -(η/δ) ŝ (slide 31).
     """
     gradients = 1 + 0.25 * np.random.default_rng(0).standard_normal(steps)
     run = apply_gradients(_core.Adam(lr=1e9, eps=1e9), gradients)
@@ -263,7 +263,7 @@ def network_noise() -> GradientNoise:
 
 
 def relu_signal(init: _core.Initializer, seed: int = 0) -> Vector:
-    """Return E[z²] behind each layer of a deep ReLU network over that of its inputs: (DEPTH + 1,) (slides 18-20)."""
+    """Return E[z²] of each layer of a deep ReLU network divided by that of the inputs: (DEPTH + 1,) (slides 18-20)."""
     hidden = [layer for _ in range(DEPTH) for layer in (_core.Dense(WIDTH, WIDTH, init=init), _core.ReLU())]
     model = Sequential(*hidden, _core.Dense(WIDTH, 1, init=init), seed=seed, device="cpu")
     report = variance_by_layer(model, np.random.default_rng(0).standard_normal((16, WIDTH)))

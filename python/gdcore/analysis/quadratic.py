@@ -19,8 +19,8 @@ from .objective import Mode, Objective, Vector, finite_array, place
 
 __all__ = ["QuadraticModel", "Quality", "as_quadratic", "rounding", "scale"]
 
-SYMMETRY = 1e-10  # how far a given Hessian may be from symmetric, relative to its largest element
-IN_RANGE = 1e-8  # how much of b, relative to its length, may lie where H is zero
+SYMMETRY = 1e-10  # largest asymmetry of a given Hessian, relative to its largest element
+IN_RANGE = 1e-8  # largest part of b in the null space of H, relative to the length of b
 
 
 class QuadraticModel(Made):
@@ -31,9 +31,9 @@ class QuadraticModel(Made):
     model, loss, x, y, mode, sample_weight
         As for `Objective`, which also describes the order of the parameters.
     at : array, optional
-        The point ŵ, shape (P,); where the model is when left out.
+        The point ŵ, shape (P,). Default: the model's parameters.
     memory_limit : int
-        The most bytes H may take: 8 P². Its eigenvectors, found when they are first asked for, take as much again.
+        Largest size allowed for H, which takes 8 P² bytes. Its eigenvectors, computed on first use, take the same.
 
     Attributes
     ----------
@@ -49,12 +49,12 @@ class QuadraticModel(Made):
     Raises
     ------
     TypeError, ValueError
-        What `Objective` and `hessian` raise, and if `at` has another length or is not finite, or E is not finite there.
+        As for `Objective` and `hessian`, and if `at` has another length or is not finite, or E is not finite there.
 
     Notes
     -----
-    An eigenvalue counts as zero where it is no larger than rounding, 8 P ε max|λ| with ε = 2⁻⁵². The object keeps the
-    model and the data for `quality`; it does not follow the model as that goes on training.
+    An eigenvalue counts as zero if |λ_i| is at most 8 P ε max|λ| with ε = 2⁻⁵², the rounding error. The object keeps
+    the model and the data for `quality`; later training of the model does not change it.
     """
 
     _made = ("hessian", "b", "center", "value")
@@ -84,23 +84,23 @@ class QuadraticModel(Made):
         center: npt.ArrayLike | None = None,
         value: float = 0.0,
     ) -> QuadraticModel:
-        """Return the quadratic function of a given Hessian, for examples and for losses of one's own.
+        """Return the quadratic function of a given Hessian, for examples and for your own losses.
 
         Parameters
         ----------
         hessian : array
             H, shape (P, P), symmetric up to rounding.
         gradient : array, optional
-            b, shape (P,); zero when left out, which makes `center` a stationary point.
+            b, shape (P,). Default: zero, which makes `center` a stationary point.
         center : array, optional
-            ŵ, shape (P,); the origin when left out.
+            ŵ, shape (P,). Default: the origin.
         value : float
             E(ŵ).
 
         Raises
         ------
         TypeError
-            If an argument is no array of numbers.
+            If an argument is not a numeric array.
         ValueError
             If `hessian` is not square, not symmetric, empty or not finite, or another array does not fit it.
         """
@@ -128,10 +128,10 @@ class QuadraticModel(Made):
         self.hessian, self.b, self.center, self.value = hessian, b, center.copy(), value
         self._objective = objective
         for array in (self.hessian, self.b, self.center):
-            array.flags.writeable = False  # what is computed from them once stays true
+            array.flags.writeable = False  # cached results stay valid
 
     def __repr__(self) -> str:
-        """Return the size, the error and the length of the gradient at the centre."""
+        """Return P, the error and the norm of the gradient at the centre."""
         return f"QuadraticModel(P={self.size}, value={self.value:.6g}, |b|={np.linalg.norm(self.b):.6g})"
 
     @property
@@ -171,7 +171,7 @@ class QuadraticModel(Made):
         return bool(self.eigenvalues[0] > rounding(self.eigenvalues))
 
     def _newton(self) -> tuple[Vector, bool]:
-        """Return ŵ - H⁺b, and whether ∇E is zero there: whether b has no part where H is zero."""
+        """Return ŵ - H⁺b, and whether ∇E is zero there: whether b has no part in the null space of H."""
         curved = np.abs(self.eigenvalues) > rounding(self.eigenvalues)
         along = self.b @ self.eigenvectors
         left = float(np.linalg.norm(along[~curved]))
@@ -186,7 +186,7 @@ class QuadraticModel(Made):
         Raises
         ------
         ValueError
-            If H is singular: then there is none, or a whole line of them.
+            If H is singular: then there is no stationary point, or more than one.
         """
         smallest = float(np.min(np.abs(self.eigenvalues)))
         if smallest <= rounding(self.eigenvalues):
@@ -203,7 +203,7 @@ class QuadraticModel(Made):
         Raises
         ------
         ValueError
-            If H is not positive definite; says how many eigenvalues are not positive, and the smallest.
+            If H is not positive definite; gives the number of eigenvalues that are not positive, and the smallest.
         """
         self._need_positive("minimum")
         return self._newton()[0]
@@ -218,11 +218,11 @@ class QuadraticModel(Made):
 
     @property
     def origin(self) -> Vector:
-        """Where `coordinates` are measured from, shape (P,).
+        """The origin of `coordinates`, shape (P,).
 
-        The stationary point w*, if there is one. Where H is singular and b lies in its range there is a whole plane of
-        them: the one nearest to ŵ, ŵ - H⁺b (pseudo-inverse). Where b has a part along which H is zero (more than 1e-8
-        of its length, beyond rounding) ∇E is zero nowhere: then ŵ itself.
+        The stationary point w*, if there is one. If H is singular and b lies in its range, there are many; the origin
+        is the one nearest to ŵ, ŵ - H⁺b (pseudo-inverse). If b has a part in the null space of H (more than 1e-8 of its
+        length, beyond rounding), ∇E is zero nowhere; the origin is then ŵ.
         """
         point, stationary = self._newton()
         return point if stationary else self.center
@@ -230,8 +230,8 @@ class QuadraticModel(Made):
     def coordinates(self, w: npt.ArrayLike) -> Vector:
         """Return the coordinates α_i = u_iᵀ(w - w*) of points along the eigenvectors (slide 7).
 
-        Around a stationary point w*, E(w) = E(w*) + ½ Σ λ_i α_i² (slide 8); see `origin` for what w* is where H is
-        singular. The way back is ``origin + eigenvectors @ alpha``.
+        Around a stationary point w*, E(w) = E(w*) + ½ Σ λ_i α_i² (slide 8); `origin` describes w* for a singular H. The
+        inverse is ``origin + eigenvectors @ alpha``.
 
         Parameters
         ----------
@@ -248,13 +248,13 @@ class QuadraticModel(Made):
     def semi_axes(self, level: float) -> Vector:
         """Return the semi-axes √(2C/λ_i) of the ellipsoid on which E = E(w*) + C (slides 9-10).
 
-        Along u_i alone, ½ λ_i α_i² = C gives α_i = √(2C/λ_i). The slide's √(C/λ_i) is the same for a contour named by
-        the value of Σ λ_i α_i², which is 2 (E - E(w*)).
+        Along u_i, ½ λ_i α_i² = C gives α_i = √(2C/λ_i). The slide's √(C/λ_i) is the same if C is the value of
+        Σ λ_i α_i², which is 2 (E - E(w*)).
 
         Parameters
         ----------
         level : float
-            C, how far above the minimum the contour lies, in units of E; above 0.
+            C, the height of the contour above the minimum, in units of E; above 0.
 
         Returns
         -------
@@ -264,7 +264,7 @@ class QuadraticModel(Made):
         Raises
         ------
         ValueError
-            If H is not positive definite (the contours are no ellipsoids), or `level` is not above 0.
+            If H is not positive definite (the contours are not ellipsoids), or `level` is not above 0.
         """
         rise = real(level, "level", low=0.0, open_low=True)
         self._need_positive("semi_axes")
@@ -278,21 +278,21 @@ class QuadraticModel(Made):
         radius : float
             The distance ‖w - ŵ‖, above 0.
         n : int
-            How many directions, each equally likely.
+            Number of directions, uniformly distributed.
         seed : int
-            Of the directions.
+            Seed of the directions.
 
         Returns
         -------
         Quality
-            Relative errors. They shrink with the radius: that of ∇E in proportion, that of E with its square (in
-            proportion where ŵ is a stationary point), until rounding shows.
+            Relative errors. They shrink with the radius, down to rounding: that of ∇E in proportion, that of E with its
+            square (in proportion if ŵ is a stationary point).
 
         Raises
         ------
         ValueError
-            If the object came from `from_arrays` (there is nothing to compare with), an argument is out of range, or
-            the true E is not finite at that distance.
+            If the object is from `from_arrays` (there is no model to compare with), an argument is out of range, or the
+            true E is not finite at that distance.
         """
         if self._objective is None:
             raise ValueError("quality: got a QuadraticModel of from_arrays; expected one made from a model and data")
@@ -314,19 +314,19 @@ class QuadraticModel(Made):
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a `QuadraticModel` predicts at a distance from its centre.
+    """The errors of a `QuadraticModel` at a distance from its centre.
 
     Attributes
     ----------
     radius : float
         The distance from ŵ.
     n : int
-        How many random directions were tried.
+        Number of random directions.
     value_error : float
-        Error of the predicted change of E over the change itself, E(w) - E(ŵ), both root mean squares over the
-        directions; 0 is perfect.
+        Error of the predicted change of E divided by the change, E(w) - E(ŵ), both as root mean squares over the
+        directions; 0 is exact.
     gradient_error : float
-        The same for the change of the gradient, ∇E(w) - ∇E(ŵ), with the lengths of the vectors.
+        The same for the change of the gradient, ∇E(w) - ∇E(ŵ), with the norms of the vectors.
     """
 
     radius: float
@@ -345,10 +345,10 @@ class Quality:
 def as_quadratic(
     model: Any, loss: Any, x: Any, y: Any, *, memory_limit: int = MEMORY_LIMIT, **where: Any
 ) -> QuadraticModel:
-    """Return the quadratic model that a call was given as its one positional argument, or make it from the rest.
+    """Return `model` if it is a QuadraticModel, or make one from the arguments of a call.
 
-    `where` holds the call's `at`, `mode` and `sample_weight`. Raises TypeError if something stands beside a ready
-    quadratic model.
+    `where` holds the call's `at`, `mode` and `sample_weight`. Raises TypeError if other data is given together with a
+    QuadraticModel.
     """
     if not isinstance(model, QuadraticModel):
         return QuadraticModel(model, loss, x, y, memory_limit=memory_limit, **where)
@@ -360,17 +360,17 @@ def as_quadratic(
 
 
 def rounding(eigenvalues: Vector) -> float:
-    """Return the size up to which an eigenvalue of a Hessian may be mere rounding: 8 P ε max|λ|, ε = 2⁻⁵²."""
+    """Return the magnitude up to which an eigenvalue of a Hessian counts as rounding: 8 P ε max|λ|, ε = 2⁻⁵²."""
     return float(8 * len(eigenvalues) * np.finfo(np.float64).eps * np.max(np.abs(eigenvalues)))
 
 
 def scale(center: Vector) -> float:
-    """Return the length that distances from a point are compared with: its own, or 1 where that is less."""
+    """Return the reference length for distances from a point: its norm, but at least 1."""
     return max(1.0, float(np.linalg.norm(center)))
 
 
 def _points(value: npt.ArrayLike, name: str, size: int, of: str = "the model's size", *, stack: bool = True) -> Vector:
-    """Return `value` as finite float64 points (P,), or a stack (..., P) of them; raise ValueError naming it."""
+    """Return `value` as a finite float64 point (P,), or a stack (..., P); raise ValueError naming it otherwise."""
     array = np.asarray(to_array(value, name), dtype=np.float64)
     if array.shape[-1:] != (size,) or (array.ndim > 1 and not stack):
         raise ValueError(
@@ -381,6 +381,6 @@ def _points(value: npt.ArrayLike, name: str, size: int, of: str = "the model's s
 
 
 def _relative(error: npt.ArrayLike, change: Vector) -> float:
-    """Return the length of `error` over that of `change`: 0 where both are 0."""
+    """Return the norm of `error` divided by that of `change`: 0 if both are 0."""
     size, reference = float(np.linalg.norm(error)), float(np.linalg.norm(change))
     return size / reference if reference > 0 else (0.0 if size == 0 else float("inf"))

@@ -1,4 +1,4 @@
-"""`PathRecorder`: the way of the parameters during training, to be drawn over a loss surface."""
+"""`PathRecorder`: records the path of the parameters during training, to draw it over a loss surface."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class PathRecorder(Closed, Callback):
     Parameters
     ----------
     every : int
-        Record after every so many epochs, at least 1; the start and the last epoch are always there.
+        Epochs between two points, at least 1; the start and the last epoch are always recorded.
 
     Attributes
     ----------
     epochs : list of int
-        The epoch of each point: 0 is before the first.
+        The epoch of each point; 0 is the start.
 
     Notes
     -----
-    Holds one float64 vector (P,) a point. In a loop of one's own: ``recorder.record(model)`` after each step. A second
-    `fit` forgets the first one's path; a resumed one goes on with it.
+    Keeps one float64 vector (P,) per point. In a training loop of your own, call ``recorder.record(model)`` after each
+    step. A second `fit` clears the path of the first; a resumed `fit` continues it.
     """
 
     __slots__ = ("_epochs", "_every", "_points")
     every: Setting[int] = Setting("Epochs between two points.", epochs)
-    records = True  # what other callbacks do at an epoch's end comes first
+    records = True  # called after the other callbacks at the end of an epoch
 
     def __init__(self, *, every: int = 1) -> None:
         self.every = every
@@ -55,23 +55,23 @@ class PathRecorder(Closed, Callback):
 
     @property
     def path(self) -> Vector:
-        """The points so far, in the order of time: shape (T, P), float64, frozen parameters left out."""
+        """The points so far, in order of time: shape (T, P), float64, without frozen parameters."""
         return np.stack(self._points) if self._points else np.empty((0, 0))
 
     def record(self, model: Sequential, *, epoch: int | None = None) -> None:
-        """Add where a model is now.
+        """Add the current parameters of a model to the path.
 
         Parameters
         ----------
         model : Sequential
             The model.
         epoch : int, optional
-            What stands in `epochs`; the number of points so far when left out.
+            The entry in `epochs`. Default: the number of points so far.
 
         Raises
         ------
         ValueError
-            If the number of its parameters that train has changed.
+            If the number of trainable parameters has changed.
         """
         given = instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
         point = given.flat_parameters().astype(np.float64)
@@ -83,12 +83,12 @@ class PathRecorder(Closed, Callback):
         self._points.append(point)
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Forget an earlier run, and record the start."""
+        """Clear an earlier run, and record the start."""
         self._epochs, self._points = [], []
         self.record(trainer.model, epoch=trainer.epoch)
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
-        """Record the epoch when it is its turn."""
+        """Record every `every`-th epoch and the last one."""
         if trainer.epoch % self.every == 0 or trainer.stop or trainer.epoch == trainer.last_epoch:
             self.record(trainer.model, epoch=trainer.epoch)
 
@@ -97,6 +97,6 @@ class PathRecorder(Closed, Callback):
         return {"path": self.path, "epochs": self.epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back the points and their epochs."""
+        """Restore the points and their epochs."""
         self._points = [np.array(point) for point in np.asarray(state["path"])]
         self._epochs = [int(epoch) for epoch in state["epochs"]]

@@ -1,4 +1,4 @@
-"""What the curvature at a point says about training there (chapter, slides 25-27 and 43)."""
+"""Stability of training near a point, computed from the curvature there (chapter, slides 25-27 and 43)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .quadratic import QuadraticModel, as_quadratic, rounding
 
 __all__ = ["condition_number", "effective_lr", "effective_parameters", "max_stable_lr"]
 
-DENSE = 2000  # up to so many parameters the full Hessian is quick, and it alone tells the smallest eigenvalues exactly
+DENSE = 2000  # parameters up to which the full Hessian is used: fast, and exact for the smallest eigenvalues
 RESOLUTION = 1e-7  # accuracy of Lanczos for the smallest eigenvalue, relative to the largest
 
 
@@ -34,14 +34,14 @@ def condition_number(
     mode: Mode = "training",
     sample_weight: Data | None = None,
 ) -> float:
-    """Return the condition number λ_max/λ_min of the Hessian, which decides how slow gradient descent is (slide 25).
+    """Return the condition number λ_max/λ_min of the Hessian, which limits the rate of gradient descent (slide 25).
 
-    Up to 2,000 parameters it comes from the full Hessian, for more from Lanczos iterations over `hvp`.
+    Computed from the full Hessian for up to 2,000 parameters, and by Lanczos iteration over `hvp` for more.
 
     Parameters
     ----------
     model : Sequential or QuadraticModel
-        A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
+        A model in float64, together with `loss`, `x` and `y`; or a quadratic model alone.
     loss, x, y, at, mode, sample_weight
         As for `QuadraticModel`.
 
@@ -53,11 +53,11 @@ def condition_number(
     Raises
     ------
     ValueError
-        If the Hessian is not positive definite beyond rounding, for which no condition number tells a rate; says the
-        smallest eigenvalue. For more than 2,000 parameters, if it is so much smaller than the largest (1e-6) that
-        Lanczos cannot tell. And what `Objective` raises.
+        If the Hessian is not positive definite beyond rounding; the message gives the smallest eigenvalue. For more
+        than 2,000 parameters, if the smallest is below 1e-6 of the largest, too small for Lanczos. And as for
+        `Objective`.
     TypeError
-        If something stands beside a QuadraticModel; and what `Objective` raises.
+        If a QuadraticModel is given together with other data; and as for `Objective`.
     """
     if isinstance(model, QuadraticModel):
         values = as_quadratic(model, loss, x, y, at=at, mode=mode, sample_weight=sample_weight).eigenvalues
@@ -89,14 +89,14 @@ def max_stable_lr(
 ) -> float:
     """Return the learning rate above which gradient descent diverges near the point: 2/λ_max (slide 25).
 
-    With momentum μ (heavy ball, ``gd.Momentum(lr, μ)``) it is 2(1+μ)/λ_max: the roots of z² - (1+μ-ηλ)z + μ, which the
-    step multiplies by, lie inside the unit circle for 0 < ηλ < 2(1+μ). Computed by Lanczos over `hvp`, so models of
-    a million parameters are no problem.
+    With momentum μ (heavy ball, ``gd.Momentum(lr, μ)``) it is 2(1+μ)/λ_max: the roots of z² - (1+μ-ηλ)z + μ, the
+    factors of a step, lie inside the unit circle for 0 < ηλ < 2(1+μ). Computed by Lanczos iteration over `hvp`, so
+    models may have a million parameters.
 
     Parameters
     ----------
     model : Sequential or QuadraticModel
-        A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
+        A model in float64, together with `loss`, `x` and `y`; or a quadratic model alone.
     loss, x, y, at, mode, sample_weight
         As for `QuadraticModel`.
     momentum : float
@@ -105,15 +105,15 @@ def max_stable_lr(
     Returns
     -------
     float
-        The rate at which the steepest direction neither grows nor shrinks, for full-batch steps on the local quadratic
-        model: a bound that holds as far as `QuadraticModel.quality` is good.
+        The rate at which the direction of largest curvature neither grows nor shrinks, for full-batch steps on the
+        local quadratic model. Valid where that model is accurate; see `QuadraticModel.quality`.
 
     Raises
     ------
     ValueError
-        If no eigenvalue of the Hessian is positive, or `momentum` is out of range; and what `Objective` raises.
+        If no eigenvalue of the Hessian is positive, or `momentum` is out of range; and as for `Objective`.
     TypeError
-        If something stands beside a QuadraticModel; and what `Objective` raises.
+        If a QuadraticModel is given together with other data; and as for `Objective`.
     """
     mu = momentum_below_one(momentum)
     if isinstance(model, QuadraticModel):
@@ -131,7 +131,7 @@ def max_stable_lr(
 
 @explained
 def effective_lr(lr: float, momentum: float) -> float:
-    """Return η/(1-μ), the rate at which momentum moves along a constant gradient in the end (slide 27).
+    """Return η/(1-μ), the effective rate of momentum along a constant gradient, after many steps (slide 27).
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def effective_lr(lr: float, momentum: float) -> float:
     Raises
     ------
     TypeError
-        If an argument is no number.
+        If an argument is not a number.
     ValueError
         If it is out of range.
     """
@@ -165,33 +165,32 @@ def effective_parameters(
 ) -> float | Vector:
     """Return the effective number of parameters under weight decay, Σ λ_i/(λ_i+λ) (slide 43).
 
-    A direction in which the data curve E much more than the decay does (λ_i ≫ λ) counts 1, one that the decay decides
-    counts 0. It means the most at a minimum of E + (λ/2) wᵀw, with all parameters decayed alike; freeze those that are
-    not. The λ_i are those of E alone.
+    A direction with much more curvature from the data than from the decay (λ_i ≫ λ) counts 1, one dominated by the
+    decay counts 0. The result is most meaningful at a minimum of E + (λ/2) wᵀw, with equal decay of all parameters;
+    freeze those without it. The λ_i are the eigenvalues of the Hessian of E alone.
 
     Parameters
     ----------
     model : Sequential or QuadraticModel
-        A model in float64, with the three that follow; or a quadratic model, and nothing beside it.
+        A model in float64, together with `loss`, `x` and `y`; or a quadratic model alone.
     loss, x, y, at, mode, sample_weight, memory_limit
         As for `QuadraticModel`.
     weight_decay : float or array
-        λ, at least 0, one or many.
+        λ, at least 0: one value or an array.
 
     Returns
     -------
     float or ndarray
-        Between 0 and P: one number, or an array in the shape of `weight_decay`. At λ = 0 the number of positive
-        eigenvalues.
+        Between 0 and P, in the shape of `weight_decay`. For λ = 0, the number of positive eigenvalues.
 
     Raises
     ------
     ValueError
-        If an eigenvalue is so negative that λ_i + λ ≤ 0: not even the decayed error has a minimum there. Above that,
-        negative ones count 0: the data do not hold the parameters in these directions. Also if `weight_decay` is
-        negative or not finite; and what `QuadraticModel` raises.
+        If an eigenvalue has λ_i + λ ≤ 0: the error with decay has no minimum there. Other negative eigenvalues count
+        0, because the data do not determine the parameters in these directions. Also if `weight_decay` is negative or
+        not finite; and as for `QuadraticModel`.
     TypeError
-        If `weight_decay` is no number; and what `QuadraticModel` raises.
+        If `weight_decay` is not numeric; and as for `QuadraticModel`.
     """
     decay = np.asarray(to_array(weight_decay, "weight_decay"), dtype=np.float64)
     finite_array(decay, "weight_decay")
@@ -213,7 +212,7 @@ def effective_parameters(
 
 
 def momentum_below_one(value: object) -> float:
-    """Return a momentum μ in [0, 1); raise TypeError or ValueError naming it otherwise."""
+    """Return a momentum μ in [0, 1); raise TypeError or ValueError otherwise."""
     momentum = real(value, "momentum", low=0.0)
     if momentum >= 1.0:
         raise ValueError(f"momentum: got {momentum:g}; expected a number of at least 0 and below 1")
@@ -221,7 +220,7 @@ def momentum_below_one(value: object) -> float:
 
 
 def _given(model: Any, loss: Any, x: Any, y: Any, at: Any, mode: Mode, sample_weight: Any) -> tuple[Objective, Vector]:
-    """Return the objective and the point that a call was given."""
+    """Return the objective and the point from the arguments of a call."""
     objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
     return objective, place(objective, at)
 

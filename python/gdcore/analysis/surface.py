@@ -29,8 +29,8 @@ __all__ = ["LossSurface", "ProjectedPath", "loss_surface"]
 class ProjectedPath(NamedTuple):
     """Points in the coordinates of a plane.
 
-    ``coordinates`` is (T, 2) (or (T, 1) on a line): α and β of each point's nearest point of the plane. ``outside`` is
-    (T,): the share of its distance from the centre that is at right angles to the plane, 0 for a point in the plane.
+    ``coordinates`` is (T, 2), or (T, 1) on a line: α and β of each point's projection onto the plane. ``outside`` is
+    (T,): the share of its distance from the centre that is orthogonal to the plane, 0 for a point in the plane.
     """
 
     coordinates: Vector
@@ -52,7 +52,7 @@ class LossSurface:
     directions : ndarray
         d₁ and d₂ in the rows, shape (2, P), or (1, P).
     labels : tuple of str
-        What the directions are, for the axes.
+        Descriptions of the directions, for the axes.
     value : float
         E at the centre.
     gradient : ndarray
@@ -60,11 +60,11 @@ class LossSurface:
     curvature : ndarray
         The Hessian within the plane at the centre, d_iᵀ H d_j, shape (2, 2) or (1, 1).
     eigenvalues : ndarray or None
-        λ₁ and λ₂ where the directions are eigenvectors of the Hessian.
+        λ₁ and λ₂ if the directions are eigenvectors of the Hessian.
     marks : dict
-        Further points to show, by name: their coordinates.
+        Coordinates of further points to show, by name.
     mark_values : tuple of float
-        E at each of them.
+        E at each of these points.
     """
 
     alphas: Vector
@@ -86,17 +86,17 @@ class LossSurface:
         return np.asarray(self.value + a @ self.gradient + 0.5 * np.einsum("jik,kl,jil->ji", a, self.curvature, a))
 
     def quality(self, share: float = 0.5) -> float:
-        """Return how far the quadratic model is from E at most, over the part of the grid nearest to the centre.
+        """Return the largest error of the quadratic model on the central part of the grid.
 
         Parameters
         ----------
         share : float
-            The part: |α| and |β| up to this share of their largest values; above 0, at most 1.
+            Limit of the part: |α| and |β| up to this share of their largest values; above 0, at most 1.
 
         Returns
         -------
         float
-            The largest difference, as a share of E's range there: 0 is exact. Infinite where E overflows.
+            The largest difference divided by E's range in this part: 0 is exact. Infinite if E overflows there.
         """
         real(share, "share", low=0.0, high=1.0, open_low=True)
         near = [np.abs(axis) <= share * np.abs(axis).max() * (1 + 1e-12) for axis in (self.alphas, self.betas)]
@@ -117,17 +117,17 @@ class LossSurface:
         levels : array
             Values C, shape (n,).
         points : int
-            Points on each ellipse, at least 3; the last is the first again.
+            Points on each ellipse, at least 3; the last one repeats the first.
 
         Returns
         -------
         list of ndarray
-            For each level an array (points, 2) of α and β; without points, (0, 2), where the level is below E*.
+            For each level an array (points, 2) of α and β; empty, (0, 2), if the level is below E*.
 
         Raises
         ------
         ValueError
-            If the curvature within the plane is not positive definite, so that contours are no ellipses; or on a line.
+            If the curvature within the plane is not positive definite, so contours are not ellipses; or on a line.
         """
         heights = np.atleast_1d(np.asarray(to_array(levels, "levels"), dtype=np.float64))
         finite_array(heights, "levels")
@@ -156,7 +156,7 @@ class LossSurface:
         Parameters
         ----------
         points : array
-            Shape (T, P), or (P,) for one.
+            Shape (T, P), or (P,) for one point.
 
         Returns
         -------
@@ -171,7 +171,7 @@ class LossSurface:
         return ProjectedPath(*coordinates(vectors(points, "points", self.center.size), self.center, self.directions))
 
     def table(self) -> Table:
-        """Return a row for each point of the grid: α, β, E, and what the quadratic model says."""
+        """Return a row for each point of the grid: α, β, E, and the value of the quadratic model."""
         predicted = self.quadratic()
         return Table(
             {"alpha": float(a), "beta": float(b), "loss": float(self.values[j, i]), "quadratic": float(predicted[j, i])}
@@ -180,7 +180,7 @@ class LossSurface:
         )
 
     def __str__(self) -> str:
-        """Return what the surface is of, its lowest point, and how good the quadratic model is."""
+        """Return the directions, the lowest point, and the error of the quadratic model."""
         finite = np.where(np.isfinite(self.values), self.values, math.inf)
         j, i = np.unravel_index(int(np.argmin(finite)), finite.shape)
         size = " x ".join(str(n) for n in self.values.T.shape[: len(self.directions)])
@@ -198,21 +198,21 @@ class LossSurface:
         trajectory: npt.ArrayLike | None = None,
         levels: int = 12,
     ) -> Axes:
-        """Draw contours of E, the contours that the quadratic model predicts, and a training path over them.
+        """Plot contours of E and of the quadratic model, with a training path over them.
 
         Parameters
         ----------
         path : path, optional
-            Where to save the figure; the ending gives the format.
+            File to save the figure in; the suffix gives the format.
         trajectory : array, optional
-            Points (T, P) of a training run, such as ``PathRecorder().path``; drawn as projected onto the plane.
+            Points (T, P) of a training run, such as ``PathRecorder().path``; its projection onto the plane is drawn.
         levels : int
-            How many contours, at least 2.
+            Number of contours, at least 2.
 
         Returns
         -------
         Axes
-            matplotlib's.
+            The matplotlib axes.
 
         Raises
         ------
@@ -256,24 +256,24 @@ def loss_surface(
         As for `Objective`.
     directions : str or array
         "eigenvectors": those of the Hessian's largest and smallest eigenvalue at the centre. "largest": those of the
-        two largest. "random": random directions in which every unit's incoming weights are as long as the unit's own,
-        biases, γ and β fixed (filter-normalised: Li et al. 2018). "path": the principal directions of `cover`, which
-        show most of a training path. Or vectors: shape (2, P), or (1, P) for a line.
+        two largest. "random": random directions with each unit's incoming weights scaled to the norm of the model's,
+        and with 0 for biases, γ and β (filter-normalised: Li et al. 2018). "path": the principal directions of
+        `cover`, which show most of a training path. Or vectors: shape (2, P), or (1, P) for a line.
     through : sequence of one or two vectors (P,) or models
-        Further solutions: the plane through the centre and two of them, or the line through one, in place of
-        `directions`. d₁ leads from the centre to the first, so that this one lies at α = 1; d₂ is as long as d₁ and at
-        right angles to it.
+        Further solutions: the plane through the centre and two of them, or the line through one, replaces
+        `directions`. d₁ points from the centre to the first solution, which lies at α = 1; d₂ is orthogonal to d₁ and
+        has the same length.
     span : float or two floats, optional
-        The grid reaches from -span to span, in units of the directions. When left out: for eigenvectors 1.5 √(2E/|λ|),
-        where a quadratic minimum has risen to 3.25 E; for "path" and `through` what shows all points; 1 for others.
+        The grid covers -span to span, in units of the directions. Default: for eigenvectors 1.5 √(2E/|λ|), where a
+        quadratic minimum has risen to 3.25 E; for "path" and `through` a grid that contains all points; 1 for others.
     cover : array, optional
-        Points (T, P), such as a training path: a grid without a given `span` is made to reach them all.
+        Points (T, P), such as a training path: without `span`, the grid contains all of them.
     points : int
         Grid points along each direction, at least 3.
     at : array, optional
-        The centre (P,); where the model is when left out.
+        The centre (P,). Default: the model's parameters.
     seed : int, optional
-        Of random directions, and of the search for eigenvectors.
+        Seed of random directions, and of the search for eigenvectors.
     progress : bool
         Whether to show a progress bar.
 
@@ -285,8 +285,8 @@ def loss_surface(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or shape, directions are parallel or zero, or E is not finite at the centre;
-        and what `Objective` raises.
+        If an argument has the wrong type or shape, directions are parallel or zero, or E is not finite at the centre;
+        and as for `Objective`.
     ImportError
         If tqdm is needed for the progress bar and not installed.
     """

@@ -1,1 +1,1 @@
-"""What every room uses and users do not import: checks, arguments, arrays, frames, labels. Imports no other room."""
+"""Shared internals: checks, arguments, arrays, frames, labels. Not for users; imports no other package of gdcore."""

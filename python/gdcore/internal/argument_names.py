@@ -1,7 +1,6 @@
-"""What other libraries call the arguments of gdcore's functions, for the messages about unknown ones.
+"""Argument names of other libraries, for hints in messages about unknown arguments.
 
-A missing name is added here: to `NAMES` where gdcore has the same under another name, to `ADVICE` where it is done in
-another way.
+To add a name: use `NAMES` if gdcore has the argument under another name, `ADVICE` if gdcore does it in another way.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 
 __all__ = ["hint"]
 
-# What other libraries call an argument: the names that gdcore has for it, of which a function has one or none.
+# Name in another library: the names in gdcore. A function has at most one of them.
 NAMES: dict[str, tuple[str, ...]] = {
     "learning_rate": ("lr",),
     "learning_rate_init": ("lr",),
@@ -139,7 +138,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "num_threads": ("threads",),
     "n_jobs": ("threads",),
 }
-# What gdcore has no argument for, and how it is done instead.
+# Arguments that gdcore does not have: what to do instead.
 ADVICE = {
     "activation": "an activation is a layer of its own: gd.Dense(4, 8), gd.ReLU()",
     "from_logits": "the network's outputs are logits always",
@@ -164,14 +163,14 @@ ADVICE = {
 
 
 def hint(name: str, parameters: Iterable[str]) -> str:
-    """Return what to write instead of the unknown argument `name`, or nothing where that is not clear."""
+    """Return a hint for the unknown argument `name`, or an empty text if there is none."""
     parameters = list(parameters)
     known = [own for own in (f"{name}s", name.removesuffix("s"), *NAMES.get(name, ())) if own in parameters]
     if known:
         return f"; did you mean {known[0]}?"
     if name in ADVICE:
         return f"; {ADVICE[name]}"
-    import difflib  # here, for `import gdcore` stays quick without it
+    import difflib  # here, to keep `import gdcore` fast
 
     close = difflib.get_close_matches(name, parameters, n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -1,7 +1,7 @@
-"""What is said of a call whose arguments do not fit: which one is missing, unknown, or of the wrong kind.
+"""Error messages for calls with wrong arguments: which one is missing, unknown, or of the wrong kind.
 
-Functions and classes of `_core` come here when pybind11 has refused a call (cpp/bindings/calls.cpp), with the signature
-that pybind11 has of them; functions written in Python by the decorator `explained`.
+For functions and classes of `_core`, cpp/bindings/calls.cpp calls `refuse` with pybind11's signature after pybind11 has
+refused a call. Functions written in Python use the decorator `explained`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .argument_names import hint
 from .checks import has_keys, is_iterable, real, shown
 
 if TYPE_CHECKING:
-    import inspect  # where it is used, it is imported in time: `import gdcore` stays quick without it
+    import inspect  # imported inside the functions that use it, to keep `import gdcore` fast
 
 
 def misfit(call: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the number or the names of a call's arguments; None if nothing is."""
+    """Return the error in the number or the names of a call's arguments; None if there is none."""
     import inspect
 
     parameters = signature.parameters
@@ -55,12 +55,12 @@ def _count(args: tuple[Any, ...]) -> str:
     return f"{len(args)} argument{'' if len(args) == 1 else 's'}"
 
 
-# ---- What is exported from C++ --------------------------------------------------------------------------------------
+# ---- Calls of C++ functions -----------------------------------------------------------------------------------------
 class ConstructorSignature:
-    """The ``__signature__`` of a class of `_core`, made when `inspect` asks for it."""
+    """The ``__signature__`` of a class of `_core`, created when `inspect` reads it."""
 
     def __get__(self, instance: object, owner: type) -> inspect.Signature:
-        """Return the constructor's signature; AttributeError where a Python class has one of its own."""
+        """Return the constructor's signature; raise AttributeError if a Python class defines its own."""
         import inspect
 
         from .. import _core
@@ -75,7 +75,7 @@ class ConstructorSignature:
 
 
 def refuse_base(cls: type) -> NoReturn:
-    """Say that a class of `_core` without a constructor is not made by users."""
+    """Raise TypeError for a class of `_core` without a public constructor."""
     found: list[type] = cls.__subclasses__()
     kinds = ", ".join(kind.__name__ for kind in found if kind.__module__ == cls.__module__)
     expected = f"expected one of {kinds}" if kinds else "gdcore makes the objects of this class itself"
@@ -83,25 +83,25 @@ def refuse_base(cls: type) -> NoReturn:
 
 
 def refuse(owner: type | None, name: str, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NoReturn:
-    """Raise what there is to say of a call that pybind11 has refused.
+    """Raise the error for a call that pybind11 has refused.
 
     Parameters
     ----------
     owner : type, optional
-        The class whose method, constructor or property it is.
+        The class of the method, constructor or property.
     name : str
         The function's name.
     text : str
         Its signature as pybind11 writes it: "(self: gdcore._core.Dense, in_features: int, ...) -> None".
     args, kwargs
-        What came.
+        The arguments of the call.
 
     Raises
     ------
     TypeError
         For arguments that are missing, unknown or of the wrong kind.
     ValueError
-        For whole numbers and numbers that no machine type holds.
+        For integers and floats that overflow the machine type.
     """
     signature, call = _parsed(text), name
     if owner is not None:
@@ -111,7 +111,7 @@ def refuse(owner: type | None, name: str, text: str, args: tuple[Any, ...], kwar
             got = shown(args[0]) if args else "nothing"
             raise TypeError(f"[{call}] self is {got}; expected an object of the class {owner.__name__}")
         parameters = list(signature.parameters.values())[1:]
-        if isinstance(vars(owner).get(name), property):  # whose setter has no name for its argument
+        if isinstance(vars(owner).get(name), property):  # pybind11 gives the setter's argument no name
             parameters = [p.replace(name=name) for p in parameters]
         signature, args = signature.replace(parameters=parameters), args[1:]
     wrong = misfit(call, signature, args, kwargs)
@@ -133,7 +133,7 @@ def refuse(owner: type | None, name: str, text: str, args: tuple[Any, ...], kwar
 
 @functools.cache
 def _parsed(text: str) -> inspect.Signature:
-    """Return pybind11's text of a signature as an object; annotations and defaults stay text."""
+    """Return pybind11's signature text as a Signature; annotations and defaults stay text."""
     import ast
     import inspect
 
@@ -158,7 +158,7 @@ def _parsed(text: str) -> inspect.Signature:
 
 
 class _Text(str):
-    """A default's own text, shown without quotes."""
+    """The text of a default value, with a repr without quotes."""
 
     def __repr__(self) -> str:
         return str(self)
@@ -171,7 +171,7 @@ def _short(annotation: str) -> str:
 
 
 def _split(kind: str, at: str) -> list[str]:
-    """Return the parts of "int | None" or of "str, float": those outside of brackets."""
+    """Split text such as "int | None" or "str, float" at a separator outside of brackets."""
     parts, depth = [""], 0
     for letter in kind:
         depth += {"[": 1, "]": -1}.get(letter, 0)
@@ -190,7 +190,7 @@ def _class_named(kind: str) -> type | None:
 
 
 def _accepts(kind: str, value: object) -> bool:
-    """Tell whether a value is of the kind that a signature names; what it does not tell of is taken."""
+    """Return whether a value is of the kind that a signature names; unknown kinds accept any value."""
     if "|" in kind and len(_split(kind, "|")) > 1:
         return any(_accepts(part, value) for part in _split(kind, "|"))
     name, _, inner = kind.partition("[")
@@ -260,7 +260,7 @@ def _described(value: object) -> str:
 
 
 def _limits(kind: str, value: Any) -> str | None:
-    """Return which numbers the machine's type holds where it may not hold this one."""
+    """Return the limits of the machine type if `value` may be outside them, else None."""
     kinds = _split(kind, "|")
     if "int" in kinds and _is_whole(value) and not 0 <= operator.index(value) < 2**63:
         return "from 0 to 2**64 - 1" if value < 0 else "below 2**63"
@@ -272,14 +272,14 @@ def _limits(kind: str, value: Any) -> str | None:
     return None
 
 
-# ---- What is written in Python --------------------------------------------------------------------------------------
+# ---- Calls of Python functions --------------------------------------------------------------------------------------
 Explained = TypeVar("Explained", bound=Callable[..., Any])
-# Methods that take a few µs, in which the 0.1 µs of a wrapper would show: they keep Python's own message.
+# Methods that take only a few µs: the wrapper's 0.1 µs would be noticeable, so they keep Python's own message.
 QUICK = ("step", "optimizer_step", "predict", "forward", "backward")
 
 
 def explained(face: Explained) -> Explained:
-    """Let calls of a function with arguments that it does not have say which it has; of a class, of all its methods."""
+    """Make calls of a function, or of all methods of a class, explain wrong arguments."""
     if not isinstance(face, type):
         return _explained(face)
     for name, member in list(vars(face).items()):

@@ -1,8 +1,8 @@
-"""Arrays in: NumPy, frames, tensors and whatever else has ``__array__`` or ``__dlpack__``.
+"""Conversion of arguments to NumPy arrays: arrays, frames, tensors, and objects with ``__array__`` or ``__dlpack__``.
 
-Nothing is copied where it can be helped: a NumPy array, a memory-mapped file or a tensor on the CPU becomes a view.
-Booleans, integers of 8 to 64 bits and floats of 16 to 64 pass as they are. The core converts them while it gathers a
-batch; of float16 it makes a copy in float32 first, of the whole array.
+Copies are avoided: a NumPy array, a memory-mapped file or a CPU tensor becomes a view. Booleans, integers of 8 to 64
+bits and floats of 16 to 64 bits keep their type. The core converts them while it gathers a batch; a float16 array is
+first copied to float32 as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @runtime_checkable
 class SupportsDLPack(Protocol):
-    """Anything that hands over its memory through DLPack."""
+    """An object that exports its memory through DLPack."""
 
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
         """Return a DLPack capsule."""
@@ -34,17 +34,17 @@ class SupportsDLPack(Protocol):
 
 
 class NamedArray(np.ndarray):
-    """The array of a batch, with the names that its columns have; what is computed from it has none."""
+    """The array of a batch with its column names; arrays computed from it have none."""
 
     names: tuple[Any, ...] | None
 
     def __array_finalize__(self, made_from: Any) -> None:
-        """Forget the names, whose columns may have gone or stand elsewhere."""
+        """Drop the names: in a derived array, columns may be missing or in another order."""
         self.names = None
 
 
 def with_names(array: Array, names: tuple[Any, ...] | None) -> Array:
-    """Return an array with the names of its columns, where they are known."""
+    """Return an array with its column names, if known."""
     if names is None:
         return array
     named = array.view(NamedArray)
@@ -53,16 +53,16 @@ def with_names(array: Array, names: tuple[Any, ...] | None) -> Array:
 
 
 class Converted:
-    """What was converted already and is taken as it is: `Inputs` and `Targets`."""
+    """Base of data that is already converted: `Inputs` and `Targets`."""
 
 
 Data: TypeAlias = npt.ArrayLike | SupportsDLPack | Converted
 
-_DLPACK_HOSTS = (1, 3, 11)  # kDLCPU, kDLCUDAHost, kDLROCMHost: memory that the processor reads directly
+_DLPACK_HOSTS = (1, 3, 11)  # kDLCPU, kDLCUDAHost, kDLROCMHost: memory that the CPU reads directly
 
 
 def to_array(value: object, name: str, *, text: bool = False) -> Array:
-    """Return `value` as a plain NumPy array of numbers, as a view wherever possible.
+    """Return `value` as a plain numeric NumPy array, as a view wherever possible.
 
     Every entry point that takes data converts it here.
 
@@ -74,22 +74,22 @@ def to_array(value: object, name: str, *, text: bool = False) -> Array:
     name : str
         The argument's name, for messages.
     text : bool
-        Whether labels of other types are welcome too: text, dates, objects.
+        Whether labels of other types are allowed too: text, dates, objects.
 
     Returns
     -------
     ndarray
-        Of booleans, integers, or floats of 16 to 64 bits in native byte order. Longer floats and Python's numbers
-        become float64, bfloat16 and shorter floats float32, in a copy.
+        Of booleans, integers, or floats of 16 to 64 bits in native byte order. Longer floats and Python numbers are
+        copied to float64, bfloat16 and shorter floats to float32.
 
     Raises
     ------
     TypeError
-        If `value` is no array of real numbers.
+        If `value` is not an array of real numbers.
     ValueError
         If it is a ragged list, or a masked array with masked entries.
     DeviceError
-        If its memory is on another device than the processor.
+        If its memory is not on the CPU.
     """
     if text:
         return to_any_array(value, name)
@@ -98,7 +98,7 @@ def to_array(value: object, name: str, *, text: bool = False) -> Array:
     if kind in "biu" or (kind == "f" and array.dtype.itemsize <= 8):
         return array if array.dtype.isnative else _converted(array, array.dtype.newbyteorder("="), value, name)
     if kind == "f":
-        with np.errstate(over="ignore"):  # what float64 does not hold becomes infinite, and is refused as that
+        with np.errstate(over="ignore"):  # values beyond float64 become infinite, which is refused later
             return _converted(array, np.dtype(np.float64), value, name)
     if kind == "O":
         return object_numbers(array, name)
@@ -108,7 +108,7 @@ def to_array(value: object, name: str, *, text: bool = False) -> Array:
 
 
 def to_any_array(value: object, name: str) -> Array:
-    """Return `value` as a plain NumPy array of whatever it holds: numbers, text, dates or objects."""
+    """Return `value` as a plain NumPy array of any type: numbers, text, dates or objects."""
     if type(value) is np.ndarray:
         return value
     if is_series(value):
@@ -129,7 +129,7 @@ def _converted(array: Array, dtype: np.dtype[Any], value: object, name: str) -> 
 
 
 def _from_object(value: object, name: str) -> Array:
-    """Convert anything but a plain array; the kinds are told apart by what they offer, so none is imported."""
+    """Convert an object that is not a plain array; kinds are recognised by their attributes, without imports."""
     if isinstance(value, np.ma.MaskedArray):
         return _unmasked(value, name)
     if isinstance(value, (np.ndarray, DeviceArray)):
@@ -153,7 +153,7 @@ def _from_object(value: object, name: str) -> Array:
         if getattr(value, "requires_grad", False) and hasattr(value, "detach"):
             value = value.detach()
         if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-            value = cast(Any, value).float()  # exact; NumPy has no such type
+            value = cast(Any, value).float()  # exact; NumPy has no bfloat16
         if hasattr(value, "__array__") or not isinstance(value, SupportsDLPack):
             array = np.asanyarray(value)
         else:
@@ -164,7 +164,7 @@ def _from_object(value: object, name: str) -> Array:
 
 
 def _unmasked(array: np.ma.MaskedArray[Any, Any], name: str) -> Array:
-    """Return the data of a masked array, which may be under no mask: NumPy would give what the mask hides."""
+    """Return the data of a masked array; refuse masked entries, whose hidden values NumPy would return."""
     if np.ma.is_masked(array):
         raise ValueError(f"{name}: got a masked array with masked entries; expected every value to be there")
     return np.asarray(array.data)
@@ -190,16 +190,16 @@ def _on_host(value: SupportsDLPack) -> bool:
     try:
         return value.__dlpack_device__()[0] in _DLPACK_HOSTS
     except (AttributeError, TypeError, ValueError, RuntimeError, BufferError):
-        return True  # let the conversion itself say what is wrong
+        return True  # the conversion raises the error
 
 
 def to_weights(value: object, name: str) -> Array:
-    """Return a number for each row, shape (rows,) or one column (rows, 1), as an array (rows,).
+    """Return one number per row, given with shape (rows,) or (rows, 1), as an array (rows,).
 
     Raises
     ------
     TypeError, ValueError
-        If they are no numbers, or of another shape.
+        If they are not numbers, or have another shape.
     """
     array = one_column(to_array(value, name))
     if array.ndim != 1:
@@ -208,17 +208,17 @@ def to_weights(value: object, name: str) -> Array:
 
 
 def one_column(array: Array) -> Array:
-    """Return an array of one column (rows, 1) as (rows,), a view; any other as it is."""
+    """Return an array of one column (rows, 1) as a view (rows,); return any other unchanged."""
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def in_order(array: Array, order: list[int] | None) -> Array:
-    """Return a table's columns in another order, None for the same; what has other columns is left to be refused."""
+    """Return a table with its columns in `order`, or unchanged for None or another column count, refused later."""
     return array if order is None or array.ndim != 2 or array.shape[1] != len(order) else array[:, order]
 
 
 def same_rows(name: str, array: Array, other: str, reference: Array) -> None:
-    """Raise ValueError unless `array` and `reference` have as many rows as each other."""
+    """Raise ValueError unless `array` and `reference` have the same number of rows."""
     if array.ndim == 0 or reference.ndim == 0 or len(array) != len(reference):
         rows = array.shape[0] if array.ndim else "no"
         expected = reference.shape[0] if reference.ndim else "no"

@@ -1,7 +1,7 @@
-"""Attributes that cannot lie: what can be set takes effect, all else is refused with what to do instead.
+"""Checked attributes: an attribute that can be set takes effect; all others are refused with what to do instead.
 
-`__slots__` refuse names that nobody reads, `Fixed` what is only read, `Setting` what does not fit; `Closed` words the
-refusals. Subclasses of a user's have attributes of their own as usual, and copies keep them.
+`__slots__` refuses unknown names, `Fixed` refuses to set a read-only attribute, `Setting` refuses invalid values, and
+`Closed` writes the error messages. A user's subclass has its own attributes as usual, and copies keep them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class _Described(Generic[T]):
-    """An attribute kept in the slot of its own name with an underscore before it."""
+    """An attribute kept in the slot of the same name with a leading underscore."""
 
     def __init__(self, doc: str) -> None:
         self.__doc__ = doc
@@ -47,14 +47,14 @@ class _Described(Generic[T]):
 
 
 class Fixed(_Described[T]):
-    """An attribute that is only read.
+    """A read-only attribute.
 
     Parameters
     ----------
     doc : str
-        What it is.
+        Its docstring.
     instead : str
-        What to do where somebody would set it.
+        What to do instead of setting it, for the message.
     """
 
     def __init__(self, doc: str, instead: str) -> None:
@@ -62,7 +62,7 @@ class Fixed(_Described[T]):
         self._instead = instead
 
     def __set__(self, instance: object, value: object) -> NoReturn:
-        """Say that the attribute cannot be set, and what to do instead."""
+        """Raise AttributeError with what to do instead."""
         raise AttributeError(f"{type(instance).__name__}.{self._name} cannot be set: {self._instead}")
 
 
@@ -72,7 +72,7 @@ class Setting(_Described[T]):
     Parameters
     ----------
     doc : str
-        What it is.
+        Its docstring.
     check : function
         ``check(value, name)`` returns the value to keep, or raises.
     """
@@ -87,11 +87,11 @@ class Setting(_Described[T]):
 
 
 class Closed:
-    """A base class of objects without room for attributes that nobody would read."""
+    """A base class of objects that refuse unknown attributes."""
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # type checkers would take it for leave to set anything
+    if not TYPE_CHECKING:  # with a __setattr__, type checkers would accept any attribute
 
         def __setattr__(self, name: str, value: object) -> None:
             """Set an attribute; raise AttributeError for one that cannot be set."""
@@ -108,7 +108,7 @@ class Closed:
 
 
 class Open(Closed):
-    """A base class of objects that take attributes of the user's own, but none that look like something else."""
+    """A base class of objects that take the user's own attributes, but refuse names that look like mistakes."""
 
     __slots__ = ()
 
@@ -120,7 +120,7 @@ class Open(Closed):
             Raises
             ------
             AttributeError
-                If it cannot be set, or its name is misspelt or another library's.
+                If it cannot be set, is misspelt, or is an attribute of other libraries only.
             """
             if _is_ours(type(self)) and not name.startswith("_"):
                 refuse_mistaken(self, name)
@@ -128,15 +128,15 @@ class Open(Closed):
 
 
 class Made(Closed):
-    """A base class of objects whose public attributes, ``_made``, are set when they are made and never again."""
+    """A base class of objects whose public attributes, ``_made``, are set once, at construction."""
 
     __slots__ = ()
     _made: ClassVar[tuple[str, ...]] = ()
 
-    if not TYPE_CHECKING:  # type checkers would take it for leave to set anything
+    if not TYPE_CHECKING:  # with a __setattr__, type checkers would accept any attribute
 
         def __setattr__(self, name: str, value: object) -> None:
-            """Set an attribute for the first time, or one of a subclass of a user's; else raise AttributeError."""
+            """Set an attribute for the first time, or one of a user's subclass; else raise AttributeError."""
             own = name.startswith("_") or (name in self._made and name not in vars(self))
             if own or not (name in self._made or hasattr(type(self), name) or _is_ours(type(self))):
                 return super().__setattr__(name, value)
@@ -144,7 +144,7 @@ class Made(Closed):
 
 
 def refused(owner: object, name: str) -> AttributeError:
-    """Return the error for an attribute that cannot be set: whether there is one, and which ones can be set."""
+    """Return the error for an attribute that cannot be set: whether it exists, and which ones can be set."""
     kind = type(owner)
     names = settable(kind)
     listed = f"what can be set: {', '.join(names)}" if names else "nothing of it can be set; make another one"
@@ -163,9 +163,9 @@ ELSEWHERE |= dict.fromkeys(("lr", "learning_rate", "weight_decay"), "the optimiz
 
 
 def refuse_mistaken(owner: object, name: str) -> None:
-    """Raise AttributeError for a method's name, a misspelt one, or one that does something in other libraries.
+    """Raise AttributeError for the name of a method, a misspelt name, or a name with a meaning in other libraries.
 
-    A user's own attributes are welcome on `owner`; one that is meant for the library would be ignored.
+    `owner` takes the user's own attributes; these names are refused because setting them would have no effect.
     """
     present = getattr(type(owner), name, None)
     if callable(present):
@@ -179,13 +179,13 @@ def refuse_mistaken(owner: object, name: str) -> None:
 
 
 def _is_ours(kind: type) -> bool:
-    """Tell whether a class is the library's own, not a subclass of a user's."""
+    """Return whether a class is the library's own, not a user's subclass."""
     return kind.__module__.partition(".")[0] == "gdcore"
 
 
 def _similar(kind: type, name: str, least: float) -> list[str]:
-    """Return the public attribute whose name is most like `name`, if one is."""
-    import difflib  # here, for `import gdcore` does without
+    """Return the public attribute with the name closest to `name`, if one is similar enough."""
+    import difflib  # here, to keep `import gdcore` fast
 
     return difflib.get_close_matches(name, [each for each in dir(kind) if not each.startswith("_")], 1, least)
 
@@ -202,7 +202,7 @@ def settable(kind: type) -> list[str]:
 
 
 def attributes_of(owner: object, *without: str) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Return the attributes of an object with slots, for `restore_attributes`: those of a subclass, and the slots."""
+    """Return the attributes of an object with slots, for `restore_attributes`: its ``__dict__``, and the slots."""
     state: tuple[dict[str, Any] | None, dict[str, Any]] = object.__getstate__(owner)  # type: ignore[assignment]
     return state[0], {name: value for name, value in state[1].items() if name not in without}
 

@@ -1,4 +1,4 @@
-"""Checks of plain arguments, with one form of message: the argument, what came, what was expected."""
+"""Checks of plain arguments, with one form of message: the argument, the value it got, the expected value."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class FormatError(ValueError):
-    """A file that is damaged, cut short, written by a newer version, or not written by gdcore at all."""
+    """Raised for a file that is damaged, truncated, written by a newer version, or not written by gdcore."""
 
 
 def shown(value: object, limit: int = 60) -> str:
     """Return ``repr(value)``, shortened to about `limit` characters, for use inside a message."""
     try:
         text = " ".join(repr(value).split())  # on one line
-    except ValueError:  # a whole number of so many digits that Python writes none of them
+    except ValueError:  # an integer above Python's limit of digits for text
         text = "<too long to be shown>"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
@@ -32,7 +32,7 @@ def integer(value: object, name: str, *, minimum: int = 0, expected: str = "a wh
     Raises
     ------
     TypeError
-        If `value` is no whole number (a bool counts as none).
+        If `value` is not a whole number, or is a bool.
     ValueError
         If it is below `minimum`.
     """
@@ -53,7 +53,7 @@ def real(value: object, name: str, *, low: float = -math.inf, high: float = math
     Raises
     ------
     TypeError
-        If `value` is no number.
+        If `value` is not a number.
     ValueError
         If it is not finite or out of range.
     """
@@ -61,7 +61,7 @@ def real(value: object, name: str, *, low: float = -math.inf, high: float = math
         raise TypeError(f"{name}: got {shown(value)}; expected a number")
     try:
         number = float(value)  # type: ignore[arg-type]
-    except OverflowError:  # a whole number or a fraction that no float holds
+    except OverflowError:  # an int or a Fraction beyond the range of floats
         number = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name}: got {shown(value)}; expected a number") from None
@@ -73,29 +73,29 @@ def real(value: object, name: str, *, low: float = -math.inf, high: float = math
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether `value` is a real number; True and False are none."""
+    """Return whether `value` is a real number other than True and False."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def flag(value: object, name: str) -> bool:
-    """Return `value` as a bool: True, False, NumPy's, or 0 and 1; raise TypeError for all else, such as "no"."""
+    """Return `value` as a bool if it is a bool of Python or NumPy, 0 or 1; raise TypeError otherwise."""
     if type(value).__name__ not in ("bool", "bool_", "int") or value not in (0, 1):  # "bool_" is NumPy's
         raise TypeError(f"{name}: got {shown(value)}; expected True or False")
     return bool(value)
 
 
 def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
-    """Return whether `value` can be walked through; a NumPy array of no dimension has ``__iter__``, but cannot."""
+    """Return whether `value` can be iterated over; a 0-d NumPy array has ``__iter__``, but cannot."""
     return hasattr(value, "__iter__") and not isinstance(value, type) and getattr(value, "ndim", 1) != 0
 
 
 def has_keys(value: object) -> bool:
-    """Return whether what `value` holds is found by keys: a mapping, or a pandas Series with its labels."""
+    """Return whether `value` has keys: a mapping, or a pandas Series."""
     return hasattr(value, "items") and not isinstance(value, type)
 
 
 def by_key(value: Any, name: str) -> dict[Any, Any]:
-    """Return a mapping or a pandas Series as a dict; raise ValueError where a key occurs twice."""
+    """Return a mapping or a pandas Series as a dict; raise ValueError if a key occurs twice."""
     pairs = list(value.items())
     made = dict(pairs)
     if len(made) != len(pairs):
@@ -111,9 +111,9 @@ def path_text(file: Any, name: str, expected: str) -> str:
     Raises
     ------
     TypeError
-        If `file` is no path; a number, which the system would take for an open file, is none.
+        If `file` is not a path; numbers are refused, because the system would use them as file descriptors.
     ValueError
-        If it has a null character, which no path has.
+        If it contains a null character.
     """
     try:
         text = os.fsdecode(file)
@@ -125,7 +125,7 @@ def path_text(file: Any, name: str, expected: str) -> str:
 
 
 def optional(check: Callable[[object, str], T], value: object, name: str) -> T | None:
-    """Return None for None, and what `check` makes of all else."""
+    """Return None for None, and ``check(value, name)`` for all else."""
     return None if value is None else check(value, name)
 
 
@@ -135,7 +135,7 @@ def instance(value: object, kind: type[T], name: str, example: str) -> T:
     Raises
     ------
     TypeError
-        If it is not; the message gives `example`, and tells a class from an object.
+        If it is not; the message gives `example`, and says so if a class was given for an object.
     """
     if isinstance(value, kind):
         return value
@@ -155,7 +155,7 @@ def choice(value: object, name: str, options: Iterable[str]) -> str:
 
 
 def seed_or_random(seed: object, name: str = "seed") -> int:
-    """Return `seed` as a whole number in [0, 2⁶³), drawn from the operating system's entropy when it is None."""
+    """Return `seed` as a whole number in [0, 2⁶³); if None, draw one from the operating system."""
     if seed is None:
         return int.from_bytes(os.urandom(8), "little") >> 1
     number = integer(seed, name)

@@ -1,4 +1,4 @@
-"""Class weights that are given by class or as "balanced", as the one number for each class that the core takes."""
+"""Converts class weights given by class or as "balanced" to one number per class, which the core takes."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 
 def balanced(loss: _core.Loss) -> bool:
-    """Tell whether a loss takes its class weights from the training labels."""
+    """Return whether a loss computes its class weights from the training labels."""
     return isinstance(loss, _core.CrossEntropy) and loss.class_weights == "balanced"
 
 
 def complete(loss: _core.Loss, model: Sequential, targets: Array | None = None) -> _core.Loss:
-    """Return `loss` with a number for each class of `model`.
+    """Return `loss` with one weight for each class of `model`.
 
     Parameters
     ----------
     loss : Loss
-        Returned as it is unless its class weights are a dict or "balanced".
+        Returned unchanged unless its class weights are a dict or "balanced".
     model : Sequential
         Its ``classes`` are the keys of a dict, or the indices of its outputs where it has no class names.
     targets : ndarray, optional
-        Labels of the training rows as indices, shape (N,); what "balanced" counts: N / (K n_c) with K classes among
-        them and n_c rows of class c, 1 for a class without rows (scikit-learn's formula, after King & Zeng 2001).
-        Without them "balanced" is weights of 1, which hold until `fit` is called.
+        Labels of the training rows as indices, shape (N,), for "balanced": N / (K n_c) with K classes among them and
+        n_c rows of class c, 1 for a class without rows (scikit-learn's formula, after King & Zeng 2001). Without them
+        "balanced" means weights of 1, until `fit` is called.
 
     Raises
     ------
     ValueError
-        If a key is no class, or "balanced" meets soft targets.
+        If a key is not a class, or "balanced" is used with soft targets.
     """
     if not isinstance(loss, _core.CrossEntropy) or not isinstance(loss.class_weights, (dict, str)):
         return loss
@@ -57,7 +57,7 @@ def complete(loss: _core.Loss, model: Sequential, targets: Array | None = None) 
 
 
 def trained(loss: _core.Loss, model: Sequential, source: object) -> _core.Loss:
-    """Return the loss that a source of training data is trained with; ValueError for "balanced" and batches."""
+    """Return the loss for a source of training data; raise ValueError for "balanced" with an iterable of batches."""
     held = getattr(source, "held", None)
     if held is None and balanced(loss):
         raise ValueError(

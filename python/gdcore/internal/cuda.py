@@ -1,4 +1,4 @@
-"""Where the wheel of cuBLAS lies, told to the CUDA backend before it is first opened."""
+"""Sets the path of the cuBLAS wheel for the CUDA backend, before the backend is loaded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ VARIABLE = "GDCORE_CUBLASLT_WHEEL"
 
 
 def tell_where_cublas_is() -> None:
-    """Put the path of cuBLASLt in the environment, where Python would find its wheel.
+    """Set the path of cuBLASLt in the environment, if Python finds its wheel.
 
-    The backend looks beside its own folder; with ``--system-site-packages``, ``--user`` or an editable install the
-    wheel may lie elsewhere. Only the paths are looked at; nothing is imported or opened.
+    The backend searches next to its own folder; with ``--system-site-packages``, ``--user`` or an editable install the
+    wheel may be elsewhere. Only paths are searched; nothing is imported or opened.
     """
     if VARIABLE in os.environ:
         return

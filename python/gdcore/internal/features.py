@@ -1,4 +1,4 @@
-"""Names of columns, of inputs and of targets: remembered from the first frame, checked and put in order afterwards."""
+"""Column names of inputs and targets: taken from the first frame, then used to check and order the columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TARGETS = "the columns of the training targets"
 
 
 class Columns(NamedTuple):
-    """Names of the columns of inputs and of targets, each where they are known; a frame's own may be no text."""
+    """Column names of inputs and targets, each where known; names of a frame need not be text."""
 
     x: FeatureNames | None = None
     y: tuple[Any, ...] | None = None
@@ -27,31 +27,31 @@ UNNAMED = Columns()
 
 
 class Learns:
-    """A trainer whose model remembers the names of the columns that it is trained on."""
+    """Base of a trainer whose model learns the column names of its training data."""
 
     __slots__ = ("_model",)
     _model: Sequential
 
     def _learn(self, columns: Columns) -> None:
-        """Remember names of columns, if none are known yet."""
+        """Store column names in the model, if it has none yet."""
         self._model.learn_names(columns)
 
     def _known(self, others: Columns = UNNAMED) -> Columns:
-        """Return the names of columns that were learned, or else others."""
+        """Return the column names of the model, or else `others`."""
         return Columns(self._model.feature_names or others.x, self._model.target_names or others.y)
 
 
 def feature_names(
     names: object, columns: int | None, argument: str = "feature_names", what: str = "input"
 ) -> FeatureNames:
-    """Return names of `columns` columns (None: of any number) as a tuple of text; others become ``str(name)``.
+    """Return `columns` column names (None: any number) as a tuple of text; other types become ``str(name)``.
 
     Raises
     ------
     TypeError
-        If `names` is no sequence of names.
+        If `names` is not a sequence of names.
     ValueError
-        If there are not as many as columns, or two are alike.
+        If their number is not `columns`, or two are equal.
     """
     if isinstance(names, (str, bytes, Set, Mapping)) or not is_iterable(names):
         raise TypeError(f"{argument}: got {shown(names)}; expected a sequence of names, one for each {what}")
@@ -63,16 +63,16 @@ def feature_names(
 
 
 def refuse_duplicates(names: Sequence[str], argument: str) -> None:
-    """Raise ValueError naming the names that occur more than once."""
+    """Raise ValueError listing the names that occur more than once."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{argument}: got {listed(twice)} more than once; expected names that differ")
 
 
 def order_of(given: Sequence[str], known: Sequence[str], argument: str, whose: str = INPUTS) -> list[int] | None:
-    """Return where each of the `known` columns stands among the `given` ones; None where they go by position.
+    """Return the position of each of the `known` columns among the `given` ones; None if no reordering is needed.
 
-    They do where the order is the same, and where nobody has named the given ones, which are just 0, 1, 2, ...
+    Columns are matched by position if the order is the same, or if the given names are the default 0, 1, 2, ...
 
     Raises
     ------
@@ -96,19 +96,19 @@ def order_of(given: Sequence[str], known: Sequence[str], argument: str, whose: s
 
 
 def are_default(names: Sequence[str]) -> bool:
-    """Return whether names are just 0, 1, 2, ..., which pandas gives to columns that nobody has named."""
+    """Return whether names are 0, 1, 2, ..., the default names in pandas."""
     return all(name == str(i) for i, name in enumerate(names))
 
 
 def by_column(value: Any, known: Sequence[str] | None, argument: str) -> Any:
-    """Return numbers in a mapping or a pandas Series as a list in the order of the `known` columns; all else as it is.
+    """Return the values of a mapping or pandas Series as a list in the order of the `known` columns.
 
-    Those with the keys 0, 1, 2, ... go by position, as an array does.
+    Any other `value` is returned unchanged. Keys 0, 1, 2, ... are matched by position, as in an array.
 
     Raises
     ------
     ValueError
-        If the keys are not the names of the columns, or these are not known.
+        If the keys are not the column names, or these are not known.
     """
     if not has_keys(value):
         return value
@@ -124,6 +124,6 @@ def by_column(value: Any, known: Sequence[str] | None, argument: str) -> Any:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return up to `most` names, quoted, and how many more there are."""
+    """Return up to `most` names, quoted, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ("columns " if len(names) > 1 else "column ") + ", ".join(map(repr, names[:most])) + more

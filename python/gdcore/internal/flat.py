@@ -1,4 +1,4 @@
-"""Arrays of a model as one flat vector, one after the other in the order of their names' dictionary, and back."""
+"""Packs the arrays of a model into one flat vector, in the order of their dictionary, and unpacks them."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from .ranges import out_of_range
 
 Views = Mapping[str, Array | DeviceArray]  # as Network.parameters() and Trainer.state() give them
 
-ALIGNMENT = 256  # bytes: where the core starts each array
+ALIGNMENT = 256  # bytes; format version 1 starts each array at a multiple of it
 
 
 def size_of(views: Views) -> int:
-    """Return how many numbers the arrays hold together."""
+    """Return the total number of elements of the arrays."""
     return sum(view.size for view in views.values())
 
 
 def pack(views: Views, out: Array | None = None) -> Array:
-    """Return a copy of the arrays as one vector, in `out` where that is given."""
+    """Return a copy of the arrays as one vector, in `out` if given."""
     if not views:
         return np.empty(0)
     return np.concatenate([np.asarray(view).reshape(-1) for view in views.values()], out=out)
 
 
 def _packed(views: Views, room: Any) -> Array:
-    """Return a copy of the arrays as one vector, in `room` where it is one that takes it, as of the same network."""
+    """Return a copy of the arrays as one vector; reuse `room` if its shape and dtype fit."""
     types = {view.dtype for view in views.values()}
     fits = isinstance(room, np.ndarray) and room.shape == (size_of(views),) and {room.dtype} == types
     return pack(views, room if fits and room.flags.writeable else None)
 
 
 def unpack(vector: Array, views: Views) -> None:
-    """Set the arrays to the numbers of a vector as `pack` returns it."""
+    """Set the arrays to the values of a vector as `pack` returns it."""
     for name, part in parts(vector, views):
         views[name][...] = part
 
 
 def parts(vector: Array, views: Views, *, padded: bool = False) -> Iterator[tuple[str, Array]]:
-    """Yield each array's name and its numbers in `vector`, in the array's shape.
+    """Yield each array's name and its values in `vector`, in the array's shape.
 
-    Where `padded`, the vector is one of format version 1: each array starts at a multiple of `ALIGNMENT` bytes, and the
-    vector ends at one.
+    A `padded` vector is one of format version 1: each array starts at a multiple of `ALIGNMENT` bytes, and the length
+    of the vector is a multiple too.
     """
     unit = ALIGNMENT // vector.itemsize if padded else 1
     start = 0
@@ -56,7 +56,7 @@ def parts(vector: Array, views: Views, *, padded: bool = False) -> Iterator[tupl
 
 
 def copy_state(parameters: Views, buffers: Views, out: dict[str, Array] | None) -> dict[str, Array]:
-    """Return a copy of both and of their shapes; see `Sequential.copy_state`."""
+    """Return a copy of parameters, buffers and their shapes; see `Sequential.copy_state`."""
     if out is not None and not isinstance(out, dict):
         raise TypeError(f"out: got {shown(out)}; expected an earlier copy, as copy_state() returns it")
     state = {} if out is None else out
@@ -69,7 +69,7 @@ def copy_state(parameters: Views, buffers: Views, out: dict[str, Array] | None) 
 def restore_state(
     parameters: Views, buffers: Views, state: Mapping[str, Array], ranges: Mapping[str, bool] | None = None
 ) -> None:
-    """Set both to a copy that `copy_state` made; see `Sequential.restore_state`."""
+    """Set parameters and buffers to a copy that `copy_state` made; see `Sequential.restore_state`."""
     check_state(parameters, buffers, state, ranges)
     unpack(state["parameters"], parameters)
     unpack(state["buffers"], buffers)
@@ -78,9 +78,9 @@ def restore_state(
 def check_state(
     parameters: Views, buffers: Views, state: Mapping[str, Array], ranges: Mapping[str, bool] | None = None
 ) -> None:
-    """Raise TypeError or ValueError where `state` is not one that `restore_state` takes.
+    """Raise TypeError or ValueError if `restore_state` cannot take `state`.
 
-    `ranges`, as `gdcore.internal.ranges.ranges_of` returns them, tell which buffers hold no negative numbers.
+    `ranges` lists the buffers that hold no negative values, as `gdcore.internal.ranges.ranges_of` returns them.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"state: got {shown(state)}; expected what copy_state() of such a network returns")
@@ -104,7 +104,7 @@ def check_state(
 
 
 def check_held(views: Views, dtype: str, name: str) -> None:
-    """Raise ValueError naming the first array with a finite number that `dtype` does not hold."""
+    """Raise ValueError naming the first array with a finite value outside the range of `dtype`."""
     for own, view in views.items():
         _check_fits(np.asarray(view), np.dtype(dtype), f"{name}: {own}")
 
@@ -114,7 +114,7 @@ def _kind_of(value: object) -> str:
 
 
 def _check_fits(part: Array, dtype: np.dtype[Any], name: str) -> None:
-    """Raise ValueError for a finite number that `dtype` does not hold; NaN and infinity stay what they are."""
+    """Raise ValueError for a finite value outside the range of `dtype`; NaN and infinity pass."""
     if part.dtype == dtype:
         return
     with np.errstate(over="ignore"):
@@ -124,6 +124,6 @@ def _check_fits(part: Array, dtype: np.dtype[Any], name: str) -> None:
 
 
 def _shapes(parameters: Views, buffers: Views) -> Array:
-    """Return the dimensions of all arrays, each after their number: by them a state knows its network."""
+    """Return ndim and shape of every array in one vector; a state fits only a network with equal ones."""
     views = [*parameters.values(), *buffers.values()]
     return np.array([size for view in views for size in (view.ndim, *view.shape)], np.int64)

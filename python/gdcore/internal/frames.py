@@ -1,6 +1,6 @@
-"""Frames and series of pandas, polars, pyarrow and what else narwhals knows, as NumPy arrays and column names.
+"""Converts frames and series of pandas, polars, pyarrow and other narwhals backends to NumPy arrays and column names.
 
-narwhals is imported when the first of them comes. Nullable columns become floats with NaN where a value is missing.
+narwhals is imported with the first frame. Nullable columns become floats with NaN for missing values.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WHAT_TO_DO = {
 
 def is_frame(value: object) -> bool:
     """Return whether `value` is a table with named columns, in memory or lazy."""
-    kind = type(value)  # asking a lazy frame itself for its columns would compute something
+    kind = type(value)  # reading .columns of a lazy frame would start a computation
     return hasattr(kind, "columns") and any(
         hasattr(kind, sign)
         for sign in ("iloc", "__dataframe__", "__arrow_c_stream__", "__narwhals_dataframe__", "collect")
@@ -35,7 +35,7 @@ def is_frame(value: object) -> bool:
 
 
 def is_series(value: object) -> bool:
-    """Return whether `value` is a column of such a table, or an array of Arrow's or of pandas'."""
+    """Return whether `value` is a column of such a table, or an array of Arrow or pandas."""
     module = type(value).__module__.partition(".")[0]
     return (
         hasattr(value, "__narwhals_series__")
@@ -44,26 +44,26 @@ def is_series(value: object) -> bool:
 
 
 def frame_names(value: Any, name: str) -> FeatureNames:
-    """Return the names of a frame's columns as text; raise ValueError where two are alike."""
+    """Return the names of a frame's columns as text; raise ValueError if two are equal."""
     names = tuple(str(column) for column in frame_labels(value, name))
     refuse_duplicates(names, name)
     return names
 
 
 def frame_labels(value: Any, name: str) -> list[Any]:
-    """Return the names of a frame's columns as they are: with pandas text, numbers, dates or tuples."""
+    """Return the names of a frame's columns unchanged: pandas allows text, numbers, dates and tuples."""
     _refuse_lazy(value, name)
     return list(value.schema.names if type(value).__module__.partition(".")[0] == "pyarrow" else value.columns)
 
 
 def frame_columns(value: Any, name: str) -> list[Array]:
-    """Return a frame's columns as arrays of whatever they hold."""
+    """Return a frame's columns as arrays of any type."""
     frame_names(value, name)
     return [_any(column, name) for column in _narwhals(value, name).iter_columns()]
 
 
 def frame_array(value: Any, name: str) -> Array:
-    """Return a frame's numbers, shape (rows, columns), in the smallest type that holds all columns.
+    """Return a frame's values, shape (rows, columns), in the smallest type that holds all columns.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def frame_array(value: Any, name: str) -> Array:
 
 
 def series_array(value: Any, name: str) -> Array:
-    """Return a series' values, shape (rows,), as an array of whatever they are."""
+    """Return a series' values, shape (rows,), as an array of any type."""
     return _any(_narwhals(value, name), name)
 
 
@@ -100,7 +100,7 @@ def take_rows(value: Any, rows: npt.NDArray[np.int64]) -> Any:
 
 
 def _nw() -> Any:
-    import narwhals  # here, for arrays do without
+    import narwhals  # here, because arrays do not need it
 
     return narwhals
 
@@ -111,7 +111,7 @@ def _refuse_lazy(value: object, name: str) -> None:
 
 
 def _narwhals(value: Any, name: str) -> Any:
-    """Return a frame or series behind narwhals' face."""
+    """Return a frame or series wrapped by narwhals."""
     module = type(value).__module__.partition(".")[0]
     if module == "pyarrow":
         import pyarrow
@@ -120,7 +120,7 @@ def _narwhals(value: Any, name: str) -> Any:
             value = pyarrow.Table.from_batches([value])
         elif isinstance(value, pyarrow.Array):
             value = pyarrow.chunked_array([value])
-    elif module == "pandas" and not hasattr(value, "iloc"):  # an Index, or an array of pandas' own
+    elif module == "pandas" and not hasattr(value, "iloc"):  # an Index, or a pandas array
         import pandas
 
         value = pandas.Series(value)
@@ -133,12 +133,12 @@ def _narwhals(value: Any, name: str) -> Any:
 
 
 def _any(series: Any, name: str) -> Array:
-    """Return a column as an array: of its own type where NumPy has it, NaN where a number is missing, else objects."""
+    """Return a column as an array of its own type if NumPy has it, else of objects; missing values become NaN."""
     if isinstance(series.dtype, _nw().Categorical | _nw().Enum):
         return _objects(series.to_list())
     try:
         return np.asarray(series.to_numpy())
-    except Exception as error:  # each library has exceptions of its own for types that NumPy lacks
+    except Exception as error:  # each library raises its own exceptions for types that NumPy lacks
         raise TypeError(f"{name}: got a column of {series.dtype}, which NumPy does not have: {error}") from error
 
 
@@ -149,7 +149,7 @@ def _objects(items: list[object]) -> Array:
 
 
 def _numbers(series: Any, name: str) -> Array:
-    """Return a column of numbers or booleans as an array of a numeric type, NaN where a value is missing."""
+    """Return a column of numbers or booleans as a numeric array, with NaN for missing values."""
     array = _any(series, name)
     if isinstance(series.dtype, _nw().Categorical | _nw().Enum):
         refuse(array, series.dtype, name)
@@ -163,24 +163,24 @@ def _numbers(series: Any, name: str) -> Array:
 
 
 def refuse(array: Array, dtype: object, name: str) -> NoReturn:
-    """Raise TypeError for values that are no numbers, with the first of them and what to do."""
+    """Raise TypeError for non-numeric values, with the first of them and what to do."""
     first = f", such as {shown(first_of(array))}" if array.size else ""
     raise TypeError(f"{name} holds {dtype}{first}; {_WHAT_TO_DO.get(array.dtype.kind, _WHAT_TO_DO['O'])}")
 
 
 def first_of(array: Array) -> object:
-    """Return the first element of an array as Python's own object, where there is one; dates as text."""
+    """Return the first element of an array as a Python object where possible; dates as text."""
     first = array.ravel()[0]
     return str(first) if array.dtype.kind in "Mm" else first.item() if isinstance(first, np.generic) else first
 
 
 def object_numbers(array: Array, name: str) -> Array:
-    """Return Python's numbers in an array of objects as float64, NaN where one is missing (None, pandas.NA).
+    """Return the Python numbers in an array of objects as float64; missing ones (None, pandas.NA) become NaN.
 
     Raises
     ------
     TypeError
-        If one of the objects is no real number.
+        If an object is not a real number.
     """
     out = np.empty(array.shape, np.float64)
     flat = out.reshape(-1)

@@ -1,6 +1,6 @@
-"""Layers, initialisers, losses and optimisers stay as they were made: what setting an attribute says, and copies.
+"""Immutable layers, initialisers, losses and optimisers: errors for setting attributes, copies and pickles.
 
-The classes are C++ (`cpp/bindings/specs.cpp`); what concerns subclasses that users write in Python is here.
+The classes are written in C++ (`cpp/bindings/specs.cpp`); this file handles the subclasses that users write in Python.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["ReadOnlyDict", "Views", "close"]
 
 
 class ReadOnlyDict(dict[Any, Any]):
-    """A dict of an object that stays as it was made."""
+    """A read-only dict that belongs to an immutable object."""
 
     _instead: ClassVar[str] = (
         "this dict belongs to an object that stays as it was made: make another one from dict(...)"
@@ -30,7 +30,7 @@ class ReadOnlyDict(dict[Any, Any]):
 
 
 class Views(ReadOnlyDict):
-    """The arrays of a model by name, which are there to be written into: another one in its place would not be used."""
+    """The arrays of a model by name; values can be written into the arrays, but the arrays cannot be replaced."""
 
     _instead = (
         "this dict shows the arrays of a model, and another array in it would not be used: write into them, "
@@ -38,17 +38,17 @@ class Views(ReadOnlyDict):
     )
 
     def __setitem__(self, name: Any, value: Any) -> None:  # type: ignore[override]
-        """Take what ``views[name] *= 2`` leaves, the same array; refuse all others."""
+        """Accept the same array, which ``views[name] *= 2`` assigns; refuse all others."""
         if self.get(name) is not value:
             self._refuse()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let copies and pickles be dicts: what they hold are no views."""
+        """Make copies and pickles plain dicts, because their arrays are no views of the model."""
         return dict, (dict(self),)
 
 
 def set_attribute(self: Any, name: str, value: object) -> None:
-    """Set an attribute of a user's subclass; raise AttributeError for all others, with what to do instead."""
+    """Set an attribute of a user's subclass; else raise AttributeError with what to do instead."""
     try:
         object.__setattr__(self, name, value)
     except AttributeError:
@@ -60,7 +60,7 @@ def set_attribute(self: Any, name: str, value: object) -> None:
 
 
 def reduced(self: Any, protocol: int) -> Any:
-    """Support copies and pickles, of subclasses with an __init__ and attributes of their own too."""
+    """Support copies and pickles, also of subclasses with their own __init__ and attributes."""
     kind = type(self)
     own: Any = next(each for each in kind.__mro__ if "_fields" in vars(each))  # its __init__ takes the fields
     if kind.__reduce__ is not own.__reduce__:
@@ -70,7 +70,7 @@ def reduced(self: Any, protocol: int) -> Any:
 
 
 def remade(spec: Any, **fields: Any) -> Any:
-    """Return a copy of a spec, of the same class and with the same attributes, with other values of some fields."""
+    """Return a copy of a spec with the same class and attributes, but new values of some fields."""
     make, (kind, own, given), attributes = reduced(spec, 2)
     made = make(kind, own, given | fields)
     for name, value in (attributes or {}).items():
@@ -85,7 +85,7 @@ def _made(kind: Any, own: Any, fields: dict[str, Any]) -> Any:
 
 
 def close() -> None:
-    """Give the classes of the core both methods."""
+    """Install both methods on the classes of the core."""
     for base in (_core.Layer, _core.Initializer, _core.Loss, _core.Optimizer):
         for name, method in (("__setattr__", set_attribute), ("__reduce_ex__", reduced)):
             setattr(base, name, method)

@@ -1,4 +1,4 @@
-"""Inputs of a model: the array, and the names of its columns where a frame came."""
+"""Inputs of a model: the array, and its column names if it was a frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Inputs", "to_inputs"]
 
 @dataclass(frozen=True)
 class Inputs(Converted):
-    """Inputs as an array (rows, columns) and the names of the columns, where they are known."""
+    """Inputs as an array (rows, columns), and the column names, where known."""
 
     array: Array
     names: FeatureNames | None = None
@@ -27,7 +27,7 @@ class Inputs(Converted):
 
 
 def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> Inputs:
-    """Return inputs as an array of numbers, the columns of a frame in the order of the names that are known.
+    """Return inputs as a numeric array, the columns of a frame in the order of the `known` names.
 
     Parameters
     ----------
@@ -36,19 +36,19 @@ def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> In
     name : str
         The argument's name, for messages.
     known : tuple of str, optional
-        Names of the model's inputs. Columns that nobody has named (0, 1, 2, ...) and arrays go by position.
+        Names of the model's inputs. Arrays, and columns with default names (0, 1, 2, ...), are matched by position.
 
     Returns
     -------
     Inputs
-        With the names that are known, or else those of the frame, if it has any but 0, 1, 2, ...
+        With the `known` names, or else those of the frame, unless they are the default 0, 1, 2, ...
 
     Raises
     ------
     TypeError
         If there is anything but numbers; names the column of a frame.
     ValueError
-        If a frame lacks a column, has one more, or two of one name.
+        If a frame lacks a column, has an unknown one, or two with one name.
     """
     framed = is_frame(value)
     names = value.names if isinstance(value, (Inputs, NamedArray)) else frame_names(value, name) if framed else None
@@ -59,6 +59,6 @@ def to_inputs(value: object, name: str, known: FeatureNames | None = None) -> In
         array = frame_array(value, name)
     else:
         array = to_array(value, name)
-    if known is None and names is not None and are_default(names):  # nobody has named them
+    if known is None and names is not None and are_default(names):
         names = None
     return Inputs(in_order(array, order), known or names)

@@ -1,4 +1,4 @@
-"""Values read from a file's JSON, checked: each complaint is a FormatError that names the entry."""
+"""Checks of values read from a file's JSON; each error is a FormatError that names the entry."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .._core import DeviceError
 from .checks import FormatError, shown
 
 T = TypeVar("T")
-DEEPEST = 40  # how deep what gdcore writes is nested at most, and more
+DEEPEST = 40  # largest nesting depth that is read; gdcore writes less
 
-# What nonsense makes code raise that was written for sense.
+# Exceptions that invalid entries cause in code that expects valid ones.
 NONSENSE = (
     ArithmeticError,
     AttributeError,
@@ -29,17 +29,17 @@ NONSENSE = (
 
 @contextmanager
 def entry(where: str) -> Iterator[None]:
-    """Turn what nonsense in an entry leads to into a FormatError that names the entry."""
+    """Turn an exception caused by an invalid entry into a FormatError that names the entry."""
     try:
         yield
     except (FormatError, DeviceError):
-        raise  # for a device, the file is sound and this machine lacks it
+        raise  # DeviceError: the file is valid, but this machine lacks the device
     except NONSENSE as error:
         raise FormatError(f"{where}: {error or type(error).__name__}") from error
 
 
 def parse(text: str | bytes | bytearray, where: str) -> Any:
-    """Return the value of a JSON text whose objects have no key twice, and which is not nested without end."""
+    """Return the value of a JSON text; refuse duplicate keys and nesting deeper than `DEEPEST`."""
     with entry(where):
         value = json.loads(text, object_pairs_hook=_unique)
     depth, level = 0, [value]
@@ -120,7 +120,7 @@ def number(value: object, where: str, low: float = -math.inf) -> float:
 
 
 def entries(value: object, where: str, checks: Mapping[str, Callable[[Any, str], Any]]) -> dict[str, Any]:
-    """Return the entries of a JSON object, each as its check returns it: none may be missing, and none beside them."""
+    """Return the entries of a JSON object, each as its check returns it; refuse missing and unknown entries."""
     given = mapping(value, where)
     for name in given:
         if name not in checks:

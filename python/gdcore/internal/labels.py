@@ -1,7 +1,7 @@
-"""Class names of a model, and labels of any type looked up in them.
+"""Class names of a model, and the lookup of labels of any type among them.
 
-A label is the class that it equals: numbers as Python compares them (1, 1.0, True and np.int8(1) are one class), text
-as text, dates as points in time. Without class names the classes are the whole numbers from 0.
+A label belongs to the class that it equals: numbers are compared as in Python (1, 1.0, True and np.int8(1) are one
+class), text as text, dates as points in time. Without class names the classes are the whole numbers from 0.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .frames import first_of, frame_labels, is_frame, is_missing, object_numbers
 ClassName: TypeAlias = str | int | float | bool | np.datetime64
 Classes: TypeAlias = tuple[ClassName, ...]
 
-_BLOCK = 1 << 16  # labels that are Python objects at the same time
+_BLOCK = 1 << 16  # labels converted to Python objects at once
 
 
 def class_names(classes: Iterable[object], outputs: int) -> Classes:
-    """Return names of classes or answers as a tuple of Python's own text and numbers, and of NumPy's dates.
+    """Return names of classes or answers as a tuple of Python strings, Python numbers and NumPy dates.
 
     Raises
     ------
     TypeError
-        If `classes` is no sequence, or holds something else.
+        If `classes` is not a sequence, or holds another type.
     ValueError
-        If they do not fit a network of `outputs` outputs, or two are equal.
+        If their number does not fit a network of `outputs` outputs, or two are equal.
     """
     if isinstance(classes, (str, bytes)) or not is_iterable(classes):
         raise TypeError(f"classes: got {shown(classes)}; expected a sequence of names")
@@ -60,14 +60,14 @@ def _class_name(item: object, number: int) -> ClassName:
 
 
 def _in_utc(item: Any) -> Any:
-    """Return a date without its zone, as the same point in time in UTC, which one without a zone is taken for."""
+    """Return a date converted to UTC, without a time zone; dates without a zone are taken as UTC."""
     if getattr(item, "tzinfo", None) is None:
         return item
     return item.astimezone(datetime.UTC).replace(tzinfo=None)
 
 
 def class_array(classes: Classes) -> Array:
-    """Return class names as an array, of objects where they are not of one kind, so that each stays what it is."""
+    """Return class names as an array, of objects if their types differ, to keep each type."""
     kinds = {"text" if isinstance(name, str) else type(name) for name in classes}
     if len(kinds) == 1 or kinds == {int, float}:
         return np.asarray(classes)
@@ -91,15 +91,15 @@ def decode_classes(value: Sequence[Any] | None) -> list[ClassName] | None:
 
 
 def are_numbers_from_0(classes: Sequence[object]) -> bool:
-    """Return whether class names are 0, 1, 2, ... in this order: labels that are numbers need no looking up then."""
+    """Return whether class names are 0, 1, 2, ... in this order; numeric labels then need no lookup."""
     return all(not isinstance(name, (str, np.datetime64)) and name == i for i, name in enumerate(classes))
 
 
 @dataclass(frozen=True)
 class Targets(Converted):
-    """Targets as numbers, and the names of several columns where they are known.
+    """Targets as a numeric array, and the names of several columns, where known.
 
-    Labels have been looked up and must not be looked up again.
+    Labels are already class indices and must not be looked up again.
     """
 
     array: Array
@@ -113,9 +113,9 @@ class Targets(Converted):
 def to_targets(
     value: object, name: str, classes: Classes | None, *, labels: bool = False, known: tuple[Any, ...] | None = None
 ) -> Targets:
-    """Return targets as numbers: labels become the index of their class, one column (N, 1) becomes (N,).
+    """Return targets as a numeric array: labels become class indices, one column (N, 1) becomes (N,).
 
-    Several columns of a frame are put in the order of the classes, or else of the names that are known.
+    Several columns of a frame are put in the order of the classes, or else of the `known` names.
 
     Parameters
     ----------
@@ -124,24 +124,24 @@ def to_targets(
     name : str
         The argument's name, for messages.
     classes : tuple or None
-        Class names of the model, where it has any. One column of targets is then taken for labels.
+        Class names of the model, if any. One column of targets is then read as labels.
     labels : bool
-        Whether one column of whole floats is labels, too, where there are no class names: for cross-entropy.
+        Whether one column of whole floats is labels if there are no class names: for cross-entropy.
     known : tuple of str, optional
-        Names of the columns where there are no classes: those of the training targets. An array goes by position, and
-        so do columns that nobody has named.
+        Column names of the training targets, used if there are no classes. Arrays, and columns with default names, are
+        matched by position.
 
     Returns
     -------
     Targets
-        Numbers, as `to_array` returns them; labels that were looked up as int32.
+        An array as `to_array` returns it; labels that were looked up are int32.
 
     Raises
     ------
     TypeError
-        If there are labels other than numbers and the model has no class names.
+        If there are non-numeric labels and the model has no class names.
     ValueError
-        If a label is missing, or none of the classes; or if a frame lacks a column, or has one more.
+        If a label is missing or not a class; or if a frame lacks a column, or has an unknown one.
     """
     columns: Sequence[Any] | None = value.names if isinstance(value, (Targets, NamedArray)) else None
     columns = frame_labels(value, name) if is_frame(value) else columns
@@ -175,7 +175,7 @@ def to_targets(
 def _ordered(
     value: object, columns: Sequence[Any], name: str, classes: Classes | None, known: tuple[Any, ...] | None
 ) -> Targets:
-    """Return the numbers of several named columns, in the order of the classes that they are for, or of `known`."""
+    """Return the values of several named columns in the order of their classes, or else of `known`."""
     array = value.array if isinstance(value, Targets) else to_array(value, name)
     names = tuple(str(column) for column in columns)
     refuse_duplicates(names, name)
@@ -188,7 +188,7 @@ def _ordered(
 
 
 def _order_by_class(columns: Sequence[Any], classes: Classes, name: str) -> list[int] | None:
-    """Return where the column of each class stands, by one equality with labels, or else by name."""
+    """Return the position of each class's column, matched as labels are, or else by name."""
     found = {key_of(column): i for i, column in enumerate(columns)}
     if found.keys() == index_of(classes).keys():
         return [found[key] for key in index_of(classes)]
@@ -196,7 +196,7 @@ def _order_by_class(columns: Sequence[Any], classes: Classes, name: str) -> list
 
 
 def _whole(labels: Array) -> Array:
-    """Return floats that are whole numbers as int64, others as they are, which cross-entropy refuses."""
+    """Return floats as int64 if all are whole numbers; else unchanged, and cross-entropy refuses them."""
     whole = np.abs(labels) < np.float64(2**53)  # False for nan
     return labels.astype(np.int64) if (whole & (labels == np.floor(labels))).all() else labels
 
@@ -206,9 +206,9 @@ def _kind_of(array: Array) -> str:
 
 
 def looked_up(labels: Array, name: str, classes: Classes, whose: str = "the model's classes") -> npt.NDArray[np.int32]:
-    """Return the index of the class of each label, (N,); raise ValueError for one that is none of them.
+    """Return the class index of each label, (N,); raise ValueError for a label that is not a class.
 
-    Everything that takes labels looks them up here, so that there is one equality: by `label_keys`.
+    All lookups of labels use this function, so that equality is defined once, by `label_keys`.
     """
     index = index_of(classes)
     found = np.empty(len(labels), dtype=np.int32)
@@ -216,7 +216,7 @@ def looked_up(labels: Array, name: str, classes: Classes, whose: str = "the mode
         items = label_keys(labels[first : first + _BLOCK])
         try:
             found[first : first + len(items)] = [index[item] for item in items]
-        except (KeyError, TypeError):  # TypeError: what cannot be hashed is no class
+        except (KeyError, TypeError):  # TypeError: an unhashable object, which is not a class
             row = next(i for i, item in enumerate(items) if not _is_class(item, index))
             item = label_of(items[row])
             missing = is_missing(item) or item != item
@@ -243,7 +243,7 @@ def index_of(classes: Classes) -> dict[Any, int]:
 
 
 def label_keys(labels: Array) -> list[Any]:
-    """Return what labels are equal by, (N,): Python's numbers, text, and for dates a `Moment`."""
+    """Return the keys by which labels are compared, (N,): Python numbers, text, and `Moment` for dates."""
     kind = labels.dtype.kind
     if kind == "M":
         fine = np.datetime_data(labels.dtype)[0] in ("ns", "ps", "fs", "as")
@@ -260,13 +260,13 @@ def label_keys(labels: Array) -> list[Any]:
 
 
 class Moment(NamedTuple):
-    """A point in time, by which dates of all types are equal."""
+    """A point in time, the key by which dates of all types are compared."""
 
     nanoseconds: int  # since 1970
 
 
 def key_of(item: Any) -> Any:
-    """Return what a label or a class is equal by."""
+    """Return the key by which a label or a class is compared."""
     if isinstance(item, np.datetime64):
         return label_keys(np.array([item]))[0]
     if isinstance(item, np.generic):
@@ -277,10 +277,10 @@ def key_of(item: Any) -> Any:
         item = _in_utc(item)
         since = item - datetime.datetime(1970, 1, 1)
         microseconds = (since.days * 86400 + since.seconds) * 10**6 + since.microseconds
-        return Moment(microseconds * 1000 + getattr(item, "nanosecond", 0))  # pandas' has nanoseconds
+        return Moment(microseconds * 1000 + getattr(item, "nanosecond", 0))  # only pandas timestamps have nanoseconds
     return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
 
 
 def label_of(key: Any) -> Any:
-    """Return a label for the key that it is equal by, for messages."""
+    """Return the label of a key, for messages."""
     return np.datetime64(key.nanoseconds, "ns") if isinstance(key, Moment) else key

@@ -1,6 +1,6 @@
-"""What the arrays of a layer are called by: its name, or its number ("head.weight", "layers.3.weight").
+"""Names of the arrays of a layer: by its name or its number ("head.weight", "layers.3.weight").
 
-The core makes these names (`Layer::path`), and tells what a dotted name of a user's means (`Network._meant`).
+The core makes these names (`Layer::path`), and resolves a dotted name from a user (`Network._meant`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def path_of(layer: _core.Layer, number: int) -> str:
-    """Return what the names of a layer's arrays begin with, before a dot."""
+    """Return the prefix of the names of a layer's arrays, without the dot."""
     return layer.name or f"layers.{number}"
 
 
 def by_layer(arrays: Mapping[str, T], layers: Sequence[_core.Layer]) -> dict[int, dict[str, T]]:
-    """Return the arrays of each layer that has any, by its number and the arrays' last names, in order."""
+    """Return the arrays of each layer that has any: by layer number in order, then by the last part of the name."""
     numbers = {path_of(layer, i): i for i, layer in enumerate(layers)}
     found: dict[int, dict[str, T]] = {}
     for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Numbers that a model's dtype does not hold: NaN, infinity, what is too large for it, columns that are too small."""
+"""Checks for values that a model's dtype cannot hold: NaN, infinity, too large values, columns of too small ones."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from .features import FeatureNames
 
 __all__ = ["check_batch_scale", "check_numbers", "check_scale", "column_name", "refuse_scaling", "unheld_scaling"]
 
-SMALL = 1 << 16  # elements that are looked at together
-SAFE = 1e36  # sums of squares below: every number is far from the largest of float32
-TINY = 1e-70  # sums of squares above: a number at least is far from the smallest of float32
+SMALL = 1 << 16  # elements that are checked at once
+SAFE = 1e36  # a sum of squares below it: every value is far below the float32 maximum
+TINY = 1e-70  # a sum of squares above it: at least one value is far above the float32 minimum
 
 
-# Without the dispatch to arrays of other libraries, which takes as long as the product.
+# np.vdot without NumPy's dispatch to arrays of other libraries, which takes as long as the product.
 vdot = getattr(np.vdot, "_implementation", np.vdot)
 
 
 def in_doubt(array: Array) -> bool:
-    """Return whether a sum of squares leaves it open that a small array of floats holds what a dtype does not.
+    """Return whether a small array of floats may hold a value outside float32, judged by its sum of squares.
 
-    For single rows this takes half a microsecond; `check_numbers` looks at every number.
+    For single rows this takes half a microsecond; `check_numbers` checks every value.
     """
     return not vdot(array, array) < SAFE
 
 
 def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | None = None) -> None:
-    """Raise ValueError for the first number that is NaN or infinite, or becomes so in `dtype`.
+    """Raise ValueError for the first value that is NaN or infinite, or becomes so in `dtype`.
 
     Parameters
     ----------
     array : ndarray
         Of any numeric type, shape (rows, columns) or (rows,).
     dtype : str
-        The model's.
+        The model's dtype.
     name : str
         The argument's name, for messages.
     names : tuple of str, optional
@@ -65,15 +65,15 @@ def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | Non
 
 
 def check_scale(array: Array, dtype: str, name: str, names: FeatureNames | None = None) -> None:
-    """Raise ValueError for a column that is all zeros, or nearly so, in `dtype` alone."""
+    """Raise ValueError for a column that is not zero, but becomes all zeros, or nearly so, in `dtype`."""
     if array.dtype.kind != "f" or array.ndim not in (1, 2) or array.size == 0:
         return
     table = array.reshape(len(array), -1)
     tiny = np.finfo(dtype).tiny
-    few = np.abs(table[:16]).max(axis=0)  # most columns are sound at once
+    few = np.abs(table[:16]).max(axis=0)  # the first rows suffice for most columns
     if few.min() >= tiny:
         return
-    columns = np.arange(table.shape[1])  # without a larger number so far
+    columns = np.arange(table.shape[1])  # columns without a value of at least `tiny` so far
     most = np.zeros(len(columns))
     first, rows = 0, 16
     while first < len(table) and len(columns):
@@ -88,9 +88,10 @@ def check_scale(array: Array, dtype: str, name: str, names: FeatureNames | None 
 
 
 def check_batch_scale(array: Array, dtype: str, name: str) -> None:
-    """Raise ValueError for a batch of several rows that is all zeros, or nearly so, in `dtype` alone.
+    """Raise ValueError for a batch of several rows that is not zero, but becomes all zeros, or nearly so, in `dtype`.
 
-    A column of a batch may be: beside numbers of other batches these are harmless, and `check_scale` sees all rows.
+    Single columns are not checked: a column may be tiny in one batch and larger in others, and `check_scale` checks
+    all rows.
     """
     if array.dtype.kind != "f" or len(array) < 2 or array.size == 0:
         return
@@ -106,7 +107,7 @@ def _refuse_tiny(name: str, largest: str, dtype: str) -> NoReturn:
 
 
 def unheld_scaling(layer: _core.Layer, dtype: str) -> int | None:
-    """Return the first feature whose mean or standard deviation in a Standardizer `dtype` does not hold."""
+    """Return the first feature of a Standardizer whose mean or standard deviation `dtype` cannot hold."""
     if not isinstance(layer, _core.Standardizer) or layer.mean is None or layer.std is None:
         return None
     held = np.finfo(dtype)
@@ -115,7 +116,7 @@ def unheld_scaling(layer: _core.Layer, dtype: str) -> int | None:
 
 
 def refuse_scaling(mean: float, std: float, column: int, dtype: str, names: FeatureNames | None) -> NoReturn:
-    """Raise ValueError for the scaling of a column that `dtype` does not hold."""
+    """Raise ValueError for the scaling of a column that `dtype` cannot hold."""
     raise ValueError(
         f"x: the Standardizer scales {column_name(column, names)} by the mean {mean:g} and the deviation {std:g}, "
         f"which {dtype} does not hold: {_what_to_do(dtype)}"
@@ -123,7 +124,7 @@ def refuse_scaling(mean: float, std: float, column: int, dtype: str, names: Feat
 
 
 def column_name(number: int, names: FeatureNames | None) -> str:
-    """Return how messages call a column: by its name, where it has one."""
+    """Return the name of a column for messages, or its number if it has no name."""
     return f"column {int(number)}" if names is None or number >= len(names) else f"column {names[number]!r}"
 
 

@@ -1,7 +1,7 @@
-"""What the outputs of a model mean, and the probabilities and answers that follow from them.
+"""The meaning of a model's outputs, and the probabilities and answers computed from them.
 
-"numbers" are predictions of a regression. "classes" are logits of classes that exclude each other, one output each.
-"yes_no" are logits of answers that do not depend on each other, one output each.
+"numbers" are predictions of a regression. "classes" are logits of mutually exclusive classes, one output each.
+"yes_no" are logits of independent yes/no answers, one output each.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ OF_LOSS: dict[type[_core.Loss], str] = {
 
 
 def of_loss(loss: _core.Loss) -> str | None:
-    """Return what a loss says that outputs mean; None for one of the user's own that says nothing."""
+    """Return the meaning of outputs that a loss requires; None for a custom loss that states none."""
     known = next((meaning for kind, meaning in OF_LOSS.items() if isinstance(loss, kind)), None)
     return getattr(loss, "outputs", None) if known is None else known
 
 
 def checked_meaning(meaning: object, model: Predictor) -> str:
-    """Return `meaning` if it is one that the outputs of `model` can have; raise ValueError otherwise."""
+    """Return `meaning` if the outputs of `model` can have it; raise ValueError otherwise."""
     name = choice(meaning, "outputs", MEANINGS)
     if model.outputs not in (None, name):
         raise ValueError(
@@ -49,12 +49,12 @@ def checked_meaning(meaning: object, model: Predictor) -> str:
 
 
 def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
-    """Return what `loss` says the outputs of `model` mean, None where it says nothing.
+    """Return the meaning of the outputs of `model` that `loss` requires, None if it states none.
 
     Raises
     ------
     ValueError
-        If the outputs of `model` mean something else.
+        If the outputs of `model` have another meaning.
     """
     meaning = of_loss(loss)
     if meaning is None:
@@ -75,12 +75,12 @@ def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
 
 
 def losses_for(meaning: str | None) -> str:
-    """Return the names of the losses that train such outputs."""
+    """Return the names of the losses for outputs of a meaning."""
     return " or ".join(kind.__name__ for kind, each in OF_LOSS.items() if each == meaning)
 
 
 def probabilistic(model: Predictor, caller: str) -> str:
-    """Return "classes" or "yes_no"; raise ValueError naming `caller` where the outputs are not known to be either."""
+    """Return "classes" or "yes_no"; raise ValueError naming `caller` if the outputs are neither, or unknown."""
     if model.outputs is None:
         raise ValueError(
             f"{caller}: outputs: not known what the model's outputs mean, as no Trainer had it yet, or it comes from "
@@ -96,7 +96,7 @@ def probabilistic(model: Predictor, caller: str) -> str:
 
 
 def check_outputs(logits: Array, caller: str) -> None:
-    """Raise ValueError where an output is NaN or infinite, as no class is the most probable one then."""
+    """Raise ValueError if an output is NaN or infinite: no class is the most probable one then."""
     place = _core.first_nonfinite(logits)
     if place >= 0:
         row, output = divmod(place, logits.shape[1])

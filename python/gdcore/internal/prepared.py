@@ -1,4 +1,4 @@
-"""The one way from what a call is given as data to checked arrays: inputs, targets, and a weight for each row."""
+"""Conversion of the data of every call to checked arrays: inputs, targets, and a weight for each row."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "Prepared", "prepared"]
 
-# What is looked for: numbers that the model's dtype does not hold; also a batch, or a column, that it takes for zeros.
+# What is refused: values outside the model's dtype; also a batch, or a column, that the dtype rounds to zeros.
 Check: TypeAlias = Literal["numbers", "batch", "columns"]
 
 
 class Prepared(NamedTuple):
-    """Inputs and targets of as many rows, and their weights, shape (rows,), where there are any."""
+    """Inputs and targets with the same number of rows, and weights of shape (rows,), if any."""
 
     x: Inputs
     y: Targets
@@ -33,7 +33,7 @@ class Prepared(NamedTuple):
 
     @property
     def columns(self) -> Columns:
-        """Names of the columns of both, where they are known."""
+        """Column names of inputs and targets, where known."""
         return Columns(self.x.names, self.y.names)
 
     def part(self, rows: npt.NDArray[np.int64]) -> Prepared:
@@ -52,28 +52,28 @@ def prepared(
     known: Columns = UNNAMED,
     check: Check | None = "numbers",
 ) -> Prepared:
-    """Return what a call is given as data in the form that the core takes.
+    """Return the data arguments of a call in the form that the core takes.
 
     Parameters
     ----------
     model : Predictor
-        Its columns, classes and dtype say what fits.
+        The data must fit its columns, classes and dtype.
     loss : Loss
-        One whose outputs are classes takes one column of whole numbers for labels.
+        If its outputs are classes, one column of whole numbers is read as labels.
     x, y, sample_weight
         Inputs (rows, in_features), targets, and a weight for each row or None.
     label : str
-        What stands before the arguments' names in messages, such as "validation: ".
+        Prefix of the arguments' names in messages, such as "validation: ".
     known : Columns
-        Names of the inputs' columns, where the model does not know them yet, and of the targets' columns.
+        Column names of inputs and targets, used where the model has none yet.
     check : {"numbers", "batch", "columns"} or None
-        What is refused: numbers that the model's dtype does not hold; for training also what it takes for zeros, a
-        whole batch, or a column where these are all rows. The core looks at the rest.
+        What is refused: values outside the model's dtype; for training also values that the dtype rounds to zeros: a
+        whole batch, or a whole column if all rows are given. The core checks the rest.
 
     Raises
     ------
     TypeError, ValueError
-        If columns, labels, numbers of rows or numbers do not fit; names the argument.
+        If columns, labels, row counts or values do not fit; names the argument.
     """
     inputs = to_inputs(x, f"{label}x", model.feature_names or known.x)
     labels = of_loss(loss) == "classes"

@@ -1,6 +1,6 @@
-"""Arrays that hold no negative numbers: standard deviations, variances, sums and averages of squares.
+"""Range checks of arrays without negative values: standard deviations, variances, sums and averages of squares.
 
-Which ones is known where they are declared: `Entry::range` of a layer's buffers, `squares` of an optimiser's rule.
+Their declarations in the core mark them: `Entry::range` of a layer's buffers, `squares` of an optimiser's rule.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .numbers import unheld_scaling
 
 
 def ranges_of(layers: Sequence[_core.Layer], dtype: str) -> dict[str, bool]:
-    """Return the buffers of a network that hold no negative numbers, by name: whether 0 is excluded too."""
+    """Return the buffers of a network without negative values, by name: True if 0 is excluded too."""
     ranges: dict[str, bool] = _core._ranges(layers)
     for i, layer in enumerate(layers):
         if unheld_scaling(layer, dtype) is not None:  # rounded to 0 in this dtype; data is refused then
@@ -25,9 +25,9 @@ def ranges_of(layers: Sequence[_core.Layer], dtype: str) -> dict[str, bool]:
 
 
 def out_of_range(array: Array, positive: bool) -> str:
-    """Return what is wrong with an array of numbers >= 0, or > 0 where `positive`; an empty text if nothing is.
+    """Return an error text unless all values are >= 0, or > 0 if `positive`; else an empty text.
 
-    NaN passes where 0 does: a run that diverged leaves it in running averages and in the optimiser's states.
+    NaN passes unless `positive`: a diverged run leaves NaN in running averages and optimiser states.
     """
     wrong = ~(array > 0) if positive else array < 0
     if not wrong.any():
