@@ -1,5 +1,7 @@
 #include "gdcore/host_loss.h"
 
+#include "gdcore/batch.h"
+
 namespace gdcore {
 
 /// Copies device values to the host where needed.

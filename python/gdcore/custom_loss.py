@@ -31,9 +31,9 @@ class CustomLoss(_core.CustomLoss):
     function : callable
         ``function(outputs, targets)`` returns two arrays: the loss l_n of each row, shape (N,), and the gradient of l_n
         by the outputs of that row, shape (N, K). Both unweighted and not divided by N: gdcore applies weights and the
-        mean. ``outputs``, shape (N, K), are the model's outputs, in its dtype; ``targets`` have shape
-        (N, M) in the same dtype, one column for y of shape (N,), or are class numbers, int64 of shape (N,), for
-        ``outputs="classes"`` and y of one label a row. Both are copies on the host, whatever the model's device.
+        mean. ``outputs``, shape (N, K), are the model's outputs, in its dtype; ``targets`` have shape (N, M) in the
+        same dtype, one column for y of shape (N,), or are class numbers, int64 of shape (N,), for ``outputs="classes"``
+        and y of one label a row. Both are copies on the host, whatever the model's device.
     name : str, optional
         Its name in messages and files; a resumed run must use the same name. The function's name by default.
     outputs : {"numbers", "classes", "yes_no"}, optional
@@ -55,8 +55,8 @@ class CustomLoss(_core.CustomLoss):
 
     Notes
     -----
-    A row's loss must depend on the outputs of that row alone. The loss is computed on the host: on a
-    GPU, steps are not recorded, and outputs and gradient are copied at each step.
+    A row's loss must depend on the outputs of that row alone. The loss is computed on the host: on a GPU, steps are not
+    recorded, and outputs and gradient are copied at each step.
 
     Two custom losses are equal if their functions are the same objects and their settings are equal. Copies share the
     function.
@@ -153,7 +153,8 @@ class _Rows:
         if self.hvp is None:
             raise ValueError(
                 f"loss: second derivatives of CustomLoss {self.name!r} are not known; expected "
-                "CustomLoss(function, hvp=...), with hvp(outputs, targets, direction) -> (N, K)"
+                "CustomLoss(function, hvp=...), with hvp(outputs, targets, direction) -> (N, K); "
+                "lr_range_test(..., curvature=False) works without them"
             )
         shape, dtype = outputs.shape, outputs.dtype
         return self._array(self.hvp(outputs, targets, direction), "what hvp returned", shape, dtype, finite=True)

@@ -40,6 +40,12 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
 /// none. Throws for a weight that is not 0 but is zero or nearly so in the dtype.
 Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype);
 
+/// Some rows of a dataset, in the network's dtype.
+struct Batch {
+  ConstView x, targets, weights;
+  const std::int32_t* labels = nullptr;
+};
+
 /// Reads rows of datasets. Returns views where rows already lie there as needed; otherwise gathers the rows into its
 /// own memory, valid until the next call.
 class BatchReader {

@@ -10,11 +10,7 @@
 
 namespace gdcore {
 
-/// Some rows of a dataset, in the network's dtype.
-struct Batch {
-  ConstView x, targets, weights;
-  const std::int32_t* labels = nullptr;
-};
+struct Batch;
 
 class HostLoss {
  public:
