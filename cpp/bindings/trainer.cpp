@@ -179,19 +179,20 @@ void bind_trainer(py::module_& m) {
       m, "Dataset",
       "Checked inputs, targets and sample weights of any numeric type, not copied where they need not be.")
       .def(py::init([](const ArrayLike& x, const OptionalArray& y, const OptionalArray& weights, const PyLoss& loss,
-                       const PyNetwork& network, Flag finite) {
+                       const PyNetwork& network, Flag finite, Flag searched) {
              auto made = std::make_unique<PyDataset>();
              made->network = network.core;
              const AnyLoss& complete = made->loss = loss.complete();
              fill(*made, x, y, weights, *network.core, complete);
              without_gil([&] {
                scale_weights(made->data);
-               check_data(made->data, *network.core, complete, finite);
+               check_data(made->data, *network.core, complete, finite, searched);
              });
              return made;
            }),
            py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("loss"), py::arg("network"),
-           py::arg("check_finite") = true)
+           py::arg("check_finite") = true, py::arg("searched") = false,
+           "With check_finite, NaN and infinity are refused; with searched, the caller has searched x and y for them.")
       .def("__len__", [](const PyDataset& self) { return self.data.x.rows; })
       .def("check_weights", &check_weights_of, py::arg("rows"),
            "Throws unless the weights of these rows add up to a positive finite number.");

@@ -1,5 +1,7 @@
 #include "gdcore/batch.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "gdcore/check.h"
@@ -13,6 +15,25 @@ void check_rows(const std::int64_t* rows, std::int64_t count, std::int64_t datas
   }
 }
 
+const std::int64_t* BatchReader::index_of(const RowOrder& order, std::int64_t first, std::int64_t rows) {
+  if (order.shuffle == nullptr) return order.rows + first;
+  // Small batches pay for vectorised rounds only if many places are computed at once.
+  constexpr std::int64_t kAtOnce = 512;
+  const std::int64_t end = first + rows;
+  if (shuffle_ != *order.shuffle || first < begin_ || end > begin_ + std::ssize(places_)) {
+    shuffle_ = *order.shuffle;
+    begin_ = first;
+    const std::int64_t ahead = std::min(kAtOnce / rows * rows, shuffle_.n - first);
+    places_.resize(static_cast<std::size_t>(std::max(rows, ahead)));
+    fill_order({nullptr, &shuffle_}, first, std::ssize(places_), places_.data());
+  }
+  const std::int64_t* places = places_.data() + (first - begin_);
+  if (order.rows == nullptr) return places;
+  rows_.resize(static_cast<std::size_t>(rows));
+  for (std::int64_t i = 0; i < rows; ++i) rows_[static_cast<std::size_t>(i)] = order.rows[places[i]];
+  return rows_.data();
+}
+
 Batch BatchReader::read(const Network& network, const Dataset& data, const RowOrder& order, std::int64_t first,
                         std::int64_t rows) {
   const Profiled scope(network.backend(), network.backend().profile(), [&] {
@@ -21,12 +42,9 @@ Batch BatchReader::read(const Network& network, const Dataset& data, const RowOr
                                {.bytes = static_cast<double>(numbers) * 2.0 * size_of(network.dtype())}};
   });
   Batch batch;
-  const std::int64_t* index = nullptr;
-  if (!order.is_plain()) {  // the order is evaluated once for inputs, targets and weights
-    rows_.resize(static_cast<std::size_t>(rows));
-    fill_order(order, first, rows, rows_.data());
-    check_rows(rows_.data(), rows, data.x.rows);
-    index = rows_.data();
+  const std::int64_t* index = order.is_plain() ? nullptr : index_of(order, first, rows);
+  if (index != nullptr) {  // the order is evaluated once for inputs, targets and weights
+    check_rows(index, rows, data.x.rows);
     first = 0;
   }
   Backend& backend = network.backend();

@@ -1,4 +1,4 @@
-// The table of backends, and the choice of the CPU's instruction set.
+// The table of backends, and the choice of the CPU's instruction set. What each set defines: cpp/cpu/.
 #include <cstdlib>
 #include <string_view>
 #include <vector>
@@ -10,14 +10,17 @@ namespace gdcore {
 
 namespace baseline {
 Backend* make_backend();
-}
+void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
+}  // namespace baseline
 #ifdef GDCORE_HAS_X86_ISAS
 namespace avx2 {
 Backend* make_backend();
-}
+void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
+}  // namespace avx2
 namespace avx512 {
 Backend* make_backend();
-}
+void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
+}  // namespace avx512
 #endif
 
 namespace {
@@ -26,6 +29,7 @@ struct InstructionSet {
   std::string_view name;
   bool available;
   Backend* (*make)();
+  decltype(&gdcore::fill_order) fill_order;
 };
 
 /// All instruction sets of this build, best first.
@@ -35,24 +39,27 @@ std::vector<InstructionSet> all_instruction_sets() {
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       avx512::make_backend},
+       avx512::make_backend, avx512::fill_order},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"),
-       avx2::make_backend},
+       avx2::make_backend, avx2::fill_order},
 #endif
-      {"baseline", true, baseline::make_backend},
+      {"baseline", true, baseline::make_backend, baseline::fill_order},
   };
 }
 
-/// Creates the backend for the best instruction set of this processor, or for the one that GDCORE_CPU_ISA names.
-std::unique_ptr<Backend> make_cpu_backend() {
-  const char* wanted = std::getenv("GDCORE_CPU_ISA");
-  for (const InstructionSet& set : all_instruction_sets()) {
-    const bool named = wanted != nullptr && set.name == wanted;
-    check<DeviceError>(!named || set.available, "[backend] GDCORE_CPU_ISA=", set.name,
-                       " asks for instructions that this processor lacks; unset it to get the best there are");
-    if (named || (wanted == nullptr && set.available)) return std::unique_ptr<Backend>(set.make());
-  }
-  throw DeviceError(join("[backend] GDCORE_CPU_ISA=", wanted, " is not known; choose avx512, avx2 or baseline"));
+/// Returns the best instruction set of this processor, or the one that GDCORE_CPU_ISA names.
+const InstructionSet& instruction_set() {
+  static const InstructionSet chosen = [] {
+    const char* wanted = std::getenv("GDCORE_CPU_ISA");
+    for (const InstructionSet& set : all_instruction_sets()) {
+      const bool named = wanted != nullptr && set.name == wanted;
+      check<DeviceError>(!named || set.available, "[backend] GDCORE_CPU_ISA=", set.name,
+                         " asks for instructions that this processor lacks; unset it to get the best there are");
+      if (named || (wanted == nullptr && set.available)) return set;
+    }
+    throw DeviceError(join("[backend] GDCORE_CPU_ISA=", wanted, " is not known; choose avx512, avx2 or baseline"));
+  }();
+  return chosen;
 }
 
 }  // namespace
@@ -68,8 +75,12 @@ std::vector<std::string> instruction_sets() {
 Backend& backend(Device device) {
   if (device == Device::cuda) return cuda_backend();
   // Never destroyed: daemon threads may still compute while the process ends.
-  static Backend* const cpu = make_cpu_backend().release();
+  static Backend* const cpu = instruction_set().make();
   return *cpu;
+}
+
+void fill_order(const RowOrder& order, std::int64_t first, std::int64_t count, std::int64_t* to) {
+  instruction_set().fill_order(order, first, count, to);
 }
 
 }  // namespace gdcore

@@ -49,7 +49,7 @@ void check_finite(const Source& source, const char* argument) {
         ", column ", source.cols > 0 ? at % source.cols : 0, "; expected finite numbers");
 }
 
-void check_targets(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, bool finite) {
+void check_targets(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, bool finite, bool searched) {
   const Source& y = data.y;
   check(y.rows == data.x.rows, "[data] y has ", y.rows, " rows and x has ", data.x.rows, "; expected as many");
   if (data.labels) {
@@ -58,7 +58,7 @@ void check_targets(const Dataset& data, const AnyLoss& loss, std::int64_t output
   }
   const bool custom = std::holds_alternative<CustomLoss>(loss);  // its targets may be anything
   check(custom || y.cols == outputs, "[data] y has ", y.cols, " columns; the model has ", outputs, " outputs");
-  if (finite) check_finite(y, "y");
+  if (finite && !searched) check_finite(y, "y");
   if (!finite || custom || kind_of<MeanSquaredError>(loss) != nullptr) return;
   const char* name = kind_of<CrossEntropy>(loss) != nullptr ? "CrossEntropy" : "BinaryCrossEntropy";
   const std::int64_t row =
@@ -207,12 +207,12 @@ Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend,
   return buffer;
 }
 
-void check_data(const Dataset& data, const Network& network, const AnyLoss& loss, bool finite) {
+void check_data(const Dataset& data, const Network& network, const AnyLoss& loss, bool finite, bool searched) {
   check(data.x.rows >= 1, "[data] x is empty; expected at least one row");
   check(data.x.cols == network.in_features(), "[data] x has ", data.x.cols, " columns; the model takes ",
         network.in_features());
-  if (finite) check_finite(data.x, "x");
-  if (data.y) check_targets(data, loss, network.out_features(), finite);
+  if (finite && !searched) check_finite(data.x, "x");
+  if (data.y) check_targets(data, loss, network.out_features(), finite, searched);
   const DType dtype = network.dtype();
   if (!data.weights) {
     check_weights(data, loss, network.out_features(), dtype, nullptr, data.x.rows);

@@ -31,7 +31,8 @@ void check_labels(const Source& labels, std::int64_t outputs);
 /// Scales sample weights that a dtype might round to 0 or to infinity by a power of two, which changes no result.
 void scale_weights(Dataset& data);
 /// Throws where the data does not fit the network and the loss; with `finite`, also where a value is NaN or infinite.
-void check_data(const Dataset& data, const Network& network, const AnyLoss& loss, bool finite);
+/// With `searched`, the caller has searched x and y for such values already.
+void check_data(const Dataset& data, const Network& network, const AnyLoss& loss, bool finite, bool searched = false);
 /// Throws unless Σ s_n W_n over some rows (null: all) is a positive finite number, as the mean divides by it. Also
 /// throws where a W_n is so small that the dtype treats it as zero.
 void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
@@ -54,8 +55,13 @@ class BatchReader {
   Batch read(const Network& network, const Dataset& data, const RowOrder& order, std::int64_t first, std::int64_t rows);
 
  private:
+  /// Returns the rows order(first), ... as a list, valid until the next call; the order is not plain.
+  const std::int64_t* index_of(const RowOrder& order, std::int64_t first, std::int64_t rows);
+
   Buffer x_, y_, weights_;
-  std::vector<std::int64_t> rows_;
+  std::vector<std::int64_t> rows_, places_;  // places_[i] is shuffle_(begin_ + i), for this batch and some after it
+  Permutation shuffle_;
+  std::int64_t begin_ = 0;
 };
 
 /// A loss for the outputs of one network.

@@ -941,7 +941,11 @@ class Dataset:
         loss: Loss,
         network: Network,
         check_finite: bool = True,
-    ) -> None: ...
+        searched: bool = False,
+    ) -> None:
+        """
+        With check_finite, NaN and infinity are refused; with searched, the caller has searched x and y for them.
+        """
     def __len__(self) -> int: ...
     def check_weights(self, rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> None:
         """

@@ -66,7 +66,7 @@ class Held:
         self._targets, self._weights = given.y.array, given.weights
         try:
             self.dataset = _core.Dataset(
-                given.x.array, self._targets, self._weights, complete(loss, model), model, finite
+                given.x.array, self._targets, self._weights, complete(loss, model), model, finite, searched=True
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"{label}{error}") from None
