@@ -170,11 +170,7 @@ std::unique_ptr<PyTrainer> make_trainer(const ObjectOf<PyNetwork>& network, cons
       new PyTrainer{Trainer(network.cast<PyNetwork&>().core, loss.complete(), optimizer.value), network, lr});
 }
 
-}  // namespace
-
-void bind_trainer(py::module_& m) {
-  m.def("batch_count", &batch_count, py::arg("rows"), py::arg("batch_size"), py::arg("drop_last"),
-        "Batches of an epoch; a single row that would be left over joins the batch before.");
+void bind_dataset(py::module_& m) {
   py::class_<PyDataset>(
       m, "Dataset",
       "Checked inputs, targets and sample weights of any numeric type, not copied where they need not be.")
@@ -196,7 +192,14 @@ void bind_trainer(py::module_& m) {
       .def("__len__", [](const PyDataset& self) { return self.data.x.rows; })
       .def("check_weights", &check_weights_of, py::arg("rows"),
            "Throws unless the weights of these rows add up to a positive finite number.");
+}
 
+}  // namespace
+
+void bind_trainer(py::module_& m) {
+  m.def("batch_count", &batch_count, py::arg("rows"), py::arg("batch_size"), py::arg("drop_last"),
+        "Batches of an epoch; a single row that would be left over joins the batch before.");
+  bind_dataset(m);
   py::class_<PyTrainer>(
       m, "Trainer", "The native loops: one step, a range of batches, evaluation; gdcore.Trainer is its Python face.")
       .def(py::init(&make_trainer), py::arg("network"), py::arg("loss"), py::arg("optimizer"))
