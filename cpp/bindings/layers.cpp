@@ -71,22 +71,27 @@ bias : bool
     Whether there is a bias.
 init : Initializer
     How the weights start; HeNormal() unless given.
-bias_init : Initializer
-    How the biases start; Constant(0.0) unless given. A small positive constant makes most ReLUs active at first.
+bias_init : Initializer, optional
+    How the biases start. Without one, at 0.01 where a ReLU is the next layer, so that most of its units are active at
+    first (chapter, slide 20), and otherwise at 0.
 name : str, optional
     What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
 )");
-  const auto make = [](int64_t in, int64_t out, Flag bias, const PyInitializer& init, const PyInitializer& bias_init,
-                       const Name& name) { return named(Dense(in, out, bias, init.value, bias_init.value), name); };
+  const auto make = [](int64_t in, int64_t out, Flag bias, const PyInitializer& init,
+                       const std::optional<PyInitializer>& bias_init, const Name& name) {
+    const auto start = bias_init ? std::optional(bias_init->value) : std::nullopt;
+    return named(Dense(in, out, bias, init.value, start), name);
+  };
   cls.def(py::init(make), py::arg("in_features"), py::arg("out_features"), py::kw_only(), py::arg("bias") = true,
           py::arg_v("init", static_cast<PyInitializer>(PyInitializerOf<HeNormal>(HeNormal{})), "HeNormal()"),
-          py::arg_v("bias_init", static_cast<PyInitializer>(PyInitializerOf<Constant>(Constant{0.0})), "Constant(0.0)"),
-          py::arg("name") = py::none());
+          py::arg("bias_init") = py::none(), py::arg("name") = py::none());
   cls.def_readonly("in_features", &Dense::in_features)
       .def_readonly("out_features", &Dense::out_features)
       .def_readonly("bias", &Dense::bias);
   cls.def_property_readonly("init", [](const Dense& self) { return to_python(self.init); });
-  cls.def_property_readonly("bias_init", [](const Dense& self) { return to_python(self.bias_init); });
+  cls.def_property_readonly("bias_init", [](const Dense& self) {
+    return self.bias_init ? to_python(*self.bias_init) : py::object(py::none());
+  });
   make_spec(cls, {"in_features", "out_features", "bias", "init", "bias_init", "name"});
 }
 

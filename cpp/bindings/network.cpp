@@ -166,7 +166,7 @@ Parameters declared(const py::sequence& layers) {
   }
   for (std::size_t i = 0; i < clones.size(); ++i) {
     const std::int64_t out = clones[i]->output_features(width);
-    clones[i]->bind(static_cast<int>(i), width, parameters);
+    clones[i]->bind(static_cast<int>(i), width, nullptr, parameters);
     width = out;
   }
   return parameters;

@@ -12,7 +12,7 @@ BatchNorm::BatchNorm(std::int64_t features, double decay, double eps, Spread run
 
 std::int64_t BatchNorm::output_features(std::int64_t in) const { return check_width("BatchNorm", in); }
 
-void BatchNorm::bind(int index, std::int64_t, Parameters& parameters) {
+void BatchNorm::bind(int index, std::int64_t, const Activation*, Parameters& parameters) {
   bind_affine("BatchNorm", path(index), index, parameters);
   const auto add = [&](const char* name, double value, Range range) {
     return parameters.state_layout.add({.name = join(path(index), ".", name),

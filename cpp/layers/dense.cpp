@@ -3,7 +3,8 @@
 
 namespace gdcore {
 
-Dense::Dense(std::int64_t in_features, std::int64_t out_features, bool bias, Initializer init, Initializer bias_init)
+Dense::Dense(std::int64_t in_features, std::int64_t out_features, bool bias, Initializer init,
+             std::optional<Initializer> bias_init)
     : in_features(in_features), out_features(out_features), bias(bias), init(init), bias_init(bias_init) {
   check_width("Dense", "in_features", in_features);
   check_width("Dense", "out_features", out_features);
@@ -14,7 +15,9 @@ std::int64_t Dense::output_features(std::int64_t in) const {
   return out_features;
 }
 
-void Dense::bind(int index, std::int64_t, Parameters& parameters) {
+void Dense::bind(int index, std::int64_t, const Activation* next, Parameters& parameters) {
+  // Most ReLUs are active at first if their biases are slightly positive (chapter, slide 20).
+  const bool before_relu = next != nullptr && std::holds_alternative<ReLU>(*next);
   const std::string prefix = path(index) + ".";
   weight_number_ = parameters.layout.add({.name = prefix + "weight",
                                           .layer = index,
@@ -30,7 +33,7 @@ void Dense::bind(int index, std::int64_t, Parameters& parameters) {
                                                 .rows = 1,
                                                 .cols = out_features,
                                                 .is_vector = true,
-                                                .initializer = bias_init,
+                                                .initializer = bias_init.value_or(Constant{before_relu ? 0.01 : 0.0}),
                                                 .fan_in = in_features,
                                                 .fan_out = out_features});
 }

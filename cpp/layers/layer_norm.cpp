@@ -7,7 +7,7 @@ LayerNorm::LayerNorm(std::int64_t features, double eps, bool affine) : Norm("Lay
 
 std::int64_t LayerNorm::output_features(std::int64_t in) const { return check_width("LayerNorm", in); }
 
-void LayerNorm::bind(int index, std::int64_t, Parameters& parameters) {
+void LayerNorm::bind(int index, std::int64_t, const Activation*, Parameters& parameters) {
   bind_affine("LayerNorm", path(index), index, parameters);
 }
 

@@ -30,7 +30,7 @@ std::int64_t Standardizer::output_features(std::int64_t in) const {
   return features;
 }
 
-void Standardizer::bind(int index, std::int64_t, Parameters& parameters) {
+void Standardizer::bind(int index, std::int64_t, const Activation*, Parameters& parameters) {
   const auto add = [&](const char* name, const std::vector<double>& values, Range range) {
     return parameters.state_layout.add({.name = join(path(index), ".", name),
                                         .layer = index,

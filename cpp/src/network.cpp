@@ -35,7 +35,8 @@ Plan bind_layers(const std::vector<std::unique_ptr<Layer>>& layers, Parameters& 
     } catch (const std::invalid_argument& error) {
       throw std::invalid_argument(join("[Sequential] ", layers[i]->path(static_cast<int>(i)), ": ", error.what()));
     }
-    layers[i]->bind(static_cast<int>(i), from, parameters);
+    const Activation* next = i + 1 < layers.size() ? layers[i + 1]->as_activation() : nullptr;
+    layers[i]->bind(static_cast<int>(i), from, next, parameters);
   }
   return Plan::chain(layers, in, parameters, true);
 }

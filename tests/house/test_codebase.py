@@ -75,7 +75,7 @@ def test_signatures_are_the_documented_ones() -> None:
         (gd.Adam(0.1), {"betas": (0.9, 0.99), "eps": 1e-8, "decoupled": False, "weight_decay": 0.0}),
         (gd.BatchNorm(3), {"decay": 0.9, "eps": 1e-5, "running": "std", "affine": True}),
         (gd.LayerNorm(3), {"eps": 1e-5, "affine": True}),
-        (gd.Dense(2, 3), {"bias": True, "init": gd.HeNormal(), "bias_init": gd.Constant(0.0)}),
+        (gd.Dense(2, 3), {"bias": True, "init": gd.HeNormal(), "bias_init": None}),
         (gd.LeakyReLU(), {"negative_slope": 0.01}),
         (gd.Dropout(), {"p": 0.5}),
         (gd.CrossEntropy(), {"class_weights": None, "label_smoothing": 0.0}),

@@ -21,7 +21,7 @@ struct Skipping {
   explicit Skipping(bool absorb)
       : list(layers(Dense(6, 6), ActivationLayer(Tanh{}), DropoutLayer(0.4), Dense(6, 6), ActivationLayer(GELU{}),
                     LayerNorm(6), Dense(6, 6), ActivationLayer(Softplus{}), Dense(6, 3))) {
-    for (std::size_t i = 0; i < list.size(); ++i) list[i]->bind(static_cast<int>(i), 6, parameters);
+    for (std::size_t i = 0; i < list.size(); ++i) list[i]->bind(static_cast<int>(i), 6, nullptr, parameters);
     direction.layout = parameters.layout;
     direction.state_layout = parameters.state_layout;
     for (Parameters* each : {&parameters, &direction}) {

@@ -64,7 +64,7 @@ struct Bottom final : LayerOf<Bottom> {
 
   explicit Bottom(std::shared_ptr<Strike> plan_) : plan(std::move(plan_)) {}
   std::string kind() const override { return "Bottom"; }
-  void bind(int, std::int64_t, Parameters& parameters) override {
+  void bind(int, std::int64_t, const Activation*, Parameters& parameters) override {
     parameters.layout.add({.name = "bottom", .rows = 1, .cols = 1});
   }
 

@@ -1,4 +1,4 @@
-// Initial values (chapter, section 3). M is the fan-in, M' the fan-out.
+// Initial values (chapter, slides 18-20). M is the fan-in, M' the fan-out.
 #pragma once
 
 #include <variant>

@@ -68,8 +68,8 @@ class Layer {
   virtual std::int64_t output_features(std::int64_t in) const { return in; }
   /// The number of inputs that the layer requires, or 0 for any.
   virtual std::int64_t input_features() const { return 0; }
-  /// Registers parameters and states under path(index).
-  virtual void bind(int /*index*/, std::int64_t /*in*/, Parameters&) {}
+  /// Registers parameters and states under path(index). `next` is the activation that follows directly, or null.
+  virtual void bind(int /*index*/, std::int64_t /*in*/, const Activation* /*next*/, Parameters&) {}
   virtual StatisticsSize statistics(std::int64_t /*in*/) const { return {}; }
 
   /// Whether the layer can also apply the activation that follows it.

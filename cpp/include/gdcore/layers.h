@@ -1,6 +1,7 @@
 // All layers. Each is implemented in cpp/layers/<name>.cpp.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "gdcore/layer.h"
@@ -17,14 +18,15 @@ struct LayerOf : Layer {
 struct Dense final : LayerOf<Dense> {
   std::int64_t in_features, out_features;
   bool bias;
-  Initializer init, bias_init;
+  Initializer init;
+  std::optional<Initializer> bias_init;  // empty: 0.01 directly before a ReLU, otherwise 0
 
   Dense(std::int64_t in_features, std::int64_t out_features, bool bias = true, Initializer init = HeNormal{},
-        Initializer bias_init = Constant{0.0});
+        std::optional<Initializer> bias_init = std::nullopt);
   std::string kind() const override { return "Dense"; }
   std::int64_t output_features(std::int64_t in) const override;
   std::int64_t input_features() const override { return in_features; }
-  void bind(int index, std::int64_t in, Parameters& parameters) override;
+  void bind(int index, std::int64_t in, const Activation* next, Parameters& parameters) override;
   Computation computation(const Parameters& parameters) const override;
   bool absorbs() const override { return true; }
   void tangent(const TangentCall& call) const override;
@@ -62,7 +64,7 @@ struct DropoutLayer final : LayerOf<DropoutLayer> {
   bool trains_only() const override { return true; }
   bool couples_rows() const override { return p > 0.0; }  // a row's position in the batch is part of its mask
   Computation computation(const Parameters& parameters) const override;
-  void bind(int index, std::int64_t, Parameters&) override { index_ = index; }
+  void bind(int index, std::int64_t, const Activation*, Parameters&) override { index_ = index; }
   void tangent(const TangentCall& call) const override;
   void curvature(const TangentCall& call) const override;
 
@@ -106,7 +108,7 @@ struct BatchNorm final : LayerOf<BatchNorm>, Norm {
   std::string kind() const override { return "BatchNorm"; }
   std::int64_t output_features(std::int64_t in) const override;
   std::int64_t input_features() const override { return features; }
-  void bind(int index, std::int64_t in, Parameters& parameters) override;
+  void bind(int index, std::int64_t in, const Activation* next, Parameters& parameters) override;
   StatisticsSize statistics(std::int64_t) const override;
   bool absorbs() const override { return true; }
   bool couples_rows() const override { return true; }
@@ -131,7 +133,7 @@ struct LayerNorm final : LayerOf<LayerNorm>, Norm {
   std::string kind() const override { return "LayerNorm"; }
   std::int64_t output_features(std::int64_t in) const override;
   std::int64_t input_features() const override { return features; }
-  void bind(int index, std::int64_t in, Parameters& parameters) override;
+  void bind(int index, std::int64_t in, const Activation* next, Parameters& parameters) override;
   StatisticsSize statistics(std::int64_t) const override { return {0, 2}; }
   bool absorbs() const override { return true; }
   void tangent(const TangentCall& call) const override;
@@ -154,7 +156,7 @@ struct Standardizer final : LayerOf<Standardizer> {
   std::string kind() const override { return "Standardizer"; }
   std::int64_t output_features(std::int64_t in) const override;
   std::int64_t input_features() const override { return features; }
-  void bind(int index, std::int64_t in, Parameters& parameters) override;
+  void bind(int index, std::int64_t in, const Activation* next, Parameters& parameters) override;
   Computation computation(const Parameters& parameters) const override;
   /// Computes μ and σ (biased) of every column, in float64 over blocks of rows, three passes. A constant column gets
   /// σ = 1.

@@ -1,4 +1,4 @@
-// Optimiser rules (chapter, sections 4 and 5): one struct each, written once for host and device.
+// Optimiser rules (chapter, slides 13, 26 and 29-31): one struct each, written once for host and device.
 //
 // `at<T>(lr, step)` computes the constants of one segment of weights in one step (counted from 1): the rule's Kernel.
 // The kernel updates one weight from its gradient and its states, which all start at zero. Backends call it through

@@ -190,8 +190,9 @@ class Dense(Layer):
         Whether there is a bias.
     init : Initializer
         How the weights start; HeNormal() unless given.
-    bias_init : Initializer
-        How the biases start; Constant(0.0) unless given. A small positive constant makes most ReLUs active at first.
+    bias_init : Initializer, optional
+        How the biases start. Without one, at 0.01 where a ReLU is the next layer, so that most of its units are active at
+        first (chapter, slide 20), and otherwise at 0.
     name : str, optional
         What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
     """
@@ -206,7 +207,7 @@ class Dense(Layer):
         *,
         bias: bool = True,
         init: Initializer = ...,
-        bias_init: Initializer = ...,
+        bias_init: Initializer | None = None,
         name: str | None = None,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
@@ -989,6 +990,7 @@ class Trainer:
         batch_size: int,
         drop_last: bool,
         first_batch: int,
+        last_batch: int,
         lrs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
         seconds: float,
         sums: tuple[float, float] = (0.0, 0.0),
