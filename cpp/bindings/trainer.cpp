@@ -95,15 +95,17 @@ void check_weights_of(const PyDataset& self, const py::array_t<std::int64_t, py:
 }
 
 py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const std::optional<SeedAndEpoch>& shuffle,
-              std::int64_t batch_size, bool drop_last, std::int64_t first,
+              std::int64_t batch_size, bool drop_last, std::int64_t first, std::int64_t last,
               const py::array_t<double, py::array::c_style | py::array::forcecast>& lrs, double seconds,
               std::pair<double, double> begun) {
   check_match(dataset, self.core.network(), self.core.loss());
   BatchRange range = range_of(dataset, rows, batch_size);
   range.joins = !drop_last;
   range.first = first;
-  range.last = range.batches(drop_last);
-  check(first >= 0 && first <= range.last, "[Trainer.run] first_batch is ", first, "; expected 0 to ", range.last);
+  range.last = last;
+  const std::int64_t batches = range.batches(drop_last);
+  check(first >= 0 && first <= last && last <= batches, "[Trainer.run] first_batch is ", first, " and last_batch ",
+        last, "; expected numbers from 0 to ", batches, " in this order");
   check(lrs.size() == 1 || lrs.size() >= range.last - first, "[Trainer.run] lrs has ", lrs.size(),
         " numbers; expected 1 or ", range.last - first);
   Permutation permutation;
@@ -207,7 +209,7 @@ void bind_trainer(py::module_& m) {
            py::arg("lr") = py::none(), py::arg("check_finite") = true,
            "One step on one batch; the batch's mean loss before it.")
       .def("run", &run, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"), py::arg("batch_size"),
-           py::arg("drop_last"), py::arg("first_batch"), py::arg("lrs"), py::arg("seconds"),
+           py::arg("drop_last"), py::arg("first_batch"), py::arg("last_batch"), py::arg("lrs"), py::arg("seconds"),
            py::arg("sums") = std::pair(0.0, 0.0),
            "Trains the batches of an epoch from first_batch on until `seconds` have passed: (next batch, loss sum, "
            "weight sum), the sums added to those given. rows None is all of them; shuffle is (seed, epoch) or None.")

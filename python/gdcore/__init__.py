@@ -56,7 +56,7 @@ from ._core import (
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, Progress, ReduceOnPlateau
 from .custom_loss import CustomLoss
 from .data import MiniBatches, train_validation_split
-from .history import History
+from .history import History, StepHistory
 from .internal import immutable as _immutable
 from .internal.checks import FormatError
 from .model import Sequential, load
@@ -117,6 +117,7 @@ __all__ = [
     "Sigmoid",
     "Softplus",
     "Standardizer",
+    "StepHistory",
     "Table",
     "Tanh",
     "Trainer",

@@ -1,11 +1,11 @@
-"""Measurements of a training run by epoch: a dictionary of columns, with table, CSV file and plot."""
+"""Measurements of a training run, by epoch and by step: dictionaries of columns, with table, CSV file and plot."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -17,60 +17,41 @@ from .table import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["History"]
+__all__ = ["History", "StepHistory"]
 
 Row: TypeAlias = dict[str, float]
+WHOLE = ("epoch", "step")  # columns of whole numbers
 
 
-@explained
-class History(Table):
-    """The columns of a training run, one value per epoch: ``history["val_loss"]`` is a list.
-
-    A `Table` whose rows are epochs. Columns are ``epoch`` (from 1), ``loss`` (mean of the batch losses during
-    training), ``lr`` (the rate at the end of the epoch), ``seconds`` (time of the epoch, validation included),
-    ``val_loss`` and ``val_<metric>`` if there is validation data, and values that a callback added to its logs. All
-    values except ``epoch`` are floats. An epoch without a value for a column holds nan there, for example when a later
-    ``fit`` added the column.
-
-    Parameters
-    ----------
-    rows : iterable of dict, or mapping of columns
-        The epochs, as for `Table`; each has a value ``epoch``.
-
-    Raises
-    ------
-    TypeError
-        If a value is no number.
-    """
+class _Measurements(Table):
+    """Rows of numbers in the order of training, each with its number in the column ``_index``."""
 
     __slots__ = ()
     _missing = math.nan
+    _index: ClassVar[str]  # "epoch" or "step"
 
     def __repr__(self) -> str:
-        """Return the number of epochs, the columns and the last values."""
+        """Return the number of rows, and the last values."""
         last = ", ".join(f"{name}={value:.6g}" for name, value in self.last.items()) or "nothing yet"
-        return f"History({self.epochs} epochs; last: {last})"
+        return f"{type(self).__name__}({self.height} {self._rows()}; last: {last})"
 
-    __str__ = __repr__  # one line for any number of epochs
+    def _rows(self) -> str:
+        return f"{self._index}s"
 
-    @property
-    def epochs(self) -> int:
-        """Number of finished epochs."""
-        return self.height
-
-    @property
-    def last_epoch(self) -> int:
-        """Number of the last epoch, 0 before the first."""
-        column = dict.get(self, "epoch")
-        return int(column[-1]) if column else 0
+    __str__ = __repr__  # one line for any number of rows
 
     @property
     def last(self) -> Row:
-        """The last epoch as a dictionary (a copy), empty before the first."""
-        return self.row(-1) if self.epochs else {}
+        """The last row as a dictionary (a copy), empty before the first."""
+        return self.row(-1) if self.height else {}
+
+    def _last_index(self) -> int:
+        """Return the number of the last row, 0 before the first."""
+        column = dict.get(self, self._index)
+        return int(column[-1]) if column else 0
 
     def complete(self, values: Mapping[str, Any]) -> None:
-        """Add values to the last epoch.
+        """Add values to the last row.
 
         Raises
         ------
@@ -85,45 +66,31 @@ class History(Table):
         for name, value in numbers.items():
             dict.__getitem__(self, name)[-1] = value
 
-    def replace(self, other: History) -> None:
-        """Replace all epochs by those of another history."""
+    def replace(self, other: Self) -> None:
+        """Replace all rows by those of another history."""
         self._take(other)
 
     def _append(self, row: Mapping[str, Any], what: str) -> None:
         if type(row) is dict or isinstance(row, Mapping):
-            if "epoch" not in row:
-                raise ValueError(f"{what}: got {shown(row)}; expected the number of the epoch among its values")
+            if self._index not in row:
+                raise ValueError(f"{what}: got {shown(row)}; expected the number of the {self._index} among its values")
             row = {name: number(value, str(name)) for name, value in row.items()}
         super()._append(row, what)
 
     def _take(self, columns: Mapping[str, Iterable[Any]]) -> None:
         numbers = {name: [number(value, name) for value in values] for name, values in Table(columns).items()}
-        if numbers and "epoch" not in numbers:
-            raise ValueError(f"rows: got the columns {shown(list(numbers))}; expected the column 'epoch' among them")
+        if numbers and self._index not in numbers:
+            names = shown(list(numbers))
+            raise ValueError(f"rows: got the columns {names}; expected the column {self._index!r} among them")
         super()._take(numbers)
 
-    def best_epoch(self, monitor: str = "val_loss", mode: str | None = None) -> int:
-        """Return the number of the epoch with the best value of `monitor`, the first of equals.
-
-        Parameters
-        ----------
-        monitor : str
-            A column.
-        mode : {"min", "max"}, optional
-            Which direction is better; known for the loss and metrics by name.
-
-        Raises
-        ------
-        KeyError
-            If there is no such column.
-        ValueError
-            If the column holds no finite value, or `mode` is needed and missing.
-        """
+    def _best(self, monitor: str, mode: str | None) -> int:
+        """Return the number of the row with the best value, the first of equals; see `History.best_epoch`."""
         sign = 1.0 if direction(monitor, mode) == "min" else -1.0
         numbers = [(sign * value, i) for i, value in enumerate(self[monitor]) if math.isfinite(value)]
         if not numbers:
             raise ValueError(f"monitor: the column {monitor!r} holds no finite value")
-        return int(self["epoch"][min(numbers)[1]])
+        return int(self[self._index][min(numbers)[1]])
 
     def plot(
         self,
@@ -133,7 +100,7 @@ class History(Table):
         log: bool = False,
         mode: str | None = None,
     ) -> Axes:
-        """Draw the learning curve: `measure` on training and validation data against the epoch, the best epoch marked.
+        """Draw the learning curve: `measure` on training and validation data, with its best value marked.
 
         Parameters
         ----------
@@ -164,19 +131,107 @@ class History(Table):
         return learning_curve(self, path, measure, log, direction(measure, mode))
 
 
+@explained
+class History(_Measurements):
+    """The columns of a training run, one value per epoch: ``history["val_loss"]`` is a list.
+
+    A `Table` whose rows are epochs. Columns are ``epoch`` (from 1), ``loss`` (mean of the batch losses during
+    training), ``lr`` (the rate at the end of the epoch), ``seconds`` (time of the epoch, validation included),
+    ``val_loss`` and ``val_<metric>`` if there is validation data, and values that a callback added to its logs. All
+    values except ``epoch`` are floats. An epoch without a value for a column holds nan there, for example when a later
+    ``fit`` added the column.
+
+    Parameters
+    ----------
+    rows : iterable of dict, or mapping of columns
+        The epochs, as for `Table`; each has a value ``epoch``.
+
+    Raises
+    ------
+    TypeError
+        If a value is no number.
+    """
+
+    __slots__ = ()
+    _index = "epoch"
+
+    @property
+    def epochs(self) -> int:
+        """Number of finished epochs."""
+        return self.height
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of the last epoch, 0 before the first."""
+        return self._last_index()
+
+    def best_epoch(self, monitor: str = "val_loss", mode: str | None = None) -> int:
+        """Return the number of the epoch with the best value of `monitor`, the first of equals.
+
+        Parameters
+        ----------
+        monitor : str
+            A column.
+        mode : {"min", "max"}, optional
+            Which direction is better; known for the loss and metrics by name.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        ValueError
+            If the column holds no finite value, or `mode` is needed and missing.
+        """
+        return self._best(monitor, mode)
+
+
+@explained
+class StepHistory(_Measurements):
+    """Training by steps, one row for every ``log_every`` steps of ``fit(log_every=...)``: ``trainer.step_history``.
+
+    A `Table` with the columns ``step`` (steps done), ``loss`` (mean of the batch losses since the row before), ``lr``
+    (the rate of the last step) and ``seconds`` (training time since the row before).
+
+    Parameters
+    ----------
+    rows : iterable of dict, or mapping of columns
+        The rows, as for `Table`; each has a value ``step``.
+
+    Raises
+    ------
+    TypeError
+        If a value is no number.
+    """
+
+    __slots__ = ()
+    _index = "step"
+
+    def _rows(self) -> str:
+        return "rows"
+
+    @property
+    def last_step(self) -> int:
+        """Number of the last step with a row, 0 before the first."""
+        return self._last_index()
+
+    def best_step(self, monitor: str = "loss", mode: str | None = None) -> int:
+        """Return the step of the row with the best value of `monitor`; see `History.best_epoch`."""
+        return self._best(monitor, mode)
+
+
 def number(value: Any, name: str) -> float:
     """Return a measured value as a float: a number from Python, NumPy or another library, or a one-element array.
 
-    The number of an epoch stays an int.
+    The number of an epoch or a step stays an int.
 
     Raises
     ------
     TypeError
         If it is no number.
     """
-    if type(value) is int and name == "epoch" and 0 <= value < 2**53:
+    if type(value) is int and name in WHOLE and 0 <= value < 2**53:
         return value
-    if type(value) is float and name != "epoch":
+    if type(value) is float and name not in WHOLE:
         return value if value == value else math.nan  # one nan, so that equal histories compare equal
     try:
         if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # item() would return the masked value
@@ -190,6 +245,6 @@ def number(value: Any, name: str) -> float:
         converted = math.inf if item > 0 else -math.inf
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name}: got {type(value).__name__} {shown(value)}; expected a number") from None
-    if name == "epoch" and converted.is_integer():
+    if name in WHOLE and converted.is_integer():
         return int(converted)
     return number(converted, "")

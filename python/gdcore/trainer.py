@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from .history import History
+from .history import History, StepHistory
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
 from .internal.attributes import Closed, Fixed, Setting
@@ -23,6 +23,7 @@ from .schedules import Rates
 from .training.connection import Connected
 from .training.data import DEFAULT_SIZE, Given, batch, is_plain, to_measure, training_data
 from .training.fit import Fit, last_epoch
+from .training.step_log import StepLog
 
 if TYPE_CHECKING:
     from .io.destination import FileLike
@@ -69,7 +70,7 @@ class Trainer(Connected, Closed):
         If the loss or a metric does not fit the meaning of the model's outputs, or a metric's name is unknown.
     """
 
-    __slots__ = (*("_history", "_metrics", "_seed", "_stop", "__weakref__"),)
+    __slots__ = (*("_history", "_metrics", "_seed", "_step_log", "_stop", "__weakref__"),)
     model: Fixed[Sequential] = Fixed("The model, trained in place.", ANOTHER)
     loss: Fixed[_core.Loss] = Fixed("The loss to minimise.", ANOTHER)
     optimizer: Fixed[_core.Optimizer] = Fixed("The update rule.", f"{ANOTHER}; lr_scale is a factor on the rate")
@@ -97,6 +98,7 @@ class Trainer(Connected, Closed):
         self.seed = model.seed if seed is None else seed
         self._check_finite = flag(check_finite, "check_finite")
         self._history = History()
+        self._step_log = StepLog()
         self.stop = False
         self._lr_scale = 1.0
         self._complete: _core.Loss | None = None
@@ -138,6 +140,11 @@ class Trainer(Connected, Closed):
     def last_epoch(self) -> int:
         """Epoch at which the running `fit` ends, if nothing stops it earlier; the finished epochs outside `fit`."""
         return self.epoch if self._fit is None else self._fit.last_epoch
+
+    @property
+    def step_history(self) -> StepHistory:
+        """Losses and rates by steps, a row for every so many steps of ``fit(log_every=...)``."""
+        return self._step_log.history
 
     @property
     def steps(self) -> int:
@@ -237,6 +244,7 @@ class Trainer(Connected, Closed):
         drop_last: bool = False,
         steps_per_epoch: int | None = None,
         measure_training: bool = False,
+        log_every: int | None = None,
         resume: FileLike | None = None,
     ) -> History:
         """Train for a number of epochs; a second call continues after the first.
@@ -279,6 +287,9 @@ class Trainer(Connected, Closed):
         measure_training : bool
             Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
             mean of the batch losses during training, which costs nothing.
+        log_every : int, optional
+            Steps between two rows of ``trainer.step_history``: the mean of the batch losses since the row before, and
+            the rate. ``trainer.step_history.plot()`` draws the curve against the steps.
         resume : path or binary file, optional
             A file of `Checkpoint`. The run that wrote it is continued as if it had never ended, for `epochs` more or up
             to `until_epoch`. All other arguments must be the same as before. A run that a callback had stopped stays
@@ -302,6 +313,9 @@ class Trainer(Connected, Closed):
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
         measure_training = flag(measure_training, "measure_training")
+        log = None if log_every is None else self._step_log
+        if log is not None:
+            log.every = integer(log_every, "log_every", minimum=1)
         seed, saved, known, first, done = self.seed, None, UNNAMED, self.epoch, self.epoch
         last_epoch(epochs, until_epoch, done)  # before a file is read
         if resume is not None:
@@ -314,7 +328,7 @@ class Trainer(Connected, Closed):
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
         source, held, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
         loss = trained(self.loss, self.model, source)
-        fit = Fit(source, held, callbacks, **counts, metrics=self._metrics, measure_training=measure_training)
+        fit = Fit(source, held, callbacks, **counts, metrics=self._metrics, measure_training=measure_training, log=log)
         fit.check(self)
         if saved is not None:
             self._resume(fit, saved)

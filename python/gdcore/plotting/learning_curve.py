@@ -11,48 +11,52 @@ from .figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..history import History
+    from ..history import _Measurements as Measurements
 
 
-def learning_curve(history: History, path: str | os.PathLike[str] | None, measure: str, log: bool, mode: str) -> Axes:
+def learning_curve(
+    history: Measurements, path: str | os.PathLike[str] | None, measure: str, log: bool, mode: str
+) -> Axes:
     """Draw `measure` and ``val_<measure>`` of `history`; see `History.plot`."""
     columns = [name for name in (measure, f"val_{measure}") if name in history]
     if not columns:
         raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {', '.join(history)}")
     axes = new_axes(path is not None, "History.plot")
-    epochs = history["epoch"]
-    dot = "o" if history.epochs == 1 else None
+    index = history._index
+    numbers = history[index]
+    dot = "o" if history.height == 1 else None
     for name in columns:
         validation = name.startswith("val_")
         label, colour = ("validation", VERMILION) if validation else ("training", BLUE)
-        axes.plot(epochs, history[name], color=colour, lw=2, ls="-" if validation else DASHED, marker=dot, label=label)
+        axes.plot(numbers, history[name], color=colour, lw=2, ls="-" if validation else DASHED, marker=dot, label=label)
     best = _best(history, columns[-1], mode)
     if best is not None:
-        _mark(axes, *best, history.epochs, mode)
+        _mark(axes, index, best, numbers, mode)
     lowest = min((v for name in columns for v in history[name] if math.isfinite(v)), default=0.0)
     _scale(axes, log, lowest)
-    dress(axes, _title(history, measure, columns, best, mode), "epoch", measure.replace("_", " "))
+    dress(axes, _title(history, measure, columns, best, mode), index, measure.replace("_", " "))
     save(axes, path)
     drawn: Axes = axes
     return drawn
 
 
-def _best(history: History, column: str, mode: str) -> tuple[int, float] | None:
+def _best(history: Measurements, column: str, mode: str) -> tuple[int, float] | None:
     try:
-        epoch = history.best_epoch(column, mode)
+        best = history._best(column, mode)
     except ValueError:
         return None  # nothing finite was measured
-    return epoch, history[column][[int(e) for e in history["epoch"]].index(epoch)]
+    return best, history[column][history[history._index].index(best)]
 
 
-def _mark(axes: Any, epoch: int, value: float, epochs: int, mode: str) -> None:
-    """Circle the best epoch and write its number, on the side with more space."""
-    axes.axvline(epoch, color=INK, lw=0.8, ls=":", zorder=0)
-    axes.plot([epoch], [value], "o", ms=8, mfc="white", mec=INK, mew=1.6, zorder=5)
-    left, above = epoch > epochs / 2, mode == "min"
+def _mark(axes: Any, index: str, best: tuple[int, float], numbers: list[Any], mode: str) -> None:
+    """Circle the best epoch or step and write its number, on the side with more space."""
+    at, value = best
+    axes.axvline(at, color=INK, lw=0.8, ls=":", zorder=0)
+    axes.plot([at], [value], "o", ms=8, mfc="white", mec=INK, mew=1.6, zorder=5)
+    left, above = at - numbers[0] > (numbers[-1] - numbers[0]) / 2, mode == "min"
     axes.annotate(
-        f"best: epoch {epoch}\n{value:.4g}",
-        (epoch, value),
+        f"best: {index} {at}\n{value:.4g}",
+        (at, value),
         xytext=(-9 if left else 9, 14 if above else -14),
         textcoords="offset points",
         ha="right" if left else "left",
@@ -65,7 +69,7 @@ def _mark(axes: Any, epoch: int, value: float, epochs: int, mode: str) -> None:
 
 
 def _scale(axes: Any, log: bool, lowest: float) -> None:
-    """Use whole numbers for epochs, and a margin around the curves."""
+    """Use whole numbers for epochs and steps, and a margin around the curves."""
     if log:
         axes.set_yscale("log")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -74,18 +78,18 @@ def _scale(axes: Any, log: bool, lowest: float) -> None:
         axes.set_ylim(bottom=0)  # a measure of at least 0 gets no margin below 0
 
 
-def _title(history: History, measure: str, columns: list[str], best: tuple[int, float] | None, mode: str) -> str:
+def _title(history: Measurements, measure: str, columns: list[str], best: tuple[int, float] | None, mode: str) -> str:
     """Return the title: one sentence about the result."""
     noun = measure.replace("_", " ")
     extreme, better = ("lowest", "falling") if mode == "min" else ("highest", "rising")
     if best is None:
         return f"The {noun} was never a finite number"
-    epoch, value = best
-    last = history.last_epoch
+    index, (at, value), last = history._index, best, history._last_index()
+    where = f"{'in' if index == 'epoch' else 'at'} {index} {at}"
     if not columns[-1].startswith("val_"):
-        return f"Training {noun}: {value:.4g} at best, in epoch {epoch} of {last} (no validation data)"
+        return f"Training {noun}: {value:.4g} at best, {where} of {last} (no validation data)"
     if last == 1:
-        return f"Validation {noun} after the only epoch: {value:.4g}"
-    if epoch == last:
-        return f"Validation {noun} was still {better} after {last} epochs: training longer may help"
-    return f"Validation {noun} was {extreme} in epoch {epoch}, and no better in the {last - epoch} after it"
+        return f"Validation {noun} after the only {index}: {value:.4g}"
+    if at == last:
+        return f"Validation {noun} was still {better} after {last} {index}s: training longer may help"
+    return f"Validation {noun} was {extreme} {where}, and no better in the {last - at} after it"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..internal.labels import Classes
     from ..io.checkpoint import Saved
     from .fit import Fit
+    from .step_log import StepLog
 
 __all__ = ["Connected"]
 
@@ -44,6 +45,7 @@ class Connected(Learns):
     _lr_scale: float
     _history: History
     _seed: int
+    _step_log: StepLog
     _stop: bool
 
     def _connect(self) -> None:
@@ -120,6 +122,7 @@ class Connected(Learns):
             self._seed, self._lr_scale = saved.seed, float(saved.training["lr_scale"])
             self._step = self._plain_step()
             self._history.replace(saved.history)
+            self._step_log.cut(saved.training["steps"])
 
     def _resume(self, fit: Fit, saved: Saved) -> None:
         """Make `fit` continue the run that wrote a checkpoint; a checkpoint that does not fit changes nothing."""

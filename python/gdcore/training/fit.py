@@ -14,8 +14,9 @@ from ..callbacks import Callback, EarlyStopping
 from ..history import History, number
 from ..internal.checks import integer, is_iterable, shown
 from .measure import Held, HeldBatches
-from .sources import ArraySource, IterableSource
+from .sources import SLICE_SECONDS, ArraySource, IterableSource
 from .state import Position
+from .step_log import StepLog
 
 if TYPE_CHECKING:
     from ..io.checkpoint import Saved
@@ -43,6 +44,8 @@ class Fit:
         Names of the metrics.
     measure_training : bool
         Whether the training data is measured at the end of an epoch too.
+    log : StepLog or None
+        The log of losses by steps, if there is one.
     """
 
     def __init__(
@@ -55,11 +58,12 @@ class Fit:
         last_epoch: int,
         metrics: Collection[str],
         measure_training: bool,
+        log: StepLog | None,
     ) -> None:
-        self._source = source
+        self._source, self._log = source, log
         self._validation = validation
         self._training = source.held if measure_training and isinstance(source, ArraySource) else None
-        self.callbacks = checked_callbacks(callbacks)
+        self.callbacks = checked_callbacks(callbacks) + ([] if log is None else [log])
         self.thread = threading.get_ident()  # the training thread
         self.first_epoch, self.last_epoch = first_epoch, last_epoch
         self.position = Position()
@@ -141,7 +145,7 @@ class Fit:
         started = time.perf_counter() - before
         source.begin(trainer, batch)
         while not source.done:
-            batch, loss_sum, weight_sum = source.advance(trainer, loss_sum, weight_sum)
+            batch, loss_sum, weight_sum = self._advance(trainer, loss_sum, weight_sum)
             self.position = Position(batch, loss_sum, weight_sum, time.perf_counter() - started)
             loss = loss_sum / weight_sum if weight_sum else math.nan
             for hook in self._on_progress:
@@ -149,6 +153,19 @@ class Fit:
             if trainer.stop and not source.done:
                 return  # an unfinished epoch does not count
         self._finish(trainer, loss_sum / weight_sum if weight_sum else math.nan, started)
+
+    def _advance(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
+        """Train for a slice of time, with a stop at each step that has a row in the log."""
+        if self._log is None:
+            return self._source.advance(trainer, loss_sum, weight_sum)
+        end = time.perf_counter() + SLICE_SECONDS
+        self._log.begin(trainer.steps)
+        while True:
+            done = self._source.advance(trainer, loss_sum, weight_sum, self._log.left())
+            self._log.add(trainer, done[1] - loss_sum, done[2] - weight_sum)
+            _, loss_sum, weight_sum = done
+            if self._source.done or time.perf_counter() >= end:
+                return done
 
     def _finish(self, trainer: Trainer, loss: float, started: float) -> None:
         """Measure, write the epoch into the history, and call the callbacks."""

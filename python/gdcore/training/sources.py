@@ -70,8 +70,13 @@ class ArraySource:
         self._rates = trainer.rates.epoch(trainer.steps, self.batches - first)
         self.done = first == self.batches
 
-    def advance(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
-        """Train for a slice of time; return the batches done in this epoch and the sums, added to those given."""
+    def advance(
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None
+    ) -> tuple[int, float, float]:
+        """Train for a slice of time, `most` batches at most.
+
+        Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
+        """
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
         if trainer.lr_scale != 1.0:
             rates = rates * trainer.lr_scale
@@ -82,6 +87,7 @@ class ArraySource:
             batch_size=self.batch_size,
             drop_last=self.drop_last,
             first_batch=self._next,
+            last_batch=self.batches if most is None else min(self.batches, self._next + most),
             lrs=rates,
             seconds=SLICE_SECONDS,
             sums=(loss_sum, weight_sum),
@@ -172,10 +178,15 @@ class IterableSource:
         self._walk(self._walks)
         return self._batch(epoch)
 
-    def advance(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
-        """Train for a slice of time; return the batches done in this epoch and the sums, added to those given."""
-        end = time.perf_counter() + SLICE_SECONDS
-        while not self.done and time.perf_counter() < end:
+    def advance(
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None
+    ) -> tuple[int, float, float]:
+        """Train for a slice of time, `most` batches at most.
+
+        Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
+        """
+        end, last = time.perf_counter() + SLICE_SECONDS, None if most is None else self._next + most
+        while not self.done and self._next != last and time.perf_counter() < end:
             batch = self._batch(trainer.epoch)
             if batch is _END:
                 self.done = True
@@ -198,6 +209,7 @@ class IterableSource:
             batch_size=batch_rows(None, len(held)),
             drop_last=False,
             first_batch=0,
+            last_batch=1,
             lrs=np.array([trainer.lr]),
             seconds=np.inf,
             sums=(loss_sum, weight_sum),

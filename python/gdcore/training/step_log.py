@@ -1,0 +1,76 @@
+"""The losses of training by steps: the rows of ``fit(log_every=...)``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..callbacks import Callback
+from ..history import StepHistory
+from ..internal import json_values
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+ROWS = "history."  # prefix of the names of columns in a state
+
+
+class StepLog(Callback):
+    """Writes a row into a `StepHistory` whenever the number of steps is a multiple of `every`.
+
+    A callback, so that checkpoints contain its state. It belongs to a trainer: steps after the last row count for the
+    next one, also if another call of `fit` makes them.
+    """
+
+    records = True
+
+    def __init__(self) -> None:
+        self.history = StepHistory()
+        self.every = 1
+        self._sums = (0.0, 0.0, 0.0)  # since the last row: loss, weight and seconds
+        self._steps = 0  # steps of the trainer that are included
+        self._begun = 0.0  # time since which seconds are not yet included
+
+    def begin(self, steps: int) -> None:
+        """Begin or continue at a number of steps; steps made elsewhere since the last call start a new mean."""
+        if steps != self._steps:
+            self._steps, self._sums = steps, (0.0, 0.0, 0.0)
+        self._begun = time.perf_counter()
+
+    def left(self) -> int:
+        """Return the number of steps up to the next row."""
+        return self.every - self._steps % self.every
+
+    def add(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> None:
+        """Include the steps made since the last call, and their sums; write a row when it is complete."""
+        now = time.perf_counter()
+        loss, weight, seconds = self._sums
+        self._sums = (loss + loss_sum, weight + weight_sum, seconds + now - self._begun)
+        self._begun, self._steps = now, trainer.steps
+        if self._steps % self.every == 0:
+            loss, weight, seconds = self._sums
+            rate = trainer.rates.at(self._steps - 1) * trainer.lr_scale
+            self.history.append({"step": self._steps, "loss": loss / weight, "lr": rate, "seconds": seconds})
+            self._sums = (0.0, 0.0, 0.0)
+
+    def cut(self, steps: int) -> None:
+        """Remove the rows of steps after a number of steps, to which a trainer returns."""
+        kept = sum(step <= steps for step in self.history.get("step", ()))
+        self.history.replace(StepHistory({name: column[:kept] for name, column in self.history.items()}))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows, and the sums since the last one."""
+        rows = {f"{ROWS}{name}": column for name, column in self.history.items()}
+        return {"steps": self._steps, "sums": list(self._sums), **rows}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of `state_dict`."""
+        steps = json_values.whole(state.get("steps"), "StepLog: steps")
+        sums = json_values.listing(state.get("sums"), "StepLog: sums", json_values.number)
+        if len(sums) != 3:
+            raise json_values.wrong("StepLog: sums", sums, "3 numbers")
+        rows = {name.removeprefix(ROWS): column for name, column in state.items() if name.startswith(ROWS)}
+        self.history.replace(StepHistory(rows))
+        self._steps, self._sums = steps, (sums[0], sums[1], sums[2])
+        self._begun = time.perf_counter()

@@ -1,0 +1,161 @@
+"""Promise: fit(log_every=n) writes the mean loss and the rate of every n steps, the same however training is divided
+into slices of time, calls of fit and resumed runs, without a change of the training itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+
+X = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+Y = (X @ [1.0, -2.0, 0.5]).astype(np.float32)[:, None]
+WEIGHTS = np.linspace(0.5, 2.0, 50)
+
+
+def trainer(**options: Any) -> gd.Trainer:
+    model = gd.Sequential(gd.Dense(3, 8), gd.ReLU(), gd.Dense(8, 1), seed=3)
+    options = {"optimizer": gd.SGD(gd.schedules.cosine(0.05, 100))} | options
+    return gd.Trainer(model, gd.MeanSquaredError(), **options)
+
+
+def rows(made: gd.Trainer) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in made.step_history.rows]
+
+
+def of_single_steps(every: int, epochs: int, weights: np.ndarray | None = None) -> list[dict[str, float]]:
+    """The rows as a loop over `Trainer.step` gives them."""
+    other, found = trainer(), []
+    losses: list[tuple[float, float]] = []
+    batches = gd.MiniBatches(X, Y, batch_size=16, seed=other.seed, sample_weight=weights)
+    for _ in range(epochs):
+        for parts in batches:
+            rate, weight = other.lr, float(len(parts[0]) if weights is None else parts[2].sum())
+            losses.append((other.step(*parts), weight))
+            if other.steps % every == 0:
+                mean = sum(loss * weight for loss, weight in losses) / sum(weight for _, weight in losses)
+                found.append({"step": other.steps, "loss": mean, "lr": rate})
+                losses = []
+    return found
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["equal", "weighted"])
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 7, 100])
+def test_the_rows_are_those_of_single_steps(every: int, weights: np.ndarray | None) -> None:
+    made = trainer()
+    made.fit(X, Y, epochs=6, batch_size=16, log_every=every, sample_weight=weights)
+    expected = of_single_steps(every, 6, weights)
+    assert len(made.step_history.rows) == len(expected) == 24 // every
+    for row, other in zip(rows(made), expected, strict=True):
+        assert row["step"] == other["step"] and type(row["step"]) is int
+        assert row["lr"] == other["lr"]
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-6)
+    assert all(row["seconds"] > 0 for row in made.step_history.rows)
+
+
+def test_training_itself_is_the_same_bits() -> None:
+    plain, logged = trainer(), trainer()
+    plain.fit(X, Y, epochs=5, batch_size=16)
+    logged.fit(X, Y, epochs=5, batch_size=16, log_every=3)
+    helpers.same_bits(plain.model.flat_parameters(), logged.model.flat_parameters())
+    assert plain.history["loss"] == logged.history["loss"]
+    assert plain.step_history.height == 0 and repr(plain.step_history) == "StepHistory(0 rows; last: nothing yet)"
+
+
+def test_two_calls_are_one() -> None:
+    once, twice = trainer(), trainer()
+    once.fit(X, Y, epochs=5, batch_size=16, log_every=3)
+    twice.fit(X, Y, epochs=2, batch_size=16, log_every=3)
+    twice.fit(X, Y, epochs=3, batch_size=16, log_every=3)
+    assert rows(once) == rows(twice)
+
+
+def test_steps_made_elsewhere_start_a_new_mean() -> None:
+    made = trainer()
+    made.fit(X, Y, epochs=1, batch_size=16, log_every=3)  # 4 steps: one is left over
+    made.step(X, Y)
+    made.fit(X, Y, epochs=1, batch_size=16, log_every=3)
+    other = trainer()
+    other.fit(X, Y, epochs=1, batch_size=16)
+    other.step(X, Y)
+    other.fit(X, Y, epochs=1, batch_size=16, log_every=1)
+    assert made.step_history["step"] == [3, 6, 9]
+    assert made.step_history["loss"][1] == pytest.approx(other.step_history["loss"][0], rel=1e-6)
+
+
+def test_batches_of_an_iterable() -> None:
+    made, other = trainer(), trainer()
+    made.fit(gd.MiniBatches(X, Y, batch_size=16, seed=3), epochs=3, log_every=5)
+    other.fit(X, Y, epochs=3, batch_size=16, log_every=5)
+    assert made.step_history["step"] == [5, 10] == other.step_history["step"]
+    np.testing.assert_allclose(made.step_history["loss"], other.step_history["loss"], rtol=1e-6)
+
+
+class Stop(gd.Callback):
+    def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
+        trainer.stop = trainer.epoch == 3
+
+
+def test_a_resumed_run_has_the_same_rows(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    whole, first, second = trainer(), trainer(), trainer()
+    whole.fit(X, Y, epochs=6, batch_size=16, log_every=5)
+    first.fit(X, Y, epochs=3, batch_size=16, log_every=5, callbacks=[gd.Checkpoint(path)])
+    second.fit(X, Y, until_epoch=6, batch_size=16, log_every=5, resume=path)
+    assert rows(second) == rows(whole)
+    later = trainer()  # without a log, the rows are not read
+    later.fit(X, Y, until_epoch=6, batch_size=16, resume=path)
+    assert later.step_history.height == 0
+
+
+def test_returning_to_a_checkpoint_removes_later_rows(tmp_path: Path) -> None:
+    made, path = trainer(), tmp_path / "run.ckpt"
+    made.fit(X, Y, epochs=2, batch_size=16, log_every=2)
+    made.save_checkpoint(path)
+    made.fit(X, Y, epochs=2, batch_size=16, log_every=2)
+    assert made.step_history.last_step == 16
+    made.load_checkpoint(path)
+    assert made.step_history["step"] == [2, 4, 6, 8] and made.step_history.last_step == 8
+
+
+def test_copies_have_their_own_rows() -> None:
+    import copy
+
+    made = trainer()
+    made.fit(X, Y, epochs=2, batch_size=16, log_every=3)
+    other = copy.deepcopy(made)
+    for each in (made, other):
+        each.fit(X, Y, epochs=2, batch_size=16, log_every=3)
+    assert rows(made) == rows(other) and made.step_history.last_step == 15
+
+
+def test_the_same_plot(tmp_path: Path) -> None:
+    made = trainer()
+    made.fit(X, Y, epochs=4, batch_size=16, log_every=2)
+    best = made.step_history.best_step()
+    axes = made.step_history.plot(tmp_path / "steps.png")
+    assert axes.get_xlabel() == "step" and axes.get_ylabel() == "loss"
+    assert f"at step {best} of 16" in axes.get_title(loc="left") + axes.get_title()
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), made.step_history["step"])
+    assert (tmp_path / "steps.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)])
+def test_refused(value: Any, kind: type[Exception]) -> None:
+    made = trainer()
+    helpers.refuses(lambda: made.fit(X, Y, epochs=1, log_every=value), kind, "^log_every")
+    assert made.steps == 0 and made.step_history.height == 0
+
+
+def test_damaged_states() -> None:
+    from gdcore.training.step_log import StepLog
+
+    log = StepLog()
+    for state in ({}, {"steps": -1, "sums": [0.0] * 3}, {"steps": 1, "sums": [0.0]}, {"steps": 1, "sums": "abc"}):
+        with pytest.raises(gd.FormatError, match="StepLog"):
+            log.load_state_dict(state)
+    with pytest.raises(ValueError, match="step"):
+        log.load_state_dict({"steps": 1, "sums": [0.0] * 3, "history.loss": [1.0]})
