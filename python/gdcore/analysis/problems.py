@@ -243,12 +243,12 @@ def momentum_steps(mu: float, steps: int) -> tuple[Vector, Vector]:
     return np.abs(slope.steps) / lr, np.abs(ravine.steps) / lr
 
 
-def adam_moments(steps: int) -> tuple[Vector, Vector, Vector]:
+def adam_moments(steps: int, seed: int = 0) -> tuple[Vector, Vector, Vector]:
     """Return gradients of mean 1, Adam's running mean s of them, and the bias-corrected ŝ: (steps,) each.
 
     s is read from the optimiser's state, ŝ from its steps: with δ far above √r̂ a step is -(η/δ) ŝ (slide 31).
     """
-    gradients = 1 + 0.25 * np.random.default_rng(0).standard_normal(steps)
+    gradients = 1 + 0.25 * np.random.default_rng(seed).standard_normal(steps)
     run = apply_gradients(_core.Adam(lr=1e9, eps=1e9), gradients)
     return gradients, run.states[0], -run.steps
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ...internal.checks import choice, optional_module
-from . import data, descent, double_descent, generalisation, optimisers
+from . import data, descent, double_descent, generalisation, minima, optimisers
 
 __all__ = ["PICTURES", "draw", "shows"]
 
@@ -23,7 +23,9 @@ PathLike = str | os.PathLike[str]
 PICTURES: dict[str, Callable[[PathLike], None]] = {
     function.__name__: function
     for function in (
+        minima.minima,
         descent.ellipses,
+        minima.restarts_by_width,
         data.gradient_noise,
         data.he_variance,
         descent.valley,
@@ -31,6 +33,7 @@ PICTURES: dict[str, Callable[[PathLike], None]] = {
         optimisers.momentum_ravine,
         optimisers.momentum_slope,
         optimisers.adaptive,
+        optimisers.adagrad_halts,
         optimisers.adam_bias,
         data.normalised_inputs,
         generalisation.weight_decay,
