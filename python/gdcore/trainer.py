@@ -313,9 +313,7 @@ class Trainer(Connected, Closed):
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
         measure_training = flag(measure_training, "measure_training")
-        log = None if log_every is None else self._step_log
-        if log is not None:
-            log.every = integer(log_every, "log_every", minimum=1)
+        log = None if log_every is None else self._step_log.with_rows_every(integer(log_every, "log_every", minimum=1))
         seed, saved, known, first, done = self.seed, None, UNNAMED, self.epoch, self.epoch
         last_epoch(epochs, until_epoch, done)  # before a file is read
         if resume is not None:
@@ -324,7 +322,7 @@ class Trainer(Connected, Closed):
             saved = checkpoint.read(resume)
             seed, known = saved.seed, saved.columns(self.model)
             first, done = saved.training["first_epoch"], saved.history.last_epoch
-        counts = {"first_epoch": first, "last_epoch": last_epoch(epochs, until_epoch, done)}
+        counts: dict[str, Any] = {"first_epoch": first, "last_epoch": last_epoch(epochs, until_epoch, done)}
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
         source, held, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
         loss = trained(self.loss, self.model, source)

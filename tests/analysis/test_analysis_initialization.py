@@ -17,7 +17,8 @@ WIDTH, DEPTH = 512, 30
 
 
 def deep(init: gd.Initializer, seed: int, *, width: int = WIDTH, depth: int = DEPTH) -> gd.Sequential:
-    layers = [layer for _ in range(depth) for layer in (gd.Dense(width, width, init=init), gd.ReLU())]
+    options = {"init": init, "bias_init": gd.Constant(0.0)}
+    layers = [layer for _ in range(depth) for layer in (gd.Dense(width, width, **options), gd.ReLU())]
     return gd.Sequential(*layers, seed=seed, dtype="float64")
 
 

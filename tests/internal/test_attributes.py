@@ -214,7 +214,8 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "PathRecorder": lambda p: analysis.PathRecorder(),
 }
 PLAIN = ("GELU", "ReLU", "Tanh", "Sigmoid", "Softplus", "LeakyReLU", "Dropout", "HeNormal", "HeUniform", "GlorotNormal")
-PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "Table", "EarlyStopping", "ReduceOnPlateau")
+PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "StepHistory", "Table", "EarlyStopping")
+PLAIN += ("ReduceOnPlateau",)
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)() for name in PLAIN}
 SAME = ("SGD", "AdaGrad", "Adam", "Momentum", "RMSProp")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(0.1, weight_decay=[1.0, 2.0]) for name in SAME}

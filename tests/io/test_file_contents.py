@@ -161,6 +161,24 @@ def test_checkpoints_of_version_1_are_resumed() -> None:
     assert resumed.epoch == 4 and stopping.best == min(resumed.history["val_loss"])
 
 
+def test_a_run_resumes_with_other_initial_values(tmp_path: Path) -> None:
+    """They do not matter for a model that gets the values of the file."""
+
+    def made(**init: Any) -> gd.Trainer:
+        layers = (gd.Dense(3, 5, **init), gd.ReLU(), gd.Dense(5, 2))
+        return gd.Trainer(gd.Sequential(*layers, seed=2), gd.CrossEntropy(), optimizer=gd.Adam(1e-2))
+
+    rng, path = np.random.default_rng(0), tmp_path / "run.ckpt"
+    x, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    whole, other = made(), made(init=gd.GlorotUniform(), bias_init=gd.Constant(0.5))
+    whole.fit(x, y, epochs=2)
+    whole.save_checkpoint(path)
+    whole.fit(x, y, epochs=2)
+    other.load_checkpoint(path)
+    other.fit(x, y, epochs=2)
+    helpers.same_bits(whole.model.flat_parameters(), other.model.flat_parameters())
+
+
 def test_the_package_that_writes_is_new_enough() -> None:
     """Older versions copy all arrays first; and other programs read our files with this package."""
     import safetensors

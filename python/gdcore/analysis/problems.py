@@ -263,8 +263,12 @@ def network_noise() -> GradientNoise:
 
 
 def relu_signal(init: _core.Initializer, seed: int = 0) -> Vector:
-    """Return E[z²] of each layer of a deep ReLU network divided by that of the inputs: (DEPTH + 1,) (slides 18-20)."""
-    hidden = [layer for _ in range(DEPTH) for layer in (_core.Dense(WIDTH, WIDTH, init=init), _core.ReLU())]
+    """Return E[z²] of each layer of a deep ReLU network divided by that of the inputs: (DEPTH + 1,) (slides 18-20).
+
+    The biases are 0, as in the slides' derivation.
+    """
+    dense = _core.Dense(WIDTH, WIDTH, init=init, bias_init=_core.Constant(0.0))
+    hidden = [layer for _ in range(DEPTH) for layer in (dense, _core.ReLU())]
     model = Sequential(*hidden, _core.Dense(WIDTH, 1, init=init), seed=seed, device="cpu")
     report = variance_by_layer(model, np.random.default_rng(0).standard_normal((16, WIDTH)))
     squares = report.mean_square[list(report.reads)]

@@ -294,7 +294,9 @@ def _saved_settings(saved: Saved) -> dict[str, Any]:
 
 def _named(model: Mapping[str, Any], loss: Any, optimizer: Any) -> dict[str, Any]:
     compared = {name: model[name] for name in COMPARED}
-    compared["layers"] = {"type": "layers"} | {str(i): layer for i, layer in enumerate(model["layers"])}
+    # Initial values do not matter for a network that gets those of the file.
+    layers = [{name: layer[name] for name in layer if name not in ("init", "bias_init")} for layer in model["layers"]]
+    compared["layers"] = {"type": "layers"} | {str(i): layer for i, layer in enumerate(layers)}
     return compared | {"loss": loss, "optimizer": optimizer}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..callbacks import Callback
 from ..history import StepHistory
@@ -31,6 +31,11 @@ class StepLog(Callback):
         self._sums = (0.0, 0.0, 0.0)  # since the last row: loss, weight and seconds
         self._steps = 0  # steps of the trainer that are included
         self._begun = 0.0  # time since which seconds are not yet included
+
+    def with_rows_every(self, steps: int) -> Self:
+        """Set the number of steps between two rows."""
+        self.every = steps
+        return self
 
     def begin(self, steps: int) -> None:
         """Begin or continue at a number of steps; steps made elsewhere since the last call start a new mean."""
