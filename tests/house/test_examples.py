@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = {"digits", "mnist", "regression", "own_loop", "own_loss"}
+EXAMPLES = {"digits", "mnist", "regression", "own_loop", "own_loss", "transfer"}
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -42,7 +42,7 @@ def example(name: str, folder: Path) -> str:
 
 def number(pattern: str, text: str) -> float:
     """Return the number that matches the pattern in the output of an example."""
-    found = re.search(pattern, text)
+    found = re.search(pattern, text, re.MULTILINE)
     assert found, f"{pattern!r} does not stand in\n{text}"
     return float(found[1])
 
@@ -83,6 +83,15 @@ def test_own_loss(tmp_path: Path) -> None:
     printed = example("own_loss", tmp_path)
     assert 60 <= number(r"90 % quantile: (\d+)%", printed) <= 95
     assert number(r"width of the range: (\d+)", printed) < 200
+
+
+def test_transfer(tmp_path: Path) -> None:
+    """Both kinds of other parameters help, by more than twice the standard error."""
+    printed = example("transfer", tmp_path)
+    for start in ("autoencoder, first layer frozen", "reader of digits, hidden layers frozen"):
+        gain, error = (number(rf"^{start} .* {place}$", printed) for place in (r"([\d.]+) ± [\d.]+", r"± ([\d.]+)"))
+        assert gain > 0.01 and gain > 2 * error, start
+    assert number(r"^random weights +([\d.]+)", printed) > 0.7
 
 
 def test_every_example_is_tested_and_explains_itself() -> None:

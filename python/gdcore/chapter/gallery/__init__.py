@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ...internal.checks import choice, optional_module
-from . import data, descent, double_descent, generalisation, minima, optimisers
+from . import batches, data, descent, double_descent, generalisation, minima, normalisation, optimisers
 
 __all__ = ["PICTURES", "draw", "shows"]
 
@@ -26,6 +26,9 @@ PICTURES: dict[str, Callable[[PathLike], None]] = {
         minima.minima,
         descent.ellipses,
         minima.restarts_by_width,
+        batches.single_points_escape,
+        batches.duplicated_data,
+        batches.order,
         data.gradient_noise,
         data.he_variance,
         descent.valley,
@@ -36,6 +39,8 @@ PICTURES: dict[str, Callable[[PathLike], None]] = {
         optimisers.adagrad_halts,
         optimisers.adam_bias,
         data.normalised_inputs,
+        normalisation.batch_norm_depth,
+        normalisation.small_batches,
         generalisation.weight_decay,
         generalisation.learning_curve,
         generalisation.early_stopping,
