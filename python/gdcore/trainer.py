@@ -129,7 +129,7 @@ class Trainer(Connected, Closed):
     @property
     def epoch(self) -> int:
         """Finished epochs, over all calls of `fit`."""
-        return self._history.last_epoch
+        return self._history._last_index()
 
     @property
     def first_epoch(self) -> int:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..io.checkpoint import Saved
     from ..trainer import Trainer
 
+BEGINNING = Position()  # of an epoch
 EVENTS = ("on_train_begin", "on_epoch_begin", "on_progress", "on_epoch_end", "on_train_end")
 
 
@@ -66,7 +67,7 @@ class Fit:
         self.callbacks = checked_callbacks(callbacks) + ([] if log is None else [log])
         self.thread = threading.get_ident()  # the training thread
         self.first_epoch, self.last_epoch = first_epoch, last_epoch
-        self.position = Position()
+        self.position = BEGINNING
         self.stopped = False  # whether a callback had stopped the resumed run
         self._restore: Callable[[], None] | None = None
         self._check_monitors(tuple(metrics))
@@ -108,7 +109,7 @@ class Fit:
                 self._restore()
             self._listen()
             trainer.stop = trainer.stop or self._stays_stopped(trainer.epoch)
-            while trainer.epoch < self.last_epoch and not trainer.stop:
+            while trainer.epoch < self.last_epoch and not trainer._stop:
                 self._epoch(trainer)
         finally:
             with ExitStack() as stack:  # calls every hook in order, even if one raises
@@ -146,12 +147,13 @@ class Fit:
         source.begin(trainer, batch)
         while not source.done:
             batch, loss_sum, weight_sum = self._advance(trainer, loss_sum, weight_sum)
-            self.position = Position(batch, loss_sum, weight_sum, time.perf_counter() - started)
-            loss = loss_sum / weight_sum if weight_sum else math.nan
-            for hook in self._on_progress:
-                hook(trainer, batch, source.batches, loss)
-            if trainer.stop and not source.done:
-                return  # an unfinished epoch does not count
+            if self._on_progress or not source.done:
+                self.position = Position(batch, loss_sum, weight_sum, time.perf_counter() - started)
+                loss = loss_sum / weight_sum if weight_sum else math.nan
+                for hook in self._on_progress:
+                    hook(trainer, batch, source.batches, loss)
+                if trainer._stop and not source.done:
+                    return  # an unfinished epoch does not count
         self._finish(trainer, loss_sum / weight_sum if weight_sum else math.nan, started)
 
     def _advance(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
@@ -174,16 +176,18 @@ class Fit:
             row |= self._training.measure(trainer)
         if self._validation is not None:
             row |= self._validation.measure(trainer, "val_")
-        row["lr"] = trainer.rates.at(max(trainer.steps - 1, 0)) * trainer.lr_scale
+        row["lr"] = trainer._rates.at(max(trainer._core.steps - 1, 0)) * trainer._lr_scale
         row["seconds"] = time.perf_counter() - started
-        self.position = Position()
-        self._measured = frozenset(row)
-        trainer.history.append(row)  # the epoch counts from here on
+        self.position = BEGINNING
+        history = trainer._history
+        history._append(row, "row")  # the epoch counts from here on
+        if self._on_epoch_end:
+            self._measured = frozenset(row)
         for callback, hook in self._on_epoch_end:
-            given = trainer.history.last
+            given = history.last
             logs = dict(given)  # a copy, because callbacks add values
             hook(trainer, logs)
-            self._add(trainer.history, callback, given, logs)
+            self._add(history, callback, given, logs)
 
     def _add(self, history: History, callback: object, given: Mapping[str, float], logs: Mapping[str, Any]) -> None:
         """Write the values that a callback added to its logs into the history."""

@@ -65,9 +65,9 @@ class ArraySource:
 
     def begin(self, trainer: Trainer, first: int) -> None:
         """Compute the rates of the trainer's next epoch, which starts from batch `first`."""
-        self._shuffle = (trainer.seed, trainer.epoch) if self.shuffle else None
+        self._shuffle = (trainer._seed, trainer.epoch) if self.shuffle else None
         self._next, self._first = first, first
-        self._rates = trainer.rates.epoch(trainer.steps, self.batches - first)
+        self._rates = trainer._rates.epoch(trainer._core.steps, self.batches - first)
         self.done = first == self.batches
 
     def advance(
@@ -78,9 +78,9 @@ class ArraySource:
         Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
         """
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
-        if trainer.lr_scale != 1.0:
-            rates = rates * trainer.lr_scale
-        self._next, loss_sum, weight_sum = trainer.core.run(
+        if trainer._lr_scale != 1.0:
+            rates = rates * trainer._lr_scale
+        self._next, loss_sum, weight_sum = trainer._core.run(
             self.held.dataset,
             self.held.rows,
             shuffle=self._shuffle,
