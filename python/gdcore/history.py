@@ -74,11 +74,9 @@ class _Measurements(Table):
         if type(row) is dict or isinstance(row, Mapping):
             if self._index not in row:
                 raise ValueError(f"{what}: got {shown(row)}; expected the number of the {self._index} among its values")
-            plain = float  # most values are, and need no call
             row = {
-                name: value
-                if type(value) is plain and value == value and name not in WHOLE
-                else number(value, str(name))
+                # Most values are floats, which need no call.
+                name: value if type(value) is float and value == value and name not in WHOLE else number(value, name)
                 for name, value in row.items()
             }
         super()._append(row, what)

@@ -17,7 +17,7 @@ from ..internal.checks import real
 from ..model import Sequential
 from ..table import Table
 from .derivatives import MEMORY_LIMIT
-from .objective import Mode, Vector, finite_array
+from .objective import Mode, Objective, Vector, finite_array
 from .quadratic import QuadraticModel, as_quadratic, rounding
 from .stability import momentum_below_one
 
@@ -236,7 +236,7 @@ class ConvergenceFactors:
 
 @explained
 def convergence_factors(
-    model: Sequential | QuadraticModel,
+    model: Sequential | Objective | QuadraticModel,
     loss: _core.Loss | None = None,
     x: Data | None = None,
     y: Data | None = None,
@@ -255,8 +255,8 @@ def convergence_factors(
 
     Parameters
     ----------
-    model : Sequential or QuadraticModel
-        A model in float64, together with `loss`, `x` and `y`; or a quadratic model with ``lr=`` alone.
+    model : Sequential, Objective or QuadraticModel
+        A model in float64, together with `loss`, `x` and `y`; or an objective or a quadratic model with ``lr=`` alone.
     loss, x, y, at, mode, sample_weight, memory_limit
         As for `QuadraticModel`.
     lr : float

@@ -14,7 +14,7 @@ from ..internal.arrays import Data
 from ..internal.checks import real
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT
-from .objective import Mode, Vector
+from .objective import Mode, Objective, Vector
 from .quadratic import QuadraticModel, as_quadratic, rounding, scale
 
 __all__ = ["CriticalPoint", "classify_critical_point"]
@@ -69,7 +69,7 @@ class CriticalPoint:
 
 @explained
 def classify_critical_point(
-    model: Sequential | QuadraticModel,
+    model: Sequential | Objective | QuadraticModel,
     loss: _core.Loss | None = None,
     x: Data | None = None,
     y: Data | None = None,
@@ -92,8 +92,8 @@ def classify_critical_point(
 
     Parameters
     ----------
-    model : Sequential or QuadraticModel
-        A model in float64, together with `loss`, `x` and `y`; or a quadratic model alone.
+    model : Sequential, Objective or QuadraticModel
+        A model in float64, together with `loss`, `x` and `y`; or an objective or a quadratic model alone.
     loss, x, y, at, mode, sample_weight, memory_limit
         As for `QuadraticModel`.
     tolerance : float, optional

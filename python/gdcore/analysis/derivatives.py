@@ -13,7 +13,7 @@ from ..internal.arrays import Data
 from ..internal.checks import choice, integer, real
 from ..model import Sequential
 from ._lanczos import extreme_pairs, pick
-from .objective import Mode, Objective, Vector, place
+from .objective import Mode, Objective, Vector, as_objective, place
 
 __all__ = ["Eigenpairs", "eigenvalues", "gradient", "hessian", "hvp"]
 
@@ -81,10 +81,10 @@ def hvp(
 
 @explained
 def hessian(
-    model: Sequential,
-    loss: _core.Loss,
-    x: Data,
-    y: Data,
+    model: Sequential | Objective,
+    loss: _core.Loss | None = None,
+    x: Data | None = None,
+    y: Data | None = None,
     *,
     mode: Mode = "training",
     sample_weight: Data | None = None,
@@ -95,7 +95,7 @@ def hessian(
     Parameters
     ----------
     model, loss, x, y, mode, sample_weight
-        As for `Objective`.
+        As for `Objective`; or an `Objective` alone, such as one with weight decay.
     memory_limit : int
         The largest size allowed, in bytes; the Hessian takes 8 P².
 
@@ -110,7 +110,7 @@ def hessian(
         If it would be larger than `memory_limit`; and as for `Objective`.
     """
     return dense_hessian(
-        Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight), memory_limit=memory_limit
+        as_objective(model, loss, x, y, mode=mode, sample_weight=sample_weight), memory_limit=memory_limit
     )
 
 
@@ -146,10 +146,10 @@ class Eigenpairs(NamedTuple):
 
 @explained
 def eigenvalues(
-    model: Sequential,
-    loss: _core.Loss,
-    x: Data,
-    y: Data,
+    model: Sequential | Objective,
+    loss: _core.Loss | None = None,
+    x: Data | None = None,
+    y: Data | None = None,
     *,
     k: int = 6,
     which: str = "largest",
@@ -166,7 +166,7 @@ def eigenvalues(
     Parameters
     ----------
     model, loss, x, y, mode, sample_weight
-        As for `Objective`.
+        As for `Objective`; or an `Objective` alone, such as one with weight decay.
     k : int
         Number of eigenvalues, at most P.
     which : {"largest", "smallest", "magnitude", "both"}
@@ -194,7 +194,7 @@ def eigenvalues(
     the eigenvectors found, until one shows that none of the k eigenvalues is missing; the probability of an error is
     about 1e-6. For the outermost eigenvalue alone (``k=1``), one space is enough.
     """
-    objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
+    objective = as_objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
     return extreme_eigenpairs(objective, k=k, which=which, tolerance=tolerance, seed=seed)
 
 
@@ -206,12 +206,8 @@ def extreme_eigenpairs(
     which: str = "largest",
     tolerance: float = 1e-8,
     seed: int = 0,
-    diagonal: Vector | float = 0.0,
 ) -> Eigenpairs:
-    """Return extreme eigenpairs of an objective's Hessian at `w`, default the model's parameters; see `eigenvalues`.
-
-    `diagonal`, a scalar or (P,), is added to the Hessian's diagonal, for weight decay.
-    """
+    """Return extreme eigenpairs of an objective's Hessian at `w`, default the model's parameters; see `eigenvalues`."""
     choice(which, "which", ("largest", "smallest", "magnitude", "both"))
     integer(k, "k", minimum=1)
     real(tolerance, "tolerance", low=0.0, high=1.0)
@@ -221,13 +217,12 @@ def extreme_eigenpairs(
         raise ValueError(f"k: got {k}; expected at most {size}, the number of parameters that train")
     if size <= max(DIRECT, 3 * k):  # faster directly for few parameters; for many pairs it takes no more memory
         matrix = dense_hessian(objective, w, memory_limit=8 * size * size)
-        matrix[np.diag_indices(size)] += diagonal
         values, vectors = np.linalg.eigh(matrix)
         at = pick(values, k, which)
         return Eigenpairs(values[at], vectors[:, at])
     point = place(objective, w)
 
     def product(v: Vector) -> Vector:
-        return objective.product(v, point) + diagonal * v
+        return objective.product(v, point)
 
     return Eigenpairs(*extreme_pairs(product, size, k, which, tolerance, seed))

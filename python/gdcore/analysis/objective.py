@@ -1,7 +1,8 @@
-"""`Objective`: a model's mean loss over data, as a function of its parameters, with exact derivatives."""
+"""`Objective`: a model's mean loss over data, with or without weight decay, as a function of its parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,18 +16,21 @@ from ..internal.checks import choice, instance, shown
 from ..internal.class_weights import complete
 from ..internal.prepared import prepared
 from ..model import Sequential
+from ..trainer import Trainer
 
 __all__ = ["Mode", "Objective", "Vector", "in_float64"]
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 Mode: TypeAlias = Literal["training", "prediction"]
+Decay: TypeAlias = float | Sequence[float] | Mapping[str, float]
 
 
 class Objective(Made):
     """A model's mean loss E(w) over data, as a function of the vector w of its parameters.
 
-    The functions of `gdcore.analysis` use it. Use it directly to compute several results for the same data, or to pass
-    E and its derivatives to a SciPy optimiser.
+    The functions of `gdcore.analysis` use it; those of curvature take one in place of ``model, loss, x, y``. Use it
+    directly to compute several results for the same data, to include weight decay, or to pass E and its derivatives to
+    a SciPy optimiser.
 
     Parameters
     ----------
@@ -45,13 +49,25 @@ class Objective(Made):
         layers both modes are the same.
     sample_weight : array, optional
         A weight for each row, shape (N,).
+    weight_decay : float, sequence or dict
+        λ of a penalty: E is then the mean loss plus ½ Σ λ_i w_i² (slide 42), as an optimiser with the same
+        ``weight_decay`` minimises it: one number, one for each layer with weights, or by name. At least 0. `Adam` with
+        ``decoupled=True`` has no such penalty.
+    decay_biases : bool
+        Decay biases, γ and β too, as for optimisers. Default: only weights, and what a name asks for.
+
+    Attributes
+    ----------
+    decay : ndarray
+        λ_i of each parameter, shape (P,), read-only; zeros without weight decay.
 
     Raises
     ------
     TypeError
         If the model is not in float64, or an argument has the wrong type.
     ValueError
-        If shapes or labels do not fit, data holds NaN or infinity, or all parameters are frozen.
+        If shapes or labels do not fit, data holds NaN or infinity, all parameters are frozen, or `weight_decay` holds a
+        negative or infinite number or NaN, or does not fit the model's layers.
 
     Notes
     -----
@@ -64,7 +80,7 @@ class Objective(Made):
     products of a gradient. At a kink (ReLU at 0) the second derivative is taken as 0.
     """
 
-    _made = ("model", "loss", "x", "y", "mode", "sample_weight", "core")
+    _made = ("model", "loss", "x", "y", "mode", "sample_weight", "core", "decay")
 
     def __init__(
         self,
@@ -75,6 +91,8 @@ class Objective(Made):
         *,
         mode: Mode = "training",
         sample_weight: Data | None = None,
+        weight_decay: Decay = 0.0,
+        decay_biases: bool = False,
     ) -> None:
         self.model = float64_model(model)
         instance(loss, _core.Loss, "loss", "gd.CrossEntropy()")
@@ -87,6 +105,9 @@ class Objective(Made):
         finite_model(self.model)
         self.core = _core.Curvature(self.model, self.loss, dataset, training=self.mode == "training")
         self._trained = [name for name in self.model.parameters() if name not in set(self.model.frozen())]
+        self.decay = _decay_of(self.model, self.loss, weight_decay, decay_biases)
+        self.decay.flags.writeable = False
+        self._decays = bool(self.decay.any())
 
     @property
     def size(self) -> int:
@@ -115,16 +136,23 @@ class Objective(Made):
 
     def value(self, w: npt.ArrayLike | None = None) -> float:
         """Return E at `w` (P,), default the model's parameters."""
-        return float(self.core.loss(self._point(w)))
+        return self.height(self._point(w))
+
+    def height(self, w: Vector) -> float:
+        """Return E at `w` (P,) as `value` does, without checks of the argument."""
+        return float(self.core.loss(w)) + self._penalty(w)
 
     def gradient(self, w: npt.ArrayLike | None = None) -> Vector:
         """Return ∇E, shape (P,), at `w` (P,), default the model's parameters."""
-        return np.asarray(self.core.gradient(self._point(w))[1])
+        return self.value_and_gradient(w)[1]
 
     def value_and_gradient(self, w: npt.ArrayLike | None = None) -> tuple[float, Vector]:
         """Return E and ∇E at the cost of the gradient, for ``scipy.optimize.minimize(..., jac=True)``."""
-        value, gradient = self.core.gradient(self._point(w))
-        return float(value), np.asarray(gradient)
+        point = self._point(w)
+        value, gradient = self.core.gradient(point)
+        if not self._decays:
+            return float(value), np.asarray(gradient)
+        return float(value) + self._penalty(point), np.asarray(gradient + self.decay * point)
 
     def hvp(self, v: npt.ArrayLike, w: npt.ArrayLike | None = None) -> Vector:
         """Return H v, shape (P,): the Hessian at `w`, default the model's parameters, times the vector `v` (P,)."""
@@ -133,6 +161,8 @@ class Objective(Made):
     def product(self, v: Vector, w: Vector) -> Vector:
         """Return H v as `hvp` does, without checks of the arguments; raise ValueError if it is not finite."""
         product = np.asarray(self.core.product(v, w))
+        if self._decays:
+            product = product + self.decay * v
         if not np.isfinite(product).all():
             raise ValueError("model: second derivatives of E overflow float64 there; expected smaller numbers")
         return product
@@ -147,6 +177,10 @@ class Objective(Made):
         finite_array(array, name)
         return array
 
+    def _penalty(self, w: Vector) -> float:
+        """Return ½ Σ λ_i w_i²."""
+        return 0.5 * float(self.decay @ w**2) if self._decays else 0.0
+
     def _point(self, w: npt.ArrayLike | None) -> Vector:
         if w is None:
             finite_model(self.model)
@@ -154,12 +188,55 @@ class Objective(Made):
         return self.vector(w, "w")
 
 
+def _decay_of(model: Sequential, loss: _core.Loss, weight_decay: Decay, decay_biases: bool) -> Vector:
+    """Return λ for each parameter that trains, (P,), as the core reads these settings of an optimiser.
+
+    After one step of rate 1 from parameters of 1 with gradients of 0, the velocity of `Momentum` is -λ.
+    """
+    optimizer = _core.Momentum(1.0, weight_decay=weight_decay, decay_biases=decay_biases)
+    trained = [name for name in model.parameters() if name not in set(model.frozen())]
+    if optimizer.weight_decay == 0.0:
+        return np.zeros(sum(model.parameters()[name].size for name in trained))
+    copied = model.clone(device="cpu")
+    trainer = Trainer(copied, loss, optimizer=optimizer)
+    copied.backward(copied.forward(np.ones((2, model.in_features))))  # makes the gradients; BatchNorm needs two rows
+    for name in trained:
+        copied.parameters()[name][...] = 1.0
+        copied.gradients()[name][...] = 0.0
+    trainer.optimizer_step()
+    velocities = dict(zip(copied.parameters(), trainer.core.state().values(), strict=True))
+    return np.concatenate([np.abs(np.ravel(velocities[name])) for name in trained])
+
+
+def as_objective(model: Any, loss: Any, x: Any, y: Any, **options: Any) -> Objective:
+    """Return `model` if it is an Objective, or make one from the arguments of a call.
+
+    `options` holds the call's other arguments of `Objective`. Raises TypeError if other data is given together with an
+    Objective.
+    """
+    if not isinstance(model, Objective):
+        return Objective(model, loss, x, y, **options)
+    refuse_beside("Objective", loss=loss, x=x, y=y, **options)
+    return model
+
+
+DEFAULTS = {"mode": "training", "weight_decay": 0.0, "decay_biases": False}
+
+
+def refuse_beside(kind: str, **beside: Any) -> None:
+    """Raise TypeError naming an argument that is given together with an object that holds it already."""
+    for name, value in beside.items():
+        usual = isinstance(value, (str, float)) and value == DEFAULTS.get(name)
+        if value is not None and value is not False and not usual:
+            raise TypeError(f"{name}: got {shown(value)}; expected nothing, for the {kind} holds it already")
+
+
 def place(objective: Objective, at: npt.ArrayLike | None, name: str = "at") -> Vector:
     """Return the point `at`, default the model's parameters; raise ValueError if it or E there is not finite."""
     if at is None:
         finite_model(objective.model)
     point = objective.point if at is None else objective.vector(at, name)
-    value = float(objective.core.loss(point))
+    value = objective.height(point)
     if not np.isfinite(value):
         raise ValueError(
             f"{'model' if at is None else name}: got a point where E is {value}; expected one where it is finite"

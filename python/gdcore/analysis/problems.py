@@ -57,9 +57,10 @@ class QuadraticProblem:
         """Return a trainer of `model(start)` on the mean squared error."""
         return Trainer(self.model(start), _core.MeanSquaredError(), optimizer=optimizer)
 
-    def objective(self) -> Objective:
-        """Return the error as a function of w."""
-        return Objective(self.model(self.minimum), _core.MeanSquaredError(), self.x, self.y)
+    def objective(self, weight_decay: float = 0.0) -> Objective:
+        """Return the error as a function of w, plus λ/2 wᵀw with a weight decay λ."""
+        model = self.model(self.minimum)
+        return Objective(model, _core.MeanSquaredError(), self.x, self.y, weight_decay=weight_decay)
 
     def coordinates(self, w: Vector) -> Vector:
         """Return α of the points `w`, in the shape of `w`: (..., n)."""

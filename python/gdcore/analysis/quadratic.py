@@ -12,10 +12,10 @@ import numpy.typing as npt
 from .. import _core
 from ..internal.arrays import Data, to_array
 from ..internal.attributes import Made
-from ..internal.checks import integer, real, shown
+from ..internal.checks import integer, real
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT, dense_hessian
-from .objective import Mode, Objective, Vector, finite_array, place
+from .objective import Mode, Objective, Vector, as_objective, finite_array, place, refuse_beside
 
 __all__ = ["QuadraticModel", "Quality", "as_quadratic", "rounding", "scale"]
 
@@ -29,7 +29,8 @@ class QuadraticModel(Made):
     Parameters
     ----------
     model, loss, x, y, mode, sample_weight
-        As for `Objective`, which also describes the order of the parameters.
+        As for `Objective`, which also describes the order of the parameters; or an `Objective` alone: then E is its
+        function, with its weight decay.
     at : array, optional
         The point ŵ, shape (P,). Default: the model's parameters.
     memory_limit : int
@@ -61,17 +62,17 @@ class QuadraticModel(Made):
 
     def __init__(
         self,
-        model: Sequential,
-        loss: _core.Loss,
-        x: Data,
-        y: Data,
+        model: Sequential | Objective,
+        loss: _core.Loss | None = None,
+        x: Data | None = None,
+        y: Data | None = None,
         *,
         at: npt.ArrayLike | None = None,
         mode: Mode = "training",
         sample_weight: Data | None = None,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
+        objective = as_objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
         center = place(objective, at)
         value, gradient = objective.value_and_gradient(center)
         self._set(dense_hessian(objective, center, memory_limit=memory_limit), gradient, center, value, objective)
@@ -138,6 +139,11 @@ class QuadraticModel(Made):
     def size(self) -> int:
         """P, the number of parameters."""
         return len(self.b)
+
+    @property
+    def includes_decay(self) -> bool:
+        """Whether E has a penalty: whether the object was made from an `Objective` with weight decay."""
+        return self._objective is not None and bool(self._objective.decay.any())
 
     def error(self, w: npt.ArrayLike) -> float | Vector:
         """Return the predicted E at `w`: a float for shape (P,), an array (...) for a stack (..., P)."""
@@ -345,17 +351,14 @@ class Quality:
 def as_quadratic(
     model: Any, loss: Any, x: Any, y: Any, *, memory_limit: int = MEMORY_LIMIT, **where: Any
 ) -> QuadraticModel:
-    """Return `model` if it is a QuadraticModel, or make one from the arguments of a call.
+    """Return `model` if it is a QuadraticModel, or make one from an Objective or the arguments of a call.
 
     `where` holds the call's `at`, `mode` and `sample_weight`. Raises TypeError if other data is given together with a
     QuadraticModel.
     """
     if not isinstance(model, QuadraticModel):
         return QuadraticModel(model, loss, x, y, memory_limit=memory_limit, **where)
-    beside = {"loss": loss, "x": x, "y": y, **where}
-    for name, value in beside.items():
-        if value is not None and (name, value) != ("mode", "training"):
-            raise TypeError(f"{name}: got {shown(value)}; expected nothing, for the QuadraticModel holds it already")
+    refuse_beside("QuadraticModel", loss=loss, x=x, y=y, **where)
     return model
 
 

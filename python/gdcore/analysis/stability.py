@@ -14,7 +14,7 @@ from ..internal.checks import real
 from ..model import Sequential
 from ._lanczos import NotConverged
 from .derivatives import MEMORY_LIMIT, dense_hessian, extreme_eigenpairs
-from .objective import Mode, Objective, Vector, finite_array, place
+from .objective import Mode, Objective, Vector, as_objective, finite_array, place
 from .quadratic import QuadraticModel, as_quadratic, rounding
 
 __all__ = ["condition_number", "effective_lr", "effective_parameters", "max_stable_lr"]
@@ -25,7 +25,7 @@ RESOLUTION = 1e-7  # accuracy of Lanczos for the smallest eigenvalue, relative t
 
 @explained
 def condition_number(
-    model: Sequential | QuadraticModel,
+    model: Sequential | Objective | QuadraticModel,
     loss: _core.Loss | None = None,
     x: Data | None = None,
     y: Data | None = None,
@@ -40,8 +40,8 @@ def condition_number(
 
     Parameters
     ----------
-    model : Sequential or QuadraticModel
-        A model in float64, together with `loss`, `x` and `y`; or a quadratic model alone.
+    model : Sequential, Objective or QuadraticModel
+        A model in float64, together with `loss`, `x` and `y`; or an objective or a quadratic model alone.
     loss, x, y, at, mode, sample_weight
         As for `QuadraticModel`.
 
@@ -77,7 +77,7 @@ def condition_number(
 
 @explained
 def max_stable_lr(
-    model: Sequential | QuadraticModel,
+    model: Sequential | Objective | QuadraticModel,
     loss: _core.Loss | None = None,
     x: Data | None = None,
     y: Data | None = None,
@@ -95,8 +95,8 @@ def max_stable_lr(
 
     Parameters
     ----------
-    model : Sequential or QuadraticModel
-        A model in float64, together with `loss`, `x` and `y`; or a quadratic model alone.
+    model : Sequential, Objective or QuadraticModel
+        A model in float64, together with `loss`, `x` and `y`; or an objective or a quadratic model alone.
     loss, x, y, at, mode, sample_weight
         As for `QuadraticModel`.
     momentum : float
@@ -152,7 +152,7 @@ def effective_lr(lr: float, momentum: float) -> float:
 
 @explained
 def effective_parameters(
-    model: Sequential | QuadraticModel,
+    model: Sequential | Objective | QuadraticModel,
     loss: _core.Loss | None = None,
     x: Data | None = None,
     y: Data | None = None,
@@ -167,12 +167,13 @@ def effective_parameters(
 
     A direction with much more curvature from the data than from the decay (λ_i ≫ λ) counts 1, one dominated by the
     decay counts 0. The result is most meaningful at a minimum of E + (λ/2) wᵀw, with equal decay of all parameters;
-    freeze those without it. The λ_i are the eigenvalues of the Hessian of E alone.
+    freeze those without it. The λ_i are the eigenvalues of the Hessian of E alone: an `Objective` or a quadratic model
+    with weight decay of its own is refused, as its eigenvalues are λ_i + λ.
 
     Parameters
     ----------
-    model : Sequential or QuadraticModel
-        A model in float64, together with `loss`, `x` and `y`; or a quadratic model alone.
+    model : Sequential, Objective or QuadraticModel
+        A model in float64, together with `loss`, `x` and `y`; or an objective or a quadratic model alone.
     loss, x, y, at, mode, sample_weight, memory_limit
         As for `QuadraticModel`.
     weight_decay : float or array
@@ -188,7 +189,7 @@ def effective_parameters(
     ValueError
         If an eigenvalue has λ_i + λ ≤ 0: the error with decay has no minimum there. Other negative eigenvalues count
         0, because the data do not determine the parameters in these directions. Also if `weight_decay` is negative or
-        not finite; and as for `QuadraticModel`.
+        not finite, or `model` includes weight decay; and as for `QuadraticModel`.
     TypeError
         If `weight_decay` is not numeric; and as for `QuadraticModel`.
     """
@@ -198,9 +199,12 @@ def effective_parameters(
         raise ValueError(
             f"weight_decay: got {decay.min() if decay.size else 'no numbers'}; expected numbers of at least 0"
         )
-    values = as_quadratic(
+    quadratic = as_quadratic(
         model, loss, x, y, at=at, mode=mode, sample_weight=sample_weight, memory_limit=memory_limit
-    ).eigenvalues
+    )
+    if quadratic.includes_decay:
+        raise ValueError("model: its E includes weight decay; expected E alone, as weight_decay says what to add to it")
+    values = quadratic.eigenvalues
     if values[0] < -rounding(values) and decay.min() <= -values[0]:
         raise ValueError(
             f"weight_decay: got {decay.min():.3g} where the smallest eigenvalue is {values[0]:.3g}; expected more than "
@@ -221,7 +225,7 @@ def momentum_below_one(value: object) -> float:
 
 def _given(model: Any, loss: Any, x: Any, y: Any, at: Any, mode: Mode, sample_weight: Any) -> tuple[Objective, Vector]:
     """Return the objective and the point from the arguments of a call."""
-    objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
+    objective = as_objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
     return objective, place(objective, at)
 
 

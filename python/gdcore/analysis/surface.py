@@ -18,7 +18,7 @@ from ..internal.checks import integer, optional_module, real
 from ..model import Sequential
 from ..table import Table
 from ._planes import choose_plane, coordinates, extent, half_widths, vectors
-from .objective import Mode, Objective, Vector, finite_array, place
+from .objective import Decay, Mode, Objective, Vector, as_objective, finite_array, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -232,10 +232,10 @@ class LossSurface:
 
 @explained
 def loss_surface(
-    model: Sequential,
-    loss: _core.Loss,
-    x: Data,
-    y: Data,
+    model: Sequential | Objective,
+    loss: _core.Loss | None = None,
+    x: Data | None = None,
+    y: Data | None = None,
     *,
     directions: str | npt.ArrayLike = "eigenvectors",
     through: Sequence[npt.ArrayLike | Sequential] = (),
@@ -245,6 +245,8 @@ def loss_surface(
     at: npt.ArrayLike | None = None,
     mode: Mode = "training",
     sample_weight: Data | None = None,
+    weight_decay: Decay = 0.0,
+    decay_biases: bool = False,
     seed: int | None = 0,
     progress: bool = False,
 ) -> LossSurface:
@@ -252,8 +254,9 @@ def loss_surface(
 
     Parameters
     ----------
-    model, loss, x, y, mode, sample_weight
-        As for `Objective`.
+    model, loss, x, y, mode, sample_weight, weight_decay, decay_biases
+        As for `Objective`, or an `Objective` alone. With weight decay, E is the loss plus ½ Σ λ_i w_i² everywhere: in
+        the values, the gradient, the curvature and its eigenvectors.
     directions : str or array
         "eigenvectors": those of the Hessian's largest and smallest eigenvalue at the centre. "largest": those of the
         two largest. "random": random directions with each unit's incoming weights scaled to the norm of the model's,
@@ -290,7 +293,8 @@ def loss_surface(
     ImportError
         If tqdm is needed for the progress bar and not installed.
     """
-    objective = Objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
+    decay = {"weight_decay": weight_decay, "decay_biases": decay_biases}
+    objective = as_objective(model, loss, x, y, mode=mode, sample_weight=sample_weight, **decay)
     integer(points, "points", minimum=3, expected="a number of points")
     middle = place(objective, at)
     covered = np.empty((0, objective.size)) if cover is None else vectors(cover, "cover", objective.size)
@@ -334,5 +338,5 @@ def _values(
     for j in rows:
         start = center if len(directions) == 1 else center + betas[j] * directions[1]
         for i, alpha in enumerate(alphas):
-            values[j, i] = objective.core.loss(start + alpha * directions[0])
+            values[j, i] = objective.height(start + alpha * directions[0])
     return values

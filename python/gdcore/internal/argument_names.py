@@ -159,6 +159,7 @@ ADVICE = {
     "batch_size": "the batch size is given to fit",
     "metrics": "metrics are given to gd.Trainer",
     "optimizer": "the optimiser is given to gd.Trainer",
+    "weight_decay": "optimisers take it, and gd.analysis.Objective, which stands for model, loss, x and y",
     "loss": "the loss is given to gd.Trainer",
     "device": "the device is the model's: gd.Sequential(..., device=...)",
     "dtype": "the dtype is the model's: gd.Sequential(..., dtype=...)",

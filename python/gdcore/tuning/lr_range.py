@@ -15,7 +15,7 @@ from .. import _core
 from .._core import SGD, Loss, Momentum, Optimizer
 from ..data import MiniBatches
 from ..internal.arguments import explained
-from ..internal.arrays import Array, Data
+from ..internal.arrays import Data
 from ..internal.checks import flag, instance, integer, real
 from ..internal.class_weights import complete
 from ..internal.labels import Targets
@@ -280,28 +280,11 @@ def _max_stable_lr(
 
     if rows is not None and rows < len(data.x.array):
         data = data.part(np.sort(_core.permutation(len(data.x.array), seed, 0)[:rows]))
-    objective = Objective(in_float64(model), loss, data.x, data.y, sample_weight=data.weights)
-    decay = _decay(model, loss, data.x.array, optimizer)
-    largest = float(extreme_eigenpairs(objective, k=1, diagonal=decay).values[-1])
+    decay = {name: getattr(optimizer, name) for name in ("weight_decay", "decay_biases")}
+    objective = Objective(in_float64(model), loss, data.x, data.y, sample_weight=data.weights, **decay)
+    largest = float(extreme_eigenpairs(objective, k=1).values[-1])
     if largest <= 0.0:
         return None, f"no rate is unstable at the start: the largest eigenvalue of the Hessian there is {largest:.3g}"
     momentum = optimizer.momentum if isinstance(optimizer, Momentum) else 0.0
     ahead = 1.0 + 2.0 * momentum if isinstance(optimizer, Momentum) and optimizer.nesterov else 1.0
     return 2.0 * (1.0 + momentum) / (ahead * largest), ""
-
-
-def _decay(model: Sequential, loss: Loss, x: Array, optimizer: Any) -> Vector:
-    """Return λ for each parameter that trains, (P,), as the core reads the optimiser's settings.
-
-    A step of rate 1 with gradients of zero takes weights of 1 to 1 - λ.
-    """
-    from ..analysis.objective import in_float64
-
-    copied = in_float64(model)
-    settings = {name: getattr(optimizer, name) for name in ("weight_decay", "decay_biases")}
-    trainer = Trainer(copied, loss, optimizer=SGD(1.0, **settings))
-    copied.backward(np.zeros_like(copied.forward(x[:2])))  # two rows are enough, even for BatchNorm
-    for values in copied.parameters().values():
-        values[...] = 1.0
-    trainer.optimizer_step()
-    return np.asarray(1.0 - copied.flat_parameters())
