@@ -77,9 +77,8 @@ def test_width(tmp_path: Path) -> None:
     assert rows["processor time of a sweep, minutes"]["measured"] > 0
     twelve = rows["h = 12: test error, %"]
     assert twelve["published"] == 46.79 and twelve[width.HE] != twelve[width.UNIFORM]
-    own = experiments.double_descent_width(
-        DATA.x, DATA.y, test=(DATA.x_test, DATA.y_test), widths=[12], epochs=3, repeats=2, progress=False
-    )
+    recipe = experiments.Recipe(DATA, epochs=3, label_noise=0.15)
+    own = experiments.double_descent(recipe, values=[12], repeats=2, progress=False)
     assert twelve[width.HE] == 100 * own.curve()["test_error"][0]
 
 

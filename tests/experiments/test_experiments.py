@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import experiments
+from gdcore.experiments import Recipe
+from gdcore.experiments.double_descent import AXES, DECAYS, WIDTHS
 from gdcore.experiments.linear import gradient_descent, minimum_norm
 from gdcore.table import Table
 
 DATA = experiments.gaussian_clusters(60, 200, features=5, classes=3, spread=0.6, seed=7)
-GIVEN: dict[str, Any] = {"test": (DATA.x_test, DATA.y_test), "progress": False}
+QUIET: dict[str, Any] = {"progress": False}
 
 
 # ----------------------------------------------------------------------------------------------------------- data
@@ -126,14 +129,20 @@ def test_linear_samples(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- networks
 def test_epochs_are_those_of_one_run() -> None:
     """The row of epoch 6 equals training for 6 epochs; training labels are noisy, test labels are not."""
-    common: dict[str, Any] = {**GIVEN, "label_noise": 0.3, "batch_size": 16, "seed": 4, "repeats": 1}
-    result = experiments.double_descent_epochs(DATA.x, DATA.y, width=8, epochs=[2, 6], **common)
+    recipe = Recipe(DATA, width=8, epochs=6, label_noise=0.3, batch_size=16)
+    result = experiments.double_descent(recipe, "epochs", values=[2, 6], seed=4, **QUIET)
     for epoch, row in zip((2, 6), result.table.rows, strict=True):
-        single = experiments.double_descent_width(DATA.x, DATA.y, widths=[8], epochs=epoch, **common)
+        single = experiments.double_descent(replace(recipe, epochs=epoch), values=[8], seed=4, **QUIET)
         assert single.table.rows == [row]
-    whole = experiments.double_descent_samples(DATA.x, DATA.y, samples=[60], width=8, epochs=6, **common)
+    whole = experiments.double_descent(recipe, "samples", values=[60], seed=4, **QUIET)
     assert whole.table.rows == [row]
     assert row["parameters"] == 5 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3
+    decayed = experiments.double_descent(recipe, "weight_decay", values=[0.2, 0.1], seed=4, **QUIET)
+    for decay, row in zip((0.1, 0.2), decayed.table.rows, strict=True):
+        other = replace(recipe, optimizer=gd.Momentum(0.01, weight_decay=decay))
+        single = experiments.double_descent(other, values=[8], seed=4, **QUIET)
+        assert single.table.rows == [{name: value for name, value in row.items() if name != "weight_decay"}]
+        assert row["weight_decay"] == decay
 
 
 def test_what_a_row_holds() -> None:
@@ -153,9 +162,8 @@ def test_what_a_row_holds() -> None:
         }
     finally:
         gd.set_num_threads(threads)
-    result = experiments.double_descent_width(
-        DATA.x, DATA.y, widths=[8], epochs=5, batch_size=10, label_noise=0.3, seed=2, **GIVEN
-    )
+    recipe = Recipe(tuple(DATA), epochs=5, batch_size=10, label_noise=0.3)  # a plain tuple of arrays does
+    result = experiments.double_descent(recipe, values=[8], seed=2, **QUIET)
     for name, value in expected.items():
         assert result.table[name] == [pytest.approx(value, abs=1e-12)], name
 
@@ -164,9 +172,8 @@ def test_sample_sets_grow() -> None:
     """A set of n rows is the first n of one random order, with the labels of the whole set."""
     y = experiments.redraw_labels(DATA.y, 0.5, classes=3, seed=1)
     order = gd._core.permutation(60, 1, 0)
-    result = experiments.double_descent_samples(
-        DATA.x, DATA.y, samples=[10, 25], width=4, epochs=3, label_noise=0.5, seed=1, **GIVEN
-    )
+    recipe = Recipe(DATA, width=4, epochs=3, label_noise=0.5)
+    result = experiments.double_descent(recipe, "samples", values=[10, 25], seed=1, **QUIET)
     for n, row in zip((10, 25), result.table.rows, strict=True):
         model = gd.Sequential(gd.Dense(5, 4), gd.ReLU(), gd.Dense(4, 4), gd.ReLU(), gd.Dense(4, 3), seed=1)
         trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.Momentum(0.01))
@@ -175,19 +182,20 @@ def test_sample_sets_grow() -> None:
         assert row["train_loss"] == pytest.approx(trainer.evaluate(DATA.x[order[:n]], y[order[:n]])["loss"], rel=1e-5)
 
 
+def test_values_left_out() -> None:
+    """The default values of each setting."""
+    recipe = Recipe(experiments.gaussian_clusters(250, 20, features=3, classes=2), epochs=3, width=2, batch_size=None)
+    swept = {over: experiments.double_descent(recipe, over, **QUIET).table for over in AXES}
+    assert {over: AXES[over] in table for over, table in swept.items()} == dict.fromkeys(AXES, True)
+    assert swept["width"]["width"] == list(WIDTHS) and swept["width"]["parameters"][0] == 3 * 2 + 2 + 6 + 6
+    assert swept["epochs"]["epoch"] == [1, 2, 3] and swept["samples"]["samples"] == [100, 200]
+    assert swept["weight_decay"]["weight_decay"] == list(DECAYS)
+
+
 def test_random_labels() -> None:
     data = experiments.gaussian_clusters(90, 600, features=5, classes=3, spread=0.3, seed=7)
-    result = experiments.random_labels(
-        data.x,
-        data.y,
-        test=(data.x_test, data.y_test),
-        shares=[1.0, 0.0],
-        width=100,
-        epochs=400,
-        batch_size=30,
-        optimizer=gd.Adam(0.003),
-        progress=False,
-    )
+    recipe = Recipe(data, width=100, epochs=400, batch_size=30, optimizer=gd.Adam(0.003))
+    result = experiments.random_labels(recipe, shares=[1.0, 0.0], **QUIET)
     true, randomised = result.summary().rows
     assert (true["label_noise"], randomised["label_noise"]) == (0.0, 1.0)
     assert true["train_accuracy"] == randomised["train_accuracy"] == 1.0
@@ -246,6 +254,10 @@ def test_peak_and_threshold() -> None:
     later = made([[0.3], [0.9], [0.2], [0.4], [0.1]], TRAIN)
     assert later.peak == 40  # the higher point at 20 had no fall before it
     assert later.sentence() == "Test error falls to 0.2 at 30, peaks at 0.4 at 40, falls again to 0.1 at 50 units"
+    by_decay = made([[0.3], [0.45], [0.5], [0.4], [0.6]], [0.0, 0.0, 0.1, 0.3, 0.5], "weight_decay")
+    assert by_decay.curve()["weight_decay"] == [50, 40, 30, 20, 10]  # from strong to weak
+    assert (by_decay.peak, by_decay.threshold) == (30, 20)
+    assert by_decay.sentence().endswith("falls to 0.4 at 40, peaks at 0.5 at 30, falls again to 0.3 at λ = 10")
     assert "not finite" in made([[0.6], [math.nan], [0.3]], TRAIN).sentence()
 
 
@@ -257,46 +269,67 @@ def test_pictures(tmp_path: Path) -> None:
     assert len(own.lines) == len(axes.lines) > 2 and own.get_title(loc="left") == seen.sentence()
     assert axes.get_title(loc="left") == seen.sentence() and axes.get_xlabel() and axes.get_ylabel()
     assert (tmp_path / "width.png").stat().st_size > 5000
-    result = experiments.random_labels(DATA.x, DATA.y, epochs=3, width=4, shares=[0, 1], **GIVEN)
+    by_decay = made([[0.3], [0.45], [0.5], [0.4], [0.6]], TRAIN, "weight_decay")
+    low, high = by_decay.plot(tmp_path / "decay.png").get_xlim()
+    assert low > high  # from strong to weak
+    result = experiments.random_labels(Recipe(DATA, epochs=3, width=4), shares=[0, 1], **QUIET)
     assert result.sentence() == result.plot(tmp_path / "labels.svg").get_title(loc="left")
     assert "</svg>" in (tmp_path / "labels.svg").read_text()
 
 
 # ------------------------------------------------------------------------------------------------------- refusals
-width, epochs = experiments.double_descent_width, experiments.double_descent_epochs
-samples, linear = experiments.double_descent_samples, experiments.double_descent_linear
-labels = experiments.random_labels
-X, Y = DATA.x, DATA.y
+X, Y, XT, YT = DATA
+RECIPE = Recipe(DATA, epochs=1, width=2)
+linear = experiments.double_descent_linear
+
+
+def sweep(over: str = "width", recipe: Any = RECIPE, **given: Any) -> Any:
+    return experiments.double_descent(recipe, over, **{**QUIET, **given})
+
+
+def labels(**given: Any) -> Any:
+    return experiments.random_labels(RECIPE, **given, **QUIET)
+
+
+def build(function: Any) -> Any:
+    return sweep(recipe=replace(RECIPE, build=function))
+
 
 REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
-    "y missing": (lambda: width(X), ValueError, "^y: got None"),
-    "test missing": (lambda: width(X, Y), ValueError, "^test: got None"),
-    "test kind": (lambda: width(X, Y, test=X), TypeError, "^test"),
-    "test rows": (lambda: width(X, Y, test=(X, Y[:9])), ValueError, "^test: y"),
-    "test columns": (lambda: width(X, Y, test=(X[:, :2], Y)), ValueError, "^test: x has 2"),
-    "rows differ": (lambda: width(X, Y[:9], **GIVEN), ValueError, "^y"),
-    "nan": (lambda: width(X * np.nan, Y, **GIVEN), ValueError, "^x"),
-    "x shape": (lambda: width(X[0], Y, **GIVEN), ValueError, "^x"),
-    "labels": (lambda: width(X, Y - 1, **GIVEN), ValueError, "^y.*label -1"),
-    "labels kind": (lambda: width(X, Y + 0.5, **GIVEN), TypeError, "^y"),
-    "widths": (lambda: width(X, Y, widths=8, **GIVEN), TypeError, "^widths"),
-    "widths none": (lambda: width(X, Y, widths=[], **GIVEN), ValueError, "^widths"),
-    "widths zero": (lambda: width(X, Y, widths=[4, 0], **GIVEN), ValueError, r"^widths\[1\]"),
-    "epochs zero": (lambda: width(X, Y, epochs=0, **GIVEN), ValueError, "^epochs"),
-    "epochs": (lambda: epochs(X, Y, epochs="10", **GIVEN), TypeError, "^epochs"),
-    "epochs list": (lambda: epochs(X, Y, epochs=[0, 3], **GIVEN), ValueError, r"^epochs\[0\]"),
-    "batch_size": (lambda: width(X, Y, batch_size=0, **GIVEN), ValueError, "^batch_size"),
-    "label_noise": (lambda: width(X, Y, label_noise=1.5, **GIVEN), ValueError, "^label_noise"),
-    "repeats": (lambda: width(X, Y, repeats=0, **GIVEN), ValueError, "^repeats"),
-    "seed": (lambda: width(X, Y, seed=-1, **GIVEN), ValueError, "^seed"),
-    "optimizer": (lambda: width(X, Y, optimizer="adam", **GIVEN), TypeError, "^optimizer"),
-    "build": (lambda: width(X, Y, build=[gd.Dense(5, 3)], **GIVEN), TypeError, "^build"),
-    "build layer": (lambda: width(X, Y, build=lambda h: gd.Dense(5, 3), **GIVEN), TypeError, "^build"),
-    "build sizes": (lambda: width(X, Y, build=lambda h: [gd.Dense(5, h)], **GIVEN), ValueError, "^build: width 2 "),
-    "schedule": (lambda: width(X, Y, optimizer=gd.SGD(lambda s: -1.0), **GIVEN), ValueError, "^lr: .* step 0"),
-    "features of data": (lambda: samples(X, Y, features=3, **GIVEN), TypeError, "features"),
-    "samples": (lambda: samples(X, Y, samples=[61], **GIVEN), ValueError, "^samples: got 61.*60"),
-    "width": (lambda: samples(X, Y, width=0, **GIVEN), ValueError, "^width"),
+    "recipe": (lambda: sweep(recipe=DATA), TypeError, "^recipe: got LabelledData"),
+    "recipe of labels": (lambda: experiments.random_labels(DATA), TypeError, "^recipe: got LabelledData"),
+    "over": (lambda: sweep("depth"), ValueError, "^over: got 'depth'; expected one of 'width', 'epochs'"),
+    "data missing": (lambda: Recipe(), TypeError, "data is missing"),
+    "data": (lambda: Recipe(X), TypeError, "^data: got"),
+    "data parts": (lambda: Recipe((X, Y, (XT, YT))), TypeError, "^data: got"),
+    "setting": (lambda: Recipe(DATA, label_niose=0.1), TypeError, "label_niose is not among its arguments"),
+    "test rows": (lambda: Recipe((X, Y, X, Y[:9])), ValueError, "^y_test"),
+    "test columns": (lambda: Recipe((X, Y, X[:, :2], Y)), ValueError, "^x_test: got 2"),
+    "rows differ": (lambda: Recipe((X, Y[:9], XT, YT)), ValueError, "^y"),
+    "nan": (lambda: Recipe((X * np.nan, Y, XT, YT)), ValueError, "^x"),
+    "x shape": (lambda: Recipe((X[0], Y, XT, YT)), ValueError, "^x"),
+    "labels": (lambda: Recipe((X, Y - 1, XT, YT)), ValueError, "^y.*label -1"),
+    "labels kind": (lambda: Recipe((X, Y + 0.5, XT, YT)), TypeError, "^y"),
+    "widths": (lambda: sweep(values=8), TypeError, "^values"),
+    "widths none": (lambda: sweep(values=[]), ValueError, "^values"),
+    "widths zero": (lambda: sweep(values=[4, 0]), ValueError, r"^values\[1\]"),
+    "epochs zero": (lambda: Recipe(DATA, epochs=0), ValueError, "^epochs"),
+    "epochs": (lambda: sweep("epochs", values="10"), TypeError, "^values"),
+    "epochs list": (lambda: sweep("epochs", values=[0, 3]), ValueError, r"^values\[0\]"),
+    "batch_size": (lambda: Recipe(DATA, batch_size=0), ValueError, "^batch_size"),
+    "label_noise": (lambda: Recipe(DATA, label_noise=1.5), ValueError, "^label_noise"),
+    "repeats": (lambda: sweep(repeats=0), ValueError, "^repeats"),
+    "seed": (lambda: sweep(seed=-1), ValueError, "^seed"),
+    "optimizer": (lambda: Recipe(DATA, optimizer="adam"), TypeError, "^optimizer"),
+    "build": (lambda: Recipe(DATA, [gd.Dense(5, 3)]), TypeError, "^build"),
+    "build layer": (lambda: build(lambda h: gd.Dense(5, 3)), TypeError, "^build"),
+    "build sizes": (lambda: build(lambda h: [gd.Dense(5, h)]), ValueError, "^build: width 2 "),
+    "schedule": (lambda: sweep(recipe=Recipe(DATA, optimizer=gd.SGD(lambda s: -1.0))), ValueError, "^lr: .* step 0"),
+    "samples": (lambda: sweep("samples", values=[61]), ValueError, "^values: got 61.*60"),
+    "width": (lambda: Recipe(DATA, width=0), ValueError, "^width"),
+    "decays": (lambda: sweep("weight_decay", values=0.1), TypeError, "^values: got 0.1; expected a list of numbers"),
+    "decays zero": (lambda: sweep("weight_decay", values=[0.1, 0.0]), ValueError, r"^values\[1\]: got 0.0"),
+    "decays kind": (lambda: sweep("weight_decay", values=["a"]), TypeError, r"^values\[0\]"),
     "linear width": (lambda: linear(width=3), TypeError, "width"),
     "linear samples": (lambda: linear(samples=[5, 0]), ValueError, r"^samples\[1\]"),
     "linear samples kind": (lambda: linear(samples=5), TypeError, "^samples"),
@@ -304,9 +337,9 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "features": (lambda: linear(features=1), ValueError, "^features"),
     "noise": (lambda: linear(noise=-1), ValueError, "^noise"),
     "noise kind": (lambda: linear(noise="0.1"), TypeError, "^noise"),
-    "shares": (lambda: labels(X, Y, shares=0.5, **GIVEN), TypeError, "^shares"),
-    "shares none": (lambda: labels(X, Y, shares=[], **GIVEN), ValueError, "^shares"),
-    "share": (lambda: labels(X, Y, shares=[0, 2], **GIVEN), ValueError, r"^shares\[1\]"),
+    "shares": (lambda: labels(shares=0.5), TypeError, "^shares"),
+    "shares none": (lambda: labels(shares=[]), ValueError, "^shares"),
+    "share": (lambda: labels(shares=[0, 2]), ValueError, r"^shares\[1\]"),
     "redraw": (lambda: experiments.redraw_labels([0.5], 0.1), TypeError, "^y"),
     "redraw classes": (lambda: experiments.redraw_labels([0, 5], 0.1, classes=3), ValueError, "^classes"),
     "redraw share": (lambda: experiments.redraw_labels([0, 5], -0.1), ValueError, "^share"),
@@ -317,11 +350,7 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "mnist1d seed": (lambda: experiments.mnist1d(10, 10, seed=2**32), ValueError, "^seed"),
     "risk": (lambda: experiments.linear_excess_risk(0, 3, noise=1), ValueError, "^samples"),
     "risk norm": (lambda: experiments.linear_excess_risk(1, 3, noise=1, norm=math.nan), ValueError, "^norm"),
-    "curve": (
-        lambda: labels(X, Y, epochs=1, width=2, shares=[0], **GIVEN).curve(0.3),
-        ValueError,
-        "^label_noise: got 0.3",
-    ),
+    "curve": (lambda: labels(shares=[0]).curve(0.3), ValueError, "^label_noise: got 0.3"),
 }
 
 

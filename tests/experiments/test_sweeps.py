@@ -16,7 +16,6 @@ from gdcore.table import Table
 
 POINTS = [{"width": width, "seed": seed} for seed in (0, 1) for width in (1, 2, 3)]
 DATA = experiments.gaussian_clusters(60, 200, features=5, classes=3, spread=0.6, seed=7)
-GIVEN: dict[str, Any] = {"test": (DATA.x_test, DATA.y_test), "progress": False}
 
 
 def rows_of(point: Any) -> list[dict[str, Any]]:
@@ -99,12 +98,13 @@ def test_any_number_of_jobs(tmp_path: Path) -> None:
         return [gd.Dense(5, width), gd.BatchNorm(width), gd.Tanh(), gd.Dense(width, 3)]
 
     threads = gd.get_num_threads()
-    common = {**GIVEN, "widths": [2, 40, 90], "epochs": 4, "batch_size": 20, "repeats": 2, "build": build}
+    recipe = experiments.Recipe(DATA, build, epochs=4, batch_size=20, label_noise=0.15)
+    common: dict[str, Any] = {"values": [2, 40, 90], "repeats": 2, "progress": False}
     try:
         gd.set_num_threads(2)
-        one = experiments.double_descent_width(DATA.x, DATA.y, **common)
+        one = experiments.double_descent(recipe, **common)
         assert gd.get_num_threads() == 2
-        two = experiments.double_descent_width(DATA.x, DATA.y, n_jobs=2, folder=tmp_path, **common)
+        two = experiments.double_descent(recipe, n_jobs=2, folder=tmp_path, **common)
         assert gd.get_num_threads() == 2
     finally:
         gd.set_num_threads(threads)
@@ -146,9 +146,10 @@ def test_folder_tells_functions_apart(tmp_path: Path) -> None:
         def build(width: int) -> list[gd._core.Layer]:
             return [gd.Dense(5, width), gd.LeakyReLU(0.1 if width == 64 else slope), gd.Dense(width, 3)]
 
-        given: dict[str, Any] = {"widths": [4, 64], "epochs": 3, "batch_size": 25, "build": build, **GIVEN}
+        given: dict[str, Any] = {"epochs": 3, "batch_size": 25}
         given["optimizer"] = gd.SGD(lambda step: late if step == 8 else rate)  # 8: the last of 3 epochs' 9 steps
-        return experiments.double_descent_width(DATA.x, DATA.y, folder=folder, **(given | more)).table.rows
+        recipe = experiments.Recipe(DATA, build, **(given | more))
+        return experiments.double_descent(recipe, values=[4, 64], folder=folder, progress=False).table.rows
 
     def kept() -> int:
         return len((tmp_path / "sweep.jsonl").read_text().splitlines()) - 1
@@ -166,9 +167,8 @@ def test_folder_tells_functions_apart(tmp_path: Path) -> None:
 def test_build_is_asked_for_the_widths_of_the_sweep_alone(tmp_path: Path) -> None:
     layers = {3: [gd.Dense(5, 3), gd.Tanh(), gd.Dense(3, 3)]}
     for folder in (None, tmp_path):
-        result = experiments.double_descent_width(
-            DATA.x, DATA.y, build=lambda width: layers[width], widths=[3], epochs=1, folder=folder, **GIVEN
-        )
+        recipe = experiments.Recipe(DATA, lambda width: layers[width], epochs=1)
+        result = experiments.double_descent(recipe, values=[3], folder=folder, progress=False)
         assert result.table["width"] == [3]
 
 

@@ -29,11 +29,7 @@ LONG = {
     "analysis.eigenvalues": "those of Objective, and four of the search",
     "analysis.gradient_noise": "those of Objective, and how batches are drawn",
     "analysis.loss_surface": "those of Objective, and which part of the surface is computed",
-    "experiments.double_descent_width": "an experiment with all its settings, to be repeated from one line",
-    "experiments.double_descent_epochs": "likewise",
-    "experiments.double_descent_samples": "likewise",
-    "experiments.random_labels": "likewise",
-    "experiments.early_stopping_and_decay": "likewise",
+    "experiments.early_stopping_and_decay": "an experiment with all its settings, to be repeated from one line",
 }
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from gdcore import analysis
-from gdcore.experiments import double_descent_width, run_sweep
+from gdcore.experiments import Recipe, double_descent, run_sweep
 
 X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
 Y = np.repeat([1, 0, 2], [25, 10, 5])
@@ -152,7 +152,7 @@ TAKES_NO_MAPPING: dict[str, Callable[[Any], Any]] = {
     "batch_sizes": lambda v: analysis.gradient_noise(
         model(dtype="float64"), gd.CrossEntropy(), X, Y, batch_sizes=v, n_batches=2
     ),
-    "widths": lambda v: double_descent_width(X, Y, test=(X, Y), widths=v, progress=False),
+    "values": lambda v: double_descent(Recipe((X, Y, X, Y)), values=v, progress=False),
 }
 
 

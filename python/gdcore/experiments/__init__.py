@@ -5,16 +5,18 @@ and a figure. Models stay on the CPU, so that results do not depend on whether t
 
     from gdcore import experiments
 
-    result = experiments.double_descent_width(folder="width", n_jobs=2)
+    recipe = experiments.Recipe(experiments.mnist1d(), epochs=500, label_noise=0.15)
+    result = experiments.double_descent(recipe, over="width", folder="width", n_jobs=2)
     print(result)
     result.plot("width.png")
     result.table.to_csv("width.csv")
 """
 
 from ._sweep import Sweep, run_sweep
+from ._train import Recipe
 from .data import LabelledData, gaussian_clusters, mnist1d, redraw_labels
 from .descent import DoubleDescent
-from .double_descent import double_descent_epochs, double_descent_samples, double_descent_width
+from .double_descent import double_descent
 from .early_stopping import EarlyStoppingDecay, early_stopping_and_decay
 from .labels import RandomLabels, random_labels
 from .linear import double_descent_linear, linear_excess_risk
@@ -24,11 +26,10 @@ __all__ = [
     "EarlyStoppingDecay",
     "LabelledData",
     "RandomLabels",
+    "Recipe",
     "Sweep",
-    "double_descent_epochs",
+    "double_descent",
     "double_descent_linear",
-    "double_descent_samples",
-    "double_descent_width",
     "early_stopping_and_decay",
     "gaussian_clusters",
     "linear_excess_risk",

@@ -3,42 +3,117 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .. import _core
-from ..internal.checks import instance, integer, is_iterable, real, shown
+from ..internal.arguments import explained
+from ..internal.checks import instance, integer, is_iterable, optional, real, shown
+from ..internal.immutable import remade
 from ..io import specs
 from ..metrics import accuracy
 from ..model import Sequential
 from ..schedules import rates_of
 from ..trainer import Trainer
 from ._sweep import Point, Sweep, run_sweep
-from .data import LabelledData, redraw_labels
+from .data import LabelledData, labelled_data, redraw_labels
 
-__all__ = ["Build", "Recipe", "label_share", "log_spaced", "recipe", "seeds", "sweep_networks", "whole_numbers"]
+__all__ = [
+    "Build",
+    "Recipe",
+    "distinct",
+    "label_share",
+    "log_spaced",
+    "points_over",
+    "seeds",
+    "sweep_networks",
+    "whole_numbers",
+]
 
 Build: TypeAlias = Callable[[int], Sequence[_core.Layer]]
 
 
+@explained
 @dataclass(frozen=True)
 class Recipe:
-    """The common part of a sweep's points: data, networks, and training."""
+    """What is trained and how: all settings that the runs of an experiment share.
+
+    `double_descent` and `random_labels` vary one of them and keep the others. ``dataclasses.replace(recipe, epochs=5)``
+    is a recipe with another setting.
+
+    Parameters
+    ----------
+    data : LabelledData
+        Training and test rows, such as `gaussian_clusters` and `mnist1d` make, or four arrays (x, y, x_test, y_test):
+        inputs (N, features) and (N_test, features), labels (N,) and (N_test,), whole numbers from 0.
+    build : function, optional
+        ``build(width)`` returns the network's layers as a list; features-width-width-classes with ReLU between them and
+        He's initialisation when left out.
+    width : int
+        Units in each hidden layer: the argument of `build`.
+    optimizer : Optimizer
+        ``gd.Momentum(lr=0.01, momentum=0.9)`` when left out.
+    epochs : int
+        Epochs of training, without early stopping.
+    batch_size : int or None
+        Rows in a batch; None takes all.
+    label_noise : float
+        Share of the training labels, from 0 to 1, that is drawn anew from all classes; see `redraw_labels`. The test
+        labels are not changed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit.
+    """
 
     data: LabelledData
-    build: Build
-    optimizer: _core.Optimizer
-    batch_size: int | None
+    build: Build | None = None
+    _: KW_ONLY
+    width: int = 300
+    optimizer: _core.Optimizer = field(default_factory=partial(_core.Momentum, lr=0.01, momentum=0.9))
+    epochs: int = 300
+    batch_size: int | None = 100
+    label_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check all settings."""
+        if self.build is not None and not callable(self.build):
+            raise TypeError(f"build: got {shown(self.build)}; expected a function from the width to a list of layers")
+        instance(self.optimizer, _core.Optimizer, "optimizer", "gd.Momentum(lr=0.01)")
+        checked = {
+            "data": labelled_data(self.data),
+            "width": integer(self.width, "width", minimum=1),
+            "epochs": integer(self.epochs, "epochs", minimum=1),
+            "batch_size": optional(partial(integer, minimum=1), self.batch_size, "batch_size"),
+            "label_noise": label_share(self.label_noise),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def layers(self, width: int) -> Sequence[_core.Layer]:
+        """Return the layers of the network with `width` units in each hidden layer.
+
+        Raises
+        ------
+        TypeError
+            If `build` does not return a list of layers.
+        """
+        if self.build is None:
+            return relu_network(self.data.features, self.data.classes, width)
+        layers = self.build(width)
+        if isinstance(layers, _core.Layer) or not isinstance(layers, Sequence):
+            raise TypeError(f"build: got {shown(layers)} for width {width}; expected a list of layers")
+        return layers
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that a resumed sweep must share; layers and rates are part of each point."""
+        """Return the settings that a resumed sweep must share; all others are part of each point."""
         return {
             "data": self.data.fingerprint(),
             "optimizer": specs.without_values(specs.encode(self.optimizer)),  # see `_checksum`
@@ -46,20 +121,11 @@ class Recipe:
         }
 
 
-def recipe(
-    data: LabelledData, build: Build | None, optimizer: _core.Optimizer | None, batch_size: int | None
-) -> Recipe:
-    """Return a checked recipe: two hidden layers of ReLU units, momentum 0.9 and rate 0.01 by default."""
-    if build is None:
-        build = partial(relu_network, data.features, data.classes)
-    elif not callable(build):
-        raise TypeError(f"build: got {shown(build)}; expected a function from the width to a list of layers")
-    if optimizer is None:
-        optimizer = _core.Momentum(lr=0.01, momentum=0.9)
-    instance(optimizer, _core.Optimizer, "optimizer", "gd.Momentum(lr=0.01)")
-    if batch_size is not None:
-        batch_size = integer(batch_size, "batch_size", minimum=1)
-    return Recipe(data, build, optimizer, batch_size)
+def points_over(recipe: Recipe, name: str, values: Iterable[Any], *, repeats: int, seed: int) -> list[dict[str, Any]]:
+    """Return the points of a sweep over one setting of a recipe, for the seeds `seed`, seed + 1, ..."""
+    fixed: dict[str, Any] = {"width": recipe.width, "samples": len(recipe.data.x), "label_noise": recipe.label_noise}
+    fixed["epochs"] = [recipe.epochs]
+    return [{**fixed, name: value, "seed": run} for run in seeds(seed, repeats) for value in values]
 
 
 def relu_network(features: int, classes: int, width: int) -> list[_core.Layer]:
@@ -75,54 +141,61 @@ def relu_network(features: int, classes: int, width: int) -> list[_core.Layer]:
 
 def sweep_networks(
     points: Sequence[Point],
-    common: Recipe,
+    recipe: Recipe,
     *,
     folder: str | os.PathLike[str] | None,
     n_jobs: int,
     progress: bool,
 ) -> Sweep:
-    """Train a network for each point {width, samples, label_noise, epochs, seed}; `epochs` lists those to measure."""
+    """Train a network for each point {width, samples, label_noise, epochs, seed}; `epochs` lists those to measure.
+
+    A point may also have a ``weight_decay``, which replaces that of the recipe's optimiser.
+    """
+    data = recipe.data
     layers: dict[int, Sequence[_core.Layer]] = {}
     for width in sorted({point["width"] for point in points}):
-        model = _model(common, width, 0)
-        if (model.in_features, model.out_features) != (common.data.features, common.data.classes):
+        model = _model(recipe, width, 0)
+        if (model.in_features, model.out_features) != (data.features, data.classes):
             raise ValueError(
                 f"build: width {width} gives {model.in_features} inputs and {model.out_features} outputs; expected "
-                f"{common.data.features} and {common.data.classes}, the columns and classes of the data"
+                f"{data.features} and {data.classes}, the columns and classes of the data"
             )
         layers[width] = model.layers
     return run_sweep(
-        [{**point, "checksum": _checksum(layers[point["width"]], point, common)} for point in points],
-        partial(train_network, common=common),
-        settings=common.settings(),
+        [{**point, "checksum": _checksum(layers[point["width"]], point, recipe)} for point in points],
+        partial(train_network, recipe=recipe),
+        settings=recipe.settings(),
         folder=folder,
         n_jobs=n_jobs,
         progress=progress,
     )
 
 
-def train_network(point: Point, common: Recipe) -> list[dict[str, Any]]:
+def train_network(point: Point, recipe: Recipe) -> list[dict[str, Any]]:
     """Return a row for each epoch of ``point["epochs"]``; errors are shares of wrong rows, from 0 to 1.
 
     The training error is measured on the labels used in training, noise included.
     """
-    data, seed = common.data, point["seed"]
-    model = _model(common, point["width"], seed)
+    data, seed = recipe.data, point["seed"]
+    model = _model(recipe, point["width"], seed)
+    decay = {name: point[name] for name in ("weight_decay",) if name in point}
+    optimizer = remade(recipe.optimizer, **decay) if decay else recipe.optimizer
     y = redraw_labels(data.y, point["label_noise"], classes=data.classes, seed=seed)
     x = data.x
     if point["samples"] < len(x):  # smaller sets are prefixes of larger ones
         rows = _core.permutation(len(x), seed, 0)[: point["samples"]]
         x, y = x[rows], y[rows]
-    trainer = Trainer(model, _core.CrossEntropy(), optimizer=common.optimizer, metrics=[accuracy], seed=seed)
+    trainer = Trainer(model, _core.CrossEntropy(), optimizer=optimizer, metrics=[accuracy], seed=seed)
     table = []
     for epoch in point["epochs"]:
-        trainer.fit(x, y, until_epoch=epoch, batch_size=common.batch_size)
+        trainer.fit(x, y, until_epoch=epoch, batch_size=recipe.batch_size)
         train, test = trainer.evaluate(x, y), trainer.evaluate(data.x_test, data.y_test)
         table.append(
             {
                 "width": point["width"],
                 "samples": len(x),
                 "label_noise": point["label_noise"],
+                **decay,
                 "seed": seed,
                 "epoch": epoch,
                 "parameters": sum(array.size for array in model.parameters().values()),
@@ -135,35 +208,35 @@ def train_network(point: Point, common: Recipe) -> list[dict[str, Any]]:
     return table
 
 
-def _checksum(layers: Sequence[_core.Layer], point: Point, common: Recipe) -> str:
+def _checksum(layers: Sequence[_core.Layer], point: Point, recipe: Recipe) -> str:
     """Return a checksum of the results of a recipe's functions for a point: its layers, and a schedule's rates.
 
     Functions themselves cannot be compared: two of them may have the same name.
     """
     made = json.dumps(specs.encode(layers)).encode()
-    if callable(common.optimizer.lr):
-        steps = point["epochs"][-1] * _core.batch_count(point["samples"], common.batch_size or point["samples"], False)
-        made += rates_of(common.optimizer.lr, 0, steps).tobytes()
+    if callable(recipe.optimizer.lr):
+        steps = point["epochs"][-1] * _core.batch_count(point["samples"], recipe.batch_size or point["samples"], False)
+        made += rates_of(recipe.optimizer.lr, 0, steps).tobytes()
     return f"{zlib.crc32(made):08x}"
 
 
-def _model(common: Recipe, width: int, seed: int) -> Sequential:
-    layers = common.build(width)
-    if isinstance(layers, _core.Layer) or not isinstance(layers, Sequence):
-        raise TypeError(f"build: got {shown(layers)} for width {width}; expected a list of layers")
-    return Sequential(*layers, seed=seed, device="cpu")
+def _model(recipe: Recipe, width: int, seed: int) -> Sequential:
+    return Sequential(*recipe.layers(width), seed=seed, device="cpu")
 
 
-def whole_numbers(values: Iterable[int], name: str, *, maximum: float = math.inf) -> list[int]:
-    """Return distinct whole numbers from 1 on, in ascending order."""
+def distinct(values: Iterable[Any], name: str, check: Callable[[Any, str], Any], what: str) -> list[Any]:
+    """Return distinct values in ascending order, each as ``check(value, name)`` returns it; `what` names the kind."""
     if isinstance(values, (str, bytes, Mapping)) or not is_iterable(values):
-        raise TypeError(f"{name}: got {shown(values)}; expected a list of whole numbers")
-    numbers = sorted({integer(value, f"{name}[{i}]", minimum=1) for i, value in enumerate(values)})
-    if not numbers:
-        raise ValueError(f"{name}: got none; expected at least one whole number")
-    if numbers[-1] > maximum:
-        raise ValueError(f"{name}: got {numbers[-1]}; expected at most {maximum}, the rows of x")
-    return numbers
+        raise TypeError(f"{name}: got {shown(values)}; expected a list of {what}")
+    found = sorted({check(value, f"{name}[{i}]") for i, value in enumerate(values)})
+    if not found:
+        raise ValueError(f"{name}: got none; expected a list of {what}")
+    return found
+
+
+def whole_numbers(values: Iterable[Any], name: str) -> list[int]:
+    """Return distinct whole numbers from 1 on, in ascending order."""
+    return distinct(values, name, partial(integer, minimum=1), "whole numbers")
 
 
 def log_spaced(last: int, count: int = 40) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,29 +172,22 @@ def redraw_labels(y: Data, share: float, *, classes: int | None = None, seed: in
     return labels
 
 
-def labelled_data(
-    x: Data | None, y: Data | None, test: Sequence[Data] | None, default: Callable[[], LabelledData]
-) -> LabelledData:
-    """Return the checked data of an experiment; the result of `default` when none is given."""
-    if x is None and y is None and test is None:
-        return default()
-    if x is None or y is None or test is None:
-        missing = next(name for name, value in (("x", x), ("y", y), ("test", test)) if value is None)
-        raise ValueError(f"{missing}: got None; expected x, y and test=(x, y), or none of them")
-    if not isinstance(test, (tuple, list)) or len(test) != 2:
-        raise TypeError(f"test: got {shown(test)}; expected (x, y)")
-    inputs = to_inputs(x, "x")
-    test_inputs = to_inputs(test[0], "test: x", inputs.names)
+def labelled_data(data: Any) -> LabelledData:
+    """Return the checked data of an experiment: `LabelledData`, or four arrays (x, y, x_test, y_test)."""
+    if not isinstance(data, (tuple, list)) or len(data) != 4:
+        raise TypeError(f"data: got {shown(data)}; expected LabelledData, or (x, y, x_test, y_test)")
+    inputs = to_inputs(data[0], "x")
+    test_inputs = to_inputs(data[2], "x_test", inputs.names)
     parts = (
         _inputs(inputs.array, "x"),
-        _labels(y, "y"),
-        _inputs(test_inputs.array, "test: x"),
-        _labels(test[1], "test: y"),
+        _labels(data[1], "y"),
+        _inputs(test_inputs.array, "x_test"),
+        _labels(data[3], "y_test"),
     )
     same_rows("y", parts[1], "x", parts[0])
-    same_rows("test: y", parts[3], "x", parts[2])
+    same_rows("y_test", parts[3], "x_test", parts[2])
     if parts[2].shape[1] != parts[0].shape[1]:
-        raise ValueError(f"test: x has {parts[2].shape[1]} columns; expected {parts[0].shape[1]}, as x")
+        raise ValueError(f"x_test: got {parts[2].shape[1]} columns; expected {parts[0].shape[1]}, as x has")
     return LabelledData(*parts)
 
 

@@ -1,4 +1,4 @@
-"""`DoubleDescent`: the result of a sweep over widths, epochs or sample sizes: a table, a sentence and a figure."""
+"""`DoubleDescent`: the result of a sweep over one setting: a table, a sentence and a figure."""
 
 from __future__ import annotations
 
@@ -23,19 +23,24 @@ BUMP = 0.02  # the least rise or fall of the test error that counts, relative to
 SIZE = (7.6, 4.4)  # of the figure, inches
 AXES = {
     "width": "units in each hidden layer",
+    "parameters": "parameters of the network",
     "epoch": "epochs of training",
     "samples": "training rows",
+    "weight_decay": "weight decay λ, from strong to weak",
 }
+NOUNS = {"width": "unit", "parameters": "parameter", "epoch": "epoch", "samples": "row"}
+FITTED_BELOW = ("samples", "weight_decay")  # axes of which small values are fitted, not large ones
 
 
 @dataclass(frozen=True)
 class DoubleDescent:
-    """Training and test error against the width of a network, the epochs of training, or the number of rows.
+    """Training and test error against the size of a network, the epochs, the weight decay, or the number of rows.
 
     Attributes
     ----------
     axis : str
-        The varied quantity, and the name of its column: "width", "epoch" or "samples".
+        The varied quantity, and the name of its column: "parameters", "width", "epoch", "weight_decay" or "samples".
+        A sweep over the width is by "parameters"; ``dataclasses.replace(result, axis="width")`` is the same by width.
     train, test : str
         The columns of the training and the test error.
     measure : str
@@ -59,13 +64,15 @@ class DoubleDescent:
     def curve(self) -> Table:
         """Return the means over the seeds: `axis`, `train`, `test`, ``test_se`` and ``runs``.
 
-        ``test_se`` is the standard error of the mean test error; it is missing if there is one run.
+        ``test_se`` is the standard error of the mean test error; it is missing if there is one run. By "parameters",
+        ``width`` is there too. Values ascend, but those of the weight decay descend, from strong to weak.
         """
         rows = []
-        for value in sorted(set(self.table[self.axis])):
+        for value in sorted(set(self.table[self.axis]), reverse=self.axis == "weight_decay"):
             some = [row for row in self.table.rows if row[self.axis] == value]
             test = np.array([row[self.test] for row in some])
             row = {self.axis: value, self.train: float(np.mean([r[self.train] for r in some]))}
+            row |= {"width": some[0]["width"]} if self.axis == "parameters" else {}
             row |= {self.test: float(test.mean()), "runs": len(some)}
             if len(some) > 1:
                 row["test_se"] = float(test.std(ddof=1) / math.sqrt(len(some)))
@@ -73,29 +80,33 @@ class DoubleDescent:
         return Table(rows)
 
     @property
-    def threshold(self) -> int | None:
+    def threshold(self) -> float | None:
         """The interpolation threshold: where the mean training error reaches zero (see `interpolated`).
 
-        The smallest width or number of epochs, or the largest number of rows, at which it is zero; None if there is
-        none.
+        The smallest number of parameters, width or number of epochs at which it is zero, or the largest weight decay or
+        number of rows; None if there is none. A whole number except for the weight decay.
         """
         curve = self.curve()
         fitted = [v for v, e in zip(curve[self.axis], curve[self.train], strict=True) if e <= self.interpolated]
         if not fitted:
             return None
-        return int(max(fitted) if self.axis == "samples" else min(fitted))
+        end: float = max(fitted) if self.axis in FITTED_BELOW else min(fitted)
+        return end
 
     @property
-    def peak(self) -> int | None:
+    def peak(self) -> float | None:
         """Where the mean test error has its peak between two descents, None if it has none.
 
         The point that rises farthest above the lowest points on both sides of it; before the first of these, the test
         error must have fallen. Each fall and the rise must be at least 2 % of the larger error, and with several seeds
-        twice the standard error of the difference, seed by seed.
+        twice the standard error of the difference, seed by seed. A whole number except for the weight decay.
         """
         curve = self.curve()
         found = self._turns(curve)
-        return None if found is None else int(curve[self.axis][found[1]])
+        if found is None:
+            return None
+        at: float = curve[self.axis][found[1]]
+        return at
 
     def _turns(self, curve: Table) -> tuple[int, int, int] | None:
         """Return the rows of the first low, the peak, and the second low; None without two descents."""
@@ -110,7 +121,7 @@ class DoubleDescent:
                 return None
         return before, at, after
 
-    def _rise(self, low: int, high: int) -> Curve:
+    def _rise(self, low: float, high: float) -> Curve:
         """Return how much larger the test error is at `high` than at `low`, seed by seed."""
         at = {
             value: {r["seed"]: r[self.test] for r in self.table.rows if r[self.axis] == value} for value in (low, high)
@@ -130,10 +141,9 @@ class DoubleDescent:
         turns = self._turns(curve)
         if turns is None:
             i = int(test.argmin())
-            return f"No second descent: test error is lowest, {test[i]:.3g}, at {values[i]:,} {self._noun(values[i])}"
-        places = [f"{test[i]:.3g} at {values[i]:,}" for i in turns]
-        name = self._noun(values[turns[-1]])
-        return f"Test error falls to {places[0]}, peaks at {places[1]}, falls again to {places[2]} {name}"
+            return f"No second descent: test error is lowest, {test[i]:.3g}, at {self.place(values[i])}"
+        places = [f"{test[i]:.3g} at {self.place(values[i], i == turns[-1])}" for i in turns]
+        return f"Test error falls to {places[0]}, peaks at {places[1]}, falls again to {places[2]}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
         """Draw test and training error against the varied quantity, with the interpolation threshold.
@@ -172,8 +182,12 @@ class DoubleDescent:
 
         draw(self, axes, AXES[self.axis])
 
-    def _noun(self, number: int) -> str:
-        return {"width": "unit", "epoch": "epoch", "samples": "row"}[self.axis] + ("" if number == 1 else "s")
+    def place(self, value: float, named: bool = True) -> str:
+        """Return a value of the axis as text, such as "1,000 parameters"; without the name where not `named`."""
+        if self.axis == "weight_decay":
+            return f"λ = {value:g}" if named else f"{value:g}"
+        noun = NOUNS[self.axis] + ("" if value == 1 else "s")
+        return f"{value:,} {noun}" if named else f"{value:,}"
 
 
 def _double_descent(test: Curve) -> tuple[int, int, int, int] | None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import _core
 from ..internal.arguments import explained
-from ..internal.arrays import Data
-from ..internal.checks import integer, is_iterable, shown
+from ..internal.checks import instance, shown
 from ..table import Table
-from ._train import Build, label_share, log_spaced, recipe, seeds, sweep_networks
-from .data import labelled_data, mnist1d
+from ._train import Recipe, distinct, label_share, log_spaced, points_over, sweep_networks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,16 +118,9 @@ class RandomLabels:
 
 @explained
 def random_labels(
-    x: Data | None = None,
-    y: Data | None = None,
+    recipe: Recipe,
     *,
-    test: Sequence[Data] | None = None,
     shares: Iterable[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
-    width: int = 300,
-    build: Build | None = None,
-    optimizer: _core.Optimizer | None = None,
-    epochs: int = 300,
-    batch_size: int | None = 100,
     repeats: int = 1,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
@@ -144,16 +133,13 @@ def random_labels(
 
     Parameters
     ----------
-    x, y, test : array, optional
-        As for `double_descent_width`; MNIST-1D with 1,000 rows (4,000 for the test) when left out.
+    recipe : Recipe
+        Data, network, optimiser and batch size. Of its epochs, about 40 are measured, evenly spread over the logarithm;
+        `shares` replaces its label noise.
     shares : iterable of float
         Shares of the training labels that are drawn anew from all classes, from 0 to 1; see `redraw_labels`.
-    width : int
-        Units in each hidden layer.
-    build, optimizer, batch_size, repeats, seed, folder, n_jobs, progress
-        As for `double_descent_width`.
-    epochs : int
-        Epochs of training; about 40 of them are measured, evenly spread over the logarithm.
+    repeats, seed, folder, n_jobs, progress
+        As for `double_descent`.
 
     Returns
     -------
@@ -163,19 +149,11 @@ def random_labels(
     Raises
     ------
     TypeError, ValueError, DivergenceError, ImportError
-        As for `double_descent_width`.
+        As for `double_descent`.
     """
-    options: dict[str, Any] = {"folder": folder, "n_jobs": n_jobs, "progress": progress}
-    if isinstance(shares, (str, bytes)) or not is_iterable(shares):
-        raise TypeError(f"shares: got {shown(shares)}; expected a list of numbers from 0 to 1")
-    levels = sorted({label_share(share, f"shares[{i}]") for i, share in enumerate(shares)})
-    if not levels:
-        raise ValueError("shares: got none; expected at least one number from 0 to 1")
-    at, runs = log_spaced(integer(epochs, "epochs", minimum=1)), seeds(seed, repeats)
-    size = integer(width, "width", minimum=1)
-    data = labelled_data(x, y, test, partial(mnist1d, 1000, 4000))
-    common = recipe(data, build, optimizer, batch_size)
-    fixed = {"width": size, "samples": len(data.x), "epochs": at}
-    points = [{**fixed, "label_noise": share, "seed": s} for s in runs for share in levels]
-    sweep = sweep_networks(points, common, **options)
-    return RandomLabels(sweep.table, data.classes, sweep.cpu_seconds)
+    instance(recipe, Recipe, "recipe", "experiments.Recipe(experiments.gaussian_clusters())")
+    levels = distinct(shares, "shares", label_share, "numbers from 0 to 1")
+    points = points_over(recipe, "label_noise", levels, repeats=repeats, seed=seed)
+    points = [point | {"epochs": log_spaced(recipe.epochs)} for point in points]
+    sweep = sweep_networks(points, recipe, folder=folder, n_jobs=n_jobs, progress=progress)
+    return RandomLabels(sweep.table, recipe.data.classes, sweep.cpu_seconds)

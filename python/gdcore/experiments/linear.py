@@ -93,7 +93,7 @@ def double_descent_linear(
     seed : int
         Seed of the first.
     folder, progress
-        As for `double_descent_width`.
+        As for `double_descent`.
     n_jobs : int
         Processes to use, -1 for one a processor. The results do not depend on it where threadpoolctl is installed
         (part of ``gdcore[experiments]``), and differ by rounding otherwise; see `run_sweep`.

@@ -11,6 +11,8 @@ from . import figures
 if TYPE_CHECKING:
     from ..experiments.descent import DoubleDescent
 
+LONGEST = 90  # characters of a title in one line
+
 
 def draw(result: DoubleDescent, axes: Any, label: str) -> None:
     """Draw test and training error; see `DoubleDescent.draw`."""
@@ -27,12 +29,19 @@ def draw(result: DoubleDescent, axes: Any, label: str) -> None:
         band = np.array(curve["test_se"], float)
         axes.fill_between(values, test - band, test + band, color=figures.VERMILION, alpha=0.2, lw=0)
     figures.log_ticks(axes)
+    if result.axis == "weight_decay":
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.invert_xaxis()
     if result.threshold is not None:
         axes.axvline(result.threshold, color=figures.GREEN, lw=1.4, ls="-.", zorder=0)
-        side = "up to" if result.axis == "samples" else "from"
-        axes.plot([], [], color=figures.GREEN, ls="-.", label=f"training rows fitted {side} {result.threshold:,}")
+        side = "up to" if result.axis in ("samples", "weight_decay") else "from"
+        place = result.place(result.threshold, result.axis == "weight_decay")
+        axes.plot([], [], color=figures.GREEN, ls="-.", label=f"training rows fitted {side} {place}")
     if max(test) > 20 * min(test) > 0:
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
-    figures.dress(axes, result.sentence(), label, result.measure)
+    title = result.sentence()
+    if len(title) > LONGEST:
+        title = title.replace(", falls again", ",\nfalls again")
+    figures.dress(axes, title, label, result.measure)

@@ -18,7 +18,7 @@ def draw(result: RandomLabels, path: str | os.PathLike[str] | None) -> Axes:
     both: Any = figures.new_axes(path is not None, "RandomLabels.plot", size=(9.6, 4.2), columns=2)
     left, right = both
     summary = result.summary()
-    styles = ("-", figures.DASHED, "-.", ":")
+    styles = ("-", figures.DASHED, "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
     for i, share in enumerate(summary["label_noise"]):
         curve = result.curve(share)
         colour, style = figures.COLOURS[i % len(figures.COLOURS)], styles[i % len(styles)]

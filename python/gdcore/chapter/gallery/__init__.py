@@ -46,8 +46,10 @@ PICTURES: dict[str, Callable[[PathLike], None]] = {
         generalisation.learning_curve,
         generalisation.effective_parameters,
         generalisation.early_stopping,
+        double_descent.random_labels,
         double_descent.double_descent_by_width,
         double_descent.double_descent_by_epochs,
+        double_descent.double_descent_by_decay,
         double_descent.double_descent_by_samples,
     )
 }

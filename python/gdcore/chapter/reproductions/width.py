@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import _core
-from ...experiments import DoubleDescent, LabelledData, double_descent_width, mnist1d
+from ...experiments import DoubleDescent, LabelledData, Recipe, double_descent, mnist1d
 from ...experiments.descent import SIZE
 from ...experiments.double_descent import WIDTHS
 from ...plotting.figures import BLUE, INK, VERMILION, new_axes, save
@@ -78,23 +78,16 @@ def run(
     data : LabelledData, optional
         MNIST-1D with 4,000 training and 12,000 test rows when left out.
     widths, epochs, repeats, n_jobs
-        As for `double_descent_width`.
+        As for `Recipe` and `double_descent`.
     """
     path = figure_path(folder, "width")
     data = mnist1d() if data is None else data
     results = {}
     for name, build in ((HE, None), (UNIFORM, _Uniform(data.features, data.classes))):
-        results[name] = double_descent_width(
-            data.x,
-            data.y,
-            test=(data.x_test, data.y_test),
-            widths=widths,
-            build=build,
-            epochs=epochs,
-            repeats=repeats,
-            n_jobs=n_jobs,
-            folder=Path(folder) / "width-runs" / ("he" if build is None else "uniform"),
-        )
+        runs = Path(folder) / "width-runs" / ("he" if build is None else "uniform")
+        recipe = Recipe(data, build, epochs=epochs, label_noise=0.15)
+        swept = double_descent(recipe, "width", values=widths, repeats=repeats, folder=runs, n_jobs=n_jobs)
+        results[name] = replace(swept, axis="width")
     minutes = results[HE].cpu_seconds / 60 / repeats
     draw(results[HE], path)
     notes = tuple(note.format(repeats=repeats, ratio=f"{PUBLISHED_MINUTES / minutes:,.0f}") for note in NOTES)
