@@ -54,7 +54,7 @@ class Recipe:
         inputs (N, features) and (N_test, features), labels (N,) and (N_test,), whole numbers from 0.
     build : function, optional
         ``build(width)`` returns the network's layers as a list; features-width-width-classes with ReLU between them and
-        He's initialisation when left out.
+        He's initialisation (biases 0) when left out.
     width : int
         Units in each hidden layer: the argument of `build`.
     optimizer : Optimizer
@@ -130,12 +130,13 @@ def points_over(recipe: Recipe, name: str, values: Iterable[Any], *, repeats: in
 
 def relu_network(features: int, classes: int, width: int) -> list[_core.Layer]:
     """Return the layers features-width-width-classes with ReLU between them, He's initialisation."""
+    zero = _core.Constant(0.0)
     return [
-        _core.Dense(features, width),
+        _core.Dense(features, width, bias_init=zero),
         _core.ReLU(),
-        _core.Dense(width, width),
+        _core.Dense(width, width, bias_init=zero),
         _core.ReLU(),
-        _core.Dense(width, classes),
+        _core.Dense(width, classes, bias_init=zero),
     ]
 
 

@@ -105,10 +105,11 @@ def run(
 
 def _trainer(point: Point, data: LabelledData) -> Trainer:
     drop = [_core.Dropout(point["dropout"])] if point["dropout"] else []
-    layers: list[_core.Layer] = [_core.Dense(data.features, data.classes)]
+    dense = partial(_core.Dense, bias_init=_core.Constant(0.0))
+    layers: list[_core.Layer] = [dense(data.features, data.classes)]
     if point["model"] != LINEAR:
-        layers = [_core.Dense(data.features, 100), _core.ReLU(), *drop, _core.Dense(100, 100), _core.ReLU(), *drop]
-        layers.append(_core.Dense(100, data.classes))
+        layers = [dense(data.features, 100), _core.ReLU(), *drop, dense(100, 100), _core.ReLU(), *drop]
+        layers.append(dense(100, data.classes))
     optimizer = _core.Adam(point["lr"], weight_decay=point["weight_decay"])
     model = Sequential(*layers, seed=point["seed"], device="cpu")
     return Trainer(model, _core.CrossEntropy(), optimizer=optimizer, metrics=[accuracy])
