@@ -28,7 +28,8 @@ void gather_rows(const Gather& call) {
       }
       const S* row = from + order(first + i) * call.source.row_stride;
       T* out = to + i * cols;
-      if constexpr (std::is_same_v<S, T>) {
+      constexpr std::int64_t kShort = 64;  // a call costs more than the copy
+      if (std::is_same_v<S, T> && cols > kShort) {
         std::memcpy(out, row, sizeof(T) * static_cast<std::size_t>(cols));
       } else {
 #pragma omp simd

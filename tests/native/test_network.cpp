@@ -93,13 +93,25 @@ TEST_CASE("an absorbed activation gives the same bits as one that stands alone")
   };
   for (const Activation& f : all_activations()) {
     CAPTURE(std::string(name_of(f)));
-    look(float{}, Dense(35, 35), f);
-    look(double{}, Dense(35, 35), f);
+    look(float{}, Dense(35, 35, true, HeNormal{}, Constant{0.1}), f);
+    look(double{}, Dense(35, 35, true, HeNormal{}, Constant{0.1}), f);
     look(float{}, BatchNorm(35), f);
     look(double{}, BatchNorm(35, 0.8, 1e-3, Spread::variance, false), f);
     look(float{}, LayerNorm(35), f);
     look(double{}, LayerNorm(35, 1e-3, false), f);
   }
+}
+
+TEST_CASE("biases start at 0.01 directly before a ReLU, and at 0 elsewhere") {
+  const auto bias_of = [](const auto& net, int number) {
+    return net->parameters().value(number).template as<float>()[0];
+  };
+  const ActivationLayer relu{ReLU{}}, leaky{LeakyReLU{}}, tanh{Tanh{}};
+  const auto net = network(DType::float32, Dense(3, 4), relu, Dense(4, 4), leaky, Dense(4, 4), tanh, Dense(4, 2));
+  for (int layer = 0; layer < 4; ++layer) CHECK(bias_of(net, 2 * layer + 1) == (layer == 0 ? 0.01f : 0.0f));
+  const auto given = network(DType::float32, Dense(3, 4, true, HeNormal{}, Constant{0.5}), relu, Dense(4, 2));
+  CHECK(bias_of(given, 1) == 0.5f);
+  CHECK(bias_of(network(DType::float32, Dense(3, 4), LayerNorm(4), relu), 1) == 0.0f);
 }
 
 TEST_CASE("the gradients do not depend on whether dx is wanted") {

@@ -46,8 +46,8 @@ struct Permutation {
                                           std::uint32_t size) {
     const std::uint32_t number = mixed(by ^ round_key);
     const auto shift = static_cast<std::uint32_t>((std::uint64_t{number} * size) >> 32);
-    const std::uint32_t sum = value + shift;
-    return sum >= size ? sum - size : sum;
+    const std::uint32_t sum = value + shift, less = sum - size;  // less > sum where sum < size
+    return less < sum ? less : sum;
   }
 
  private:
