@@ -36,7 +36,7 @@ const std::int64_t* BatchReader::index_of(const RowOrder& order, std::int64_t fi
 
 Batch BatchReader::read(const Network& network, const Dataset& data, const RowOrder& order, std::int64_t first,
                         std::int64_t rows) {
-  const Profiled scope(network.backend(), network.backend().profile(), [&] {
+  const Profiled scope(network.backend().profile(), [&] {
     const std::int64_t numbers = rows * (data.x.cols + (data.labels ? 1 : data.y.cols) + data.weights.cols);
     return Profiled::Operation{"rows of the batch",
                                {.bytes = static_cast<double>(numbers) * 2.0 * size_of(network.dtype())}};
@@ -86,7 +86,7 @@ LossPass Criterion::pass(const Batch& batch, ConstView logits, View grad) const 
 }
 
 LossSums Criterion::apply(const Batch& batch, ConstView logits, View grad, StepCounters* counters) {
-  const Profiled scope(backend_, backend_.profile(), [&] {
+  const Profiled scope(backend_.profile(), [&] {
     const auto bytes = static_cast<double>(logits.size()) * static_cast<double>(size_of(logits.dtype));
     return Profiled::Operation{on_device() ? "loss" : "loss of one's own", {.bytes = (grad ? 3.0 : 2.0) * bytes}};
   });

@@ -188,7 +188,7 @@ std::int64_t DeviceSteps::launch(const Window& window, const BatchRange& range, 
   const std::int64_t steps = alike >= many ? many : 1;
   StepGraph& recorded = graph(window, rows, steps);
   Backend& backend = network_.backend();
-  const Profiled scope(backend, backend.profile(), [&] {
+  const Profiled scope(backend.profile(), [&] {
     return Profiled::Operation{join("recorded steps (", steps, " of ", rows, " rows)"), {}};
   });
   recorded.launch();

@@ -181,8 +181,7 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
     if (operation.skip != kNothing) {
       sum(slice(buffers_[i].sum, x.rows, operation.in), read(operation.input), read(operation.skip));
     }
-    const Profiled scope(backend_, backend_.profile(),
-                         [&] { return profiled(operation, x.dtype, x.rows, "forward", 1); });
+    const Profiled scope(backend_.profile(), [&] { return profiled(operation, x.dtype, x.rows, "forward", 1); });
     operation.layer->forward(call(i));
   }
   kept_ = mode != Mode::predict;
@@ -251,8 +250,7 @@ void Executor::back_through(std::size_t number, View dx, View dx_dot, const Para
   layer.dx = dx;
   const char* pass = direction == nullptr ? "backward" : "curvature";
   const double products = (dx ? 2.0 : 1.0) * (direction == nullptr ? 1.0 : 2.0);  // each as in the forward pass
-  const Profiled scope(backend_, backend_.profile(),
-                       [&] { return profiled(operation, x_.dtype, x_.rows, pass, products); });
+  const Profiled scope(backend_.profile(), [&] { return profiled(operation, x_.dtype, x_.rows, pass, products); });
   if (direction == nullptr) return operation.layer->backward(layer);
   operation.layer->curvature({.layer = layer,
                               .direction = *direction,
@@ -292,8 +290,7 @@ View Executor::tangent(const Parameters& direction) {
       sum(slice(buffers_[i].sum_dot, x_.rows, operation.in), dot_of(operation.input), dot_of(operation.skip));
     }
     y_dot = slice(buffers_[i].y_dot, x_.rows, operation.out);
-    const Profiled scope(backend_, backend_.profile(),
-                         [&] { return profiled(operation, x_.dtype, x_.rows, "tangent", 2); });
+    const Profiled scope(backend_.profile(), [&] { return profiled(operation, x_.dtype, x_.rows, "tangent", 2); });
     operation.layer->tangent({.layer = layer,
                               .direction = direction,
                               .x_dot = input_dot(i),

@@ -134,7 +134,7 @@ OptimizerPass OptimizerState::pass(const StepContext& context) {
 
 void OptimizerState::update(const StepContext& context) {
   Backend& backend = network_.backend();
-  const Profiled scope(backend, backend.profile(), [&] {
+  const Profiled scope(backend.profile(), [&] {
     const double arrays = 3.0 + 2.0 * state_count(optimizer_.rule);  // w and g are read, w is written, states both
     return Profiled::Operation{"optimiser",
                                {.bytes = arrays * static_cast<double>(network_.parameters().layout.bytes())}};

@@ -20,21 +20,23 @@ Profile::Rows Profile::rows() const {
   return rows_;
 }
 
-void Profiled::begin(Backend& backend, Operation operation) {
+void Profiled::begin(Profile& profile, Operation operation) {
+  Backend& backend = profile.backend();
   StepRecorder* recorder = backend.recorder();
   if (recorder != nullptr && recorder->recording()) return;
   backend.wait();  // earlier work is not part of this operation
-  running_ = std::make_unique<Running>(Running{backend, std::move(operation), {}});
+  running_ = std::make_unique<Running>(Running{profile, std::move(operation), {}});
   backend.enter(running_->operation.name.c_str());
   running_->start = std::chrono::steady_clock::now();
 }
 
 void Profiled::end() noexcept {
-  Backend& backend = running_->backend;
+  Profile& profile = running_->profile;
+  Backend& backend = profile.backend();
   try {
     backend.wait();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - running_->start;
-    backend.profile().add(running_->operation.name, seconds.count(), running_->operation.cost);
+    profile.add(running_->operation.name, seconds.count(), running_->operation.cost);
   } catch (...) {  // the device failed; the next call reports it
   }
   backend.leave();

@@ -77,7 +77,7 @@ class Backend {
   virtual std::int64_t first_nonfinite(const Source& source) = 0;
 
  private:
-  Profile profile_;
+  Profile profile_{*this};
 };
 
 /// Returns the backend of a device, created at first use. Throws DeviceError where the device is not available.

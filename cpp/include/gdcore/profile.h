@@ -22,6 +22,8 @@ struct Cost {
 
 class Profile {
  public:
+  explicit Profile(Backend& backend) : backend_(backend) {}
+
   struct Row {
     std::int64_t calls = 0;
     double seconds = 0.0;
@@ -35,8 +37,11 @@ class Profile {
   void add(const std::string& name, double seconds, const Cost& cost);
   /// Returns everything collected so far. Values only grow: the difference of two calls is the work between them.
   Rows rows() const;
+  /// The backend whose operations are counted.
+  Backend& backend() const { return backend_; }
 
  private:
+  Backend& backend_;
   std::atomic<int> users_{0};
   mutable std::mutex mutex_;
   Rows rows_;
@@ -50,11 +55,11 @@ class Profiled {
     Cost cost;
   };
 
-  /// `describe()` returns the Operation. It is called only while the backend's profile collects.
+  /// `describe()` returns the Operation. It is called only while the profile collects.
   template <class Describe>
-  Profiled(Backend& backend, const Profile& profile, const Describe& describe) {
+  Profiled(Profile& profile, const Describe& describe) {
     if (profile.collects()) [[unlikely]]
-      begin(backend, describe());
+      begin(profile, describe());
   }
   ~Profiled() {
     if (running_ != nullptr) [[unlikely]]
@@ -65,11 +70,11 @@ class Profiled {
 
  private:
   struct Running {
-    Backend& backend;
+    Profile& profile;
     Operation operation;
     std::chrono::steady_clock::time_point start;
   };
-  void begin(Backend& backend, Operation operation);
+  void begin(Profile& profile, Operation operation);
   void end() noexcept;
 
   std::unique_ptr<Running> running_;  // null: not collecting
