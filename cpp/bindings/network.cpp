@@ -67,7 +67,7 @@ py::array backward(PyNetwork& self, const ArrayLike& dout) {
   const HeldSource held = to_source(dout, "[backward] dout", false);
   Network& core = *self.core;
   Executor& executor = core.executor();
-  const std::int64_t rows = executor.kept_rows();
+  const std::int64_t rows = executor.saved_rows();
   check<std::runtime_error>(
       rows > 0, "[backward] there is no forward pass in training to go back through; call forward(x) first");
   check(held.source.rows == rows && held.source.cols == core.out_features(), "[backward] dout has shape (",

@@ -11,7 +11,7 @@ namespace {
 std::string first_nonfinite_operation(const Network& network) {
   const Executor& executor = network.executor();
   const auto& operations = executor.plan().operations;
-  for (std::size_t i = 0; executor.kept_rows() > 0 && i < operations.size(); ++i) {
+  for (std::size_t i = 0; executor.saved_rows() > 0 && i < operations.size(); ++i) {
     const View y = executor.output(i);
     if (network.backend().first_nonfinite({y.data, source_type(y.dtype), y.rows, y.cols, y.cols}) < 0) continue;
     const auto first = static_cast<std::size_t>(operations[i].first);

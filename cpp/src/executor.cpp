@@ -33,7 +33,7 @@ Executor::Executor(Plan plan, Backend& backend, const Parameters& parameters, Pr
       buffers_(plan_.operations.size()),
       trains_(plan_.operations.size()),
       moves_(plan_.operations.size()),
-      hands_through_(plan_.operations.size()),
+      is_identity_(plan_.operations.size()),
       has_part_(plan_.operations.size() + 1) {
   plan_.validate();
   for (const Operation& operation : plan_.operations) {
@@ -42,7 +42,7 @@ Executor::Executor(Plan plan, Backend& backend, const Parameters& parameters, Pr
   }
   for (std::size_t i = 0; i + 1 < buffers_.size(); ++i) {
     const Operation& operation = plan_.operations[i];
-    hands_through_[i] = operation.layer->trains_only() && operation.skip == kNothing;
+    is_identity_[i] = operation.layer->trains_only() && operation.skip == kNothing;
   }
   assign_gradients();
 }
@@ -109,7 +109,7 @@ void Executor::reserve(std::int64_t rows) {
   spare_ = directions_ ? take(rows, widest) : 0;
   ++version_;
   capacity_ = 0;  // if the allocation fails, the next call tries again
-  kept_ = false;
+  saved_ = false;
   workspace_ = Buffer();
   workspace_ = Buffer(backend_, end);
   capacity_ = rows;
@@ -133,7 +133,7 @@ View Executor::gradient_dot(int buffer, std::int64_t cols) const {
 
 /// The output of an operation, or the batch; skips operations that return their input unchanged when predicting.
 ConstView Executor::read(int number) const {
-  while (mode_ == Mode::predict && number != kBatch && hands_through_[static_cast<std::size_t>(number)] != 0) {
+  while (mode_ == Mode::predict && number != kBatch && is_identity_[static_cast<std::size_t>(number)] != 0) {
     number = plan_.operations[static_cast<std::size_t>(number)].input;
   }
   return number == kBatch ? x_ : ConstView(output(static_cast<std::size_t>(number)));
@@ -171,26 +171,26 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
     for (const Operation& operation : plan_.operations) operation.layer->check_training(x.rows);
   }
   reserve(x.rows);
-  kept_ = false;
+  saved_ = false;
   x_ = x;
   mode_ = mode;
   context_ = context;
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
     const Operation& operation = plan_.operations[i];
-    if (mode == Mode::predict && hands_through_[i] != 0) continue;
+    if (mode == Mode::predict && is_identity_[i] != 0) continue;
     if (operation.skip != kNothing) {
       sum(slice(buffers_[i].sum, x.rows, operation.in), read(operation.input), read(operation.skip));
     }
     const Profiled scope(backend_.profile(), [&] { return profiled(operation, x.dtype, x.rows, "forward", 1); });
     operation.layer->forward(call(i));
   }
-  kept_ = mode != Mode::predict;
+  saved_ = mode != Mode::predict;
   return output(buffers_.size() - 1);
 }
 
 View Executor::output_gradient() const {
   check<std::runtime_error>(
-      kept_, "[backward] there is no forward pass in training to go back through; call forward(x) first");
+      saved_, "[backward] there is no forward pass in training to go back through; call forward(x) first");
   return gradient(buffers_.back().gradient, plan_.out);
 }
 
@@ -199,13 +199,13 @@ View Executor::output_gradient_tangent() const { return gradient_dot(buffers_.ba
 void Executor::backward(View dx) {
   (void)output_gradient();
   has_gradients_ = false;  // until all of them are computed
-  go_back(dx, nullptr);
+  run_backward(dx, nullptr);
   has_gradients_ = true;
 }
 
 /// Runs the operations backward, last to first. Skips those that depend on no trained parameter, unless dx is
 /// requested. The gradient of an output that several operations read is the sum of their contributions.
-void Executor::go_back(View dx, const Parameters* direction) {
+void Executor::run_backward(View dx, const Parameters* direction) {
   find_trained();
   std::ranges::fill(has_part_, char{0});
   for (std::size_t i = buffers_.size(); i-- > 0;) {
@@ -213,10 +213,10 @@ void Executor::go_back(View dx, const Parameters* direction) {
     const auto wants = [&](int number) { return number != kNothing && (dx || moves(number)); };
     const bool first = wants(operation.input), second = wants(operation.skip);
     if (!first && !second) {
-      if (trains_[i] != 0) back_through(i, {}, {}, direction);
+      if (trains_[i] != 0) run_operation_backward(i, {}, {}, direction);
       continue;
     }
-    const auto place = [&](int number) -> Part {
+    const auto target = [&](int number) -> Part {
       if (number == kBatch) return {dx, {}};
       const int buffer = number == kNothing ? addend_ : buffers_[static_cast<std::size_t>(number)].gradient;
       return {gradient(buffer, operation.in), direction != nullptr ? gradient_dot(buffer, operation.in) : View{}};
@@ -224,26 +224,26 @@ void Executor::go_back(View dx, const Parameters* direction) {
     // Writes directly to the gradient of `input` if that is empty, else to the addend; then adds or copies it to the
     // other gradients.
     const bool direct = first && has_part_[static_cast<std::size_t>(operation.input + 1)] == 0;
-    const Part part = place(direct ? operation.input : kNothing);
-    back_through(i, part.gradient, part.gradient_dot, direction);
-    const auto hand = [&](int number) {
-      const Part to = place(number);
+    const Part part = target(direct ? operation.input : kNothing);
+    run_operation_backward(i, part.gradient, part.gradient_dot, direction);
+    const auto accumulate = [&](int number) {
+      const Part to = target(number);
       const bool adds = std::exchange(has_part_[static_cast<std::size_t>(number + 1)], char{1}) != 0;
-      hand_back(part.gradient, to.gradient, adds);
-      if (direction != nullptr) hand_back(part.gradient_dot, to.gradient_dot, adds);
+      add_or_copy(part.gradient, to.gradient, adds);
+      if (direction != nullptr) add_or_copy(part.gradient_dot, to.gradient_dot, adds);
     };
     if (direct) has_part_[static_cast<std::size_t>(operation.input + 1)] = 1;
-    if (second) hand(operation.skip);
-    if (first && !direct) hand(operation.input);
+    if (second) accumulate(operation.skip);
+    if (first && !direct) accumulate(operation.input);
   }
 }
 
-void Executor::hand_back(ConstView part, View to, bool adds) const {
+void Executor::add_or_copy(ConstView part, View to, bool adds) const {
   if (adds) return backend_.add(to, part, 1.0);
   backend_.copy(to.data, part.data, to.bytes(), CopyKind::within);
 }
 
-void Executor::back_through(std::size_t number, View dx, View dx_dot, const Parameters* direction) {
+void Executor::run_operation_backward(std::size_t number, View dx, View dx_dot, const Parameters* direction) {
   const Operation& operation = plan_.operations[number];
   LayerCall layer = call(number);
   layer.dy = gradient(buffers_[number].gradient, operation.out);
@@ -302,6 +302,6 @@ View Executor::tangent(const Parameters& direction) {
   return y_dot;
 }
 
-void Executor::curvature(const Parameters& direction) { go_back({}, &direction); }
+void Executor::curvature(const Parameters& direction) { run_backward({}, &direction); }
 
 }  // namespace gdcore

@@ -149,10 +149,10 @@ TEST_CASE("predictions pass over dropout, and are those of the layers one by one
   of.skip(3, kBatch);
   Executor executor(of.plan, device(), of.parameters, Precision::full);
   const Bits predicted = bits_of(ConstView(executor.forward(of.x.view(), Mode::predict, kContext)));
-  CHECK(executor.kept_rows() == 0);
+  CHECK(executor.saved_rows() == 0);
   CHECK(bits_of(ConstView(executor.forward(of.x.view(), Mode::differentiate, kContext))) == predicted);
   CHECK(bits_of(ConstView(executor.forward(of.x.view(), Mode::train, kContext))) != predicted);
-  CHECK(executor.kept_rows() == kRows);
+  CHECK(executor.saved_rows() == kRows);
 }
 
 TEST_CASE("what is frozen below a skip is left out, and what is not has its whole gradient") {

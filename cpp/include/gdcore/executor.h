@@ -35,9 +35,9 @@ class Executor {
   /// Updates running averages with the statistics of the last training forward pass.
   void commit();
   /// Rows of the last forward pass if backward() may follow, else 0.
-  std::int64_t kept_rows() const { return kept_ ? x_.rows : 0; }
+  std::int64_t saved_rows() const { return saved_ ? x_.rows : 0; }
   /// Discards the saved forward pass: backward() needs a new one, and the input may be freed.
-  void forget() { kept_ = false; }
+  void forget() { saved_ = false; }
   /// Whether a backward pass has completed.
   bool has_gradients() const { return has_gradients_; }
   /// The output of an operation in the last forward pass, as long as that pass is saved.
@@ -69,10 +69,10 @@ class Executor {
   ConstView read(int number) const;
   ConstView input_dot(std::size_t operation) const;
   void sum(View to, ConstView a, ConstView b) const;
-  void hand_back(ConstView part, View to, bool adds) const;
+  void add_or_copy(ConstView part, View to, bool adds) const;
   LayerCall call(std::size_t operation) const;
-  void go_back(View dx, const Parameters* direction);
-  void back_through(std::size_t operation, View dx, View dx_dot, const Parameters* direction);
+  void run_backward(View dx, const Parameters* direction);
+  void run_operation_backward(std::size_t operation, View dx, View dx_dot, const Parameters* direction);
 
   Plan plan_;
   Backend& backend_;
@@ -89,13 +89,13 @@ class Executor {
   std::vector<int> operation_of_;                  // by layer
   std::vector<char> trains_, moves_;               // by operation: see find_trained()
   std::uint64_t trained_for_ = ~std::uint64_t{0};  // freezes() at the last find_trained()
-  std::vector<char> hands_through_;                // by operation: when predicting, its output is its input
+  std::vector<char> is_identity_;                  // by operation: when predicting, its output is its input
   std::vector<char> has_part_;                     // by batch and operation: its gradient already has a part
   // The last forward pass.
   ConstView x_;
   Mode mode_ = Mode::predict;
   StepContext context_;
-  bool kept_ = false, has_gradients_ = false;
+  bool saved_ = false, has_gradients_ = false;
 };
 
 }  // namespace gdcore
