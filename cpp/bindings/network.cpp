@@ -17,8 +17,8 @@ PyNetwork make_network(const py::sequence& layers, const std::string& dtype, con
   }
   const DType type = to_dtype(dtype);
   const Precision products = to_precision(precision);
-  const Device place = to_device(device);
-  auto core = without_gil([&] { return std::make_shared<Network>(std::move(clones), type, place, seed, products); });
+  const Device target = to_device(device);
+  auto core = without_gil([&] { return std::make_shared<Network>(std::move(clones), type, target, seed, products); });
   const char* used = name_of(core->backend().device());
   return {std::move(core), py::tuple(layers), py::str(used), py::none(), {}, {}};
 }

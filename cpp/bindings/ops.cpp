@@ -28,7 +28,7 @@ class Arrays : public Staging {
   View optional(const Object& array, const char* name, bool output) {
     View view = to_view(array, name, output);
     const bool writable = view && py::reinterpret_borrow<py::array>(array).writeable();
-    view.data = place(view.data, view.bytes(), writable);
+    view.data = stage(view.data, view.bytes(), writable);
     return view;
   }
 
@@ -45,7 +45,7 @@ class Arrays : public Staging {
     Source source = held_.source;
     check(source.rows >= 1 && source.cols >= 1, "[ops] ", name, " is empty; expected at least one row and one column");
     const auto elements = static_cast<std::size_t>((source.rows - 1) * source.row_stride + source.cols);
-    source.data = place(const_cast<void*>(source.data), elements * size_of(source.type), false);
+    source.data = stage(const_cast<void*>(source.data), elements * size_of(source.type), false);
     source.device = backend().device();
     return source;
   }
@@ -223,8 +223,8 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
   check_loss(*known, z.cols);
   const Buffer class_weights = loss_weights(*known, z.cols, arrays.backend(), z.dtype);
   LossSums sums;
-  auto* const total = arrays.place(sums);
-  const auto* const index = static_cast<std::int32_t*>(arrays.place(label, static_cast<std::size_t>(array.nbytes())));
+  auto* const total = arrays.stage(sums);
+  const auto* const index = static_cast<std::int32_t*>(arrays.stage(label, static_cast<std::size_t>(array.nbytes())));
   arrays.run([&](Backend& backend) {
     const ConstView factors{class_weights.data(), 1, z.cols, z.dtype};
     backend.loss({*known, z, t, index, w, factors, g, total});
@@ -286,9 +286,9 @@ void gather(const Object& source, const Object& index, const Object& out, const 
     check<std::out_of_range>(rows.at(i) >= 0 && rows.at(i) < from.rows, "[ops.gather] index out of range");
   const GatherType type = label ? GatherType::label : gather_type(to_view(out, "out", true).dtype);
   const auto* which = static_cast<const std::int64_t*>(
-      arrays.place(const_cast<std::int64_t*>(rows.data()), static_cast<std::size_t>(rows.nbytes()), false));
-  void* const placed = arrays.place(to.mutable_data(), static_cast<std::size_t>(to.nbytes()));
-  arrays.run([&](Backend& backend) { backend.gather({from, which, 0, rows.size(), placed, type}); });
+      arrays.stage(const_cast<std::int64_t*>(rows.data()), static_cast<std::size_t>(rows.nbytes()), false));
+  void* const staged = arrays.stage(to.mutable_data(), static_cast<std::size_t>(to.nbytes()));
+  arrays.run([&](Backend& backend) { backend.gather({from, which, 0, rows.size(), staged, type}); });
 }
 
 std::int64_t first_nonfinite(const Object& x, const std::string& device) {

@@ -17,7 +17,7 @@ class Staging {
 
   /// Returns the address that the operation uses for these bytes: at the same offset modulo kAlignment, and at one
   /// address if given twice.
-  void* place(void* host, std::size_t bytes, bool writable = true) {
+  void* stage(void* host, std::size_t bytes, bool writable = true) {
     if (host == nullptr || backend_.device() == Device::cpu) return host;
     for (Staged& staged : staged_) {
       if (staged.host != host || staged.bytes != bytes) continue;
@@ -37,8 +37,8 @@ class Staging {
   }
 
   template <class T>
-  T* place(T& host) {
-    return static_cast<T*>(place(&host, sizeof(T)));
+  T* stage(T& host) {
+    return static_cast<T*>(stage(&host, sizeof(T)));
   }
 
   /// Runs the operation, copies all arrays back, and checks that nothing was written outside them.

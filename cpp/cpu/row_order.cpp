@@ -32,8 +32,8 @@ void fill_shuffled(const Permutation& permutation, std::int64_t first, std::int6
       }
     }
     for (std::int64_t i = 0; i < lanes; ++i) {
-      const std::int64_t place = static_cast<std::int64_t>(row[i]) * permutation.cols + col[i];
-      to[done + i] = place < permutation.n ? place : permutation(place);
+      const std::int64_t position = static_cast<std::int64_t>(row[i]) * permutation.cols + col[i];
+      to[done + i] = position < permutation.n ? position : permutation(position);
     }
   }
 }

@@ -17,20 +17,20 @@ void check_rows(const std::int64_t* rows, std::int64_t count, std::int64_t datas
 
 const std::int64_t* BatchReader::index_of(const RowOrder& order, std::int64_t first, std::int64_t rows) {
   if (order.shuffle == nullptr) return order.rows + first;
-  // Small batches pay for vectorised rounds only if many places are computed at once.
+  // Small batches pay for vectorised rounds only if many positions are computed at once.
   constexpr std::int64_t kAtOnce = 512;
   const std::int64_t end = first + rows;
-  if (shuffle_ != *order.shuffle || first < begin_ || end > begin_ + std::ssize(places_)) {
+  if (shuffle_ != *order.shuffle || first < begin_ || end > begin_ + std::ssize(positions_)) {
     shuffle_ = *order.shuffle;
     begin_ = first;
     const std::int64_t ahead = std::min(kAtOnce / rows * rows, shuffle_.n - first);
-    places_.resize(static_cast<std::size_t>(std::max(rows, ahead)));
-    fill_order({nullptr, &shuffle_}, first, std::ssize(places_), places_.data());
+    positions_.resize(static_cast<std::size_t>(std::max(rows, ahead)));
+    fill_order({nullptr, &shuffle_}, first, std::ssize(positions_), positions_.data());
   }
-  const std::int64_t* places = places_.data() + (first - begin_);
-  if (order.rows == nullptr) return places;
+  const std::int64_t* positions = positions_.data() + (first - begin_);
+  if (order.rows == nullptr) return positions;
   rows_.resize(static_cast<std::size_t>(rows));
-  for (std::int64_t i = 0; i < rows; ++i) rows_[static_cast<std::size_t>(i)] = order.rows[places[i]];
+  for (std::int64_t i = 0; i < rows; ++i) rows_[static_cast<std::size_t>(i)] = order.rows[positions[i]];
   return rows_.data();
 }
 

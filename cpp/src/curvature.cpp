@@ -139,8 +139,8 @@ void Curvature::outputs(std::span<const View> to) {
     for (std::size_t i = 0; i < to.size(); ++i) {
       if (!to[i]) continue;
       const View y = executor_.output(i);
-      char* place = static_cast<char*>(to[i].data) + static_cast<std::size_t>(first * y.cols) * size_of(y.dtype);
-      network_->backend().copy(place, y.data, y.bytes(), CopyKind::to_host);
+      char* block = static_cast<char*>(to[i].data) + static_cast<std::size_t>(first * y.cols) * size_of(y.dtype);
+      network_->backend().copy(block, y.data, y.bytes(), CopyKind::to_host);
     }
     first += batch.x.rows;
     return LossSums{};
@@ -152,9 +152,9 @@ void Curvature::scatter(ConstView from, const Buffer& to) const {
   const char* next = static_cast<const char*>(from.data);
   for (std::size_t i = 0; i < point_.layout.entries().size(); ++i) {
     if (point_.layout.entries()[i].frozen) continue;
-    const View place = point_.layout.view(to, static_cast<int>(i));
-    network_->backend().copy(place.data, next, place.bytes(), CopyKind::to_device);
-    next += place.bytes();
+    const View entry = point_.layout.view(to, static_cast<int>(i));
+    network_->backend().copy(entry.data, next, entry.bytes(), CopyKind::to_device);
+    next += entry.bytes();
   }
 }
 
@@ -162,9 +162,9 @@ void Curvature::collect(const Buffer& from, View to) const {
   char* next = static_cast<char*>(to.data);
   for (std::size_t i = 0; i < point_.layout.entries().size(); ++i) {
     if (point_.layout.entries()[i].frozen) continue;
-    const View place = point_.layout.view(from, static_cast<int>(i));
-    network_->backend().copy(next, place.data, place.bytes(), CopyKind::to_host);
-    next += place.bytes();
+    const View entry = point_.layout.view(from, static_cast<int>(i));
+    network_->backend().copy(next, entry.data, entry.bytes(), CopyKind::to_host);
+    next += entry.bytes();
   }
 }
 

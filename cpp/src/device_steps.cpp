@@ -13,12 +13,12 @@ namespace {
 constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;  // steps per recording; recordings per trainer
 constexpr std::int64_t kMostRates = std::int64_t{1} << 20;     // on the device at a time
 
-bool same_place(const Source& a, const Source& b) {
+bool same_memory(const Source& a, const Source& b) {
   return a.data == b.data && a.type == b.type && a.cols == b.cols && a.row_stride == b.row_stride;
 }
 
-bool same_place(const Dataset& a, const Dataset& b) {
-  return a.labels == b.labels && same_place(a.x, b.x) && same_place(a.y, b.y) && same_place(a.weights, b.weights);
+bool same_memory(const Dataset& a, const Dataset& b) {
+  return a.labels == b.labels && same_memory(a.x, b.x) && same_memory(a.y, b.y) && same_memory(a.weights, b.weights);
 }
 
 }  // namespace
@@ -47,7 +47,7 @@ const DeviceSteps::Window& DeviceSteps::send(const Dataset& data, const BatchRan
     rows.resize(static_cast<std::size_t>(count));
     fill_order(range.order, first_row, count, rows.data());
   };
-  if (sent_ && sent_->batch_size == range.batch_size && same_place(sent_->source, data) &&
+  if (sent_ && sent_->batch_size == range.batch_size && same_memory(sent_->source, data) &&
       sent_->window.first <= first && first < sent_->window.last && sent_->window.last <= range.last) {
     fill(range.first_row(sent_->window.first), std::ssize(sent_->rows));
     if (rows == sent_->rows) return sent_->window;
@@ -172,7 +172,7 @@ StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int6
   const std::uint64_t version = network_.version();
   std::erase_if(recorded_, [&](const Recorded& r) { return r.version != version; });
   for (const Recorded& r : recorded_) {
-    if (r.rows == rows && r.steps == steps && r.order == window.order && same_place(r.data, window.data)) {
+    if (r.rows == rows && r.steps == steps && r.order == window.order && same_memory(r.data, window.data)) {
       return *r.graph;
     }
   }

@@ -221,7 +221,7 @@ void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
                      .segments = 0,
                      .segment = {}};
   for (int k = 0; k < Rule::states; ++k) call.array[2 + k] = pass.states[k].as<T>();
-  static_assert(sizeof call <= 4096, "what a launch can be told");
+  static_assert(sizeof call <= 4096, "the largest size of kernel arguments");
   constexpr std::int64_t kTile = kStepThreads * kStepPacks * kPack<T>;
   std::int64_t tiles = 0;
   const auto start = [&] {

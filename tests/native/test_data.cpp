@@ -109,7 +109,7 @@ TEST_CASE("gather reads and writes rows that begin anywhere, of any width") {
   }
 }
 
-TEST_CASE("gather with the device's counters goes on from the place that they tell") {
+TEST_CASE("gather with the device's counters continues at their position") {
   if (device().recorder() == nullptr) return;
   const Rows<std::uint8_t> rows(50, 7, 9);
   std::vector<std::int64_t> index;
@@ -155,15 +155,15 @@ TEST_CASE("the first value that is not finite is found wherever it lies, and not
       CHECK(device().first_nonfinite(data.source()) == -1);
       for (const S bad : {std::numeric_limits<S>::quiet_NaN(), std::numeric_limits<S>::infinity(),
                           -std::numeric_limits<S>::infinity()}) {
-        for (const std::int64_t place : {std::int64_t{0}, rows * cols / 2, rows * cols - 1}) {
-          S& value = data.data[static_cast<std::size_t>(place / cols * stride + place % cols)];
+        for (const std::int64_t index : {std::int64_t{0}, rows * cols / 2, rows * cols - 1}) {
+          S& value = data.data[static_cast<std::size_t>(index / cols * stride + index % cols)];
           const S kept = value;
           value = bad;
-          CHECK(device().first_nonfinite(data.source()) == place);
+          CHECK(device().first_nonfinite(data.source()) == index);
           S& last = data.data.back();
           const S last_kept = last;
           last = bad;  // a second one behind the first changes nothing
-          CHECK(device().first_nonfinite(data.source()) == place);
+          CHECK(device().first_nonfinite(data.source()) == index);
           last = last_kept;
           value = kept;
         }

@@ -278,7 +278,7 @@ TEST_CASE("a single row that is left over belongs to the batch before" * doctest
   }
 }
 
-TEST_CASE("rows that are listed anew at the same place are seen" * doctest::skip(!kRecords)) {
+TEST_CASE("rows that are listed anew at the same address are seen" * doctest::skip(!kRecords)) {
   const Problem<float> problem(60, 9, 4);
   const double lr = 0.01;
   const Optimizer optimizer{SGD{}, {}, false, {}, {}, {}};
@@ -296,7 +296,7 @@ TEST_CASE("rows that are listed anew at the same place are seen" * doctest::skip
   CHECK(sums.loss == expected.loss);
 }
 
-TEST_CASE("places that are no rows are refused before anything is sent" * doctest::skip(!kRecords)) {
+TEST_CASE("indices that are no rows are refused before anything is sent" * doctest::skip(!kRecords)) {
   const Problem<float> problem(20, 9, 4);
   auto order = shuffled(20, 3);
   order[13] = 20;

@@ -178,8 +178,8 @@ TEST_CASE("holds: who is interrupted while waiting leaves nothing behind") {
   interrupted([&] { interpreter.compute(*net, [] {}); });
   may_end = true;
   holding.join();
-  const auto begun = std::chrono::steady_clock::now();
+  const auto start = std::chrono::steady_clock::now();
   CHECK(interpreter.begin_hold(*net));  // does not wait for the interrupted thread, which would take a second
-  CHECK(std::chrono::steady_clock::now() - begun < std::chrono::milliseconds(500));
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::milliseconds(500));
   interpreter.end_hold(*net);
 }

@@ -44,7 +44,7 @@ TEST_CASE("every row comes once, at every number of rows") {
   CHECK(one(0) == 0);
 }
 
-TEST_CASE("a place of an order of more rows than memory holds") {
+TEST_CASE("a position of an order of more rows than memory holds") {
   for (const std::int64_t n : {(std::int64_t{1} << 31) - 1, (std::int64_t{1} << 32) + 1, std::int64_t{1} << 60}) {
     const Permutation permutation = Permutation::of(n, 1, 2);
     CHECK(static_cast<double>(permutation.rows) * permutation.cols >= static_cast<double>(n));
@@ -72,7 +72,7 @@ TEST_CASE("an order follows from seed, epoch and number of rows") {
   }
 }
 
-TEST_CASE("parts of an order, and places one by one, are those of the whole") {
+TEST_CASE("parts of an order, and single positions, are those of the whole") {
   for (const std::int64_t n : {1, 5, 63, 64, 65, 200, 4097}) {
     CAPTURE(n);
     const Order whole = order_of(n, 3, 9);
@@ -115,7 +115,7 @@ TEST_CASE("all orders of a few rows come equally often") {
   }
 }
 
-TEST_CASE("every row is equally likely at every place, and next to every other") {
+TEST_CASE("every row is equally likely at every position, and next to every other") {
   for (const std::int64_t n : {7, 30, 64, 100}) {
     CAPTURE(n);
     const auto size = static_cast<std::size_t>(n);

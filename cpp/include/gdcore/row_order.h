@@ -24,16 +24,16 @@ struct Permutation {
 
   bool operator==(const Permutation&) const = default;
 
-  GD_FORMULA std::int64_t operator()(std::int64_t place) const {
+  GD_FORMULA std::int64_t operator()(std::int64_t position) const {
     do {
-      auto row = static_cast<std::uint32_t>(place / cols), col = static_cast<std::uint32_t>(place % cols);
+      auto row = static_cast<std::uint32_t>(position / cols), col = static_cast<std::uint32_t>(position % cols);
       for (std::uint32_t round = 0; round < rounds; round += 2) {
         row = shifted(row, col, round_key(round), rows);
         col = shifted(col, row, round_key(round + 1), cols);
       }
-      place = static_cast<std::int64_t>(row) * cols + col;
-    } while (place >= n);
-    return place;
+      position = static_cast<std::int64_t>(row) * cols + col;
+    } while (position >= n);
+    return position;
   }
 
   GD_FORMULA std::uint32_t round_key(std::uint32_t round) const {
@@ -74,9 +74,9 @@ struct RowOrder {
   /// Whether the order is the identity.
   GD_FORMULA bool is_plain() const { return rows == nullptr && shuffle == nullptr; }
 
-  GD_FORMULA std::int64_t operator()(std::int64_t place) const {
-    if (shuffle != nullptr) place = (*shuffle)(place);
-    return rows != nullptr ? rows[place] : place;
+  GD_FORMULA std::int64_t operator()(std::int64_t position) const {
+    if (shuffle != nullptr) position = (*shuffle)(position);
+    return rows != nullptr ? rows[position] : position;
   }
 };
 
