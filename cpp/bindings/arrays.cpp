@@ -69,7 +69,7 @@ py::array to_array(const py::object& object, const char* argument) {
   return array;
 }
 
-HeldSource to_source(const py::object& object, const char* argument, bool vector) {
+OwnedSource to_source(const py::object& object, const char* argument, bool vector) {
   py::array array = to_array(object, argument);
   check(array.ndim() == 2 || (vector && array.ndim() == 1), argument, " has ", array.ndim(), " dimensions; expected ",
         vector ? "(rows,) or (rows, columns)" : "2: (rows, columns)");

@@ -17,7 +17,7 @@ namespace gdcore::bindings {
 namespace py = pybind11;
 
 /// A source and the array that keeps its memory alive.
-struct HeldSource {
+struct OwnedSource {
   py::array array = py::reinterpret_steal<py::array>(py::handle());  // null: the default would make an array
   Source source;
 };
@@ -27,7 +27,7 @@ struct HeldSource {
 py::array to_array(const py::object& object, const char* argument);
 
 /// The same as a matrix. With `vector`, a vector becomes one column. Throws ValueError for other dimensions.
-HeldSource to_source(const py::object& object, const char* argument, bool vector);
+OwnedSource to_source(const py::object& object, const char* argument, bool vector);
 
 /// Returns a view of the given array itself, which must be float32 or float64 and C-contiguous; None is a null view. An
 /// `output` must be writable.
@@ -76,8 +76,8 @@ auto without_gil(Work&& work) {
 /// computes.
 template <class Work>
 auto computing(Network& network, Work&& work, Network::Purpose purpose = Network::Purpose::prediction) {
-  while (network.awaited()) without_gil([&] { network.wait_for_holders(); });
-  std::optional<Network::Turn> turn;  // until the computation has begun: others would take its place again and again
+  while (network.has_other_holder()) without_gil([&] { network.wait_for_holders(); });
+  std::optional<Network::Turn> turn;  // until the computation starts; others would start first each time
   if (purpose != Network::Purpose::prediction && network.predicts()) {
     turn.emplace(network);
     while (network.predicts()) without_gil([&] { network.wait_for_prediction(); });

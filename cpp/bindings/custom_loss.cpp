@@ -22,29 +22,29 @@ py::array_t<std::int64_t> copied(const std::int32_t* labels, std::int64_t rows) 
 }
 
 /// Copies the values of an array that was checked in Python.
-void take(const py::handle& given, void* to, std::int64_t count, const py::dtype& dtype) {
+void copy_values(const py::handle& given, void* to, std::int64_t count, const py::dtype& dtype) {
   const auto array = py::array::ensure(given, py::array::c_style);
   check<std::logic_error>(array && array.dtype().equal(dtype) && array.size() == count,
                           "[CustomLoss] got an array of another shape or dtype");
   std::memcpy(to, array.data(), static_cast<std::size_t>(array.nbytes()));
 }
 
-void ask(const py::object& rows, const CustomLossCall& call) {
+void call_python(const py::object& rows, const CustomLossCall& call) {
   const py::gil_scoped_acquire gil;
   const ConstView outputs = call.outputs;
   const py::array y = copied(outputs);
   const py::object t = call.labels != nullptr ? py::object(copied(call.labels, outputs.rows)) : copied(call.targets);
   const py::dtype dtype = numpy_dtype(outputs.dtype);
   if (call.direction) {
-    return take(rows.attr("product")(y, t, copied(call.direction)), call.gradient.data, outputs.size(), dtype);
+    return copy_values(rows.attr("product")(y, t, copied(call.direction)), call.gradient.data, outputs.size(), dtype);
   }
   const py::tuple answer = rows.attr("gradient")(y, t);
-  take(answer[0], call.losses, outputs.rows, py::dtype::of<double>());
-  if (call.gradient) take(answer[1], call.gradient.data, outputs.size(), dtype);
+  copy_values(answer[0], call.losses, outputs.rows, py::dtype::of<double>());
+  if (call.gradient) copy_values(answer[1], call.gradient.data, outputs.size(), dtype);
 }
 
 /// Deletes the object with the GIL held, on any thread.
-void let_go(py::object* object) {
+void release(py::object* object) {
   const py::gil_scoped_acquire gil;
   delete object;
 }
@@ -52,10 +52,10 @@ void let_go(py::object* object) {
 PyCustomLoss make_custom_loss(const py::object& rows, bool labels) {
   check<TypeMismatch>(py::hasattr(rows, "gradient") && py::hasattr(rows, "product"), "[CustomLoss] rows is ",
                       text_of(rows), "; expected an object with the methods gradient and product");
-  const std::shared_ptr<py::object> held(new py::object(rows), &let_go);
+  const std::shared_ptr<py::object> owner(new py::object(rows), &release);
   PyCustomLoss loss;
   loss.value = CustomLoss{labels, std::make_shared<const std::function<void(const CustomLossCall&)>>(
-                                      [held](const CustomLossCall& call) { ask(*held, call); })};
+                                      [owner](const CustomLossCall& call) { call_python(*owner, call); })};
   return loss;
 }
 

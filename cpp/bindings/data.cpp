@@ -8,22 +8,22 @@ namespace {
 
 void gather(const py::object& source, const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& index,
             const py::array& out) {
-  const HeldSource held = to_source(source, "[gather] source", true);
+  const OwnedSource owned = to_source(source, "[gather] source", true);
   const bool label = out.dtype().kind() == 'i' && out.itemsize() == 4;
   const bool plain = (out.flags() & py::array::c_style) != 0 && out.writeable();
-  check(plain && out.size() == index.size() * held.source.cols && out.ndim() >= 1 && out.shape(0) == index.size(),
-        "[gather] out must be writable, C-contiguous and of shape (", index.size(), ", ", held.source.cols, ")");
+  check(plain && out.size() == index.size() * owned.source.cols && out.ndim() >= 1 && out.shape(0) == index.size(),
+        "[gather] out must be writable, C-contiguous and of shape (", index.size(), ", ", owned.source.cols, ")");
   check<TypeMismatch>(label || (out.dtype().kind() == 'f' && out.itemsize() >= 4 && out.itemsize() <= 8),
                       "[gather] out has dtype ", std::string(py::str(out.dtype())),
                       "; expected float32, float64 or int32");
   const std::int64_t* rows = index.data();
   for (std::int64_t i = 0; i < index.size(); ++i) {
-    check<std::out_of_range>(rows[i] >= 0 && rows[i] < held.source.rows, "[gather] index[", i, "] is ", rows[i],
-                             "; expected 0 to ", held.source.rows - 1);
+    check<std::out_of_range>(rows[i] >= 0 && rows[i] < owned.source.rows, "[gather] index[", i, "] is ", rows[i],
+                             "; expected 0 to ", owned.source.rows - 1);
   }
   void* to = const_cast<void*>(out.data());
   const GatherType type = label ? GatherType::label : (out.itemsize() == 4 ? GatherType::float32 : GatherType::float64);
-  without_gil([&] { backend(Device::cpu).gather({held.source, rows, 0, index.size(), to, type}); });
+  without_gil([&] { backend(Device::cpu).gather({owned.source, rows, 0, index.size(), to, type}); });
 }
 
 py::array_t<std::int64_t> permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, std::int64_t first,
@@ -42,8 +42,8 @@ std::int64_t first_nonfinite(const py::object& array) {
   py::array given = to_array(array, "[first_nonfinite] array");
   const bool plain = (given.flags() & py::array::c_style) != 0;
   if (!plain) given = py::reinterpret_borrow<py::array>(py::module_::import("numpy").attr("ascontiguousarray")(given));
-  const HeldSource held = to_source(given.reshape({-1}), "[first_nonfinite] array", true);
-  return without_gil([&] { return backend(Device::cpu).first_nonfinite(held.source); });
+  const OwnedSource owned = to_source(given.reshape({-1}), "[first_nonfinite] array", true);
+  return without_gil([&] { return backend(Device::cpu).first_nonfinite(owned.source); });
 }
 
 }  // namespace

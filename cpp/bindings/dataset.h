@@ -8,7 +8,7 @@ namespace gdcore::bindings {
 
 struct PyDataset {
   Dataset data;
-  HeldSource x, y, weights;
+  OwnedSource x, y, weights;
   std::shared_ptr<Network> network;  // checked against this network and this loss
   AnyLoss loss;
 };

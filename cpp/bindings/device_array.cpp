@@ -31,7 +31,7 @@ void DeviceArray::write(const py::array& from) {
   });
 }
 
-void DeviceArray::settle() const {
+void DeviceArray::synchronize() const {
   computing(*network_, [&] { network_->backend().wait(); });
 }
 
@@ -66,7 +66,7 @@ struct ManagedTensor {
 };
 
 /// The objects that a consumer of the memory keeps alive.
-struct Held {
+struct ManagerContext {
   ManagedTensor managed;
   std::vector<std::int64_t> shape, strides;
   py::object array;
@@ -75,7 +75,7 @@ struct Held {
 void release(ManagedTensor* managed) {
   if (Py_IsInitialized() == 0) return;  // at process exit, where the memory is freed anyway
   const py::gil_scoped_acquire acquire;
-  delete static_cast<Held*>(managed->context);
+  delete static_cast<ManagerContext*>(managed->context);
 }
 
 /// Releases the tensor of a capsule that no consumer has taken.
@@ -87,24 +87,25 @@ void destroy(PyObject* capsule) {
 
 py::object capsule(const py::object& self) {
   const auto& array = self.cast<const DeviceArray&>();
-  auto held = std::make_unique<Held>();
-  held->shape.assign(array.shape().begin(), array.shape().end());
-  held->strides.assign(held->shape.size(), 1);
-  for (std::size_t i = held->shape.size(); i-- > 1;) held->strides[i - 1] = held->strides[i] * held->shape[i];
-  held->array = self;
+  auto context = std::make_unique<ManagerContext>();
+  context->shape.assign(array.shape().begin(), array.shape().end());
+  context->strides.assign(context->shape.size(), 1);
+  for (std::size_t i = context->shape.size(); i-- > 1;)
+    context->strides[i - 1] = context->strides[i] * context->shape[i];
+  context->array = self;
   const auto bits = static_cast<std::uint8_t>(8 * size_of(array.view().dtype));
-  held->managed = {{array.view().data,
-                    {kCuda, 0},
-                    static_cast<std::int32_t>(held->shape.size()),
-                    {kFloat, bits, 1},
-                    held->shape.data(),
-                    held->strides.data(),
-                    0},
-                   held.get(),
-                   &release};
-  PyObject* made = PyCapsule_New(&held->managed, "dltensor", &destroy);
+  context->managed = {{array.view().data,
+                       {kCuda, 0},
+                       static_cast<std::int32_t>(context->shape.size()),
+                       {kFloat, bits, 1},
+                       context->shape.data(),
+                       context->strides.data(),
+                       0},
+                      context.get(),
+                      &release};
+  PyObject* made = PyCapsule_New(&context->managed, "dltensor", &destroy);
   if (made == nullptr) throw py::error_already_set();
-  held.release();
+  context.release();
   return py::reinterpret_steal<py::object>(made);
 }
 
@@ -119,20 +120,20 @@ py::object to_dlpack(const py::object& self, const py::object&, const py::object
                   "array.numpy()");
     throw py::error_already_set();
   }
-  self.cast<const DeviceArray&>().settle();
+  self.cast<const DeviceArray&>().synchronize();
   return dlpack::capsule(self);
 }
 
 py::dict cuda_array_interface(const DeviceArray& self) {
-  self.settle();
-  py::dict facts;
-  facts["shape"] = py::tuple(py::cast(self.shape()));
-  facts["typestr"] = self.view().dtype == DType::float32 ? "<f4" : "<f8";
-  facts["data"] = py::make_tuple(reinterpret_cast<std::uintptr_t>(self.view().data), false);
-  facts["strides"] = py::none();
-  facts["stream"] = py::none();
-  facts["version"] = 3;
-  return facts;
+  self.synchronize();
+  py::dict interface;
+  interface["shape"] = py::tuple(py::cast(self.shape()));
+  interface["typestr"] = self.view().dtype == DType::float32 ? "<f4" : "<f8";
+  interface["data"] = py::make_tuple(reinterpret_cast<std::uintptr_t>(self.view().data), false);
+  interface["strides"] = py::none();
+  interface["stream"] = py::none();
+  interface["version"] = 3;
+  return interface;
 }
 
 // ---- NumPy's protocols --------------------------------------------------------------------------------------------

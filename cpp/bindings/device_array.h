@@ -23,7 +23,7 @@ class DeviceArray {
   /// The elements as a vector.
   DeviceArray flat() const { return {view_, {view_.size()}, *network_, owner_}; }
   /// Waits until the device has finished all enqueued work, so that others may read its memory.
-  void settle() const;
+  void synchronize() const;
 
  private:
   View view_;

@@ -168,18 +168,18 @@ name : str, optional
 py::array scale(const Standardizer& self, const py::object& x, bool back) {
   check<std::runtime_error>(!self.mean.empty(),
                             "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
-  const HeldSource held = to_source(x, "[Standardizer] x", false);
-  check(held.source.cols == self.features, "[Standardizer] x has ", held.source.cols, " columns; expected ",
+  const OwnedSource owned = to_source(x, "[Standardizer] x", false);
+  check(owned.source.cols == self.features, "[Standardizer] x has ", owned.source.cols, " columns; expected ",
         self.features);
-  py::array_t<double> out({held.source.rows, held.source.cols});
+  py::array_t<double> out({owned.source.rows, owned.source.cols});
   double* to = out.mutable_data();
-  backend(Device::cpu).gather({held.source, nullptr, 0, held.source.rows, to, GatherType::float64});
-  for (int64_t r = 0; r < held.source.rows; ++r) {
+  backend(Device::cpu).gather({owned.source, nullptr, 0, owned.source.rows, to, GatherType::float64});
+  for (int64_t r = 0; r < owned.source.rows; ++r) {
     for (std::size_t c = 0; c < self.mean.size(); ++c, ++to) {
       *to = back ? *to * self.std[c] + self.mean[c] : (*to - self.mean[c]) / self.std[c];
     }
   }
-  const bool single = held.source.type == SourceType::f32;
+  const bool single = owned.source.type == SourceType::f32;
   return single ? py::array(out.attr("astype")("float32")) : py::array(out);
 }
 
@@ -211,10 +211,10 @@ name : str, optional
   cls.def(
       "fit",
       [](ObjectOf<Standardizer> self, const ArrayLike& x) {
-        const HeldSource held = to_source(x, "[Standardizer.fit] x", false);
+        const OwnedSource owned = to_source(x, "[Standardizer.fit] x", false);
         Standardizer& layer = self.cast<Standardizer&>();
         Standardizer fitted = layer;  // a copy: other threads may read the layer meanwhile
-        without_gil([&] { fitted.fit(held.source); });
+        without_gil([&] { fitted.fit(owned.source); });
         layer = std::move(fitted);
         return self;
       },

@@ -23,15 +23,15 @@ std::string describe(Device device) {
 
 py::dict info() {
   const std::string missing = cuda_missing();
-  py::dict facts;
-  facts["version"] = GDCORE_VERSION;
-  facts["threads"] = num_threads();
-  facts["instruction_set"] = describe(Device::cpu);
-  facts["instruction_sets"] = py::tuple(py::cast(instruction_sets()));
-  facts["devices"] = py::make_tuple("cpu");
-  if (missing.empty()) facts["devices"] = py::make_tuple("cpu", "cuda");
-  facts["cuda"] = missing.empty() ? describe(Device::cuda) : "not usable: " + missing;
-  return facts;
+  py::dict values;
+  values["version"] = GDCORE_VERSION;
+  values["threads"] = num_threads();
+  values["instruction_set"] = describe(Device::cpu);
+  values["instruction_sets"] = py::tuple(py::cast(instruction_sets()));
+  values["devices"] = py::make_tuple("cpu");
+  if (missing.empty()) values["devices"] = py::make_tuple("cpu", "cuda");
+  values["cuda"] = missing.empty() ? describe(Device::cuda) : "not usable: " + missing;
+  return values;
 }
 
 /// Maps the core's exceptions to Python's. By default std::invalid_argument is a ValueError and std::runtime_error a

@@ -35,21 +35,21 @@ py::dict named_views(const py::object& self, const Arena& arena, const Buffer& b
 }
 
 py::array forward(PyNetwork& self, const ArrayLike& x, Flag training) {
-  const HeldSource held = to_source(x, "[forward] x", false);
+  const OwnedSource owned = to_source(x, "[forward] x", false);
   Network& core = *self.core;
-  check(held.source.cols == core.in_features(), "[forward] x has ", held.source.cols, " columns; expected ",
+  check(owned.source.cols == core.in_features(), "[forward] x has ", owned.source.cols, " columns; expected ",
         core.in_features());
-  check(held.source.rows >= 1, "[forward] x has no rows");
-  py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, core.out_features()});
+  check(owned.source.rows >= 1, "[forward] x has no rows");
+  py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{owned.source.rows, core.out_features()});
   void* to = out.mutable_data();
   computing(core, [&] {
     const ConstView input =
-        fetch(core.backend(), core.dtype(), {held.source, nullptr, 0, held.source.rows}, self.spare);
+        fetch(core.backend(), core.dtype(), {owned.source, nullptr, 0, owned.source.rows}, self.spare);
     const View y = core.forward(input, training);
     core.backend().copy(to, y.data, y.bytes(), CopyKind::to_host);
     std::swap(self.fetched, self.spare);
   });
-  self.input = training ? py::object(held.array) : py::object(py::none());
+  self.input = training ? py::object(owned.array) : py::object(py::none());
   return out;
 }
 
@@ -64,20 +64,20 @@ void put(Backend& backend, const Source& source, View to) {
 }
 
 py::array backward(PyNetwork& self, const ArrayLike& dout) {
-  const HeldSource held = to_source(dout, "[backward] dout", false);
+  const OwnedSource owned = to_source(dout, "[backward] dout", false);
   Network& core = *self.core;
   Executor& executor = core.executor();
   const std::int64_t rows = executor.saved_rows();
   check<std::runtime_error>(
       rows > 0, "[backward] there is no forward pass in training to go back through; call forward(x) first");
-  check(held.source.rows == rows && held.source.cols == core.out_features(), "[backward] dout has shape (",
-        held.source.rows, ", ", held.source.cols, "); expected that of forward's output, (", rows, ", ",
+  check(owned.source.rows == rows && owned.source.cols == core.out_features(), "[backward] dout has shape (",
+        owned.source.rows, ", ", owned.source.cols, "); expected that of forward's output, (", rows, ", ",
         core.out_features(), ")");
   py::array dx(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{rows, core.in_features()});
   const View host{dx.mutable_data(), rows, core.in_features(), core.dtype()};
   computing(core, [&] {
     Backend& backend = core.backend();
-    put(backend, held.source, executor.output_gradient());
+    put(backend, owned.source, executor.output_gradient());
     if (backend.device() == Device::cpu) return executor.backward(host);
     grow(self.spare, backend, host.bytes());
     executor.backward({self.spare.data(), rows, core.in_features(), core.dtype()});
@@ -88,16 +88,16 @@ py::array backward(PyNetwork& self, const ArrayLike& dout) {
 
 /// Returns predictions; with `finite`, None where x has NaN or infinity.
 py::object predictions(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size, bool finite) {
-  const HeldSource held = to_source(x, "[predict] x", false);
+  const OwnedSource owned = to_source(x, "[predict] x", false);
   Network& core = *self.core;
-  check(held.source.cols == core.in_features(), "[predict] x has ", held.source.cols, " columns; the model takes ",
+  check(owned.source.cols == core.in_features(), "[predict] x has ", owned.source.cols, " columns; the model takes ",
         core.in_features());
   check(batch_size >= 1, "[predict] batch_size is ", batch_size, "; expected at least 1");
-  py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{held.source.rows, core.out_features()});
+  py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{owned.source.rows, core.out_features()});
   void* to = out.mutable_data();
   const bool done = computing(core, [&] {
-    if (finite && backend(Device::cpu).first_nonfinite(held.source) >= 0) return false;
-    core.predict(held.source, std::min(batch_size, std::max<std::int64_t>(held.source.rows, 1)), to);
+    if (finite && backend(Device::cpu).first_nonfinite(owned.source) >= 0) return false;
+    core.predict(owned.source, std::min(batch_size, std::max<std::int64_t>(owned.source.rows, 1)), to);
     return true;
   });
   return done ? py::object(std::move(out)) : py::none();

@@ -41,8 +41,8 @@ class Arrays : public Staging {
 
   /// Values of any numeric type, in strided rows.
   Source source(const Object& array, const char* name) {
-    held_ = to_source(array, name, true);
-    Source source = held_.source;
+    owned_ = to_source(array, name, true);
+    Source source = owned_.source;
     check(source.rows >= 1 && source.cols >= 1, "[ops] ", name, " is empty; expected at least one row and one column");
     const auto elements = static_cast<std::size_t>((source.rows - 1) * source.row_stride + source.cols);
     source.data = stage(const_cast<void*>(source.data), elements * size_of(source.type), false);
@@ -51,7 +51,7 @@ class Arrays : public Staging {
   }
 
  private:
-  HeldSource held_;
+  OwnedSource owned_;
 };
 
 /// Throws unless every given view has the dtype and shape of the first.

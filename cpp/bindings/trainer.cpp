@@ -97,7 +97,7 @@ void check_weights_of(const PyDataset& self, const py::array_t<std::int64_t, py:
 py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const std::optional<SeedAndEpoch>& shuffle,
               std::int64_t batch_size, bool drop_last, std::int64_t first, std::int64_t last,
               const py::array_t<double, py::array::c_style | py::array::forcecast>& lrs, double seconds,
-              std::pair<double, double> begun) {
+              std::pair<double, double> initial) {
   check_match(dataset, self.core.network(), self.core.loss());
   BatchRange range = range_of(dataset, rows, batch_size);
   range.joins = !drop_last;
@@ -113,7 +113,7 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const
     permutation = Permutation::of(range.count, shuffle->first, shuffle->second);
     range.order.shuffle = &permutation;
   }
-  LossSums sums{begun.first, begun.second};
+  LossSums sums{initial.first, initial.second};
   const std::span<const double> rates(lrs.data(), static_cast<std::size_t>(lrs.size()));
   const std::int64_t next = computing(
       self.core.network(), [&] { return self.core.run(dataset.data, range, rates, seconds, sums); },

@@ -9,8 +9,8 @@ namespace gdcore {
 
 namespace {
 constexpr std::chrono::milliseconds kPollTime{20};  // interval at which a waiting thread polls for signals
-constexpr int kMostTurns = 50;                      // intervals that a hold waits for threads that want to compute
-thread_local const Occupancy* awaited_by_thread = nullptr;
+constexpr int kMostPolls = 50;                      // intervals that a hold waits for threads that want to compute
+thread_local const Occupancy* waited_for = nullptr;
 }  // namespace
 
 Occupancy::Use::Use(Occupancy& occupancy, Purpose purpose)
@@ -42,15 +42,15 @@ void Occupancy::release() {
   released_.notify_all();
 }
 
-bool Occupancy::begin_hold(const std::function<void(const std::function<void()>&)>& aside) {
+bool Occupancy::begin_hold(const std::function<void(const std::function<void()>&)>& run_blocking) {
   const std::thread::id self = std::this_thread::get_id();
   if (user_ == self) {
     if (depth_ > 0) ++depth_;
     return depth_ > 0;
   }
   if (waiting_ > 0) {  // otherwise a loop of holds would never let them run
-    aside([this] {
-      for (int turn = 0; turn < kMostTurns && waiting_ > 0; ++turn) {
+    run_blocking([this] {
+      for (int poll = 0; poll < kMostPolls && waiting_ > 0; ++poll) {
         std::unique_lock lock(mutex_);
         released_.wait_for(lock, kPollTime, [this] { return waiting_ == 0; });
         lock.unlock();
@@ -60,7 +60,7 @@ bool Occupancy::begin_hold(const std::function<void(const std::function<void()>&
   }
   ++holders_;
   try {
-    aside([this] {
+    run_blocking([this] {
       while (in_use_.exchange(true)) {
         std::unique_lock lock(mutex_);
         released_.wait_for(lock, kPollTime, [this] { return !in_use_; });
@@ -86,14 +86,14 @@ void Occupancy::end_hold() {
 }
 
 void Occupancy::wait_for_holders() {
-  if (awaited_by_thread != this) {
+  if (waited_for != this) {
     ++waiting_;
-    awaited_by_thread = this;
+    waited_for = this;
   }
   try {
-    while (awaited()) {
+    while (has_other_holder()) {
       std::unique_lock lock(mutex_);
-      released_.wait_for(lock, kPollTime, [this] { return !awaited(); });
+      released_.wait_for(lock, kPollTime, [this] { return !has_other_holder(); });
       lock.unlock();
       poll_interrupt();
     }
@@ -114,8 +114,8 @@ void Occupancy::wait_for_prediction() {
 
 /// Ends the thread's wait to compute with this object: it computes now, or gave up.
 void Occupancy::end_waiting() {
-  if (awaited_by_thread != this) return;
-  awaited_by_thread = nullptr;
+  if (waited_for != this) return;
+  waited_for = nullptr;
   --waiting_;
   const std::lock_guard lock(mutex_);
   released_.notify_all();

@@ -18,7 +18,7 @@ struct Interpreter {
   std::mutex mutex;
 
   template <class Work>
-  void aside(const Work& work) {
+  void run_blocking(const Work& work) {
     struct Again {
       std::mutex& mutex;
       ~Again() { mutex.lock(); }
@@ -30,13 +30,13 @@ struct Interpreter {
   template <class Work>
   void compute(Network& net, const Work& work) {
     const std::lock_guard lock(mutex);
-    while (net.awaited()) aside([&] { net.wait_for_holders(); });
+    while (net.has_other_holder()) run_blocking([&] { net.wait_for_holders(); });
     const Network::Use use(net);
-    aside(work);
+    run_blocking(work);
   }
   bool begin_hold(Network& net) {
     const std::lock_guard lock(mutex);
-    return net.begin_hold([&](const std::function<void()>& wait) { aside(wait); });
+    return net.begin_hold([&](const std::function<void()>& wait) { run_blocking(wait); });
   }
   void end_hold(Network& net) {
     const std::lock_guard lock(mutex);
@@ -126,7 +126,7 @@ TEST_CASE("holds: a thread does not wait for itself") {
   interpreter.end_hold(*net);
   std::thread other([&] {
     const std::lock_guard lock(interpreter.mutex);
-    CHECK(net->awaited());  // the first hold is still there
+    CHECK(net->has_other_holder());  // the first hold is still there
     CHECK_THROWS_AS(Network::Use{*net}, std::runtime_error);
   });
   other.join();
@@ -164,7 +164,7 @@ TEST_CASE("holds: who is interrupted while waiting leaves nothing behind") {
   computing.join();
   std::thread free([&] {
     const std::lock_guard lock(interpreter.mutex);
-    CHECK_FALSE(net->awaited());
+    CHECK_FALSE(net->has_other_holder());
   });
   free.join();
   busy = may_end = false;

@@ -32,13 +32,13 @@ class Occupancy {
   /// Blocks computations while the calling thread copies or writes the arrays (a hold). `begin_hold` waits until no
   /// other thread computes; threads that start a computation wait for `end_hold`. The holding thread may hold again and
   /// compute. Returns false, without a hold, where this thread is inside a computation (a signal handler): the arrays
-  /// are consistent there, and no other thread can enter. `aside` runs the waiting function passed to it. Bindings
-  /// release the GIL in it and hold the GIL otherwise, so that no thread runs between `awaited` and the computation
-  /// that it precedes.
-  bool begin_hold(const std::function<void(const std::function<void()>&)>& aside);
+  /// are consistent there, and no other thread can enter. `run_blocking` runs the waiting function passed to it.
+  /// Bindings release the GIL in it and hold the GIL otherwise, so that no thread runs between `has_other_holder` and
+  /// the computation that it precedes.
+  bool begin_hold(const std::function<void(const std::function<void()>&)>& run_blocking);
   void end_hold();
   /// Whether another thread holds the arrays or waits to. A computation must then call `wait_for_holders` first.
-  bool awaited() const { return holders_ != 0 && user_ != std::this_thread::get_id(); }
+  bool has_other_holder() const { return holders_ != 0 && user_ != std::this_thread::get_id(); }
   void wait_for_holders();
   /// Whether another thread computes, but does not train. A long run must then take a Turn and wait for its end.
   bool predicts() const { return in_use_ && !trains_ && user_ != std::this_thread::get_id(); }
