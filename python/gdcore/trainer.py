@@ -324,9 +324,9 @@ class Trainer(Connected, Closed):
             first, done = saved.training["first_epoch"], saved.history.last_epoch
         counts: dict[str, Any] = {"first_epoch": first, "last_epoch": last_epoch(epochs, until_epoch, done)}
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
-        source, held, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
+        source, measured, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
         loss = trained(self.loss, self.model, source)
-        fit = Fit(source, held, callbacks, **counts, metrics=self._metrics, measure_training=measure_training, log=log)
+        fit = Fit(source, measured, callbacks, **counts, metrics=self._metrics, measure_training=measure_training, log=log)
         fit.check(self)
         if saved is not None:
             self._resume(fit, saved)

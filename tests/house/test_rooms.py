@@ -91,9 +91,9 @@ def test_the_loop_and_the_files_own_no_trainer() -> None:
     text = (PACKAGE / "io" / "checkpoint.py").read_text(encoding="utf-8")
     private = re.findall(r"\b(?:trainer|fit|state|model|network)\._\w+", text)
     assert not private, f"io/checkpoint.py reads {private}"
-    held = ast.parse((PACKAGE / "training" / "measure.py").read_text(encoding="utf-8"))
-    classes = {node.name: node for node in held.body if isinstance(node, ast.ClassDef)}
-    made = next(n for n in classes["Held"].body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    tree = ast.parse((PACKAGE / "training" / "measure.py").read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    made = next(n for n in classes["CheckedData"].body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
     assert "trainer" not in [argument.arg for argument in made.args.args]
 
 

@@ -41,13 +41,13 @@ def trainer(kind: str, classes: Any = None) -> gd.Trainer:
     return gd.Trainer(model(classes), LOSSES[kind], optimizer=gd.SGD(0.1))
 
 
-def restarted(kind: str, classes: Any, training: Any, held: Any) -> Any:
+def restarted(kind: str, classes: Any, training: Any, validation: Any) -> Any:
     return gd.restarts(
         lambda seed: model(classes),
         1,
         X,
         training,
-        validation=(X, held),
+        validation=(X, validation),
         loss=LOSSES[kind],
         optimizer=gd.SGD(0.1),
         epochs=1,
@@ -163,8 +163,8 @@ def test_training_names_the_columns(kind: str, train: str) -> None:
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_validation_is_put_in_order(kind: str) -> None:
-    def validated(training: Any, held: Any) -> Any:
-        return trainer(kind).fit(training[0], training[1], epochs=2, validation=held)["val_loss"]
+    def validated(training: Any, validation: Any) -> Any:
+        return trainer(kind).fit(training[0], training[1], epochs=2, validation=validation)["val_loss"]
 
     y = FRAMES["pandas"](NAMES)
     for training in ((X, y), ([(X, y)], None), (batches(y), None)):

@@ -133,10 +133,10 @@ def test_a_share_is_the_same_rows_for_every_start() -> None:
 
 def test_weights_count_in_training_and_validation() -> None:
     weights = np.linspace(0.1, 2, 80)
-    held = (*VALIDATION, np.linspace(2, 0.1, 40))
-    start = run(n=1, sample_weight=weights, validation=held).starts[0]
+    validation = (*VALIDATION, np.linspace(2, 0.1, 40))
+    start = run(n=1, sample_weight=weights, validation=validation).starts[0]
     model = gd.Trainer(small(0), gd.MeanSquaredError(), optimizer=gd.Momentum(0.05))
-    history = model.fit(X[:80], Y[:80], epochs=12, sample_weight=weights, validation=held)
+    history = model.fit(X[:80], Y[:80], epochs=12, sample_weight=weights, validation=validation)
     assert start.val_loss == pytest.approx(history["val_loss"][-1], rel=1e-5)
     share = restarts(small, 1, X, Y, **{**SETTINGS, "validation": 0.25, "sample_weight": np.ones(120)})
     assert share.starts[0].val_loss == restarts(small, 1, X, Y, **{**SETTINGS, "validation": 0.25}).starts[0].val_loss

@@ -210,8 +210,8 @@ def effective_parameters(
             f"weight_decay: got {decay.min():.3g} where the smallest eigenvalue is {values[0]:.3g}; expected more than "
             f"{-values[0]:.3g}, so that the error with the decay has a minimum there"
         )
-    held = values[values > rounding(values)]
-    counts = np.sum(held / (held + decay[..., None]), axis=-1)
+    kept = values[values > rounding(values)]
+    counts = np.sum(kept / (kept + decay[..., None]), axis=-1)
     return float(counts) if counts.ndim == 0 else np.asarray(counts)
 
 

@@ -58,12 +58,12 @@ def complete(loss: _core.Loss, model: Sequential, targets: Array | None = None) 
 
 def trained(loss: _core.Loss, model: Sequential, source: object) -> _core.Loss:
     """Return the loss for a source of training data; raise ValueError for "balanced" with an iterable of batches."""
-    held = getattr(source, "held", None)
-    if held is None and balanced(loss):
+    data = getattr(source, "data", None)
+    if data is None and balanced(loss):
         raise ValueError(
             "class_weights: got 'balanced' for an iterable of batches; expected numbers, or arrays x and y"
         )
-    return complete(loss, model, None if held is None else held.labels())
+    return complete(loss, model, None if data is None else data.labels())
 
 
 def _index(key: Any, model: Sequential) -> int:

@@ -45,8 +45,8 @@ def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | Non
     """
     if array.dtype.kind != "f" or array.ndim not in (1, 2) or array.size == 0:
         return
-    held = array.dtype.char in "fd" and array.dtype.itemsize <= np.dtype(dtype).itemsize
-    if held and array.flags.c_contiguous and _core.first_nonfinite(array) < 0:
+    representable = array.dtype.char in "fd" and array.dtype.itemsize <= np.dtype(dtype).itemsize
+    if representable and array.flags.c_contiguous and _core.first_nonfinite(array) < 0:
         return
     limit = min(float(np.finfo(dtype).max), float(np.finfo(array.dtype).max))
     rows = max(1, SMALL // max(1, array[0].size))
@@ -110,8 +110,8 @@ def unheld_scaling(layer: _core.Layer, dtype: str) -> int | None:
     """Return the first feature of a Standardizer whose mean or standard deviation `dtype` cannot hold."""
     if not isinstance(layer, _core.Standardizer) or layer.mean is None or layer.std is None:
         return None
-    held = np.finfo(dtype)
-    sound = (np.abs(layer.mean) <= held.max) & (layer.std <= held.max) & (layer.std >= held.tiny)
+    limits = np.finfo(dtype)
+    sound = (np.abs(layer.mean) <= limits.max) & (layer.std <= limits.max) & (layer.std >= limits.tiny)
     return None if sound.all() else int(np.argmin(sound))
 
 

@@ -64,8 +64,8 @@ def unheld(layers: Sequence[_core.Layer], buffers: Buffers) -> Unheld | None:
         if not isinstance(layer, _core.Standardizer):
             continue
         mean, std = _numbers(layer, i, buffers)
-        held = np.finfo(mean.dtype)
-        sound = (np.abs(mean) <= held.max) & (std <= held.max) & (std >= held.tiny)
+        limits = np.finfo(mean.dtype)
+        sound = (np.abs(mean) <= limits.max) & (std <= limits.max) & (std >= limits.tiny)
         if not sound.all():
             return Unheld(i, int(np.argmin(sound)))
     return None

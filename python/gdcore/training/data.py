@@ -9,7 +9,7 @@ from ..internal.checks import flag, integer, shown
 from ..internal.features import Columns
 from ..internal.numbers import SAFE, TINY, vdot
 from ..internal.prepared import Check, Prepared, prepared
-from .measure import Held, HeldBatches
+from .measure import CheckedBatches, CheckedData
 from .sources import ArraySource, IterableSource
 from .validation import Validation, validation_of
 
@@ -45,7 +45,7 @@ class TrainingData(NamedTuple):
     """The source of batches, the data to measure at the end of an epoch, and the names of the columns."""
 
     source: ArraySource | IterableSource
-    validation: Held | HeldBatches | None
+    validation: CheckedData | CheckedBatches | None
     columns: Columns
 
 
@@ -62,16 +62,16 @@ def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known:
         )
     model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
     arrays = (given.x, given.y, given.sample_weight)
-    training = Held(model, loss, *arrays, known=trainer._known(known), check="columns", finite=finite)
+    training = CheckedData(model, loss, *arrays, known=trainer._known(known), check="columns", finite=finite)
     wanted = _wanted(given.validation)
     if wanted.share is not None:
         rows, others = wanted.split(len(training), seed)
-        held: Held | HeldBatches | None = training.part(others, "validation")
+        validation: CheckedData | CheckedBatches | None = training.part(others, "validation")
         training = training.part(rows)
     else:
-        held = _to_validate(trainer, wanted, training.columns, epochs)
+        validation = _to_validate(trainer, wanted, training.columns, epochs)
     source = ArraySource(model, training, given.batch_size, shuffle=given.shuffle, drop_last=given.drop_last)
-    return TrainingData(source, held, training.columns)
+    return TrainingData(source, validation, training.columns)
 
 
 def _from_batches(trainer: Trainer, given: Given, epochs: int, known: Columns) -> TrainingData:
@@ -99,14 +99,18 @@ def _wanted(validation: Any) -> Validation:
     return Validation() if validation is None else validation_of(validation, batches=True)
 
 
-def _to_validate(trainer: Trainer, wanted: Validation, known: Columns, epochs: int) -> Held | HeldBatches | None:
+def _to_validate(
+    trainer: Trainer, wanted: Validation, known: Columns, epochs: int
+) -> CheckedData | CheckedBatches | None:
     """Return the data to measure at the end of an epoch, if it is given apart from the training data."""
     if wanted.batches is not None:
-        return HeldBatches(trainer.model, wanted.batches, "validation", epochs, trainer._known(known), known)
+        return CheckedBatches(trainer.model, wanted.batches, "validation", epochs, trainer._known(known), known)
     if wanted.parts is None:
         return None
     finite = trainer.check_finite
-    return Held(trainer.model, trainer.loss, *wanted.parts, "validation", known=trainer._known(known), finite=finite)
+    return CheckedData(
+        trainer.model, trainer.loss, *wanted.parts, "validation", known=trainer._known(known), finite=finite
+    )
 
 
 def is_plain(x: Array) -> bool:
@@ -125,11 +129,11 @@ def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:
     return prepared(trainer.model, trainer.loss, x, y, weights, known=trainer._known(), check=check)
 
 
-def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> Held | HeldBatches:
+def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> CheckedData | CheckedBatches:
     """Return the data of `Trainer.evaluate`: arrays or, without `y`, an iterable of batches."""
     if y is not None:
         known, finite = trainer._known(), trainer.check_finite
-        return Held(trainer.model, trainer.loss, x, y, sample_weight, known=known, finite=finite)
+        return CheckedData(trainer.model, trainer.loss, x, y, sample_weight, known=known, finite=finite)
     if sample_weight is not None:
         raise ValueError("sample_weight: got weights for an iterable; expected them in its batches: (x, y, weights)")
-    return HeldBatches(trainer.model, x, "x", known=trainer._known())
+    return CheckedBatches(trainer.model, x, "x", known=trainer._known())

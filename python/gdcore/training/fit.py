@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..callbacks import Callback, EarlyStopping
 from ..history import History, number
 from ..internal.checks import integer, is_iterable, shown
-from .measure import Held, HeldBatches
+from .measure import CheckedBatches, CheckedData
 from .sources import SLICE_SECONDS, ArraySource, IterableSource
 from .state import Position
 from .step_log import StepLog
@@ -33,7 +33,7 @@ class Fit:
     ----------
     source : ArraySource or IterableSource
         Source of the batches.
-    validation : Held, HeldBatches or None
+    validation : CheckedData, CheckedBatches or None
         Data to measure at the end of an epoch, as "val_...".
     callbacks : sequence
         Objects with some of the methods of `Callback`.
@@ -52,7 +52,7 @@ class Fit:
     def __init__(
         self,
         source: ArraySource | IterableSource,
-        validation: Held | HeldBatches | None,
+        validation: CheckedData | CheckedBatches | None,
         callbacks: Sequence[object],
         *,
         first_epoch: int,
@@ -63,7 +63,7 @@ class Fit:
     ) -> None:
         self._source, self._log = source, log
         self._validation = validation
-        self._training = source.held if measure_training and isinstance(source, ArraySource) else None
+        self._training = source.data if measure_training and isinstance(source, ArraySource) else None
         self.callbacks = checked_callbacks(callbacks) + ([] if log is None else [log])
         self.thread = threading.get_ident()  # the training thread
         self.first_epoch, self.last_epoch = first_epoch, last_epoch

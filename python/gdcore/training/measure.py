@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 
-class Held:
+class CheckedData:
     """Data to train on or to measure, checked once.
 
     Parameters
@@ -86,13 +86,13 @@ class Held:
         """Return the targets of the measured rows, labels as indices."""
         return self._targets if self.rows is None else self._targets[self.rows]
 
-    def part(self, rows: npt.NDArray[np.int64], name: str = "") -> Held:
+    def part(self, rows: npt.NDArray[np.int64], name: str = "") -> CheckedData:
         """Return a subset of the rows, named `name` in messages, without copying them."""
         try:
             self.dataset.check_weights(rows)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if name else str(error)) from None
-        other = object.__new__(Held)
+        other = object.__new__(CheckedData)
         other.__dict__.update(self.__dict__, rows=rows, _label=f"{name}: " if name else "")
         return other
 
@@ -105,7 +105,7 @@ class Held:
         known = trainer._known(self.columns)
         if any(own not in (None, now) for own, now in zip(self.columns, known, strict=True)):  # learned since
             name, finite = self._label.removesuffix(": "), trainer.check_finite
-            anew = Held(trainer.model, trainer.loss, *self._given, name, known=trainer._known(), finite=finite)
+            anew = CheckedData(trainer.model, trainer.loss, *self._given, name, known=trainer._known(), finite=finite)
             vars(self).update(vars(anew), rows=self.rows)
         outputs = self.outputs(trainer)
         sums = trainer.core.evaluate(self.dataset, batch_size=batch_size, rows=self.rows, outputs=outputs)
@@ -124,7 +124,7 @@ class Held:
         return self._targets[self.rows], None if self._weights is None else self._weights[self.rows]
 
 
-class HeldBatches:
+class CheckedBatches:
     """Batches from an iterable, measured one by one; only targets and outputs for the metrics are kept.
 
     Parameters
@@ -171,16 +171,16 @@ class HeldBatches:
         for number, batch in enumerate(self._batches):
             name = f"{self._name}: batch {number}"
             known, finite = trainer._known(self._known), trainer.check_finite
-            held = Held(
+            data = CheckedData(
                 trainer.model, trainer.loss, *parts_of(batch, name, self._named), name, known=known, finite=finite
             )
-            self._known = held.columns
-            given = held.outputs(trainer)
-            sums = trainer.core.evaluate(held.dataset, batch_size=batch_size, outputs=given)
+            self._known = data.columns
+            given = data.outputs(trainer)
+            sums = trainer.core.evaluate(data.dataset, batch_size=batch_size, outputs=given)
             loss_sum, weight_sum = loss_sum + sums[0], weight_sum + sums[1]
             if given is not None:
                 outputs.append(given)
-                truth.append(held.truth())
+                truth.append(data.truth())
         if number < 0:
             raise exhausted(self._batches, self._name)
 

@@ -13,7 +13,7 @@ from ..data import batch_rows
 from ..internal.checks import flag
 from ..internal.features import UNNAMED, Columns
 from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
-from .measure import Held
+from .measure import CheckedData
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -30,7 +30,7 @@ class ArraySource:
     ----------
     model : Sequential
         The model to train.
-    held : Held
+    data : CheckedData
         The data; its ``rows`` are the rows to train on.
     batch_size : int or None
         Rows in a batch; None, or a number above the number of rows, means all.
@@ -39,25 +39,25 @@ class ArraySource:
     """
 
     def __init__(
-        self, model: Sequential, held: Held, batch_size: int | None, *, shuffle: bool, drop_last: bool
+        self, model: Sequential, data: CheckedData, batch_size: int | None, *, shuffle: bool, drop_last: bool
     ) -> None:
-        self.held = held
-        self.batch_size = batch_rows(batch_size, len(held))
+        self.data = data
+        self.batch_size = batch_rows(batch_size, len(data))
         self.shuffle = flag(shuffle, "shuffle")
         self.drop_last = flag(drop_last, "drop_last")
-        self.batches = _core.batch_count(len(held), self.batch_size, self.drop_last)
+        self.batches = _core.batch_count(len(data), self.batch_size, self.drop_last)
         self.done = False
         if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in model.layers):
-            raise ValueError(f"batch_size: got 1 (of {len(held)} rows); BatchNorm needs two rows to have a spread")
+            raise ValueError(f"batch_size: got 1 (of {len(data)} rows); BatchNorm needs two rows to have a spread")
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that must be the same in a resumed run."""
         return {
-            "rows": len(self.held),
+            "rows": len(self.data),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
-            "sample_weight": self.held.weighted,
+            "sample_weight": self.data.weighted,
         }
 
     def resume(self, epochs: int) -> None:
@@ -81,8 +81,8 @@ class ArraySource:
         if trainer._lr_scale != 1.0:
             rates = rates * trainer._lr_scale
         self._next, loss_sum, weight_sum = trainer._core.run(
-            self.held.dataset,
-            self.held.rows,
+            self.data.dataset,
+            self.data.rows,
             shuffle=self._shuffle,
             batch_size=self.batch_size,
             drop_last=self.drop_last,
@@ -201,12 +201,12 @@ class IterableSource:
         name = f"x: batch {self._next}"
         known, finite = trainer._known(self.columns), trainer.check_finite
         parts = parts_of(batch, name, self._named)
-        held = Held(trainer.model, trainer.loss, *parts, name, known=known, check="batch", finite=finite)
+        data = CheckedData(trainer.model, trainer.loss, *parts, name, known=known, check="batch", finite=finite)
         _, loss_sum, weight_sum = trainer.core.run(
-            held.dataset,
+            data.dataset,
             None,
             shuffle=None,
-            batch_size=batch_rows(None, len(held)),
+            batch_size=batch_rows(None, len(data)),
             drop_last=False,
             first_batch=0,
             last_batch=1,
@@ -214,5 +214,5 @@ class IterableSource:
             seconds=np.inf,
             sums=(loss_sum, weight_sum),
         )
-        trainer._learn(held.columns)
+        trainer._learn(data.columns)
         return loss_sum, weight_sum

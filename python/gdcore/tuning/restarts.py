@@ -319,6 +319,6 @@ def _data(
     given = prepared(model, loss, x, y, weights, check="columns")
     wanted = validation_of(validation, batches=False)
     if wanted.parts is None:
-        training, held = wanted.split(len(given.x.array), seed)
-        return Split(given.part(training), given.part(held))
+        training, other = wanted.split(len(given.x.array), seed)
+        return Split(given.part(training), given.part(other))
     return Split(given, prepared(model, loss, *wanted.parts, "validation: ", known=given.columns))
