@@ -82,7 +82,7 @@ class MiniBatches(Closed):
     seed: Setting[int] = Setting("Seed of the shuffling.", seed_or_random)
     shuffle: Setting[bool] = Setting("Whether each epoch has an order of its own.", flag)
     drop_last: Setting[bool] = Setting("Whether a smaller last batch is left out.", flag)
-    epoch: Setting[int] = Setting("The epoch of the next walk, from 0.", integer)
+    epoch: Setting[int] = Setting("The epoch of the next iteration, from 0.", integer)
 
     def __init__(
         self,

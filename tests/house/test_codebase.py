@@ -50,8 +50,8 @@ def test_everything_public_is_listed_and_explained() -> None:
         assert inspect.getdoc(value) and len(inspect.getdoc(value) or "") > 20, name
         if inspect.isclass(value):
             for method, member in vars(value).items():
-                told = isinstance(member, property) and value.__module__ != "gdcore._core"  # specs: by the class
-                if not method.startswith("_") and (callable(member) or told):
+                documented = isinstance(member, property) and value.__module__ != "gdcore._core"  # specs: by the class
+                if not method.startswith("_") and (callable(member) or documented):
                     assert inspect.getdoc(getattr(value, method)), f"{name}.{method}"
 
 

@@ -57,14 +57,14 @@ def test_every_way_to_train_refuses_what_the_dtype_does_not_hold(train: str, dty
         return made[-1]
 
     TRAINING[train](make, X, Y.astype(float))
-    unheld = [gd.Standardizer(mean=[0.0, 0.0, 0.0], std=[1.0, tiny, 1.0])]
+    unrepresentable = [gd.Standardizer(mean=[0.0, 0.0, 0.0], std=[1.0, tiny, 1.0])]
     cases: list[tuple[Any, Any, Any, str]] = [
         (make, X * tiny, Y, f"x: got numbers of at most .*{dtype}"),
         (make, X, np.where(Y, huge, 0.5), "y: got .* in row"),
         (make, X, (Y + 1) * tiny, f"y: got numbers of at most .*{dtype}"),
     ]
     if train != "later step":
-        cases.append((lambda: make(*unheld), X, Y, f"Standardizer scales column .*{dtype}"))
+        cases.append((lambda: make(*unrepresentable), X, Y, f"Standardizer scales column .*{dtype}"))
     for build, x, y, match in cases:
         if "y: got numbers" in match and train in ("step", "later step"):
             continue  # targets of a plain array are checked only if the loss is not finite

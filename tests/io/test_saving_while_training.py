@@ -203,8 +203,8 @@ def test_a_signal_handler_may_save() -> None:
             trainer = gd.Trainer(wide, loss=gd.CrossEntropy(), optimizer=gd.Adam(1e-3))
             model = wide
             signal.setitimer(signal.ITIMER_REAL, 0.02)
-            begun = time.monotonic()
-            while "refused" not in outcomes and time.monotonic() < begun + 60:
+            start = time.monotonic()
+            while "refused" not in outcomes and time.monotonic() < start + 60:
                 trainer.fit(x, y, epochs=1, batch_size=len(x))
             signal.setitimer(signal.ITIMER_REAL, 0)
             assert "refused" in outcomes, outcomes

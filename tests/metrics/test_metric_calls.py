@@ -269,14 +269,14 @@ def test_an_undefined_measure_is_told() -> None:
     trainer = build(2, gd.CrossEntropy(), ["roc_auc"])
     with pytest.warns(UserWarning, match="roc_auc: undefined"):
         assert np.isnan(trainer.evaluate(X, np.zeros(90, int))["roc_auc"])
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning) as caught:
         trainer.fit(
             *(X, targets(2, "classes")),
             epochs=3,
             validation=(X, np.zeros(90, int)),
             callbacks=[gd.EarlyStopping("val_roc_auc", patience=2)],
         )
-    assert any("EarlyStopping: val_roc_auc is nan" in str(each.message) for each in told)
+    assert any("EarlyStopping: val_roc_auc is nan" in str(each.message) for each in caught)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc", sk.accuracy_score, lambda y_true, y_pred: 1.0])

@@ -34,18 +34,18 @@ def equal(actual: float, expected: float, tolerance: float = 1e-12) -> None:
 
 def same(ours: Callable[[], float], theirs: Callable[[], Any], tolerance: float = 1e-12) -> None:
     """Compare the values and the warnings of undefined values."""
-    told = []
+    warned = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = ours()
-        told.append([w for w in caught if "undefined" in str(w.message)] != [])
+        warned.append([w for w in caught if "undefined" in str(w.message)] != [])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         expected = float(theirs())
         undefined = sk._classification.UndefinedMetricWarning
-        told.append(any(issubclass(w.category, undefined) or "No positive class" in str(w.message) for w in caught))
+        warned.append(any(issubclass(w.category, undefined) or "No positive class" in str(w.message) for w in caught))
     equal(value, expected, tolerance)
-    assert told[0] == told[1]
+    assert warned[0] == warned[1]
 
 
 LABELS: dict[str, tuple[Any, Any]] = {

@@ -107,7 +107,7 @@ def test_views_that_are_kept_are_watched() -> None:
     view[...] = 2.0
     del view
     assert np.isfinite(model.predict(X)).all()
-    assert model._unheld is None  # the fast path is active again
+    assert model._unrepresentable is None  # the fast path is active again
 
 
 def test_a_standardizer_keeps_the_names_it_was_given() -> None:

@@ -160,8 +160,8 @@ def test_what_ends_too_early_is_said_clearly() -> None:
     spent = iter(BATCHES)
     list(spent)
     for call, match in (
-        (lambda: trainer().fit(spent, epochs=1), "no batch.*walked through before"),
-        (lambda: trainer().evaluate(spent), "no batch.*walked through before"),
+        (lambda: trainer().fit(spent, epochs=1), "no batch.*exhausted before"),
+        (lambda: trainer().evaluate(spent), "no batch.*exhausted before"),
         (lambda: trainer().fit(X, Y, epochs=1, validation=spent), "validation.*no batch"),
         (lambda: trainer().fit([], epochs=1), "x"),
         (lambda: trainer().fit(iter(BATCHES), epochs=2), "iterator.*one epoch.*steps_per_epoch"),

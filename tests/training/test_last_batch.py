@@ -43,9 +43,9 @@ def test_sizes_of_the_batches(rows: int, size: int, kept: list[int], dropped: li
     for drop_last, sizes in ((False, kept), (True, dropped)):
         for shuffle in (False, True):
             batches = gd.MiniBatches(X[:rows], Y[:rows], batch_size=size, drop_last=drop_last, shuffle=shuffle)
-            walked = list(batches)
-            assert [len(xb) for xb, _ in walked] == sizes and len(batches) == len(sizes)
-            together = np.concatenate([xb for xb, _ in walked])
+            made = list(batches)
+            assert [len(xb) for xb, _ in made] == sizes and len(batches) == len(sizes)
+            together = np.concatenate([xb for xb, _ in made])
             assert len({row.tobytes() for row in together}) == sum(sizes)
         assert batch_count(rows, min(rows, size), drop_last) == len(sizes)
 

@@ -10,7 +10,14 @@ from .. import _core
 from .arrays import Array
 from .features import FeatureNames
 
-__all__ = ["check_batch_scale", "check_numbers", "check_scale", "column_name", "refuse_scaling", "unheld_scaling"]
+__all__ = [
+    "check_batch_scale",
+    "check_numbers",
+    "check_scale",
+    "column_name",
+    "refuse_scaling",
+    "unrepresentable_scaling",
+]
 
 SMALL = 1 << 16  # elements that are checked at once
 SAFE = 1e36  # a sum of squares below it: every value is far below the float32 maximum
@@ -106,7 +113,7 @@ def _refuse_tiny(name: str, largest: str, dtype: str) -> NoReturn:
     )
 
 
-def unheld_scaling(layer: _core.Layer, dtype: str) -> int | None:
+def unrepresentable_scaling(layer: _core.Layer, dtype: str) -> int | None:
     """Return the first feature of a Standardizer whose mean or standard deviation `dtype` cannot hold."""
     if not isinstance(layer, _core.Standardizer) or layer.mean is None or layer.std is None:
         return None

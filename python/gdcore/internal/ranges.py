@@ -12,14 +12,14 @@ import numpy as np
 from .. import _core
 from .arrays import Array
 from .layer_names import path_of
-from .numbers import unheld_scaling
+from .numbers import unrepresentable_scaling
 
 
 def ranges_of(layers: Sequence[_core.Layer], dtype: str) -> dict[str, bool]:
     """Return the buffers of a network without negative values, by name: True if 0 is excluded too."""
     ranges: dict[str, bool] = _core._ranges(layers)
     for i, layer in enumerate(layers):
-        if unheld_scaling(layer, dtype) is not None:  # rounded to 0 in this dtype; data is refused then
+        if unrepresentable_scaling(layer, dtype) is not None:  # rounded to 0 in this dtype; data is refused then
             ranges[f"{path_of(layer, i)}.std"] = False
     return ranges
 

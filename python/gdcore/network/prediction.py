@@ -18,13 +18,13 @@ from ..internal.inputs import Inputs, to_inputs
 from ..internal.labels import Classes, are_numbers_from_0, class_array, class_names
 from ..internal.numbers import SAFE, SMALL, check_numbers, vdot
 from ..internal.outputs import answers, check_outputs, checked_meaning, probabilistic, probabilities
-from .scaling import Unheld, described, refuse, unheld
+from .scaling import Unrepresentable, described, refuse, unrepresentable_column
 
 __all__ = ["Predictor"]
 
 # A single row of a small network takes 3.5 µs; attribute look-ups of these names would take a tenth of it.
 FLOAT64 = np.dtype(np.float64)
-UNKNOWN = Unheld(-1, -1)  # not cached, because views may change the scaling
+UNKNOWN = Unrepresentable(-1, -1)  # not cached, because views may change the scaling
 ROWS = 1024  # default number of rows computed at once
 _ndarray = np.ndarray
 _predict = _core.Network.predict
@@ -40,7 +40,7 @@ class Predictor(_core.Network):
     _feature_names: FeatureNames | None
     _target_names: FeatureNames | None
     _takes_numbers: bool
-    _unheld: Unheld | None = UNKNOWN  # a column whose scaling the dtype cannot hold
+    _unrepresentable: Unrepresentable | None = UNKNOWN  # a column whose scaling the dtype cannot hold
     _lent: list[Any]  # weak references to views of buffers
     _type: np.dtype[Any]
 
@@ -62,7 +62,7 @@ class Predictor(_core.Network):
     def buffers(self) -> dict[str, Any]:
         """Return views of the arrays that are kept but not trained, such as "layers.1.running_mean"."""
         views = Views(super().buffers())
-        self._unheld = UNKNOWN
+        self._unrepresentable = UNKNOWN
         self._lent = [view for view in self._lent if view() is not None]
         for view in views.values():
             try:
@@ -205,7 +205,7 @@ class Predictor(_core.Network):
             If its columns are not the model's, or a value is refused; the message names row and column.
         """
         # One call of the core, with its default batch size: another argument would take a tenth of the time of one row.
-        if check_finite is True and batch_size is ROWS and type(x) is _ndarray and self._unheld is None:
+        if check_finite is True and batch_size is ROWS and type(x) is _ndarray and self._unrepresentable is None:
             kind = x.dtype
             if kind is self._type:
                 outputs = _predict_finite(self, x)
@@ -218,7 +218,7 @@ class Predictor(_core.Network):
     def initialize(self, seed: int) -> None:
         """Draw all parameters anew and reset the buffers; `seed` becomes the model's seed."""
         super().initialize(seed)
-        self._unheld = UNKNOWN
+        self._unrepresentable = UNKNOWN
 
     def _prepare(self) -> None:
         """Cache the values that every prediction needs."""
@@ -226,13 +226,13 @@ class Predictor(_core.Network):
         self._lent = []
         self.unheld()
 
-    def unheld(self) -> Unheld | None:
+    def unheld(self) -> Unrepresentable | None:
         """Return a column whose scaling the dtype cannot hold, if there is one."""
-        if self._unheld != UNKNOWN:
-            return self._unheld
-        found = unheld(super().layers, super().buffers())
+        if self._unrepresentable != UNKNOWN:
+            return self._unrepresentable
+        found = unrepresentable_column(super().layers, super().buffers())
         if all(view() is None for view in self._lent):
-            self._unheld, self._lent = found, []
+            self._unrepresentable, self._lent = found, []
         return found
 
     def _checked(self, x: object, finite: bool, name: str = "x") -> Array:

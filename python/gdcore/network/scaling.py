@@ -15,12 +15,12 @@ from ..internal.layer_names import path_of
 from ..internal.numbers import refuse_scaling
 from ..standardizer import Standardizer
 
-__all__ = ["Unheld", "described", "refuse", "unheld"]
+__all__ = ["Unrepresentable", "described", "refuse", "unrepresentable_column"]
 
 Buffers = Mapping[str, Any]  # as returned by Network.buffers()
 
 
-class Unheld(NamedTuple):
+class Unrepresentable(NamedTuple):
     """A column of a Standardizer whose mean or deviation the model's dtype cannot hold."""
 
     layer: int
@@ -58,7 +58,7 @@ def _is_given(layer: _core.Standardizer, number: int, buffers: Buffers) -> bool:
         return all(np.array_equal(np.asarray(own).astype(used.dtype), used) for own, used in pairs)
 
 
-def unheld(layers: Sequence[_core.Layer], buffers: Buffers) -> Unheld | None:
+def unrepresentable_column(layers: Sequence[_core.Layer], buffers: Buffers) -> Unrepresentable | None:
     """Return the first column whose mean or deviation in the buffers cannot scale, or None."""
     for i, layer in enumerate(layers):
         if not isinstance(layer, _core.Standardizer):
@@ -67,14 +67,14 @@ def unheld(layers: Sequence[_core.Layer], buffers: Buffers) -> Unheld | None:
         limits = np.finfo(mean.dtype)
         sound = (np.abs(mean) <= limits.max) & (std <= limits.max) & (std >= limits.tiny)
         if not sound.all():
-            return Unheld(i, int(np.argmin(sound)))
+            return Unrepresentable(i, int(np.argmin(sound)))
     return None
 
 
 def refuse(
-    layers: Sequence[_core.Layer], buffers: Buffers, found: Unheld, dtype: str, names: FeatureNames | None
+    layers: Sequence[_core.Layer], buffers: Buffers, found: Unrepresentable, dtype: str, names: FeatureNames | None
 ) -> NoReturn:
-    """Raise ValueError for the column that `unheld` found, with the layer's original values if still in use."""
+    """Raise ValueError for the column `found`, with the values that the layer was given if they are still in use."""
     layer: Any = layers[found.layer]
     mean, std = _numbers(layer, found.layer, buffers)
     if _is_given(layer, found.layer, buffers):

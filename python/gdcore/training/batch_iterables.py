@@ -53,14 +53,14 @@ def checked_batches(value: object, name: str, other: str) -> Iterable[Any]:
     return value
 
 
-def refuse_one_walk(batches: Iterable[Any], walks: int, name: str, hint: str) -> None:
+def refuse_single_pass(batches: Iterable[Any], passes: int, name: str, hint: str) -> None:
     """Raise ValueError for an iterator that is needed more than once, and for an endless one."""
     if isinstance(batches, (itertools.cycle, itertools.count)):
         raise ValueError(f"{name}: got {type(batches).__name__}, which never ends; expected {hint}")
-    if isinstance(batches, Iterator) and walks > 1:
+    if isinstance(batches, Iterator) and passes > 1:
         raise ValueError(
-            f"{name}: got an iterator ({type(batches).__name__}), which gives one epoch, for {walks} epochs; expected "
-            f"a list, or an object whose __iter__ starts anew each time, or {hint}"
+            f"{name}: got an iterator ({type(batches).__name__}), which gives one epoch, for {passes} epochs; expected "
+            f"a list, or an object whose __iter__ starts again each time, or {hint}"
         )
 
 
@@ -117,5 +117,5 @@ def parts_of(batch: object, name: str, named: Columns = UNNAMED) -> tuple[Any, A
 
 def exhausted(batches: Iterable[Any], name: str) -> ValueError:
     """Return the error for an iterable that gives no batch."""
-    why = " (an iterator that was walked through before gives nothing more)" if isinstance(batches, Iterator) else ""
+    why = " (the iterator was exhausted before)" if isinstance(batches, Iterator) else ""
     return ValueError(f"{name}: the iterable gave no batch{why}; expected at least one")

@@ -99,12 +99,12 @@ class Fit:
     def run(self, trainer: Trainer) -> None:
         """Train until the last epoch is done or a callback stops the run."""
         trainer.stop = False
-        begun: list[object] = []
+        started: list[object] = []
         try:
             for callback in self.callbacks:
                 for hook in _hooks([callback], "on_train_begin"):
                     hook(trainer)
-                begun.append(callback)
+                started.append(callback)
             if self._restore is not None:
                 self._restore()
             self._listen()
@@ -113,7 +113,7 @@ class Fit:
                 self._epoch(trainer)
         finally:
             with ExitStack() as stack:  # calls every hook in order, even if one raises
-                for hook in reversed(_hooks(begun, "on_train_end")):
+                for hook in reversed(_hooks(started, "on_train_end")):
                     stack.callback(hook, trainer)
 
     def _stays_stopped(self, epoch: int) -> bool:

@@ -14,7 +14,7 @@ from ..internal.class_weights import complete
 from ..internal.features import UNNAMED, Columns
 from ..internal.prepared import Check, prepared
 from ..metrics import Predictions
-from .batch_iterables import checked_batches, exhausted, names_of, parts_of, refuse_one_walk
+from .batch_iterables import checked_batches, exhausted, names_of, parts_of, refuse_single_pass
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -135,7 +135,7 @@ class CheckedBatches:
         Batches (x, y) or (x, y, weights).
     name : str
         Name of the iterable in messages.
-    walks : int
+    passes : int
         Number of iterations needed; an iterator gives one.
     known : Columns
         Names of columns, if known.
@@ -148,12 +148,12 @@ class CheckedBatches:
         model: Sequential,
         iterable: object,
         name: str,
-        walks: int = 1,
+        passes: int = 1,
         known: Columns = UNNAMED,
         others: Columns = UNNAMED,
     ) -> None:
         self._batches = checked_batches(iterable, name, "y")
-        refuse_one_walk(self._batches, walks, name, "one that ends")
+        refuse_single_pass(self._batches, passes, name, "one that ends")
         self._name, self._known = name, others
         self._named = names_of(iterable, name, model, known)
 

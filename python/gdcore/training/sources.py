@@ -12,7 +12,7 @@ from .. import _core
 from ..data import batch_rows
 from ..internal.checks import flag
 from ..internal.features import UNNAMED, Columns
-from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_one_walk
+from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_single_pass
 from .measure import CheckedData
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class IterableSource:
         self.columns = Columns(others.x or self._named.x, others.y)  # target_names may be names of classes
         self._steps = steps_per_epoch
         if steps_per_epoch is None:
-            refuse_one_walk(self._iterable, epochs, "x", "steps_per_epoch=")
+            refuse_single_pass(self._iterable, epochs, "x", "steps_per_epoch=")
         self.batches = length_of(self._iterable) if steps_per_epoch is None else steps_per_epoch
         self._iterator: Iterator[Any] | None = None
         self._behind = 0  # batches of earlier epochs to skip

@@ -233,10 +233,10 @@ def _run(
     rest = {name: getattr(optimizer, name) for name in optimizer._fields if name != "lr"}
     rising = type(optimizer)(lambda step: float(rates[min(step, len(rates) - 1)]), **rest)
     trainer = Trainer(model.clone(), loss, optimizer=rising)
-    walk = _endless(batches)
+    iterator = _endless(batches)
 
     def step() -> float:
-        xb, yb, *weight = next(walk)
+        xb, yb, *weight = next(iterator)
         return trainer.step(xb, Targets(yb), *weight)
 
     start = step()

@@ -146,11 +146,11 @@ def run(
     table = Table(_rows(results, forms))
     title = _sentence(results)
     draw(problem, results, title, path)
-    told = {"fast": problem.scales[0], "slow": problem.scales[1], "signal_fast": problem.signals[0]}
-    told |= {"signal_slow": problem.signals[1], "repeats": repeats}
-    told["inflation"] = problem.rows / (problem.rows - 2 * problem.features - 1)
-    told["grid"] = (at[-1] / at[-2]) - 1
-    notes = tuple(note.format(**vars(problem), **told) for note in NOTES)
+    numbers = {"fast": problem.scales[0], "slow": problem.scales[1], "signal_fast": problem.signals[0]}
+    numbers |= {"signal_slow": problem.signals[1], "repeats": repeats}
+    numbers["inflation"] = problem.rows / (problem.rows - 2 * problem.features - 1)
+    numbers["grid"] = (at[-1] / at[-2]) - 1
+    notes = tuple(note.format(**vars(problem), **numbers) for note in NOTES)
     return Reproduction("epochs", f"Risk against the step. {title}", table, path, notes)
 
 
