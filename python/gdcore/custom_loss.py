@@ -182,9 +182,9 @@ class _Rows:
         return array
 
     def _refuse(self, array: Array, what: str, wrong: Array) -> NoReturn:
-        place = np.unravel_index(int(np.argmax(wrong)), array.shape)
-        where = f"row {place[0]}" + (f", output {place[1]}" if array.ndim == 2 else "")
-        got = f"got {array[place]} in {where}, in {array.dtype}"
+        index = np.unravel_index(int(np.argmax(wrong)), array.shape)
+        where = f"row {index[0]}" + (f", output {index[1]}" if array.ndim == 2 else "")
+        got = f"got {array[index]} in {where}, in {array.dtype}"
         raise ValueError(f"CustomLoss {self.name!r}: {what}: {got}; expected finite numbers")
 
     def _compare(self, outputs: Array, targets: Array) -> None:

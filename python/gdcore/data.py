@@ -203,8 +203,8 @@ def split_rows(
         )
         shuffled = kind[order]
         by_class = np.argsort(shuffled, kind="stable")
-        place = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # number of earlier rows of the same class
-        chosen = order[by_class[place < np.repeat(quota, sizes)]]
+        rank = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # number of earlier rows of the same class
+        chosen = order[by_class[rank < np.repeat(quota, sizes)]]
     mask = np.zeros(rows, dtype=bool)
     mask[chosen] = True
     return np.flatnonzero(~mask), np.flatnonzero(mask)

@@ -61,11 +61,11 @@ class Profile(Closed):
         """
         rows = self._rows if self._rows is not None else _core._profile_rows()
         whole, table = max(self.seconds, 1e-9), []
-        for place, now in rows.items():
-            then = self._before.get(place, (0, 0.0, 0.0, 0.0))
+        for key, now in rows.items():
+            then = self._before.get(key, (0, 0.0, 0.0, 0.0))
             calls, seconds, operations, size = (a - b for a, b in zip(now, then, strict=True))
             if calls:
-                table.append(_row(place, calls, seconds, whole, operations, size))
+                table.append(_row(key, calls, seconds, whole, operations, size))
         table.sort(key=lambda row: -float(row["seconds"]))
         rest = whole - sum(float(row["seconds"]) for row in table)
         if rest > 0:
@@ -117,9 +117,9 @@ def profile_process() -> None:
 
 
 def _row(
-    place: tuple[str, str], calls: int, seconds: float, whole: float, operations: float, size: float
+    key: tuple[str, str], calls: int, seconds: float, whole: float, operations: float, size: float
 ) -> dict[str, Any]:
-    device, operation = place
+    device, operation = key
     row = {"operation": operation, "device": device, "calls": calls, "seconds": seconds, "share": seconds / whole}
     if seconds > 0 and (operations or size):
         row["GFLOP/s" if operations else "GB/s"] = (operations or size) / seconds / 1e9

@@ -77,10 +77,10 @@ class Table(Closed, dict[str, list[Any]]):
         IndexError
             If there is no such row.
         """
-        place = integer(index, "index", minimum=-self.height)
-        if not place < self.height:
+        position = integer(index, "index", minimum=-self.height)
+        if not position < self.height:
             raise IndexError(f"index: got {index}; expected a row below {self.height}")
-        return {name: values[place] for name, values in dict.items(self)}
+        return {name: values[position] for name, values in dict.items(self)}
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row, in time independent of the number of rows.
@@ -198,9 +198,9 @@ class Table(Closed, dict[str, list[Any]]):
         from html import escape  # here, to keep `import gdcore` fast
 
         columns, height, half = list(dict.values(self)), self.height, HTML_ROWS // 2
-        places = range(height) if height <= HTML_ROWS else (*range(half), None, *range(height - half, height))
+        rows_shown = range(height) if height <= HTML_ROWS else (*range(half), None, *range(height - half, height))
         rows = [["th", *self]]
-        rows += [["td", *("…" if i is None else _text(values[i]) for values in columns)] for i in places]
+        rows += [["td", *("…" if i is None else _text(values[i]) for values in columns)] for i in rows_shown]
         lines = ["".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells) for kind, *cells in rows]
         body = "\n".join(f"<tr>{line}</tr>" for line in lines)
         size = f"{height:,} rows of {len(columns):,} columns"

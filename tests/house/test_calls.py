@@ -41,9 +41,9 @@ def is_result(kind: type) -> bool:
 def calls() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield the public functions, classes and methods with the names that users call them by."""
     for module in (gd, analysis, experiments, metrics, schedules):
-        place = module.__name__.removeprefix("gdcore").removeprefix(".")
+        module_name = module.__name__.removeprefix("gdcore").removeprefix(".")
         for name in module.__all__:
-            value, full = getattr(module, name), f"{place}.{name}".lstrip(".")
+            value, full = getattr(module, name), f"{module_name}.{name}".lstrip(".")
             if inspect.isclass(value):
                 own = [each for each in dir(value) if not each.startswith("_") and callable(getattr(value, each))]
                 yield from ((f"{full}.{method}", getattr(value, method)) for method in own)

@@ -13,7 +13,7 @@ from ..internal.arrays import Data
 from ..internal.checks import choice, integer, real
 from ..model import Sequential
 from ._lanczos import extreme_pairs, pick
-from .objective import Mode, Objective, Vector, as_objective, place
+from .objective import Mode, Objective, Vector, as_objective, point_at
 
 __all__ = ["Eigenpairs", "eigenvalues", "gradient", "hessian", "hvp"]
 
@@ -123,14 +123,14 @@ def dense_hessian(objective: Objective, w: npt.ArrayLike | None = None, *, memor
             f"model: its Hessian of {size} x {size} numbers takes {8 * size * size:,} bytes, more than memory_limit = "
             f"{memory_limit:,}; use hvp or eigenvalues, which need no Hessian, freeze layers, or raise memory_limit"
         )
-    point = place(objective, w)
+    point = point_at(objective, w)
     rows = np.empty((size, size))
     unit = np.zeros(size)
     for i in range(size):
         unit[i] = 1.0
         rows[i] = objective.product(unit, point)
         unit[i] = 0.0
-    for i in range(size):  # in place, because a second P x P array may not fit
+    for i in range(size):  # in point_at, because a second P x P array may not fit
         mean = 0.5 * rows[i, i:] + 0.5 * rows[i:, i]
         rows[i, i:] = mean
         rows[i:, i] = mean
@@ -220,7 +220,7 @@ def extreme_eigenpairs(
         values, vectors = np.linalg.eigh(matrix)
         at = pick(values, k, which)
         return Eigenpairs(values[at], vectors[:, at])
-    point = place(objective, w)
+    point = point_at(objective, w)
 
     def product(v: Vector) -> Vector:
         return objective.product(v, point)

@@ -93,13 +93,13 @@ class LayerVariances:
         z = self.mean_square[list(self.reads)]
         if len(z) < 2:
             return "One Dense layer: nothing to compare."
-        for place, value in zip(self.reads, z, strict=True):
+        for index, value in zip(self.reads, z, strict=True):
             if not math.isfinite(value):
-                return f"Exploding: E[z²] overflows at {self.layers[place]}."
+                return f"Exploding: E[z²] overflows at {self.layers[index]}."
             if value == 0:
-                return f"Dead: all outputs of {self.layers[place]} are 0."
+                return f"Dead: all outputs of {self.layers[index]} are 0."
         steps, whole = len(z) - 1, z[-1] / z[0]
-        change, scatter = math.log(whole), sum(5.0 / self.widths[place] for place in self.reads[1:])
+        change, scatter = math.log(whole), sum(5.0 / self.widths[index] for index in self.reads[1:])
         word, end = ("Exploding" if whole > 1 else "Vanishing"), "."
         if abs(change) <= min(math.log(FLAT), steps * math.log(STEADY)):
             word = "Flat"
@@ -353,10 +353,10 @@ def _groups(table: npt.NDArray[Any], tolerance: float) -> tuple[tuple[int, ...],
     ends = np.searchsorted(key[order], key[order] + tolerance, side="right")
     taken = np.zeros(len(table), dtype=bool)
     found = []
-    for place, row in enumerate(order):
+    for position, row in enumerate(order):
         if taken[row]:
             continue
-        near = order[place + 1 : ends[place]]
+        near = order[position + 1 : ends[position]]
         near = near[~taken[near]]
         same = near[(np.abs(table[near] - table[row]) <= tolerance).all(axis=1)]
         if len(same):

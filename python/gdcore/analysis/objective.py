@@ -28,7 +28,7 @@ Decay: TypeAlias = float | Sequence[float] | Mapping[str, float]
 class Objective(Made):
     """A model's mean loss E(w) over data, as a function of the vector w of its parameters.
 
-    The functions of `gdcore.analysis` use it; those of curvature take one in place of ``model, loss, x, y``. Use it
+    The functions of `gdcore.analysis` use it; those of curvature take one in point_at of ``model, loss, x, y``. Use it
     directly to compute several results for the same data, to include weight decay, or to pass E and its derivatives to
     a SciPy optimiser.
 
@@ -231,7 +231,7 @@ def refuse_beside(kind: str, **beside: Any) -> None:
             raise TypeError(f"{name}: got {shown(value)}; expected nothing, for the {kind} holds it already")
 
 
-def place(objective: Objective, at: npt.ArrayLike | None, name: str = "at") -> Vector:
+def point_at(objective: Objective, at: npt.ArrayLike | None, name: str = "at") -> Vector:
     """Return the point `at`, default the model's parameters; raise ValueError if it or E there is not finite."""
     if at is None:
         finite_model(objective.model)

@@ -15,7 +15,7 @@ from ..internal.attributes import Made
 from ..internal.checks import integer, real
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT, dense_hessian
-from .objective import Mode, Objective, Vector, as_objective, finite_array, place, refuse_beside
+from .objective import Mode, Objective, Vector, as_objective, finite_array, point_at, refuse_beside
 
 __all__ = ["QuadraticModel", "Quality", "as_quadratic", "rounding", "scale"]
 
@@ -73,7 +73,7 @@ class QuadraticModel(Made):
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         objective = as_objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
-        center = place(objective, at)
+        center = point_at(objective, at)
         value, gradient = objective.value_and_gradient(center)
         self._set(dense_hessian(objective, center, memory_limit=memory_limit), gradient, center, value, objective)
 

@@ -14,7 +14,7 @@ from ..internal.checks import real
 from ..model import Sequential
 from ._lanczos import NotConverged
 from .derivatives import MEMORY_LIMIT, dense_hessian, extreme_eigenpairs
-from .objective import Mode, Objective, Vector, as_objective, finite_array, place
+from .objective import Mode, Objective, Vector, as_objective, finite_array, point_at
 from .quadratic import QuadraticModel, as_quadratic, rounding
 
 __all__ = ["condition_number", "effective_lr", "effective_parameters", "max_stable_lr"]
@@ -226,7 +226,7 @@ def momentum_below_one(value: object) -> float:
 def _given(model: Any, loss: Any, x: Any, y: Any, at: Any, mode: Mode, sample_weight: Any) -> tuple[Objective, Vector]:
     """Return the objective and the point from the arguments of a call."""
     objective = as_objective(model, loss, x, y, mode=mode, sample_weight=sample_weight)
-    return objective, place(objective, at)
+    return objective, point_at(objective, at)
 
 
 def _extremes(objective: Objective, point: Vector) -> Vector:

@@ -18,7 +18,7 @@ from ..internal.checks import integer, optional_module, real
 from ..model import Sequential
 from ..table import Table
 from ._planes import choose_plane, coordinates, extent, half_widths, vectors
-from .objective import Decay, Mode, Objective, Vector, as_objective, finite_array, place
+from .objective import Decay, Mode, Objective, Vector, as_objective, finite_array, point_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -296,7 +296,7 @@ def loss_surface(
     decay = {"weight_decay": weight_decay, "decay_biases": decay_biases}
     objective = as_objective(model, loss, x, y, mode=mode, sample_weight=sample_weight, **decay)
     integer(points, "points", minimum=3, expected="a number of points")
-    middle = place(objective, at)
+    middle = point_at(objective, at)
     covered = np.empty((0, objective.size)) if cover is None else vectors(cover, "cover", objective.size)
     plane = choose_plane(objective, middle, directions, through, covered, seed)
     if span is None:

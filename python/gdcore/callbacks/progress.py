@@ -84,10 +84,10 @@ class Progress(Closed, Callback):
         """Advance by the finished part of the epoch."""
         if self._bar is not None and time.monotonic() - self._drawn >= SECONDS:
             self._measured["loss"] = loss
-            place = (
+            position = (
                 f"epoch {trainer.epoch + 1}/{trainer.last_epoch}, batch {batch:,}{f'/{batches:,}' if batches else ''}"
             )
-            self._draw(trainer, place, trainer.epoch + (batch / batches if batches else 0.0))
+            self._draw(trainer, position, trainer.epoch + (batch / batches if batches else 0.0))
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
         """Show the epoch's losses and metrics."""
@@ -103,7 +103,7 @@ class Progress(Closed, Callback):
             self._bar.close()
             self._bar = None
 
-    def _draw(self, trainer: Trainer, place: str, epochs: float) -> None:
+    def _draw(self, trainer: Trainer, position: str, epochs: float) -> None:
         now = time.monotonic()
         speed = (trainer.steps - self._first_step) / max(now - self._started, 1e-9)
         numbers = [f"{speed:,.0f} batches/s", f"lr {trainer.lr:.3g}"]
@@ -112,7 +112,7 @@ class Progress(Closed, Callback):
         ]
         self._drawn = now
         self._bar.n = epochs - self._first
-        self._bar.set_description_str(place, refresh=False)
+        self._bar.set_description_str(position, refresh=False)
         self._bar.set_postfix_str(", ".join(numbers), refresh=False)
         self._bar.refresh()
 

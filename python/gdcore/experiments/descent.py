@@ -142,8 +142,8 @@ class DoubleDescent:
         if turns is None:
             i = int(test.argmin())
             return f"No second descent: test error is lowest, {test[i]:.3g}, at {self.place(values[i])}"
-        places = [f"{test[i]:.3g} at {self.place(values[i], i == turns[-1])}" for i in turns]
-        return f"Test error falls to {places[0]}, peaks at {places[1]}, falls again to {places[2]}"
+        points = [f"{test[i]:.3g} at {self.place(values[i], i == turns[-1])}" for i in turns]
+        return f"Test error falls to {points[0]}, peaks at {points[1]}, falls again to {points[2]}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
         """Draw test and training error against the varied quantity, with the interpolation threshold.

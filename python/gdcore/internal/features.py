@@ -91,8 +91,8 @@ def order_of(given: Sequence[str], known: Sequence[str], argument: str, whose: s
             f"{argument}: {' and '.join(parts)}; expected {whose}, in any order: {shown(list(known), 200)} (an array "
             "goes by position)"
         )
-    place = {name: i for i, name in enumerate(given)}
-    return [place[name] for name in known]
+    index = {name: i for i, name in enumerate(given)}
+    return [index[name] for name in known]
 
 
 def are_default(names: Sequence[str]) -> bool:

@@ -193,8 +193,8 @@ def object_numbers(array: Array, name: str) -> Array:
         elif is_missing(item):
             flat[i] = np.nan
         else:
-            place = ", ".join(str(int(at)) for at in np.unravel_index(i, array.shape))
-            raise TypeError(f"{name}: got {type(item).__name__} {shown(item)} at [{place}]; {_WHAT_TO_DO['O']}")
+            position = ", ".join(str(int(at)) for at in np.unravel_index(i, array.shape))
+            raise TypeError(f"{name}: got {type(item).__name__} {shown(item)} at [{position}]; {_WHAT_TO_DO['O']}")
     return out
 
 

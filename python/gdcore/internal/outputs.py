@@ -97,9 +97,9 @@ def probabilistic(model: Predictor, caller: str) -> str:
 
 def check_outputs(logits: Array, caller: str) -> None:
     """Raise ValueError if an output is NaN or infinite: no class is the most probable one then."""
-    place = _core.first_nonfinite(logits)
-    if place >= 0:
-        row, output = divmod(place, logits.shape[1])
+    index = _core.first_nonfinite(logits)
+    if index >= 0:
+        row, output = divmod(index, logits.shape[1])
         raise ValueError(
             f"{caller}: output {output} of row {row} is {logits[row, output]:g}; expected finite outputs: the row's "
             f"numbers, or the model's weights, are too large for {logits.dtype}, or no numbers"

@@ -176,18 +176,18 @@ def from_contents(
     if "training" not in metadata:
         raise FormatError(f"{where}: a model without a state of training; expected a file of Checkpoint")
     model = saving.check_model(tensors, metadata, where)
-    place = f"{where}: training"
-    given = {"class_weights": None} | json_values.mapping(json_values.parse(metadata["training"], place), place)
-    training = json_values.entries(given, place, ENTRIES)
+    location = f"{where}: training"
+    given = {"class_weights": None} | json_values.mapping(json_values.parse(metadata["training"], location), location)
+    training = json_values.entries(given, location, ENTRIES)
     first = metadata["format_version"] == "1"
     if written is not None and _in_order(tensors, training["history"]):
         history = written
     else:
-        history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{place}.history")
+        history = (_read_rows if first else _read_columns)(training["history"], tensors, f"{location}.history")
     if training["first_epoch"] > history.last_epoch:
         epochs = f"at most {history.last_epoch}, the epochs in the history"
-        raise json_values.wrong(f"{place}.first_epoch", training["first_epoch"], epochs)
-    callbacks = read_states(training["callbacks"], tensors, place)
+        raise json_values.wrong(f"{location}.first_epoch", training["first_epoch"], epochs)
+    callbacks = read_states(training["callbacks"], tensors, location)
     known = {f"{HISTORY}{i}" for i in range(len(training["history"]))}.union(*(state.arrays for state in callbacks))
     for name in tensors:
         if name.startswith(TRAINING) and not name.startswith(OPTIMIZER) and name not in known:

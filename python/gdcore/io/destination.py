@@ -78,7 +78,7 @@ def write(file: FileLike, name: str, fill: Callable[[str], None]) -> None:
     """
     if is_stream(file):
         _check_open(file, name, "write", "writable", "wb")
-        _pour(fill, file, name)
+        _copy_to_stream(fill, file, name)
         return
     path = path_of(file, name)
     try:
@@ -121,17 +121,17 @@ def check(path: str, name: str) -> os.stat_result | None:
 
 def _replace(target: str, old: os.stat_result | None, fill: Callable[[str], None]) -> None:
     folder = os.path.dirname(target)
-    with _workplace(folder) as place:
-        written = os.path.join(place, "file")
+    with _temporary_folder(folder) as temporary:
+        written = os.path.join(temporary, "file")
         fill(written)
-        _take_over(written, target, old)
+        _copy_attributes(written, target, old)
         _sync(written)
         os.replace(written, target)
     if os.name == "posix":
         _sync(folder)
 
 
-def _take_over(written: str, target: str, old: os.stat_result | None) -> None:
+def _copy_attributes(written: str, target: str, old: os.stat_result | None) -> None:
     """Set owner, mode and attributes of a file to those of the file it replaces, or of any new file."""
     if old is None:
         probe = f"{written}.new"
@@ -164,15 +164,15 @@ def _write_special(path: str, fill: Callable[[str], None], name: str) -> None:
         raise OSError(errno.ENXIO, f"{name}: nobody reads from this pipe; open it for reading first", path) from None
     os.set_blocking(descriptor, True)
     with open(descriptor, "wb", buffering=0) as special:
-        _pour(fill, special, name)
+        _copy_to_stream(fill, special, name)
 
 
-def _pour(fill: Callable[[str], None], stream: Any, name: str) -> None:
+def _copy_to_stream(fill: Callable[[str], None], stream: Any, name: str) -> None:
     """Let `fill` write a temporary file, and copy it to a stream in pieces, to save memory."""
     import tempfile  # here, to keep `import gdcore` fast
 
-    with _workplace(tempfile.gettempdir()) as place:
-        written = os.path.join(place, "file")
+    with _temporary_folder(tempfile.gettempdir()) as temporary:
+        written = os.path.join(temporary, "file")
         fill(written)
         with open(written, "rb") as file:
             while piece := file.read(PIECE):
@@ -191,7 +191,7 @@ def _pour(fill: Callable[[str], None], stream: Any, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _workplace(folder: str) -> Iterator[str]:
+def _temporary_folder(folder: str) -> Iterator[str]:
     """Create a folder for the temporary files of one call and remove it at the end; remove stale folders first.
 
     It is a folder because the safetensors package chooses its own names for temporary files. The folder's name does not
@@ -199,16 +199,16 @@ def _workplace(folder: str) -> Iterator[str]:
     """
     _remove_stale(folder)
     while True:
-        place = os.path.join(folder, f"{_prefix()}{os.getpid()}-{next(_serial)}")
+        temporary = os.path.join(folder, f"{_prefix()}{os.getpid()}-{next(_serial)}")
         try:
-            os.mkdir(place, 0o700)
+            os.mkdir(temporary, 0o700)
             break
         except FileExistsError:  # left by a killed process with the same id
             continue
     try:
-        yield place
+        yield temporary
     finally:
-        _remove(place)
+        _remove(temporary)
 
 
 def _remove(folder: str) -> None:

@@ -159,7 +159,9 @@ def check_ranges(tensors: Mapping[str, Array], ranges: Mapping[str, bool], where
             raise FormatError(f"{where}: {name}: {wrong}")
 
 
-def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where: str, **place: Any) -> Sequential:
+def model_from(
+    tensors: Mapping[str, Array], metadata: Mapping[str, str], where: str, **device_settings: Any
+) -> Sequential:
     """Build the model that a file describes.
 
     Raises
@@ -175,7 +177,7 @@ def model_from(tensors: Mapping[str, Array], metadata: Mapping[str, str], where:
     settings["classes"] = decode_classes(settings["classes"])
     described, frozen = settings.pop("layers"), settings.pop("frozen")
     with json_values.entry(f"{where}: model"):
-        built = Sequential(*[specs.decode_layer(layer) for layer in described], **settings, **place)
+        built = Sequential(*[specs.decode_layer(layer) for layer in described], **settings, **device_settings)
     with json_values.entry(f"{where}: model.frozen"):
         built.set_all_frozen(frozen, True)
     set_tensors(built, tensors)

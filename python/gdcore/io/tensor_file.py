@@ -43,7 +43,7 @@ READ = {
 WRITTEN = {code for name, code in READ.items() if name not in ("BF16", "C64")}
 
 
-class Place(NamedTuple):
+class TensorInfo(NamedTuple):
     """Type, shape, offset and number of bytes of an array in a file."""
 
     type: str
@@ -152,16 +152,16 @@ def _check_written(path: str, metadata: Mapping[str, str]) -> None:
     """
     with open(path, "rb") as file:
         with _readable():
-            places, _, begin = _header(file, os.fstat(file.fileno()).st_size, "the file")
+            infos, _, begin = _header(file, os.fstat(file.fileno()).st_size, "the file")
 
-        def pieces(place: Place) -> Iterator[bytes]:
-            file.seek(begin + place.start)
-            rest = place.size
+        def pieces(info: TensorInfo) -> Iterator[bytes]:
+            file.seek(begin + info.start)
+            rest = info.size
             while rest > 0:
                 yield (piece := file.read(min(rest, destination.PIECE)))
                 rest -= len(piece) or rest
 
-        described = ((name, READ[p.type], p.shape, pieces(p)) for name, p in sorted(places.items()))
+        described = ((name, READ[p.type], p.shape, pieces(p)) for name, p in sorted(infos.items()))
         if _digest(described, metadata) != metadata["checksum"]:
             raise ValueError("cannot be saved: the arrays changed while they were written; try again")
 
@@ -204,12 +204,12 @@ def read_tensors(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array
     title = destination.label(path, name)
     with destination.reading(path, name) as file:
         length = _length(file)
-        places, metadata, _ = _header(file, length, title)
+        infos, metadata, _ = _header(file, length, title)
         arrays = {}
-        for key, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
-            raw = _bytes(file, place.size, length, f"{title}: {key}")
+        for key, info in sorted(infos.items(), key=lambda item: (item[1].start, item[1].size)):
+            raw = _bytes(file, info.size, length, f"{title}: {key}")
             with json_values.entry(f"{title}: {key}"):
-                arrays[key] = _array(raw, place)
+                arrays[key] = _array(raw, info)
         if file.read(1):
             raise FormatError(f"{title}: damaged: there are bytes after its end")
     return arrays, metadata
@@ -245,15 +245,15 @@ def _bytes(file: Any, count: int, length: int | None, where: str) -> bytearray:
     return read
 
 
-def _array(raw: bytearray, place: Place) -> Array:
-    array = np.frombuffer(raw, READ[place.type])
-    if place.type == "BF16":
+def _array(raw: bytearray, info: TensorInfo) -> Array:
+    array = np.frombuffer(raw, READ[info.type])
+    if info.type == "BF16":
         array = (array.astype("<u4") << 16).view("<f4")  # the upper half of a float32
-    return array.reshape(place.shape)
+    return array.reshape(info.shape)
 
 
-def _header(file: Any, length: int | None, title: str) -> tuple[dict[str, Place], dict[str, str], int]:
-    """Return the place of each array, the metadata, and the offset of the arrays, checked against the length."""
+def _header(file: Any, length: int | None, title: str) -> tuple[dict[str, TensorInfo], dict[str, str], int]:
+    """Return a description of each array, the metadata, and the offset of the arrays, checked against the length."""
     kind = f"{title}: damaged, cut short, or not a safetensors file"
     size = int.from_bytes(_bytes(file, 8, length, kind), "little")
     if size > HEADER_LIMIT:
@@ -262,18 +262,18 @@ def _header(file: Any, length: int | None, title: str) -> tuple[dict[str, Place]
     metadata = json_values.mapping(header.pop("__metadata__", {}), f"{kind}: __metadata__")
     for key, value in metadata.items():
         json_values.text(value, f"{kind}: __metadata__.{key}")
-    places = {key: _place(value, f"{kind}: {key}") for key, value in header.items()}
+    infos = {key: _info(value, f"{kind}: {key}") for key, value in header.items()}
     end = 0
-    for key, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
-        if place.start != end:
-            raise FormatError(f"{kind}: {key}: begins at byte {place.start}; expected {end}, without a gap or overlap")
-        end = place.start + place.size
+    for key, info in sorted(infos.items(), key=lambda item: (item[1].start, item[1].size)):
+        if info.start != end:
+            raise FormatError(f"{kind}: {key}: begins at byte {info.start}; expected {end}, without a gap or overlap")
+        end = info.start + info.size
     if length is not None and length != 8 + size + end:
         raise FormatError(f"{kind}: has {length} bytes; expected {8 + size + end}, by its header")
-    return places, metadata, 8 + size
+    return infos, metadata, 8 + size
 
 
-def _place(value: Any, where: str) -> Place:
+def _info(value: Any, where: str) -> TensorInfo:
     checks = {"dtype": json_values.text, "shape": _whole_numbers, "data_offsets": _whole_numbers}
     given = json_values.entries(value, where, checks)
     dtype, shape, offsets = given["dtype"], given["shape"], given["data_offsets"]
@@ -286,7 +286,7 @@ def _place(value: Any, where: str) -> Place:
     size = math.prod(shape) * np.dtype(READ[dtype]).itemsize
     if len(offsets) != 2 or offsets[1] - offsets[0] != size:
         raise FormatError(f"{where}: lies at {offsets!r:.60}; expected {size} bytes, for shape {shape!r:.60}")
-    return Place(dtype, tuple(shape), offsets[0], size)
+    return TensorInfo(dtype, tuple(shape), offsets[0], size)
 
 
 def _whole_numbers(value: Any, where: str) -> list[int]:

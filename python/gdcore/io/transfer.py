@@ -160,6 +160,6 @@ def _held(array: Array, dtype: str, name: str) -> Array:
     finite = np.isfinite(converted)
     if not finite.all():
         index = np.unravel_index(int(np.argmin(finite)), array.shape)
-        place = ", ".join(str(int(i)) for i in index)
-        raise ValueError(f"{name}: got {array[index]} at [{place}]; expected finite numbers that {dtype} holds")
+        position = ", ".join(str(int(i)) for i in index)
+        raise ValueError(f"{name}: got {array[index]} at [{position}]; expected finite numbers that {dtype} holds")
     return converted

@@ -243,32 +243,32 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
     pairs = by_key(metrics, "metrics").items() if has_keys(metrics) else [(None, metric) for metric in metrics]
     calls: dict[str, Call] = {}
     for i, (column, metric) in enumerate(pairs):
-        place = f"metrics[{i}]" if column is None else f"metrics[{column!r}]"
+        where = f"metrics[{i}]" if column is None else f"metrics[{column!r}]"
         name = _name(metric) if column is None else column
         if column is not None and not isinstance(column, str):
             raise TypeError(f"metrics: got the name {shown(column)}; expected text")
-        call = _call(metric, name, place, meaning)
+        call = _call(metric, name, where, meaning)
         if name in calls or name in TAKEN or name.startswith("val_"):
-            raise ValueError(f"{place}: the name {name!r} is taken; give a dictionary with names of your own")
-        _check_direction(call, place)
-        _check_fits(call, place, meaning, outputs)
+            raise ValueError(f"{where}: the name {name!r} is taken; give a dictionary with names of your own")
+        _check_direction(call, where)
+        _check_fits(call, where, meaning, outputs)
         calls[name] = call
     return calls
 
 
-def _call(metric: Any, name: str, place: str, meaning: str | None) -> Call:
+def _call(metric: Any, name: str, where: str, meaning: str | None) -> Call:
     """Return the call of one metric."""
     if isinstance(metric, Call):  # of another trainer's ``metrics``
         return metric._replace(name=name)
     if isinstance(metric, str):
-        known = named(metric, place)
+        known = named(metric, where)
         return Call(name, known.function, known.takes, "gdcore", True)
     if not callable(metric):
-        raise TypeError(f"{place}: got {shown(metric)}; expected a name such as 'accuracy', or a function")
+        raise TypeError(f"{where}: got {shown(metric)}; expected a name such as 'accuracy', or a function")
     if metric is probabilities.top_k:
-        raise TypeError(f"{place}: got top_k itself; expected top_k(5) or another k")
+        raise TypeError(f"{where}: got top_k itself; expected top_k(5) or another k")
     if not name:
-        raise TypeError(f"{place}: {shown(metric)} has no __name__; give a dictionary of names to functions")
+        raise TypeError(f"{where}: {shown(metric)} has no __name__; give a dictionary of names to functions")
     takes = metric.takes if isinstance(metric, On) else ""
     function = metric.function if isinstance(metric, On) else metric
     own = by_function(function)
@@ -278,7 +278,7 @@ def _call(metric: Any, name: str, place: str, meaning: str | None) -> Call:
     if _of_sklearn(function) and (not takes or _name(function) in of_sklearn.KNOWN):
         if _name(function) not in of_sklearn.KNOWN:
             raise TypeError(
-                f"{place}: got {shown(metric)}, which is no measure of (y_true, y_pred); expected one of "
+                f"{where}: got {shown(metric)}, which is no measure of (y_true, y_pred); expected one of "
                 f"{', '.join(of_sklearn.KNOWN)}, or a function of your own that calls it"
             )
         return Call(name, function, takes or of_sklearn.KNOWN[_name(function)][0], "sklearn", weighted)
@@ -286,7 +286,7 @@ def _call(metric: Any, name: str, place: str, meaning: str | None) -> Call:
     return Call(name, function, takes or ("probabilities" if probable else "numbers"), "user", weighted)
 
 
-def _check_direction(call: Call, place: str) -> None:
+def _check_direction(call: Call, where: str) -> None:
     """Raise ValueError if a metric has the name of a known one with the opposite direction: callbacks use it."""
     own = by_function(call.function)
     inner = _name(call.function)
@@ -298,22 +298,22 @@ def _check_direction(call: Call, place: str) -> None:
     if better is not None and said != better:
         more = {"max": "more", "min": "less"}
         raise ValueError(
-            f"{place}: the name {call.name!r} says that {more[said]} of it is better, but "
+            f"{where}: the name {call.name!r} says that {more[said]} of it is better, but "
             f"of {inner} {more[better]} is; give a dictionary with another name"
         )
 
 
-def _check_fits(call: Call, place: str, meaning: str | None, outputs: int) -> None:
+def _check_fits(call: Call, where: str, meaning: str | None, outputs: int) -> None:
     """Raise ValueError if a metric does not fit the meaning of the model's outputs."""
     several = meaning == "yes_no" and outputs > 1
     if (call.takes == "numbers") != (meaning not in ("classes", "yes_no")) and call.takes != "logits":
         expected = "a metric of numbers, such as 'r2'" if call.takes != "numbers" else "one such as 'accuracy'"
-        raise ValueError(f"{place}: {call.name!r} is not for outputs of {meaning!r}; expected {expected}")
+        raise ValueError(f"{where}: {call.name!r} is not for outputs of {meaning!r}; expected {expected}")
     inner = _name(call.function)
     if call.whose == "sklearn" and (inner in of_sklearn.SEVERAL) and not several:
-        raise ValueError(f"{place}: {inner} is for several yes/no answers a row; expected one for classes")
+        raise ValueError(f"{where}: {inner} is for several yes/no answers a row; expected one for classes")
     if isinstance(call.function, probabilities.TopK) and (several or max(outputs, 2) < call.function.k):
-        raise ValueError(f"{place}: {call.name!r} needs {call.function.k} classes; the model has {outputs} outputs")
+        raise ValueError(f"{where}: {call.name!r} needs {call.function.k} classes; the model has {outputs} outputs")
 
 
 def _inner(metric: Any) -> Any:

@@ -103,11 +103,11 @@ def direction(monitor: str, mode: str | None) -> str:
     )
 
 
-def named(name: Any, place: str) -> Known:
+def named(name: Any, where: str) -> Known:
     """Return the metric of a name; raise ValueError with all names if there is none."""
     known = by_name(name)
     if known is None:
         raise ValueError(
-            f"{place}: got {shown(name)}; {closest(name)}Expected one of {', '.join(SHOWN)}, or a function"
+            f"{where}: got {shown(name)}; {closest(name)}Expected one of {', '.join(SHOWN)}, or a function"
         )
     return known

@@ -88,9 +88,9 @@ def _average_precision(true: Array, score: Array, w: Float64) -> float:
 
 def _by_score(true: Array, score: Array, w: Float64) -> tuple[Float64, Float64]:
     """Return the weight of the positive and of the negative rows of each score, from the lowest."""
-    values, place = np.unique(score, return_inverse=True)
-    place = place.reshape(len(score))
-    return binned(place, w * true, len(values)), binned(place, w * ~true, len(values))
+    values, inverse = np.unique(score, return_inverse=True)
+    inverse = inverse.reshape(len(score))
+    return binned(inverse, w * true, len(values)), binned(inverse, w * ~true, len(values))
 
 
 @explained

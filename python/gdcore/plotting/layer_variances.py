@@ -22,7 +22,7 @@ def draw(result: LayerVariances, path: str | os.PathLike[str] | None) -> Axes:
     both = result.gradient is not None
     drawn = new_axes(path is not None, "LayerVariances.plot", size=(7, 6.4 if both else 4.2), rows=2 if both else 1)
     axes: Any = drawn[0] if both else drawn
-    dense = [place + 1 for place in result.reads]  # indices of the Dense layers' outputs
+    dense = [index + 1 for index in result.reads]  # indices of the Dense layers' outputs
     z, a = result.mean_square[list(result.reads)], result.mean_square[dense]
     axes.axhline(z[0], color=INK, lw=1, ls=":", label="as at the inputs of the first")
     axes.plot(range(len(z)), z, "o-", ms=5, lw=2, color=BLUE, label="z: what the next Dense layer takes in")

@@ -96,8 +96,8 @@ def _path(axes: Any, trajectory: ProjectedPath) -> None:
 def _points(axes: Any, surface: LossSurface) -> None:
     centre = f"centre: E = {surface.value:.3g}"
     axes.plot([0], [0], "P", ms=8, mfc=VERMILION, mec="white", mew=1, ls="none", label=centre, zorder=6)
-    for marker, (name, place), value in zip("sD", surface.marks.items(), surface.mark_values, strict=False):
-        axes.plot(*place, marker, ms=9, mfc=ORANGE, mec=INK, ls="none", label=f"{name}: E = {value:.3g}", zorder=4)
+    for marker, (name, point), value in zip("sD", surface.marks.items(), surface.mark_values, strict=False):
+        axes.plot(*point, marker, ms=9, mfc=ORANGE, mec=INK, ls="none", label=f"{name}: E = {value:.3g}", zorder=4)
 
 
 def _line(axes: Any, surface: LossSurface, trajectory: ProjectedPath | None) -> None:
@@ -106,8 +106,8 @@ def _line(axes: Any, surface: LossSurface, trajectory: ProjectedPath | None) -> 
     limits = axes.get_ylim()
     axes.plot(surface.alphas, predicted, color=VERMILION, ls=DASHED, lw=1.3, label="predicted by the quadratic model")
     axes.plot([0], [surface.value], "P", ms=10, mfc=VERMILION, mec="white", ls="none", label="centre", zorder=4)
-    for (name, place), height in zip(surface.marks.items(), surface.mark_values, strict=True):
-        axes.plot(place, [height], "s", ms=9, mfc=ORANGE, mec=INK, ls="none", label=name, zorder=4)
+    for (name, point), height in zip(surface.marks.items(), surface.mark_values, strict=True):
+        axes.plot(point, [height], "s", ms=9, mfc=ORANGE, mec=INK, ls="none", label=name, zorder=4)
     if trajectory is not None:
         a = trajectory.coordinates[:, 0]
         axes.plot(

@@ -38,13 +38,13 @@ def _values(axes: Any, result: Restarts, label: str) -> None:
         if scale is not None:
             ticks.append((float(group), f"{scale:g}"))
         elif len(finite) <= NAMED:
-            ticks += [(place, str(start.seed)) for place, start in zip(at, finite, strict=True)]
-        for place, start in zip(at, finite, strict=True):
+            ticks += [(position, str(start.seed)) for position, start in zip(at, finite, strict=True)]
+        for position, start in zip(at, finite, strict=True):
             if start is result.best_start:
-                axes.plot([place], [start.value], "D", color=figures.VERMILION, ms=9, label="best", zorder=5)
+                axes.plot([position], [start.value], "D", color=figures.VERMILION, ms=9, label="best", zorder=5)
     middle = result.spread.median
     axes.axhline(middle, color=figures.INK, lw=1, ls=figures.DASHED, label=f"median {middle:.3g}", zorder=0)
-    axes.set_xticks([place for place, _ in ticks], [name for _, name in ticks])
+    axes.set_xticks([position for position, _ in ticks], [name for _, name in ticks])
     axes.margins(x=0.08)
     _scale(axes, list(result.spread[:3]))
     below = "seed, starts sorted" if scales == [None] else "scale ε of the initial weights, starts sorted"

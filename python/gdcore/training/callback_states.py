@@ -103,9 +103,9 @@ def _read(given: dict[str, Any], tensors: Mapping[str, Array], where: str) -> Ca
     checked = json_values.entries(given, where, entries)
     values = dict(checked["state"])
     for key, name in checked["arrays"].items():
-        place = f"{where}.arrays.{shown(key)}"
-        if not json_values.text(name, place).startswith(ARRAYS) or name not in tensors or key in values:
-            raise json_values.wrong(place, name, "the name of an array of the file, for one entry")
+        location = f"{where}.arrays.{shown(key)}"
+        if not json_values.text(name, location).startswith(ARRAYS) or name not in tensors or key in values:
+            raise json_values.wrong(location, name, "the name of an array of the file, for one entry")
         values[key] = tensors[name]
     return CallbackState(checked["type"], checked["needed"], values, list(checked["arrays"].values()))
 

@@ -159,14 +159,14 @@ def restarts(
     listed = tuple(starts[i] for i in range(len(tasks)))
     if best.model is None:
         raise _nothing_to_compare(listed, monitor)
-    return Restarts(best.model, listed[best.place], listed, monitor, mode)
+    return Restarts(best.model, listed[best.position], listed, monitor, mode)
 
 
 class Best(NamedTuple):
     """The best start so far: its measure (less is better), its index, its model."""
 
     key: float
-    place: int
+    position: int
     model: Sequential | None
 
 
