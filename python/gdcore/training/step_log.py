@@ -30,7 +30,7 @@ class StepLog(Callback):
         self.every = 1
         self._sums = (0.0, 0.0, 0.0)  # since the last row: loss, weight and seconds
         self._steps = 0  # steps of the trainer that are included
-        self._begun = 0.0  # time since which seconds are not yet included
+        self._since = 0.0  # time since which seconds are not yet included
 
     def with_rows_every(self, steps: int) -> Self:
         """Set the number of steps between two rows."""
@@ -41,7 +41,7 @@ class StepLog(Callback):
         """Begin or continue at a number of steps; steps made elsewhere since the last call start a new mean."""
         if steps != self._steps:
             self._steps, self._sums = steps, (0.0, 0.0, 0.0)
-        self._begun = time.perf_counter()
+        self._since = time.perf_counter()
 
     def left(self) -> int:
         """Return the number of steps up to the next row."""
@@ -51,8 +51,8 @@ class StepLog(Callback):
         """Include the steps made since the last call, and their sums; write a row when it is complete."""
         now = time.perf_counter()
         loss, weight, seconds = self._sums
-        self._sums = (loss + loss_sum, weight + weight_sum, seconds + now - self._begun)
-        self._begun, self._steps = now, trainer.steps
+        self._sums = (loss + loss_sum, weight + weight_sum, seconds + now - self._since)
+        self._since, self._steps = now, trainer.steps
         if self._steps % self.every == 0:
             loss, weight, seconds = self._sums
             rate = trainer.rates.at(self._steps - 1) * trainer.lr_scale
@@ -78,4 +78,4 @@ class StepLog(Callback):
         rows = {name.removeprefix(ROWS): column for name, column in state.items() if name.startswith(ROWS)}
         self.history.replace(StepHistory(rows))
         self._steps, self._sums = steps, (sums[0], sums[1], sums[2])
-        self._begun = time.perf_counter()
+        self._since = time.perf_counter()
