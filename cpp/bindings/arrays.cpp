@@ -31,7 +31,7 @@ SourceType source_type(const py::dtype& dtype, const char* argument) {
     if (size == 4) return plain ? SourceType::u32 : SourceType::i32;
     if (size == 8) return plain ? SourceType::u64 : SourceType::i64;
   }
-  throw TypeMismatch(join(argument, " has dtype ", std::string(py::str(dtype)),
+  throw TypeMismatch(join(argument, ": got dtype ", std::string(py::str(dtype)),
                           "; expected numbers: float32, float64, float16, bool or an integer type"));
 }
 
@@ -43,7 +43,7 @@ bool is_native(const py::array& array) { return array.dtype().byteorder() != '>'
 py::array to_array(const py::object& object, const char* argument) {
   py::object given = object;
   if (!py::isinstance<py::array>(given)) {
-    check<TypeMismatch>(!given.is_none() && !py::isinstance<py::str>(given), argument, " is ",
+    check<TypeMismatch>(!given.is_none() && !py::isinstance<py::str>(given), argument, ": got ",
                         given.is_none() ? "None" : "a string", "; expected an array of numbers");
     try {
       if (has(given, "to_numpy")) {
@@ -56,7 +56,7 @@ py::array to_array(const py::object& object, const char* argument) {
     } catch (py::error_already_set& error) {
       if (!error.matches(PyExc_Exception)) throw;
       throw TypeMismatch(
-          join(argument, " is a ", type_name(object), " that does not convert to an array: ", error.what()));
+          join(argument, ": got a ", type_name(object), ", which does not convert to an array: ", error.what()));
     }
   }
   py::array array = py::reinterpret_borrow<py::array>(given);
@@ -71,7 +71,7 @@ py::array to_array(const py::object& object, const char* argument) {
 
 OwnedSource to_source(const py::object& object, const char* argument, bool vector) {
   py::array array = to_array(object, argument);
-  check(array.ndim() == 2 || (vector && array.ndim() == 1), argument, " has ", array.ndim(), " dimensions; expected ",
+  check(array.ndim() == 2 || (vector && array.ndim() == 1), argument, ": got ", array.ndim(), " dimensions; expected ",
         vector ? "(rows,) or (rows, columns)" : "2: (rows, columns)");
   const auto size = array.itemsize();
   const auto contiguous = [&] {
@@ -87,28 +87,28 @@ OwnedSource to_source(const py::object& object, const char* argument, bool vecto
 
 View to_view(const py::object& object, const char* argument, bool output) {
   if (object.is_none()) return {};
-  check<TypeMismatch>(py::isinstance<py::array>(object), argument, " is a ", type_name(object),
+  check<TypeMismatch>(py::isinstance<py::array>(object), argument, ": got a ", type_name(object),
                       "; expected a NumPy array");
   const auto array = py::reinterpret_borrow<py::array>(object);
   const bool is_float =
       is_native(array) && array.dtype().kind() == 'f' && (array.itemsize() == 4 || array.itemsize() == 8);
-  check<TypeMismatch>(is_float, argument, " has dtype ", std::string(py::str(array.dtype())),
+  check<TypeMismatch>(is_float, argument, ": got dtype ", std::string(py::str(array.dtype())),
                       "; expected float32 or float64");
   check((array.flags() & py::array::c_style) != 0 && array.ndim() >= 1 && array.ndim() <= 2, argument,
-        " must be C-contiguous with 1 or 2 dimensions");
-  check(!output || array.writeable(), argument, " is read-only; expected an array to write into");
+        ": expected a C-contiguous array of 1 or 2 dimensions");
+  check(!output || array.writeable(), argument, ": got a read-only array; expected a writable one");
   const bool matrix = array.ndim() == 2;
   return {const_cast<void*>(array.data()), matrix ? array.shape(0) : 1, matrix ? array.shape(1) : array.shape(0),
           array.itemsize() == 4 ? DType::float32 : DType::float64};
 }
 
 DType to_dtype(const std::string& name) {
-  check(name == "float32" || name == "float64", "dtype is \"", name, "\"; expected \"float32\" or \"float64\"");
+  check(name == "float32" || name == "float64", "dtype: got \"", name, "\"; expected \"float32\" or \"float64\"");
   return name == "float32" ? DType::float32 : DType::float64;
 }
 
 Device to_device(const std::string& name) {
-  check(name == "auto" || name == "cpu" || name == "cuda", "device is \"", name,
+  check(name == "auto" || name == "cpu" || name == "cuda", "device: got \"", name,
         "\"; expected \"auto\", \"cpu\" or \"cuda\"");
   if (name == "cpu") return Device::cpu;
   static const bool told = (py::module_::import("gdcore.internal.cuda").attr("tell_where_cublas_is")(), true);
@@ -121,7 +121,7 @@ Precision to_precision(const std::string& name) {
     if (name == name_of(precision)) return precision;
   }
   throw std::invalid_argument(
-      join("[Sequential] precision is \"", name, "\"; expected \"float32\", \"tf32\" or \"bfloat16\""));
+      join("[Sequential] precision: got \"", name, "\"; expected \"float32\", \"tf32\" or \"bfloat16\""));
 }
 
 const char* name_of(Precision precision) {

@@ -15,13 +15,13 @@ struct PyCurvature {
 
 /// A vector of P values of the model's dtype. None is the model's own point if `optional`.
 View to_vector(const PyCurvature& self, const py::object& object, const char* argument, bool optional) {
-  check<TypeMismatch>(optional || !object.is_none(), argument, " is None; expected a vector");
+  check<TypeMismatch>(optional || !object.is_none(), argument, ": got None; expected a vector");
   const View view = to_view(object, argument, false);
   const std::int64_t count = self.core.parameters();
-  check(!view || (view.rows == 1 && view.cols == count), argument, " has shape (", view.rows, ", ", view.cols,
-        "); expected a vector of ", count, ", the number of the model's parameters that train");
-  check<TypeMismatch>(!view || view.dtype == self.network->dtype(), argument, " is ", name_of(view.dtype),
-                      "; the model is ", name_of(self.network->dtype()));
+  check(!view || (view.rows == 1 && view.cols == count), argument, ": got shape (", view.rows, ", ", view.cols,
+        "); expected (", count, ",), one number for each trainable parameter");
+  check<TypeMismatch>(!view || view.dtype == self.network->dtype(), argument, ": got ", name_of(view.dtype),
+                      "; expected ", name_of(self.network->dtype()), ", the model's dtype");
   return view;
 }
 
@@ -63,9 +63,9 @@ py::list outputs(PyCurvature& self, const std::vector<std::int64_t>& layers) {
   std::vector<View> views(static_cast<std::size_t>(count));
   py::list arrays;
   for (const std::int64_t layer : layers) {
-    check(layer >= 0 && layer < count, "[Curvature.outputs] layers holds ", layer, "; expected 0 to ", count - 1);
+    check(layer >= 0 && layer < count, "[Curvature.outputs] layers: got ", layer, "; expected 0 to ", count - 1);
     View& view = views[static_cast<std::size_t>(layer)];
-    check(!view, "[Curvature.outputs] layers holds ", layer, " twice");
+    check(!view, "[Curvature.outputs] layers: got ", layer, " twice; expected each layer once");
     py::array made = new_array(self, {self.core.rows(), self.core.width(static_cast<std::size_t>(layer))});
     view = {made.mutable_data(), made.shape(0), made.shape(1), self.network->dtype()};
     arrays.append(made);

@@ -24,8 +24,9 @@ py::array_t<std::int64_t> copied(const std::int32_t* labels, std::int64_t rows) 
 /// Copies the values of an array that was checked in Python.
 void copy_values(const py::handle& given, void* to, std::int64_t count, const py::dtype& dtype) {
   const auto array = py::array::ensure(given, py::array::c_style);
-  check<std::logic_error>(array && array.dtype().equal(dtype) && array.size() == count,
-                          "[CustomLoss] got an array of another shape or dtype");
+  check<std::logic_error>(
+      array && array.dtype().equal(dtype) && array.size() == count,
+      "[CustomLoss] result: got an array of another shape or dtype; expected the one that was checked");
   std::memcpy(to, array.data(), static_cast<std::size_t>(array.nbytes()));
 }
 
@@ -50,7 +51,7 @@ void release(py::object* object) {
 }
 
 PyCustomLoss make_custom_loss(const py::object& rows, bool labels) {
-  check<TypeMismatch>(py::hasattr(rows, "gradient") && py::hasattr(rows, "product"), "[CustomLoss] rows is ",
+  check<TypeMismatch>(py::hasattr(rows, "gradient") && py::hasattr(rows, "product"), "[CustomLoss] rows: got ",
                       text_of(rows), "; expected an object with the methods gradient and product");
   const std::shared_ptr<py::object> owner(new py::object(rows), &release);
   PyCustomLoss loss;

@@ -12,13 +12,13 @@ void gather(const py::object& source, const py::array_t<std::int64_t, py::array:
   const bool label = out.dtype().kind() == 'i' && out.itemsize() == 4;
   const bool plain = (out.flags() & py::array::c_style) != 0 && out.writeable();
   check(plain && out.size() == index.size() * owned.source.cols && out.ndim() >= 1 && out.shape(0) == index.size(),
-        "[gather] out must be writable, C-contiguous and of shape (", index.size(), ", ", owned.source.cols, ")");
+        "[gather] out: expected a writable C-contiguous array of shape (", index.size(), ", ", owned.source.cols, ")");
   check<TypeMismatch>(label || (out.dtype().kind() == 'f' && out.itemsize() >= 4 && out.itemsize() <= 8),
-                      "[gather] out has dtype ", std::string(py::str(out.dtype())),
+                      "[gather] out: got dtype ", std::string(py::str(out.dtype())),
                       "; expected float32, float64 or int32");
   const std::int64_t* rows = index.data();
   for (std::int64_t i = 0; i < index.size(); ++i) {
-    check<std::out_of_range>(rows[i] >= 0 && rows[i] < owned.source.rows, "[gather] index[", i, "] is ", rows[i],
+    check<std::out_of_range>(rows[i] >= 0 && rows[i] < owned.source.rows, "[gather] index[", i, "]: got ", rows[i],
                              "; expected 0 to ", owned.source.rows - 1);
   }
   void* to = const_cast<void*>(out.data());
@@ -29,8 +29,8 @@ void gather(const py::object& source, const py::array_t<std::int64_t, py::array:
 py::array_t<std::int64_t> permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, std::int64_t first,
                                       std::optional<std::int64_t> count) {
   const Permutation permutation = Permutation::of(n, seed, epoch);
-  check(first >= 0 && first <= n, "[permutation] first is ", first, "; expected 0 to ", n);
-  check(!count || (*count >= 0 && *count <= n - first), "[permutation] count is ", count.value_or(0),
+  check(first >= 0 && first <= n, "[permutation] first: got ", first, "; expected 0 to ", n);
+  check(!count || (*count >= 0 && *count <= n - first), "[permutation] count: got ", count.value_or(0),
         "; expected 0 to ", n - first);
   py::array_t<std::int64_t> order(count.value_or(n - first));
   std::int64_t* to = order.mutable_data();

@@ -18,7 +18,7 @@ template <class Kind, class Member>
 void bind_number(py::module_& m, const char* name, const char* field, Member member, bool positive, const char* doc) {
   py::class_<PyInitializerOf<Kind>, PyInitializer> cls(m, name, doc);
   const auto make = [=](double number) {
-    check(std::isfinite(number) && (!positive || number >= 0.0), "[", name, "] ", field, " is ", number,
+    check(std::isfinite(number) && (!positive || number >= 0.0), "[", name, "] ", field, ": got ", number,
           "; expected a finite number", positive ? " >= 0" : "");
     Kind kind;
     kind.*member = number;

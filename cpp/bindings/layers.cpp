@@ -14,8 +14,8 @@ template <class Kind>
 Kind named(Kind layer, const Name& name) {
   if (!name) return layer;
   const bool fits = py::str(*name).attr("isidentifier")().cast<bool>();
-  check(fits && *name != "layers" && *name != "training", "[", layer.kind(), "] name is ", text_of(py::str(*name)),
-        "; expected an identifier such as \"head\", which is not \"layers\" or \"training\"");
+  check(fits && *name != "layers" && *name != "training", "[", layer.kind(), "] name: got ", text_of(py::str(*name)),
+        "; expected an identifier such as \"head\", other than \"layers\" and \"training\"");
   layer.name = *name;
   return layer;
 }
@@ -47,7 +47,7 @@ void bind_activations(py::module_& m) {
                                  "a Φ(a), Φ the Gaussian distribution function (Hendrycks & Gimpel 2016); "
                                  "approximate=\"tanh\" is that paper's approximation.");
   const auto make = [](const std::string& approximate, const Name& name) {
-    check(approximate == "none" || approximate == "tanh", "[GELU] approximate is \"", approximate,
+    check(approximate == "none" || approximate == "tanh", "[GELU] approximate: got \"", approximate,
           "\"; expected \"none\" or \"tanh\"");
     return named(PyGELU(approximate == "tanh" ? Activation(GELUTanh{}) : Activation(GELU{})), name);
   };
@@ -121,7 +121,7 @@ name : str, optional
 )");
   const auto make = [](int64_t features, double decay, double eps, const std::string& running, Flag affine,
                        const Name& name) {
-    check(running == "std" || running == "variance", "[BatchNorm] running is \"", running,
+    check(running == "std" || running == "variance", "[BatchNorm] running: got \"", running,
           "\"; expected \"std\" or \"variance\"");
     return named(BatchNorm(features, decay, eps, running == "std" ? Spread::std : Spread::variance, affine), name);
   };
@@ -167,9 +167,9 @@ name : str, optional
 /// (x - mean) / std, or the inverse if `back`, on the host in float64.
 py::array scale(const Standardizer& self, const py::object& x, bool back) {
   check<std::runtime_error>(!self.mean.empty(),
-                            "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
+                            "[Standardizer] not fitted: mean and std are unknown; call fit(training data) first");
   const OwnedSource owned = to_source(x, "[Standardizer] x", false);
-  check(owned.source.cols == self.features, "[Standardizer] x has ", owned.source.cols, " columns; expected ",
+  check(owned.source.cols == self.features, "[Standardizer] x: got ", owned.source.cols, " columns; expected ",
         self.features);
   py::array_t<double> out({owned.source.rows, owned.source.cols});
   double* to = out.mutable_data();

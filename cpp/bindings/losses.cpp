@@ -36,7 +36,7 @@ std::vector<double> numbers_of(const py::object& given, const char* argument, co
     check<TypeMismatch>(PyUnicode_Check(given.ptr()) == 0 && PyBytes_Check(given.ptr()) == 0, "");
     return given.cast<std::vector<double>>();
   } catch (const std::exception&) {
-    throw TypeMismatch(join(argument, " is ", text_of(given), "; expected ", expected));
+    throw TypeMismatch(join(argument, ": got ", text_of(given), "; expected ", expected));
   }
 }
 
@@ -79,7 +79,8 @@ PyLossOf<BinaryCrossEntropy> make_binary_cross_entropy(const Typed<ShownFactors>
 
 const AnyLoss& PyLoss::complete() const {
   check(!open,
-        "[CrossEntropy] class_weights by class or \"balanced\" become numbers in a gd.Trainer; expected numbers here");
+        "[CrossEntropy] class_weights: got weights by class or \"balanced\", which only gd.Trainer converts; expected "
+        "one number for each class");
   return value;
 }
 

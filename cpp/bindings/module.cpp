@@ -58,7 +58,7 @@ void refuse_uninitialized(const py::module_& m) {
     auto* type = py::detail::get_type_info(reinterpret_cast<PyTypeObject*>(value.ptr()));
     if (type == nullptr) continue;
     type->operator_new = [](std::size_t) -> void* {
-      throw py::type_error("this object is not initialised: its __init__ was not called, or raised");
+      throw py::type_error("this object is not initialised: its __init__ was not called or raised an error");
     };
   }
 }
@@ -74,7 +74,7 @@ PYBIND11_MODULE(_core, m) {
       "_rebuild", [](const py::object& cls, const py::dict& fields) { return cls(**fields); }, py::arg("cls"),
       py::arg("fields"), "Unpickles a specification.");
   const auto set_threads = [](std::int64_t threads) {
-    check(threads >= 1 && threads <= 1024, "[set_num_threads] threads is ", threads, "; expected 1 to 1024");
+    check(threads >= 1 && threads <= 1024, "[set_num_threads] threads: got ", threads, "; expected 1 to 1024");
     set_num_threads(static_cast<int>(threads));
   };
   m.def("set_num_threads", set_threads, py::arg("threads"),

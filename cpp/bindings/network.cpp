@@ -10,7 +10,7 @@ PyNetwork make_network(const py::sequence& layers, const std::string& dtype, con
                        std::uint64_t seed, const std::string& precision) {
   std::vector<std::unique_ptr<Layer>> clones;
   for (const py::handle layer : layers) {
-    check<TypeMismatch>(py::isinstance<Layer>(layer), "[Sequential] layers[", clones.size(), "] is a ",
+    check<TypeMismatch>(py::isinstance<Layer>(layer), "[Sequential] layers[", clones.size(), "]: got a ",
                         std::string(py::str(py::type::of(layer).attr("__name__"))),
                         "; expected a layer such as gd.Dense(4, 8) or gd.ReLU()");
     clones.push_back(layer.cast<const Layer&>().clone());
@@ -37,9 +37,9 @@ py::dict named_views(const py::object& self, const Arena& arena, const Buffer& b
 py::array forward(PyNetwork& self, const ArrayLike& x, Flag training) {
   const OwnedSource owned = to_source(x, "[forward] x", false);
   Network& core = *self.core;
-  check(owned.source.cols == core.in_features(), "[forward] x has ", owned.source.cols, " columns; expected ",
+  check(owned.source.cols == core.in_features(), "[forward] x: got ", owned.source.cols, " columns; expected ",
         core.in_features());
-  check(owned.source.rows >= 1, "[forward] x has no rows");
+  check(owned.source.rows >= 1, "[forward] x: got 0 rows; expected at least 1");
   py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{owned.source.rows, core.out_features()});
   void* to = out.mutable_data();
   computing(core, [&] {
@@ -68,10 +68,9 @@ py::array backward(PyNetwork& self, const ArrayLike& dout) {
   Network& core = *self.core;
   Executor& executor = core.executor();
   const std::int64_t rows = executor.saved_rows();
-  check<std::runtime_error>(
-      rows > 0, "[backward] there is no forward pass in training to go back through; call forward(x) first");
-  check(owned.source.rows == rows && owned.source.cols == core.out_features(), "[backward] dout has shape (",
-        owned.source.rows, ", ", owned.source.cols, "); expected that of forward's output, (", rows, ", ",
+  check<std::runtime_error>(rows > 0, "[backward] no forward pass is saved; call forward(x) with training=True first");
+  check(owned.source.rows == rows && owned.source.cols == core.out_features(), "[backward] dout: got shape (",
+        owned.source.rows, ", ", owned.source.cols, "); expected the shape of forward's output, (", rows, ", ",
         core.out_features(), ")");
   py::array dx(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{rows, core.in_features()});
   const View host{dx.mutable_data(), rows, core.in_features(), core.dtype()};
@@ -90,9 +89,9 @@ py::array backward(PyNetwork& self, const ArrayLike& dout) {
 py::object predictions(PyNetwork& self, const ArrayLike& x, std::int64_t batch_size, bool finite) {
   const OwnedSource owned = to_source(x, "[predict] x", false);
   Network& core = *self.core;
-  check(owned.source.cols == core.in_features(), "[predict] x has ", owned.source.cols, " columns; the model takes ",
+  check(owned.source.cols == core.in_features(), "[predict] x: got ", owned.source.cols, " columns; expected ",
         core.in_features());
-  check(batch_size >= 1, "[predict] batch_size is ", batch_size, "; expected at least 1");
+  check(batch_size >= 1, "[predict] batch_size: got ", batch_size, "; expected at least 1");
   py::array out(numpy_dtype(core.dtype()), std::vector<py::ssize_t>{owned.source.rows, core.out_features()});
   void* to = out.mutable_data();
   const bool done = computing(core, [&] {
@@ -144,8 +143,8 @@ struct Hold {
 void enter(Hold& self) {
   const bool held = self.network->begin_hold([](const std::function<void()>& wait) { without_gil(wait); });
   check<std::runtime_error>(held || self.inside,
-                            "[Network] the model is in the middle of a step, which a signal handler interrupted; set a "
-                            "flag there, and do it in a callback's on_progress");
+                            "[Network] a signal handler interrupted a step of this model, whose arrays cannot be used "
+                            "until the step ends; set a flag in the handler and use them in a callback's on_progress");
   self.held.push_back(held);
 }
 

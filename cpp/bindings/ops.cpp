@@ -13,9 +13,10 @@ using Object = py::object;
 Activation to_activation(const Object& layer) {
   if (layer.is_none()) return Identity{};
   check<TypeMismatch>(py::isinstance<ActivationLayer>(layer) || py::isinstance<Layer>(layer),
-                      "[ops] activation is no activation layer");
+                      "[ops] activation: expected an activation layer such as gd.ReLU(), or None");
   const Activation* activation = layer.cast<const Layer&>().as_activation();
-  check<TypeMismatch>(activation != nullptr, "[ops] activation is no activation layer");
+  check<TypeMismatch>(activation != nullptr,
+                      "[ops] activation: expected an activation layer such as gd.ReLU(), or None");
   return *activation;
 }
 
@@ -34,8 +35,9 @@ class Arrays : public Staging {
 
   View given(const Object& array, const char* name, bool output) {
     const View view = to_view(array, name, output);
-    check<TypeMismatch>(bool(view), name, " is None; expected an array");
-    check(view.rows >= 1 && view.cols >= 1, "[ops] ", name, " is empty; expected at least one row and one column");
+    check<TypeMismatch>(bool(view), name, ": got None; expected an array");
+    check(view.rows >= 1 && view.cols >= 1, "[ops] ", name,
+          ": got an empty array; expected at least one row and one column");
     return optional(array, name, output);
   }
 
@@ -43,7 +45,8 @@ class Arrays : public Staging {
   Source source(const Object& array, const char* name) {
     owned_ = to_source(array, name, true);
     Source source = owned_.source;
-    check(source.rows >= 1 && source.cols >= 1, "[ops] ", name, " is empty; expected at least one row and one column");
+    check(source.rows >= 1 && source.cols >= 1, "[ops] ", name,
+          ": got an empty array; expected at least one row and one column");
     const auto elements = static_cast<std::size_t>((source.rows - 1) * source.row_stride + source.cols);
     source.data = stage(const_cast<void*>(source.data), elements * size_of(source.type), false);
     source.device = backend().device();
@@ -58,13 +61,13 @@ class Arrays : public Staging {
 void same_shape(const View& first, std::initializer_list<std::pair<const char*, View>> others) {
   for (const auto& [name, view] : others) {
     check(!view || (view.dtype == first.dtype && view.rows == first.rows && view.cols == first.cols), "[ops] ", name,
-          " does not have the shape and dtype of its partner");
+          ": expected the shape and dtype of the array that it belongs to");
   }
 }
 
 void vectors(const View& first, std::int64_t length, std::initializer_list<std::pair<const char*, View>> others) {
   for (const auto& [name, view] : others) {
-    check(!view || (view.dtype == first.dtype && view.size() == length), "[ops] ", name, " must be a vector of ",
+    check(!view || (view.dtype == first.dtype && view.size() == length), "[ops] ", name, ": expected a vector of ",
           length, " in the dtype of x");
   }
 }
@@ -72,7 +75,7 @@ void vectors(const View& first, std::int64_t length, std::initializer_list<std::
 /// Throws where backward lacks the saved values of an absorbed activation.
 void needs_saved(const Activation& activation, const View& saved) {
   check<TypeMismatch>(bool(saved) || std::holds_alternative<Identity>(activation),
-                      "[ops] saved is None; expected what the activation's slope is computed from");
+                      "[ops] saved: got None; expected the array from which the activation's slope is computed");
 }
 
 void dense_forward(const Object& x, const Object& weight, const Object& bias, const Object& activation,
@@ -82,7 +85,7 @@ void dense_forward(const Object& x, const Object& weight, const Object& bias, co
              b = arrays.optional(bias, "bias", false), y = arrays.given(out, "out", true),
              p = arrays.optional(pre, "pre", true);
   check(w.cols == vx.cols && y.rows == vx.rows && y.cols == w.rows && w.dtype == vx.dtype && y.dtype == vx.dtype,
-        "[ops.dense_forward] shapes do not fit");
+        "[ops.dense_forward] expected x (N, in), weight (out, in) and out (N, out) of one dtype");
   vectors(vx, w.rows, {{"bias", b}});
   same_shape(y, {{"pre", p}});
   arrays.run([&](Backend& backend) { backend.dense_forward({vx, w, b, to_activation(activation), y, p}); });
@@ -96,7 +99,7 @@ void dense_backward(const Object& x, const Object& weight, const Object& activat
              dy = arrays.given(dout, "dout", true), gx = arrays.optional(dx, "dx", true),
              gw = arrays.optional(dweight, "dweight", true), gb = arrays.optional(dbias, "dbias", true);
   check(w.cols == vx.cols && dy.rows == vx.rows && dy.cols == w.rows && w.dtype == vx.dtype && dy.dtype == vx.dtype,
-        "[ops.dense_backward] shapes do not fit");
+        "[ops.dense_backward] expected x (N, in), weight (out, in) and dout (N, out) of one dtype");
   const View s = arrays.optional(saved, "saved", false);
   needs_saved(to_activation(activation), s);
   same_shape(vx, {{"dx", gx}});
@@ -127,7 +130,7 @@ void dropout(const Object& x, const Object& out, double p, std::uint64_t seed, s
   Arrays arrays(device);
   const View vx = arrays.given(x, "x", false), y = arrays.given(out, "out", true);
   same_shape(vx, {{"out", y}});
-  check(p >= 0.0 && p < 1.0, "[ops.dropout] p is ", p, "; expected 0 <= p < 1");
+  check(p >= 0.0 && p < 1.0, "[ops.dropout] p: got ", p, "; expected 0 <= p < 1");
   arrays.run([&](Backend& backend) { backend.dropout({vx, y, p, seed, stream}); });
 }
 
@@ -156,7 +159,7 @@ void layer_norm_forward(const Object& x, const Object& gamma, const Object& beta
   same_shape(vx, {{"out", y}, {"pre", p}});
   vectors(vx, vx.cols, {{"gamma", g}, {"beta", b}});
   vectors(vx, vx.rows, {{"mean", m}, {"rstd", r}});
-  check(bool(g) == bool(b), "[ops.layer_norm_forward] gamma and beta must be given together");
+  check(bool(g) == bool(b), "[ops.layer_norm_forward] gamma, beta: got one of them; expected both or neither");
   arrays.run(
       [&](Backend& backend) { backend.layer_norm_forward({vx, g, b, eps, to_activation(activation), y, m, r, p}); });
 }
@@ -193,7 +196,7 @@ void column_affine(const Object& x, const Object& mean, const Object& spread, co
              g = arrays.optional(gamma, "gamma", false), b = arrays.optional(beta, "beta", false);
   same_shape(vx, {{"out", y}});
   vectors(vx, vx.cols, {{"mean", m}, {"spread", s}, {"gamma", g}, {"beta", b}});
-  check(kind == "std" || kind == "variance", "[ops.column_affine] kind is \"", kind,
+  check(kind == "std" || kind == "variance", "[ops.column_affine] kind: got \"", kind,
         "\"; expected \"std\" or \"variance\"");
   arrays.run([&](Backend& backend) {
     backend.column_affine(
@@ -206,20 +209,21 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
   Arrays arrays(device);
   const View z = arrays.given(logits, "logits", false), w = arrays.optional(weights, "weights", false),
              g = arrays.optional(grad, "grad", true);
-  check<TypeMismatch>(py::isinstance<py::array>(targets), "[ops.loss] targets is no NumPy array");
+  check<TypeMismatch>(py::isinstance<py::array>(targets), "[ops.loss] targets: expected a NumPy array");
   const auto array = py::reinterpret_borrow<py::array>(targets);
   const bool labels = array.dtype().kind() == 'i' && array.itemsize() == 4 && array.ndim() == 1 &&
                       (array.flags() & py::array::c_style) != 0;
   const View t = labels ? View{} : arrays.given(targets, "targets", false);
   const Loss* known = std::get_if<Loss>(&loss.complete());
-  check(known != nullptr, "[ops.loss] loss is a CustomLoss, which no device computes");
+  check(known != nullptr, "[ops.loss] loss: got a CustomLoss, which is computed in Python; expected another loss");
   check(!labels || (array.size() == z.rows && std::holds_alternative<CrossEntropy>(*known)),
-        "[ops.loss] labels do not fit");
+        "[ops.loss] targets: expected one label for each row, and the loss CrossEntropy");
   same_shape(z, {{"targets", t}, {"grad", g}});
   vectors(z, z.rows, {{"weights", w}});
   auto* const label = labels ? static_cast<std::int32_t*>(const_cast<void*>(array.data())) : nullptr;
   for (std::int64_t n = 0; labels && n < z.rows; ++n)
-    check(label[n] >= 0 && label[n] < z.cols, "[ops.loss] label out of range");
+    check(label[n] >= 0 && label[n] < z.cols,
+          "[ops.loss] targets: got a label out of range; expected 0 to the number of outputs - 1");
   check_loss(*known, z.cols);
   const Buffer class_weights = loss_weights(*known, z.cols, arrays.backend(), z.dtype);
   LossSums sums;
@@ -239,7 +243,7 @@ void optimizer_step(const PyOptimizer& optimizer, const Object& parameters, cons
   const View p = arrays.given(parameters, "parameters", true), g = arrays.given(gradients, "gradients", false);
   const Segment all{0, p.size(), 1.0, weight_decay};
   vectors(p, p.size(), {{"gradients", g}});
-  check(static_cast<int>(states.size()) == state_count(optimizer.value.rule), "[ops.optimizer_step] states has ",
+  check(static_cast<int>(states.size()) == state_count(optimizer.value.rule), "[ops.optimizer_step] states: got ",
         states.size(), " arrays; expected ", state_count(optimizer.value.rule));
   OptimizerPass pass{optimizer.value.rule,
                      p,
@@ -281,9 +285,10 @@ void gather(const Object& source, const Object& index, const Object& out, const 
   const bool label = to.dtype().kind() == 'i' && to.itemsize() == 4;
   const bool fits = to.size() == rows.size() * from.cols && to.ndim() >= 1 && to.shape(0) == rows.size();
   check(fits && rows.ndim() == 1 && (rows.flags() & to.flags() & py::array::c_style) != 0,
-        "[ops.gather] shapes do not fit");
+        "[ops.gather] expected a C-contiguous index (n,) and out with n rows of source's columns");
   for (std::int64_t i = 0; i < rows.size(); ++i)
-    check<std::out_of_range>(rows.at(i) >= 0 && rows.at(i) < from.rows, "[ops.gather] index out of range");
+    check<std::out_of_range>(rows.at(i) >= 0 && rows.at(i) < from.rows,
+                             "[ops.gather] index: got a number out of range; expected 0 to the rows of source - 1");
   const GatherType type = label ? GatherType::label : gather_type(to_view(out, "out", true).dtype);
   const auto* which = static_cast<const std::int64_t*>(
       arrays.stage(const_cast<std::int64_t*>(rows.data()), static_cast<std::size_t>(rows.nbytes()), false));

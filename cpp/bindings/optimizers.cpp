@@ -32,7 +32,7 @@ PerLayer to_per_layer(const py::object& given, const char* argument) {
     return given.cast<double>();
   } catch (const std::exception&) {  // includes errors that Python raises for values that are no sequence
     throw TypeMismatch(
-        join(argument, " is ", text_of(given),
+        join(argument, ": got ", text_of(given),
              "; expected a number, a sequence with one number for each layer with weights, or a dict by layer name"));
   }
 }
@@ -59,9 +59,9 @@ py::object to_rate(const py::object& lr) {
   if (number && !failed && value >= 0.0 && std::isfinite(value)) return py::float_(value);
   const bool too_large = failed && PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
   PyErr_Clear();
-  check<TypeMismatch>(number && (!failed || too_large), "[Optimizer] lr is ", text_of(lr),
+  check<TypeMismatch>(number && (!failed || too_large), "[Optimizer] lr: got ", text_of(lr),
                       "; expected a number or a function of the step");
-  throw std::invalid_argument(join("[Optimizer] lr is ", text_of(lr), "; expected a finite number >= 0"));
+  throw std::invalid_argument(join("[Optimizer] lr: got ", text_of(lr), "; expected a finite number >= 0"));
 }
 
 template <class Rule>

@@ -77,12 +77,13 @@ class Staging {
       const auto untouched = [](unsigned char byte) { return byte == kUntouched; };
       const auto begin = image.begin() + static_cast<std::ptrdiff_t>(staged.offset);
       const auto end = begin + static_cast<std::ptrdiff_t>(staged.bytes);
-      check<std::runtime_error>(std::all_of(image.begin(), begin, untouched), "[ops] wrote before an array of ",
-                                staged.bytes, " bytes");
-      check<std::runtime_error>(std::all_of(end, image.end(), untouched), "[ops] wrote behind an array of ",
-                                staged.bytes, " bytes");
+      check<std::runtime_error>(std::all_of(image.begin(), begin, untouched),
+                                "[ops] the kernel wrote before the start of an array of ", staged.bytes, " bytes");
+      check<std::runtime_error>(std::all_of(end, image.end(), untouched),
+                                "[ops] the kernel wrote past the end of an array of ", staged.bytes, " bytes");
       if (std::equal(begin, end, staged.host)) continue;
-      check<std::runtime_error>(staged.writable, "[ops] changed a read-only array of ", staged.bytes, " bytes");
+      check<std::runtime_error>(staged.writable, "[ops] the kernel changed a read-only array of ", staged.bytes,
+                                " bytes");
       std::copy(begin, end, staged.host);
     }
   }

@@ -6,10 +6,10 @@
 namespace gdcore::bindings {
 
 void check_match(const PyDataset& dataset, const Network& network, const AnyLoss& loss) {
-  check(bool(dataset.data.y), "[Trainer] the dataset has no targets");
+  check(bool(dataset.data.y), "[Trainer] dataset: got one without targets; expected targets");
   const bool labels = !dataset.data.labels || takes_labels(loss);
   check(dataset.network.get() == &network && labels,
-        "[Trainer] the dataset was made for another model or loss; make one for this trainer's");
+        "[Trainer] dataset: got one for another model or loss; expected one made with this model and loss");
 }
 
 namespace {
@@ -31,10 +31,10 @@ void set_targets(PyDataset& made, const py::object& y, const Network& network, c
   made.data.y = made.y.source;
   if (!takes_labels(loss) || made.data.y.cols == network.out_features()) return;
   const char* name = std::holds_alternative<CustomLoss>(loss) ? "[CustomLoss]" : "[CrossEntropy]";
-  check(made.data.y.cols == 1, name, " y has ", made.data.y.cols,
+  check(made.data.y.cols == 1, name, " y: got ", made.data.y.cols,
         " columns; expected integer labels (rows,) or soft targets (rows, ", network.out_features(), ")");
   if (!is_integer(made.y.array)) {  // checked first: formatting a dtype takes microseconds
-    throw TypeMismatch(join(name, " y has dtype ", std::string(py::str(made.y.array.dtype())),
+    throw TypeMismatch(join(name, " y: got dtype ", std::string(py::str(made.y.array.dtype())),
                             " and one number for each row; expected integer labels (y.astype(int)) or soft targets "
                             "(rows, ",
                             network.out_features(), ")"));
@@ -51,7 +51,7 @@ void fill(PyDataset& made, const py::object& x, const py::object& y, const py::o
   if (!weights.is_none()) {
     made.weights = to_source(weights, "[data] sample_weight", true);
     made.data.weights = made.weights.source;
-    check(made.data.weights.cols == 1, "[data] sample_weight has ", made.data.weights.cols,
+    check(made.data.weights.cols == 1, "[data] sample_weight: got ", made.data.weights.cols,
           " columns; expected one number for each row");
   }
 }
@@ -60,9 +60,10 @@ double step(PyTrainer& self, const ArrayLike& x, const ArrayLike& y, const Optio
             std::optional<double> lr, Flag finite) {
   PyDataset batch;
   const std::optional<double> rate = lr ? lr : self.lr;
-  check<TypeMismatch>(rate.has_value(),
-                      "[Trainer.step] lr is None, but the optimiser's lr is a function; give the rate of this step");
-  check<TypeMismatch>(!y.is_none(), "[Trainer.step] y is None; expected targets");
+  check<TypeMismatch>(
+      rate.has_value(),
+      "[Trainer.step] lr: got None, but the optimiser's lr is a function; expected the rate of this step");
+  check<TypeMismatch>(!y.is_none(), "[Trainer.step] y: got None; expected targets");
   Network& network = self.core.network();
   fill(batch, x, y, weights, network, self.core.loss());
   return computing(network, [&] {
@@ -76,13 +77,13 @@ using Rows = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
 using SeedAndEpoch = std::pair<std::uint64_t, std::uint64_t>;
 
 BatchRange range_of(const PyDataset& dataset, const Rows& rows, std::int64_t batch_size) {
-  check(batch_size >= 1, "[Trainer] batch_size is ", batch_size, "; expected at least 1");
+  check(batch_size >= 1, "[Trainer] batch_size: got ", batch_size, "; expected at least 1");
   if (!rows) return {{}, dataset.data.x.rows, batch_size, 0, 0};
   return {rows->data(), rows->size(), batch_size, 0, 0};
 }
 
 std::int64_t batch_count(std::int64_t rows, std::int64_t batch_size, bool drop_last) {
-  check(rows >= 0 && batch_size >= 1, "[batch_count] rows is ", rows, " and batch_size ", batch_size,
+  check(rows >= 0 && batch_size >= 1, "[batch_count] rows, batch_size: got ", rows, " and ", batch_size,
         "; expected at least 0 and 1");
   return BatchRange{{}, rows, batch_size, 0, 0, !drop_last}.batches(drop_last);
 }
@@ -104,9 +105,9 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const
   range.first = first;
   range.last = last;
   const std::int64_t batches = range.batches(drop_last);
-  check(first >= 0 && first <= last && last <= batches, "[Trainer.run] first_batch is ", first, " and last_batch ",
-        last, "; expected numbers from 0 to ", batches, " in this order");
-  check(lrs.size() == 1 || lrs.size() >= range.last - first, "[Trainer.run] lrs has ", lrs.size(),
+  check(first >= 0 && first <= last && last <= batches, "[Trainer.run] first_batch, last_batch: got ", first, " and ",
+        last, "; expected numbers from 0 to ", batches, " in ascending order");
+  check(lrs.size() == 1 || lrs.size() >= range.last - first, "[Trainer.run] lrs: got ", lrs.size(),
         " numbers; expected 1 or ", range.last - first);
   Permutation permutation;
   if (shuffle) {
@@ -128,7 +129,7 @@ py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch
   const View to = to_view(outputs, "[Trainer.evaluate] outputs", true);
   const Network& network = self.core.network();
   check(!to || (to.rows == range.count && to.cols == network.out_features() && to.dtype == network.dtype()),
-        "[Trainer.evaluate] outputs has shape (", to.rows, ", ", to.cols, "); expected (", range.count, ", ",
+        "[Trainer.evaluate] outputs: got shape (", to.rows, ", ", to.cols, "); expected (", range.count, ", ",
         network.out_features(), ") in ", name_of(network.dtype()));
   const LossSums sums = computing(
       self.core.network(), [&] { return self.core.evaluate(dataset.data, range, to.data); },
@@ -221,8 +222,8 @@ void bind_trainer(py::module_& m) {
           [](PyTrainer& self, std::optional<double> lr) {
             const std::optional<double> rate = lr ? lr : self.lr;
             check<TypeMismatch>(rate.has_value(),
-                                "[Trainer.optimizer_step] lr is None, but the optimiser's lr is a function; give the "
-                                "rate of this step");
+                                "[Trainer.optimizer_step] lr: got None, but the optimiser's lr is a function; expected "
+                                "the rate of this step");
             computing(self.core.network(), [&] { self.core.optimizer_step(*rate); });
           },
           py::arg("lr") = py::none(), "Moves the parameters along the gradients of the last backward pass.")

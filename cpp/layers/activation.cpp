@@ -5,7 +5,7 @@ namespace gdcore {
 
 ActivationLayer::ActivationLayer(Activation activation) : activation(activation) {
   if (const auto* leaky = std::get_if<LeakyReLU>(&activation)) {
-    check(leaky->negative_slope >= 0.0 && leaky->negative_slope <= 1.0, "[LeakyReLU] negative_slope is ",
+    check(leaky->negative_slope >= 0.0 && leaky->negative_slope <= 1.0, "[LeakyReLU] negative_slope: got ",
           leaky->negative_slope, "; expected 0 to 1");
   }
 }

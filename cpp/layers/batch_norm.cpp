@@ -7,7 +7,7 @@ namespace gdcore {
 
 BatchNorm::BatchNorm(std::int64_t features, double decay, double eps, Spread running, bool affine)
     : Norm("BatchNorm", features, eps, affine), decay(decay), running(running) {
-  check(decay >= 0.0 && decay <= 1.0, "[BatchNorm] decay is ", decay, "; expected 0 <= decay <= 1");
+  check(decay >= 0.0 && decay <= 1.0, "[BatchNorm] decay: got ", decay, "; expected 0 <= decay <= 1");
 }
 
 std::int64_t BatchNorm::output_features(std::int64_t in) const { return check_width("BatchNorm", in); }
@@ -36,8 +36,8 @@ View BatchNorm::statistic(const LayerCall& call, int number) const {
 
 void BatchNorm::check_training(std::int64_t rows) const {
   check(rows >= 2,
-        "[BatchNorm] a training batch of one row has no spread to normalise by; use batches of at least 2 rows "
-        "(drop_last=True leaves out a last batch of one)");
+        "[BatchNorm] x: got a training batch of 1 row, which has no variance; expected at least 2 (drop_last=True "
+        "omits a last batch of 1)");
 }
 
 void BatchNorm::forward_impl(const LayerCall& call) const {

@@ -11,7 +11,8 @@ Dense::Dense(std::int64_t in_features, std::int64_t out_features, bool bias, Ini
 }
 
 std::int64_t Dense::output_features(std::int64_t in) const {
-  check(in == 0 || in == in_features, "[Dense] in_features is ", in_features, ", but the layer before gives ", in);
+  check(in == 0 || in == in_features, "[Dense] in_features: got ", in_features, "; expected ", in,
+        ", the number of outputs of the previous layer");
   return out_features;
 }
 

@@ -5,7 +5,7 @@
 namespace gdcore {
 
 DropoutLayer::DropoutLayer(double p) : p(p) {
-  check(p >= 0.0 && p < 1.0, "[Dropout] p is ", p, "; expected 0 <= p < 1");
+  check(p >= 0.0 && p < 1.0, "[Dropout] p: got ", p, "; expected 0 <= p < 1");
 }
 
 Computation DropoutLayer::computation(const Parameters&) const {

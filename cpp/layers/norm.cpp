@@ -7,11 +7,12 @@ namespace gdcore {
 Norm::Norm(const char* kind, std::int64_t features, double eps, bool affine)
     : features(features), eps(eps), affine(affine) {
   gdcore::check_width(kind, "features", features);
-  check(eps > 0.0 && eps < 1e30, "[", kind, "] eps is ", eps, "; expected a positive number");
+  check(eps > 0.0 && eps < 1e30, "[", kind, "] eps: got ", eps, "; expected a positive number");
 }
 
 std::int64_t Norm::check_width(const char* kind, std::int64_t in) const {
-  check(in == 0 || in == features, "[", kind, "] features is ", features, ", but the layer before gives ", in);
+  check(in == 0 || in == features, "[", kind, "] features: got ", features, "; expected ", in,
+        ", the number of outputs of the previous layer");
   return features;
 }
 

@@ -8,25 +8,26 @@ namespace gdcore {
 
 Standardizer::Standardizer(std::int64_t features, std::vector<double> mean, std::vector<double> std)
     : features(features), mean(std::move(mean)), std(std::move(std)) {
-  check(features >= 0, "[Standardizer] features is ", features,
-        "; expected a positive number, or 0 to learn it in fit");
+  check(features >= 0, "[Standardizer] features: got ", features,
+        "; expected a positive number, or 0, which fit replaces");
   const auto count = static_cast<std::int64_t>(this->mean.size());
   check(count == static_cast<std::int64_t>(this->std.size()) && (count == 0 || count == features),
-        "[Standardizer] mean has ", count, " values and std ", this->std.size(), "; expected features = ", features,
+        "[Standardizer] mean, std: got ", count, " and ", this->std.size(), " values; expected features = ", features,
         " of both");
   for (const double value : this->mean) {
-    check(::std::isfinite(value), "[Standardizer] mean holds ", value, "; expected finite numbers");
+    check(::std::isfinite(value), "[Standardizer] mean: got ", value, "; expected finite numbers");
   }
   for (const double value : this->std) {
-    check(value > 0.0 && ::std::isfinite(value), "[Standardizer] std holds ", value, "; expected positive numbers");
+    check(value > 0.0 && ::std::isfinite(value), "[Standardizer] std: got ", value,
+          "; expected positive finite numbers");
   }
 }
 
 std::int64_t Standardizer::output_features(std::int64_t in) const {
   check<std::runtime_error>(!mean.empty(),
-                            "[Standardizer] has no mean and standard deviation yet; call .fit(training data) first");
-  check(in == 0 || in == features, "[Standardizer] was fitted on ", features, " features, but the layer before gives ",
-        in);
+                            "[Standardizer] not fitted: mean and std are unknown; call fit(training data) first");
+  check(in == 0 || in == features, "[Standardizer] features: got ", features, "; expected ", in,
+        ", the number of outputs of the previous layer");
   return features;
 }
 
@@ -45,9 +46,9 @@ void Standardizer::bind(int index, std::int64_t, const Activation*, Parameters& 
 }
 
 void Standardizer::fit(const Source& source) {
-  check(source.rows >= 1 && source.cols >= 1, "[Standardizer.fit] x has shape (", source.rows, ", ", source.cols,
+  check(source.rows >= 1 && source.cols >= 1, "[Standardizer.fit] x: got shape (", source.rows, ", ", source.cols,
         "); expected at least one row and one column");
-  check(features == 0 || features == source.cols, "[Standardizer.fit] x has ", source.cols, " columns; expected ",
+  check(features == 0 || features == source.cols, "[Standardizer.fit] x: got ", source.cols, " columns; expected ",
         features);
   // Row blocks small enough for the cache and for memory-mapped data. Later passes sum deviations from the mean.
   const std::int64_t cols = source.cols, at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 18) / cols);
@@ -71,8 +72,9 @@ void Standardizer::fit(const Source& source) {
   pass(sum, [&](double x, std::size_t c) { return x - centre[c]; });  // rounding error of the mean
   pass(spread, [&](double x, std::size_t c) { return (x - centre[c]) * (x - centre[c]); });
   for (std::size_t c = 0; c < spread.size(); ++c) {
-    check(std::isfinite(centre[c]) && std::isfinite(spread[c]), "[Standardizer.fit] column ", c,
-          " of x holds NaN or infinite values, or values too large to square");
+    check(std::isfinite(centre[c]) && std::isfinite(spread[c]),
+          "[Standardizer.fit] x: got NaN, infinity or numbers too large to square in column ", c,
+          "; expected finite numbers");
     const double variance = spread[c] - sum[c] * sum[c];
     centre[c] += sum[c];
     // The spread of a constant column is only rounding error: it gets std 1.

@@ -10,7 +10,7 @@ namespace gdcore {
 
 void check_rows(const std::int64_t* rows, std::int64_t count, std::int64_t dataset_rows) {
   for (std::int64_t i = 0; rows != nullptr && i < count; ++i) {
-    check(rows[i] >= 0 && rows[i] < dataset_rows, "[Trainer] rows[", i, "] is ", rows[i], "; expected 0 to ",
+    check(rows[i] >= 0 && rows[i] < dataset_rows, "[Trainer] rows[", i, "]: got ", rows[i], "; expected 0 to ",
           dataset_rows - 1);
   }
 }

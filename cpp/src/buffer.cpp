@@ -9,7 +9,7 @@ namespace gdcore {
 std::int64_t checked_size(std::int64_t rows, std::int64_t cols) {
   constexpr std::int64_t kMost = std::int64_t{1} << 44;
   check(rows >= 0 && cols >= 0 && (cols == 0 || rows <= kMost / cols), "[gdcore] ", rows, " x ", cols,
-        " numbers are more than any machine holds");
+        " numbers do not fit into memory");
   return rows * cols;
 }
 

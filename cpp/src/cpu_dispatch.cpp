@@ -54,10 +54,10 @@ const InstructionSet& instruction_set() {
     for (const InstructionSet& set : all_instruction_sets()) {
       const bool named = wanted != nullptr && set.name == wanted;
       check<DeviceError>(!named || set.available, "[backend] GDCORE_CPU_ISA=", set.name,
-                         " asks for instructions that this processor lacks; unset it to get the best there are");
+                         " is not supported by this processor; unset it to use the best instruction set that is");
       if (named || (wanted == nullptr && set.available)) return set;
     }
-    throw DeviceError(join("[backend] GDCORE_CPU_ISA=", wanted, " is not known; choose avx512, avx2 or baseline"));
+    throw DeviceError(join("[backend] GDCORE_CPU_ISA=", wanted, " is unknown; expected avx512, avx2 or baseline"));
   }();
   return chosen;
 }

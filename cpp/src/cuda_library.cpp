@@ -69,8 +69,8 @@ const Cuda& cuda() {
 
 Backend& cuda_backend() {
   const Cuda& found = cuda();
-  check<DeviceError>(found.backend != nullptr, "[backend] device \"cuda\" was asked for, but ", found.missing,
-                     "; or use device=\"cpu\" or device=\"auto\"");
+  check<DeviceError>(found.backend != nullptr, "[backend] device: got \"cuda\", but ", found.missing,
+                     "; expected \"cpu\" or \"auto\" here");
   check<DeviceError>(!forked,
                      "[backend] CUDA does not work in a forked process; start it with multiprocessing's \"spawn\" "
                      "method, or use device=\"cpu\" there");

@@ -47,7 +47,7 @@ Curvature::Curvature(std::shared_ptr<Network> network, AnyLoss loss, const Datas
   network_->backend().copy(point_.values.data(), own.values.data(), own.layout.bytes(), CopyKind::within);
   network_->backend().copy(point_.states.data(), own.states.data(), own.state_layout.bytes(), CopyKind::within);
   for (const Entry& entry : point_.layout.entries()) count_ += entry.frozen ? 0 : entry.rows * entry.cols;
-  check(count_ > 0, "[analysis] model has no parameters that train; unfreeze some");
+  check(count_ > 0, "[analysis] model: got one without trainable parameters; expected at least one that is not frozen");
   batch_rows_ = rows_at_once(executor_.plan(), training_, data_.x.rows);
 }
 

@@ -15,7 +15,7 @@ std::string first_nonfinite_operation(const Network& network) {
     const View y = executor.output(i);
     if (network.backend().first_nonfinite({y.data, source_type(y.dtype), y.rows, y.cols, y.cols}) < 0) continue;
     const auto first = static_cast<std::size_t>(operations[i].first);
-    return join("the first values that are not finite come out of ",
+    return join("the first output that is not finite is that of ",
                 network.layers()[first]->path(static_cast<int>(first)), " (", operations[i].describe(), ")");
   }
   return "no layer's output is infinite or NaN, so the loss itself overflowed";
@@ -51,12 +51,11 @@ LargestWeight largest_weight(const Network& network) {
 std::string diagnosis(const Network& network) {
   const LargestWeight largest = largest_weight(network);
   if (std::isinf(largest.size)) {
-    return join("the parameters were not finite before this step, which has changed nothing: ", largest.text,
-                ". Start again from finite ones, with a smaller lr or clip_norm");
+    return join("the parameters were not finite before this step, which changed nothing: ", largest.text,
+                ". Restart from finite parameters, with a smaller lr or clip_norm");
   }
   return join(first_nonfinite_operation(network), "; ", largest.size < 0.0 ? "" : "the largest weight is ",
-              largest.text,
-              ". The parameters are those before this step; a smaller lr, clip_norm or scaled inputs usually help");
+              largest.text, ". The step changed nothing; a smaller lr, clip_norm or scaled inputs usually help");
 }
 
 }  // namespace gdcore

@@ -165,8 +165,8 @@ LayerCall Executor::call(std::size_t number) const {
 }
 
 View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
-  check(x.cols == plan_.in, "[forward] x has ", x.cols, " columns; expected ", plan_.in);
-  check(x.rows >= 1, "[forward] x has no rows");
+  check(x.cols == plan_.in, "[forward] x: got ", x.cols, " columns; expected ", plan_.in);
+  check(x.rows >= 1, "[forward] x: got 0 rows; expected at least 1");
   if (mode == Mode::train) {  // a refused batch leaves the last pass unchanged
     for (const Operation& operation : plan_.operations) operation.layer->check_training(x.rows);
   }
@@ -189,8 +189,7 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
 }
 
 View Executor::output_gradient() const {
-  check<std::runtime_error>(
-      saved_, "[backward] there is no forward pass in training to go back through; call forward(x) first");
+  check<std::runtime_error>(saved_, "[backward] no forward pass is saved; call forward(x) with training=True first");
   return gradient(buffers_.back().gradient, plan_.out);
 }
 

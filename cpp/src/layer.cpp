@@ -6,23 +6,25 @@ namespace gdcore {
 
 void check_width(const char* kind, const char* argument, std::int64_t width) {
   constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
-  check(width >= 1 && width <= kMost, "[", kind, "] ", argument, " is ", width, "; expected 1 to ", kMost);
+  check(width >= 1 && width <= kMost, "[", kind, "] ", argument, ": got ", width, "; expected 1 to ", kMost);
 }
 
 std::string Layer::path(int index) const { return name.empty() ? join("layers.", index) : name; }
 
 void Layer::forward(const LayerCall& call) const {
-  check(call.x.rows >= 1, "[", kind(), "] x has no rows");
+  check(call.x.rows >= 1, "[", kind(), "] x: got 0 rows; expected at least 1");
   forward_impl(call);
 }
 
 void Layer::backward(const LayerCall& call) const {
-  check(call.dy.rows == call.x.rows, "[", kind(), "] dout has ", call.dy.rows, " rows, x had ", call.x.rows);
+  check(call.dy.rows == call.x.rows, "[", kind(), "] dout: got ", call.dy.rows, " rows; expected ", call.x.rows,
+        ", as many as x has");
   backward_impl(call);
 }
 
 void Layer::tangent(const TangentCall&) const {
-  throw std::runtime_error(join("[analysis] ", kind(), " has no second derivatives: Layer::tangent is not overridden"));
+  throw std::runtime_error(
+      join("[analysis] ", kind(), " has no second derivatives: it does not override Layer::tangent"));
 }
 
 void Layer::curvature(const TangentCall& call) const { tangent(call); }

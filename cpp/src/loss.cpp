@@ -45,25 +45,25 @@ std::int64_t first_row(const Source& source, const Bad& bad) {
 
 void check_finite(const Source& source, const char* argument) {
   const std::int64_t at = backend(Device::cpu).first_nonfinite(source);
-  check(at < 0, "[data] ", argument, " holds NaN or infinity in row ", source.cols > 0 ? at / source.cols : 0,
+  check(at < 0, "[data] ", argument, ": got NaN or infinity in row ", source.cols > 0 ? at / source.cols : 0,
         ", column ", source.cols > 0 ? at % source.cols : 0, "; expected finite numbers");
 }
 
 void check_targets(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, bool finite, bool searched) {
   const Source& y = data.y;
-  check(y.rows == data.x.rows, "[data] y has ", y.rows, " rows and x has ", data.x.rows, "; expected as many");
+  check(y.rows == data.x.rows, "[data] y: got ", y.rows, " rows; expected ", data.x.rows, ", as many as x has");
   if (data.labels) {
     check_labels(y, outputs);
     return;
   }
   const bool custom = std::holds_alternative<CustomLoss>(loss);  // its targets may be anything
-  check(custom || y.cols == outputs, "[data] y has ", y.cols, " columns; the model has ", outputs, " outputs");
+  check(custom || y.cols == outputs, "[data] y: got ", y.cols, " columns; expected ", outputs, ", one for each output");
   if (finite && !searched) check_finite(y, "y");
   if (!finite || custom || kind_of<MeanSquaredError>(loss) != nullptr) return;
   const char* name = kind_of<CrossEntropy>(loss) != nullptr ? "CrossEntropy" : "BinaryCrossEntropy";
   const std::int64_t row =
       first_row(y, [](auto t) { return static_cast<double>(t) < 0.0 || static_cast<double>(t) > 1.0; });
-  check(row < 0, "[", name, "] y holds a target outside [0, 1] in row ", row);
+  check(row < 0, "[", name, "] y: got a target outside [0, 1] in row ", row, "; expected numbers from 0 to 1");
 }
 
 /// Returns the power of two by which weights are scaled, given the largest. Weights of ordinary magnitude stay
@@ -131,9 +131,9 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
     const std::int64_t n = rows != nullptr ? rows[i] : i;
     double weight = by_row ? weight_of_row(data.y, data.labels, class_weights, n) : 1.0;
     // A batch with only such rows would divide by 0, or overflow, in the dtype.
-    check(weight <= 0.0 || weight >= lowest, "[CrossEntropy] y holds targets that add up to ", weight, " in row ", n,
-          ", which ", name_of(dtype), ", the model's dtype, takes for zero or nearly so; expected 0 or at least ",
-          lowest);
+    check(weight <= 0.0 || weight >= lowest, "[CrossEntropy] y: got targets with the sum ", weight, " in row ", n,
+          ", which ", name_of(dtype),
+          ", the model's dtype, rounds to zero or to a subnormal number; expected 0 or at least ", lowest);
     if (data.weights) {
       with_type(data.weights.type, [&]<class S>(S) {
         weight *= static_cast<double>(static_cast<const S*>(data.weights.data)[n * data.weights.row_stride]);
@@ -147,7 +147,7 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
   const char* what = !by_row         ? "[data] sample_weight"
                      : !data.weights ? "[CrossEntropy] class_weights of the targets y"
                                      : "[data] sample_weight times the class weights of the targets y";
-  check(total >= kLeast && total <= kMost, what, " adds up to ", total, " over ", count,
+  check(total >= kLeast && total <= kMost, what, ": got the sum ", total, " over ", count,
         " rows; expected a positive finite sum, from 1e-300 to 1e280");
 }
 
@@ -157,32 +157,32 @@ void check_labels(const Source& labels, std::int64_t outputs) {
     label = static_cast<double>(given);
     return label < 0.0 || label >= static_cast<double>(outputs);
   });
-  check(row < 0, "[CrossEntropy] y has the label ", label, " in row ", row, "; expected 0 to ", outputs - 1,
+  check(row < 0, "[CrossEntropy] y: got the label ", label, " in row ", row, "; expected 0 to ", outputs - 1,
         ", one class for each of the model's ", outputs, " outputs");
 }
 
 void check_loss(const AnyLoss& loss, std::int64_t outputs) {
   if (const auto* ce = kind_of<CrossEntropy>(loss)) {
-    check(ce->label_smoothing >= 0.0 && ce->label_smoothing < 1.0, "[CrossEntropy] label_smoothing is ",
+    check(ce->label_smoothing >= 0.0 && ce->label_smoothing < 1.0, "[CrossEntropy] label_smoothing: got ",
           ce->label_smoothing, "; expected 0 <= label_smoothing < 1");
     check(outputs == 0 || outputs >= 2,
-          "[CrossEntropy] the model has 1 output; expected one for each class "
-          "(BinaryCrossEntropy takes a single one)");
+          "[CrossEntropy] the model has 1 output; expected one for each class (BinaryCrossEntropy is for a single "
+          "output)");
   }
   const std::vector<double>* weights = weights_of(loss);
   if (weights == nullptr) return;
   const bool binary = kind_of<BinaryCrossEntropy>(loss) != nullptr;
   const char* name = binary ? "[BinaryCrossEntropy] pos_weight" : "[CrossEntropy] class_weights";
   const bool one_for_all = binary && weights->size() == 1;
-  check(!weights->empty(), name, " is empty; expected one number for each output");
-  check(outputs == 0 || one_for_all || static_cast<std::int64_t>(weights->size()) == outputs, name, " has ",
-        weights->size(), " numbers; the model has ", outputs, " outputs");
+  check(!weights->empty(), name, ": got no numbers; expected one for each output");
+  check(outputs == 0 || one_for_all || static_cast<std::int64_t>(weights->size()) == outputs, name, ": got ",
+        weights->size(), " numbers; expected ", outputs, ", one for each output");
   for (const double value : *weights) {
-    check(value >= 0.0 && std::isfinite(value), name, " holds ", value, "; expected finite numbers >= 0");
+    check(value >= 0.0 && std::isfinite(value), name, ": got ", value, "; expected finite numbers >= 0");
   }
   if (binary) return;
   check(std::ranges::any_of(*weights, [](double value) { return value > 0.0; }), name,
-        " are all 0; expected at least one class to count");
+        ": got only zeros; expected at least one positive number");
 }
 
 Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype) {
@@ -194,8 +194,9 @@ Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend,
   for (const double value : *weights) {
     if (!divides_out) check_representable("BinaryCrossEntropy", "pos_weight", value, dtype);
     // A batch with only such a class would divide by 0, or overflow, in the dtype.
-    check(!divides_out || value == 0.0 || value / unit >= least(dtype), "[CrossEntropy] class_weights holds ", value,
-          ", which ", name_of(dtype), ", the model's dtype, takes for zero or nearly so beside the largest, ", largest,
+    check(!divides_out || value == 0.0 || value / unit >= least(dtype), "[CrossEntropy] class_weights: got ", value,
+          ", which ", name_of(dtype),
+          ", the model's dtype, rounds to zero or to a subnormal number relative to the largest, ", largest,
           "; expected 0 or at least ", least(dtype) * unit);
   }
   Buffer buffer(backend, static_cast<std::size_t>(outputs) * size_of(dtype));
@@ -208,8 +209,8 @@ Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend,
 }
 
 void check_data(const Dataset& data, const Network& network, const AnyLoss& loss, bool finite, bool searched) {
-  check(data.x.rows >= 1, "[data] x is empty; expected at least one row");
-  check(data.x.cols == network.in_features(), "[data] x has ", data.x.cols, " columns; the model takes ",
+  check(data.x.rows >= 1, "[data] x: got 0 rows; expected at least 1");
+  check(data.x.cols == network.in_features(), "[data] x: got ", data.x.cols, " columns; expected ",
         network.in_features());
   if (finite && !searched) check_finite(data.x, "x");
   if (data.y) check_targets(data, loss, network.out_features(), finite, searched);
@@ -218,8 +219,8 @@ void check_data(const Dataset& data, const Network& network, const AnyLoss& loss
     check_weights(data, loss, network.out_features(), dtype, nullptr, data.x.rows);
     return;
   }
-  check(data.weights.rows == data.x.rows, "[data] sample_weight has ", data.weights.rows, " numbers and x has ",
-        data.x.rows, " rows; expected as many");
+  check(data.weights.rows == data.x.rows, "[data] sample_weight: got ", data.weights.rows, " numbers; expected ",
+        data.x.rows, ", one for each row of x");
   if (finite) check_finite(data.weights, "sample_weight");
   double found = 0.0;
   const auto bad = [&](auto w) {
@@ -227,9 +228,9 @@ void check_data(const Dataset& data, const Network& network, const AnyLoss& loss
     return found < 0.0 || (found > 0.0 && found < least(dtype));
   };
   const std::int64_t row = first_row(data.weights, bad);
-  check(row < 0 || found > 0.0, "[data] sample_weight is negative in row ", row, "; expected numbers >= 0");
-  check(row < 0, "[data] sample_weight is ", found * data.weight_unit, " in row ", row, ", which ", name_of(dtype),
-        ", the model's dtype, takes for zero or nearly so beside the largest; expected 0 or at least ",
+  check(row < 0 || found > 0.0, "[data] sample_weight: got a negative number in row ", row, "; expected numbers >= 0");
+  check(row < 0, "[data] sample_weight: got ", found * data.weight_unit, " in row ", row, ", which ", name_of(dtype),
+        ", the model's dtype, rounds to zero or to a subnormal number relative to the largest; expected 0 or at least ",
         least(dtype) * data.weight_unit);
   check_weights(data, loss, network.out_features(), dtype, nullptr, data.x.rows);
 }

@@ -14,19 +14,20 @@ namespace {
 void check_names(const std::vector<std::unique_ptr<Layer>>& layers) {
   for (std::size_t i = 0; i < layers.size(); ++i) {
     for (std::size_t k = 0; k < i && !layers[i]->name.empty(); ++k) {
-      check(layers[k]->name != layers[i]->name, "[Sequential] layers[", k, "] and layers[", i, "] are both named \"",
-            layers[i]->name, "\"; expected names of their own");
+      check(layers[k]->name != layers[i]->name, "[Sequential] layers[", k, "] and layers[", i,
+            "] have the same name \"", layers[i]->name, "\"; expected different names");
     }
   }
 }
 
 /// Propagates the widths and binds the layers; returns their plan.
 Plan bind_layers(const std::vector<std::unique_ptr<Layer>>& layers, Parameters& parameters) {
-  check(!layers.empty(), "[Sequential] layers is empty; expected at least one layer");
+  check(!layers.empty(), "[Sequential] layers: got none; expected at least one");
   check_names(layers);
   std::int64_t in = 0;
   for (const auto& layer : layers) in = in == 0 ? layer->input_features() : in;
-  check(in > 0, "[Sequential] no layer says how many inputs the model has; begin with Dense(in_features, ...)");
+  check(in > 0,
+        "[Sequential] layers: got none that determines the number of inputs; expected Dense(in_features, ...) first");
   std::int64_t width = in;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const std::int64_t from = width;
@@ -52,7 +53,8 @@ Network::Network(std::vector<std::unique_ptr<Layer>> layers, DType dtype, Device
       parameters_(dtype),
       executor_(bind_layers(layers_, parameters_), backend_, parameters_, precision) {
   check(dtype == DType::float32 || precision == Precision::full,
-        "[Sequential] precision is for float32 models; leave it out with dtype=\"float64\"");
+        "[Sequential] precision: got a reduced precision for a float64 model; expected \"float32\", the default, with "
+        "dtype=\"float64\"");
   parameters_.allocate(backend_);
   parameters_.initialize(backend_, seed_);
 }
@@ -77,8 +79,8 @@ void Network::set_frozen(const std::string& prefix, bool frozen) {
     backend_.copy(gradient.data, zeros.data(), zeros.size(), CopyKind::to_device);
   }
   backend_.wait();
-  check(found, "[freeze] no layer or parameter is named \"", prefix,
-        "\"; names look like \"layers.0\" or \"layers.0.weight\"");
+  check(found, "[freeze] prefix: got \"", prefix,
+        "\", which names no layer or parameter; expected a name such as \"layers.0\" or \"layers.0.weight\"");
 }
 
 View Network::forward(ConstView x, bool training) {

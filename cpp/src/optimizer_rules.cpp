@@ -11,9 +11,9 @@ namespace {
 
 void check_numbers(const PerLayer& given, const char* argument, DType dtype) {
   const auto check_one = [&](double value) {
-    check(value >= 0.0 && std::isfinite(value), "[Optimizer] ", argument, " holds ", value, "; expected numbers >= 0");
-    check(std::isfinite(rounded(value, dtype)), "[Optimizer] ", argument, " holds ", value, ", which is infinite in ",
-          name_of(dtype), ", the model's dtype; expected numbers that ", name_of(dtype), " can hold");
+    check(value >= 0.0 && std::isfinite(value), "[Optimizer] ", argument, ": got ", value, "; expected numbers >= 0");
+    check(std::isfinite(rounded(value, dtype)), "[Optimizer] ", argument, ": got ", value, ", which is infinite in ",
+          name_of(dtype), ", the model's dtype; expected numbers that ", name_of(dtype), " can represent");
   };
   if (const double* one = std::get_if<double>(&given)) check_one(*one);
   if (const auto* list = std::get_if<std::vector<double>>(&given)) {
@@ -26,9 +26,9 @@ void check_numbers(const PerLayer& given, const char* argument, DType dtype) {
 
 void check_clip(const char* name, const std::optional<double>& value, DType dtype) {
   if (!value) return;
-  check(*value > 0.0 && std::isfinite(*value), "[Optimizer] ", name, " is ", *value,
+  check(*value > 0.0 && std::isfinite(*value), "[Optimizer] ", name, ": got ", *value,
         "; expected a positive number or None");
-  check(rounded(*value, dtype) > 0.0, "[Optimizer] ", name, " is ", *value, ", which is 0 in ", name_of(dtype),
+  check(rounded(*value, dtype) > 0.0, "[Optimizer] ", name, ": got ", *value, ", which is 0 in ", name_of(dtype),
         ", the model's dtype; expected a positive number in ", name_of(dtype));
 }
 

@@ -19,8 +19,8 @@ std::pair<Match, double> closest_match(const std::vector<std::pair<std::string, 
   for (const auto& given : named) {
     const Match found = match(given.first, entry);
     if (found == Match::none || found < closest) continue;
-    check(found != closest, "[Optimizer] ", argument, " names \"", chosen == nullptr ? "" : chosen->first, "\" and \"",
-          given.first, "\", which are the same; expected one of them");
+    check(found != closest, "[Optimizer] ", argument, ": got \"", chosen == nullptr ? "" : chosen->first, "\" and \"",
+          given.first, "\", which name the same parameters; expected one of them");
     closest = found;
     chosen = &given;
   }
@@ -52,8 +52,8 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
     for (const Entry& entry : entries) {
       if (entry.is_weight) layers.push_back(entry.layer);
     }
-    check(list->size() == layers.size(), "[Optimizer] ", argument, " has ", list->size(), " numbers; the model has ",
-          layers.size(), " layers with weights");
+    check(list->size() == layers.size(), "[Optimizer] ", argument, ": got ", list->size(), " numbers; expected ",
+          layers.size(), ", one for each layer with weights");
     for (std::size_t i = 0; i < entries.size(); ++i) {
       const auto at = std::ranges::find(layers, entries[i].layer);
       if (at != layers.end() && takes(entries[i])) values[i] = (*list)[static_cast<std::size_t>(at - layers.begin())];
@@ -61,8 +61,8 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
   } else if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&given)) {
     for (const auto& [name, value] : *named) {
       check(std::ranges::any_of(entries, [&](const Entry& entry) { return match(name, entry) != Match::none; }),
-            "[Optimizer] ", argument, " names \"", name,
-            "\", which the model does not have; names look like \"layers.0\"");
+            "[Optimizer] ", argument, ": got \"", name,
+            "\", which names no layer or parameter; expected a name such as \"layers.0\"");
     }
     for (std::size_t i = 0; i < entries.size(); ++i) {
       const auto [closest, value] = closest_match(*named, entries[i], argument);
@@ -93,8 +93,8 @@ void OptimizerState::make_segments() {
 }
 
 void OptimizerState::check_rate(double lr) const {
-  check(lr >= 0.0 && std::isfinite(rounded(lr, network_.dtype())), "[Trainer] lr is ", lr,
-        "; expected a finite number >= 0 that ", name_of(network_.dtype()), ", the model's dtype, can hold");
+  check(lr >= 0.0 && std::isfinite(rounded(lr, network_.dtype())), "[Trainer] lr: got ", lr,
+        "; expected a finite number >= 0 that ", name_of(network_.dtype()), ", the model's dtype, can represent");
 }
 
 /// The factor on the gradients that limits their norm to clip_norm.

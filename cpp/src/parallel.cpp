@@ -120,8 +120,8 @@ class Pool {
       forked_inside = false;
       if (job.failure) std::rethrow_exception(job.failure);
       throw std::runtime_error(
-          "[run_tasks] a signal handler forked this process in the middle of a computation, which cannot go on in the "
-          "child; fork from there only to run another program");
+          "[run_tasks] a signal handler forked this process during a computation, which the child cannot continue; "
+          "fork in a handler only to execute another program");
     }
     // From here no worker can start this job; waits for those that did.
     job_.store(nullptr, std::memory_order_seq_cst);
@@ -220,8 +220,8 @@ PoolState* make_state() {
 int num_threads() { return state().threads.load(std::memory_order_relaxed); }
 
 void set_num_threads(int threads) {
-  check(threads >= 1 && threads <= 1024, "[set_num_threads] threads is ", threads, "; expected 1 to 1024");
-  check<std::runtime_error>(!owns_pool, "[set_num_threads] called in the middle of a computation; call it between two");
+  check(threads >= 1 && threads <= 1024, "[set_num_threads] threads: got ", threads, "; expected 1 to 1024");
+  check<std::runtime_error>(!owns_pool, "[set_num_threads] called during a computation; call it outside of one");
   const std::lock_guard lock(state().use);
   delete state().pool;
   state().pool = nullptr;

@@ -59,8 +59,8 @@ void check_initializer(const Initializer& initializer, DType dtype) {
   if (const auto* u = std::get_if<Uniform>(&initializer)) check_representable("Uniform", "eps", u->eps, dtype);
   if (const auto* n = std::get_if<Normal>(&initializer)) {
     check_representable("Normal", "eps", n->eps, dtype);
-    check(std::isfinite(rounded(kFarthest * n->eps, dtype)), "[Normal] eps is ", n->eps,
-          ", whose draws may be infinite ", "in ", name_of(dtype), ", the model's dtype; expected a smaller number");
+    check(std::isfinite(rounded(kFarthest * n->eps, dtype)), "[Normal] eps: got ", n->eps,
+          ", whose samples may be infinite ", "in ", name_of(dtype), ", the model's dtype; expected a smaller number");
   }
 }
 

@@ -39,8 +39,8 @@ void Plan::validate() const {
     check<std::logic_error>(input >= kBatch && input < static_cast<int>(i), "[plan] operation ", i, " reads ", input);
     const auto from = static_cast<std::size_t>(input);
     const std::int64_t width = input == kBatch ? in : operations[from].out;
-    check<std::logic_error>(operations[i].in == width, "[plan] operation ", i, " takes ", operations[i].in,
-                            " columns and reads ", width);
+    check<std::logic_error>(operations[i].in == width, "[plan] operation ", i, " has ", operations[i].in,
+                            " input columns; its input has ", width);
     if (input != kBatch) read[from] = true;
   };
   for (std::size_t i = 0; i < operations.size(); ++i) {
@@ -48,9 +48,10 @@ void Plan::validate() const {
     if (operations[i].skip != kNothing) check_input(i, operations[i].skip);
   }
   for (std::size_t i = 0; i + 1 < operations.size(); ++i) {
-    check<std::logic_error>(read[i], "[plan] nothing reads operation ", i);
+    check<std::logic_error>(read[i], "[plan] no operation reads the output of operation ", i);
   }
-  check<std::logic_error>(!operations.empty() && operations.back().out == out, "[plan] the last operation gives ", out);
+  check<std::logic_error>(!operations.empty() && operations.back().out == out,
+                          "[plan] the last operation does not compute the output of width ", out);
 }
 
 }  // namespace gdcore

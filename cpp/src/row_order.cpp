@@ -10,7 +10,7 @@ namespace gdcore {
 
 Permutation Permutation::of(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) {
   constexpr std::int64_t kMost = std::int64_t{1} << 60, kFew = 64;
-  check(n >= 0 && n <= kMost, "[permutation] n is ", n, "; expected 0 to ", kMost);
+  check(n >= 0 && n <= kMost, "[permutation] n: got ", n, "; expected 0 to ", kMost);
   // The smallest even number whose square is n or more: first the largest even one whose square is below n.
   std::int64_t rows = 2;
   for (std::int64_t bit = std::int64_t{1} << 30; bit > 1; bit /= 2) {

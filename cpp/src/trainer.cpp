@@ -49,7 +49,7 @@ std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range
   const Batch batch = reader_.read(network(), data, range.order, range.first_row(next), range.rows_of(next));
   step_.check_finite(batch, context(0.0));
   throw DivergenceError(join("[Trainer] the loss or the norm of the gradient became NaN or infinite at step ", steps_,
-                             ". The parameters are those before this step"));
+                             ". The step changed nothing"));
 }
 
 LossSums Trainer::step(const Dataset& batch, double lr) {
@@ -63,7 +63,7 @@ LossSums Trainer::step(const Dataset& batch, double lr) {
 
 void Trainer::optimizer_step(double lr) {
   check<std::runtime_error>(network().executor().has_gradients(),
-                            "[optimizer_step] there are no gradients yet; call forward(x) and backward(dout) first");
+                            "[optimizer_step] no gradients are available; call forward(x) and backward(dout) first");
   const NoInterrupt whole;
   step_.optimizer().check_rate(lr);
   step_.optimizer().update(context(lr));
@@ -111,7 +111,7 @@ LossSums Trainer::evaluate(const Dataset& data, const BatchRange& range, void* o
 }
 
 void Trainer::set_steps(std::int64_t steps) {
-  check(steps >= 0, "[Trainer] steps is ", steps, "; expected a number >= 0");
+  check(steps >= 0, "[Trainer] steps: got ", steps, "; expected a number >= 0");
   steps_ = steps;
   network().set_steps(steps);
 }
