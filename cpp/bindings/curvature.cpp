@@ -77,10 +77,12 @@ py::list outputs(PyCurvature& self, const std::vector<std::int64_t>& layers) {
 }  // namespace
 
 void bind_curvature(py::module_& m) {
-  py::class_<PyCurvature>(m, "Curvature",
-                          "The mean loss over a dataset as a function of the P parameters that train, with exact first "
-                          "and second derivatives; gdcore.analysis is its Python face. Vectors hold the parameters in "
-                          "the order of Network.parameters(), frozen ones left out; at=None is where the model is.")
+  py::class_<PyCurvature>(
+      m, "Curvature",
+      "The mean loss over a dataset as a function of the P trainable parameters, with exact first and second "
+      "derivatives. Users call it through gdcore.analysis. Vectors have shape (P,) and the model's dtype: the "
+      "parameters in the order of Network.parameters(), without the frozen ones. at=None means the model's current "
+      "parameters. ValueError for another shape, TypeError for another dtype.")
       .def(
           py::init([](const PyNetwork& network, const PyLoss& loss, const ObjectOf<PyDataset>& dataset, Flag training) {
             const auto& given = dataset.cast<const PyDataset&>();
@@ -90,13 +92,15 @@ void bind_curvature(py::module_& m) {
           }),
           py::arg("network"), py::arg("loss"), py::arg("dataset"), py::kw_only(), py::arg("training"))
       .def_property_readonly(
-          "size", [](const PyCurvature& self) { return self.core.parameters(); }, "P.")
-      .def("point", &point, "Where the model is: a copy (P,).")
-      .def("loss", &loss, py::arg("at") = py::none(), "The mean loss.")
-      .def("gradient", &gradient, py::arg("at") = py::none(), "(mean loss, its gradient (P,)).")
-      .def("product", &product, py::arg("v"), py::arg("at") = py::none(), "The Hessian times v: (P,).")
+          "size", [](const PyCurvature& self) { return self.core.parameters(); },
+          "P, the number of trainable parameters.")
+      .def("point", &point, "The model's current parameters: a copy (P,).")
+      .def("loss", &loss, py::arg("at") = py::none(), "The mean loss, a float.")
+      .def("gradient", &gradient, py::arg("at") = py::none(), "The mean loss, a float, and its gradient (P,).")
+      .def("product", &product, py::arg("v"), py::arg("at") = py::none(), "The Hessian-vector product H v, (P,).")
       .def("outputs", &outputs, py::arg("layers"),
-           "What each of these layers gives for each row, in one pass: arrays (rows, its outputs).");
+           "The outputs of the layers with these indices, from one forward pass: a list of arrays (rows, width of the "
+           "layer). ValueError for an index that is out of range or repeated.");
 }
 
 }  // namespace gdcore::bindings

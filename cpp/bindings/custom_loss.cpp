@@ -63,7 +63,9 @@ PyCustomLoss make_custom_loss(const py::object& rows, bool labels) {
 }  // namespace
 
 void bind_custom_loss(py::module_& m) {
-  py::class_<PyCustomLoss, PyLoss>(m, "CustomLoss", "What gdcore.CustomLoss is in C++.")
+  py::class_<PyCustomLoss, PyLoss>(m, "CustomLoss",
+                                   "The C++ side of gdcore.CustomLoss. `rows` has the methods gradient and product; "
+                                   "with labels=True the targets are integer labels (rows,).")
       .def(py::init(&make_custom_loss), py::arg("rows"), py::arg("labels"));
 }
 

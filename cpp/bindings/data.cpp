@@ -50,12 +50,16 @@ std::int64_t first_nonfinite(const py::object& array) {
 
 void bind_data(py::module_& m) {
   m.def("gather", &gather, py::arg("source"), py::arg("index"), py::arg("out"),
-        "out[i] = source[index[i]], converted to out's float32, float64 or int32.");
+        "Writes out[i] = source[index[i]], converted to the dtype of out: float32, float64 or int32. source is (rows,) "
+        "or (rows, columns), index (n,), out (n,) or (n, columns). IndexError for an index outside of source, "
+        "ValueError for another shape of out, TypeError for another dtype.");
   m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("epoch"), py::arg("first") = 0,
         py::arg("count") = py::none(),
-        "A random order of 0..n-1, the same for the same n, seed and epoch; of its places, `count` (None: all) from "
-        "`first` on, each worked out for itself.");
-  m.def("first_nonfinite", &first_nonfinite, py::arg("array"), "Flat index of the first NaN or infinity, or -1.");
+        "Positions first to first + count - 1 of a pseudo-random permutation of 0..n-1, int64 (count,); count=None: up "
+        "to the last position. A function of n, seed and epoch; other positions are not computed. ValueError for "
+        "positions outside of 0..n-1.");
+  m.def("first_nonfinite", &first_nonfinite, py::arg("array"),
+        "Flat index, in C order, of the first NaN or infinity; -1 if there is none.");
 }
 
 }  // namespace gdcore::bindings

@@ -115,9 +115,9 @@ py::object to_dlpack(const py::object& self, const py::object&, const py::object
                      const py::object& copy) {
   const bool here = device.is_none() || py::tuple(device).equal(py::make_tuple(dlpack::kCuda, 0));
   if (!here || (!copy.is_none() && PyObject_IsTrue(copy.ptr()) == 1)) {
-    py::set_error(PyExc_BufferError,
-                  "[DeviceArray] __dlpack__ hands over the GPU's own memory, as it is; for a copy on the CPU take "
-                  "array.numpy()");
+    py::set_error(
+        PyExc_BufferError,
+        "[DeviceArray] __dlpack__ shares the GPU memory and does not copy it; use array.numpy() for a copy on the CPU");
     throw py::error_already_set();
   }
   self.cast<const DeviceArray&>().synchronize();
@@ -150,14 +150,14 @@ void set_item(DeviceArray& self, const py::object& key, const py::object& value)
 
 py::object to_numpy(const DeviceArray& self, const py::object& dtype, const py::object& copy) {
   check(copy.is_none() || PyObject_IsTrue(copy.ptr()) == 1,
-        "[DeviceArray] the array lies in the GPU's memory, so NumPy gets a copy; leave copy=False out");
+        "[DeviceArray] copy: got False; expected None or True, as the array is in GPU memory");
   py::object host = self.numpy();
   return dtype.is_none() ? host : host.attr("astype")(dtype);
 }
 
 DeviceArray reshape(const DeviceArray& self, const py::object& shape) {
   check(shape.equal(py::int_(-1)) || shape.equal(py::make_tuple(-1)),
-        "[DeviceArray] reshape takes -1 only, for the flat array; for other shapes reshape array.numpy()");
+        "[DeviceArray] shape: expected -1, for the flat array; reshape array.numpy() for other shapes");
   return self.flat();
 }
 
@@ -167,7 +167,7 @@ std::string represent(const DeviceArray& self) {
 
 [[noreturn]] void no_attribute(const DeviceArray& self, const std::string& name) {
   throw py::attribute_error(
-      join(represent(self), " has no attribute '", name, "'; take array.numpy() for a NumPy copy of it"));
+      join(represent(self), " has no attribute '", name, "'; use array.numpy() for a NumPy copy"));
 }
 
 /// Arithmetic returns NumPy arrays; `array -= x` writes the result back.
@@ -196,9 +196,10 @@ void bind_device_array(py::module_& m) {
   using Self = const DeviceArray&;
   py::class_<DeviceArray> cls(
       m, "DeviceArray",
-      "A model's array in GPU memory: what parameters(), gradients(), buffers() and the optimiser's state() hold on "
-      "device=\"cuda\". numpy() and np.asarray give a copy; array[...] = values, array[key] = values and array -= "
-      "values write to the model; torch.from_dlpack, cupy.asarray and others share its memory without a copy.");
+      "An array of a model in GPU memory, float32 or float64: parameters(), gradients(), buffers() and the optimiser's "
+      "state() return such arrays with device=\"cuda\". numpy() and np.asarray return a copy on the host. array[...] = "
+      "values, array[key] = values and array -= values change the model. torch.from_dlpack and cupy.asarray share the "
+      "memory without a copy.");
   cls.def_property_readonly("shape", [](Self self) { return py::tuple(py::cast(self.shape())); })
       .def_property_readonly("dtype", [](Self self) -> py::object { return numpy_dtype(self.view().dtype); })
       .def_property_readonly("size", [](Self self) { return self.view().size(); })
@@ -209,7 +210,7 @@ void bind_device_array(py::module_& m) {
       .def("numpy", &DeviceArray::numpy, "A copy on the host, as a NumPy array.")
       .def("copy", &DeviceArray::numpy, "A copy on the host, as a NumPy array.")
       .def(
-          "tolist", [](Self self) { return self.numpy().attr("tolist")(); }, "The numbers as nested lists.")
+          "tolist", [](Self self) { return self.numpy().attr("tolist")(); }, "The elements as nested lists of floats.")
       .def("ravel", &DeviceArray::flat, "A flat DeviceArray over the same memory.")
       .def("reshape", &reshape, py::arg("shape"), "reshape(-1): a flat DeviceArray over the same memory.")
       .def("__array__", &to_numpy, py::arg("dtype") = py::none(), py::arg("copy") = py::none())

@@ -44,8 +44,8 @@ py::object to_python(const Initializer& initializer) {
 }
 
 void bind_initializers(py::module_& m) {
-  py::class_<PyInitializer>(m, "Initializer",
-                            "How weights or biases start; M is the fan-in, M' the fan-out of the layer.");
+  py::class_<PyInitializer>(
+      m, "Initializer", "The distribution of initial weights or biases; M is the fan-in of the layer, M' its fan-out.");
   bind_plain<HeNormal>(m, "HeNormal",
                        "Gaussian with variance 2/M (He et al. 2015): keeps the second moment through ReLU layers.");
   bind_plain<HeUniform>(m, "HeUniform", "Uniform on ±sqrt(6/M): the variance of HeNormal.");

@@ -59,7 +59,8 @@ void bind_activations(py::module_& m) {
 }
 
 void bind_dense(py::module_& m) {
-  py::class_<Dense, Layer> cls(m, "Dense", R"(Every output is a weighted sum of all inputs: y = x Wᵀ + b.
+  py::class_<Dense, Layer> cls(
+      m, "Dense", R"(Fully connected layer: y = x Wᵀ + b for x (rows, in_features) and y (rows, out_features).
 
 Parameters "weight" (out_features, in_features) and "bias" (out_features,).
 
@@ -70,12 +71,12 @@ in_features, out_features : int
 bias : bool
     Whether there is a bias.
 init : Initializer
-    How the weights start; HeNormal() unless given.
+    Initial weights; HeNormal() unless given.
 bias_init : Initializer, optional
-    How the biases start. Without one, at 0.01 where a ReLU is the next layer, so that most of its units are active at
-    first (chapter, slide 20), and otherwise at 0.
+    Initial biases. By default 0.01 where a ReLU is the next layer, so that most of its units are active at first
+    (chapter, slide 20), and 0 elsewhere.
 name : str, optional
-    What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
+    Prefix of the names of its parameters ("head.weight"), an identifier. By default its number ("layers.0.weight").
 )");
   const auto make = [](int64_t in, int64_t out, Flag bias, const PyInitializer& init,
                        const std::optional<PyInitializer>& bias_init, const Name& name) {
@@ -99,7 +100,7 @@ void bind_batch_norm(py::module_& m) {
   py::class_<BatchNorm, Layer> batch(m, "BatchNorm",
                                      R"(Batch normalisation of each feature over the batch (Ioffe & Szegedy 2015).
 
-While training with the batch's own mean and biased variance, when predicting with moving averages: average ←
+In training with mean and biased variance of the batch, in prediction with moving averages: average ←
 decay · average + (1 - decay) · batch. The standard deviation is averaged, as the chapter does; running="variance"
 averages the variance. Parameters "gamma" and "beta" (features,); states "running_mean" and "running_std" or
 "running_variance".
@@ -117,7 +118,7 @@ running : str
 affine : bool
     Whether there are γ and β.
 name : str, optional
-    What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
+    Prefix of the names of its parameters ("head.weight"), an identifier. By default its number ("layers.0.weight").
 )");
   const auto make = [](int64_t features, double decay, double eps, const std::string& running, Flag affine,
                        const Name& name) {
@@ -140,7 +141,7 @@ void bind_layer_norm(py::module_& m) {
   py::class_<LayerNorm, Layer> layer(m, "LayerNorm",
                                      R"(Layer normalisation of each row over its features (Ba, Kiros & Hinton 2016).
 
-The same when training and predicting. Parameters "gamma" and "beta" (features,).
+The same in training and in prediction. Parameters "gamma" and "beta" (features,).
 
 Parameters
 ----------
@@ -151,7 +152,7 @@ eps : float
 affine : bool
     Whether there are γ and β.
 name : str, optional
-    What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
+    Prefix of the names of its parameters ("head.weight"), an identifier. By default its number ("layers.0.weight").
 )");
   layer.def(py::init([](int64_t features, double eps, Flag affine, const Name& name) {
               return named(LayerNorm(features, eps, affine), name);
@@ -187,18 +188,18 @@ void bind_standardizer(py::module_& m) {
   py::class_<Standardizer, Layer> cls(
       m, "Standardizer", R"(Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
-Fit it on the training data and make it a model's first layer: the same numbers are then saved with the model and
-used for every prediction. A constant feature gets std 1. As a layer of a float32 model it sees data that is float32
-already: values that lie far from zero compared with their spread (timestamps) want transform(x) or a float64 model.
+Fit it on the training data and make it the first layer of a model: mean and std are then saved with the model and
+used in every prediction. The std of a constant feature is 1. In a float32 model it reads float32 data: for values far
+from zero relative to their spread (timestamps), use transform(x) or a float64 model.
 
 Parameters
 ----------
 features : int
-    Width; 0 is learned in fit.
+    Width; 0 means that fit sets it.
 mean, std : sequence of float, optional
-    Known numbers instead of fit.
+    Given values, instead of fit.
 name : str, optional
-    What its buffers are called by, "scaling.mean": an identifier. Without one, its number: "layers.0.mean".
+    Prefix of the names of its buffers ("scaling.mean"), an identifier. By default its number ("layers.0.mean").
 )");
   cls.def(py::init([](int64_t features, const std::optional<std::vector<double>>& mean,
                       const std::optional<std::vector<double>>& std, const Name& name) {
@@ -218,13 +219,15 @@ name : str, optional
         layer = std::move(fitted);
         return self;
       },
-      py::arg("x"), "Learns mean and standard deviation of x (rows, features), in blocks; returns the layer itself.");
+      py::arg("x"),
+      "Computes mean and standard deviation of x (rows, features), block by block; returns the layer itself.");
   cls.def(
       "transform", [](const Standardizer& self, const ArrayLike& x) { return scale(self, x, false); }, py::arg("x"),
-      "(x - mean) / std of x (rows, features), float32 for float32 input, else float64.");
+      "(x - mean) / std for x (rows, features): float32 for float32 input, otherwise float64. RuntimeError before "
+      "fit.");
   cls.def(
       "inverse_transform", [](const Standardizer& self, const ArrayLike& x) { return scale(self, x, true); },
-      py::arg("x"), "x · std + mean: back to the data's own units.");
+      py::arg("x"), "x · std + mean for x (rows, features), the inverse of transform. RuntimeError before fit.");
   const auto numbers = [](const std::vector<double>& values) -> std::optional<py::array_t<double>> {
     if (values.empty()) return std::nullopt;
     py::array_t<double> copy(static_cast<py::ssize_t>(values.size()), values.data());
@@ -240,16 +243,16 @@ name : str, optional
 }  // namespace
 
 void bind_layers(py::module_& m) {
-  py::class_<Layer>(m, "Layer", "A layer's description; a model makes its own copy.")
+  py::class_<Layer>(m, "Layer", "The description of a layer. A model copies it.")
       .def_property_readonly(
           "name", [](const Layer& self) { return self.name.empty() ? Name() : Name(self.name); },
-          "What its parameters are called by; None where that is its number.");
+          "The prefix of its parameters' names; None where that is the layer's number.");
   bind_dense(m);
   bind_activations(m);
   py::class_<DropoutLayer, Layer> dropout(
       m, "Dropout",
-      "While training, sets a share p (0 <= p < 1) of its inputs to zero and scales the others by 1 / (1 - p) "
-      "(Srivastava et al. 2014); nothing when predicting.");
+      "In training, sets each input to zero with probability p (0 <= p < 1) and scales the others by 1 / (1 - p) "
+      "(Srivastava et al. 2014). In prediction, the identity.");
   dropout.def(py::init([](double p, const Name& name) { return named(DropoutLayer(p), name); }), py::arg("p") = 0.5,
               py::kw_only(), py::arg("name") = py::none());
   dropout.def_readonly("p", &DropoutLayer::p);

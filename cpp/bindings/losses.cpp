@@ -88,8 +88,8 @@ void bind_losses(py::module_& m) {
   py::class_<PyLoss>(m, "Loss",
                      R"(A loss over a batch: Σ s_n l_n / Σ s_n W_n with sample weights s_n (1 unless given).
 
-Weights count relative to each other, whatever their scale. A ValueError is raised where Σ s_n W_n is not a positive
-finite number, as there is no mean of nothing.)");
+Only the ratios of the weights matter. ValueError where Σ s_n W_n is not a positive finite number: the mean is
+undefined there.)");
 
   py::class_<PyLossOf<MeanSquaredError>, PyLoss> mse(m, "MeanSquaredError", R"(Mean of (y - t)² over all elements.
 
@@ -107,9 +107,9 @@ For soft targets PyTorch divides by the number of rows instead.
 Parameters
 ----------
 class_weights : sequence of float, dict or "balanced", optional
-    One for each class, >= 0; or by class, index or name, in a mapping or a pandas Series, 1 for classes left out; or
-    "balanced": N / (K n_c) for n_c rows of class c and K classes among the N training labels of fit, as scikit-learn
-    counts.
+    One number >= 0 for each class; or a mapping or pandas Series from class indices or names to numbers, 1 for missing
+    classes; or "balanced": N / (K n_c) for n_c rows of class c and K classes among the N training labels of fit, as in
+    scikit-learn.
 label_smoothing : float
     0 <= label_smoothing < 1.
 )");

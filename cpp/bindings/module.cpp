@@ -38,7 +38,7 @@ py::dict info() {
 /// RuntimeError.
 void register_exceptions(py::module_& m) {
   py::register_exception<DeviceError>(m, "DeviceError", PyExc_RuntimeError).attr("__doc__") =
-      "A device, a driver or a library that it needs is missing.";
+      "A device, or a driver or library that it needs, is missing or has failed.";
   py::register_exception<DivergenceError>(m, "DivergenceError", PyExc_ArithmeticError).attr("__doc__") =
       "The loss became NaN or infinite; names the step, the layer and the largest weight.";
   py::register_exception_translator([](std::exception_ptr error) {
@@ -72,18 +72,19 @@ PYBIND11_MODULE(_core, m) {
   gdcore::bindings::remember_main_thread();
   m.def(
       "_rebuild", [](const py::object& cls, const py::dict& fields) { return cls(**fields); }, py::arg("cls"),
-      py::arg("fields"), "Unpickles a specification.");
+      py::arg("fields"), "Creates a spec from its fields, for pickle.");
   const auto set_threads = [](std::int64_t threads) {
     check(threads >= 1 && threads <= 1024, "[set_num_threads] threads: got ", threads, "; expected 1 to 1024");
     set_num_threads(static_cast<int>(threads));
   };
   m.def("set_num_threads", set_threads, py::arg("threads"),
-        "Sets the number of threads of all computations, 1 to 1024.");
+        "Sets the number of threads of all computations, 1 to 1024. RuntimeError during a computation.");
   m.def("get_num_threads", &num_threads,
-        "The number of threads; at first OMP_NUM_THREADS, else the processors this process may use.");
+        "The number of threads of all computations. Initially OMP_NUM_THREADS, otherwise the number of processors that "
+        "this process may use.");
   m.def("info", &info,
-        "Version, threads, the instruction set in use and those that this processor has, the devices there are, and "
-        "the GPU or why there is none.");
+        "A dict: version, threads, the instruction set in use and those of this processor, the available devices, and "
+        "the GPU or the reason why it is not usable.");
   using namespace gdcore::bindings;
   bind_profile(m);
   bind_initializers(m);

@@ -204,11 +204,11 @@ void bind_network(py::module_& m) {
           "__exit__", [](Hold& self, const py::object&, const py::object&, const py::object&) { leave(self); },
           py::arg("kind"), py::arg("error"), py::arg("traceback"));
   m.def("_shapes", &shapes, py::arg("layers"),
-        "Shapes by name of the parameters and buffers that a network of these layers has, without making it.");
+        "The shapes of the parameters and buffers of a network of these layers, by name. No network is created.");
   m.def("_ranges", &ranges, py::arg("layers"),
-        "The buffers of a network of these layers that hold no negative numbers, by name: whether 0 is excluded too.");
+        "The buffers of a network of these layers that are never negative, by name: True where 0 is excluded too.");
   py::class_<PyNetwork>(m, "Network",
-                        "Layers in order with their parameters in flat arenas; gdcore.Sequential is its Python face.")
+                        "Layers in order, with their parameters in flat arenas. The base class of gdcore.Sequential.")
       .def(py::init(&make_network), py::arg("layers"), py::kw_only(), py::arg("dtype") = "float32",
            py::arg("device") = "auto", py::arg("seed"), py::arg("precision") = "float32")
       .def_readonly("layers", &PyNetwork::layers, "The layers, in order.")
@@ -218,60 +218,65 @@ void bind_network(py::module_& m) {
       .def_property_readonly("dtype", [](const PyNetwork& self) { return name_of(self.core->dtype()); })
       .def_property_readonly(
           "precision", [](const PyNetwork& self) { return name_of(self.core->precision()); },
-          "What dense products compute in on a GPU: \"float32\", \"tf32\" or \"bfloat16\".")
+          "The number format of matrix products on a GPU: \"float32\", \"tf32\" or \"bfloat16\".")
       .def_property_readonly("seed", [](const PyNetwork& self) { return self.core->seed(); })
       .def_property_readonly(
           "_has_gradients", [](const PyNetwork& self) { return self.core->executor().has_gradients(); },
-          "Whether there are gradients of a backward pass.")
+          "Whether gradients of a backward pass are available.")
       .def(
           "parameters",
           [core](const Self& self) {
             return named_views(self, core(self).parameters().layout, core(self).parameters().values);
           },
-          "Trained arrays by name (\"layers.0.weight\", ...): views, writable in place.")
+          "The trained arrays by name (\"layers.0.weight\", ...): writable views.")
       .def(
           "gradients",
           [core](const Self& self) {
             return named_views(self, core(self).parameters().layout, core(self).parameters().gradients);
           },
-          "Gradients of the last backward pass by the same names: views.")
+          "The gradients of the last backward pass by the same names: views.")
       .def(
           "buffers",
           [core](const Self& self) {
             return named_views(self, core(self).parameters().state_layout, core(self).parameters().states);
           },
-          "Arrays that are kept but not trained, such as \"layers.1.running_mean\": views.")
+          "The arrays that are not trained, by name, such as \"layers.1.running_mean\": views.")
       .def(
           "initialize",
           [](PyNetwork& self, std::uint64_t seed) { computing(*self.core, [&] { self.core->initialize(seed); }); },
-          py::arg("seed"), "Draws all parameters anew and resets the buffers; seed becomes the model's.")
+          py::arg("seed"),
+          "Draws new initial values of all parameters and resets the buffers; seed becomes the model's seed.")
       .def("forward", &forward, py::arg("x"), py::arg("training") = true,
-           "Output (rows, out_features) for x (rows, in_features). training=True keeps what backward needs, draws "
-           "dropout (the same mask until the next optimiser step) and moves running averages; x must not change before "
-           "backward.")
+           "The output (rows, out_features) for x (rows, in_features). With training=True, saves the values that "
+           "backward needs, applies dropout (one mask until the next optimiser step) and updates running averages; x "
+           "must not change before backward. ValueError for another shape.")
       .def("backward", &backward, py::arg("dout"),
-           "Gradient of x, and of all parameters (see gradients), from the gradient of forward's output. Raises "
-           "RuntimeError without a forward pass before it.")
+           "The gradient of x (rows, in_features) from dout (rows, out_features), the gradient of forward's output. "
+           "Also computes the gradients of all parameters (see gradients). RuntimeError without a forward pass in "
+           "training before it.")
       .def("predict", &predict, py::arg("x"), py::kw_only(), py::arg("batch_size") = kPredictedRows,
-           "Outputs (rows, out_features) for x (rows, in_features), batch by batch, nothing drawn or moved.")
-      .def("predict_finite", &predict_finite, py::arg("x"), "The same, but None where x holds NaN or infinity.")
+           "The outputs (rows, out_features) for x (rows, in_features), batch by batch, without dropout and without "
+           "changes of the model. ValueError for another shape.")
+      .def("predict_finite", &predict_finite, py::arg("x"),
+           "The same as predict(x), but None if x contains NaN or infinity.")
       .def(
           "set_frozen",
           [](PyNetwork& self, const std::string& prefix, Flag value) {
             computing(*self.core, [&] { self.core->set_frozen(prefix, value); });
           },
           py::arg("prefix"), py::arg("frozen"),
-          "Freezes or frees the parameters of the layer, or the one, that prefix names; ValueError for an unknown "
-          "name.")
+          "Freezes (True) or unfreezes (False) the parameter with the name `prefix`, or those of the layer with this "
+          "name. ValueError for an unknown name.")
       .def("_meant", &meant, py::arg("dotted"),
-           "Names of the parameters and buffers that a dotted name means: of a layer by its name (\"head\") or its "
-           "number (\"layers.3\"), or a single one (\"head.bias\", \"layers.3.bias\").")
+           "The names of the parameters and buffers that a dotted name selects: those of a layer by its name "
+           "(\"head\") or its number (\"layers.3\"), or a single one (\"head.bias\", \"layers.3.bias\").")
       .def(
           "_hold", [](const PyNetwork& self, bool inside) { return Hold{self.core, inside, {}}; }, py::kw_only(),
           py::arg("inside") = true,
-          "A context in which no other thread computes with the network, which waits for its turn, so that the arrays "
-          "can be copied or set whole. In a signal handler that interrupts a step, inside=False raises RuntimeError.")
-      .def("frozen", &frozen, "Names of the frozen parameters.")
+          "A context manager for exclusive access to the arrays, to copy or set all of them: it waits until no other "
+          "thread computes with the network. In a signal handler that interrupts a step, inside=False raises "
+          "RuntimeError.")
+      .def("frozen", &frozen, "The names of the frozen parameters.")
       .def(
           "operations",
           [](const PyNetwork& self) {
@@ -281,7 +286,7 @@ void bind_network(py::module_& m) {
             }
             return names;
           },
-          "What runs as one pass, in order: \"Dense + ReLU\" for a layer that absorbed its activation.");
+          "The operations, in order: \"Dense + ReLU\" for a layer that absorbed its activation.");
 }
 
 }  // namespace gdcore::bindings

@@ -305,9 +305,10 @@ std::int64_t first_nonfinite(const Object& x, const std::string& device) {
 }  // namespace
 
 void bind_ops(py::module_& module) {
-  py::module_ m = module.def_submodule("ops",
-                                       "The backend's operations on given arrays: exact dtypes, C-contiguous, outputs "
-                                       "overwritten. For tests and study.");
+  py::module_ m = module.def_submodule(
+      "ops",
+      "The operations of a backend on given arrays, for tests and study. Arrays are C-contiguous and of one dtype; "
+      "outputs are overwritten. ValueError for a wrong shape, TypeError for a wrong kind.");
   using py::arg;
   const auto device = [] { return arg("device") = "cpu"; };
   const py::kw_only key;

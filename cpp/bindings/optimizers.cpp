@@ -91,13 +91,13 @@ lr : float or callable
     Learning rate η, or a function from the step (0, 1, ...) to it.
 weight_decay : float, sequence or dict
     λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-    such labels). Without biases, γ and β unless a name asks for them.
+    such labels). Biases, γ and β do not decay unless they are named.
 decay_biases : bool
-    Decay biases, γ and β too.
+    Whether biases, γ and β decay too.
 lr_factors : sequence or dict, optional
-    Factors on the rate, for each layer with weights or by name.
+    Factors of the rate, one for each layer with weights, or by name.
 clip_norm, clip_value : float, optional
-    Scale the gradient to at most this 2-norm; then limit each of its elements.
+    Largest 2-norm of the gradient, which is scaled down to it; then the largest magnitude of its elements.
 )";
 
 template <class Rule, auto Member>
@@ -141,7 +141,9 @@ void bind_rule(py::module_& m, const char* doc, const std::array<const char*, si
 }  // namespace
 
 void bind_optimizers(py::module_& m) {
-  py::class_<PyOptimizer>(m, "Optimizer", "How parameters move along the gradient: one fused pass over all of them.")
+  py::class_<PyOptimizer>(
+      m, "Optimizer",
+      "An update rule of the parameters, with its hyperparameters. One fused pass updates all parameters.")
       .def_readonly("lr", &PyOptimizer::lr)
       .def_readonly("weight_decay", &PyOptimizer::weight_decay)
       .def_readonly("lr_factors", &PyOptimizer::lr_factors)
@@ -153,7 +155,7 @@ void bind_optimizers(py::module_& m) {
   bind_rule<Momentum, &Momentum::momentum, &Momentum::nesterov>(
       m, R"(Gradient descent with momentum: v ← μ v - η g, w ← w + v; nesterov=True: w ← w + μ v - η g.
 
-The velocity holds the rate (PyTorch's does not), so that a change of η does not rescale past steps.)",
+The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps.)",
       {"momentum", "nesterov"});
   bind_rule<AdaGrad, &AdaGrad::eps>(m, "AdaGrad (Duchi et al. 2011): r ← r + g², w ← w - η g / (√r + eps).", {"eps"});
   bind_rule<RMSProp, &RMSProp::beta, &RMSProp::eps>(

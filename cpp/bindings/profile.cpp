@@ -30,10 +30,10 @@ py::dict rows() {
 void bind_profile(py::module_& m) {
   m.def(
       "_profile_start", [] { each_profile([](Device, Profile& profile) { profile.start(); }); },
-      "Lets all devices collect what their operations take, until _profile_stop() was called as often.");
+      "Starts the profile of all devices. It is active until _profile_stop() has been called as often.");
   m.def("_profile_stop", [] { each_profile([](Device, Profile& profile) { profile.stop(); }); });
   m.def("_profile_rows", &rows,
-        "What was collected since the process began: {(device, operation): (calls, seconds, operations, bytes)}.");
+        "Totals since the process started: {(device, operation): (calls, seconds, operations, bytes)}.");
 }
 
 }  // namespace gdcore::bindings

@@ -174,9 +174,9 @@ std::unique_ptr<PyTrainer> make_trainer(const ObjectOf<PyNetwork>& network, cons
 }
 
 void bind_dataset(py::module_& m) {
-  py::class_<PyDataset>(
-      m, "Dataset",
-      "Checked inputs, targets and sample weights of any numeric type, not copied where they need not be.")
+  py::class_<PyDataset>(m, "Dataset",
+                        "Checked inputs (rows, features), targets and sample weights (rows,) of any numeric type, "
+                        "copied only where necessary.")
       .def(py::init([](const ArrayLike& x, const OptionalArray& y, const OptionalArray& weights, const PyLoss& loss,
                        const PyNetwork& network, Flag finite, Flag searched) {
              auto made = std::make_unique<PyDataset>();
@@ -191,32 +191,35 @@ void bind_dataset(py::module_& m) {
            }),
            py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("loss"), py::arg("network"),
            py::arg("check_finite") = true, py::arg("searched") = false,
-           "With check_finite, NaN and infinity are refused; with searched, the caller has searched x and y for them.")
+           "With check_finite=True, ValueError for NaN and infinity; with searched=True, the caller has already "
+           "searched x and y for them.")
       .def("__len__", [](const PyDataset& self) { return self.data.x.rows; })
       .def("check_weights", &check_weights_of, py::arg("rows"),
-           "Throws unless the weights of these rows add up to a positive finite number.");
+           "ValueError unless the sum of the weights of these rows is a positive finite number.");
 }
 
 }  // namespace
 
 void bind_trainer(py::module_& m) {
   m.def("batch_count", &batch_count, py::arg("rows"), py::arg("batch_size"), py::arg("drop_last"),
-        "Batches of an epoch; a single row that would be left over joins the batch before.");
+        "The number of batches of an epoch. A last batch of a single row is merged into the previous batch.");
   bind_dataset(m);
   py::class_<PyTrainer>(
-      m, "Trainer", "The native loops: one step, a range of batches, evaluation; gdcore.Trainer is its Python face.")
+      m, "Trainer", "The training loops in C++: one step, a range of batches, evaluation. gdcore.Trainer calls them.")
       .def(py::init(&make_trainer), py::arg("network"), py::arg("loss"), py::arg("optimizer"))
       .def("step", &step, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(), py::kw_only(),
            py::arg("lr") = py::none(), py::arg("check_finite") = true,
-           "One step on one batch; the batch's mean loss before it.")
+           "Trains one step on one batch; returns the mean loss of the batch before the step.")
       .def("run", &run, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"), py::arg("batch_size"),
            py::arg("drop_last"), py::arg("first_batch"), py::arg("last_batch"), py::arg("lrs"), py::arg("seconds"),
            py::arg("sums") = std::pair(0.0, 0.0),
-           "Trains the batches of an epoch from first_batch on until `seconds` have passed: (next batch, loss sum, "
-           "weight sum), the sums added to those given. rows None is all of them; shuffle is (seed, epoch) or None.")
+           "Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next "
+           "batch and the sums of loss and weights, added to `sums`. rows=None means all rows; shuffle is (seed, "
+           "epoch) or None.")
       .def("evaluate", &evaluate, py::arg("dataset"), py::kw_only(), py::arg("batch_size"),
            py::arg("rows") = py::none(), py::arg("outputs") = py::none(),
-           "(loss sum, weight sum) without training; predictions go to outputs (rows, out_features).")
+           "The sums of loss and weights, without training; predictions are written to outputs (rows, out_features), "
+           "if given.")
       .def(
           "optimizer_step",
           [](PyTrainer& self, std::optional<double> lr) {
@@ -226,18 +229,21 @@ void bind_trainer(py::module_& m) {
                                 "the rate of this step");
             computing(self.core.network(), [&] { self.core.optimizer_step(*rate); });
           },
-          py::arg("lr") = py::none(), "Moves the parameters along the gradients of the last backward pass.")
+          py::arg("lr") = py::none(),
+          "Updates the parameters with the gradients of the last backward pass. RuntimeError if there are none.")
       .def_property(
           "steps", [](const PyTrainer& self) { return self.core.steps(); },
           [](PyTrainer& self, std::int64_t steps) {
             computing(self.core.network(), [&] { self.core.set_steps(steps); });
           },
-          "Optimiser steps made; also Adam's τ and dropout's stream.")
-      .def("state", &states, "The optimiser's states, an array for each parameter (\"0.layers.0.weight\", ...): views.")
-      .def("_squares", &squares, "The names of those states that are sums or averages of squares, never negative.")
+          "The number of optimiser steps, which is also Adam's τ and the stream of dropout.")
+      .def("state", &states,
+           "The states of the optimiser by name (\"0.layers.0.weight\", ...), one array for each parameter: views.")
+      .def("_squares", &squares,
+           "The names of the states that are sums or averages of squares, which are never negative.")
       .def(
           "reset", [](PyTrainer& self) { computing(self.core.network(), [&] { self.core.reset(); }); },
-          "Zeroes the optimiser's states and the step count.");
+          "Sets the states of the optimiser and the number of steps to zero.");
 }
 
 }  // namespace gdcore::bindings

@@ -61,7 +61,7 @@ __all__: list[str] = [
 
 class DeviceError(RuntimeError):
     """
-    A device, a driver or a library that it needs is missing.
+    A device, or a driver or library that it needs, is missing or has failed.
     """
 
 class DivergenceError(ArithmeticError):
@@ -71,7 +71,7 @@ class DivergenceError(ArithmeticError):
 
 class Initializer:
     """
-    How weights or biases start; M is the fan-in, M' the fan-out of the layer.
+    The distribution of initial weights or biases; M is the fan-in of the layer, M' its fan-out.
     """
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
 
@@ -167,18 +167,18 @@ class Constant(Initializer):
 
 class Layer:
     """
-    A layer's description; a model makes its own copy.
+    The description of a layer. A model copies it.
     """
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
     @property
     def name(self) -> str | None:
         """
-        What its parameters are called by; None where that is its number.
+        The prefix of its parameters' names; None where that is the layer's number.
         """
 
 class Dense(Layer):
     """
-    Every output is a weighted sum of all inputs: y = x Wᵀ + b.
+    Fully connected layer: y = x Wᵀ + b for x (rows, in_features) and y (rows, out_features).
 
     Parameters "weight" (out_features, in_features) and "bias" (out_features,).
 
@@ -189,12 +189,12 @@ class Dense(Layer):
     bias : bool
         Whether there is a bias.
     init : Initializer
-        How the weights start; HeNormal() unless given.
+        Initial weights; HeNormal() unless given.
     bias_init : Initializer, optional
-        How the biases start. Without one, at 0.01 where a ReLU is the next layer, so that most of its units are active at
-        first (chapter, slide 20), and otherwise at 0.
+        Initial biases. By default 0.01 where a ReLU is the next layer, so that most of its units are active at first
+        (chapter, slide 20), and 0 elsewhere.
     name : str, optional
-        What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
+        Prefix of the names of its parameters ("head.weight"), an identifier. By default its number ("layers.0.weight").
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -301,7 +301,7 @@ class GELU(Layer):
 
 class Dropout(Layer):
     """
-    While training, sets a share p (0 <= p < 1) of its inputs to zero and scales the others by 1 / (1 - p) (Srivastava et al. 2014); nothing when predicting.
+    In training, sets each input to zero with probability p (0 <= p < 1) and scales the others by 1 / (1 - p) (Srivastava et al. 2014). In prediction, the identity.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -317,7 +317,7 @@ class BatchNorm(Layer):
     """
     Batch normalisation of each feature over the batch (Ioffe & Szegedy 2015).
 
-    While training with the batch's own mean and biased variance, when predicting with moving averages: average ←
+    In training with mean and biased variance of the batch, in prediction with moving averages: average ←
     decay · average + (1 - decay) · batch. The standard deviation is averaged, as the chapter does; running="variance"
     averages the variance. Parameters "gamma" and "beta" (features,); states "running_mean" and "running_std" or
     "running_variance".
@@ -335,7 +335,7 @@ class BatchNorm(Layer):
     affine : bool
         Whether there are γ and β.
     name : str, optional
-        What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
+        Prefix of the names of its parameters ("head.weight"), an identifier. By default its number ("layers.0.weight").
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -368,7 +368,7 @@ class LayerNorm(Layer):
     """
     Layer normalisation of each row over its features (Ba, Kiros & Hinton 2016).
 
-    The same when training and predicting. Parameters "gamma" and "beta" (features,).
+    The same in training and in prediction. Parameters "gamma" and "beta" (features,).
 
     Parameters
     ----------
@@ -379,7 +379,7 @@ class LayerNorm(Layer):
     affine : bool
         Whether there are γ and β.
     name : str, optional
-        What its parameters are called by, "head.weight": an identifier. Without one, its number: "layers.0.weight".
+        Prefix of the names of its parameters ("head.weight"), an identifier. By default its number ("layers.0.weight").
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -399,18 +399,18 @@ class Standardizer(Layer):
     """
     Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
-    Fit it on the training data and make it a model's first layer: the same numbers are then saved with the model and
-    used for every prediction. A constant feature gets std 1. As a layer of a float32 model it sees data that is float32
-    already: values that lie far from zero compared with their spread (timestamps) want transform(x) or a float64 model.
+    Fit it on the training data and make it the first layer of a model: mean and std are then saved with the model and
+    used in every prediction. The std of a constant feature is 1. In a float32 model it reads float32 data: for values far
+    from zero relative to their spread (timestamps), use transform(x) or a float64 model.
 
     Parameters
     ----------
     features : int
-        Width; 0 is learned in fit.
+        Width; 0 means that fit sets it.
     mean, std : sequence of float, optional
-        Known numbers instead of fit.
+        Given values, instead of fit.
     name : str, optional
-        What its buffers are called by, "scaling.mean": an identifier. Without one, its number: "layers.0.mean".
+        Prefix of the names of its buffers ("scaling.mean"), an identifier. By default its number ("layers.0.mean").
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -428,15 +428,15 @@ class Standardizer(Layer):
     def __repr__(self) -> str: ...
     def fit(self, x: numpy.typing.ArrayLike) -> Standardizer:
         """
-        Learns mean and standard deviation of x (rows, features), in blocks; returns the layer itself.
+        Computes mean and standard deviation of x (rows, features), block by block; returns the layer itself.
         """
     def inverse_transform(self, x: numpy.typing.ArrayLike) -> numpy.ndarray:
         """
-        x · std + mean: back to the data's own units.
+        x · std + mean for x (rows, features), the inverse of transform. RuntimeError before fit.
         """
     def transform(self, x: numpy.typing.ArrayLike) -> numpy.ndarray:
         """
-        (x - mean) / std of x (rows, features), float32 for float32 input, else float64.
+        (x - mean) / std for x (rows, features): float32 for float32 input, otherwise float64. RuntimeError before fit.
         """
     @property
     def features(self) -> int: ...
@@ -447,7 +447,7 @@ class Standardizer(Layer):
 
 class DeviceArray:
     """
-    A model's array in GPU memory: what parameters(), gradients(), buffers() and the optimiser's state() hold on device="cuda". numpy() and np.asarray give a copy; array[...] = values, array[key] = values and array -= values write to the model; torch.from_dlpack, cupy.asarray and others share its memory without a copy.
+    An array of a model in GPU memory, float32 or float64: parameters(), gradients(), buffers() and the optimiser's state() return such arrays with device="cuda". numpy() and np.asarray return a copy on the host. array[...] = values, array[key] = values and array -= values change the model. torch.from_dlpack and cupy.asarray share the memory without a copy.
     """
     def __add__(self, arg0: typing.Any) -> typing.Any: ...
     def __array__(self, dtype: typing.Any = None, copy: typing.Any = None) -> typing.Any: ...
@@ -504,7 +504,7 @@ class DeviceArray:
         """
     def tolist(self) -> typing.Any:
         """
-        The numbers as nested lists.
+        The elements as nested lists of floats.
         """
     @property
     def __cuda_array_interface__(self) -> dict: ...
@@ -527,8 +527,8 @@ class Loss:
     """
     A loss over a batch: Σ s_n l_n / Σ s_n W_n with sample weights s_n (1 unless given).
 
-    Weights count relative to each other, whatever their scale. A ValueError is raised where Σ s_n W_n is not a positive
-    finite number, as there is no mean of nothing.
+    Only the ratios of the weights matter. ValueError where Σ s_n W_n is not a positive finite number: the mean is
+    undefined there.
     """
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
 
@@ -557,9 +557,9 @@ class CrossEntropy(Loss):
     Parameters
     ----------
     class_weights : sequence of float, dict or "balanced", optional
-        One for each class, >= 0; or by class, index or name, in a mapping or a pandas Series, 1 for classes left out; or
-        "balanced": N / (K n_c) for n_c rows of class c and K classes among the N training labels of fit, as scikit-learn
-        counts.
+        One number >= 0 for each class; or a mapping or pandas Series from class indices or names to numbers, 1 for missing
+        classes; or "balanced": N / (K n_c) for n_c rows of class c and K classes among the N training labels of fit, as in
+        scikit-learn.
     label_smoothing : float
         0 <= label_smoothing < 1.
     """
@@ -602,13 +602,13 @@ class BinaryCrossEntropy(Loss):
 
 class CustomLoss(Loss):
     """
-    What gdcore.CustomLoss is in C++.
+    The C++ side of gdcore.CustomLoss. `rows` has the methods gradient and product; with labels=True the targets are integer labels (rows,).
     """
     def __init__(self, rows: typing.Any, labels: bool) -> None: ...
 
 class Optimizer:
     """
-    How parameters move along the gradient: one fused pass over all of them.
+    An update rule of the parameters, with its hyperparameters. One fused pass updates all parameters.
     """
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
     @property
@@ -634,13 +634,13 @@ class SGD(Optimizer):
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Without biases, γ and β unless a name asks for them.
+        such labels). Biases, γ and β do not decay unless they are named.
     decay_biases : bool
-        Decay biases, γ and β too.
+        Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
-        Factors on the rate, for each layer with weights or by name.
+        Factors of the rate, one for each layer with weights, or by name.
     clip_norm, clip_value : float, optional
-        Scale the gradient to at most this 2-norm; then limit each of its elements.
+        Largest 2-norm of the gradient, which is scaled down to it; then the largest magnitude of its elements.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -663,7 +663,7 @@ class Momentum(Optimizer):
     """
     Gradient descent with momentum: v ← μ v - η g, w ← w + v; nesterov=True: w ← w + μ v - η g.
 
-    The velocity holds the rate (PyTorch's does not), so that a change of η does not rescale past steps.
+    The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps.
 
     Parameters
     ----------
@@ -671,13 +671,13 @@ class Momentum(Optimizer):
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Without biases, γ and β unless a name asks for them.
+        such labels). Biases, γ and β do not decay unless they are named.
     decay_biases : bool
-        Decay biases, γ and β too.
+        Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
-        Factors on the rate, for each layer with weights or by name.
+        Factors of the rate, one for each layer with weights, or by name.
     clip_norm, clip_value : float, optional
-        Scale the gradient to at most this 2-norm; then limit each of its elements.
+        Largest 2-norm of the gradient, which is scaled down to it; then the largest magnitude of its elements.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -712,13 +712,13 @@ class AdaGrad(Optimizer):
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Without biases, γ and β unless a name asks for them.
+        such labels). Biases, γ and β do not decay unless they are named.
     decay_biases : bool
-        Decay biases, γ and β too.
+        Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
-        Factors on the rate, for each layer with weights or by name.
+        Factors of the rate, one for each layer with weights, or by name.
     clip_norm, clip_value : float, optional
-        Scale the gradient to at most this 2-norm; then limit each of its elements.
+        Largest 2-norm of the gradient, which is scaled down to it; then the largest magnitude of its elements.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -750,13 +750,13 @@ class RMSProp(Optimizer):
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Without biases, γ and β unless a name asks for them.
+        such labels). Biases, γ and β do not decay unless they are named.
     decay_biases : bool
-        Decay biases, γ and β too.
+        Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
-        Factors on the rate, for each layer with weights or by name.
+        Factors of the rate, one for each layer with weights, or by name.
     clip_norm, clip_value : float, optional
-        Scale the gradient to at most this 2-norm; then limit each of its elements.
+        Largest 2-norm of the gradient, which is scaled down to it; then the largest magnitude of its elements.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -794,13 +794,13 @@ class Adam(Optimizer):
         Learning rate η, or a function from the step (0, 1, ...) to it.
     weight_decay : float, sequence or dict
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Without biases, γ and β unless a name asks for them.
+        such labels). Biases, γ and β do not decay unless they are named.
     decay_biases : bool
-        Decay biases, γ and β too.
+        Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
-        Factors on the rate, for each layer with weights or by name.
+        Factors of the rate, one for each layer with weights, or by name.
     clip_norm, clip_value : float, optional
-        Scale the gradient to at most this 2-norm; then limit each of its elements.
+        Largest 2-norm of the gradient, which is scaled down to it; then the largest magnitude of its elements.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -838,7 +838,7 @@ class _Hold:
 
 class Network:
     """
-    Layers in order with their parameters in flat arenas; gdcore.Sequential is its Python face.
+    Layers in order, with their parameters in flat arenas. The base class of gdcore.Sequential.
     """
     def __init__(
         self,
@@ -851,60 +851,60 @@ class Network:
     ) -> None: ...
     def _hold(self, *, inside: bool = True) -> _Hold:
         """
-        A context in which no other thread computes with the network, which waits for its turn, so that the arrays can be copied or set whole. In a signal handler that interrupts a step, inside=False raises RuntimeError.
+        A context manager for exclusive access to the arrays, to copy or set all of them: it waits until no other thread computes with the network. In a signal handler that interrupts a step, inside=False raises RuntimeError.
         """
     def _meant(self, dotted: str) -> list[str]:
         """
-        Names of the parameters and buffers that a dotted name means: of a layer by its name ("head") or its number ("layers.3"), or a single one ("head.bias", "layers.3.bias").
+        The names of the parameters and buffers that a dotted name selects: those of a layer by its name ("head") or its number ("layers.3"), or a single one ("head.bias", "layers.3.bias").
         """
     def backward(self, dout: numpy.typing.ArrayLike) -> numpy.ndarray:
         """
-        Gradient of x, and of all parameters (see gradients), from the gradient of forward's output. Raises RuntimeError without a forward pass before it.
+        The gradient of x (rows, in_features) from dout (rows, out_features), the gradient of forward's output. Also computes the gradients of all parameters (see gradients). RuntimeError without a forward pass in training before it.
         """
     def buffers(self) -> dict:
         """
-        Arrays that are kept but not trained, such as "layers.1.running_mean": views.
+        The arrays that are not trained, by name, such as "layers.1.running_mean": views.
         """
     def forward(self, x: numpy.typing.ArrayLike, training: bool = True) -> numpy.ndarray:
         """
-        Output (rows, out_features) for x (rows, in_features). training=True keeps what backward needs, draws dropout (the same mask until the next optimiser step) and moves running averages; x must not change before backward.
+        The output (rows, out_features) for x (rows, in_features). With training=True, saves the values that backward needs, applies dropout (one mask until the next optimiser step) and updates running averages; x must not change before backward. ValueError for another shape.
         """
     def frozen(self) -> list[str]:
         """
-        Names of the frozen parameters.
+        The names of the frozen parameters.
         """
     def gradients(self) -> dict:
         """
-        Gradients of the last backward pass by the same names: views.
+        The gradients of the last backward pass by the same names: views.
         """
     def initialize(self, seed: int) -> None:
         """
-        Draws all parameters anew and resets the buffers; seed becomes the model's.
+        Draws new initial values of all parameters and resets the buffers; seed becomes the model's seed.
         """
     def operations(self) -> list[str]:
         """
-        What runs as one pass, in order: "Dense + ReLU" for a layer that absorbed its activation.
+        The operations, in order: "Dense + ReLU" for a layer that absorbed its activation.
         """
     def parameters(self) -> dict:
         """
-        Trained arrays by name ("layers.0.weight", ...): views, writable in place.
+        The trained arrays by name ("layers.0.weight", ...): writable views.
         """
     def predict(self, x: numpy.typing.ArrayLike, *, batch_size: int = 1024) -> numpy.ndarray:
         """
-        Outputs (rows, out_features) for x (rows, in_features), batch by batch, nothing drawn or moved.
+        The outputs (rows, out_features) for x (rows, in_features), batch by batch, without dropout and without changes of the model. ValueError for another shape.
         """
     def predict_finite(self, x: numpy.typing.ArrayLike) -> numpy.ndarray | None:
         """
-        The same, but None where x holds NaN or infinity.
+        The same as predict(x), but None if x contains NaN or infinity.
         """
     def set_frozen(self, prefix: str, frozen: bool) -> None:
         """
-        Freezes or frees the parameters of the layer, or the one, that prefix names; ValueError for an unknown name.
+        Freezes (True) or unfreezes (False) the parameter with the name `prefix`, or those of the layer with this name. ValueError for an unknown name.
         """
     @property
     def _has_gradients(self) -> bool:
         """
-        Whether there are gradients of a backward pass.
+        Whether gradients of a backward pass are available.
         """
     @property
     def device(self) -> typing.Any:
@@ -925,14 +925,14 @@ class Network:
     @property
     def precision(self) -> str:
         """
-        What dense products compute in on a GPU: "float32", "tf32" or "bfloat16".
+        The number format of matrix products on a GPU: "float32", "tf32" or "bfloat16".
         """
     @property
     def seed(self) -> int: ...
 
 class Dataset:
     """
-    Checked inputs, targets and sample weights of any numeric type, not copied where they need not be.
+    Checked inputs (rows, features), targets and sample weights (rows,) of any numeric type, copied only where necessary.
     """
     def __init__(
         self,
@@ -945,22 +945,22 @@ class Dataset:
         searched: bool = False,
     ) -> None:
         """
-        With check_finite, NaN and infinity are refused; with searched, the caller has searched x and y for them.
+        With check_finite=True, ValueError for NaN and infinity; with searched=True, the caller has already searched x and y for them.
         """
     def __len__(self) -> int: ...
     def check_weights(self, rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> None:
         """
-        Throws unless the weights of these rows add up to a positive finite number.
+        ValueError unless the sum of the weights of these rows is a positive finite number.
         """
 
 class Trainer:
     """
-    The native loops: one step, a range of batches, evaluation; gdcore.Trainer is its Python face.
+    The training loops in C++: one step, a range of batches, evaluation. gdcore.Trainer calls them.
     """
     def __init__(self, network: Network, loss: Loss, optimizer: Optimizer) -> None: ...
     def _squares(self) -> list[str]:
         """
-        The names of those states that are sums or averages of squares, never negative.
+        The names of the states that are sums or averages of squares, which are never negative.
         """
     def evaluate(
         self,
@@ -971,15 +971,15 @@ class Trainer:
         outputs: typing.Any = None,
     ) -> tuple:
         """
-        (loss sum, weight sum) without training; predictions go to outputs (rows, out_features).
+        The sums of loss and weights, without training; predictions are written to outputs (rows, out_features), if given.
         """
     def optimizer_step(self, lr: float | None = None) -> None:
         """
-        Moves the parameters along the gradients of the last backward pass.
+        Updates the parameters with the gradients of the last backward pass. RuntimeError if there are none.
         """
     def reset(self) -> None:
         """
-        Zeroes the optimiser's states and the step count.
+        Sets the states of the optimiser and the number of steps to zero.
         """
     def run(
         self,
@@ -996,11 +996,11 @@ class Trainer:
         sums: tuple[float, float] = (0.0, 0.0),
     ) -> tuple:
         """
-        Trains the batches of an epoch from first_batch on until `seconds` have passed: (next batch, loss sum, weight sum), the sums added to those given. rows None is all of them; shuffle is (seed, epoch) or None.
+        Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next batch and the sums of loss and weights, added to `sums`. rows=None means all rows; shuffle is (seed, epoch) or None.
         """
     def state(self) -> dict:
         """
-        The optimiser's states, an array for each parameter ("0.layers.0.weight", ...): views.
+        The states of the optimiser by name ("0.layers.0.weight", ...), one array for each parameter: views.
         """
     def step(
         self,
@@ -1012,45 +1012,45 @@ class Trainer:
         check_finite: bool = True,
     ) -> float:
         """
-        One step on one batch; the batch's mean loss before it.
+        Trains one step on one batch; returns the mean loss of the batch before the step.
         """
     @property
     def steps(self) -> int:
         """
-        Optimiser steps made; also Adam's τ and dropout's stream.
+        The number of optimiser steps, which is also Adam's τ and the stream of dropout.
         """
     @steps.setter
     def steps(self, arg1: int) -> None: ...
 
 class Curvature:
     """
-    The mean loss over a dataset as a function of the P parameters that train, with exact first and second derivatives; gdcore.analysis is its Python face. Vectors hold the parameters in the order of Network.parameters(), frozen ones left out; at=None is where the model is.
+    The mean loss over a dataset as a function of the P trainable parameters, with exact first and second derivatives. Users call it through gdcore.analysis. Vectors have shape (P,) and the model's dtype: the parameters in the order of Network.parameters(), without the frozen ones. at=None means the model's current parameters. ValueError for another shape, TypeError for another dtype.
     """
     def __init__(self, network: Network, loss: Loss, dataset: Dataset, *, training: bool) -> None: ...
     def gradient(self, at: numpy.typing.ArrayLike | None = None) -> tuple:
         """
-        (mean loss, its gradient (P,)).
+        The mean loss, a float, and its gradient (P,).
         """
     def loss(self, at: numpy.typing.ArrayLike | None = None) -> float:
         """
-        The mean loss.
+        The mean loss, a float.
         """
     def outputs(self, layers: collections.abc.Sequence[int]) -> list:
         """
-        What each of these layers gives for each row, in one pass: arrays (rows, its outputs).
+        The outputs of the layers with these indices, from one forward pass: a list of arrays (rows, width of the layer). ValueError for an index that is out of range or repeated.
         """
     def point(self) -> numpy.ndarray:
         """
-        Where the model is: a copy (P,).
+        The model's current parameters: a copy (P,).
         """
     def product(self, v: numpy.typing.ArrayLike, at: numpy.typing.ArrayLike | None = None) -> numpy.ndarray:
         """
-        The Hessian times v: (P,).
+        The Hessian-vector product H v, (P,).
         """
     @property
     def size(self) -> int:
         """
-        P.
+        P, the number of trainable parameters.
         """
 
 def _constructor(cls: typing.Any) -> typing.Any:
@@ -1060,67 +1060,67 @@ def _constructor(cls: typing.Any) -> typing.Any:
 
 def _profile_rows() -> dict:
     """
-    What was collected since the process began: {(device, operation): (calls, seconds, operations, bytes)}.
+    Totals since the process started: {(device, operation): (calls, seconds, operations, bytes)}.
     """
 
 def _profile_start() -> None:
     """
-    Lets all devices collect what their operations take, until _profile_stop() was called as often.
+    Starts the profile of all devices. It is active until _profile_stop() has been called as often.
     """
 
 def _profile_stop() -> None: ...
 def _ranges(layers: collections.abc.Sequence) -> dict:
     """
-    The buffers of a network of these layers that hold no negative numbers, by name: whether 0 is excluded too.
+    The buffers of a network of these layers that are never negative, by name: True where 0 is excluded too.
     """
 
 def _rebuild(cls: typing.Any, fields: dict) -> typing.Any:
     """
-    Unpickles a specification.
+    Creates a spec from its fields, for pickle.
     """
 
 def _shapes(layers: collections.abc.Sequence) -> dict:
     """
-    Shapes by name of the parameters and buffers that a network of these layers has, without making it.
+    The shapes of the parameters and buffers of a network of these layers, by name. No network is created.
     """
 
 def batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
     """
-    Batches of an epoch; a single row that would be left over joins the batch before.
+    The number of batches of an epoch. A last batch of a single row is merged into the previous batch.
     """
 
 def first_nonfinite(array: typing.Any) -> int:
     """
-    Flat index of the first NaN or infinity, or -1.
+    Flat index, in C order, of the first NaN or infinity; -1 if there is none.
     """
 
 def gather(
     source: typing.Any, index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], out: numpy.ndarray
 ) -> None:
     """
-    out[i] = source[index[i]], converted to out's float32, float64 or int32.
+    Writes out[i] = source[index[i]], converted to the dtype of out: float32, float64 or int32. source is (rows,) or (rows, columns), index (n,), out (n,) or (n, columns). IndexError for an index outside of source, ValueError for another shape of out, TypeError for another dtype.
     """
 
 def get_num_threads() -> int:
     """
-    The number of threads; at first OMP_NUM_THREADS, else the processors this process may use.
+    The number of threads of all computations. Initially OMP_NUM_THREADS, otherwise the number of processors that this process may use.
     """
 
 def info() -> dict:
     """
-    Version, threads, the instruction set in use and those that this processor has, the devices there are, and the GPU or why there is none.
+    A dict: version, threads, the instruction set in use and those of this processor, the available devices, and the GPU or the reason why it is not usable.
     """
 
 def permutation(
     n: int, seed: int, epoch: int, first: int = 0, count: int | None = None
 ) -> numpy.typing.NDArray[numpy.int64]:
     """
-    A random order of 0..n-1, the same for the same n, seed and epoch; of its places, `count` (None: all) from `first` on, each worked out for itself.
+    Positions first to first + count - 1 of a pseudo-random permutation of 0..n-1, int64 (count,); count=None: up to the last position. A function of n, seed and epoch; other positions are not computed. ValueError for positions outside of 0..n-1.
     """
 
 def set_num_threads(threads: int) -> None:
     """
-    Sets the number of threads of all computations, 1 to 1024.
+    Sets the number of threads of all computations, 1 to 1024. RuntimeError during a computation.
     """
 
 __version__: str
