@@ -27,7 +27,7 @@ CudaBackend::CudaBackend() {
   try {
     open_products();
   } catch (const DeviceError& error) {  // adds the device to the message
-    throw DeviceError(join("the GPU (", device_description(), ") is there, but ", error.what()));
+    throw DeviceError(join("the GPU (", device_description(), ") is present, but ", error.what()));
   }
   launch_probe();  // reports a GPU that does not work at once
 }
@@ -58,7 +58,8 @@ void CudaBackend::copy(void* to, const void* from, std::size_t bytes, CopyKind k
     check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, current_stream()), "cudaMemcpyAsync");
     return;
   }
-  check<std::logic_error>(own.recording == nullptr, "[cuda] the host takes no part in recorded steps");
+  check<std::logic_error>(own.recording == nullptr,
+                          "[cuda] the host cannot access device memory while steps are recorded");
   if (kind == CopyKind::to_device && bytes <= kStagedCopy) {
     own.staging.copy(to, from, bytes, own.stream);
     return;

@@ -50,11 +50,11 @@ void find_device() {
                      " at most, and gdcore needs CUDA ", version_text(kRuntime), ": install driver 580 or newer");
   if (error == cudaSuccess || error == cudaErrorNoDevice) {
     const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-    throw DeviceError(visible == nullptr ? "the NVIDIA driver finds no GPU; see what nvidia-smi says"
+    throw DeviceError(visible == nullptr ? "the NVIDIA driver finds no GPU; check the output of nvidia-smi"
                                          : join("no GPU is visible: CUDA_VISIBLE_DEVICES is \"", visible,
                                                 "\"; set it to the number of a GPU, or unset it"));
   }
-  throw DeviceError(join("the GPU does not start: ", cudaGetErrorString(error), "; see what nvidia-smi says"));
+  throw DeviceError(join("the GPU does not start: ", cudaGetErrorString(error), "; check the output of nvidia-smi"));
 }
 
 int ask_code_capability() {
@@ -159,9 +159,9 @@ void* allocate_in_order(std::size_t bytes, cudaStream_t stream) {
   }
   if (error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
-    throw DeviceError(join("[cuda] out of device memory: ", megabytes(bytes), " are wanted, ",
+    throw DeviceError(join("[cuda] out of device memory: ", megabytes(bytes), " requested, ",
                            megabytes(free_device_memory()), " of ", megabytes(device_properties().totalGlobalMem),
-                           " are free; use a smaller batch_size or model, or device=\"cpu\""));
+                           " free; use a smaller batch_size or model, or device=\"cpu\""));
   }
   check_cuda(error, "cudaMallocAsync");
   return data;

@@ -41,7 +41,7 @@ class Graph final : public StepGraph {
 class Capture {
  public:
   explicit Capture(ScratchBlocks& scratch) : own_(thread_stream()), recording_{stream_.get(), &scratch} {
-    check<std::logic_error>(own_.recording == nullptr, "[cuda] steps are being recorded already");
+    check<std::logic_error>(own_.recording == nullptr, "[cuda] steps are already being recorded");
     check_cuda(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
     own_.recording = &recording_;
   }
@@ -82,7 +82,8 @@ void Graph::record(FunctionRef<void()> steps) {
 
 void Graph::launch() {
   ThreadStream& own = thread_stream();
-  check<std::logic_error>(own.recording == nullptr, "[cuda] recorded steps are started while others are recorded");
+  check<std::logic_error>(own.recording == nullptr,
+                          "[cuda] recorded steps cannot be launched while others are recorded");
   check_cuda(cudaGraphLaunch(executable_, own.stream), "cudaGraphLaunch");
   check_cuda(cudaEventRecord(ended_, own.stream), "cudaEventRecord");
   check_cuda(cudaEventRecord(own.launched[own.launches % 2], own.stream), "cudaEventRecord");

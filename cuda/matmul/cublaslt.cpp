@@ -50,7 +50,7 @@ void* open_library() {
   if (const char* named = std::getenv("GDCORE_CUBLASLT")) {
     void* library = dlopen(named, kMode);
     check<DeviceError>(library != nullptr, "[cuda] GDCORE_CUBLASLT=", named, " does not load (", why_not(),
-                       "); name NVIDIA's ", kName, ", or unset it: ", kAdvice);
+                       "); set it to the path of NVIDIA's ", kName, ", or unset it: ", kAdvice);
     return library;
   }
   if (void* library = dlopen(kName, kMode | RTLD_NOLOAD)) return library;
@@ -62,8 +62,8 @@ void* open_library() {
     if (void* library = dlopen(file.c_str(), kMode)) return library;
     why += (why.empty() ? "" : "; ") + why_not();
   }
-  throw DeviceError(join("[cuda] products of matrices need NVIDIA's cuBLAS 13, and there is none: ", kAdvice,
-                         ", or name the file ", kName, " in GDCORE_CUBLASLT (tried: ", why, ")"));
+  throw DeviceError(join("[cuda] matrix products need NVIDIA's cuBLAS 13, which was not found: ", kAdvice,
+                         ", or set GDCORE_CUBLASLT to the path of ", kName, " (tried: ", why, ")"));
 }
 
 template <class Function>

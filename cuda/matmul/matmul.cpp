@@ -52,7 +52,7 @@ Products products() {
     if (wanted == "own") return Products::own;
     if (wanted == "rounded") return Products::rounded;
     check<DeviceError>(wanted == "cublaslt", "[cuda] GDCORE_CUDA_PRODUCTS=", wanted,
-                       " is not known; choose cublaslt, rounded or own");
+                       " is unknown; expected cublaslt, rounded or own");
     return Products::cublaslt;
   }();
   return chosen;

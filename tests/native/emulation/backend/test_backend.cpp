@@ -79,7 +79,7 @@ TEST_CASE("cuda: where memory ends, the error says how much was wanted, how much
   const std::size_t free = device().recorder()->free_bytes();
   const std::string message = message_of<DeviceError>([&] { (void)device().allocate(free + 1); });
   INFO(message);
-  CHECK(contains(message, "[cuda] out of device memory: 16384 MiB are wanted, "));
+  CHECK(contains(message, "[cuda] out of device memory: 16384 MiB requested, "));
   CHECK(contains(message, "batch_size"));
   CHECK(contains(message, "device=\"cpu\""));
   CHECK(device().recorder()->free_bytes() == free);
@@ -133,16 +133,16 @@ TEST_CASE("cuda: a recording that fails leaves nothing behind") {
   graph->launch();
 }
 
-TEST_CASE("cuda: the host takes no part in recorded steps") {
+TEST_CASE("cuda: the host cannot access device memory while steps are recorded") {
   const Floats a({1, 2});
   const auto other = device().recorder()->record([] {});
   auto refused = [&](const std::function<void()>& steps) {
     return message_of<std::logic_error>([&] { (void)device().recorder()->record(steps); });
   };
-  CHECK(contains(refused([&] { (void)a.to_host(); }), "the host takes no part"));
-  CHECK(contains(refused([&] { const Floats b({1}); }), "the host takes no part"));
+  CHECK(contains(refused([&] { (void)a.to_host(); }), "while steps are recorded"));
+  CHECK(contains(refused([&] { const Floats b({1}); }), "while steps are recorded"));
   CHECK(contains(refused([&] { other->launch(); }), "while others are recorded"));
-  CHECK(contains(refused([&] { (void)device().recorder()->record([] {}); }), "recorded already"));
+  CHECK(contains(refused([&] { (void)device().recorder()->record([] {}); }), "already being recorded"));
   CHECK(a.to_host() == std::vector<float>{1, 2});
 }
 

@@ -32,7 +32,7 @@ TEST_CASE("opening: a library that is not there, or is another one" * doctest::s
   INFO(message);
   CHECK(contains(message, "pip install \"gdcore[cuda13]\""));
   if (named == nullptr) {
-    CHECK(contains(message, "[cuda] products of matrices need NVIDIA's cuBLAS 13, and there is none: pip install"));
+    CHECK(contains(message, "[cuda] matrix products need NVIDIA's cuBLAS 13, which was not found: pip install"));
     CHECK(contains(message, "libcublasLt.so.13: cannot open shared object file"));
   } else if (std::string(named) == "/nowhere/libcublasLt.so.13") {
     CHECK(contains(message, "[cuda] GDCORE_CUBLASLT=/nowhere/libcublasLt.so.13 does not load ("));

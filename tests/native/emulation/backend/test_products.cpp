@@ -311,7 +311,7 @@ TEST_CASE("products: by our own kernel alone" * doctest::skip()) {
 }
 TEST_CASE("products: by nobody" * doctest::skip()) {
   CHECK(message_of([] { open_products(); }) ==
-        "[cuda] GDCORE_CUDA_PRODUCTS=mine is not known; choose cublaslt, rounded or own");
+        "[cuda] GDCORE_CUDA_PRODUCTS=mine is unknown; expected cublaslt, rounded or own");
 }
 TEST_CASE("products: with tuning" * doctest::skip()) {
   Case<float> c({8, 12, 500}), deep({5, 9, emulation::kUnknownDepth});
