@@ -188,7 +188,8 @@ def split_rows(
     count = round(rows * fraction)
     if not 0 < count < rows:
         raise ValueError(
-            f"{name}: {fraction:g} of {rows} rows leaves {rows - count} for training and {count} for validation"
+            f"{name}: got {fraction:g} of {rows} rows, which leaves {rows - count} for training and {count} for "
+            "validation"
         )
     order = _core.permutation(rows, seed, 0)
     if labels is None:
@@ -265,7 +266,7 @@ def train_validation_split(
     if parts[0].ndim == 0:
         raise ValueError("x: got a single number; expected rows")
     if len(parts[0]) < 2:
-        raise ValueError(f"x: got {len(parts[0])} rows to split; expected two at least, one for each part")
+        raise ValueError(f"x: got {len(parts[0])} rows to split; expected at least two, one for each part")
     share = real(fraction, "fraction", low=0, high=1)
     training, validation = split_rows(len(parts[0]), share, seed_or_random(seed), labels)
     return tuple(

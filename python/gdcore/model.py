@@ -231,7 +231,7 @@ class Sequential(Open, Predictor, Freezing):
         """
         if not self._has_gradients:
             raise RuntimeError(
-                "flat_gradients: there are no gradients yet; expected forward(x) and backward(dout), or a step, before"
+                "flat_gradients: no gradients are available; call forward(x) and backward(dout), or a step, first"
             )
         with self._hold():
             return flat.pack(self._trained(self.gradients()))

@@ -90,7 +90,7 @@ class Standardizer(_core.Standardizer):
         """
         if self._sealed:
             raise RuntimeError(
-                "fit: got a layer of a model, whose scaling would stay what it is; expected fit before the model is "
+                "fit: got a layer of a model, whose scaling it would not change; expected fit before the model is "
                 "made: Sequential(copy.copy(layer).fit(x), ...)"
             )
         inputs = to_inputs(x, "x", self._feature_names)
@@ -130,8 +130,8 @@ def _refuse_column(inputs: Inputs) -> None:
         sound = np.isfinite(np.square(inputs.array, dtype=np.float64)).all(axis=0)
     if not sound.all():
         raise ValueError(
-            f"x: {column_name(int(np.argmin(sound)), inputs.names)} holds NaN, infinity or numbers too large for it; "
-            "expected finite numbers, none of them missing"
+            f"x: {column_name(int(np.argmin(sound)), inputs.names)} contains NaN, infinity or numbers that are too "
+            "large; expected finite numbers without missing values"
         )
 
 

@@ -162,7 +162,7 @@ class Table(Closed, dict[str, list[Any]]):
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise TypeError: a table cannot be changed like a dictionary."""
         kind = type(self).__name__
-        raise TypeError(f"the columns of a {kind} cannot be changed; dict(...) of it is a dictionary that can")
+        raise TypeError(f"the columns of a {kind} cannot be changed; use a copy: dict(...)")
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
@@ -245,7 +245,7 @@ class Table(Closed, dict[str, list[Any]]):
             raise FormatError(f"path: {shown(path)} is no CSV file ({error})") from error
         header, *body = lines or [[]]
         if len(set(header)) < len(header):
-            raise FormatError(f"path: {shown(path)}: got columns {shown(header)}; expected no two of one name")
+            raise FormatError(f"path: {shown(path)}: got columns {shown(header)}; expected different names")
         for number, line in enumerate(body, 2):
             if len(line) != len(header):
                 raise FormatError(f"path: {shown(path)}, line {number}: got {len(line)} cells; expected {len(header)}")

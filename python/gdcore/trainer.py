@@ -311,7 +311,7 @@ class Trainer(Connected, Closed):
             On Ctrl-C. Model and history stay usable. An unfinished epoch does not count; the next `fit` starts with it.
         """
         if self._fit is not None:
-            raise RuntimeError("fit: this trainer is training already; expected to be called when it is done")
+            raise RuntimeError("fit: this trainer is already training; call fit again after that")
         measure_training = flag(measure_training, "measure_training")
         log = None if log_every is None else self._step_log.with_rows_every(integer(log_every, "log_every", minimum=1))
         seed, saved, known, first, done = self.seed, None, UNNAMED, self.epoch, self.epoch
@@ -324,9 +324,9 @@ class Trainer(Connected, Closed):
             first, done = saved.training["first_epoch"], saved.history.last_epoch
         counts: dict[str, Any] = {"first_epoch": first, "last_epoch": last_epoch(epochs, until_epoch, done)}
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
-        source, measured, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
+        source, data, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
         loss = trained(self.loss, self.model, source)
-        fit = Fit(source, measured, callbacks, **counts, metrics=self._metrics, measure_training=measure_training, log=log)
+        fit = Fit(source, data, callbacks, **counts, metrics=self._metrics, measure_training=measure_training, log=log)
         fit.check(self)
         if saved is not None:
             self._resume(fit, saved)

@@ -260,7 +260,7 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "class": (lambda p: variance_by_layer(gd.Sequential, p["x"]), TypeError, "^model"),
     "x kind": (lambda p: variance_by_layer(p["model"], "x"), TypeError, "^x"),
     "x number": (lambda p: variance_by_layer(p["model"], 3.0), ValueError, "x"),
-    "x columns": (lambda p: variance_by_layer(p["model"], p["x"][:, :2]), ValueError, "x has 2"),
+    "x columns": (lambda p: variance_by_layer(p["model"], p["x"][:, :2]), ValueError, "x: got 2"),
     "x nan": (lambda p: variance_by_layer(p["model"], p["x"] * np.nan), ValueError, "x"),
     "order": (
         lambda p: variance_by_layer(p["model"], gd.CrossEntropy(), p["x"], p["y"]),

@@ -314,7 +314,7 @@ def test_recorder_in_a_loop_of_ones_own(rng: Any) -> None:
     recorder.record(model)
     np.testing.assert_array_equal(recorder.path[-1], weights)
     model.unfreeze()
-    helpers.refuses(lambda: recorder.record(model), ValueError, "^model: got 31 parameters")
+    helpers.refuses(lambda: recorder.record(model), ValueError, "^model: got 31 trainable parameters")
 
 
 REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
@@ -323,7 +323,7 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "one parameter": (
         lambda p: loss_surface(p["one"], LOSS, [[1.0]], [[1.0]]),
         ValueError,
-        "^model: has one parameter",
+        "^model: got one trainable parameter",
     ),
     "name": (lambda p: loss_surface(*p["all"], directions="pca"), ValueError, "^directions: got 'pca'"),
     "none": (lambda p: loss_surface(*p["all"], directions=None), TypeError, "^directions"),
@@ -364,7 +364,7 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "points": (lambda p: loss_surface(*p["all"], points=2), ValueError, "^points: got 2"),
     "points kind": (lambda p: loss_surface(*p["all"], points=(3, 3)), TypeError, "^points"),
     "at": (lambda p: loss_surface(*p["all"], at=np.ones(9)), ValueError, r"^at: got shape \(9,\)"),
-    "at nan": (lambda p: loss_surface(*p["all"], at=np.full(8, np.nan)), ValueError, "^at: element"),
+    "at nan": (lambda p: loss_surface(*p["all"], at=np.full(8, np.nan)), ValueError, "^at: got nan at"),
     "at too far": (lambda p: loss_surface(*p["all"], at=np.full(8, 1e308)), ValueError, "^at: got a point where E is"),
     "mode": (lambda p: loss_surface(*p["all"], mode="eval"), ValueError, "^mode"),
     "weights": (lambda p: loss_surface(*p["all"], sample_weight=[1.0]), ValueError, "^sample_weight"),

@@ -37,7 +37,7 @@ def test_precisions_that_are_refused(device: str) -> None:
         helpers.refuses(
             lambda bad=bad: gd.Sequential(gd.Dense(3, 2), dtype="float64", device=device, precision=bad),
             ValueError,
-            "float32 models",
+            "float64 model",
         )
     assert gd.Sequential(gd.Dense(3, 2), dtype="float64", device=device, precision="float32").precision == "float32"
 

@@ -142,7 +142,7 @@ def test_classes_set_while_fit_is_at_work() -> None:
             if classes == [0, 1, 2]:
                 trainer.fit(**data, epochs=3, callbacks=[Sets(classes)])
                 continue
-            with pytest.raises(RuntimeError, match="classes: were set while fit is at work"):
+            with pytest.raises(RuntimeError, match="classes: got new ones while fit is running"):
                 trainer.fit(**data, epochs=3, callbacks=[Sets(classes)])
             assert trainer.evaluate(X, Y) == trainer.evaluate([(X, Y)])
 

@@ -86,8 +86,8 @@ TEST_CASE("weights whose sum is no positive finite number are refused, rows by r
   CHECK_NOTHROW(check_weights(plain, mse, 1, DType::float64, middle, 2));
   CHECK(refusal([&] {
           check_weights(plain, mse, 1, DType::float64, first, 2);
-        }).starts_with("[data] sample_weight adds up to 0 over 2"));
-  CHECK(refusal([&] { check_weights(plain, mse, 1, DType::float64, last, 2); }).find("adds up to 1e+301") !=
+        }).starts_with("[data] sample_weight: got the sum 0 over 2"));
+  CHECK(refusal([&] { check_weights(plain, mse, 1, DType::float64, last, 2); }).find("got the sum 1e+301") !=
         std::string::npos);
   CHECK(refusal([&] { check_weights(plain, mse, 1, DType::float64, nullptr, 4); }).find("over 4 rows") !=
         std::string::npos);
@@ -100,12 +100,12 @@ TEST_CASE("weights whose sum is no positive finite number are refused, rows by r
   CHECK_NOTHROW(check_weights(classes, some, 3, DType::float64, first, 2));
   CHECK(refusal([&] {
           check_weights(classes, some, 3, DType::float64, first, 1);
-        }).starts_with("[CrossEntropy] class_weights of the targets y adds up to 0"));
+        }).starts_with("[CrossEntropy] class_weights of the targets y: got the sum 0"));
   CHECK_NOTHROW(check_weights(classes, CrossEntropy{}, 3, DType::float64, first, 1));
   classes.weights = column(weights);
   CHECK(refusal([&] {
           check_weights(classes, some, 3, DType::float64, first, 2);
-        }).starts_with("[data] sample_weight times the class weights of the targets y adds up to 0"));
+        }).starts_with("[data] sample_weight times the class weights of the targets y: got the sum 0"));
   CHECK_NOTHROW(check_weights(classes, some, 3, DType::float64, middle, 2));
   CHECK(refusal([&] { check_weights(classes, some, 2, DType::float64, nullptr, 4); }).find("label 2 in row 2") !=
         std::string::npos);
@@ -114,7 +114,7 @@ TEST_CASE("weights whose sum is no positive finite number are refused, rows by r
   const std::vector<double> soft{1.0, 0.0, 0.0, 0.25, 0.5, 0.25};
   Dataset shares{
       .x = {targets.data(), SourceType::f64, 2, 1, 1}, .y = {soft.data(), SourceType::f64, 2, 3, 3}, .weights = {}};
-  CHECK(refusal([&] { check_weights(shares, some, 3, DType::float64, first, 1); }).find("adds up to 0 over 1") !=
+  CHECK(refusal([&] { check_weights(shares, some, 3, DType::float64, first, 1); }).find("got the sum 0 over 1") !=
         std::string::npos);
   CHECK_NOTHROW(check_weights(shares, some, 3, DType::float64, first, 2));
 }

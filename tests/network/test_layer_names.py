@@ -146,7 +146,7 @@ def test_transfer_by_name() -> None:
         helpers.same_bits(np.array(target.parameters()[name]), np.array(source.parameters()[name]))
     # Names of a source are used literally: a named head is not set from another network's layer 4.
     plain = network(named=False, seed=3)
-    helpers.refuses(lambda: target.load_parameters(plain), ValueError, "source: without 'hidden.weight'")
+    helpers.refuses(lambda: target.load_parameters(plain), ValueError, "source: got no array 'hidden.weight'")
     rename = {f"layers.{i}": str(layer.name) for i, layer in enumerate(target.layers)}
     target.load_parameters(plain, rename=rename)
     helpers.same_bits(target.predict(X), plain.predict(X))
@@ -184,7 +184,7 @@ def test_summaries_and_messages_use_it() -> None:
     assert re.search(r"Dense\(5, 2\) head \(frozen\) +2 +12", model.summary())
     assert "norm" in model.summary() and "Dense(4, 5) hidden" in model.summary()
     helpers.refuses(
-        lambda: gd.Sequential(gd.Dense(2, 3), gd.Dense(4, 1, name="head")), ValueError, r"head: .*in_features is 4"
+        lambda: gd.Sequential(gd.Dense(2, 3), gd.Dense(4, 1, name="head")), ValueError, r"head: .*in_features: got 4"
     )
     model.unfreeze()
     model.parameters()["hidden.weight"][...] = 1e30

@@ -153,7 +153,7 @@ def test_what_cannot_be() -> None:
 @pytest.mark.parametrize("method", ["predict_proba", "predict_classes"])
 def test_neither_probabilities_nor_classes(method: str) -> None:
     x = np.zeros((2, 4))
-    with pytest.raises(ValueError, match=rf"^{method}: outputs: not known.*Sequential\(\.\.\., outputs="):
+    with pytest.raises(ValueError, match=rf"^{method}: outputs: the meaning.*Sequential\(\.\.\., outputs="):
         getattr(network(), method)(x)
     with pytest.raises(ValueError, match=f"^{method}: outputs: .*numbers"):
         getattr(network(3, outputs="numbers"), method)(x)

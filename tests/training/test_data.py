@@ -186,7 +186,7 @@ def test_a_standardizer_that_would_scale_the_outputs_is_refused(behind: list[gd.
     scaler = gd.Standardizer().fit(y)
     layers = [gd.Dense(3, 2), *behind]
     helpers.refuses(
-        lambda: gd.Sequential(*layers, scaler), ValueError, rf"^layers\[{len(layers)}\]: got a Standardizer behind"
+        lambda: gd.Sequential(*layers, scaler), ValueError, rf"^layers\[{len(layers)}\]: got a Standardizer after"
     )
     helpers.refuses(lambda: gd.Sequential(gd.Dense(3, 2), scaler, *behind), ValueError, r"inverse_transform")
     gd.Sequential(gd.Dense(3, 2), scaler, gd.Dense(2, 1)).predict(y[:, :1].repeat(3, axis=1))  # of features, as before

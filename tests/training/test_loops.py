@@ -219,7 +219,7 @@ def test_gradients_of_no_backward_pass_are_refused() -> None:
     model = build().model
     for prepare in (lambda: None, lambda: model.forward(X)):
         prepare()
-        with pytest.raises(RuntimeError, match="flat_gradients: there are no gradients yet"):
+        with pytest.raises(RuntimeError, match="flat_gradients: no gradients are available"):
             model.flat_gradients()
     model.backward(np.ones((40, 2)))
     assert model.flat_gradients().any()

@@ -105,7 +105,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "more cells": (b"a,b\n1,2\n1,2,3\n", "line 3: got 3 cells; expected 2"),
     "fewer cells": (b"a,b\n1\n", "line 2: got 1 cells; expected 2"),
     "blank line": (b"a,b\n\n1,2\n", "line 2: got 0 cells"),
-    "two of one name": (b"a,a\n1,2\n", "no two of one name"),
+    "two of one name": (b"a,a\n1,2\n", "different names"),
     "no text": (b"a,b\n\xff\xfe,2\n", "no CSV file"),
     "no end": (b'a,b\n1,"' + b"x" * 200_000, "no CSV file"),
 }

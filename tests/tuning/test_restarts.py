@@ -286,27 +286,27 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
     "build without a seed": (
         {"build": lambda seed: gd.Sequential(gd.Dense(3, 1))},
         ValueError,
-        "^build: gave two models that differ",
+        "^build: returned different models",
     ),
     "build that ignores the seed": (
         {"build": lambda seed: gd.Sequential(gd.Dense(3, 1), seed=1)},
         ValueError,
-        "^build: gave the same weights",
+        "^build: returned the same weights",
     ),
     "build that ignores epsilon": (
         {"build": lambda seed, epsilon: small(seed), "epsilon": [1, 2], "n": 1},
         ValueError,
-        "^build: gave the same",
+        "^build: returned the same",
     ),
     "build that ignores epsilon alone": (
         {"build": lambda seed, epsilon: small(seed), "epsilon": [0.1, 1], "n": 2},
         ValueError,
-        "^build: gave the same weights for seed 0, epsilon 0.1 and seed 0, epsilon 1.0",
+        "^build: returned the same weights for seed 0, epsilon 0.1 and seed 0, epsilon 1.0",
     ),
     "build that ignores the seed alone": (
         {"build": lambda seed, epsilon: scaled(0, epsilon), "epsilon": [0.1, 1]},
         ValueError,
-        "^build: gave the same weights for seed 0, epsilon 0.1 and seed 1, epsilon 0.1",
+        "^build: returned the same weights for seed 0, epsilon 0.1 and seed 1, epsilon 0.1",
     ),
     "build without epsilon": (
         {"build": lambda seed: small(seed), "epsilon": [0.1]},

@@ -226,7 +226,7 @@ def test_a_standardizer_takes_what_it_would_learn(rng: Any) -> None:
 REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "model": (lambda m: consistent_weight_decay(None, 0.1), TypeError, "^model"),
     "model class": (lambda m: transform_network(gd.Sequential), TypeError, "^model"),
-    "no weights": (lambda m: consistent_weight_decay(m["norm"], 0.1), ValueError, "^model: has no layer"),
+    "no weights": (lambda m: consistent_weight_decay(m["norm"], 0.1), ValueError, "^model: got no layer"),
     "negative": (lambda m: consistent_weight_decay(m["net"], -0.1), ValueError, "^weight_decay"),
     "nan": (lambda m: consistent_weight_decay(m["net"], [0.1, np.nan]), ValueError, r"^weight_decay\[1\]"),
     "numbers": (

@@ -53,7 +53,7 @@ def choose_plane(
         return Plane(given, tuple(f"given direction {i + 1}" for i in range(len(given))), np.ones(len(given)))
     choice(directions, "directions", ("eigenvectors", "largest", "random", "path"))
     if objective.size < 2:
-        raise ValueError("model: has one parameter that trains; expected at least two for a plane: give directions")
+        raise ValueError("model: got one trainable parameter; expected at least two for a plane, or directions")
     if directions == "random":
         rng = np.random.default_rng(seed_or_random(seed))
         both = np.stack([_filter_normalised(objective, center, rng) for _ in range(2)])
@@ -129,11 +129,11 @@ def _check_independent(rows: Vector, name: str) -> None:
     lengths = np.linalg.norm(rows, axis=1)
     if not (lengths > 0).all():
         raise ValueError(
-            f"{name}: got direction {int(np.argmin(lengths)) + 1} of length 0; expected one that leads away"
+            f"{name}: got direction {int(np.argmin(lengths)) + 1} of length 0; expected a nonzero direction"
         )
     units = rows / lengths[:, None]
     if len(rows) == 2 and np.linalg.norm(units[1] - (units[0] @ units[1]) * units[0]) < 1e-8:
-        raise ValueError(f"{name}: got two directions that are parallel; expected them to span a plane")
+        raise ValueError(f"{name}: got two parallel directions; expected linearly independent ones")
 
 
 def coordinates(points: Vector, center: Vector, directions: Vector) -> tuple[Vector, Vector]:
@@ -169,7 +169,7 @@ def vectors(value: npt.ArrayLike, name: str, size: int) -> Vector:
     rows = array[None] if array.ndim == 1 else array
     if rows.ndim != 2 or rows.shape[1] != size or not len(rows):
         raise ValueError(
-            f"{name}: got shape {array.shape}; expected (..., {size}), one number for each parameter that trains"
+            f"{name}: got shape {array.shape}; expected (..., {size}), one number for each trainable parameter"
         )
     finite_array(array, name)
     return rows

@@ -282,7 +282,7 @@ def convergence_factors(
     ).eigenvalues
     curved = np.abs(values) > rounding(values)
     if not curved.any():
-        raise ValueError("model: its Hessian is zero; expected some curvature, without which nothing moves")
+        raise ValueError("model: got one whose Hessian is zero; expected a nonzero Hessian")
     roots = _roots(1.0 + mu - eta * values, mu)
     factors = 1.0 - eta * values if mu == 0 else np.max(np.abs(roots), axis=1)
     return ConvergenceFactors(

@@ -120,8 +120,9 @@ def dense_hessian(objective: Objective, w: npt.ArrayLike | None = None, *, memor
     size = objective.size
     if 8 * size * size > memory_limit:
         raise ValueError(
-            f"model: its Hessian of {size} x {size} numbers takes {8 * size * size:,} bytes, more than memory_limit = "
-            f"{memory_limit:,}; use hvp or eigenvalues, which need no Hessian, freeze layers, or raise memory_limit"
+            f"model: its Hessian of {size} x {size} numbers needs {8 * size * size:,} bytes; expected at most "
+            f"memory_limit = {memory_limit:,}; use hvp or eigenvalues, which do not compute it, freeze layers, or "
+            "increase memory_limit"
         )
     point = point_at(objective, w)
     rows = np.empty((size, size))
@@ -214,7 +215,7 @@ def extreme_eigenpairs(
     integer(seed, "seed")
     size = objective.size
     if k > size:
-        raise ValueError(f"k: got {k}; expected at most {size}, the number of parameters that train")
+        raise ValueError(f"k: got {k}; expected at most {size}, the number of trainable parameters")
     if size <= max(DIRECT, 3 * k):  # faster directly for few parameters; for many pairs it takes no more memory
         matrix = dense_hessian(objective, w, memory_limit=8 * size * size)
         values, vectors = np.linalg.eigh(matrix)

@@ -222,9 +222,7 @@ def gradient_noise(
     _check_rows_are_alike(objective)
     layers = [type(layer) for layer in objective.model.layers if mode == "training" and _couples(layer)]
     if _core.BatchNorm in layers and min(sizes) < 2:
-        raise ValueError(
-            "batch_sizes: got 1; expected at least 2 rows, of which BatchNorm takes the spread in training"
-        )
+        raise ValueError("batch_sizes: got 1; expected at least 2 rows, as BatchNorm needs their variance in training")
     masks = _Masks(objective, rng) if _core.Dropout in layers else None
     g = objective.gradient() if masks is None else masks.mean_gradient()
     sigma = math.nan

@@ -164,7 +164,9 @@ class Objective(Made):
         if self._decays:
             product = product + self.decay * v
         if not np.isfinite(product).all():
-            raise ValueError("model: second derivatives of E overflow float64 there; expected smaller numbers")
+            raise ValueError(
+                "model: second derivatives of E overflow float64 at this point; expected smaller parameters"
+            )
         return product
 
     def vector(self, value: npt.ArrayLike, name: str) -> Vector:
@@ -172,7 +174,7 @@ class Objective(Made):
         array = np.ascontiguousarray(to_array(value, name), dtype=np.float64)
         if array.shape != (self.size,):
             raise ValueError(
-                f"{name}: got shape {array.shape}; expected ({self.size},), one number for each parameter that trains"
+                f"{name}: got shape {array.shape}; expected ({self.size},), one number for each trainable parameter"
             )
         finite_array(array, name)
         return array
@@ -248,7 +250,7 @@ def finite_model(model: Sequential) -> None:
     """Raise ValueError naming the first parameter of a model that holds NaN or infinity."""
     for name, array in model.parameters().items():
         if not np.isfinite(array).all():
-            raise ValueError(f"model: {name} holds NaN or infinity; expected finite parameters")
+            raise ValueError(f"model: got NaN or infinity in {name}; expected finite parameters")
 
 
 def float64_model(model: object) -> Sequential:
@@ -256,7 +258,7 @@ def float64_model(model: object) -> Sequential:
     checked = instance(model, Sequential, "model", 'gd.Sequential(gd.Dense(2, 1), dtype="float64")')
     if checked.dtype != "float64":
         raise TypeError(
-            f"model: got one in {checked.dtype}; expected float64, for curvature does not survive less: "
+            f"model: got dtype {checked.dtype}; expected float64, as second derivatives in float32 are inaccurate: "
             "gd.analysis.in_float64(model) returns a copy"
         )
     return checked
@@ -284,4 +286,4 @@ def finite_array(array: npt.NDArray[Any], name: str) -> None:
     """Raise ValueError naming the first element of `array` that is NaN or infinite."""
     if not np.isfinite(array).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"{name}: element {shown(at)} is {array[at]}; expected finite numbers")
+        raise ValueError(f"{name}: got {array[at]} at {shown(at)}; expected finite numbers")

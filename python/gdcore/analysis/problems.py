@@ -89,11 +89,11 @@ def quadratic_problem(
     """
     values = _numbers(eigenvalues, "eigenvalues", None)
     if values.min() < 0:
-        raise ValueError(f"eigenvalues: got {values.min():g}; expected none below 0, for an error has a minimum")
+        raise ValueError(f"eigenvalues: got {values.min():g}; expected numbers of at least 0")
     n = len(values)
     u = np.eye(n) if basis is None else _numbers(basis, "basis", (n, n))
     if not np.allclose(u.T @ u, np.eye(n), atol=1e-9):
-        raise ValueError("basis: the columns are not orthonormal; expected vectors of length 1 at right angles")
+        raise ValueError("basis: got columns that are not orthonormal; expected an orthogonal matrix")
     w = np.zeros(n) if minimum is None else _numbers(minimum, "minimum", (n,))
     x = np.sqrt(0.5 * n * values)[:, None] * u.T
     return QuadraticProblem(x, x @ w, values, u, w)

@@ -197,7 +197,7 @@ class QuadraticModel(Made):
         smallest = float(np.min(np.abs(self.eigenvalues)))
         if smallest <= rounding(self.eigenvalues):
             raise ValueError(
-                f"stationary_point: the eigenvalue {smallest:.3g} is zero up to rounding (the largest in size is "
+                f"stationary_point: the eigenvalue {smallest:.3g} is zero up to rounding (the largest magnitude is "
                 f"{np.max(np.abs(self.eigenvalues)):.3g}); expected a nonsingular Hessian: see origin"
             )
         return self._newton()[0]
@@ -309,7 +309,7 @@ class QuadraticModel(Made):
         found = [self._objective.value_and_gradient(w) for w in points]
         values, gradients = np.array([v for v, _ in found]), np.array([g for _, g in found])
         if not np.isfinite(values).all():
-            raise ValueError(f"radius: got {distance:g}; expected less, for E is not finite at that distance")
+            raise ValueError(f"radius: got {distance:g}; expected less, as E is not finite at that distance")
         return Quality(
             radius=distance,
             n=len(points),

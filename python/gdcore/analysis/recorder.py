@@ -77,7 +77,7 @@ class PathRecorder(Closed, Callback):
         point = given.flat_parameters().astype(np.float64)
         if self._points and point.size != self._points[0].size:
             raise ValueError(
-                f"model: got {point.size} parameters that train; expected {self._points[0].size}, as at the first point"
+                f"model: got {point.size} trainable parameters; expected {self._points[0].size}, as at the first point"
             )
         self._epochs.append(len(self._points) if epoch is None else epoch)
         self._points.append(point)

@@ -69,8 +69,8 @@ def condition_number(
             values = np.asarray(np.linalg.eigvalsh(dense_hessian(objective, point)), dtype=np.float64)
     if values[0] <= rounding(values):
         raise ValueError(
-            f"model: its Hessian has eigenvalues from {values[0]:.3g} to {values[-1]:.3g}; expected all of them to be "
-            "positive, as at a minimum, for the condition number to mean anything"
+            f"model: its Hessian has eigenvalues from {values[0]:.3g} to {values[-1]:.3g}; expected only positive "
+            "ones, as the condition number is defined at a minimum"
         )
     return float(values[-1] / values[0])
 
@@ -123,8 +123,8 @@ def max_stable_lr(
         values = extreme_eigenpairs(objective, point, k=1).values
     if values[-1] <= 0:
         raise ValueError(
-            f"model: the largest eigenvalue of its Hessian is {values[-1]:.3g}; expected a positive one, for no rate "
-            "is stable where the loss curves upwards in no direction"
+            f"model: the largest eigenvalue of its Hessian is {values[-1]:.3g}; expected a positive one, as "
+            "the condition for stability is η < 2 / λ_max"
         )
     return float(2.0 * (1.0 + mu) / values[-1])
 
@@ -237,7 +237,8 @@ def _extremes(objective: Objective, point: Vector) -> Vector:
         values = extreme_eigenpairs(objective, point, k=1).values * (0.0, 1.0)
     if abs(values[0]) <= 10 * RESOLUTION * values[1]:
         raise ValueError(
-            f"model: the smallest eigenvalue of its Hessian cannot be told from 0 by Lanczos beside the largest, "
-            f"{values[1]:.3g}; condition_number(QuadraticModel(...)) finds it from the full Hessian"
+            "model: the smallest eigenvalue of its Hessian cannot be distinguished from 0 by Lanczos iteration, "
+            f"relative to the largest, {values[1]:.3g}; condition_number(QuadraticModel(...)) finds it from the full "
+            "Hessian"
         )
     return values

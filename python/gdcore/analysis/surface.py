@@ -138,7 +138,7 @@ class LossSurface:
         if values[0] <= 0:
             raise ValueError(
                 f"ellipses: got a plane of curvatures {values[0]:.4g} and {values[1]:.4g}; expected both to be "
-                "positive, as at a minimum: other contours are open"
+                "positive, as at a minimum: other contours are not ellipses"
             )
         bottom = -np.linalg.solve(self.curvature, self.gradient)
         lowest = self.value + 0.5 * float(self.gradient @ bottom)

@@ -142,7 +142,9 @@ class EarlyStopping(Watched, Callback):
         _check_model(model)
         state = self._kept[1]
         if state is None:
-            raise RuntimeError("restore: no weights are kept: update() saw no best value yet, or restore_best is False")
+            raise RuntimeError(
+                "restore: no weights are stored, as update() has had no finite value or restore_best is False"
+            )
         model.restore_state(state)
 
     def on_train_begin(self, trainer: Trainer) -> None:

@@ -21,7 +21,7 @@ __all__ = ["ReduceOnPlateau"]
 def _factor(value: object, name: str) -> float:
     factor = real(value, name, low=0, high=1, open_low=True)
     if factor == 1:
-        raise ValueError(f"{name}: got {shown(value)}; expected a number below 1, which makes the rate smaller")
+        raise ValueError(f"{name}: got {shown(value)}; expected a number below 1, which reduces the rate")
     return factor
 
 

@@ -58,7 +58,7 @@ class Watch(Closed):
     def value(self, logs: Mapping[str, float], who: str) -> float:
         """Return the value of the column, with a warning if it is nan; raise ValueError if there is no such column."""
         if self._monitor not in logs:
-            raise ValueError(f"{who}: monitor={self._monitor!r} is not measured; there are {', '.join(logs)}")
+            raise ValueError(f"{who}: monitor={self._monitor!r} is not measured; expected one of {', '.join(logs)}")
         if math.isnan(logs[self._monitor]):
             warnings.warn(f"{who}: {self._monitor} is nan, which counts as no improvement", stacklevel=3)
         return logs[self._monitor]

@@ -120,8 +120,8 @@ class _Store:
         differ = specs.differences(lines[0].get("settings"), settings)
         if differ:
             raise ValueError(
-                f"folder: {self.folder} holds a sweep of other settings ({'; '.join(differ)}); expected the same, or "
-                "another folder"
+                f"folder: {self.folder} contains a sweep with other settings ({'; '.join(differ)}); expected the same, "
+                "or another folder"
             )
         for line in lines[1:]:
             self.finished[_key(line["point"])] = (line["rows"], line["cpu_seconds"])
@@ -158,7 +158,7 @@ def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict) or set(value) != expected:
-        raise FormatError(f"folder: line {number} of {path} is damaged: got {shown(line)}; expected a sweep's line")
+        raise FormatError(f"folder: line {number} of {path} is damaged: got {shown(line)}; expected a line of a sweep")
     return value
 
 

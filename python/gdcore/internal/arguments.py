@@ -33,7 +33,7 @@ def misfit(call: str, signature: inspect.Signature, args: tuple[Any, ...], kwarg
             if name not in by_name:
                 return f"[{call}] {name} is not among its arguments{hint(name, by_name)}{form}"
     if len(args) > len(positional) and inspect.Parameter.VAR_POSITIONAL not in kinds.values():
-        return f"[{call}] got {_count(args)} by position, where {len(positional)} can be{form}"
+        return f"[{call}] got {_count(args)} by position; at most {len(positional)} can be positional{form}"
     for name in positional[: len(args)]:
         if name in kwargs:
             return f"[{call}] {name} is given twice, by position and by name{form}"
@@ -78,8 +78,8 @@ def refuse_base(cls: type) -> NoReturn:
     """Raise TypeError for a class of `_core` without a public constructor."""
     found: list[type] = cls.__subclasses__()
     kinds = ", ".join(kind.__name__ for kind in found if kind.__module__ == cls.__module__)
-    expected = f"expected one of {kinds}" if kinds else "gdcore makes the objects of this class itself"
-    raise TypeError(f"[{cls.__name__}] is not made by itself; {expected}")
+    expected = f"expected one of {kinds}" if kinds else "gdcore creates the objects of this class"
+    raise TypeError(f"[{cls.__name__}] cannot be created directly; {expected}")
 
 
 def refuse(owner: type | None, name: str, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NoReturn:
@@ -109,7 +109,7 @@ def refuse(owner: type | None, name: str, text: str, args: tuple[Any, ...], kwar
         call = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
         if not args or not isinstance(args[0], owner):
             got = shown(args[0]) if args else "nothing"
-            raise TypeError(f"[{call}] self is {got}; expected an object of the class {owner.__name__}")
+            raise TypeError(f"[{call}] self: got {got}; expected an object of the class {owner.__name__}")
         parameters = list(signature.parameters.values())[1:]
         if isinstance(vars(owner).get(name), property):  # pybind11 gives the setter's argument no name
             parameters = [p.replace(name=name) for p in parameters]
@@ -121,12 +121,12 @@ def refuse(owner: type | None, name: str, text: str, args: tuple[Any, ...], kwar
     for parameter, value in given.items():
         kind = signature.parameters[parameter].annotation
         if not _accepts(kind, value):
-            raise TypeError(f"[{call}] {parameter} is {_described(value)}; expected {_in_words(kind)}")
+            raise TypeError(f"[{call}] {parameter}: got {_described(value)}; expected {_in_words(kind)}")
     for parameter, value in given.items():
         kind = signature.parameters[parameter].annotation
         limits = _limits(kind, value)
         if limits is not None:
-            raise ValueError(f"[{call}] {parameter} is {shown(value)}; expected {_in_words(kind)} {limits}")
+            raise ValueError(f"[{call}] {parameter}: got {shown(value)}; expected {_in_words(kind)} {limits}")
     got = ", ".join(f"{parameter}={shown(value)}" for parameter, value in given.items())
     raise TypeError(f"[{call}] got {got}; expected {call}{signature}")
 

@@ -122,7 +122,7 @@ def to_any_array(value: object, name: str) -> Array:
 def _converted(array: Array, dtype: np.dtype[Any], value: object, name: str) -> Array:
     if isinstance(value, np.memmap):
         raise TypeError(
-            f"{name}: got a memory map of {array.dtype}, which would have to be copied whole; expected one of native "
+            f"{name}: got a memory map of {array.dtype}, which requires a copy in memory; expected one of native "
             "floats of 16 to 64 bits, integers or booleans"
         )
     return array.astype(dtype)
@@ -166,7 +166,7 @@ def _from_object(value: object, name: str) -> Array:
 def _unmasked(array: np.ma.MaskedArray[Any, Any], name: str) -> Array:
     """Return the data of a masked array; refuse masked entries, whose hidden values NumPy would return."""
     if np.ma.is_masked(array):
-        raise ValueError(f"{name}: got a masked array with masked entries; expected every value to be there")
+        raise ValueError(f"{name}: got a masked array with masked entries; expected no missing values")
     return np.asarray(array.data)
 
 
@@ -181,8 +181,8 @@ def _check_items(items: list[Any] | tuple[Any, ...], name: str) -> None:
             _unmasked(item, f"{name}[{i}]")
         elif has_keys(item) and hasattr(item, "index") and list(item.index) != list(range(len(item))):
             raise TypeError(
-                f"{name}[{i}]: got a {type(item).__name__} with the names {shown(list(item.index))}, which a list of "
-                "rows would lose; expected a frame: pandas.DataFrame(rows)"
+                f"{name}[{i}]: got a {type(item).__name__} with the names {shown(list(item.index))} in a list of "
+                "rows, where they are ignored; expected a frame: pandas.DataFrame(rows)"
             )
 
 

@@ -173,7 +173,7 @@ def refuse_mistaken(owner: object, name: str) -> None:
     if present is not None:
         return
     if name in ELSEWHERE:
-        raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; what it is for: {ELSEWHERE[name]}")
+        raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; instead: {ELSEWHERE[name]}")
     if _similar(type(owner), name, 0.8):
         raise refused(owner, name)
 

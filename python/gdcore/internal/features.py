@@ -88,8 +88,8 @@ def order_of(given: Sequence[str], known: Sequence[str], argument: str, whose: s
             f"{kind} {listed(names)}" for kind, names in (("lacks", missing), ("has the unknown", unknown)) if names
         ]
         raise ValueError(
-            f"{argument}: {' and '.join(parts)}; expected {whose}, in any order: {shown(list(known), 200)} (an array "
-            "goes by position)"
+            f"{argument}: {' and '.join(parts)}; expected {whose}, in any order: {shown(list(known), 200)} (columns "
+            "of an array are matched by position)"
         )
     index = {name: i for i, name in enumerate(given)}
     return [index[name] for name in known]

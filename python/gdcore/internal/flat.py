@@ -83,17 +83,21 @@ def check_state(
     `ranges` lists the buffers that hold no negative values, as `gdcore.internal.ranges.ranges_of` returns them.
     """
     if not isinstance(state, Mapping):
-        raise TypeError(f"state: got {shown(state)}; expected what copy_state() of such a network returns")
+        raise TypeError(f"state: got {shown(state)}; expected the result of copy_state() of such a network")
     shapes = _shapes(parameters, buffers)
     sizes = {"shapes": shapes.size, "parameters": size_of(parameters), "buffers": size_of(buffers)}
     for name, size in sizes.items():
         if name not in state or np.shape(state[name]) != (size,):
             got = f"shape {np.shape(state[name])}" if name in state else "nothing"
-            raise ValueError(f"state: {name}: got {got}; expected shape ({size},), by copy_state() of such a network")
+            raise ValueError(
+                f"state: {name}: got {got}; expected shape ({size},), as copy_state() of such a network returns"
+            )
         if not isinstance(state[name], np.ndarray) or state[name].dtype.kind not in "fiu":
             raise TypeError(f"state: {name}: got {_kind_of(state[name])}; expected an array of real numbers")
     if not np.array_equal(state["shapes"], shapes):
-        raise ValueError("state: got one of a network of other shapes; expected one by copy_state() of such a network")
+        raise ValueError(
+            "state: got one of a network of other shapes; expected one that copy_state() of such a network returns"
+        )
     for name, views in (("parameters", parameters), ("buffers", buffers)):
         for own, part in parts(state[name], views):
             _check_fits(part, views[own].dtype, f"state: {name}: {own}")
@@ -120,7 +124,7 @@ def _check_fits(part: Array, dtype: np.dtype[Any], name: str) -> None:
     with np.errstate(over="ignore"):
         lost = np.isfinite(part) & ~np.isfinite(part.astype(dtype))
     if lost.any():
-        raise ValueError(f"{name}: got {part[lost][0]}; expected numbers that {dtype} holds")
+        raise ValueError(f"{name}: got {part[lost][0]}; expected numbers that {dtype} can represent")
 
 
 def _shapes(parameters: Views, buffers: Views) -> Array:

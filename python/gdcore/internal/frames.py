@@ -126,7 +126,7 @@ def _narwhals(value: Any, name: str) -> Any:
         value = pandas.Series(value)
     wrapped = _nw().from_native(value, allow_series=True, pass_through=True)
     if wrapped is value:
-        raise TypeError(f"{name}: got {type(value).__name__}, which is no frame that narwhals knows; expected an array")
+        raise TypeError(f"{name}: got {type(value).__name__}, which narwhals does not support; expected an array")
     if isinstance(wrapped, _nw().LazyFrame):
         raise TypeError(f"{name}: got a lazy {type(value).__name__}; expected a frame in memory: compute it first")
     return wrapped
@@ -154,7 +154,7 @@ def _numbers(series: Any, name: str) -> Array:
     if isinstance(series.dtype, _nw().Categorical | _nw().Enum):
         refuse(array, series.dtype, name)
     if array.ndim != 1:
-        raise TypeError(f"{name} holds {series.dtype}, an array in each row; expected a number in each row")
+        raise TypeError(f"{name}: got {series.dtype}, an array in each row; expected a number in each row")
     if array.dtype.kind in "biuf":
         return array
     if array.dtype.kind == "O":
@@ -165,7 +165,7 @@ def _numbers(series: Any, name: str) -> Array:
 def refuse(array: Array, dtype: object, name: str) -> NoReturn:
     """Raise TypeError for non-numeric values, with the first of them and what to do."""
     first = f", such as {shown(first_of(array))}" if array.size else ""
-    raise TypeError(f"{name} holds {dtype}{first}; {_WHAT_TO_DO.get(array.dtype.kind, _WHAT_TO_DO['O'])}")
+    raise TypeError(f"{name}: got {dtype}{first}; {_WHAT_TO_DO.get(array.dtype.kind, _WHAT_TO_DO['O'])}")
 
 
 def first_of(array: Array) -> object:

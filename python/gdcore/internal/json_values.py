@@ -49,7 +49,7 @@ def parse(text: str | bytes | bytearray, where: str) -> Any:
         ]
         depth += 1
         if depth > DEEPEST:
-            raise FormatError(f"{where}: is nested more than {DEEPEST} deep")
+            raise FormatError(f"{where}: got more than {DEEPEST} levels of nesting")
     return value
 
 
@@ -124,8 +124,8 @@ def entries(value: object, where: str, checks: Mapping[str, Callable[[Any, str],
     given = mapping(value, where)
     for name in given:
         if name not in checks:
-            raise FormatError(f"{where}: has an entry {shown(name)} that is not known; expected {', '.join(checks)}")
+            raise FormatError(f"{where}: got the unknown entry {shown(name)}; expected {', '.join(checks)}")
     for name in checks:
         if name not in given:
-            raise FormatError(f"{where}: is without the entry {name!r}")
+            raise FormatError(f"{where}: the entry {name!r} is missing")
     return {name: check(given[name], f"{where}.{name}") for name, check in checks.items()}

@@ -67,7 +67,7 @@ def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | Non
             value = part.reshape(len(part), -1)[row, column]
             what = "; expected finite numbers, none of them missing"
             if np.isfinite(value):
-                what = f", which {dtype} does not hold: {_what_to_do(dtype)}"
+                what = f", which {dtype} cannot represent: {_what_to_do(dtype)}"
             raise ValueError(f"{name}: got {value:g} in row {first + row}, {column_name(int(column), names)}{what}")
 
 
@@ -109,7 +109,8 @@ def check_batch_scale(array: Array, dtype: str, name: str) -> None:
 
 def _refuse_tiny(name: str, largest: str, dtype: str) -> NoReturn:
     raise ValueError(
-        f"{name}: got numbers of at most {largest}, which {dtype} takes for zero or nearly so: {_what_to_do(dtype)}"
+        f"{name}: got numbers of at most {largest}, which {dtype} rounds to zero or subnormal numbers: "
+        f"{_what_to_do(dtype)}"
     )
 
 
@@ -126,7 +127,7 @@ def refuse_scaling(mean: float, std: float, column: int, dtype: str, names: Feat
     """Raise ValueError for the scaling of a column that `dtype` cannot hold."""
     raise ValueError(
         f"x: the Standardizer scales {column_name(column, names)} by the mean {mean:g} and the deviation {std:g}, "
-        f"which {dtype} does not hold: {_what_to_do(dtype)}"
+        f"which {dtype} cannot represent: {_what_to_do(dtype)}"
     )
 
 

@@ -36,8 +36,8 @@ def checked_meaning(meaning: object, model: Predictor) -> str:
     name = choice(meaning, "outputs", MEANINGS)
     if model.outputs not in (None, name):
         raise ValueError(
-            f"outputs: got {name!r} for a model whose outputs are {model.outputs!r}; expected another model for "
-            f"another meaning: Sequential(*model.layers, **(model.settings() | {{'outputs': {name!r}}}))"
+            f"outputs: got {name!r} for a model whose outputs are {model.outputs!r}; expected the same "
+            f"meaning, or a new model: Sequential(*model.layers, **(model.settings() | {{'outputs': {name!r}}}))"
         )
     if name == "classes" and model.out_features == 1:
         raise ValueError(
@@ -63,7 +63,7 @@ def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
     if model.outputs not in (None, meaning):
         raise ValueError(
             f"loss: got {name}, which is for outputs={meaning!r}; the model's outputs are {model.outputs!r}: expected "
-            f"{losses_for(model.outputs)}, or another model: "
+            f"{losses_for(model.outputs)}, or a new model: "
             f"Sequential(*model.layers, **(model.settings() | {{'outputs': {meaning!r}}}))"
         )
     if meaning == "numbers" and model.classes is not None:
@@ -83,15 +83,12 @@ def probabilistic(model: Predictor, caller: str) -> str:
     """Return "classes" or "yes_no"; raise ValueError naming `caller` if the outputs are neither, or unknown."""
     if model.outputs is None:
         raise ValueError(
-            f"{caller}: outputs: not known what the model's outputs mean, as no Trainer had it yet, or it comes from "
-            "elsewhere; expected model.outputs = 'classes' (one output each) or 'yes_no' (an answer each) first, or "
+            f"{caller}: outputs: the meaning of the model's outputs is unknown, as no Trainer has set it; expected "
+            "model.outputs = 'classes' (one output for each class) or 'yes_no' (one answer for each output) first, or "
             "Sequential(..., outputs=...)"
         )
     if model.outputs == "numbers":
-        raise ValueError(
-            f"{caller}: outputs: the model's are 'numbers', which have neither classes nor probabilities; "
-            "predict returns them"
-        )
+        raise ValueError(f"{caller}: outputs: got 'numbers', which have neither classes nor probabilities; use predict")
     return model.outputs
 
 
@@ -102,7 +99,7 @@ def check_outputs(logits: Array, caller: str) -> None:
         row, output = divmod(index, logits.shape[1])
         raise ValueError(
             f"{caller}: output {output} of row {row} is {logits[row, output]:g}; expected finite outputs: the row's "
-            f"numbers, or the model's weights, are too large for {logits.dtype}, or no numbers"
+            f"inputs or the model's weights are too large for {logits.dtype}, or not finite"
         )
 
 

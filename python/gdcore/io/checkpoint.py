@@ -174,7 +174,7 @@ def from_contents(
     For the check before writing, `written` is the history in them, which then need not be read.
     """
     if "training" not in metadata:
-        raise FormatError(f"{where}: a model without a state of training; expected a file of Checkpoint")
+        raise FormatError(f"{where}: got a model without a training state; expected a file that Checkpoint has written")
     model = saving.check_model(tensors, metadata, where)
     location = f"{where}: training"
     given = {"class_weights": None} | json_values.mapping(json_values.parse(metadata["training"], location), location)
@@ -191,7 +191,7 @@ def from_contents(
     known = {f"{HISTORY}{i}" for i in range(len(training["history"]))}.union(*(state.arrays for state in callbacks))
     for name in tensors:
         if name.startswith(TRAINING) and not name.startswith(OPTIMIZER) and name not in known:
-            raise FormatError(f"{where}: has an array {shown(name)}, which belongs to nothing")
+            raise FormatError(f"{where}: got the array {shown(name)}, to which no entry refers")
     return Saved(where, tensors, model, training, history, callbacks, first)
 
 

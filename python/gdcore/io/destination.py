@@ -113,9 +113,9 @@ def check(path: str, name: str) -> os.stat_result | None:
             ) from None
         return None
     if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, f"{name}: this is a folder; expected the name of a file", path)
+        raise IsADirectoryError(errno.EISDIR, f"{name}: got a folder; expected the name of a file", path)
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)):
-        raise OSError(errno.EINVAL, f"{name}: this is a socket or a disk; expected the name of a file", path)
+        raise OSError(errno.EINVAL, f"{name}: got a socket or a block device; expected the name of a file", path)
     return found
 
 
@@ -161,7 +161,7 @@ def _write_special(path: str, fill: Callable[[str], None], name: str) -> None:
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        raise OSError(errno.ENXIO, f"{name}: nobody reads from this pipe; open it for reading first", path) from None
+        raise OSError(errno.ENXIO, f"{name}: this pipe has no reader; open it for reading first", path) from None
     os.set_blocking(descriptor, True)
     with open(descriptor, "wb", buffering=0) as special:
         _copy_to_stream(fill, special, name)

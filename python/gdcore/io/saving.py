@@ -109,7 +109,7 @@ def read_description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
         If there is none, or an entry is invalid; the message names the entry.
     """
     if "model" not in metadata:
-        raise FormatError(f"{where}: without the description of a model")
+        raise FormatError(f"{where}: the description of a model is missing")
     where = f"{where}: model"
     given = json_values.mapping(json_values.parse(metadata["model"], where), where)
     later = dict.fromkeys(ENTRIES.keys() - FIRST_ENTRIES) if metadata.get("format_version") == "1" else {}
@@ -134,7 +134,7 @@ def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dt
             raise FormatError(f"{where}: {name}: got {got}; expected {dtype} of shape {shape}")
     for name in tensors:
         if name not in shapes and not name.startswith(TRAINING):
-            raise FormatError(f"{where}: has an array {shown(name)}, which this network has not")
+            raise FormatError(f"{where}: got the array {shown(name)}, which this network does not have")
     check_ranges(tensors, ranges_of(decoded, dtype), where)
 
 

@@ -126,7 +126,7 @@ def decode_layer(value: Any) -> _core.Layer:
 
 def _fields(value: Any, known: Mapping[str, type]) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("type") not in known:
-        raise ValueError(f"{value!r:.80} is none of {', '.join(known)}")
+        raise ValueError(f"got {value!r:.80}; expected one of {', '.join(known)}")
     return {str(name): field for name, field in value.items() if name != "type"}
 
 

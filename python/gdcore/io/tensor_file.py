@@ -257,7 +257,7 @@ def _header(file: Any, length: int | None, title: str) -> tuple[dict[str, Tensor
     kind = f"{title}: damaged, cut short, or not a safetensors file"
     size = int.from_bytes(_bytes(file, 8, length, kind), "little")
     if size > HEADER_LIMIT:
-        raise FormatError(f"{kind}: its header claims {size} bytes; at most {HEADER_LIMIT} are read")
+        raise FormatError(f"{kind}: got a header of {size} bytes; expected at most {HEADER_LIMIT}")
     header = json_values.mapping(json_values.parse(_bytes(file, size, length, kind), kind), kind)
     metadata = json_values.mapping(header.pop("__metadata__", {}), f"{kind}: __metadata__")
     for key, value in metadata.items():
@@ -278,14 +278,12 @@ def _info(value: Any, where: str) -> TensorInfo:
     given = json_values.entries(value, where, checks)
     dtype, shape, offsets = given["dtype"], given["shape"], given["data_offsets"]
     if dtype not in READ:
-        raise FormatError(
-            f"{where}: holds elements of type {dtype!r:.40}; those that can be read are {', '.join(READ)}"
-        )
+        raise FormatError(f"{where}: got elements of type {dtype!r:.40}; expected one of {', '.join(READ)}")
     if len(shape) > MOST_DIMENSIONS:
-        raise FormatError(f"{where}: has {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}")
+        raise FormatError(f"{where}: got {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}")
     size = math.prod(shape) * np.dtype(READ[dtype]).itemsize
     if len(offsets) != 2 or offsets[1] - offsets[0] != size:
-        raise FormatError(f"{where}: lies at {offsets!r:.60}; expected {size} bytes, for shape {shape!r:.60}")
+        raise FormatError(f"{where}: got the offsets {offsets!r:.60}; expected {size} bytes, for shape {shape!r:.60}")
     return TensorInfo(dtype, tuple(shape), offsets[0], size)
 
 
@@ -323,5 +321,5 @@ def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], 
     for key, value in metadata.items():
         json_values.text(value, f"{title}: {key}")
     if metadata.get("checksum") != checksum(tensors, metadata):
-        raise FormatError(f"{title}: damaged: the checksum does not fit its contents")
+        raise FormatError(f"{title}: damaged: the checksum does not match its contents")
     return tensors, metadata

@@ -45,7 +45,7 @@ def load_parameters(
     for name in wanted:
         if name not in given:
             if strict:
-                raise ValueError(f"source: without {name!r}; it has {shown(sorted(given), 300)}")
+                raise ValueError(f"source: got no array {name!r}; it contains {shown(sorted(given), 300)}")
             continue
         array = to_array(given[name], f"source[{name!r}]")
         if array.shape == own[name].shape:
@@ -58,10 +58,13 @@ def load_parameters(
             raise ValueError(f"source[{name!r}]: got shape {array.shape}; expected {own[name].shape}")
     extra = [name for name in given if name not in own]
     if strict and only is None and extra:
-        raise ValueError(f"source: has {extra[0]!r}, which this network has not; it has {shown(sorted(own), 300)}")
+        raise ValueError(
+            f"source: got {extra[0]!r}, which this network does not have; expected some of {shown(sorted(own), 300)}"
+        )
     if not ready:
         raise ValueError(
-            f"source: nothing fits in name and shape; it has {shown(sorted(given), 200)}, expected {shown(wanted, 200)}"
+            f"source: got no array that matches in name and shape: {shown(sorted(given), 200)}; expected "
+            f"{shown(wanted, 200)}"
         )
     with model._hold():  # another thread that trains the model waits
         for name, array in ready.items():
@@ -75,7 +78,7 @@ def set_vector(views: flat.Views, v: object, name: str, dtype: str) -> None:
     vector = to_array(v, name)
     if vector.shape != (size,):
         raise ValueError(
-            f"{name}: got shape {vector.shape}; expected ({size},), one number for each parameter that trains"
+            f"{name}: got shape {vector.shape}; expected ({size},), one number for each trainable parameter"
         )
     flat.unpack(_held(vector, dtype, name), views)
 
@@ -161,5 +164,7 @@ def _held(array: Array, dtype: str, name: str) -> Array:
     if not finite.all():
         index = np.unravel_index(int(np.argmin(finite)), array.shape)
         position = ", ".join(str(int(i)) for i in index)
-        raise ValueError(f"{name}: got {array[index]} at [{position}]; expected finite numbers that {dtype} holds")
+        raise ValueError(
+            f"{name}: got {array[index]} at [{position}]; expected finite numbers that {dtype} can represent"
+        )
     return converted

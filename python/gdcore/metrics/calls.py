@@ -249,7 +249,7 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
             raise TypeError(f"metrics: got the name {shown(column)}; expected text")
         call = _call(metric, name, where, meaning)
         if name in calls or name in TAKEN or name.startswith("val_"):
-            raise ValueError(f"{where}: the name {name!r} is taken; give a dictionary with names of your own")
+            raise ValueError(f"{where}: the name {name!r} is already used; give a dictionary with other names")
         _check_direction(call, where)
         _check_fits(call, where, meaning, outputs)
         calls[name] = call

@@ -35,15 +35,17 @@ def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
     """
     for layer in layers:
         if isinstance(layer, (list, tuple)):
-            raise TypeError(f"layers: got a {type(layer).__name__}; expected one argument a layer: Sequential(*layers)")
+            raise TypeError(
+                f"layers: got a {type(layer).__name__}; expected one argument for each layer: Sequential(*layers)"
+            )
     checked = [instance(layer, _core.Layer, f"layers[{i}]", "Dense(784, 256)") for i, layer in enumerate(layers)]
     last = max((i for i, layer in enumerate(checked) if isinstance(layer, _core.Dense)), default=0)
     for i, layer in enumerate(checked):
         if isinstance(layer, _core.Standardizer) and i > last:
             raise ValueError(
-                f"layers[{i}]: got a Standardizer behind the last Dense layer, where it would make (y - mean) / std of "
-                "the outputs; expected it as the first layer. For targets in a unit of their own, train on "
-                "s.transform(y); s.inverse_transform(model.predict(x)) is in that unit"
+                f"layers[{i}]: got a Standardizer after the last Dense layer, where it would standardise "
+                "the outputs; expected it as the first layer. To standardise targets, train on "
+                "s.transform(y); s.inverse_transform(model.predict(x)) has their unit"
             )
     return [_own(layer) if isinstance(layer, _core.Standardizer) else layer for layer in checked]
 

@@ -65,7 +65,7 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
     """Return `value` in types that JSON restores unchanged; tuples become lists."""
     if depth > DEEPEST:
         raise TypeError(
-            f"{where:.80}...: lies more than {DEEPEST} deep in lists and dictionaries, deeper than files go"
+            f"{where:.80}...: got more than {DEEPEST} levels of lists and dictionaries, which a file cannot contain"
         )
     if isinstance(value, np.generic):
         value = value.item()
@@ -76,11 +76,11 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise TypeError(f"{where}: got a dictionary with the key {shown(key)}; a file keeps text as keys")
+                raise TypeError(f"{where}: got a dictionary with the key {shown(key)}; expected text as keys")
         return {key: _plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
     raise TypeError(
-        f"{where}: got {type(value).__name__} {shown(value)}, which a file cannot hold; expected numbers, text, lists, "
-        "dictionaries of them, or, directly in the state, arrays"
+        f"{where}: got {type(value).__name__} {shown(value)}, which a file cannot contain; expected numbers, text, "
+        "lists, dictionaries of them, or, directly in the state, arrays"
     )
 
 
@@ -145,9 +145,7 @@ class MatchedStates:
                 left.remove(callback)
                 self._matched.append((callback, state.values, f"{where}: training.callbacks[{i}]"))
             elif state.needed:
-                raise ValueError(
-                    f"{where}: was written with other settings: the callback {state.kind} is not there now"
-                )
+                raise ValueError(f"{where}: was written with other settings: the callback {state.kind} is missing now")
 
     def restore(self) -> None:
         """Load the states into the callbacks."""

@@ -82,7 +82,7 @@ class Connected(Learns):
     def _check_thread(self, call: str, instead: str) -> None:
         """Raise RuntimeError if `fit` runs in another thread: between its steps, epochs are unfinished."""
         if self._fit is not None and self._fit.thread != threading.get_ident():
-            raise RuntimeError(f"{call}: fit is at work in another thread; {instead}")
+            raise RuntimeError(f"{call}: fit is running in another thread; {instead}")
 
     def _state(self) -> TrainingState:
         """Return the state of training; arrays are views."""
@@ -172,14 +172,14 @@ class Connected(Learns):
         if loss is None:
             if self._complete is None:
                 raise ValueError(
-                    "class_weights: got 'balanced', which fit finds in all labels; expected fit(x, y) first"
+                    "class_weights: got 'balanced', which fit computes from all labels; expected fit(x, y) first"
                 )
             if self._classes is self._model.classes:
                 return
             loss = self._complete if balanced(self._loss) else complete(self._loss, self._model)
         if loss != self._complete:
             if self._fit is not None:
-                raise RuntimeError("classes: were set while fit is at work, and change its class weights")
+                raise RuntimeError("classes: got new ones while fit is running, which would change its class weights")
             state: dict[str, Any] = self.__getstate__()
             state["attributes"][1]["_complete"] = loss
             self.__setstate__(state)

@@ -81,11 +81,11 @@ def _from_batches(trainer: Trainer, given: Given, epochs: int, known: Columns) -
         raise ValueError("measure_training: got True for an iterable of batches; expected arrays x and y")
     if given.batch_size is not None and not isinstance(given.batch_size, DefaultSize):
         raise ValueError(
-            f"batch_size: got {shown(given.batch_size)} for an iterable of batches, which are taken as they come; "
-            "expected it to be left out"
+            f"batch_size: got {shown(given.batch_size)} for an iterable of batches, which has its own; "
+            "expected no batch_size"
         )
     if flag(given.drop_last, "drop_last"):
-        raise ValueError("drop_last: got True for an iterable of batches; expected all of them to be trained on")
+        raise ValueError("drop_last: got True for an iterable of batches; expected False")
     wanted = _wanted(given.validation)
     if wanted.share is not None:
         raise ValueError("validation: got a fraction for an iterable of batches; expected (x, y)")

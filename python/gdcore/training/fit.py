@@ -203,7 +203,7 @@ class Fit:
         for name, value in changed.items():
             if value != given[name] and not (math.isnan(value) and math.isnan(given[name])):
                 raise ValueError(
-                    f"{who}: got {value} for {name!r}, which was measured as {given[name]}; expected a name of its own"
+                    f"{who}: got {value} for {name!r}, which was measured as {given[name]}; expected another name"
                 )
 
     def _check_monitors(self, metrics: tuple[str, ...]) -> None:
@@ -222,7 +222,8 @@ class Fit:
                 )
             if not foreign:  # a user's callback may add columns
                 raise ValueError(
-                    f"callbacks: {type(callback).__name__} watches {monitor!r}; measured are {', '.join(sorted(there))}"
+                    f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not measured; expected one "
+                    f"of {', '.join(sorted(there))}"
                 )
 
 
@@ -243,7 +244,7 @@ def last_epoch(epochs: object, until_epoch: object, done: int) -> int:
     """
     if (epochs is None) == (until_epoch is None):
         got = "neither epochs nor until_epoch" if epochs is None else "both epochs and until_epoch"
-        raise TypeError(f"epochs: got {got}; expected epochs=, that many more, or until_epoch=, as many in all")
+        raise TypeError(f"epochs: got {got}; expected epochs= (that many more) or until_epoch= (that many in all)")
     if epochs is not None:
         return done + integer(epochs, "epochs", minimum=1)
     return max(done, integer(until_epoch, "until_epoch", minimum=1))

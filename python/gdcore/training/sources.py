@@ -48,7 +48,9 @@ class ArraySource:
         self.batches = _core.batch_count(len(data), self.batch_size, self.drop_last)
         self.done = False
         if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in model.layers):
-            raise ValueError(f"batch_size: got 1 (of {len(data)} rows); BatchNorm needs two rows to have a spread")
+            raise ValueError(
+                f"batch_size: got 1 (of {len(data)} rows); expected at least 2, as BatchNorm needs a variance"
+            )
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that must be the same in a resumed run."""

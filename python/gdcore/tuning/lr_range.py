@@ -199,7 +199,7 @@ def lr_range_test(
     high = real(lr_max, "lr_max", low=low, open_low=True)
     steps, width = integer(steps, "steps", minimum=2), integer(smoothing, "smoothing", minimum=1)
     if width % 2 == 0:
-        raise ValueError(f"smoothing: got {smoothing}; expected an odd number, for as many losses on either side")
+        raise ValueError(f"smoothing: got {smoothing}; expected an odd number, with as many losses on either side")
     curvature = flag(curvature, "curvature")
     if curvature_rows is not None:
         integer(curvature_rows, "curvature_rows", minimum=1)

@@ -129,7 +129,7 @@ def restarts(
     count, jobs, threads = integer(n, "n", minimum=1), job_count(n_jobs), integer(threads, "threads", minimum=1)
     keep_models = flag(keep_models, "keep_models")
     if "resume" in fit:
-        raise ValueError("resume: got one checkpoint for all starts; expected each to begin anew")
+        raise ValueError("resume: got one checkpoint for all starts; expected None, as each start is a new run")
     arguments = _arguments(count, seed, epsilon)
     model = _checked_build(build, arguments, count)
     settings: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
@@ -243,7 +243,7 @@ def _arguments(n: int, seed: int, epsilon: Sequence[float] | None) -> list[tuple
         raise TypeError(f"epsilon: got {shown(epsilon)}; expected a list of scales to search over")
     scales = [real(value, f"epsilon[{i}]", low=0.0, open_low=True) for i, value in enumerate(epsilon)]
     if not scales or len(set(scales)) < len(scales):
-        raise ValueError(f"epsilon: got {shown(epsilon)}; expected at least one scale, and no two alike")
+        raise ValueError(f"epsilon: got {shown(epsilon)}; expected at least one scale, all of them different")
     return [(each, scale) for scale in scales for each in seeds]
 
 
@@ -268,14 +268,14 @@ def _checked_build(build: Callable[..., Sequential], arguments: list[tuple[Any, 
     again = weights(0)
     if not np.array_equal(model.copy_state()["parameters"], again):
         raise ValueError(
-            f"build: gave two models that differ for {arguments[0]}; expected one that depends on them alone: "
+            f"build: returned different models for the same {arguments[0]}; expected one that depends on them alone: "
             "Sequential(..., seed=seed)"
         )
     for other in {1, n}:
         if other < len(arguments) and np.array_equal(again, weights(other)):
             raise ValueError(
-                f"build: gave the same weights for {_called(arguments[0])} and {_called(arguments[other])}; expected "
-                "starts that differ: hand the seed on to gd.Sequential, and epsilon to the initial values"
+                f"build: returned the same weights for {_called(arguments[0])} and {_called(arguments[other])}; "
+                "expected starts that differ: pass the seed to gd.Sequential, and epsilon to the initialisers"
             )
     return model
 

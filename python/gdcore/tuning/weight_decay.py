@@ -148,7 +148,7 @@ def transform_network(
     c, d = _numbers(y_scale, "y_scale", outputs, None), _numbers(y_shift, "y_shift", outputs, None)
     for name, values in (("x_scale", a), ("y_scale", c)):
         if not values.all():
-            raise ValueError(f"{name}: got 0; expected a number that can be divided by")
+            raise ValueError(f"{name}: got 0; expected a nonzero number")
     first = _first(model, "x_scale") if (a != 1).any() or b.any() else None
     last = _last(model, "y_scale") if (c != 1).any() or d.any() else None
     new = model.clone()
@@ -174,8 +174,8 @@ def _first(model: Sequential, name: str) -> int:
     at = 1 if isinstance(model.layers[0], Standardizer) and len(model.layers) > 1 else 0
     if not isinstance(model.layers[at], Dense):
         raise ValueError(
-            f"{name}: the model's first layer is {shown(model.layers[at])}, which cannot undo a change of x; expected "
-            "Dense, or Standardizer and Dense"
+            f"{name}: the model's first layer is {shown(model.layers[at])}, which cannot compensate a change of x; "
+            "expected Dense, or Standardizer and Dense"
         )
     return at
 
@@ -184,7 +184,7 @@ def _last(model: Sequential, name: str) -> int:
     """Return the number of the layer that can undo a map of y: the last, which must be Dense."""
     if not isinstance(model.layers[-1], Dense):
         raise ValueError(
-            f"{name}: the model's last layer is {shown(model.layers[-1])}, which cannot undo a change of y; "
+            f"{name}: the model's last layer is {shown(model.layers[-1])}, which cannot compensate a change of y; "
             "expected Dense"
         )
     if model.classes is not None or model.outputs in ("classes", "yes_no"):
@@ -198,14 +198,14 @@ def _scale(value: Any, name: str, why: str) -> float:
         raise ValueError(f"{name}: got {np.size(value)} numbers; expected one ({why})")
     number = real(value, name)
     if number == 0:
-        raise ValueError(f"{name}: got 0; expected a number that can be divided by")
+        raise ValueError(f"{name}: got 0; expected a nonzero number")
     return number
 
 
 def _per_layer(weight_decay: object, layers: int) -> list[float]:
     """Return λ for each layer with weights."""
     if layers == 0:
-        raise ValueError("model: has no layer with weights; expected a Dense layer")
+        raise ValueError("model: got no layer with weights; expected a Dense layer")
     if isinstance(weight_decay, (str, bytes)) or has_keys(weight_decay):
         raise TypeError(
             f"weight_decay: got {shown(weight_decay)}; expected a number, or one for each layer with weights"
@@ -237,7 +237,7 @@ def _arrays(model: Sequential, layer: int, shift: str, *, needs_bias: bool) -> t
     path = path_of(model.layers[layer], layer)
     bias = parameters.get(f"{path}.bias")
     if bias is None and needs_bias:
-        raise ValueError(f"{shift}: layer {layer} of the model has no bias to undo a shift with; expected 0")
+        raise ValueError(f"{shift}: layer {layer} of the model has no bias, which a shift needs; expected 0")
     return parameters[f"{path}.weight"], bias
 
 
