@@ -60,7 +60,7 @@ PyCrossEntropy make_cross_entropy(const Typed<ShownWeights>& argument, double sm
   PyCrossEntropy loss(kind);
   loss.open = balanced || by_class;
   if (loss.open) std::get<CrossEntropy>(std::get<Loss>(loss.value)).class_weights.reset();
-  loss.given = kept(by_class ? by_key : balanced ? given : py::cast(kind.class_weights));
+  loss.given = immutable_copy(by_class ? by_key : balanced ? given : py::cast(kind.class_weights));
   return loss;
 }
 
@@ -130,7 +130,7 @@ pos_weight : float or sequence of float, optional
 )");
   bce.def(py::init(&make_binary_cross_entropy), py::arg("pos_weight") = py::none());
   bce.def_property_readonly("pos_weight", [](const PyLossOf<BinaryCrossEntropy>& self) {
-    return py::reinterpret_borrow<Typed<ShownNumbers>>(kept(py::cast(self.kind().pos_weight)));
+    return py::reinterpret_borrow<Typed<ShownNumbers>>(immutable_copy(py::cast(self.kind().pos_weight)));
   });
   make_spec(bce, {"pos_weight"});
 }

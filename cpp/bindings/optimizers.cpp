@@ -43,9 +43,9 @@ py::object shown_per_layer(const PerLayer& numbers) {
   if (const auto* named = std::get_if<std::vector<std::pair<std::string, double>>>(&numbers)) {
     py::dict shown;
     for (const auto& [name, value] : *named) shown[py::str(name)] = value;
-    return kept(shown);
+    return immutable_copy(shown);
   }
-  if (const auto* list = std::get_if<std::vector<double>>(&numbers)) return kept(py::cast(*list));
+  if (const auto* list = std::get_if<std::vector<double>>(&numbers)) return immutable_copy(py::cast(*list));
   return py::float_(std::get<double>(numbers));
 }
 

@@ -47,11 +47,11 @@ py::object with_keys(const py::object& given, const char* argument) {
   return has_keys(given) ? py::module_::import("gdcore.internal.checks").attr("by_key")(given, argument) : given;
 }
 
-py::object kept(const py::object& given) {
+py::object immutable_copy(const py::object& given) {
   if (py::isinstance<py::dict>(given)) {
     return py::module_::import("gdcore.internal.immutable").attr("ReadOnlyDict")(given);
   }
-  if (py::isinstance<py::array>(given)) return kept(given.attr("tolist")());
+  if (py::isinstance<py::array>(given)) return immutable_copy(given.attr("tolist")());
   return has_length(given) && !py::isinstance<py::str>(given) ? py::object(py::tuple(given)) : given;
 }
 

@@ -63,7 +63,7 @@ py::object with_keys(const py::object& given, const char* argument);
 
 /// The copy of an argument that a spec keeps: numbers, text and None unchanged, a sequence as a tuple, a dict as a
 /// read-only copy. Later changes to the caller's objects then do not change what the spec shows.
-py::object kept(const py::object& given);
+py::object immutable_copy(const py::object& given);
 
 py::object to_python(const Initializer& initializer);
 
