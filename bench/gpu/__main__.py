@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gdcore.internal.cuda import tell_where_cublas_is
+from gdcore.internal.cuda import set_cublas_path
 
 from .report import table
 
@@ -195,7 +195,7 @@ def main() -> int:
     parser.add_argument("--dry", action="store_true", help="tiny sizes, no other libraries")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also ends the running section
-    tell_where_cublas_is()  # for programs that do not use Python
+    set_cublas_path()  # for programs that do not use Python
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     os.environ["GDCORE_TEST_FEW_SHAPES"] = "1"  # instead of the thousands of `pytest -m cuda`
     options.out.mkdir(parents=True, exist_ok=True)

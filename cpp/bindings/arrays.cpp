@@ -111,8 +111,8 @@ Device to_device(const std::string& name) {
   check(name == "auto" || name == "cpu" || name == "cuda", "device: got \"", name,
         "\"; expected \"auto\", \"cpu\" or \"cuda\"");
   if (name == "cpu") return Device::cpu;
-  static const bool told = (py::module_::import("gdcore.internal.cuda").attr("tell_where_cublas_is")(), true);
-  (void)told;
+  static const bool done = (py::module_::import("gdcore.internal.cuda").attr("set_cublas_path")(), true);
+  (void)done;
   return name == "cuda" || has_cuda() ? Device::cuda : Device::cpu;
 }
 

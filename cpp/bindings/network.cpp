@@ -114,7 +114,7 @@ std::optional<py::array> predict_finite(PyNetwork& self, const ArrayLike& x) {
 }
 
 /// The names of the parameters and buffers that a dotted name means.
-std::vector<std::string> meant(const PyNetwork& self, const std::string& dotted) {
+std::vector<std::string> matching_names(const PyNetwork& self, const std::string& dotted) {
   std::vector<std::string> names;
   const Parameters& parameters = self.core->parameters();
   for (const Arena* arena : {&parameters.layout, &parameters.state_layout}) {
@@ -267,7 +267,7 @@ void bind_network(py::module_& m) {
           py::arg("prefix"), py::arg("frozen"),
           "Freezes (True) or unfreezes (False) the parameter with the name `prefix`, or those of the layer with this "
           "name. ValueError for an unknown name.")
-      .def("_meant", &meant, py::arg("dotted"),
+      .def("_matching", &matching_names, py::arg("dotted"),
            "The names of the parameters and buffers that a dotted name selects: those of a layer by its name "
            "(\"head\") or its number (\"layers.3\"), or a single one (\"head.bias\", \"layers.3.bias\").")
       .def(

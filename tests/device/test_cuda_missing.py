@@ -141,8 +141,8 @@ def test_the_wheel_of_cublas_is_found_where_python_finds_it(tmp_path: Path) -> N
     import os, sys
     sys.path[:0] = sys.argv[1:]
     os.environ.pop("GDCORE_CUBLASLT_WHEEL", None)
-    from gdcore.internal.cuda import tell_where_cublas_is
-    tell_where_cublas_is()
+    from gdcore.internal.cuda import set_cublas_path
+    set_cublas_path()
     print(os.environ.get("GDCORE_CUBLASLT_WHEEL"))
     """
     assert helpers.must_run(code, str(tmp_path)).strip() == str(library)

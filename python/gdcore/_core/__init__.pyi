@@ -853,7 +853,7 @@ class Network:
         """
         A context manager for exclusive access to the arrays, to copy or set all of them: it waits until no other thread computes with the network. In a signal handler that interrupts a step, inside=False raises RuntimeError.
         """
-    def _meant(self, dotted: str) -> list[str]:
+    def _matching(self, dotted: str) -> list[str]:
         """
         The names of the parameters and buffers that a dotted name selects: those of a layer by its name ("head") or its number ("layers.3"), or a single one ("head.bias", "layers.3.bias").
         """

@@ -9,7 +9,7 @@ from pathlib import Path
 VARIABLE = "GDCORE_CUBLASLT_WHEEL"
 
 
-def tell_where_cublas_is() -> None:
+def set_cublas_path() -> None:
     """Set the path of cuBLASLt in the environment, if Python finds its wheel.
 
     The backend searches next to its own folder; with ``--system-site-packages``, ``--user`` or an editable install the

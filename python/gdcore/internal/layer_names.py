@@ -1,6 +1,6 @@
 """Names of the arrays of a layer: by its name or its number ("head.weight", "layers.3.weight").
 
-The core makes these names (`Layer::path`), and resolves a dotted name from a user (`Network._meant`).
+The core makes these names (`Layer::path`), and resolves a dotted name from a user (`Network._matching`).
 """
 
 from __future__ import annotations

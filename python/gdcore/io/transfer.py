@@ -147,12 +147,12 @@ def _wanted(model: Sequential, own: Mapping[str, object], only: Iterable[str] | 
         raise ValueError("only: got no names; expected layers or parameters, or None for all")
     chosen: set[str] = set()
     for prefix in prefixes:
-        meant = model._meant(prefix) if isinstance(prefix, str) else ()
-        if not meant:
+        matching = model._matching(prefix) if isinstance(prefix, str) else ()
+        if not matching:
             raise ValueError(
                 f"only: got {shown(prefix)}; expected layers or parameters of this network: {shown(list(own), 300)}"
             )
-        chosen.update(meant)
+        chosen.update(matching)
     return [name for name in own if name in chosen]
 
 

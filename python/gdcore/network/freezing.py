@@ -54,7 +54,7 @@ class Freezing(_core.Network):
         """Freeze or unfreeze the parameters named by `prefixes`, possibly none; if one is invalid, change nothing."""
         names = list(self.parameters())
         for prefix in prefixes:
-            if not isinstance(prefix, str) or set(names).isdisjoint(self._meant(prefix)):
+            if not isinstance(prefix, str) or set(names).isdisjoint(self._matching(prefix)):
                 raise ValueError(f"prefixes: got {shown(prefix)}; expected a layer or a parameter: {shown(names, 300)}")
         for prefix in prefixes:
             self.set_frozen(prefix, frozen)
