@@ -131,7 +131,7 @@ def dense_hessian(objective: Objective, w: npt.ArrayLike | None = None, *, memor
         unit[i] = 1.0
         rows[i] = objective.product(unit, point)
         unit[i] = 0.0
-    for i in range(size):  # in point_at, because a second P x P array may not fit
+    for i in range(size):  # in place, because a second P x P array may not fit
         mean = 0.5 * rows[i, i:] + 0.5 * rows[i:, i]
         rows[i, i:] = mean
         rows[i:, i] = mean

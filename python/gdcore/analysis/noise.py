@@ -291,7 +291,7 @@ class _Batches:
 
 
 def _readable(array: Array) -> Array:
-    """Return an array of a type that the core reads in point_at; float16 becomes float32, as the core would copy it."""
+    """Return an array of a type that the core reads in place; float16 becomes float32, as the core would copy it."""
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 

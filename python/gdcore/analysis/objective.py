@@ -28,7 +28,7 @@ Decay: TypeAlias = float | Sequence[float] | Mapping[str, float]
 class Objective(Made):
     """A model's mean loss E(w) over data, as a function of the vector w of its parameters.
 
-    The functions of `gdcore.analysis` use it; those of curvature take one in point_at of ``model, loss, x, y``. Use it
+    The functions of `gdcore.analysis` use it; those of curvature take one in place of ``model, loss, x, y``. Use it
     directly to compute several results for the same data, to include weight decay, or to pass E and its derivatives to
     a SciPy optimiser.
 
