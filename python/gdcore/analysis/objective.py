@@ -191,7 +191,7 @@ class Objective(Made):
 
 
 def _decay_of(model: Sequential, loss: _core.Loss, weight_decay: Decay, decay_biases: bool) -> Vector:
-    """Return λ for each parameter that trains, (P,), as the core reads these settings of an optimiser.
+    """Return λ for each trainable parameter, (P,), as the core reads these settings of an optimiser.
 
     After one step of rate 1 from parameters of 1 with gradients of 0, the velocity of `Momentum` is -λ.
     """
@@ -226,11 +226,11 @@ DEFAULTS = {"mode": "training", "weight_decay": 0.0, "decay_biases": False}
 
 
 def refuse_beside(kind: str, **beside: Any) -> None:
-    """Raise TypeError naming an argument that is given together with an object that holds it already."""
+    """Raise TypeError naming an argument that is given together with an object that contains it."""
     for name, value in beside.items():
         usual = isinstance(value, (str, float)) and value == DEFAULTS.get(name)
         if value is not None and value is not False and not usual:
-            raise TypeError(f"{name}: got {shown(value)}; expected nothing, for the {kind} holds it already")
+            raise TypeError(f"{name}: got {shown(value)}; expected None, as the {kind} contains it")
 
 
 def point_at(objective: Objective, at: npt.ArrayLike | None, name: str = "at") -> Vector:
