@@ -90,17 +90,17 @@ double class_weight(const LossPass& call, std::int64_t n) {
 }
 
 template <class T>
-double row_loss(const MeanSquaredError&, const LossPass& call, const Row<T>& row) {
-  const double outputs = static_cast<double>(call.logits.cols);
+double row_loss(const MeanSquaredError&, const LossPass&, const Row<T>& row) {
+  const double cols = static_cast<double>(row.cols);
   const T* t = row.target;
   const T* y = row.logits;
   const double sum = row_sum<T>(row.cols, [=](std::int64_t k) { return (y[k] - t[k]) * (y[k] - t[k]); });
   if (row.grad != nullptr) {
-    const T factor = static_cast<T>(2.0 * static_cast<double>(row.scale) / outputs);
+    const T factor = static_cast<T>(2.0 * static_cast<double>(row.scale) / cols);
 #pragma omp simd
     for (std::int64_t k = 0; k < row.cols; ++k) row.grad[k] = factor * (y[k] - t[k]);
   }
-  return sum / outputs;
+  return sum / cols;
 }
 
 template <class T>
@@ -264,11 +264,6 @@ double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::in
     if (weights != nullptr && weights[n] != T(0)) sum += static_cast<double>(weights[n]) * value;
   };
   if constexpr (!std::is_same_v<Kind, CrossEntropy>) {
-    if (weights == nullptr && !call.class_weights) {  // the rows together are one long row
-      Row<T> all = row_of<T>(call, begin, inverse);
-      all.cols *= end - begin;
-      return row_loss<T>(kind, call, all);
-    }
     for (std::int64_t n = begin; n < end; ++n) add(n, row_loss<T>(kind, call, row_of<T>(call, n, inverse)));
     return sum;
   } else {
