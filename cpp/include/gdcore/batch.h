@@ -59,8 +59,8 @@ class BatchReader {
   const std::int64_t* index_of(const RowOrder& order, std::int64_t first, std::int64_t rows);
 
   Buffer x_, y_, weights_;
-  std::vector<std::int64_t> rows_,
-      positions_;  // positions_[i] is shuffle_(begin_ + i), for this batch and some after it
+  std::vector<std::int64_t> rows_;
+  std::vector<std::int64_t> positions_;  // positions_[i] is shuffle_(begin_ + i), for this batch and some after it
   Permutation shuffle_;
   std::int64_t begin_ = 0;
 };
