@@ -6,6 +6,7 @@ import json
 import math
 import random
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,18 @@ def test_epochs_are_those_of_one_run() -> None:
         assert row["weight_decay"] == decay
 
 
+def network(*widths: int) -> list[gd.Layer]:
+    """The layers that a recipe without `build` has."""
+    layers: list[gd.Layer] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [gd.Dense(inputs, outputs, bias_init=gd.Constant(0.0)), gd.ReLU()]
+    return layers[:-1]
+
+
 def test_what_a_row_holds() -> None:
     """The same network trained by hand."""
     y = experiments.redraw_labels(DATA.y, 0.3, classes=3, seed=2)
-    dense = (gd.Dense(5, 8), gd.ReLU(), gd.Dense(8, 8), gd.ReLU(), gd.Dense(8, 3))
+    dense = network(5, 8, 8, 3)
     threads = gd.get_num_threads()
     gd.set_num_threads(1)
     try:
@@ -175,7 +184,7 @@ def test_sample_sets_grow() -> None:
     recipe = Recipe(DATA, width=4, epochs=3, label_noise=0.5)
     result = experiments.double_descent(recipe, "samples", values=[10, 25], seed=1, **QUIET)
     for n, row in zip((10, 25), result.table.rows, strict=True):
-        model = gd.Sequential(gd.Dense(5, 4), gd.ReLU(), gd.Dense(4, 4), gd.ReLU(), gd.Dense(4, 3), seed=1)
+        model = gd.Sequential(*network(5, 4, 4, 3), seed=1)
         trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.Momentum(0.01))
         trainer.fit(DATA.x[order[:n]], y[order[:n]], epochs=3, batch_size=None)  # batches of 100: all of them
         assert row["samples"] == n

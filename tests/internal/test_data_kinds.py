@@ -101,7 +101,7 @@ ENTRIES: dict[str, Callable[[Any], Any]] = {
     "Objective": lambda x: analysis.Objective(model("float64"), gd.CrossEntropy(), x, Y).value(),
     "gradient": lambda x: analysis.gradient(model("float64"), gd.CrossEntropy(), x, Y),
     "variance_by_layer": lambda x: analysis.variance_by_layer(model("float64"), x).variance,
-    "experiments": lambda x: labelled_data(x, Y, (x, Y), lambda: None).x_test,  # type: ignore[arg-type, return-value]
+    "experiments": lambda x: labelled_data((x, Y, x, Y)).x_test,
 }
 NUMPY = ["f2", "f4", "f8", "g", ">f4", ">f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">i2", ">u4"]
 

@@ -105,7 +105,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     ),
     "Objective": lambda x: analysis.Objective(named("float64").model, gd.CrossEntropy(), x, Y).value(),
     "variance_by_layer": lambda x: analysis.variance_by_layer(named("float64").model, x).variance,
-    "experiments": lambda x: labelled_data(frame(NAMES), Y, (x, Y), lambda: None).x_test,  # type: ignore
+    "experiments": lambda x: labelled_data((frame(NAMES), Y, x, Y)).x_test,
 }
 
 

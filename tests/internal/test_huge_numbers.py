@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from gdcore import analysis
 from gdcore.analysis.initialization import identical_units
-from gdcore.experiments import early_stopping_and_decay, random_labels
+from gdcore.experiments import Recipe, early_stopping_and_decay, random_labels
 
 HUGE = {"int": 10**400, "fraction": Fraction(10**400, 3), "unprintable": 10**5000, "negative": -(10**400)}
 X, Y = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32), np.arange(20) % 2
@@ -69,7 +69,7 @@ TAKES: dict[str, Callable[[Any], Any]] = {
     ),
     "tolerance": lambda v: identical_units(model(), tolerance=v),
     "span": plane,
-    "shares": lambda v: random_labels(X, Y, test=(X, Y), shares=[v], progress=False),
+    "shares": lambda v: random_labels(Recipe((X, Y, X, Y)), shares=[v], progress=False),
     "condition": lambda v: early_stopping_and_decay(condition=v, progress=False),
     "noise": lambda v: early_stopping_and_decay(noise=v, progress=False),
 }  # fmt: skip

@@ -111,7 +111,7 @@ UNWEIGHTED: dict[str, Callable[[str, Any], Any]] = {
         trainer(kind, "float64").model, X, loss=LOSSES[kind][0], y=y
     ).gradient[1:],
     "split": lambda kind, y: gd.train_validation_split(X, fraction=0.25, stratify=y)[0],
-    "experiments": lambda kind, y: labelled_data(X, y, (X, y), lambda: None).y_test,  # type: ignore
+    "experiments": lambda kind, y: labelled_data((X, y, X, y)).y_test,
     "redraw_labels": lambda kind, y: gd.experiments.redraw_labels(y, 0.5),
 }
 
