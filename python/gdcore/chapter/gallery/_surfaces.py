@@ -36,7 +36,8 @@ def contours(
     `levels` are heights, or a number of them at equal steps in √E, evenly spaced for a quadratic bowl.
     """
     first, second = np.linspace(*x, points), np.linspace(*y, points)
-    values = np.array([[objective.value([a, b]) for a in first] for b in second])
+    grid = np.stack(np.meshgrid(first, second), axis=-1)
+    values = np.array([[objective.value(w) for w in row] for row in grid])
     low, high = values.min(), values.max()
     even = np.linspace(np.sqrt(low), np.sqrt(high), levels + 2)[1:-1] ** 2 if isinstance(levels, int) else levels
     heights = [float(height) for height in even]
