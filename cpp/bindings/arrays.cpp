@@ -87,13 +87,16 @@ OwnedSource to_source(const py::object& object, const char* argument, bool vecto
 
 View to_view(const py::object& object, const char* argument, bool output) {
   if (object.is_none()) return {};
-  check<TypeMismatch>(py::isinstance<py::array>(object), argument, ": got a ", type_name(object),
-                      "; expected a NumPy array");
+  if (!py::isinstance<py::array>(object)) {
+    throw TypeMismatch(join(argument, ": got a ", type_name(object), "; expected a NumPy array"));
+  }
   const auto array = py::reinterpret_borrow<py::array>(object);
   const bool is_float =
       is_native(array) && array.dtype().kind() == 'f' && (array.itemsize() == 4 || array.itemsize() == 8);
-  check<TypeMismatch>(is_float, argument, ": got dtype ", std::string(py::str(array.dtype())),
-                      "; expected float32 or float64");
+  if (!is_float) {  // checked first: formatting a dtype takes microseconds
+    throw TypeMismatch(
+        join(argument, ": got dtype ", std::string(py::str(array.dtype())), "; expected float32 or float64"));
+  }
   check((array.flags() & py::array::c_style) != 0 && array.ndim() >= 1 && array.ndim() <= 2, argument,
         ": expected a C-contiguous array of 1 or 2 dimensions");
   check(!output || array.writeable(), argument, ": got a read-only array; expected a writable one");

@@ -46,6 +46,27 @@ std::int64_t first_nonfinite(const py::object& array) {
   return without_gil([&] { return backend(Device::cpu).first_nonfinite(owned.source); });
 }
 
+std::optional<py::array> probabilities(const py::array& logits, const std::string& meaning, bool finite) {
+  const View z = to_view(logits, "[probabilities] logits", false);
+  const bool both = meaning == "no_and_yes";
+  check(both || meaning == "classes" || meaning == "yes", "[probabilities] meaning: got \"", meaning,
+        "\"; expected \"classes\", \"yes\" or \"no_and_yes\"");
+  check(!both || z.cols == 1, "[probabilities] logits: got ", z.cols, " columns; expected 1 for \"no_and_yes\"");
+  const Probabilities kind = both                   ? Probabilities::no_and_yes
+                             : meaning == "classes" ? Probabilities::classes
+                                                    : Probabilities::yes;
+  py::array out(logits.dtype(), std::vector<py::ssize_t>{z.rows, both ? 2 : z.cols});
+  void* to = out.mutable_data();
+  const bool done = without_gil([&] {
+    if (finite && backend(Device::cpu).first_nonfinite({z.data, source_type(z.dtype), z.rows, z.cols, z.cols}) >= 0) {
+      return false;
+    }
+    gdcore::probabilities(kind, z, to);
+    return true;
+  });
+  return done ? std::optional(std::move(out)) : std::nullopt;
+}
+
 }  // namespace
 
 void bind_data(py::module_& m) {
@@ -60,6 +81,11 @@ void bind_data(py::module_& m) {
         "positions outside of 0..n-1.");
   m.def("first_nonfinite", &first_nonfinite, py::arg("array"),
         "Flat index, in C order, of the first NaN or infinity; -1 if there is none.");
+  m.def(
+      "probabilities", &probabilities, py::arg("logits"), py::arg("meaning"), py::arg("check_finite"),
+      "Probabilities of logits (N, K), in their dtype, float32 or float64. meaning \"classes\": the softmax of each "
+      "row, (N, K); \"yes\": the logistic function, (N, K); \"no_and_yes\": of one column, (N, 2), its complement and "
+      "its value. With check_finite, None if a logit is NaN or infinite. ValueError for another meaning.");
 }
 
 }  // namespace gdcore::bindings

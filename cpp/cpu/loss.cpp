@@ -361,7 +361,49 @@ void run(const Kind& kind, const LossPass& call) {
   call.sums->weight = weight;
 }
 
+/// The softmax of each row.
+template <class T>
+void softmax(ConstView logits, T* to) {
+  const std::int64_t cols = logits.cols, together = max(1, kBlock / cols);
+  parallel_for(logits.rows, cols * 16, together, [=](std::int64_t begin, std::int64_t end) {
+    Exponentials<T> block;
+    for (std::int64_t n = begin; n < end; ++n) {
+      const std::int64_t r = (n - begin) % together;
+      const T* z = logits.as<T>() + n * cols;
+      Row<T> row{n, cols, z, nullptr, to + n * cols, T(0), T(0), block.e + r * cols, 0.0};
+      if (cols > kBlock) long_row(row);
+      if (cols <= kBlock && r == 0) exponentials(z, min(together, end - n), cols, block);
+      const T *e = row.e, sum = static_cast<T>(cols > kBlock ? row.sum : block.sum[r]);
+#pragma omp simd
+      for (std::int64_t c = 0; c < cols; ++c) row.grad[c] = e[c] / sum;
+    }
+  });
+}
+
+/// The logistic function of each logit; with `both`, preceded by its complement.
+template <class T>
+void logistic(ConstView logits, bool both, T* to) {
+  const T* z = logits.as<T>();
+  parallel_for(logits.size(), 16, 16, [=](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) {
+      const T e = math::exp(z[i] < T(0) ? z[i] : -z[i]);  // e^-|z| does not overflow
+      const T more = T(1) / (T(1) + e), less = e / (T(1) + e);
+      if (both) to[2 * i] = z[i] < T(0) ? more : less;
+      to[both ? 2 * i + 1 : i] = z[i] < T(0) ? less : more;
+    }
+  });
+}
+
 }  // namespace
+
+/// Called by cpp/src/cpu_dispatch.cpp; one for each instruction set.
+void probabilities(Probabilities kind, ConstView logits, void* to) {
+  with_type(logits.dtype, [&]<class T>(T) {
+    if (kind == Probabilities::classes) return softmax<T>(logits, static_cast<T*>(to));
+    logistic<T>(logits, kind == Probabilities::no_and_yes, static_cast<T*>(to));
+  });
+}
 
 void CpuBackend::loss(const LossPass& call) {
   with_type(call.logits.dtype,

@@ -11,15 +11,18 @@ namespace gdcore {
 namespace baseline {
 Backend* make_backend();
 void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
+void probabilities(Probabilities, ConstView logits, void* to);
 }  // namespace baseline
 #ifdef GDCORE_HAS_X86_ISAS
 namespace avx2 {
 Backend* make_backend();
 void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
+void probabilities(Probabilities, ConstView logits, void* to);
 }  // namespace avx2
 namespace avx512 {
 Backend* make_backend();
 void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
+void probabilities(Probabilities, ConstView logits, void* to);
 }  // namespace avx512
 #endif
 
@@ -30,6 +33,7 @@ struct InstructionSet {
   bool available;
   Backend* (*make)();
   decltype(&gdcore::fill_order) fill_order;
+  decltype(&gdcore::probabilities) probabilities;
 };
 
 /// All instruction sets of this build, best first.
@@ -39,11 +43,11 @@ std::vector<InstructionSet> all_instruction_sets() {
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       avx512::make_backend, avx512::fill_order},
+       avx512::make_backend, avx512::fill_order, avx512::probabilities},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"),
-       avx2::make_backend, avx2::fill_order},
+       avx2::make_backend, avx2::fill_order, avx2::probabilities},
 #endif
-      {"baseline", true, baseline::make_backend, baseline::fill_order},
+      {"baseline", true, baseline::make_backend, baseline::fill_order, baseline::probabilities},
   };
 }
 
@@ -81,6 +85,10 @@ Backend& backend(Device device) {
 
 void fill_order(const RowOrder& order, std::int64_t first, std::int64_t count, std::int64_t* to) {
   instruction_set().fill_order(order, first, count, to);
+}
+
+void probabilities(Probabilities kind, ConstView logits, void* to) {
+  instruction_set().probabilities(kind, logits, to);
 }
 
 }  // namespace gdcore

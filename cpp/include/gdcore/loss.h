@@ -55,6 +55,12 @@ inline bool takes_labels(const AnyLoss& loss) {
   return known != nullptr ? std::holds_alternative<CrossEntropy>(*known) : std::get<CustomLoss>(loss).labels;
 }
 
+/// Meaning of logits (N, K) as probabilities: of K classes, of K independent answers being yes, or of one answer being
+/// no and being yes.
+enum class Probabilities : std::uint8_t { classes, yes, no_and_yes };
+/// Writes the probabilities in the dtype of the logits to host memory: (N, K), or (N, 2) for no_and_yes.
+void probabilities(Probabilities kind, ConstView logits, void* to);
+
 /// Σ s_n l_n and Σ s_n W_n. Kept as sums, so that batches add up.
 struct LossSums {
   double loss = 0.0, weight = 0.0;

@@ -56,6 +56,7 @@ __all__: list[str] = [
     "info",
     "ops",
     "permutation",
+    "probabilities",
     "set_num_threads",
 ]
 
@@ -1116,6 +1117,11 @@ def permutation(
 ) -> numpy.typing.NDArray[numpy.int64]:
     """
     Positions first to first + count - 1 of a pseudo-random permutation of 0..n-1, int64 (count,); count=None: up to the last position. A function of n, seed and epoch; other positions are not computed. ValueError for positions outside of 0..n-1.
+    """
+
+def probabilities(logits: numpy.ndarray, meaning: str, check_finite: bool) -> numpy.ndarray | None:
+    """
+    Probabilities of logits (N, K), in their dtype, float32 or float64. meaning "classes": the softmax of each row, (N, K); "yes": the logistic function, (N, K); "no_and_yes": of one column, (N, 2), its complement and its value. With check_finite, None if a logit is NaN or infinite. ValueError for another meaning.
     """
 
 def set_num_threads(threads: int) -> None:

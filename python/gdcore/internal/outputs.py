@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .. import _core
 from .arrays import Array
 from .checks import choice
@@ -92,26 +90,23 @@ def probabilistic(model: Predictor, caller: str) -> str:
     return model.outputs
 
 
-def check_outputs(logits: Array, caller: str) -> None:
-    """Raise ValueError if an output is NaN or infinite: no class is the most probable one then."""
-    index = _core.first_nonfinite(logits)
-    if index >= 0:
-        row, output = divmod(index, logits.shape[1])
-        raise ValueError(
-            f"{caller}: output {output} of row {row} is {logits[row, output]:g}; expected finite outputs: the row's "
-            f"inputs or the model's weights are too large for {logits.dtype}, or not finite"
-        )
+def not_finite(logits: Array, caller: str) -> ValueError:
+    """Return the error for the first output that is NaN or infinite: no class is the most probable one then."""
+    row, output = divmod(_core.first_nonfinite(logits), logits.shape[1])
+    return ValueError(
+        f"{caller}: output {output} of row {row} is {logits[row, output]:g}; expected finite outputs: the row's "
+        f"inputs or the model's weights are too large for {logits.dtype}, or not finite"
+    )
+
+
+PROBABILITIES = {"classes": "classes", "yes_no": "yes"}  # the core's names
 
 
 def probabilities(logits: Array, meaning: str) -> Array:
-    """Return the probabilities of classes, (N, C) softmax, or of yes, (N, K) sigmoid; `logits` are overwritten."""
-    if meaning == "yes_no":
-        smaller = np.exp(-np.abs(logits))  # e^-|z| never overflows
-        np.copyto(logits, np.where(logits < 0, smaller, 1.0) / (1.0 + smaller))
-        return logits
-    np.exp(logits - logits.max(axis=1, keepdims=True), out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
-    return logits
+    """Return the probabilities of classes, (N, C) softmax, or of yes, (N, K) logistic function."""
+    found = _core.probabilities(logits, PROBABILITIES[meaning], False)
+    assert found is not None  # values are not checked
+    return found
 
 
 def answers(logits: Array, meaning: str) -> Array:

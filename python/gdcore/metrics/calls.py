@@ -149,7 +149,7 @@ class Predictions:
     @cached_property
     def probabilities(self) -> Array:
         """Probabilities: (N, C) of classes, (N,) of one yes, (N, K) of K yes."""
-        given = by_meaning.probabilities(self.logits.copy(), self.meaning or "")
+        given = by_meaning.probabilities(self.logits, self.meaning or "")
         return given[:, 0] if given.shape[1] == 1 else given
 
     def columns(self, takes: str) -> Array:

@@ -17,7 +17,7 @@ from ..internal.immutable import Views
 from ..internal.inputs import Inputs, to_inputs
 from ..internal.labels import Classes, are_numbers_from_0, class_array, class_names
 from ..internal.numbers import SAFE, SMALL, check_numbers, vdot
-from ..internal.outputs import answers, check_outputs, checked_meaning, probabilistic, probabilities
+from ..internal.outputs import answers, checked_meaning, not_finite, probabilistic
 from .scaling import Unrepresentable, described, refuse, unrepresentable_column
 
 __all__ = ["Predictor"]
@@ -250,14 +250,6 @@ class Predictor(_core.Network):
         if found is not None:
             refuse(super().layers, super().buffers(), found, self.dtype, inputs.names)
 
-    def _logits(self, x: Data, caller: str, batch_size: int, finite: bool) -> tuple[str, Array]:
-        """Return the meaning of the outputs, and the outputs for `x`; with `finite`, inputs and outputs are checked."""
-        meaning, finite = probabilistic(self, caller), flag(finite, "check_finite")
-        logits = self.predict(x, batch_size=batch_size, check_finite=finite)
-        if finite:
-            check_outputs(logits, caller)
-        return meaning, logits
-
     def predict_proba(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return the probability of each class, or of each yes/no answer being yes.
 
@@ -282,11 +274,13 @@ class Predictor(_core.Network):
             If the outputs are numbers, or it is not known what they mean (``model.outputs``); if an output is NaN or
             infinite, which names the row.
         """
-        meaning, logits = self._logits(x, "predict_proba", batch_size, check_finite)
-        if meaning == "yes_no" and logits.shape[1] == 1:
-            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-            meaning = "classes"  # softmax of (0, z) is (1 - σ(z), σ(z))
-        return probabilities(logits, meaning)
+        meaning, finite = probabilistic(self, "predict_proba"), flag(check_finite, "check_finite")
+        logits = self.predict(x, batch_size=batch_size, check_finite=finite)
+        kind = "classes" if meaning == "classes" else "yes" if logits.shape[1] > 1 else "no_and_yes"
+        found = _core.probabilities(logits, kind, finite)
+        if found is None:
+            raise not_finite(logits, "predict_proba")
+        return found
 
     def predict_classes(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return the most probable class of each row, or the answers.
@@ -312,7 +306,10 @@ class Predictor(_core.Network):
             If the outputs are numbers, or it is not known what they mean (``model.outputs``); if an output is NaN or
             infinite, which names the row.
         """
-        meaning, logits = self._logits(x, "predict_classes", batch_size, check_finite)
+        meaning, finite = probabilistic(self, "predict_classes"), flag(check_finite, "check_finite")
+        logits = self.predict(x, batch_size=batch_size, check_finite=finite)
+        if finite and _core.first_nonfinite(logits) >= 0:
+            raise not_finite(logits, "predict_classes")
         given = answers(logits, meaning)
         if given.ndim == 2 and given.shape[1] > 1:
             return given
