@@ -94,6 +94,21 @@ def test_batches_of_an_iterable() -> None:
     np.testing.assert_allclose(made.step_history["loss"], other.step_history["loss"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_an_iterable_that_ends_at_a_row_gives_no_second_row(every: int) -> None:
+    made, other = trainer(), trainer()
+    made.fit(gd.MiniBatches(X, Y, batch_size=16, seed=3), epochs=3, log_every=every)
+    other.fit(X, Y, epochs=3, batch_size=16, log_every=every)
+    assert made.step_history["step"] == list(range(every, 13, every)) == other.step_history["step"]
+    np.testing.assert_allclose(made.step_history["loss"], other.step_history["loss"], rtol=1e-6)
+
+
+def test_steps_whose_rows_have_no_weight_have_no_mean() -> None:
+    made, weights = trainer(), np.repeat([0.0, 1.0], [16, 34])
+    made.fit(X, Y, epochs=1, batch_size=16, log_every=1, shuffle=False, sample_weight=weights)
+    assert np.isnan(made.step_history["loss"]).tolist() == [True, False, False, False]
+
+
 class Stop(gd.Callback):
     def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
         trainer.stop = trainer.epoch == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -49,14 +50,15 @@ class StepLog(Callback):
 
     def add(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> None:
         """Include the steps made since the last call, and their sums; write a row when it is complete."""
-        now = time.perf_counter()
+        now, stepped = time.perf_counter(), trainer.steps > self._steps  # none where an iterable ends
         loss, weight, seconds = self._sums
         self._sums = (loss + loss_sum, weight + weight_sum, seconds + now - self._since)
         self._since, self._steps = now, trainer.steps
-        if self._steps % self.every == 0:
+        if stepped and self._steps % self.every == 0:
             loss, weight, seconds = self._sums
+            mean = loss / weight if weight else math.nan  # 0 if all rows have the weight 0
             rate = trainer.rates.at(self._steps - 1) * trainer.lr_scale
-            self.history.append({"step": self._steps, "loss": loss / weight, "lr": rate, "seconds": seconds})
+            self.history.append({"step": self._steps, "loss": mean, "lr": rate, "seconds": seconds})
             self._sums = (0.0, 0.0, 0.0)
 
     def cut(self, steps: int) -> None:
