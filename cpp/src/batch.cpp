@@ -21,11 +21,12 @@ const std::int64_t* BatchReader::index_of(const RowOrder& order, std::int64_t fi
   constexpr std::int64_t kAtOnce = 512;
   const std::int64_t end = first + rows;
   if (shuffle_ != *order.shuffle || first < begin_ || end > begin_ + std::ssize(positions_)) {
+    shuffle_ = {};  // an interruption leaves incomplete positions
+    const std::int64_t ahead = std::min(kAtOnce / rows * rows, order.shuffle->n - first);
+    positions_.resize(static_cast<std::size_t>(std::max(rows, ahead)));
+    fill_order({nullptr, order.shuffle}, first, std::ssize(positions_), positions_.data());
     shuffle_ = *order.shuffle;
     begin_ = first;
-    const std::int64_t ahead = std::min(kAtOnce / rows * rows, shuffle_.n - first);
-    positions_.resize(static_cast<std::size_t>(std::max(rows, ahead)));
-    fill_order({nullptr, &shuffle_}, first, std::ssize(positions_), positions_.data());
   }
   const std::int64_t* positions = positions_.data() + (first - begin_);
   if (order.rows == nullptr) return positions;
