@@ -10,6 +10,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
+from gdcore.training import fit, sources
 
 X = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
 Y = (X @ [1.0, -2.0, 0.5]).astype(np.float32)[:, None]
@@ -71,6 +72,24 @@ def test_two_calls_are_one() -> None:
     twice.fit(X, Y, epochs=2, batch_size=16, log_every=3)
     twice.fit(X, Y, epochs=3, batch_size=16, log_every=3)
     assert rows(once) == rows(twice)
+
+
+@pytest.mark.parametrize("every", [3, 10, 50])
+def test_slices_of_time_change_no_bit(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of float64, whose sums are rounded; a slice is one batch, or the default."""
+
+    def losses() -> list[float]:
+        layers = (gd.Dense(3, 8), gd.ReLU(), gd.Dense(8, 1))
+        model = gd.Sequential(*layers, seed=3, dtype="float64")
+        made = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.05))
+        made.fit(np.tile(X, (4, 1)), np.tile(Y, (4, 1)), epochs=4, batch_size=7, log_every=every)
+        column: list[float] = made.step_history["loss"]
+        return column
+
+    whole = losses()
+    for module in (fit, sources):
+        monkeypatch.setattr(module, "SLICE_SECONDS", 1e-9)
+    assert losses() == whole and len(whole) == 4 * 29 // every
 
 
 def test_steps_made_elsewhere_start_a_new_mean() -> None:
@@ -169,8 +188,8 @@ def test_damaged_states() -> None:
     from gdcore.training.step_log import StepLog
 
     log = StepLog()
-    for state in ({}, {"steps": -1, "sums": [0.0] * 3}, {"steps": 1, "sums": [0.0]}, {"steps": 1, "sums": "abc"}):
+    for state in ({}, {"steps": -1, "sums": [0.0] * 7}, {"steps": 1, "sums": [0.0]}, {"steps": 1, "sums": "abc"}):
         with pytest.raises(gd.FormatError, match="StepLog"):
             log.load_state_dict(state)
     with pytest.raises(ValueError, match="step"):
-        log.load_state_dict({"steps": 1, "sums": [0.0] * 3, "history.loss": [1.0]})
+        log.load_state_dict({"steps": 1, "sums": [0.0] * 7, "history.loss": [1.0]})

@@ -161,11 +161,11 @@ class Fit:
         if self._log is None:
             return self._source.advance(trainer, loss_sum, weight_sum)
         end = time.perf_counter() + SLICE_SECONDS
-        self._log.begin(trainer.steps)
+        self._log.begin(trainer.steps, (loss_sum, weight_sum))
         while True:
             done = self._source.advance(trainer, loss_sum, weight_sum, self._log.left())
-            self._log.add(trainer, done[1] - loss_sum, done[2] - weight_sum)
             _, loss_sum, weight_sum = done
+            self._log.add(trainer, (loss_sum, weight_sum))
             if self._source.done or time.perf_counter() >= end:
                 return done
 
