@@ -52,8 +52,8 @@ NOTES = (
     "one run, headed *with label noise*; the notebook's other run, headed *without*, trained on the same noisy "
     "labels, because its copy of the data shares the label array. The two show what chance does: the other one peaks "
     "with 55.0 % at 36 and ends with 46.3 %.",
-    "The column *measured* is with gdcore's default initialisation (He et al. 2015: weights Gaussian with variance "
-    "2/M, biases 0), the next with the notebook's, which is the default of PyTorch's layers: weights and biases "
+    "The column *measured* is with the initialisation of He et al. 2015 (weights Gaussian with variance 2/M, biases "
+    "0), the next with the notebook's, which is the default of PyTorch's layers: weights and biases "
     "uniform on ±1/√M, 0.41 times the standard deviation.",
     "Processor time is of training and measuring, summed over processes that use one thread each, for one sweep over "
     "the widths. The authors' is the total that their notebook prints, on another machine: {ratio} times ours.",
@@ -139,7 +139,7 @@ def _table(results: dict[str, DoubleDescent], repeats: int) -> Table:
 
 
 def draw(result: DoubleDescent, path: Path) -> None:
-    """Draw the curve of gdcore's own initialisation, and the published points."""
+    """Draw the curve of He's initialisation, and the published points."""
     axes = new_axes(True, "reproductions", size=SIZE)
     result.draw(axes)
     for i, (colour, marker, name) in enumerate(((BLUE, "s", "training"), (VERMILION, "o", "test"))):
