@@ -66,6 +66,11 @@ class _Measurements(Table):
         for name, value in numbers.items():
             dict.__getitem__(self, name)[-1] = value
 
+    def begins_with(self, other: Self) -> bool:
+        """Return whether the first rows are those of another history."""
+        columns = dict.items(other)
+        return all(dict.get(self, name, [])[: other.height] == column for name, column in columns)
+
     def replace(self, other: Self) -> None:
         """Replace all rows by those of another history."""
         self._take(other)

@@ -313,7 +313,7 @@ class Trainer(Connected, Closed):
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is already training; call fit again after that")
         measure_training = flag(measure_training, "measure_training")
-        log = None if log_every is None else self._step_log.with_rows_every(integer(log_every, "log_every", minimum=1))
+        every = None if log_every is None else integer(log_every, "log_every", minimum=1)
         seed, saved, known, first, done = self.seed, None, UNNAMED, self.epoch, self.epoch
         last_epoch(epochs, until_epoch, done)  # before a file is read
         if resume is not None:
@@ -326,12 +326,14 @@ class Trainer(Connected, Closed):
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
         source, data, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
         loss = trained(self.loss, self.model, source)
+        log = None if every is None else self._step_log
         fit = Fit(source, data, callbacks, **counts, metrics=self._metrics, measure_training=measure_training, log=log)
         fit.check(self)
         if saved is not None:
             self._resume(fit, saved)
         self._weigh(loss)
         self._learn(columns)
+        self._step_log.every = every or 1
         self._fit = fit
         try:
             fit.run(self)

@@ -155,6 +155,15 @@ def test_returning_to_a_checkpoint_removes_later_rows(tmp_path: Path) -> None:
     assert made.step_history["step"] == [2, 4, 6, 8] and made.step_history.last_step == 8
 
 
+def test_a_checkpoint_of_another_run_has_other_rows(tmp_path: Path) -> None:
+    made, other, path = trainer(), trainer(), tmp_path / "run.ckpt"
+    other.fit(X, -Y, epochs=2, batch_size=16)
+    other.save_checkpoint(path)
+    made.fit(X, Y, epochs=2, batch_size=16, log_every=2)
+    made.load_checkpoint(path)
+    assert made.history["loss"] == other.history["loss"] and made.step_history.height == 0
+
+
 def test_copies_have_their_own_rows() -> None:
     import copy
 

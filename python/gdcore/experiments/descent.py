@@ -29,7 +29,6 @@ AXES = {
     "weight_decay": "weight decay λ, from strong to weak",
 }
 NOUNS = {"width": "unit", "parameters": "parameter", "epoch": "epoch", "samples": "row"}
-FITTED_BELOW = ("samples", "weight_decay")  # axes of which small values are fitted, not large ones
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,13 @@ class DoubleDescent:
         fitted = [v for v, e in zip(curve[self.axis], curve[self.train], strict=True) if e <= self.interpolated]
         if not fitted:
             return None
-        end: float = max(fitted) if self.axis in FITTED_BELOW else min(fitted)
+        end: float = max(fitted) if self.fitted_below else min(fitted)
         return end
+
+    @property
+    def fitted_below(self) -> bool:
+        """Whether the training data is fitted at small values of the axis, not at large ones."""
+        return self.axis in ("samples", "weight_decay")
 
     @property
     def peak(self) -> float | None:
@@ -141,8 +145,8 @@ class DoubleDescent:
         turns = self._turns(curve)
         if turns is None:
             i = int(test.argmin())
-            return f"No second descent: test error is lowest, {test[i]:.3g}, at {self.place(values[i])}"
-        points = [f"{test[i]:.3g} at {self.place(values[i], i == turns[-1])}" for i in turns]
+            return f"No second descent: test error is lowest, {test[i]:.3g}, at {self.described(values[i])}"
+        points = [f"{test[i]:.3g} at {self.described(values[i], i == turns[-1])}" for i in turns]
         return f"Test error falls to {points[0]}, peaks at {points[1]}, falls again to {points[2]}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
@@ -182,7 +186,7 @@ class DoubleDescent:
 
         draw(self, axes, AXES[self.axis])
 
-    def place(self, value: float, named: bool = True) -> str:
+    def described(self, value: float, named: bool = True) -> str:
         """Return a value of the axis as text, such as "1,000 parameters"; without the name where not `named`."""
         if self.axis == "weight_decay":
             return f"λ = {value:g}" if named else f"{value:g}"

@@ -46,15 +46,15 @@ def double_descent(
         The setting to vary, in place of the recipe's:
 
         - "width": units in each hidden layer (model-wise, slides 52-53; Belkin et al. 2019). The result is by the
-          number of parameters.
+          number of parameters (by the width if several widths have the same number).
         - "epochs": epochs of training (epoch-wise, slide 54). One run is measured at all of them.
         - "weight_decay": strength λ of the optimiser's weight decay (slide 54). The result goes from strong to weak.
         - "samples": number of training rows (sample-wise, slides 55-56). Smaller sets are part of the larger ones of
           the same seed. `double_descent_linear` does the same in linear regression, where theory gives the test error.
     values : iterable of numbers, optional
-        The values to train with, all different: whole numbers from 1, for the weight decay numbers above 0. When left
-        out: 19 widths from 2 to 300; about 40 epochs up to the recipe's, evenly spread over the logarithm; ten decays
-        from 1e-5 to 0.3; 100 to 8,000 rows, up to the available ones.
+        The values to train with: whole numbers from 1, for the weight decay numbers above 0; equal ones count once.
+        When left out: 19 widths from 2 to 300; about 40 epochs up to the recipe's, evenly spread over the logarithm;
+        ten decays from 1e-5 to 0.3; 100 to 8,000 rows, up to the available ones.
     repeats : int
         Runs for each value, with the seeds seed, seed + 1, ...: of initial weights, shuffling and label noise.
     seed : int
@@ -90,6 +90,8 @@ def double_descent(
     axis, checked = AXES[choice(over, "over", AXES)], _values(recipe, over, values)
     points = points_over(recipe, over, [checked] if over == "epochs" else checked, repeats=repeats, seed=seed)
     sweep = sweep_networks(points, recipe, folder=folder, n_jobs=n_jobs, progress=progress)
+    if over == "width" and len(set(sweep.table["parameters"])) < len(checked):
+        axis = "width"
     return DoubleDescent(axis, "train_error", "test_error", MEASURE, sweep.table, INTERPOLATED, sweep.cpu_seconds)
 
 

@@ -34,9 +34,9 @@ def draw(result: DoubleDescent, axes: Any, label: str) -> None:
         axes.invert_xaxis()
     if result.threshold is not None:
         axes.axvline(result.threshold, color=figures.GREEN, lw=1.4, ls="-.", zorder=0)
-        side = "up to" if result.axis in ("samples", "weight_decay") else "from"
-        place = result.place(result.threshold, result.axis == "weight_decay")
-        axes.plot([], [], color=figures.GREEN, ls="-.", label=f"training rows fitted {side} {place}")
+        side = "up to" if result.fitted_below else "from"
+        threshold = result.described(result.threshold, result.axis == "weight_decay")
+        axes.plot([], [], color=figures.GREEN, ls="-.", label=f"training rows fitted {side} {threshold}")
     if max(test) > 20 * min(test) > 0:
         axes.set_yscale("log")
     else:

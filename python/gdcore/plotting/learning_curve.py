@@ -21,7 +21,7 @@ def learning_curve(
     columns = [name for name in (measure, f"val_{measure}") if name in history]
     if not columns:
         raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {', '.join(history)}")
-    axes = new_axes(path is not None, "History.plot")
+    axes = new_axes(path is not None, f"{type(history).__name__}.plot")
     index = history._index
     numbers = history[index]
     dot = "o" if history.height == 1 else None

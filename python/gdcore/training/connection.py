@@ -121,8 +121,9 @@ class Connected(Learns):
             self._core.steps = saved.training["steps"]
             self._seed, self._lr_scale = saved.seed, float(saved.training["lr_scale"])
             self._step = self._plain_step()
+            same_run = self._history.begins_with(saved.history)
+            self._step_log.cut(saved.training["steps"] if same_run else 0)
             self._history.replace(saved.history)
-            self._step_log.cut(saved.training["steps"])
 
     def _resume(self, fit: Fit, saved: Saved) -> None:
         """Make `fit` continue the run that wrote a checkpoint; a checkpoint that does not fit changes nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ..callbacks import Callback
 from ..history import StepHistory
@@ -35,11 +35,6 @@ class StepLog(Callback):
         self._seconds = 0.0  # since the last row
         self._steps = 0  # steps of the trainer that are included
         self._since = 0.0  # time since which seconds are not yet included
-
-    def with_rows_every(self, steps: int) -> Self:
-        """Set the number of steps between two rows."""
-        self.every = steps
-        return self
 
     def begin(self, steps: int, sums: tuple[float, float]) -> None:
         """Begin or continue at a number of steps, with the sums of loss and weight in this epoch so far.
