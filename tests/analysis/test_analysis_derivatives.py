@@ -11,7 +11,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore import analysis
-from gradient_cases import LAYERS, agree, away_from_kinks, losses
+from gradient_cases import LAYERS, LOSSES, agree, away_from_kinks, losses
 
 H = 1e-5
 MODES = pytest.mark.parametrize("mode", ["training", "prediction"])
@@ -51,7 +51,7 @@ def test_every_layer(name: str, mode: Any, rng: Any) -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("case", range(6))
+@pytest.mark.parametrize("case", range(LOSSES))
 def test_every_loss(case: int, weighted: bool, rng: Any) -> None:
     loss, y = losses(rng)[case]
     model = build([gd.Dense(4, 5), gd.BatchNorm(5), gd.GELU(), gd.Dense(5, 3)], rng)

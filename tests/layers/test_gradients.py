@@ -10,7 +10,7 @@ import helpers
 import numpy as np
 import oracle
 import pytest
-from gradient_cases import LAYERS, agree, away_from_kinks, differences, losses
+from gradient_cases import LAYERS, LOSSES, agree, away_from_kinks, differences, losses
 
 
 def build(layers: list[Any], device: str, rng: Any) -> gd.Sequential:
@@ -55,7 +55,7 @@ def test_full_jacobian(name: str, device: str, rng: Any) -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("case", range(6))
+@pytest.mark.parametrize("case", range(LOSSES))
 @pytest.mark.parametrize(
     "hidden", [[gd.Tanh()], [gd.BatchNorm(5), gd.GELU()], [gd.LayerNorm(5), gd.Softplus()]], ids=repr
 )
