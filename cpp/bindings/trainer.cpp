@@ -98,7 +98,7 @@ void check_weights_of(const PyDataset& self, const py::array_t<std::int64_t, py:
 py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const std::optional<SeedAndEpoch>& shuffle,
               std::int64_t batch_size, bool drop_last, std::int64_t first, std::int64_t last,
               const py::array_t<double, py::array::c_style | py::array::forcecast>& lrs, double seconds,
-              std::pair<double, double> initial) {
+              std::pair<double, double> initial, const std::optional<std::pair<double, double>>& since) {
   check_match(dataset, self.core.network(), self.core.loss());
   BatchRange range = range_of(dataset, rows, batch_size);
   range.joins = !drop_last;
@@ -114,11 +114,14 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const
     permutation = Permutation::of(range.count, shuffle->first, shuffle->second);
     range.order.shuffle = &permutation;
   }
-  LossSums sums{initial.first, initial.second};
+  LossSums sums{initial.first, initial.second}, others;
+  if (since) others = {since->first, since->second};
   const std::span<const double> rates(lrs.data(), static_cast<std::size_t>(lrs.size()));
   const std::int64_t next = computing(
-      self.core.network(), [&] { return self.core.run(dataset.data, range, rates, seconds, sums); },
+      self.core.network(),
+      [&] { return self.core.run(dataset.data, range, rates, seconds, sums, since ? &others : nullptr); },
       Network::Purpose::training);
+  if (since) return py::make_tuple(next, sums.loss, sums.weight, others.loss, others.weight);
   return py::make_tuple(next, sums.loss, sums.weight);
 }
 
@@ -212,10 +215,10 @@ void bind_trainer(py::module_& m) {
            "Trains one step on one batch; returns the mean loss of the batch before the step.")
       .def("run", &run, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"), py::arg("batch_size"),
            py::arg("drop_last"), py::arg("first_batch"), py::arg("last_batch"), py::arg("lrs"), py::arg("seconds"),
-           py::arg("sums") = std::pair(0.0, 0.0),
+           py::arg("sums") = std::pair(0.0, 0.0), py::arg("since") = py::none(),
            "Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next "
-           "batch and the sums of loss and weights, added to `sums`. rows=None means all rows; shuffle is (seed, "
-           "epoch) or None.")
+           "batch and the sums of loss and weights, added to `sums`, and then the same added to `since`, if given. "
+           "rows=None means all rows; shuffle is (seed, epoch) or None.")
       .def("evaluate", &evaluate, py::arg("dataset"), py::kw_only(), py::arg("batch_size"),
            py::arg("rows") = py::none(), py::arg("outputs") = py::none(),
            "The sums of loss and weights, without training; predictions are written to outputs (rows, out_features), "

@@ -72,8 +72,15 @@ void Trainer::optimizer_step(double lr) {
 }
 
 std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
-                          LossSums& sums) {
-  if (device_steps_ != nullptr) return run_on_device(resident(data, network()), range, lrs, seconds, sums);
+                          LossSums& sums, LossSums* since) {
+  if (device_steps_ != nullptr) {
+    if (since == nullptr) return run_on_device(resident(data, network()), range, lrs, seconds, sums);
+    LossSums these;
+    const std::int64_t next = run_on_device(resident(data, network()), range, lrs, seconds, these);
+    sums.add(these);
+    since->add(these);
+    return next;
+  }
   const Dataset& here = resident(data, network());
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
@@ -82,8 +89,8 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
     const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
     const std::int64_t begin = std::exchange(row, range.first_row(b + 1));
     const LossSums batch = train(reader_.read(network(), here, range.order, begin, row - begin), lr);
-    sums.loss += batch.loss * data.weight_unit;
-    sums.weight += batch.weight * data.weight_unit;
+    sums.add(batch, data.weight_unit);
+    if (since != nullptr) since->add(batch, data.weight_unit);
     ++b;
     poll_interrupt();
     if (std::chrono::duration<double>(Clock::now() - start).count() >= seconds) break;
@@ -100,8 +107,7 @@ LossSums Trainer::evaluate(const Dataset& data, const BatchRange& range, void* o
     const Batch batch = reader_.read(network(), here, range.order, first, rows);
     const View logits = network().forward(batch.x, false);
     const LossSums sums = step_.criterion().apply(batch, logits, {});
-    total.loss += sums.loss * data.weight_unit;
-    total.weight += sums.weight * data.weight_unit;
+    total.add(sums, data.weight_unit);
     if (outputs != nullptr) {
       char* to = static_cast<char*>(outputs) + static_cast<std::size_t>(first * logits.cols) * size_of(logits.dtype);
       network().backend().copy(to, logits.data, logits.bytes(), CopyKind::to_host);

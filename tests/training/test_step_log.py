@@ -3,6 +3,7 @@ into slices of time, calls of fit and resumed runs, without a change of the trai
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,22 @@ def test_slices_of_time_change_no_bit(every: int, monkeypatch: pytest.MonkeyPatc
     assert losses() == whole and len(whole) == 4 * 29 // every
 
 
+def test_a_loss_that_falls_far_within_an_epoch() -> None:
+    """No row is the difference of two large sums."""
+    x = np.random.default_rng(1).standard_normal((2000, 3))
+    y = (x @ [1.0, -2.0, 0.5])[:, None]
+
+    def made() -> gd.Trainer:
+        model = gd.Sequential(gd.Dense(3, 1), seed=0, dtype="float64")
+        return gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.05))
+
+    logged, single = made(), made()
+    logged.fit(x, y, epochs=1, batch_size=1, shuffle=False, log_every=10)
+    expected = np.array([single.step(x[i : i + 1], y[i : i + 1]) for i in range(2000)]).reshape(-1, 10).mean(axis=1)
+    assert expected[-1] < 1e-20 * expected[0]
+    np.testing.assert_allclose(logged.step_history["loss"], expected, rtol=1e-12)
+
+
 def test_steps_made_elsewhere_start_a_new_mean() -> None:
     made = trainer()
     made.fit(X, Y, epochs=1, batch_size=16, log_every=3)  # 4 steps: one is left over
@@ -113,19 +130,34 @@ def test_batches_of_an_iterable() -> None:
     np.testing.assert_allclose(made.step_history["loss"], other.step_history["loss"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("every", [1, 2, 4])
-def test_an_iterable_that_ends_at_a_row_gives_no_second_row(every: int) -> None:
-    made, other = trainer(), trainer()
-    made.fit(gd.MiniBatches(X, Y, batch_size=16, seed=3), epochs=3, log_every=every)
-    other.fit(X, Y, epochs=3, batch_size=16, log_every=every)
-    assert made.step_history["step"] == list(range(every, 13, every)) == other.step_history["step"]
-    np.testing.assert_allclose(made.step_history["loss"], other.step_history["loss"], rtol=1e-6)
+class Unsized:
+    """Batches whose number shows at their end."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from gd.MiniBatches(X, Y, batch_size=16, seed=3)
 
 
-def test_steps_whose_rows_have_no_weight_have_no_mean() -> None:
-    made, weights = trainer(), np.repeat([0.0, 1.0], [16, 34])
-    made.fit(X, Y, epochs=1, batch_size=16, log_every=1, shuffle=False, sample_weight=weights)
-    assert np.isnan(made.step_history["loss"]).tolist() == [True, False, False, False]
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("steps", [None, 3, 4, 5])
+def test_an_iterable_may_end_at_a_row(every: int, steps: int | None) -> None:
+    made = trainer()
+    made.fit(Unsized(), epochs=3, steps_per_epoch=steps, log_every=every)
+    count = 3 * (steps or 4)
+    assert made.steps == count and made.step_history.get("step", []) == list(range(every, count + 1, every))
+    assert np.isfinite(made.step_history.get("loss", [])).all()
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_whose_weights_are_all_0(every: int, shuffle: bool) -> None:
+    plain, logged, alone = trainer(), trainer(), np.zeros(50)
+    alone[5] = 2.0
+    for made, log in ((plain, None), (logged, every)):
+        made.fit(X, Y, epochs=2, batch_size=1, shuffle=shuffle, sample_weight=alone, log_every=log)
+    helpers.same_bits(plain.model.flat_parameters(), logged.model.flat_parameters())
+    losses = np.array(logged.step_history["loss"])
+    assert len(losses) == 100 // every
+    np.testing.assert_allclose(losses[np.isfinite(losses)], plain.history["loss"], rtol=1e-12)  # one row an epoch
 
 
 class Stop(gd.Callback):
@@ -153,6 +185,29 @@ def test_returning_to_a_checkpoint_removes_later_rows(tmp_path: Path) -> None:
     assert made.step_history.last_step == 16
     made.load_checkpoint(path)
     assert made.step_history["step"] == [2, 4, 6, 8] and made.step_history.last_step == 8
+
+
+def test_returning_removes_later_rows_in_any_order(tmp_path: Path) -> None:
+    made, path = trainer(), tmp_path / "run.ckpt"
+    made.fit(X, Y, epochs=2, batch_size=16, log_every=3)
+    made.save_checkpoint(path)
+    made.fit(X, Y, epochs=1, batch_size=16, log_every=3)
+    made.steps = 0
+    made.fit(X, Y, epochs=1, batch_size=16, log_every=3)
+    assert made.step_history["step"] == [3, 6, 9, 12, 3]
+    made.load_checkpoint(path)
+    assert made.step_history["step"] == [3, 6, 3]
+
+
+def test_a_file_holds_the_rows_as_arrays(tmp_path: Path) -> None:
+    """The header of a file, where other values are, has a limit."""
+    made, path = trainer(), tmp_path / "run.ckpt"
+    made.fit(X, Y, epochs=500, batch_size=16, log_every=1)
+    made.fit(X, Y, epochs=1, batch_size=16, log_every=1, callbacks=[gd.Checkpoint(path)])
+    assert int.from_bytes(path.read_bytes()[:8], "little") < 10_000
+    other = trainer()
+    other.fit(X, Y, until_epoch=501, batch_size=16, log_every=1, resume=path)
+    assert rows(other) == rows(made) and type(other.step_history["step"][0]) is int
 
 
 def test_a_checkpoint_of_another_run_has_other_rows(tmp_path: Path) -> None:
@@ -184,6 +239,8 @@ def test_the_same_plot(tmp_path: Path) -> None:
     assert f"at step {best} of 16" in axes.get_title(loc="left") + axes.get_title()
     np.testing.assert_array_equal(axes.lines[0].get_xdata(), made.step_history["step"])
     assert (tmp_path / "steps.png").stat().st_size > 1000
+    with pytest.raises(KeyError, match="none yet"):
+        trainer().step_history.plot()
 
 
 @pytest.mark.parametrize(("value", "kind"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)])
@@ -197,8 +254,8 @@ def test_damaged_states() -> None:
     from gdcore.training.step_log import StepLog
 
     log = StepLog()
-    for state in ({}, {"steps": -1, "sums": [0.0] * 7}, {"steps": 1, "sums": [0.0]}, {"steps": 1, "sums": "abc"}):
+    for state in ({}, {"steps": -1, "sums": [0.0] * 3}, {"steps": 1, "sums": [0.0]}, {"steps": 1, "sums": "abc"}):
         with pytest.raises(gd.FormatError, match="StepLog"):
             log.load_state_dict(state)
     with pytest.raises(ValueError, match="step"):
-        log.load_state_dict({"steps": 1, "sums": [0.0] * 7, "history.loss": [1.0]})
+        log.load_state_dict({"steps": 1, "sums": [0.0] * 3, "history.loss": [1.0]})

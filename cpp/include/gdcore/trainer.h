@@ -27,9 +27,9 @@ class Trainer {
   /// Runs one step on a batch, its rows in their order; returns the batch's sums of losses before the step.
   LossSums step(const Dataset& batch, double lr);
   /// Trains the batches of the range until `seconds` have passed; returns the next batch and adds to `sums`.
-  /// `lrs`: one rate for each batch, or one for all.
+  /// `lrs`: one rate for each batch, or one for all. `since`: other sums, or null, to which the batches are added too.
   std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
-                   LossSums& sums);
+                   LossSums& sums, LossSums* since = nullptr);
   /// Returns sums over the rows of `range` without training; writes predictions to `outputs` (host, rows x out) unless
   /// null.
   LossSums evaluate(const Dataset& data, const BatchRange& range, void* outputs);

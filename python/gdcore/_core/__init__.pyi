@@ -995,9 +995,10 @@ class Trainer:
         lrs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
         seconds: float,
         sums: tuple[float, float] = (0.0, 0.0),
+        since: tuple[float, float] | None = None,
     ) -> tuple:
         """
-        Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next batch and the sums of loss and weights, added to `sums`. rows=None means all rows; shuffle is (seed, epoch) or None.
+        Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next batch and the sums of loss and weights, added to `sums`, and then the same added to `since`, if given. rows=None means all rows; shuffle is (seed, epoch) or None.
         """
     def state(self) -> dict:
         """

@@ -20,7 +20,8 @@ def learning_curve(
     """Draw `measure` and ``val_<measure>`` of `history`; see `History.plot`."""
     columns = [name for name in (measure, f"val_{measure}") if name in history]
     if not columns:
-        raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {', '.join(history)}")
+        known = ", ".join(history) or "none yet"
+        raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {known}")
     axes = new_axes(path is not None, f"{type(history).__name__}.plot")
     index = history._index
     numbers = history[index]

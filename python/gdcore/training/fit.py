@@ -161,11 +161,11 @@ class Fit:
         if self._log is None:
             return self._source.advance(trainer, loss_sum, weight_sum)
         end = time.perf_counter() + SLICE_SECONDS
-        self._log.begin(trainer.steps, (loss_sum, weight_sum))
+        self._log.begin(trainer.steps)
         while True:
-            done = self._source.advance(trainer, loss_sum, weight_sum, self._log.left())
+            done = self._source.advance(trainer, loss_sum, weight_sum, self._log)
+            self._log.add(trainer)
             _, loss_sum, weight_sum = done
-            self._log.add(trainer, (loss_sum, weight_sum))
             if self._source.done or time.perf_counter() >= end:
                 return done
 

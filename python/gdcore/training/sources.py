@@ -18,6 +18,7 @@ from .measure import CheckedData
 if TYPE_CHECKING:
     from ..model import Sequential
     from ..trainer import Trainer
+    from .step_log import StepLog
 
 SLICE_SECONDS = 0.1  # training time between calls of on_progress
 _END = object()
@@ -73,27 +74,30 @@ class ArraySource:
         self.done = first == self.batches
 
     def advance(
-        self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, log: StepLog | None = None
     ) -> tuple[int, float, float]:
-        """Train for a slice of time, `most` batches at most.
+        """Train for a slice of time, and no farther than the next row of `log`, whose sums are updated.
 
         Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
         """
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
         if trainer._lr_scale != 1.0:
             rates = rates * trainer._lr_scale
-        self._next, loss_sum, weight_sum = trainer._core.run(
+        self._next, loss_sum, weight_sum, *since = trainer._core.run(
             self.data.dataset,
             self.data.rows,
             shuffle=self._shuffle,
             batch_size=self.batch_size,
             drop_last=self.drop_last,
             first_batch=self._next,
-            last_batch=self.batches if most is None else min(self.batches, self._next + most),
+            last_batch=self.batches if log is None else min(self.batches, self._next + log.left()),
             lrs=rates,
             seconds=SLICE_SECONDS,
             sums=(loss_sum, weight_sum),
+            since=None if log is None else log.sums,
         )
+        if log is not None:
+            log.sums = (since[0], since[1])
         self.done = self._next == self.batches
         return self._next, loss_sum, weight_sum
 
@@ -181,30 +185,32 @@ class IterableSource:
         return self._batch(epoch)
 
     def advance(
-        self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, log: StepLog | None = None
     ) -> tuple[int, float, float]:
-        """Train for a slice of time, `most` batches at most.
+        """Train for a slice of time, and no farther than the next row of `log`, whose sums are updated.
 
         Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
         """
-        end, last = time.perf_counter() + SLICE_SECONDS, None if most is None else self._next + most
+        end, last = time.perf_counter() + SLICE_SECONDS, None if log is None else self._next + log.left()
         while not self.done and self._next != last and time.perf_counter() < end:
             batch = self._batch(trainer.epoch)
             if batch is _END:
                 self.done = True
                 break
-            loss_sum, weight_sum = self._train(trainer, batch, loss_sum, weight_sum)
+            loss_sum, weight_sum = self._train(trainer, batch, (loss_sum, weight_sum), log)
             self._next += 1
             self.done = self._next == self._steps
         return self._next, loss_sum, weight_sum
 
-    def _train(self, trainer: Trainer, batch: Any, loss_sum: float, weight_sum: float) -> tuple[float, float]:
+    def _train(
+        self, trainer: Trainer, batch: Any, sums: tuple[float, float], log: StepLog | None
+    ) -> tuple[float, float]:
         trainer._weigh()
         name = f"x: batch {self._next}"
         known, finite = trainer._known(self.columns), trainer.check_finite
         parts = parts_of(batch, name, self._named)
         data = CheckedData(trainer.model, trainer.loss, *parts, name, known=known, check="batch", finite=finite)
-        _, loss_sum, weight_sum = trainer.core.run(
+        _, loss_sum, weight_sum, *since = trainer.core.run(
             data.dataset,
             None,
             shuffle=None,
@@ -214,7 +220,10 @@ class IterableSource:
             last_batch=1,
             lrs=np.array([trainer.lr]),
             seconds=np.inf,
-            sums=(loss_sum, weight_sum),
+            sums=sums,
+            since=None if log is None else log.sums,
         )
+        if log is not None:
+            log.sums = (since[0], since[1])
         trainer._learn(data.columns)
         return loss_sum, weight_sum
