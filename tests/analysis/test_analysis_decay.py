@@ -73,6 +73,35 @@ def test_without_decay_nothing_changes(rng: Any) -> None:
         analysis.Objective(*problem).decay[0] = 1.0
 
 
+@pytest.mark.parametrize("name", ["layers.0.weight", "layers.0.bias"])
+@pytest.mark.parametrize("decay", [{"layers.0.weight": 1e-300, "layers.2": 0.1}, {"layers.0.bias": 1e-300}])
+def test_parameters_whose_squares_overflow(name: str, decay: dict[str, float], rng: Any) -> None:
+    model = gd.Sequential(gd.Dense(1, 2), gd.Tanh(), gd.Dense(2, 1), dtype="float64")
+    model.parameters()[name][...] = 1e200
+    problem = (model, gd.MeanSquaredError(), rng.uniform(1, 2, (3, 1)), np.ones((3, 1)))
+    bare, objective = analysis.Objective(*problem), analysis.Objective(*problem, weight_decay=decay)
+    penalty = 0.5 * sum(each * w * w for each, w in zip(objective.decay, objective.point, strict=True))
+    assert np.isfinite(penalty) and objective.value() == pytest.approx(bare.value() + penalty, rel=1e-12)
+
+
+@pytest.mark.parametrize("frozen", [[], ["layers.0"], ["layers.1.bias"]])
+def test_only_the_given_rows_matter(frozen: list[str]) -> None:
+    model = gd.Sequential(*(gd.Dense(1, 1, init=gd.Constant(1e200)) for _ in range(2)), dtype="float64")
+    for name in frozen:
+        model.freeze(name)
+    problem = (model, gd.MeanSquaredError(), np.zeros((3, 1)), np.ones((3, 1)))  # other rows overflow
+    objective = analysis.Objective(*problem, weight_decay=1e-300, decay_biases=True)
+    assert objective.size == 4 - len(frozen) - (frozen == ["layers.0"]) and set(objective.decay) == {1e-300}
+    assert np.isfinite(objective.value())
+
+
+def test_no_decay_beside_an_objective_is_any_zero(rng: Any) -> None:
+    objective = analysis.Objective(*normed(rng), weight_decay=0.1)
+    for zero in (0, 0.0, np.float64(0.0), None):
+        assert analysis.loss_surface(objective, weight_decay=zero, points=3).value == objective.value()
+    helpers.refuses(lambda: analysis.loss_surface(objective, weight_decay=1), TypeError, "^weight_decay")
+
+
 def test_frozen_parameters_are_left_out(rng: Any) -> None:
     """And a single row, for BatchNorm with running averages."""
     model, loss, x, y = normed(rng)

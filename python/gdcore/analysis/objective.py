@@ -181,7 +181,10 @@ class Objective(Made):
 
     def _penalty(self, w: Vector) -> float:
         """Return ½ Σ λ_i w_i²."""
-        return 0.5 * float(self.decay @ w**2) if self._decays else 0.0
+        if not self._decays:
+            return 0.0
+        with np.errstate(over="ignore"):  # infinite, as the loss there
+            return 0.5 * float(self.decay * w @ w)  # not w², which may overflow where λ_i is small or 0
 
     def _point(self, w: npt.ArrayLike | None) -> Vector:
         if w is None:
@@ -201,7 +204,10 @@ def _decay_of(model: Sequential, loss: _core.Loss, weight_decay: Decay, decay_bi
         return np.zeros(sum(model.parameters()[name].size for name in trained))
     copied = model.clone(device="cpu")
     trainer = Trainer(copied, loss, optimizer=optimizer)
-    copied.backward(copied.forward(np.ones((2, model.in_features))))  # makes the gradients; BatchNorm needs two rows
+    # A pass makes the gradients: of parameters of 0, so that nothing overflows, and two rows, which BatchNorm needs.
+    for array in copied.parameters().values():
+        array[...] = 0.0
+    copied.backward(np.zeros_like(copied.forward(np.zeros((2, model.in_features)))))
     for name in trained:
         copied.parameters()[name][...] = 1.0
         copied.gradients()[name][...] = 0.0
@@ -228,7 +234,7 @@ DEFAULTS = {"mode": "training", "weight_decay": 0.0, "decay_biases": False}
 def refuse_beside(kind: str, **beside: Any) -> None:
     """Raise TypeError naming an argument that is given together with an object that contains it."""
     for name, value in beside.items():
-        usual = isinstance(value, (str, float)) and value == DEFAULTS.get(name)
+        usual = isinstance(value, (str, int, float)) and value == DEFAULTS.get(name)
         if value is not None and value is not False and not usual:
             raise TypeError(f"{name}: got {shown(value)}; expected None, as the {kind} contains it")
 
