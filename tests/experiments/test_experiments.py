@@ -154,6 +154,11 @@ def network(*widths: int) -> list[gd.Layer]:
     return layers[:-1]
 
 
+def test_recipes_compare_without_error() -> None:
+    same, other = replace(RECIPE), replace(RECIPE)
+    assert same != other and same in (other, same) and len({same, other, RECIPE}) == 3
+
+
 def test_what_a_row_holds() -> None:
     """The same network trained by hand."""
     y = experiments.redraw_labels(DATA.y, 0.3, classes=3, seed=2)

@@ -40,7 +40,7 @@ Build: TypeAlias = Callable[[int], Sequence[_core.Layer]]
 
 
 @explained
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Recipe:
     """What is trained and how: all settings that the runs of an experiment share.
 
