@@ -1,5 +1,5 @@
 """Promise: public calls have at most 8 parameters except for a few with a reason, and take all but the data by name
-only; the common arguments of `gdcore.analysis` are explained once."""
+only; the common arguments of `gdcore.analysis` are explained once, and its calls explain arguments they lack."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ def test_calls_have_few_parameters() -> None:
     long = {name for name, count in found.items() if count > MOST}
     assert not long - LONG.keys(), f"more than {MOST} parameters: {sorted(long - LONG.keys())}"
     assert not LONG.keys() - long, f"listed in LONG without need: {sorted(LONG.keys() - long)}"
+
+
+@pytest.mark.parametrize("name", [n for n in analysis.__all__ if not is_result(getattr(analysis, n))])
+def test_an_unknown_argument_is_explained(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^\[{name}\] l3 is not among its arguments; expected {name}\("):
+        getattr(analysis, name)(l3=0.1)
 
 
 @pytest.mark.parametrize("name", LONG)

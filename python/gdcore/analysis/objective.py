@@ -25,6 +25,7 @@ Mode: TypeAlias = Literal["training", "prediction"]
 Decay: TypeAlias = float | Sequence[float] | Mapping[str, float]
 
 
+@explained
 class Objective(Made):
     """A model's mean loss E(w) over data, as a function of the vector w of its parameters.
 

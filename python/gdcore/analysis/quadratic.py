@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.attributes import Made
 from ..internal.checks import integer, real
@@ -23,6 +24,7 @@ SYMMETRY = 1e-10  # largest asymmetry of a given Hessian, relative to its larges
 IN_RANGE = 1e-8  # largest part of b in the null space of H, relative to the length of b
 
 
+@explained
 class QuadraticModel(Made):
     """The local quadratic model of a model's loss: E(w) ≈ E(ŵ) + (w-ŵ)ᵀb + ½(w-ŵ)ᵀH(w-ŵ), b = ∇E(ŵ) (slide 5).
 

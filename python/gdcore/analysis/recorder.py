@@ -9,6 +9,7 @@ import numpy as np
 
 from ..callbacks import Callback
 from ..callbacks.watch import epochs
+from ..internal.arguments import explained
 from ..internal.attributes import Closed, Setting
 from ..internal.checks import instance
 from ..model import Sequential
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["PathRecorder"]
 
 
+@explained
 class PathRecorder(Closed, Callback):
     """Record the parameters of a model during training, for `LossSurface.plot` and `LossSurface.path`.
 
