@@ -288,8 +288,7 @@ class Trainer(Connected, Closed):
             Whether to measure loss and metrics on the training rows at the end of each epoch. Otherwise ``loss`` is the
             mean of the batch losses during training, which costs nothing.
         log_every : int, optional
-            Steps between two rows of ``trainer.step_history``: the mean of the batch losses since the row before, and
-            the rate. ``trainer.step_history.plot()`` draws the curve against the steps.
+            Steps between two rows of ``trainer.step_history``: the mean batch loss since the row before, and the rate.
         resume : path or binary file, optional
             A file of `Checkpoint`. The run that wrote it is continued as if it had never ended, for `epochs` more or up
             to `until_epoch`. All other arguments must be the same as before. A run that a callback had stopped stays
@@ -313,7 +312,7 @@ class Trainer(Connected, Closed):
         if self._fit is not None:
             raise RuntimeError("fit: this trainer is already training; call fit again after that")
         measure_training = flag(measure_training, "measure_training")
-        every = None if log_every is None else integer(log_every, "log_every", minimum=1)
+        log, every = (None, 1) if log_every is None else (self._step_log, integer(log_every, "log_every", minimum=1))
         seed, saved, known, first, done = self.seed, None, UNNAMED, self.epoch, self.epoch
         last_epoch(epochs, until_epoch, done)  # before a file is read
         if resume is not None:
@@ -326,14 +325,13 @@ class Trainer(Connected, Closed):
         given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
         source, data, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
         loss = trained(self.loss, self.model, source)
-        log = None if every is None else self._step_log
         fit = Fit(source, data, callbacks, **counts, metrics=self._metrics, measure_training=measure_training, log=log)
         fit.check(self)
         if saved is not None:
             self._resume(fit, saved)
         self._weigh(loss)
         self._learn(columns)
-        self._step_log.every = every or 1
+        self._step_log.every = every
         self._fit = fit
         try:
             fit.run(self)
