@@ -254,12 +254,12 @@ def adam_moments(steps: int, seed: int = 0) -> tuple[Vector, Vector, Vector]:
     return gradients, run.states[0], -run.steps
 
 
-def network_noise() -> GradientNoise:
+def network_noise(seed: int = 0) -> GradientNoise:
     """Measure the gradient noise of a small network for batches of 1 to 1,000 rows (slides 15-16)."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     x = rng.standard_normal((1000, 5))
     y = np.sin(x[:, 0]) + 0.5 * rng.standard_normal(len(x))
-    model = Sequential(_core.Dense(5, 20), _core.Tanh(), _core.Dense(20, 1), seed=0, dtype="float64", device="cpu")
+    model = Sequential(_core.Dense(5, 20), _core.Tanh(), _core.Dense(20, 1), seed=seed, dtype="float64", device="cpu")
     return gradient_noise(model, _core.MeanSquaredError(), x, y, batch_sizes=(1, 3, 10, 32, 100, 316, 1000))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 
 from ... import _core
-from ...analysis.objective import Objective
+from ...analysis.objective import Objective, Vector
 from ...analysis.problems import DEPTH, WIDTH, network_noise, relu_signal, training_path
 from ...analysis.quadratic import QuadraticModel
 from ...model import Sequential
@@ -45,41 +46,65 @@ def he_variance(path: PathLike) -> None:
     save(axes, path)
 
 
-def normalised_inputs(path: PathLike) -> None:
-    """Draw descent before and after standardising the inputs: a narrow valley becomes round (slide 34)."""
-    rng = np.random.default_rng(0)
+class InputDescent(NamedTuple):
+    """Descent from w = 0 in linear regression, at the best learning rate."""
+
+    surface: QuadraticModel
+    objective: Objective
+    points: Vector  # (T + 1, 2)
+    errors: Vector  # E - E(w*) at each point, (T + 1,)
+
+    @property
+    def condition(self) -> float:
+        """λmax/λmin."""
+        low, high = self.surface.eigenvalues
+        return float(high / low)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps until 1 % of the error is left."""
+        return int(np.argmax(self.errors < 0.01 * self.errors[0]))
+
+
+def input_descents(seed: int = 0) -> tuple[InputDescent, InputDescent]:
+    """Descend 100 steps on two inputs of different ranges, as they come and standardised (slide 34)."""
+    rng = np.random.default_rng(seed)
     x = rng.standard_normal((200, 2)) * [1.0, 8.0]
     y = x @ [1.5, -0.3] + 0.1 * rng.standard_normal(200)
-    panels = new_axes(True, "gallery", size=(9, 3.4), columns=3)
-    looks = ((BLUE, "o", "-"), (VERMILION, "^", DASHED))
-    conditions, curves = [], []
-    for axes, scaled, (colour, marker, _) in zip(panels, (False, True), looks, strict=False):
-        first = [Standardizer().fit(x)] if scaled else []
-        model = Sequential(
-            *first, _core.Dense(2, 1, bias=False, init=_core.Constant(0.0)), seed=0, dtype="float64", device="cpu"
-        )
+
+    def descent(*first: _core.Layer) -> InputDescent:
+        dense = _core.Dense(2, 1, bias=False, init=_core.Constant(0.0))
+        model = Sequential(*first, dense, seed=0, dtype="float64", device="cpu")
         problem = (model, _core.MeanSquaredError(), x, y)
         surface, objective = QuadraticModel(*problem), Objective(*problem)
-        low, high = surface.eigenvalues
-        conditions.append(high / low)
-        points = training_path(Trainer(*problem[:2], optimizer=_core.SGD(lr=2 / (low + high))), x, y, 100)
-        curves.append(np.array([objective.value(w) for w in points]) - surface.error(surface.minimum))
-        middle = surface.minimum[1] / 2
-        contours(axes, objective, (-0.6, 2.6), (middle - 1.6, middle + 1.6))
-        trace(axes, points, colour=colour, marker=marker)
-        star(axes, surface.minimum)
-        dress(axes, f"{'standardised' if scaled else 'as they come'}: λmax/λmin = {high / low:.2g}", "w₁", "w₂")
+        rate = 2 / surface.eigenvalues.sum()
+        points = training_path(Trainer(*problem[:2], optimizer=_core.SGD(lr=rate)), x, y, 100)
+        errors = np.array([objective.value(w) for w in points]) - surface.error(surface.minimum)
+        return InputDescent(surface, objective, points, errors)
+
+    return descent(), descent(Standardizer().fit(x))
+
+
+def normalised_inputs(path: PathLike) -> None:
+    """Draw descent before and after standardising the inputs: a narrow valley becomes round (slide 34)."""
+    panels = new_axes(True, "gallery", size=(9, 3.4), columns=3)
+    labels, looks = ("as they come", "standardised"), ((BLUE, "o", "-"), (VERMILION, "^", DASHED))
+    found = input_descents()
+    for axes, run, label, (colour, marker, style) in zip(panels, found, labels, looks, strict=False):
+        middle = run.surface.minimum[1] / 2
+        contours(axes, run.objective, (-0.6, 2.6), (middle - 1.6, middle + 1.6))
+        trace(axes, run.points, colour=colour, marker=marker)
+        star(axes, run.surface.minimum)
+        dress(axes, f"{label}: λmax/λmin = {run.condition:.2g}", "w₁", "w₂")
         plain(axes)
         axes.set_aspect("equal")
-    for curve, (colour, _, style), label in zip(curves, looks, ("as they come", "standardised"), strict=True):
-        panels[2].plot(np.maximum(curve, 1e-16), color=colour, ls=style, lw=2, label=label)
+        panels[2].plot(np.maximum(run.errors, 1e-16), color=colour, ls=style, lw=2, label=label)
     panels[2].set_yscale("log")
     panels[2].set_ylim(bottom=1e-10)
     panels[2].set_box_aspect(1)
     dress(panels[2], "the error", "step", "E - E(w*)")
-    steps = [int(np.argmax(curve < 0.01 * curve[0])) for curve in curves]
     title = (
-        f"Standardised inputs: λmax/λmin is {conditions[1]:.2g} instead of {conditions[0]:.2g}, "
-        f"and 1% of the error is left at step {steps[1]}, not {steps[0]}"
+        f"Standardised inputs: λmax/λmin is {found[1].condition:.2g} instead of {found[0].condition:.2g}, "
+        f"and 1% of the error is left at step {found[1].steps}, not {found[0].steps}"
     )
     save(panels[0], path, title=title)
