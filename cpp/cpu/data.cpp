@@ -5,36 +5,48 @@
 #include <type_traits>
 
 #include "cpu_backend.h"
-#include "loops.h"
+#include "vectors.h"
 
 namespace gdcore::GDCORE_ISA {
 
 namespace {
 
 template <class S, class T>
+GD_INLINE void copy_row(const S* row, std::int64_t cols, T* to) {
+  constexpr std::int64_t kShort = 64;  // a call costs more than the copy
+  if constexpr (std::is_same_v<S, T> && std::is_floating_point_v<T>) {
+    constexpr int lanes = Tile<T>::lanes;
+    if (cols >= lanes && cols <= kShort) {  // whole vectors; the last one overlaps the one before
+      for (std::int64_t c = 0; c < cols - lanes; c += lanes) store(to + c, load(row + c));
+      return store(to + cols - lanes, load(row + cols - lanes));
+    }
+  }
+  if (std::is_same_v<S, T> && cols > kShort) {
+    std::memcpy(to, row, sizeof(T) * static_cast<std::size_t>(cols));
+  } else {
+#pragma omp simd
+    for (std::int64_t c = 0; c < cols; ++c) to[c] = static_cast<T>(row[c]);
+  }
+}
+
+template <class S, class T>
 void gather_rows(const Gather& call) {
-  const std::int64_t cols = call.source.cols;
+  const std::int64_t cols = call.source.cols, stride = call.source.row_stride, first = call.first;
   const S* from = static_cast<const S*>(call.source.data);
   T* to = static_cast<T*>(call.to);
   const RowOrder order = call.order;
-  const std::int64_t first = call.first;
   // The hardware prefetcher cannot predict the addresses of shuffled rows. For a long row it needs only the beginning.
   constexpr std::int64_t kAhead = 8, kMost = 1024 / static_cast<std::int64_t>(sizeof(S));
   const std::int64_t most = min(cols, kMost);
   parallel_for(call.count, cols * 2, 1, [=](std::int64_t begin, std::int64_t end) {
+    if (order.shuffle == nullptr && order.rows != nullptr && cols == 1) {
+      const std::int64_t* rows = order.rows + first;
+      for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<T>(from[rows[i] * stride]);
+      return;
+    }
     for (std::int64_t i = begin; i < end; ++i) {
-      if (!order.is_plain() && i + kAhead < end) {
-        prefetch(from + order(first + i + kAhead) * call.source.row_stride, most);
-      }
-      const S* row = from + order(first + i) * call.source.row_stride;
-      T* out = to + i * cols;
-      constexpr std::int64_t kShort = 64;  // a call costs more than the copy
-      if (std::is_same_v<S, T> && cols > kShort) {
-        std::memcpy(out, row, sizeof(T) * static_cast<std::size_t>(cols));
-      } else {
-#pragma omp simd
-        for (std::int64_t c = 0; c < cols; ++c) out[c] = static_cast<T>(row[c]);
-      }
+      if (!order.is_plain() && i + kAhead < end) prefetch(from + order(first + i + kAhead) * stride, most);
+      copy_row(from + order(first + i) * stride, cols, to + i * cols);
     }
   });
 }

@@ -14,35 +14,37 @@ namespace {
 template <class T, class Function>
 void forward(const DenseForward& call, const Function& f) {
   const std::int64_t n = call.x.rows, in = call.x.cols, out = call.weight.rows;
-  const T* bias = call.bias.as<T>();
   T* pre = call.pre.as<T>();
-  const auto finish_row = [=](T* row, std::int64_t r, std::int64_t col, std::int64_t count)
-                              __attribute__((always_inline)) {
-                                if (bias != nullptr) {
+  const auto finish_row = [=](T* row, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
+    if (Function::saves_input && pre != nullptr) {
 #pragma omp simd
-                                  for (std::int64_t j = 0; j < count; ++j) row[j] += bias[col + j];
-                                }
-                                if (Function::saves_input && pre != nullptr) {
-                                  T* kept = pre + r * out + col;
+      for (std::int64_t j = 0; j < count; ++j) pre[at + j] = row[j];
+    }
 #pragma omp simd
-                                  for (std::int64_t j = 0; j < count; ++j) kept[j] = row[j];
-                                }
-                                if constexpr (std::is_same_v<Function, Identity>) return;
-#pragma omp simd
-                                for (std::int64_t j = 0; j < count; ++j) row[j] = f.value(row[j]);
-                              };
+    for (std::int64_t j = 0; j < count; ++j) row[j] = f.value(row[j]);
+  };
   const auto finish_rows = [=](const Piece<T>& piece) {
+    const std::int64_t at = piece.row * out + piece.col;
+    if (piece.cols == out) return finish_row(piece.data, at, piece.rows * out);
     for (std::int64_t r = 0; r < piece.rows; ++r) {
       T* row = piece.data + r * piece.stride;
       if (piece.cols == Tile<T>::cols) {  // constant count: vectors without a loop
-        finish_row(row, piece.row + r, piece.col, Tile<T>::cols);
+        finish_row(row, at + r * out, Tile<T>::cols);
       } else {
-        finish_row(row, piece.row + r, piece.col, piece.cols);
+        finish_row(row, at + r * out, piece.cols);
       }
     }
   };
   const Finish<T> finish = finish_rows;
-  gemm<T>(n, out, in, {call.x.as<T>(), in, 1}, {call.weight.as<T>(), 1, in}, call.y.as<T>(), &finish);
+  gemm<T>({.m = n,
+           .n = out,
+           .k = in,
+           .a = {call.x.as<T>(), in, 1},
+           .b = {call.weight.as<T>(), 1, in},
+           .c = call.y.as<T>(),
+           .c_stride = out,
+           .bias = call.bias.as<T>(),
+           .finish = std::is_same_v<Function, Identity> ? nullptr : &finish});
 }
 
 /// dy ← dy f'(saved) in a block; computes its column sums.
@@ -115,8 +117,14 @@ void CpuBackend::dense_backward(const DenseBackward& call) {
   const std::int64_t n = call.dy.rows, out = call.weight.rows, in = call.weight.cols;
   with_type(call.dy.dtype, [&]<class T>(T) {
     const T* dy = call.dy.as<T>();
-    if (call.dweight) gemm<T>(out, in, n, {dy, 1, out}, {call.x.as<T>(), in, 1}, call.dweight.as<T>());
-    if (call.dx) gemm<T>(n, in, out, {dy, out, 1}, {call.weight.as<T>(), in, 1}, call.dx.as<T>());
+    const T *x = call.x.as<T>(), *weight = call.weight.as<T>();
+    T *dweight = call.dweight.as<T>(), *dx = call.dx.as<T>();
+    if (call.dweight) {
+      gemm<T>({.m = out, .n = in, .k = n, .a = {dy, 1, out}, .b = {x, in, 1}, .c = dweight, .c_stride = in});
+    }
+    if (call.dx) {
+      gemm<T>({.m = n, .n = in, .k = out, .a = {dy, out, 1}, .b = {weight, in, 1}, .c = dx, .c_stride = in});
+    }
   });
 }
 

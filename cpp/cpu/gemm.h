@@ -15,6 +15,8 @@ namespace gdcore::GDCORE_ISA {
 
 // Terms of one block of k: a strip of B and a tile's rows of A stay in the first-level cache.
 inline constexpr std::int64_t kDepth = 256;
+// Rows of A from which on B is packed even where its rows can be read in place.
+inline constexpr std::int64_t kRowsToPack = GDCORE_VECTOR_BYTES == 64 ? 96 : 48;
 
 /// Multiply-adds of a chain; a chain's sum is added to its block's sum, and that to C. With chains of c terms in blocks
 /// of d = kDepth the squared rounding error of k positive terms grows as c² / k + d² / (c k) + k / d. The lengths are
@@ -26,18 +28,21 @@ GD_INLINE std::int64_t chain_length(std::int64_t k) { return k < 96 ? 16 : k < 2
 /// have the shortest length, so that the error does not grow with k.
 inline constexpr std::int64_t kLong = 8192;
 
-/// A block of C, its position in C, the matching parts of the operands, and a range of k.
+/// C (m x n) = A (m x k) · B (k x n) + bias, or a block of it and a range of k. Filled in by the caller of gemm() down
+/// to `finish`. Passed by reference: a copy made right after the members were written would wait for them.
 template <class T>
 struct Product {
-  std::int64_t m, n, k;
+  std::int64_t m, n, k;  // k >= 1
   Operand<T> a, b;
   T* c;
-  T* rest;  // null unless k is long: compensation of C's rounding errors, in the layout of C
-  std::int64_t c_stride, chain;
-  const Finish<T>* finish;  // or null
-  bool pack_a, pack_b;
+  std::int64_t c_stride;
+  const T* bias = nullptr;            // of all columns, added to the complete sums, or null
+  const Finish<T>* finish = nullptr;  // or null
+  T* rest = nullptr;                  // null unless k is long: compensation of C's rounding errors, in the layout of C
+  std::int64_t chain = 0;
+  bool pack_a = false, pack_b = false;
   bool first = true, last = true;  // range of k: the first one overwrites C, the last one completes it
-  std::int64_t row = 0, col = 0;
+  std::int64_t row = 0, col = 0;   // position in C
 
   Product part(std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t cols) const {
     Product p = *this;
@@ -62,61 +67,105 @@ struct Product {
   }
 };
 
-/// Multiplies all rows of a panel by one strip of columns (at most Tile::cols) of B at `b`. Rows of A before `packed`
-/// are read in place, the others from `packed_a`.
+/// Returns how many of m rows to compute in tiles of full height. The rest has at least four rows, if possible: fewer
+/// sums would not hide the latency of multiply-adds.
 template <class T>
-GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t packed, const T* packed_a, const T* b,
-                              std::int64_t b_stride) {
-  constexpr int tile_rows = Tile<T>::rows;
-  const bool along = panel.a.row_stride != 1;
-  TileCall<T> call{
-      panel.k,        panel.chain,  panel.a.data, along ? panel.a.row_stride : panel.a.col_stride, b, b_stride, panel.c,
-      panel.c_stride, !panel.first, panel.rest};
-  for (std::int64_t i = 0; i < panel.m; i += tile_rows) {
-    const std::int64_t rows = min(tile_rows, panel.m - i);
-    const bool direct = i < packed;
-    call.a = direct ? panel.a.data + i * panel.a.row_stride : packed_a + (i - packed) * panel.k;
-    if (!direct) call.a_stride = tile_rows;
-    call.c = panel.c + i * panel.c_stride;
-    if (panel.rest != nullptr) call.rest = panel.rest + i * panel.c_stride;
-    multiply_tile<T>(rows, panel.n, along && direct, call);
-    if (!panel.last) continue;
-    finish_piece<T>({call.c, panel.c_stride, panel.row + i, panel.col, rows, panel.n}, call.rest, panel.finish);
+GD_INLINE std::int64_t rows_of_whole_tiles(std::int64_t m) {
+  constexpr std::int64_t most = Tile<T>::rows;
+  const std::int64_t rest = m % most, whole = m - rest;
+  return most > 4 && rest > 0 && rest < 4 && whole > 0 ? whole - most : whole;
+}
+
+/// Multiplies all rows of a panel by the strip of columns [j, j + cols), cols <= Tile::cols, of B at `b`. `packed_a`:
+/// the packed rows, or null. `finishes`: tiles are finished here.
+template <class T>
+GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int64_t cols, const T* packed_a, const T* b,
+                              std::int64_t b_stride, bool finishes) {
+  constexpr std::int64_t most = Tile<T>::rows;
+  const bool packed = packed_a != nullptr, along = !packed && panel.a.row_stride != 1;
+  const std::int64_t row_step = packed ? panel.k : panel.a.row_stride;
+  TileCall<T> call{.k = panel.k,
+                   .chain = panel.chain,
+                   .a = packed ? packed_a : panel.a.data,
+                   .a_stride = packed  ? most
+                               : along ? panel.a.row_stride
+                                       : panel.a.col_stride,
+                   .a_step = most * row_step,
+                   .b = b,
+                   .b_stride = b_stride,
+                   .c = panel.c + j,
+                   .c_stride = panel.c_stride,
+                   .rows = 0,
+                   .cols = cols,
+                   .add = !panel.first};
+  if (panel.bias != nullptr && panel.last && panel.rest == nullptr) call.bias = panel.bias + panel.col + j;
+  const std::int64_t whole = packed ? panel.m / most * most : rows_of_whole_tiles<T>(panel.m);
+  const bool together = !finishes && panel.rest == nullptr;
+  for (std::int64_t i = 0; i < panel.m; i += call.rows) {
+    const std::int64_t left = panel.m - i;
+    const std::int64_t height = i < whole ? most : left > most ? most - 2 : left;
+    call.rows = together && i < whole ? whole : height;
+    call.a = (packed ? packed_a : panel.a.data) + i * row_step;
+    if (along && call.rows == 1) call.a_stride = 1;
+    call.c = panel.c + i * panel.c_stride + j;
+    const TileKernel<T> kernel = kernel_of<T>(height, cols, along);
+    T* rest = panel.rest == nullptr ? nullptr : panel.rest + i * panel.c_stride + j;
+    rest == nullptr ? kernel(call) : multiply_long_tile<T>(kernel, call, rest);
+    if (!finishes || !panel.last) continue;
+    finish_piece<T>({call.c, panel.c_stride, panel.row + i, panel.col + j, call.rows, cols}, rest, panel.bias,
+                    panel.finish);
+  }
+}
+
+/// Multiplies a panel of rows. Where B is packed, `packed_b` holds it or, with `packs_b`, receives it.
+template <class T>
+GD_INLINE void multiply_panel(const Product<T>& panel, T* packed_a, T* packed_b, bool packs_b, bool finishes) {
+  constexpr int tile_cols = Tile<T>::cols;
+  if (panel.pack_a) pack<T, Tile<T>::rows>(panel.a, panel.m, panel.k, packed_a);
+  for (std::int64_t j = 0; j < panel.n; j += tile_cols) {
+    const std::int64_t cols = min(tile_cols, panel.n - j);
+    const T* b = panel.b.data + j * panel.b.col_stride;
+    T* to = packed_b + j * panel.k;
+    if (packs_b) pack<T, tile_cols>({b, panel.b.col_stride, panel.b.row_stride}, cols, panel.k, to);
+    multiply_strip<T>(panel, j, cols, packed_a, panel.pack_b ? to : b, panel.pack_b ? tile_cols : panel.b.row_stride,
+                      finishes);
   }
 }
 
 /// Computes a block's product on one thread: packed B and a panel of A stay in the second-level cache, a strip in the
-/// first.
+/// first. A block of C that stays in the first-level cache is finished as a whole.
 template <class T>
 void multiply_block(const Product<T>& block) {
   constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols;
-  constexpr std::int64_t kRows = 16 * tile_rows, kCols = 512;
+  constexpr std::int64_t kRows = 16 * tile_rows, kCols = 512, kFinished = (16 << 10) / sizeof(T);
   const std::int64_t most = min(block.k, kDepth);
-  T* packed_a = static_cast<T*>(scratch(Scratch::pack_a, sizeof(T) * static_cast<std::size_t>(kRows * most)));
-  T* packed_b = static_cast<T*>(
-      scratch(Scratch::pack_b, sizeof(T) * static_cast<std::size_t>((min(block.n, kCols) + tile_cols) * most)));
-  for (std::int64_t j0 = 0; j0 < block.n; j0 += kCols) {
-    for (std::int64_t p0 = 0; p0 < block.k; p0 += kDepth) {
-      const Product<T> strips =
-          block.part(0, block.m, j0, min(kCols, block.n - j0)).stretch(p0, min(kDepth, block.k - p0));
-      for (std::int64_t i0 = 0; i0 < strips.m; i0 += kRows) {
-        const Product<T> panel = strips.part(i0, min(kRows, strips.m - i0), 0, strips.n);
-        const std::int64_t direct = panel.pack_a ? 0 : panel.m / tile_rows * tile_rows;
-        const Operand<T> rest{panel.a.data + direct * panel.a.row_stride, panel.a.row_stride, panel.a.col_stride};
-        pack<T, tile_rows>(rest, panel.m - direct, panel.k, packed_a);
-        for (std::int64_t j = 0; j < panel.n; j += tile_cols) {
-          const Product<T> strip = panel.part(0, panel.m, j, min(tile_cols, panel.n - j));
-          const bool packed = strip.pack_b || strip.n < tile_cols;
-          T* to = packed_b + j * panel.k;
-          if (packed && i0 == 0) {
-            pack<T, tile_cols>({strip.b.data, strip.b.col_stride, strip.b.row_stride}, strip.n, strip.k, to);
-          }
-          multiply_strip<T>(strip, direct, packed_a, packed ? to : strip.b.data,
-                            packed ? tile_cols : strip.b.row_stride);
+  T *packed_a = nullptr, *packed_b = nullptr;
+  if (block.pack_a) {
+    packed_a = static_cast<T*>(scratch(Scratch::pack_a, sizeof(T) * static_cast<std::size_t>(kRows * most)));
+  }
+  if (block.pack_b) {
+    packed_b = static_cast<T*>(
+        scratch(Scratch::pack_b, sizeof(T) * static_cast<std::size_t>((min(block.n, kCols) + tile_cols) * most)));
+  }
+  const bool whole = block.m * block.n <= kFinished;
+  const bool by_tile = !whole && (block.finish != nullptr || block.rest != nullptr);
+  if (block.m <= kRows && block.n <= kCols && block.k <= kDepth) {
+    multiply_panel<T>(block, packed_a, packed_b, block.pack_b, by_tile);
+  } else {
+    for (std::int64_t j0 = 0; j0 < block.n; j0 += kCols) {
+      for (std::int64_t p0 = 0; p0 < block.k; p0 += kDepth) {
+        const Product<T> strips =
+            block.part(0, block.m, j0, min(kCols, block.n - j0)).stretch(p0, min(kDepth, block.k - p0));
+        for (std::int64_t i0 = 0; i0 < strips.m; i0 += kRows) {
+          multiply_panel<T>(strips.part(i0, min(kRows, strips.m - i0), 0, strips.n), packed_a, packed_b,
+                            block.pack_b && i0 == 0, by_tile);
         }
       }
     }
   }
+  if (!whole || !block.last) return;
+  finish_piece<T>({block.c, block.c_stride, block.row, block.col, block.m, block.n}, block.rest, block.bias,
+                  block.finish);
 }
 
 /// Division of C into blocks of rows x cols.
@@ -142,37 +191,34 @@ inline Grid choose_grid(std::int64_t m, std::int64_t n, std::int64_t tasks) {
   return best;
 }
 
-/// C (m x n, row stride n) = A (m x k) · B (k x n), k >= 1, on the pool. A long k is split into ranges, so that no task
-/// delays Ctrl-C.
+/// Computes a product on the pool. A long k is split into ranges, so that no task delays Ctrl-C.
 template <class T>
-void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
-          const Finish<T>* finish = nullptr) {
+void gemm(Product<T>&& all) {
   constexpr std::int64_t kGrainWork = 1 << 18, kLongestWork = 1 << 29;  // multiply-adds of a task
-  const bool dots = few_columns(n, k, a, b);
+  const std::int64_t m = all.m, n = all.n, k = all.k, work = m * n * k;
+  const bool dots = few_columns(n, k, all.a, all.b);
   // B must be packed if the elements of a kernel's vector load are not adjacent. Otherwise packing avoids page jumps
   // along a long k, and cache-set conflicts of rows whose stride is a power of two; this is faster where a packed
   // element is used often.
   const auto crowds = [](std::int64_t stride) { return stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0; };
-  const bool pack_a = n >= 4 * Tile<T>::cols && (a.row_stride == 1 ? k > 64 : n >= 512 && crowds(a.row_stride));
-  const bool pack_b = b.col_stride != 1 || (m >= 8 * Tile<T>::rows && (k > 64 || crowds(b.row_stride)));
+  const bool adjacent = all.a.row_stride == 1;
+  all.pack_a = n >= 4 * Tile<T>::cols && (adjacent ? k > 64 : n >= 512 && crowds(all.a.row_stride));
+  all.pack_b = all.b.col_stride != 1 || (m >= kRowsToPack && (k > 64 || crowds(all.b.row_stride)));
   const bool is_long = k > kLong;
-  T* rest = is_long ? static_cast<T*>(scratch(Scratch::partial, sizeof(T) * static_cast<std::size_t>(m * n))) : nullptr;
-  const std::int64_t chain = is_long ? kShortestChain : chain_length(k);
-  const Product<T> all{m, n, k, a, b, c, rest, n, chain, finish, pack_a, pack_b};
+  if (is_long) all.rest = static_cast<T*>(scratch(Scratch::partial, sizeof(T) * static_cast<std::size_t>(m * n)));
+  all.chain = is_long ? kShortestChain : chain_length(k);
   const auto multiply = [=](const Product<T>& block) {
     if (dots) {
-      const Piece<T> to{block.c, n, block.row, 0, block.m, n};
-      multiply_rows<T>(block.k, block.a, block.b, to, block.rest, finish);
+      const Piece<T> to{block.c, block.c_stride, block.row, 0, block.m, n};
+      multiply_rows<T>(block.k, block.a, block.b, to, block.rest, block.bias, block.finish);
     } else {
       multiply_block<T>(block);
     }
   };
+  if (work < 2 * kGrainWork && !is_long) return multiply(all);
   const std::int64_t wanted =
-      max(min(m * n * k / kGrainWork, num_threads()), ceil_div(m * n * min(k, kDepth), kLongestWork));
-  if (wanted <= 1 && m * n * k <= kLongestWork) {
-    multiply(all);
-    return;
-  }
+      max(min(work / kGrainWork, num_threads()), ceil_div(m * n * min(k, kDepth), kLongestWork));
+  if (wanted <= 1 && work <= kLongestWork) return multiply(all);
   const Grid grid = dots ? Grid{ceil_div(m, wanted), n} : choose_grid<T>(m, n, wanted);
   const std::int64_t across = ceil_div(n, grid.cols), blocks = ceil_div(m, grid.rows) * across;
   const std::int64_t depth =

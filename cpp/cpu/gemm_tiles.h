@@ -2,11 +2,9 @@
 // registers. Written with the compiler's vector types: one source for all vector widths.
 #pragma once
 
-#include <cstdint>
-#include <cstring>
 #include <utility>
 
-#include "loops.h"
+#include "vectors.h"
 
 namespace gdcore::GDCORE_ISA {
 
@@ -15,16 +13,6 @@ template <class T>
 struct Operand {
   const T* data;
   std::int64_t row_stride, col_stride;
-};
-
-template <class T>
-struct Tile {
-  typedef T vector __attribute__((vector_size(GDCORE_VECTOR_BYTES)));
-  typedef T unaligned __attribute__((vector_size(GDCORE_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
-  static constexpr int lanes = GDCORE_VECTOR_BYTES / sizeof(T);
-  static constexpr int rows = GDCORE_VECTOR_BYTES == 64 ? 12 : 6;
-  static constexpr int vectors = 2;
-  static constexpr int cols = lanes * vectors;
 };
 
 /// A finished piece of C, still in the first-level cache; (row, col) is its position in C.
@@ -127,19 +115,20 @@ __attribute__((noinline)) void pack(Operand<T> from, std::int64_t m, std::int64_
 
 // ---- Kernels --------------------------------------------------------------------------------------------------------
 
-/// Operands of a tile kernel. Element (i, p) of A is a[i + p * a_stride] (packed, or adjacent rows) or, with Along,
-/// a[i * a_stride + p]; element (p, j) of B is b[p * b_stride + j].
+/// Tiles of C below one another: c[0..rows)[0..cols) (+)= a b, + bias. Element (i, p) of a tile's A is a[i + p *
+/// a_stride] (packed, or adjacent rows) or, with Along, a[i * a_stride + p]; the next tile's A is `a_step` behind it.
+/// Element (p, j) of B is b[p * b_stride + j].
 template <class T>
 struct TileCall {
   std::int64_t k, chain;
   const T* a;
-  std::int64_t a_stride;
+  std::int64_t a_stride, a_step;
   const T* b;
   std::int64_t b_stride;
   T* c;
-  std::int64_t c_stride;
+  std::int64_t c_stride, rows, cols;
   bool add;
-  T* rest = nullptr;  // rounding errors of C's sums in the layout of C, for a long k
+  const T* bias = nullptr;  // of the columns, or null
 };
 
 inline constexpr std::int64_t kShortestChain = 16;  // multiply-adds of a chain for a long k
@@ -160,137 +149,146 @@ GD_INLINE void finish_sums(T* sum, const T* rest, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sum[i] += rest[i] - rest[i] == T(0) ? rest[i] : T(0);
 }
 
-/// Finishes a piece whose sums are complete; `rest`, unless null, has the layout of the piece.
+/// Finishes a piece whose sums are complete. `rest`, unless null, has the layout of the piece; then `bias` of all
+/// columns is added here.
 template <class T>
-GD_INLINE void finish_piece(const Piece<T>& piece, const T* rest, const Finish<T>* finish) {
-  if (rest != nullptr) {
-    for (std::int64_t r = 0; r < piece.rows; ++r) {
-      finish_sums(piece.data + r * piece.stride, rest + r * piece.stride, piece.cols);
-    }
+GD_INLINE void finish_piece(const Piece<T>& piece, const T* rest, const T* bias, const Finish<T>* finish) {
+  for (std::int64_t r = 0; rest != nullptr && r < piece.rows; ++r) {
+    T* row = piece.data + r * piece.stride;
+    finish_sums(row, rest + r * piece.stride, piece.cols);
+    for (std::int64_t j = 0; bias != nullptr && j < piece.cols; ++j) row[j] += bias[piece.col + j];
   }
   if (finish != nullptr) (*finish)(piece);
 }
 
-/// c[0..Rows)[0..Vectors·lanes) (+)= a b, as a sum of chains of multiply-adds.
-template <class T, int Rows, int Vectors, bool Along>
-__attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
+/// C's columns of a tile, in vectors. Part: the last vector is not whole.
+template <class T, int Vectors, bool Part>
+struct TileColumns {
+  FirstLanes<T> last;
+
+  GD_INLINE explicit TileColumns(std::int64_t cols) : last(Part ? cols - (Vectors - 1) * Tile<T>::lanes : 0) {}
+  GD_INLINE typename Tile<T>::vector read(const T* row, int v) const {
+    const T* from = row + v * Tile<T>::lanes;
+    return Part && v == Vectors - 1 ? last.load(from) : load(from);
+  }
+  GD_INLINE void write(T* row, int v, typename Tile<T>::vector value) const {
+    T* to = row + v * Tile<T>::lanes;
+    Part&& v == Vectors - 1 ? last.store(to, value) : store(to, value);
+  }
+};
+
+/// Computes one tile, at `a` and `c`, as a sum of chains of multiply-adds. It has Rows rows, or one less: then the last
+/// one is computed twice.
+template <class T, int Rows, int Vectors, bool Along, bool Part>
+GD_INLINE void compute_tile(const TileCall<T>& call, const TileColumns<T, Vectors, Part>& columns, const T* from, T* to,
+                            std::int64_t rows) {
   using vector = typename Tile<T>::vector;
-  using unaligned = typename Tile<T>::unaligned;
-  constexpr int lanes = Tile<T>::lanes, group = 3, groups = (Rows + group - 1) / group;
+  constexpr int group = 3, groups = Rows > 1 ? (Rows + group - 2) / group : 1;
   const std::int64_t a_stride = call.a_stride, b_stride = call.b_stride, c_stride = call.c_stride;
-  const T* b = call.b;
-  const T* a[groups];  // Along: one pointer per three rows; the stride addresses the other two
+  const std::int64_t k = call.k, chain = call.chain;
+  const T *b = call.b, *last = from + (rows - 1) * (Along ? a_stride : 1);
+  const T* a[groups];  // Along: one pointer per three rows before the last; the stride addresses the other two
 #pragma GCC unroll 4
-  for (int g = 0; g < groups; ++g) a[g] = call.a + (Along ? g * group * a_stride : g * group);
+  for (int g = 0; g < groups; ++g) a[g] = from + (Along ? g * group * a_stride : g * group);
+  if (k >= 4 * kShortestChain) {
 #pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) __builtin_prefetch(call.c + i * c_stride + v * lanes, 1);
+    for (int i = 0; i < Rows - 1; ++i) __builtin_prefetch(to + i * c_stride, 1);
   }
   vector sum[Rows][Vectors], total[Rows][Vectors];
-  for (std::int64_t p0 = 0;; p0 += call.chain) {
+  for (std::int64_t p0 = 0;; p0 += chain) {
 #pragma GCC unroll 32
     for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) sum[i][v] = vector{};
     }
-    for (std::int64_t left = min(call.chain, call.k - p0); left > 0; --left) {
+    for (std::int64_t left = min(chain, k - p0); left > 0; --left) {
       vector row[Vectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) row[v] = *reinterpret_cast<const unaligned*>(b + v * lanes);
+      for (int v = 0; v < Vectors; ++v) row[v] = columns.read(b, v);
 #pragma GCC unroll 32
       for (int i = 0; i < Rows; ++i) {
-        const vector broadcast = (Along ? a[i / group][i % group * a_stride] : a[0][i]) - vector{};
+        const T factor = i == Rows - 1 ? *last : Along ? a[i / group][i % group * a_stride] : a[0][i];
+        const vector broadcast = factor - vector{};
 #pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) sum[i][v] += broadcast * row[v];
       }
-      if (Along) {
 #pragma GCC unroll 4
-        for (int g = 0; g < groups; ++g) ++a[g];
-      } else {
-        a[0] += a_stride;
-      }
+      for (int g = 0; g < (Along ? groups : 1); ++g) a[g] += Along ? 1 : a_stride;
+      last += Along ? 1 : a_stride;
       b += b_stride;
     }
-    if (call.k <= call.chain) break;
+    if (k <= chain) break;
 #pragma GCC unroll 32
     for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) total[i][v] = sum[i][v] += p0 > 0 ? total[i][v] : vector{};
     }
-    if (p0 + call.chain >= call.k) break;
+    if (p0 + chain >= k) break;
   }
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
+    if (i == Rows - 1 && rows < Rows) break;
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      auto* to = reinterpret_cast<unaligned*>(call.c + i * c_stride + v * lanes);
-      *to = call.add ? *to + sum[i][v] : sum[i][v];
+      if (call.add) sum[i][v] = columns.read(to + i * c_stride, v) + sum[i][v];
+      if (call.bias != nullptr) sum[i][v] += columns.read(call.bias, v);
+      columns.write(to + i * c_stride, v, sum[i][v]);
     }
   }
 }
 
-/// Runs the tile_kernel of the next larger number of rows, for 1 to Tile::rows rows; rows past the end must be packed
-/// as zeros.
-template <class T, int Vectors>
-GD_INLINE void run_tile(std::int64_t rows, bool along, const TileCall<T>& call) {
-  constexpr int most = Tile<T>::rows;
-  if (along) {
-    tile_kernel<T, most, Vectors, true>(call);
-  } else if (rows == 1) {
-    tile_kernel<T, 1, Vectors, false>(call);
-  } else if (rows == 2) {
-    tile_kernel<T, 2, Vectors, false>(call);
-  } else if (rows <= 4) {
-    tile_kernel<T, 4, Vectors, false>(call);
-  } else if (most > 6 && rows <= 6) {
-    tile_kernel<T, 6, Vectors, false>(call);
-  } else if (most > 8 && rows <= 8) {
-    tile_kernel < T, most<8 ? most : 8, Vectors, false>(call);
-  } else if (most > 10 && rows <= 10) {
-    tile_kernel < T, most<10 ? most : 10, Vectors, false>(call);
-  } else {
-    tile_kernel<T, most, Vectors, false>(call);
+template <class T, int Rows, int Vectors, bool Along, bool Part>
+__attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
+  const TileColumns<T, Vectors, Part> columns(call.cols);
+  const T* a = call.a;
+  T* c = call.c;
+  for (std::int64_t left = call.rows; left > 0; left -= Rows) {
+    compute_tile<T, Rows, Vectors, Along, Part>(call, columns, a, c, min(Rows, left));
+    a += call.a_step;
+    c += Rows * call.c_stride;
   }
 }
 
-/// c[0..rows)[0..cols) (+)= a b for any part of a tile; a partial tile, and any tile of a long k, uses a buffer.
 template <class T>
-GD_INLINE void multiply_tile(std::int64_t rows, std::int64_t cols, bool along, const TileCall<T>& call) {
-  constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols, lanes = Tile<T>::lanes;
-  const bool narrow = cols <= lanes;
-  const auto run = [&](const TileCall<T>& tile) __attribute__((always_inline)) {
-    if (narrow) {
-      run_tile<T, 1>(rows, along, tile);
-    } else {
-      run_tile<T, 2>(rows, along, tile);
-    }
-  };
-  const bool whole_rows = rows == tile_rows || rows == 1 || rows % 2 == 0;
-  if (call.rest == nullptr && whole_rows && cols == (narrow ? lanes : tile_cols)) {
-    run(call);
-    return;
-  }
-  alignas(64) T edge[tile_rows * tile_cols];
-  const bool goes_on = call.add && call.rest == nullptr;
-  for (std::int64_t r = 0; goes_on && r < rows; ++r) {  // continues the sum, in the order of a whole tile
-    for (std::int64_t q = 0; q < cols; ++q) edge[r * tile_cols + q] = call.c[r * call.c_stride + q];
-  }
+using TileKernel = void (*)(const TileCall<T>&);
+
+/// The kernels for 1, 2, 4, 6, ... rows.
+template <class T, int Vectors, bool Along, bool Part, class Half = std::make_index_sequence<Tile<T>::rows / 2 + 1>>
+struct TileKernels;
+template <class T, int Vectors, bool Along, bool Part, std::size_t... Half>
+struct TileKernels<T, Vectors, Along, Part, std::index_sequence<Half...>> {
+  static constexpr TileKernel<T> of[] = {&tile_kernel < T, Half == 0 ? 1 : 2 * static_cast<int>(Half), Vectors,
+                                         Along && Half != 0, Part > ...};
+};
+
+/// Returns the kernel for tiles of this size. A single row is read as adjacent rows are: `a_stride` is the step along
+/// k.
+template <class T>
+GD_INLINE TileKernel<T> kernel_of(std::int64_t rows, std::int64_t cols, bool along) {
+  constexpr int lanes = Tile<T>::lanes;
+  const std::int64_t half = rows == 1 ? 0 : (rows + 1) / 2;
+  if (cols == 2 * lanes)
+    return along ? TileKernels<T, 2, true, false>::of[half] : TileKernels<T, 2, false, false>::of[half];
+  if (cols > lanes) return along ? TileKernels<T, 2, true, true>::of[half] : TileKernels<T, 2, false, true>::of[half];
+  return along ? TileKernels<T, 1, true, true>::of[half] : TileKernels<T, 1, false, true>::of[half];
+}
+
+/// Computes a tile of a long k: its sums are added to C with compensation; `rest` has the layout of C.
+template <class T>
+__attribute__((noinline)) void multiply_long_tile(TileKernel<T> kernel, const TileCall<T>& call, T* rest) {
+  alignas(64) T sums[Tile<T>::rows * Tile<T>::cols];
   TileCall<T> inside = call;
-  inside.c = edge;
-  inside.c_stride = tile_cols;
-  inside.add = goes_on;
-  run(inside);
-  const auto join = [&](std::int64_t wide) __attribute__((always_inline)) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      T *sum = call.c + r * call.c_stride, *rest = call.rest + r * call.c_stride;
+  inside.c = sums;
+  inside.c_stride = Tile<T>::cols;
+  inside.add = false;
+  inside.bias = nullptr;
+  kernel(inside);
+  for (std::int64_t r = 0; r < call.rows; ++r) {
+    const std::int64_t at = r * call.c_stride;
 #pragma omp simd
-      for (std::int64_t q = 0; q < wide; ++q) add_exactly(sum[q], rest[q], edge[r * tile_cols + q], !call.add);
+    for (std::int64_t q = 0; q < call.cols; ++q) {
+      add_exactly(call.c[at + q], rest[at + q], sums[r * Tile<T>::cols + q], !call.add);
     }
-  };
-  if (call.rest != nullptr) return cols == tile_cols ? join(tile_cols) : join(cols);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t q = 0; q < cols; ++q) call.c[r * call.c_stride + q] = edge[r * tile_cols + q];
   }
 }
 

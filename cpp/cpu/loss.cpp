@@ -240,17 +240,51 @@ double few_classes(const LossPass& call, double inverse, std::int64_t begin, std
     }
     if (!call.grad) continue;
     T* grad = call.grad.as<T>() + n0 * cols;
-    for (std::int64_t r = 0; r < kSideBySide; ++r) {
-      const double s = weights != nullptr && r < rows ? static_cast<double>(weights[n0 + r]) : 1.0;
-      top[r] = static_cast<T>(s * inverse);  // from here on: the scale
-      factor[r] = static_cast<T>(static_cast<double>(top[r]) / sum[r]);
+    for (std::int64_t r = 0; r < kSideBySide; ++r) top[r] = static_cast<T>(inverse);  // from here on: the scale
+    for (std::int64_t r = 0; weights != nullptr && r < rows; ++r) {
+      top[r] = static_cast<T>(static_cast<double>(weights[n0 + r]) * inverse);
     }
+#pragma omp simd
+    for (std::int64_t r = 0; r < kSideBySide; ++r) factor[r] = static_cast<T>(static_cast<double>(top[r]) / sum[r]);
     for (std::int64_t c = 0; c < cols; ++c) {
       for (std::int64_t r = 0; r < rows; ++r) grad[r * cols + c] = factor[r] * e[c][r];
     }
     for (std::int64_t r = 0; r < rows; ++r) grad[r * cols + call.labels[n0 + r]] -= top[r];
   }
   return loss + logs.value();
+}
+
+/// Mean squared errors of rows with few columns: one vector loop over all elements, then the sum of each row.
+template <class T>
+double few_squares(const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
+  const std::int64_t cols = call.logits.cols, together = kBlock / cols;
+  const T *weights = call.weights.as<T>(), *y = call.logits.as<T>(), *t = call.targets.as<T>();
+  T *grad = call.grad.as<T>(), squares[kBlock];
+  double loss = 0.0;
+  for (std::int64_t n0 = begin; n0 < end; n0 += together) {
+    const std::int64_t rows = min(together, end - n0), at = n0 * cols, count = rows * cols;
+    const T factor = static_cast<T>(2.0 * static_cast<double>(static_cast<T>(inverse)) / static_cast<double>(cols));
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+      const T difference = y[at + i] - t[at + i];
+      squares[i] = difference * difference;
+    }
+    if (grad != nullptr && weights == nullptr) {
+#pragma omp simd
+      for (std::int64_t i = 0; i < count; ++i) grad[at + i] = factor * (y[at + i] - t[at + i]);
+    }
+    for (std::int64_t r = 0; r < rows; ++r) {
+      double sum = 0.0;
+      for (std::int64_t c = 0; c < cols; ++c) sum += static_cast<double>(squares[r * cols + c]);
+      const double s = weights != nullptr ? static_cast<double>(weights[n0 + r]) : 1.0;
+      if (s != 0.0) loss += s * (sum / static_cast<double>(cols));
+      if (grad == nullptr || weights == nullptr) continue;
+      const double scale = static_cast<double>(static_cast<T>(s * inverse));
+      const T row_factor = static_cast<T>(2.0 * scale / static_cast<double>(cols));
+      for (std::int64_t i = at + r * cols; i < at + (r + 1) * cols; ++i) grad[i] = row_factor * (y[i] - t[i]);
+    }
+  }
+  return loss;
 }
 
 /// Returns Σ s_n l_n over rows [begin, end), in order.
@@ -263,6 +297,9 @@ double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::in
     if (weights == nullptr) sum += value;
     if (weights != nullptr && weights[n] != T(0)) sum += static_cast<double>(weights[n]) * value;
   };
+  if constexpr (std::is_same_v<Kind, MeanSquaredError>) {
+    if (cols <= kFew) return few_squares<T>(call, inverse, begin, end);
+  }
   if constexpr (!std::is_same_v<Kind, CrossEntropy>) {
     for (std::int64_t n = begin; n < end; ++n) add(n, row_loss<T>(kind, call, row_of<T>(call, n, inverse)));
     return sum;

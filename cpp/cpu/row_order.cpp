@@ -7,33 +7,70 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
-/// Computes permutation(first), permutation(first + 1), ... in loops that a compiler can vectorise.
+typedef std::uint32_t Numbers __attribute__((vector_size(GDCORE_VECTOR_BYTES)));
+typedef std::uint64_t Products __attribute__((vector_size(GDCORE_VECTOR_BYTES)));
+
+/// The products of the numbers in the even lanes.
+GD_INLINE Products even_products(Products a, Products b) {
+#if !defined(__x86_64__)
+  return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+#elif GDCORE_VECTOR_BYTES == 64
+  return (Products)_mm512_maskz_mul_epu32(0xFF, (__m512i)a, (__m512i)b);
+#elif GDCORE_VECTOR_BYTES == 32
+  return (Products)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#else
+  return (Products)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#endif
+}
+
+/// Permutation::Scaled in each lane.
+struct ScaledLanes {
+  GD_INLINE Numbers operator()(Numbers number, std::uint32_t size) const {
+    const auto given = (Products)number, sizes = Products{} + size;
+    const Products odd = even_products(given >> 32, sizes) & ~std::uint64_t{0xFFFFFFFFu};
+    return (Numbers)(even_products(given, sizes) >> 32 | odd);
+  }
+};
+
+/// Computes permutation(first), permutation(first + 1), ... several vectors at a time.
 void fill_shuffled(const Permutation& permutation, std::int64_t first, std::int64_t count, std::int64_t* to) {
-  constexpr std::int64_t kLanes = 64;
-  std::uint32_t row[kLanes], col[kLanes];
+  constexpr int kVectors = 4, kLanes = kVectors * GDCORE_VECTOR_BYTES / 4, kMostRounds = 24;
+  const std::uint32_t rows = permutation.rows, cols = permutation.cols, rounds = permutation.rounds;
+  std::uint32_t key[kMostRounds], from_row[kLanes], from_col[kLanes];
+  for (std::uint32_t round = 0; round < rounds; ++round) key[round] = permutation.round_key(round);
+  from_row[0] = static_cast<std::uint32_t>(first / cols);
+  from_col[0] = static_cast<std::uint32_t>(first % cols);
+  for (int i = 1; i < kLanes; ++i) {
+    const bool wraps = from_col[i - 1] + 1 == cols;
+    from_row[i] = from_row[i - 1] + (wraps ? 1 : 0);
+    from_col[i] = wraps ? 0 : from_col[i - 1] + 1;
+  }
   for (std::int64_t done = 0; done < count; done += kLanes) {
     if (done % (1 << 16) == 0) poll_interrupt();
+    Numbers row[kVectors], col[kVectors];
+    std::memcpy(row, from_row, sizeof row);
+    std::memcpy(col, from_col, sizeof col);
+    for (std::uint32_t round = 0; round < rounds; round += 2) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        row[v] = Permutation::shifted(row[v], col[v], key[round], rows, ScaledLanes{});
+        col[v] = Permutation::shifted(col[v], row[v], key[round + 1], cols, ScaledLanes{});
+      }
+    }
+    std::uint32_t to_row[kLanes], to_col[kLanes];
+    std::memcpy(to_row, row, sizeof row);
+    std::memcpy(to_col, col, sizeof col);
     const std::int64_t lanes = min(kLanes, count - done);
-    auto r = static_cast<std::uint32_t>((first + done) / permutation.cols);
-    auto c = static_cast<std::uint32_t>((first + done) % permutation.cols);
-    for (std::int64_t i = 0; i < lanes; ++i) {
-      row[i] = r;
-      col[i] = c;
-      if (++c == permutation.cols) {
-        c = 0;
-        ++r;
-      }
+#pragma omp simd
+    for (std::int64_t i = 0; i < lanes; ++i) to[done + i] = std::int64_t{to_row[i]} * cols + to_col[i];
+    for (std::int64_t i = done; i < done + lanes; ++i) {
+      if (to[i] >= permutation.n) to[i] = permutation(to[i]);
     }
-    for (std::uint32_t round = 0; round < permutation.rounds; round += 2) {
-      const std::uint32_t key = permutation.round_key(round), next_key = permutation.round_key(round + 1);
-      for (std::int64_t i = 0; i < lanes; ++i) {
-        row[i] = Permutation::shifted(row[i], col[i], key, permutation.rows);
-        col[i] = Permutation::shifted(col[i], row[i], next_key, permutation.cols);
-      }
-    }
-    for (std::int64_t i = 0; i < lanes; ++i) {
-      const std::int64_t position = static_cast<std::int64_t>(row[i]) * permutation.cols + col[i];
-      to[done + i] = position < permutation.n ? position : permutation(position);
+#pragma omp simd
+    for (int i = 0; i < kLanes; ++i) {
+      const std::uint32_t next = from_col[i] + kLanes % cols, wraps = next >= cols ? 1 : 0;
+      from_col[i] = next - wraps * cols;
+      from_row[i] += kLanes / cols + wraps;
     }
   }
 }

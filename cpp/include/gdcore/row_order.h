@@ -41,18 +41,25 @@ struct Permutation {
     return x ^ (x >> 16);
   }
 
-  /// (value + a pseudo-random number below `size`) modulo `size`.
-  GD_FORMULA static std::uint32_t shifted(std::uint32_t value, std::uint32_t by, std::uint32_t round_key,
-                                          std::uint32_t size) {
-    const std::uint32_t number = mixed(by ^ round_key);
-    const auto shift = static_cast<std::uint32_t>((std::uint64_t{number} * size) >> 32);
-    const std::uint32_t sum = value + shift, less = sum - size;  // less > sum where sum < size
+  /// number · size / 2³²
+  struct Scaled {
+    GD_FORMULA std::uint32_t operator()(std::uint32_t number, std::uint32_t size) const {
+      return static_cast<std::uint32_t>((std::uint64_t{number} * size) >> 32);
+    }
+  };
+
+  /// (value + a pseudo-random number below `size`) modulo `size`. `U` may be a vector of numbers, with a matching
+  /// `scaled`.
+  template <class U, class Scale = Scaled>
+  GD_FORMULA static U shifted(U value, U by, std::uint32_t round_key, std::uint32_t size, const Scale& scaled = {}) {
+    const U sum = value + scaled(mixed(by ^ round_key), size), less = sum - size;  // less > sum where sum < size
     return less < sum ? less : sum;
   }
 
  private:
   /// The mixing function "lowbias32" (Wellons 2018) without its last step, which affects only the lower bits.
-  GD_FORMULA static std::uint32_t mixed(std::uint32_t x) {
+  template <class U>
+  GD_FORMULA static U mixed(U x) {
     x = (x ^ (x >> 16)) * 0x7FEB352Du;
     return (x ^ (x >> 15)) * 0x846CA68Bu;
   }
