@@ -29,26 +29,37 @@ GD_INLINE void copy_row(const S* row, std::int64_t cols, T* to) {
   }
 }
 
-template <class S, class T>
-void gather_rows(const Gather& call) {
-  const std::int64_t cols = call.source.cols, stride = call.source.row_stride, first = call.first;
+/// gather_rows for a function that returns the source's row of each output row.
+template <class S, class T, class RowOf>
+GD_INLINE void gather_by(const Gather& call, const RowOf& row_of) {
+  const std::int64_t cols = call.source.cols, stride = call.source.row_stride;
   const S* from = static_cast<const S*>(call.source.data);
   T* to = static_cast<T*>(call.to);
-  const RowOrder order = call.order;
   // The hardware prefetcher cannot predict the addresses of shuffled rows. For a long row it needs only the beginning.
-  constexpr std::int64_t kAhead = 8, kMost = 1024 / static_cast<std::int64_t>(sizeof(S));
-  const std::int64_t most = min(cols, kMost);
+  constexpr std::int64_t kAhead = 8, kMost = 1024 / static_cast<std::int64_t>(sizeof(S)), kCache = 1 << 18;
+  const bool far = call.source.rows * stride * static_cast<std::int64_t>(sizeof(S)) > kCache && !call.order.is_plain();
+  const std::int64_t most = far ? min(cols, kMost) : 0;
   parallel_for(call.count, cols * 2, 1, [=](std::int64_t begin, std::int64_t end) {
-    if (order.shuffle == nullptr && order.rows != nullptr && cols == 1) {
-      const std::int64_t* rows = order.rows + first;
-      for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<T>(from[rows[i] * stride]);
+    if (cols == 1 && !far) {
+      for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<T>(from[row_of(i) * stride]);
       return;
     }
     for (std::int64_t i = begin; i < end; ++i) {
-      if (!order.is_plain() && i + kAhead < end) prefetch(from + order(first + i + kAhead) * stride, most);
-      copy_row(from + order(first + i) * stride, cols, to + i * cols);
+      if (far && i + kAhead < end) prefetch(from + row_of(i + kAhead) * stride, most);
+      copy_row(from + row_of(i) * stride, cols, to + i * cols);
     }
   });
+}
+
+template <class S, class T>
+void gather_rows(const Gather& call) {
+  const RowOrder order = call.order;
+  if (order.shuffle == nullptr && order.rows != nullptr) {
+    const std::int64_t* rows = order.rows + call.first;
+    gather_by<S, T>(call, [=](std::int64_t i) { return rows[i]; });
+  } else {
+    gather_by<S, T>(call, [=, first = call.first](std::int64_t i) { return order(first + i); });
+  }
 }
 
 /// Whether all values are finite. NaN and infinity have all exponent bits set. Integer operations: a sum of x - x would

@@ -67,11 +67,9 @@ struct Product {
   }
 };
 
-/// Returns how many of m rows to compute in tiles of full height. The rest has at least four rows, if possible: fewer
+/// Returns how many of m rows to compute in tiles of `most` rows. The rest has at least four rows, if possible: fewer
 /// sums would not hide the latency of multiply-adds.
-template <class T>
-GD_INLINE std::int64_t rows_of_whole_tiles(std::int64_t m) {
-  constexpr std::int64_t most = Tile<T>::rows;
+GD_INLINE std::int64_t rows_of_whole_tiles(std::int64_t m, std::int64_t most) {
   const std::int64_t rest = m % most, whole = m - rest;
   return most > 4 && rest > 0 && rest < 4 && whole > 0 ? whole - most : whole;
 }
@@ -81,7 +79,7 @@ GD_INLINE std::int64_t rows_of_whole_tiles(std::int64_t m) {
 template <class T>
 GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int64_t cols, const T* packed_a, const T* b,
                               std::int64_t b_stride, bool finishes) {
-  constexpr std::int64_t most = Tile<T>::rows;
+  const std::int64_t most = packed_a == nullptr && cols <= Tile<T>::lanes ? Tile<T>::narrow_rows : Tile<T>::rows;
   const bool packed = packed_a != nullptr, along = !packed && panel.a.row_stride != 1;
   const std::int64_t row_step = packed ? panel.k : panel.a.row_stride;
   TileCall<T> call{.k = panel.k,
@@ -99,7 +97,7 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
                    .cols = cols,
                    .add = !panel.first};
   if (panel.bias != nullptr && panel.last && panel.rest == nullptr) call.bias = panel.bias + panel.col + j;
-  const std::int64_t whole = packed ? panel.m / most * most : rows_of_whole_tiles<T>(panel.m);
+  const std::int64_t whole = packed ? panel.m / most * most : rows_of_whole_tiles(panel.m, most);
   const bool together = !finishes && panel.rest == nullptr;
   for (std::int64_t i = 0; i < panel.m; i += call.rows) {
     const std::int64_t left = panel.m - i;

@@ -192,7 +192,10 @@ GD_INLINE void compute_tile(const TileCall<T>& call, const TileColumns<T, Vector
   for (int g = 0; g < groups; ++g) a[g] = from + (Along ? g * group * a_stride : g * group);
   if (k >= 4 * kShortestChain) {
 #pragma GCC unroll 16
-    for (int i = 0; i < Rows - 1; ++i) __builtin_prefetch(to + i * c_stride, 1);
+    for (int i = 0; i < Rows; ++i) {
+      __builtin_prefetch(to + i * c_stride, 1);
+      __builtin_prefetch(to + i * c_stride + call.cols - 1, 1);
+    }
   }
   vector sum[Rows][Vectors], total[Rows][Vectors];
   for (std::int64_t p0 = 0;; p0 += chain) {
@@ -253,7 +256,8 @@ template <class T>
 using TileKernel = void (*)(const TileCall<T>&);
 
 /// The kernels for 1, 2, 4, 6, ... rows.
-template <class T, int Vectors, bool Along, bool Part, class Half = std::make_index_sequence<Tile<T>::rows / 2 + 1>>
+template <class T, int Vectors, bool Along, bool Part,
+          class Half = std::make_index_sequence<(Vectors == 1 ? Tile<T>::narrow_rows : Tile<T>::rows) / 2 + 1>>
 struct TileKernels;
 template <class T, int Vectors, bool Along, bool Part, std::size_t... Half>
 struct TileKernels<T, Vectors, Along, Part, std::index_sequence<Half...>> {
@@ -276,7 +280,7 @@ GD_INLINE TileKernel<T> kernel_of(std::int64_t rows, std::int64_t cols, bool alo
 /// Computes a tile of a long k: its sums are added to C with compensation; `rest` has the layout of C.
 template <class T>
 __attribute__((noinline)) void multiply_long_tile(TileKernel<T> kernel, const TileCall<T>& call, T* rest) {
-  alignas(64) T sums[Tile<T>::rows * Tile<T>::cols];
+  alignas(64) T sums[Tile<T>::narrow_rows * Tile<T>::cols];
   TileCall<T> inside = call;
   inside.c = sums;
   inside.c_stride = Tile<T>::cols;

@@ -35,6 +35,7 @@ struct ScaledLanes {
 /// Computes permutation(first), permutation(first + 1), ... several vectors at a time.
 void fill_shuffled(const Permutation& permutation, std::int64_t first, std::int64_t count, std::int64_t* to) {
   constexpr int kVectors = 4, kLanes = kVectors * GDCORE_VECTOR_BYTES / 4, kMostRounds = 24;
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
   const std::uint32_t rows = permutation.rows, cols = permutation.cols, rounds = permutation.rounds;
   std::uint32_t key[kMostRounds], from_row[kLanes], from_col[kLanes];
   for (std::uint32_t round = 0; round < rounds; ++round) key[round] = permutation.round_key(round);
@@ -57,13 +58,26 @@ void fill_shuffled(const Permutation& permutation, std::int64_t first, std::int6
         col[v] = Permutation::shifted(col[v], row[v], key[round + 1], cols, ScaledLanes{});
       }
     }
-    std::uint32_t to_row[kLanes], to_col[kLanes];
-    std::memcpy(to_row, row, sizeof row);
-    std::memcpy(to_col, col, sizeof col);
     const std::int64_t lanes = min(kLanes, count - done);
+    std::uint32_t to_row[kLanes], to_col[kLanes];
+    std::int64_t most = 0;
+    if (permutation.n <= kMost) {  // the position fits into a lane
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) row[v] = row[v] * cols + col[v];
+      std::memcpy(to_row, row, sizeof row);
+      std::uint32_t largest = 0;
+#pragma omp simd reduction(max : largest)
+      for (int i = 0; i < kLanes; ++i) largest = to_row[i] > largest ? to_row[i] : largest;
+      most = largest;
 #pragma omp simd
-    for (std::int64_t i = 0; i < lanes; ++i) to[done + i] = std::int64_t{to_row[i]} * cols + to_col[i];
-    for (std::int64_t i = done; i < done + lanes; ++i) {
+      for (std::int64_t i = 0; i < lanes; ++i) to[done + i] = to_row[i];
+    } else {
+      std::memcpy(to_row, row, sizeof row);
+      std::memcpy(to_col, col, sizeof col);
+      for (std::int64_t i = 0; i < lanes; ++i) to[done + i] = std::int64_t{to_row[i]} * cols + to_col[i];
+      most = permutation.n;
+    }
+    for (std::int64_t i = done; i < done + lanes && most >= permutation.n; ++i) {
       if (to[i] >= permutation.n) to[i] = permutation(to[i]);
     }
 #pragma omp simd

@@ -14,9 +14,11 @@ struct Tile {
   typedef T vector __attribute__((vector_size(GDCORE_VECTOR_BYTES)));
   typedef T unaligned __attribute__((vector_size(GDCORE_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
   static constexpr int lanes = GDCORE_VECTOR_BYTES / sizeof(T);
-  static constexpr int rows = GDCORE_VECTOR_BYTES == 64 ? 12 : 4;
   static constexpr int vectors = 2;
   static constexpr int cols = lanes * vectors;
+  // With 16 registers, the totals of the chains of more rows would not stay in them.
+  static constexpr int rows = GDCORE_VECTOR_BYTES == 64 ? 12 : 4;
+  static constexpr int narrow_rows = GDCORE_VECTOR_BYTES == 64 ? 12 : 8;  // of a tile of one vector
 };
 
 template <class T>

@@ -45,7 +45,7 @@ Batch BatchReader::read(const Network& network, const Dataset& data, const RowOr
   Batch batch;
   const std::int64_t* index = order.is_plain() ? nullptr : index_of(order, first, rows);
   if (index != nullptr) {  // the order is evaluated once for inputs, targets and weights
-    check_rows(index, rows, data.x.rows);
+    if (order.rows != nullptr || order.shuffle->n > data.x.rows) check_rows(index, rows, data.x.rows);
     first = 0;
   }
   Backend& backend = network.backend();
