@@ -67,6 +67,15 @@ struct Product {
   }
 };
 
+/// Returns the rows of a tile. Packed rows come in strips of Tile::rows.
+template <class T>
+GD_INLINE std::int64_t tile_rows(std::int64_t k, std::int64_t chain, std::int64_t cols, bool packed) {
+  constexpr std::int64_t kCached = 128;  // for more terms, a strip of B would be read from the second-level cache
+  if (packed) return Tile<T>::rows;
+  if (cols <= Tile<T>::lanes) return Tile<T>::narrow_rows;
+  return k > chain && k <= kCached ? Tile<T>::chained_rows : Tile<T>::rows;
+}
+
 /// Returns how many of m rows to compute in tiles of `most` rows. The rest has at least four rows, if possible: fewer
 /// sums would not hide the latency of multiply-adds.
 GD_INLINE std::int64_t rows_of_whole_tiles(std::int64_t m, std::int64_t most) {
@@ -79,15 +88,14 @@ GD_INLINE std::int64_t rows_of_whole_tiles(std::int64_t m, std::int64_t most) {
 template <class T>
 GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int64_t cols, const T* packed_a, const T* b,
                               std::int64_t b_stride, bool finishes) {
-  const std::int64_t most = packed_a == nullptr && cols <= Tile<T>::lanes ? Tile<T>::narrow_rows : Tile<T>::rows;
   const bool packed = packed_a != nullptr, along = !packed && panel.a.row_stride != 1;
+  const std::int64_t most = tile_rows<T>(panel.k, panel.chain, cols, packed);
+  const std::int64_t a_stride = along ? panel.a.row_stride : panel.a.col_stride;
   const std::int64_t row_step = packed ? panel.k : panel.a.row_stride;
   TileCall<T> call{.k = panel.k,
                    .chain = panel.chain,
                    .a = packed ? packed_a : panel.a.data,
-                   .a_stride = packed  ? most
-                               : along ? panel.a.row_stride
-                                       : panel.a.col_stride,
+                   .a_stride = packed ? Tile<T>::rows : a_stride,
                    .a_step = most * row_step,
                    .b = b,
                    .b_stride = b_stride,
@@ -134,8 +142,8 @@ GD_INLINE void multiply_panel(const Product<T>& panel, T* packed_a, T* packed_b,
 /// first. A block of C that stays in the first-level cache is finished as a whole.
 template <class T>
 void multiply_block(const Product<T>& block) {
-  constexpr int tile_rows = Tile<T>::rows, tile_cols = Tile<T>::cols;
-  constexpr std::int64_t kRows = 16 * tile_rows, kCols = 512, kFinished = (16 << 10) / sizeof(T);
+  constexpr int tile_cols = Tile<T>::cols;
+  constexpr std::int64_t kRows = 16 * Tile<T>::rows, kCols = 512, kFinished = (16 << 10) / sizeof(T);
   const std::int64_t most = min(block.k, kDepth);
   T *packed_a = nullptr, *packed_b = nullptr;
   if (block.pack_a) {

@@ -16,8 +16,10 @@ struct Tile {
   static constexpr int lanes = GDCORE_VECTOR_BYTES / sizeof(T);
   static constexpr int vectors = 2;
   static constexpr int cols = lanes * vectors;
-  // With 16 registers, the totals of the chains of more rows would not stay in them.
+  // Rows of a tile. Where the sums of a tile are chains of 16 or 32 terms, the totals of the chains must stay in
+  // registers too: that allows half as many rows. With 16 registers it is always better.
   static constexpr int rows = GDCORE_VECTOR_BYTES == 64 ? 12 : 4;
+  static constexpr int chained_rows = GDCORE_VECTOR_BYTES == 64 ? 6 : 4;
   static constexpr int narrow_rows = GDCORE_VECTOR_BYTES == 64 ? 12 : 8;  // of a tile of one vector
 };
 

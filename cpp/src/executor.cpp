@@ -164,6 +164,23 @@ LayerCall Executor::call(std::size_t number) const {
           .precision = precision_};
 }
 
+/// Makes the layers' calls for the batch x_. Those of the last pass serve again where only the batch and the step
+/// differ.
+void Executor::make_calls() {
+  const Shape shape{x_.rows, mode_, version_};
+  if (made_for_ != shape) {
+    made_for_ = {};
+    calls_.clear();
+    for (std::size_t i = 0; i < buffers_.size(); ++i) calls_.push_back(call(i));
+    made_for_ = shape;
+  }
+  for (std::size_t i = 0; i < buffers_.size(); ++i) {
+    const Operation& operation = plan_.operations[i];
+    calls_[i].context = context_;
+    if (operation.skip == kNothing) calls_[i].x = read(operation.input);
+  }
+}
+
 View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
   check(x.cols == plan_.in, "[forward] x: got ", x.cols, " columns; expected ", plan_.in);
   check(x.rows >= 1, "[forward] x: got 0 rows; expected at least 1");
@@ -175,6 +192,7 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
   x_ = x;
   mode_ = mode;
   context_ = context;
+  make_calls();
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
     const Operation& operation = plan_.operations[i];
     if (mode == Mode::predict && is_identity_[i] != 0) continue;
@@ -182,7 +200,7 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
       sum(slice(buffers_[i].sum, x.rows, operation.in), read(operation.input), read(operation.skip));
     }
     const Profiled scope(backend_.profile(), [&] { return profiled(operation, x.dtype, x.rows, "forward", 1); });
-    operation.layer->forward(call(i));
+    operation.layer->forward(calls_[i]);
   }
   saved_ = mode != Mode::predict;
   return output(buffers_.size() - 1);
@@ -244,7 +262,7 @@ void Executor::add_or_copy(ConstView part, View to, bool adds) const {
 
 void Executor::run_operation_backward(std::size_t number, View dx, View dx_dot, const Parameters* direction) {
   const Operation& operation = plan_.operations[number];
-  LayerCall layer = call(number);
+  LayerCall& layer = calls_[number];
   layer.dy = gradient(buffers_[number].gradient, operation.out);
   layer.dx = dx;
   const char* pass = direction == nullptr ? "backward" : "curvature";
@@ -262,7 +280,7 @@ void Executor::run_operation_backward(std::size_t number, View dx, View dx_dot, 
 
 void Executor::commit() {
   const NoInterrupt whole;
-  for (std::size_t i = 0; i < buffers_.size(); ++i) plan_.operations[i].layer->commit(call(i));
+  for (std::size_t i = 0; i < buffers_.size(); ++i) plan_.operations[i].layer->commit(calls_[i]);
 }
 
 /// The derivative of the input; null where it does not depend on a trained parameter.
@@ -281,7 +299,7 @@ View Executor::tangent(const Parameters& direction) {
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
     if (moves_[i] == 0) continue;
     const Operation& operation = plan_.operations[i];
-    const LayerCall layer = call(i);
+    const LayerCall& layer = calls_[i];
     if (moves(operation.input) && moves(operation.skip)) {
       const auto dot_of = [&](int number) {
         return slice(buffers_[static_cast<std::size_t>(number)].y_dot, x_.rows, operation.in);

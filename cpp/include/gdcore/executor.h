@@ -56,6 +56,12 @@ class Executor {
     std::size_t sum = 0, sum_dot = 0;  // its input, where that is a sum
     int gradient = 0;                  // index of the buffer with the gradient of its output
   };
+  struct Shape {  // of a pass: what its calls depend on besides the batch and the step
+    std::int64_t rows = 0;
+    Mode mode = Mode::predict;
+    std::uint64_t version = 0;
+    bool operator==(const Shape&) const = default;
+  };
   struct Part {  // of a gradient, and of its derivative where directions are used
     View gradient, gradient_dot;
   };
@@ -71,6 +77,7 @@ class Executor {
   void sum(View to, ConstView a, ConstView b) const;
   void add_or_copy(ConstView part, View to, bool adds) const;
   LayerCall call(std::size_t operation) const;
+  void make_calls();
   void run_backward(View dx, const Parameters* direction);
   void run_operation_backward(std::size_t operation, View dx, View dx_dot, const Parameters* direction);
 
@@ -91,6 +98,8 @@ class Executor {
   std::uint64_t trained_for_ = ~std::uint64_t{0};  // freezes() at the last find_trained()
   std::vector<char> is_identity_;                  // by operation: when predicting, its output is its input
   std::vector<char> has_part_;                     // by batch and operation: its gradient already has a part
+  std::vector<LayerCall> calls_;                   // by operation
+  Shape made_for_;                                 // the pass that they were made for
   // The last forward pass.
   ConstView x_;
   Mode mode_ = Mode::predict;
