@@ -31,6 +31,8 @@ WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
 # Tests of single operations, repeated for the instruction sets that this processor would not select.
 OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_losses.py",
               "tests/core/test_optimizers.py")  # fmt: skip
+# Tests whose training steps are large enough for matrix units, run on their slow emulation.
+MATRIX_UNITS = ("tests/core/test_determinism.py", "tests/core/test_precision.py")
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 STEPS: list[Step] = []
 
@@ -260,6 +262,7 @@ def tests_isa(job: Job) -> None:
     best_first = "import gdcore; print(*gdcore.info()['instruction_sets'])"
     for name in job.output(job.work / "user/bin/python", "-c", best_first).split()[1:]:
         pytest(job, *OPERATIONS, env={"GDCORE_CPU_ISA": name})
+    pytest(job, *MATRIX_UNITS, env={"GDCORE_CPU_ISA": "amx-emulated"})
 
 
 @step("test-packages build")

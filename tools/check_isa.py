@@ -3,8 +3,9 @@
 The CPU backend is compiled once per instruction set, and inline functions of the standard library are emitted in each
 of these compilations. The linker keeps one copy of each; if it kept the AVX-512 one, a processor without AVX-512 would
 stop with an illegal instruction in, say, ``std::vector::push_back``. This script disassembles an unstripped module and
-fails when an instruction beyond x86-64-v2 appears outside the ``avx2`` and ``avx512`` namespaces, one beyond x86-64-v3
-outside ``avx512``, or either in code that runs when the module is loaded (constructors of static objects).
+fails when an instruction beyond x86-64-v2 appears outside the namespaces of newer processors, one beyond x86-64-v3
+outside ``avx512``, ``avx512_bf16`` and ``amx``, one of AMX outside ``amx``, or any of these in code that runs when the
+module is loaded (constructors of static objects).
 
 Usage: python tools/check_isa.py MODULE
 """
@@ -17,10 +18,11 @@ import re
 import subprocess
 import sys
 
-LEVELS = ("baseline", "avx2", "avx512")
+LEVELS = ("baseline", "avx2", "avx512", "amx")
 # Local copies made by the optimiser: only their own object file can call them, so they are allowed.
 CLONE = re.compile(r"\.(isra|constprop|part|cold)\b")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
+AMX = re.compile(r"%tmm\d|^(tile|ldtilecfg|sttilecfg|tdp)")
 # AVX512: a zmm, mask or extended register. AVX2: instructions with a VEX or EVEX prefix, and of BMI, LZCNT and MOVBE.
 # (tzcnt is omitted on purpose: older processors run it as bsf, and compilers rely on that.)
 AVX512 = re.compile(r"%(zmm\d|[xy]mm(1[6-9]|2\d|3[01])\b|k[0-7]\b)")
@@ -34,13 +36,17 @@ def allowed_level(symbol: str) -> int:
     """Return the highest index in LEVELS that the function may use, from its mangled name."""
     if symbol.startswith("_GLOBAL__"):
         return 0
-    if "6avx512" in symbol:
+    if "3amx" in symbol:
+        return 3
+    if "6avx512" in symbol or "11avx512_bf16" in symbol:
         return 2
     return 1 if "4avx2" in symbol else 0
 
 
 def used_level(instruction: str) -> int:
     """Return the index in LEVELS of the instruction set that one disassembled instruction needs."""
+    if AMX.search(instruction):
+        return 3
     if AVX512.search(instruction):
         return 2
     return 1 if AVX2.search(instruction) else 0
@@ -51,18 +57,18 @@ def scan(module: str) -> tuple[collections.Counter[str], dict[str, str]]:
     command = ["objdump", "--disassemble", "--wide", "--no-show-raw-insn", module]
     needed: dict[str, int] = {}
     offenders: dict[str, str] = {}
-    symbol, allowed = "", 2
+    symbol, allowed = "", 3
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if match := FUNCTION.match(line):
                 symbol = match[1]
-                allowed = 2 if CLONE.search(symbol) else allowed_level(symbol)
+                allowed = 3 if CLONE.search(symbol) else allowed_level(symbol)
                 needed.setdefault(symbol, 0)
                 continue
             instruction = line.partition("\t")[2].strip()
             level = used_level(instruction)
-            if level > needed.get(symbol, 2):
+            if level > needed.get(symbol, 3):
                 needed[symbol] = level
                 if level > allowed:
                     offenders[symbol] = instruction

@@ -31,7 +31,7 @@ struct Effort {
 
 LimitKernels kernels_of([[maybe_unused]] const std::string& isa) {
 #ifdef GDCORE_HAS_X86_ISAS
-  if (isa == "avx512") return avx512::limit_kernels();
+  if (isa == "avx512" || isa == "amx") return avx512::limit_kernels();
   if (isa == "avx2") return avx2::limit_kernels();
 #endif
   return baseline::limit_kernels();

@@ -1,4 +1,5 @@
 // The module gdcore._core. Bindings are thin: convert, check, release the GIL, call.
+#include "arrays.h"
 #include "calls.h"
 #include "gdcore/check.h"
 #include "specs.h"
@@ -28,6 +29,11 @@ py::dict info() {
   values["threads"] = num_threads();
   values["instruction_set"] = describe(Device::cpu);
   values["instruction_sets"] = py::tuple(py::cast(instruction_sets()));
+  py::list precisions(py::make_tuple(bindings::name_of(Precision::full)));
+  for (const Precision precision : {Precision::tf32, Precision::bfloat16}) {
+    if (cpu_rounds_to(precision)) precisions.append(bindings::name_of(precision));
+  }
+  values["cpu_precisions"] = py::tuple(precisions);
   values["devices"] = py::make_tuple("cpu");
   if (missing.empty()) values["devices"] = py::make_tuple("cpu", "cuda");
   values["cuda"] = missing.empty() ? describe(Device::cuda) : "not usable: " + missing;
@@ -83,8 +89,8 @@ PYBIND11_MODULE(_core, m) {
         "The number of threads of all computations. Initially OMP_NUM_THREADS, otherwise the number of processors that "
         "this process may use.");
   m.def("info", &info,
-        "A dict: version, threads, the instruction set in use and those of this processor, the available devices, and "
-        "the GPU or the reason why it is not usable.");
+        "A dict: version, threads, the instruction set in use and those of this processor, the precisions of products "
+        "that it has, the available devices, and the GPU or the reason why it is not usable.");
   using namespace gdcore::bindings;
   bind_profile(m);
   bind_initializers(m);

@@ -4,11 +4,13 @@
 #pragma once
 
 #include "gdcore/backend.h"
+#include "gdcore/matrix_units.h"
 
 namespace gdcore::GDCORE_ISA {
 
 class CpuBackend final : public Backend {
  public:
+  explicit CpuBackend(const MatrixUnits& units) : units_(units) {}
   Device device() const override { return Device::cpu; }
   std::string description() const override;
 
@@ -17,6 +19,9 @@ class CpuBackend final : public Backend {
   void copy(void* to, const void* from, std::size_t bytes, CopyKind kind) override;
 
 #include "gdcore/backend_overrides.inc"
+
+ private:
+  const MatrixUnits units_;
 };
 
 }  // namespace gdcore::GDCORE_ISA

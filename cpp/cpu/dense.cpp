@@ -11,8 +11,15 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
+/// Outputs of a prediction do not depend on the number of rows, as the choice of matrix units does.
+template <class Call>
+UnitsCall units_in_training(const MatrixUnits& units, const Call& call) {
+  const int parts = parts_of(call.precision);
+  return {call.training && parts <= units.most_parts ? units.multiply : nullptr, parts};
+}
+
 template <class T, class Function>
-void forward(const DenseForward& call, const Function& f) {
+void forward(const DenseForward& call, const Function& f, const UnitsCall& units) {
   const std::int64_t n = call.x.rows, in = call.x.cols, out = call.weight.rows;
   T* pre = call.pre.as<T>();
   const auto finish_row = [=](T* row, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
@@ -44,7 +51,8 @@ void forward(const DenseForward& call, const Function& f) {
            .c = call.y.as<T>(),
            .c_stride = out,
            .bias = call.bias.as<T>(),
-           .finish = std::is_same_v<Function, Identity> ? nullptr : &finish});
+           .finish = std::is_same_v<Function, Identity> ? nullptr : &finish},
+          units);
 }
 
 /// dy ← dy f'(saved) in a block; computes its column sums.
@@ -96,8 +104,9 @@ void slope_and_bias(const DenseBackward& call, FunctionRef<void(const Block&, do
 }  // namespace
 
 void CpuBackend::dense_forward(const DenseForward& call) {
+  const UnitsCall units = units_in_training(units_, call);
   with_type(call.x.dtype,
-            [&]<class T>(T) { std::visit([&](const auto& f) { forward<T>(call, f); }, call.activation); });
+            [&]<class T>(T) { std::visit([&](const auto& f) { forward<T>(call, f, units); }, call.activation); });
 }
 
 void CpuBackend::dense_backward(const DenseBackward& call) {
@@ -115,15 +124,16 @@ void CpuBackend::dense_backward(const DenseBackward& call) {
     activation_backward(call.activation, call.saved, call.dy, call.dy);
   }
   const std::int64_t n = call.dy.rows, out = call.weight.rows, in = call.weight.cols;
+  const UnitsCall units = units_in_training(units_, call);
   with_type(call.dy.dtype, [&]<class T>(T) {
     const T* dy = call.dy.as<T>();
     const T *x = call.x.as<T>(), *weight = call.weight.as<T>();
     T *dweight = call.dweight.as<T>(), *dx = call.dx.as<T>();
     if (call.dweight) {
-      gemm<T>({.m = out, .n = in, .k = n, .a = {dy, 1, out}, .b = {x, in, 1}, .c = dweight, .c_stride = in});
+      gemm<T>({.m = out, .n = in, .k = n, .a = {dy, 1, out}, .b = {x, in, 1}, .c = dweight, .c_stride = in}, units);
     }
     if (call.dx) {
-      gemm<T>({.m = n, .n = in, .k = out, .a = {dy, out, 1}, .b = {weight, in, 1}, .c = dx, .c_stride = in});
+      gemm<T>({.m = n, .n = in, .k = out, .a = {dy, out, 1}, .b = {weight, in, 1}, .c = dx, .c_stride = in}, units);
     }
   });
 }

@@ -7,6 +7,7 @@
 // it is in the first-level cache.
 #pragma once
 
+#include "gdcore/matrix_units.h"
 #include "gdcore/scratch.h"
 #include "gemm_dot.h"
 #include "gemm_tiles.h"
@@ -118,8 +119,8 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
     T* rest = panel.rest == nullptr ? nullptr : panel.rest + i * panel.c_stride + j;
     rest == nullptr ? kernel(call) : multiply_long_tile<T>(kernel, call, rest);
     if (!finishes || !panel.last) continue;
-    finish_piece<T>({call.c, panel.c_stride, panel.row + i, panel.col + j, call.rows, cols}, rest, panel.bias,
-                    panel.finish);
+    finish_piece<T>({call.c, panel.c_stride, panel.row + i, panel.col + j, call.rows, cols}, rest,
+                    rest == nullptr ? nullptr : panel.bias, panel.finish);
   }
 }
 
@@ -170,8 +171,8 @@ void multiply_block(const Product<T>& block) {
     }
   }
   if (!whole || !block.last) return;
-  finish_piece<T>({block.c, block.c_stride, block.row, block.col, block.m, block.n}, block.rest, block.bias,
-                  block.finish);
+  finish_piece<T>({block.c, block.c_stride, block.row, block.col, block.m, block.n}, block.rest,
+                  block.rest == nullptr ? nullptr : block.bias, block.finish);
 }
 
 /// Division of C into blocks of rows x cols.
@@ -197,9 +198,33 @@ inline Grid choose_grid(std::int64_t m, std::int64_t n, std::int64_t tasks) {
   return best;
 }
 
+/// Matrix units that may compute a product, or none; bfloat16 parts of the factors.
+struct UnitsCall {
+  void (*multiply)(const MatrixProduct&) = nullptr;
+  int parts = 0;
+};
+
+/// Whether matrix units compute a product faster than vectors. Splitting and packing an element of A takes as long as
+/// the units save in about 40 columns of C, and an element of B in 40 rows.
+GD_INLINE bool units_pay(const UnitsCall& units, std::int64_t m, std::int64_t n, std::int64_t k) {
+  return units.multiply != nullptr && k >= 64 && k <= kLong && m * n >= 40 * (m + n);
+}
+
+/// Computes a product on matrix units; they return what they cannot compute.
+inline void multiply_on_units(const Product<float>& all, const UnitsCall& units) {
+  const auto vectors = [&](std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t cols) {
+    multiply_block<float>(all.part(i, rows, j, cols));
+  };
+  const auto finish = [&](std::int64_t i, std::int64_t rows, std::int64_t j, std::int64_t cols) {
+    finish_piece<float>({all.c + i * all.c_stride + j, all.c_stride, i, j, rows, cols}, nullptr, all.bias, all.finish);
+  };
+  units.multiply({all.m, all.n, all.k, all.a.data, all.a.row_stride, all.a.col_stride, all.b.data, all.b.row_stride,
+                  all.b.col_stride, all.c, units.parts, vectors, finish});
+}
+
 /// Computes a product on the pool. A long k is split into ranges, so that no task delays Ctrl-C.
 template <class T>
-void gemm(Product<T>&& all) {
+void gemm(Product<T>&& all, const UnitsCall& units = {}) {
   constexpr std::int64_t kGrainWork = 1 << 18, kLongestWork = 1 << 29;  // multiply-adds of a task
   const std::int64_t m = all.m, n = all.n, k = all.k, work = m * n * k;
   const bool dots = few_columns(n, k, all.a, all.b);
@@ -213,6 +238,9 @@ void gemm(Product<T>&& all) {
   const bool is_long = k > kLong;
   if (is_long) all.rest = static_cast<T*>(scratch(Scratch::partial, sizeof(T) * static_cast<std::size_t>(m * n)));
   all.chain = is_long ? kShortestChain : chain_length(k);
+  if constexpr (std::is_same_v<T, float>) {
+    if (units_pay(units, m, n, k)) return multiply_on_units(all, units);
+  }
   const auto multiply = [=](const Product<T>& block) {
     if (dots) {
       const Piece<T> to{block.c, block.c_stride, block.row, 0, block.m, n};

@@ -108,7 +108,7 @@ void multiply_few(std::int64_t k, Operand<T> a, Operand<T> b, const Piece<T>& to
     if (i + here - finished < kRowsFinished && i + here < m) continue;
     const std::int64_t at = finished * to.stride;
     const Piece<T> done{to.data + at, to.stride, to.row + finished, to.col, i + here - finished, n};
-    finish_piece<T>(done, rest == nullptr ? nullptr : rest + at, bias, finish);
+    rest == nullptr ? finish_piece<T>(done, nullptr, nullptr, finish) : finish_piece<T>(done, rest + at, bias, finish);
     finished = i + here;
   }
 }

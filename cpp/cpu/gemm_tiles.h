@@ -149,13 +149,13 @@ GD_INLINE void finish_sums(T* sum, const T* rest, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sum[i] += rest[i] - rest[i] == T(0) ? rest[i] : T(0);
 }
 
-/// Finishes a piece whose sums are complete. `rest`, unless null, has the layout of the piece; then `bias` of all
-/// columns is added here.
+/// Finishes a piece whose sums are complete. `rest`, unless null, has the layout of the piece; `bias`: of all columns,
+/// where it has not been added yet, or null.
 template <class T>
 GD_INLINE void finish_piece(const Piece<T>& piece, const T* rest, const T* bias, const Finish<T>* finish) {
-  for (std::int64_t r = 0; rest != nullptr && r < piece.rows; ++r) {
+  for (std::int64_t r = 0; (rest != nullptr || bias != nullptr) && r < piece.rows; ++r) {
     T* row = piece.data + r * piece.stride;
-    finish_sums(row, rest + r * piece.stride, piece.cols);
+    if (rest != nullptr) finish_sums(row, rest + r * piece.stride, piece.cols);
     for (std::int64_t j = 0; bias != nullptr && j < piece.cols; ++j) row[j] += bias[piece.col + j];
   }
   if (finish != nullptr) (*finish)(piece);

@@ -434,7 +434,7 @@ void logistic(ConstView logits, bool both, T* to) {
 
 }  // namespace
 
-/// Called by cpp/src/cpu_dispatch.cpp; one for each instruction set.
+/// One of CpuFunctions.
 void probabilities(Probabilities kind, ConstView logits, void* to) {
   with_type(logits.dtype, [&]<class T>(T) {
     if (kind == Probabilities::classes) return softmax<T>(logits, static_cast<T*>(to));

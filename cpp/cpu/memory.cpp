@@ -6,13 +6,14 @@
 #include <new>
 
 #include "cpu_backend.h"
+#include "gdcore/instruction_set.h"
 
 namespace gdcore::GDCORE_ISA {
 
 #define GD_TEXT_OF(x) #x
 #define GD_TEXT(x) GD_TEXT_OF(x)
 
-std::string CpuBackend::description() const { return GD_TEXT(GDCORE_ISA); }
+std::string CpuBackend::description() const { return units_.name != nullptr ? units_.name : GD_TEXT(GDCORE_ISA); }
 
 /// Buffers from this size on are mapped as zero pages: they fault in on first use, in the pool's tasks, and as huge
 /// pages where the system has them.
@@ -50,7 +51,16 @@ void CpuBackend::copy(void* to, const void* from, std::size_t bytes, CopyKind) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
-/// Called by cpp/src/cpu_dispatch.cpp; one for each instruction set.
-Backend* make_backend() { return new CpuBackend(); }
+namespace {
+
+Backend* make_backend(const MatrixUnits& units) { return new CpuBackend(units); }
+
+}  // namespace
+
+void fill_order(const RowOrder& order, std::int64_t first, std::int64_t count, std::int64_t* to);
+void probabilities(Probabilities kind, ConstView logits, void* to);
+
+extern const CpuFunctions functions;
+const CpuFunctions functions{make_backend, fill_order, probabilities};
 
 }  // namespace gdcore::GDCORE_ISA

@@ -91,7 +91,7 @@ void fill_shuffled(const Permutation& permutation, std::int64_t first, std::int6
 
 }  // namespace
 
-/// Called by cpp/src/cpu_dispatch.cpp; one for each instruction set.
+/// One of CpuFunctions.
 void fill_order(const RowOrder& order, std::int64_t first, std::int64_t count, std::int64_t* to) {
   if (order.shuffle != nullptr) {
     fill_shuffled(*order.shuffle, first, count, to);

@@ -46,8 +46,8 @@ Computation Dense::computation(const Parameters& parameters) const {
 
 void Dense::forward_impl(const LayerCall& call) const {
   const ConstView b = bias ? ConstView(call.parameters.value(bias_number_)) : ConstView{};
-  call.backend.dense_forward(
-      {call.x, call.parameters.value(weight_number_), b, call.activation, call.y, call.pre, call.precision});
+  call.backend.dense_forward({call.x, call.parameters.value(weight_number_), b, call.activation, call.y, call.pre,
+                              call.precision, call.training});
 }
 
 void Dense::backward_impl(const LayerCall& call) const {
@@ -55,7 +55,8 @@ void Dense::backward_impl(const LayerCall& call) const {
     return number < 0 || call.parameters.frozen(number) ? View{} : call.parameters.gradient(number);
   };
   call.backend.dense_backward({call.x, call.parameters.value(weight_number_), call.activation, call.saved(), call.dy,
-                               call.dx, gradient(weight_number_), gradient(bias_number_), call.precision});
+                               call.dx, gradient(weight_number_), gradient(bias_number_), call.precision,
+                               call.training});
 }
 
 /// ẏ = ẋ Wᵀ + x Ẇᵀ + ḃ

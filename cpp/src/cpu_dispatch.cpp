@@ -1,53 +1,96 @@
 // The table of backends, and the choice of the CPU's instruction set. What each set defines: cpp/cpu/.
+#ifdef GDCORE_HAS_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <string_view>
 #include <vector>
 
 #include "gdcore/backend.h"
 #include "gdcore/check.h"
+#include "gdcore/instruction_set.h"
 
 namespace gdcore {
 
 namespace baseline {
-Backend* make_backend();
-void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
-void probabilities(Probabilities, ConstView logits, void* to);
-}  // namespace baseline
+extern const CpuFunctions functions;
+}
 #ifdef GDCORE_HAS_X86_ISAS
 namespace avx2 {
-Backend* make_backend();
-void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
-void probabilities(Probabilities, ConstView logits, void* to);
-}  // namespace avx2
+extern const CpuFunctions functions;
+}
 namespace avx512 {
-Backend* make_backend();
-void fill_order(const RowOrder&, std::int64_t first, std::int64_t count, std::int64_t* to);
-void probabilities(Probabilities, ConstView logits, void* to);
-}  // namespace avx512
+extern const CpuFunctions functions;
+}
+#endif
+namespace amx_emulated {
+void multiply_matrices(const MatrixProduct&);
+}
+#ifdef GDCORE_HAS_AMX
+namespace amx {
+void multiply_matrices(const MatrixProduct&);
+}
+namespace avx512_bf16 {
+void multiply_matrices(const MatrixProduct&);
+}
 #endif
 
 namespace {
 
+#ifdef GDCORE_HAS_X86_ISAS
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+#ifdef GDCORE_HAS_AMX
+/// Whether the processor has tiles of bfloat16, and Linux permits this process to use them.
+bool has_amx() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl, number of the state component
+  constexpr unsigned kTiles = 1u << 24, kBfloat16 = 1u << 22;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  return (d & kTiles) != 0 && (d & kBfloat16) != 0 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
+#ifdef GDCORE_HAS_X86_ISAS
+/// The bfloat16 products of AVX-512, where the processor has them.
+MatrixUnits bfloat16_units() {
+#ifdef GDCORE_HAS_AMX
+  if (__builtin_cpu_supports("avx512bf16")) return {nullptr, avx512_bf16::multiply_matrices, 1};
+#endif
+  return {};
+}
+#endif
+
 struct InstructionSet {
   std::string_view name;
   bool available;
-  Backend* (*make)();
-  decltype(&gdcore::fill_order) fill_order;
-  decltype(&gdcore::probabilities) probabilities;
+  const CpuFunctions& functions;
+  MatrixUnits units = {};
+  bool listed = true;  // otherwise it is used only where GDCORE_CPU_ISA names it
 };
 
 /// All instruction sets of this build, best first.
 std::vector<InstructionSet> all_instruction_sets() {
   return {
 #ifdef GDCORE_HAS_X86_ISAS
-      {"avx512",
-       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       avx512::make_backend, avx512::fill_order, avx512::probabilities},
+      {"avx512", has_avx512(), avx512::functions, bfloat16_units()},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"),
-       avx2::make_backend, avx2::fill_order, avx2::probabilities},
+       avx2::functions},
 #endif
-      {"baseline", true, baseline::make_backend, baseline::fill_order, baseline::probabilities},
+      {"baseline", true, baseline::functions},
+#ifdef GDCORE_HAS_AMX
+      // Not measured on such a processor yet.
+      {"amx", has_amx(), avx512::functions, MatrixUnits{"amx", amx::multiply_matrices, 3}, false},
+#endif
+      {"amx-emulated", true, baseline::functions, MatrixUnits{"amx-emulated", amx_emulated::multiply_matrices, 3},
+       false},
   };
 }
 
@@ -59,9 +102,10 @@ const InstructionSet& instruction_set() {
       const bool named = wanted != nullptr && set.name == wanted;
       check<DeviceError>(!named || set.available, "[backend] GDCORE_CPU_ISA=", set.name,
                          " is not supported by this processor; unset it to use the best instruction set that is");
-      if (named || (wanted == nullptr && set.available)) return set;
+      if (named || (wanted == nullptr && set.available && set.listed)) return set;
     }
-    throw DeviceError(join("[backend] GDCORE_CPU_ISA=", wanted, " is unknown; expected avx512, avx2 or baseline"));
+    throw DeviceError(
+        join("[backend] GDCORE_CPU_ISA=", wanted, " is unknown; expected amx, avx512, avx2, baseline or amx-emulated"));
   }();
   return chosen;
 }
@@ -71,24 +115,28 @@ const InstructionSet& instruction_set() {
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
   for (const InstructionSet& set : all_instruction_sets()) {
-    if (set.available) names.emplace_back(set.name);
+    if (set.available && set.listed) names.emplace_back(set.name);
   }
   return names;
+}
+
+bool cpu_rounds_to(Precision precision) {
+  return precision != Precision::full && parts_of(precision) <= instruction_set().units.most_parts;
 }
 
 Backend& backend(Device device) {
   if (device == Device::cuda) return cuda_backend();
   // Never destroyed: daemon threads may still compute while the process ends.
-  static Backend* const cpu = instruction_set().make();
+  static Backend* const cpu = instruction_set().functions.make_backend(instruction_set().units);
   return *cpu;
 }
 
 void fill_order(const RowOrder& order, std::int64_t first, std::int64_t count, std::int64_t* to) {
-  instruction_set().fill_order(order, first, count, to);
+  instruction_set().functions.fill_order(order, first, count, to);
 }
 
 void probabilities(Probabilities kind, ConstView logits, void* to) {
-  instruction_set().probabilities(kind, logits, to);
+  instruction_set().functions.probabilities(kind, logits, to);
 }
 
 }  // namespace gdcore

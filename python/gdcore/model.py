@@ -48,9 +48,10 @@ class Sequential(Open, Predictor, Freezing):
     device : str
         "auto" (the best available), "cpu", or "cuda".
     precision : {"float32", "tf32", "bfloat16"}
-        Precision of the matrix products of `Dense` layers on a GPU, for models in float32: "tf32" and "bfloat16" may
-        round the factors to 10 and 7 binary digits and are faster; parameters and sums stay float32. The CPU always
-        computes in full precision. Copies keep the setting; files do not contain it.
+        Precision of the matrix products of `Dense` layers, for models in float32: "tf32" and "bfloat16" may round the
+        factors to 10 and 7 binary digits and are faster; parameters and sums stay float32. A CPU does so in training
+        steps, if ``gd.info()["cpu_precisions"]`` names the precision, and otherwise computes in float32. Copies keep
+        the setting; files do not contain it.
     classes : sequence, optional
         Names of the classes (text, numbers or dates), in the order of the outputs; two for a network with one output.
         Saved with the model and returned by `predict_classes`; labels in training data are looked up in them. Without
@@ -391,7 +392,7 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
     device : str
         Device of the model, as in `gdcore.Sequential`. Files do not contain it.
     precision : str
-        Precision of its matrix products on a GPU, as in `gdcore.Sequential`. Files do not contain it.
+        Precision of its matrix products, as in `gdcore.Sequential`. Files do not contain it.
 
     Raises
     ------

@@ -4,6 +4,7 @@ differ from the CPU's only by the rounding of the factors."""
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import gdcore as gd
@@ -40,6 +41,39 @@ def test_precisions_that_are_refused(device: str) -> None:
             "float64 model",
         )
     assert gd.Sequential(gd.Dense(3, 2), dtype="float64", device=device, precision="float32").precision == "float32"
+
+
+# ---------------------------------------------------------------------------------------------------- the CPU
+TRAINING = """
+    import numpy as np, gdcore as gd
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((256, 100)).astype("f"), rng.integers(0, 8, 256)
+    for precision in ("float32", "tf32", "bfloat16"):
+        layers = [gd.Dense(100, 120), gd.ReLU(), gd.Dense(120, 80), gd.Tanh(), gd.Dense(80, 8)]
+        model = gd.Sequential(*layers, seed=1, device="cpu", precision=precision)
+        trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.Adam(3e-3))
+        losses = trainer.fit(x, y, epochs=4, batch_size=128)["loss"]
+        assert all(model.predict(x[i : i + 1]).tobytes() == model.predict(x)[i].tobytes() for i in (0, 77, 255))
+        print(*map(float, losses), sep=",", end=";")
+    print("|", gd.info()["cpu_precisions"], "|", model.summary())
+"""
+
+
+def test_curves_on_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without them but for rounding: of sums in float32, of factors in the other precisions, if there are units."""
+    curves = {}
+    for name in ("baseline", "amx-emulated"):
+        monkeypatch.setenv("GDCORE_CPU_ISA", name)
+        numbers, precisions, summary = helpers.must_run(TRAINING).split("|", 2)
+        curves[name] = np.array([line.split(",") for line in numbers.split(";")[:3]], float)
+        units = name == "amx-emulated"
+        assert ("tf32" in precisions and "bfloat16" in precisions) == units
+        said = "products in bfloat16$" if units else "products in float32: .* none in bfloat16$"
+        assert re.search(said, summary, re.MULTILINE)
+    usual = curves["baseline"]
+    assert (usual == usual[0]).all() and usual[0, -1] < 0.8 * usual[0, 0]
+    errors = np.abs(curves["amx-emulated"] / usual - 1.0).max(axis=1)
+    assert (errors > (0, 1e-7, 1e-5)).all() and (errors <= (2e-6, 1e-4, 2e-2)).all()
 
 
 # ---------------------------------------------------------------------------------------------------- training

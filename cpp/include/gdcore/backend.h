@@ -86,6 +86,8 @@ Backend& backend(Device device);
 /// Instruction sets of this build that this processor supports, best first. The description of the CPU backend names
 /// the one in use.
 std::vector<std::string> instruction_sets();
+/// Whether the CPU rounds factors of products to this precision in training steps; if not, it computes in full.
+bool cpu_rounds_to(Precision precision);
 
 /// The CUDA backend, loaded from its own shared library (cpp/src/cuda_library.cpp). Throws DeviceError with what is
 /// missing and how to fix it.

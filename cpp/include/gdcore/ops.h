@@ -17,7 +17,8 @@
 namespace gdcore {
 
 /// Precision of matrix products in dense layers, on devices that offer a choice. Values and sums stay in the model's
-/// dtype; `tf32` and `bfloat16` allow factors to be rounded to that format. The CPU always uses full precision.
+/// dtype; `tf32` and `bfloat16` allow factors to be rounded to that format. The CPU rounds in training steps, if it has
+/// matrix units for that.
 enum class Precision : std::uint8_t { full, tf32, bfloat16 };
 
 /// y = f(x Wᵀ + b): x (N, in), weight (out, in), bias (1, out) or null, y (N, out).
@@ -27,6 +28,7 @@ struct DenseForward {
   View y;
   View pre;  // (N, out): receives x Wᵀ + b where the activation saves its input, else null
   Precision precision = Precision::full;
+  bool training = false;  // a training step: a row's output may depend on the number of rows
 };
 
 /// dy ← dy f'(saved), in place; dx = dy W, dweight = dyᵀ x, dbias = Σ_n dy_n; null outputs are skipped.
@@ -37,6 +39,7 @@ struct DenseBackward {
   View dy;
   View dx, dweight, dbias;
   Precision precision = Precision::full;
+  bool training = false;
 };
 
 /// Batch norm: per column over the N rows. â = (x - μ) / √(σ² + ε), y = f(γ â + β); null γ, β mean 1, 0.

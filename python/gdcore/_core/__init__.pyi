@@ -1110,7 +1110,7 @@ def get_num_threads() -> int:
 
 def info() -> dict:
     """
-    A dict: version, threads, the instruction set in use and those of this processor, the available devices, and the GPU or the reason why it is not usable.
+    A dict: version, threads, the instruction set in use and those of this processor, the precisions of products that it has, the available devices, and the GPU or the reason why it is not usable.
     """
 
 def permutation(

@@ -26,9 +26,18 @@ def summary(model: Sequential) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
     lines.insert(1, "-" * len(lines[0]))
-    lines += [lines[1], f"{sum(counts.values()):,} parameters, {model.dtype} on {model.device}"]
+    lines += [lines[1], f"{sum(counts.values()):,} parameters, {model.dtype} on {model.device}{_products(model)}"]
     fused = [f"in one pass: {operation}" for operation in model.operations() if "+" in operation]
     return "\n".join([*lines, *fused])
+
+
+def _products(model: Sequential) -> str:
+    """Return the precision of the products, if it is not the usual one."""
+    if model.precision == "float32":
+        return ""
+    if model.device == "cpu" and model.precision not in _core.info()["cpu_precisions"]:
+        return f", products in float32: this processor has none in {model.precision}"
+    return f", products in {model.precision}"
 
 
 def _short(layer: _core.Layer) -> str:

@@ -1,0 +1,354 @@
+// C = A B in float32 on matrix units. A float32 number is the exact sum of three bfloat16 numbers h + m + l, each the
+// rounding of what the others leave. Of the nine products of two such sums, hh, hm, mh, hl, mm and lh are computed; the
+// other three add up to at most 2^-24 of a term (Henry, Tang & Heinecke 2019, "Leveraging the bfloat16 artificial
+// intelligence datatype for higher-precision computations"). Two parts give hh, hl and lh: 16 bits; one gives hh.
+//
+// Both operands are packed once into tiles of their parts, by all threads. Then tasks compute blocks of C. The products
+// hh and the others, 2^-8 as large, are summed apart over kChain tiles along k, and these sums are added in double
+// precision. The sums do not depend on the division into tasks.
+//
+// The units flush subnormal numbers, and the largest float32 numbers round to infinity. Squares of C where that could
+// show are computed with vectors; see `fits`. Their choice depends on the values of 32 rows and 32 columns.
+#include "../gemm_tiles.h"
+#include "gdcore/matrix_units.h"
+#include "tiles.h"
+
+namespace gdcore::GDCORE_ISA {
+
+namespace {
+
+using Bits = std::uint32_t;
+typedef float Floats __attribute__((vector_size(64)));
+typedef Bits Words __attribute__((vector_size(64)));
+static_assert(Tile<float>::lanes == 16);
+
+constexpr std::int64_t kSide = 16, kDeep = 32;    // rows of A or columns of B of a tile, and its terms along k
+constexpr std::int64_t kChain = 4;                // tiles along k whose products are summed by the units
+constexpr std::int64_t kSquare = 2 * kSide;       // rows and columns of C computed from two by two tiles
+constexpr std::int64_t kRows = 128, kCols = 256;  // largest block of a task: its sums are in the second-level cache
+constexpr std::int64_t kPacked = std::int64_t{1} << 21;  // numbers of an operand packed at a time
+constexpr std::int64_t kStripsTogether = 4;              // strips packed by a task
+constexpr std::int64_t kGrainWork = 1 << 21;             // multiply-adds of a product that is not divided
+
+constexpr Bits kMagnitude = 0x7fffffff, kUpper = 0xffff0000;
+constexpr Bits kLeast = 0x0c800000;    // 2^-102: below it, the lowest part may be subnormal
+constexpr Bits kMost = 0x7f7f8000;     // rounds to infinity in bfloat16
+constexpr float kSmallSum = 0x1p-82f;  // of k <= 2^13 terms: flushing changes no larger sum by more than 2^-28 of it
+
+/// Least magnitude of numbers other than zero, minus 1, and the greatest.
+template <class T>
+struct Range {
+  T least, most;
+};
+
+/// 16 rows of A or columns of B in parts: part p of the tile at q along k is tiles + (q * Parts + p) * kTileWords.
+struct Strips {
+  Bits* tiles;
+  Range<Bits>* ranges;
+  std::int64_t words;  // of a strip
+};
+
+/// An operand with its rows and columns, of A, or of B transposed.
+struct Packing {
+  const float* data;
+  std::int64_t outer, along;  // strides
+  std::int64_t count, k;
+  bool left;
+  Strips to;
+};
+
+/// Rounds to bfloat16, ties to even, and subtracts that from x; returns the bits as float32.
+GD_INLINE Words take_part(Floats& x) {
+  const Words bits = reinterpret_cast<Words>(x);
+  const Words part = (bits + 0x7fff + (bits >> 16 & 1)) & kUpper;
+  x -= reinterpret_cast<Floats>(part);
+  return part;
+}
+
+GD_INLINE void extend(Range<Words>& range, Floats x) {
+  const Words size = reinterpret_cast<Words>(x) & kMagnitude, less = size - 1;
+  range.least = less < range.least ? less : range.least;
+  range.most = size > range.most ? size : range.most;
+}
+
+/// Packs 16 x 32 numbers into the tiles of their parts. Lines of memory along k become rows of pairs at once; lines
+/// across it are joined in twos. The result is transposed if the other form is needed.
+template <int Parts>
+GD_INLINE void pack_tile(const float* from, std::int64_t stride, bool along, bool left, Bits* to, Range<Words>& range) {
+  alignas(64) Bits pairs[Parts][kTileWords];
+  for (std::int64_t i = 0; i < kSide; ++i) {
+    Floats x[2];
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const float* line = along ? from + i * stride + half * kSide : from + (2 * i + half) * stride;
+      std::memcpy(&x[half], line, sizeof x[half]);
+      extend(range, x[half]);
+    }
+    for (int p = 0; p < Parts; ++p) {
+      const Words first = take_part(x[0]), second = take_part(x[1]);
+      Bits* row = pairs[p] + i * kSide;
+      if (along) {
+        typedef std::uint16_t Halves __attribute__((vector_size(32)));
+        const Halves halves[2] = {__builtin_convertvector(first >> 16, Halves),
+                                  __builtin_convertvector(second >> 16, Halves)};
+        std::memcpy(row, halves, sizeof halves);
+      } else {
+        const Words joined = first >> 16 | second;
+        std::memcpy(row, &joined, sizeof joined);
+      }
+    }
+  }
+  for (int p = 0; p < Parts; ++p) {
+    if (along != left) {
+      Floats rows[kSide];
+      std::memcpy(rows, pairs[p], sizeof rows);
+      transpose<float>(rows);
+      std::memcpy(to + p * kTileWords, rows, sizeof rows);
+    } else {
+      std::memcpy(to + p * kTileWords, pairs[p], sizeof pairs[p]);
+    }
+  }
+}
+
+/// Packs strips first, first + 1, ... of an operand, a tile of each at a time. Numbers past the end are zero.
+template <int Parts>
+void pack_strips(const Packing& call, std::int64_t first, std::int64_t strips) {
+  const bool along = call.along == 1;
+  Range<Words> ranges[kStripsTogether];
+  for (Range<Words>& range : ranges) range = {~Words{}, Words{}};
+  for (std::int64_t p = 0; p < call.k; p += kDeep) {
+    for (std::int64_t s = 0; s < strips; ++s) {
+      const std::int64_t at = (first + s) * kSide;
+      const std::int64_t count = max(0, min(kSide, call.count - at)), depth = min(kDeep, call.k - p);
+      Bits* to = call.to.tiles + (first + s) * call.to.words + p / kDeep * Parts * kTileWords;
+      const float* from = call.data + at * call.outer + p * call.along;
+      if (count == kSide && depth == kDeep) {
+        pack_tile<Parts>(from, along ? call.outer : call.along, along, call.left, to, ranges[s]);
+        continue;
+      }
+      alignas(64) float edge[kSide * kDeep] = {};
+      for (std::int64_t i = 0; i < count; ++i) {
+        for (std::int64_t q = 0; q < depth; ++q) {
+          edge[along ? i * kDeep + q : q * kSide + i] = from[i * call.outer + q * call.along];
+        }
+      }
+      pack_tile<Parts>(edge, along ? kDeep : kSide, along, call.left, to, ranges[s]);
+    }
+  }
+  for (std::int64_t s = 0; s < strips; ++s) {
+    Range<Bits> all{ranges[s].least[0], ranges[s].most[0]};
+    for (int lane = 1; lane < kSide; ++lane) {
+      all.least = ranges[s].least[lane] < all.least ? ranges[s].least[lane] : all.least;
+      all.most = ranges[s].most[lane] > all.most ? ranges[s].most[lane] : all.most;
+    }
+    call.to.ranges[first + s] = all;
+  }
+}
+
+/// Adds the products of part Left of two tiles of A and parts Most to Least of two tiles of B.
+template <int Left, int Most, int Least>
+GD_INLINE void add_products(Tiles& tiles, const Bits* const* a, const Bits* const* b) {
+  tiles.load<4>(a[0] + Left * kTileWords);
+  tiles.load<5>(a[1] + Left * kTileWords);
+  const auto add = [&](std::int64_t right) __attribute__((always_inline)) {
+    tiles.load<6>(b[0] + right * kTileWords);
+    tiles.load<7>(b[1] + right * kTileWords);
+    tiles.multiply<0, 4, 6>();
+    tiles.multiply<1, 4, 7>();
+    tiles.multiply<2, 5, 6>();
+    tiles.multiply<3, 5, 7>();
+  };
+  for (std::int64_t right = Most; right >= Least; --right) add(right);
+}
+
+/// Sums products of a square of C over tiles along k, smallest first: all but hh where Small, else hh.
+template <int Parts, bool Small>
+GD_INLINE void sum_products(Tiles& tiles, const Bits* const* a, const Bits* const* b, std::int64_t depth,
+                            float (*sums)[kSide * kSide]) {
+  tiles.zero<0>();
+  tiles.zero<1>();
+  tiles.zero<2>();
+  tiles.zero<3>();
+  for (std::int64_t q = 0; q < depth; ++q) {
+    const std::int64_t at = q * Parts * kTileWords;
+    const Bits *left[] = {a[0] + at, a[1] + at}, *right[] = {b[0] + at, b[1] + at};
+    if constexpr (!Small) {
+      add_products<0, 0, 0>(tiles, left, right);
+    } else {
+      if constexpr (Parts > 2) add_products<2, 0, 0>(tiles, left, right);
+      add_products<1, Parts - 2, 0>(tiles, left, right);
+      add_products<0, Parts - 1, 1>(tiles, left, right);
+    }
+  }
+  tiles.store<0>(sums[0]);
+  tiles.store<1>(sums[1]);
+  tiles.store<2>(sums[2]);
+  tiles.store<3>(sums[3]);
+}
+
+/// total (+)= the product of two strips of A and two of B over `depth` tiles along k.
+template <int Parts>
+GD_INLINE void multiply_square(Tiles& tiles, const Bits* const* a, const Bits* const* b, std::int64_t depth,
+                               double* total, bool first) {
+  alignas(64) float small[4][kSide * kSide], large[4][kSide * kSide];
+  sum_products<Parts, false>(tiles, a, b, depth, large);
+  if constexpr (Parts > 1) sum_products<Parts, true>(tiles, a, b, depth, small);
+  for (std::int64_t t = 0; t < 4; ++t) {
+    double* to = total + t * kSide * kSide;
+#pragma omp simd
+    for (std::int64_t i = 0; i < kSide * kSide; ++i) {
+      double sum = static_cast<double>(large[t][i]);
+      if constexpr (Parts > 1) sum += static_cast<double>(small[t][i]);
+      to[i] = first ? sum : to[i] + sum;
+    }
+  }
+}
+
+/// Whether the units computed a square right. Not if a number has parts that are subnormal or infinite, or a sum
+/// overflowed; or if it is small and has a term that may have been flushed.
+bool fits(const Range<Bits>* a, const Range<Bits>* b, const float* c, std::int64_t stride, std::int64_t rows,
+          std::int64_t cols) {
+  float least = 1.0f;
+  for (const Range<Bits>* strips : {a, b}) {
+    Bits lower = ~Bits{0};
+    for (int s = 0; s < 2; ++s) {
+      if (strips[s].least + 1 > strips[s].least && strips[s].least + 1 < kLeast) return false;
+      if (strips[s].most >= kMost) return false;
+      lower = strips[s].least < lower ? strips[s].least : lower;
+    }
+    least *= lower < kMagnitude ? __builtin_bit_cast(float, lower + 1) : 0x1p126f;
+  }
+  Bits smallest = ~Bits{0}, largest = 0;  // compared as integers, which vectors do without regard to NaN
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < cols; ++j) {
+      const Bits size = __builtin_bit_cast(Bits, c[i * stride + j]) & kMagnitude;
+      smallest = size < smallest ? size : smallest;
+      largest = size > largest ? size : largest;
+    }
+  }
+  const bool finite = largest < __builtin_bit_cast(Bits, __builtin_inff());
+  return finite && !(smallest < __builtin_bit_cast(Bits, kSmallSum) && least < kSmallSum);
+}
+
+/// A division of a band of C into blocks of at most kRows x kCols, one for each thread at least.
+struct Division {
+  std::int64_t rows = kRows, cols = kCols, across = 0, blocks = 0;
+
+  Division(std::int64_t m, std::int64_t n, bool whole) {
+    const std::int64_t wanted = whole ? 1 : num_threads();
+    while (ceil_div(m, rows) * ceil_div(n, cols) < wanted && (rows > kSquare || cols > kSquare)) {
+      std::int64_t& longer = cols > rows ? cols : rows;
+      longer /= 2;
+    }
+    across = ceil_div(n, cols);
+    blocks = ceil_div(m, rows) * across;
+  }
+};
+
+/// A band of C, as a product of its own; the functions of `call` count rows and columns from (row, col).
+template <int Parts>
+struct Band {
+  const MatrixProduct& call;
+  std::int64_t row, rows, col, cols;
+  Strips a, b;
+
+  /// Computes rows [i0, i1) and columns [j0, j1) of the band; i0 and j0 are multiples of kSquare.
+  void compute(std::int64_t i0, std::int64_t i1, std::int64_t j0, std::int64_t j1) const {
+    const std::int64_t down = ceil_div(i1 - i0, kSquare), across = ceil_div(j1 - j0, kSquare);
+    const std::int64_t deep = ceil_div(call.k, kDeep);
+    constexpr std::int64_t square = kSquare * kSquare;
+    auto* sums = static_cast<double*>(
+        scratch(Scratch::pack_a, sizeof(double) * static_cast<std::size_t>(down * across * square)));
+    Tiles tiles;
+    for (std::int64_t q = 0; q < deep; q += kChain) {
+      for (std::int64_t i = 0; i < down; ++i) {
+        const Bits* left = a.tiles + (i0 / kSide + 2 * i) * a.words + q * Parts * kTileWords;
+        const Bits* lefts[] = {left, left + a.words};
+        for (std::int64_t j = 0; j < across; ++j) {
+          const Bits* right = b.tiles + (j0 / kSide + 2 * j) * b.words + q * Parts * kTileWords;
+          const Bits* rights[] = {right, right + b.words};
+          multiply_square<Parts>(tiles, lefts, rights, min(kChain, deep - q), sums + (i * across + j) * square, q == 0);
+        }
+      }
+    }
+    for (std::int64_t i = i0; i < i1; i += kSquare) {
+      for (std::int64_t j = j0; j < j1; j += kSquare) {
+        round(sums, i, min(kSquare, i1 - i), j, min(kSquare, j1 - j));
+        sums += square;
+      }
+    }
+    for (std::int64_t i = i0; i < i1; i += kSquare) {  // from here on the sums' memory is used by others
+      for (std::int64_t j = j0; j < j1; j += kSquare) finish(i, min(kSquare, i1 - i), j, min(kSquare, j1 - j));
+    }
+  }
+
+  /// Writes a square of C from the sums of its four tiles.
+  void round(const double* sums, std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width) const {
+    for (std::int64_t r = 0; r < height; ++r) {
+      float* to = call.c + (row + i + r) * call.n + col + j;
+      for (std::int64_t q = 0; q < width; q += kSide) {
+        const double* from = sums + (r / kSide * 2 + q / kSide) * kSide * kSide + r % kSide * kSide;
+        const std::int64_t count = min(kSide, width - q);
+        for (std::int64_t l = 0; l < count; ++l) to[q + l] = static_cast<float>(from[l]);
+      }
+    }
+  }
+
+  void finish(std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width) const {
+    const bool right =
+        fits(a.ranges + i / kSide, b.ranges + j / kSide, call.c + (row + i) * call.n + col + j, call.n, height, width);
+    (right ? call.finish : call.vectors)(row + i, height, col + j, width);
+  }
+};
+
+/// Calls task(0) .. task(count - 1), on the pool unless the product is small.
+void for_each(std::int64_t count, bool here, FunctionRef<void(std::int64_t)> task) {
+  if (!here) return run_tasks(count, task);
+  for (std::int64_t t = 0; t < count; ++t) task(t);
+}
+
+template <int Parts>
+void multiply_parts(const MatrixProduct& call) {
+  const std::int64_t deep = ceil_div(call.k, kDeep), words = deep * Parts * kTileWords;
+  const std::int64_t band = max(kCols, kPacked / (deep * kDeep) / kCols * kCols);
+  const auto strips_of = [](std::int64_t count) { return 2 * ceil_div(count, kSquare); };
+  const std::int64_t most_a = strips_of(min(band, call.m)), most_b = strips_of(min(band, call.n));
+  const std::int64_t bytes = 4 * words * (most_a + most_b);
+  auto* memory = static_cast<char*>(
+      scratch(Scratch::partial,
+              static_cast<std::size_t>(bytes) + sizeof(Range<Bits>) * static_cast<std::size_t>(most_a + most_b)));
+  auto* tiles = reinterpret_cast<Bits*>(memory);
+  auto* ranges = reinterpret_cast<Range<Bits>*>(memory + bytes);
+  const Strips a{tiles, ranges, words}, b{tiles + most_a * words, ranges + most_a, words};
+  const bool here = call.m * call.n * call.k < kGrainWork;
+  const auto pack_all = [&](const Packing& packing) {
+    const std::int64_t strips = strips_of(packing.count);
+    for_each(ceil_div(strips, kStripsTogether), here, [&](std::int64_t t) {
+      pack_strips<Parts>(packing, t * kStripsTogether, min(kStripsTogether, strips - t * kStripsTogether));
+    });
+  };
+  for (std::int64_t j0 = 0; j0 < call.n; j0 += band) {
+    const std::int64_t cols = min(band, call.n - j0);
+    pack_all({call.b + j0 * call.b_col, call.b_col, call.b_row, cols, call.k, false, b});
+    for (std::int64_t i0 = 0; i0 < call.m; i0 += band) {
+      const std::int64_t rows = min(band, call.m - i0);
+      pack_all({call.a + i0 * call.a_row, call.a_row, call.a_col, rows, call.k, true, a});
+      const Band<Parts> part{call, i0, rows, j0, cols, a, b};
+      const Division in(rows, cols, here);
+      for_each(in.blocks, here, [&](std::int64_t t) {
+        const std::int64_t i = t / in.across * in.rows, j = t % in.across * in.cols;
+        part.compute(i, min(rows, i + in.rows), j, min(cols, j + in.cols));
+      });
+    }
+  }
+}
+
+}  // namespace
+
+/// Called through cpp/src/cpu_dispatch.cpp.
+void multiply_matrices(const MatrixProduct& call) {
+  if (call.parts == 3) return multiply_parts<3>(call);
+  if (call.parts == 2) return multiply_parts<2>(call);
+  multiply_parts<1>(call);
+}
+
+}  // namespace gdcore::GDCORE_ISA
