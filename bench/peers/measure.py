@@ -14,7 +14,7 @@ import numpy as np
 
 from . import cases
 from .client import PeerFailed, PeerMissing, Worker
-from .registry import OURS, PREDICTION, REFERENCE, WHOLE, base, reference
+from .registry import OURS, PREDICTION, PREDICTIONS, REFERENCE, WHOLE, base, reference
 
 SMALL_LOSS = 0.1  # for smaller losses, differences are relative to this value
 
@@ -104,6 +104,7 @@ class CaseRun:
         self.unsupported: dict[str, str] = {}
         self.failures: dict[str, str] = {}
         self.rounds: list[dict[str, float]] = []
+        self.losses: list[float] | None = None
 
     def measure(self) -> dict[str, Any]:
         """Measure the case and return its entry in the JSON."""
@@ -143,15 +144,15 @@ class CaseRun:
 
     def _compare_curves(self) -> None:
         curves = {name: self._call(name, "curve", steps=self.settings.curve_steps) for name in list(self.names)}
-        reference = curves.get(REFERENCE)
-        if reference is None:
-            return
+        self.losses = curves.get(REFERENCE)
         for name in list(self.names):
-            difference = curve_difference(curves[name], reference)
+            expected = curves.get(PREDICTION if base(name) in PREDICTIONS else REFERENCE)
+            if expected is None:
+                continue
+            difference = curve_difference(curves[name], expected)
             self.peers[name]["curve_difference"] = difference
             if not difference <= self.settings.tolerance:  # NaN fails too
                 self._drop(name, f"curves differ by {difference:.1e}, more than {self.settings.tolerance:.0e}")
-        self.losses = reference
 
     def _calibrate(self, name: str) -> None:
         """Choose the steps of a timing."""
@@ -183,7 +184,7 @@ class CaseRun:
             some = {name: ratio for name, ratio in others.items() if (base(name) in WHOLE) == whole}
             best = min(some, key=some.__getitem__, default=None)
             result |= {f"{prefix}best_peer": best, f"{prefix}ratio": None if best is None else some[best]}
-        losses = [self.losses[0], self.losses[-1]] if hasattr(self, "losses") else None
+        losses = [self.losses[0], self.losses[-1]] if self.losses else None
         return result | {
             "unsupported": self.unsupported,
             "failures": self.failures,

@@ -11,6 +11,7 @@ import gdcore as gd
 import numpy as np
 
 from . import cases
+from .registry import Calls
 
 FIT_BYTES, FIT_STEPS = 16 << 20, 2048  # most bytes of rows and most steps in an epoch of `fit`
 
@@ -85,18 +86,13 @@ class StepPeer:
         return {"seconds": time.perf_counter() - started, "steps": steps}
 
 
-class PredictPeer(StepPeer):
-    """Calls of `Sequential.predict`, one per batch; these calls are a run's steps."""
+class PredictPeer(Calls, StepPeer):
+    """`Sequential.predict`."""
 
-    def run(self, steps: int) -> dict[str, float]:
-        self.reset()
-        predict = self.trainer.model.predict
-        predict(self.batches[0][0])
-        batches = [x for x, _ in islice(cycle(self.batches), steps)]
-        started = time.perf_counter()
-        for x in batches:
-            predict(x)
-        return {"seconds": time.perf_counter() - started, "steps": steps}
+    def prepare(self, case: dict[str, Any], data: str, variant: str | None = None) -> dict[str, Any]:
+        super().prepare(case, data)
+        self.predict, self.batches = self.trainer.model.predict, [x for x, _ in self.batches]
+        return {"variant": "predict"}
 
 
 class FitPeer(StepPeer):

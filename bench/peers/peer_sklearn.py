@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import sklearn
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from . import cases
+from .registry import Calls
 
 # scikit-learn adds ε to the square root before the correction of the bias, the others after it. This value has the same
 # effect in the tenth step.
@@ -77,3 +78,20 @@ class SklearnPeer:
         started = time.perf_counter()
         self.model.fit(self.x, self.y)
         return {"seconds": time.perf_counter() - started, "steps": epochs * len(self.batches)}
+
+
+class PredictPeer(Calls, SklearnPeer):
+    """`MLPRegressor.predict`, whose outputs are those of the last layer."""
+
+    def prepare(self, case: dict[str, Any], data: str, variant: str | None = None) -> dict[str, Any]:
+        made = cases.Case.from_json(case)
+        if made.norm:
+            return {"unsupported": "has no norms"}
+        numbers = cases.load(data)
+        self.batches = list(numbers.x)
+        model = MLPRegressor(hidden_layer_sizes=made.widths[1:-1], max_iter=1)
+        model.fit(numbers.x[0], np.zeros((made.batch, made.widths[-1]), np.float32))
+        model.coefs_ = [np.array(w.T, order="C") for w in numbers.weights]
+        model.intercepts_ = [b.copy() for b in numbers.biases]
+        self.predict = model.predict
+        return {"variant": "predict"}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import cases
-from .registry import best_seconds
+from .registry import Calls, best_seconds
 
 VARIANT_SECONDS = 0.1
 
@@ -170,6 +170,21 @@ class EagerPeer:
         for x, y in batches:
             step(x, y)
         return {"seconds": time.perf_counter() - started, "steps": steps}
+
+
+class PredictPeer(Calls):
+    """The network in `torch.inference_mode`, for tensors."""
+
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+
+    versions = EagerPeer.versions
+
+    def prepare(self, case: dict[str, Any], data: str, variant: str | None = None) -> dict[str, Any]:
+        numbers = cases.load(data)
+        self.predict = torch.inference_mode()(build(cases.Case.from_json(case), numbers).eval().forward)
+        self.batches = [torch.from_numpy(x) for x in numbers.x]
+        return {"variant": "inference_mode"}
 
 
 class CompiledPeer(EagerPeer):

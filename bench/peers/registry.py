@@ -6,6 +6,7 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any, Protocol
 
 
@@ -23,7 +24,7 @@ class Peer(Protocol):
         """
 
     def curve(self, steps: int) -> list[float]:
-        """Train from the initial weights; return the loss of each step."""
+        """Train from the initial weights; return the loss of each step, or the first numbers of a prediction."""
 
     def run(self, steps: int) -> dict[str, float]:
         """Restore the start, train at least the given steps, and return {"seconds": ..., "steps": ...}."""
@@ -42,6 +43,9 @@ PEERS = {
     "gdcore": Entry("bench.peers.peer_gdcore:StepPeer", "gdcore", "gdcore"),
     "gdcore-fit": Entry("bench.peers.peer_gdcore:FitPeer", "gdcore fit"),
     "gdcore-predict": Entry("bench.peers.peer_gdcore:PredictPeer", "gdcore predict"),
+    "onnxruntime": Entry("bench.peers.peer_onnxruntime:PredictPeer", "onnxruntime", "onnxruntime"),
+    "torch-predict": Entry("bench.peers.peer_torch:PredictPeer", "PyTorch predict", "torch"),
+    "sklearn-predict": Entry("bench.peers.peer_sklearn:PredictPeer", "scikit-learn predict", "scikit-learn"),
     "torch": Entry("bench.peers.peer_torch:EagerPeer", "PyTorch", "torch"),
     "torch.compile": Entry("bench.peers.peer_torch:CompiledPeer", "torch.compile", "torch"),
     "jax": Entry("bench.peers.peer_jax:StepPeer", "JAX", "jax"),
@@ -54,14 +58,15 @@ REFERENCE = "gdcore"
 WHOLE_REFERENCE = "gdcore-fit"
 WHOLE = (WHOLE_REFERENCE, "jax-scan", "sklearn")
 OURS = (REFERENCE, WHOLE_REFERENCE)
-# Predictions are compared only with another build of gdcore (bench.guard).
+# Peers that predict are compared only with each other (bench.predictions), and with another gdcore (bench.guard).
 PREDICTION = "gdcore-predict"
-DEFAULT = tuple(name for name in PEERS if name != PREDICTION)
+PREDICTIONS = (PREDICTION, "onnxruntime", "torch-predict", "sklearn-predict")
+DEFAULT = tuple(name for name in PEERS if name not in PREDICTIONS)
 
 
 def reference(name: str) -> str:
     """Return the gdcore entry by whose times a peer's times are divided."""
-    if base(name) == PREDICTION:
+    if base(name) in PREDICTIONS:
         return PREDICTION
     return WHOLE_REFERENCE if base(name) in WHOLE else REFERENCE
 
@@ -80,6 +85,25 @@ def create(name: str, threads: int) -> Any:
     """Make a peer from its name, or from "module:Class" if it is not in the list."""
     module, _, cls = (PEERS[name].target if name in PEERS else name).partition(":")
     return getattr(importlib.import_module(module), cls)(threads)
+
+
+class Calls:
+    """Base of the peers that predict: a run's steps are calls of `predict`, one for each batch."""
+
+    predict: Callable[[Any], Any]
+    batches: list[Any]
+
+    def curve(self, steps: int) -> list[float]:
+        return [float(value) for row in self.predict(self.batches[0]) for value in row][:steps]
+
+    def run(self, steps: int) -> dict[str, float]:
+        predict, batches = self.predict, list(islice(cycle(self.batches), steps))
+        predict(batches[0])
+        predict(batches[0])  # what is prepared in the first calls is no part of the others
+        started = time.perf_counter()
+        for x in batches:
+            predict(x)
+        return {"seconds": time.perf_counter() - started, "steps": steps}
 
 
 def best_seconds(run: Callable[[], float], stretches: int = 3) -> float:

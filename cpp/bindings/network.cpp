@@ -23,13 +23,25 @@ PyNetwork make_network(const py::sequence& layers, const std::string& dtype, con
   return {std::move(core), py::tuple(layers), py::str(used), py::none(), {}, {}};
 }
 
-/// Returns the entries of an arena as named arrays over its memory.
-py::dict named_views(const py::object& self, const Arena& arena, const Buffer& buffer) {
-  Network& network = *self.cast<PyNetwork&>().core;
+/// Keeps a network alive while arrays over its weights exist, and the network's count of them.
+class Lease {
+ public:
+  Lease(Network& network, py::object owner) : network_(network), owner_(std::move(owner)) { network_.lend(); }
+  ~Lease() { network_.give_back(); }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+ private:
+  Network& network_;
+  py::object owner_;
+};
+
+/// Returns the entries of an arena as named arrays over its memory, which keep `owner` alive.
+py::dict named_views(Network& network, const py::object& owner, const Arena& arena, const Buffer& buffer) {
   py::dict views;
   for (std::size_t i = 0; i < arena.entries().size(); ++i) {
     const Entry& entry = arena.entries()[i];
-    views[py::str(entry.name)] = view_array(arena.view(buffer, static_cast<int>(i)), entry.is_vector, network, self);
+    views[py::str(entry.name)] = view_array(arena.view(buffer, static_cast<int>(i)), entry.is_vector, network, owner);
   }
   return views;
 }
@@ -226,19 +238,23 @@ void bind_network(py::module_& m) {
       .def(
           "parameters",
           [core](const Self& self) {
-            return named_views(self, core(self).parameters().layout, core(self).parameters().values);
+            Network& network = core(self);
+            const py::capsule lease(new Lease(network, self), [](void* made) { delete static_cast<Lease*>(made); });
+            return named_views(network, lease, network.parameters().layout, network.parameters().values);
           },
           "The trained arrays by name (\"layers.0.weight\", ...): writable views.")
       .def(
           "gradients",
           [core](const Self& self) {
-            return named_views(self, core(self).parameters().layout, core(self).parameters().gradients);
+            const Parameters& own = std::as_const(core(self)).parameters();
+            return named_views(core(self), self, own.layout, own.gradients);
           },
           "The gradients of the last backward pass by the same names: views.")
       .def(
           "buffers",
           [core](const Self& self) {
-            return named_views(self, core(self).parameters().state_layout, core(self).parameters().states);
+            const Parameters& own = std::as_const(core(self)).parameters();
+            return named_views(core(self), self, own.state_layout, own.states);
           },
           "The arrays that are not trained, by name, such as \"layers.1.running_mean\": views.")
       .def(

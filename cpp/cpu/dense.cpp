@@ -18,8 +18,22 @@ UnitsCall units_in_training(const MatrixUnits& units, const Call& call) {
   return {call.training && parts <= units.most_parts ? units.multiply : nullptr, parts};
 }
 
+/// Returns the weight packed in advance, packing it where it is not current; null where the product reads the weight in
+/// place or the caller keeps no copy.
+template <class T>
+const T* packed_weight(Backend& backend, const DenseForward& call, const Operand<T>& weight) {
+  const std::int64_t in = call.x.cols, out = call.weight.rows;
+  if (call.packed == nullptr || few_columns<T>(out, in, {nullptr, in, 1}, weight)) return nullptr;
+  if (!call.packed->current) {
+    grow(call.packed->data, backend, sizeof(T) * static_cast<std::size_t>(padded<T>(out) * in));
+    pack_all<T>(out, in, weight, static_cast<T*>(call.packed->data.data()));
+    call.packed->current = true;
+  }
+  return static_cast<const T*>(call.packed->data.data());
+}
+
 template <class T, class Function>
-void forward(const DenseForward& call, const Function& f, const UnitsCall& units) {
+void forward(Backend& backend, const DenseForward& call, const Function& f, const UnitsCall& units) {
   const std::int64_t n = call.x.rows, in = call.x.cols, out = call.weight.rows;
   T* pre = call.pre.as<T>();
   const auto finish_row = [=](T* row, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
@@ -43,15 +57,17 @@ void forward(const DenseForward& call, const Function& f, const UnitsCall& units
     }
   };
   const Finish<T> finish = finish_rows;
+  const Operand<T> weight{call.weight.as<T>(), 1, in};
   gemm<T>({.m = n,
            .n = out,
            .k = in,
            .a = {call.x.as<T>(), in, 1},
-           .b = {call.weight.as<T>(), 1, in},
+           .b = weight,
            .c = call.y.as<T>(),
            .c_stride = out,
            .bias = call.bias.as<T>(),
-           .finish = std::is_same_v<Function, Identity> ? nullptr : &finish},
+           .finish = std::is_same_v<Function, Identity> ? nullptr : &finish,
+           .kept = packed_weight<T>(backend, call, weight)},
           units);
 }
 
@@ -105,8 +121,9 @@ void slope_and_bias(const DenseBackward& call, FunctionRef<void(const Block&, do
 
 void CpuBackend::dense_forward(const DenseForward& call) {
   const UnitsCall units = units_in_training(units_, call);
-  with_type(call.x.dtype,
-            [&]<class T>(T) { std::visit([&](const auto& f) { forward<T>(call, f, units); }, call.activation); });
+  with_type(call.x.dtype, [&]<class T>(T) {
+    std::visit([&](const auto& f) { forward<T>(*this, call, f, units); }, call.activation);
+  });
 }
 
 void CpuBackend::dense_backward(const DenseBackward& call) {

@@ -22,12 +22,29 @@ inline constexpr std::int64_t kRowsToPack = GDCORE_VECTOR_BYTES == 64 ? 96 : 48;
 /// Multiply-adds of a chain; a chain's sum is added to its block's sum, and that to C. With chains of c terms in blocks
 /// of d = kDepth the squared rounding error of k positive terms grows as c² / k + d² / (c k) + k / d. The lengths are
 /// the longest, and so the fastest, that keep it at about 20, the bound on accuracy.
-GD_INLINE std::int64_t chain_length(std::int64_t k) { return k < 96 ? 16 : k < 256 ? 32 : k < 1000 ? 64 : 128; }
+GD_INLINE std::int64_t chain_length(std::int64_t k) { return k < 64 ? 16 : k < 256 ? 32 : k < 1000 ? 64 : 128; }
 
 /// For k above this, the sum of k / kDepth blocks would have too large a rounding error, above all where all terms are
 /// equal and every addition rounds in the same direction. Then C has compensation terms (add_exactly) and the chains
 /// have the shortest length, so that the error does not grow with k.
 inline constexpr std::int64_t kLong = 8192;
+
+/// Columns of B that pack_all() stores: whole strips.
+template <class T>
+GD_INLINE std::int64_t padded(std::int64_t n) {
+  return ceil_div(n, Tile<T>::cols) * Tile<T>::cols;
+}
+
+/// Packs B (k x n) for products that use it repeatedly, into padded(n) · k elements: one block of k after another.
+template <class T>
+void pack_all(std::int64_t n, std::int64_t k, Operand<T> b, T* to) {
+  const auto task = [&](std::int64_t t) {
+    const std::int64_t p = t * kDepth;
+    const Operand<T> from{b.data + p * b.row_stride, b.col_stride, b.row_stride};
+    pack<T, Tile<T>::cols>(from, n, min(kDepth, k - p), to + p * padded<T>(n));
+  };
+  run_tasks(ceil_div(k, kDepth), task);
+}
 
 /// C (m x n) = A (m x k) · B (k x n) + bias, or a block of it and a range of k. Filled in by the caller of gemm() down
 /// to `finish`. Passed by reference: a copy made right after the members were written would wait for them.
@@ -39,6 +56,7 @@ struct Product {
   std::int64_t c_stride;
   const T* bias = nullptr;            // of all columns, added to the complete sums, or null
   const Finish<T>* finish = nullptr;  // or null
+  const T* kept = nullptr;            // B from pack_all(), at the block's first k, or null
   T* rest = nullptr;                  // null unless k is long: compensation of C's rounding errors, in the layout of C
   std::int64_t chain = 0;
   bool pack_a = false, pack_b = false;
@@ -62,6 +80,7 @@ struct Product {
     p.k = depth;
     p.a.data += p0 * a.col_stride;
     p.b.data += p0 * b.row_stride;
+    if (kept != nullptr) p.kept += p0 * padded<T>(c_stride);
     p.first = first && p0 == 0;
     p.last = last && p0 + depth >= k;
     return p;
@@ -84,11 +103,11 @@ GD_INLINE std::int64_t rows_of_whole_tiles(std::int64_t m, std::int64_t most) {
   return most > 4 && rest > 0 && rest < 4 && whole > 0 ? whole - most : whole;
 }
 
-/// Multiplies all rows of a panel by the strip of columns [j, j + cols), cols <= Tile::cols, of B at `b`. `packed_a`:
+/// Multiplies all rows of a panel by the strip of columns [j, j + cols) of B at `b`, packed or in place. `packed_a`:
 /// the packed rows, or null. `finishes`: tiles are finished here.
 template <class T>
 GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int64_t cols, const T* packed_a, const T* b,
-                              std::int64_t b_stride, bool finishes) {
+                              bool b_packed, bool finishes) {
   const bool packed = packed_a != nullptr, along = !packed && panel.a.row_stride != 1;
   const std::int64_t most = tile_rows<T>(panel.k, panel.chain, cols, packed);
   const std::int64_t a_stride = along ? panel.a.row_stride : panel.a.col_stride;
@@ -99,7 +118,8 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
                    .a_stride = packed ? Tile<T>::rows : a_stride,
                    .a_step = most * row_step,
                    .b = b,
-                   .b_stride = b_stride,
+                   .b_stride = b_packed ? Tile<T>::cols : panel.b.row_stride,
+                   .b_step = b_packed ? panel.k * Tile<T>::cols : Tile<T>::cols,
                    .c = panel.c + j,
                    .c_stride = panel.c_stride,
                    .rows = 0,
@@ -127,15 +147,19 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
 /// Multiplies a panel of rows. Where B is packed, `packed_b` holds it or, with `packs_b`, receives it.
 template <class T>
 GD_INLINE void multiply_panel(const Product<T>& panel, T* packed_a, T* packed_b, bool packs_b, bool finishes) {
-  constexpr int tile_cols = Tile<T>::cols;
+  const std::int64_t wide = panel.rest == nullptr ? tile_cols<T>(panel.m) : Tile<T>::cols;
   if (panel.pack_a) pack<T, Tile<T>::rows>(panel.a, panel.m, panel.k, packed_a);
-  for (std::int64_t j = 0; j < panel.n; j += tile_cols) {
-    const std::int64_t cols = min(tile_cols, panel.n - j);
+  for (std::int64_t j = 0, cols; j < panel.n; j += cols) {
+    cols = panel.n - j >= wide ? wide : min(Tile<T>::cols, panel.n - j);
     const T* b = panel.b.data + j * panel.b.col_stride;
     T* to = packed_b + j * panel.k;
-    if (packs_b) pack<T, tile_cols>({b, panel.b.col_stride, panel.b.row_stride}, cols, panel.k, to);
-    multiply_strip<T>(panel, j, cols, packed_a, panel.pack_b ? to : b, panel.pack_b ? tile_cols : panel.b.row_stride,
-                      finishes);
+    if (packs_b) pack<T, Tile<T>::cols>({b, panel.b.col_stride, panel.b.row_stride}, cols, panel.k, to);
+    if (panel.kept != nullptr) {
+      b = panel.kept + (panel.col + j) * panel.k;
+    } else if (panel.pack_b) {
+      b = to;
+    }
+    multiply_strip<T>(panel, j, cols, packed_a, b, panel.pack_b, finishes);
   }
 }
 
@@ -143,21 +167,21 @@ GD_INLINE void multiply_panel(const Product<T>& panel, T* packed_a, T* packed_b,
 /// first. A block of C that stays in the first-level cache is finished as a whole.
 template <class T>
 void multiply_block(const Product<T>& block) {
-  constexpr int tile_cols = Tile<T>::cols;
   constexpr std::int64_t kRows = 16 * Tile<T>::rows, kCols = 512, kFinished = (16 << 10) / sizeof(T);
   const std::int64_t most = min(block.k, kDepth);
   T *packed_a = nullptr, *packed_b = nullptr;
   if (block.pack_a) {
     packed_a = static_cast<T*>(scratch(Scratch::pack_a, sizeof(T) * static_cast<std::size_t>(kRows * most)));
   }
-  if (block.pack_b) {
+  const bool packs_b = block.pack_b && block.kept == nullptr;
+  if (packs_b) {
     packed_b = static_cast<T*>(
-        scratch(Scratch::pack_b, sizeof(T) * static_cast<std::size_t>((min(block.n, kCols) + tile_cols) * most)));
+        scratch(Scratch::pack_b, sizeof(T) * static_cast<std::size_t>((min(block.n, kCols) + Tile<T>::cols) * most)));
   }
   const bool whole = block.m * block.n <= kFinished;
   const bool by_tile = !whole && (block.finish != nullptr || block.rest != nullptr);
   if (block.m <= kRows && block.n <= kCols && block.k <= kDepth) {
-    multiply_panel<T>(block, packed_a, packed_b, block.pack_b, by_tile);
+    multiply_panel<T>(block, packed_a, packed_b, packs_b, by_tile);
   } else {
     for (std::int64_t j0 = 0; j0 < block.n; j0 += kCols) {
       for (std::int64_t p0 = 0; p0 < block.k; p0 += kDepth) {
@@ -165,7 +189,7 @@ void multiply_block(const Product<T>& block) {
             block.part(0, block.m, j0, min(kCols, block.n - j0)).stretch(p0, min(kDepth, block.k - p0));
         for (std::int64_t i0 = 0; i0 < strips.m; i0 += kRows) {
           multiply_panel<T>(strips.part(i0, min(kRows, strips.m - i0), 0, strips.n), packed_a, packed_b,
-                            block.pack_b && i0 == 0, by_tile);
+                            packs_b && i0 == 0, by_tile);
         }
       }
     }

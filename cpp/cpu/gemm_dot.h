@@ -10,7 +10,7 @@ namespace gdcore::GDCORE_ISA {
 /// on the other rows.
 template <class T>
 GD_INLINE bool few_columns(std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b) {
-  const bool few = n <= 4 || (n <= 12 && k >= 8 * Tile<T>::lanes);
+  const bool few = n <= 4 || (n <= 12 && k >= 128);  // the sums of lanes take as long as many terms
   return few && k >= 2 * Tile<T>::lanes && a.col_stride == 1 && b.row_stride == 1;
 }
 

@@ -124,7 +124,7 @@ struct TileCall {
   const T* a;
   std::int64_t a_stride, a_step;
   const T* b;
-  std::int64_t b_stride;
+  std::int64_t b_stride, b_step;  // b_step: from one strip of Tile::cols columns to the next one
   T* c;
   std::int64_t c_stride, rows, cols;
   bool add;
@@ -161,14 +161,15 @@ GD_INLINE void finish_piece(const Piece<T>& piece, const T* rest, const T* bias,
   if (finish != nullptr) (*finish)(piece);
 }
 
-/// C's columns of a tile, in vectors. Part: the last vector is not whole.
+/// A row of C or B within a tile, in vectors. Part: the last vector is not whole.
 template <class T, int Vectors, bool Part>
 struct TileColumns {
   FirstLanes<T> last;
 
   GD_INLINE explicit TileColumns(std::int64_t cols) : last(Part ? cols - (Vectors - 1) * Tile<T>::lanes : 0) {}
-  GD_INLINE typename Tile<T>::vector read(const T* row, int v) const {
-    const T* from = row + v * Tile<T>::lanes;
+  /// `step`: from one strip to the next one.
+  GD_INLINE typename Tile<T>::vector read(const T* row, int v, std::int64_t step = Tile<T>::cols) const {
+    const T* from = row + v % Tile<T>::vectors * Tile<T>::lanes + v / Tile<T>::vectors * step;
     return Part && v == Vectors - 1 ? last.load(from) : load(from);
   }
   GD_INLINE void write(T* row, int v, typename Tile<T>::vector value) const {
@@ -201,18 +202,18 @@ GD_INLINE void compute_tile(const TileCall<T>& call, const TileColumns<T, Vector
   for (std::int64_t p0 = 0;; p0 += chain) {
 #pragma GCC unroll 32
     for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) sum[i][v] = vector{};
     }
     for (std::int64_t left = min(chain, k - p0); left > 0; --left) {
       vector row[Vectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) row[v] = columns.read(b, v);
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) row[v] = columns.read(b, v, call.b_step);
 #pragma GCC unroll 32
       for (int i = 0; i < Rows; ++i) {
         const T factor = i == Rows - 1 ? *last : Along ? a[i / group][i % group * a_stride] : a[0][i];
         const vector broadcast = factor - vector{};
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sum[i][v] += broadcast * row[v];
       }
 #pragma GCC unroll 4
@@ -223,7 +224,7 @@ GD_INLINE void compute_tile(const TileCall<T>& call, const TileColumns<T, Vector
     if (k <= chain) break;
 #pragma GCC unroll 32
     for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) total[i][v] = sum[i][v] += p0 > 0 ? total[i][v] : vector{};
     }
     if (p0 + chain >= k) break;
@@ -231,7 +232,7 @@ GD_INLINE void compute_tile(const TileCall<T>& call, const TileColumns<T, Vector
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
     if (i == Rows - 1 && rows < Rows) break;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
       if (call.add) sum[i][v] = columns.read(to + i * c_stride, v) + sum[i][v];
       if (call.bias != nullptr) sum[i][v] += columns.read(call.bias, v);
@@ -265,16 +266,26 @@ struct TileKernels<T, Vectors, Along, Part, std::index_sequence<Half...>> {
                                          Along && Half != 0, Part > ...};
 };
 
-/// Returns the kernel for tiles of this size. A single row is read as adjacent rows are: `a_stride` is the step along
-/// k.
+/// Columns of a tile of few rows: as many strips as hide the latency of multiply-adds.
+template <class T>
+GD_INLINE std::int64_t tile_cols(std::int64_t rows) {
+  return (rows == 1 ? 4 : rows == 2 ? 2 : 1) * Tile<T>::cols;
+}
+
+/// Returns the kernel for tiles of this size: of tile_cols(rows) columns, or at most Tile::cols. A single row is read
+/// as adjacent rows are: `a_stride` is the step along k.
 template <class T>
 GD_INLINE TileKernel<T> kernel_of(std::int64_t rows, std::int64_t cols, bool along) {
   constexpr int lanes = Tile<T>::lanes;
   const std::int64_t half = rows == 1 ? 0 : (rows + 1) / 2;
-  if (cols == 2 * lanes)
-    return along ? TileKernels<T, 2, true, false>::of[half] : TileKernels<T, 2, false, false>::of[half];
-  if (cols > lanes) return along ? TileKernels<T, 2, true, true>::of[half] : TileKernels<T, 2, false, true>::of[half];
-  return along ? TileKernels<T, 1, true, true>::of[half] : TileKernels<T, 1, false, true>::of[half];
+  const auto either = [&](const TileKernel<T>* in_rows, const TileKernel<T>* adjacent) {
+    return (along ? in_rows : adjacent)[half];
+  };
+  if (cols == 2 * lanes) return either(TileKernels<T, 2, true, false>::of, TileKernels<T, 2, false, false>::of);
+  if (cols == 8 * lanes) return &tile_kernel<T, 1, 8, false, false>;
+  if (cols == 4 * lanes) return along ? &tile_kernel<T, 2, 4, true, false> : &tile_kernel<T, 2, 4, false, false>;
+  if (cols > lanes) return either(TileKernels<T, 2, true, true>::of, TileKernels<T, 2, false, true>::of);
+  return either(TileKernels<T, 1, true, true>::of, TileKernels<T, 1, false, true>::of);
 }
 
 /// Computes a tile of a long k: its sums are added to C with compensation; `rest` has the layout of C.

@@ -47,7 +47,7 @@ Computation Dense::computation(const Parameters& parameters) const {
 void Dense::forward_impl(const LayerCall& call) const {
   const ConstView b = bias ? ConstView(call.parameters.value(bias_number_)) : ConstView{};
   call.backend.dense_forward({call.x, call.parameters.value(weight_number_), b, call.activation, call.y, call.pre,
-                              call.precision, call.training});
+                              call.precision, call.training, call.packed});
 }
 
 void Dense::backward_impl(const LayerCall& call) const {

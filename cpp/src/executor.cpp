@@ -34,7 +34,8 @@ Executor::Executor(Plan plan, Backend& backend, const Parameters& parameters, Pr
       trains_(plan_.operations.size()),
       moves_(plan_.operations.size()),
       is_identity_(plan_.operations.size()),
-      has_part_(plan_.operations.size() + 1) {
+      has_part_(plan_.operations.size() + 1),
+      packed_(plan_.operations.size()) {
   plan_.validate();
   for (const Operation& operation : plan_.operations) {
     operation_of_.resize(static_cast<std::size_t>(operation.last) + 1,
@@ -177,8 +178,16 @@ void Executor::make_calls() {
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
     const Operation& operation = plan_.operations[i];
     calls_[i].context = context_;
+    calls_[i].packed = packs_ && mode_ == Mode::predict ? &packed_[i] : nullptr;
     if (operation.skip == kNothing) calls_[i].x = read(operation.input);
   }
+}
+
+void Executor::set_weights(std::uint64_t state) {
+  const std::uint64_t before = std::exchange(weights_, state);
+  packs_ = state != 0 && state == before;
+  if (packs_) return;
+  for (PackedWeight& packed : packed_) packed.current = false;
 }
 
 View Executor::forward(ConstView x, Mode mode, const StepContext& context) {

@@ -62,6 +62,7 @@ Network::Network(std::vector<std::unique_ptr<Layer>> layers, DType dtype, Device
 void Network::initialize(std::uint64_t seed) {
   seed_ = seed;
   ++version_;
+  ++weights_;
   parameters_.initialize(backend_, seed);
   backend_.wait();
 }
@@ -85,6 +86,7 @@ void Network::set_frozen(const std::string& prefix, bool frozen) {
 
 View Network::forward(ConstView x, bool training) {
   const Executor::Mode mode = training ? Executor::Mode::train : Executor::Mode::predict;
+  if (!training) executor_.set_weights(views_ == 0 ? weights_.load() : 0);
   const View y = executor_.forward(x, mode, {.seed = seed_, .step = steps_});
   if (training) executor_.commit();
   return y;

@@ -60,6 +60,7 @@ from .history import History, StepHistory
 from .internal import immutable as _immutable
 from .internal.checks import FormatError
 from .model import Sequential, load
+from .network.frozen import FrozenPredictor
 from .standardizer import Standardizer
 from .table import Table
 from .trainer import Trainer
@@ -91,6 +92,7 @@ __all__ = [
     "Dropout",
     "EarlyStopping",
     "FormatError",
+    "FrozenPredictor",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",

@@ -126,7 +126,8 @@ class Sequential(Open, Predictor, Freezing):
     def __reduce__(self) -> tuple[Any, ...]:
         """Support copies, pickles and worker processes: separate arrays, same subclass, all attributes."""
         arguments = (type(self), self.layers, self.settings(), self.frozen(), self.copy_state())
-        return rebuilt, arguments, {name: value for name, value in self.__dict__.items() if name != "_lent"}
+        own = {name: value for name, value in self.__dict__.items() if name not in ("_lent", "_type")}
+        return rebuilt, arguments, own  # a copied dtype would not be the one that arrays have
 
     def clone(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench import predictions
 from bench.peers import __main__ as command
 from bench.peers import cases, footprint, measure, report
 from bench.peers.client import PeerFailed, Worker
@@ -145,6 +146,26 @@ def test_each_peer_has_the_same_curve(peer: str, tmp_path: Path) -> None:
     finally:
         for worker in workers:
             worker.close()
+
+
+@pytest.mark.parametrize(
+    ("peer", "needed"), [("onnxruntime", "onnx"), ("torch-predict", "torch"), ("sklearn-predict", "sklearn")]
+)
+def test_each_peer_predicts_the_same(peer: str, needed: str) -> None:
+    if importlib.util.find_spec(needed) is None or importlib.util.find_spec(peer.removesuffix("-predict")) is None:
+        pytest.skip(f"{needed} is not installed")
+    _, result = measured(["gdcore-predict", peer])
+    assert not result["failures"]
+    assert result["peers"][peer]["curve_difference"] <= 1e-5
+    assert result["peers"][peer]["ratio"] > 0
+
+
+def test_the_bench_of_predictions_writes_all_cases(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    options = ["--widths", "8", "--rows", "1,3", "--threads", "1", "--rounds", "1", "--seconds", "0.002"]
+    assert predictions.main(["--out", str(tmp_path / "made.json"), "--peers", "gdcore-predict", *options]) == 0
+    found = json.loads((tmp_path / "made.json").read_text())["runs"][0]["cases"]
+    assert [case["name"] for case in found] == ["8-8-8-10 [1]", "8-8-8-10 [3]"]
+    assert "8-8-8-10 [3]" in capsys.readouterr().out
 
 
 def test_cases_are_what_is_promised() -> None:

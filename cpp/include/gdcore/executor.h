@@ -24,6 +24,9 @@ class Executor {
   /// Changes when the workspace moves.
   std::uint64_t version() const { return version_; }
 
+  /// Names the state of the weights; 0: unknown. Predictions in a known state pack the weights once, from the second
+  /// one on.
+  void set_weights(std::uint64_t state);
   /// Returns the output (N, out) for x (N, in), valid in the workspace until the next call. If the pass is saved, x
   /// must stay unchanged until the backward pass is done.
   View forward(ConstView x, Mode mode, const StepContext& context);
@@ -100,6 +103,9 @@ class Executor {
   std::vector<char> has_part_;                     // by batch and operation: its gradient already has a part
   std::vector<LayerCall> calls_;                   // by operation
   Shape made_for_;                                 // the pass that they were made for
+  std::vector<PackedWeight> packed_;               // by operation
+  std::uint64_t weights_ = 0;                      // see set_weights()
+  bool packs_ = false;
   // The last forward pass.
   ConstView x_;
   Mode mode_ = Mode::predict;

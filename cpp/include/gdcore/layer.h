@@ -27,6 +27,7 @@ struct LayerCall {
   bool training = false;
   StepContext context = {};
   Precision precision = Precision::full;
+  PackedWeight* packed = nullptr;  // of a layer with a matrix product, where predictions repeat
 
   /// The values from which the absorbed activation's slope is computed.
   ConstView saved() const { return pre ? ConstView(pre) : ConstView(y); }

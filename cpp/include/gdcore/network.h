@@ -1,6 +1,7 @@
 // Network: layers in order, bound to parameters in flat arenas, and the executor of their plan.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -17,7 +18,11 @@ class Network : public Occupancy {
           Precision precision = Precision::full);
 
   Backend& backend() const { return backend_; }
-  Parameters& parameters() { return parameters_; }
+  /// Access for writing: what was derived from the weights is out of date.
+  Parameters& parameters() {
+    ++weights_;
+    return parameters_;
+  }
   const Parameters& parameters() const { return parameters_; }
   const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }
   Executor& executor() { return executor_; }
@@ -37,7 +42,17 @@ class Network : public Occupancy {
   View forward(ConstView x, bool training);
   /// The optimiser steps made. Dropout masks of single forward passes depend on it.
   std::int64_t steps() const { return steps_; }
-  void set_steps(std::int64_t steps) { steps_ = steps; }
+  void set_steps(std::int64_t steps) {
+    ++weights_;
+    steps_ = steps;
+  }
+  /// Counts the writable views of the weights that others hold. While there are any, the weights may change at any
+  /// time, and predictions keep nothing that is derived from them.
+  void lend() { ++views_; }
+  void give_back() {
+    ++weights_;
+    --views_;
+  }
   /// Writes predictions for all rows of x, batch by batch, to host memory (rows, out).
   void predict(const Source& x, std::int64_t batch_size, void* out);
 
@@ -54,6 +69,8 @@ class Network : public Occupancy {
   Buffer batch_;
   std::int64_t steps_ = 0;
   std::uint64_t version_ = 0;
+  std::atomic<std::uint64_t> weights_{1};  // changes with the weights
+  std::atomic<int> views_{0};
 };
 
 /// Describes a loss that is not finite, for its error message: the operation of the last forward pass with the first

@@ -10,6 +10,7 @@
 
 #include "gdcore/activations.h"
 #include "gdcore/loss.h"
+#include "gdcore/memory.h"
 #include "gdcore/optimizer_rules.h"
 #include "gdcore/step_context.h"
 #include "gdcore/tensor.h"
@@ -21,6 +22,13 @@ namespace gdcore {
 /// matrix units for that.
 enum class Precision : std::uint8_t { full, tf32, bfloat16 };
 
+/// A copy of a dense layer's weight in the order in which a backend's product reads it. dense_forward makes it; the
+/// caller keeps it, and clears `current` when the weight may have changed.
+struct PackedWeight {
+  Buffer data;
+  bool current = false;
+};
+
 /// y = f(x Wᵀ + b): x (N, in), weight (out, in), bias (1, out) or null, y (N, out).
 struct DenseForward {
   ConstView x, weight, bias;
@@ -29,6 +37,7 @@ struct DenseForward {
   View pre;  // (N, out): receives x Wᵀ + b where the activation saves its input, else null
   Precision precision = Precision::full;
   bool training = false;  // a training step: a row's output may depend on the number of rows
+  PackedWeight* packed = nullptr;  // null: the weight is not packed in advance; a backend may ignore it
 };
 
 /// dy ← dy f'(saved), in place; dx = dy W, dweight = dyᵀ x, dbias = Σ_n dy_n; null outputs are skipped.

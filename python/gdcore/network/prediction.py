@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ..internal.labels import Classes, are_numbers_from_0, class_array, class_na
 from ..internal.numbers import SAFE, SMALL, check_numbers, vdot
 from ..internal.outputs import answers, checked_meaning, not_finite, probabilistic
 from .scaling import Unrepresentable, described, refuse, unrepresentable_column
+
+if TYPE_CHECKING:
+    from .frozen import FrozenPredictor
 
 __all__ = ["Predictor"]
 
@@ -214,6 +217,16 @@ class Predictor(_core.Network):
             elif kind is FLOAT64 and x.size <= SMALL and vdot(x, x) < SAFE:
                 return _predict(self, x)
         return _predict(self, self._checked(x, check_finite), batch_size=batch_size)
+
+    def predictor(self) -> FrozenPredictor:
+        """Return a copy of the model for serving, which only predicts, at the full speed from the second call on.
+
+        The copy does not change with the model. A model itself predicts as fast as long as nobody holds a view of its
+        ``parameters()`` and its weights stay the same.
+        """
+        from .frozen import FrozenPredictor
+
+        return FrozenPredictor(self)
 
     def initialize(self, seed: int) -> None:
         """Draw all parameters anew and reset the buffers; `seed` becomes the model's seed."""
