@@ -16,6 +16,9 @@ namespace gdcore::GDCORE_ISA {
 
 // Terms of one block of k: a strip of B and a tile's rows of A stay in the first-level cache.
 inline constexpr std::int64_t kDepth = 256;
+// Bytes of an A with adjacent rows that is read in place: of a larger one, each tile would read many lines of the
+// second-level cache for few elements.
+inline constexpr std::int64_t kCachedA = 16 << 10;
 // Rows of A from which on B is packed even where its rows can be read in place.
 inline constexpr std::int64_t kRowsToPack = GDCORE_VECTOR_BYTES == 64 ? 96 : 48;
 
@@ -257,7 +260,8 @@ void gemm(Product<T>&& all, const UnitsCall& units = {}) {
   // element is used often.
   const auto crowds = [](std::int64_t stride) { return stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0; };
   const bool adjacent = all.a.row_stride == 1;
-  all.pack_a = n >= 4 * Tile<T>::cols && (adjacent ? k > 64 : n >= 512 && crowds(all.a.row_stride));
+  all.pack_a = adjacent ? n > 2 * Tile<T>::cols && m * k > kCachedA / std::int64_t{sizeof(T)}
+                        : n >= 512 && crowds(all.a.row_stride);
   all.pack_b = all.b.col_stride != 1 || (m >= kRowsToPack && (k > 64 || crowds(all.b.row_stride)));
   const bool is_long = k > kLong;
   if (is_long) all.rest = static_cast<T*>(scratch(Scratch::partial, sizeof(T) * static_cast<std::size_t>(m * n)));

@@ -4,25 +4,11 @@
 #include <variant>
 
 #include "cpu_backend.h"
-#include "gdcore/math.h"
-#include "loops.h"
+#include "loss_rows.h"
 
 namespace gdcore::GDCORE_ISA {
 
 namespace {
-
-template <class T>
-struct Row {  // inputs and outputs of one row
-  std::int64_t n, cols;
-  const T* logits;
-  const T* target;  // null if the row has a label
-  T* grad;          // null: not computed
-  T scale;          // s_n / Σ s W
-  // Cross-entropy: the largest logit, e^(logit - top) or null if not needed, and their sum.
-  T top;
-  const T* e;
-  double sum;
-};
 
 /// Σ log x for values in [1, 1e50] as the logarithm of their product: few logarithms.
 class LogSum {
@@ -47,18 +33,6 @@ struct Exponentials {
   T e[kBlock], tops[kBlock];  // tops: each row's largest logit, repeated for every column
   double sum[kBlock];         // in double: small terms would be lost beside the largest one, which is 1
 };
-
-template <class T>
-GD_INLINE T largest(const T* z, std::int64_t cols) {
-  T top = z[0];
-  if (cols < 32) {
-    for (std::int64_t c = 1; c < cols; ++c) top = z[c] > top ? z[c] : top;
-  } else {
-#pragma omp simd reduction(max : top)
-    for (std::int64_t c = 0; c < cols; ++c) top = z[c] > top ? z[c] : top;
-  }
-  return top;
-}
 
 /// Exponentials of rows with at most kBlock logits in total: one long vector loop even for few classes.
 template <class T>
@@ -182,21 +156,6 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
     for (std::int64_t c = 0; c < cols; ++c) grad[c] = row.scale * (factor * e[c] - share(c));
   }
   return total * std::log(row.sum) + away;
-}
-
-template <class T>
-Row<T> row_of(const LossPass& call, std::int64_t n, double inverse) {
-  const std::int64_t cols = call.logits.cols;
-  const double s = call.weights ? static_cast<double>(call.weights.as<T>()[n]) : 1.0;
-  return Row<T>{.n = n,
-                .cols = cols,
-                .logits = call.logits.as<T>() + n * cols,
-                .target = call.targets ? call.targets.as<T>() + n * cols : nullptr,
-                .grad = call.grad ? call.grad.as<T>() + n * cols : nullptr,
-                .scale = static_cast<T>(s * inverse),
-                .top = T(0),
-                .e = nullptr,
-                .sum = 0.0};
 }
 
 constexpr std::int64_t kFew = 16, kSideBySide = 16;  // most logits of a row, and rows computed together
@@ -328,53 +287,6 @@ double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::in
   }
 }
 
-/// Computes the derivative of a row's gradient along ẏ.
-template <class T>
-void row_curvature(const MeanSquaredError&, const LossPass&, const Row<T>& row, const T* tangent) {
-  const T factor = static_cast<T>(2.0 * static_cast<double>(row.scale) / static_cast<double>(row.cols));
-  for (std::int64_t k = 0; k < row.cols; ++k) row.grad[k] = factor * tangent[k];
-}
-
-template <class T>
-void row_curvature(const BinaryCrossEntropy&, const LossPass& call, const Row<T>& row, const T* tangent) {
-  const T* weight = call.class_weights.as<T>();
-  for (std::int64_t k = 0; k < row.cols; ++k) {
-    const T positive = weight != nullptr ? weight[k] * row.target[k] : row.target[k], negative = T(1) - row.target[k];
-    const T p = math::sigmoid(row.logits[k]);
-    row.grad[k] = row.scale * (positive + negative) * p * (T(1) - p) * tangent[k];
-  }
-}
-
-/// Ω (p ẏ - p (p · ẏ)) with p the softmax and Ω = Σ ω t̃.
-template <class T>
-void row_curvature(const CrossEntropy& loss, const LossPass& call, const Row<T>& row, const T* tangent) {
-  const T *z = row.logits, *weights = call.class_weights.as<T>();
-  const T top = largest(z, row.cols);
-  const double keep = 1.0 - loss.label_smoothing, spread = loss.label_smoothing / static_cast<double>(row.cols);
-  const std::int64_t label = call.labels != nullptr ? call.labels[row.n] : -1;
-  double sum = 0.0, along = 0.0, total = 0.0;
-  for (std::int64_t c = 0; c < row.cols; ++c) {
-    row.grad[c] = math::exp_difference(z[c], top);
-    sum += static_cast<double>(row.grad[c]);
-    along += static_cast<double>(row.grad[c]) * static_cast<double>(tangent[c]);
-    const double t = row.target != nullptr ? static_cast<double>(row.target[c]) : (c == label ? 1.0 : 0.0);
-    total += (keep * t + spread) * (weights != nullptr ? static_cast<double>(weights[c]) : 1.0);
-  }
-  const T factor = static_cast<T>(static_cast<double>(row.scale) * total / sum), mean = static_cast<T>(along / sum);
-  for (std::int64_t c = 0; c < row.cols; ++c) row.grad[c] = factor * row.grad[c] * (tangent[c] - mean);
-}
-
-template <class T, class Kind>
-void curvature(const Kind& kind, const LossPass& call, ConstView tangent) {
-  const std::int64_t cols = call.logits.cols;
-  const double inverse = call.sums->weight > 0.0 ? 1.0 / call.sums->weight : 0.0;
-  parallel_for(call.logits.rows, cols * 8, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      row_curvature<T>(kind, call, row_of<T>(call, n, inverse), tangent.as<T>() + n * cols);
-    }
-  });
-}
-
 template <class T, class Kind>
 void run(const Kind& kind, const LossPass& call) {
   const std::int64_t rows = call.logits.rows, cols = call.logits.cols;
@@ -445,11 +357,6 @@ void probabilities(Probabilities kind, ConstView logits, void* to) {
 void CpuBackend::loss(const LossPass& call) {
   with_type(call.logits.dtype,
             [&]<class T>(T) { std::visit([&](const auto& kind) { run<T>(kind, call); }, call.loss); });
-}
-
-void CpuBackend::loss_curvature(const LossPass& call, ConstView tangent) {
-  with_type(call.logits.dtype,
-            [&]<class T>(T) { std::visit([&](const auto& kind) { curvature<T>(kind, call, tangent); }, call.loss); });
 }
 
 }  // namespace gdcore::GDCORE_ISA

@@ -137,7 +137,7 @@ def test_neither_cuda_nor_pybind11_in_the_core() -> None:
 
 def test_the_backends_mirror_each_other() -> None:
     # In cuda/backend, cuda/curvature and cuda/matmul; kernels that gather rows evaluate the row order themselves.
-    elsewhere = {"memory", "norm_curvature", "product", "row_order"}
+    elsewhere = {"loss_curvature", "memory", "norm_curvature", "product", "row_order"}
     operations = {path.stem for path in files(".cpp", under="cpp/cpu")} - elsewhere
     assert {path.stem.removesuffix("_backward") for path in files(".cu", under="cuda/ops")} == operations
 
