@@ -69,9 +69,7 @@ LossSums Curvature::over_batches(const Work& work) {
   for (std::int64_t first = 0; first < data_.x.rows; first += batch_rows_) {
     poll_interrupt();
     const std::int64_t rows = std::min(batch_rows_, data_.x.rows - first);
-    const LossSums more = work(reader_.read(*network_, data_, nullptr, first, rows));
-    sums.loss += more.loss;
-    sums.weight += more.weight;
+    sums.add(work(reader_.read(*network_, data_, nullptr, first, rows)));
   }
   return sums;
 }

@@ -1,6 +1,7 @@
 #include "gdcore/occupancy.h"
 
 #include <chrono>
+#include <limits>
 
 #include "gdcore/check.h"
 #include "gdcore/parallel.h"
@@ -10,8 +11,26 @@ namespace gdcore {
 namespace {
 constexpr std::chrono::milliseconds kPollTime{20};  // interval at which a waiting thread polls for signals
 constexpr int kMostPolls = 50;                      // intervals that a hold waits for threads that want to compute
+constexpr int kNoLimit = std::numeric_limits<int>::max();
 thread_local const Occupancy* waited_for = nullptr;
 }  // namespace
+
+/// Wakes all threads that wait, for any reason.
+void Occupancy::wake() {
+  const std::lock_guard lock(mutex_);
+  released_.notify_all();
+}
+
+/// Waits until `ready` is true or the intervals are over; signals are handled after each.
+template <class Ready>
+void Occupancy::wait_until(const Ready& ready, int most_polls) {
+  for (int poll = 0; poll < most_polls && !ready(); ++poll) {
+    std::unique_lock lock(mutex_);
+    released_.wait_for(lock, kPollTime, ready);
+    lock.unlock();
+    poll_interrupt();
+  }
+}
 
 Occupancy::Use::Use(Occupancy& occupancy, Purpose purpose)
     : occupancy_(occupancy), taken_(occupancy.depth_ == 0 || occupancy.user_ != std::this_thread::get_id()) {
@@ -29,17 +48,14 @@ Occupancy::Use::~Use() {
 
 Occupancy::Turn::~Turn() {
   --occupancy_.holders_;
-  const std::lock_guard lock(occupancy_.mutex_);
-  occupancy_.released_.notify_all();
+  occupancy_.wake();
 }
 
 void Occupancy::release() {
   user_ = std::thread::id();
   trains_ = false;
   in_use_ = false;
-  if (holders_ == 0) return;
-  const std::lock_guard lock(mutex_);
-  released_.notify_all();
+  if (holders_ != 0) wake();
 }
 
 bool Occupancy::begin_hold(const std::function<void(const std::function<void()>&)>& run_blocking) {
@@ -49,24 +65,12 @@ bool Occupancy::begin_hold(const std::function<void(const std::function<void()>&
     return depth_ > 0;
   }
   if (waiting_ > 0) {  // otherwise a loop of holds would never let them run
-    run_blocking([this] {
-      for (int poll = 0; poll < kMostPolls && waiting_ > 0; ++poll) {
-        std::unique_lock lock(mutex_);
-        released_.wait_for(lock, kPollTime, [this] { return waiting_ == 0; });
-        lock.unlock();
-        poll_interrupt();
-      }
-    });
+    run_blocking([this] { wait_until([this] { return waiting_ == 0; }, kMostPolls); });
   }
   ++holders_;
   try {
     run_blocking([this] {
-      while (in_use_.exchange(true)) {
-        std::unique_lock lock(mutex_);
-        released_.wait_for(lock, kPollTime, [this] { return !in_use_; });
-        lock.unlock();
-        poll_interrupt();
-      }
+      while (in_use_.exchange(true)) wait_until([this] { return !in_use_; }, 1);
     });
   } catch (...) {
     --holders_;
@@ -81,8 +85,7 @@ void Occupancy::end_hold() {
   if (--depth_ > 0) return;
   --holders_;
   release();
-  const std::lock_guard lock(mutex_);
-  released_.notify_all();  // also wakes threads that wait to compute
+  wake();  // threads that wait to compute
 }
 
 void Occupancy::wait_for_holders() {
@@ -91,12 +94,7 @@ void Occupancy::wait_for_holders() {
     waited_for = this;
   }
   try {
-    while (has_other_holder()) {
-      std::unique_lock lock(mutex_);
-      released_.wait_for(lock, kPollTime, [this] { return !has_other_holder(); });
-      lock.unlock();
-      poll_interrupt();
-    }
+    wait_until([this] { return !has_other_holder(); }, kNoLimit);
   } catch (...) {
     end_waiting();
     throw;
@@ -104,12 +102,7 @@ void Occupancy::wait_for_holders() {
 }
 
 void Occupancy::wait_for_prediction() {
-  while (predicts()) {
-    std::unique_lock lock(mutex_);
-    released_.wait_for(lock, kPollTime, [this] { return !predicts(); });
-    lock.unlock();
-    poll_interrupt();
-  }
+  wait_until([this] { return !predicts(); }, kNoLimit);
 }
 
 /// Ends the thread's wait to compute with this object: it computes now, or gave up.
@@ -117,8 +110,7 @@ void Occupancy::end_waiting() {
   if (waited_for != this) return;
   waited_for = nullptr;
   --waiting_;
-  const std::lock_guard lock(mutex_);
-  released_.notify_all();
+  wake();
 }
 
 }  // namespace gdcore

@@ -191,28 +191,23 @@ struct PoolState {
   Pool* pool = nullptr;
 };
 
-PoolState* make_state();
-
 PoolState& state() {
-  static PoolState* const instance = make_state();
+  static PoolState* const instance = [] {
+    const auto before = [] {
+      if (!owns_pool) state().use.lock();
+    };
+    const auto parent = [] {
+      if (!owns_pool) state().use.unlock();
+    };
+    const auto child = [] {
+      state().pool = nullptr;  // the threads exist only in the parent
+      forked_inside = owns_pool;
+      if (!owns_pool) state().use.unlock();
+    };
+    pthread_atfork(before, parent, child);
+    return new PoolState();  // never deleted, see above
+  }();
   return *instance;
-}
-
-PoolState* make_state() {
-  PoolState* made = new PoolState();  // never deleted, see above
-  const auto before = [] {
-    if (!owns_pool) state().use.lock();
-  };
-  const auto parent = [] {
-    if (!owns_pool) state().use.unlock();
-  };
-  const auto child = [] {
-    state().pool = nullptr;  // the threads exist only in the parent
-    forked_inside = owns_pool;
-    if (!owns_pool) state().use.unlock();
-  };
-  pthread_atfork(before, parent, child);
-  return made;
 }
 
 }  // namespace

@@ -40,9 +40,9 @@ class Graph final : public StepGraph {
 /// Records the calling thread's work on the device into a graph for its lifetime.
 class Capture {
  public:
-  explicit Capture(ScratchBlocks& scratch) : own_(thread_stream()), recording_{stream_.get(), &scratch} {
+  explicit Capture(ScratchBlocks& scratch) : own_(thread_stream()), recording_{stream_->stream, &scratch} {
     check<std::logic_error>(own_.recording == nullptr, "[cuda] steps are already being recorded");
-    check_cuda(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+    check_cuda(cudaStreamBeginCapture(stream_->stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
     own_.recording = &recording_;
   }
 
@@ -50,7 +50,7 @@ class Capture {
     if (own_.recording != &recording_) return;
     own_.recording = nullptr;
     cudaGraph_t unfinished = nullptr;
-    (void)cudaStreamEndCapture(stream_.get(), &unfinished);
+    (void)cudaStreamEndCapture(stream_->stream, &unfinished);
     if (unfinished != nullptr) (void)cudaGraphDestroy(unfinished);
     (void)cudaGetLastError();
   }
@@ -61,13 +61,14 @@ class Capture {
   cudaGraph_t end() {
     own_.recording = nullptr;
     cudaGraph_t graph = nullptr;
-    check_cuda(cudaStreamEndCapture(stream_.get(), &graph), "cudaStreamEndCapture");
+    check_cuda(cudaStreamEndCapture(stream_->stream, &graph), "cudaStreamEndCapture");
     return graph;
   }
 
  private:
   ThreadStream& own_;
-  RecordingStream stream_;  // not the thread's own stream: other streams may wait for that one
+  OwnedStream stream_ =
+      take_stream(Purpose::recording);  // not the thread's own stream: other streams may wait for that one
   Recording recording_;
 };
 

@@ -24,8 +24,6 @@ constexpr bool kExactScratch = true;  // a new block of exact size for each use,
 constexpr bool kExactScratch = false;
 #endif
 
-enum class Purpose { work, recording };  // separate streams: no stream can wait for one that is recording
-
 /// Idle streams, and the stream that used the device last.
 class Stock {
  public:
@@ -96,22 +94,16 @@ ThreadStream::ThreadStream() {
 }
 
 ThreadStream& thread_stream() {
-  struct Own {
-    ThreadStream* stream = nullptr;
-    ~Own() {
-      if (stream != nullptr) Stock::get().give_back(Purpose::work, stream);
-    }
-  };
-  static thread_local Own own;
+  static thread_local OwnedStream own(nullptr, {Purpose::work});
   check_not_forked();
-  if (own.stream == nullptr) own.stream = Stock::get().take(Purpose::work);
+  if (own == nullptr) own = take_stream(Purpose::work);
   use_device();
-  Stock::get().pass_to(own.stream);
-  return *own.stream;
+  Stock::get().pass_to(own.get());
+  return *own;
 }
 
-RecordingStream::RecordingStream() : stream_(Stock::get().take(Purpose::recording)) {}
-RecordingStream::~RecordingStream() { Stock::get().give_back(Purpose::recording, stream_); }
+void GiveBack::operator()(ThreadStream* stream) const noexcept { Stock::get().give_back(purpose, stream); }
+OwnedStream take_stream(Purpose purpose) { return {Stock::get().take(purpose), {purpose}}; }
 
 cudaStream_t current_stream() {
   const ThreadStream& own = thread_stream();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <vector>
 
 #include "backend/stream.h"
@@ -69,17 +70,14 @@ struct ThreadStream {
 /// Returns the calling thread's stream, which waits for earlier work of other threads.
 ThreadStream& thread_stream();
 
-/// A stream for recording a graph.
-class RecordingStream {
- public:
-  RecordingStream();
-  ~RecordingStream();
-  RecordingStream(const RecordingStream&) = delete;
-  RecordingStream& operator=(const RecordingStream&) = delete;
-  cudaStream_t get() const { return stream_->stream; }
+enum class Purpose { work, recording };  // separate streams: no stream can wait for one that is recording
 
- private:
-  ThreadStream* stream_;
+struct GiveBack {
+  Purpose purpose;
+  void operator()(ThreadStream* stream) const noexcept;
 };
+/// A stream that is returned for others at the end.
+using OwnedStream = std::unique_ptr<ThreadStream, GiveBack>;
+OwnedStream take_stream(Purpose purpose);
 
 }  // namespace gdcore::cuda

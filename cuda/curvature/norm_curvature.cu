@@ -115,15 +115,6 @@ struct ParametersOverRows {
   }
 };
 
-template <class T>
-struct ParametersDot {
-  T *dgamma_dot, *dbeta_dot;
-  __device__ void operator()(std::int64_t c, const double (&sum)[2]) const {
-    if (dgamma_dot != nullptr) dgamma_dot[c] = static_cast<T>(sum[0]);
-    if (dbeta_dot != nullptr) dbeta_dot[c] = static_cast<T>(sum[1]);
-  }
-};
-
 // ---- Groups are columns ---------------------------------------------------------------------------------------------
 
 /// Terms dy, dy â, dẏ and dẏ â + dy â̇.
@@ -159,7 +150,7 @@ template <class T>
 struct BackwardFinish {
   ColumnMeans<T> means;
   const T *gamma, *gamma_dot;
-  ParametersDot<T> parameters;
+  ColumnPair<T> parameters;  // dγ̇ and dβ̇
   double rows;
 
   __device__ void operator()(std::int64_t c, const double (&sum)[4]) const {
@@ -211,12 +202,12 @@ struct BackwardMap {
 // ---- Rows or columns ------------------------------------------------------------------------------------------------
 
 template <class T>
-void curvature_over_rows(Norm<T>& call, const ParametersDot<T>& parameters) {
+void curvature_over_rows(Norm<T>& call, const ColumnPair<T>& parameters) {
   call.wide = pack_aligned<T>(call.rows, call.cols, call.x, call.gamma, call.x_dot, call.gamma_dot, call.dy,
                               call.dy_dot, call.dx, call.dx_dot, call.spare);
   const Shape shape = row_shape(call);
   launch(norm_curvature_rows_kernel<T>, shape, call);
-  if (parameters.dgamma_dot == nullptr && parameters.dbeta_dot == nullptr) return;
+  if (parameters.first == nullptr && parameters.second == nullptr) return;
   const ColumnPlan plan = column_plan(call.rows, call.cols, kPack<T>);
   column_sums<T, 2>(plan, plan_aligned<T>(plan, call.x, call.dy, call.dy_dot, call.spare),
                     ParametersOverRows<T>{call.x, call.mean, call.rstd, call.dy, call.dy_dot, call.spare, call.cols},
@@ -224,18 +215,18 @@ void curvature_over_rows(Norm<T>& call, const ParametersDot<T>& parameters) {
 }
 
 template <class T>
-void curvature_over_columns(const Norm<T>& call, const ParametersDot<T>& parameters, bool averages) {
+void curvature_over_columns(const Norm<T>& call, const ColumnPair<T>& parameters, bool averages) {
   const ColumnPlan plan = column_plan(call.rows, call.cols, kPack<T>);
   const bool aligned = plan_aligned<T>(plan, call.x, call.x_dot, call.dy, call.dy_dot, call.dx, call.dx_dot);
   ColumnMeans<T> means{};
   if (averages) {
-    T* rows = scratch_rows(call, 6);
+    T* rows = scratch_array<T>(Scratch::second, 6 * call.cols);
     moved_means(call, plan, aligned, rows, means);
     T** all[] = {&means.d, &means.d_along, &means.d_dot, &means.d_along_dot};
     for (int i = 0; i < 4; ++i) *all[i] = rows + (2 + i) * call.cols;
   }
   const BackwardTerm<T> term{call, means};
-  if (averages || parameters.dgamma_dot != nullptr || parameters.dbeta_dot != nullptr) {
+  if (averages || parameters.first != nullptr || parameters.second != nullptr) {
     column_sums<T, 4>(plan, aligned, term,
                       BackwardFinish<T>{means, call.gamma, call.gamma_dot, parameters, static_cast<double>(call.rows)});
   }
@@ -250,7 +241,7 @@ void curvature(const NormCurvature& given) {
   call.dx = given.dx.as<T>();
   call.dx_dot = given.dx_dot.as<T>();
   call.spare = given.spare.as<T>();
-  const ParametersDot<T> parameters{given.dgamma_dot.as<T>(), given.dbeta_dot.as<T>()};
+  const ColumnPair<T> parameters{given.dgamma_dot.as<T>(), given.dbeta_dot.as<T>()};
   if (given.over == NormOver::rows) return curvature_over_rows(call, parameters);
   curvature_over_columns(call, parameters, given.over == NormOver::columns);
 }

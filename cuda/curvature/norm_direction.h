@@ -76,12 +76,9 @@ struct RowOfGroup {
   }
   /// Returns â̇ of a pack.
   __device__ Pack<T> moved(const Norm<T>& call, const Group<T>& group, const Pack<T>& x, const PackIndex& index) const {
-    Pack<T> moved{};
-    if (call.x_dot == nullptr) return moved;
+    if (call.x_dot == nullptr) return {};
     const Pack<T> x_dot = load_pack(call.x_dot + start, index);
-#pragma unroll
-    for (int i = 0; i < kPack<T>; ++i) moved[i] = group.moved(x[i], x_dot[i]);
-    return moved;
+    return pack_of<T>([&](int i) { return group.moved(x[i], x_dot[i]); });
   }
 };
 
@@ -155,11 +152,6 @@ void moved_means(const Norm<T>& call, const ColumnPlan& plan, bool aligned, T* r
   means.plain = rows;
   means.along = rows + call.cols;
   column_sums<T, 2>(plan, aligned, MovedTerm<T>{call}, MovedFinish<T>{means, static_cast<double>(call.rows)});
-}
-
-template <class T>
-T* scratch_rows(const Norm<T>& call, int rows) {
-  return static_cast<T*>(scratch(Scratch::second, sizeof(T) * static_cast<std::size_t>(rows * call.cols)));
 }
 
 // ---- Rows or columns ------------------------------------------------------------------------------------------------

@@ -17,11 +17,9 @@ __global__ void __launch_bounds__(kRowThreads) norm_tangent_rows_kernel(Norm<T> 
   row.each([&](const PackIndex& index) {
     const Pack<T> x = load_pack(call.x + row.start, index), gamma = load_or(call.gamma, index, T(1)),
                   gamma_dot = load_or(call.gamma_dot, index, T(0)), beta_dot = load_or(call.beta_dot, index, T(0));
-    Pack<T> out = row.moved(call, group, x, index);
-#pragma unroll
-    for (int i = 0; i < kPack<T>; ++i) {
-      out[i] = gamma[i] * out[i] + gamma_dot[i] * group.value(x[i]) + beta_dot[i];
-    }
+    const Pack<T> moved = row.moved(call, group, x, index);
+    const Pack<T> out =
+        pack_of<T>([&](int i) { return gamma[i] * moved[i] + gamma_dot[i] * group.value(x[i]) + beta_dot[i]; });
     store_pack(call.y_dot + row.start, index, out);
   });
 }
@@ -46,12 +44,10 @@ struct TangentMap {
     return {load_pack(call.x, index), load_or(call.x_dot, index, T(0))};
   }
   __device__ void store(const Columns& by, const Values& values, const PackIndex& index) const {
-    Pack<T> out;
-#pragma unroll
-    for (int i = 0; i < kPack<T>; ++i) {
+    const Pack<T> out = pack_of<T>([&](int i) {
       const T moved = call.x_dot == nullptr ? T(0) : by.groups[i].moved(values.x[i], values.x_dot[i]);
-      out[i] = by.gamma[i] * moved + by.gamma_dot[i] * by.groups[i].value(values.x[i]) + by.beta_dot[i];
-    }
+      return by.gamma[i] * moved + by.gamma_dot[i] * by.groups[i].value(values.x[i]) + by.beta_dot[i];
+    });
     store_pack(call.y_dot, index, out);
   }
 };
@@ -70,7 +66,9 @@ void tangent(const NormTangent& given) {
   const ColumnPlan plan = column_plan(call.rows, call.cols, kPack<T>);
   const bool aligned = plan_aligned<T>(plan, call.x, call.x_dot, call.y_dot);
   ColumnMeans<T> means{};
-  if (given.over == NormOver::columns) moved_means(call, plan, aligned, scratch_rows(call, 2), means);
+  if (given.over == NormOver::columns) {
+    moved_means(call, plan, aligned, scratch_array<T>(Scratch::second, 2 * call.cols), means);
+  }
   launch_map<T>(plan, aligned, TangentMap<T>{call, means});
 }
 

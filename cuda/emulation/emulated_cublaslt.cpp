@@ -2,6 +2,7 @@
 // Arguments are checked at the call; the loops run in stream order.
 #include "emulation/emulated_cublaslt.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <vector>
@@ -62,6 +63,21 @@ template <class Inside>
 bool made(const Inside& inside) {
   return inside.kind == Inside::wanted;
 }
+template <class Opaque, class Inside>
+Status init(Opaque* to, std::size_t size, const Inside& inside) {
+  if (to == nullptr || size < sizeof *to) return lt::kInvalidValue;
+  put(to, inside);
+  return lt::kSuccess;
+}
+/// Calls change(inside), which sets a member.
+template <class Inside, class Opaque, class Change>
+Status update(Opaque* of, const Change& change) {
+  auto inside = get<Inside>(of);
+  if (!made(inside)) return lt::kInvalidValue;
+  const Status status = change(inside);
+  put(of, inside);
+  return status;
+}
 
 template <class V>
 Status set(V& to, const void* value, std::size_t size) {
@@ -94,67 +110,52 @@ Status create(lt::Handle* handle) {
 
 Status layout_init(lt::Layout* layout, std::size_t size, lt::Type type, std::uint64_t rows, std::uint64_t cols,
                    std::int64_t apart) {
-  if (layout == nullptr || size < sizeof *layout) return lt::kInvalidValue;
-  put(layout,
+  return init(
+      layout, size,
       LayoutInside{Kind::layout, type, static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols), apart});
-  return lt::kSuccess;
 }
 
 Status operation_init(lt::Operation* operation, std::size_t size, lt::Compute compute, lt::Type scale) {
-  if (operation == nullptr || size < sizeof *operation) return lt::kInvalidValue;
-  put(operation, OperationInside{Kind::operation, compute, scale, lt::kPlain, lt::kPlain, lt::kNothing, nullptr});
-  return lt::kSuccess;
+  return init(operation, size,
+              OperationInside{Kind::operation, compute, scale, lt::kPlain, lt::kPlain, lt::kNothing, nullptr});
 }
 
 Status operation_set(lt::Operation* operation, lt::OperationAttribute attribute, const void* value, std::size_t size) {
-  auto inside = get<OperationInside>(operation);
-  if (!made(inside)) return lt::kInvalidValue;
-  Status status = lt::kInvalidValue;
-  switch (attribute) {
-    case lt::kOperationTransposeA:
-      status = set(inside.transpose_a, value, size);
-      break;
-    case lt::kOperationTransposeB:
-      status = set(inside.transpose_b, value, size);
-      break;
-    case lt::kOperationEpilogue:
-      status = set(inside.epilogue, value, size);
-      break;
-    case lt::kOperationBias:
-      status = set(inside.bias, value, size);
-      break;
-  }
-  put(operation, inside);
-  return status;
+  return update<OperationInside>(operation, [&](OperationInside& inside) {
+    switch (attribute) {
+      case lt::kOperationTransposeA:
+        return set(inside.transpose_a, value, size);
+      case lt::kOperationTransposeB:
+        return set(inside.transpose_b, value, size);
+      case lt::kOperationEpilogue:
+        return set(inside.epilogue, value, size);
+      case lt::kOperationBias:
+        return set(inside.bias, value, size);
+    }
+    return lt::kInvalidValue;
+  });
 }
 
 Status preference_init(lt::Preference* preference, std::size_t size) {
-  if (preference == nullptr || size < sizeof *preference) return lt::kInvalidValue;
-  put(preference, PreferenceInside{Kind::preference, 0, 7, {256, 256, 256, 256}});
-  return lt::kSuccess;
+  return init(preference, size, PreferenceInside{Kind::preference, 0, 7, {256, 256, 256, 256}});
 }
 
 Status preference_set(lt::Preference* preference, lt::PreferenceAttribute attribute, const void* value,
                       std::size_t size) {
-  auto inside = get<PreferenceInside>(preference);
-  if (!made(inside)) return lt::kInvalidValue;
-  Status status = lt::kInvalidValue;
-  switch (attribute) {
-    case lt::kPreferenceWorkspace:
-      status = set(inside.workspace, value, size);
-      break;
-    case lt::kPreferenceReductions:
-      status = set(inside.reductions, value, size);
-      break;
-    case lt::kPreferenceAlignmentA:
-    case lt::kPreferenceAlignmentB:
-    case lt::kPreferenceAlignmentC:
-    case lt::kPreferenceAlignmentD:
-      status = set(inside.alignment[attribute - lt::kPreferenceAlignmentA], value, size);
-      break;
-  }
-  put(preference, inside);
-  return status;
+  return update<PreferenceInside>(preference, [&](PreferenceInside& inside) {
+    switch (attribute) {
+      case lt::kPreferenceWorkspace:
+        return set(inside.workspace, value, size);
+      case lt::kPreferenceReductions:
+        return set(inside.reductions, value, size);
+      case lt::kPreferenceAlignmentA:
+      case lt::kPreferenceAlignmentB:
+      case lt::kPreferenceAlignmentC:
+      case lt::kPreferenceAlignmentD:
+        return set(inside.alignment[attribute - lt::kPreferenceAlignmentA], value, size);
+    }
+    return lt::kInvalidValue;
+  });
 }
 
 // ---- A product: D = op(A) op(B), (m, k) times (k, n), column-major. ----
@@ -164,8 +165,6 @@ struct Problem {
   OperationInside operation;
   LayoutInside a, b, d;
   std::int64_t m, n, k;
-
-  std::size_t number() const { return size_of(d.type); }
 };
 
 /// Reads the descriptors; kInvalidValue if they are invalid or contradict each other.
@@ -206,20 +205,14 @@ bool supported(const Problem& problem) {
   if (type == lt::kFloat64 && (operation.compute != lt::kCompute64 || operation.epilogue != lt::kNothing)) return false;
   if (type == lt::kFloat32 && operation.compute != lt::kCompute32 && operation.compute != lt::kComputeTf32)
     return false;
-  for (const std::int64_t size : {problem.m, problem.n, problem.k}) {
-    if (size > 0x7fffffff) return false;
-  }
-  return problem.k % kUnknownDepth != 0;
+  return std::max({problem.m, problem.n, problem.k}) <= 0x7fffffff && problem.k % kUnknownDepth != 0;
 }
 
 bool on_16_bytes(const Problem& problem, const std::uint32_t (&alignment)[4]) {
-  for (const std::uint32_t bytes : alignment) {
-    if (bytes < 16) return false;
-  }
-  for (const LayoutInside& layout : {problem.a, problem.b, problem.d}) {
-    if (static_cast<std::size_t>(layout.apart) * size_of(layout.type) % 16 != 0) return false;
-  }
-  return true;
+  const auto fits = [](const LayoutInside& layout) {
+    return static_cast<std::size_t>(layout.apart) * size_of(layout.type) % 16 == 0;
+  };
+  return std::ranges::min(alignment) >= 16 && fits(problem.a) && fits(problem.b) && fits(problem.d);
 }
 
 /// Makes at most three proposals: for 16-byte alignment, for any alignment, and one that splits the depth and needs a
@@ -247,7 +240,7 @@ Status get_heuristic(lt::Handle handle, lt::Operation* operation, lt::Layout* a,
     proposal.workspace = workspace;
     proposal.state = lt::kSuccess;
   };
-  const auto number = static_cast<std::uint32_t>(problem.number());
+  const auto number = static_cast<std::uint32_t>(size_of(problem.d.type));
   const std::uint64_t partial = 2 * sizeof(double) * static_cast<std::uint64_t>(problem.m * problem.n);
   const bool deep = problem.k > 4 * problem.m && (preference.reductions & lt::kReduceInComputeType) != 0;
   if (deep && partial <= preference.workspace) propose(number, 1, partial);

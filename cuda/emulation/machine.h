@@ -20,7 +20,6 @@ struct Thread {
   State state = State::fresh;
   Fiber* fiber = nullptr;
   Site site;  // source position at which it waits
-  BlockOp block_op = BlockOp::sync;
   WarpOp warp_op = WarpOp::sync;
   unsigned mask = 0;
   std::uint64_t value = 0, result = 0;
@@ -31,7 +30,7 @@ struct Thread {
 
 /// A shared array of the running kernel.
 struct SharedArray {
-  void* data = nullptr;
+  std::unique_ptr<std::byte[]> data;  // with exact bounds for AddressSanitizer
   std::size_t bytes = 0;
   std::uint64_t block = 0;  // the block it was last filled for
 };
@@ -50,7 +49,7 @@ struct Machine {
   int first_at_barrier = -1;  // the first waiting thread while at_barrier is not 0
   int warp_waiting[kWarp] = {}, warp_alive[kWarp] = {};
   const std::function<void()>* kernel = nullptr;
-  void* dynamic = nullptr;
+  std::unique_ptr<std::byte[]> dynamic;
   std::size_t dynamic_bytes = 0;
   std::vector<SharedArray> arrays;  // by id
   std::vector<int> live_arrays;     // ids of the running kernel's arrays

@@ -22,11 +22,6 @@ namespace {
 constexpr std::size_t kBoundary = 256;
 constexpr std::size_t kDefaultMemory = std::size_t{16} << 30;
 
-std::size_t number_of_environment(const char* name, std::size_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 /// An address range as large as the device's memory, inaccessible to the host unless a DeviceAccess exists.
 class Arena {
  public:
@@ -93,6 +88,11 @@ Memory& memory() {
 std::size_t rounded(std::size_t bytes) { return (bytes + kBoundary - 1) / kBoundary * kBoundary; }
 
 }  // namespace
+
+std::size_t number_of_environment(const char* name, std::size_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
 
 DeviceAccess::DeviceAccess() {
   Memory& m = memory();

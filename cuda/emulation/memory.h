@@ -14,6 +14,7 @@ bool release(Room room, void* data);
 /// Whether [data, data + bytes) lies in one allocation of that kind.
 bool owns(Room room, const void* data, std::size_t bytes);
 
+std::size_t number_of_environment(const char* name, std::size_t otherwise);
 std::size_t total_memory();
 std::size_t used_memory();
 

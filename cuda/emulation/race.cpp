@@ -81,9 +81,9 @@ bool within(const char* a, const void* start, std::size_t bytes) {
 }
 
 bool is_shared(const Machine& m, const char* a) {
-  if (m.dynamic != nullptr && within(a, m.dynamic, m.dynamic_bytes)) return true;
+  if (within(a, m.dynamic.get(), m.dynamic_bytes)) return true;
   for (const int id : m.live_arrays) {
-    if (within(a, m.arrays[id].data, m.arrays[id].bytes)) return true;
+    if (within(a, m.arrays[id].data.get(), m.arrays[id].bytes)) return true;
   }
   return false;
 }
@@ -217,47 +217,33 @@ using gdcore::emulation::access;
   void __tsan_unaligned_write##n(void* p) { access(p, n, true, false, GD_CALLER); } \
   void __tsan_volatile_read##n(void* p) { access(p, n, false, false, GD_CALLER); }  \
   void __tsan_volatile_write##n(void* p) { access(p, n, true, false, GD_CALLER); }
-#define GD_ATOMIC(bits, T)                                                                             \
-  T __tsan_atomic##bits##_load(const volatile T* p, int) {                                             \
-    access(p, sizeof(T), false, true, GD_CALLER);                                                      \
-    return *p;                                                                                         \
-  }                                                                                                    \
-  void __tsan_atomic##bits##_store(volatile T* p, T value, int) {                                      \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
-    *p = value;                                                                                        \
-  }                                                                                                    \
-  T __tsan_atomic##bits##_exchange(volatile T* p, T value, int) {                                      \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
-    return __atomic_exchange_n(p, value, __ATOMIC_RELAXED);                                            \
-  }                                                                                                    \
-  T __tsan_atomic##bits##_fetch_add(volatile T* p, T value, int) {                                     \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
-    return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);                                             \
-  }                                                                                                    \
-  T __tsan_atomic##bits##_fetch_sub(volatile T* p, T value, int) {                                     \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
-    return __atomic_fetch_sub(p, value, __ATOMIC_RELAXED);                                             \
-  }                                                                                                    \
-  T __tsan_atomic##bits##_fetch_and(volatile T* p, T value, int) {                                     \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
-    return __atomic_fetch_and(p, value, __ATOMIC_RELAXED);                                             \
-  }                                                                                                    \
-  T __tsan_atomic##bits##_fetch_or(volatile T* p, T value, int) {                                      \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
-    return __atomic_fetch_or(p, value, __ATOMIC_RELAXED);                                              \
-  }                                                                                                    \
-  T __tsan_atomic##bits##_fetch_xor(volatile T* p, T value, int) {                                     \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
-    return __atomic_fetch_xor(p, value, __ATOMIC_RELAXED);                                             \
-  }                                                                                                    \
-  int __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* expected, T value, int, int) {   \
-    access(p, sizeof(T), true, true, GD_CALLER);                                                       \
-    return __atomic_compare_exchange_n(p, expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED); \
-  }                                                                                                    \
-  int __tsan_atomic##bits##_compare_exchange_weak(volatile T* p, T* expected, T value, int, int) {     \
+#define GD_CHANGE(bits, T, name, change)                        \
+  T __tsan_atomic##bits##_##name(volatile T* p, T value, int) { \
+    access(p, sizeof(T), true, true, GD_CALLER);                \
+    return change(p, value, __ATOMIC_RELAXED);                  \
+  }
+#define GD_COMPARE(bits, T, name)                                                                      \
+  int __tsan_atomic##bits##_compare_exchange_##name(volatile T* p, T* expected, T value, int, int) {   \
     access(p, sizeof(T), true, true, GD_CALLER);                                                       \
     return __atomic_compare_exchange_n(p, expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED); \
   }
+#define GD_ATOMIC(bits, T)                                        \
+  T __tsan_atomic##bits##_load(const volatile T* p, int) {        \
+    access(p, sizeof(T), false, true, GD_CALLER);                 \
+    return *p;                                                    \
+  }                                                               \
+  void __tsan_atomic##bits##_store(volatile T* p, T value, int) { \
+    access(p, sizeof(T), true, true, GD_CALLER);                  \
+    *p = value;                                                   \
+  }                                                               \
+  GD_CHANGE(bits, T, exchange, __atomic_exchange_n)               \
+  GD_CHANGE(bits, T, fetch_add, __atomic_fetch_add)               \
+  GD_CHANGE(bits, T, fetch_sub, __atomic_fetch_sub)               \
+  GD_CHANGE(bits, T, fetch_and, __atomic_fetch_and)               \
+  GD_CHANGE(bits, T, fetch_or, __atomic_fetch_or)                 \
+  GD_CHANGE(bits, T, fetch_xor, __atomic_fetch_xor)               \
+  GD_COMPARE(bits, T, strong)                                     \
+  GD_COMPARE(bits, T, weak)
 
 // NOLINTBEGIN(bugprone-reserved-identifier): names given by the compiler
 extern "C" {

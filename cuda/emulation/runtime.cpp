@@ -29,9 +29,7 @@ struct CUevent_st {
 struct CUgraph_st {
   std::shared_ptr<const Works> works;
 };
-struct CUgraphExec_st {
-  std::shared_ptr<const Works> works;
-};
+struct CUgraphExec_st : CUgraph_st {};
 
 namespace gdcore::emulation {
 
@@ -121,11 +119,9 @@ cudaError_t enqueue(cudaStream_t stream, std::function<void()> work) {
 
 cudaError_t launch(const void* kernel, const Grid& grid, cudaStream_t stream, std::function<void()> thread) {
   if (!valid(grid)) return result(cudaErrorInvalidConfiguration);
-  if (grid.shared > kPlainDynamicShared && grid.shared > Kernels::all().allowed(kernel)) {
-    return result(cudaErrorInvalidValue);
-  }
   Grid granted = grid;
   granted.most_shared = std::max(grid.most_shared, Kernels::all().allowed(kernel));
+  if (grid.shared > granted.most_shared) return result(cudaErrorInvalidValue);
   return enqueue(stream, [kernel, granted, thread = std::move(thread)] {
     Kernels::all().count(kernel);
     run_grid(granted, thread);
@@ -138,18 +134,11 @@ cudaError_t allow_dynamic_shared(const void* kernel, int bytes) {
   return cudaSuccess;
 }
 
-int resident_blocks(int block_size, std::size_t shared) {
-  const int by_threads = 2048 / std::max(block_size, 1);
-  const int by_shared = shared == 0 ? 32 : static_cast<int>((kMaxDynamicShared + 1024) / (shared + 1024));
-  return std::min({by_threads, by_shared, 32});
-}
-
 }  // namespace gdcore::emulation
 
 using namespace gdcore::emulation;
 
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
-cudaError_t cudaPeekAtLastError() { return last_error; }
 
 // ---- Memory. ----
 
@@ -200,10 +189,6 @@ cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream
   return enqueue(stream, [=] { std::memset(data, value, bytes); });
 }
 
-cudaError_t cudaMemset(void* data, int value, std::size_t bytes) {
-  return cudaMemsetAsync(data, value, bytes, nullptr);
-}
-
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = total_memory();
   *free = *total - used_memory();
@@ -237,9 +222,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return result(invalidates(stream) ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
 }
 
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
-
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) {
   return enqueue(stream, [] {});
 }
@@ -250,7 +232,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event->captured = stream != nullptr && stream->capturing;
@@ -261,7 +243,6 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return result(event->captured ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   if (!start->timed || !end->timed || !start->recorded || !end->recorded) return result(cudaErrorInvalidValue);
@@ -297,18 +278,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  *status = stream == nullptr || !stream->capturing ? cudaStreamCaptureStatusNone
-            : stream->invalid                       ? cudaStreamCaptureStatusInvalidated
-                                                    : cudaStreamCaptureStatusActive;
-  return cudaSuccess;
-}
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) { return cudaSuccess; }
-
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   if (graph == nullptr) return result(cudaErrorInvalidValue);
-  *executable = new CUgraphExec_st{graph->works};
+  *executable = new CUgraphExec_st{*graph};
   return cudaSuccess;
 }
 
@@ -317,8 +289,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
     for (const std::function<void()>& work : *works) work();
   });
 }
-
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   delete executable;

@@ -56,8 +56,7 @@ bool valid(const Grid& grid);
 /// Runs `thread` once for each CUDA thread. Throws KernelError.
 void run_grid(const Grid& grid, const std::function<void()>& thread);
 
-enum class BlockOp : std::uint8_t { sync, any, all, count };
-enum class WarpOp : std::uint8_t { sync, ballot, shuffle, multiply };
+enum class WarpOp : std::uint8_t { sync, shuffle, multiply };
 
 /// Source position at which a CUDA thread waits, for messages.
 struct Site {
@@ -65,7 +64,7 @@ struct Site {
   int line = 0;
 };
 
-int wait_block(BlockOp op, bool predicate, Site site);
+void wait_block(Site site);
 std::uint64_t wait_warp(WarpOp op, unsigned mask, std::uint64_t value, int source, Site site);
 int lane();
 

@@ -1,8 +1,8 @@
 // Tensor cores for g++: the conversions, and mma.sync as a warp operation of all lanes.
 #pragma once
 
+#include <bit>
 #include <cstdint>
-#include <cstring>
 
 #include "emulation/scheduler.h"
 
@@ -23,8 +23,7 @@ inline void multiply_on_tensor_cores(const unsigned (&a)[4], const unsigned (&b)
 
 /// Rounds off the lowest `dropped` bits of x; `up` decides ties. Keeps NaN and infinity.
 inline unsigned without_low_bits(float x, int dropped, unsigned up) {
-  unsigned bits = 0;
-  std::memcpy(&bits, &x, sizeof x);
+  const auto bits = std::bit_cast<unsigned>(x);
   if (x != x) return 0x7fffffffu >> dropped << dropped;
   if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
   return (bits + up) >> dropped << dropped;
@@ -35,9 +34,7 @@ inline unsigned rounded_to_tf32(float x) { return without_low_bits(x, 13, 1u << 
 
 /// cvt.rn: ties to even; the upper 16 bits.
 inline unsigned rounded_to_bfloat16(float x) {
-  unsigned bits = 0;
-  std::memcpy(&bits, &x, sizeof x);
-  return without_low_bits(x, 16, 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  return without_low_bits(x, 16, 0x7fffu + (std::bit_cast<unsigned>(x) >> 16 & 1u)) >> 16;
 }
 
 }  // namespace gdcore::emulation

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <cstring>
 
 #include "emulation/machine.h"
 #include "emulation/tensor_cores.h"
@@ -30,9 +29,7 @@ void learn_clocks(Machine& m, int first, int lanes, unsigned present) {
 
 float factor_of(unsigned bits, bool bfloat16, int half) {
   if (bfloat16) bits = half == 0 ? bits << 16 : bits & 0xffff0000u;
-  float value = 0.0f;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
+  return std::bit_cast<float>(bits);
 }
 
 /// C += A B with the registers of all lanes. A: row g, row g + 8, and both again for the upper half of the depth. B:
@@ -68,7 +65,7 @@ void complete_warp(Machine& m, int waiting) {
   const Site site = m.threads[waiting].site;
   const int first = waiting / kWarp * kWarp;
   const int lanes = std::min(kWarp, static_cast<int>(m.threads.size()) - first);
-  unsigned present = 0, votes = 0;
+  unsigned present = 0;
   bool all = true;
   for (int i = 0; i < lanes; ++i) {
     const Thread& t = m.threads[first + i];
@@ -82,7 +79,6 @@ void complete_warp(Machine& m, int waiting) {
                   std::to_string(i) + " at " + text_of(t.site) + " or with another mask");
     }
     present |= 1u << i;
-    if (t.value != 0) votes |= 1u << i;
   }
   if (!all) return;
   if (op == WarpOp::multiply) {
@@ -98,8 +94,6 @@ void complete_warp(Machine& m, int waiting) {
                     std::to_string(t.source) + " at " + text_of(t.site));
       }
       t.result = m.threads[first + t.source].value;
-    } else {
-      t.result = votes;
     }
     t.state = State::ready;
     --m.warp_waiting[waiting / kWarp];

@@ -56,9 +56,7 @@ __global__ void __launch_bounds__(kThreads, 1) fused_mlp_gradient_kernel(const _
   for (std::int64_t i = blockIdx.x; i < p.tiles; i += gridDim.x) {
     const std::int64_t begin = i * p.tile_rows, left = p.rows - begin;
     const RowTile tile{begin, static_cast<int>(left < p.tile_rows ? left : p.tile_rows)};
-    const LossSums of_tile = tile_step<Numbers>(p, tile, at, i == blockIdx.x, shared);
-    sums.loss += of_tile.loss;
-    sums.weight += of_tile.weight;
+    sums.add(tile_step<Numbers>(p, tile, at, i == blockIdx.x, shared));
   }
   sums.loss = block_sum(sums.loss);
   sums.weight = block_sum(sums.weight);
@@ -108,11 +106,7 @@ __device__ void end_step(const Update<Rule>& p, const LossSums& sums, bool finit
   if (counters.stop != Stop::none) return;
   *p.sums = sums;
   if (finite) {
-    counters.step += 1;
-    counters.batch += 1;
-    counters.first += p.rows;
-    counters.sums.loss += sums.loss;
-    counters.sums.weight += sums.weight;
+    counters.advance(p.rows, sums);
   } else {
     counters.stop = Stop::loss;
   }
@@ -180,21 +174,23 @@ struct DenseLayer {
 
 /// A chain of dense layers; inputs are (x - mean) / std if these are given.
 struct MultilayerPerceptron {
+  const float* states;  // the network's arena
   const float *mean = nullptr, *std = nullptr;
-  std::vector<DenseLayer> layers;
+  std::vector<DenseLayer> layers{};
 
   /// Each adds an operation or returns false: a standardizer must come first, dropout once, after a dense layer.
+  bool add(const Operation&, const OtherComputation&) { return false; }
   bool add(const Operation& operation, const DenseComputation& dense) {
     layers.push_back({operation.in, operation.out, dense.weight, dense.bias, operation.activation});
     return true;
   }
-  bool add(const StandardizerComputation& given, const float* states) {
+  bool add(const Operation&, const StandardizerComputation& given) {
     if (!layers.empty() || mean != nullptr) return false;
     mean = states + given.mean;
     std = states + given.std;
     return true;
   }
-  bool add(const DropoutComputation& dropout) {
+  bool add(const Operation&, const DropoutComputation& dropout) {
     if (dropout.p == 0.0) return true;
     if (layers.empty() || layers.back().dropout > 0.0) return false;
     layers.back().dropout = dropout.p;
@@ -205,21 +201,12 @@ struct MultilayerPerceptron {
 
 /// Returns the step's plan as a multilayer perceptron, if it is one.
 std::optional<MultilayerPerceptron> perceptron_of(const StepProgram& step) {
-  MultilayerPerceptron made;
-  const auto* states = static_cast<const float*>(step.parameters.states.data());
+  MultilayerPerceptron made{static_cast<const float*>(step.parameters.states.data())};
   for (std::size_t i = 0; i < step.plan.operations.size(); ++i) {
     const Operation& operation = step.plan.operations[i];
-    bool added = operation.input == static_cast<int>(i) - 1 && operation.skip == kNothing;
-    if (const auto* dense = std::get_if<DenseComputation>(&operation.computation)) {
-      added = added && made.add(operation, *dense);
-    } else if (const auto* standardizer = std::get_if<StandardizerComputation>(&operation.computation)) {
-      added = added && made.add(*standardizer, states);
-    } else if (const auto* dropout = std::get_if<DropoutComputation>(&operation.computation)) {
-      added = added && made.add(*dropout);
-    } else {
-      added = false;
-    }
-    if (!added) return {};
+    if (operation.input != static_cast<int>(i) - 1 || operation.skip != kNothing) return {};
+    const auto add = [&](const auto& computation) { return made.add(operation, computation); };
+    if (!std::visit(add, operation.computation)) return {};
   }
   return made;
 }

@@ -56,11 +56,7 @@ class LanePatch {
 #pragma unroll 4
       for (int k = 0; k < extent_.depth; ++k) {
         const Four x = load_four(a.at + k * a.stride + i0_), y = load_four(b.at + k * b.stride + j0_);
-#pragma unroll
-        for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) c_[i][j] += x[i] * y[j];
-        }
+        unrolled<kRows, 4>([&](int i, int j) { c_[i][j] += x[i] * y[j]; });
       }
     } else {
 #pragma unroll 2
@@ -70,14 +66,10 @@ class LanePatch {
 
   template <class Store>
   __device__ __forceinline__ void hand_out(const Store& store) const {
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int row = i0_ + i, col = j0_ + j * kStep;
-        if (extent_.has(row, col)) store(row, col, c_[i][j]);
-      }
-    }
+    unrolled<kRows, 4>([&](int i, int j) {
+      const int row = i0_ + i, col = j0_ + j * kStep;
+      if (extent_.has(row, col)) store(row, col, c_[i][j]);
+    });
   }
 
   template <class Visitor>
@@ -103,14 +95,8 @@ class LanePatch {
       const int col = j0_ + j * kStep < extent_.cols ? j0_ + j * kStep : j0_;  // any existing column
       y[j] = load_four(kTransposedB ? b.at + col * b.stride + k : b.at + (k + j) * b.stride + j0_);
     }
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-#pragma unroll
-        for (int q = 0; q < 4; ++q) c_[i][j] += x[i][q] * (kTransposedB ? y[j][q] : y[q][j]);
-      }
-    }
+    unrolled<kRows, 4>(
+        [&](int i, int j) { unrolled<4>([&](int q) { c_[i][j] += x[i][q] * (kTransposedB ? y[j][q] : y[q][j]); }); });
   }
 
   Extent extent_;
@@ -148,14 +134,10 @@ class TensorPatch {
 
   template <class Store>
   __device__ __forceinline__ void hand_out(const Store& store) const {
-#pragma unroll
-    for (int j = 0; j < kAcross; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int row = row_at(i), col = col_at(j, i);
-        if (extent_.has(row, col)) store(row, col, c_[j].at[i]);
-      }
-    }
+    unrolled<kAcross, 4>([&](int j, int i) {
+      const int row = row_at(i), col = col_at(j, i);
+      if (extent_.has(row, col)) store(row, col, c_[j].at[i]);
+    });
   }
 
   template <class Visitor>

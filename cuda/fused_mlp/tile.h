@@ -48,30 +48,9 @@ struct GradientPass {
 
 template <class To>
 __device__ inline To number_at(const Source& source, std::int64_t at) {
-  const void* data = source.data;
-  switch (source.type) {
-    case SourceType::f32:
-      return static_cast<To>(static_cast<const float*>(data)[at]);
-    case SourceType::f64:
-      return static_cast<To>(static_cast<const double*>(data)[at]);
-    case SourceType::u8:
-      return static_cast<To>(static_cast<const std::uint8_t*>(data)[at]);
-    case SourceType::i8:
-      return static_cast<To>(static_cast<const std::int8_t*>(data)[at]);
-    case SourceType::u16:
-      return static_cast<To>(static_cast<const std::uint16_t*>(data)[at]);
-    case SourceType::i16:
-      return static_cast<To>(static_cast<const std::int16_t*>(data)[at]);
-    case SourceType::u32:
-      return static_cast<To>(static_cast<const std::uint32_t*>(data)[at]);
-    case SourceType::i32:
-      return static_cast<To>(static_cast<const std::int32_t*>(data)[at]);
-    case SourceType::u64:
-      return static_cast<To>(static_cast<const std::uint64_t*>(data)[at]);
-    case SourceType::i64:
-      return static_cast<To>(static_cast<const std::int64_t*>(data)[at]);
-  }
-  return To(0);
+  To number = To(0);
+  with_type(source.type, [&]<class S>(S) { number = static_cast<To>(static_cast<const S*>(source.data)[at]); });
+  return number;
 }
 
 /// Existing rows of a tile, and the first one's index in the batch.

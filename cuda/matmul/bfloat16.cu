@@ -33,8 +33,7 @@ __global__ void __launch_bounds__(kRoundingThreads)
 Factor rounded(const Factor& factor, std::int64_t rows, std::int64_t cols, Scratch use) {
   const std::int64_t eights = ceil_div(cols, kEight), packs = rows * eights;
   const auto* from = static_cast<const float*>(factor.data);
-  auto* to =
-      static_cast<Pack<std::uint32_t>*>(scratch(use, static_cast<std::size_t>(packs) * sizeof(Pack<std::uint32_t>)));
+  auto* to = scratch_array<Pack<std::uint32_t>>(use, packs);
   launch(round_kernel, {static_cast<unsigned>(ceil_div(packs, kRoundingThreads)), kRoundingThreads}, from, to, rows,
          cols, pack_aligned<float>(rows, cols, from));
   return {to, factor.transposed, eights * kEight};

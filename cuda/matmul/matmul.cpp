@@ -15,12 +15,12 @@
 // pointer to the bias, and creating them needs no allocation. Algorithms are cached.
 #include "matmul/matmul.h"
 
-#include <compare>
 #include <cstdlib>
 #include <limits>
 #include <map>
 #include <mutex>
 #include <string>
+#include <tuple>
 
 #include "backend/device.h"
 #include "backend/thread_stream.h"
@@ -82,29 +82,13 @@ std::uint32_t alignment_of(const void* data) {
   return static_cast<std::uint32_t>(address & -address);  // the lowest set bit
 }
 
-/// Everything that the choice of an algorithm depends on.
-struct Key {
-  std::int64_t m, n, k;
-  bool transposed_a, transposed_b, bias, bfloat16_factors;
-  DType dtype;
-  Precision precision;
-  std::uint32_t alignment_a, alignment_b, alignment_c;
-
-  Key(const Matmul& call, bool with_bias)
-      : m(call.m),
-        n(call.n),
-        k(call.k),
-        transposed_a(call.a.transposed),
-        transposed_b(call.b.transposed),
-        bias(with_bias),
-        bfloat16_factors(call.bfloat16_factors),
-        dtype(call.dtype),
-        precision(call.precision),
-        alignment_a(alignment_of(call.a.data)),
-        alignment_b(alignment_of(call.b.data)),
-        alignment_c(alignment_of(call.c)) {}
-  auto operator<=>(const Key&) const = default;
-};
+/// Returns everything that the choice of an algorithm depends on.
+auto key_of(const Matmul& call, bool with_bias) {
+  return std::tuple(call.m, call.n, call.k, call.a.transposed, call.b.transposed, with_bias, call.bfloat16_factors,
+                    call.dtype, call.precision, alignment_of(call.a.data), alignment_of(call.b.data),
+                    alignment_of(call.c));
+}
+using Key = decltype(key_of({}, false));
 
 struct Plan {
   bool exists = false;  // false: there is no algorithm
@@ -253,32 +237,25 @@ Plan make_plan(Description& description, bool timed) {
   return {true, chosen->algorithm, chosen->workspace};
 }
 
-/// The plans of the process. One thread at a time makes a plan, so that none is made twice and timing is undisturbed.
-class Plans {
- public:
-  Plan get(const Key& key, Description& description) {
-    const std::lock_guard lock(mutex_);
-    const auto found = plans_.find(key);
-    if (found != plans_.end()) return found->second;
-    const Plan plan = make_plan(description, tuning());
-    if (plans_.size() >= kMostPlans) plans_.clear();
-    return plans_[key] = plan;
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<Key, Plan> plans_;
-};
-
-Plans& plans() {
-  static Plans* const made = new Plans;  // never destroyed: threads may end after everything else
-  return *made;
+/// Returns the plan for a key. One thread at a time makes a plan, so that none is made twice and timing is undisturbed.
+Plan plan_of(const Key& key, Description& description) {
+  struct Plans {
+    std::mutex mutex;
+    std::map<Key, Plan> of;
+  };
+  static Plans* const plans = new Plans;  // never destroyed: threads may end after everything else
+  const std::lock_guard lock(plans->mutex);
+  const auto found = plans->of.find(key);
+  if (found != plans->of.end()) return found->second;
+  const Plan plan = make_plan(description, tuning());
+  if (plans->of.size() >= kMostPlans) plans->of.clear();
+  return plans->of[key] = plan;
 }
 
 /// Starts the product if cuBLASLt has an algorithm for it; returns whether it has.
 bool run(const Matmul& call, bool with_bias) {
   Description description(call, with_bias);
-  const Plan plan = plans().get(Key(call, with_bias), description);
+  const Plan plan = plan_of(key_of(call, with_bias), description);
   if (plan.exists) check_cublas(description.run(plan.algorithm, plan.workspace, current_stream()), "cublasLtMatmul");
   return plan.exists;
 }

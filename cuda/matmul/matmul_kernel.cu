@@ -96,25 +96,17 @@ __device__ __forceinline__ void multiply_slices(const T* slice_a, const T* slice
     T a[kOwn], b[kOwn];
     read_four(slice_a + p * kPitch + top, a);
     read_four(slice_b + p * kPitch + left, b);
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-#pragma unroll
-      for (int j = 0; j < kOwn; ++j) sums[i][j] += a[i] * b[j];
-    }
+    unrolled<kOwn, kOwn>([&](int i, int j) { sums[i][j] += a[i] * b[j]; });
   }
 }
 
 /// Adds the sums in T to the totals and resets them.
 template <class T>
 __device__ __forceinline__ void end_chains(T (&chain)[kOwn][kOwn], double (&total)[kOwn][kOwn]) {
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) {
-#pragma unroll
-    for (int j = 0; j < kOwn; ++j) {
-      total[i][j] += static_cast<double>(chain[i][j]);
-      chain[i][j] = T(0);
-    }
-  }
+  unrolled<kOwn, kOwn>([&](int i, int j) {
+    total[i][j] += static_cast<double>(chain[i][j]);
+    chain[i][j] = T(0);
+  });
 }
 
 template <class T>
@@ -212,10 +204,7 @@ void multiply(const Matmul& call) {
                      static_cast<const T*>(call.bias),
                      nullptr,
                      pack_aligned<T>(m, n, c)};
-  if (pieces > 1) {
-    const auto bytes = static_cast<std::size_t>(pieces * m * n) * sizeof(double);
-    product.partial = static_cast<double*>(scratch(Scratch::product, bytes));
-  }
+  if (pieces > 1) product.partial = scratch_array<double>(Scratch::product, pieces * m * n);
   launch(matmul_kernel<T>, {dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(pieces)), kThreads}, product);
   if (pieces == 1) return;
   launch(join_products_kernel<T>, {static_cast<unsigned>(ceil_div(m * n, kThreads)), kThreads}, product, pieces);

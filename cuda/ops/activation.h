@@ -16,11 +16,17 @@ struct AnyActivation {
   double number = 0.0;
 
   template <class T>
-  __device__ __forceinline__ T value(T a) const;
+  __device__ __forceinline__ T value(T a) const {
+    return at(a, [](auto f, T x) { return f.value(x); });
+  }
   template <class T>
-  __device__ __forceinline__ T slope(T saved) const;
+  __device__ __forceinline__ T slope(T saved) const {
+    return at(saved, [](auto f, T x) { return f.slope(x); });
+  }
   template <class T>
-  __device__ __forceinline__ T curvature(T saved) const;
+  __device__ __forceinline__ T curvature(T saved) const {
+    return at(saved, [](auto f, T x) { return f.curvature(x); });
+  }
 
   /// Calls `work` with the activation itself.
   template <int I = 0, class Work>
@@ -35,46 +41,23 @@ struct AnyActivation {
       return work(F{number});
     }
   }
+
+ private:
+  /// Returns formula(f, x) for the activation f itself.
+  template <class T, class Formula>
+  __device__ __forceinline__ T at(T x, Formula) const {
+    if constexpr (std::is_same_v<T, double>) {
+      return apart<Formula>(*this, x);
+    } else {
+      return pick([x](auto f) { return Formula{}(f, x); });
+    }
+  }
+  // In float64 the transcendental functions are long: one copy per kernel, not one per element of a pack.
+  template <class Formula>
+  __device__ __noinline__ static double apart(AnyActivation any, double x) {
+    return any.pick([x](auto f) { return Formula{}(f, x); });
+  }
 };
-
-// In float64 the transcendental functions are long: one copy per kernel, not one per element of a pack.
-template <class T>
-__device__ __noinline__ T value_apart(AnyActivation any, T a) {
-  return any.pick([a](auto f) { return f.value(a); });
-}
-template <class T>
-__device__ __noinline__ T slope_apart(AnyActivation any, T saved) {
-  return any.pick([saved](auto f) { return f.slope(saved); });
-}
-template <class T>
-__device__ __noinline__ T curvature_apart(AnyActivation any, T saved) {
-  return any.pick([saved](auto f) { return f.curvature(saved); });
-}
-
-template <class T>
-__device__ __forceinline__ T AnyActivation::value(T a) const {
-  if constexpr (std::is_same_v<T, double>) {
-    return value_apart(*this, a);
-  } else {
-    return pick([a](auto f) { return f.value(a); });
-  }
-}
-template <class T>
-__device__ __forceinline__ T AnyActivation::slope(T saved) const {
-  if constexpr (std::is_same_v<T, double>) {
-    return slope_apart(*this, saved);
-  } else {
-    return pick([saved](auto f) { return f.slope(saved); });
-  }
-}
-template <class T>
-__device__ __forceinline__ T AnyActivation::curvature(T saved) const {
-  if constexpr (std::is_same_v<T, double>) {
-    return curvature_apart(*this, saved);
-  } else {
-    return pick([saved](auto f) { return f.curvature(saved); });
-  }
-}
 
 /// Calls `work` with one of the types that kernels are compiled for: Identity{}, ReLU{} or AnyActivation{...}.
 template <class Work>

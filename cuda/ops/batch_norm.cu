@@ -21,10 +21,10 @@ namespace {
 /// y = f((x - mean) · scale + shift) with scale = γ rstd, or γ / √(σ² + ε) if `spread` is given.
 template <class T, class Function>
 struct Scaling {
-  const T *x, *mean, *rstd, *spread, *gamma, *beta;
-  T *y, *pre;
+  const T *x, *mean, *rstd = nullptr, *spread = nullptr, *gamma, *beta;
+  T *y, *pre = nullptr;
   double eps;
-  bool squared;  // `spread` is σ, not σ²
+  bool squared = false;  // `spread` is σ, not σ²
   Function f;
 
   struct Columns {
@@ -129,8 +129,7 @@ __device__ __forceinline__ void thread_moments(const ColumnThread<T>& thread, co
   for (int i = 0; i < kPack<T>; ++i) all[i].count = rows_of(thread, i);
 }
 
-/// Moments in shared memory; fold merges `depth` rows of `width` into the first row, by halving.
-template <int kMost>
+/// Moments in shared memory.
 struct SharedMoments {
   double *mean, *squares;
   int* count;
@@ -141,18 +140,10 @@ struct SharedMoments {
     squares[i] = moments.squares;
     count[i] = static_cast<int>(moments.count);
   }
-  __device__ void fold(int depth, int width) const {
-    __syncthreads();
-    while (depth > 1) {
-      const int half = (depth + 1) / 2;
-      for (int i = static_cast<int>(threadIdx.x); i < (depth - half) * width; i += static_cast<int>(blockDim.x)) {
-        Moments moments = get(i);
-        moments.join(get(i + half * width));
-        set(i, moments);
-      }
-      __syncthreads();
-      depth = half;
-    }
+  __device__ void join(int i, int j) const {
+    Moments moments = get(i);
+    moments.join(get(j));
+    set(i, moments);
   }
 };
 
@@ -179,14 +170,14 @@ __device__ __forceinline__ void block_moments(const ColumnPlan& plan, const Colu
   GD_SHARED(double, mean, kTile);
   GD_SHARED(double, squares, kTile);
   GD_SHARED(int, count, kTile);
-  const SharedMoments<kTile> shared{mean, squares, count};
+  const SharedMoments shared{mean, squares, count};
   Moments moments[kPack<T>];
   thread_moments(thread, x, moments);
   if (static_cast<int>(threadIdx.x) < plan.threads) {
 #pragma unroll
     for (int i = 0; i < kPack<T>; ++i) shared.set(thread.position + i * thread.step, moments[i]);
   }
-  shared.fold(plan.tile_rows, plan.tile_cols);
+  fold(plan.tile_rows, plan.tile_cols, [&](int i, int j) { shared.join(i, j); });
   const std::int64_t c0 = static_cast<std::int64_t>(blockIdx.x) * plan.tile_cols;
   for (int c = static_cast<int>(threadIdx.x); c < plan.tile_cols && c0 + c < plan.cols; c += kColumnThreads) {
     if (partial == nullptr) {
@@ -211,7 +202,7 @@ __global__ void __launch_bounds__(kColumnThreads)
   GD_SHARED(double, mean, kColumnThreads);
   GD_SHARED(double, squares, kColumnThreads);
   GD_SHARED(int, count, kColumnThreads);
-  const SharedMoments<kColumnThreads> shared{mean, squares, count};
+  const SharedMoments shared{mean, squares, count};
   const int thread = static_cast<int>(threadIdx.x), deep = kColumnThreads / across;
   const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * across + thread % across;
   Moments moments;
@@ -224,7 +215,7 @@ __global__ void __launch_bounds__(kColumnThreads)
     }
   }
   shared.set(thread, moments);
-  shared.fold(deep, across);
+  fold(deep, across, [&](int i, int j) { shared.join(i, j); });
   if (thread < across && c < plan.cols) statistics(c, shared.get(thread));
 }
 
@@ -238,6 +229,17 @@ __global__ void __launch_bounds__(kColumnThreads, 1)
   map_columns(plan, thread, scaling);
 }
 
+template <class T, class Function, class Call>
+Scaling<T, Function> scaling_of(const Call& call, const Function& f) {
+  return {.x = call.x.template as<T>(),
+          .mean = call.mean.template as<T>(),
+          .gamma = call.gamma.template as<T>(),
+          .beta = call.beta.template as<T>(),
+          .y = call.y.template as<T>(),
+          .eps = call.eps,
+          .f = f};
+}
+
 template <class T, class Function>
 void forward(const Scaling<T, Function>& scaling, const Statistics<T>& statistics, std::int64_t rows,
              std::int64_t cols) {
@@ -247,8 +249,7 @@ void forward(const Scaling<T, Function>& scaling, const Statistics<T>& statistic
   if (plan.pieces == 1) {
     return launch(batch_norm_kernel<T, Function>, shape, plan, aligned, statistics, scaling);
   }
-  const std::size_t bytes = 2 * sizeof(double) * static_cast<std::size_t>(plan.pieces * cols);
-  double* partial = static_cast<double*>(scratch(Scratch::partial, bytes));
+  double* partial = scratch_array<double>(Scratch::partial, plan.pieces * 2 * cols);
   launch(batch_norm_moments_kernel<T>, shape, plan, aligned, scaling.x, partial);
   const int across = join_width(cols);
   launch(batch_norm_join_kernel<T>, {static_cast<unsigned>(ceil_div(cols, across)), kColumnThreads}, plan, partial,
@@ -261,17 +262,9 @@ void forward(const Scaling<T, Function>& scaling, const Statistics<T>& statistic
 void CudaBackend::batch_norm_forward(const BatchNormForward& call) {
   with_type(call.x.dtype, [&]<class T>(T) {
     with_activation(call.activation, [&]<class F>(const F& f) {
-      const Scaling<T, F> scaling{call.x.as<T>(),
-                                  call.mean.as<T>(),
-                                  call.rstd.as<T>(),
-                                  nullptr,
-                                  call.gamma.as<T>(),
-                                  call.beta.as<T>(),
-                                  call.y.as<T>(),
-                                  call.pre.as<T>(),
-                                  call.eps,
-                                  false,
-                                  f};
+      Scaling<T, F> scaling = scaling_of<T>(call, f);
+      scaling.rstd = call.rstd.as<T>();
+      scaling.pre = call.pre.as<T>();
       const Statistics<T> statistics{call.mean.as<T>(), call.rstd.as<T>(), call.variance.as<T>(), call.eps};
       forward(scaling, statistics, call.x.rows, call.x.cols);
     });
@@ -281,17 +274,9 @@ void CudaBackend::batch_norm_forward(const BatchNormForward& call) {
 void CudaBackend::column_affine(const ColumnAffine& call) {
   with_type(call.x.dtype, [&]<class T>(T) {
     with_activation(call.activation, [&]<class F>(const F& f) {
-      const Scaling<T, F> scaling{call.x.as<T>(),
-                                  call.mean.as<T>(),
-                                  nullptr,
-                                  call.spread.as<T>(),
-                                  call.gamma.as<T>(),
-                                  call.beta.as<T>(),
-                                  call.y.as<T>(),
-                                  nullptr,
-                                  call.eps,
-                                  call.kind == Spread::std,
-                                  f};
+      Scaling<T, F> scaling = scaling_of<T>(call, f);
+      scaling.spread = call.spread.as<T>();
+      scaling.squared = call.kind == Spread::std;
       const ColumnPlan plan = map_plan(call.x.rows, call.x.cols, kPack<T>);
       launch_map<T>(plan, plan_aligned<T>(plan, scaling.x, scaling.y), scaling);
     });

@@ -45,13 +45,13 @@ struct ParameterTerm {
 /// Writes dγ and dβ of a column, and the means of dy â and of dy for its dx.
 template <class T>
 struct Finish {
-  T *dgamma, *dbeta, *mean_with_x, *mean_dy;
+  ColumnPair<T> parameters;
+  T *mean_with_x, *mean_dy;
   double rows;
   bool constant;
 
   __device__ void operator()(std::int64_t c, const double (&sum)[2]) const {
-    if (dgamma != nullptr) dgamma[c] = static_cast<T>(sum[0]);
-    if (dbeta != nullptr) dbeta[c] = static_cast<T>(sum[1]);
+    parameters(c, sum);
     mean_with_x[c] = constant ? T(0) : static_cast<T>(sum[0] / rows);
     mean_dy[c] = constant ? T(0) : static_cast<T>(sum[1] / rows);
   }
@@ -78,12 +78,10 @@ struct Inputs {
   }
   __device__ Values load(const PackIndex& index) const { return {load_pack(x, index), load_pack(dy, index)}; }
   __device__ void store(const Columns& by, const Values& values, const PackIndex& index) const {
-    Pack<T> out;
-#pragma unroll
-    for (int i = 0; i < kPack<T>; ++i) {
+    const Pack<T> out = pack_of<T>([&](int i) {
       const T normalised = (values.x[i] - by.mean[i]) * by.rstd[i];
-      out[i] = by.scale[i] * fused(-normalised, by.mean_with_x[i], values.dy[i] - by.mean_dy[i]);
-    }
+      return by.scale[i] * fused(-normalised, by.mean_with_x[i], values.dy[i] - by.mean_dy[i]);
+    });
     store_pack(dx, index, out);
   }
 };
@@ -103,11 +101,11 @@ template <class T, class Function>
 void backward(const NormBackward& call, const Function& f) {
   const std::int64_t rows = call.x.rows, cols = call.x.cols;
   const ColumnPlan plan = column_plan(rows, cols, kPack<T>);
-  T* means = static_cast<T*>(scratch(Scratch::second, 2 * sizeof(T) * static_cast<std::size_t>(cols)));
+  T* means = scratch_array<T>(Scratch::second, 2 * cols);
   const ParameterTerm<T, Function> term{
       {call.dy.as<T>(), call.saved.as<T>(), f}, call.x.as<T>(), call.mean.as<T>(), call.rstd.as<T>()};
-  const Finish<T> finish{call.dgamma.as<T>(), call.dbeta.as<T>(),        means,
-                         means + cols,        static_cast<double>(rows), call.constant};
+  const Finish<T> finish{
+      {call.dgamma.as<T>(), call.dbeta.as<T>()}, means, means + cols, static_cast<double>(rows), call.constant};
   const Inputs<T> inputs{call.x.as<T>(),     call.dy.as<T>(), call.mean.as<T>(), call.rstd.as<T>(),
                          call.gamma.as<T>(), means,           means + cols,      call.dx.as<T>()};
   const bool aligned = plan_aligned<T>(plan, term.x, inputs.dy, term.slope.saved, inputs.dx);

@@ -13,9 +13,8 @@ namespace gdcore::cuda {
 
 namespace {
 
-inline constexpr int kRowThreads =
-    128;                             // threads of a block, in groups of adjacent lanes, up to a warp, with a row each
-inline constexpr int kRowPacks = 4;  // packs of a thread in flight
+// Threads of a block, in groups of adjacent lanes, up to a warp, with a row each; packs of a thread in flight.
+inline constexpr int kRowThreads = 128, kRowPacks = 4;
 
 /// Returns the grid for `rows` rows of `cols` elements in packs of `pack`: x covers the rows, y their columns.
 Shape row_shape(std::int64_t rows, std::int64_t cols, int pack) {
@@ -46,15 +45,12 @@ struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Read {
 
 template <class S, class T>
 __device__ __forceinline__ Pack<T> load_converted(const S* from, const PackIndex& index) {
-  constexpr int kSize = kPack<T>;
   Pack<T> pack;
   if (index.whole<T>()) {
-    const auto read = *reinterpret_cast<const Read<S, kSize>*>(from + index.first);
-#pragma unroll
-    for (int i = 0; i < kSize; ++i) pack[i] = static_cast<T>(read.at[i]);
+    const auto read = *reinterpret_cast<const Read<S, kPack<T>>*>(from + index.first);
+    unrolled<kPack<T>>([&](int i) { pack[i] = static_cast<T>(read.at[i]); });
   } else {
-#pragma unroll
-    for (int i = 0; i < kSize; ++i) pack[i] = index.exists(i) ? static_cast<T>(from[index[i]]) : T(0);
+    unrolled<kPack<T>>([&](int i) { pack[i] = index.exists(i) ? static_cast<T>(from[index[i]]) : T(0); });
   }
   return pack;
 }
@@ -126,21 +122,18 @@ __global__ void __launch_bounds__(kRowThreads)
       index[p] = pack_index<T>(at + p * lanes * kPack<T>, cols, lane, layout.wide);
       pack[p] = load_pack(from, index[p]);
     }
-#pragma unroll
-    for (int p = 0; p < kRowPacks; ++p) {
-#pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) {
-        const T x = pack[p][i];
-        const std::int64_t here = before + index[p][i];
-        if (!(x - x == T(0)) && here < least) least = here;
-      }
-    }
+    unrolled<kRowPacks, kPack<T>>([&](int p, int i) {
+      const T x = pack[p][i];
+      const std::int64_t here = before + index[p][i];
+      if (!(x - x == T(0)) && here < least) least = here;
+    });
   });
   if (least < layout.size) atomicMin(found, static_cast<unsigned long long>(least));
 }
 
+/// Returns the device's address of the smallest index of a value that is not finite, all bits set if there is none.
 template <class T>
-std::int64_t find_nonfinite(const Source& source) {
+const unsigned long long* find_nonfinite(const Source& source) {
   RowLayout layout{source.rows, source.cols, source.row_stride, source.rows * source.cols, false};
   if (source.row_stride == source.cols || source.rows == 1) {  // as rows that a warp reads in one turn
     layout.cols = layout.row_stride = kWarp * kRowPacks * kPack<T>;
@@ -148,13 +141,10 @@ std::int64_t find_nonfinite(const Source& source) {
   }
   const T* data = static_cast<const T*>(source.data);
   layout.wide = pack_aligned<T>(layout.rows, layout.row_stride, data);
-  auto* found = static_cast<unsigned long long*>(scratch(Scratch::partial, sizeof(unsigned long long)));
+  auto* found = scratch_array<unsigned long long>(Scratch::partial, 1);
   check_cuda(cudaMemsetAsync(found, 0xff, sizeof *found, current_stream()), "cudaMemsetAsync");
   launch(nonfinite_kernel<T>, row_shape(layout.rows, layout.cols, kPack<T>), data, layout, found);
-  std::int64_t first = -1;  // equals all bits set: nothing found
-  check_cuda(cudaMemcpyAsync(&first, found, sizeof first, cudaMemcpyDeviceToHost, current_stream()), "cudaMemcpyAsync");
-  check_cuda(cudaStreamSynchronize(current_stream()), "cudaStreamSynchronize");
-  return first;
+  return found;
 }
 
 }  // namespace
@@ -173,9 +163,11 @@ void CudaBackend::gather(const Gather& call) {
 }
 
 std::int64_t CudaBackend::first_nonfinite(const Source& source) {
-  if (source.type == SourceType::f32) return find_nonfinite<float>(source);
-  if (source.type == SourceType::f64) return find_nonfinite<double>(source);
-  return -1;
+  std::int64_t first = -1;  // all bits set
+  if (source.type != SourceType::f32 && source.type != SourceType::f64) return first;
+  const auto* found = source.type == SourceType::f32 ? find_nonfinite<float>(source) : find_nonfinite<double>(source);
+  copy(&first, found, sizeof first, CopyKind::to_host);
+  return first;
 }
 
 }  // namespace gdcore::cuda

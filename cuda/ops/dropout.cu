@@ -22,15 +22,11 @@ __global__ void __launch_bounds__(kDropoutThreads)
   const std::int64_t block = std::int64_t{blockIdx.x} * (kDropoutThreads * kAtOnce) + threadIdx.x;
   PackIndex index[kAtOnce][kPacks];
   Pack<T> pack[kAtOnce][kPacks];
-#pragma unroll
-  for (int b = 0; b < kAtOnce; ++b) {
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const std::int64_t first = (block + b * kDropoutThreads) * 4;
-      index[b][p] = pack_index<T>(first, size, p, wide);
-      pack[b][p] = load_pack(x, index[b][p]);
-    }
-  }
+  unrolled<kAtOnce, kPacks>([&](int b, int p) {
+    const std::int64_t first = (block + b * kDropoutThreads) * 4;
+    index[b][p] = pack_index<T>(first, size, p, wide);
+    pack[b][p] = load_pack(x, index[b][p]);
+  });
 #pragma unroll
   for (int b = 0; b < kAtOnce; ++b) {
     if (index[b][0].empty()) return;

@@ -20,9 +20,9 @@ struct Forward {
   const T *x, *gamma, *beta;
   T *y, *mean, *rstd, *pre;
   std::int64_t rows, cols;
-  double eps, inverse_cols;
-  int across;
-  bool wide;
+  double eps, inverse_cols = 1.0 / static_cast<double>(cols);
+  int across = 0;
+  bool wide = false;
 };
 
 constexpr int kForwardThreads = 512;  // at most
@@ -171,20 +171,8 @@ void forward(const Forward<T>& given, const Function& f) {
 
 void CudaBackend::layer_norm_forward(const LayerNormForward& call) {
   with_type(call.x.dtype, [&]<class T>(T) {
-    const double inverse_cols = 1.0 / static_cast<double>(call.x.cols);
-    Forward<T> pass{call.x.as<T>(),
-                    call.gamma.as<T>(),
-                    call.beta.as<T>(),
-                    call.y.as<T>(),
-                    call.mean.as<T>(),
-                    call.rstd.as<T>(),
-                    call.pre.as<T>(),
-                    call.x.rows,
-                    call.x.cols,
-                    call.eps,
-                    inverse_cols,
-                    0,
-                    false};
+    Forward<T> pass{call.x.as<T>(),    call.gamma.as<T>(), call.beta.as<T>(), call.y.as<T>(), call.mean.as<T>(),
+                    call.rstd.as<T>(), call.pre.as<T>(),   call.x.rows,       call.x.cols,    call.eps};
     pass.wide = pack_aligned<T>(pass.rows, pass.cols, pass.x, pass.gamma, pass.beta, pass.y, pass.pre);
     with_activation(call.activation, [&](const auto& f) { forward(pass, f); });
   });

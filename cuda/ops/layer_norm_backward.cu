@@ -21,10 +21,10 @@ template <class T>
 struct Backward {
   const T *x, *gamma, *mean, *rstd, *saved;
   T *dy, *dx, *dgamma, *dbeta;
-  std::int64_t rows, cols, piece;  // piece: rows of a block
-  double inverse_cols;
-  int across;
-  bool wide;
+  std::int64_t rows, cols, piece = 0;  // piece: rows of a block
+  double inverse_cols = 1.0 / static_cast<double>(cols);
+  int across = 0;
+  bool wide = false;
 };
 
 constexpr int kThreads = 256, kLongThreads = 512;  // for rows of up to 2 packs per thread, and for longer rows
@@ -38,16 +38,6 @@ inline RowPlan backward_plan(std::int64_t cols, int pack) {
 }
 
 constexpr int rows_at_once(int packs) { return packs == 1 ? 2 : 1; }
-
-/// Writes dγ and dβ of a column.
-template <class T>
-struct Parameters {
-  T *dgamma, *dbeta;
-  __device__ void operator()(std::int64_t c, const double (&sum)[2]) const {
-    if (dgamma != nullptr) dgamma[c] = static_cast<T>(sum[0]);
-    if (dbeta != nullptr) dbeta[c] = static_cast<T>(sum[1]);
-  }
-};
 
 /// Sums for dγ and dβ of a thread's columns over a block's rows, in T over at most kRun rows.
 template <class T, int kPacks>
@@ -91,7 +81,7 @@ __device__ __forceinline__ void finish_columns(const Backward<T>& call, const Th
     for (int c = thread; c < width && p * width + c < call.cols; c += kBlock) {
       const double sum[2] = {shared[c], shared[kTile + c]};
       if (partial == nullptr) {
-        Parameters<T>{call.dgamma, call.dbeta}(p * width + c, sum);
+        ColumnPair<T>{call.dgamma, call.dbeta}(p * width + c, sum);
       } else {
 #pragma unroll
         for (int k = 0; k < 2; ++k) partial[(2 * blockIdx.x + k) * call.cols + p * width + c] = sum[k];
@@ -237,11 +227,8 @@ __global__ void __launch_bounds__(kLongThreads) layer_norm_backward_long_kernel(
   for (std::int64_t c = (call.cols - 1) / step * step; c >= 0; c -= step) {  // backwards: the end is in the cache
     const PackIndex index = pack_index<T>(c, call.cols, static_cast<int>(threadIdx.x), call.wide);
     const Pack<T> d = load_pack(dy, index), a = load_pack(x, index), gamma = load_or(call.gamma, index, T(1));
-    Pack<T> dx;
-#pragma unroll
-    for (int i = 0; i < kPack<T>; ++i) {
-      dx[i] = rstd * fused(-(a[i] - mean) * rstd, with_x, fused(d[i], gamma[i], -plain));
-    }
+    const Pack<T> dx =
+        pack_of<T>([&](int i) { return rstd * fused(-(a[i] - mean) * rstd, with_x, fused(d[i], gamma[i], -plain)); });
     store_pack(call.dx + start, index, dx);
   }
 }
@@ -280,7 +267,7 @@ void backward_long(const Backward<T>& call, const Function& f) {
   const ColumnPlan plan = column_plan(call.rows, call.cols, kPack<T>);
   column_sums<T, 2>(plan, plan_aligned<T>(plan, call.dy, call.x),
                     ParameterTerm<T>{call.dy, call.x, call.mean, call.rstd, call.cols},
-                    Parameters<T>{call.dgamma, call.dbeta});
+                    ColumnPair<T>{call.dgamma, call.dbeta});
 }
 
 template <int kPacks, int kBlock, class T, class Function>
@@ -291,11 +278,10 @@ void backward_rows(const Backward<T>& given, const Function& f) {
   call.piece = ceil_div(turns, most) * tile;
   const std::int64_t pieces = ceil_div(call.rows, call.piece);
   const bool join = pieces > 1 && (call.dgamma != nullptr || call.dbeta != nullptr);
-  const std::size_t bytes = 2 * sizeof(double) * static_cast<std::size_t>(pieces * call.cols);
-  double* partial = join ? static_cast<double*>(scratch(Scratch::partial, bytes)) : nullptr;
+  double* partial = join ? scratch_array<double>(Scratch::partial, pieces * 2 * call.cols) : nullptr;
   launch(layer_norm_backward_kernel<T, Function, kPacks, kBlock>, {static_cast<unsigned>(pieces), kBlock}, call, f,
          partial);
-  if (join) join_pieces<2>(partial, pieces, call.cols, Parameters<T>{call.dgamma, call.dbeta});
+  if (join) join_pieces<2>(partial, pieces, call.cols, ColumnPair<T>{call.dgamma, call.dbeta});
 }
 
 template <class T, class Function>
@@ -312,22 +298,9 @@ void backward(const Backward<T>& given, const Function& f) {
 
 void CudaBackend::layer_norm_backward(const NormBackward& call) {
   with_type(call.x.dtype, [&]<class T>(T) {
-    const double inverse_cols = 1.0 / static_cast<double>(call.x.cols);
-    Backward<T> pass{call.x.as<T>(),
-                     call.gamma.as<T>(),
-                     call.mean.as<T>(),
-                     call.rstd.as<T>(),
-                     call.saved.as<T>(),
-                     call.dy.as<T>(),
-                     call.dx.as<T>(),
-                     call.dgamma.as<T>(),
-                     call.dbeta.as<T>(),
-                     call.x.rows,
-                     call.x.cols,
-                     0,
-                     inverse_cols,
-                     0,
-                     false};
+    Backward<T> pass{call.x.as<T>(),     call.gamma.as<T>(), call.mean.as<T>(), call.rstd.as<T>(),
+                     call.saved.as<T>(), call.dy.as<T>(),    call.dx.as<T>(),   call.dgamma.as<T>(),
+                     call.dbeta.as<T>(), call.x.rows,        call.x.cols};
     pass.wide = pack_aligned<T>(pass.rows, pass.cols, pass.x, pass.gamma, pass.saved, pass.dy, pass.dx);
     with_activation(call.activation, [&](const auto& f) { backward(pass, f); });
   });

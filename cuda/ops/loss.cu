@@ -136,11 +136,8 @@ __global__ void __launch_bounds__(kLossThreads) row_kernel(const Losses<T> p, bo
     const T* targets = p.targets != nullptr ? p.targets + n * p.cols : nullptr;
     const Row<T> row(p, n);
     const auto targets_at = [&](const PackIndex& index) {
-      Pack<T> t;
       if (!row.plain && targets != nullptr) return load_pack(targets, index);
-#pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) t[i] = row.target(index[i]);
-      return t;
+      return pack_of<T>([&](int i) { return row.target(index[i]); });
     };
     T top = -std::numeric_limits<T>::infinity();
 #pragma unroll 4
@@ -283,7 +280,7 @@ void run(const LossPass& call) {
     start_kernel(true);
     return;
   }
-  p.partial_losses = static_cast<double*>(scratch(Scratch::partial, (kMostBlocks + kWeightBlocks) * sizeof(double)));
+  p.partial_losses = scratch_array<double>(Scratch::partial, kMostBlocks + kWeightBlocks);
   p.partial_weights = p.partial_losses + kMostBlocks;
   if (p.weighing != Weighing::rows) {
     const std::int64_t terms = p.weighing == Weighing::by_row ? p.rows : p.rows * p.cols;

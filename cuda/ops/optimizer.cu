@@ -52,14 +52,10 @@ __global__ void __launch_bounds__(kSumThreads)
     for (int p = 0; p < kPacks; ++p) {
       pack[p] = load_pack(x, pack_index<T>(at + p * kStride, end, static_cast<int>(threadIdx.x), wide));
     }
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-#pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) {
-        const double value = static_cast<double>(pack[p][i]);
-        sum[p] += value * value;
-      }
-    }
+    unrolled<kPacks, kPack<T>>([&](int p, int i) {
+      const double value = static_cast<double>(pack[p][i]);
+      sum[p] += value * value;
+    });
   }
   double total[1] = {(sum[0] + sum[1]) + (sum[2] + sum[3])};
   group_sums(total, kSumThreads, shared);
@@ -81,7 +77,7 @@ __global__ void __launch_bounds__(kSumThreads) sum_kernel(const double* sums, in
 
 /// Computes a sum of squares, with one launch for small arrays, else two; returns the result's address on the device.
 const double* squares(ConstView x, double clip_norm, StepCounters* counters) {
-  auto* sums = static_cast<double*>(scratch(Scratch::partial, (kMostSums + 1) * sizeof(double)));
+  auto* sums = scratch_array<double>(Scratch::partial, kMostSums + 1);
   const SumUse use{sums + kMostSums, clip_norm, counters};
   with_type(x.dtype, [&]<class T>(T) {
     constexpr std::int64_t kStride = kSumThreads * kPack<T>;
@@ -98,9 +94,8 @@ const double* squares(ConstView x, double clip_norm, StepCounters* counters) {
 
 // ---- The step. ----
 
-inline constexpr int kStepThreads = 256,
-                     kStepPacks = 2;      // threads of a block; packs of each array per thread in flight
-inline constexpr int kMostSegments = 64;  // segments of a launch: its arguments must fit into 4 KB
+inline constexpr int kStepThreads = 256, kStepPacks = 2;  // threads of a block; packs of each array in flight
+inline constexpr int kMostSegments = 64;                  // segments of a launch: its arguments must fit into 4 KB
 
 /// A segment split into tiles; a block updates one tile at a time.
 struct SegmentTiles {
@@ -155,26 +150,18 @@ struct TilePacks {
   }
 
   __device__ __forceinline__ void update(const UpdateNumbers<T, Rule>& numbers, T scale, T clip) {
-#pragma unroll
-    for (int p = 0; p < kStepPacks; ++p) {
-#pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) {
-        T none = T(0);
-        T& first = Rule::states > 0 ? pack[p][Rule::states > 0 ? 2 : 0][i] : none;
-        T& second = Rule::states > 1 ? pack[p][Rule::states > 1 ? 3 : 0][i] : none;
-        update_weight(numbers, clip, pack[p][1][i] * scale, pack[p][0][i], first, second);
-      }
-    }
+    unrolled<kStepPacks, kPack<T>>([&](int p, int i) {
+      T none = T(0);
+      T& first = Rule::states > 0 ? pack[p][Rule::states > 0 ? 2 : 0][i] : none;
+      T& second = Rule::states > 1 ? pack[p][Rule::states > 1 ? 3 : 0][i] : none;
+      update_weight(numbers, clip, pack[p][1][i] * scale, pack[p][0][i], first, second);
+    });
   }
 
   __device__ __forceinline__ void store(const Step<T, Rule>& call, const SegmentTiles& segment) const {
-#pragma unroll
-    for (int p = 0; p < kStepPacks; ++p) {
-#pragma unroll
-      for (int k = 0; k < kArrays; ++k) {
-        if (k != 1) store_pack(call.array[k] + segment.begin, index[p], pack[p][k]);
-      }
-    }
+    unrolled<kStepPacks, kArrays>([&](int p, int k) {
+      if (k != 1) store_pack(call.array[k] + segment.begin, index[p], pack[p][k]);
+    });
   }
 };
 
@@ -266,12 +253,7 @@ struct Average {
 };
 
 __global__ void advance_kernel(StepCounters* counters, const LossSums* sums, std::int64_t rows) {
-  if (counters->stop != Stop::none) return;
-  counters->step += 1;
-  counters->batch += 1;
-  counters->first += rows;
-  counters->sums.loss += sums->loss;
-  counters->sums.weight += sums->weight;
+  if (counters->stop == Stop::none) counters->advance(rows, *sums);
 }
 
 }  // namespace
@@ -286,9 +268,7 @@ void CudaBackend::optimizer_step(const OptimizerPass& pass) {
 
 double CudaBackend::sum_of_squares(ConstView x) {
   double sum = 0.0;
-  check_cuda(cudaMemcpyAsync(&sum, squares(x, 0.0, nullptr), sizeof sum, cudaMemcpyDeviceToHost, current_stream()),
-             "cudaMemcpyAsync");
-  check_cuda(cudaStreamSynchronize(current_stream()), "cudaStreamSynchronize");
+  copy(&sum, squares(x, 0.0, nullptr), sizeof sum, CopyKind::to_host);
   return sum;
 }
 

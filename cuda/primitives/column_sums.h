@@ -100,13 +100,10 @@ struct ColumnThread {
   }
   /// Loads values[column] for each element of a pack; `otherwise` if `values` is null or the column does not exist.
   __device__ Pack<T> load_columns(const ColumnPlan& plan, const T* values, T otherwise) const {
-    Pack<T> pack;
-#pragma unroll
-    for (int i = 0; i < kPack<T>; ++i) {
+    return pack_of<T>([&](int i) {
       const std::int64_t c = values == nullptr ? -1 : col(plan, i);
-      pack[i] = c < 0 ? otherwise : values[c];
-    }
-    return pack;
+      return c < 0 ? otherwise : values[c];
+    });
   }
 };
 
@@ -120,11 +117,7 @@ __device__ __forceinline__ void thread_sums(const ColumnPlan& plan, const Column
                                             double (&total)[K][kPack<T>]) {
   constexpr int kAtOnce = sizeof(typename Term::Values) <= 2 * sizeof(Pack<T>) ? 4 : 2;
   const auto columns = term.columns(plan, thread);
-#pragma unroll
-  for (int k = 0; k < K; ++k) {
-#pragma unroll
-    for (int i = 0; i < kPack<T>; ++i) total[k][i] = 0.0;
-  }
+  unrolled<K, kPack<T>>([&](int k, int i) { total[k][i] = 0.0; });
   for (int run = 0; run < thread.turns; run += kRun) {
     Pack<T> sums[K] = {};
     const int stop = run + kRun < thread.turns ? run + kRun : thread.turns;
@@ -135,11 +128,7 @@ __device__ __forceinline__ void thread_sums(const ColumnPlan& plan, const Column
 #pragma unroll
       for (int u = 0; u < kAtOnce; ++u) term.add(columns, values[u], thread.index(turn + u), sums);
     }
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-#pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) total[k][i] += static_cast<double>(sums[k][i]);
-    }
+    unrolled<K, kPack<T>>([&](int k, int i) { total[k][i] += static_cast<double>(sums[k][i]); });
   }
 }
 
@@ -150,11 +139,7 @@ __device__ __forceinline__ void block_columns(const ColumnPlan& plan, const Colu
                                               const double (&total)[K][kPack<T>], double* shared) {
   constexpr int kTile = kColumnThreads * kPack<T>;
   if (static_cast<int>(threadIdx.x) < plan.threads) {
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-#pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) shared[k * kTile + thread.position + i * thread.step] = total[k][i];
-    }
+    unrolled<K, kPack<T>>([&](int k, int i) { shared[k * kTile + thread.position + i * thread.step] = total[k][i]; });
   }
   fold_rows<K>(shared, kTile, plan.tile_rows, plan.tile_cols);
 }
@@ -236,11 +221,20 @@ inline dim3 grid_of(const ColumnPlan& plan) {
 /// matrices of the term. One launch for few rows or many columns, else two.
 template <class T, int K, class Term, class Finish>
 void column_sums(const ColumnPlan& plan, bool aligned, const Term& term, const Finish& finish) {
-  const std::size_t bytes = sizeof(double) * K * static_cast<std::size_t>(plan.pieces * plan.cols);
-  double* partial = plan.pieces == 1 ? nullptr : static_cast<double*>(scratch(Scratch::partial, bytes));
+  double* partial = plan.pieces == 1 ? nullptr : scratch_array<double>(Scratch::partial, plan.pieces * K * plan.cols);
   launch(column_sums_kernel<T, K, Term, Finish>, {grid_of(plan), kColumnThreads}, plan, aligned, term, finish, partial);
   if (partial != nullptr) join_pieces<K>(partial, plan.pieces, plan.cols, finish);
 }
+
+/// Writes two sums of a column, such as dγ and dβ; null arrays are skipped.
+template <class T>
+struct ColumnPair {
+  T *first, *second;
+  __device__ void operator()(std::int64_t c, const double (&sum)[2]) const {
+    if (first != nullptr) first[c] = static_cast<T>(sum[0]);
+    if (second != nullptr) second[c] = static_cast<T>(sum[1]);
+  }
+};
 
 /// A term: sums dy ← dy f'(saved), written back unless f is the identity.
 template <class T, class Function>

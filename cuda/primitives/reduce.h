@@ -47,20 +47,28 @@ __device__ __forceinline__ void group_sums(V (&value)[K], int threads, V* shared
   }
 }
 
-/// Adds the rows of each of K matrices (depth, width) in shared memory, `apart` values from one to the next, into its
-/// first row, by halving. All threads of the block must call it; a barrier before and after.
-template <int K>
-__device__ __forceinline__ void fold_rows(double* sums, int apart, int depth, int width) {
+/// Joins the rows of a matrix (depth, width) in shared memory into its first row, by halving: join(i, j) adds element j
+/// to element i. All threads of the block must call it; a barrier before and after.
+template <class Join>
+__device__ __forceinline__ void fold(int depth, int width, const Join& join) {
   __syncthreads();
   while (depth > 1) {
     const int half = (depth + 1) / 2;
     for (int i = static_cast<int>(threadIdx.x); i < (depth - half) * width; i += static_cast<int>(blockDim.x)) {
-#pragma unroll
-      for (int k = 0; k < K; ++k) sums[k * apart + i] += sums[k * apart + i + half * width];
+      join(i, i + half * width);
     }
     __syncthreads();
     depth = half;
   }
+}
+
+/// The same for sums in K matrices, `apart` values from one to the next.
+template <int K>
+__device__ __forceinline__ void fold_rows(double* sums, int apart, int depth, int width) {
+  fold(depth, width, [=](int i, int j) {
+#pragma unroll
+    for (int k = 0; k < K; ++k) sums[k * apart + i] += sums[k * apart + j];
+  });
 }
 
 /// Returns the sum of a pack's elements.

@@ -28,6 +28,26 @@ struct alignas(16) Pack {
   __host__ __device__ const T& operator[](int i) const { return at[i]; }
 };
 
+/// Calls visit(i) for i < N, in an unrolled loop.
+template <int N, class Visit>
+__device__ __forceinline__ void unrolled(const Visit& visit) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) visit(i);
+}
+/// Calls visit(i, k) for i < N and k < M.
+template <int N, int M, class Visit>
+__device__ __forceinline__ void unrolled(const Visit& visit) {
+  unrolled<N>([&](int i) { unrolled<M>([&](int k) { visit(i, k); }); });
+}
+
+/// Returns the pack of value(0), value(1), ...
+template <class T, class Value>
+__device__ __forceinline__ Pack<T> pack_of(const Value& value) {
+  Pack<T> pack;
+  unrolled<kPack<T>>([&](int i) { pack[i] = value(i); });
+  return pack;
+}
+
 __host__ __device__ inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Whether packs can be read in one access from all these arrays (null is allowed) and, for matrices (rows, cols) with
@@ -67,20 +87,13 @@ __device__ __forceinline__ PackIndex pack_index(std::int64_t begin, std::int64_t
 template <class T>
 __device__ __forceinline__ Pack<T> load_pack(const T* from, const PackIndex& index, T otherwise = T(0)) {
   if (index.whole<T>()) return *reinterpret_cast<const Pack<T>*>(from + index.first);
-  Pack<T> pack;
-#pragma unroll
-  for (int i = 0; i < kPack<T>; ++i) pack[i] = index.exists(i) ? from[index[i]] : otherwise;
-  return pack;
+  return pack_of<T>([&](int i) { return index.exists(i) ? from[index[i]] : otherwise; });
 }
 
 /// Loads a pack of an array that may be null: then all elements are `otherwise`.
 template <class T>
 __device__ __forceinline__ Pack<T> load_or(const T* from, const PackIndex& index, T otherwise) {
-  if (from != nullptr) return load_pack(from, index, otherwise);
-  Pack<T> pack;
-#pragma unroll
-  for (int i = 0; i < kPack<T>; ++i) pack[i] = otherwise;
-  return pack;
+  return from != nullptr ? load_pack(from, index, otherwise) : pack_of<T>([=](int) { return otherwise; });
 }
 
 template <class T>

@@ -24,7 +24,7 @@ struct Source {
 
 /// Calls `work(S{})` with the C++ type of `type`.
 template <class Work>
-void with_type(SourceType type, Work&& work) {
+constexpr void with_type(SourceType type, Work&& work) {
   switch (type) {
     case SourceType::f32:
       return work(float{});

@@ -66,7 +66,7 @@ struct LossSums {
   double loss = 0.0, weight = 0.0;
   /// NaN where the total weight is 0: a mean over no weight must not look like a good loss.
   double mean() const { return loss / weight; }
-  void add(const LossSums& other, double unit = 1.0) {
+  constexpr void add(const LossSums& other, double unit = 1.0) {
     loss += other.loss * unit;
     weight += other.weight * unit;
   }

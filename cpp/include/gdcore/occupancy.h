@@ -56,8 +56,11 @@ class Occupancy {
   };
 
  private:
+  void wake();
   void release();
   void end_waiting();
+  template <class Ready>
+  void wait_until(const Ready& ready, int most_polls);
 
   std::atomic<bool> in_use_{false};       // by a computation or a hold
   std::atomic<bool> trains_{false};       // the purpose of that computation is training

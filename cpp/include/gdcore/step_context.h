@@ -19,6 +19,14 @@ struct StepCounters {
   std::int64_t first = 0;  // position in the order of the next batch's first row
   LossSums sums;           // of the batches so far
   Stop stop = Stop::none;
+
+  /// Counts a step on a batch.
+  constexpr void advance(std::int64_t rows, const LossSums& of_batch) {
+    ++step;
+    ++batch;
+    first += rows;
+    sums.add(of_batch);
+  }
 };
 
 /// One step. Where `counters` are given, the step is recorded: its number and its rate, rates[counters->batch], are

@@ -56,24 +56,12 @@ __global__ void exchange_kernel(const int* x, int* y, int n) {
   if (i < n) y[i] = own[threadIdx.x ^ 1u];
 }
 
-__global__ void warp_operations_kernel(int* results) {
+__global__ void shuffles_kernel(int* results) {
   const int lane = static_cast<int>(threadIdx.x);
-  results[lane] = __shfl_sync(kAll, lane, 3);
-  results[32 + lane] = __shfl_sync(kAll, lane, 1, 8);
-  results[64 + lane] = __shfl_xor_sync(kAll, lane, 5);
-  results[96 + lane] = __shfl_down_sync(kAll, lane, 4u);
-  results[128 + lane] = __shfl_up_sync(kAll, lane, 4u);
-  results[160 + lane] = static_cast<int>(__ballot_sync(kAll, lane % 3 == 0));
-  results[192 + lane] = __any_sync(kAll, lane == 7) + 2 * __all_sync(kAll, lane < 32) + 4 * __any_sync(kAll, lane > 31);
-  results[224 + lane] = static_cast<int>(__shfl_down_sync(kAll, lane * 1.5, 1u, 16) * 2.0);
+  results[lane] = __shfl_xor_sync(kAll, lane, 5);
+  results[32 + lane] = static_cast<int>(__shfl_xor_sync(kAll, lane * 1.5, 1) * 2.0);
   const unsigned half = lane < 16 ? 0x0000ffffu : 0xffff0000u;  // two groups at the same time
-  results[256 + lane] = __shfl_xor_sync(half, lane, 1);
-}
-
-__global__ void voting_barriers_kernel(int limit, int* results) {
-  const int below = static_cast<int>(threadIdx.x) < limit;
-  const int any = __syncthreads_or(below), all = __syncthreads_and(below), count = __syncthreads_count(below);
-  results[threadIdx.x] = any + 10 * all + 100 * count;
+  results[64 + lane] = __shfl_xor_sync(half, lane, 1);
 }
 
 __global__ void half_warp_kernel(int* result) {
@@ -86,27 +74,25 @@ __global__ void half_warp_kernel(int* result) {
 __global__ void count_one_kernel(int* result) { atomicAdd(result, 1); }
 __global__ void count_two_kernel(int* result) { atomicAdd(result, 1); }
 
+struct alignas(16) Pair {
+  double x, y;
+};
+
 __global__ void fill_pairs_kernel(double* x, double value, int pairs) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i < pairs) reinterpret_cast<double2*>(x)[i] = make_double2(value, value);
+  if (i < pairs) reinterpret_cast<Pair*>(x)[i] = {value, value};
 }
 
 __global__ void intrinsics_kernel(double* r) {
-  r[0] = __popc(0xF0F0u);
-  r[1] = __ffs(0x10);
-  r[2] = __clz(1);
-  r[3] = __clz(0);
-  r[4] = __brev(1u);
-  r[5] = __umulhi(0x80000000u, 6u);
-  r[6] = static_cast<double>(__umul64hi(1ull << 63, 6ull));
-  r[7] = rsqrtf(4.0f);
-  r[8] = __float_as_int(1.0f);
-  r[9] = min(3, 5) + max(2.0, 0.5);
+  r[0] = __float_as_uint(1.0f);
+  r[1] = __uint_as_float(0x40400000u);
   // (1 + 2^-12)^2 needs 25 bits: with fused multiply-add, its rounding error would remain.
   const float a = 1.0f + 0x1p-12f;
-  r[10] = __fadd_rn(__fmul_rn(a, a), -__fmul_rn(a, a));
-  r[11] = __fmaf_rn(a, a, -(a * a));
-  r[12] = max(__int_as_float(0x7fc00000), 1.0f);  // the other operand wins over NaN
+  r[2] = __fmul_rn(a, a) - __fmul_rn(a, a);
+  r[3] = __fmaf_rn(a, a, -(a * a));
+  const double b = 1.0 + 0x1p-27;
+  r[4] = __dmul_rn(b, b) - __dmul_rn(b, b);
+  r[5] = __fma_rn(b, b, -(b * b));
 }
 
 __global__ void touch_last_block_kernel(int* x) {
@@ -143,7 +129,7 @@ __global__ void deadlock_kernel() {
 }
 
 __global__ void shuffle_from_absent_lane_kernel(int* y) {
-  if (threadIdx.x < 16) y[threadIdx.x] = __shfl_sync(0xffffu, 1, 20);
+  if (threadIdx.x < 16) y[threadIdx.x] = __shfl_xor_sync(0xffffu, 1, 16);
 }
 
 __global__ void lane_outside_mask_kernel() { __syncwarp(0xffffu); }
@@ -190,7 +176,7 @@ __global__ void shared_read_write_kernel(float* y) {
 __global__ void warp_without_sync_kernel(int* y) {  // warps do not run in lockstep
   GD_SHARED(int, s, 32);
   s[threadIdx.x] = static_cast<int>(threadIdx.x);
-  y[threadIdx.x] = __shfl_sync(kAll, s[threadIdx.x ^ 1u], 0);  // a shuffle does not order memory either
+  y[threadIdx.x] = __shfl_xor_sync(kAll, s[threadIdx.x ^ 1u], 0);  // a shuffle does not order memory either
 }
 
 __global__ void global_write_write_kernel(float* y) { y[0] = static_cast<float>(threadIdx.x); }
@@ -217,7 +203,7 @@ __global__ void atomic_and_plain_kernel(int* y) {
   }
 }
 
-__global__ void misaligned_kernel(float* y) { reinterpret_cast<float4*>(y + 1)[threadIdx.x] = make_float4(1, 2, 3, 4); }
+__global__ void misaligned_kernel(float* y) { reinterpret_cast<Pair*>(y + 1)[threadIdx.x] = {1.0, 2.0}; }
 
 __global__ void write_global_kernel(float* y, int n) {
   const int i = static_cast<int>(threadIdx.x);
@@ -268,8 +254,7 @@ void histogram(const int* values, int* counts, int n) {
   launch(histogram_kernel, {blocks_for(n, 64), 64}, values, counts, n);
 }
 void exchange(const int* x, int* y, int n) { launch(exchange_kernel, {blocks_for(n, 64), 64}, x, y, n); }
-void warp_operations(int* results) { launch(warp_operations_kernel, {1, 32}, results); }
-void voting_barriers(int limit, int* results) { launch(voting_barriers_kernel, {1, 48}, limit, results); }
+void shuffles(int* results) { launch(shuffles_kernel, {1, 32}, results); }
 void half_warp(int* result) { launch(half_warp_kernel, {1, 32}, result); }
 void count_one(int* result) { launch(count_one_kernel, {2, 5}, result); }
 void count_two(int* result) { launch(count_two_kernel, {2, 5}, result); }

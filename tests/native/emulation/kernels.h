@@ -16,11 +16,8 @@ void add_scaled(float a, const float* x, float* y, int n);
 void histogram(const int* values, int* counts, int n);
 /// Neighbours exchange through shared memory within a warp, ordered by __syncwarp alone: y[i] = x[i ^ 1].
 void exchange(const int* x, int* y, int n);
-/// The results of each warp operation in the 32 lanes: 32 values per operation, kWarpResults operations.
-inline constexpr int kWarpResults = 9;
-void warp_operations(int* results);
-/// Barriers that return a value: or, and, count of (thread < limit).
-void voting_barriers(int limit, int* results);
+/// The results of three shuffles in the 32 lanes.
+void shuffles(int* results);
 /// Shuffles among the lanes that have not returned: the sum of lane numbers below 16.
 void half_warp(int* result);
 /// result[0] += 1 in each thread. The two kernels have equal code but are two kernels.
@@ -28,7 +25,7 @@ void count_one(int* result);
 void count_two(int* result);
 const void* address_of_count_one();
 const void* address_of_count_two();
-/// x[i] = value, with double2 where the address allows it.
+/// x[i] = value, in pairs where the address allows it.
 void fill_pairs(double* x, double value, int pairs);
 /// Bits and values of the small device functions.
 void intrinsics(double* results);
