@@ -60,7 +60,6 @@ Backend* make_backend(const MatrixUnits& units) { return new CpuBackend(units); 
 void fill_order(const RowOrder& order, std::int64_t first, std::int64_t count, std::int64_t* to);
 void probabilities(Probabilities kind, ConstView logits, void* to);
 
-extern const CpuFunctions functions;
 const CpuFunctions functions{make_backend, fill_order, probabilities};
 
 }  // namespace gdcore::GDCORE_ISA

@@ -1,5 +1,5 @@
 // The table of backends, and the choice of the CPU's instruction set. What each set defines: cpp/cpu/.
-#ifdef GDCORE_HAS_AMX
+#ifdef GDCORE_HAS_X86_ISAS
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,83 +15,39 @@
 
 namespace gdcore {
 
-namespace baseline {
-extern const CpuFunctions functions;
-}
-#ifdef GDCORE_HAS_X86_ISAS
-namespace avx2 {
-extern const CpuFunctions functions;
-}
-namespace avx512 {
-extern const CpuFunctions functions;
-}
-#endif
-namespace amx_emulated {
-void multiply_matrices(const MatrixProduct&);
-}
-#ifdef GDCORE_HAS_AMX
-namespace amx {
-void multiply_matrices(const MatrixProduct&);
-}
-namespace avx512_bf16 {
-void multiply_matrices(const MatrixProduct&);
-}
-#endif
-
 namespace {
 
 #ifdef GDCORE_HAS_X86_ISAS
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-#endif
-
-#ifdef GDCORE_HAS_AMX
 /// Whether the processor has tiles of bfloat16, and Linux permits this process to use them.
 bool has_amx() {
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl, number of the state component
   constexpr unsigned kTiles = 1u << 24, kBfloat16 = 1u << 22;
   unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-  return (d & kTiles) != 0 && (d & kBfloat16) != 0 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kTiles) != 0 && (d & kBfloat16) != 0 &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #endif
-
-#ifdef GDCORE_HAS_X86_ISAS
-/// The bfloat16 products of AVX-512, where the processor has them.
-MatrixUnits bfloat16_units() {
-#ifdef GDCORE_HAS_AMX
-  if (__builtin_cpu_supports("avx512bf16")) return {nullptr, avx512_bf16::multiply_matrices, 1};
-#endif
-  return {};
-}
-#endif
-
-struct InstructionSet {
-  std::string_view name;
-  bool available;
-  const CpuFunctions& functions;
-  MatrixUnits units = {};
-  bool listed = true;  // otherwise it is used only where GDCORE_CPU_ISA names it
-};
 
 /// All instruction sets of this build, best first.
 std::vector<InstructionSet> all_instruction_sets() {
-  return {
+  std::vector<InstructionSet> sets;
 #ifdef GDCORE_HAS_X86_ISAS
-      {"avx512", has_avx512(), avx512::functions, bfloat16_units()},
-      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"),
-       avx2::functions},
+  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                          __builtin_cpu_supports("avx512vl");
+  const MatrixUnits dot_products{nullptr, avx512_bf16::multiply_matrices, 1}, tiles{"amx", amx::multiply_matrices, 3};
+  const bool has_bfloat16 = __builtin_cpu_supports("avx512bf16");
+  // Not listed: it has not been measured on such a processor yet.
+  sets.push_back({"amx", has_avx512 && has_amx(), avx512::functions, tiles, false});
+  sets.push_back({"avx512", has_avx512, avx512::functions, has_bfloat16 ? dot_products : MatrixUnits{}});
+  const bool has_avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  sets.push_back({"avx2", has_avx2, avx2::functions});
 #endif
-      {"baseline", true, baseline::functions},
-#ifdef GDCORE_HAS_AMX
-      // Not measured on such a processor yet.
-      {"amx", has_amx(), avx512::functions, MatrixUnits{"amx", amx::multiply_matrices, 3}, false},
-#endif
-      {"amx-emulated", true, baseline::functions, MatrixUnits{"amx-emulated", amx_emulated::multiply_matrices, 3},
-       false},
-  };
+  sets.push_back({"baseline", true, baseline::functions});
+  const MatrixUnits emulated{"amx-emulated", amx_emulated::multiply_matrices, 3};
+  sets.push_back({emulated.name, true, baseline::functions, emulated, false});
+  return sets;
 }
 
 /// Returns the best instruction set of this processor, or the one that GDCORE_CPU_ISA names.

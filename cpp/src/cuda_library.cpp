@@ -17,8 +17,6 @@ namespace gdcore {
 
 namespace {
 
-using Make = Backend* (*)(const char** error);
-
 std::atomic<bool> forked{false};
 
 std::string library_path() {
@@ -44,11 +42,10 @@ struct Cuda {
     }
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: its threads and memory stay in use
     if (library == nullptr) {
-      const char* why = dlerror();
-      missing = join("the CUDA backend does not load: ", why != nullptr ? why : path);
+      missing = join("the CUDA backend does not load: ", dlerror());
       return;
     }
-    const auto make = reinterpret_cast<Make>(dlsym(library, "gdcore_make_cuda_backend"));
+    const auto make = reinterpret_cast<Backend* (*)(const char** error)>(dlsym(library, "gdcore_make_cuda_backend"));
     if (make == nullptr) {
       missing = join(path, " is not gdcore's CUDA backend");
       return;

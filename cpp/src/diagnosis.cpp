@@ -38,8 +38,7 @@ LargestWeight largest_weight(const Network& network) {
         const double value = static_cast<double>(values[entry.offset + i]);
         const double size = std::isnan(value) ? INFINITY : std::abs(value);
         if (size <= largest.size) continue;
-        largest.size = size;
-        largest.text = join(entry.name, "[", i / entry.cols, ", ", i % entry.cols, "] = ", values[entry.offset + i]);
+        largest = {join(entry.name, "[", i / entry.cols, ", ", i % entry.cols, "] = ", values[entry.offset + i]), size};
       }
     }
   });

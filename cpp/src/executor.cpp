@@ -124,12 +124,8 @@ View Executor::output(std::size_t operation) const {
   return slice(buffers_[operation].y, x_.rows, plan_.operations[operation].out);
 }
 
-View Executor::gradient(int buffer, std::int64_t cols) const {
-  return slice(gradients_[static_cast<std::size_t>(buffer)], x_.rows, cols);
-}
-
-View Executor::gradient_dot(int buffer, std::int64_t cols) const {
-  return slice(gradients_dot_[static_cast<std::size_t>(buffer)], x_.rows, cols);
+View Executor::gradient(const std::vector<std::size_t>& buffers, int number, std::int64_t cols) const {
+  return slice(buffers[static_cast<std::size_t>(number)], x_.rows, cols);
 }
 
 /// The output of an operation, or the batch; skips operations that return their input unchanged when predicting.
@@ -146,37 +142,29 @@ void Executor::sum(View to, ConstView a, ConstView b) const {
   backend_.add(to, b, 1.0);
 }
 
-LayerCall Executor::call(std::size_t number) const {
-  const Operation& operation = plan_.operations[number];
-  const Buffers& buffers = buffers_[number];
-  const std::int64_t rows = x_.rows, kept = operation.statistics.fixed + operation.statistics.per_row * rows;
-  const bool keeps_pre = mode_ != Mode::predict && operation.keeps_pre();
-  return {.backend = backend_,
-          .parameters = parameters_,
-          .activation = operation.activation,
-          .x = operation.skip == kNothing ? read(operation.input) : ConstView(slice(buffers.sum, rows, operation.in)),
-          .y = output(number),
-          .pre = keeps_pre ? slice(buffers.pre, rows, operation.out) : View{},
-          .statistics = slice(buffers.statistics, 1, kept),
-          .dy = {},
-          .dx = {},
-          .training = mode_ == Mode::train,
-          .context = context_,
-          .precision = precision_};
-}
-
 /// Makes the layers' calls for the batch x_. Those of the last pass serve again where only the batch and the step
 /// differ.
 void Executor::make_calls() {
-  const Shape shape{x_.rows, mode_, version_};
-  if (made_for_ != shape) {
-    made_for_ = {};
-    calls_.clear();
-    for (std::size_t i = 0; i < buffers_.size(); ++i) calls_.push_back(call(i));
-    made_for_ = shape;
-  }
+  const std::int64_t rows = x_.rows;
+  if (const Shape shape{rows, mode_, version_}; std::exchange(made_for_, shape) != shape) calls_.clear();
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
     const Operation& operation = plan_.operations[i];
+    const Buffers& buffers = buffers_[i];
+    if (calls_.size() == i) {
+      const std::int64_t kept = operation.statistics.fixed + operation.statistics.per_row * rows;
+      const bool keeps_pre = mode_ != Mode::predict && operation.keeps_pre();
+      calls_.push_back({.backend = backend_,
+                        .parameters = parameters_,
+                        .activation = operation.activation,
+                        .x = slice(buffers.sum, rows, operation.in),
+                        .y = output(i),
+                        .pre = keeps_pre ? slice(buffers.pre, rows, operation.out) : View{},
+                        .statistics = slice(buffers.statistics, 1, kept),
+                        .dy = {},
+                        .dx = {},
+                        .training = mode_ == Mode::train,
+                        .precision = precision_});
+    }
     calls_[i].context = context_;
     calls_[i].packed = packs_ && mode_ == Mode::predict ? &packed_[i] : nullptr;
     if (operation.skip == kNothing) calls_[i].x = read(operation.input);
@@ -217,10 +205,10 @@ View Executor::forward(ConstView x, Mode mode, const StepContext& context) {
 
 View Executor::output_gradient() const {
   check<std::runtime_error>(saved_, "[backward] no forward pass is saved; call forward(x) with training=True first");
-  return gradient(buffers_.back().gradient, plan_.out);
+  return gradient(gradients_, buffers_.back().gradient, plan_.out);
 }
 
-View Executor::output_gradient_tangent() const { return gradient_dot(buffers_.back().gradient, plan_.out); }
+View Executor::output_gradient_tangent() const { return gradient(gradients_dot_, buffers_.back().gradient, plan_.out); }
 
 void Executor::backward(View dx) {
   (void)output_gradient();
@@ -245,7 +233,8 @@ void Executor::run_backward(View dx, const Parameters* direction) {
     const auto target = [&](int number) -> Part {
       if (number == kBatch) return {dx, {}};
       const int buffer = number == kNothing ? addend_ : buffers_[static_cast<std::size_t>(number)].gradient;
-      return {gradient(buffer, operation.in), direction != nullptr ? gradient_dot(buffer, operation.in) : View{}};
+      return {gradient(gradients_, buffer, operation.in),
+              direction != nullptr ? gradient(gradients_dot_, buffer, operation.in) : View{}};
     };
     // Writes directly to the gradient of `input` if that is empty, else to the addend; then adds or copies it to the
     // other gradients.
@@ -272,7 +261,7 @@ void Executor::add_or_copy(ConstView part, View to, bool adds) const {
 void Executor::run_operation_backward(std::size_t number, View dx, View dx_dot, const Parameters* direction) {
   const Operation& operation = plan_.operations[number];
   LayerCall& layer = calls_[number];
-  layer.dy = gradient(buffers_[number].gradient, operation.out);
+  layer.dy = gradient(gradients_, buffers_[number].gradient, operation.out);
   layer.dx = dx;
   const char* pass = direction == nullptr ? "backward" : "curvature";
   const double products = (dx ? 2.0 : 1.0) * (direction == nullptr ? 1.0 : 2.0);  // each as in the forward pass
@@ -282,7 +271,7 @@ void Executor::run_operation_backward(std::size_t number, View dx, View dx_dot, 
                               .direction = *direction,
                               .x_dot = input_dot(number),
                               .y_dot = {},
-                              .dy_dot = gradient_dot(buffers_[number].gradient, operation.out),
+                              .dy_dot = gradient(gradients_dot_, buffers_[number].gradient, operation.out),
                               .dx_dot = dx_dot,
                               .spare = slice(spare_, x_.rows, operation.in)});
 }

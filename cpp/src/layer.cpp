@@ -12,12 +12,14 @@ void check_width(const char* kind, const char* argument, std::int64_t width) {
 std::string Layer::path(int index) const { return name.empty() ? join("layers.", index) : name; }
 
 void Layer::forward(const LayerCall& call) const {
-  if (call.x.rows >= 1) [[likely]] return forward_impl(call);
+  if (call.x.rows >= 1) [[likely]]
+    return forward_impl(call);
   check(false, "[", kind(), "] x: got 0 rows; expected at least 1");
 }
 
 void Layer::backward(const LayerCall& call) const {
-  if (call.dy.rows == call.x.rows) [[likely]] return backward_impl(call);
+  if (call.dy.rows == call.x.rows) [[likely]]
+    return backward_impl(call);
   check(false, "[", kind(), "] dout: got ", call.dy.rows, " rows; expected ", call.x.rows, ", as many as x has");
 }
 

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gdcore/check.h"
@@ -38,28 +39,20 @@ thread_local std::function<void()>* interrupt_poll = nullptr;
 thread_local Clock::time_point next_poll;
 
 /// Sets a flag during its lifetime.
-class Flag {
- public:
-  explicit Flag(bool& flag) : flag_(flag), before_(flag) { flag_ = true; }
-  ~Flag() { flag_ = before_; }
-  Flag(const Flag&) = delete;
-  Flag& operator=(const Flag&) = delete;
-
- private:
-  bool& flag_;
-  const bool before_;
+struct Flag {
+  bool& flag;
+  const bool before = std::exchange(flag, true);
+  ~Flag() { flag = before; }
 };
 
 /// One run_tasks call. Workers that wake late find no tasks left and touch nothing else.
 struct Job {
-  Job(FunctionRef<void(std::int64_t)> given, std::int64_t count) : task(given), tasks(count) {}
-
   FunctionRef<void(std::int64_t)> task;
   std::int64_t tasks;
   std::atomic<std::int64_t> next{0};
   std::atomic<bool> cancelled{false};
-  std::mutex failure_mutex;
-  std::exception_ptr failure;  // the first exception of a task, for example std::bad_alloc
+  std::mutex failure_mutex{};
+  std::exception_ptr failure{};  // the first exception of a task, for example std::bad_alloc
 
   bool run_one() {
     const std::int64_t t = next.fetch_add(1, std::memory_order_relaxed);
@@ -97,7 +90,6 @@ class Pool {
       ticket_.fetch_add(1, std::memory_order_seq_cst);
     }
     wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
   }
 
   /// One caller at a time: the owner of PoolState::use.
@@ -169,7 +161,7 @@ class Pool {
   std::atomic<bool> stop_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<std::thread> workers_;
+  std::vector<std::jthread> workers_;  // joined first
 };
 
 int default_threads() {
@@ -226,7 +218,7 @@ void set_num_threads(int threads) {
 void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task) {
   PoolState& s = state();
   const auto guarded = [&](std::int64_t t) {
-    const Flag inside(inside_task);
+    const Flag inside{inside_task};
     task(t);
   };
   std::unique_lock lock(s.use, std::defer_lock);
@@ -239,8 +231,8 @@ void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task) {
     return;
   }
   if (s.pool == nullptr) s.pool = new Pool(num_threads());
-  const Flag owner(owns_pool);
-  Job job(guarded, tasks);
+  const Flag owner{owns_pool};
+  Job job{guarded, tasks};
   s.pool->run(job);
 }
 
@@ -259,7 +251,7 @@ void poll_interrupt() {
   const auto now = Clock::now();
   if (now < next_poll) return;
   next_poll = now + std::chrono::milliseconds(20);
-  const Flag inside(inside_poll);
+  const Flag inside{inside_poll};
   (*interrupt_poll)();
 }
 

@@ -74,11 +74,10 @@ void Trainer::optimizer_step(double lr) {
 std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
                           LossSums& sums, LossSums* since) {
   if (device_steps_ != nullptr) {
-    if (since == nullptr) return run_on_device(resident(data, network()), range, lrs, seconds, sums);
-    LossSums these;
-    const std::int64_t next = run_on_device(resident(data, network()), range, lrs, seconds, these);
+    LossSums these, &to = since == nullptr ? sums : these;
+    const std::int64_t next = run_on_device(resident(data, network()), range, lrs, seconds, to);
     sums.add(these);
-    since->add(these);
+    if (since != nullptr) since->add(these);
     return next;
   }
   const Dataset& here = resident(data, network());

@@ -72,14 +72,12 @@ class Executor {
   void assign_gradients();
   void find_trained();
   View slice(std::size_t offset, std::int64_t rows, std::int64_t cols) const;
-  View gradient(int buffer, std::int64_t cols) const;
-  View gradient_dot(int buffer, std::int64_t cols) const;
+  View gradient(const std::vector<std::size_t>& buffers, int number, std::int64_t cols) const;
   bool moves(int number) const { return number >= 0 && moves_[static_cast<std::size_t>(number)] != 0; }
   ConstView read(int number) const;
   ConstView input_dot(std::size_t operation) const;
   void sum(View to, ConstView a, ConstView b) const;
   void add_or_copy(ConstView part, View to, bool adds) const;
-  LayerCall call(std::size_t operation) const;
   void make_calls();
   void run_backward(View dx, const Parameters* direction);
   void run_operation_backward(std::size_t operation, View dx, View dx_dot, const Parameters* direction);
