@@ -10,10 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import gdcore as gd
 import numpy as np
 import pytest
 
-from bench import predictions
+from bench import predictions, products
 from bench.peers import __main__ as command
 from bench.peers import cases, footprint, measure, report
 from bench.peers.client import PeerFailed, Worker
@@ -166,6 +167,16 @@ def test_the_bench_of_predictions_writes_all_cases(capsys: pytest.CaptureFixture
     found = json.loads((tmp_path / "made.json").read_text())["runs"][0]["cases"]
     assert [case["name"] for case in found] == ["8-8-8-10 [1]", "8-8-8-10 [3]"]
     assert "8-8-8-10 [3]" in capsys.readouterr().out
+
+
+def test_the_bench_of_products_compares_all_three(capsys: pytest.CaptureFixture[str]) -> None:
+    """Products that differ from the BLAS's would be an error."""
+    options = ["--shapes", "5,19,3 33,8,17", "--rounds", "1", "--seconds", "0.001"]
+    assert products.main([*options, "--threads", str(gd.get_num_threads())]) == 0
+    text = capsys.readouterr().out
+    for shape in ("5, 19, 3", "33, 8, 17"):
+        assert all(f"| {shape} | {kind} | " in text for kind in products.KINDS)
+    assert "Geometric mean of the ratios" in text
 
 
 def test_cases_are_what_is_promised() -> None:
