@@ -114,11 +114,11 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
   const bool packed = packed_a != nullptr, along = !packed && panel.a.row_stride != 1;
   const std::int64_t most = tile_rows<T>(panel.k, panel.chain, cols, packed);
   const std::int64_t a_stride = along ? panel.a.row_stride : panel.a.col_stride;
-  const std::int64_t row_step = packed ? panel.k : panel.a.row_stride;
+  const std::int64_t row_step = packed ? panel.k : panel.a.row_stride, strip = Tile<T>::rows;
   TileCall<T> call{.k = panel.k,
                    .chain = panel.chain,
                    .a = packed ? packed_a : panel.a.data,
-                   .a_stride = packed ? Tile<T>::rows : a_stride,
+                   .a_stride = packed ? strip : a_stride,
                    .a_step = most * row_step,
                    .b = b,
                    .b_stride = b_packed ? Tile<T>::cols : panel.b.row_stride,
@@ -133,9 +133,9 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
   const bool together = !finishes && panel.rest == nullptr;
   for (std::int64_t i = 0; i < panel.m; i += call.rows) {
     const std::int64_t left = panel.m - i;
-    const std::int64_t height = i < whole ? most : left > most ? most - 2 : left;
+    const std::int64_t height = i < whole ? most : left > 8 ? 6 : left;
     call.rows = together && i < whole ? whole : height;
-    call.a = (packed ? packed_a : panel.a.data) + i * row_step;
+    call.a = packed ? packed_a + i / strip * strip * panel.k + i % strip : panel.a.data + i * row_step;
     if (along && call.rows == 1) call.a_stride = 1;
     call.c = panel.c + i * panel.c_stride + j;
     const TileKernel<T> kernel = kernel_of<T>(height, cols, along);

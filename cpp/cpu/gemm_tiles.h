@@ -256,14 +256,14 @@ __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
 template <class T>
 using TileKernel = void (*)(const TileCall<T>&);
 
-/// The kernels for 1, 2, 4, 6, ... rows.
+/// The kernels for 1, 2, 4, 6, 8 and 12 rows, by half the number.
 template <class T, int Vectors, bool Along, bool Part,
           class Half = std::make_index_sequence<(Vectors == 1 ? Tile<T>::narrow_rows : Tile<T>::rows) / 2 + 1>>
 struct TileKernels;
 template <class T, int Vectors, bool Along, bool Part, std::size_t... Half>
 struct TileKernels<T, Vectors, Along, Part, std::index_sequence<Half...>> {
-  static constexpr TileKernel<T> of[] = {&tile_kernel < T, Half == 0 ? 1 : 2 * static_cast<int>(Half), Vectors,
-                                         Along && Half != 0, Part > ...};
+  static constexpr int rows(std::size_t half) { return half == 0 ? 1 : half > 4 ? 12 : 2 * static_cast<int>(half); }
+  static constexpr TileKernel<T> of[] = {&tile_kernel < T, rows(Half), Vectors, Along && Half != 0, Part > ...};
 };
 
 /// Columns of a tile of few rows: as many strips as hide the latency of multiply-adds.
