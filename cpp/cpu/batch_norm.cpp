@@ -44,17 +44,23 @@ void scale_rows(ConstView x, View pre, View y, const Columns<T>& by, const Funct
 template <class T>
 using ScaleRows = FunctionRef<void(const Columns<T>&, const Block&)>;
 
-/// Computes the mean of each column of a block and the sum of squared deviations from it.
+/// Computes the mean of each column of a block and the sum of squared deviations from it, given the mean of other rows,
+/// or null. Chan, Golub & LeVeque 1983: the sum of deviations from any shift corrects that of their squares. The mean
+/// of the at least as many rows before the block is as good a shift as the block's own where both are merged: the term
+/// that cancels is at most about twice as large as the sum of squares of them all.
 template <class T>
-void moments(const BatchNormForward& call, const Block& of, double* mean, double* squares) {
+void moments(const BatchNormForward& call, const Block& of, const double* other, double* mean, double* squares) {
   const std::int64_t rows = of.end - of.begin, cols = of.cols, stride = call.x.cols;
   const T* x = call.x.as<T>() + of.begin * stride + of.c0;
   double sum[1][kMostColumns], rest[2][kMostColumns];
   T near[kMostColumns];
-  column_sums<T, 1>(rows, cols, sum,
-                    [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) { return x[r * stride + c]; });
   const double count = static_cast<double>(rows);
-  for (std::int64_t c = 0; c < cols; ++c) near[c] = static_cast<T>(sum[0][c] / count);
+  if (other == nullptr) {
+    column_sums<T, 1>(rows, cols, sum,
+                      [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) { return x[r * stride + c]; });
+    for (std::int64_t c = 0; c < cols; ++c) sum[0][c] /= count;
+  }
+  for (std::int64_t c = 0; c < cols; ++c) near[c] = static_cast<T>(other != nullptr ? other[c] : sum[0][c]);
   // Deviations from the rounded mean and their squares; the sum of deviations corrects the rounding.
   const T* from = near;
   column_sums<T, 2>(rows, cols, rest, [=](std::int64_t r, std::int64_t c, T& square) __attribute__((always_inline)) {
@@ -86,14 +92,19 @@ void join(std::int64_t cols, std::int64_t rows, double* mean, double* squares, s
 template <class T>
 void finish(const BatchNormForward& call, std::int64_t c0, std::int64_t cols, const double* mean, const double* squares,
             Columns<T>& by) {
+  const double rows = static_cast<double>(call.x.rows), eps = call.eps;
+  const T *gamma = call.gamma.as<T>() + c0, *beta = call.beta.as<T>() + c0;
+  T *to_variance = call.variance.as<T>() + c0, *to_rstd = call.rstd.as<T>() + c0, *to_mean = call.mean.as<T>() + c0;
+  const bool scaled = bool(call.gamma), shifted = bool(call.beta);
+#pragma omp simd
   for (std::int64_t c = 0; c < cols; ++c) {
-    const double variance = squares[c] / static_cast<double>(call.x.rows);
-    const T rstd = static_cast<T>(1.0 / math::sqrt(variance + call.eps));
-    call.variance.as<T>()[c0 + c] = static_cast<T>(variance);
-    call.rstd.as<T>()[c0 + c] = rstd;
-    call.mean.as<T>()[c0 + c] = by.mean[c] = static_cast<T>(mean[c]);
-    by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
-    by.shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
+    const double variance = squares[c] / rows;
+    const T rstd = static_cast<T>(1.0 / math::sqrt(variance + eps));
+    to_variance[c] = static_cast<T>(variance);
+    to_rstd[c] = rstd;
+    to_mean[c] = by.mean[c] = static_cast<T>(mean[c]);
+    by.scale[c] = scaled ? gamma[c] * rstd : rstd;
+    by.shift[c] = shifted ? beta[c] : T(0);
   }
 }
 
@@ -115,7 +126,7 @@ void over_columns(std::int64_t rows, std::int64_t cols, const Work& work) {
 /// For many rows: few columns fit into the cache at a time, so the rows are split and x is read twice.
 template <class T>
 void forward_tall(const BatchNormForward& call, ScaleRows<T> scale) {
-  constexpr std::int64_t kRows = 64;  // read again while they are in the cache
+  constexpr std::int64_t kRows = 64;  // the first are read again while they are in the cache
   const std::int64_t cols = call.x.cols;
   const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
     double mean[kMostColumns], squares[kMostColumns];
@@ -123,9 +134,9 @@ void forward_tall(const BatchNormForward& call, ScaleRows<T> scale) {
       in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
         const std::int64_t last = min(end, r + kRows);
         if (r == begin) {
-          moments<T>(call, {r, last, c0, step}, sums + c0, sums + cols + c0);
+          moments<T>(call, {r, last, c0, step}, nullptr, sums + c0, sums + cols + c0);
         } else {
-          moments<T>(call, {r, last, c0, step}, mean, squares);
+          moments<T>(call, {r, last, c0, step}, sums + c0, mean, squares);
           join(step, r - begin, sums + c0, sums + cols + c0, last - r, mean, squares);
         }
       });
@@ -148,7 +159,7 @@ void forward(const BatchNormForward& call, ScaleRows<T> scale, std::int64_t c0, 
   double mean[kMostColumns], squares[kMostColumns];
   Columns<T> by;
   const Block block{0, call.x.rows, c0, cols};
-  moments<T>(call, block, mean, squares);
+  moments<T>(call, block, nullptr, mean, squares);
   finish(call, c0, cols, mean, squares, by);
   scale(by, block);
 }
@@ -160,21 +171,16 @@ void backward_sums(const NormBackward& call, const Function& f, const Block& in,
   const T *x = call.x.as<T>() + at, *mean = call.mean.as<T>() + in.c0, *rstd = call.rstd.as<T>() + in.c0;
   const T* saved = call.saved ? call.saved.as<T>() + at : nullptr;
   T* dy = call.dy.as<T>() + at;
-  if (saved == nullptr) {
-    column_sums<T, 2>(rows, in.cols, total,
-                      [=](std::int64_t r, std::int64_t c, T& with_x) __attribute__((always_inline)) {
-                        const T d = dy[r * stride + c];
-                        with_x = d * ((x[r * stride + c] - mean[c]) * rstd[c]);
-                        return d;
-                      });
-  } else {
-    column_sums<T, 2>(rows, in.cols, total,
-                      [=](std::int64_t r, std::int64_t c, T& with_x) __attribute__((always_inline)) {
-                        const T d = dy[r * stride + c] *= f.slope(saved[r * stride + c]);
-                        with_x = d * ((x[r * stride + c] - mean[c]) * rstd[c]);
-                        return d;
-                      });
-  }
+  column_sums<T, 2>(
+      rows, in.cols, total,
+      [=](std::int64_t r, std::int64_t c, T& with_x) __attribute__((always_inline)) {
+        const T d = dy[r * stride + c];
+        with_x = d * ((x[r * stride + c] - mean[c]) * rstd[c]);
+        return d;
+      },
+      [=](std::int64_t begin, std::int64_t end) __attribute__((always_inline)) {
+        if (saved != nullptr) multiply_slopes(f, saved, dy, begin, end, in.cols, stride);
+      });
 }
 
 using BackwardSums = FunctionRef<void(const Block&, double (*)[kMostColumns])>;
@@ -199,15 +205,16 @@ void finish_backward(const NormBackward& call, std::int64_t c0, std::int64_t col
   }
 }
 
-/// Writes dx of rows [begin, end), last row first: the last rows are still in the cache.
+/// Writes dx of rows [begin, end), last row first, as the last rows are still in the cache. Arrays beyond the caches
+/// are read forwards, as the processor prefetches.
 template <class T>
 void backward_rows(const NormBackward& call, const BackwardColumns<T>& by, std::int64_t begin, std::int64_t end,
                    std::int64_t c0, std::int64_t cols) {
-  const bool around = call.dx.data != call.dy.data && beyond_cache(call.x.size(), sizeof(T));
+  const bool far = beyond_cache(call.x.size(), sizeof(T)), around = far && call.dx.data != call.dy.data;
   const T *mean = call.mean.as<T>() + c0, *rstd = call.rstd.as<T>() + c0;
   const T *scale = by.scale, *mean_dy = by.mean_dy, *mean_with_x = by.mean_with_x;
-  for (std::int64_t r = end - 1; r >= begin; --r) {
-    const std::int64_t at = r * call.x.cols + c0;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t at = (far ? i : begin + end - 1 - i) * call.x.cols + c0;
     const T *from = call.x.as<T>() + at, *d = call.dy.as<T>() + at;
     fill(call.dx.as<T>() + at, 0, cols, around, [=](std::int64_t c) __attribute__((always_inline)) {
       const T normalised = (from[c] - mean[c]) * rstd[c];

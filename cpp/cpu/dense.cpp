@@ -77,16 +77,12 @@ void slope_columns(const DenseBackward& call, const Function& f, const Block& in
   const std::int64_t stride = call.dy.cols, at = in.begin * stride + in.c0;
   const T* saved = call.saved ? call.saved.as<T>() + at : nullptr;
   T* dy = call.dy.as<T>() + at;
-  if (saved == nullptr) {
-    column_sums<T, 1>(in.end - in.begin, in.cols, total,
-                      [=](std::int64_t r, std::int64_t c)
-                          __attribute__((always_inline)) { return dy[r * stride + c]; });
-  } else {
-    column_sums<T, 1>(in.end - in.begin, in.cols, total,
-                      [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) {
-                        return dy[r * stride + c] *= f.slope(saved[r * stride + c]);
-                      });
-  }
+  column_sums<T, 1>(
+      in.end - in.begin, in.cols, total,
+      [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) { return dy[r * stride + c]; },
+      [=](std::int64_t begin, std::int64_t end) __attribute__((always_inline)) {
+        if (saved != nullptr) multiply_slopes(f, saved, dy, begin, end, in.cols, stride);
+      });
 }
 
 /// dy ← dy f'(saved) and db = the column sums of dy, in one pass; `slope` calls slope_columns.

@@ -39,11 +39,11 @@ template <class T>
 void forward(const LayerNormForward& call, FunctionRef<void(std::int64_t)> scale, std::int64_t begin,
              std::int64_t end) {
   const std::int64_t cols = call.x.cols;
+  const double share = 1.0 / static_cast<double>(cols);
   const bool around = beyond_cache(call.x.size(), sizeof(T));
   for (std::int64_t r = begin; r < end; ++r) {
     const T* x = call.x.as<T>() + r * cols;
-    const double count = static_cast<double>(cols);
-    const T near = static_cast<T>(row_sum<T>(cols, [=](std::int64_t c) { return x[c]; }) / count);
+    const T near = static_cast<T>(row_sum<T>(cols, [=](std::int64_t c) { return x[c]; }) * share);
     if (around && r + 2 < end) prefetch(x + 2 * cols, cols);
     // Deviations from the rounded mean and their squares; the sum of deviations corrects the rounding.
     double rest, squares;
@@ -52,7 +52,7 @@ void forward(const LayerNormForward& call, FunctionRef<void(std::int64_t)> scale
       square = d * d;
       return d;
     });
-    const double missing = rest / count, v = squares / count - missing * missing;
+    const double missing = rest * share, v = squares * share - missing * missing;
     call.mean.as<T>()[r] = static_cast<T>(static_cast<double>(near) + missing);
     call.rstd.as<T>()[r] = static_cast<T>(1.0 / math::sqrt((v < 0.0 ? 0.0 : v) + call.eps));
     scale(r);
@@ -78,25 +78,33 @@ void backward_row(const NormBackward& call, SlopeRow slope, std::int64_t r, T* s
   T* dy = call.dy.as<T>() + r * cols;
   const T mean = call.mean.as<T>()[r], rstd = call.rstd.as<T>()[r];
   if (call.saved) slope(r);
+  const auto scaled = [=](std::int64_t c) __attribute__((always_inline)) { return gamma ? dy[c] * gamma[c] : dy[c]; };
+  const auto normal = [=](std::int64_t c) __attribute__((always_inline)) { return (x[c] - mean) * rstd; };
+  double sum, with_x;
   if (sum_gamma != nullptr) {
-#pragma omp simd
-    for (std::int64_t c = 0; c < cols; ++c) {
-      sum_gamma[c] += dy[c] * ((x[c] - mean) * rstd);
-      sum_beta[c] += dy[c];
-    }
+    row_sums<T>(cols, sum, with_x, [=](std::int64_t c, T& product) __attribute__((always_inline)) {
+      const T d = dy[c], normalised = normal(c), s = scaled(c);
+      sum_gamma[c] += d * normalised;
+      sum_beta[c] += d;
+      product = s * normalised;
+      return s;
+    });
+  } else {
+    row_sums<T>(cols, sum, with_x, [=](std::int64_t c, T& product) __attribute__((always_inline)) {
+      product = scaled(c) * normal(c);
+      return scaled(c);
+    });
   }
   if (!call.dx) return;
   T* dx = call.dx.as<T>() + r * cols;
-  const auto scaled = [=](std::int64_t c) __attribute__((always_inline)) { return gamma ? dy[c] * gamma[c] : dy[c]; };
-  double sum, with_x;
-  row_sums<T>(cols, sum, with_x, [=](std::int64_t c, T& product) __attribute__((always_inline)) {
-    product = scaled(c) * ((x[c] - mean) * rstd);
-    return scaled(c);
-  });
   const T s1 = static_cast<T>(sum / static_cast<double>(cols)), s2 = static_cast<T>(with_x / static_cast<double>(cols));
-  fill(dx, 0, cols, beyond_cache(call.x.size(), sizeof(T)), [=](std::int64_t c) __attribute__((always_inline)) {
-    return rstd * (scaled(c) - s1 - (x[c] - mean) * rstd * s2);
-  });
+  const auto next = [=](std::int64_t c, std::int64_t count) __attribute__((always_inline)) {
+    prefetch(x + cols + c, count);
+    prefetch(dy + cols + c, count);
+  };
+  fill(
+      dx, 0, cols, beyond_cache(call.x.size(), sizeof(T)),
+      [=](std::int64_t c) __attribute__((always_inline)) { return rstd * (scaled(c) - s1 - normal(c) * s2); }, next);
 }
 
 /// dγ and dβ of one piece of rows: sums in T over at most kRowsAtOnce rows, added to the doubles of `total` (2 x cols).

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -73,37 +74,76 @@ struct Block {
 
 inline constexpr std::int64_t kRowsAtOnce = 16;  // rows summed in T before the sum is added to a double
 
-/// Computes in `total` the sums of term(row, column) over rows [0, rows) for columns [0, cols), cols <= kMostColumns.
-/// Sums in T have at most kRowsAtOnce terms, so the rounding error does not grow with the number of rows.
-template <class T, int Sums, class Term>
-GD_INLINE void column_sums(std::int64_t rows, std::int64_t cols, double (*total)[kMostColumns], const Term& term) {
+/// Returns 0 as a value that the compiler does not know: it would replace short loops that store zeros by memset, which
+/// costs tens of cycles.
+template <class T>
+GD_INLINE T hidden_zero() {
+  T zero = T(0);
+  asm("" : "+m"(zero));
+  return zero;
+}
+
+struct Nothing {
+  GD_INLINE void operator()(std::int64_t, std::int64_t) const {}
+};
+
+/// Computes in `total` the sums of term(row, column) over rows [0, rows) for columns [0, cols), cols <= kMostColumns;
+/// if there are two, term(row, column, second) writes the second. Sums in T have at most kRowsAtOnce terms, so the
+/// rounding error does not grow with the number of rows. Four rows at a time are added to a sum in memory. Before their
+/// terms are computed, before(begin, end) is called for kRowsAtOnce rows.
+template <class T, int Sums, class Term, class Before = Nothing>
+GD_INLINE void column_sums(std::int64_t rows, std::int64_t cols, double (*total)[kMostColumns], const Term& term,
+                           const Before& before = {}) {
   T sum[Sums][kMostColumns];
+  T *s0 = sum[0], *s1 = sum[Sums - 1];
+  const T zero = hidden_zero<T>();
   for (int s = 0; s < Sums; ++s) {
-    for (std::int64_t c = 0; c < cols; ++c) total[s][c] = 0.0;
+    for (std::int64_t c = 0; c < cols; ++c) total[s][c] = static_cast<double>(zero);
   }
   for (std::int64_t begin = 0; begin < rows; begin += kRowsAtOnce) {
     for (int s = 0; s < Sums; ++s) {
-      for (std::int64_t c = 0; c < cols; ++c) sum[s][c] = T(0);
+      for (std::int64_t c = 0; c < cols; ++c) sum[s][c] = zero;
     }
     const std::int64_t end = min(rows, begin + kRowsAtOnce);
-    for (std::int64_t r = begin; r < end; ++r) {
-      if constexpr (Sums == 1) {
-        T* s0 = sum[0];
+    before(begin, end);
+    const auto add = [&]<int Rows>(std::int64_t r, std::integral_constant<int, Rows>) __attribute__((always_inline)) {
 #pragma omp simd
-        for (std::int64_t c = 0; c < cols; ++c) s0[c] += term(r, c);
-      } else {
-        T *s0 = sum[0], *s1 = sum[1];
-#pragma omp simd
-        for (std::int64_t c = 0; c < cols; ++c) {
-          T second;
-          s0[c] += term(r, c, second);
-          s1[c] += second;
+      for (std::int64_t c = 0; c < cols; ++c) {
+        T first[Rows], second[Rows];
+        for (int k = 0; k < Rows; ++k) {
+          if constexpr (Sums == 1) {
+            first[k] = term(r + k, c);
+          } else {
+            first[k] = term(r + k, c, second[k]);
+          }
+        }
+        if constexpr (Rows == 4) {
+          s0[c] += (first[0] + first[1]) + (first[2] + first[3]);
+          if constexpr (Sums == 2) s1[c] += (second[0] + second[1]) + (second[2] + second[3]);
+        } else {
+          s0[c] += first[0];
+          if constexpr (Sums == 2) s1[c] += second[0];
         }
       }
-    }
+    };
+    std::int64_t r = begin;
+    for (; r + 4 <= end; r += 4) add(r, std::integral_constant<int, 4>{});
+    for (; r < end; ++r) add(r, std::integral_constant<int, 1>{});
     for (int s = 0; s < Sums; ++s) {
       for (std::int64_t c = 0; c < cols; ++c) total[s][c] += static_cast<double>(sum[s][c]);
     }
+  }
+}
+
+/// dy ← dy f'(saved) in rows [begin, end) of `cols` columns.
+template <class T, class Function>
+GD_INLINE void multiply_slopes(const Function& f, const T* saved, T* dy, std::int64_t begin, std::int64_t end,
+                               std::int64_t cols, std::int64_t stride) {
+  for (std::int64_t r = begin; r < end; ++r) {
+    const T* kept = saved + r * stride;
+    T* row = dy + r * stride;
+#pragma omp simd
+    for (std::int64_t c = 0; c < cols; ++c) row[c] *= f.slope(kept[c]);
   }
 }
 
@@ -145,51 +185,57 @@ GD_INLINE bool is_tall(std::int64_t rows, std::int64_t cols) {
 
 inline constexpr std::int64_t kLaneTerms = 16;  // terms summed in T by one lane before the sum is added to a double
 
-/// Returns Σ term(i) over [0, n). Four independent sums hide the latency of additions.
-template <class T, class Term>
-GD_INLINE double row_sum(std::int64_t n, const Term& term) {
-  constexpr std::int64_t kAtOnce = 4 * kLaneTerms * GDCORE_VECTOR_BYTES / static_cast<std::int64_t>(sizeof(T));
-  double total = 0.0;
-  for (std::int64_t begin = 0; begin < n; begin += kAtOnce) {
-    const std::int64_t count = min(n - begin, kAtOnce), q = count / 4;
-    T s0 = T(0), s1 = T(0), s2 = T(0), s3 = T(0);
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-    for (std::int64_t i = begin; i < begin + q; ++i) {
-      s0 += term(i);
-      s1 += term(i + q);
-      s2 += term(i + 2 * q);
-      s3 += term(i + 3 * q);
-    }
-    for (std::int64_t i = begin + 4 * q; i < begin + count; ++i) s0 += term(i);
-    total += (static_cast<double>(s0) + static_cast<double>(s1)) + (static_cast<double>(s2) + static_cast<double>(s3));
+/// Returns the sum of `Count` values by halves: first of whole vectors, then within one.
+template <int Count, class T>
+GD_INLINE T sum_of(T* values) {
+  constexpr int kHalf = Count / 2;
+  if constexpr (Count == 1) {
+    return values[0];
+  } else if constexpr (kHalf * sizeof(T) >= GDCORE_VECTOR_BYTES) {
+#pragma omp simd
+    for (int l = 0; l < kHalf; ++l) values[l] += values[l + kHalf];
+    return sum_of<kHalf>(values);
+  } else {
+    return sum_of<kHalf>(values) + sum_of<kHalf>(values + kHalf);
   }
-  return total;
 }
 
-/// Computes two sums over [0, n): of the values that term(i, second) returns, and of those it writes to `second`.
+/// Computes two sums over [0, n): of the values that term(i, second) returns, and of those it writes to `second`. Four
+/// vectors of independent sums hide the latency of additions.
 template <class T, class Term>
 GD_INLINE void row_sums(std::int64_t n, double& first, double& second, const Term& term) {
-  constexpr std::int64_t kAtOnce = 2 * kLaneTerms * GDCORE_VECTOR_BYTES / static_cast<std::int64_t>(sizeof(T));
+  constexpr std::int64_t kLanes = 4 * GDCORE_VECTOR_BYTES / static_cast<std::int64_t>(sizeof(T));
+  const T zero = hidden_zero<T>();
   first = second = 0.0;
-  for (std::int64_t begin = 0; begin < n; begin += kAtOnce) {
-    const std::int64_t count = min(n - begin, kAtOnce), half = count / 2;
-    T a0 = T(0), a1 = T(0), b0 = T(0), b1 = T(0);
-#pragma omp simd reduction(+ : a0, a1, b0, b1)
-    for (std::int64_t i = begin; i < begin + half; ++i) {
-      T extra0, extra1;
-      a0 += term(i, extra0);
-      a1 += term(i + half, extra1);
-      b0 += extra0;
-      b1 += extra1;
-    }
-    if (count % 2 != 0) {
-      T extra;
-      a0 += term(begin + count - 1, extra);
-      b0 += extra;
-    }
-    first += static_cast<double>(a0) + static_cast<double>(a1);
-    second += static_cast<double>(b0) + static_cast<double>(b1);
+  for (std::int64_t i = 0; i < n;) {
+    const std::int64_t end = min(n, i + kLaneTerms * kLanes);
+    T a[kLanes], b[kLanes];
+    for (std::int64_t l = 0; l < kLanes; ++l) a[l] = b[l] = zero;
+    const auto add = [&](std::int64_t lanes) __attribute__((always_inline)) {
+#pragma omp simd
+      for (std::int64_t l = 0; l < lanes; ++l) {
+        T extra;
+        a[l] += term(i + l, extra);
+        b[l] += extra;
+      }
+      i += lanes;
+    };
+    while (i + kLanes <= end) add(kLanes);
+    add(end - i);
+    first += static_cast<double>(sum_of<kLanes>(a));
+    second += static_cast<double>(sum_of<kLanes>(b));
   }
+}
+
+/// Returns Σ term(i) over [0, n).
+template <class T, class Term>
+GD_INLINE double row_sum(std::int64_t n, const Term& term) {
+  double sum, unused;
+  row_sums<T>(n, sum, unused, [&](std::int64_t i, T& none) __attribute__((always_inline)) {
+    none = T(0);
+    return term(i);
+  });
+  return sum;
 }
 
 // ---- Outputs larger than the caches ---------------------------------------------------------------------------------
@@ -204,15 +250,9 @@ GD_INLINE void prefetch(const T* row, std::int64_t count) {
   for (std::int64_t i = 0; i < count; i += 64 / static_cast<std::int64_t>(sizeof(T))) __builtin_prefetch(row + i);
 }
 
-/// Copies `count` elements from the first-level cache to memory; whole cache lines bypass the caches.
+/// Copies `count` elements from the first-level cache to memory, whole cache lines: they bypass the caches.
 template <class T>
 GD_INLINE void stream_out(T* to, const T* from, std::int64_t count) {
-  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t before = reinterpret_cast<std::uintptr_t>(to) / sizeof(T) % kLine;
-  const std::int64_t head = min(count, before == 0 ? 0 : kLine - before), lines = (count - head) / kLine;
-  std::memcpy(to, from, sizeof(T) * static_cast<std::size_t>(head));
-  to += head;
-  from += head;
 #if defined(__x86_64__)
 #if GDCORE_VECTOR_BYTES == 64
   using piece = __m512i;
@@ -224,34 +264,41 @@ GD_INLINE void stream_out(T* to, const T* from, std::int64_t count) {
   using piece = __m128i;
   const auto store = [](T* at, piece value) { _mm_stream_si128(reinterpret_cast<piece*>(at), value); };
 #endif
-  for (std::int64_t i = 0; i < lines * kLine; i += static_cast<std::int64_t>(sizeof(piece) / sizeof(T))) {
+  for (std::int64_t i = 0; i < count; i += static_cast<std::int64_t>(sizeof(piece) / sizeof(T))) {
     piece value;
     std::memcpy(&value, from + i, sizeof value);
     store(to + i, value);
   }
 #else
-  std::memcpy(to, from, sizeof(T) * static_cast<std::size_t>(lines * kLine));
+  std::memcpy(to, from, sizeof(T) * static_cast<std::size_t>(count));
 #endif
-  const std::int64_t done = lines * kLine;
-  std::memcpy(to + done, from + done, sizeof(T) * static_cast<std::size_t>(count - head - done));
 }
 
-/// to[i] = term(i) for [begin, end); `around`: bypasses the caches. term(i) may read to[i].
-template <class T, class Term>
-GD_INLINE void fill(T* to, std::int64_t begin, std::int64_t end, bool around, const Term& term) {
-  if (!around) {
+/// to[i] = term(i) for [begin, end); `around`: bypasses the caches, and ahead(i, count) is called before some elements,
+/// to prefetch what is read later. term(i) may read to[i].
+template <class T, class Term, class Ahead = Nothing>
+GD_INLINE void fill(T* to, std::int64_t begin, std::int64_t end, bool around, const Term& term,
+                    const Ahead& ahead = {}) {
+  // Small pieces: the processor reads the next one while it writes this one.
+  constexpr std::int64_t kPiece = 512 / static_cast<std::int64_t>(sizeof(T)), kLine = kPiece / 8;
+  alignas(64) T piece[kPiece];
+  std::int64_t i = begin;
+  const auto plain = [&](std::int64_t last) __attribute__((always_inline)) {
 #pragma omp simd
-    for (std::int64_t i = begin; i < end; ++i) to[i] = term(i);
-    return;
-  }
-  constexpr std::int64_t kPiece = 1024;
-  T piece[kPiece];
-  for (std::int64_t i = begin; i < end; i += kPiece) {
-    const std::int64_t count = min(kPiece, end - i);
+    for (std::int64_t j = i; j < last; ++j) to[j] = term(j);
+    i = last;
+  };
+  if (around) {
+    const auto before = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to + begin) / sizeof(T)) % kLine;
+    if (before != 0) plain(min(end, begin + kLine - before));
+    for (; i + kPiece <= end; i += kPiece) {
+      ahead(i, kPiece);
 #pragma omp simd
-    for (std::int64_t j = 0; j < count; ++j) piece[j] = term(i + j);
-    stream_out(to + i, piece, count);
+      for (std::int64_t j = 0; j < kPiece; ++j) piece[j] = term(i + j);
+      stream_out(to + i, piece, kPiece);
+    }
   }
+  plain(end);
 }
 
 }  // namespace gdcore::GDCORE_ISA

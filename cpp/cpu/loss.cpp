@@ -85,7 +85,7 @@ double row_loss(const BinaryCrossEntropy&, const LossPass& call, const Row<T>& r
   const double sum = row_sum<T>(row.cols, [=](std::int64_t k) __attribute__((always_inline)) {
     const T positive = weight != nullptr ? weight[k] * t[k] : t[k], negative = T(1) - t[k];
     const T size = z[k] < T(0) ? -z[k] : z[k];
-    const T rest = math::log1p_unit(math::exp(-size));
+    const T rest = math::log1p_unit(math::exp_nonpositive(-size));
     return (positive + negative) * rest + (z[k] < T(0) ? positive : negative) * size;
   });
   if (row.grad != nullptr) {
@@ -170,7 +170,8 @@ double few_classes(const LossPass& call, double inverse, std::int64_t begin, std
   for (std::int64_t n0 = begin; n0 < end; n0 += kSideBySide) {
     const std::int64_t rows = min(kSideBySide, end - n0);
     const T* z = call.logits.as<T>() + n0 * cols;
-    T e[kFew][kSideBySide] = {}, top[kSideBySide], factor[kSideBySide];
+    T e[kFew][kSideBySide], top[kSideBySide], factor[kSideBySide];
+    if (rows < kSideBySide) std::memset(e, 0, sizeof e);
     double sum[kSideBySide];
     for (std::int64_t c = 0; c < cols; ++c) {
       for (std::int64_t r = 0; r < rows; ++r) e[c][r] = z[r * cols + c];
@@ -336,7 +337,7 @@ void logistic(ConstView logits, bool both, T* to) {
   parallel_for(logits.size(), 16, 16, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
-      const T e = math::exp(z[i] < T(0) ? z[i] : -z[i]);  // e^-|z| does not overflow
+      const T e = math::exp_nonpositive(z[i] < T(0) ? z[i] : -z[i]);  // e^-|z| does not overflow
       const T more = T(1) / (T(1) + e), less = e / (T(1) + e);
       if (both) to[2 * i] = z[i] < T(0) ? more : less;
       to[both ? 2 * i + 1 : i] = z[i] < T(0) ? less : more;

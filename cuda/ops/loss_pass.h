@@ -212,7 +212,7 @@ struct BinaryError {
   __device__ static T loss(T z, T t, T weight) {
     const T positive = weight * t, negative = T(1) - t;
     const T magnitude = z < T(0) ? -z : z;
-    const T rest = math::log1p_unit(math::exp(-magnitude));
+    const T rest = math::log1p_unit(math::exp_nonpositive(-magnitude));
     return (positive + negative) * rest + (z < T(0) ? positive : negative) * magnitude;
   }
   __device__ static T slope(T z, T t, T weight) {

@@ -165,7 +165,7 @@ struct Softplus {
   template <class T>
   GD_FORMULA T value(T a) const {
     const T size = a < T(0) ? -a : a;
-    return (a < T(0) ? T(0) : a) + math::log1p_unit(math::exp(-size));
+    return (a < T(0) ? T(0) : a) + math::log1p_unit(math::exp_nonpositive(-size));
   }
   template <class T>
   GD_FORMULA T slope(T a) const {
