@@ -338,6 +338,31 @@ TEST_CASE("batch norm: mean and variance are exact on exact inputs, whatever the
   }
 }
 
+TEST_CASE("batch norm: rows in an order, whose mean moves far from that of the rows before") {
+  constexpr std::int64_t kRows = 5003, kCols = 3;
+  Array<float> x(kRows, kCols), y(kRows, kCols), mean(1, kCols), rstd(1, kCols), variance(1, kCols);
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    const auto noise = static_cast<float>(r * 7 % 11) * 1e-3f;
+    x[kCols * r] = static_cast<float>(r) + noise;       // a ramp
+    x[kCols * r + 1] = (r < 64 ? 0.0f : 1e4f) + noise;  // after the first 64 rows
+    x[kCols * r + 2] = (r < 4990 ? 1e4f : -1e6f) + noise;
+  }
+  device().batch_norm_forward(
+      {x.view(), {}, {}, 1e-12, Identity{}, y.view(), mean.view(), rstd.view(), variance.view(), {}});
+  for (std::int64_t c = 0; c < kCols; ++c) {
+    CAPTURE(c);
+    double sum = 0.0, squares = 0.0;
+    for (std::int64_t r = 0; r < kRows; ++r) sum += static_cast<double>(x[kCols * r + c]);
+    for (std::int64_t r = 0; r < kRows; ++r) {
+      const double d = static_cast<double>(x[kCols * r + c]) - sum / kRows;
+      squares += d * d;
+    }
+    CHECK(std::abs(static_cast<double>(mean[c]) - sum / kRows) <=
+          1e-7 * (std::sqrt(squares / kRows) + std::abs(sum / kRows)));
+    CHECK(std::abs(static_cast<double>(variance[c]) - squares / kRows) <= 5e-7 * squares / kRows);
+  }
+}
+
 TEST_CASE("column affine: both kinds of spread, with and without mean, gamma and beta, at every shape") {
   std::size_t turn = 0;
   const std::vector<Activation> activations = all_activations();
