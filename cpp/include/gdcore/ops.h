@@ -36,7 +36,7 @@ struct DenseForward {
   View y;
   View pre;  // (N, out): receives x Wᵀ + b where the activation saves its input, else null
   Precision precision = Precision::full;
-  bool training = false;  // a training step: a row's output may depend on the number of rows
+  bool training = false;           // a training step: a row's output may depend on the number of rows
   PackedWeight* packed = nullptr;  // null: the weight is not packed in advance; a backend may ignore it
 };
 
