@@ -174,7 +174,8 @@ struct TileColumns {
   }
   GD_INLINE void write(T* row, int v, typename Tile<T>::vector value) const {
     T* to = row + v * Tile<T>::lanes;
-    Part&& v == Vectors - 1 ? last.store(to, value) : store(to, value);
+    if (Part && v == Vectors - 1) return last.store(to, value);
+    store(to, value);
   }
 };
 
@@ -263,7 +264,9 @@ struct TileKernels;
 template <class T, int Vectors, bool Along, bool Part, std::size_t... Half>
 struct TileKernels<T, Vectors, Along, Part, std::index_sequence<Half...>> {
   static constexpr int rows(std::size_t half) { return half == 0 ? 1 : half > 4 ? 12 : 2 * static_cast<int>(half); }
-  static constexpr TileKernel<T> of[] = {&tile_kernel < T, rows(Half), Vectors, Along && Half != 0, Part > ...};
+  template <std::size_t Which>
+  static constexpr TileKernel<T> one = &tile_kernel<T, rows(Which), Vectors, Along && Which != 0, Part>;
+  static constexpr TileKernel<T> of[] = {one<Half>...};
 };
 
 /// Columns of a tile of few rows: as many strips as hide the latency of multiply-adds.
