@@ -29,36 +29,28 @@ GD_INLINE void copy_row(const S* row, std::int64_t cols, T* to) {
   }
 }
 
-/// gather_rows for a function that returns the source's row of each output row.
-template <class S, class T, class RowOf>
-GD_INLINE void gather_by(const Gather& call, const RowOf& row_of) {
-  const std::int64_t cols = call.source.cols, stride = call.source.row_stride;
-  const S* from = static_cast<const S*>(call.source.data);
-  T* to = static_cast<T*>(call.to);
-  // The hardware prefetcher cannot predict the addresses of shuffled rows. For a long row it needs only the beginning.
-  constexpr std::int64_t kAhead = 8, kMost = 1024 / static_cast<std::int64_t>(sizeof(S)), kCache = 1 << 18;
-  const bool far = call.source.rows * stride * static_cast<std::int64_t>(sizeof(S)) > kCache && !call.order.is_plain();
-  const std::int64_t most = far ? min(cols, kMost) : 0;
-  parallel_for(call.count, cols * 2, 1, [=](std::int64_t begin, std::int64_t end) {
-    if (cols == 1 && !far) {
-      for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<T>(from[row_of(i) * stride]);
-      return;
-    }
-    for (std::int64_t i = begin; i < end; ++i) {
-      if (far && i + kAhead < end) prefetch(from + row_of(i + kAhead) * stride, most);
-      copy_row(from + row_of(i) * stride, cols, to + i * cols);
-    }
-  });
-}
+/// Rows to copy.
+struct Rows {
+  const std::int64_t* row;
+  std::int64_t count;
+  bool far;  // in an order of their own, from more memory than fits into a cache
+};
 
+/// Copies rows one below the other to `to`.
 template <class S, class T>
-void gather_rows(const Gather& call) {
-  const RowOrder order = call.order;
-  if (order.shuffle == nullptr && order.rows != nullptr) {
-    const std::int64_t* rows = order.rows + call.first;
-    gather_by<S, T>(call, [=](std::int64_t i) { return rows[i]; });
-  } else {
-    gather_by<S, T>(call, [=, first = call.first](std::int64_t i) { return order(first + i); });
+void copy_rows(const Source& source, const Rows& rows, void* to) {
+  const std::int64_t cols = source.cols, stride = source.row_stride;
+  const S* from = static_cast<const S*>(source.data);
+  T* out = static_cast<T*>(to);
+  if (cols == 1 && !rows.far) {
+    for (std::int64_t i = 0; i < rows.count; ++i) out[i] = static_cast<T>(from[rows.row[i] * stride]);
+    return;
+  }
+  // The hardware prefetcher cannot predict the addresses of shuffled rows. For a long row it needs only the beginning.
+  constexpr std::int64_t kAhead = 8, kMost = 1024 / static_cast<std::int64_t>(sizeof(S));
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    if (rows.far && i + kAhead < rows.count) prefetch(from + rows.row[i + kAhead] * stride, min(cols, kMost));
+    copy_row(from + rows.row[i] * stride, cols, out + i * cols);
   }
 }
 
@@ -79,14 +71,32 @@ bool all_finite(const S* x, std::int64_t n) {
 }  // namespace
 
 void CpuBackend::gather(const Gather& call) {
-  with_type(call.source.type, [&]<class S>(S) {
+  const Source& source = call.source;
+  std::size_t size = 0, wide = 0;  // of a source's and of an output's element
+  void (*copy)(const Source&, const Rows&, void*) = nullptr;
+  with_type(source.type, [&]<class S>(S) {
+    const auto choose = [&]<class T>(T) { copy = copy_rows<S, T>, size = sizeof(S), wide = sizeof(T); };
     switch (call.type) {
       case GatherType::float32:
-        return gather_rows<S, float>(call);
+        return choose(float{});
       case GatherType::float64:
-        return gather_rows<S, double>(call);
+        return choose(double{});
       case GatherType::label:
-        return gather_rows<S, std::int32_t>(call);
+        return choose(std::int32_t{});
+    }
+  });
+  const bool far =
+      !call.order.is_plain() && source.rows * source.row_stride * static_cast<std::int64_t>(size) > 1 << 18;
+  const bool listed = call.order.shuffle == nullptr && call.order.rows != nullptr;
+  parallel_for(call.count, source.cols * 2, 1, [&](std::int64_t begin, std::int64_t end) {
+    constexpr std::int64_t kPiece = 256;
+    std::int64_t row[kPiece];
+    while (begin < end) {
+      const std::int64_t count = listed ? end - begin : min(kPiece, end - begin);
+      if (!listed) fill_order(call.order, call.first + begin, count, row);
+      void* to = static_cast<char*>(call.to) + begin * source.cols * static_cast<std::int64_t>(wide);
+      copy(source, {listed ? call.order.rows + call.first + begin : row, count, far}, to);
+      begin += count;
     }
   });
 }
