@@ -6,8 +6,8 @@ Without names all steps run, two at a time. A named step runs with the steps tha
   --list   show the steps and exit
   --keep   build in build/ci and keep it: the next run with --keep compiles and installs only what changed
   --cpu    compile no kernels for GPUs, even if nvcc is installed
-  full     whole ladders of shapes under sanitizers and in all orders of threads, 130 planted bugs; before a release,
-           and after a change to kernels or to the emulation
+  full     whole ladders of shapes under sanitizers and in all orders of threads, 130 planted bugs, kernels for all
+           GPU generations; before a release, and after a change to kernels or to the emulation
 
 Installs what it needs: system packages with apt-get, Python packages into virtual environments in the build folder.
 CONTRIBUTING.md describes the time and coverage of each step.
@@ -26,6 +26,9 @@ from pathlib import Path
 
 from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, install
 
+# GPU generations that kernels are compiled for: the oldest, the one they are tuned for and the newest. A full run has
+# all of a release. The source differs only between the first and the others.
+ARCHITECTURES, RELEASE = ("75", "90", "120"), ("75", "80", "90", "100", "120")
 # Limits of the wheel's build, in processor seconds divided by two; with nvcc it has kernels for five GPU generations.
 WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
 # Tests of single operations, repeated for the instruction sets that this processor would not select.
@@ -117,11 +120,17 @@ def ladder(job: Job) -> dict[str, str]:
     return {} if job.full else {"GDCORE_TEST_FEW_SHAPES": "1"}
 
 
-def main_options() -> list[str]:
+def architectures(job: Job) -> tuple[str, ...]:
+    """Return the GPU generations that this run compiles kernels for."""
+    return RELEASE if job.full else ARCHITECTURES
+
+
+def main_options(job: Job) -> list[str]:
     """Return the settings of the build shared by wheel, native tests and benchmarks."""
     cuda = ["-DGDCORE_CUDA=OFF"]
-    if NVCC:  # as in a release; the log has the assembler's report of each kernel
-        cuda = ["-DGDCORE_CUDA=ON", "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]
+    if NVCC:  # the log has the assembler's report of each kernel
+        chosen = f"-DGDCORE_CUDA_ARCHITECTURES={';'.join(architectures(job))}"
+        cuda = ["-DGDCORE_CUDA=ON", chosen, "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]
     parts = ["TESTS", "BENCH", "GPU_BENCH", "CUDA_EMULATION"]
     return [*cuda, *(f"-DGDCORE_{part}=ON" for part in parts), "-DCMAKE_BUILD_TYPE=Release"]
 
@@ -129,7 +138,7 @@ def main_options() -> list[str]:
 @step("tools packages")
 def build(job: Job) -> None:
     """Native build: tests, benchmarks, CUDA backend for the CPU."""
-    configure(job, "main", *main_options(), f"-DPython_EXECUTABLE={job.work}/tools/bin/python")
+    configure(job, "main", *main_options(job), f"-DPython_EXECUTABLE={job.work}/tools/bin/python")
     seconds = compile(job, "main", "gdcore_archive")
     (job.work / "core-seconds").write_text(str(seconds))  # part of the time to build a wheel
     targets = ["gdcore_native_tests", "gdcore_emulation_tests", "gdcore_cuda_backend_tests", "gdcore_cuda_emulated"]
@@ -141,7 +150,8 @@ def wheel(job: Job) -> None:
     """Wheel and source distribution: contents, size, build time."""
     dist, log = job.work / "dist", job.work / "logs/wheel-build.log"
     shutil.rmtree(dist, ignore_errors=True)
-    settings = [f"-C{option.replace('-D', 'cmake.define.', 1)}" for option in (*main_options(), "-DGDCORE_WERROR=ON")]
+    options = (*main_options(job), "-DGDCORE_WERROR=ON")
+    settings = [f"-C{option.replace('-D', 'cmake.define.', 1)}" for option in options]
     command = [f"-Cbuild-dir={job.work}/main", *settings, "--outdir", dist, ROOT]
     job.run("python", "-m", "build", "--sdist", "--no-isolation", "--outdir", dist, ROOT, quiet=True)
     job.run("python", "tools/check_sdist.py", *dist.glob("*.tar.gz"))
@@ -172,7 +182,7 @@ def cuda(job: Job) -> None:
         return
     main = job.work / "main"
     made = ["--library", main / "cuda/libgdcore_cuda.so", "--module", *main.glob("_core.*.so")]
-    job.run("python", "tools/check_cuda.py", job.work / "ptxas.log", *made)
+    job.run("python", "tools/check_cuda.py", job.work / "ptxas.log", *made, "--compiled", *architectures(job))
 
 
 @step("tools packages")

@@ -1,11 +1,12 @@
 """Check the compiled CUDA backend: no spilled registers in hot kernels, no CUDA library linked.
 
 Usage: python tools/check_cuda.py LOG --library libgdcore_cuda.so --module _core.so [--arch 90]
+       [--compiled 75 90 120]
 
 LOG is the output of a build configured with -DCMAKE_CUDA_FLAGS=-Xptxas=-v. Every kernel must have been compiled for
-each architecture of RELEASE. A table shows each kernel's registers and static shared memory for one architecture. The
-library may export only its entry point, and neither it nor the module may be linked with a CUDA library: the driver and
-cuBLAS are opened at run time, so that both load on machines without a GPU.
+each architecture of RELEASE, or of --compiled. A table shows each kernel's registers and static shared memory for one
+architecture. The library may export only its entry point, and neither it nor the module may be linked with a CUDA
+library: the driver and cuBLAS are opened at run time, so that both load on machines without a GPU.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def demangle(names: list[str]) -> dict[str, str]:
     return dict(zip(names, plain, strict=True))
 
 
-def check_kernels(log: str, shown: str) -> list[str]:
+def check_kernels(log: str, compiled: list[str], shown: str) -> list[str]:
     """Print the table and return the kernels' problems."""
     kernels = read_report(log)
     names = demangle(sorted({name for name, _ in kernels}))
@@ -83,11 +84,11 @@ def check_kernels(log: str, shown: str) -> list[str]:
     if not kernels:
         return [*problems, "the log holds no report of ptxas: was the build configured with -Xptxas=-v?"]
     for name, plain in names.items():
-        missing = [arch for arch in RELEASE if (name, arch) not in kernels]
+        missing = [arch for arch in compiled if (name, arch) not in kernels]
         if missing:
             problems.append(f"{plain}: not compiled for sm_{', sm_'.join(missing)}")
         most = max((limit for pattern, (limit, _) in MAY_SPILL.items() if re.search(pattern, plain)), default=0)
-        for arch in RELEASE:
+        for arch in compiled:
             kernel = kernels.get((name, arch), Kernel())
             if kernel.spills > most:
                 problems.append(f"{plain}: {kernel.spills} bytes of spills on sm_{arch}")
@@ -124,8 +125,9 @@ def main() -> int:
     parser.add_argument("--library", type=Path, required=True, help="libgdcore_cuda.so")
     parser.add_argument("--module", type=Path, required=True, help="_core.so")
     parser.add_argument("--arch", default="90", choices=RELEASE, help="architecture of the table")
+    parser.add_argument("--compiled", nargs="+", default=RELEASE, choices=RELEASE, help="architectures of the build")
     options = parser.parse_args()
-    problems = check_kernels(options.log.read_text(errors="replace"), options.arch)
+    problems = check_kernels(options.log.read_text(errors="replace"), options.compiled, options.arch)
     problems += check_linking(options.library) + check_exports(options.library) + check_linking(options.module)
     for problem in problems:
         print(f"  {problem}")
