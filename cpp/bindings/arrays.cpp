@@ -1,7 +1,5 @@
 #include "arrays.h"
 
-#include <pthread.h>
-
 #include <atomic>
 
 #include "device_array.h"
@@ -114,8 +112,9 @@ Device to_device(const std::string& name) {
   check(name == "auto" || name == "cpu" || name == "cuda", "device: got \"", name,
         "\"; expected \"auto\", \"cpu\" or \"cuda\"");
   if (name == "cpu") return Device::cpu;
-  static const bool done = (py::module_::import("gdcore.internal.cuda").attr("set_cublas_path")(), true);
-  (void)done;
+  static std::atomic<bool> done{false};  // an initialiser that runs Python would be a deadlock of two threads
+  if (!done) py::module_::import("gdcore.internal.cuda").attr("set_cublas_path")();
+  done = true;
   return name == "cuda" || has_cuda() ? Device::cuda : Device::cpu;
 }
 
@@ -141,23 +140,6 @@ py::object view_array(const View& view, bool vector, Network& network, const py:
     return py::array(numpy_dtype(view.dtype), std::move(shape), view.data, owner);
   }
   return py::cast(DeviceArray(view, std::move(shape), network, owner));
-}
-
-namespace {
-std::atomic<unsigned long> main_thread{0};
-}
-
-void remember_main_thread() {
-  main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-  pthread_atfork(nullptr, nullptr, [] { main_thread = PyThread_get_thread_ident(); });  // the child's main thread
-}
-
-std::function<void()> signal_poll() {
-  if (PyThread_get_thread_ident() != main_thread) return {};
-  return [] {
-    const py::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  };
 }
 
 }  // namespace gdcore::bindings

@@ -59,14 +59,15 @@ class WithoutGil {
 /// Called once, on import of the module.
 void remember_main_thread();
 
-/// Returns the function for an InterruptScope: it throws KeyboardInterrupt, or what else a signal handler raises. Empty
-/// outside the main thread, because Python runs signal handlers only there.
-std::function<void()> signal_poll();
+/// Returns the function for an InterruptScope: it throws KeyboardInterrupt, or what else a signal handler raises.
+/// Python runs signal handlers only in the main thread; in other threads it is empty unless they watch an
+/// InterruptFlag. Throws KeyboardInterrupt itself if that is set.
+std::function<void()> interrupt_poll();
 
 /// Runs `work` without the GIL, interruptible.
 template <class Work>
 auto without_gil(Work&& work) {
-  std::function<void()> poll = signal_poll();
+  std::function<void()> poll = interrupt_poll();
   const WithoutGil released;
   const InterruptScope interruptible(std::move(poll));
   return work();

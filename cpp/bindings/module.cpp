@@ -79,19 +79,11 @@ PYBIND11_MODULE(_core, m) {
   m.def(
       "_rebuild", [](const py::object& cls, const py::dict& fields) { return cls(**fields); }, py::arg("cls"),
       py::arg("fields"), "Creates a spec from its fields, for pickle.");
-  const auto set_threads = [](std::int64_t threads) {
-    check(threads >= 1 && threads <= 1024, "[set_num_threads] threads: got ", threads, "; expected 1 to 1024");
-    set_num_threads(static_cast<int>(threads));
-  };
-  m.def("set_num_threads", set_threads, py::arg("threads"),
-        "Sets the number of threads of all computations, 1 to 1024. RuntimeError during a computation.");
-  m.def("get_num_threads", &num_threads,
-        "The number of threads of all computations. Initially OMP_NUM_THREADS, otherwise the number of processors that "
-        "this process may use.");
   m.def("info", &info,
         "A dict: version, threads, the instruction set in use and those of this processor, the precisions of products "
         "that it has, the available devices, and the GPU or the reason why it is not usable.");
   using namespace gdcore::bindings;
+  bind_threads(m);
   bind_profile(m);
   bind_initializers(m);
   bind_layers(m);

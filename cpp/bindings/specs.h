@@ -79,5 +79,6 @@ void bind_data(py::module_& m);
 void bind_device_array(py::module_& m);
 void bind_ops(py::module_& m);
 void bind_profile(py::module_& m);
+void bind_threads(py::module_& m);
 
 }  // namespace gdcore::bindings

@@ -1,19 +1,21 @@
-// The thread pool. Workers spin for a short while after a job, because the next one usually follows within
-// microseconds, and then sleep. A forked child has no workers and starts its own at first use.
+// The thread pool. Several threads share its workers: each call has a slot, in which free workers find its tasks.
+// Workers spin for a short while after a job, because the next one usually follows within microseconds, and then sleep.
+// A forked child has no workers and starts its own at first use.
 #include "gdcore/parallel.h"
 
 #include <pthread.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include "gdcore/check.h"
 
@@ -31,8 +33,9 @@ inline void relax() {
 #endif
 }
 
+thread_local int limit = 0;               // of this thread's computations; 0: the default
 thread_local bool inside_task = false;    // this thread runs a task
-thread_local bool owns_pool = false;      // this thread is inside Pool::run, where a signal handler may call anything
+thread_local bool inside_job = false;     // this thread is inside Pool::run, where a signal handler may call anything
 thread_local bool forked_inside = false;  // this thread is the child of a fork inside Pool::run
 thread_local bool inside_poll = false;    // this thread is inside a poll: a signal handler may run
 thread_local std::function<void()>* interrupt_poll = nullptr;
@@ -45,10 +48,11 @@ struct Flag {
   ~Flag() { flag = before; }
 };
 
-/// One run_tasks call. Workers that wake late find no tasks left and touch nothing else.
+/// One run_tasks call. It lives on its caller's stack.
 struct Job {
   FunctionRef<void(std::int64_t)> task;
   std::int64_t tasks;
+  int helpers;  // the most workers that may join the caller
   std::atomic<std::int64_t> next{0};
   std::atomic<bool> cancelled{false};
   std::mutex failure_mutex{};
@@ -59,6 +63,7 @@ struct Job {
     if (t >= tasks) return false;
     if (cancelled.load(std::memory_order_relaxed)) return true;
     try {
+      const Flag inside{inside_task};
       task(t);
     } catch (...) {
       cancel(std::current_exception());
@@ -72,34 +77,21 @@ struct Job {
   }
 };
 
+/// Where workers find the job of one caller. A worker counts itself before it reads `job`; the caller removes the job
+/// and then waits until no worker is counted, so a worker that comes late finds no job and touches nothing else.
+struct alignas(64) Slot {
+  std::atomic<bool> taken{false};  // by a caller
+  std::atomic<int> inside{0};      // workers
+  std::atomic<Job*> job{nullptr};
+};
+
 class Pool {
  public:
-  explicit Pool(int threads) {
-    workers_.reserve(static_cast<std::size_t>(threads));
-    try {
-      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
-    } catch (const std::system_error&) {
-      // The system allows no more threads: the existing ones run all tasks, with the same results.
-    }
-  }
-
-  ~Pool() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-      ticket_.fetch_add(1, std::memory_order_seq_cst);
-    }
-    wake_.notify_all();
-  }
-
-  /// One caller at a time: the owner of PoolState::use.
+  /// Runs the job in this thread and in workers that are free. Throws what a task or a poll throws.
   void run(Job& job) {
-    job_.store(&job, std::memory_order_seq_cst);
-    ticket_.fetch_add(1, std::memory_order_seq_cst);
-    if (sleeping_.load(std::memory_order_seq_cst) > 0) {
-      const std::lock_guard lock(mutex_);
-      wake_.notify_all();
-    }
+    if (job.helpers > wanted_.load(std::memory_order_relaxed)) grow(job.helpers);
+    Slot* const slot = take_slot();  // null: there are too many callers, and this one computes alone
+    if (slot != nullptr) open(*slot, job);
     try {
       while (job.run_one()) {
         poll_interrupt();
@@ -115,125 +107,204 @@ class Pool {
           "[run_tasks] a signal handler forked this process during a computation, which the child cannot continue; "
           "fork in a handler only to execute another program");
     }
-    // From here no worker can start this job; waits for those that did.
-    job_.store(nullptr, std::memory_order_seq_cst);
-    for (int spins = 0; busy_.load(std::memory_order_seq_cst) > 0; ++spins) {
-      relax();
-      if (spins > 2000) std::this_thread::yield();
-    }
+    if (slot != nullptr) close(*slot, job);
     if (job.failure) std::rethrow_exception(job.failure);
   }
 
+  /// Ends the workers above this number as soon as they are idle.
+  void shrink(int workers) {
+    const std::lock_guard lock(mutex_);
+    wanted_ = std::min(workers, alive_.load());
+    wake_locked(sleeping_);
+  }
+
  private:
-  void work() {
-    std::uint64_t seen = 0;
-    while (true) {
-      wait_for_ticket(seen);
-      seen = ticket_.load(std::memory_order_seq_cst);
-      if (stop_.load(std::memory_order_relaxed)) return;
-      busy_.fetch_add(1, std::memory_order_seq_cst);
-      if (Job* job = job_.load(std::memory_order_seq_cst)) {
-        while (job->run_one()) {
-        }
-      }
-      busy_.fetch_sub(1, std::memory_order_seq_cst);
+  void grow(int workers) {
+    const std::lock_guard lock(mutex_);
+    if (workers <= wanted_) return;
+    wanted_ = workers;
+    try {
+      for (; alive_ < workers; ++alive_) std::thread([this] { work(); }).detach();
+    } catch (const std::exception&) {
+      // The system allows no more threads: the existing ones run all tasks, with the same results.
     }
   }
 
-  void wait_for_ticket(std::uint64_t seen) {
-    constexpr auto kSpin = std::chrono::microseconds(50);
-    const auto start = Clock::now();
-    do {
-      for (int i = 0; i < 64; ++i) {
-        if (ticket_.load(std::memory_order_relaxed) != seen) return;
-        relax();
-      }
-    } while (Clock::now() - start < kSpin);
-    std::unique_lock lock(mutex_);
-    sleeping_.fetch_add(1, std::memory_order_seq_cst);
-    wake_.wait(lock, [&] { return ticket_.load(std::memory_order_seq_cst) != seen; });
-    sleeping_.fetch_sub(1, std::memory_order_seq_cst);
+  Slot* take_slot() {
+    thread_local unsigned mine = 0;  // the last one: its cache line is near, and other callers have their own
+    for (unsigned i = 0; i < kSlots; ++i, mine = (mine + 1) % kSlots) {
+      Slot& slot = slots_[mine];
+      if (!slot.taken.load(std::memory_order_relaxed) && !slot.taken.exchange(true)) return &slot;
+    }
+    return nullptr;
   }
 
-  std::atomic<std::uint64_t> ticket_{0};
-  std::atomic<Job*> job_{nullptr};
-  std::atomic<int> busy_{0}, sleeping_{0};
-  std::atomic<bool> stop_{false};
+  std::uint64_t bit(const Slot& slot) const { return std::uint64_t{1} << (&slot - slots_); }
+
+  void open(Slot& slot, Job& job) {
+    slot.job.store(&job, std::memory_order_release);
+    open_.fetch_or(bit(slot));
+    const int places = places_.fetch_add(job.helpers) + job.helpers, asleep = sleeping_;
+    if (asleep == 0) return;
+    const int missing = std::min(job.helpers, places - (alive_ - asleep));
+    if (missing <= 0) return;
+    const std::lock_guard lock(mutex_);
+    wake_locked(missing);
+  }
+
+  void close(Slot& slot, const Job& job) {
+    withdraw(slot);
+    places_.fetch_sub(job.helpers);
+    slot.job.store(nullptr);  // from here no worker can join; waits for those that did
+    for (int spins = 0; slot.inside.load() > 0; ++spins) {
+      relax();
+      if (spins > 2000) std::this_thread::yield();
+    }
+    slot.taken.store(false, std::memory_order_release);
+  }
+
+  /// Offers the slot to no more workers.
+  void withdraw(const Slot& slot) {
+    if ((open_.load(std::memory_order_relaxed) & bit(slot)) != 0) open_.fetch_and(~bit(slot));
+  }
+
+  /// Runs tasks of the slot's job until none is left; returns whether the job had a place for this worker.
+  bool help(Slot& slot) {
+    const int before = slot.inside.fetch_add(1);
+    Job* const job = slot.job.load();
+    const bool joins = job != nullptr && before < job->helpers;
+    if (job != nullptr && before + 1 >= job->helpers) withdraw(slot);  // no place is left
+    if (joins) {
+      while (job->run_one()) {
+      }
+      withdraw(slot);
+    }
+    slot.inside.fetch_sub(1);
+    return joins;
+  }
+
+  void work() {
+    constexpr auto kSpin = std::chrono::microseconds(50);
+    pthread_setname_np(pthread_self(), "gdcore");
+    int turn = 0;  // slots from here on come first, so that none waits for ever
+    auto idle_since = Clock::now();
+    while (true) {
+      for (int i = 0; i < 64; ++i) {
+        if (const std::uint64_t open = open_.load(std::memory_order_relaxed); open != 0) {
+          const int next = (std::countr_zero(std::rotr(open, turn)) + turn) % kSlots;
+          turn = next + 1;
+          if (help(slots_[next])) idle_since = Clock::now();
+        }
+        relax();
+      }
+      if (Clock::now() - idle_since < kSpin) continue;
+      if (!sleep()) return;
+      idle_since = Clock::now();
+    }
+  }
+
+  /// Returns true when there is work, and false if there are more workers than wanted and this one ends.
+  bool sleep() {
+    std::unique_lock lock(mutex_);
+    if (alive_ > wanted_) {
+      --alive_;
+      return false;
+    }
+    ++sleeping_;
+    if (open_ != 0) {  // opened by a caller that did not see this worker asleep
+      --sleeping_;
+      return true;
+    }
+    wake_.wait(lock, [this] { return wakings_ > 0; });
+    --wakings_;
+    return true;
+  }
+
+  /// Wakes this number of workers, or all that sleep.
+  void wake_locked(int workers) {
+    workers = std::min(workers, sleeping_.load());
+    sleeping_ -= workers;
+    wakings_ += workers;
+    if (workers == 1) {
+      wake_.notify_one();
+    } else if (workers > 1) {
+      wake_.notify_all();
+    }
+  }
+
+  static constexpr int kSlots = 64;
+  Slot slots_[kSlots];
+  alignas(64) std::atomic<std::uint64_t> open_{0};  // slots whose job has tasks and a place for a worker
+  alignas(64) std::atomic<int> places_{0};          // sum of the helpers of all jobs
+  std::atomic<int> alive_{0}, sleeping_{0};         // workers; changed under the mutex, as the members below
+  std::atomic<int> wanted_{0};                      // number of workers that the pool tries to have
+  int wakings_ = 0;                                 // workers that were woken and do not know yet
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<std::jthread> workers_;  // joined first
 };
 
-int default_threads() {
+/// Deliberately never destroyed: workers may outlive static destructors. A forked child abandons its copy.
+std::atomic<Pool*> current_pool{nullptr};
+
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] {
+  current_pool = nullptr;  // the workers exist only in the parent
+  forked_inside = inside_job;
+});
+
+Pool& pool() {
+  Pool* found = current_pool.load();
+  if (found != nullptr) return *found;
+  auto made = std::make_unique<Pool>();
+  return current_pool.compare_exchange_strong(found, made.get()) ? *made.release() : *found;
+}
+
+int available_threads() {
   if (const char* given = std::getenv("OMP_NUM_THREADS")) {
     const int threads = std::atoi(given);  // "4,2" means 4 at the outermost level
-    if (threads > 0) return threads;
+    if (threads > 0) return std::min(threads, kMostThreads);
   }
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::clamp(CPU_COUNT(&allowed), 1, kMostThreads);
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
 }
 
-/// The pool and its lock. Deliberately never destroyed: workers may outlive static destructors, and a forked child must
-/// not join threads that it does not have.
-struct PoolState {
-  std::mutex use;  // locked while a job runs and while the pool is replaced
-  std::atomic<int> threads{default_threads()};
-  Pool* pool = nullptr;
-};
-
-PoolState& state() {
-  static PoolState* const instance = [] {
-    const auto before = [] {
-      if (!owns_pool) state().use.lock();
-    };
-    const auto parent = [] {
-      if (!owns_pool) state().use.unlock();
-    };
-    const auto child = [] {
-      state().pool = nullptr;  // the threads exist only in the parent
-      forked_inside = owns_pool;
-      if (!owns_pool) state().use.unlock();
-    };
-    pthread_atfork(before, parent, child);
-    return new PoolState();  // never deleted, see above
-  }();
-  return *instance;
+std::atomic<int>& default_threads() {
+  static std::atomic<int> threads{available_threads()};
+  return threads;
 }
 
 }  // namespace
 
-int num_threads() { return state().threads.load(std::memory_order_relaxed); }
+int num_threads() { return limit > 0 ? limit : default_threads().load(std::memory_order_relaxed); }
 
 void set_num_threads(int threads) {
-  check(threads >= 1 && threads <= 1024, "[set_num_threads] threads: got ", threads, "; expected 1 to 1024");
-  check<std::runtime_error>(!owns_pool, "[set_num_threads] called during a computation; call it outside of one");
-  const std::lock_guard lock(state().use);
-  delete state().pool;
-  state().pool = nullptr;
-  state().threads = threads;
+  check(threads >= 1 && threads <= kMostThreads, "[set_num_threads] threads: got ", threads, "; expected 1 to ",
+        kMostThreads);
+  check<std::runtime_error>(!inside_job && !inside_task,
+                            "[set_num_threads] called during a computation; call it outside of one");
+  default_threads() = threads;
+  if (Pool* const used = current_pool) used->shrink(threads - 1);
+}
+
+int exchange_thread_limit(int threads) {
+  check(threads >= 0 && threads <= kMostThreads, "[thread_limit] threads: got ", threads, "; expected 1 to ",
+        kMostThreads);
+  return std::exchange(limit, threads);
 }
 
 void run_tasks(std::int64_t tasks, FunctionRef<void(std::int64_t)> task) {
-  PoolState& s = state();
-  const auto guarded = [&](std::int64_t t) {
-    const Flag inside{inside_task};
-    task(t);
-  };
-  std::unique_lock lock(s.use, std::defer_lock);
-  if (tasks <= 1 || num_threads() == 1 || inside_task || owns_pool || !lock.try_lock()) {
-    const bool nested = inside_task;
+  const int threads = tasks <= 1 || inside_task || inside_job ? 1 : num_threads();
+  if (threads == 1) {
     for (std::int64_t t = 0; t < tasks; ++t) {
       task(t);
-      if (!nested && t + 1 < tasks) poll_interrupt();
+      if (!inside_task && t + 1 < tasks) poll_interrupt();
     }
     return;
   }
-  if (s.pool == nullptr) s.pool = new Pool(num_threads());
-  const Flag owner{owns_pool};
-  Job job{guarded, tasks};
-  s.pool->run(job);
+  const Flag inside{inside_job};
+  Job job{task, tasks, static_cast<int>(std::min<std::int64_t>(tasks, threads)) - 1};
+  pool().run(job);
 }
 
 InterruptScope::InterruptScope(std::function<void()> poll) : poll_(std::move(poll)), outer_(interrupt_poll) {

@@ -63,6 +63,7 @@ from .model import Sequential, load
 from .network.frozen import FrozenPredictor
 from .standardizer import Standardizer
 from .table import Table
+from .threads import thread_limit
 from .trainer import Trainer
 
 if _typing.TYPE_CHECKING:
@@ -137,6 +138,7 @@ __all__ = [
     "restarts",
     "schedules",
     "set_num_threads",
+    "thread_limit",
     "train_validation_split",
     "transform_network",
 ]

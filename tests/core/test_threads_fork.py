@@ -54,6 +54,20 @@ def test_models_of_their_own_in_parallel_threads() -> None:
     )
 
 
+def test_the_first_models_in_parallel_threads() -> None:
+    helpers.must_run(
+        script("""
+        from gdcore.internal import cuda
+        search = cuda.set_cublas_path
+        cuda.set_cublas_path = lambda: (time.sleep(0.2), search())  # another thread runs meanwhile
+        threads = [threading.Thread(target=make, daemon=True) for _ in range(3)]
+        [t.start() for t in threads]
+        [t.join(30) for t in threads]
+        assert not any(t.is_alive() for t in threads)
+    """)
+    )
+
+
 @pytest.mark.parametrize("call", ["trainer.step(x, y)", "trainer.fit(x, y, epochs=1)", "trainer.model.predict(x)"])
 def test_one_model_in_parallel_threads_works_or_raises(call: str) -> None:
     helpers.must_run(

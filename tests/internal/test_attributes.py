@@ -213,6 +213,7 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "QuadraticModel": lambda p: analysis.QuadraticModel.from_arrays(np.eye(2)),
     "Objective": lambda p: objective(),
     "PathRecorder": lambda p: analysis.PathRecorder(),
+    "thread_limit": lambda p: gd.thread_limit(2),
 }
 PLAIN = ("GELU", "ReLU", "Tanh", "Sigmoid", "Softplus", "LeakyReLU", "Dropout", "HeNormal", "HeUniform", "GlorotNormal")
 PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "StepHistory", "Table", "EarlyStopping")

@@ -31,6 +31,7 @@ __all__: list[str] = [
     "HeNormal",
     "HeUniform",
     "Initializer",
+    "InterruptFlag",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -69,6 +70,28 @@ class DivergenceError(ArithmeticError):
     """
     The loss became NaN or infinite; names the step, the layer and the largest weight.
     """
+
+class _InterruptWatch:
+    """
+    The context manager of InterruptFlag.watched().
+    """
+    def __enter__(self) -> None: ...
+    def __exit__(self, kind: typing.Any, error: typing.Any, trace: typing.Any) -> None: ...
+    def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
+
+class InterruptFlag:
+    """
+    Interrupts computations in other threads.
+    """
+    def __init__(self) -> None: ...
+    def set(self) -> None:
+        """
+        Interrupts every block of watched() once, those that are entered later too. May be called by any thread.
+        """
+    def watched(self) -> _InterruptWatch:
+        """
+        A context manager: within the block, gdcore's computations of the thread that entered it raise KeyboardInterrupt soon after set(), within some 20 ms or when the next one starts, and leave everything as Ctrl-C does in the main thread. RuntimeError where another thread leaves the block.
+        """
 
 class Initializer:
     """
@@ -1060,6 +1083,11 @@ def _constructor(cls: typing.Any) -> typing.Any:
     The signature of a class's constructor, and its defaults.
     """
 
+def _limit_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> int:
+    """
+    Sets the limit of the calling thread, 0 for none. Returns the previous one.
+    """
+
 def _profile_rows() -> dict:
     """
     Totals since the process started: {(device, operation): (calls, seconds, operations, bytes)}.
@@ -1105,7 +1133,7 @@ def gather(
 
 def get_num_threads() -> int:
     """
-    The number of threads of all computations. Initially OMP_NUM_THREADS, otherwise the number of processors that this process may use.
+    The number of threads of the computations of the calling thread: that of its innermost thread_limit, otherwise that of set_num_threads. Initially OMP_NUM_THREADS, otherwise the number of processors that this process may use.
     """
 
 def info() -> dict:
@@ -1127,7 +1155,7 @@ def probabilities(logits: numpy.ndarray, meaning: str, check_finite: bool) -> nu
 
 def set_num_threads(threads: int) -> None:
     """
-    Sets the number of threads of all computations, 1 to 1024. RuntimeError during a computation.
+    Sets the number of threads, 1 to 1024, of the computations of all threads that are not inside a thread_limit. RuntimeError during a computation.
     """
 
 __version__: str
