@@ -71,6 +71,7 @@ if _typing.TYPE_CHECKING:
     from .profiling import Profile, profile
     from .tuning.lr_range import LRRange, lr_range_test
     from .tuning.restarts import Restarts, restarts
+    from .tuning.sweep import Sweep, sweep
     from .tuning.weight_decay import consistent_weight_decay, transform_network
 
 __all__ = [
@@ -121,6 +122,7 @@ __all__ = [
     "Softplus",
     "Standardizer",
     "StepHistory",
+    "Sweep",
     "Table",
     "Tanh",
     "Trainer",
@@ -138,6 +140,7 @@ __all__ = [
     "restarts",
     "schedules",
     "set_num_threads",
+    "sweep",
     "thread_limit",
     "train_validation_split",
     "transform_network",
@@ -150,10 +153,12 @@ _TOOLS = {
     "LRRange": "tuning.lr_range",
     "Profile": "profiling",
     "Restarts": "tuning.restarts",
+    "Sweep": "tuning.sweep",
     "consistent_weight_decay": "tuning.weight_decay",
     "lr_range_test": "tuning.lr_range",
     "profile": "profiling",
     "restarts": "tuning.restarts",
+    "sweep": "tuning.sweep",
     "transform_network": "tuning.weight_decay",
 }
 

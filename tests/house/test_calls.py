@@ -22,6 +22,7 @@ LONG = {
     "Sequential": "what a model is, beside its layers: all of it is saved in files and returned by settings()",
     "Trainer.fit": "the data, the length and the order of a run, as checkpoints compare them",
     "restarts": "the arguments of Trainer and of fit, and how often and where they are tried",
+    "sweep": "those of restarts, and the settings to try",
     "lr_range_test": "the arguments of Trainer and of fit, and the rates to try",
     "analysis.classify_critical_point": "those of QuadraticModel, for which one may be given, and two tolerances",
     "analysis.convergence_factors": "those of QuadraticModel, for which one may be given, and the two of the optimiser",
@@ -29,6 +30,9 @@ LONG = {
     "analysis.eigenvalues": "those of Objective, and four of the search",
     "analysis.gradient_noise": "those of Objective, and how batches are drawn",
     "analysis.loss_surface": "those of Objective, and which part of the surface is computed",
+    "experiments.double_descent": "what is varied, how often, and where the runs are computed and kept",
+    "experiments.double_descent_linear": "those of double_descent, and the problem",
+    "experiments.random_labels": "those of double_descent, and the shares",
     "experiments.early_stopping_and_decay": "an experiment with all its settings, to be repeated from one line",
 }
 

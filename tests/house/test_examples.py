@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = {"digits", "mnist", "regression", "own_loop", "own_loss", "transfer"}
+EXAMPLES = {"dask_cluster", "digits", "mnist", "optuna_pruning", "regression", "own_loop", "own_loss", "transfer"}
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -92,6 +92,18 @@ def test_transfer(tmp_path: Path) -> None:
         gain, error = (number(rf"^{start} .* {place}$", printed) for place in (r"([\d.]+) ± [\d.]+", r"± ([\d.]+)"))
         assert gain > 0.01 and gain > 2 * error, start
     assert number(r"^random weights +([\d.]+)", printed) > 0.7
+
+
+def test_dask_cluster(tmp_path: Path) -> None:
+    printed = example("dask_cluster", tmp_path)
+    assert "the same bits as in threads: True" in printed and "best: width 32, rate 0.01" in printed
+    assert number(r"best validation accuracy: ([\d.]+)", printed) >= 0.96
+
+
+def test_optuna_pruning(tmp_path: Path) -> None:
+    printed = example("optuna_pruning", tmp_path)
+    assert 1 <= number(r"stopped early: (\d+) of 20", printed) <= 16
+    assert number(r"its validation accuracy: ([\d.]+)", printed) >= 0.95
 
 
 def test_every_example_is_tested_and_explains_itself() -> None:

@@ -76,6 +76,14 @@ def restarted(x: Any) -> float:
     return found.best_start.val_loss
 
 
+def swept(x: Any) -> float:
+    def build(seed: int) -> gd.Sequential:
+        return gd.Sequential(gd.Dense(3, 2), seed=seed, device="cpu")
+
+    given: dict[str, Any] = {"loss": gd.CrossEntropy(), "epochs": 1, "progress": False}
+    return gd.sweep(build, {"optimizer": [gd.SGD(0.1)]}, x, Y, validation=(x, Y), **given).best_start.val_loss
+
+
 ENTRIES: dict[str, Callable[[Any], Any]] = {
     "fit": trained,
     "fit batches": from_batches,
@@ -96,6 +104,7 @@ ENTRIES: dict[str, Callable[[Any], Any]] = {
     "Standardizer.fit": scaled,
     "Standardizer.transform": transformed,
     "restarts": restarted,
+    "sweep": swept,
     "lr_range_test": lambda x: gd.lr_range_test(model(), gd.CrossEntropy(), x, Y, steps=3, curvature=False).loss,
     "MiniBatches": lambda x: np.asarray(next(iter(gd.MiniBatches(x, batch_size=4))), np.float64),
     "Objective": lambda x: analysis.Objective(model("float64"), gd.CrossEntropy(), x, Y).value(),

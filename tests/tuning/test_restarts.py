@@ -1,8 +1,9 @@
 """Promise: independent starts are compared on one validation set and the best is kept; the results are the same bits
-for any number of processes; a start that diverges is a row; Ctrl-C leaves no process; bad input is refused."""
+for any number of them at a time; a start that diverges is a row; Ctrl-C leaves no process; bad input is refused."""
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore.callbacks import Callback
+from gdcore.tuning.kept import Kept
 from gdcore.tuning.restarts import restarts
 
 
@@ -85,19 +87,19 @@ def test_the_best_of_the_starts_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n_jobs", [2, 3])
-def test_same_bits_for_any_number_of_processes(n_jobs: int) -> None:
+def test_same_bits_for_any_number_at_a_time(n_jobs: int) -> None:
     changes = {"epsilon": [0.1, 1.0], "callbacks": [gd.EarlyStopping(patience=2), gd.ReduceOnPlateau(patience=1)]}
-    alone = run(scaled, 3, **changes)
+    alone = run(scaled, 3, n_jobs=1, **changes)
     assert facts(alone) == facts(run(scaled, 3, n_jobs=n_jobs, **changes))
     assert len(alone.starts) == 6 and alone.best_epsilon in (0.1, 1.0)
     assert [s.epsilon for s in alone.starts] == [0.1] * 3 + [1.0] * 3
 
 
-def test_same_bits_with_data_that_joblib_maps_into_memory() -> None:
+def test_same_bits_with_data_that_are_mapped_into_memory() -> None:
     x, y = problem(100_000)  # over a megabyte
     settings = {**SETTINGS, "validation": 0.2, "epochs": 1, "batch_size": 1000}
     alone = restarts(lambda seed: small(seed), 2, x, y, **settings)
-    assert facts(alone) == facts(restarts(lambda seed: small(seed), 2, x, y, n_jobs=2, **settings))
+    assert facts(alone) == facts(restarts(lambda seed: small(seed), 2, x, y, within="processes", n_jobs=2, **settings))
 
 
 def test_threads_are_set_and_given_back() -> None:
@@ -216,7 +218,9 @@ def test_a_measure_that_is_not_finite_is_no_divergence(tmp_path: Any) -> None:
 def test_a_schedule_goes_to_the_processes() -> None:
     for lr in (rate, lambda step: 0.05, gd.schedules.cosine(0.05, 30)):
         optimizer = gd.Momentum(lr)
-        assert facts(run(n=2, optimizer=optimizer)) == facts(run(n=2, optimizer=optimizer, n_jobs=2))
+        assert facts(run(n=2, optimizer=optimizer)) == facts(
+            run(n=2, optimizer=optimizer, n_jobs=2, within="processes")
+        )
 
 
 def test_table_and_figure(tmp_path: Any) -> None:
@@ -234,6 +238,48 @@ def test_table_and_figure(tmp_path: Any) -> None:
     assert len(run(n=1).plot(tmp_path / "one.png")) == 2
 
 
+class Fails(Callback):
+    def on_epoch_end(self, trainer: Any, logs: dict[str, float]) -> None:
+        if trainer.seed == 2:
+            raise ArithmeticError("too wide")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_an_error_names_the_start(n_jobs: int) -> None:
+    with pytest.raises(ArithmeticError, match="too wide") as info:
+        run(scaled, epsilon=[0.5], callbacks=[Fails()], n_jobs=n_jobs)
+    assert info.value.__notes__ == ["[restarts] seed 2, epsilon 0.5"]
+
+
+def test_only_models_that_may_be_the_best_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    came, add = [], Kept.add
+
+    def counted(self: Kept, i: int, start: Any) -> None:
+        came.append(start.model is not None)
+        add(self, i, start)
+
+    monkeypatch.setattr(Kept, "add", counted)
+    few = run(n=12, within="processes", n_jobs=2, epochs=2)
+    assert len(came) == 12 and 1 <= sum(came) < 12
+    came.clear()
+    every = run(n=12, within="processes", n_jobs=2, epochs=2, keep_models=True)
+    assert sum(came) == 12 and facts(few) == facts(every)
+    helpers.same_bits(every.models[every.best_seed].flat_parameters(), few.best.flat_parameters())
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    result = run(progress=True)
+    assert f"best: val_loss {result.best_start.value:.4g}, seed {result.best_seed}" in screen.getvalue()
+    assert "4/4" in screen.getvalue()
+
+
 INTERRUPTED = """
     import gdcore as gd, numpy as np
     from gdcore.tuning.restarts import restarts
@@ -246,7 +292,7 @@ INTERRUPTED = """
     x = np.zeros((1000, 3))
     try:
         restarts(build, 6, x, x[:, :1], validation=(x, x[:, :1]), loss=gd.MeanSquaredError(), optimizer=gd.SGD(0.01),
-                 epochs=10**7, callbacks=[Tell()], n_jobs=2)
+                 epochs=10**7, callbacks=[Tell()], n_jobs=2, within="processes")
     except KeyboardInterrupt:
         print("interrupted", gd.get_num_threads(), flush=True)
 """
@@ -325,6 +371,9 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
     "epsilon none": ({"build": scaled, "epsilon": []}, ValueError, "^epsilon"),
     "epsilon keys": ({"build": scaled, "epsilon": {0.1: 1.0}}, TypeError, "^epsilon"),
     "epsilon set": ({"build": scaled, "epsilon": {0.1, 1.0}}, TypeError, "^epsilon"),
+    "within": ({"within": "cloud"}, ValueError, "^within"),
+    "executor": ({"executor": 3}, TypeError, "^executor"),
+    "folder": ({"folder": __file__}, ValueError, "^folder.*file"),
     "n_jobs": ({"n_jobs": 0}, ValueError, "^n_jobs"),
     "n_jobs -2": ({"n_jobs": -2}, ValueError, "^n_jobs"),
     "n_jobs kind": ({"n_jobs": "all"}, TypeError, "^n_jobs"),
@@ -366,4 +415,4 @@ def test_refuses(name: str) -> None:
 
 
 def test_refusals_come_back_from_the_processes() -> None:
-    helpers.refuses(lambda: run(epochs=0, n_jobs=2), ValueError, "^epochs: got 0")
+    helpers.refuses(lambda: run(epochs=0, n_jobs=2, within="processes"), ValueError, "^epochs: got 0")

@@ -21,7 +21,8 @@ from ..metrics import accuracy
 from ..model import Sequential
 from ..schedules import rates_of
 from ..trainer import Trainer
-from ._sweep import Point, Sweep, run_sweep
+from ..tuning.store import Point
+from ._sweep import PointSweep, run_sweep
 from .data import LabelledData, labelled_data, redraw_labels
 
 __all__ = [
@@ -145,12 +146,12 @@ def sweep_networks(
     recipe: Recipe,
     *,
     folder: str | os.PathLike[str] | None,
-    n_jobs: int,
-    progress: bool,
-) -> Sweep:
+    **where: Any,
+) -> PointSweep:
     """Train a network for each point {width, samples, label_noise, epochs, seed}; `epochs` lists those to measure.
 
-    A point may also have a ``weight_decay``, which replaces that of the recipe's optimiser.
+    A point may also have a ``weight_decay``, which replaces that of the recipe's optimiser. `where` has arguments of
+    `run_sweep`.
     """
     data = recipe.data
     layers: dict[int, Sequence[_core.Layer]] = {}
@@ -167,8 +168,7 @@ def sweep_networks(
         partial(train_network, recipe=recipe),
         settings=recipe.settings(),
         folder=folder,
-        n_jobs=n_jobs,
-        progress=progress,
+        **where,
     )
 
 

@@ -33,7 +33,9 @@ def double_descent(
     repeats: int = 1,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
+    within: str | None = None,
+    executor: Any = None,
     progress: bool = True,
 ) -> DoubleDescent:
     """Train networks that differ in one setting: near the interpolation threshold test error peaks (slides 52-56).
@@ -62,8 +64,9 @@ def double_descent(
     folder : path, optional
         Where finished runs are kept, so that an interrupted sweep continues; see `run_sweep`. A run is reused only if
         its layers and the rates of all its steps were the same.
-    n_jobs : int
-        Processes to use, -1 for one a processor; the results do not depend on it.
+    n_jobs, within, executor
+        How many runs are computed at a time, and where, as for `gdcore.restarts`: one in a thread on each processor
+        when left out. The results do not depend on it.
     progress : bool
         Whether to count the finished runs in a line.
 
@@ -79,7 +82,7 @@ def double_descent(
     DivergenceError
         If a loss becomes nan or infinite.
     ImportError
-        If joblib is needed (with several jobs) and not installed.
+        If processes are wanted and joblib is not installed.
 
     Notes
     -----
@@ -89,7 +92,8 @@ def double_descent(
     instance(recipe, Recipe, "recipe", "experiments.Recipe(experiments.gaussian_clusters())")
     axis, checked = AXES[choice(over, "over", AXES)], _values(recipe, over, values)
     points = points_over(recipe, over, [checked] if over == "epochs" else checked, repeats=repeats, seed=seed)
-    sweep = sweep_networks(points, recipe, folder=folder, n_jobs=n_jobs, progress=progress)
+    where = {"n_jobs": n_jobs, "within": within, "executor": executor, "progress": progress}
+    sweep = sweep_networks(points, recipe, folder=folder, **where)
     if over == "width" and len(set(sweep.table["parameters"])) < len(checked):
         axis = "width"
     return DoubleDescent(axis, "train_error", "test_error", MEASURE, sweep.table, INTERPOLATED, sweep.cpu_seconds)

@@ -286,7 +286,8 @@ def _settled_each(
 ) -> list[Sequential]:
     """Return such a copy for each λ; the progress bar names `what`."""
     tasks = [(start, x, y, lr, float(decay)) for decay in decays]
-    return [model for _, model in run_all(_settled, tasks, n_jobs=1, what=f"weight decay, {what}", progress=progress)]
+    models = dict(run_all(_settled, tasks, what=f"weight decay, {what}", progress=progress))
+    return [models[i] for i in range(len(tasks))]
 
 
 def _rms(values: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -124,7 +124,9 @@ def random_labels(
     repeats: int = 1,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
+    within: str | None = None,
+    executor: Any = None,
     progress: bool = True,
 ) -> RandomLabels:
     """Train the same network on true, partly random and fully random labels (Zhang et al. 2016; slide 51).
@@ -138,7 +140,7 @@ def random_labels(
         `shares` replaces its label noise.
     shares : iterable of float
         Shares of the training labels that are drawn anew from all classes, from 0 to 1; see `redraw_labels`.
-    repeats, seed, folder, n_jobs, progress
+    repeats, seed, folder, n_jobs, within, executor, progress
         As for `double_descent`.
 
     Returns
@@ -155,5 +157,6 @@ def random_labels(
     levels = distinct(shares, "shares", label_share, "numbers from 0 to 1")
     points = points_over(recipe, "label_noise", levels, repeats=repeats, seed=seed)
     points = [point | {"epochs": log_spaced(recipe.epochs)} for point in points]
-    sweep = sweep_networks(points, recipe, folder=folder, n_jobs=n_jobs, progress=progress)
+    where = {"n_jobs": n_jobs, "within": within, "executor": executor, "progress": progress}
+    sweep = sweep_networks(points, recipe, folder=folder, **where)
     return RandomLabels(sweep.table, recipe.data.classes, sweep.cpu_seconds)

@@ -15,7 +15,8 @@ from ..internal.arguments import explained
 from ..internal.checks import integer, real
 from ..model import Sequential
 from ..trainer import Trainer
-from ._sweep import Point, run_sweep
+from ..tuning.store import Point
+from ._sweep import run_sweep
 from ._train import seeds, whole_numbers
 from .descent import DoubleDescent
 
@@ -71,7 +72,9 @@ def double_descent_linear(
     repeats: int = 1,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
+    within: str | None = None,
+    executor: Any = None,
     progress: bool = True,
 ) -> DoubleDescent:
     """Solve linear regression on more and more rows: test error peaks where rows equal features (slides 55-56).
@@ -94,9 +97,9 @@ def double_descent_linear(
         Seed of the first.
     folder, progress
         As for `double_descent`.
-    n_jobs : int
-        Processes to use, -1 for one a processor. The results do not depend on it where threadpoolctl is installed
-        (part of ``gdcore[experiments]``), and differ by rounding otherwise; see `run_sweep`.
+    n_jobs, within, executor
+        As for `double_descent`. The results do not depend on it where threadpoolctl is installed (part of
+        ``gdcore[experiments]``), and differ by rounding otherwise; see `run_sweep`.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def double_descent_linear(
     TypeError, ValueError
         If an argument does not fit, or `folder` holds a sweep of other settings.
     ImportError
-        If joblib is needed (with several jobs) and not installed.
+        If processes are wanted and joblib is not installed.
 
     Notes
     -----
@@ -121,7 +124,8 @@ def double_descent_linear(
     common = {"features": features, "noise": noise}
     points = [{"samples": n, **common, "seed": s} for s in seeds(seed, repeats) for n in sizes]
     settings = {"problem": "linear regression", "max_steps": MAX_STEPS, "tolerance": TOLERANCE}
-    sweep = run_sweep(points, solve_linear, settings=settings, folder=folder, n_jobs=n_jobs, progress=progress)
+    where = {"n_jobs": n_jobs, "within": within, "executor": executor, "progress": progress}
+    sweep = run_sweep(points, solve_linear, settings=settings, folder=folder, **where)
     measure = "excess risk ‖w - β‖²"
     return DoubleDescent("samples", "train_error", "test_error", measure, sweep.table, ZERO, sweep.cpu_seconds)
 

@@ -1,11 +1,13 @@
-"""The result of `restarts`: every start, the best model, a table and a figure."""
+"""The results of `restarts` and `sweep`: every start, the best model, tables and figures."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from ..table import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Restarts", "Spread", "Start"]
+__all__ = ["Compared", "Restarts", "Spread", "Start", "Sweep"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,9 @@ class Start:
     ----------
     seed : int
         The seed passed to `build`.
-    epsilon : float or None
-        The scale of the initial weights passed to `build`, if any.
+    settings : dict
+        The settings of this start by name: those of `sweep`; for `restarts` with `epsilon`, the scale of the initial
+        weights.
     value : float
         The validation measure that starts are compared by, of the model after training. If it is nan or
         infinite, as for a start that diverged, it is the worst value: infinite.
@@ -47,7 +50,7 @@ class Start:
     """
 
     seed: int
-    epsilon: float | None
+    settings: Mapping[str, Any]
     value: float
     loss: float
     val_loss: float
@@ -57,6 +60,11 @@ class Start:
     history: History
     note: str = ""
     model: Sequential | None = None
+
+    @property
+    def epsilon(self) -> float | None:
+        """The scale of the initial weights passed to `build`, if any."""
+        return self.settings.get("epsilon")
 
     @property
     def diverged(self) -> bool:
@@ -74,17 +82,17 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Restarts:
-    """The result of `restarts`; ``print(result)`` shows it.
+class Compared:
+    """Starts that are compared by a measure on validation data; ``print(result)`` shows them.
 
     Attributes
     ----------
     best : Sequential
-        The model of the start with the best validation measure, the first of equals.
+        The best model.
     best_start : Start
-        That start.
+        Its start.
     starts : tuple of Start
-        All of them: by ε in the order given, then by seed.
+        All of them: by settings in the order given, then by seed.
     monitor : str
         The measure that starts are compared by, such as "val_loss".
     mode : str
@@ -103,11 +111,6 @@ class Restarts:
         return self.best_start.seed
 
     @property
-    def best_epsilon(self) -> float | None:
-        """The ε of the best start; None if not used."""
-        return self.best_start.epsilon
-
-    @property
     def models(self) -> list[Sequential | None]:
         """The models of all starts if ``keep_models=True``; None otherwise, and for starts that are not compared."""
         return [start.model for start in self.starts]
@@ -120,12 +123,37 @@ class Restarts:
 
     def table(self) -> Table:
         """Return a row for each start: the values of `Start`, with the start of its note, without history and model."""
-        names = ["seed", "epsilon", "best_epoch", "epochs", self.monitor, "val_loss", "loss", "seconds", "note"]
+        names = ["best_epoch", "epochs", self.monitor, "val_loss", "loss", "seconds", "note"]
         rows = []
         for start in self.starts:
             values = vars(start) | {self.monitor: start.value, "note": start.note.partition(";")[0]}
-            rows.append({name: values[name] for name in names if values[name] not in (None, "")})
+            first = {"seed": start.seed, **shown_settings(start)}
+            rows.append(first | {name: values[name] for name in names if values[name] not in (None, "")})
         return Table(rows)
+
+
+@dataclass(frozen=True)
+class Restarts(Compared):
+    """The result of `restarts`: the best start, the first of equals, and all others; ``print(result)`` shows them.
+
+    Attributes
+    ----------
+    best : Sequential
+        The model of the start with the best validation measure, the first of equals.
+    best_start : Start
+        That start.
+    starts : tuple of Start
+        All of them: by ε in the order given, then by seed.
+    monitor : str
+        The measure that starts are compared by, such as "val_loss".
+    mode : str
+        Its direction: "min" or "max".
+    """
+
+    @property
+    def best_epsilon(self) -> float | None:
+        """The ε of the best start; None if not used."""
+        return self.best_start.epsilon
 
     def __str__(self) -> str:
         """Return the table of all starts, the spread, and the best start."""
@@ -154,3 +182,97 @@ class Restarts:
         from ..plotting.restarts import draw
 
         return draw(self, path)
+
+
+@dataclass(frozen=True)
+class Sweep(Compared):
+    """The result of `sweep`: each setting by the mean of its seeds; ``print(result)`` shows the settings.
+
+    Attributes
+    ----------
+    best : Sequential
+        The best model of the best setting.
+    best_start : Start
+        Its start.
+    starts : tuple of Start
+        All of them: by settings in the order given, then by seed.
+    monitor : str
+        The measure that settings are compared by, such as "val_loss".
+    mode : str
+        Its direction: "min" or "max".
+    """
+
+    @property
+    def best_setting(self) -> dict[str, Any]:
+        """The settings with the best mean over their seeds; those with a start that is not compared come last."""
+        return dict(self.best_start.settings)
+
+    def summary(self) -> Table:
+        """Return a row for each of the settings, over its seeds: mean, standard error, and best of the measure.
+
+        "seeds" counts the starts that are compared, "left_out" those that diverged or whose measure is not finite. The
+        standard error is the standard deviation (with n - 1) over √n; one seed has none.
+        """
+        return Table(_summarised(list(starts), self.monitor, self.mode) for starts in by_settings(self.starts))
+
+    def __str__(self) -> str:
+        """Return the summary and the best settings."""
+        best = ", ".join(f"{name} {value}" for name, value in shown_settings(self.best_start).items())
+        return f"{self.summary()}\nbest: {best}; its best start: seed {self.best_seed}"
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
+        """Draw the measure of all starts against the first setting, with the mean and its standard error.
+
+        Each combination of the other settings is a line.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to save the figure; without a path, it belongs to matplotlib.pyplot.
+
+        Returns
+        -------
+        matplotlib Axes
+            The axes.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from ..plotting.sweep import draw_sweep
+
+        return draw_sweep(self, path)
+
+
+def by_settings(starts: Iterable[Start]) -> list[tuple[Start, ...]]:
+    """Return the starts of each of the settings."""
+    return [tuple(group) for _, group in itertools.groupby(starts, lambda start: start.settings)]
+
+
+def ranked(starts: Sequence[Start], mode: str) -> tuple[int, float]:
+    """Return the place of settings with these starts: by starts left out, then by the mean, less is better."""
+    values = [start.value for start in starts if not start.note]
+    mean = float(np.mean(values)) if values else math.inf
+    return len(starts) - len(values), mean if mode == "min" or not values else -mean
+
+
+def _summarised(starts: list[Start], monitor: str, mode: str) -> dict[str, Any]:
+    values = [start.value for start in starts if not start.note]
+    row: dict[str, Any] = {**shown_settings(starts[0]), "seeds": len(values)}
+    if values:
+        row[monitor] = float(np.mean(values))
+    if len(values) > 1:
+        row["standard_error"] = float(np.std(values, ddof=1) / math.sqrt(len(values)))
+    if values:
+        row["best"] = min(values) if mode == "min" else max(values)
+    return row | {"left_out": len(starts) - len(values)}
+
+
+def shown_settings(start: Start) -> dict[str, Any]:
+    """Return the settings of a start as numbers and text."""
+    plain = (bool, int, float, str, np.generic)
+    return {
+        name: value if isinstance(value, plain) else getattr(value, "__name__", repr(value))
+        for name, value in start.settings.items()
+    }

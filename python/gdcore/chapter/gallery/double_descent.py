@@ -26,7 +26,7 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 WIDTHS = (2, 3, 4, 6, 8, 11, 16, 23, 32, 64, 128, 256, 1024)
-JOBS = 2  # processes for a picture; the results do not depend on it
+JOBS = 2  # runs at a time for a picture; the results do not depend on it
 
 
 def one_layer(features: int, classes: int, width: int) -> list[_core.Layer]:

@@ -25,12 +25,12 @@ import numpy.typing as npt
 
 from ... import _core
 from ...experiments import DoubleDescent, run_sweep
-from ...experiments._sweep import Point
 from ...experiments._train import log_spaced
 from ...experiments.descent import SIZE
 from ...experiments.linear import gradient_descent
 from ...plotting.figures import BLUE, DASHED, INK, VERMILION, dress, log_ticks, new_axes, save
 from ...table import Table
+from ...tuning.store import Point
 from ._result import Reproduction, figure_path
 
 __all__ = ["Problem", "run"]
@@ -129,7 +129,7 @@ def run(
     repeats : int
         Draws of data and noise.
     n_jobs : int
-        Processes, -1 for one a processor.
+        Runs at a time, -1 for one a processor.
     """
     path = figure_path(folder, "epochs")
     problem = Problem() if problem is None else problem

@@ -15,12 +15,12 @@ from ... import _core
 from ...callbacks import EarlyStopping
 from ...data import train_validation_split
 from ...experiments import LabelledData, mnist1d, run_sweep
-from ...experiments._sweep import Point
 from ...metrics import accuracy
 from ...model import Sequential
 from ...plotting.figures import BLUE, GREEN, INK, VERMILION, dress, new_axes, save
 from ...table import Table
 from ...trainer import Trainer
+from ...tuning.store import Point
 from ._result import Reproduction, figure_path
 
 __all__ = ["run"]
@@ -73,7 +73,7 @@ def run(
     epochs : int
         Maximum number of epochs of a run.
     n_jobs : int
-        Processes, -1 for one a processor.
+        Runs at a time, -1 for one a processor.
     """
     path = figure_path(folder, "mnist1d")
     data = mnist1d(4000, 1000) if data is None else data

@@ -1,0 +1,139 @@
+"""Many trainings of one problem, each from its settings and its seed: shared by `restarts` and `sweep`."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..callbacks import Checkpoint, CSVLog
+from ..internal.arrays import Array, Data
+from ..internal.checks import choice, flag, instance, integer, seed_or_random
+from ..metrics import Metrics, direction
+from ..model import Sequential
+from ..training.fit import EVENTS, checked_callbacks
+from .kept import Kept
+from .parallel import checked_workers, run_all
+from .starts import Start
+from .trials import Best, Maker, Split, Training, Trial
+
+__all__ = ["callback_maker", "compare", "seeds_from"]
+
+EXAMPLE = "gd.Sequential(gd.Dense(2, 1), seed=seed)"
+
+
+def compare(
+    maker: Maker,
+    trials: Sequence[Trial],
+    x: Data,
+    y: Data,
+    *,
+    what: str,
+    others: set[int],
+    validation: Sequence[Data] | float,
+    sample_weight: Data | None,
+    metrics: Metrics,
+    monitor: str,
+    mode: str | None,
+    keep_models: bool,
+    folder: str | os.PathLike[str] | None,
+    **where: Any,
+) -> tuple[tuple[Start, ...], dict[int, Best], str, str]:
+    """Train a model for each trial; return all starts, the best of each group, and the measure with its direction.
+
+    `others` are positions of trials that must have other weights than the first, `where` arguments of `run_all`; see
+    `restarts` for the rest.
+    """
+    keep = flag(keep_models, "keep_models")
+    integer(where["threads"], "threads", minimum=1)
+    checked_workers(where["n_jobs"], where["within"], where["executor"])
+    if "resume" in maker.fit(trials[0]):
+        raise ValueError("resume: got one checkpoint for all starts; expected None, as each start is a new run")
+    _check_build(maker.build, trials, others)
+    trainer = maker.trainer(trials[0], metrics)
+    measures = dict(trainer.metrics)  # an iterator gives its metrics once
+    monitor = choice(monitor, "monitor", [f"val_{name}" for name in ("loss", *measures)])
+    mode = direction(monitor, mode)
+    data = Split.of(trainer, x, y, sample_weight, validation, trials[0].seed)
+    training = Training(maker, measures, data, monitor, mode, keep)
+    kept = Kept(folder, training, trials)
+    missing = [i for i in range(len(trials)) if i not in kept.starts]
+    tasks = [(i, trials[i]) for i in missing]
+    if trainer.model.device != "cpu" and all(where[name] is None for name in ("n_jobs", "within", "executor")):
+        where["n_jobs"] = 1  # a GPU computes one training after the other
+    names = [str(trials[i]) for i in missing]
+    done = run_all(training, tasks, what=what, name=names.__getitem__, status=kept.status, **where)
+    with contextlib.closing(done):
+        for j, start in done:
+            kept.add(missing[j], start)
+    starts = tuple(kept.starts[i] for i in range(len(trials)))
+    if not kept.best:
+        raise _nothing_to_compare(starts, monitor)
+    return starts, kept.best, monitor, mode
+
+
+# ---- Checks of arguments --------------------------------------------------------------------------------------------
+def seeds_from(seed: int, n: int) -> range:
+    """Return `n` seeds, the first of them `seed`."""
+    first = seed_or_random(seed)
+    if first + n > 2**63:
+        raise ValueError(f"seed: got {seed}; expected {n} seeds from there to be below 2**63")
+    return range(first, first + n)
+
+
+def _check_build(build: Callable[[Trial], Sequential], trials: Sequence[Trial], others: set[int]) -> None:
+    """Check that the model depends on the trial, and on nothing else.
+
+    The trials at the positions `others` must have other weights.
+    """
+
+    def weights(at: int) -> Array:
+        return instance(build(trials[at]), Sequential, "build", EXAMPLE).copy_state()["parameters"]
+
+    again = weights(0)
+    if not np.array_equal(weights(0), again):
+        raise ValueError(
+            f"build: returned different models for the same {trials[0]}; expected one that depends on its arguments "
+            "alone: Sequential(..., seed=seed)"
+        )
+    for other in others:
+        if other < len(trials) and np.array_equal(again, weights(other)):
+            raise ValueError(
+                f"build: returned the same weights for {trials[0]} and {trials[other]}; expected starts that differ: "
+                "pass the seed to gd.Sequential, and epsilon to the initialisers"
+            )
+
+
+def callback_maker(
+    callbacks: Any, trials: int, call: Callable[[Trial], Sequence[object]]
+) -> Callable[[Trial], Sequence[object]]:
+    """Return a function that makes the callbacks of a trial: `call` if they come from a function, or it copies them."""
+    if callable(callbacks) and not any(hasattr(callbacks, event) for event in EVENTS):
+        return call
+    listed = checked_callbacks(callbacks)
+    for i, callback in enumerate(listed):
+        if trials > 1 and isinstance(callback, (Checkpoint, CSVLog)):
+            raise ValueError(
+                f"callbacks[{i}]: {type(callback).__name__} would write one file for all starts; expected a function "
+                "of the seed that gives each a file: lambda seed: [...]"
+            )
+    try:
+        copy.deepcopy(listed)
+    except TypeError as error:
+        raise TypeError(
+            f"callbacks: cannot be copied for every start ({error}); expected a function that makes them"
+        ) from error
+    return lambda trial: copy.deepcopy(listed)
+
+
+def _nothing_to_compare(starts: Sequence[Start], monitor: str) -> Exception:
+    """Return the error if no start has a finite measure: the losses diverged, or only the measure is not finite."""
+    there = next((start for start in starts if not start.diverged), None)
+    if there is None:
+        return _core.DivergenceError(f"every one of {len(starts)} starts diverged; the first: {starts[0].note}")
+    return ValueError(f"monitor: no start has a finite {monitor}; with seed {there.seed} {there.note}")

@@ -1,0 +1,170 @@
+"""One of many trainings: a trial, what makes its model, and its result."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..internal.arrays import Data
+from ..internal.prepared import Prepared, prepared
+from ..model import Sequential
+from ..trainer import Trainer
+from ..training.validation import validation_of
+from .starts import Start
+
+__all__ = ["Best", "Maker", "Split", "Training", "Trial"]
+
+
+class Trial(NamedTuple):
+    """One training: its seed, its settings by name, and the number of those settings."""
+
+    seed: int
+    settings: dict[str, Any]
+    group: int = 0
+
+    def __str__(self) -> str:
+        """Return the seed and the settings: "seed 3, epsilon 0.1"."""
+        return ", ".join(f"{name} {value}" for name, value in {"seed": self.seed, **self.settings}.items())
+
+
+class Maker(NamedTuple):
+    """Functions that return the parts of a training for a trial; `fit` the arguments of `Trainer.fit`."""
+
+    build: Callable[[Trial], Sequential]
+    loss: Callable[[Trial], _core.Loss]
+    optimizer: Callable[[Trial], _core.Optimizer]
+    callbacks: Callable[[Trial], Sequence[object]]
+    fit: Callable[[Trial], dict[str, Any]]
+
+    def trainer(self, trial: Trial, metrics: Any) -> Trainer:
+        """Return the trainer of a trial, with its model."""
+        loss, optimizer = self.loss(trial), self.optimizer(trial)
+        return Trainer(self.build(trial), loss, optimizer=optimizer, metrics=metrics, seed=trial.seed)
+
+
+class Split(NamedTuple):
+    """The training and validation data of every trial."""
+
+    training: Prepared
+    validation: Prepared
+
+    @classmethod
+    def of(
+        cls, trainer: Trainer, x: Data, y: Data, weights: Data | None, validation: Sequence[Data] | float, seed: int
+    ) -> Split:
+        """Return the data as arrays; `seed` chooses the rows of a share."""
+        model, loss = trainer.model, trainer.loss
+        given = prepared(model, loss, x, y, weights, check="columns")
+        wanted = validation_of(validation, batches=False)
+        if wanted.parts is None:
+            training, other = wanted.split(len(given.x.array), seed)
+            return cls(given.part(training), given.part(other))
+        return cls(given, prepared(model, loss, *wanted.parts, "validation: ", known=given.columns))
+
+    def checksum(self) -> int:
+        """Return a checksum of all values."""
+        arrays = [a for part in self for a in (part.x.array, part.y.array, part.weights) if a is not None]
+        checksum = 0
+        for array in arrays:
+            values = array.astype(str) if array.dtype == object else array
+            checksum = zlib.crc32(np.ascontiguousarray(values).tobytes(), checksum)
+        return checksum
+
+
+class Best(NamedTuple):
+    """The best trial so far: its measure (less is better), its position, its model."""
+
+    key: float
+    position: int
+    model: Sequential | None = None
+
+    def pair(self, starts: Sequence[Start]) -> tuple[Sequential, Start]:
+        """Return the model and the start."""
+        assert self.model is not None  # that of the best is kept
+        return self.model, starts[self.position]
+
+
+@dataclass
+class Training:
+    """Trains the model of a trial, and measures it: in each process once, with the data.
+
+    Attributes
+    ----------
+    maker : Maker
+        Makes the model of a trial and what trains it.
+    metrics : dict
+        Measures besides the loss.
+    data : Split
+        The data.
+    monitor, mode : str
+        What models are compared by.
+    keep : bool
+        Whether to return all models; otherwise only those that may be the best of their settings.
+    best : dict
+        For each number of settings the best trial that this process knows.
+    """
+
+    maker: Maker
+    metrics: dict[str, Any]
+    data: Split
+    monitor: str
+    mode: str
+    keep: bool = False
+    best: dict[int, Best] = field(default_factory=dict)
+
+    def __call__(self, position: int, trial: Trial) -> Start:
+        """Return the result of a trial."""
+        start = self._trained(trial)
+        if start.note or self.keep:
+            return start
+        mine = self.place(start, position)
+        if self.best.get(trial.group, mine) < mine:
+            return replace(start, model=None)
+        self.best[trial.group] = mine
+        return start
+
+    def place(self, start: Start, position: int) -> Best:
+        """Return a start in the order of its measure, less is better, then of its position."""
+        return Best(start.value if self.mode == "min" else -start.value, position)
+
+    def _trained(self, trial: Trial) -> Start:
+        started = time.perf_counter()
+        trainer = self.maker.trainer(trial, self.metrics)
+        fit = {**self.maker.fit(trial), "callbacks": self.maker.callbacks(trial)}
+        (x, y, weights), validation = self.data
+        training, measured, note = {"loss": math.inf}, {"loss": math.inf}, ""
+        try:
+            trainer.fit(x, y, sample_weight=weights, validation=validation, **fit)
+            training = trainer.evaluate(x, y, sample_weight=weights)
+            measured = trainer.evaluate(validation.x, validation.y, sample_weight=validation.weights)
+        except _core.DivergenceError as error:
+            note = str(error)
+        value = measured.get(self.monitor.removeprefix("val_"), math.nan)
+        if not note and not math.isfinite(value):
+            note = f"{self.monitor} is {value}"
+        if note:
+            value = math.inf if self.mode == "min" else -math.inf
+        if note and not math.isfinite(measured["loss"]):
+            training = measured = {"loss": math.inf}
+        history = trainer.history
+        ever = self.monitor in history and any(map(math.isfinite, history[self.monitor]))
+        return Start(
+            seed=trial.seed,
+            settings=trial.settings,
+            value=value,
+            loss=training["loss"],
+            val_loss=measured["loss"],
+            best_epoch=history.best_epoch(self.monitor, self.mode) if ever else 0,
+            epochs=history.last_epoch,
+            seconds=time.perf_counter() - started,
+            history=history,
+            note=note,
+            model=None if note else trainer.model,
+        )

@@ -1,0 +1,192 @@
+"""Promise: a sweep trains every setting from every seed as a trainer does; functions get the settings that they name;
+settings are compared by the mean over seeds; the summary, the figure and the folder agree; bad input is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng(11)
+X = RNG.standard_normal((120, 3))
+Y = np.sin(2 * X[:, :1]) * X[:, 1:2] + 0.1 * RNG.standard_normal((120, 1))
+VALIDATION = (X[80:], Y[80:])
+
+
+def build(seed: int, width: int = 5) -> gd.Sequential:
+    return gd.Sequential(gd.Dense(3, width), gd.Tanh(), gd.Dense(width, 1), seed=seed)
+
+
+GRID = {"width": [3, 6], "rate": [0.05, 0.2], "batch_size": [16, 80]}
+GIVEN: dict[str, Any] = {
+    "build": build,
+    "settings": GRID,
+    "validation": VALIDATION,
+    "loss": gd.MeanSquaredError(),
+    "optimizer": lambda rate: gd.SGD(rate),
+    "epochs": 4,
+    "progress": False,
+}
+
+
+def sweep(**changes: Any) -> gd.Sweep:
+    return gd.sweep(x=X[:80], y=Y[:80], **{**GIVEN, **changes})
+
+
+def alone(seed: int, width: int, rate: float, batch_size: int) -> tuple[float, gd.Sequential]:
+    model = build(seed, width)
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(rate))
+    return trainer.fit(X[:80], Y[:80], epochs=4, batch_size=batch_size, validation=VALIDATION)["val_loss"][-1], model
+
+
+def test_each_training_is_that_of_a_trainer() -> None:
+    result = sweep(seeds=3, seed=5, keep_models=True)
+    settings = [{"width": w, "rate": r, "batch_size": b} for w in (3, 6) for r in (0.05, 0.2) for b in (16, 80)]
+    assert [(start.settings, start.seed) for start in result.starts] == [(s, i) for s in settings for i in (5, 6, 7)]
+    for start in result.starts:
+        value, model = alone(start.seed, **start.settings)
+        assert start.value == value
+        helpers.same_bits(start.model.flat_parameters(), model.flat_parameters())
+    values = np.array([start.value for start in result.starts]).reshape(-1, 3)
+    best = int(values.mean(axis=1).argmin())
+    assert result.best_setting == settings[best] and result.best_seed == 5 + int(values[best].argmin())
+    helpers.same_bits(result.best.flat_parameters(), alone(result.best_seed, **settings[best])[1].flat_parameters())
+    summary = result.summary()
+    assert summary["width"] == [s["width"] for s in settings] and summary["seeds"] == [3] * 8
+    np.testing.assert_allclose(summary["val_loss"], values.mean(axis=1), rtol=1e-14)
+    np.testing.assert_allclose(summary["standard_error"], values.std(axis=1, ddof=1) / math.sqrt(3), rtol=1e-13)
+    assert summary["best"] == values.min(axis=1).tolist()
+    assert list(result.table())[:4] == ["seed", "width", "rate", "batch_size"] and result.table().height == 24
+    assert f"best: width {settings[best]['width']}, rate" in str(result)
+
+
+def test_the_best_mean_beats_the_best_start() -> None:
+    """And settings with a start that diverges come last."""
+
+    def scaled(seed: int, kind: str) -> gd.Sequential:
+        model = gd.Sequential(gd.Dense(3, 1, bias=False), seed=seed)
+        size = {"lucky": (1e-3, 2.0), "steady": (0.5, 0.5), "broken": (0.0, 1e30)}[kind][seed]
+        model.parameters()["layers.0.weight"][...] = size + seed * 1e-6
+        return model
+
+    given: dict[str, Any] = {"build": scaled, "seeds": 2, "optimizer": gd.SGD(1e-9), "epochs": 1}
+    given["validation"] = (X[80:], np.zeros((40, 1)))
+    result = sweep(settings={"kind": ["broken", "lucky", "steady"]}, **given)
+    rows = result.summary().rows
+    assert result.best_setting == {"kind": "steady"} and result.best_seed == 0
+    assert rows[1]["best"] < rows[2]["best"] and rows[0]["best"] < rows[1]["best"]
+    assert [row["left_out"] for row in rows] == [1, 0, 0]
+
+
+def test_functions_get_what_they_name() -> None:
+    seen: dict[str, set[Any]] = {"loss": set(), "callbacks": set(), "all": set()}
+
+    def loss(weight: float) -> gd.Loss:
+        seen["loss"].add(weight)
+        return gd.MeanSquaredError()
+
+    def callbacks(seed: int, patience: int) -> list[gd.Callback]:
+        seen["callbacks"].add((seed, patience))
+        return [gd.EarlyStopping(patience=patience)]
+
+    def of_all(seed: int, **settings: Any) -> gd.Sequential:
+        seen["all"] |= set(settings)
+        return build(seed)
+
+    settings = {"weight": [1.0, 2.0], "patience": [1, 2], "optimizer": [gd.SGD(0.1), gd.Adam(0.1)]}
+    result = sweep(build=of_all, settings=settings, loss=loss, optimizer=None, callbacks=callbacks, seeds=2, n_jobs=1)
+    assert seen["loss"] == {1.0, 2.0} and seen["all"] == set(settings)
+    assert seen["callbacks"] == {(seed, patience) for seed in (0, 1) for patience in (1, 2)}
+    by_optimizer = {repr(start.settings["optimizer"]): start.value for start in result.starts if start.seed == 0}
+    assert len(set(by_optimizer.values())) == 2
+    assert set(result.table()["optimizer"]) == {repr(gd.SGD(0.1)), repr(gd.Adam(0.1))}
+
+
+def test_random_settings() -> None:
+    settings = {"width": [3, 6], "rate": lambda rng: 10 ** rng.uniform(-3, -1)}
+    few, more = (sweep(settings=settings, draws=draws) for draws in (3, 6))
+    assert [s.settings for s in more.starts[:3]] == [s.settings for s in few.starts] and len(more.starts) == 6
+    assert all(1e-3 <= start.settings["rate"] <= 0.1 for start in more.starts)
+    assert len({start.settings["rate"] for start in more.starts}) == 6
+    assert [s.settings for s in sweep(settings=settings, draws=3, seed=1).starts] != [s.settings for s in few.starts]
+    assert len(sweep(settings={"width": [3, 6]}, draws=20, optimizer=gd.SGD(0.1)).starts) == 2
+
+
+def test_folder(tmp_path: Path) -> None:
+    first = sweep(settings=[{"width": 3, "rate": 0.1}], seeds=2, folder=tmp_path)
+    lines = (tmp_path / "sweep.jsonl").read_text().splitlines()
+    more = sweep(settings=[{"width": 3, "rate": 0.1}, {"width": 4, "rate": 0.1}], seeds=3, folder=tmp_path)
+    assert (tmp_path / "sweep.jsonl").read_text().splitlines()[:3] == lines
+    assert [start.seconds for start in more.starts[:2]] == [
+        start.seconds for start in first.starts
+    ]  # read, not computed
+    again = sweep(settings=[{"width": 3, "rate": 0.1}, {"width": 4, "rate": 0.1}], seeds=3, folder=tmp_path)
+    assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 7
+    assert again.table().rows == more.table().rows
+    helpers.same_bits(again.best.flat_parameters(), more.best.flat_parameters())
+    assert len(list(tmp_path.glob("model-*"))) == 2  # the best of each setting
+
+
+def test_figure(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    axes = sweep(seeds=2).plot(tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000
+    assert axes.get_xlabel() == "width" and axes.get_title(loc="left").startswith("Best of 8 settings: width ")
+    labels = axes.get_legend_handles_labels()[1]
+    assert "rate 0.05, batch_size 16" in labels and "best model" in labels
+    kinds = {"activation": [gd.ReLU, gd.Tanh]}
+
+    def activated(seed: int, activation: Any) -> gd.Sequential:
+        return gd.Sequential(gd.Dense(3, 4), activation(), gd.Dense(4, 1), seed=seed)
+
+    axes = sweep(build=activated, settings=kinds, optimizer=gd.SGD(0.1)).plot(tmp_path / "kinds.png")
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["ReLU", "Tanh"]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
+    "settings": ({"settings": 3}, TypeError, "^settings: got 3"),
+    "settings empty": ({"settings": {}}, TypeError, "^settings"),
+    "settings none": ({"settings": []}, ValueError, "^settings: got none"),
+    "setting": ({"settings": {"width": 3}}, TypeError, r"^settings\['width'\]: got 3; expected a list of values"),
+    "setting text": ({"settings": {"width": "abc"}}, TypeError, r"^settings\['width'\]"),
+    "setting empty": ({"settings": {"width": []}}, ValueError, r"^settings\['width'\]"),
+    "setting twice": ({"settings": {"width": [3, 3]}}, ValueError, r"^settings\['width'\].*different"),
+    "setting drawn": ({"settings": {"rate": lambda rng: 0.1}}, TypeError, r"^settings\['rate'\]"),
+    "points differ": ({"settings": [{"rate": 0.1}, {"width": 3}]}, ValueError, r"^settings\[1\]"),
+    "point twice": ({"settings": [{"rate": 0.1}, {"rate": 0.1}]}, ValueError, r"^settings\[1\].*second time"),
+    "seed": ({"settings": {"seed": [1]}}, ValueError, "^settings: got 'seed'"),
+    "unused": ({"settings": {**GRID, "widht": [3]}}, ValueError, "^settings: 'widht' is an argument of neither"),
+    "weights": ({"settings": {**GRID, "sample_weight": [1]}}, ValueError, "^settings: 'sample_weight' is an argument"),
+    "build": ({"build": None}, TypeError, "^build"),
+    "build's argument": ({"build": lambda seed, depth: build(seed)}, TypeError, "^build: has the argument 'depth'"),
+    "build's result": ({"build": lambda seed, width: 3}, TypeError, "^build"),
+    "build that ignores the seed": (
+        {"build": lambda width: build(0), "seeds": 2},
+        ValueError,
+        "^build: returned the s",
+    ),
+    "optimizer": ({"optimizer": None, "settings": {"width": [3]}}, TypeError, "^optimizer"),
+    "optimizer class": ({"optimizer": gd.SGD}, TypeError, "^optimizer"),
+    "optimizer's result": ({"optimizer": lambda rate: rate}, TypeError, "^optimizer: got float"),
+    "loss": ({"loss": None}, TypeError, "^loss"),
+    "a loss among the settings": ({"settings": {"loss": [3], **GRID}}, TypeError, r"^settings\['loss'\]: got int 3"),
+    "seeds": ({"seeds": 0}, ValueError, "^seeds: got 0"),
+    "draws": ({"draws": 0}, ValueError, "^draws: got 0"),
+    "draws of points": ({"settings": [{"rate": 0.1}], "draws": 2}, ValueError, "^draws"),
+    "monitor": ({"monitor": "val_accuracy"}, ValueError, "^monitor"),
+    "n_jobs": ({"n_jobs": 0}, ValueError, "^n_jobs"),
+    "epochs": ({"epochs": 0}, ValueError, "^epochs"),
+    "unknown": ({"rounds": 3}, TypeError, "rounds"),
+    "resume": ({"resume": "file"}, ValueError, "^resume"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses(name: str) -> None:
+    changes, kind, words = REFUSED[name]
+    helpers.refuses(lambda: sweep(**changes), kind, words)
