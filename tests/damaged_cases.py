@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gdcore as gd
@@ -147,3 +147,29 @@ def refusals(data: bytes, *, settings: bool = False) -> list[str]:
 
 
 ALL = list(READERS)
+
+
+NONSENSE: list[Any] = ["x", -7, 2**70, float("nan"), [[]], {"type": "x"}, None, "remove"]
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The positions of all entries of a JSON value; of lists, only the first and the last."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield (*at, key)
+            yield from places(item, (*at, key))
+    elif isinstance(value, list):
+        for i in sorted({0, len(value) - 1} if value else ()):
+            yield (*at, i)
+            yield from places(value[i], (*at, i))
+
+
+def put(tree: Any, at: tuple[Any, ...], value: Any) -> None:
+    """Change or remove an entry of a JSON value."""
+    holder = tree
+    for step in at[:-1]:
+        holder = holder[step]
+    if value == "remove":
+        del holder[at[-1]]
+    else:
+        holder[at[-1]] = value

@@ -68,6 +68,7 @@ from .trainer import Trainer
 
 if _typing.TYPE_CHECKING:
     from . import analysis, experiments
+    from .ensembles.ensemble import Ensemble
     from .profiling import Profile, profile
     from .tuning.lr_range import LRRange, lr_range_test
     from .tuning.restarts import Restarts, restarts
@@ -93,6 +94,7 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "Ensemble",
     "FormatError",
     "FrozenPredictor",
     "GlorotNormal",
@@ -150,6 +152,7 @@ _immutable.close()
 # Imported on first use, to keep `import gdcore` fast: parts of the package, and tools around training.
 _PARTS = ("analysis", "experiments")
 _TOOLS = {
+    "Ensemble": "ensembles.ensemble",
     "LRRange": "tuning.lr_range",
     "Profile": "profiling",
     "Restarts": "tuning.restarts",

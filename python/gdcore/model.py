@@ -383,17 +383,22 @@ for _quick in (Sequential.predict, Sequential.forward, Sequential.backward):  # 
 
 
 @explained
-def load(path: FileLike, *, device: str = "auto", precision: str = "float32") -> Sequential:
+def load(path: FileLike, *, device: str = "auto", precision: str = "float32") -> Sequential | Any:
     """Return the model saved in a file: architecture, parameters, running averages, scaling and class names.
 
     Parameters
     ----------
     path : path or binary file
-        A file written by ``model.save`` or by `gdcore.Checkpoint`, or a file object, which is read to its end.
+        A file of ``model.save``, ``ensemble.save`` or `gdcore.Checkpoint`, or a file object, which is read to its end.
     device : str
         Device of the model, as in `gdcore.Sequential`. Files do not contain it.
     precision : str
         Precision of its matrix products, as in `gdcore.Sequential`. Files do not contain it.
+
+    Returns
+    -------
+    Sequential or Ensemble
+        What was saved. Type checkers take it for a `Sequential`, except after ``isinstance(loaded, gd.Ensemble)``.
 
     Raises
     ------
@@ -408,4 +413,8 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
     choice(device, "device", ("auto", "cpu", "cuda"))
     choice(precision, "precision", ("float32", "tf32", "bfloat16"))
     tensors, metadata = read_file(path)
+    if "ensemble" in metadata:
+        from .io.ensembles import ensemble_from
+
+        return ensemble_from(tensors, metadata, label(path, "path"), device=device, precision=precision)
     return model_from(tensors, metadata, label(path, "path"), device=device, precision=precision)

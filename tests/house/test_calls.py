@@ -21,6 +21,7 @@ LONG = {
     "Adam": "the settings of an optimiser, named as in PyTorch",
     "Sequential": "what a model is, beside its layers: all of it is saved in files and returned by settings()",
     "Trainer.fit": "the data, the length and the order of a run, as checkpoints compare them",
+    "Ensemble.train": "the arguments of Trainer and of fit, and how the models differ and where they are trained",
     "restarts": "the arguments of Trainer and of fit, and how often and where they are tried",
     "sweep": "those of restarts, and the settings to try",
     "lr_range_test": "the arguments of Trainer and of fit, and the rates to try",

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = {"dask_cluster", "digits", "mnist", "optuna_pruning", "regression", "own_loop", "own_loss", "transfer"}
+EXAMPLES = {"dask_cluster", "digits", "ensemble", "mnist", "optuna_pruning", "regression", "own_loop", "own_loss"}
+EXAMPLES |= {"transfer"}
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -83,6 +84,19 @@ def test_own_loss(tmp_path: Path) -> None:
     printed = example("own_loss", tmp_path)
     assert 60 <= number(r"90 % quantile: (\d+)%", printed) <= 95
     assert number(r"width of the range: (\d+)", printed) < 200
+
+
+def test_ensemble(tmp_path: Path) -> None:
+    printed = example("ensemble", tmp_path)
+    for name in ("ensemble of 8", r"selection of \d"):
+        for better, measure in ((1, "accuracy"), (-1, "loss")):
+            found, alone = (number(rf"^{what} .*{measure} ([\d.]+)", printed) for what in (name, "one network, mean"))
+            assert better * found > better * alone, (name, measure)
+    errors, doubtful = number(r"^errors: (\d+)", printed), number(r"of them (\d+) among the", printed)
+    assert doubtful > 0.5 * errors > 0
+    assert 0.9 < number(r"out of bag: accuracy ([\d.]+)", printed) < 1
+    assert "the same predictions: True" in printed
+    assert isinstance(gd.load(tmp_path / "ensemble.safetensors"), gd.Ensemble)
 
 
 def test_transfer(tmp_path: Path) -> None:

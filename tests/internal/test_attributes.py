@@ -199,6 +199,7 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "Profile": lambda p: gd.profile(),
     "CustomLoss": lambda p: gd.CustomLoss(lambda outputs, targets: (outputs[:, 0], outputs), name="own"),
     "Dense": lambda p: gd.Dense(3, 2),
+    "Ensemble": lambda p: gd.Ensemble([build().model]),
     "FrozenPredictor": lambda p: build().model.predictor(),
     "LayerNorm": lambda p: gd.LayerNorm(3),
     "MiniBatches": lambda p: gd.MiniBatches(X, Y, batch_size=8),

@@ -7,14 +7,14 @@ import copy
 import io
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from damaged_cases import ALL, METADATA, READERS, TENSORS, WHOLE, refusals, written
+from damaged_cases import ALL, METADATA, NONSENSE, READERS, TENSORS, WHOLE, places, put, refusals, written
 from gdcore.io import tensor_file
 
 
@@ -43,30 +43,9 @@ def test_truncation_and_what_follows() -> None:
 
 
 # ------------------------------------------------------------------------------- right checksum, nonsense inside
-NONSENSE: list[Any] = ["x", -7, 2**70, float("nan"), [[]], {"type": "x"}, None, "remove"]
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The positions of all entries of a JSON value; of lists, only the first and the last."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield (*at, key)
-            yield from places(item, (*at, key))
-    elif isinstance(value, list):
-        for i in sorted({0, len(value) - 1} - {-1}):
-            yield (*at, i)
-            yield from places(value[i], (*at, i))
-
-
 def changed(part: str, at: tuple[Any, ...], value: Any) -> bytes:
     tree = json.loads(METADATA[part])
-    holder = tree
-    for step in at[:-1]:
-        holder = holder[step]
-    if value == "remove":
-        del holder[at[-1]]
-    else:
-        holder[at[-1]] = value
+    put(tree, at, value)
     return written(TENSORS, {**METADATA, part: json.dumps(tree)})
 
 

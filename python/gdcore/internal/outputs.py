@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .. import _core
 from .arrays import Array
 from .checks import choice
+from .labels import class_array
 
 if TYPE_CHECKING:
+    from ..ensembles.prediction import MeanPredictor
     from ..network.prediction import Predictor
+    from .labels import Classes
 
 MEANINGS = ("numbers", "classes", "yes_no")
 OF_LOSS: dict[type[_core.Loss], str] = {
@@ -77,25 +82,29 @@ def losses_for(meaning: str | None) -> str:
     return " or ".join(kind.__name__ for kind, each in OF_LOSS.items() if each == meaning)
 
 
-def probabilistic(model: Predictor, caller: str) -> str:
+def probabilistic(model: Predictor | MeanPredictor, caller: str) -> str:
     """Return "classes" or "yes_no"; raise ValueError naming `caller` if the outputs are neither, or unknown."""
-    if model.outputs is None:
+    meaning = model.outputs
+    if meaning is None:
         raise ValueError(
             f"{caller}: outputs: the meaning of the model's outputs is unknown, as no Trainer has set it; expected "
             "model.outputs = 'classes' (one output for each class) or 'yes_no' (one answer for each output) first, or "
             "Sequential(..., outputs=...)"
         )
-    if model.outputs == "numbers":
+    if meaning == "numbers":
         raise ValueError(f"{caller}: outputs: got 'numbers', which have neither classes nor probabilities; use predict")
-    return model.outputs
+    return meaning
 
 
-def not_finite(logits: Array, caller: str) -> ValueError:
-    """Return the error for the first output that is NaN or infinite: no class is the most probable one then."""
+def not_finite(logits: Array, caller: str, first: int = 0) -> ValueError:
+    """Return the error for the first output that is NaN or infinite: no class is the most probable one then.
+
+    `first` is the number of the first row of `logits`.
+    """
     row, output = divmod(_core.first_nonfinite(logits), logits.shape[1])
     return ValueError(
-        f"{caller}: output {output} of row {row} is {logits[row, output]:g}; expected finite outputs: the row's "
-        f"inputs or the model's weights are too large for {logits.dtype}, or not finite"
+        f"{caller}: output {output} of row {first + row} is {logits[row, output]:g}; expected finite outputs: the "
+        f"row's inputs or the model's weights are too large for {logits.dtype}, or not finite"
     )
 
 
@@ -112,3 +121,12 @@ def probabilities(logits: Array, meaning: str) -> Array:
 def answers(logits: Array, meaning: str) -> Array:
     """Return the most probable class, int64 (N,), or whether each answer is yes, bool (N, K)."""
     return logits > 0 if meaning == "yes_no" else logits.argmax(axis=1)
+
+
+def named_answers(logits: Array, meaning: str, classes: Classes | None) -> Array:
+    """Return what `Sequential.predict_classes` does: class names or indices (N,), or several answers, bool (N, K)."""
+    given = answers(logits, meaning)
+    if given.ndim == 2 and given.shape[1] > 1:
+        return given
+    index = given.reshape(len(given)).astype(np.int64, copy=False)
+    return index if classes is None else class_array(classes)[index]

@@ -113,7 +113,12 @@ def read_description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
     where = f"{where}: model"
     given = json_values.mapping(json_values.parse(metadata["model"], where), where)
     later = dict.fromkeys(ENTRIES.keys() - FIRST_ENTRIES) if metadata.get("format_version") == "1" else {}
-    return json_values.entries(later | given, where, ENTRIES)
+    return checked_description(later | given, where)
+
+
+def checked_description(value: Any, where: str) -> dict[str, Any]:
+    """Return what `describe` wrote, checked; raise FormatError otherwise."""
+    return json_values.entries(value, where, ENTRIES)
 
 
 def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dtype: str, where: str) -> None:
@@ -171,17 +176,21 @@ def model_from(
     DeviceError
         If the device is not available.
     """
+    return built(check_model(tensors, metadata, where), tensors, f"{where}: model", **device_settings)
+
+
+def built(settings: dict[str, Any], tensors: Mapping[str, Array], where: str, **device_settings: Any) -> Sequential:
+    """Build a model from its description and its arrays, both checked."""
     from ..model import Sequential
 
-    settings = check_model(tensors, metadata, where)
     settings["classes"] = decode_classes(settings["classes"])
     described, frozen = settings.pop("layers"), settings.pop("frozen")
-    with json_values.entry(f"{where}: model"):
-        built = Sequential(*[specs.decode_layer(layer) for layer in described], **settings, **device_settings)
-    with json_values.entry(f"{where}: model.frozen"):
-        built.set_all_frozen(frozen, True)
-    set_tensors(built, tensors)
-    return built
+    with json_values.entry(where):
+        model = Sequential(*[specs.decode_layer(layer) for layer in described], **settings, **device_settings)
+    with json_values.entry(f"{where}.frozen"):
+        model.set_all_frozen(frozen, True)
+    set_tensors(model, tensors)
+    return model
 
 
 def set_tensors(model: Sequential, tensors: Mapping[str, Array]) -> None:

@@ -2,7 +2,8 @@
 
 Format version 2 has all metadata in one entry, as JSON with sorted keys, because the safetensors package writes several
 entries in varying order; so the same content gives the same bytes. A checksum over names, shapes, values and metadata
-detects damaged files. Version 1 had one entry for each key. Pickle is never used: an untrusted file can hold wrong
+detects damaged files. Version 1 had one entry for each key. Version 3 is version 2 with several models; files of one
+model stay version 2, for earlier readers. Pickle is never used: an untrusted file can hold wrong
 values but cannot run code.
 """
 
@@ -25,8 +26,9 @@ from ..internal.checks import FormatError
 from . import destination
 from .destination import FileLike
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, ENSEMBLE_VERSION = 2, 3
 KEY = "gdcore"  # key of the one metadata entry
+KEY_OF_SEVERAL = "ensemble"  # its entry that describes several models
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors package refuses longer headers
 MOST_DIMENSIONS = 32
 # Names of element types in safetensors and in NumPy; bfloat16, which NumPy lacks, is read as float32.
@@ -62,6 +64,7 @@ def write_file(
     *,
     check: Check | None = None,
     name: str = "path",
+    version: int = FORMAT_VERSION,
 ) -> None:
     """Write arrays and metadata to a safetensors file, all or nothing.
 
@@ -83,7 +86,7 @@ def write_file(
             raise TypeError(f"{key}: got an array of {array.dtype}, which cannot be saved; expected numbers")
     values = {
         "format": "gdcore",
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(version),
         "gdcore_version": _core.__version__,
         **{key: _text(_value(text)) for key, text in metadata.items()},
     }
@@ -313,10 +316,11 @@ def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], 
             "the arrays with model.load_parameters(path)"
         )
     version = metadata.get("format_version")
-    if version != ("1" if first is not None else str(FORMAT_VERSION)):
+    several = KEY_OF_SEVERAL in metadata
+    if version != ("1" if first is not None else str(ENSEMBLE_VERSION if several else FORMAT_VERSION)):
         raise FormatError(
             f"{title}: of format version {version!r:.20}, written by gdcore {metadata.get('gdcore_version')!r:.20}; "
-            f"this gdcore {_core.__version__} reads versions 1 to {FORMAT_VERSION}: update gdcore"
+            f"this gdcore {_core.__version__} reads versions 1 to {ENSEMBLE_VERSION}: update gdcore"
         )
     for key, value in metadata.items():
         json_values.text(value, f"{title}: {key}")

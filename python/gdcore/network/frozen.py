@@ -12,6 +12,7 @@ from ..internal.attributes import Closed
 from .prediction import ROWS, Predictor
 
 if TYPE_CHECKING:
+    from ..ensembles.ensemble import Ensemble
     from ..internal.features import FeatureNames
     from ..internal.labels import Classes
 
@@ -20,7 +21,7 @@ __all__ = ["FrozenPredictor"]
 
 @explained
 class FrozenPredictor(Closed):
-    """A copy of a model that only predicts; ``model.predictor()`` makes it.
+    """A copy of a model, or of an ensemble, that only predicts; ``model.predictor()`` makes it.
 
     Its results are those of the model at that moment, bit for bit. Later training or writing of the model does not
     change them. Its weights cannot be written, so they are packed for the processor's caches once, in the second call,
@@ -30,7 +31,7 @@ class FrozenPredictor(Closed):
 
     __slots__ = ("_lock", "_model")
 
-    def __init__(self, model: Predictor) -> None:
+    def __init__(self, model: Predictor | Ensemble) -> None:
         self._model = copy.copy(model)
         self._lock = threading.RLock()
 

@@ -15,9 +15,9 @@ from ..internal.checks import flag, shown
 from ..internal.features import Columns, FeatureNames, feature_names
 from ..internal.immutable import Views
 from ..internal.inputs import Inputs, to_inputs
-from ..internal.labels import Classes, are_numbers_from_0, class_array, class_names
+from ..internal.labels import Classes, are_numbers_from_0, class_names
 from ..internal.numbers import SAFE, SMALL, check_numbers, vdot
-from ..internal.outputs import answers, checked_meaning, not_finite, probabilistic
+from ..internal.outputs import checked_meaning, named_answers, not_finite, probabilistic
 from .scaling import Unrepresentable, described, refuse, unrepresentable_column
 
 if TYPE_CHECKING:
@@ -323,8 +323,4 @@ class Predictor(_core.Network):
         logits = self.predict(x, batch_size=batch_size, check_finite=finite)
         if finite and _core.first_nonfinite(logits) >= 0:
             raise not_finite(logits, "predict_classes")
-        given = answers(logits, meaning)
-        if given.ndim == 2 and given.shape[1] > 1:
-            return given
-        index = given.reshape(len(given)).astype(np.int64, copy=False)
-        return index if self.classes is None else class_array(self.classes)[index]
+        return named_answers(logits, meaning, self.classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from .. import _core
 from ..callbacks import Checkpoint, CSVLog
 from ..internal.arrays import Array, Data
-from ..internal.checks import choice, flag, instance, integer, seed_or_random
+from ..internal.checks import choice, flag, instance, integer, seed_or_random, shown
 from ..metrics import Metrics, direction
 from ..model import Sequential
 from ..training.fit import EVENTS, checked_callbacks
@@ -22,7 +23,7 @@ from .parallel import checked_workers, run_all
 from .starts import Start
 from .trials import Best, Maker, Split, Training, Trial
 
-__all__ = ["callback_maker", "compare", "seeds_from"]
+__all__ = ["callback_maker", "check_build", "check_call", "compare", "placed", "seeds_from"]
 
 EXAMPLE = "gd.Sequential(gd.Dense(2, 1), seed=seed)"
 
@@ -50,11 +51,10 @@ def compare(
     `restarts` for the rest.
     """
     keep = flag(keep_models, "keep_models")
-    integer(where["threads"], "threads", minimum=1)
-    checked_workers(where["n_jobs"], where["within"], where["executor"])
+    where = placed(where)
     if "resume" in maker.fit(trials[0]):
         raise ValueError("resume: got one checkpoint for all starts; expected None, as each start is a new run")
-    _check_build(maker.build, trials, others)
+    check_build(maker.build, trials, others)
     trainer = maker.trainer(trials[0], metrics)
     measures = dict(trainer.metrics)  # an iterator gives its metrics once
     monitor = choice(monitor, "monitor", [f"val_{name}" for name in ("loss", *measures)])
@@ -64,8 +64,7 @@ def compare(
     kept = Kept(folder, training, trials)
     missing = [i for i in range(len(trials)) if i not in kept.starts]
     tasks = [(i, trials[i]) for i in missing]
-    if trainer.model.device != "cpu" and all(where[name] is None for name in ("n_jobs", "within", "executor")):
-        where["n_jobs"] = 1  # a GPU computes one training after the other
+    where = placed(where, trainer.model.device)
     names = [str(trials[i]) for i in missing]
     done = run_all(training, tasks, what=what, name=names.__getitem__, status=kept.status, **where)
     with contextlib.closing(done):
@@ -78,6 +77,15 @@ def compare(
 
 
 # ---- Checks of arguments --------------------------------------------------------------------------------------------
+def placed(where: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
+    """Return arguments of `run_all`, checked; a GPU computes one training after the other unless told otherwise."""
+    integer(where["threads"], "threads", minimum=1)
+    checked_workers(where["n_jobs"], where["within"], where["executor"])
+    if device != "cpu" and all(where[name] is None for name in ("n_jobs", "within", "executor")):
+        return where | {"n_jobs": 1}
+    return where
+
+
 def seeds_from(seed: int, n: int) -> range:
     """Return `n` seeds, the first of them `seed`."""
     first = seed_or_random(seed)
@@ -86,7 +94,19 @@ def seeds_from(seed: int, n: int) -> range:
     return range(first, first + n)
 
 
-def _check_build(build: Callable[[Trial], Sequential], trials: Sequence[Trial], others: set[int]) -> None:
+def check_call(build: Any, trial: Trial) -> None:
+    """Check that `build` can be called for a trial."""
+    if not callable(build):
+        raise TypeError(f"build: got {shown(build)}; expected a function of the seed that returns a model")
+    with contextlib.suppress(ValueError):  # a callable may have no signature
+        try:
+            inspect.signature(build).bind(trial.seed, *trial.settings.values())
+        except TypeError as error:
+            call = "build(seed, epsilon), as epsilon is given" if trial.settings else "build(seed)"
+            raise TypeError(f"build: is called as {call}: {error}") from None
+
+
+def check_build(build: Callable[[Trial], Sequential], trials: Sequence[Trial], others: set[int]) -> None:
     """Check that the model depends on the trial, and on nothing else.
 
     The trials at the positions `others` must have other weights.

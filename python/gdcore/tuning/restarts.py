@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import os
 from collections.abc import Callable, Sequence, Set
 from typing import Any
@@ -14,7 +12,7 @@ from ..internal.arrays import Data
 from ..internal.checks import has_keys, integer, is_iterable, real, shown
 from ..metrics import Metrics
 from ..model import Sequential
-from .compare import callback_maker, compare, seeds_from
+from .compare import callback_maker, check_call, compare, seeds_from
 from .starts import Restarts, Spread, Start
 from .trials import Maker, Trial
 
@@ -132,7 +130,7 @@ def restarts(
     count = integer(n, "n", minimum=1)
     seeds = seeds_from(integer(seed, "seed"), count)
     trials = [Trial(each, scale) for scale in _scales(epsilon) for each in seeds]
-    _check_call(build, trials[0])
+    check_call(build, trials[0])
     maker = Maker(
         build=lambda trial: build(trial.seed, *trial.settings.values()),
         loss=lambda trial: loss,
@@ -175,15 +173,3 @@ def _scales(epsilon: Sequence[float] | None) -> list[dict[str, Any]]:
     if not scales or len(set(scales)) < len(scales):
         raise ValueError(f"epsilon: got {shown(epsilon)}; expected at least one scale, all of them different")
     return [{"epsilon": scale} for scale in scales]
-
-
-def _check_call(build: Any, trial: Trial) -> None:
-    """Check that `build` can be called for a trial."""
-    if not callable(build):
-        raise TypeError(f"build: got {shown(build)}; expected a function of the seed that returns a model")
-    with contextlib.suppress(ValueError):  # a callable may have no signature
-        try:
-            inspect.signature(build).bind(trial.seed, *trial.settings.values())
-        except TypeError as error:
-            call = "build(seed, epsilon), as epsilon is given" if trial.settings else "build(seed)"
-            raise TypeError(f"build: is called as {call}: {error}") from None

@@ -1,0 +1,175 @@
+"""Training of the models of an ensemble: own seeds and, by choice, own rows."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..data import split_rows
+from ..history import History
+from ..internal.arrays import Data
+from ..internal.checks import flag, integer
+from ..internal.prepared import Prepared, prepared
+from ..model import Sequential
+from ..trainer import Trainer
+from ..training.validation import Validation, validation_of
+from ..tuning.compare import callback_maker, check_build, check_call, placed, seeds_from
+from ..tuning.parallel import run_all
+from ..tuning.trials import Trial
+
+__all__ = ["MemberTraining", "train"]
+
+
+@dataclass(frozen=True)
+class MemberTraining:
+    """How one model of an ensemble was trained.
+
+    Attributes
+    ----------
+    seed : int
+        The seed passed to `build`; it also shuffles and draws rows.
+    history : History
+        The epochs.
+    seconds : float
+        Time it took.
+    left_out : ndarray or None
+        Whether each row of the given data was left out by the bootstrap, bool (N,); None without it. Validation rows
+        count as not left out, since they decide when training stops.
+    """
+
+    seed: int
+    history: History
+    seconds: float
+    left_out: npt.NDArray[np.bool_] | None = None
+
+
+class Given(NamedTuple):
+    """The data of all models, and how the rows of each are drawn from it."""
+
+    training: Prepared
+    validation: Prepared | None
+    share: float | None  # to hold out of `training` for each model
+    rows: npt.NDArray[np.int64] | None  # the given rows that `training` has, if not all
+    bootstrap: bool
+
+    def of(self, seed: int) -> tuple[Prepared, Prepared | None, npt.NDArray[np.bool_] | None]:
+        """Return the training and validation data of a model, and which of the given rows its bootstrap left out."""
+        training, validation = self.training, self.validation
+        count = len(training.x.array)
+        rows, given = (np.arange(count), count) if self.rows is None else (self.rows, len(self.rows))
+        if self.rows is not None and validation is not None:
+            given += len(validation.x.array)
+        if self.share is not None:
+            rows, others = split_rows(count, self.share, seed, name="validation")
+            training, validation = training.part(rows), training.part(others)
+        if not self.bootstrap:
+            return training, validation, None
+        drawn = np.random.default_rng(seed).integers(len(rows), size=len(rows))
+        left_out = np.zeros(given, np.bool_)
+        left_out[np.delete(rows, drawn)] = True
+        return training.part(np.sort(drawn)), validation, left_out
+
+
+def train(
+    build: Callable[..., Sequential],
+    n: int,
+    data: tuple[Data, Data],
+    *,
+    settings: dict[str, Any],
+    validation: Sequence[Data] | float | None,
+    seed: int,
+    bootstrap: bool,
+    resplit: bool,
+    where: dict[str, Any],
+    callbacks: Sequence[object] | Callable[..., Sequence[object]],
+    fit: dict[str, Any],
+) -> tuple[list[Sequential], list[MemberTraining]]:
+    """Return the trained models of `gdcore.Ensemble.train`, and how they were trained, without those that diverged.
+
+    `settings` are the arguments of `Trainer`, `where` those of `run_all`.
+    """
+    count = integer(n, "n", minimum=1)
+    trials = [Trial(each, {}) for each in seeds_from(integer(seed, "seed"), count)]
+    where, bootstrap, resplit = placed(where), flag(bootstrap, "bootstrap"), flag(resplit, "resplit")
+    if "resume" in fit:
+        raise ValueError("resume: got one checkpoint for all models; expected None, as each is trained anew")
+    check_call(build, trials[0])
+    check_build(lambda trial: build(trial.seed), trials, {1, count})
+    trainer = Trainer(build(trials[0].seed), **settings)
+    settings = settings | {"metrics": dict(trainer.metrics)}  # an iterator gives its metrics once
+    one = functools.partial(
+        _train,
+        build=build,
+        settings=settings,
+        given=_given(trainer, data, fit.pop("sample_weight", None), validation, seed, bootstrap, resplit),
+        callbacks=callback_maker(callbacks, count, lambda trial: callbacks(trial.seed)),  # type: ignore
+        fit=fit,
+    )
+    found: dict[int, tuple[Sequential | None, MemberTraining, str]] = {}
+    where = placed(where, trainer.model.device)
+    done = run_all(one, [(trial,) for trial in trials], what="Ensemble.train", name=lambda i: str(trials[i]), **where)
+    with contextlib.closing(done):
+        found.update(done)
+    kept = [(model, training) for _, (model, training, _) in sorted(found.items()) if model is not None]
+    notes = [f"seed {training.seed}: {note}" for _, (_, training, note) in sorted(found.items()) if note]
+    if not kept:
+        raise _core.DivergenceError(f"every one of {count} models diverged; the first: {notes[0]}")
+    if notes:
+        warnings.warn(f"{len(notes)} of {len(found)} models diverged and are left out; {notes[0]}", stacklevel=4)
+    return [model for model, _ in kept], [training for _, training in kept]
+
+
+def _given(
+    trainer: Trainer,
+    data: tuple[Data, Data],
+    weights: Data | None,
+    validation: Sequence[Data] | float | None,
+    seed: int,
+    bootstrap: bool,
+    resplit: bool,
+) -> Given:
+    """Return the data of all models, checked."""
+    model, loss = trainer.model, trainer.loss
+    wanted = Validation() if validation is None else validation_of(validation, batches=False)
+    if resplit and wanted.share is None:
+        raise ValueError("resplit: got True without a share of rows; expected validation=0.1, or another share")
+    training = prepared(model, loss, *data, weights, check="columns")
+    if wanted.share is not None:
+        rows, others = wanted.split(len(training.x.array), seed)  # which refuses an empty part
+        if resplit:
+            return Given(training, None, wanted.share, None, bootstrap)
+        return Given(training.part(rows), training.part(others), None, rows, bootstrap)
+    if wanted.parts is None:
+        return Given(training, None, None, None, bootstrap)
+    given = prepared(model, loss, *wanted.parts, "validation: ", known=training.columns)
+    return Given(training, given, None, None, bootstrap)
+
+
+def _train(
+    trial: Trial,
+    *,
+    build: Callable[..., Sequential],
+    settings: dict[str, Any],
+    given: Given,
+    callbacks: Callable[[Trial], Sequence[object]],
+    fit: dict[str, Any],
+) -> tuple[Sequential | None, MemberTraining, str]:
+    """Return a trained model (None if it diverged), how it was trained, and why it diverged."""
+    started, note, seed = time.perf_counter(), "", trial.seed
+    trainer = Trainer(build(seed), seed=seed, **settings)
+    (x, y, weights), validation, left_out = given.of(seed)
+    try:
+        trainer.fit(x, y, sample_weight=weights, validation=validation, callbacks=callbacks(trial), **fit)
+    except _core.DivergenceError as error:
+        note = str(error)
+    training = MemberTraining(seed, trainer.history, time.perf_counter() - started, left_out)
+    return None if note else trainer.model, training, note
