@@ -93,6 +93,7 @@ PYBIND11_MODULE(_core, m) {
   bind_optimizers(m);
   bind_network(m);
   bind_trainer(m);
+  bind_trainer_stack(m);
   bind_curvature(m);
   bind_data(m);
   bind_ops(m);

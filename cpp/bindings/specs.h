@@ -74,6 +74,7 @@ void bind_custom_loss(py::module_& m);
 void bind_optimizers(py::module_& m);
 void bind_network(py::module_& m);
 void bind_trainer(py::module_& m);
+void bind_trainer_stack(py::module_& m);
 void bind_curvature(py::module_& m);
 void bind_data(py::module_& m);
 void bind_device_array(py::module_& m);

@@ -1,6 +1,5 @@
-#include "gdcore/trainer.h"
+#include "trainer.h"
 
-#include "dataset.h"
 #include "gdcore/check.h"
 
 namespace gdcore::bindings {
@@ -12,13 +11,13 @@ void check_match(const PyDataset& dataset, const Network& network, const AnyLoss
         "[Trainer] dataset: got one for another model or loss; expected one made with this model and loss");
 }
 
-namespace {
+BatchRange range_of(const PyDataset& dataset, const Rows& rows, std::int64_t batch_size) {
+  check(batch_size >= 1, "[Trainer] batch_size: got ", batch_size, "; expected at least 1");
+  if (!rows) return {{}, dataset.data.x.rows, batch_size, 0, 0};
+  return {rows->data(), rows->size(), batch_size, 0, 0};
+}
 
-struct PyTrainer {
-  Trainer core;
-  py::object network;
-  std::optional<double> lr;  // if it is constant
-};
+namespace {
 
 bool is_integer(const py::array& array) {
   const char kind = array.dtype().kind();
@@ -73,14 +72,7 @@ double step(PyTrainer& self, const ArrayLike& x, const ArrayLike& y, const Optio
   });
 }
 
-using Rows = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
 using SeedAndEpoch = std::pair<std::uint64_t, std::uint64_t>;
-
-BatchRange range_of(const PyDataset& dataset, const Rows& rows, std::int64_t batch_size) {
-  check(batch_size >= 1, "[Trainer] batch_size: got ", batch_size, "; expected at least 1");
-  if (!rows) return {{}, dataset.data.x.rows, batch_size, 0, 0};
-  return {rows->data(), rows->size(), batch_size, 0, 0};
-}
 
 std::int64_t batch_count(std::int64_t rows, std::int64_t batch_size, bool drop_last) {
   check(rows >= 0 && batch_size >= 1, "[batch_count] rows, batch_size: got ", rows, " and ", batch_size,

@@ -23,12 +23,25 @@ bool same_memory(const Dataset& a, const Dataset& b) {
 
 }  // namespace
 
-DeviceSteps::DeviceSteps(TrainingStep& step, std::int64_t window_bytes)
+const std::int64_t* DeviceRows::put(Backend& backend, std::span<const std::int64_t> rows, std::int64_t dataset_rows) {
+  if (!std::ranges::equal(listed_, rows)) {
+    check_rows(rows.data(), std::ssize(rows), dataset_rows);
+    listed_.clear();
+    grow(rows_, backend, rows.size_bytes());
+    backend.copy(rows_.data(), rows.data(), rows.size_bytes(), CopyKind::to_device);
+    listed_.assign(rows.begin(), rows.end());
+  }
+  return static_cast<const std::int64_t*>(rows_.data());
+}
+
+DeviceSteps::DeviceSteps(TrainingStep& step, std::int64_t window_bytes, const StackMemory* stack)
     : step_(step),
       network_(step.network()),
+      stack_(stack),
+      networks_(stack != nullptr ? stack->networks() : 1),
       window_bytes_(window_bytes),
-      counters_(network_.backend(), sizeof(StepCounters)),
-      shuffle_(network_.backend(), sizeof(Permutation)) {}
+      counters_(network_.backend(), static_cast<std::size_t>(networks_) * sizeof(StepCounters)),
+      shuffle_(network_.backend(), static_cast<std::size_t>(networks_) * sizeof(Permutation)) {}
 
 /// Returns the window of batches from `first` on that can be trained now: all, or as many as one window holds.
 DeviceSteps::Window DeviceSteps::open(const Dataset& data, const BatchRange& range, std::int64_t first) {
@@ -64,51 +77,52 @@ const DeviceSteps::Window& DeviceSteps::send(const Dataset& data, const BatchRan
   return sent_->window;
 }
 
-/// Returns the range's order in device memory: the key of its permutation, and the list of rows if there is one.
+/// Returns the range's order in device memory: the keys of its permutations, and the list of rows if there is one.
 RowOrder DeviceSteps::order_on_device(const BatchRange& range, std::int64_t dataset_rows) {
   Backend& backend = network_.backend();
   RowOrder order;
   if (range.order.shuffle != nullptr) {
-    backend.copy(shuffle_.data(), range.order.shuffle, sizeof(Permutation), CopyKind::to_device);
+    backend.copy(shuffle_.data(), range.order.shuffle, shuffle_.bytes(), CopyKind::to_device);
     order.shuffle = static_cast<const Permutation*>(shuffle_.data());
   }
   if (range.order.rows == nullptr) return order;
-  const std::span rows(range.order.rows, static_cast<std::size_t>(range.count));
-  if (!std::ranges::equal(listed_, rows)) {
-    check_rows(rows.data(), range.count, dataset_rows);
-    listed_.clear();
-    if (rows_.bytes() < rows.size_bytes()) recorded_.clear();  // they hold the old address of the rows
-    grow(rows_, backend, rows.size_bytes());
-    backend.copy(rows_.data(), rows.data(), rows.size_bytes(), CopyKind::to_device);
-    listed_.assign(rows.begin(), rows.end());
-  }
-  order.rows = static_cast<const std::int64_t*>(rows_.data());
+  order.rows = rows_.put(backend, {range.order.rows, static_cast<std::size_t>(range.count)}, dataset_rows);
+  std::erase_if(recorded_, [&](const Recorded& r) { return r.order.rows != nullptr && r.order.rows != order.rows; });
   return order;
 }
 
 /// Copies the rates of the window's remaining batches, and the counters, to the device.
 void DeviceSteps::start(const Window& window, const BatchRange& range, std::int64_t next, std::span<const double> rates,
-                        StepCounters& counters) {
+                        std::span<StepCounters> counters) {
   Backend& backend = network_.backend();
-  const std::int64_t last = std::min(window.last, range.last);
-  counters.batch = 0;
-  counters.first = window.first_row + range.first_row(next) - range.first_row(window.first);
-  std::vector<double> of_batches(static_cast<std::size_t>(last - next), rates[0]);
-  if (rates.size() > 1) {
-    const auto from = rates.begin() + (next - range.first);
-    std::copy(from, from + (last - next), of_batches.begin());
+  const std::int64_t count = std::min(window.last, range.last) - next, given = std::ssize(rates) / networks_;
+  for (StepCounters& each : counters) {
+    each.batch = 0;
+    each.first = window.first_row + range.first_row(next) - range.first_row(window.first);
   }
-  const std::size_t bytes = of_batches.size() * sizeof(double);
-  if (rates_.bytes() < bytes) recorded_.clear();  // they hold the old address of the rates
-  grow(rates_, backend, bytes);
-  backend.copy(rates_.data(), of_batches.data(), bytes, CopyKind::to_device);
-  backend.copy(counters_.data(), &counters, sizeof counters, CopyKind::to_device);
+  if (rates_of_network_ < count) {
+    recorded_.clear();  // they hold the old address of the rates
+    rates_of_network_ = count;
+    grow(rates_, backend, static_cast<std::size_t>(networks_ * count) * sizeof(double));
+  }
+  std::vector<double> of_batches(static_cast<std::size_t>((networks_ - 1) * rates_of_network_ + count));
+  for (std::int64_t i = 0; i < networks_; ++i) {
+    const auto from = rates.begin() + i * given;
+    const auto to = of_batches.begin() + i * rates_of_network_;
+    if (given == 1) {
+      std::fill_n(to, count, *from);
+    } else {
+      std::copy_n(from + (next - range.first), count, to);
+    }
+  }
+  backend.copy(rates_.data(), of_batches.data(), of_batches.size() * sizeof(double), CopyKind::to_device);
+  backend.copy(counters_.data(), counters.data(), counters.size_bytes(), CopyKind::to_device);
 }
 
 /// Few enough steps that a launch takes about 10 ms at 5 TFLOP/s, so that Ctrl-C and callbacks are handled in time; a
 /// power of two.
 std::int64_t DeviceSteps::steps_at_once(std::int64_t rows) const {
-  const auto numbers = static_cast<double>(network_.parameters().layout.size());
+  const auto numbers = static_cast<double>(networks_ * network_.parameters().layout.size());
   const double seconds = 6.0 * static_cast<double>(rows) * numbers / 5e12;
   std::int64_t steps = 1;
   while (steps < kMostSteps && 2.0 * static_cast<double>(steps) * seconds < 0.01) steps *= 2;
@@ -138,19 +152,29 @@ Batch DeviceSteps::fetch(const Window& window, std::int64_t rows) {
   return batch;
 }
 
+StepContext DeviceSteps::context() const {
+  return {.seed = network_.seed(),
+          .counters = static_cast<StepCounters*>(counters_.data()),
+          .rates = static_cast<const double*>(rates_.data())};
+}
+
+std::unique_ptr<FusedStep> DeviceSteps::fuse(const Dataset& data, const RowOrder& order, std::int64_t rows) {
+  StepProgram program = step_.program(data, order, rows, context(), stack_);
+  program.stack.rates = rates_of_network_;
+  return network_.backend().fuse(program);
+}
+
 /// Records some steps: fused where the backend offers that, else operation by operation.
 std::unique_ptr<StepGraph> DeviceSteps::record(const Window& window, std::int64_t rows, std::int64_t steps) {
   Backend& backend = network_.backend();
-  const StepContext context{.seed = network_.seed(),
-                            .counters = static_cast<StepCounters*>(counters_.data()),
-                            .rates = static_cast<const double*>(rates_.data())};
   return backend.recorder()->record([&] {
-    const auto fused = backend.fuse(step_.program(window.data, window.order, rows, context));
+    const auto fused = fuse(window.data, window.order, rows);
+    check<std::logic_error>(fused != nullptr || stack_ == nullptr, "[Trainer] the steps of this stack are not fused");
     for (std::int64_t i = 0; i < steps; ++i) {
       if (fused != nullptr) {
         fused->run();
       } else {
-        step_.run(fetch(window, rows), context);
+        step_.run(fetch(window, rows), context());
       }
     }
   });
@@ -196,14 +220,17 @@ std::int64_t DeviceSteps::launch(const Window& window, const BatchRange& range, 
 }
 
 std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std::span<const double> rates,
-                              double seconds, StepCounters& counters) {
+                              double seconds, std::span<StepCounters> counters) {
   using Clock = std::chrono::steady_clock;
   Backend& backend = network_.backend();
   std::int64_t next = range.first;
   std::optional<Window> window;
   Clock::time_point start_of_call;
   bool late = false;
-  while (next < range.last && !late && counters.stop == Stop::none) {
+  const auto stopped = [&] {
+    return std::ranges::all_of(counters, [](const StepCounters& each) { return each.stop != Stop::none; });
+  };
+  while (next < range.last && !late && !stopped()) {
     if (!window || next >= window->last) {
       const bool first = !window;
       window = open(data, range, next);
@@ -211,7 +238,9 @@ std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std:
     }
     start(*window, range, next, rates, counters);
     const std::int64_t first = next, last = std::min(window->last, range.last);
-    const auto reached = [&] { backend.copy(&counters, counters_.data(), sizeof counters, CopyKind::to_host); };
+    const auto reached = [&] {
+      backend.copy(counters.data(), counters_.data(), counters.size_bytes(), CopyKind::to_host);
+    };
     try {
       while (next < last && !late) {
         poll_interrupt();  // launched steps finish; the others are never started
@@ -225,9 +254,9 @@ std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std:
       throw;
     }
     reached();
-    next = first + counters.batch;  // fewer than launched where the steps stopped
+    next = first + std::ranges::max(counters, {}, &StepCounters::batch).batch;  // fewer than launched if all stopped
   }
-  if (next >= range.last || counters.stop != Stop::none) sent_.reset();
+  if (next >= range.last || stopped()) sent_.reset();
   return next;
 }
 

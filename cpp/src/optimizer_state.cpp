@@ -150,6 +150,12 @@ std::vector<View> OptimizerState::states() const {
   return views;
 }
 
+std::vector<EntryRates> OptimizerState::entry_rates() const {
+  std::vector<EntryRates> rates;
+  for (std::size_t i = 0; i < factor_.size(); ++i) rates.push_back({factor_[i], decay_[i]});
+  return rates;
+}
+
 void OptimizerState::zero_states() {
   for (const View& state : states()) {
     const std::vector<char> zeros(state.bytes());

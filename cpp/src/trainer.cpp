@@ -14,7 +14,10 @@ Trainer::Trainer(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optim
     : step_(std::move(network), std::move(loss), std::move(optimizer)) {
   Backend& backend = step_.network().backend();
   const bool recordable = backend.recorder() != nullptr && step_.criterion().on_device();
-  if (recordable) device_steps_ = std::make_unique<DeviceSteps>(step_, window_bytes);
+  if (recordable) {
+    device_steps_ = std::make_unique<DeviceSteps>(step_, window_bytes);
+    measurement_ = std::make_unique<DeviceMeasurement>(step_);
+  }
   backend.wait();
 }
 
@@ -100,12 +103,17 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
 LossSums Trainer::evaluate(const Dataset& data, const BatchRange& range, void* outputs) {
   LossSums total;
   const Dataset& here = resident(data, network());
+  LossSums sums;
+  if (measurement_ != nullptr && measurement_->run(here, range, {}, {&sums, 1}, outputs)) {
+    total.add(sums, data.weight_unit);
+    return total;
+  }
   for (std::int64_t first = 0; first < range.count; first += range.batch_size) {
     poll_interrupt();
     const std::int64_t rows = std::min(range.batch_size, range.count - first);
     const Batch batch = reader_.read(network(), here, range.order, first, rows);
     const View logits = network().forward(batch.x, false);
-    const LossSums sums = step_.criterion().apply(batch, logits, {});
+    sums = step_.criterion().apply(batch, logits, {});
     total.add(sums, data.weight_unit);
     if (outputs != nullptr) {
       char* to = static_cast<char*>(outputs) + static_cast<std::size_t>(first * logits.cols) * size_of(logits.dtype);

@@ -5,6 +5,7 @@
 
 #include "gdcore/check.h"
 #include "gdcore/parallel.h"
+#include "gdcore/stack_memory.h"
 
 namespace gdcore {
 
@@ -54,7 +55,12 @@ void TrainingStep::check_finite(const Batch& batch, const StepContext& context) 
 }
 
 StepProgram TrainingStep::program(const Dataset& data, const RowOrder& order, std::int64_t rows,
-                                  const StepContext& context) {
+                                  const StepContext& context, const StackMemory* stack) {
+  std::optional<OptimizerPass> pass;
+  if (context.recorded()) {
+    const OptimizerPass own = optimizer_.pass(context);
+    pass.emplace(stack != nullptr ? stack->pass(own) : own);
+  }
   return {.x = data.x,
           .y = data.y,
           .weights = data.weights,
@@ -62,13 +68,14 @@ StepProgram TrainingStep::program(const Dataset& data, const RowOrder& order, st
           .order = order,
           .rows = rows,
           .plan = network_->executor().plan(),
-          .parameters = network_->parameters(),
+          .parameters = stack != nullptr ? stack->parameters() : std::as_const(*network_).parameters(),
           .precision = network_->precision(),
           .seed = context.seed,
           .loss = std::get<Loss>(criterion_.loss()),
           .class_weights = criterion_.class_weights(),
-          .sums = criterion_.sums(),
-          .optimizer = optimizer_.pass(context)};
+          .sums = stack != nullptr ? stack->sums() : criterion_.sums(),
+          .optimizer = pass,
+          .stack = stack != nullptr ? stack->stack() : NetworkStack{}};
 }
 
 }  // namespace gdcore

@@ -41,9 +41,29 @@ struct GradientPass {
   Losses<float> loss;
   const StepCounters* counters;
   StepCounters* seen;  // a copy for the second kernel
-  float* partials;     // partial gradients, block by block
+  float* partials;     // partial gradients, network by network and block by block
   std::int64_t partial_size;
-  LossSums* sums;  // one per block
+  LossSums* sums;                     // one per block
+  bool trains;                        // otherwise the pass ends with the loss
+  float* outputs;                     // of a measurement, or null
+  std::int64_t first_network;         // of the launch
+  std::int64_t stride, state_stride;  // of a network's parameters and states
+  const std::uint64_t* seeds;         // of dropout by network, or null
+};
+
+/// What distinguishes a network of a stack.
+struct Member {
+  std::int64_t network, arena, states;  // its number, and the offsets of its parameters and its states
+  std::int64_t first, step;             // position of the batch's first row, and steps made
+  RowOrder order;
+
+  __device__ Member(const GradientPass& p, std::int64_t network_, const StepCounters& at)
+      : network(network_),
+        arena(network_ * p.stride),
+        states(network_ * p.state_stride),
+        first(at.first),
+        step(at.step),
+        order(p.order.rows, p.order.shuffle != nullptr ? p.order.shuffle + network_ : nullptr) {}
 };
 
 template <class To>
@@ -60,16 +80,16 @@ struct RowTile {
 };
 
 /// Gathers rows of the sources into shared memory; rows that do not exist are zero.
-__device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, std::int64_t first, float* shared) {
+__device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, const Member& member, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int in = p.layer[0].in, out = p.layer[p.layers - 1].out;
   for (int r = warp; r < p.tile_rows; r += kFusedWarps) {
     const bool exists = r < tile.rows;
-    const std::int64_t row = exists ? p.order(first + tile.first + r) : 0;
+    const std::int64_t row = exists ? member.order(member.first + tile.first + r) : 0;
     float* x = shared + p.layer[0].x + r * stride_of(in);
     for (int c = lane; c < in; c += kWarp) {
       float value = exists ? number_at<float>(p.x, row * p.x.row_stride + c) : 0.0f;
-      if (p.mean != nullptr && exists) value = (value - p.mean[c]) / p.std[c];
+      if (p.mean != nullptr && exists) value = (value - p.mean[member.states + c]) / p.std[member.states + c];
       x[c] = value;
     }
     if (p.row_weights.data != nullptr && lane == 0) {
@@ -87,27 +107,30 @@ __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, s
 
 /// Loads weights into shared memory, with zeros behind the columns and rows of zeros up to a multiple of 8.
 template <class Numbers>
-__device__ inline void load_weights(const FusedLayer& layer, float* shared) {
+__device__ inline void load_weights(const FusedLayer& layer, const Member& member, float* shared) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int stride = stride_of(layer.in), rows = (layer.out + 7) / 8 * 8;
+  const float* weight = layer.weight + member.arena;
 #pragma unroll 4
   for (int o = warp; o < rows; o += kFusedWarps) {
     for (int i = lane; i < stride; i += kWarp) {
       const bool exists = o < layer.out && i < layer.in;
-      shared[layer.matrix + o * stride + i] = exists ? Numbers::prepared(layer.weight[o * layer.in + i]) : 0.0f;
+      shared[layer.matrix + o * stride + i] = exists ? Numbers::prepared(weight[o * layer.in + i]) : 0.0f;
     }
   }
 }
 
 /// Computes a layer's outputs; rows that do not exist stay zero.
 template <class Numbers>
-__device__ inline void forward(const GradientPass& p, const FusedLayer& layer, const RowTile& tile, float* shared) {
+__device__ inline void forward(const GradientPass& p, const FusedLayer& layer, const RowTile& tile,
+                               const Member& member, float* shared) {
   const int stride = stride_of(layer.out);
+  const float* bias = layer.bias != nullptr ? layer.bias + member.arena : nullptr;
   float* y = shared + layer.y;
   product<Numbers, false, true>({shared + layer.x, stride_of(layer.in)}, {shared + layer.matrix, stride_of(layer.in)},
                                 {p.tile_rows, layer.out, layer.in}, [&](const auto& patch) {
                                   patch.hand_out([&](int r, int o, float sum) {
-                                    const float pre = layer.bias != nullptr ? sum + layer.bias[o] : sum;
+                                    const float pre = bias != nullptr ? sum + bias[o] : sum;
                                     y[r * stride + o] = r < tile.rows ? pre : 0.0f;
                                   });
                                   layer.activation.pick([&]<class F>(const F& f) {
@@ -126,8 +149,10 @@ __device__ inline void forward(const GradientPass& p, const FusedLayer& layer, c
 
 /// Applies dropout to the layer's outputs or their gradients, with the mask of the whole batch. A thread has the four
 /// elements of a Philox block.
-__device__ inline void drop(const FusedLayer& layer, const RowTile& tile, std::int64_t step, float* shared) {
-  const Philox random = layer.dropout.random(step);
+__device__ inline void drop(const GradientPass& p, const FusedLayer& layer, const RowTile& tile, const Member& member,
+                            float* shared) {
+  Philox random = layer.dropout.random(member.step);
+  if (p.seeds != nullptr) random.seed = p.seeds[member.network];
   const std::int64_t begin = tile.first * layer.out;
   const int size = tile.rows * layer.out, before = static_cast<int>(begin % 4);
   for (int e = 4 * static_cast<int>(threadIdx.x) - before; e < size; e += 4 * kFusedThreads) {
@@ -203,7 +228,7 @@ __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile,
 template <class Numbers>
 __device__ inline void weight_gradients(const GradientPass& p, const FusedLayer& layer, const RowTile& tile,
                                         bool begins, const float* shared) {
-  float* partials = p.partials + blockIdx.x * p.partial_size;
+  float* partials = p.partials + (std::int64_t{blockIdx.y} * gridDim.x + blockIdx.x) * p.partial_size;
   const auto add = [&](float& sum, float value) { sum = begins ? value : sum + value; };
   const int stride = stride_of(layer.out);
   product<Numbers, true, false>(
@@ -238,34 +263,48 @@ __device__ inline void input_gradients(const GradientPass& p, const FusedLayer& 
       });
 }
 
+/// Writes the outputs of a tile's rows to device memory.
+__device__ inline void write_outputs(const GradientPass& p, const RowTile& tile, const Member& member,
+                                     const float* shared) {
+  const FusedLayer& last = p.layer[p.layers - 1];
+  float* to = p.outputs + (member.network * p.rows + tile.first) * last.out;
+  for (int e = static_cast<int>(threadIdx.x); e < tile.rows * last.out; e += kFusedThreads) {
+    to[e] = shared[last.y + e / last.out * stride_of(last.out) + e % last.out];
+  }
+}
+
 /// Computes the step for one tile, without the update of the weights. A barrier comes before each read of other
 /// threads' writes, and before each write to memory that other threads read.
 template <class Numbers>
-__device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile, const StepCounters& at, bool begins,
+__device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile, const Member& member, bool begins,
                                      float* shared) {
   const auto drop_if = [&](const FusedLayer& layer) {
     if (layer.dropout.scale == 0.0) return;
     __syncthreads();
-    drop(layer, tile, at.step, shared);
+    drop(p, layer, tile, member, shared);
   };
-  gather_tile(p, tile, at.first, shared);
+  gather_tile(p, tile, member, shared);
   for (int l = 0; l < p.layers; ++l) {
     if (!p.resident) {
       __syncthreads();
-      load_weights<Numbers>(p.layer[l], shared);
+      load_weights<Numbers>(p.layer[l], member, shared);
     }
     __syncthreads();
-    forward<Numbers>(p, p.layer[l], tile, shared);
+    forward<Numbers>(p, p.layer[l], tile, member, shared);
     drop_if(p.layer[l]);
   }
   __syncthreads();
+  if (p.outputs != nullptr) {
+    write_outputs(p, tile, member, shared);
+    __syncthreads();
+  }
   const LossSums sums = tile_loss(p, tile, shared);
   drop_if(p.layer[p.layers - 1]);
-  for (int l = p.layers - 1; l >= 0; --l) {
+  for (int l = p.layers - 1; p.trains && l >= 0; --l) {
     __syncthreads();
     weight_gradients<Numbers>(p, p.layer[l], tile, begins, shared);
     if (l == 0) break;
-    if (!p.resident && l + 1 < p.layers) load_weights<Numbers>(p.layer[l], shared);
+    if (!p.resident && l + 1 < p.layers) load_weights<Numbers>(p.layer[l], member, shared);
     __syncthreads();
     input_gradients<Numbers>(p, p.layer[l], p.layer[l - 1], shared);
     drop_if(p.layer[l - 1]);

@@ -220,6 +220,11 @@ class Rates:
         self._constant = None if callable(lr) else np.array([lr], np.float64)
         self._first, self._kept = 0, np.empty(0)
 
+    @property
+    def constant(self) -> float | None:
+        """The rate if it is the same for all steps, otherwise None."""
+        return None if self._constant is None else float(self._constant[0])
+
     def at(self, step: int) -> float:
         """Return the rate of a step, checked."""
         if self._constant is not None:

@@ -26,6 +26,7 @@ struct Identity {
   GD_FORMULA T curvature(T) const {
     return T(0);
   }
+  bool operator==(const Identity&) const = default;
 };
 
 /// max(a, 0); the slope at 0 is 0. NaN stays NaN.
@@ -44,6 +45,7 @@ struct ReLU {
   GD_FORMULA T curvature(T) const {
     return T(0);
   }
+  bool operator==(const ReLU&) const = default;
 };
 
 struct LeakyReLU {
@@ -62,6 +64,7 @@ struct LeakyReLU {
   GD_FORMULA T curvature(T) const {
     return T(0);
   }
+  bool operator==(const LeakyReLU&) const = default;
 };
 
 struct Tanh {
@@ -79,6 +82,7 @@ struct Tanh {
   GD_FORMULA T curvature(T y) const {
     return T(-2) * y * slope(y);
   }
+  bool operator==(const Tanh&) const = default;
 };
 
 struct Sigmoid {
@@ -96,6 +100,7 @@ struct Sigmoid {
   GD_FORMULA T curvature(T y) const {
     return slope(y) * (T(1) - T(2) * y);
   }
+  bool operator==(const Sigmoid&) const = default;
 };
 
 /// a Φ(a) (Hendrycks & Gimpel 2016).
@@ -121,6 +126,7 @@ struct GELU {
     math::gaussian_cdf(a, density);
     return density > T(0) ? density * kPeak<T> * (T(2) - a * a) : T(0);  // a² may overflow for large |a|
   }
+  bool operator==(const GELU&) const = default;
 };
 
 /// a (1 + tanh(√(2/π) (a + 0.044715 a³))) / 2, the approximation from the same paper.
@@ -156,6 +162,7 @@ struct GELUTanh {
     const T inner_curvature = T(0.79788456080286535588) * T(0.26829) * a;
     return square * (u + T(0.5) * a * (inner_curvature - T(2) * t * u * u));
   }
+  bool operator==(const GELUTanh&) const = default;
 };
 
 /// log(1 + e^a), without overflow.
@@ -176,6 +183,7 @@ struct Softplus {
     const T p = math::sigmoid(a);
     return p * (T(1) - p);
   }
+  bool operator==(const Softplus&) const = default;
 };
 
 using Activation = std::variant<Identity, ReLU, LeakyReLU, Tanh, Sigmoid, GELU, GELUTanh, Softplus>;

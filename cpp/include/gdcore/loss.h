@@ -13,17 +13,21 @@
 namespace gdcore {
 
 /// l_n = (1/K) Σ_k (y_nk - t_nk)², W_n = 1: the mean over all elements.
-struct MeanSquaredError {};
+struct MeanSquaredError {
+  bool operator==(const MeanSquaredError&) const = default;
+};
 
 /// On logits: t̃ = (1-ε) t + ε/C, l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c, W_n = Σ_c ω_c t_nc (ω of the label).
 struct CrossEntropy {
   std::optional<std::vector<double>> class_weights;
   double label_smoothing = 0.0;
+  bool operator==(const CrossEntropy&) const = default;
 };
 
 /// On logits: l_n = Σ_k softplus(y_nk) - t_nk y_nk, the positive term times pos_weight_k; W_n = 1.
 struct BinaryCrossEntropy {
   std::optional<std::vector<double>> pos_weight;  // one for each output, or one for all
+  bool operator==(const BinaryCrossEntropy&) const = default;
 };
 
 /// The losses that every backend computes.

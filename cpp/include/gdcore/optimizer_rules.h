@@ -64,6 +64,7 @@ struct SGD {
   GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
     return {T(lr)};
   }
+  bool operator==(const SGD&) const = default;
 };
 
 /// v ← μv - ηg; w ← w + v. With `nesterov`: w ← w + μv - ηg (Sutskever et al. 2013, in the weights that are used).
@@ -86,6 +87,7 @@ struct Momentum {
   GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
     return {T(lr), T(momentum), nesterov ? T(momentum) : T(1), nesterov ? T(lr) : T(0)};
   }
+  bool operator==(const Momentum&) const = default;
 };
 
 /// r ← r + g²; w ← w - η g / (√r + δ) (Duchi et al. 2011)
@@ -107,6 +109,7 @@ struct AdaGrad {
   GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
     return {T(lr), T(eps)};
   }
+  bool operator==(const AdaGrad&) const = default;
 };
 
 /// r ← βr + (1-β)g²; w ← w - η g / (√r + δ) (Hinton 2012)
@@ -131,6 +134,7 @@ struct RMSProp {
   GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
     return {T(lr), T(beta), T(1 - beta), T(eps)};
   }
+  bool operator==(const RMSProp&) const = default;
 };
 
 /// s ← β₁s + (1-β₁)g; r ← β₂r + (1-β₂)g²; w ← w - η ŝ / (√r̂ + δ), ŝ = s / (1-β₁^τ), r̂ = r / (1-β₂^τ)
@@ -163,6 +167,7 @@ struct Adam {
     return {T(lr / (1 - std::pow(beta1, tau))), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2),
             T(1 / (1 - std::pow(beta2, tau))),  T(eps)};
   }
+  bool operator==(const Adam&) const = default;
 };
 
 using OptimizerRule = std::variant<SGD, Momentum, AdaGrad, RMSProp, Adam>;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gdcore/network.h"
+#include "gdcore/step_program.h"
 
 namespace gdcore {
 
@@ -23,6 +24,8 @@ class OptimizerState {
   /// The states, in the parameters' layout.
   std::vector<View> states() const;
   void zero_states();
+  /// The rate factor and the decay of each array of the parameters.
+  std::vector<EntryRates> entry_rates() const;
 
  private:
   std::vector<double> per_parameter(const PerLayer& given, double missing, const char* argument) const;

@@ -7,8 +7,8 @@
 
 namespace gdcore {
 
-/// Why recorded steps on a device stopped early.
-enum class Stop : std::int32_t { none, loss, gradient_norm };
+/// Why recorded steps on a device stopped early; `finished`: the host wants no more steps.
+enum class Stop : std::int32_t { none, loss, gradient_norm, finished };
 
 /// State of steps that run on a device without the host, in the device's memory; StepRecorder::advance updates it.
 /// Operations with counters read from them what the host would pass otherwise. Once the steps have stopped, no

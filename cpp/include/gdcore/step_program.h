@@ -1,13 +1,35 @@
-// StepProgram: one training step as data, which a backend may fuse.
+// StepProgram: one training step as data, which a backend may fuse; of one network, or of a stack of networks.
 #pragma once
+
+#include <optional>
 
 #include "gdcore/backend.h"
 #include "gdcore/plan.h"
 
 namespace gdcore {
 
-/// Fetch rows of data in an order; run the plan forward, the loss, the plan backward, and the optimiser. All memory is
-/// on the device.
+/// The rate and the decay of one array of the parameters.
+struct EntryRates {
+  double lr_factor, weight_decay;
+};
+
+/// Networks of one layout that take each step together, with the data in common. A program's pointers are those of the
+/// first network. Parameters, gradients and the optimiser's states of network i lie i · stride elements further, the
+/// network's states i · state_stride. Counters, sums and permutations are arrays of one element per network.
+struct NetworkStack {
+  std::int64_t networks = 1;
+  std::int64_t stride = 0, state_stride = 0;
+  std::int64_t rates = 0;                // learning rates of a network
+  const std::uint64_t* seeds = nullptr;  // of dropout, one per network; null: StepProgram::seed
+  const EntryRates* entries = nullptr;   // a row per network, a column per entry of the layout; null: the segments'
+  // A measurement skips networks whose steps have stopped; null: none have. Their sums are left as they are.
+  const StepCounters* counters = nullptr;
+  std::int64_t at_once = 0;  // most networks per launch; 0: the backend chooses
+};
+
+/// Fetch rows of data in an order; run the plan forward, the loss, the plan backward, and the optimiser. Without an
+/// optimiser it is a measurement: the loss in prediction mode of `rows` rows from position 0 on. All memory is on the
+/// device.
 struct StepProgram {
   // Fetch. `weights` may be absent; `labels`: y holds class numbers.
   Source x, y, weights;
@@ -24,7 +46,10 @@ struct StepProgram {
   ConstView class_weights;
   LossSums* sums;
   // Update. Its counters and rates are those of the step.
-  OptimizerPass optimizer;
+  std::optional<OptimizerPass> optimizer;
+  // A measurement's outputs, (networks · rows, out); null: skipped.
+  float* outputs = nullptr;
+  NetworkStack stack = {};
 };
 
 }  // namespace gdcore

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "gdcore/device_steps.h"
+#include "gdcore/device_measurement.h"
 
 namespace gdcore {
 
@@ -36,6 +36,7 @@ class Trainer {
   /// Runs the optimiser on the current gradients.
   void optimizer_step(double lr);
 
+  TrainingStep& training_step() { return step_; }
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps);
   /// The optimiser's states, in the parameters' layout.
@@ -50,7 +51,8 @@ class Trainer {
 
   TrainingStep step_;
   BatchReader reader_;
-  std::unique_ptr<DeviceSteps> device_steps_;  // null where the backend cannot record the steps
+  std::unique_ptr<DeviceSteps> device_steps_;       // null where the backend cannot record the steps
+  std::unique_ptr<DeviceMeasurement> measurement_;  // likewise
   std::int64_t steps_ = 0;
 };
 

@@ -9,6 +9,8 @@
 
 namespace gdcore {
 
+class StackMemory;
+
 class TrainingStep {
  public:
   TrainingStep(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optimizer);
@@ -26,9 +28,10 @@ class TrainingStep {
   LossSums run(const Batch& batch, const StepContext& context);
   /// The same up to the check of the gradients' norm; changes no persistent state.
   void check_finite(const Batch& batch, const StepContext& context);
-  /// Returns the same step as data, including the fetch of its rows. Requires a recorded step's `context` and a loss
-  /// that the device computes.
-  StepProgram program(const Dataset& data, const RowOrder& order, std::int64_t rows, const StepContext& context);
+  /// Returns the same step as data, including the fetch of its rows, for a recorded step's `context`; for others, a
+  /// measurement. Requires a loss that the device computes. With `stack`, the program is that of all its networks.
+  StepProgram program(const Dataset& data, const RowOrder& order, std::int64_t rows, const StepContext& context,
+                      const StackMemory* stack = nullptr);
 
  private:
   LossSums differentiate(const Batch& batch, const StepContext& context);

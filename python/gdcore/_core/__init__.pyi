@@ -49,6 +49,7 @@ __all__: list[str] = [
     "Standardizer",
     "Tanh",
     "Trainer",
+    "TrainerStack",
     "Uniform",
     "batch_count",
     "first_nonfinite",
@@ -1046,6 +1047,73 @@ class Trainer:
         """
     @steps.setter
     def steps(self, arg1: int) -> None: ...
+
+class TrainerStack:
+    """
+    Trainers on a GPU whose models differ in seeds, rates and decays alone, trained together. gdcore.training.stack calls it. Copies the trainers' state; give_back copies it back.
+    """
+    @staticmethod
+    def groups(trainers: collections.abc.Sequence[Trainer]) -> list[int]:
+        """
+        For each trainer, the number of the first one like it.
+        """
+    def __init__(self, trainers: collections.abc.Sequence[Trainer]) -> None:
+        """
+        ValueError unless the trainers are alike.
+        """
+    def evaluate(
+        self,
+        dataset: Dataset,
+        *,
+        rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
+        active: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+        outputs: typing.Any = None,
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The sums of loss and weight of the networks where `active` is true (networks, 2), without training; predictions are written to outputs (networks * rows, out_features), if given.
+        """
+    def give_back(self, network: int, kept: bool) -> None:
+        """
+        Copies a network's state to its trainer; with kept=True its weights are the kept ones, if there are any.
+        """
+    def keep(self, better: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]) -> None:
+        """
+        Keeps a copy of the weights of the networks where `better` is true.
+        """
+    def measures(self, dataset: Dataset, rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None) -> bool:
+        """
+        Whether the device measures these rows for all networks at once.
+        """
+    def run(
+        self,
+        dataset: Dataset,
+        rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
+        *,
+        shuffle: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64] | None,
+        batch_size: int,
+        drop_last: bool,
+        lrs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        active: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Trains an epoch for the networks where `active` is true; returns their sums of loss and weight (networks, 2). shuffle is (networks, 2), seeds and epochs, or None; lrs has a rate for each network, or for each network and batch. A network whose loss becomes NaN or infinite stays as before that step.
+        """
+    def trains(
+        self,
+        dataset: Dataset,
+        rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
+        *,
+        batch_size: int,
+        drop_last: bool,
+    ) -> bool:
+        """
+        Whether the device trains these batches for all networks at once.
+        """
+    @property
+    def steps(self) -> list[int]:
+        """
+        The number of optimiser steps of each network.
+        """
 
 class Curvature:
     """

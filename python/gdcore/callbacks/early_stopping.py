@@ -147,6 +147,12 @@ class EarlyStopping(Watched, Callback):
             )
         model.restore_state(state)
 
+    def take(self, best: float, since: int, epochs: int, best_epoch: int, state: State | None) -> None:
+        """Take the results of a run whose epochs were watched elsewhere."""
+        self._reset()
+        self._watch.best, self._watch.since = best, since
+        self._epochs, self._kept = epochs, (best_epoch, state)
+
     def on_train_begin(self, trainer: Trainer) -> None:
         """Clear the values of an earlier run."""
         self._reset()
