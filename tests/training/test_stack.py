@@ -224,3 +224,40 @@ def test_no_warnings(data: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert fit_stack([make(0), make(1)], *data, epochs=1).left == []
+
+
+def build(seed: int, width: int = 12) -> gd.Sequential:
+    return gd.Sequential(gd.Dense(5, width), gd.ReLU(), gd.Dense(width, 3), seed=seed, device="cuda")
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the stacks that are trained from here on."""
+    seen: list[int] = []
+    run = stack._Group.run
+    monkeypatch.setattr(stack._Group, "run", lambda group: seen.append(len(group._trainers)) or run(group))
+    return seen
+
+
+COMMON: dict[str, Any] = {"validation": 0.3, "loss": gd.CrossEntropy(), "optimizer": gd.Adam(0.02), "epochs": 3}
+
+
+def test_restarts_and_sweeps_train_in_stacks(data: Any, sizes: list[int]) -> None:
+    settings = COMMON | {"callbacks": [gd.EarlyStopping(patience=1)], "keep_models": True}
+    alone, together = (gd.restarts(build, 5, *data, n_jobs=n, **settings) for n in (1, None))
+    assert sizes == [5]
+    widths = {"width": [4, 12]}
+    swept = [gd.sweep(build, widths, *data, seeds=3, n_jobs=n, **settings) for n in (1, None)]
+    assert sizes == [5, 3, 3]
+    for a, b in ((alone, together), swept):
+        for one, other in zip(a.starts, b.starts, strict=True):
+            for name in ("value", "loss", "val_loss", "epochs", "best_epoch"):
+                assert getattr(one, name) == getattr(other, name)
+            helpers.same_bits(helpers.snapshot(one.model), helpers.snapshot(other.model))
+
+
+@pytest.mark.parametrize("drawn", [{}, {"bootstrap": True}])
+def test_ensembles_train_in_stacks(drawn: dict[str, bool], data: Any, sizes: list[int]) -> None:
+    alone, together = (gd.Ensemble.train(build, 3, *data, n_jobs=n, **COMMON, **drawn) for n in (1, None))
+    assert sizes == ([] if drawn else [3])  # with rows of its own a model trains alone
+    helpers.same_bits(alone.predict(data[0]), together.predict(data[0]))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from ..internal.checks import flag, integer
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
 from ..trainer import Trainer
+from ..training.stack import AT_ONCE, fit_all
 from ..training.validation import Validation, validation_of
 from ..tuning.compare import callback_maker, check_build, check_call, placed, seeds_from
 from ..tuning.parallel import run_all
@@ -106,8 +106,7 @@ def train(
     check_build(lambda trial: build(trial.seed), trials, {1, count})
     trainer = Trainer(build(trials[0].seed), **settings)
     settings = settings | {"metrics": dict(trainer.metrics)}  # an iterator gives its metrics once
-    one = functools.partial(
-        _train,
+    members = Members(
         build=build,
         settings=settings,
         given=_given(trainer, data, fit.pop("sample_weight", None), validation, seed, bootstrap, resplit),
@@ -115,8 +114,9 @@ def train(
         fit=fit,
     )
     found: dict[int, tuple[Sequential | None, MemberTraining, str]] = {}
-    where = placed(where, trainer.model.device)
-    done = run_all(one, [(trial,) for trial in trials], what="Ensemble.train", name=lambda i: str(trials[i]), **where)
+    where = placed(where, trainer.model.device, members.together)
+    tasks = [(trial,) for trial in trials]
+    done = run_all(members, tasks, what="Ensemble.train", name=lambda i: str(trials[i]), **where)
     with contextlib.closing(done):
         found.update(done)
     kept = [(model, training) for _, (model, training, _) in sorted(found.items()) if model is not None]
@@ -154,22 +154,35 @@ def _given(
     return Given(training, given, None, None, bootstrap)
 
 
-def _train(
-    trial: Trial,
-    *,
-    build: Callable[..., Sequential],
-    settings: dict[str, Any],
-    given: Given,
-    callbacks: Callable[[Trial], Sequence[object]],
-    fit: dict[str, Any],
-) -> tuple[Sequential | None, MemberTraining, str]:
-    """Return a trained model (None if it diverged), how it was trained, and why it diverged."""
-    started, note, seed = time.perf_counter(), "", trial.seed
-    trainer = Trainer(build(seed), seed=seed, **settings)
-    (x, y, weights), validation, left_out = given.of(seed)
-    try:
-        trainer.fit(x, y, sample_weight=weights, validation=validation, callbacks=callbacks(trial), **fit)
-    except _core.DivergenceError as error:
-        note = str(error)
-    training = MemberTraining(seed, trainer.history, time.perf_counter() - started, left_out)
-    return None if note else trainer.model, training, note
+@dataclass(frozen=True)
+class Members:
+    """Trains models of an ensemble: what `train` was given."""
+
+    build: Callable[..., Sequential]
+    settings: dict[str, Any]
+    given: Given
+    callbacks: Callable[[Trial], Sequence[object]]
+    fit: dict[str, Any]
+
+    def __call__(self, trial: Trial) -> tuple[Sequential | None, MemberTraining, str]:
+        """Return a trained model (None if it diverged), how it was trained, and why it diverged."""
+        return next(self.together([(trial,)]))[1]
+
+    def together(
+        self, tasks: Sequence[tuple[Trial]]
+    ) -> Iterator[tuple[int, tuple[Sequential | None, MemberTraining, str]]]:
+        """Yield the number of each task and its result; on a GPU, trainings that are alike run at once."""
+        for first in range(0, len(tasks), AT_ONCE):
+            seeds, started = [trial.seed for (trial,) in tasks[first : first + AT_ONCE]], time.perf_counter()
+            trainers = [Trainer(self.build(seed), seed=seed, **self.settings) for seed in seeds]
+            calls, left_out = [], []
+            for (trial,) in tasks[first : first + AT_ONCE]:
+                (x, y, weights), validation, without = self.given.of(trial.seed)
+                given = {"x": x, "y": y, "sample_weight": weights, "validation": validation}
+                calls.append({**given, **self.fit, "callbacks": self.callbacks(trial)})
+                left_out.append(without)
+            notes = fit_all(trainers, calls)
+            seconds = (time.perf_counter() - started) / len(seeds)
+            for i, (seed, trainer, note) in enumerate(zip(seeds, trainers, notes, strict=True)):
+                training = MemberTraining(seed, trainer.history, seconds, left_out[i])
+                yield first + i, (None if note else trainer.model, training, note)

@@ -20,7 +20,7 @@ NAMED = 12  # the most lines with a name
 
 def draw_sweep(result: Sweep, path: str | os.PathLike[str] | None) -> Axes:
     """Draw the figure; see `Sweep.plot`."""
-    axes = figures.new_axes(path is not None, "Sweep.plot")
+    axes: Axes = figures.new_axes(path is not None, "Sweep.plot")
     rows = result.summary().rows
     names = list(result.starts[0].settings)
     first, others = names[0], names[1:]
@@ -58,7 +58,7 @@ def draw_sweep(result: Sweep, path: str | os.PathLike[str] | None) -> Axes:
     noun = result.monitor.removeprefix("val_").replace("_", " ")
     figures.dress(axes, f"Best of {len(rows)} settings: {best}", first.replace("_", " "), f"validation {noun}")
     figures.save(axes, path)
-    return axes  # type: ignore[no-any-return]
+    return axes
 
 
 def _positions(values: list[Any]) -> tuple[list[float], dict[str, float]]:

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from ..internal.arrays import Data
     from ..trainer import Trainer
 
-__all__ = ["Stacked", "fit_stack"]
+__all__ = ["AT_ONCE", "Stacked", "fit_all", "fit_stack"]
 
 MOST_OUTPUTS = 2**28  # numbers, for metrics
+AT_ONCE = 1024  # trainers whose models are on the device at a time
+SAME = ("x", "y", "sample_weight", "validation", "epochs", "batch_size", "shuffle", "drop_last")  # in a stack
 
 
 class Stacked(NamedTuple):
@@ -122,6 +124,34 @@ def _groups(trainers: Sequence[Trainer], callbacks: list[list[Any]], given: Give
         key = (first, model.classes, model.outputs, trainer._known(), trainer.check_finite, names)
         found.setdefault(key, []).append(i)
     return [members for members in found.values() if len(members) > 1]
+
+
+def fit_all(trainers: Sequence[Trainer], calls: Sequence[dict[str, Any]]) -> list[str]:
+    """Fit each trainer as ``trainer.fit(**call)``; those that `fit_stack` takes, together.
+
+    Returns for each trainer the message of its `DivergenceError`, or "". Other errors are raised.
+    """
+    notes = [""] * len(trainers)
+    groups: dict[Any, list[int]] = {}
+    for i, call in enumerate(calls):
+        known = set(call) <= {*SAME, "callbacks"} and call.get("epochs") is not None
+        values = [call[name] if isinstance(call.get(name), int) else id(call.get(name)) for name in SAME]
+        groups.setdefault(tuple(values) if known else i, []).append(i)
+    for members in groups.values():
+        alone = members
+        if len(members) > 1:
+            shared = {name: value for name, value in calls[members[0]].items() if name != "callbacks"}
+            own = [list(calls[i].get("callbacks", ())) for i in members]
+            left, errors = fit_stack([trainers[i] for i in members], callbacks=own, **shared)
+            alone = [members[j] for j in left]
+            for j, error in errors.items():
+                notes[members[j]] = str(error)
+        for i in alone:
+            try:
+                trainers[i].fit(**calls[i])
+            except _core.DivergenceError as error:
+                notes[i] = str(error)
+    return notes
 
 
 class _Group:

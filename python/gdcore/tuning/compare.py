@@ -64,7 +64,7 @@ def compare(
     kept = Kept(folder, training, trials)
     missing = [i for i in range(len(trials)) if i not in kept.starts]
     tasks = [(i, trials[i]) for i in missing]
-    where = placed(where, trainer.model.device)
+    where = placed(where, trainer.model.device, training.together)
     names = [str(trials[i]) for i in missing]
     done = run_all(training, tasks, what=what, name=names.__getitem__, status=kept.status, **where)
     with contextlib.closing(done):
@@ -77,12 +77,12 @@ def compare(
 
 
 # ---- Checks of arguments --------------------------------------------------------------------------------------------
-def placed(where: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
-    """Return arguments of `run_all`, checked; a GPU computes one training after the other unless told otherwise."""
+def placed(where: dict[str, Any], device: str = "cpu", together: Any = None) -> dict[str, Any]:
+    """Return arguments of `run_all`, checked; a GPU computes all trainings `together` unless told otherwise."""
     integer(where["threads"], "threads", minimum=1)
     checked_workers(where["n_jobs"], where["within"], where["executor"])
     if device != "cpu" and all(where[name] is None for name in ("n_jobs", "within", "executor")):
-        return where | {"n_jobs": 1}
+        return where | {"n_jobs": 1, "together": together}
     return where
 
 

@@ -10,7 +10,7 @@ import queue
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple, TypeAlias
 
@@ -80,6 +80,7 @@ def run_all(
     within: str | None = None,
     executor: Any = None,
     blas: bool = False,
+    together: Callable[[Sequence[tuple[Any, ...]]], Iterator[tuple[int, Any]]] | None = None,
 ) -> Results:
     """Yield (i, ``function(*tasks[i])``) for each of the tasks, as soon as it is done.
 
@@ -115,6 +116,8 @@ def run_all(
         `concurrent.futures` and loky; or a Dask client.
     blas : bool
         Whether NumPy's linear algebra computes with one thread meanwhile, where threadpoolctl is installed.
+    together : function, optional
+        Computes all tasks itself, with the caller's number of threads: yields what `run_all` yields.
 
     Raises
     ------
@@ -126,8 +129,10 @@ def run_all(
     workers = checked_workers(n_jobs, within, executor)
     job = Job(function, threads, blas)
     run = _Run(uuid.uuid4().hex, job, tasks, lambda i: f"[{what}] {name(i)}")
-    if not tasks or (workers.within == "threads" and min(workers.places(threads), len(tasks)) == 1):
-        done: Results = ((i, job(task, run.name(i))) for i, task in enumerate(tasks))
+    if together is not None:
+        done: Results = (each for each in together(tasks))
+    elif not tasks or (workers.within == "threads" and min(workers.places(threads), len(tasks)) == 1):
+        done = ((i, job(task, run.name(i))) for i, task in enumerate(tasks))
     elif workers.within == "joblib":
         done = _with_joblib(run, workers)
     else:

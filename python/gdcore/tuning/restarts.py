@@ -79,7 +79,8 @@ def restarts(
         The first seed.
     n_jobs : int, optional
         Starts at a time; 1: one after the other, in the calling thread. When left out, or -1, as many as there are
-        processors for their `threads`, if the model is on the CPU; on a GPU, when left out, 1.
+        processors for their `threads`, if the model is on the CPU; on a GPU, when left out, small networks that
+        differ in seeds, rates and weight decay alone are trained together, others one after the other.
     threads : int
         Threads that each start computes with, wherever it runs.
     within : {"threads", "processes", "joblib"}, optional

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from ..internal.arrays import Data
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
 from ..trainer import Trainer
+from ..training.stack import AT_ONCE, fit_all
 from ..training.validation import validation_of
 from .starts import Start
 
@@ -121,31 +122,51 @@ class Training:
 
     def __call__(self, position: int, trial: Trial) -> Start:
         """Return the result of a trial."""
-        start = self._trained(trial)
+        return next(self.together([(position, trial)]))[1]
+
+    def together(self, tasks: Sequence[tuple[int, Trial]]) -> Iterator[tuple[int, Start]]:
+        """Yield the number of each task and its result; on a GPU, trainings that are alike run at once."""
+        for first in range(0, len(tasks), AT_ONCE):
+            some, started = tasks[first : first + AT_ONCE], time.perf_counter()
+            trainers = [self.maker.trainer(trial, self.metrics) for _, trial in some]
+            notes = fit_all(trainers, [self._call(trial) for _, trial in some])
+            fitting = time.perf_counter() - started
+            for i, ((position, trial), trainer, note) in enumerate(zip(some, trainers, notes, strict=True)):
+                started = time.perf_counter()
+                start = self._measured(trial, trainer, note)
+                seconds = fitting / len(some) + time.perf_counter() - started
+                yield first + i, self._kept(replace(start, seconds=seconds), position, trial.group)
+
+    def _call(self, trial: Trial) -> dict[str, Any]:
+        """Return the arguments of `Trainer.fit`."""
+        (x, y, weights), validation = self.data
+        given = {"x": x, "y": y, "sample_weight": weights, "validation": validation}
+        return {**given, **self.maker.fit(trial), "callbacks": self.maker.callbacks(trial)}
+
+    def _kept(self, start: Start, position: int, group: int) -> Start:
+        """Return the start, with its model where that may be the best."""
         if start.note or self.keep:
             return start
         mine = self.place(start, position)
-        if self.best.get(trial.group, mine) < mine:
+        if self.best.get(group, mine) < mine:
             return replace(start, model=None)
-        self.best[trial.group] = mine
+        self.best[group] = mine
         return start
 
     def place(self, start: Start, position: int) -> Best:
         """Return a start in the order of its measure, less is better, then of its position."""
         return Best(start.value if self.mode == "min" else -start.value, position)
 
-    def _trained(self, trial: Trial) -> Start:
-        started = time.perf_counter()
-        trainer = self.maker.trainer(trial, self.metrics)
-        fit = {**self.maker.fit(trial), "callbacks": self.maker.callbacks(trial)}
+    def _measured(self, trial: Trial, trainer: Trainer, note: str) -> Start:
+        """Return the result of a trained model; `note` says why it diverged, if it did."""
         (x, y, weights), validation = self.data
-        training, measured, note = {"loss": math.inf}, {"loss": math.inf}, ""
-        try:
-            trainer.fit(x, y, sample_weight=weights, validation=validation, **fit)
-            training = trainer.evaluate(x, y, sample_weight=weights)
-            measured = trainer.evaluate(validation.x, validation.y, sample_weight=validation.weights)
-        except _core.DivergenceError as error:
-            note = str(error)
+        training, measured = {"loss": math.inf}, {"loss": math.inf}
+        if not note:
+            try:
+                training = trainer.evaluate(x, y, sample_weight=weights)
+                measured = trainer.evaluate(validation.x, validation.y, sample_weight=validation.weights)
+            except _core.DivergenceError as error:
+                note = str(error)
         value = measured.get(self.monitor.removeprefix("val_"), math.nan)
         if not note and not math.isfinite(value):
             note = f"{self.monitor} is {value}"
@@ -163,7 +184,7 @@ class Training:
             val_loss=measured["loss"],
             best_epoch=history.best_epoch(self.monitor, self.mode) if ever else 0,
             epochs=history.last_epoch,
-            seconds=time.perf_counter() - started,
+            seconds=0.0,
             history=history,
             note=note,
             model=None if note else trainer.model,
