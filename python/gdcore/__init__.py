@@ -53,7 +53,16 @@ from ._core import (
     info,
     set_num_threads,
 )
-from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, Progress, ReduceOnPlateau
+from .callbacks import (
+    Callback,
+    Checkpoint,
+    CSVLog,
+    DecaySchedule,
+    EarlyStopping,
+    Progress,
+    ReduceOnPlateau,
+    WeightAverage,
+)
 from .custom_loss import CustomLoss
 from .data import MiniBatches, train_validation_split
 from .history import History, StepHistory
@@ -61,6 +70,7 @@ from .internal import immutable as _immutable
 from .internal.checks import FormatError
 from .model import Sequential, load
 from .network.frozen import FrozenPredictor
+from .optimizers import AdamW
 from .standardizer import Standardizer
 from .table import Table
 from .threads import thread_limit
@@ -80,6 +90,7 @@ __all__ = [
     "SGD",
     "AdaGrad",
     "Adam",
+    "AdamW",
     "BatchNorm",
     "BinaryCrossEntropy",
     "CSVLog",
@@ -88,6 +99,7 @@ __all__ = [
     "Constant",
     "CrossEntropy",
     "CustomLoss",
+    "DecaySchedule",
     "Dense",
     "DeviceArray",
     "DeviceError",
@@ -129,6 +141,7 @@ __all__ = [
     "Tanh",
     "Trainer",
     "Uniform",
+    "WeightAverage",
     "__version__",
     "analysis",
     "consistent_weight_decay",

@@ -211,6 +211,37 @@ def split_rows(
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
+def strata(stratify: Any, y: Array | None, x: Array) -> Array | None:
+    """Return the class of each row by which a split is stratified, shape (N,), or None if it is not.
+
+    Parameters
+    ----------
+    stratify : array, bool or None
+        The classes; True for those in `y`.
+    y, x : array
+        Targets, if there are any, and the array that sets the number of rows.
+
+    Raises
+    ------
+    TypeError
+        If `stratify` is no array.
+    ValueError
+        If there is not one class for each row.
+    """
+    if stratify is None or stratify is False:
+        return None
+    name = "y" if stratify is True else "stratify"
+    if y is None and stratify is True:
+        raise ValueError("stratify: got True without y; expected the classes of the rows")
+    labels = y if y is not None and stratify is True else to_any_array(stratify, name)
+    same_rows(name, labels, "x", x)
+    labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    labels = np.array([str(item) for item in labels.flat]).reshape(labels.shape) if labels.dtype == "O" else labels
+    if labels.ndim != 1 or (labels.dtype.kind == "f" and not (labels == np.floor(labels)).all()):
+        raise ValueError(f"{name}: got {labels.dtype} of shape {labels.shape}; expected a class for each row")
+    return labels
+
+
 @explained
 def train_validation_split(
     x: Data, *arrays: Data, fraction: float = 0.2, seed: int = 0, stratify: bool | Data | None = None
@@ -249,20 +280,7 @@ def train_validation_split(
         name = "y" if i == 0 else f"arrays[{i}]"
         parts.append(to_any_array(other, name))
         same_rows(name, parts[-1], "x", parts[0])
-    labels = None
-    if stratify is True:
-        if not arrays:
-            raise ValueError("stratify: got True without y; expected the classes of the rows")
-        labels = parts[1]
-    elif stratify is not None and stratify is not False:
-        labels = to_any_array(stratify, "stratify")
-        same_rows("stratify", labels, "x", parts[0])
-    if labels is not None:
-        labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        labels = np.array([str(item) for item in labels.flat]).reshape(labels.shape) if labels.dtype == "O" else labels
-        if labels.ndim != 1 or (labels.dtype.kind == "f" and not (labels == np.floor(labels)).all()):
-            name = "y" if stratify is True else "stratify"
-            raise ValueError(f"{name}: got {labels.dtype} of shape {labels.shape}; expected a class for each row")
+    labels = strata(stratify, parts[1] if arrays else None, parts[0])
     if parts[0].ndim == 0:
         raise ValueError("x: got a single number; expected rows")
     if len(parts[0]) < 2:

@@ -16,9 +16,12 @@ import numpy.typing as npt
 
 from .internal.arguments import explained
 from .internal.attributes import Closed
-from .internal.checks import integer, real
+from .internal.checks import choice, integer, real
 
-__all__ = ["Schedule", "constant", "cosine", "exponential", "power_law", "step_decay", "warmup"]
+__all__ = [
+    *("Schedule", "constant", "coslog4", "cosine", "cosine_restarts", "exponential", "one_cycle", "power_law"),
+    *("step_decay", "warmup"),
+]
 
 Steps: TypeAlias = npt.NDArray[np.float64]
 
@@ -118,6 +121,88 @@ def cosine(lr: float, steps: int, *, final: float = 0.0) -> Schedule:
     return Schedule(_cosine, {"lr": real(lr, "lr", low=0), "steps": steps, "final": real(final, "final", low=0)})
 
 
+def _cosine_restarts(at: Steps, *, lr: float, steps: int, factor: int, final: float) -> Steps:
+    if factor == 1:
+        return _cosine(at % steps, lr=lr, steps=steps, final=final)
+    begins = [0.0]
+    lengths = [float(steps)]
+    while len(at) and begins[-1] + lengths[-1] <= at[-1]:
+        begins.append(begins[-1] + lengths[-1])
+        lengths.append(lengths[-1] * factor)
+    cycle = np.searchsorted(begins, at, side="right") - 1
+    share = (at - np.array(begins)[cycle]) / np.array(lengths)[cycle]
+    return _cosine(share, lr=lr, steps=1, final=final)
+
+
+@explained
+def cosine_restarts(lr: float, steps: int, *, factor: int = 1, final: float = 0.0) -> Schedule:
+    """Return half cosine waves from `lr` towards `final`, each followed by the next (Loshchilov & Hutter 2017).
+
+    rate = final + (lr - final) · ½ (1 + cos(π · t / T)) at step t of a wave of T steps. The first wave has `steps`
+    steps, each later one `factor` times those of the one before. Every wave begins at `lr`.
+    """
+    arguments = {"lr": real(lr, "lr", low=0), "steps": integer(steps, "steps", minimum=1)}
+    factor = integer(factor, "factor", minimum=1)
+    return Schedule(_cosine_restarts, arguments | {"factor": factor, "final": real(final, "final", low=0)})
+
+
+def _coslog4(at: Steps, *, lr: float, steps: int) -> Steps:
+    share = np.minimum(at / steps, 1.0)
+    return lr * 0.5 * (1.0 - np.cos(2.0 * np.pi * np.log2(1.0 + 15.0 * share)))
+
+
+@explained
+def coslog4(lr: float, steps: int) -> Schedule:
+    """Return four waves between 0 and `lr`, each twice as long as the one before (RealMLP, Holzmüller et al. 2024).
+
+    rate = lr · ½ (1 - cos(2π log₂(1 + 15 step / steps))). It is 0 at step 0, between the waves, and from `steps`, the
+    length of the whole training, on.
+    """
+    return Schedule(_coslog4, {"lr": real(lr, "lr", low=0), "steps": integer(steps, "steps", minimum=1)})
+
+
+def _one_cycle(at: Steps, *, lr: float, steps: int, rise: float, initial: float, final: float, shape: str) -> Steps:
+    peak = rise * steps
+    up = at < peak
+    share = np.where(up, np.minimum(at, peak) / peak, 1.0 - np.minimum((at - peak) / (steps - peak), 1.0))
+    low = np.where(up, initial, final)
+    if shape == "cosine":
+        share = 0.5 * (1.0 - np.cos(np.pi * share))
+    rates: Steps = low + (lr - low) * share
+    return rates
+
+
+@explained
+def one_cycle(
+    lr: float, steps: int, *, rise: float = 0.3, initial: float | None = None, final: float = 0.0, shape: str = "cosine"
+) -> Schedule:
+    """Return a rate that rises to `lr` and falls again, once in the whole training (Smith & Topin 2018).
+
+    With p = rise · steps and s(u) = ½ (1 - cos(πu)) or u: rate = initial + (lr - initial) · s(step / p) before step p,
+    final + (lr - final) · s(1 - (step - p) / (steps - p)) from there on. The momentum stays as it is.
+
+    Parameters
+    ----------
+    lr : float
+        The largest rate.
+    steps : int
+        Length of the training; the rate is `final` from there on.
+    rise : float
+        Share of the steps in which the rate rises, above 0 and below 1.
+    initial, final : float
+        The first and the last rate; `initial` is lr / 25 by default.
+    shape : {"cosine", "linear"}
+        Half cosine waves, or straight lines as in the paper.
+    """
+    arguments = {"lr": real(lr, "lr", low=0), "steps": integer(steps, "steps", minimum=1)}
+    rise = real(rise, "rise", low=0, high=1, open_low=True)
+    if rise * arguments["steps"] >= arguments["steps"]:
+        raise ValueError(f"rise: got {rise:g}; expected a share below 1, which leaves steps in which the rate falls")
+    first = arguments["lr"] / 25 if initial is None else real(initial, "initial", low=0)
+    arguments |= {"rise": rise, "initial": first, "final": real(final, "final", low=0)}
+    return Schedule(_one_cycle, arguments | {"shape": choice(shape, "shape", ("cosine", "linear"))})
+
+
 def _power_law(at: Steps, *, lr: float, power: float, scale: float) -> Steps:
     rates: Steps = lr * (1.0 + at / scale) ** -power
     return rates
@@ -158,7 +243,7 @@ def warmup(schedule: float | Callable[[int], float], steps: int) -> Schedule:
     return Schedule(_warmup, {"schedule": after, "steps": integer(steps, "steps")})
 
 
-def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Steps:
+def rates_of(lr: float | Callable[[int], float], first: int, count: int, name: str = "lr") -> Steps:
     """Return the rates of `count` steps from `first` as float64 of shape (count,), checked.
 
     Parameters
@@ -167,6 +252,8 @@ def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Step
         A constant rate, a schedule of this module, or any function of the step.
     first, count : int
         The range of steps.
+    name : str
+        The argument, for messages.
 
     Raises
     ------
@@ -182,18 +269,18 @@ def rates_of(lr: float | Callable[[int], float], first: int, count: int) -> Step
             rates = np.fromiter(map(_number, map(lr, range(first, first + count))), np.float64, count)
         except OverflowError as error:  # of an integer that no float can represent
             raise ValueError(
-                f"lr: the schedule gave a number that is too large, from step {first} on; expected a finite rate of "
-                "at least 0"
+                f"{name}: the schedule gave a number that is too large, from step {first} on; expected a finite number "
+                "of at least 0"
             ) from error
         except (TypeError, ValueError) as error:
-            raise TypeError(f"lr: the schedule must return a number for every step: {error}") from error
+            raise TypeError(f"{name}: the schedule must return a number for every step: {error}") from error
     else:
         rates = np.full(count, lr, np.float64)
     bad = ~(np.isfinite(rates) & (rates >= 0))
     if bad.any():
         index = int(np.argmax(bad))
         raise ValueError(
-            f"lr: the schedule gave {rates[index]} at step {first + index}; expected a finite rate of at least 0"
+            f"{name}: the schedule gave {rates[index]} at step {first + index}; expected a finite number of at least 0"
         )
     return rates
 

@@ -59,8 +59,8 @@ class Trainer(Connected, Closed):
         Whether data is checked for nan and infinity, once for each array.
 
     These attributes can be set and take effect from the next step or measurement on: ``metrics``, ``seed``,
-    ``check_finite``, ``lr_scale``, ``steps``, ``stop`` (True ends the running `fit`). A copy (copy.copy, copy.deepcopy,
-    pickle, a worker process) has its own model. Its further training equals that of the original bit for bit.
+    ``check_finite``, ``lr_scale``, ``decay_scale``, ``steps``, ``stop`` (True ends the running `fit`). A copy
+    (copy.copy, copy.deepcopy, pickle, a worker process) has its own model, and trains on with the same bits.
 
     Raises
     ------
@@ -100,7 +100,7 @@ class Trainer(Connected, Closed):
         self._history = History()
         self._step_log = StepLog()
         self.stop = False
-        self._lr_scale = 1.0
+        self._lr_scale = self._decay_scale = 1.0
         self._complete: _core.Loss | None = None
         self._connect()
         if meaning is not None:
@@ -238,6 +238,7 @@ class Trainer(Connected, Closed):
         until_epoch: int | None = None,
         batch_size: int | None = DEFAULT_SIZE,
         validation: Sequence[Data] | Iterable[Any] | float | None = None,
+        stratify: bool | Data = False,
         callbacks: Sequence[object] = (),
         sample_weight: Data | None = None,
         shuffle: bool = True,
@@ -270,7 +271,9 @@ class Trainer(Connected, Closed):
             Rows in a batch, 32 by default. None, or a number above N, uses all rows: batch gradient descent. Must be
             left out for an iterable of batches.
         validation : (x, y), (x, y, weights), float or iterable, optional
-            Data to measure at the end of each epoch, also as batches; or the fraction of rows to hold out for it.
+            Data to measure at the end of each epoch, also as batches; or the fraction of rows to hold out.
+        stratify : bool or array
+            True: a fraction is held out of each class of `y`, to the nearest row. An array (N,) gives other classes.
         callbacks : sequence
             Objects with some of the methods of `Callback`.
         sample_weight : array, optional
@@ -322,8 +325,9 @@ class Trainer(Connected, Closed):
             seed, known = saved.seed, saved.columns(self.model)
             first, done = saved.training["first_epoch"], saved.history.last_epoch
         counts: dict[str, Any] = {"first_epoch": first, "last_epoch": last_epoch(epochs, until_epoch, done)}
-        given = (x, y, sample_weight, validation, batch_size, shuffle, drop_last, steps_per_epoch, measure_training)
-        source, data, columns = training_data(self, Given(*given), counts["last_epoch"] - first, seed, known)
+        order = (batch_size, shuffle, drop_last, steps_per_epoch)
+        given = Given(x, y, sample_weight, validation, stratify, *order, measure_training)
+        source, data, columns = training_data(self, given, counts["last_epoch"] - first, seed, known)
         loss = trained(self.loss, self.model, source)
         fit = Fit(source, data, callbacks, **counts, metrics=self._metrics, measure_training=measure_training, log=log)
         fit.check(self)
@@ -382,11 +386,9 @@ class Trainer(Connected, Closed):
 
         Raises
         ------
-        OSError
-            If it cannot be written; an old file is then untouched.
-        TypeError, ValueError
-            If the file could not be read again, for example because of a callback's state; an old file is then
-            untouched.
+        OSError, TypeError, ValueError
+            If it cannot be written, or not be read again, for example because of a callback's state; an old file is
+            then untouched.
         RuntimeError
             If `fit` runs in another thread, or a signal handler calls during a step: the state is inconsistent then.
             The callback `Checkpoint` saves only when the state is consistent.
@@ -409,11 +411,9 @@ class Trainer(Connected, Closed):
         ------
         FileNotFoundError
             If there is no such file.
-        FormatError
-            If it is damaged, no checkpoint, or holds invalid values; nothing is changed then.
-        ValueError
-            If model (including names of classes and columns), loss or optimiser differ from those in the file; nothing
-            is changed then.
+        FormatError, ValueError
+            If it is damaged, no checkpoint, or holds invalid values, or model (including names of classes and columns),
+            loss or optimiser differ from those in the file; nothing is changed then.
         """
         from .io import checkpoint
 

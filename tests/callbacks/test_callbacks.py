@@ -125,6 +125,27 @@ def test_early_stopping_by_hand(patience: int, stops_at: int | None, best: int, 
     assert (np.asarray(model.flat_parameters()) == best).all()
 
 
+@pytest.mark.parametrize(("ties", "best"), [("first", 3), ("last", 5)])
+def test_early_stopping_keeps_the_first_or_the_last_of_equal_epochs(ties: str, best: int, device: str) -> None:
+    """The kept weights differ, the epoch at which training stops does not."""
+    model = build(device).model
+    stopping = gd.EarlyStopping("val_accuracy", 3, ties=ties)
+    for epoch, value in enumerate((0.5, 0.75, 1.0, 0.75, 1.0, math.nan), 1):
+        model.set_flat_parameters(np.full(model.flat_parameters().shape, epoch))
+        assert stopping.update(value, model) == (epoch == 6)
+    stopping.restore(model)
+    assert (np.asarray(model.flat_parameters()) == best).all() and (stopping.best, stopping.best_epoch) == (1.0, best)
+
+
+def test_a_tie_needs_a_best_value_and_a_known_rule() -> None:
+    model = build().model
+    stopping = gd.EarlyStopping(ties="last", min_delta=0.5)
+    stopping.update(math.inf, model)
+    assert stopping.best_epoch == 0
+    assert [stopping.update(value, model) for value in (2.0, 1.75, 2.0)] == [False] * 3 and stopping.best_epoch == 4
+    helpers.refuses(lambda: gd.EarlyStopping(ties="best"), ValueError, "ties.*'first', 'last'")
+
+
 def test_early_stopping_options() -> None:
     model = build().model
     up = gd.EarlyStopping("val_accuracy", 2)
@@ -204,6 +225,21 @@ def test_progress_line(data: Any, capsys: Any) -> None:
     text = loud.getvalue()
     assert "epoch 2/2" in text and "val_loss" in text and "lr 0.05" in text
     assert text.rstrip("\n").count("\n") == 0  # one line
+
+
+def test_progress_shows_the_best_of_what_is_watched(data: Any, tmp_path: Path) -> None:
+    """Each column once, with the epoch where the callback knows it, in any order of the callbacks."""
+    file = io.StringIO()
+    stopping, plateau = gd.EarlyStopping(patience=9), gd.ReduceOnPlateau(patience=2)
+    saving = gd.Checkpoint(tmp_path / "c.safetensors", keep_best=True, monitor="loss")
+    callbacks = [gd.Progress(force=True, file=file), plateau, stopping, saving]
+    history = build().fit(*data, epochs=6, validation=0.2, callbacks=callbacks)
+    last = file.getvalue().splitlines()[-1].rpartition("\r")[2]
+    assert f"best val_loss {min(history['val_loss']):.4g} (epoch {stopping.best_epoch})" in last
+    assert f"best loss {min(history['loss']):.4g}" in last and last.count("best") == 2
+    nothing = io.StringIO()
+    build().fit(*data, epochs=1, callbacks=[gd.Progress(force=True, file=nothing)])
+    assert "best" not in nothing.getvalue()
 
 
 class Interrupt:

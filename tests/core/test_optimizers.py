@@ -27,7 +27,7 @@ RULES: dict[str, Any] = {
     "RMSProp 0.99": lambda lr, **k: gd.RMSProp(lr, 0.99, eps=1e-3, **k),
     "Adam": lambda lr, **k: gd.Adam(lr, **k),
     "Adam betas": lambda lr, **k: gd.Adam(lr, (0.5, 0.999), eps=1e-4, **k),
-    "AdamW": lambda lr, **k: gd.Adam(lr, decoupled=True, **k),
+    "AdamW": lambda lr, **k: gd.AdamW(lr, **({"weight_decay": 0.0} | k)),
 }
 EVERY_RULE = pytest.mark.parametrize("rule", RULES)
 
@@ -317,3 +317,30 @@ def test_specs_keep_numbers_of_their_own(number: str) -> None:
     trainer.lr_scale = 0.5
     assert trainer.lr == 0.125
     trainer.step(np.ones((6, 4)), np.zeros(6, int))
+
+
+@helpers.DTYPES
+def test_the_decay_of_adamw_shrinks_weights_and_nothing_else(dtype: Any, device: str) -> None:
+    """Without a gradient only the decay moves a weight: by ηλw, with the rate of the step; states stay zero."""
+    model = gd.Sequential(gd.Dense(2, 3), gd.Dense(3, 1), seed=0, dtype=dtype, device=device)
+    schedule = gd.schedules.exponential(0.25, 0.5)
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.AdamW(schedule, weight_decay={"layers.0": 0.5}))
+    start = {name: np.array(array, np.float64) for name, array in model.parameters().items()}
+    for _ in range(3):
+        model.forward(np.ones((1, 2), dtype))
+        model.backward(np.zeros((1, 1), dtype))
+        trainer.optimizer_step()
+    shrunk = (1 - 0.125) * (1 - 0.0625) * (1 - 0.03125)
+    for name, array in model.parameters().items():
+        factor = shrunk if name == "layers.0.weight" else 1.0
+        close(array, factor * start[name], 1e-15 if dtype == np.float64 else 3e-7)
+    assert all(not np.asarray(state).any() for state in trainer.core.state().values())
+
+
+def test_adamw_is_a_name_for_adam_with_decoupled_decay() -> None:
+    assert gd.AdamW(0.1) == gd.Adam(0.1, decoupled=True, weight_decay=0.01)
+    settings = {"decay_biases": True, "lr_factors": {"layers.0": 0.5}, "clip_norm": 1.0, "clip_value": 2.0}
+    named = gd.AdamW(0.1, (0.8, 0.9), eps=1e-6, weight_decay=[1.0, 2.0], **settings)
+    assert named == gd.Adam(0.1, (0.8, 0.9), eps=1e-6, decoupled=True, weight_decay=[1.0, 2.0], **settings)
+    with pytest.raises(TypeError, match="decoupled is not among its arguments"):
+        gd.AdamW(0.1, decoupled=False)

@@ -46,7 +46,7 @@ def pair_of_optimizers(name: str, parameters: Any, lr: float, decay: float) -> t
             optim.Adam(groups, lr, betas=(0.9, 0.99), eps=1e-3),
         ),
         "AdamW": lambda: (
-            gd.Adam(lr, (0.8, 0.999), eps=1e-3, weight_decay=decay, decoupled=True),
+            gd.AdamW(lr, (0.8, 0.999), eps=1e-3, weight_decay=decay),
             optim.AdamW(groups, lr, betas=(0.8, 0.999), eps=1e-3),
         ),
     }[name]()

@@ -73,6 +73,7 @@ def test_signatures_are_the_documented_ones() -> None:
         (gd.AdaGrad(0.1), {"eps": 1e-8}),
         (gd.RMSProp(0.1), {"beta": 0.9, "eps": 1e-8}),
         (gd.Adam(0.1), {"betas": (0.9, 0.99), "eps": 1e-8, "decoupled": False, "weight_decay": 0.0}),
+        (gd.AdamW(0.1), {"betas": (0.9, 0.99), "eps": 1e-8, "decoupled": True, "weight_decay": 0.01}),
         (gd.BatchNorm(3), {"decay": 0.9, "eps": 1e-5, "running": "std", "affine": True}),
         (gd.LayerNorm(3), {"eps": 1e-5, "affine": True}),
         (gd.Dense(2, 3), {"bias": True, "init": gd.HeNormal(), "bias_init": None}),

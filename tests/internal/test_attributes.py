@@ -32,11 +32,11 @@ def weights(trainer: gd.Trainer) -> bytes:
     return b"".join(np.asarray(array).tobytes() for array in trainer.model.parameters().values())
 
 
-def trained(change: Callable[[gd.Trainer], None]) -> bytes:
+def trained(change: Callable[[gd.Trainer], None], callbacks: Any = ()) -> bytes:
     """The weights after an epoch and one more step, for a trainer changed by `change`."""
-    trainer = build(gd.Adam(0.1))
+    trainer = build(gd.Adam(0.1, weight_decay=0.1))
     change(trainer)
-    trainer.fit(X, Y, epochs=1, batch_size=8)
+    trainer.fit(X, Y, epochs=1, batch_size=8, callbacks=callbacks)
     return weights(trainer)
 
 
@@ -111,11 +111,21 @@ def kept(value: bool) -> bool:
     stopping.restore_best = value
     trainer = build()
     trainer.fit(X, Y, epochs=1, callbacks=[Losses(), stopping])
-    try:
-        stopping.restore(trainer.model)
-    except RuntimeError:
-        return False
-    return True
+    return "parameters" in stopping.state_dict()
+
+
+def best_with(ties: str) -> int:
+    stopping = gd.EarlyStopping()
+    stopping.ties = ties
+    for value in (2.0, 1.0, 1.0):
+        stopping.update(value, build().model)
+    return stopping.best_epoch
+
+
+def averaged_with(keep: bool) -> bytes:
+    average = gd.WeightAverage(0.5, keep=not keep)
+    average.keep = keep
+    return trained(lambda t: None, [average])
 
 
 def points_with(every: int) -> list[int]:
@@ -150,6 +160,7 @@ def finds_columns(attribute: str) -> bool:
 PROBES: dict[tuple[str, str], Callable[[Path], bool]] = {
     ("Trainer", "check_finite"): lambda p: step_takes_nan(False) and not step_takes_nan(True),
     ("Trainer", "lr_scale"): lambda p: trained(lambda t: setattr(t, "lr_scale", 0.5)) != trained(lambda t: None),
+    ("Trainer", "decay_scale"): lambda p: trained(lambda t: setattr(t, "decay_scale", 0)) != trained(lambda t: None),
     ("Trainer", "seed"): lambda p: trained(lambda t: setattr(t, "seed", 7)) != trained(lambda t: None),
     ("Trainer", "steps"): lambda p: trained(lambda t: setattr(t, "steps", 7)) != trained(lambda t: None),
     ("Trainer", "stop"): lambda p: stops_in_fit(),
@@ -160,6 +171,8 @@ PROBES: dict[tuple[str, str], Callable[[Path], bool]] = {
     ("EarlyStopping", "patience"): lambda p: epochs_with(lambda s: setattr(s, "patience", 5)) == 6,
     ("EarlyStopping", "min_delta"): lambda p: epochs_with(lambda s: setattr(s, "min_delta", 10.0)) == 4,
     ("EarlyStopping", "restore_best"): lambda p: kept(True) and not kept(False),
+    ("EarlyStopping", "ties"): lambda p: (best_with("first"), best_with("last")) == (2, 3),
+    ("WeightAverage", "keep"): lambda p: averaged_with(True) != averaged_with(False),
     ("ReduceOnPlateau", "factor"): lambda p: rate_with("factor", 0.1) < rate_with("factor", 0.9),
     ("ReduceOnPlateau", "patience"): lambda p: rate_with("patience", 9) == 0.1 > rate_with("patience", 1),
     ("ReduceOnPlateau", "min_delta"): lambda p: rate_with("min_delta", 0.5) < 0.1,
@@ -196,6 +209,7 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "Checkpoint": lambda p: gd.Checkpoint(p / "c.safetensors", keep_best=True),
     "Constant": lambda p: gd.Constant(1.0),
     "CrossEntropy": lambda p: gd.CrossEntropy([1.0, 2.0]),
+    "DecaySchedule": lambda p: gd.DecaySchedule(gd.schedules.cosine(1.0, 10)),
     "Profile": lambda p: gd.profile(),
     "CustomLoss": lambda p: gd.CustomLoss(lambda outputs, targets: (outputs[:, 0], outputs), name="own"),
     "Dense": lambda p: gd.Dense(3, 2),
@@ -208,6 +222,7 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "Standardizer": lambda p: gd.Standardizer().fit(X),
     "Trainer": lambda p: build(),
     "Uniform": lambda p: gd.Uniform(1.0),
+    "WeightAverage": lambda p: gd.WeightAverage(),
     "Progress": lambda p: gd.Progress(file=io.StringIO()),
     "Schedule": lambda p: gd.schedules.cosine(0.1, 5),
     "LRRange": lambda p: gd.lr_range_test(build().model, gd.CrossEntropy(), X, Y, steps=3, curvature=False),
@@ -217,8 +232,7 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "thread_limit": lambda p: gd.thread_limit(2),
 }
 PLAIN = ("GELU", "ReLU", "Tanh", "Sigmoid", "Softplus", "LeakyReLU", "Dropout", "HeNormal", "HeUniform", "GlorotNormal")
-PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "StepHistory", "Table", "EarlyStopping")
-PLAIN += ("ReduceOnPlateau",)
+PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "StepHistory", "Table", "EarlyStopping", "ReduceOnPlateau")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)() for name in PLAIN}
 SAME = ("SGD", "AdaGrad", "Adam", "Momentum", "RMSProp")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(0.1, weight_decay=[1.0, 2.0]) for name in SAME}
@@ -283,7 +297,7 @@ def test_the_message_names_what_can_be_set() -> None:
     )
     helpers.refuses(lambda: setattr(gd.Adam(0.1), "lr", 1.0), AttributeError, r"^Adam\.lr cannot be set.*Adam\(lr=")
     helpers.refuses(lambda: setattr(trainer.model, "trainable", 0), AttributeError, "freeze")
-    assert settable(gd.Trainer) == ["check_finite", "lr_scale", "metrics", "seed", "steps", "stop"]
+    assert settable(gd.Trainer) == ["check_finite", "decay_scale", "lr_scale", "metrics", "seed", "steps", "stop"]
 
 
 WRONG: dict[tuple[str, str], list[Any]] = {

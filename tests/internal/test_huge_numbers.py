@@ -52,6 +52,8 @@ TAKES: dict[str, Callable[[Any], Any]] = {
     "factor of steps": lambda v: gd.schedules.step_decay(0.1, every=2, factor=v),
     "every": lambda v: gd.schedules.exponential(0.1, 0.5, every=v),
     "final": lambda v: gd.schedules.cosine(0.1, 10, final=v),
+    "rise": lambda v: gd.schedules.one_cycle(0.1, 10, rise=v),
+    "initial": lambda v: gd.schedules.one_cycle(0.1, 10, initial=v),
     "scale": lambda v: gd.schedules.power_law(0.1, scale=v),
     "schedule": lambda v: gd.schedules.warmup(v, 3),
     "lr of a function": lambda v: gd.Trainer(

@@ -19,7 +19,7 @@ import pytest
 
 OPTIMIZERS: dict[str, Any] = {
     "SGD": lambda: gd.SGD(0.05),
-    "Momentum": lambda: gd.Momentum(gd.schedules.cosine(0.05, 60), nesterov=True, weight_decay=1e-3),
+    "Momentum": lambda: gd.Momentum(gd.schedules.one_cycle(0.05, 60), nesterov=True, weight_decay=1e-3),
     "AdaGrad": lambda: gd.AdaGrad(0.05, clip_norm=1.0),
     "RMSProp": lambda: gd.RMSProp(
         gd.schedules.warmup(gd.schedules.exponential(1e-2, 0.99), 7), lr_factors={"layers.0": 0.5}

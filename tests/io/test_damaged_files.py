@@ -62,7 +62,7 @@ def makes_sense(part: str, at: tuple[Any, ...], value: Any) -> bool:
     if at[0] in ("history", "classes") and len(at) == 2:
         return value == "x" or (number and at[0] == "classes")
     scaling = at[0] == "layers" and at[2:3] in (("mean",), ("std",)) and (value != -7 or at[2] == "mean")
-    return number and (scaling or at[-1] in ("value", "best") or (at == ("lr_scale",) and value > 0))
+    return number and (scaling or at[-1] in ("value", "best") or (at[-1] in ("lr_scale", "decay_scale") and value > 0))
 
 
 SAID = {"settings", "loss", "optimizer"}  # what is compared with the arguments as it is

@@ -89,6 +89,54 @@ def test_split(rows: int, fraction: float) -> None:
     assert (gd.train_validation_split(x, y, fraction=fraction, seed=2)[3] != y_val).any()
 
 
+KINDS = {  # model, loss and targets of 90 rows, 9 of them of one kind
+    "labels": (2, {}, gd.CrossEntropy(), lambda rare: rare.astype(int)),
+    "names": (2, {"classes": ["no", "yes"]}, gd.CrossEntropy(), lambda rare: np.where(rare, "yes", "no")),
+    "yes or no": (1, {}, gd.BinaryCrossEntropy(), lambda rare: rare[:, None].astype(float)),
+    "counts": (1, {}, gd.MeanSquaredError(), lambda rare: rare * 3.0),
+}
+
+
+@pytest.mark.parametrize("by", ["True", "array"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_fit_holds_out_a_share_of_each_class(kind: str, by: str, rng: helpers.Generator) -> None:
+    """A stratified fraction of `fit` is the split of `train_validation_split`, bit for bit."""
+    out, options, loss, targets = KINDS[kind]
+    x, y = rng.standard_normal((90, 3)).astype(np.float32), targets(np.arange(90) % 10 == 7)
+    trainers = [
+        gd.Trainer(gd.Sequential(gd.Dense(3, out), seed=5, **options), loss, optimizer=gd.SGD(0.1)) for _ in range(2)
+    ]
+    xt, xv, yt, yv = gd.train_validation_split(x, y, fraction=0.2, seed=5, stratify=True)
+    assert sorted(np.unique(yv, return_counts=True)[1]) == [2, 16]
+    stratify = True if by == "True" else y
+    trainers[0].fit(x, y, epochs=2, batch_size=16, validation=0.2, stratify=stratify)
+    trainers[1].fit(xt, yt, epochs=2, batch_size=16, validation=(xv, yv))
+    helpers.same_bits(trainers[0].model.flat_parameters(), trainers[1].model.flat_parameters())
+    assert trainers[0].history["val_loss"] == trainers[1].history["val_loss"]
+
+
+def test_stratify_is_refused_where_it_means_nothing(tmp_path: Path) -> None:
+    x, y = np.ones((40, 2), np.float32), np.arange(40) % 4
+
+    def trainer() -> gd.Trainer:
+        return gd.Trainer(gd.Sequential(gd.Dense(2, 4), seed=0), gd.CrossEntropy(), optimizer=gd.SGD(0.1))
+
+    for options, word in (
+        ({"stratify": True}, "stratify"),
+        ({"stratify": True, "validation": (x, y)}, "stratify"),
+        ({"stratify": y[1:], "validation": 0.2}, "stratify"),
+        ({"stratify": x, "validation": 0.2}, "stratify"),
+    ):
+        helpers.refuses(lambda options=options: trainer().fit(x, y, epochs=1, **options), ValueError, word)
+    helpers.refuses(lambda: trainer().fit([(x, y)], epochs=1, validation=(x, y), stratify=True), ValueError, "stratify")
+    numbers = gd.Trainer(gd.Sequential(gd.Dense(2, 1), seed=0), gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
+    helpers.refuses(lambda: numbers.fit(x, y + 0.5, epochs=1, validation=0.2, stratify=True), ValueError, "a class")
+    path, settings = tmp_path / "c.safetensors", {"validation": 0.2, "epochs": 1}
+    trainer().fit(x, y, **settings, stratify=True, callbacks=[gd.Checkpoint(path)])
+    trainer().fit(x, y, **settings, stratify=True, resume=path)
+    helpers.refuses(lambda: trainer().fit(x, y, **settings, resume=path), ValueError, "validation.*stratified")
+
+
 @pytest.mark.parametrize("labels", ["numbers", "text"])
 def test_stratified_split(labels: str, rng: helpers.Generator) -> None:
     kinds = rng.choice(5, 500, p=[0.5, 0.25, 0.15, 0.08, 0.02])

@@ -13,6 +13,24 @@ import numpy as np
 import pytest
 from gdcore import schedules
 
+
+def one_cycle(t: int, shape: Any, peak: float, low: float, final: float) -> float:
+    """The rate of a cycle of 20 steps up to 0.3, reached at step `peak`; `shape` maps [0, 1] to [0, 1]."""
+    if t < peak:
+        return low + (0.3 - low) * shape(t / peak)
+    return final + (0.3 - final) * shape(max(0.0, (20 - t) / (20 - peak)))
+
+
+def half_wave(u: float) -> float:
+    return math.sin(math.pi * u / 2) ** 2
+
+
+def restarted(t: int, length: int, factor: int) -> float:
+    while t >= length:
+        t, length = t - length, length * factor
+    return 0.01 + 0.29 * math.cos(math.pi * t / length / 2) ** 2
+
+
 FORMULAS: dict[str, tuple[Any, Any]] = {
     "constant": (schedules.constant(0.3), lambda t: 0.3),
     "step_decay": (schedules.step_decay(0.3, every=7, factor=0.5), lambda t: 0.3 * 0.5 ** (t // 7)),
@@ -21,6 +39,22 @@ FORMULAS: dict[str, tuple[Any, Any]] = {
     "cosine": (
         schedules.cosine(0.3, 20, final=0.01),
         lambda t: 0.01 + 0.29 * 0.5 * (1 + math.cos(math.pi * min(t, 20) / 20)),
+    ),
+    "cosine_restarts": (schedules.cosine_restarts(0.3, 6, final=0.01), lambda t: restarted(t, 6, 1)),
+    "cosine_restarts 2": (schedules.cosine_restarts(0.3, 3, factor=2, final=0.01), lambda t: restarted(t, 3, 2)),
+    "cosine_restarts 3": (schedules.cosine_restarts(0.3, 1, factor=3, final=0.01), lambda t: restarted(t, 1, 3)),
+    "coslog4": (
+        schedules.coslog4(0.3, 30),
+        lambda t: 0.3 * math.sin(math.pi * math.log2(1 + 15 * t / 30)) ** 2 if t < 30 else 0.0,
+    ),
+    "one_cycle": (schedules.one_cycle(0.3, 20), lambda t: one_cycle(t, half_wave, 6, 0.012, 0)),
+    "one_cycle linear": (
+        schedules.one_cycle(0.3, 20, rise=0.33, initial=0.1, final=0.02, shape="linear"),
+        lambda t: one_cycle(t, lambda u: u, 6.6, 0.1, 0.02),
+    ),
+    "warmup restarts": (
+        schedules.warmup(schedules.cosine_restarts(0.3, 6, final=0.01), 2),
+        lambda t: 0.1 * (t + 1) if t < 2 else restarted(t - 2, 6, 1),
     ),
     "power_law": (schedules.power_law(0.3), lambda t: 0.3 / math.sqrt(1 + t)),
     "power_law 1": (schedules.power_law(0.3, power=1, scale=5), lambda t: 0.3 / (1 + t / 5)),
@@ -42,7 +76,7 @@ def test_formula(name: str) -> None:
     schedule, formula = FORMULAS[name]
     rates = [schedule(step) for step in range(50)]
     assert all(type(rate) is float for rate in rates)
-    np.testing.assert_allclose(rates, [formula(t) for t in range(50)], rtol=1e-13, atol=1e-17)
+    np.testing.assert_allclose(rates, [formula(t) for t in range(50)], rtol=1e-13, atol=1e-16)
 
 
 @EACH
@@ -98,6 +132,20 @@ def test_fit_step_and_optimizer_step_count_alike(device: str, rng: helpers.Gener
     helpers.same_bits(np.array(fitted.flat_parameters()), np.array(stepped.flat_parameters()))
 
 
+def test_the_waves_of_coslog4_double_in_length() -> None:
+    rates = schedules.coslog4(2.0, 15).rates(0, 16)
+    np.testing.assert_allclose(rates[[0, 1, 3, 7, 15]], 0, atol=1e-15)  # log2(1 + step) is whole
+    assert schedules.coslog4(2.0, 15_000).rates(0, 15_000).max() == pytest.approx(2.0, rel=1e-6)
+
+
+def test_restarts_and_cycles_begin_and_end_where_they_should() -> None:
+    waves = schedules.cosine_restarts(0.3, 4, factor=2)
+    assert [waves(t) for t in (0, 4, 12, 28, 60)] == [0.3] * 5 and waves(3) > waves(11) > waves(27) > 0
+    cycle = schedules.one_cycle(0.5, 10, rise=0.4, final=0.125)
+    assert (cycle(0), cycle(4), cycle(10), cycle(1000)) == (0.5 / 25, 0.5, 0.125, 0.125)
+    assert schedules.one_cycle(0.5, 2**40, rise=1e-300)(0) == 0.5 / 25
+
+
 BAD = {
     "lr negative": (lambda: schedules.constant(-1), ValueError, "lr"),
     "lr nan": (lambda: schedules.cosine(math.nan, 10), ValueError, "lr"),
@@ -111,6 +159,13 @@ BAD = {
     "steps zero": (lambda: schedules.cosine(0.1, 0), ValueError, "steps"),
     "steps text": (lambda: schedules.cosine(0.1, "10"), TypeError, "steps"),
     "final negative": (lambda: schedules.cosine(0.1, 5, final=-0.1), ValueError, "final"),
+    "factor of restarts": (lambda: schedules.cosine_restarts(0.1, 5, factor=0), ValueError, "factor"),
+    "factor fraction": (lambda: schedules.cosine_restarts(0.1, 5, factor=1.5), TypeError, "factor"),
+    "steps of coslog4": (lambda: schedules.coslog4(0.1, 0), ValueError, "steps"),
+    "rise zero": (lambda: schedules.one_cycle(0.1, 5, rise=0), ValueError, "rise"),
+    "rise one": (lambda: schedules.one_cycle(0.1, 5, rise=1), ValueError, "rise"),
+    "initial negative": (lambda: schedules.one_cycle(0.1, 5, initial=-1), ValueError, "initial"),
+    "shape": (lambda: schedules.one_cycle(0.1, 5, shape="square"), ValueError, "shape"),
     "power negative": (lambda: schedules.power_law(0.1, power=-1), ValueError, "power"),
     "scale zero": (lambda: schedules.power_law(0.1, scale=0), ValueError, "scale"),
     "warmup schedule": (lambda: schedules.warmup("x", 3), TypeError, "schedule"),

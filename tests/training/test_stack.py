@@ -226,6 +226,20 @@ def test_no_warnings(data: Any) -> None:
         assert fit_stack([make(0), make(1)], *data, epochs=1).left == []
 
 
+@pytest.mark.parametrize("ties", ["first", "last"])
+def test_equal_measures(ties: str, data: Any) -> None:
+    """Of seven rows the accuracy has few values, most of them several times."""
+    stopping = lambda i: gd.EarlyStopping("val_accuracy", 2 + i, ties=ties)  # noqa: E731
+    check(
+        lambda seed: make(seed, metrics=["accuracy"]),
+        3,
+        data,
+        stopping,
+        epochs=9,
+        validation=(data[0][:7], data[1][:7]),
+    )
+
+
 def build(seed: int, width: int = 12) -> gd.Sequential:
     return gd.Sequential(gd.Dense(5, width), gd.ReLU(), gd.Dense(width, 3), seed=seed, device="cuda")
 

@@ -92,6 +92,9 @@ MAKERS = {
     "EarlyStopping": makes(gd.EarlyStopping, monitor=["val_loss"], patience=[3], min_delta=[0], mode=[None, "min"]),
     "ReduceOnPlateau": makes(gd.ReduceOnPlateau, monitor=["loss"], patience=[3], factor=[0.5]),
     "cosine": makes(gd.schedules.cosine, lr=[0.1], steps=[10], final=[0.0]),
+    "cosine_restarts": makes(gd.schedules.cosine_restarts, lr=[0.1], steps=[10], factor=[2], final=[0.0]),
+    "coslog4": makes(gd.schedules.coslog4, lr=[0.1], steps=[10]),
+    "one_cycle": makes(gd.schedules.one_cycle, lr=[0.1], steps=[10], rise=[0.3], initial=[None], shape=["linear"]),
     "warmup": makes(gd.schedules.warmup, schedule=[0.1], steps=[10]),
     "MiniBatches": makes(gd.MiniBatches, x=[X], y=[Y], batch_size=[4], seed=[0], shuffle=[True]),
 }

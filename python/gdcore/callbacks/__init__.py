@@ -1,4 +1,4 @@
-"""Callbacks: early stopping, checkpoints, a smaller rate on a plateau, logs.
+"""Callbacks: early stopping, checkpoints, a smaller rate on a plateau, averaged weights, logs.
 
 A callback is any object with some of the methods of `Callback`; it need not inherit from it.
 """
@@ -6,8 +6,19 @@ A callback is any object with some of the methods of `Callback`; it need not inh
 from .callback import Callback
 from .checkpoint import Checkpoint
 from .csv_log import CSVLog
+from .decay_schedule import DecaySchedule
 from .early_stopping import EarlyStopping
 from .progress import Progress
 from .reduce_on_plateau import ReduceOnPlateau
+from .weight_average import WeightAverage
 
-__all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "Progress", "ReduceOnPlateau"]
+__all__ = [
+    "CSVLog",
+    "Callback",
+    "Checkpoint",
+    "DecaySchedule",
+    "EarlyStopping",
+    "Progress",
+    "ReduceOnPlateau",
+    "WeightAverage",
+]

@@ -14,10 +14,10 @@ __all__ = ["Callback"]
 class Callback:
     """The events of a training run; a base class to inherit from, or a list of names to choose from.
 
-    `fit` calls these methods of every callback that has them, in the order of its ``callbacks`` (those that record,
-    `Checkpoint` and `CSVLog`, come last at an epoch's end, so that they include the effects of the others). A callback
-    may set ``trainer.stop = True`` and ``trainer.lr_scale``, and add numbers to `logs`, which become part of the
-    history: of Python, NumPy or other libraries, kept as floats. `logs` is a copy of the epoch's row: removing or
+    `fit` calls these methods of every callback that has them, in the order of its ``callbacks``. Those that record,
+    `Checkpoint`, `CSVLog` and `Progress`, come last at an epoch's end, so that they include the effects of the others.
+    A callback may set ``trainer.stop = True`` and ``trainer.lr_scale``, and add numbers to `logs`, which become part of
+    the history: of Python, NumPy or other libraries, kept as floats. `logs` is a copy of the epoch's row: removing or
     replacing measured values in it does not change the history.
     """
 
@@ -35,6 +35,18 @@ class Callback:
 
     def on_progress(self, trainer: Trainer, batch: int, batches: int | None, loss: float) -> None:
         """`batch` of `batches` (None: unknown) are done, `loss` is their mean; called about every 0.1 s."""
+
+    def on_step(self, trainer: Trainer) -> None:
+        """Step ``trainer.steps`` is made, a multiple of the callback's ``every`` (1 if it has no such attribute).
+
+        Each call interrupts the loop in C++, which takes microseconds.
+        """
+
+    def on_measure(self, trainer: Trainer) -> None:
+        """All steps of epoch ``trainer.epoch + 1`` are made; it is measured next. One callback may change the weights.
+
+        At the end of training that callback's ``on_train_end`` comes first.
+        """
 
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
         """Epoch ``trainer.epoch`` is done; `logs` is a copy of its row of the history, for reading and adding."""

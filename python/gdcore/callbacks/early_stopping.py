@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..history import number
-from ..internal import flat, json_values
+from ..internal import json_values
 from ..internal.arguments import explained
 from ..internal.attributes import Setting
-from ..internal.checks import flag, instance, integer
-from ..internal.ranges import ranges_of
+from ..internal.checks import choice, flag, integer
 from .callback import Callback
+from .kept_state import STATE, check_kept, check_model
 from .watch import Watch, Watched
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyStopping"]
 
-STATE = ("parameters", "buffers", "shapes")  # the arrays of Sequential.copy_state
+
+def _ties(value: object, name: str) -> str:
+    return choice(value, name, ("first", "last"))
 
 
 @explained
@@ -40,6 +42,9 @@ class EarlyStopping(Watched, Callback):
     restore_best : bool
         Whether the best weights are restored when training ends, for any reason. The trainer's optimiser keeps its
         state; a later `fit` continues from the best weights.
+    ties : {"first", "last"}
+        Which of several epochs with the best value is the best one: with a measure of few values, such as the accuracy
+        on some rows, the last one has been trained longest. An equal value is no improvement, for `patience`.
 
     Attributes
     ----------
@@ -52,11 +57,13 @@ class EarlyStopping(Watched, Callback):
     -----
     In a custom loop: ``if stopping.update(value, model): break``, and ``stopping.restore(model)`` after the loop.
     Training beyond the smallest validation error fits the noise; see `History.plot`.
-    ``patience``, ``min_delta`` and ``restore_best`` may be set at any time, before `fit` resumes a run or during it.
+    ``patience``, ``min_delta``, ``restore_best`` and ``ties`` may be set at any time, also before `fit` resumes
+    a run.
     """
 
-    __slots__ = ("_epochs", "_extended", "_kept", "_restore_best", "_spare")
+    __slots__ = ("_epochs", "_extended", "_kept", "_restore_best", "_spare", "_ties")
     restore_best: Setting[bool] = Setting("Whether the best weights are kept and given back.", flag)
+    ties: Setting[str] = Setting("Which of equal epochs is the best: 'first' or 'last'.", _ties)
 
     def __init__(
         self,
@@ -66,10 +73,12 @@ class EarlyStopping(Watched, Callback):
         min_delta: float = 0.0,
         mode: str | None = None,
         restore_best: bool = True,
+        ties: str = "first",
     ) -> None:
         self._watch = Watch(monitor, mode, min_delta)
         self.patience = patience
         self.restore_best = restore_best
+        self.ties = ties
         self._reset()
 
     def _reset(self) -> None:
@@ -112,9 +121,10 @@ class EarlyStopping(Watched, Callback):
             If an argument is of the wrong kind; the epoch does not count then.
         """
         value = number(value, "value")
-        _check_model(model)
+        check_model(model)
         count = self._epochs + 1 if epoch is None else integer(epoch, "epoch")
-        if self._watch.better(value):
+        equal = self.ties == "last" and self.best_epoch > 0 and value == self.best
+        if equal or self._watch.better(value):
             state = model.copy_state(self._spare) if self.restore_best else None
             self._kept, self._spare = (count, state), self._kept[1]
         self._epochs = count
@@ -139,7 +149,7 @@ class EarlyStopping(Watched, Callback):
         RuntimeError
             If no weights are kept.
         """
-        _check_model(model)
+        check_model(model)
         state = self._kept[1]
         if state is None:
             raise RuntimeError(
@@ -191,17 +201,4 @@ class EarlyStopping(Watched, Callback):
     def check_state(self, state: Mapping[str, Any], trainer: Trainer) -> None:
         """Refuse weights of another model than the trained one."""
         json_values.mapping(state, "EarlyStopping: state")
-        kept = {name: state[name] for name in STATE if name in state}
-        if kept:
-            model = trainer.model
-            flat.check_state(model.parameters(), model.buffers(), kept, ranges_of(model.layers, model.dtype))
-        for name, array in kept.items():
-            expected = "int64" if name == "shapes" else trainer.model.dtype
-            if array.size != 0 and array.dtype != expected:  # a model without running averages has no buffers
-                raise json_values.wrong(f"EarlyStopping: {name}", str(array.dtype), expected)
-
-
-def _check_model(model: object) -> None:
-    from ..model import Sequential  # here, for it is there before the model's module is
-
-    instance(model, Sequential, "model", "trainer.model")
+        check_kept({name: state[name] for name in STATE if name in state}, trainer.model, "EarlyStopping")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from copy import deepcopy
@@ -11,6 +12,8 @@ from ..internal.arguments import explained
 from ..internal.attributes import Closed, Fixed
 from ..internal.checks import flag, optional_module
 from .callback import Callback
+from .early_stopping import EarlyStopping
+from .watch import Watch
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -23,7 +26,9 @@ SECONDS = 0.1  # between two drawings of the line
 
 @explained
 class Progress(Closed, Callback):
-    """One line with the epoch, the time left, the speed, the learning rate, and the losses.
+    """One line with the epoch, the time left, the speed, the learning rate, the losses, and the best value so far.
+
+    The best value is that of each column which another callback monitors, and its epoch, if it is known.
 
     Parameters
     ----------
@@ -38,7 +43,8 @@ class Progress(Closed, Callback):
         When `fit` is called, if tqdm is not installed.
     """
 
-    __slots__ = ("_bar", "_drawn", "_file", "_first", "_first_step", "_force", "_measured", "_started")
+    __slots__ = ("_bar", "_drawn", "_file", "_first", "_first_step", "_force", "_measured", "_started", "_watching")
+    records = True
     force: Fixed[bool] = Fixed("Whether it is shown without a terminal too.", "make another Progress")
     file: Fixed[TextIO | None] = Fixed("Where it is written.", "make another Progress")
 
@@ -69,6 +75,10 @@ class Progress(Closed, Callback):
         if not (self.force or visible(file)):
             return
         self._measured: dict[str, float] = {}
+        callbacks: list[Any] = [] if trainer._fit is None else trainer._fit.callbacks
+        watching = [callback for callback in callbacks if isinstance(getattr(callback, "_watch", None), Watch)]
+        by_column = {callback._watch.monitor: callback for callback in reversed(watching)}
+        self._watching: dict[str, Any] = by_column | {c.monitor: c for c in watching if isinstance(c, EarlyStopping)}
         self._first = trainer.epoch
         self._drawn = self._started = time.monotonic()
         self._first_step = trainer.steps
@@ -110,6 +120,10 @@ class Progress(Closed, Callback):
         numbers += [
             f"{name} {value:.4g}" for name, value in self._measured.items() if name not in ("epoch", "lr", "seconds")
         ]
+        for monitor, callback in self._watching.items():
+            best, epoch = callback._watch.best, getattr(callback, "best_epoch", 0)
+            if math.isfinite(best):
+                numbers.append(f"best {monitor} {best:.4g}{f' (epoch {epoch})' if epoch else ''}")
         self._drawn = now
         self._bar.n = epochs - self._first
         self._bar.set_description_str(position, refresh=False)

@@ -59,6 +59,7 @@ def contents(state: TrainingState) -> tuple[dict[str, Array | _core.DeviceArray]
         "steps": state.steps,
         "seed": state.seed,
         "lr_scale": state.lr_scale,
+        "decay_scale": state.decay_scale,
         "stopped": state.stopped,
         "first_epoch": state.first_epoch,
         "position": list(state.position),
@@ -136,7 +137,8 @@ def _spec(known: list[type]) -> Callable[[Any, str], dict[str, Any]]:
 ENTRIES = {
     "steps": json_values.whole,
     "seed": json_values.seed,
-    "lr_scale": lambda value, where: json_values.number(value, where, 0.0),
+    "lr_scale": _weight,
+    "decay_scale": _weight,
     "stopped": json_values.flag,
     "first_epoch": json_values.whole,
     "position": _position,
@@ -177,7 +179,8 @@ def from_contents(
         raise FormatError(f"{where}: got a model without a training state; expected a file that Checkpoint has written")
     model = saving.check_model(tensors, metadata, where)
     location = f"{where}: training"
-    given = {"class_weights": None} | json_values.mapping(json_values.parse(metadata["training"], location), location)
+    older = {"class_weights": None, "decay_scale": 1.0}  # entries that earlier files lack
+    given = older | json_values.mapping(json_values.parse(metadata["training"], location), location)
     training = json_values.entries(given, location, ENTRIES)
     first = metadata["format_version"] == "1"
     if written is not None and _in_order(tensors, training["history"]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _core
 from ..internal.attributes import attributes_of, restore_attributes
+from ..internal.checks import real
 from ..internal.class_weights import balanced, complete
 from ..internal.features import Learns
 from ..schedules import Rates
@@ -34,8 +35,8 @@ class Connected(Learns):
     """
 
     __slots__ = (
-        *("_check_finite", "_classes", "_complete", "_core", "_fit", "_loss", "_lr_scale", "_optimizer", "_rates"),
-        "_step",
+        *("_check_finite", "_classes", "_complete", "_core", "_decay_scale", "_fit", "_loss", "_lr_scale"),
+        *("_optimizer", "_rates", "_step"),
     )
     _loss: _core.Loss
     _optimizer: _core.Optimizer
@@ -43,6 +44,7 @@ class Connected(Learns):
     _classes: Classes | None
     _check_finite: bool
     _lr_scale: float
+    _decay_scale: float
     _history: History
     _seed: int
     _step_log: StepLog
@@ -56,10 +58,29 @@ class Connected(Learns):
             self._complete = loss
         elif self._complete is not None:
             loss = self._complete
-        self._core = _core.Trainer(self._model, loss, self._optimizer)
+        self._core = _core.Trainer(self._model, loss, decayed(self._optimizer, self._decay_scale))
         self._rates = Rates(self._optimizer.lr)
         self._fit: Fit | None = None
         self._step = self._plain_step()
+
+    @property
+    def decay_scale(self) -> float:
+        """Factor on the optimiser's weight decay, initially 1; `DecaySchedule` sets it."""
+        return self._decay_scale
+
+    @decay_scale.setter
+    def decay_scale(self, scale: float) -> None:
+        scale = real(scale, "decay_scale", low=0)
+        if scale == self._decay_scale:
+            return
+        loss = complete(self._loss, self._model) if self._complete is None else self._complete
+        with self._model._hold(inside=False):  # another thread that makes steps waits
+            core, states = _core.Trainer(self._model, loss, decayed(self._optimizer, scale)), self._core.state()
+            core.steps = self._core.steps
+            for name, array in core.state().items():
+                array[...] = np.asarray(states[name])
+            self._core, self._decay_scale = core, scale
+            self._step = self._plain_step()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the whole state of training, for copies and pickles: a checkpoint's contents, and the objects."""
@@ -99,6 +120,7 @@ class Connected(Learns):
             steps=self._core.steps,
             seed=self._seed,
             lr_scale=self._lr_scale,
+            decay_scale=self._decay_scale,
             stopped=self._stop,
             first_epoch=epoch if fit is None else fit.first_epoch,
             position=Position() if fit is None else fit.position,
@@ -116,6 +138,7 @@ class Connected(Learns):
             weights = saved.training["class_weights"]
             if weights is not None and isinstance(self._loss, _core.CrossEntropy):
                 self._weigh(_core.CrossEntropy(weights, self._loss.label_smoothing))
+            self.decay_scale = float(saved.training["decay_scale"])
             checkpoint.apply(saved, self._state())
             self._learn(saved.columns(self._model))
             self._core.steps = saved.training["steps"]
@@ -186,3 +209,20 @@ class Connected(Learns):
             self.__setstate__(state)
         self._classes = self._model.classes
         self._step = self._plain_step()
+
+
+def decayed(optimizer: _core.Optimizer, scale: float) -> _core.Optimizer:
+    """Return an optimiser with its weight decay multiplied by a number."""
+    if scale == 1.0 or optimizer.weight_decay is None:
+        return optimizer
+    kind: Any = next(cls for cls in type(optimizer).__mro__ if cls.__module__ == _core.__name__)  # without subclasses
+    fields = {name: getattr(optimizer, name) for name in kind._fields}
+    decay = fields["weight_decay"]
+    if isinstance(decay, Mapping):
+        fields["weight_decay"] = {name: value * scale for name, value in decay.items()}
+    elif isinstance(decay, Sequence):
+        fields["weight_decay"] = [value * scale for value in decay]
+    else:
+        fields["weight_decay"] = decay * scale
+    made: _core.Optimizer = kind(**fields)
+    return made

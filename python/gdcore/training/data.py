@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..data import strata
 from ..internal.arrays import Array
 from ..internal.checks import flag, integer, shown
 from ..internal.features import Columns
@@ -34,6 +35,7 @@ class Given(NamedTuple):
     y: Any
     sample_weight: Any
     validation: Any
+    stratify: Any
     batch_size: int | None
     shuffle: bool
     drop_last: bool
@@ -63,10 +65,14 @@ def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known:
     model, loss, finite = trainer.model, trainer.loss, trainer.check_finite
     arrays = (given.x, given.y, given.sample_weight)
     training = CheckedData(model, loss, *arrays, known=trainer._known(known), check="columns", finite=finite)
-    wanted = _wanted(given.validation)
+    wanted, labels = _wanted(given.validation), strata(given.stratify, training.labels(), training.labels())
+    if labels is not None and wanted.share is None:
+        raise ValueError("stratify: got it without a fraction; expected validation=0.2, for example")
     if wanted.share is not None:
-        rows, others = wanted.split(len(training), seed)
-        validation: CheckedData | CheckedBatches | None = training.part(others, "validation")
+        rows, others = wanted.split(len(training), seed, labels)
+        validation: CheckedData | CheckedBatches | None = training.part(
+            others, "validation", stratified=labels is not None
+        )
         training = training.part(rows)
     else:
         validation = _to_validate(trainer, wanted, training.columns, epochs)
@@ -84,6 +90,8 @@ def _from_batches(trainer: Trainer, given: Given, epochs: int, known: Columns) -
             f"batch_size: got {shown(given.batch_size)} for an iterable of batches, which has its own; "
             "expected no batch_size"
         )
+    if given.stratify is not False and given.stratify is not None:
+        raise ValueError("stratify: got it for an iterable of batches; expected arrays x and y")
     if flag(given.drop_last, "drop_last"):
         raise ValueError("drop_last: got True for an iterable of batches; expected False")
     wanted = _wanted(given.validation)

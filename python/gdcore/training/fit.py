@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 BEGINNING = Position()  # of an epoch
-EVENTS = ("on_train_begin", "on_epoch_begin", "on_progress", "on_epoch_end", "on_train_end")
+EVENTS = ("on_train_begin", "on_epoch_begin", "on_step", "on_progress", "on_measure", "on_epoch_end", "on_train_end")
 
 
 class Fit:
@@ -71,6 +71,14 @@ class Fit:
         self.stopped = False  # whether a callback had stopped the resumed run
         self._restore: Callable[[], None] | None = None
         self._check_monitors(tuple(metrics))
+        self._on_step = [
+            (integer(getattr(callback, "every", 1), f"callbacks[{i}].every", minimum=1), hook)
+            for i, callback in enumerate(self.callbacks)
+            for hook in _hooks([callback], "on_step")
+        ]
+        self._on_measure = _hooks(self.callbacks, "on_measure")
+        if len(self._on_measure) > 1:
+            raise ValueError(f"callbacks: got {len(self._on_measure)} with on_measure; expected one at most")
 
     @property
     def batches(self) -> int | None:
@@ -113,6 +121,7 @@ class Fit:
                 self._epoch(trainer)
         finally:
             with ExitStack() as stack:  # calls every hook in order, even if one raises
+                started.sort(key=lambda callback: not _hooks([callback], "on_measure"))  # the one with it comes first
                 for hook in reversed(_hooks(started, "on_train_end")):
                     stack.callback(hook, trainer)
 
@@ -157,20 +166,32 @@ class Fit:
         self._finish(trainer, loss_sum / weight_sum if weight_sum else math.nan, started)
 
     def _advance(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
-        """Train for a slice of time, with a stop at each step that has a row in the log."""
-        if self._log is None:
+        """Train for a slice of time, with a stop at each step that has a row in the log or a call of ``on_step``."""
+        log, every = self._log, [every for every, _ in self._on_step]
+        if log is None and not every:
             return self._source.advance(trainer, loss_sum, weight_sum)
         end = time.perf_counter() + SLICE_SECONDS
-        self._log.begin(trainer.steps)
+        if log is not None:
+            every.append(log.every)
+            log.begin(trainer.steps)
         while True:
-            done = self._source.advance(trainer, loss_sum, weight_sum, self._log)
-            self._log.add(trainer)
+            before = trainer.steps
+            left = min(each - before % each for each in every)
+            done = self._source.advance(trainer, loss_sum, weight_sum, left, log)
+            if log is not None:
+                log.add(trainer)
+            made = trainer.steps
+            for each, hook in self._on_step:
+                if made > before and made % each == 0:  # at the end of an iterable there may be no step
+                    hook(trainer)
             _, loss_sum, weight_sum = done
-            if self._source.done or time.perf_counter() >= end:
+            if self._source.done or trainer._stop or time.perf_counter() >= end:
                 return done
 
     def _finish(self, trainer: Trainer, loss: float, started: float) -> None:
         """Measure, write the epoch into the history, and call the callbacks."""
+        for measuring in self._on_measure:
+            measuring(trainer)
         row: dict[str, float] = {"epoch": trainer.epoch + 1, "loss": loss}
         if self._training is not None:
             row |= self._training.measure(trainer)

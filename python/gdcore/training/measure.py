@@ -71,7 +71,7 @@ class CheckedData:
         except (ValueError, TypeError) as error:
             raise type(error)(f"{label}{error}") from None
         self.rows: Array | None = None  # all
-        self._label = label
+        self._label, self._stratified = label, False
 
     def __len__(self) -> int:
         """Return the number of rows that are measured."""
@@ -86,19 +86,19 @@ class CheckedData:
         """Return the targets of the measured rows, labels as indices."""
         return self._targets if self.rows is None else self._targets[self.rows]
 
-    def part(self, rows: npt.NDArray[np.int64], name: str = "") -> CheckedData:
-        """Return a subset of the rows, named `name` in messages, without copying them."""
+    def part(self, rows: npt.NDArray[np.int64], name: str = "", *, stratified: bool = False) -> CheckedData:
+        """Return a subset of the rows, named `name` in messages, without copying them; see `strata`."""
         try:
             self.dataset.check_weights(rows)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if name else str(error)) from None
         other = object.__new__(CheckedData)
-        other.__dict__.update(self.__dict__, rows=rows, _label=f"{name}: " if name else "")
+        other.__dict__.update(self.__dict__, rows=rows, _stratified=stratified, _label=f"{name}: " if name else "")
         return other
 
     def setting(self) -> int | str:
         """Return the setting that must be the same in a resumed run."""
-        return len(self)
+        return f"{len(self)}, stratified" if self._stratified else len(self)
 
     def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
         """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""

@@ -74,9 +74,9 @@ class ArraySource:
         self.done = first == self.batches
 
     def advance(
-        self, trainer: Trainer, loss_sum: float, weight_sum: float, log: StepLog | None = None
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None, log: StepLog | None = None
     ) -> tuple[int, float, float]:
-        """Train for a slice of time, and no farther than the next row of `log`, whose sums are updated.
+        """Train for a slice of time and `most` steps at most; update the sums of `log`.
 
         Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
         """
@@ -90,7 +90,7 @@ class ArraySource:
             batch_size=self.batch_size,
             drop_last=self.drop_last,
             first_batch=self._next,
-            last_batch=self.batches if log is None else min(self.batches, self._next + log.left()),
+            last_batch=self.batches if most is None else min(self.batches, self._next + most),
             lrs=rates,
             seconds=SLICE_SECONDS,
             sums=(loss_sum, weight_sum),
@@ -185,13 +185,13 @@ class IterableSource:
         return self._batch(epoch)
 
     def advance(
-        self, trainer: Trainer, loss_sum: float, weight_sum: float, log: StepLog | None = None
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None, log: StepLog | None = None
     ) -> tuple[int, float, float]:
-        """Train for a slice of time, and no farther than the next row of `log`, whose sums are updated.
+        """Train for a slice of time and `most` steps at most; update the sums of `log`.
 
         Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
         """
-        end, last = time.perf_counter() + SLICE_SECONDS, None if log is None else self._next + log.left()
+        end, last = time.perf_counter() + SLICE_SECONDS, None if most is None else self._next + most
         while not self.done and self._next != last and time.perf_counter() < end:
             batch = self._batch(trainer.epoch)
             if batch is _END:

@@ -84,7 +84,7 @@ def fit_stack(
         On Ctrl-C. Each trainer has the epochs that all had completed, as after an interrupted ``fit``.
     """
     epochs = integer(epochs, "epochs", minimum=1)
-    given = Given(x, y, sample_weight, validation, batch_size, shuffle, drop_last, None, False)
+    given = Given(x, y, sample_weight, validation, False, batch_size, shuffle, drop_last, None, False)
     if callbacks is not None and len(callbacks) != len(trainers):
         raise ValueError(f"callbacks: got {len(callbacks)} lists for {len(trainers)} trainers; expected one for each")
     own: list[list[Any]] = [[] for _ in trainers] if callbacks is None else [list(each) for each in callbacks]
@@ -327,6 +327,7 @@ class _Stopping:
         self._sign = np.array([1.0 if each.mode == "min" else -1.0 for each in settings])
         self._patience = np.array([each.patience for each in settings])
         self._least = np.array([each.min_delta for each in settings])
+        self._last = np.array([each.ties == "last" for each in settings])
         self._best = self._sign * np.inf
         self._since = np.zeros(len(watching), np.int64)
         self.epoch = np.zeros(len(watching), np.int64)  # of the best value
@@ -334,7 +335,7 @@ class _Stopping:
     def update(
         self, row: dict[str, npt.NDArray[np.float64]], active: npt.NDArray[np.bool_], epoch: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Take an epoch's values; return which are better, and which trainers go on."""
+        """Take an epoch's values; return whose weights are the best ones now, and which trainers go on."""
         on = active & self._on
         values = np.full(len(on), np.nan)
         for monitor, watching in self._watched_by.items():
@@ -346,10 +347,11 @@ class _Stopping:
             callback._watch.value({callback.monitor: np.nan}, "EarlyStopping")  # warns
         with np.errstate(invalid="ignore"):
             better = on & (self._sign * (self._best - values) > self._least)
+        kept = better | (on & self._last & (self.epoch > 0) & (values == self._best))
         self._best = np.where(better, values, self._best)
-        self.epoch = np.where(better, epoch, self.epoch)
+        self.epoch = np.where(kept, epoch, self.epoch)
         self._since = np.where(better, 0, self._since + on)
-        return better, active & ~(on & (self._since >= self._patience))
+        return kept, active & ~(on & (self._since >= self._patience))
 
     def result(self, i: int, epochs: int) -> tuple[float, int, int, int]:
         """Return the best value, the epochs since, the number of epochs, and the best epoch."""

@@ -37,6 +37,7 @@ class TrainingState(NamedTuple):
     steps: int
     seed: int
     lr_scale: float
+    decay_scale: float
     stopped: bool
     first_epoch: int
     position: Position

@@ -47,10 +47,6 @@ class StepLog(Callback):
             self._steps, self.sums, self._seconds = steps, (0.0, 0.0), 0.0
         self._since = time.perf_counter()
 
-    def left(self) -> int:
-        """Return the number of steps up to the next row."""
-        return self.every - self._steps % self.every
-
     def add(self, trainer: Trainer) -> None:
         """Include the steps made since the last call; write a row when it is complete.
 

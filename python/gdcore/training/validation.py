@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data import split_rows
+from ..internal.arrays import Array
 from ..internal.checks import is_number, real, shown
 from .batch_iterables import is_batches, parts_of
 
@@ -22,8 +23,10 @@ class Validation(NamedTuple):
     parts: tuple[Any, Any, Any] | None = None
     batches: Iterable[Any] | None = None
 
-    def split(self, rows: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the indices of the training and of the validation rows, drawn by `seed`.
+    def split(
+        self, rows: int, seed: int, labels: Array | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the indices of the training and of the validation rows, drawn by `seed`; see `split_rows`.
 
         Raises
         ------
@@ -31,7 +34,7 @@ class Validation(NamedTuple):
             If a part would be empty.
         """
         assert self.share is not None
-        return split_rows(rows, self.share, seed, name="validation")
+        return split_rows(rows, self.share, seed, labels, name="validation")
 
 
 def validation_of(validation: Any, *, batches: bool) -> Validation:
