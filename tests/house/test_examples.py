@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {"dask_cluster", "digits", "ensemble", "mnist", "optuna_pruning", "regression", "own_loop", "own_loss"}
-EXAMPLES |= {"transfer"}
+EXAMPLES |= {"sklearn_grid_search", "transfer"}
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -118,6 +118,14 @@ def test_optuna_pruning(tmp_path: Path) -> None:
     printed = example("optuna_pruning", tmp_path)
     assert 1 <= number(r"stopped early: (\d+) of 20", printed) <= 16
     assert number(r"its validation accuracy: ([\d.]+)", printed) >= 0.95
+
+
+def test_sklearn_grid_search(tmp_path: Path) -> None:
+    printed = example("sklearn_grid_search", tmp_path)
+    assert printed.count(": accuracy 0.") == 6
+    assert number(r"test accuracy ([\d.]+)", printed) >= 0.94
+    assert number(r"loss curve: ([\d.e+-]+)$", printed) < 1e-9
+    assert (tmp_path / "tumours.safetensors").exists()
 
 
 def test_every_example_is_tested_and_explains_itself() -> None:

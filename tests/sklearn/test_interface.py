@@ -1,0 +1,165 @@
+"""Promise: the estimators pass scikit-learn's own checks and work in its tools: pipelines, searches, calibration,
+thresholds, importance, copies, processes, routing of weights, sparse inputs."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import helpers
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from gdcore.sklearn import MLPClassifier, MLPRegressor
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingRandomSearchCV,
+    TunedThresholdClassifierCV,
+    cross_val_predict,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+X, Y = load_breast_cancer(return_X_y=True)
+X = ((X - X.mean(0)) / X.std(0)).astype(np.float32)
+PATIENTS, OUTCOME = load_diabetes(return_X_y=True, as_frame=True)
+PATIENTS, OUTCOME = PATIENTS / PATIENTS.std(), (OUTCOME - OUTCOME.mean()) / OUTCOME.std()
+QUICK: dict[str, Any] = {"hidden_layer_sizes": (16,), "max_iter": 15, "learning_rate_init": 0.01, "random_state": 0}
+
+
+def classifier(**options: Any) -> MLPClassifier:
+    return MLPClassifier(**QUICK | options)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_their_checks(kind: Any) -> None:
+    """None is expected to fail: with few rows a batch has all of them, so that weights equal repeated rows."""
+    found = check_estimator(kind(max_iter=100), on_skip=None, on_fail=None)
+    assert len(found) > 50
+    failed = {each["check_name"]: each["exception"] for each in found if each["status"] in ("failed", "xfail")}
+    assert not failed
+
+
+def test_without_scikit_learn_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = None\ntry: import gdcore.sklearn\n"
+        "except ImportError as error: assert 'gdcore[sklearn]' in str(error), error\nelse: raise AssertionError"
+    )
+    helpers.must_run(code)
+
+
+def test_pipeline_with_frames() -> None:
+    model = make_pipeline(StandardScaler(), MLPRegressor(**QUICK)).set_output(transform="pandas")
+    assert model.fit(PATIENTS, OUTCOME).score(PATIENTS, OUTCOME) > 0.4
+    assert list(model[-1].feature_names_in_) == list(PATIENTS.columns) == list(model[-1].model_.feature_names)
+    with pytest.raises(ValueError, match="feature names"):
+        model[-1].predict(PATIENTS[PATIENTS.columns[::-1]])
+    with pytest.raises(TypeError, match="hidden"):
+        MLPRegressor(hidden=3)
+
+
+def test_column_transformer() -> None:
+    frame = pd.DataFrame({"size": X[:, 0], "kind": np.where(X[:, 1] > 0, "a", "b")})
+    columns = ColumnTransformer([("number", StandardScaler(), ["size"]), ("kind", OneHotEncoder(), ["kind"])])
+    labels = np.where(Y == 1, "benign", "malignant")
+    model = make_pipeline(columns, classifier()).fit(frame, labels)
+    assert model.score(frame, labels) > 0.8
+    assert list(model.classes_) == ["benign", "malignant"] == list(model[-1].model_.classes)
+    assert np.array_equal(model[-1].model_.predict_classes(model[:-1].transform(frame)), model.predict(frame))
+
+
+def test_searches() -> None:
+    assert cross_val_score(classifier(), X, Y, cv=2).mean() > 0.9
+    grid = GridSearchCV(classifier(), {"alpha": [1e-4, 1.0]}, cv=2).fit(X, Y)
+    assert grid.best_score_ > 0.9 and grid.best_estimator_.alpha == grid.best_params_["alpha"]
+    choices = {"alpha": [1e-4, 1e-2, 1.0], "norm": [None, "batch", "layer"]}
+    halving = HalvingRandomSearchCV(
+        classifier(), choices, resource="max_iter", max_resources=16, min_resources=4, cv=2, random_state=0
+    )
+    assert halving.fit(X, Y).best_score_ > 0.9
+
+
+def test_calibration_and_thresholds() -> None:
+    calibrated = CalibratedClassifierCV(classifier(), cv=2).fit(X, Y)
+    assert calibrated.score(X, Y) > 0.9
+    tuned = TunedThresholdClassifierCV(classifier(), scoring="balanced_accuracy", cv=2).fit(X, Y)
+    assert tuned.score(X, Y) > 0.9 and 0 < tuned.best_threshold_ < 1
+
+
+def test_importance() -> None:
+    x = np.column_stack([X[:, 0], np.random.default_rng(0).standard_normal(len(X))])
+    found = permutation_importance(classifier().fit(x, Y), x, Y, random_state=0)
+    assert found.importances_mean[0] > 0.2 > 0.05 > found.importances_mean[1]
+
+
+def test_target_transformer() -> None:
+    model = TransformedTargetRegressor(MLPRegressor(**QUICK), func=np.arcsinh, inverse_func=np.sinh)
+    assert cross_val_predict(model, PATIENTS, OUTCOME, cv=2).shape == (len(OUTCOME),)
+
+
+def test_copies_predict_the_same_and_train_on() -> None:
+    model = classifier(solver="sgd", dropout=0.2).fit(X, Y)
+    pickled = pickle.loads(pickle.dumps(model))
+    copies = [pickled, copy.deepcopy(model), joblib.Parallel(2)(joblib.delayed(same)(model) for _ in range(2))[0]]
+    before = model.predict_proba(X)
+    model.partial_fit(X, Y)
+    for copied in copies:
+        assert copied._trainer.model is copied.model_
+        assert np.array_equal(copied.predict_proba(X), before)
+        assert np.array_equal(copied.partial_fit(X, Y).predict_proba(X), model.predict_proba(X))
+    again = clone(model)
+    assert not hasattr(again, "coefs_") and again.get_params() == model.get_params()
+
+
+def same(model: Any) -> Any:
+    return model
+
+
+def test_weights_are_routed() -> None:
+    weights = np.where(Y == 1, 1.0, 1e-3)
+    with sklearn.config_context(enable_metadata_routing=True):
+        scorer = get_scorer("accuracy").set_score_request(sample_weight=False)
+        weighted = classifier().set_fit_request(sample_weight=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        model = make_pipeline(scaler, weighted)
+        grid = GridSearchCV(model, {"mlpclassifier__alpha": [1e-4]}, cv=2, scoring=scorer)
+        weighted_share = grid.fit(X, Y, sample_weight=weights).predict(X).mean()
+        assert weighted_share > grid.fit(X, Y).predict(X).mean() + 0.02
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_array])
+def test_sparse_inputs_give_the_same(solver: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.where(np.abs(X) > 1, X, 0)
+    options = {"solver": solver, "early_stopping": True, "batch_size": 100, "alpha": 0.1}
+    dense = classifier(**options).fit(x, Y)
+    largest, convert = 0, sparse.csr_array.toarray
+
+    def counted(self: Any) -> Any:
+        nonlocal largest
+        largest = max(largest, self.shape[0] if self.shape[1] == X.shape[1] else 0)  # not of encoded labels
+        return convert(self)
+
+    for each in (sparse.csr_matrix, sparse.csr_array):
+        monkeypatch.setattr(each, "toarray", counted)
+    model = classifier(**options).fit(kind(x), Y)
+    if solver != "lbfgs":
+        assert largest == 100  # rows of a batch; 57 are held out
+        assert model.loss_curve_ == dense.loss_curve_ and model.validation_scores_ == dense.validation_scores_
+    np.testing.assert_allclose(model.predict_proba(kind(x)), dense.predict_proba(x), rtol=1e-6)
