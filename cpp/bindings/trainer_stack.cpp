@@ -122,13 +122,13 @@ void give_back(PyTrainerStack& self, std::int64_t network, bool kept) {
 }  // namespace
 
 void bind_trainer_stack(py::module_& m) {
+  m.def("_alike", &groups, py::arg("trainers"), "For each trainer, the number of the first one like it.");
   py::class_<PyTrainerStack>(
-      m, "TrainerStack",
+      m, "_TrainerStack",
       "Trainers on a GPU whose models differ in seeds, rates and decays alone, trained together. "
       "gdcore.training.stack calls it. Copies the trainers' state; give_back copies it back.")
       .def(py::init([](Trainers trainers) { return std::make_unique<PyTrainerStack>(std::move(trainers)); }),
            py::arg("trainers"), "ValueError unless the trainers are alike.")
-      .def_static("groups", &groups, py::arg("trainers"), "For each trainer, the number of the first one like it.")
       .def(
           "trains",
           [](PyTrainerStack& self, const PyDataset& dataset, const Rows& rows, std::int64_t batch_size,

@@ -49,7 +49,6 @@ __all__: list[str] = [
     "Standardizer",
     "Tanh",
     "Trainer",
-    "TrainerStack",
     "Uniform",
     "batch_count",
     "first_nonfinite",
@@ -1048,15 +1047,10 @@ class Trainer:
     @steps.setter
     def steps(self, arg1: int) -> None: ...
 
-class TrainerStack:
+class _TrainerStack:
     """
     Trainers on a GPU whose models differ in seeds, rates and decays alone, trained together. gdcore.training.stack calls it. Copies the trainers' state; give_back copies it back.
     """
-    @staticmethod
-    def groups(trainers: collections.abc.Sequence[Trainer]) -> list[int]:
-        """
-        For each trainer, the number of the first one like it.
-        """
     def __init__(self, trainers: collections.abc.Sequence[Trainer]) -> None:
         """
         ValueError unless the trainers are alike.
@@ -1145,6 +1139,11 @@ class Curvature:
         """
         P, the number of trainable parameters.
         """
+
+def _alike(trainers: collections.abc.Sequence[Trainer]) -> list[int]:
+    """
+    For each trainer, the number of the first one like it.
+    """
 
 def _constructor(cls: typing.Any) -> typing.Any:
     """

@@ -117,7 +117,7 @@ def _groups(trainers: Sequence[Trainer], callbacks: list[list[Any]], given: Give
             able.append(i)
         used |= owned
     found: dict[Any, list[int]] = {}
-    firsts = _core.TrainerStack.groups([trainers[i]._core for i in able])
+    firsts = _core._alike([trainers[i]._core for i in able])
     for i, first in zip(able, firsts, strict=True):
         trainer = trainers[i]
         model, names = trainer.model, tuple(trainer.metrics)
@@ -170,7 +170,7 @@ class _Group:
         for trainer in trainers:
             trainer._weigh(loss)
             trainer._learn(columns)
-        self._stack = _core.TrainerStack([trainer._core for trainer in trainers])
+        self._stack = _core._TrainerStack([trainer._core for trainer in trainers])
         self._rows: list[dict[str, npt.NDArray[np.float64]]] = []  # by epoch, a value for each trainer
         self._trained = np.zeros(len(trainers), np.int64)  # epochs that count
         self._first = np.array([trainer.epoch for trainer in trainers], np.int64)
