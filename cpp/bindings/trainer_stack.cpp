@@ -75,8 +75,8 @@ py::array_t<double> table_of(const std::vector<LossSums>& sums) {
   return table;
 }
 
-py::array_t<double> run(PyTrainerStack& self, const PyDataset& dataset, const Rows& rows, const Keys& shuffle,
-                        std::int64_t batch_size, bool drop_last, const Numbers& lrs, const Marks& active) {
+py::array_t<double> run_stack(PyTrainerStack& self, const PyDataset& dataset, const Rows& rows, const Keys& shuffle,
+                              std::int64_t batch_size, bool drop_last, const Numbers& lrs, const Marks& active) {
   BatchRange range = epoch_of(self, dataset, rows, batch_size, drop_last);
   const auto marks = self.marks(active, "active");
   const std::int64_t networks = self.core.networks();
@@ -95,8 +95,8 @@ py::array_t<double> run(PyTrainerStack& self, const PyDataset& dataset, const Ro
   return table_of(sums);
 }
 
-py::array_t<double> evaluate(PyTrainerStack& self, const PyDataset& dataset, const Rows& rows, const Marks& active,
-                             const py::object& outputs) {
+py::array_t<double> evaluate_stack(PyTrainerStack& self, const PyDataset& dataset, const Rows& rows,
+                                   const Marks& active, const py::object& outputs) {
   check_match(dataset, self.first(), core_of(self.trainers[0]).loss());
   const BatchRange range = range_of(dataset, rows, 1);
   const auto marks = self.marks(active, "active");
@@ -146,12 +146,12 @@ void bind_trainer_stack(py::module_& m) {
           },
           py::arg("dataset"), py::arg("rows"), "Whether the device measures these rows for all networks at once.")
       .def(
-          "run", &run, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"), py::arg("batch_size"),
-          py::arg("drop_last"), py::arg("lrs"), py::arg("active"),
+          "run", &run_stack, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"),
+          py::arg("batch_size"), py::arg("drop_last"), py::arg("lrs"), py::arg("active"),
           "Trains an epoch for the networks where `active` is true; returns their sums of loss and weight "
           "(networks, 2). shuffle is (networks, 2), seeds and epochs, or None; lrs has a rate for each network, or for "
           "each network and batch. A network whose loss becomes NaN or infinite stays as before that step.")
-      .def("evaluate", &evaluate, py::arg("dataset"), py::kw_only(), py::arg("rows"), py::arg("active"),
+      .def("evaluate", &evaluate_stack, py::arg("dataset"), py::kw_only(), py::arg("rows"), py::arg("active"),
            py::arg("outputs") = py::none(),
            "The sums of loss and weight of the networks where `active` is true (networks, 2), without training; "
            "predictions are written to outputs (networks * rows, out_features), if given.")

@@ -39,6 +39,8 @@ class thread_limit(Closed):
 
     Limits nest, the innermost counts. One object may be entered again, and by several threads. As a decorator
     (``@gd.thread_limit(1)``) it limits every call of a function, but not what a generator or a coroutine does later.
+    Within a generator or a coroutine a block holds for its thread, also while others run there: leave it before
+    ``yield`` and ``await``.
 
     Parameters
     ----------

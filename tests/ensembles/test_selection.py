@@ -148,3 +148,10 @@ def test_what_cannot_be_selected_is_refused() -> None:
     helpers.refuses(lambda: made.select(X * np.nan, y), ValueError, "x: got nan in row 0")
     made[4].parameters()["layers.2.weight"][...] = np.nan
     helpers.refuses(lambda: made.select(X, y), ValueError, r"^models\[4\]: select: output 0 of row 0 is nan")
+
+
+def test_an_ensemble_of_an_ensemble_has_its_weights() -> None:
+    models = [gd.Sequential(gd.Dense(2, 3), seed=seed) for seed in range(3)]
+    weighted = gd.Ensemble(models, weights=[3, 1, 2])
+    assert gd.Ensemble(weighted, average="outputs").weights == (3.0, 1.0, 2.0)
+    assert gd.Ensemble(weighted, weights=[1, 1, 1]).weights == (1.0, 1.0, 1.0)

@@ -287,3 +287,21 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
 def test_refuses(name: str) -> None:
     changes, kind, words = REFUSED[name]
     helpers.refuses(lambda: values(of_data, **changes), kind, words)
+
+
+class TwoArguments(Exception):
+    """Cannot be unpickled."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+@pytest.mark.parametrize("where", [{"n_jobs": 2}, {"n_jobs": 2, "within": "processes"}])
+@pytest.mark.parametrize("error", [TwoArguments("a", "b"), futures.CancelledError("a and b")], ids=["odd", "cancelled"])
+def test_errors_that_executors_use_or_cannot_send(error: Exception, where: dict[str, Any]) -> None:
+    def fail(i: int) -> None:
+        raise error
+
+    with pytest.raises(Exception, match="a and b") as caught:
+        list(run_all(fail, [(0,), (1,)], what="tests", **where))
+    assert "lack of memory" not in str(caught.value)

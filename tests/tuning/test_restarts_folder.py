@@ -3,6 +3,7 @@ other settings are not mixed up, other data are refused."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gdcore as gd
@@ -109,3 +110,35 @@ def test_a_start_that_diverges_comes_back_from_the_folder(tmp_path: Any) -> None
     first = run(build, folder=tmp_path)
     again = run(build, folder=tmp_path)
     assert facts(first) == facts(again) and again.starts[1].diverged and again.starts[1].epochs == 0
+
+
+def test_other_rates_late_in_the_run_are_another_run(tmp_path: Any) -> None:
+    """1,500 steps, of which the rates of the last 100 differ."""
+    late = {"n": 1, "epochs": 300, "batch_size": 16, "folder": tmp_path}
+    for last in (0.05, 1e-6):
+        schedule = gd.SGD(lambda step, last=last: 0.05 if step < 1400 else last)
+        assert facts(run(optimizer=schedule, **late)) == facts(run(optimizer=schedule, **late | {"folder": None}))
+
+
+def test_an_error_of_build_names_the_start(tmp_path: Any) -> None:
+    def build(seed: int) -> gd.Sequential:
+        if seed == 3:
+            raise ValueError("no such seed")
+        return small(seed)
+
+    with pytest.raises(ValueError, match="no such seed") as caught:
+        run(build, folder=tmp_path)
+    assert caught.value.__notes__ == ["at seed 3"]
+
+
+def test_damaged_models_are_computed_again_and_damaged_lines_refused(tmp_path: Any) -> None:
+    before = facts(run(folder=tmp_path))
+    (model,) = tmp_path.glob("model-*.safetensors")
+    model.write_bytes(b"")
+    assert facts(run(folder=tmp_path)) == before
+    lines = (tmp_path / "sweep.jsonl").read_text()
+    for damaged in (lines.replace('"value"', '"valeu"'), re.sub(r'"rows": \[.*?\], "cpu', '"rows": [], "cpu', lines)):
+        assert damaged != lines
+        (tmp_path / "sweep.jsonl").write_text(damaged)
+        with pytest.raises(gd.FormatError, match=r"the line of seed \d in .* is damaged"):
+            run(folder=tmp_path)

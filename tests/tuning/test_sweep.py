@@ -3,6 +3,7 @@ settings are compared by the mean over seeds; the summary, the figure and the fo
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,34 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
 def test_refuses(name: str) -> None:
     changes, kind, words = REFUSED[name]
     helpers.refuses(lambda: sweep(**changes), kind, words)
+
+
+@pytest.mark.parametrize("where", [{}, {"within": "processes", "n_jobs": 2}])
+def test_settings_without_equality(where: dict[str, Any]) -> None:
+    """Functions come back from a process as others, which are not equal: the caller's own are in the result."""
+    rates = [lambda step: 1e-5, lambda step: 0.2]
+    optimizers = [gd.SGD(rate) for rate in rates]
+    result = sweep(settings={"optimizer": optimizers}, optimizer=None, seeds=2, **where)
+    assert result.best_setting["optimizer"] is optimizers[1]
+    assert [row["seeds"] for row in result.summary().rows] == [2, 2]
+    assert result.best_start.value == min(start.value for start in result.starts)
+
+
+def test_arrays_as_settings() -> None:
+    widths = [np.array([4, 8]), np.array([8, 4])]
+    made = lambda seed, widths: build(seed, int(widths[0]))  # noqa: E731
+    assert len(sweep(build=made, settings={"widths": widths}, optimizer=gd.SGD(0.1)).starts) == 2
+    with pytest.raises(ValueError, match="all of them different"):
+        sweep(build=made, settings={"widths": [*widths, np.array([4, 8])]}, optimizer=gd.SGD(0.1))
+
+
+def test_different_losses_need_a_metric() -> None:
+    losses: dict[str, Any] = {"settings": {"loss": [gd.MeanSquaredError(), gd.CrossEntropy()]}, "loss": None}
+    with pytest.raises(ValueError, match="different losses, which cannot be compared"):
+        sweep(optimizer=gd.SGD(0.1), **losses)
+
+
+def test_a_model_that_is_returned_twice_is_refused() -> None:
+    made = functools.cache(build)
+    with pytest.raises(ValueError, match="the same model twice"):
+        sweep(build=lambda seed, width: made(seed, width))

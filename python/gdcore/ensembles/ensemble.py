@@ -44,7 +44,8 @@ class Ensemble(MeanPredictor):
         layers, dtype and device, but must have the same inputs and outputs: their number, the meaning of the outputs,
         names of classes, and names of columns where known.
     weights : sequence of float, optional
-        Weight of each model in the mean, above 0; equal by default. They count relative to their sum.
+        Weight of each model in the mean, above 0; by default equal, or those of a given ensemble. They count relative
+        to their sum.
     average : {"probabilities", "outputs"}
         What is averaged where outputs are logits. Means of probabilities (Breiman 1996, Lakshminarayanan et al. 2017)
         are less confident than their members; means of outputs are geometric means of the odds. Numbers, and outputs
@@ -62,7 +63,7 @@ class Ensemble(MeanPredictor):
     Predictions are in the dtype of the models, float64 if some are float64. Sums are in float64, in the order of the
     models, so a row's prediction depends neither on the other rows nor on ``batch_size``. ``ensemble[0]`` is a model,
     ``ensemble[:3]`` an ensemble; ``len``, iteration, ``in``, copies and pickles work. ``gd.Ensemble(ensemble,
-    average="outputs")`` has the same models.
+    average="outputs")`` has the same models and weights.
     """
 
     __slots__ = ("_training",)
@@ -81,6 +82,8 @@ class Ensemble(MeanPredictor):
         average: str = "probabilities",
     ) -> None:
         self._models = checked_models(models)
+        if weights is None and isinstance(models, Ensemble):
+            weights = models.weights
         self._weights = checked_weights(weights, len(self._models))
         self._average = choice(average, "average", ("probabilities", "outputs"))
         self._training: tuple[MemberTraining, ...] = ()

@@ -7,6 +7,7 @@ import copy
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,8 @@ def compare(
     names = [str(trials[i]) for i in missing]
     done = run_all(training, tasks, what=what, name=names.__getitem__, status=kept.status, **where)
     with contextlib.closing(done):
-        for j, start in done:
-            kept.add(missing[j], start)
+        for j, start in done:  # from a process, with copies of the settings
+            kept.add(missing[j], replace(start, settings=trials[missing[j]].settings))
     starts = tuple(kept.starts[i] for i in range(len(trials)))
     if not kept.best:
         raise _nothing_to_compare(starts, monitor)
@@ -112,11 +113,17 @@ def check_build(build: Callable[[Trial], Sequential], trials: Sequence[Trial], o
     The trials at the positions `others` must have other weights.
     """
 
-    def weights(at: int) -> Array:
-        return instance(build(trials[at]), Sequential, "build", EXAMPLE).copy_state()["parameters"]
+    def made(at: int) -> Sequential:
+        return instance(build(trials[at]), Sequential, "build", EXAMPLE)
 
-    again = weights(0)
-    if not np.array_equal(weights(0), again):
+    def weights(at: int) -> Array:
+        return made(at).copy_state()["parameters"]
+
+    first, second = made(0), made(0)
+    if first is second:
+        raise ValueError(f"build: returned the same model twice for {trials[0]}; expected a new one in each call")
+    again = first.copy_state()["parameters"]
+    if not np.array_equal(second.copy_state()["parameters"], again):
         raise ValueError(
             f"build: returned different models for the same {trials[0]}; expected one that depends on its arguments "
             "alone: Sequential(..., seed=seed)"

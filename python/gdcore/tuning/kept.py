@@ -9,10 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..history import History
+from ..internal.checks import FormatError
 from ..io import specs
 from ..model import load
 from ..schedules import rates_of
+from ..training.data import DEFAULT_SIZE
+from .described import described
 from .starts import Start
 from .store import Point, Rows, Store, key_of, plain
 from .trials import Best, Training, Trial
@@ -37,7 +42,8 @@ class Kept:
         self.best: dict[int, Best] = {}
         if folder is None:
             return
-        self._points = [plain(self._point(trial), "settings") for trial in trials]
+        self._rates: dict[int, tuple[Any, bytes]] = {}  # by schedules
+        self._points = [plain(self._named_point(trial), "settings") for trial in trials]
         for i, point in enumerate(self._points):
             found = self._store.finished.get(key_of(point))
             if found is not None:
@@ -94,6 +100,25 @@ class Kept:
             "settings",
         )
 
+    def _named_point(self, trial: Trial) -> Point:
+        """Return what a start depends on; an error names it."""
+        try:
+            return self._point(trial)
+        except Exception as error:
+            error.add_note(f"at {trial}")
+            raise
+
+    def _rates_of(self, lr: Any, fit: dict[str, Any]) -> bytes:
+        """Return rates of a schedule: of the first steps, and of as many spread over the run, where that is known."""
+        if id(lr) not in self._rates:
+            rates = rates_of(lr, 0, CHECKED_STEPS).tobytes()
+            rows, size = len(self._training.data.training.x.array), fit.get("batch_size", DEFAULT_SIZE)
+            last = (fit.get("epochs") or 0) * -(-rows // min(rows, size or rows))
+            for step in np.linspace(CHECKED_STEPS, last, CHECKED_STEPS, endpoint=False).astype(int).tolist():
+                rates += rates_of(lr, step, 1).tobytes() if CHECKED_STEPS <= step < last else b""
+            self._rates[id(lr)] = lr, rates
+        return self._rates[id(lr)][1]
+
     def _point(self, trial: Trial) -> Point:
         """Return what a start depends on: also its layers and initial weights, as functions cannot be compared."""
         maker = self._training.maker
@@ -101,17 +126,23 @@ class Kept:
         model = trainer.model
         made = model.copy_state()["parameters"].tobytes() + model.flat_parameters().tobytes()  # without the frozen
         if callable(trainer.optimizer.lr):
-            made += rates_of(trainer.optimizer.lr, 0, CHECKED_STEPS).tobytes()
-        callbacks = [_encoded(each) for each in maker.callbacks(trial) if not getattr(each, "records", False)]
+            made += self._rates_of(trainer.optimizer.lr, maker.fit(trial))
+        callbacks = [described(each) for each in maker.callbacks(trial) if not getattr(each, "records", False)]
         parts = [model.layers, model.device, model.precision, trainer.loss, trainer.optimizer, callbacks]
         parts.append(maker.fit(trial))
         checksum = zlib.crc32(made + repr(specs.encode(parts)).encode())
         return {"seed": trial.seed, **specs.encode(trial.settings), "checksum": f"{checksum:08x}"}
 
     def _read(self, trial: Trial, rows: Rows, seconds: float) -> Start:
-        facts, *epochs = rows
-        history = History(epochs)
-        known = {name: facts[name] for name in FACTS}
+        try:
+            facts, *epochs = rows
+            known = {name: facts[name] for name in FACTS}
+            history = History(epochs)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"folder: the line of {trial} in {self._store.folder} is damaged ({type(error).__name__}: {error}); "
+                "expected its measures and epochs; without the line it is computed again"
+            ) from error
         return Start(
             seed=trial.seed,
             settings=trial.settings,
@@ -127,21 +158,15 @@ class Kept:
         return self._store.folder / f"model-{name}.safetensors"
 
     def _load(self, i: int) -> None:
-        """Load the model of a start; without its file, the start is computed again."""
+        """Load the model of a start; without its file, or if that is damaged, the start is computed again."""
         group = self._trials[i].group
-        if not self._path(i).exists():
+        try:
+            model = load(self._path(i))
+        except (FileNotFoundError, FormatError):
             del self.starts[i]
             self.best.pop(group, None)
-        elif self._training.keep:
-            self.starts[i] = replace(self.starts[i], model=load(self._path(i)))
+            return
+        if self._training.keep:
+            self.starts[i] = replace(self.starts[i], model=model)
         else:
-            self.best[group] = self.best[group]._replace(model=load(self._path(i)))
-
-
-def _encoded(callback: Any) -> dict[str, Any]:
-    """Return a callback as a JSON value: its class, and its plain attributes."""
-    state = object.__getstate__(callback)  # a dictionary, one of slots beside it, or nothing
-    parts = state if isinstance(state, tuple) else (state,)
-    plain_kinds = (bool, int, float, str, type(None))
-    found = {name: v for part in parts if part for name, v in part.items() if isinstance(v, plain_kinds)}
-    return {"class": specs.function_name(type(callback)), **found}
+            self.best[group] = self.best[group]._replace(model=model)

@@ -246,8 +246,8 @@ class Sweep(Compared):
 
 
 def by_settings(starts: Iterable[Start]) -> list[tuple[Start, ...]]:
-    """Return the starts of each of the settings."""
-    return [tuple(group) for _, group in itertools.groupby(starts, lambda start: start.settings)]
+    """Return the starts of each of the settings, which those have in common as one object."""
+    return [tuple(group) for _, group in itertools.groupby(starts, lambda start: id(start.settings))]
 
 
 def ranked(starts: Sequence[Start], mode: str) -> tuple[int, float]:

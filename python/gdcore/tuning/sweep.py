@@ -149,6 +149,11 @@ def sweep(
         fit=lambda trial: fit | {name: trial.settings[name] for name in trial.settings if name in FIT},
     )
     uses.check()
+    if monitor == "val_loss" and isinstance(trials[0].settings.get("loss"), _core.Loss):
+        raise ValueError(
+            "monitor: got 'val_loss' for models with different losses, which cannot be compared; expected a metric: "
+            "metrics=['mae'], monitor='val_mae'"
+        )
     where = {"n_jobs": n_jobs, "threads": threads, "within": within, "executor": executor, "progress": progress}
     starts, best, monitor, mode = compare(
         maker,
@@ -184,7 +189,7 @@ def _combinations(settings: Any, draws: int | None, seed: int) -> list[dict[str,
             return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
         rng = np.random.default_rng(seed)
         drawn = [{name: _drawn(each, rng) for name, each in values.items()} for _ in range(draws)]
-        return [each for i, each in enumerate(drawn) if each not in drawn[:i]]
+        return [each for i, each in enumerate(drawn) if not any(equal(each, other) for other in drawn[:i])]
     if isinstance(settings, (str, bytes)) or not is_iterable(settings):
         raise TypeError(f"settings: got {shown(settings)}; expected a dict of lists, or a list of dicts")
     if draws is not None:
@@ -199,7 +204,7 @@ def _combinations(settings: Any, draws: int | None, seed: int) -> list[dict[str,
             raise ValueError(
                 f"settings[{i}]: got {shown(list(each))}; expected {shown(list(listed[0]))}, as in the first"
             )
-        if any(each is other or each == other for other in listed[:i]):
+        if any(equal(each, other) for other in listed[:i]):
             raise ValueError(f"settings[{i}]: got {shown(each)} a second time; expected settings that differ")
     return listed
 
@@ -221,9 +226,20 @@ def _values(values: Any, name: str, draws: int | None) -> Any:
         what = "a list of values" if draws is None else "a list of values, or a function that draws one"
         raise TypeError(f"{name}: got {shown(values)}; expected {what}")
     listed = [value.item() if isinstance(value, np.generic) else value for value in values]
-    if not listed or any(value == other for i, value in enumerate(listed) for other in listed[:i]):
+    if not listed or any(equal(value, other) for i, value in enumerate(listed) for other in listed[:i]):
         raise ValueError(f"{name}: got {shown(listed)}; expected at least one value, all of them different")
     return listed
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Return whether two settings are equal; they may be arrays, or contain some."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(equal, one, other))
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return one is other or bool(one == other)
 
 
 def _drawn(values: Any, rng: np.random.Generator) -> Any:

@@ -7,6 +7,7 @@ import importlib
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any, TypeAlias
@@ -56,6 +57,9 @@ class Job:
             if self._stopped:  # no Ctrl-C, at which Dask ends a process
                 raise futures.CancelledError from None
             raise
+        except (futures.CancelledError, futures.BrokenExecutor) as error:  # of the function, not of its executor
+            error.add_note(note)
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
         except Exception as error:
             error.add_note(note)
             raise
@@ -79,8 +83,25 @@ def run_task(name: str, source: str | Packed, task: tuple[Any, ...], note: str) 
     note : str
         What the task is, for errors.
     """
-    job = jobs.get(name) or _received(name, source)
-    return None if job is None else (job(task, note),)
+    here = jobs.get(name)
+    job = here or _received(name, source)
+    try:
+        return None if job is None else (job(task, note),)
+    except Exception as error:
+        if isinstance(source, str) and not source:  # in a thread of the run's process
+            raise
+        raise sendable(error) from None
+
+
+def sendable(error: Exception) -> Exception:
+    """Return an exception that another process can read: this one, or its text in a RuntimeError."""
+    try:
+        cloudpickle = _cloudpickle()
+        cloudpickle.loads(cloudpickle.dumps(error))
+    except Exception:
+        lines = "".join(traceback.format_exception(error))
+        return RuntimeError(f"{type(error).__name__}: {error}\n\n{lines}")
+    return error
 
 
 def _received(name: str, source: str | Packed) -> Job | None:
