@@ -86,7 +86,7 @@ void bind_threads(py::module_& m) {
   m.def(
       "set_num_threads", [checked](std::int64_t threads) { set_num_threads(checked(threads)); }, py::arg("threads"),
       "Sets the number of threads, 1 to 1024, of the computations of all threads that are not inside a thread_limit. "
-      "RuntimeError during a computation.");
+      "RuntimeError where a signal handler calls it inside a computation on several threads.");
   m.def(
       "get_num_threads", &num_threads,
       "The number of threads of the computations of the calling thread: that of its innermost thread_limit, otherwise "

@@ -141,3 +141,11 @@ def test_small_scales_and_no_decay_are_taken_and_what_is_too_large_changes_nothi
 def test_what_is_no_schedule_is_refused() -> None:
     helpers.refuses(lambda: gd.DecaySchedule(0.5), TypeError, "factor.*function")  # type: ignore[arg-type]
     helpers.refuses(lambda: gd.DecaySchedule(FACTOR, every=0), ValueError, "every")
+
+
+@pytest.mark.parametrize("decay", [0.0, [0.0, 0.0], {"layers.0": 0.0}])
+def test_without_a_decay_it_is_refused(decay: Any) -> None:
+    trainer = build(gd.Adam(0.1, weight_decay=decay))
+    with pytest.raises(ValueError, match="the optimiser has no weight decay"):
+        trainer.fit(X, Y, epochs=1, callbacks=[gd.DecaySchedule(FACTOR)])
+    assert trainer.steps == 0

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {"dask_cluster", "digits", "ensemble", "mnist", "optuna_pruning", "regression", "own_loop", "own_loss"}
-EXAMPLES |= {"sklearn_grid_search", "transfer"}
+EXAMPLES |= {"ray_cluster", "sklearn_grid_search", "transfer"}
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -112,6 +112,11 @@ def test_dask_cluster(tmp_path: Path) -> None:
     printed = example("dask_cluster", tmp_path)
     assert "the same bits as in threads: True" in printed and "best: width 32, rate 0.01" in printed
     assert number(r"best validation accuracy: ([\d.]+)", printed) >= 0.96
+
+
+def test_ray_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    assert "the same bits as in threads: True" in example("ray_cluster", tmp_path)
 
 
 def test_optuna_pruning(tmp_path: Path) -> None:

@@ -203,3 +203,14 @@ def test_the_solver_can_change_between_warm_fits() -> None:
     assert not np.array_equal(model.predict_proba(XV), before)
     anew = classifier().fit(X, Y).set_params(solver="lbfgs").fit(X, Y).set_params(solver="sgd").partial_fit(X, Y)
     assert anew._trainer.model is anew.model_
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-3])
+def test_callbacks_at_steps(alpha: float) -> None:
+    average = gd.WeightAverage(0.9, every=3)
+    plain, averaged = (classifier(alpha=alpha, callbacks=own).fit(X, Y) for own in ([], [average]))
+    assert average.updates == 8 * 3 // 3  # epochs of three batches
+    np.testing.assert_allclose(plain.loss_curve_, averaged.loss_curve_, rtol=1e-6)
+    assert not np.array_equal(plain.coefs_[0], averaged.coefs_[0])
+    with pytest.raises(ValueError, match="callbacks: got a DecaySchedule"):
+        classifier(callbacks=[gd.DecaySchedule(lambda step: 0.5)]).fit(X, Y)

@@ -275,3 +275,26 @@ def test_ensembles_train_in_stacks(drawn: dict[str, bool], data: Any, sizes: lis
     alone, together = (gd.Ensemble.train(build, 3, *data, n_jobs=n, **COMMON, **drawn) for n in (1, None))
     assert sizes == ([] if drawn else [3])  # with rows of its own a model trains alone
     helpers.same_bits(alone.predict(data[0]), together.predict(data[0]))
+
+
+def test_stacks_of_bounded_memory(data: Any, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gd.restarts(build, 5, *data, keep_models=True, **COMMON)
+    size = build(0).flat_parameters().nbytes
+    monkeypatch.setattr(stack, "MEMORY", 2 * stack.ARENAS * size)
+    parts = gd.restarts(build, 5, *data, keep_models=True, **COMMON)
+    assert sizes == [5, 2, 2]  # the last one is alone
+    for one, other in zip(whole.models, parts.models, strict=True):
+        helpers.same_bits(helpers.snapshot(one), helpers.snapshot(other))
+
+
+def test_results_come_one_by_one_and_errors_are_named(data: Any, sizes: list[int], tmp_path: Any) -> None:
+    class Failing(gd.Callback):
+        def on_train_begin(self, trainer: gd.Trainer) -> None:
+            if trainer.seed == 3:
+                raise ValueError("seed 3")
+
+    with pytest.raises(ValueError, match="seed 3") as caught:
+        gd.restarts(build, 5, *data, **COMMON, callbacks=[Failing()], folder=tmp_path)
+    assert caught.value.__notes__ == ["[restarts] seed 3"]
+    assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 1 + 3
+    assert sizes == []

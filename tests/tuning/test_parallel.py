@@ -21,7 +21,7 @@ import helpers
 import numpy as np
 import pytest
 from gdcore.tuning import workers
-from gdcore.tuning.parallel import run_all
+from gdcore.tuning.parallel import checked_workers, run_all
 
 DATA = np.arange(200_000.0)
 PROCESSES = get_context("forkserver")  # which imports once
@@ -305,3 +305,14 @@ def test_errors_that_executors_use_or_cannot_send(error: Exception, where: dict[
     with pytest.raises(Exception, match="a and b") as caught:
         list(run_all(fail, [(0,), (1,)], what="tests", **where))
     assert "lack of memory" not in str(caught.value)
+
+
+def test_tasks_at_a_time_share_the_callers_threads() -> None:
+    processors = len(os.sched_getaffinity(0))
+    with gd.thread_limit(6):
+        assert [checked_workers(None).places(threads) for threads in (1, 2, 4, 12)] == [6, 3, 1, 1]
+        assert checked_workers(-1).places() == processors
+        assert checked_workers(3).places(4) == 3
+    with gd.thread_limit(1):
+        me = threading.get_ident()
+        assert [who for _, who in run_all(threading.get_ident, [(), ()], what="tests")] == [me, me]

@@ -142,3 +142,23 @@ def test_damaged_models_are_computed_again_and_damaged_lines_refused(tmp_path: A
         (tmp_path / "sweep.jsonl").write_text(damaged)
         with pytest.raises(gd.FormatError, match=r"the line of seed \d in .* is damaged"):
             run(folder=tmp_path)
+
+
+def test_an_edited_loss_or_metric_is_another_run(tmp_path: Any) -> None:
+    def loss(scale: float) -> gd.CustomLoss:
+        return gd.CustomLoss(lambda o, t: (scale * ((o - t) ** 2).sum(1), 2 * scale * (o - t)), name="squares")
+
+    def result(scale: float) -> list[Any]:
+        given = {"validation": (X[80:], Y[80:]), "optimizer": gd.SGD(0.05), "epochs": 2, "progress": False}
+        return facts(gd.restarts(small, 2, X[:80], Y[:80], loss=loss(scale), folder=tmp_path, **given))
+
+    one, other, again = result(1.0), result(0.5), result(1.0)
+    assert one == again != other
+    for power in (1, 2):
+        metrics = {"own": lambda y, p, power=power: float(np.mean(np.abs(y - p) ** power))}
+        other_folder = {"folder": tmp_path / "metrics", "metrics": metrics, "monitor": "val_own", "mode": "min"}
+        if power == 1:
+            run(**other_folder)
+            continue
+        with pytest.raises(ValueError, match="a run with other settings"):
+            run(**other_folder)

@@ -204,10 +204,12 @@ def test_settings_without_equality(where: dict[str, Any]) -> None:
     assert result.best_start.value == min(start.value for start in result.starts)
 
 
-def test_arrays_as_settings() -> None:
+def test_arrays_as_settings(tmp_path: Path) -> None:
     widths = [np.array([4, 8]), np.array([8, 4])]
     made = lambda seed, widths: build(seed, int(widths[0]))  # noqa: E731
-    assert len(sweep(build=made, settings={"widths": widths}, optimizer=gd.SGD(0.1)).starts) == 2
+    result = sweep(build=made, settings={"widths": widths}, optimizer=gd.SGD(0.1))
+    assert len(result.starts) == 2
+    result.plot(tmp_path / "arrays.png")
     with pytest.raises(ValueError, match="all of them different"):
         sweep(build=made, settings={"widths": [*widths, np.array([4, 8])]}, optimizer=gd.SGD(0.1))
 
@@ -216,9 +218,29 @@ def test_different_losses_need_a_metric() -> None:
     losses: dict[str, Any] = {"settings": {"loss": [gd.MeanSquaredError(), gd.CrossEntropy()]}, "loss": None}
     with pytest.raises(ValueError, match="different losses, which cannot be compared"):
         sweep(optimizer=gd.SGD(0.1), **losses)
+    with pytest.raises(ValueError, match="different losses, which cannot be compared"):
+        sweep(
+            settings={"eps": [0.0, 0.1]}, loss=lambda eps: gd.CrossEntropy(label_smoothing=eps), optimizer=gd.SGD(0.1)
+        )
 
 
 def test_a_model_that_is_returned_twice_is_refused() -> None:
     made = functools.cache(build)
     with pytest.raises(ValueError, match="the same model twice"):
         sweep(build=lambda seed, width: made(seed, width))
+
+
+def test_stratify_is_refused_by_name() -> None:
+    for settings in ({"width": [3, 6]}, {"stratify": [True, False]}):
+        with pytest.raises(ValueError, match=r"^stratify: .*train_validation_split"):
+            sweep(settings=settings, optimizer=gd.SGD(0.1), validation=0.2, stratify=True)
+
+
+def test_a_folder_does_not_depend_on_the_order_of_settings(tmp_path: Path) -> None:
+    """The steps of a schedule that are compared depend on the batch size: on that of each setting."""
+    schedule = gd.SGD(gd.schedules.cosine(0.1, 10_000))
+    before = sweep(settings={"batch_size": [4, 80]}, optimizer=schedule, epochs=80, folder=tmp_path)
+    lines = (tmp_path / "sweep.jsonl").read_text()
+    after = sweep(settings={"batch_size": [80, 4]}, optimizer=schedule, epochs=80, folder=tmp_path)
+    assert (tmp_path / "sweep.jsonl").read_text() == lines
+    assert {start.value for start in before.starts} == {start.value for start in after.starts}

@@ -13,7 +13,7 @@ inline constexpr int kMostThreads = 1024;
 /// Number of threads of this thread's computations: its limit, otherwise the default. The default is OMP_NUM_THREADS,
 /// else the number of processors available to this process, until set_num_threads changes it.
 int num_threads();
-/// Sets the default. Throws std::runtime_error during a computation.
+/// Sets the default. Throws std::runtime_error where a poll calls it inside a computation on several threads.
 void set_num_threads(int threads);
 /// Sets the limit of the calling thread, 0 for none, and returns the previous one. No other thread inherits it.
 int exchange_thread_limit(int threads);

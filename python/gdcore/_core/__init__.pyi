@@ -1222,7 +1222,7 @@ def probabilities(logits: numpy.ndarray, meaning: str, check_finite: bool) -> nu
 
 def set_num_threads(threads: int) -> None:
     """
-    Sets the number of threads, 1 to 1024, of the computations of all threads that are not inside a thread_limit. RuntimeError during a computation.
+    Sets the number of threads, 1 to 1024, of the computations of all threads that are not inside a thread_limit. RuntimeError where a signal handler calls it inside a computation on several threads.
     """
 
 __version__: str

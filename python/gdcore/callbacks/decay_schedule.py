@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..internal.arguments import explained
 from ..internal.attributes import Closed, Fixed
@@ -29,7 +31,8 @@ class DecaySchedule(Closed, Callback):
     factor : function
         The factor, at least 0, as a function of the step (0, 1, ...), such as ``gd.schedules.cosine(1.0, steps)``.
     every : int
-        Steps between two factors. A change takes as long as copying the optimiser's states twice.
+        Steps between two factors. On the CPU a change takes as long as copying the optimiser's states twice; on a GPU
+        the steps are recorded again as well, so changes should be rare there.
     """
 
     __slots__ = ("_every", "_factor")
@@ -41,6 +44,15 @@ class DecaySchedule(Closed, Callback):
             raise TypeError(f"factor: got {shown(factor)}; expected a function of the step")
         self._factor = factor
         self._every = integer(every, "every", minimum=1)
+
+    def check_fit(self, trainer: Trainer) -> None:
+        """Refuse an optimiser without weight decay, on which the factor would have no effect."""
+        decay: Any = trainer.optimizer.weight_decay
+        values = decay.values() if isinstance(decay, Mapping) else decay
+        if not np.any(list(values) if isinstance(values, Iterable) else values or 0.0):
+            raise ValueError(
+                "DecaySchedule: the optimiser has no weight decay; expected one, such as gd.Adam(weight_decay=1e-4)"
+            )
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Set the factor of the first step."""

@@ -60,13 +60,13 @@ class WeightAverage(Closed, Callback):
     __slots__ = ("_average", "_decay", "_every", "_keep", "_trained", "_updates")
     decay: Fixed[float] = Fixed("Weight of the earlier average, for one step.", "the average so far is made with it")
     every: Fixed[int] = Fixed("Steps between two updates.", "the average so far is made with it")
-    updates: Fixed[int] = Fixed("Number of updates since the run began.", "it is what was done")
+    updates: Fixed[int] = Fixed("Number of updates since the run began.", "it counts the updates; fit begins anew")
     keep: Setting[bool] = Setting("Whether the averaged weights are kept at the end.", flag)
 
     def __init__(self, decay: float = 0.999, *, every: int = 1, keep: bool = True) -> None:
         self._decay = real(decay, "decay", low=0, high=1)
         if self._decay == 1:
-            raise ValueError(f"decay: got {shown(decay)}; expected a number below 1, which lets new weights in")
+            raise ValueError(f"decay: got {shown(decay)}; expected a number of at least 0 and below 1")
         self._every = integer(every, "every", minimum=1)
         self.keep = keep
         self._reset()
@@ -79,18 +79,18 @@ class WeightAverage(Closed, Callback):
     def update(self, model: Sequential) -> None:
         """Include the current weights of `model` in the average."""
         check_model(model)
-        self._updates += 1
         if self._average is None:
-            self._average = model.copy_state()
+            self._average, self._updates = model.copy_state(), 1
             return
         factor = self._decay**self._every
-        rate = (1.0 - factor) / (1.0 - factor**self._updates)
+        rate = (1.0 - factor) / (1.0 - factor ** (self._updates + 1))
         with np.errstate(over="ignore", invalid="ignore"):  # weights that are not finite stay not finite
             for name, views in (("parameters", model.parameters()), ("buffers", model.buffers())):
                 for own, average in flat.parts(self._average[name], views):
                     change = np.asarray(views[own]) - average
                     change *= rate
                     average += change
+        self._updates += 1
 
     def apply(self, model: Sequential) -> None:
         """Set the weights of `model` to the average.
@@ -126,8 +126,9 @@ class WeightAverage(Closed, Callback):
     def on_measure(self, trainer: Trainer) -> None:
         """Give the model the averaged weights."""
         if self._average is not None:
-            self._trained = trainer.model.copy_state()
+            trained = trainer.model.copy_state()
             self.apply(trainer.model)
+            self._trained = trained
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Leave the averaged weights, or those of the last step, also where training ends inside an epoch."""

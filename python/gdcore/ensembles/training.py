@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +19,11 @@ from ..internal.checks import flag, integer
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
 from ..trainer import Trainer
-from ..training.stack import AT_ONCE, fit_all
+from ..training.stack import at_once, fit_all, named
 from ..training.validation import Validation, validation_of
-from ..tuning.compare import callback_maker, check_build, check_call, placed, seeds_from
+from ..tuning.compare import callback_maker, check_build, check_call, check_split, placed, seeds_from
 from ..tuning.parallel import run_all
-from ..tuning.trials import Trial
+from ..tuning.trials import Trial, no_name
 
 __all__ = ["MemberTraining", "train"]
 
@@ -50,6 +49,9 @@ class MemberTraining:
     history: History
     seconds: float
     left_out: npt.NDArray[np.bool_] | None = None
+
+
+Member: TypeAlias = tuple[Sequential | None, MemberTraining, str]  # the model, and why it diverged
 
 
 class Given(NamedTuple):
@@ -100,6 +102,7 @@ def train(
     count = integer(n, "n", minimum=1)
     trials = [Trial(each, {}) for each in seeds_from(integer(seed, "seed"), count)]
     where, bootstrap, resplit = placed(where), flag(bootstrap, "bootstrap"), flag(resplit, "resplit")
+    check_split(fit)
     if "resume" in fit:
         raise ValueError("resume: got one checkpoint for all models; expected None, as each is trained anew")
     check_call(build, trials[0])
@@ -113,7 +116,7 @@ def train(
         callbacks=callback_maker(callbacks, count, lambda trial: callbacks(trial.seed)),  # type: ignore
         fit=fit,
     )
-    found: dict[int, tuple[Sequential | None, MemberTraining, str]] = {}
+    found: dict[int, Member] = {}
     where = placed(where, trainer.model.device, members.together)
     tasks = [(trial,) for trial in trials]
     done = run_all(members, tasks, what="Ensemble.train", name=lambda i: str(trials[i]), **where)
@@ -164,25 +167,32 @@ class Members:
     callbacks: Callable[[Trial], Sequence[object]]
     fit: dict[str, Any]
 
-    def __call__(self, trial: Trial) -> tuple[Sequential | None, MemberTraining, str]:
+    def __call__(self, trial: Trial) -> Member:
         """Return a trained model (None if it diverged), how it was trained, and why it diverged."""
         return next(self.together([(trial,)]))[1]
 
     def together(
-        self, tasks: Sequence[tuple[Trial]]
-    ) -> Iterator[tuple[int, tuple[Sequential | None, MemberTraining, str]]]:
+        self, tasks: Sequence[tuple[Trial]], name: Callable[[int], str] = no_name
+    ) -> Iterator[tuple[int, Member]]:
         """Yield the number of each task and its result; on a GPU, trainings that are alike run at once."""
-        for first in range(0, len(tasks), AT_ONCE):
-            seeds, started = [trial.seed for (trial,) in tasks[first : first + AT_ONCE]], time.perf_counter()
-            trainers = [Trainer(self.build(seed), seed=seed, **self.settings) for seed in seeds]
+        own_rows = self.given.bootstrap or self.given.share is not None
+        first = 0
+        while first < len(tasks):
+            trainers = [self._made(tasks[first][0].seed, name(first))]
+            some = tasks[first : first + (1 if own_rows or len(tasks) == 1 else at_once(trainers[0]))]
+            names = [name(i) for i in range(first, first + len(some))]
+            trainers += [self._made(trial.seed, own) for (trial,), own in zip(some[1:], names[1:], strict=True)]
             calls, left_out = [], []
-            for (trial,) in tasks[first : first + AT_ONCE]:
+            for (trial,) in some:
                 (x, y, weights), validation, without = self.given.of(trial.seed)
                 given = {"x": x, "y": y, "sample_weight": weights, "validation": validation}
                 calls.append({**given, **self.fit, "callbacks": self.callbacks(trial)})
                 left_out.append(without)
-            notes = fit_all(trainers, calls)
-            seconds = (time.perf_counter() - started) / len(seeds)
-            for i, (seed, trainer, note) in enumerate(zip(seeds, trainers, notes, strict=True)):
-                training = MemberTraining(seed, trainer.history, seconds, left_out[i])
-                yield first + i, (None if note else trainer.model, training, note)
+            for i, note, seconds in fit_all(trainers, calls, names):
+                training = MemberTraining(some[i][0].seed, trainers[i].history, seconds, left_out[i])
+                yield first + i, (None if note else trainers[i].model, training, note)
+            first += len(some)
+
+    def _made(self, seed: int, name: str) -> Trainer:
+        with named(name):
+            return Trainer(self.build(seed), seed=seed, **self.settings)

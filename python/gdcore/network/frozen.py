@@ -60,7 +60,7 @@ class FrozenPredictor(Closed):
 
     @property
     def device(self) -> str:
-        """Device, "cpu" or "cuda"."""
+        """Device, "cpu" or "cuda"; "mixed" for an ensemble with models on both."""
         name: str = self._model.device
         return name
 

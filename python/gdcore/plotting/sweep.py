@@ -44,8 +44,8 @@ def draw_sweep(result: Sweep, path: str | os.PathLike[str] | None) -> Axes:
             capsize=3,
             label=(label or "mean and standard error") if i < NAMED else None,
         )
-    groups = [list(group) for _, group in itertools.groupby(result.starts, lambda start: start.settings)]
-    for at, start in ((at, start) for at, group in zip(positions, groups, strict=True) for start in group):
+    groups = itertools.groupby(result.starts, lambda start: id(start.settings))
+    for at, start in ((at, start) for at, (_, group) in zip(positions, groups, strict=True) for start in group):
         if math.isfinite(start.value):
             axes.plot([at], [start.value], ".", color=figures.FRAME, zorder=0)
         if start is result.best_start:

@@ -126,12 +126,15 @@ class Batches:
         self._next, self.done = 0, False
 
     def advance(
-        self, trainer: Trainer, loss_sum: float, weight_sum: float, log: object = None
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None, log: object = None
     ) -> tuple[int, float, float]:
-        """Train for a slice of time; return the batches done and the sums of loss · rows and of rows, added up."""
-        end = time.perf_counter() + SLICE_SECONDS
-        while not self.done and time.perf_counter() < end:
-            count = max(1, min(self._stride, self._full - self._next))
+        """Train for a slice of time and `most` batches at most.
+
+        Returns the batches done in this epoch, and the sums of loss times rows and of rows, added to those given.
+        """
+        end, until = time.perf_counter() + SLICE_SECONDS, self.batches if most is None else self._next + most
+        while not self.done and self._next < until and time.perf_counter() < end:
+            count = max(1, min(self._stride, self._full - self._next, until - self._next))
             first = self._next * self._size
             last = first + count * self._size if self._next + count < self.batches else len(self._order)
             loss_sum += self._train(trainer, self._order[first:last], count) * (last - first)

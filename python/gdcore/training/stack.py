@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from ..internal.arrays import Data
     from ..trainer import Trainer
 
-__all__ = ["AT_ONCE", "Stacked", "fit_all", "fit_stack"]
+__all__ = ["Stacked", "at_once", "fit_all", "fit_stack", "named"]
 
 MOST_OUTPUTS = 2**28  # numbers, for metrics
-AT_ONCE = 1024  # trainers whose models are on the device at a time
+AT_ONCE = 1024  # trainers whose models are on the device at a time, at most
+MEMORY = 2**31  # bytes of theirs
+ARENAS = 12  # of the size of the parameters: a model's, its gradients and states, and those of the stack
 SAME = ("x", "y", "sample_weight", "validation", "epochs", "batch_size", "shuffle", "drop_last")  # in a stack
 
 
@@ -79,7 +82,7 @@ def fit_stack(
     Raises
     ------
     TypeError, ValueError
-        If the data does not fit, before anything is changed.
+        If the data does not fit, before any trainer of its group is changed.
     KeyboardInterrupt
         On Ctrl-C. Each trainer has the epochs that all had completed, as after an interrupted ``fit``.
     """
@@ -126,32 +129,54 @@ def _groups(trainers: Sequence[Trainer], callbacks: list[list[Any]], given: Give
     return [members for members in found.values() if len(members) > 1]
 
 
-def fit_all(trainers: Sequence[Trainer], calls: Sequence[dict[str, Any]]) -> list[str]:
+def at_once(trainer: Trainer) -> int:
+    """Return how many trainers like this one are made at a time, so that their memory stays within bounds."""
+    size = ARENAS * trainer.model.flat_parameters().nbytes
+    return max(1, min(AT_ONCE, MEMORY // max(1, size)))
+
+
+def fit_all(
+    trainers: Sequence[Trainer], calls: Sequence[dict[str, Any]], names: Sequence[str]
+) -> Iterator[tuple[int, str, float]]:
     """Fit each trainer as ``trainer.fit(**call)``; those that `fit_stack` takes, together.
 
-    Returns for each trainer the message of its `DivergenceError`, or "". Other errors are raised.
+    Yields the index of each trainer when it is fitted, the message of its `DivergenceError` or "", and the seconds: in
+    a stack its share of them. Other errors are raised, with the trainer's name as a note.
     """
-    notes = [""] * len(trainers)
     groups: dict[Any, list[int]] = {}
     for i, call in enumerate(calls):
         known = set(call) <= {*SAME, "callbacks"} and call.get("epochs") is not None
         values = [call[name] if isinstance(call.get(name), int) else id(call.get(name)) for name in SAME]
         groups.setdefault(tuple(values) if known else i, []).append(i)
     for members in groups.values():
-        alone = members
+        alone, started = members, time.perf_counter()
         if len(members) > 1:
             shared = {name: value for name, value in calls[members[0]].items() if name != "callbacks"}
             own = [list(calls[i].get("callbacks", ())) for i in members]
             left, errors = fit_stack([trainers[i] for i in members], callbacks=own, **shared)
             alone = [members[j] for j in left]
-            for j, error in errors.items():
-                notes[members[j]] = str(error)
+            seconds = (time.perf_counter() - started) / max(1, len(members) - len(left))
+            for j in sorted({*range(len(members))} - {*left}):
+                yield members[j], str(errors.get(j, "")), seconds
         for i in alone:
-            try:
-                trainers[i].fit(**calls[i])
-            except _core.DivergenceError as error:
-                notes[i] = str(error)
-    return notes
+            note, started = "", time.perf_counter()
+            with named(names[i]):
+                try:
+                    trainers[i].fit(**calls[i])
+                except _core.DivergenceError as error:
+                    note = str(error)
+            yield i, note, time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Add a name, if it is not empty, to the notes of an exception."""
+    try:
+        yield
+    except Exception as error:
+        if name:
+            error.add_note(name)
+        raise
 
 
 class _Group:

@@ -24,7 +24,7 @@ from .parallel import checked_workers, run_all
 from .starts import Start
 from .trials import Best, Maker, Split, Training, Trial
 
-__all__ = ["callback_maker", "check_build", "check_call", "compare", "placed", "seeds_from"]
+__all__ = ["callback_maker", "check_build", "check_call", "check_split", "compare", "placed", "seeds_from"]
 
 EXAMPLE = "gd.Sequential(gd.Dense(2, 1), seed=seed)"
 
@@ -55,6 +55,7 @@ def compare(
     where = placed(where)
     if "resume" in maker.fit(trials[0]):
         raise ValueError("resume: got one checkpoint for all starts; expected None, as each start is a new run")
+    check_split(maker.fit(trials[0]))
     check_build(maker.build, trials, others)
     trainer = maker.trainer(trials[0], metrics)
     measures = dict(trainer.metrics)  # an iterator gives its metrics once
@@ -85,6 +86,15 @@ def placed(where: dict[str, Any], device: str = "cpu", together: Any = None) -> 
     if device != "cpu" and all(where[name] is None for name in ("n_jobs", "within", "executor")):
         return where | {"n_jobs": 1, "together": together}
     return where
+
+
+def check_split(fit: dict[str, Any]) -> None:
+    """Refuse ``stratify=`` of `Trainer.fit`: the share of rows is set aside for all trainings before they begin."""
+    if "stratify" in fit:
+        raise ValueError(
+            "stratify: got it for many trainings; expected the validation data themselves, drawn with "
+            "gd.train_validation_split(x, y, stratify=True)"
+        )
 
 
 def seeds_from(seed: int, n: int) -> range:

@@ -17,6 +17,7 @@ from ..io import specs
 __all__ = ["described"]
 
 DEEPEST = 16  # objects within each other that are looked at
+FUNCTIONS = 4  # of functions further within, the variables that they use are not looked at
 
 
 def described(value: Any, within: tuple[int, ...] = ()) -> Any:
@@ -56,6 +57,8 @@ def described(value: Any, within: tuple[int, ...] = ()) -> Any:
 
 def _function(function: types.FunctionType, inner: tuple[int, ...]) -> Any:
     """Return what a function does: its code, and the values that it refers to."""
+    if len(inner) > FUNCTIONS:
+        return [function.__qualname__, _code(function.__code__)]
     used = inspect.getclosurevars(function)
     values = [function.__defaults__, function.__kwdefaults__, used.nonlocals, used.globals]
     return [function.__qualname__, _code(function.__code__), *(described(each, inner) for each in values)]

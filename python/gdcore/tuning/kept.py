@@ -42,7 +42,7 @@ class Kept:
         self.best: dict[int, Best] = {}
         if folder is None:
             return
-        self._rates: dict[int, tuple[Any, bytes]] = {}  # by schedules
+        self._rates: dict[tuple[int, int], tuple[Any, bytes]] = {}  # by schedules and numbers of steps
         self._points = [plain(self._named_point(trial), "settings") for trial in trials]
         for i, point in enumerate(self._points):
             found = self._store.finished.get(key_of(point))
@@ -95,7 +95,7 @@ class Kept:
                 "data": f"{training.data.checksum():08x}",
                 "monitor": training.monitor,
                 "mode": training.mode,
-                "metrics": list(training.metrics),
+                "metrics": {name: _checksum(described(metric)) for name, metric in training.metrics.items()},
             },
             "settings",
         )
@@ -110,14 +110,14 @@ class Kept:
 
     def _rates_of(self, lr: Any, fit: dict[str, Any]) -> bytes:
         """Return rates of a schedule: of the first steps, and of as many spread over the run, where that is known."""
-        if id(lr) not in self._rates:
+        rows, size = len(self._training.data.training.x.array), fit.get("batch_size", DEFAULT_SIZE)
+        last = (fit.get("epochs") or 0) * -(-rows // min(rows, size or rows))
+        if (id(lr), last) not in self._rates:
             rates = rates_of(lr, 0, CHECKED_STEPS).tobytes()
-            rows, size = len(self._training.data.training.x.array), fit.get("batch_size", DEFAULT_SIZE)
-            last = (fit.get("epochs") or 0) * -(-rows // min(rows, size or rows))
             for step in np.linspace(CHECKED_STEPS, last, CHECKED_STEPS, endpoint=False).astype(int).tolist():
                 rates += rates_of(lr, step, 1).tobytes() if CHECKED_STEPS <= step < last else b""
-            self._rates[id(lr)] = lr, rates
-        return self._rates[id(lr)][1]
+            self._rates[id(lr), last] = lr, rates
+        return self._rates[id(lr), last][1]
 
     def _point(self, trial: Trial) -> Point:
         """Return what a start depends on: also its layers and initial weights, as functions cannot be compared."""
@@ -128,10 +128,10 @@ class Kept:
         if callable(trainer.optimizer.lr):
             made += self._rates_of(trainer.optimizer.lr, maker.fit(trial))
         callbacks = [described(each) for each in maker.callbacks(trial) if not getattr(each, "records", False)]
-        parts = [model.layers, model.device, model.precision, trainer.loss, trainer.optimizer, callbacks]
-        parts.append(maker.fit(trial))
-        checksum = zlib.crc32(made + repr(specs.encode(parts)).encode())
-        return {"seed": trial.seed, **specs.encode(trial.settings), "checksum": f"{checksum:08x}"}
+        parts = [model.layers, model.device, model.precision, trainer.loss, trainer.optimizer]
+        others = [callbacks, maker.fit(trial), getattr(trainer.loss, "function", None)]
+        checksum = _checksum([specs.encode(parts), described(others)], made)
+        return {"seed": trial.seed, **specs.encode(trial.settings), "checksum": checksum}
 
     def _read(self, trial: Trial, rows: Rows, seconds: float) -> Start:
         try:
@@ -170,3 +170,7 @@ class Kept:
             self.starts[i] = replace(self.starts[i], model=model)
         else:
             self.best[group] = self.best[group]._replace(model=model)
+
+
+def _checksum(value: Any, made: bytes = b"") -> str:
+    return f"{zlib.crc32(made + repr(value).encode()):08x}"

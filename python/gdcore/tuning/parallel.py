@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple, TypeAlias
 
+from .. import _core
 from ..callbacks.progress import visible
 from ..internal.checks import choice, integer, optional, optional_module, shown
 from .workers import Job, Packed, blas_of_one_thread, jobs, packed, run_task
@@ -36,8 +37,8 @@ class Workers(NamedTuple):
     executor: Any
 
     def places(self, threads: int = 1) -> int:
-        """Return the number of tasks at a time, each of so many threads."""
-        return self.n_jobs or max(1, len(os.sched_getaffinity(0)) // threads)
+        """Return the number of tasks at a time, each of so many threads: they share those of the caller."""
+        return self.n_jobs or max(1, _core.get_num_threads() // threads)
 
 
 def checked_workers(n_jobs: object, within: object = None, executor: Any = None) -> Workers:
@@ -53,7 +54,7 @@ def checked_workers(n_jobs: object, within: object = None, executor: Any = None)
     number = optional(functools.partial(integer, minimum=-1, expected=expected), n_jobs, "n_jobs")
     if number == 0:
         raise ValueError(f"n_jobs: got {shown(n_jobs)}; expected {expected} but not 0")
-    number = None if number == -1 else number
+    number = len(os.sched_getaffinity(0)) if number == -1 else number
     if executor is None:
         return Workers(number, "threads" if within is None else choice(within, "within", KINDS), None)
     if within is not None:
@@ -80,7 +81,7 @@ def run_all(
     within: str | None = None,
     executor: Any = None,
     blas: bool = False,
-    together: Callable[[Sequence[tuple[Any, ...]]], Iterator[tuple[int, Any]]] | None = None,
+    together: Callable[[Sequence[Any], Callable[[int], str]], Iterator[tuple[int, Any]]] | None = None,
 ) -> Results:
     """Yield (i, ``function(*tasks[i])``) for each of the tasks, as soon as it is done.
 
@@ -96,9 +97,9 @@ def run_all(
     tasks : sequence of tuples
         Its arguments, small.
     n_jobs : int, optional
-        Tasks at a time: of 1, each is computed by the caller, in order. None or -1: as many as give each of their
-        threads a processor; for an executor as many as it takes; for joblib the number of `joblib.parallel_config`, or
-        all processors.
+        Tasks at a time: of 1, each is computed by the caller, in order; -1: one for each processor. None: as many as
+        the caller's threads (`get_num_threads`) are enough for; for an executor as many as it takes; for joblib the
+        number of `joblib.parallel_config`, or all processors.
     threads : int
         Threads that each task computes with.
     what : str
@@ -117,7 +118,7 @@ def run_all(
     blas : bool
         Whether NumPy's linear algebra computes with one thread meanwhile, where threadpoolctl is installed.
     together : function, optional
-        Computes all tasks itself, with the caller's number of threads: yields what `run_all` yields.
+        Gets the tasks and a function that names them; computes them itself, and yields what `run_all` yields.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def run_all(
     job = Job(function, threads, blas)
     run = _Run(uuid.uuid4().hex, job, tasks, lambda i: f"[{what}] {name(i)}")
     if together is not None:
-        done: Results = (each for each in together(tasks))
+        done: Results = (each for each in together(tasks, run.name))
     elif not tasks or (workers.within == "threads" and min(workers.places(threads), len(tasks)) == 1):
         done = ((i, job(task, run.name(i))) for i, task in enumerate(tasks))
     elif workers.within == "joblib":

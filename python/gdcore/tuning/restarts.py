@@ -78,9 +78,9 @@ def restarts(
     seed : int
         The first seed.
     n_jobs : int, optional
-        Starts at a time; 1: one after the other, in the calling thread. When left out, or -1, as many as there are
-        processors for their `threads`, if the model is on the CPU; on a GPU, when left out, small networks that
-        differ in seeds, rates and weight decay alone are trained together, others one after the other.
+        Starts at a time; 1: one after the other, in the calling thread; -1: one for each processor. When left out: on
+        the CPU as many as the caller's threads (`get_num_threads`) are enough for; on a GPU small networks that differ
+        in seeds, rates and weight decay alone are trained together, others one after the other.
     threads : int
         Threads that each start computes with, wherever it runs.
     within : {"threads", "processes", "joblib"}, optional

@@ -18,6 +18,7 @@ from ..metrics import Metrics
 from ..model import Sequential
 from ..trainer import Trainer
 from .compare import callback_maker, compare, seeds_from
+from .described import described
 from .starts import Sweep, by_settings, ranked
 from .trials import Maker, Trial
 
@@ -149,7 +150,8 @@ def sweep(
         fit=lambda trial: fit | {name: trial.settings[name] for name in trial.settings if name in FIT},
     )
     uses.check()
-    if monitor == "val_loss" and isinstance(trials[0].settings.get("loss"), _core.Loss):
+    losses = {repr(described(maker.loss(trial))) for trial in trials[::count]} if monitor == "val_loss" else ()
+    if len(losses) > 1:
         raise ValueError(
             "monitor: got 'val_loss' for models with different losses, which cannot be compared; expected a metric: "
             "metrics=['mae'], monitor='val_mae'"

@@ -16,11 +16,16 @@ from ..internal.arrays import Data
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
 from ..trainer import Trainer
-from ..training.stack import AT_ONCE, fit_all
+from ..training.stack import at_once, fit_all, named
 from ..training.validation import validation_of
 from .starts import Start
 
-__all__ = ["Best", "Maker", "Split", "Training", "Trial"]
+__all__ = ["Best", "Maker", "Split", "Training", "Trial", "no_name"]
+
+
+def no_name(i: int) -> str:
+    """Return no name for a task: what computes it alone names it."""
+    return ""
 
 
 class Trial(NamedTuple):
@@ -124,18 +129,28 @@ class Training:
         """Return the result of a trial."""
         return next(self.together([(position, trial)]))[1]
 
-    def together(self, tasks: Sequence[tuple[int, Trial]]) -> Iterator[tuple[int, Start]]:
+    def together(
+        self, tasks: Sequence[tuple[int, Trial]], name: Callable[[int], str] = no_name
+    ) -> Iterator[tuple[int, Start]]:
         """Yield the number of each task and its result; on a GPU, trainings that are alike run at once."""
-        for first in range(0, len(tasks), AT_ONCE):
-            some, started = tasks[first : first + AT_ONCE], time.perf_counter()
-            trainers = [self.maker.trainer(trial, self.metrics) for _, trial in some]
-            notes = fit_all(trainers, [self._call(trial) for _, trial in some])
-            fitting = time.perf_counter() - started
-            for i, ((position, trial), trainer, note) in enumerate(zip(some, trainers, notes, strict=True)):
-                started = time.perf_counter()
-                start = self._measured(trial, trainer, note)
-                seconds = fitting / len(some) + time.perf_counter() - started
+        first = 0
+        while first < len(tasks):
+            names = [name(first)]
+            trainers, some = [self._made(tasks[first], names[0])], tasks[first : first + 1]
+            if len(tasks) > 1:
+                some = tasks[first : first + at_once(trainers[0])]
+                names = [name(i) for i in range(first, first + len(some))]
+                trainers += [self._made(task, own) for task, own in zip(some[1:], names[1:], strict=True)]
+            for i, note, fitting in fit_all(trainers, [self._call(trial) for _, trial in some], names):
+                (position, trial), started = some[i], time.perf_counter()
+                start = self._measured(trial, trainers[i], note)
+                seconds = fitting + time.perf_counter() - started
                 yield first + i, self._kept(replace(start, seconds=seconds), position, trial.group)
+            first += len(some)
+
+    def _made(self, task: tuple[int, Trial], name: str) -> Trainer:
+        with named(name):
+            return self.maker.trainer(task[1], self.metrics)
 
     def _call(self, trial: Trial) -> dict[str, Any]:
         """Return the arguments of `Trainer.fit`."""
