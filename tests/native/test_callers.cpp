@@ -1,5 +1,6 @@
 // Promise: threads with limits of their own share the pool. No limit changes another, no caller waits for another, the
 // pool has as many workers as one caller asks for, and the results do not depend on any of it.
+#include <dlfcn.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -243,13 +244,18 @@ TEST_CASE("a task cannot change the default") {
   CHECK(num_threads() == 3);
 }
 
+/// Whether a sanitizer is part of this program or loaded into it. They support neither threads in a forked child nor
+/// processes short of memory.
+bool sanitized() {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool kForks = false;  // they support neither threads in a forked child nor processes short of memory
+  return true;
 #else
-constexpr bool kForks = true;
+  return dlsym(RTLD_DEFAULT, "__asan_init") != nullptr;
 #endif
+}
 
-TEST_CASE("a forked child keeps the limit; with too few threads from the system it computes" * doctest::skip(!kForks)) {
+TEST_CASE("a forked child keeps the limit; with too few threads from the system it computes" *
+          doctest::skip(sanitized())) {
   const Threads guard(3);
   CHECK(all_meet(3));
   const ThreadLimit forty(40);

@@ -54,7 +54,9 @@ def place(name: str, client: Any = None) -> Iterator[dict[str, Any]]:
         with futures.ProcessPoolExecutor(2, PROCESSES) as executor:
             yield {"executor": executor}
     elif kind == "loky":
-        yield {"executor": pytest.importorskip("joblib.externals.loky").get_reusable_executor(2, timeout=300)}
+        executor = pytest.importorskip("joblib.externals.loky").get_reusable_executor(2, timeout=300)
+        yield {"executor": executor}
+        executor.shutdown()  # joblib would take it for its own
     elif kind == "joblib":
         with pytest.importorskip("joblib").parallel_config(backend=number, n_jobs=2):
             yield {"within": "joblib"}
@@ -316,3 +318,12 @@ def test_tasks_at_a_time_share_the_callers_threads() -> None:
     with gd.thread_limit(1):
         me = threading.get_ident()
         assert [who for _, who in run_all(threading.get_ident, [(), ()], what="tests")] == [me, me]
+
+
+def test_processes_are_not_those_of_joblib() -> None:
+    """Each keeps its own for later calls."""
+    joblib = pytest.importorskip("joblib")
+    square = joblib.delayed(pow)
+    for _ in range(2):
+        assert dict(run_all(pow, [(2, 3), (3, 2)], n_jobs=2, within="processes", what="tests")) == {0: 8, 1: 9}
+        assert joblib.Parallel(2)(square(i, 2) for i in range(3)) == [0, 1, 4]

@@ -198,7 +198,7 @@ class _Pool:
         if workers.within == "threads":
             self.executor: Any = futures.ThreadPoolExecutor(count, "gdcore")
         else:
-            self.executor = _loky(count) if self.own else workers.executor
+            self.executor = _processes(count) if self.own else workers.executor
         size = getattr(self.executor, "_max_workers", None)
         self.room = 2 * (count if self.own else size or AHEAD)  # tasks that it is given at a time
         if not self.own and workers.n_jobs is not None:
@@ -212,7 +212,7 @@ class _Pool:
             given = (broken._mp_context, broken._initializer, broken._initargs)
             self.executor, self.own = futures.ProcessPoolExecutor(size, *given), True
         elif type(broken).__module__.startswith(("joblib.externals.loky", "loky")):
-            self.executor = _loky(size or 1)
+            self.executor, self.own = _processes(size or 1), True
         else:
             raise error
 
@@ -223,15 +223,33 @@ class _Pool:
         if self.own and loky:
             if failed:
                 self.executor.shutdown(wait=True, kill_workers=True)
+            else:
+                _keep(self.executor)
         elif self.own:
             self.executor.shutdown(wait=True, cancel_futures=True)
         elif left:
             futures.wait(left, None if isinstance(self.executor, futures.ThreadPoolExecutor) else 1.0)
 
 
-def _loky(count: int) -> Any:
+_kept: list[Any] = []  # processes that no run uses, for the next one; not joblib's own, which it may end or change
+os.register_at_fork(after_in_child=_kept.clear)
+
+
+def _processes(count: int) -> Any:
+    """Return an executor of our own: the one that is kept, if it has so many processes, or a new one."""
     loky = optional_module("joblib.externals.loky", "within='processes'", "gdcore[analysis]")
-    return loky.get_reusable_executor(count, timeout=IDLE_SECONDS)
+    with contextlib.suppress(IndexError):  # another thread may take it first
+        executor = _kept.pop()
+        if executor._max_workers == count:
+            return executor
+        executor.shutdown(wait=False)
+    return loky.ProcessPoolExecutor(count, timeout=IDLE_SECONDS)
+
+
+def _keep(executor: Any) -> None:
+    _kept.append(executor)
+    while len(_kept) > 1:
+        _kept.pop(0).shutdown(wait=False)
 
 
 def _with_executor(run: _Run, workers: Workers) -> Results:
