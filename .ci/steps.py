@@ -29,7 +29,7 @@ from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, instal
 # GPU generations that kernels are compiled for: the oldest, the one they are tuned for and the newest. A full run has
 # all of a release. The source differs only between the first and the others.
 ARCHITECTURES, RELEASE = ("75", "90", "120"), ("75", "80", "90", "100", "120")
-# Limits of the wheel's build, in processor seconds divided by two; with nvcc it has kernels for five GPU generations.
+# Limits of the wheel's build, in processor seconds divided by two; with nvcc it has kernels for GPUs.
 WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
 # Tests of single operations, repeated for the instruction sets that this processor would not select.
 OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_losses.py",
