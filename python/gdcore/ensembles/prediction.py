@@ -229,7 +229,7 @@ class MeanPredictor(Closed):
         if finite:
             check_numbers(inputs.array, self._dtypes[0], "x", inputs.names)
             for model in self._models:
-                if model.unheld() is not None:
+                if model.unrepresentable() is not None:
                     model.check_inputs(inputs)  # which refuses its scaling
         return inputs.array
 

@@ -237,9 +237,9 @@ class Predictor(_core.Network):
         """Cache the values that every prediction needs."""
         self._type = np.dtype(self.dtype)
         self._lent = []
-        self.unheld()
+        self.unrepresentable()
 
-    def unheld(self) -> Unrepresentable | None:
+    def unrepresentable(self) -> Unrepresentable | None:
         """Return a column whose scaling the dtype cannot hold, if there is one."""
         if self._unrepresentable != UNKNOWN:
             return self._unrepresentable
@@ -259,7 +259,7 @@ class Predictor(_core.Network):
     def check_inputs(self, inputs: Inputs, name: str = "x") -> None:
         """Raise ValueError for a value, of `inputs` or of the model's scaling, that the dtype cannot hold."""
         check_numbers(inputs.array, self.dtype, name, inputs.names)
-        found = self.unheld()
+        found = self.unrepresentable()
         if found is not None:
             refuse(super().layers, super().buffers(), found, self.dtype, inputs.names)
 

@@ -175,7 +175,7 @@ class Connected(Learns):
         lr, model = self._optimizer.lr, self._model
         if callable(lr) or self._complete is None or not model.takes_numbers:
             return None
-        if self._check_finite and model.unheld() is not None:
+        if self._check_finite and model.unrepresentable() is not None:
             return None
         options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
         scale = self._lr_scale if lr_scale is None else lr_scale

@@ -57,9 +57,9 @@ def trace(
     axes.plot(path[0, 0], path[0, 1], "o", ms=8, mfc="white", mec=INK, mew=1.5, zorder=5)
 
 
-def star(axes: Any, place: npt.ArrayLike, *, label: str | None = None, colour: str = INK) -> None:
+def star(axes: Any, position: npt.ArrayLike, *, label: str | None = None, colour: str = INK) -> None:
     """Mark a minimum."""
-    x, y = np.asarray(place)
+    x, y = np.asarray(position)
     axes.plot(x, y, "*", ms=13, mfc=colour, mec="white", mew=0.8, ls="none", label=label, zorder=6)
 
 

@@ -53,12 +53,12 @@ def escapes(seed: int, *, runs: int = 40, epochs: int = 100, lr: float = 0.07) -
     loss, inputs = _core.MeanSquaredError(), x[:, None]
     paths = np.empty((2, runs, epochs + 1))
     for run in range(runs):
-        for place, (_, batch_size, *_) in enumerate(METHODS):
+        for position, (_, batch_size, *_) in enumerate(METHODS):
             model = Sequential(*layers, seed=1000 * seed + run, dtype="float64", device="cpu")
             recorder = PathRecorder()
             trainer = Trainer(model, loss, optimizer=_core.SGD(lr=lr))
             trainer.fit(inputs, y, epochs=epochs, batch_size=batch_size, callbacks=[recorder])
-            paths[place, run] = recorder.path[:, 0]
+            paths[position, run] = recorder.path[:, 0]
     objective = Objective(Sequential(*layers, seed=0, dtype="float64", device="cpu"), loss, inputs, y)
     grid = np.linspace(-0.6, 4.4, 501)
     error = np.array([objective.value([w]) for w in grid])
@@ -82,10 +82,10 @@ def single_points_escape(path: PathLike) -> None:
         right.plot(len(share) - 1, share[-1], marker, ms=9, color=colour, clip_on=False, zorder=5)
     start = found.paths[0, run, 0], float(np.interp(found.paths[0, run, 0], found.grid, found.error))
     left.plot(*start, "s", ms=8, mfc="white", mec=INK, mew=1.5, ls="none", zorder=5, label="start")
-    for place, name, below in zip(found.minima, ("poor minimum", "good minimum"), (True, False), strict=True):
-        low = float(np.interp(place, found.grid, found.error))
+    for position, name, below in zip(found.minima, ("poor minimum", "good minimum"), (True, False), strict=True):
+        low = float(np.interp(position, found.grid, found.error))
         note = {"textcoords": "offset points", "ha": "center", "va": "top" if below else "bottom", "color": INK}
-        left.annotate(f"{name}\nE = {low:.2f}", (place, low), xytext=(0, -12 if below else 12), **note)
+        left.annotate(f"{name}\nE = {low:.2f}", (position, low), xytext=(0, -12 if below else 12), **note)
     left.set_ylim(bottom=0)
     dress(left, "One run of each: the weight after every epoch", "w", "E(w)")
     dress(right, "Runs past the maximum between the minima", "epoch", "share of the runs", legend=False)

@@ -182,14 +182,14 @@ def _surface(axes: Any, found: Endings) -> None:
             axes.plot(*each.T, color=colour, lw=0.9, zorder=3)
         axes.plot(*paths[:, 0].T, marker, color=colour, ms=4.5, mec="white", mew=0.5, zorder=4)
     marks = {"saddle": "X", "maximum": "D"}
-    for place, point in found.points:
+    for position, point in found.points:
         if point.verdict == "minimum":
             continue
-        axes.plot(*place, marks[point.verdict], ms=8, mfc=INK, mec="white", mew=0.8, ls="none", zorder=6)
-        _name(axes, place, point.verdict)
-    for i, ((place, _), (colour, _, _)) in enumerate(zip(found.of("minimum"), LOOKS, strict=False)):
-        star(axes, place, colour=colour)
-        _name(axes, place, "local" if i else "global")
+        axes.plot(*position, marks[point.verdict], ms=8, mfc=INK, mec="white", mew=0.8, ls="none", zorder=6)
+        _name(axes, position, point.verdict)
+    for i, ((position, _), (colour, _, _)) in enumerate(zip(found.of("minimum"), LOOKS, strict=False)):
+        star(axes, position, colour=colour)
+        _name(axes, position, "local" if i else "global")
     dress(
         axes,
         "contours of E; the starts, and every third path",
@@ -201,11 +201,11 @@ def _surface(axes: Any, found: Endings) -> None:
     axes.set_aspect("equal")
 
 
-def _name(axes: Any, place: Vector, name: str) -> None:
+def _name(axes: Any, position: Vector, name: str) -> None:
     """Write the kind of a point below it."""
     box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75}
     at = {"xytext": (0, -15), "textcoords": "offset points", "ha": "center", "va": "center", "zorder": 7}
-    axes.annotate(name, place, color=INK, fontsize=9, bbox=box, **at)
+    axes.annotate(name, position, color=INK, fontsize=9, bbox=box, **at)
 
 
 def _fits(axes: Any, found: Endings) -> None:
@@ -214,8 +214,8 @@ def _fits(axes: Any, found: Endings) -> None:
     axes.plot(x, y, "o", ms=4, mfc="white", mec=INK, label="data: two bumps")
     line = np.linspace(x.min(), x.max(), 201)[:, None]
     objective = Objective(*found.problem)
-    for i, ((place, point), (colour, _, style)) in enumerate(zip(found.of("minimum"), LOOKS, strict=False)):
-        objective.move(place)
+    for i, ((position, point), (colour, _, style)) in enumerate(zip(found.of("minimum"), LOOKS, strict=False)):
+        objective.move(position)
         kind = "local" if i else "global"
         label = f"{kind}, E = {point.value:.2g}: {found.counts[i]} starts"
         axes.plot(line, model.predict(line), color=colour, ls=style, lw=2, label=label)
