@@ -281,7 +281,8 @@ class Ensemble(MeanPredictor):
             As for `gdcore.restarts`: the models are trained in threads by default. Callbacks are copied for every
             model, or made by a function of the seed.
         **fit
-            Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``, ...
+            Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``, ...; not ``resume`` and
+            ``stratify``.
 
         Returns
         -------

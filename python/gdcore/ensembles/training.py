@@ -19,7 +19,7 @@ from ..internal.checks import flag, integer
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
 from ..trainer import Trainer
-from ..training.stack import at_once, fit_all, named
+from ..training.stack import batches_of, fit_all
 from ..training.validation import Validation, validation_of
 from ..tuning.compare import callback_maker, check_build, check_call, check_split, placed, seeds_from
 from ..tuning.parallel import run_all
@@ -176,12 +176,8 @@ class Members:
     ) -> Iterator[tuple[int, Member]]:
         """Yield the number of each task and its result; on a GPU, trainings that are alike run at once."""
         own_rows = self.given.bootstrap or self.given.share is not None
-        first = 0
-        while first < len(tasks):
-            trainers = [self._made(tasks[first][0].seed, name(first))]
-            some = tasks[first : first + (1 if own_rows or len(tasks) == 1 else at_once(trainers[0]))]
-            names = [name(i) for i in range(first, first + len(some))]
-            trainers += [self._made(trial.seed, own) for (trial,), own in zip(some[1:], names[1:], strict=True)]
+        for first, trainers, names in batches_of(tasks, self._made, name, alone=own_rows):
+            some = tasks[first : first + len(trainers)]
             calls, left_out = [], []
             for (trial,) in some:
                 (x, y, weights), validation, without = self.given.of(trial.seed)
@@ -191,8 +187,6 @@ class Members:
             for i, note, seconds in fit_all(trainers, calls, names):
                 training = MemberTraining(some[i][0].seed, trainers[i].history, seconds, left_out[i])
                 yield first + i, (None if note else trainers[i].model, training, note)
-            first += len(some)
 
-    def _made(self, seed: int, name: str) -> Trainer:
-        with named(name):
-            return Trainer(self.build(seed), seed=seed, **self.settings)
+    def _made(self, task: tuple[Trial]) -> Trainer:
+        return Trainer(self.build(task[0].seed), seed=task[0].seed, **self.settings)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from ..internal.arrays import Data
     from ..trainer import Trainer
 
-__all__ = ["Stacked", "at_once", "fit_all", "fit_stack", "named"]
+__all__ = ["Stacked", "batches_of", "fit_all", "fit_stack"]
 
+Task = TypeVar("Task")
 MOST_OUTPUTS = 2**28  # numbers, for metrics
 AT_ONCE = 1024  # trainers whose models are on the device at a time, at most
 MEMORY = 2**31  # bytes of theirs
@@ -129,10 +130,28 @@ def _groups(trainers: Sequence[Trainer], callbacks: list[list[Any]], given: Give
     return [members for members in found.values() if len(members) > 1]
 
 
-def at_once(trainer: Trainer) -> int:
-    """Return how many trainers like this one are made at a time, so that their memory stays within bounds."""
-    size = ARENAS * trainer.model.flat_parameters().nbytes
-    return max(1, min(AT_ONCE, MEMORY // max(1, size)))
+def batches_of(
+    tasks: Sequence[Task], make: Callable[[Task], Trainer], name: Callable[[int], str], *, alone: bool
+) -> Iterator[tuple[int, list[Trainer], list[str]]]:
+    """Make the trainers of tasks, one at a time if `alone`, else as many as memory allows.
+
+    Yields the number of the first task, the trainers from there on, and the names of their tasks. The first trainer
+    tells how much memory each takes.
+    """
+    first = 0
+    while first < len(tasks):
+        trainers: list[Trainer] = []
+        names: list[str] = []
+        count = 1
+        while len(trainers) < count:
+            names.append(name(first + len(trainers)))
+            with named(names[-1]):
+                trainers.append(make(tasks[first + len(trainers)]))
+            if len(trainers) == 1 < len(tasks) - first and not alone:
+                size = ARENAS * trainers[0].model.flat_parameters().nbytes
+                count = min(len(tasks) - first, max(1, min(AT_ONCE, MEMORY // max(1, size))))
+        yield first, trainers, names
+        first += count
 
 
 def fit_all(

@@ -23,8 +23,9 @@ FUNCTIONS = 4  # of functions further within, the variables that they use are no
 def described(value: Any, within: tuple[int, ...] = ()) -> Any:
     """Return a JSON value that differs where `value` would act otherwise.
 
-    Of a function it has the code, defaults and the variables that it uses; of an object the class and the attributes.
-    Two values may have the same description only where they differ in what other modules' functions do.
+    Of a function it has the code, defaults and the variables that it uses; of an object the class's name and the
+    attributes. Not looked at are the methods of classes, what modules contain, and what lies further within than
+    DEEPEST and FUNCTIONS say: values that differ there alone have the same description.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return repr(value)

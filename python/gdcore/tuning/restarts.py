@@ -100,7 +100,7 @@ def restarts(
         Callbacks, copied for every start; or a function with the arguments of `build`
         that returns them, for separate files: ``lambda seed: [gd.CSVLog(f"{seed}.csv")]``.
     **fit
-        Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``, ...
+        Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``; not ``resume``, ``stratify``.
 
     Returns
     -------

@@ -110,7 +110,7 @@ def sweep(
     callbacks : sequence, or function
         Callbacks, copied for every training; or a function of settings that returns them.
     **fit
-        Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``, ...
+        Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``; not ``resume``, ``stratify``.
 
     Returns
     -------

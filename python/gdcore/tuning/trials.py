@@ -16,7 +16,7 @@ from ..internal.arrays import Data
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
 from ..trainer import Trainer
-from ..training.stack import at_once, fit_all, named
+from ..training.stack import batches_of, fit_all
 from ..training.validation import validation_of
 from .starts import Start
 
@@ -133,24 +133,14 @@ class Training:
         self, tasks: Sequence[tuple[int, Trial]], name: Callable[[int], str] = no_name
     ) -> Iterator[tuple[int, Start]]:
         """Yield the number of each task and its result; on a GPU, trainings that are alike run at once."""
-        first = 0
-        while first < len(tasks):
-            names = [name(first)]
-            trainers, some = [self._made(tasks[first], names[0])], tasks[first : first + 1]
-            if len(tasks) > 1:
-                some = tasks[first : first + at_once(trainers[0])]
-                names = [name(i) for i in range(first, first + len(some))]
-                trainers += [self._made(task, own) for task, own in zip(some[1:], names[1:], strict=True)]
+        made = batches_of(tasks, lambda task: self.maker.trainer(task[1], self.metrics), name, alone=False)
+        for first, trainers, names in made:
+            some = tasks[first : first + len(trainers)]
             for i, note, fitting in fit_all(trainers, [self._call(trial) for _, trial in some], names):
                 (position, trial), started = some[i], time.perf_counter()
                 start = self._measured(trial, trainers[i], note)
                 seconds = fitting + time.perf_counter() - started
                 yield first + i, self._kept(replace(start, seconds=seconds), position, trial.group)
-            first += len(some)
-
-    def _made(self, task: tuple[int, Trial], name: str) -> Trainer:
-        with named(name):
-            return self.maker.trainer(task[1], self.metrics)
 
     def _call(self, trial: Trial) -> dict[str, Any]:
         """Return the arguments of `Trainer.fit`."""
