@@ -141,6 +141,8 @@ TEST_CASE("two callers have a worker each at the same time") {
 
 TEST_CASE("a caller without a free worker computes alone and waits for nobody") {
   const Threads guard(2);
+  CHECK(all_meet(2));
+  CHECK(soon([] { return workers() == 1; }));  // those of larger pools have ended
   std::atomic<int> here{0}, wrong{0};
   std::atomic<bool> done{false};
   std::thread first([&] {
