@@ -4,7 +4,7 @@ What one sees: the mean accuracy of each setting, and that the best network has 
 trained in threads of this process. `ray.init()` starts processes on this machine; with an address it uses a cluster.
 gdcore reaches Ray through joblib's backend for it, so that a dead worker's trainings are repeated by Ray.
 
-Data: scikit-learn's 1,797 digits of 8 x 8 pixels. Needs ``pip install ray``.
+Data: scikit-learn's 1,797 digits of 8 x 8 pixels. Needs ``pip install "gdcore[ray]"``.
 """
 
 import gdcore as gd
