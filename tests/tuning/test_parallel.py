@@ -122,6 +122,23 @@ def test_same_bits_everywhere(name: str, request: pytest.FixtureRequest) -> None
     assert not workers.jobs
 
 
+def test_a_run_sent_by_another_process_leaves_the_own_ones() -> None:
+    """A worker of a cluster may itself train networks in threads while it gets tasks of another run."""
+
+    def task(i: int) -> list[list[str]]:
+        seen = []
+        for name in ("first", "second") if i else ():
+            assert workers.run_task(name, workers.packed((pow, 1, False)), (2, i), "a task") == (2**i,)
+            seen.append(sorted(workers.jobs))
+        return seen
+
+    (_, (first, second)) = values(task, 2, n_jobs=2)
+    workers.jobs.pop("second")
+    (own,) = set(first) - {"first"}
+    assert second == sorted({own, "second"})
+    assert not workers.jobs
+
+
 def test_no_task_starts_nothing() -> None:
     for where in ({}, {"within": "processes"}, {"executor": Counting(None, 1)}):
         assert values(of_data, 0, **where) == []

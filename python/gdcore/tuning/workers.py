@@ -41,6 +41,7 @@ class Job:
 
     def __init__(self, function: Callable[..., Any], threads: int, blas: bool) -> None:
         self.function, self.threads, self.blas = function, threads, blas
+        self.sent = False  # whether the function came with a task
         self._flag, self._stopped = _core.InterruptFlag(), False
 
     def stop(self) -> None:
@@ -112,9 +113,11 @@ def _received(name: str, source: str | Packed) -> Job | None:
         except OSError:  # another machine, or the run has ended
             return None
     else:
-        jobs.clear()  # nothing tells when an earlier run has ended
+        for earlier in [key for key, job in list(jobs.items()) if job.sent]:
+            jobs.pop(earlier, None)  # nothing tells when an earlier run has ended
         data = source
     job = jobs[name] = Job(*_unpacked(data))
+    job.sent = not isinstance(source, str)
     if isinstance(source, str):
         threading.Thread(target=_watch, args=(name, source, job), daemon=True).start()
     return job
