@@ -47,8 +47,9 @@ def native(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Run the examples and the README's code, and check the links of all pages."""
-    steps(session, "docs")
+    """Build the documentation site, run the code of examples, README and cookbook, and check the links of all pages."""
+    steps(session, "docs", "site")
+    session.log("the site: build/ci/site/index.html")
 
 
 @nox.session(venv_backend="none")

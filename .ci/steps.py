@@ -259,6 +259,14 @@ def docs(job: Job) -> None:
     pytest(job, "tests/house/test_examples.py")
 
 
+@step("test-packages")
+def site(job: Job) -> None:
+    """Documentation site: no warnings, links, nothing loaded from other hosts."""
+    options = ("-q", "-W", "--keep-going", "-c", "docs", "-d", job.work / "site-read", ".", job.work / "site")
+    job.run(job.work / "user/bin/python", "-P", "-m", "sphinx", *options)
+    job.run("python", "tools/check_site.py", job.work / "site")
+
+
 @step("test-packages", alone=True)
 def timing(job: Job) -> None:
     """Run the tests that measure time, with no other step at the same time."""

@@ -39,6 +39,10 @@ ANOTHER = "make another one: gd.Trainer(model, loss, optimizer=...)"
 class Trainer(Connected, Closed):
     """Trains a model with a loss and an optimiser.
 
+    These attributes can be set and take effect from the next step or measurement on: ``metrics``, ``seed``,
+    ``check_finite``, ``lr_scale``, ``decay_scale``, ``steps``, ``stop`` (True ends the running `fit`). A copy
+    (copy.copy, copy.deepcopy, pickle, a worker process) has its own model, and trains on with the same bits.
+
     Parameters
     ----------
     model : Sequential
@@ -57,10 +61,6 @@ class Trainer(Connected, Closed):
         Seed of the shuffling. Defaults to the model's seed, so that one seed fixes the whole run.
     check_finite : bool
         Whether data is checked for nan and infinity, once for each array.
-
-    These attributes can be set and take effect from the next step or measurement on: ``metrics``, ``seed``,
-    ``check_finite``, ``lr_scale``, ``decay_scale``, ``steps``, ``stop`` (True ends the running `fit`). A copy
-    (copy.copy, copy.deepcopy, pickle, a worker process) has its own model, and trains on with the same bits.
 
     Raises
     ------

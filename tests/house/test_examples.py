@@ -1,9 +1,10 @@
-"""Promise: every example runs unchanged on real data and reaches its stated results, every snippet of the README runs,
-and the README's two commands install extras that the project declares."""
+"""Promise: every example runs unchanged on real data and reaches its stated results, every snippet of the README and of
+the cookbook runs, and the README's two commands install extras that the project declares."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -22,7 +23,7 @@ EXAMPLES |= {"ray_cluster", "sklearn_grid_search", "transfer"}
 
 def run(arguments: list[str], folder: Path) -> str:
     """Run Python in its own folder, without a screen; return its output."""
-    environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8"}
+    environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "KERAS_BACKEND": "torch"}
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -143,19 +144,30 @@ def test_every_example_is_tested_and_explains_itself() -> None:
         assert len(text.splitlines()) <= 100, path.name
 
 
-# ---------------------------------------------------------------------------------------------------- the README
-def readme() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", readme(), re.MULTILINE | re.DOTALL)
+# ------------------------------------------------------------------------------------- the README and the cookbook
+def blocks(language: str, page: str = "README.md", before: str = "") -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^{before}```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def test_the_snippets_of_the_readme_run_in_order(tmp_path: Path) -> None:
     assert len(blocks("python")) >= 4
     (tmp_path / "snippets.py").write_text("\n".join(blocks("python")), encoding="utf-8")
     run(["snippets.py"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("library", "module", "tasks"),
+    [("gdcore", "gdcore", 10), ("PyTorch", "torch", 10), ("Keras", "keras", 9), ("scikit-learn", "sklearn", 7)],
+)
+def test_the_cookbook_runs_in_order(library: str, module: str, tasks: int, tmp_path: Path) -> None:
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{library} is not installed")
+    page = "docs/cookbook.md"
+    data, found = blocks("python", page)[0], blocks("python", page, before=rf"\*\*{library}\*\*\n\n")
+    assert len(found) == tasks
+    (tmp_path / "tasks.py").write_text("\n".join([data, *found]), encoding="utf-8")
+    assert number(r"^([\d.]+) ", run(["tasks.py"], tmp_path)) > 0.95  # the accuracy of the first task
 
 
 @pytest.mark.parametrize(("extra", "what"), [("examples", "examples/digits.py"), ("test", "-m pytest")])
