@@ -1,8 +1,8 @@
 """Hyperparameters chosen by Optuna, which stops trainings early that are worse than others were at the same epoch.
 
 What one sees: the best width, learning rate and batch size of 20 trials, and how many trainings were stopped early.
-The callback `Report` tells Optuna the validation loss of each epoch, and ends the training with `TrialPruned` if Optuna
-says so. Two trials run at a time, each in a thread with one thread of gdcore: Optuna's own `n_jobs`.
+The callback `gd.OptunaPruning` tells Optuna the validation loss of each epoch, and ends the training if Optuna says so.
+Two trials run at a time, each in a thread with one thread of gdcore: Optuna's own `n_jobs`.
 
 Data: scikit-learn's 1,797 digits of 8 x 8 pixels.
 """
@@ -16,26 +16,15 @@ x, y = load_digits(return_X_y=True)
 x, xv, y, yv = gd.train_validation_split(x / 16, y, fraction=0.25, seed=0, stratify=True)
 
 
-class Report(gd.Callback):
-    """Reports each epoch to a trial of Optuna, and stops what it prunes."""
-
-    def __init__(self, trial: optuna.Trial, monitor: str = "val_loss") -> None:
-        self.trial, self.monitor = trial, monitor
-
-    def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
-        self.trial.report(logs[self.monitor], trainer.epoch)
-        if self.trial.should_prune():
-            raise optuna.TrialPruned
-
-
 def objective(trial: optuna.Trial) -> float:
     width = trial.suggest_int("width", 4, 64, log=True)
     rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
     model = gd.Sequential(gd.Dense(64, width), gd.ReLU(), gd.Dense(width, 10), seed=trial.number)
     trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.Adam(rate), metrics=["accuracy"])
     batch = trial.suggest_categorical("batch_size", [16, 32, 64])
+    pruning = gd.OptunaPruning(trial)
     with gd.thread_limit(1):
-        history = trainer.fit(x, y, epochs=EPOCHS, batch_size=batch, validation=(xv, yv), callbacks=[Report(trial)])
+        history = trainer.fit(x, y, epochs=EPOCHS, batch_size=batch, validation=(xv, yv), callbacks=[pruning])
     trial.set_user_attr("accuracy", history["val_accuracy"][-1])
     return history["val_loss"][-1]
 

@@ -13,7 +13,8 @@ import sys
 
 MAX_SECONDS = 0.1
 ROUNDS = 7
-LAZY = ("joblib", "matplotlib", "mnist1d", "narwhals", "pandas", "safetensors", "scipy", "sklearn", "torch", "tqdm")
+LAZY = ("IPython", "joblib", "matplotlib", "mlflow", "mnist1d", "narwhals", "optuna", "pandas", "safetensors", "scipy",
+        "sklearn", "tensorboardX", "torch", "tqdm", "wandb")  # fmt: skip
 PROGRAM = f"""
 import sys, time, numpy
 start = time.perf_counter()

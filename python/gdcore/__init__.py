@@ -78,6 +78,11 @@ from .trainer import Trainer
 
 if _typing.TYPE_CHECKING:
     from . import analysis, experiments
+    from .callbacks.live_plot import LivePlot
+    from .callbacks.mlflow import MLflow
+    from .callbacks.optuna_pruning import OptunaPruning
+    from .callbacks.tensorboard import TensorBoard
+    from .callbacks.wandb import WandB
     from .ensembles.ensemble import Ensemble
     from .profiling import Profile, profile
     from .tuning.lr_range import LRRange, lr_range_test
@@ -119,12 +124,15 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "LivePlot",
     "Loss",
+    "MLflow",
     "MeanSquaredError",
     "MiniBatches",
     "Momentum",
     "Normal",
     "Optimizer",
+    "OptunaPruning",
     "Profile",
     "Progress",
     "RMSProp",
@@ -139,8 +147,10 @@ __all__ = [
     "Sweep",
     "Table",
     "Tanh",
+    "TensorBoard",
     "Trainer",
     "Uniform",
+    "WandB",
     "WeightAverage",
     "__version__",
     "analysis",
@@ -167,9 +177,14 @@ _PARTS = ("analysis", "experiments")
 _TOOLS = {
     "Ensemble": "ensembles.ensemble",
     "LRRange": "tuning.lr_range",
+    "LivePlot": "callbacks.live_plot",
+    "MLflow": "callbacks.mlflow",
+    "OptunaPruning": "callbacks.optuna_pruning",
     "Profile": "profiling",
     "Restarts": "tuning.restarts",
     "Sweep": "tuning.sweep",
+    "TensorBoard": "callbacks.tensorboard",
+    "WandB": "callbacks.wandb",
     "consistent_weight_decay": "tuning.weight_decay",
     "lr_range_test": "tuning.lr_range",
     "profile": "profiling",

@@ -1,4 +1,4 @@
-"""The command line: ``gdcore info``, ``gdcore gallery OUT`` and ``gdcore reproduce NAME OUT``."""
+"""The command line: ``gdcore info``, ``inspect MODEL``, ``gallery OUT`` and ``reproduce NAME OUT``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from ._core import __version__
 
 __all__ = ["main"]
 
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build() -> argparse.ArgumentParser:
     parser = _Parser(prog="gdcore", description="Feed-forward networks trained by gradient descent.")
+    parser.add_argument("--version", action="version", version=f"gdcore {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], None], help: str, more: str) -> argparse.ArgumentParser:
@@ -66,6 +69,13 @@ def _build() -> argparse.ArgumentParser:
         "show version, devices, threads, instruction sets, packages",
         "Show what runs here: version, threads, instruction sets, devices, the GPU (or why it is not used), packages.",
     )
+    show = command(
+        "inspect",
+        _inspect,
+        "show what a saved model, ensemble or checkpoint contains",
+        "Show what a saved model, ensemble or checkpoint contains: layers, names of columns and classes, training.",
+    )
+    show.add_argument("model", metavar="MODEL", type=Path, help="a file of model.save, Ensemble.save or Checkpoint")
     gallery = command(
         "gallery",
         _gallery,
@@ -107,6 +117,13 @@ def _info(options: argparse.Namespace) -> None:
         print(f"{name:<{width}}  {first}")
         for line in more:
             print(f"{'':<{width}}  {line}")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    """Print what a file contains."""
+    from .io.inspection import contents
+
+    print(contents(options.model))
 
 
 def _gallery(options: argparse.Namespace) -> None:

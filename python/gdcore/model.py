@@ -19,6 +19,7 @@ from .internal.ranges import ranges_of
 from .network.freezing import Freezing
 from .network.layers import checked_layers, dtype_name, rebuilt
 from .network.prediction import Predictor
+from .network.summary import Summarised
 from .standardizer import Standardizer
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ State: TypeAlias = dict[str, Array]
 
 
 @explained
-class Sequential(Open, Predictor, Freezing):
+class Sequential(Open, Predictor, Freezing, Summarised):
     """A feed-forward network: each layer's output is the next layer's input.
 
     Parameters
@@ -370,12 +371,6 @@ class Sequential(Open, Predictor, Freezing):
         from .io.torch_bridge import from_torch
 
         from_torch(self, source)
-
-    def summary(self) -> str:
-        """Return a table of the layers with output widths and parameter counts, and a list of fused operations."""
-        from .network.summary import summary
-
-        return summary(self)
 
 
 for _quick in (Sequential.predict, Sequential.forward, Sequential.backward):  # without a wrapper; see `explained`

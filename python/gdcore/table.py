@@ -9,6 +9,7 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from .internal import display
 from .internal.arguments import explained
 from .internal.attributes import Closed, restore_attributes
 from .internal.checks import FormatError, integer, is_iterable, optional_module, path_text, shown
@@ -195,16 +196,11 @@ class Table(Closed, dict[str, list[Any]]):
 
     def _repr_html_(self) -> str:
         """Return the table as HTML for notebooks; of a long table only the first and the last rows."""
-        from html import escape  # here, to keep `import gdcore` fast
-
         columns, height, half = list(dict.values(self)), self.height, HTML_ROWS // 2
         rows_shown = range(height) if height <= HTML_ROWS else (*range(half), None, *range(height - half, height))
-        rows = [["th", *self]]
-        rows += [["td", *("…" if i is None else _text(values[i]) for values in columns)] for i in rows_shown]
-        lines = ["".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells) for kind, *cells in rows]
-        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-        size = f"{height:,} rows of {len(columns):,} columns"
-        return f'<table style="text-align: right">\n{body}\n</table>\n<p>{type(self).__name__}: {size}</p>'
+        rows = [["…" if i is None else _text(values[i]) for values in columns] for i in rows_shown]
+        size = f"{type(self).__name__}: {height:,} rows of {len(columns):,} columns"
+        return f"{display.table([list(self), *rows])}\n{display.paragraph(size)}"
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return the columns as a pandas DataFrame, as ``pandas.DataFrame(table)`` does."""

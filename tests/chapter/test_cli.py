@@ -10,6 +10,7 @@ from typing import Any
 
 import gdcore as gd
 import helpers
+import numpy as np
 import pytest
 from gdcore import cli
 from gdcore.chapter import gallery
@@ -44,14 +45,14 @@ def test_light_commands_import_nothing_heavy() -> None:
         )
 
 
-@pytest.mark.parametrize("command", [[], ["info"], ["gallery"], ["reproduce"]])
+@pytest.mark.parametrize("command", [[], ["info"], ["inspect"], ["gallery"], ["reproduce"]])
 def test_help(command: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main([*command, "--help"])
     out = capsys.readouterr().out
     assert left.value.code == 0 and out.startswith(" ".join(["usage: gdcore", *command]))
     if not command:
-        assert all(name in out for name in ("info", "gallery", "reproduce"))
+        assert all(name in out for name in ("info", "inspect", "gallery", "reproduce", "--version"))
 
 
 def test_lists(capsys: Any) -> None:
@@ -65,6 +66,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "unknown command": (["draw"], "draw"),
     "unknown option": (["info", "--verbose"], "--verbose"),
     "info takes nothing": (["info", "x"], "x"),
+    "inspect what": (["inspect"], "MODEL"),
+    "inspect two": (["inspect", "a", "b"], "b"),
     "no folder": (["gallery"], "OUT"),
     "no folder but a name": (["gallery", "--only", "valley"], "OUT"),
     "unknown picture": (["gallery", "OUT", "--only", "vally"], "--only: got .vally.*ellipses"),
@@ -132,6 +135,54 @@ def test_what_goes_wrong_later(error: BaseException, status: int, word: str, mon
     monkeypatch.setitem(gallery.PICTURES, "valley", fails)
     assert cli.main(["gallery", ".", "--only", "valley"]) == status
     one_line(capsys, word)
+
+
+def test_version(capsys: Any) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0 and capsys.readouterr().out == f"gdcore {gd.__version__}\n"
+
+
+def inspected(path: Path, capsys: Any) -> tuple[dict[str, str], str]:
+    """The facts that ``gdcore inspect`` prints, by name, and the summary below."""
+    assert cli.main(["inspect", str(path)]) == 0
+    facts, _, summary = capsys.readouterr().out.partition("\n\n")
+    pairs = (line.split("  ", 1) for line in facts.splitlines())
+    return {name: text.strip() for name, text in pairs}, summary.rstrip("\n")
+
+
+def test_inspect_shows_models_ensembles_and_checkpoints(tmp_path: Path, capsys: Any) -> None:
+    names: dict[str, Any] = {"classes": ["no", "yes"], "feature_names": ["a", "b", "c"]}
+    model = gd.Sequential(gd.Dense(3, 4), gd.ReLU(), gd.Dense(4, 2), seed=0, **names)
+    x, y = np.random.default_rng(0).standard_normal((20, 3)), np.array(["no", "yes"] * 10)
+    trainer = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.Adam(0.02))
+    path = tmp_path / "model.safetensors"
+    trainer.fit(x, y, epochs=3, batch_size=5, callbacks=[gd.Checkpoint(path)])
+    facts, summary = inspected(path, capsys)
+    assert summary == model.summary() and "26 parameters" in summary
+    assert facts["file"].startswith("checkpoint, ") and f"by gdcore {gd.__version__}" in facts["file"]
+    assert facts["inputs"] == "3: ['a', 'b', 'c']" and facts["outputs"] == "2; meaning: classes"
+    assert facts["classes"] == "['no', 'yes']" and facts["training"] == "epochs 3, steps 12, seed 0"
+    assert facts["loss"].startswith("CrossEntropy(") and "lr=0.02" in facts["optimizer"]
+    assert facts["last epoch"].startswith("epoch 3, loss 0.")
+    gd.Sequential(gd.Dense(3, 1), seed=0).save(path)
+    facts, _ = inspected(path, capsys)
+    assert facts.keys() == {"file", "inputs", "outputs"} and facts["file"].startswith("model, ")
+    assert facts["inputs"] == "3" and facts["outputs"] == "1"
+    ensemble = gd.Ensemble([model, model.clone(seed=1)])
+    ensemble.save(path)
+    facts, summary = inspected(path, capsys)
+    assert facts["file"].startswith("ensemble, ") and summary == ensemble.summary()
+
+
+def test_inspect_refuses_other_files_in_one_line(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "model.safetensors"
+    assert cli.main(["inspect", str(path)]) == 1
+    one_line(capsys, "No such file")
+    for content in (b"", b"a,b\n1,2\n", b"\x00" * 100):
+        path.write_bytes(content)
+        assert cli.main(["inspect", str(path)]) == 1
+        one_line(capsys, "model.safetensors")
 
 
 def test_gallery_draws_what_was_asked_for(tmp_path: Path, capsys: Any) -> None:

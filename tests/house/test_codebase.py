@@ -187,7 +187,7 @@ def test_the_stubs_know_every_name() -> None:
 
 def test_import_is_light() -> None:
     """Neither the big optional packages nor the data ones are imported with gdcore."""
-    heavy = "torch narwhals pandas matplotlib sklearn scipy safetensors tqdm multiprocessing"
+    heavy = "torch narwhals pandas matplotlib sklearn scipy safetensors tqdm multiprocessing mlflow optuna wandb"
     helpers.must_run(f"import sys, gdcore; assert not set('{heavy}'.split()) & set(sys.modules), sys.modules.keys()")
 
 

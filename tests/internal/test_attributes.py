@@ -7,6 +7,7 @@ import copy
 import inspect
 import io
 import pickle
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,8 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "Constant": lambda p: gd.Constant(1.0),
     "CrossEntropy": lambda p: gd.CrossEntropy([1.0, 2.0]),
     "DecaySchedule": lambda p: gd.DecaySchedule(gd.schedules.cosine(1.0, 10)),
+    "OptunaPruning": lambda p: gd.OptunaPruning(types.SimpleNamespace(report=print, should_prune=bool)),
+    "TensorBoard": lambda p: gd.TensorBoard(p / "runs"),
     "Profile": lambda p: gd.profile(),
     "CustomLoss": lambda p: gd.CustomLoss(lambda outputs, targets: (outputs[:, 0], outputs), name="own"),
     "Dense": lambda p: gd.Dense(3, 2),
@@ -231,6 +234,7 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
 }
 PLAIN = ("GELU", "ReLU", "Tanh", "Sigmoid", "Softplus", "LeakyReLU", "Dropout", "HeNormal", "HeUniform", "GlorotNormal")
 PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "StepHistory", "Table", "EarlyStopping", "ReduceOnPlateau")
+PLAIN += ("LivePlot", "MLflow", "WandB")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)() for name in PLAIN}
 SAME = ("SGD", "AdaGrad", "Adam", "Momentum", "RMSProp")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(0.1, weight_decay=[1.0, 2.0]) for name in SAME}
@@ -372,39 +376,6 @@ def test_what_a_spec_keeps_cannot_be_changed_in_place(name: str, kind: str) -> N
                 getattr(getattr(spec, name), change)()
     again = pickle.loads(pickle.dumps(copy.deepcopy(spec)))
     assert again == spec and repr(again) == shown == repr(spec)
-
-
-def test_a_standardizer_fitted_again_does_not_describe_another_model() -> None:
-    scaling = gd.Standardizer().fit(X)
-    model = gd.Sequential(scaling, gd.Dense(3, 2), seed=0)
-    before, mean = model.predict(X), scaling.mean
-    scaling.fit(X + 10)
-    np.testing.assert_array_equal(model.predict(X), before)
-    np.testing.assert_array_equal(model.layers[0].mean, mean)
-
-
-@pytest.mark.parametrize("how", [lambda m: m, copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), None])
-def test_the_scaling_of_a_model_is_not_fitted_again(how: Any) -> None:
-    """Such a change would not reach the network; a new model is made from a copy of the layer, or from the layer."""
-    model = gd.Sequential(gd.Standardizer().fit(X), gd.Dense(3, 2), seed=0)
-    if how is None:
-        file = io.BytesIO()
-        model.save(file)
-        file.seek(0)
-        model = gd.load(file)
-    else:
-        model = how(model)
-    layer, before = model.layers[0], model.predict(X)
-    with pytest.raises(RuntimeError, match=r"^fit: .*before the model is made"):
-        layer.fit(X + 10)
-    np.testing.assert_array_equal(model.predict(X), before)
-    np.testing.assert_array_equal(layer.transform(X), gd.Standardizer().fit(X).transform(X))
-    same = gd.Sequential(*model.layers, seed=0)
-    np.testing.assert_array_equal(same.predict(X), gd.Sequential(layer, gd.Dense(3, 2), seed=0).predict(X))
-    for copied in (copy.copy(layer), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert copied == layer and not np.array_equal(copied.fit(X + 10).mean, layer.mean)
-        other = gd.Sequential(copied, gd.Dense(3, 2), seed=0)
-        np.testing.assert_allclose(other.predict(X + 10), same.predict(X), rtol=1e-4, atol=1e-5)
 
 
 def test_subclasses_have_attributes_of_their_own() -> None:

@@ -4,6 +4,7 @@ keeps the names that it was given."""
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -124,3 +125,36 @@ def test_a_standardizer_keeps_the_names_it_was_given() -> None:
         np.testing.assert_allclose(fitted.mean, expected.mean)
     with pytest.raises(ValueError, match="lacks column 'c'"):
         gd.Standardizer(3, feature_names=names).fit(frame.rename(columns={"c": "d"}))
+
+
+def test_a_standardizer_fitted_again_does_not_describe_another_model() -> None:
+    scaling = gd.Standardizer().fit(X)
+    model = gd.Sequential(scaling, gd.Dense(3, 2), seed=0)
+    before, mean = model.predict(X), scaling.mean
+    scaling.fit(X + 10)
+    np.testing.assert_array_equal(model.predict(X), before)
+    np.testing.assert_array_equal(model.layers[0].mean, mean)
+
+
+@pytest.mark.parametrize("how", [lambda m: m, copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), None])
+def test_the_scaling_of_a_model_is_not_fitted_again(how: Any) -> None:
+    """Such a change would not reach the network; a new model is made from a copy of the layer, or from the layer."""
+    model = gd.Sequential(gd.Standardizer().fit(X), gd.Dense(3, 2), seed=0)
+    if how is None:
+        file = io.BytesIO()
+        model.save(file)
+        file.seek(0)
+        model = gd.load(file)
+    else:
+        model = how(model)
+    layer, before = model.layers[0], model.predict(X)
+    with pytest.raises(RuntimeError, match=r"^fit: .*before the model is made"):
+        layer.fit(X + 10)
+    np.testing.assert_array_equal(model.predict(X), before)
+    np.testing.assert_array_equal(layer.transform(X), gd.Standardizer().fit(X).transform(X))
+    same = gd.Sequential(*model.layers, seed=0)
+    np.testing.assert_array_equal(same.predict(X), gd.Sequential(layer, gd.Dense(3, 2), seed=0).predict(X))
+    for copied in (copy.copy(layer), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert copied == layer and not np.array_equal(copied.fit(X + 10).mean, layer.mean)
+        other = gd.Sequential(copied, gd.Dense(3, 2), seed=0)
+        np.testing.assert_allclose(other.predict(X + 10), same.predict(X), rtol=1e-4, atol=1e-5)

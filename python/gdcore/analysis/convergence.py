@@ -14,6 +14,7 @@ from .. import _core
 from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.checks import real
+from ..internal.display import Shown
 from ..model import Sequential
 from ..table import Table
 from .derivatives import MEMORY_LIMIT
@@ -28,7 +29,7 @@ __all__ = ["ConvergenceFactors", "convergence_factors"]
 
 
 @dataclass(frozen=True, eq=False)
-class ConvergenceFactors:
+class ConvergenceFactors(Shown):
     """The factor of each eigendirection in a step of gradient descent, and the best settings.
 
     Directions are in the order of the eigenvalues, ascending. Directions with an eigenvalue of zero (up to rounding)
@@ -220,7 +221,7 @@ class ConvergenceFactors:
         save(axes, path)
         return axes
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return one sentence about convergence, and the table of `settings`."""
         count = len(self.factors)
         if self.converges:
@@ -231,7 +232,7 @@ class ConvergenceFactors:
                 f"worst by {self.slowest:.6g}"
             )
         flat = f" (flat ones left out: {self.flat})" if self.flat else ""
-        return f"{verdict}{flat}\n{self.settings()}"
+        return f"{verdict}{flat}", self.settings()
 
 
 @explained

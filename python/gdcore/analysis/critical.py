@@ -12,6 +12,7 @@ from .. import _core
 from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import real
+from ..internal.display import Shown
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT
 from .objective import Mode, Objective, Vector
@@ -25,7 +26,7 @@ Verdict: TypeAlias = Literal["minimum", "maximum", "saddle", "degenerate", "not 
 
 
 @dataclass(frozen=True, eq=False)
-class CriticalPoint:
+class CriticalPoint(Shown):
     """The result of `classify_critical_point`.
 
     Attributes

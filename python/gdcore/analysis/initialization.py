@@ -16,6 +16,7 @@ from .. import _core
 from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import instance, real, shown
+from ..internal.display import Shown
 from ..internal.inputs import to_inputs
 from ..internal.labels import Targets
 from ..internal.layer_names import by_layer, path_of
@@ -35,7 +36,7 @@ SIGMAS = 3.0  # standard deviations of random change that are called drifting, n
 
 
 @dataclass(frozen=True, eq=False)
-class LayerVariances:
+class LayerVariances(Shown):
     """Second moments of the outputs of a model's layers, and of the gradient.
 
     All arrays have an element for the inputs and then one for each layer: shape (L+1,).
@@ -127,9 +128,9 @@ class LayerVariances:
             rows.append(row)
         return Table(rows)
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return the table and the verdict."""
-        return f"{self.table()}\n{self.verdict}"
+        return self.table(), self.verdict
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
         """Plot E[z²] against the index of the Dense layer, on a logarithmic axis; below it the gradient's, if known.
@@ -253,7 +254,7 @@ def _ratio(a: float, b: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class IdenticalUnits:
+class IdenticalUnits(Shown):
     """Hidden units with equal incoming and outgoing weights, which gradient descent keeps equal.
 
     Attributes
@@ -288,13 +289,13 @@ class IdenticalUnits:
             for name, units in self.units.items()
         )
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return the table and a summary."""
         if not self.units:
-            return "The model has no hidden Dense layer."
+            return ("The model has no hidden Dense layer.",)
         if not self.redundant:
-            return f"{self.table()}\nNo two hidden units are identical."
-        return f"{self.table()}\n{self.redundant} of {sum(self.units.values())} hidden units only repeat another one."
+            return self.table(), "No two hidden units are identical."
+        return self.table(), f"{self.redundant} of {sum(self.units.values())} hidden units only repeat another one."
 
 
 @explained

@@ -15,6 +15,7 @@ from .. import _core
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
 from ..internal.checks import flag, integer, is_iterable, seed_or_random, shown
+from ..internal.display import Shown
 from ..internal.labels import Targets
 from ..model import Sequential
 from ..table import Table
@@ -31,7 +32,7 @@ ROUNDING = 1e-9  # noise below this, relative to the gradient, counts as roundin
 
 
 @dataclass(frozen=True, eq=False)
-class GradientNoise:
+class GradientNoise(Shown):
     """The noise of mini-batch gradients at one point, predicted and measured.
 
     Attributes
@@ -114,13 +115,13 @@ class GradientNoise:
             for k, p, m, e, r in zip(*columns, strict=True)
         )
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return the table and a summary."""
         facts = f"gradient |g| = {self.gradient_norm:.4g}, "
         if not self.note:
             facts = f"noise of one row σ = {self.sigma:.4g}, {facts}noise scale σ²/|g|² = {self.noise_scale:.4g} rows; "
         why = f"\nnothing is predicted: {self.note}" if self.note else ""
-        return f"{self.table()}\n{facts}measured noise {self._course} as K^{self.slope:.3f}{why}"
+        return self.table(), f"{facts}measured noise {self._course} as K^{self.slope:.3f}{why}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
         """Plot predicted and measured noise against the batch size, both axes logarithmic.

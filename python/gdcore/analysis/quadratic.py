@@ -14,6 +14,7 @@ from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
 from ..internal.attributes import Made
 from ..internal.checks import integer, real
+from ..internal.display import Shown
 from ..model import Sequential
 from .derivatives import MEMORY_LIMIT, dense_hessian
 from .objective import Mode, Objective, Vector, as_objective, finite_array, point_at, refuse_beside
@@ -321,7 +322,7 @@ class QuadraticModel(Made):
 
 
 @dataclass(frozen=True)
-class Quality:
+class Quality(Shown):
     """The errors of a `QuadraticModel` at a distance from its centre.
 
     Attributes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..callbacks.progress import tqdm_bar
 from ..internal.arguments import explained
 from ..internal.arrays import Data, to_array
-from ..internal.checks import integer, optional_module, real
+from ..internal.checks import integer, real
+from ..internal.display import Shown
 from ..model import Sequential
 from ..table import Table
 from ._planes import choose_plane, coordinates, extent, half_widths, vectors
@@ -38,7 +41,7 @@ class ProjectedPath(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class LossSurface:
+class LossSurface(Shown):
     """Values of E over the plane w = centre + α d₁ + β d₂, or the line w = centre + α d₁.
 
     Attributes
@@ -332,9 +335,7 @@ def _values(
     values = np.empty((len(betas), len(alphas)))
     rows: Iterable[int] = range(len(betas))
     if progress:
-        rows = optional_module("tqdm", "loss_surface(progress=True)", "tqdm").tqdm(
-            rows, desc="loss surface", unit="row"
-        )
+        rows = tqdm_bar("loss_surface(progress=True)", sys.stderr, iterable=rows, desc="loss surface", unit="row")
     for j in rows:
         start = center if len(directions) == 1 else center + betas[j] * directions[1]
         for i, alpha in enumerate(alphas):

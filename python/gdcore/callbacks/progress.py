@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import sys
 import time
@@ -13,7 +14,7 @@ from ..internal.attributes import Closed, Fixed
 from ..internal.checks import flag, optional_module
 from .callback import Callback
 from .early_stopping import EarlyStopping
-from .watch import Watch
+from .watch import watching
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -75,19 +76,18 @@ class Progress(Closed, Callback):
         if not (self.force or visible(file)):
             return
         self._measured: dict[str, float] = {}
-        callbacks: list[Any] = [] if trainer._fit is None else trainer._fit.callbacks
-        watching = [callback for callback in callbacks if isinstance(getattr(callback, "_watch", None), Watch)]
-        by_column = {callback._watch.monitor: callback for callback in reversed(watching)}
-        self._watching: dict[str, Any] = by_column | {c.monitor: c for c in watching if isinstance(c, EarlyStopping)}
+        found = watching(trainer)
+        by_column = {callback._watch.monitor: callback for callback in reversed(found)}
+        self._watching: dict[str, Any] = by_column | {c.monitor: c for c in found if isinstance(c, EarlyStopping)}
         self._first = trainer.epoch
         self._drawn = self._started = time.monotonic()
         self._first_step = trainer.steps
-        self._bar = optional_module("tqdm", "Progress", "tqdm").tqdm(
+        self._bar = tqdm_bar(
+            "Progress",
+            file,
             desc=f"epoch {trainer.epoch}/{trainer.last_epoch}",
             total=max(trainer.last_epoch - trainer.epoch, 0),
-            file=file,
-            dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar:10}| {elapsed}<{remaining}{postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
 
     def on_progress(self, trainer: Trainer, batch: int, batches: int | None, loss: float) -> None:
@@ -140,4 +140,23 @@ def _rebuild(kind: type[P], force: bool, file: TextIO | None) -> P:
 def visible(file: Any) -> bool:
     """Return whether the output is visible: a terminal, or a notebook (which shows the line in place)."""
     isatty = getattr(file, "isatty", None)
-    return bool(isatty is not None and isatty()) or "ipykernel" in sys.modules
+    return bool(isatty is not None and isatty()) or in_notebook()
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    get_shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return getattr(get_shell(), "kernel", None) is not None
+
+
+def tqdm_bar(what: str, file: Any, bar_format: str | None = None, **options: Any) -> Any:
+    """Return a progress bar of tqdm; in a notebook a widget, where ipywidgets is installed.
+
+    It is what ``tqdm.auto`` chooses, without its warning if there are no widgets.
+    """
+    tqdm = optional_module("tqdm", what, "tqdm").tqdm
+    if file is sys.stderr and in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        tqdm = importlib.import_module("tqdm.notebook").tqdm
+    elif bar_format is not None:  # a short bar leaves room for the numbers
+        bar_format = bar_format.replace("{bar}", "{bar:10}")
+    return tqdm(file=file, dynamic_ncols=True, bar_format=bar_format, **options)

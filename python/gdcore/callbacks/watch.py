@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..internal import json_values
 from ..internal.attributes import Closed, Fixed, Setting
 from ..internal.checks import integer, real, shown
 from ..metrics import direction
 
-__all__ = ["Watch", "Watched", "epochs"]
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+__all__ = ["Watch", "Watched", "epochs", "watching"]
 
 
 def epochs(value: object, name: str) -> int:
@@ -124,3 +127,9 @@ class Watched(Closed):
     @min_delta.setter
     def min_delta(self, value: float) -> None:
         self._watch.min_delta = value
+
+
+def watching(trainer: Trainer) -> list[Any]:
+    """Return the callbacks of the running fit that have a `Watch`, as ``_watch``."""
+    callbacks: list[Any] = [] if trainer._fit is None else trainer._fit.callbacks
+    return [callback for callback in callbacks if isinstance(getattr(callback, "_watch", None), Watch)]

@@ -22,6 +22,7 @@ from .members import checked_models, checked_weights
 from .prediction import MeanPredictor
 
 if TYPE_CHECKING:
+    from ..internal.display import Aligned
     from ..io.destination import FileLike
     from .training import MemberTraining
 
@@ -116,6 +117,13 @@ class Ensemble(MeanPredictor):
 
     def summary(self) -> str:
         """Return a table of the models: layers, parameters, dtype, device, share of the mean."""
+        return str(self._table())
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        return self._table()._repr_html_()
+
+    def _table(self) -> Aligned:
         from .summary import summary
 
         return summary(self)

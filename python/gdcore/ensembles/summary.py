@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from .. import _core
+from ..internal.display import Aligned
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["summary"]
 
 
-def summary(ensemble: Ensemble) -> str:
+def summary(ensemble: Ensemble) -> Aligned:
     """Return the table of `Ensemble.summary`."""
     rows = [("", "layers", "parameters", "computes in", "share")]
     total, counts = sum(ensemble.weights), []
@@ -22,13 +23,9 @@ def summary(ensemble: Ensemble) -> str:
         counts.append(sum(array.size for array in model.parameters().values()))
         where = f"{model.dtype} on {model.device}"
         rows.append((str(i), _layers(model), f"{counts[-1]:,}", where, f"{weight / total:.3f}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    a, b, c, d, e = widths
-    lines = [f"{r[0]:>{a}}  {r[1]:<{b}}  {r[2]:>{c}}  {r[3]:<{d}}  {r[4]:>{e}}" for r in rows]
-    lines.insert(1, "-" * len(lines[0]))
     means = "means of outputs" if ensemble.average == "outputs" else "means of probabilities"
     means = "means of numbers" if ensemble.outputs == "numbers" else means
-    return "\n".join([*lines, lines[1], f"{sum(counts):,} parameters in {len(ensemble)} models, {means}"])
+    return Aligned(rows, (1, 3), (f"{sum(counts):,} parameters in {len(ensemble)} models, {means}",))
 
 
 def _layers(model: Sequential) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..internal.display import Shown
 from ..table import Table
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ NOUNS = {"width": "unit", "parameters": "parameter", "epoch": "epoch", "samples"
 
 
 @dataclass(frozen=True)
-class DoubleDescent:
+class DoubleDescent(Shown):
     """Training and test error against the size of a network, the epochs, the weight decay, or the number of rows.
 
     Attributes
@@ -132,9 +133,9 @@ class DoubleDescent:
         }
         return np.array([at[high][seed] - error for seed, error in at[low].items() if seed in at[high]])
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return one sentence about the result, and the curve."""
-        return f"{self.sentence()}\n{self.curve()}"
+        return self.sentence(), self.curve()
 
     def sentence(self) -> str:
         """Return one sentence about the result."""

@@ -21,6 +21,7 @@ from .._core import SGD, Dense, MeanSquaredError, Momentum, Normal, Tanh
 from ..analysis.problems import quadratic_problem, random_rotation
 from ..internal.arguments import explained
 from ..internal.checks import integer, real, seed_or_random
+from ..internal.display import Shown
 from ..model import Sequential
 from ..table import Table
 from ..trainer import Trainer
@@ -44,7 +45,7 @@ SHARES = ("steps", "eigenvalue", "stopped", "stopped_predicted", "decayed", "dec
 
 
 @dataclass(frozen=True)
-class EarlyStoppingDecay:
+class EarlyStoppingDecay(Shown):
     """What `early_stopping_and_decay` returns; ``print(result)`` shows both tables.
 
     Attributes
@@ -88,9 +89,9 @@ class EarlyStoppingDecay:
         """Return the best λ times ηT for each T, for "quadratic" or "network": 1 where λ = 1/(ηT) is best."""
         return [row["ratio"] for row in self.matches.rows if row["problem"] == problem]
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return both tables."""
-        return f"{self.shares}\n\n{self.matches}"
+        return self.shares, "", self.matches
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> list[Axes]:
         """Draw four pictures: shares fitted, difference against λ, best λ against 1/(ηT), and the two paths.

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..internal.arguments import explained
 from ..internal.checks import instance, shown
+from ..internal.display import Shown
 from ..table import Table
 from ._train import Recipe, distinct, label_share, log_spaced, points_over, sweep_networks
 
@@ -23,7 +24,7 @@ FITTED = 0.995  # share of the training rows
 
 
 @dataclass(frozen=True)
-class RandomLabels:
+class RandomLabels(Shown):
     """Training and test accuracy of a network on labels of which a share is random.
 
     Attributes
@@ -76,9 +77,9 @@ class RandomLabels:
             rows.append({"epoch": epoch, "train_accuracy": float(train), "test_accuracy": float(test)})
         return Table(rows)
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return one sentence about the result, and the summary."""
-        return f"{self.sentence()}\n{self.summary()}"
+        return self.sentence(), self.summary()
 
     def sentence(self) -> str:
         """Return one sentence about the result."""

@@ -136,11 +136,12 @@ def differences(saved: Any, present: Any, name: str = "") -> list[str]:
         keys = dict.fromkeys((*saved, *present))
         parts = [(f"{name}.{key}" if name else key, saved.get(key), present.get(key)) for key in keys]
         return [text for part, old, new in parts for text in differences(old, new, part)]
-    return [] if saved == present else [f"{name}: saved {_short(saved)}, now {_short(present)}"]
+    return [] if saved == present else [f"{name}: saved {as_text(saved)}, now {as_text(present)}"]
 
 
-def _short(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a JSON value of `encode` as text: "SGD(lr=0.1, ...)"."""
     if isinstance(value, dict) and "type" in value:
-        arguments = ", ".join(f"{name}={_short(item)}" for name, item in value.items() if name != "type")
+        arguments = ", ".join(f"{name}={as_text(item)}" for name, item in value.items() if name != "type")
         return f"{value['type']}({arguments})"
     return shown(value)

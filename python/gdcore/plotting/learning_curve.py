@@ -18,27 +18,37 @@ def learning_curve(
     history: Measurements, path: str | os.PathLike[str] | None, measure: str, log: bool, mode: str
 ) -> Axes:
     """Draw `measure` and ``val_<measure>`` of `history`; see `History.plot`."""
-    columns = [name for name in (measure, f"val_{measure}") if name in history]
-    if not columns:
+    if not columns_of(history, measure):
         known = ", ".join(history) or "none yet"
         raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {known}")
     axes = new_axes(path is not None, f"{type(history).__name__}.plot")
-    index = history._index
+    draw(axes, history, measure, log, mode)
+    save(axes, path)
+    drawn: Axes = axes
+    return drawn
+
+
+def columns_of(history: Measurements, measure: str) -> list[str]:
+    """Return the columns of a measure: on training data, on validation data."""
+    return [name for name in (measure, f"val_{measure}") if name in history]
+
+
+def draw(axes: Any, history: Measurements, measure: str, log: bool, mode: str | None) -> None:
+    """Draw a measure into axes, and mark its best value; without a mode, it is not known which one is the best."""
+    columns, index = columns_of(history, measure), history._index
     numbers = history[index]
     dot = "o" if history.height == 1 else None
     for name in columns:
         validation = name.startswith("val_")
         label, colour = ("validation", VERMILION) if validation else ("training", BLUE)
         axes.plot(numbers, history[name], color=colour, lw=2, ls="-" if validation else DASHED, marker=dot, label=label)
-    best = _best(history, columns[-1], mode)
-    if best is not None:
+    best = None if mode is None else _best(history, columns[-1], mode)
+    if best is not None and mode is not None:
         _mark(axes, index, best, numbers, mode)
     lowest = min((v for name in columns for v in history[name] if math.isfinite(v)), default=0.0)
     _scale(axes, log, lowest)
-    dress(axes, _title(history, measure, columns, best, mode), index, measure.replace("_", " "))
-    save(axes, path)
-    drawn: Axes = axes
-    return drawn
+    title = _title(history, measure, columns, best, mode) if mode else measure.replace("_", " ").capitalize()
+    dress(axes, title, index, measure.replace("_", " "))
 
 
 def _best(history: Measurements, column: str, mode: str) -> tuple[int, float] | None:

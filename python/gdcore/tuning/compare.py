@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..callbacks import Checkpoint, CSVLog
 from ..internal.arrays import Array, Data
+from ..internal.attributes import Closed
 from ..internal.checks import choice, flag, instance, integer, seed_or_random, shown
 from ..metrics import Metrics, direction
 from ..model import Sequential
@@ -154,10 +154,10 @@ def callback_maker(
         return call
     listed = checked_callbacks(callbacks)
     for i, callback in enumerate(listed):
-        if trials > 1 and isinstance(callback, (Checkpoint, CSVLog)):
+        if trials > 1 and isinstance(callback, Closed) and getattr(callback, "path", None) is not None:
             raise ValueError(
                 f"callbacks[{i}]: {type(callback).__name__} would write one file for all starts; expected a function "
-                "of the seed that gives each a file: lambda seed: [...]"
+                "of the seed that gives each a path: lambda seed: [...]"
             )
     try:
         copy.deepcopy(listed)

@@ -18,6 +18,7 @@ from ..internal.arguments import explained
 from ..internal.arrays import Data
 from ..internal.checks import flag, instance, integer, real
 from ..internal.class_weights import complete
+from ..internal.display import Shown
 from ..internal.labels import Targets
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
@@ -38,7 +39,7 @@ Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LRRange:
+class LRRange(Shown):
     """The result of `lr_range_test`; ``print(result)`` shows it.
 
     Attributes

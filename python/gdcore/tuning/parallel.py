@@ -15,7 +15,7 @@ from concurrent import futures
 from typing import Any, NamedTuple, TypeAlias
 
 from .. import _core
-from ..callbacks.progress import visible
+from ..callbacks.progress import tqdm_bar, visible
 from ..internal.checks import choice, integer, optional, optional_module, shown
 from .workers import Job, Packed, blas_of_one_thread, jobs, packed, run_task
 
@@ -154,7 +154,7 @@ def _bar(total: int, what: str, progress: bool) -> Any:
     """Return the progress bar; without a terminal or notebook, one that does nothing and needs no tqdm."""
     if not (progress and visible(sys.stderr)):
         return _NoBar()
-    return optional_module("tqdm", what, "tqdm").tqdm(total=total, desc=what, file=sys.stderr, dynamic_ncols=True)
+    return tqdm_bar(what, sys.stderr, total=total, desc=what)
 
 
 class _NoBar(contextlib.nullcontext[Any]):

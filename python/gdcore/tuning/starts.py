@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..history import History
+from ..internal.display import Shown
 from ..model import Sequential
 from ..table import Table
 
@@ -82,7 +83,7 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(Shown):
     """Starts that are compared by a measure on validation data; ``print(result)`` shows them.
 
     Attributes
@@ -155,11 +156,11 @@ class Restarts(Compared):
         """The ε of the best start; None if not used."""
         return self.best_start.epsilon
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return the table of all starts, the spread, and the best start."""
         spread = ", ".join(f"{name} {value:.4g}" for name, value in self.spread._asdict().items())
         epsilon = "" if self.best_epsilon is None else f", epsilon {self.best_epsilon:g}"
-        return f"{self.table()}\n{self.monitor}: {spread}; best: seed {self.best_seed}{epsilon}"
+        return self.table(), f"{self.monitor}: {spread}; best: seed {self.best_seed}{epsilon}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> list[Axes]:
         """Draw the measures of all starts, sorted (for each ε), and the learning curves.
@@ -215,10 +216,10 @@ class Sweep(Compared):
         """
         return Table(_summarised(list(starts), self.monitor, self.mode) for starts in by_settings(self.starts))
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return the summary and the best settings."""
         best = ", ".join(f"{name} {value}" for name, value in shown_settings(self.best_start).items())
-        return f"{self.summary()}\nbest: {best}; its best start: seed {self.best_seed}"
+        return self.summary(), f"best: {best}; its best start: seed {self.best_seed}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Axes:
         """Draw the measure of all starts against the first setting, with the mean and its standard error.

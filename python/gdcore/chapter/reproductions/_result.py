@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...internal.display import Shown
 from ...table import Table
 
 __all__ = ["Reproduction"]
 
 
 @dataclass(frozen=True)
-class Reproduction:
+class Reproduction(Shown):
     """A published result and gdcore's measurement of it.
 
     Attributes
@@ -36,9 +37,9 @@ class Reproduction:
     figure: Path
     notes: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table | str, ...]:
         """Return title, table and notes as text."""
-        return "\n\n".join((self.title, str(self.table), *self.notes))
+        return self.title, "", self.table, *(part for note in self.notes for part in ("", note))
 
     def to_markdown(self) -> str:
         """Return title, figure, table and notes in Markdown; the figure is linked by its name, in the same folder."""

@@ -1,0 +1,55 @@
+"""What a file of gdcore contains, as text: ``gdcore inspect``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..internal.checks import shown
+from . import checkpoint, specs
+from .tensor_file import read_file
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
+__all__ = ["contents"]
+
+LONGEST = 100  # characters of a list of names
+
+
+def contents(path: StrPath) -> str:
+    """Return the kind of a file, its model's layers or its models, names of inputs and outputs, and training so far.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If it is damaged, of a newer version, or not written by gdcore.
+    """
+    from ..model import load
+
+    tensors, metadata = read_file(path)
+    model = load(path, device="cpu")
+    several, training = "ensemble" in metadata, "training" in metadata
+    kind = "ensemble" if several else "checkpoint" if training else "model"
+    size = f"{os.path.getsize(path):,} bytes, written by gdcore {metadata.get('gdcore_version')}"
+    facts = {"file": f"{kind}, {size}", "inputs": _names(model.in_features, model.feature_names)}
+    facts["outputs"] = _names(model.out_features, model.target_names)
+    facts["outputs"] += "" if model.outputs is None else f"; meaning: {model.outputs}"
+    if model.classes is not None:
+        facts["classes"] = shown(list(model.classes), LONGEST)
+    if training:
+        saved = checkpoint.from_contents(tensors, metadata, "path")
+        history = saved.history
+        facts["training"] = f"epochs {history.epochs}, steps {saved.training['steps']:,}, seed {saved.seed}"
+        facts |= {name: specs.as_text(saved.training[name]) for name in ("loss", "optimizer")}
+        if history.epochs:
+            facts["last epoch"] = ", ".join(f"{name} {value:.6g}" for name, value in history.last.items())
+    width = max(map(len, facts))
+    return "\n".join([*(f"{name:<{width}}  {text}" for name, text in facts.items()), "", model.summary()])
+
+
+def _names(count: int, names: Sequence[str] | None) -> str:
+    return f"{count}{'' if names is None else f': {shown(list(names), LONGEST)}'}"
