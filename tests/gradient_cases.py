@@ -22,6 +22,8 @@ LAYERS: dict[str, list[Any]] = {
     "BatchNorm variance": [gd.BatchNorm(4, running="variance")],
     "BatchNorm plain": [gd.BatchNorm(4, affine=False)],
     "BatchNorm eps": [gd.BatchNorm(4, eps=0.5)],
+    "Scale": [gd.Scale(4)],
+    "Scale in between": [gd.Dense(4, 3), gd.Tanh(), gd.Scale(3), gd.GELU(), gd.Scale(3), gd.Dense(3, 2)],
     **{repr(a): [gd.Dense(4, 4), a] for a in helpers.ACTIVATIONS},
     **{f"LayerNorm {a!r}": [gd.LayerNorm(4), a] for a in helpers.ACTIVATIONS},
     **{f"BatchNorm {a!r}": [gd.BatchNorm(4), a] for a in helpers.ACTIVATIONS},
@@ -74,6 +76,12 @@ def losses(rng: Any) -> list[tuple[Any, np.ndarray]]:
         (gd.CrossEntropy([0.5, 2.0, 1.0], 0.1), soft),
         (gd.BinaryCrossEntropy(), soft),
         (gd.BinaryCrossEntropy([4.0, 1.0, 0.5]), (soft > 0.3).astype(np.float64)),
+        (gd.CrossEntropy([0.5, 2.0, 1.0], gamma=2.0), labels),
+        (gd.BinaryCrossEntropy(class_weights=[0.5, 2.0, 1.0, 1.5, 3.0, 0.25], gamma=1.5), soft),
+        (gd.Huber(0.7), rng.standard_normal((6, 3))),
+        (gd.MeanAbsoluteError(), rng.standard_normal((6, 3))),
+        (gd.Quantile([0.1, 0.5, 0.9]), rng.standard_normal(6)),
+        (gd.Poisson(), rng.poisson(2.0, (6, 3)).astype(np.float64)),
     ]
 
 

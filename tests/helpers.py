@@ -55,6 +55,10 @@ ACTIVATIONS = (
     gd.GELU(),
     gd.GELU(approximate="tanh"),
     gd.Softplus(),
+    gd.SiLU(),
+    gd.Mish(),
+    gd.SELU(),
+    gd.ELU(0.7),
 )
 ABSORBED = (None, *ACTIVATIONS)
 

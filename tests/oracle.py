@@ -13,14 +13,21 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from oracle_losses import LOSSES, f64, sigmoid, softplus
 
 try:
     from scipy.special import erf
 except ImportError:  # SciPy comes with scikit-learn; without it the standard library's scalar function is used
     erf = np.vectorize(math.erf, otypes=[np.float64])
 
-SAVES_INPUT = ("GELU", "Softplus")  # their slope needs the pre-activation; that of others follows from the output
+SAVES_INPUT = (
+    "GELU",
+    "Mish",
+    "SiLU",
+    "Softplus",
+)  # their slope needs the pre-activation; that of others follows from the output
 _GELU_TANH = (math.sqrt(2.0 / math.pi), 0.044715)
+_SELU = (1.0507009873554804934193349852946, 1.6732632423543772848170429916717)  # λ, α
 
 
 class Sized(NamedTuple):
@@ -35,22 +42,7 @@ def kind(spec: Any) -> str | None:
     return None if spec is None else type(spec).__name__
 
 
-def f64(x: Any) -> np.ndarray:
-    return np.asarray(x, dtype=np.float64)
-
-
 # ---------------------------------------------------------------------------------------------------- activations
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)) without overflow on either side."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
-
-
-def softplus(x: np.ndarray) -> np.ndarray:
-    """log(1 + exp(x)) without overflow."""
-    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
-
-
 def activation(spec: Any, x: Any) -> Sized:
     """The activation's value at x (any shape)."""
     x, name = f64(x), kind(spec)
@@ -66,6 +58,13 @@ def activation(spec: Any, x: Any) -> Sized:
         out = sigmoid(x)
     elif name == "Softplus":
         out = softplus(x)
+    elif name in ("ELU", "SELU"):
+        scale, alpha = _SELU if name == "SELU" else (1.0, spec.alpha)
+        out = scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+    elif name == "SiLU":
+        out = _times(x, sigmoid(x))
+    elif name == "Mish":
+        out = _times(x, np.tanh(softplus(x)))
     elif name == "GELU" and spec.approximate == "tanh":
         t = np.tanh(_GELU_TANH[0] * (x + _GELU_TANH[1] * x**3))
         return Sized(0.5 * x * (1.0 + t), 0.5 * np.abs(x) * (1.0 + np.abs(t)))
@@ -78,7 +77,7 @@ def activation(spec: Any, x: Any) -> Sized:
 
 
 def slope(spec: Any, saved: Any) -> Sized:
-    """The activation's derivative from what the core saves: its output, or its input for GELU and Softplus."""
+    """The activation's derivative from what the core saves: its output, or its input for those of SAVES_INPUT."""
     s, name = f64(saved), kind(spec)
     if name is None:
         return Sized(np.ones_like(s), np.ones_like(s))
@@ -92,6 +91,17 @@ def slope(spec: Any, saved: Any) -> Sized:
         return Sized(s * (1.0 - s), np.abs(s) * (1.0 + np.abs(s)))
     elif name == "Softplus":
         d = sigmoid(s)
+    elif name in ("ELU", "SELU"):
+        scale, alpha = _SELU if name == "SELU" else (1.0, spec.alpha)
+        d = np.where(s > 0, scale, s + scale * alpha)
+        return Sized(d, np.where(s > 0, scale, np.abs(s) + scale * alpha))
+    elif name == "SiLU":
+        p, q = sigmoid(s), sigmoid(-s)
+        return Sized(p + _times(s, p * q), p + np.abs(_times(s, p * q)))
+    elif name == "Mish":
+        w = np.tanh(softplus(s))
+        rest = _times(s, sigmoid(s) / np.cosh(np.minimum(softplus(s), 700.0)) ** 2)
+        return Sized(w + rest, w + np.abs(rest))
     elif name == "GELU" and spec.approximate == "tanh":
         c, a = _GELU_TANH
         t = np.tanh(c * (s + a * s**3))
@@ -106,6 +116,11 @@ def slope(spec: Any, saved: Any) -> Sized:
     else:
         raise NotImplementedError(name)
     return Sized(d, np.abs(d))
+
+
+def _times(x: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """x times a share that goes to 0 faster than x to infinity."""
+    return np.where(share == 0.0, 0.0, np.where(share == 0.0, 0.0, x) * share)
 
 
 def saved_for(spec: Any, pre: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -216,47 +231,11 @@ def loss(spec: Any, z: Any, targets: Any, weights: Any = None) -> LossResult:
     """Any of the losses; z (N, K), targets (N,) integers or (N, K), weights (N,) or None."""
     z = f64(z)
     s = np.ones(len(z)) if weights is None else f64(weights)
-    row = {"MeanSquaredError": _mse, "CrossEntropy": _cross_entropy, "BinaryCrossEntropy": _bce}[kind(spec)]
-    value, size, count, grad, grad_size = row(spec, z, np.asarray(targets))
+    value, size, count, grad, grad_size = LOSSES[type(spec).__name__](spec, z, np.asarray(targets))
     total = float((s * count).sum())
     scale = (s / total if total else np.zeros_like(s))[:, None]
     sums = Sized((s * value).sum(), (np.abs(s) * size).sum())
     return LossResult(sums, total, Sized(scale * grad, np.abs(scale) * grad_size))
-
-
-def _mse(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
-    t = f64(targets).reshape(z.shape)
-    k = z.shape[1]
-    value, grad = ((z - t) ** 2).mean(1), 2.0 * (z - t) / k
-    return value, value, np.ones(len(z)), grad, np.abs(grad)
-
-
-def _cross_entropy(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
-    c = z.shape[1]
-    omega = np.ones(c) if spec.class_weights is None else f64(spec.class_weights)
-    t = f64(targets) if targets.ndim == 2 else np.eye(c)[targets]
-    soft = (1.0 - spec.label_smoothing) * t + spec.label_smoothing / c
-    shifted = z - z.max(1, keepdims=True)
-    wide = np.exp(shifted.astype(np.longdouble)).sum(1, keepdims=True)  # rounded relative to 1 in float64
-    log_sum = f64(np.log(wide))
-    log_p = shifted - log_sum
-    p = np.exp(log_p)
-    mass = (omega * soft).sum(1, keepdims=True)
-    value = -(omega * soft * log_p).sum(1)
-    size = (omega * soft * (np.abs(shifted) + log_sum)).sum(1)
-    grad = p * mass - omega * soft
-    # p is exp of a rounded argument: its relative error grows with the argument
-    return value, size, (omega * t).sum(1), grad, p * (1.0 + np.abs(log_p)) * mass + omega * soft
-
-
-def _bce(spec: Any, z: np.ndarray, targets: np.ndarray) -> tuple:
-    t = f64(targets).reshape(z.shape)
-    positive = 1.0 if spec.pos_weight is None else f64(spec.pos_weight)
-    up, down = positive * t * softplus(-z), (1.0 - t) * softplus(z)
-    grad = (1.0 - t) * sigmoid(z) - positive * t * sigmoid(-z)
-    # its terms as they are added up: (1 - t + w t) sigmoid(z) - w t
-    size = (1.0 - t + positive * t) * sigmoid(z) + positive * t
-    return (up + down).sum(1), (up + down).sum(1), np.ones(len(z)), grad, size
 
 
 # ---------------------------------------------------------------------------------------------------- optimisers
@@ -346,6 +325,8 @@ class Reference:
                 x = self._batch_norm(i, layer, x, training)
             elif name == "LayerNorm":
                 x = normalize(x, self._get(i, "gamma"), self._get(i, "beta"), layer.eps, 1).out.value
+            elif name == "Scale":
+                x = x * self._get(i, "factor")
             elif name == "Standardizer":
                 x = (x - self.buffers[f"layers.{i}.mean"]) / self.buffers[f"layers.{i}.std"]
             else:
@@ -379,6 +360,10 @@ class Reference:
                 norm = normalize(x, None, None, layer.eps, axis)
                 g, *grads = normalize_backward(x, self._get(i, "gamma"), norm.mean.value, norm.rstd, g, axis)
                 names = ("gamma", "beta")
+            elif name == "Scale":
+                grads, names = [Sized((g.value * x).sum(0), (g.size * np.abs(x)).sum(0))], ("factor",)
+                factor = self._get(i, "factor")
+                g = Sized(g.value * factor, g.size * np.abs(factor))
             elif name == "Standardizer":
                 g = Sized(g.value / self.buffers[f"layers.{i}.std"], g.size)
                 continue

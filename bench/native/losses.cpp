@@ -50,7 +50,11 @@ void add_losses() {
                         {"CrossEntropy-weighted", CrossEntropy{}, true, true},
                         {"CrossEntropy-soft", CrossEntropy{}},
                         {"BinaryCrossEntropy", BinaryCrossEntropy{}},
-                        {"BinaryCrossEntropy-weighted", BinaryCrossEntropy{}, false, true}};
+                        {"BinaryCrossEntropy-weighted", BinaryCrossEntropy{}, false, true},
+                        {"CrossEntropy-focal", CrossEntropy{{}, 0.0, 2.0}, true},
+                        {"BinaryCrossEntropy-focal", BinaryCrossEntropy{{}, {}, 2.0}},
+                        {"Huber", Huber{}},
+                        {"Poisson", Poisson{}}};
   struct Shape {
     std::int64_t rows, cols;
   };

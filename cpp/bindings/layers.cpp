@@ -34,6 +34,23 @@ void bind_activations(py::module_& m) {
   bind_activation<Sigmoid>(m, "1 / (1 + exp(-a)), elementwise.");
   bind_activation<Softplus>(m, "log(1 + exp(a)), elementwise, without overflow.");
 
+  bind_activation<SiLU>(
+      m, "a σ(a), elementwise, σ the logistic function (Elfwing, Uchibe & Doya 2018); also called Swish.");
+  bind_activation<Mish>(m, "a tanh(log(1 + exp(a))), elementwise (Misra 2020).");
+  bind_activation<SELU>(
+      m,
+      "λ a where a > 0, else λ α (exp(a) - 1), with λ = 1.0507 and α = 1.6733 (Klambauer et al. 2017). With "
+      "standardised "
+      "inputs and weights of variance 1/M, Dense(M, ..., init=Normal(M**-0.5)), mean 0 and variance 1 last through the "
+      "layers.");
+
+  py::class_<PyActivation<ELU>, Layer> elu(
+      m, "ELU", "a where a > 0, else alpha (exp(a) - 1); alpha positive (Clevert, Unterthiner & Hochreiter 2016).");
+  elu.def(py::init([](double alpha, const Name& name) { return named(PyActivation<ELU>(ELU{alpha}), name); }),
+          py::arg("alpha") = 1.0, py::kw_only(), py::arg("name") = py::none());
+  elu.def_property_readonly("alpha", [](const PyActivation<ELU>& self) { return self.function().alpha; });
+  make_spec(elu, {"alpha", "name"});
+
   py::class_<PyActivation<LeakyReLU>, Layer> leaky(
       m, "LeakyReLU", "a where a >= 0, else negative_slope * a; negative_slope from 0 to 1.");
   leaky.def(
@@ -165,6 +182,27 @@ name : str, optional
   make_spec(layer, {"features", "eps", "affine", "name"});
 }
 
+void bind_scale(py::module_& m) {
+  py::class_<Scale, Layer> layer(m, "Scale", R"(A trained factor for each feature: y = x ⊙ s, where s is 1 at first.
+
+Before the first dense layer it lets training weigh the inputs. RealMLP (Holzmüller et al. 2024) gives it a learning
+rate several times as large as that of the other layers: ``gd.Adam(1e-3, lr_factors={"scale": 6})`` for a layer
+``gd.Scale(features, name="scale")``. Weight decay does not apply to it, unless ``decay_biases=True``.
+Parameter "factor" (features,).
+
+Parameters
+----------
+features : int
+    Width, at least 1.
+name : str, optional
+    Prefix of the names of its parameters ("head.weight"), an identifier. By default its number ("layers.0.weight").
+)");
+  layer.def(py::init([](int64_t features, const Name& name) { return named(Scale(features), name); }),
+            py::arg("features"), py::kw_only(), py::arg("name") = py::none());
+  layer.def_readonly("features", &Scale::features);
+  make_spec(layer, {"features", "name"});
+}
+
 /// (x - mean) / std, or the inverse if `back`, on the host in float64.
 py::array scale(const Standardizer& self, const py::object& x, bool back) {
   check<std::runtime_error>(!self.mean.empty(),
@@ -259,6 +297,7 @@ void bind_layers(py::module_& m) {
   make_spec(dropout, {"p", "name"});
   bind_batch_norm(m);
   bind_layer_norm(m);
+  bind_scale(m);
   bind_standardizer(m);
 }
 

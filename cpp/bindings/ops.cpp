@@ -218,7 +218,12 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
   check(known != nullptr, "[ops.loss] loss: got a CustomLoss, which is computed in Python; expected another loss");
   check(!labels || (array.size() == z.rows && std::holds_alternative<CrossEntropy>(*known)),
         "[ops.loss] targets: expected one label for each row, and the loss CrossEntropy");
-  same_shape(z, {{"targets", t}, {"grad", g}});
+  const auto* classes = std::get_if<CrossEntropy>(known);
+  check(labels || classes == nullptr || classes->gamma == 0.0, "[ops.loss] targets: expected labels for gamma > 0");
+  const auto* quantile = std::get_if<Quantile>(known);
+  const std::int64_t repeat = quantile != nullptr ? std::ssize(quantile->levels) : 1;
+  same_shape({z.data, z.rows, z.cols / repeat, z.dtype}, {{"targets", t}});
+  same_shape(z, {{"grad", g}});
   vectors(z, z.rows, {{"weights", w}});
   auto* const label = labels ? static_cast<std::int32_t*>(const_cast<void*>(array.data())) : nullptr;
   for (std::int64_t n = 0; labels && n < z.rows; ++n)
@@ -230,7 +235,8 @@ py::tuple loss(const PyLoss& loss, const Object& logits, const Object& targets, 
   auto* const total = arrays.stage(sums);
   const auto* const index = static_cast<std::int32_t*>(arrays.stage(label, static_cast<std::size_t>(array.nbytes())));
   arrays.run([&](Backend& backend) {
-    const ConstView factors{class_weights.data(), 1, z.cols, z.dtype};
+    const auto count = static_cast<std::int64_t>(class_weights.bytes() / size_of(z.dtype));
+    const ConstView factors{class_weights.data(), 1, count, z.dtype};
     backend.loss({*known, z, t, index, w, factors, g, total});
   });
   return py::make_tuple(sums.loss, sums.weight);

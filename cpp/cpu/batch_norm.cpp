@@ -2,6 +2,7 @@
 // μ = Σ a / N, σ² = Σ (a-μ)² / N, â = (a-μ) / √(σ²+ε), y = f(γ â + β). Saved for backward: x, μ, 1/√(σ²+ε), and y or
 // the pre-activation. A block of columns is read again from the cache: 8 bytes per element forward, 12 backward. With
 // many rows x and dy are read from memory twice: 12 and 20 bytes.
+#include <array>
 #include <variant>
 
 #include "cpu_backend.h"
@@ -164,11 +165,27 @@ void forward(const BatchNormForward& call, ScaleRows<T> scale, std::int64_t c0, 
   scale(by, block);
 }
 
+template <class T>
+constexpr std::array<T, kMostColumns> kZeros{};
+template <class T>
+constexpr std::array<T, kMostColumns> kOnes = [] {
+  std::array<T, kMostColumns> ones{};
+  ones.fill(T(1));
+  return ones;
+}();
+
+/// The statistics of the columns from c0 on; constants where there are none.
+template <class T>
+GD_INLINE const T* columns_or(ConstView statistics, std::int64_t c0, const std::array<T, kMostColumns>& otherwise) {
+  return statistics ? statistics.as<T>() + c0 : otherwise.data();
+}
+
 /// dy ← dy f'(saved) in a block; sums Σ dy and Σ dy â of its columns.
 template <class T, class Function>
 void backward_sums(const NormBackward& call, const Function& f, const Block& in, double (*total)[kMostColumns]) {
   const std::int64_t stride = call.x.cols, at = in.begin * stride + in.c0, rows = in.end - in.begin;
-  const T *x = call.x.as<T>() + at, *mean = call.mean.as<T>() + in.c0, *rstd = call.rstd.as<T>() + in.c0;
+  const T *x = call.x.as<T>() + at, *mean = columns_or(call.mean, in.c0, kZeros<T>),
+          *rstd = columns_or(call.rstd, in.c0, kOnes<T>);
   const T* saved = call.saved ? call.saved.as<T>() + at : nullptr;
   T* dy = call.dy.as<T>() + at;
   column_sums<T, 2>(
@@ -200,7 +217,7 @@ void finish_backward(const NormBackward& call, std::int64_t c0, std::int64_t col
     if (call.dgamma) call.dgamma.as<T>()[c0 + c] = static_cast<T>(with_x[c]);
     by.mean_dy[c] = call.constant ? T(0) : static_cast<T>(sum[c] / count);
     by.mean_with_x[c] = call.constant ? T(0) : static_cast<T>(with_x[c] / count);
-    const T rstd = call.rstd.as<T>()[c0 + c];
+    const T rstd = call.rstd ? call.rstd.as<T>()[c0 + c] : T(1);
     by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
   }
 }
@@ -211,7 +228,7 @@ template <class T>
 void backward_rows(const NormBackward& call, const BackwardColumns<T>& by, std::int64_t begin, std::int64_t end,
                    std::int64_t c0, std::int64_t cols) {
   const bool far = beyond_cache(call.x.size(), sizeof(T)), around = far && call.dx.data != call.dy.data;
-  const T *mean = call.mean.as<T>() + c0, *rstd = call.rstd.as<T>() + c0;
+  const T *mean = columns_or(call.mean, c0, kZeros<T>), *rstd = columns_or(call.rstd, c0, kOnes<T>);
   const T *scale = by.scale, *mean_dy = by.mean_dy, *mean_with_x = by.mean_with_x;
   for (std::int64_t i = begin; i < end; ++i) {
     const std::int64_t at = (far ? i : begin + end - 1 - i) * call.x.cols + c0;
@@ -274,9 +291,9 @@ void affine(const ColumnAffine& call, ScaleRows<T> scale) {
   in_steps(call.x.cols, [&](std::int64_t c0, std::int64_t cols) {
     Columns<T> by;
     for (std::int64_t c = 0; c < cols; ++c) {
-      const double spread = static_cast<double>(call.spread.as<T>()[c0 + c]);
+      const double spread = call.spread ? static_cast<double>(call.spread.as<T>()[c0 + c]) : 1.0;
       const double variance = call.kind == Spread::std ? spread * spread : spread;
-      const T rstd = static_cast<T>(1.0 / math::sqrt(variance + call.eps));
+      const T rstd = call.spread ? static_cast<T>(1.0 / math::sqrt(variance + call.eps)) : T(1);
       by.mean[c] = call.mean ? call.mean.as<T>()[c0 + c] : T(0);
       by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
       by.shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
@@ -307,7 +324,7 @@ void CpuBackend::batch_norm_backward(const NormBackward& call) {
 void CpuBackend::column_affine(const ColumnAffine& call) {
   const auto run = [&]<class T>(T, const auto& f) {
     affine<T>(call,
-              [&](const Columns<T>& by, const Block& block) { scale_rows<T>(call.x, View{}, call.y, by, f, block); });
+              [&](const Columns<T>& by, const Block& block) { scale_rows<T>(call.x, call.pre, call.y, by, f, block); });
   };
   with_type(call.x.dtype, [&]<class T>(T t) { std::visit([&](const auto& f) { run(t, f); }, call.activation); });
 }

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "cpu_backend.h"
+#include "gdcore/loss_elements.h"
 #include "loss_rows.h"
 
 namespace gdcore::GDCORE_ISA {
@@ -49,54 +50,44 @@ void exponentials(const T* z, std::int64_t rows, std::int64_t cols, Exponentials
   }
 }
 
-/// W_n of cross-entropy.
+/// W_n of a loss with classes.
 template <class T>
 double class_weight(const LossPass& call, std::int64_t n) {
   const T* weights = call.class_weights.as<T>();
   if (weights == nullptr && call.labels != nullptr) return 1.0;
   if (call.labels != nullptr) return static_cast<double>(weights[call.labels[n]]);
-  const T* target = call.targets.as<T>() + n * call.logits.cols;
+  const std::int64_t cols = call.logits.cols;
+  const T* target = call.targets.as<T>() + n * cols;
+  const bool answers = call.class_weights.cols > cols;  // weights of yes, then those of no
   double sum = 0.0;
-  for (std::int64_t c = 0; c < call.logits.cols; ++c) {
-    sum += static_cast<double>(target[c]) * (weights != nullptr ? static_cast<double>(weights[c]) : 1.0);
+  for (std::int64_t c = 0; c < cols; ++c) {
+    const double t = static_cast<double>(target[c]),
+                 weight = weights != nullptr ? static_cast<double>(weights[c]) : 1.0;
+    sum += t * weight + (answers ? (1.0 - t) * static_cast<double>(weights[cols + c]) : 0.0);
   }
-  return sum;
+  return answers ? sum / static_cast<double>(cols) : sum;
 }
 
-template <class T>
-double row_loss(const MeanSquaredError&, const LossPass&, const Row<T>& row) {
-  const double cols = static_cast<double>(row.cols);
-  const T* t = row.target;
-  const T* y = row.logits;
-  const double sum = row_sum<T>(row.cols, [=](std::int64_t k) { return (y[k] - t[k]) * (y[k] - t[k]); });
-  if (row.grad != nullptr) {
-    const T factor = static_cast<T>(2.0 * static_cast<double>(row.scale) / cols);
+/// Σ_k of an elementwise loss over a row, and its gradient.
+template <class T, class Formula>
+double row_loss(const Formula& formula, const LossPass& call, const Row<T>& row) {
+  const OutputNumbers<T> by(call);
+  const double factor = Formula::mean ? Formula::factor / static_cast<double>(row.cols) : Formula::factor;
+  const T scale = static_cast<T>(factor * static_cast<double>(row.scale));
+  const std::int64_t targets = call.targets.cols, repeat = row.cols / targets;
+  double sum = 0.0;
+  for (std::int64_t j = 0, k0 = 0; k0 < row.cols; ++j, k0 += targets == row.cols ? row.cols : repeat) {
+    // Outputs with a target each in one piece; otherwise the outputs that share target j.
+    const T *y = row.logits + k0, *t = row.target + j;
+    const std::int64_t cols = targets == row.cols ? row.cols : repeat, next = targets == row.cols ? 1 : 0;
+    sum += row_sum<T>(cols, [=](std::int64_t k)
+                                __attribute__((always_inline)) { return formula.loss(y[k], t[k * next], by[k0 + k]); });
+    if (row.grad == nullptr) continue;
+    T* grad = row.grad + k0;
 #pragma omp simd
-    for (std::int64_t k = 0; k < row.cols; ++k) row.grad[k] = factor * (y[k] - t[k]);
+    for (std::int64_t k = 0; k < cols; ++k) grad[k] = scale * formula.slope(y[k], t[k * next], by[k0 + k]);
   }
-  return sum / cols;
-}
-
-template <class T>
-double row_loss(const BinaryCrossEntropy&, const LossPass& call, const Row<T>& row) {
-  // -ω t log p - (1-t) log(1-p), p = sigmoid(z): with softplus(-z) = softplus(z) - z this is
-  // (1 + (ω-1) t) softplus(-|z|) + max(z, 0) (1-t) + max(-z, 0) ω t, where nothing overflows.
-  const T *z = row.logits, *t = row.target, *weight = call.class_weights.as<T>();
-  const double sum = row_sum<T>(row.cols, [=](std::int64_t k) __attribute__((always_inline)) {
-    const T positive = weight != nullptr ? weight[k] * t[k] : t[k], negative = T(1) - t[k];
-    const T size = z[k] < T(0) ? -z[k] : z[k];
-    const T rest = math::log1p_unit(math::exp_nonpositive(-size));
-    return (positive + negative) * rest + (z[k] < T(0) ? positive : negative) * size;
-  });
-  if (row.grad != nullptr) {
-#pragma omp simd
-    for (std::int64_t k = 0; k < row.cols; ++k) {
-      const T positive = weight != nullptr ? weight[k] * t[k] : t[k], negative = T(1) - t[k];
-      const T p = math::sigmoid(z[k]);
-      row.grad[k] = row.scale * (negative * p - positive * (T(1) - p));
-    }
-  }
-  return sum;
+  return Formula::mean ? sum / static_cast<double>(row.cols) : sum;
 }
 
 /// Exponentials of one row of more than kBlock logits, stored in the gradient's memory if there is a gradient.
@@ -124,13 +115,17 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
   const std::int64_t label = call.labels != nullptr ? call.labels[row.n] : -1;
   if (call.labels != nullptr && loss.label_smoothing == 0.0) {
     const T weight = weights != nullptr ? weights[label] : T(1);
+    const double below = static_cast<double>(top - z[label]);
+    const FocalOfLabel focal =
+        loss.gamma > 0.0 ? FocalOfLabel(z, cols, label, top, row.sum, loss.gamma) : FocalOfLabel();
     if (grad != nullptr) {
-      const T factor = static_cast<T>(static_cast<double>(row.scale * weight) / row.sum);
+      const T scale = static_cast<T>(static_cast<double>(row.scale * weight) * focal.by.slope);
+      const T factor = static_cast<T>(static_cast<double>(scale) / row.sum);
 #pragma omp simd
       for (std::int64_t c = 0; c < cols; ++c) grad[c] = factor * e[c];
-      grad[label] -= row.scale * weight;
+      grad[label] -= scale;
     }
-    const double below = static_cast<double>(top - z[label]);
+    if (loss.gamma > 0.0) return static_cast<double>(weight) * focal.by.loss * -focal.log_p;
     if (weights != nullptr || call.weights) return static_cast<double>(weight) * (std::log(row.sum) + below);
     logs.add(row.sum);
     return below;
@@ -214,40 +209,51 @@ double few_classes(const LossPass& call, double inverse, std::int64_t begin, std
   return loss + logs.value();
 }
 
-/// Mean squared errors of rows with few columns: one vector loop over all elements, then the sum of each row.
-template <class T>
-double few_squares(const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
-  const std::int64_t cols = call.logits.cols, together = kBlock / cols;
-  const T *weights = call.weights.as<T>(), *y = call.logits.as<T>(), *t = call.targets.as<T>();
-  T *grad = call.grad.as<T>(), squares[kBlock];
+/// An elementwise loss of rows with few columns: one vector loop over all elements, then the sum of each row.
+template <class T, class Formula>
+double few_columns(const Formula& formula, const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
+  const std::int64_t cols = call.logits.cols, together = kBlock / cols, repeat = cols / call.targets.cols;
+  const OutputNumbers<T> by(call);
+  const T *weights = call.weights.as<T>(), *y = call.logits.as<T>(), *targets = call.targets.as<T>();
+  T *grad = call.grad.as<T>(), losses[kBlock], shared[kBlock], first[kBlock], second[kBlock];
+  const std::int64_t most = min(together, end - begin) * cols;
+  for (std::int64_t i = 0, c = 0; i < most; ++i, c = c + 1 < cols ? c + 1 : 0) {
+    first[i] = by[c].first;
+    second[i] = by[c].second;
+  }
+  const double share = Formula::mean ? static_cast<double>(cols) : 1.0, factor = Formula::factor / share;
   double loss = 0.0;
   for (std::int64_t n0 = begin; n0 < end; n0 += together) {
     const std::int64_t rows = min(together, end - n0), at = n0 * cols, count = rows * cols;
-    const T factor = static_cast<T>(2.0 * static_cast<double>(static_cast<T>(inverse)) / static_cast<double>(cols));
-#pragma omp simd
-    for (std::int64_t i = 0; i < count; ++i) {
-      const T difference = y[at + i] - t[at + i];
-      squares[i] = difference * difference;
+    const T* t = targets + at;
+    if (repeat > 1) {
+      for (std::int64_t i = 0; i < count; ++i) shared[i] = targets[at / repeat + i / repeat];
+      t = shared;
     }
-    if (grad != nullptr && weights == nullptr) {
 #pragma omp simd
-      for (std::int64_t i = 0; i < count; ++i) grad[at + i] = factor * (y[at + i] - t[at + i]);
-    }
+    for (std::int64_t i = 0; i < count; ++i) losses[i] = formula.loss(y[at + i], t[i], {first[i], second[i]});
     for (std::int64_t r = 0; r < rows; ++r) {
       double sum = 0.0;
-      for (std::int64_t c = 0; c < cols; ++c) sum += static_cast<double>(squares[r * cols + c]);
+      for (std::int64_t c = 0; c < cols; ++c) sum += static_cast<double>(losses[r * cols + c]);
       const double s = weights != nullptr ? static_cast<double>(weights[n0 + r]) : 1.0;
-      if (s != 0.0) loss += s * (sum / static_cast<double>(cols));
-      if (grad == nullptr || weights == nullptr) continue;
-      const double scale = static_cast<double>(static_cast<T>(s * inverse));
-      const T row_factor = static_cast<T>(2.0 * scale / static_cast<double>(cols));
-      for (std::int64_t i = at + r * cols; i < at + (r + 1) * cols; ++i) grad[i] = row_factor * (y[i] - t[i]);
+      if (s != 0.0) loss += s * (sum / share);
+    }
+    if (grad == nullptr) continue;
+    const T same = static_cast<T>(factor * static_cast<double>(static_cast<T>(inverse)));
+    for (std::int64_t i = 0; i < count; ++i) losses[i] = same;  // from here on: the scale of each element
+    for (std::int64_t r = 0; weights != nullptr && r < rows; ++r) {
+      const double scale = static_cast<double>(static_cast<T>(static_cast<double>(weights[n0 + r]) * inverse));
+      for (std::int64_t c = 0; c < cols; ++c) losses[r * cols + c] = static_cast<T>(factor * scale);
+    }
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+      grad[at + i] = losses[i] * formula.slope(y[at + i], t[i], {first[i], second[i]});
     }
   }
   return loss;
 }
 
-/// Returns Σ s_n l_n over rows [begin, end), in order.
+/// Returns Σ s_n l_n over rows [begin, end), in order. `Kind` is CrossEntropy or the formula of an elementwise loss.
 template <class T, class Kind>
 double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
   const std::int64_t cols = call.logits.cols;
@@ -257,14 +263,13 @@ double rows_loss(const Kind& kind, const LossPass& call, double inverse, std::in
     if (weights == nullptr) sum += value;
     if (weights != nullptr && weights[n] != T(0)) sum += static_cast<double>(weights[n]) * value;
   };
-  if constexpr (std::is_same_v<Kind, MeanSquaredError>) {
-    if (cols <= kFew) return few_squares<T>(call, inverse, begin, end);
-  }
   if constexpr (!std::is_same_v<Kind, CrossEntropy>) {
+    if (cols <= kFew) return few_columns<T>(kind, call, inverse, begin, end);
     for (std::int64_t n = begin; n < end; ++n) add(n, row_loss<T>(kind, call, row_of<T>(call, n, inverse)));
     return sum;
   } else {
-    const bool plain = call.labels != nullptr && kind.label_smoothing == 0.0 && !call.class_weights;
+    const bool plain =
+        call.labels != nullptr && kind.label_smoothing == 0.0 && kind.gamma == 0.0 && !call.class_weights;
     if (plain && cols <= kFew) return few_classes<T>(call, inverse, begin, end);
     LogSum logs;
     const std::int64_t together = max(1, kBlock / cols);
@@ -292,9 +297,14 @@ template <class T, class Kind>
 void run(const Kind& kind, const LossPass& call) {
   const std::int64_t rows = call.logits.rows, cols = call.logits.cols;
   const T* weights = call.weights.as<T>();
-  constexpr bool classes = std::is_same_v<Kind, CrossEntropy>;
+  bool classes = false;  // whether W_n depends on classes or answers
+  if constexpr (std::is_same_v<Kind, CrossEntropy>) {
+    classes = call.class_weights || call.labels == nullptr;
+  } else {
+    classes = !Kind::mean && call.class_weights.cols > cols;
+  }
   double weight = static_cast<double>(rows);
-  if (weights != nullptr || (classes && (call.class_weights || call.labels == nullptr))) {
+  if (weights != nullptr || classes) {
     weight = ordered_sum<double>(rows, call.labels == nullptr ? cols : 1, [&](std::int64_t begin, std::int64_t end) {
       double sum = 0.0;
       for (std::int64_t n = begin; n < end; ++n) {
@@ -357,7 +367,7 @@ void probabilities(Probabilities kind, ConstView logits, void* to) {
 
 void CpuBackend::loss(const LossPass& call) {
   with_type(call.logits.dtype,
-            [&]<class T>(T) { std::visit([&](const auto& kind) { run<T>(kind, call); }, call.loss); });
+            [&]<class T>(T) { on_loss<T>(call.loss, [&](const auto& kind) { run<T>(kind, call); }); });
 }
 
 }  // namespace gdcore::GDCORE_ISA

@@ -8,24 +8,20 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
-/// Computes the derivative of a row's gradient along ẏ.
-template <class T>
-void row_curvature(const MeanSquaredError&, const LossPass&, const Row<T>& row, const T* tangent) {
-  const T factor = static_cast<T>(2.0 * static_cast<double>(row.scale) / static_cast<double>(row.cols));
-  for (std::int64_t k = 0; k < row.cols; ++k) row.grad[k] = factor * tangent[k];
-}
-
-template <class T>
-void row_curvature(const BinaryCrossEntropy&, const LossPass& call, const Row<T>& row, const T* tangent) {
-  const T* weight = call.class_weights.as<T>();
+/// Computes the derivative of a row's gradient along ẏ, for the formula of an elementwise loss.
+template <class T, class Formula>
+void row_curvature(const Formula& formula, const LossPass& call, const Row<T>& row, const T* tangent) {
+  const OutputNumbers<T> by(call);
+  const double factor = Formula::mean ? Formula::factor / static_cast<double>(row.cols) : Formula::factor;
+  const T scale = static_cast<T>(factor * static_cast<double>(row.scale));
+  const std::int64_t repeat = row.cols / call.targets.cols;
   for (std::int64_t k = 0; k < row.cols; ++k) {
-    const T positive = weight != nullptr ? weight[k] * row.target[k] : row.target[k], negative = T(1) - row.target[k];
-    const T p = math::sigmoid(row.logits[k]);
-    row.grad[k] = row.scale * (positive + negative) * p * (T(1) - p) * tangent[k];
+    row.grad[k] = scale * formula.curvature(row.logits[k], row.target[k / repeat], by[k]) * tangent[k];
   }
 }
 
-/// Ω (p ẏ - p (p · ẏ)) with p the softmax and Ω = Σ ω t̃.
+/// Ω (p ẏ - p (p · ẏ)) with p the softmax and Ω = Σ ω t̃. Focal loss with the label l: this times g, plus
+/// Ω p_l g' (ẏ_l - p · ẏ) (p - δ_l), see Focal.
 template <class T>
 void row_curvature(const CrossEntropy& loss, const LossPass& call, const Row<T>& row, const T* tangent) {
   const T *z = row.logits, *weights = call.class_weights.as<T>();
@@ -40,8 +36,13 @@ void row_curvature(const CrossEntropy& loss, const LossPass& call, const Row<T>&
     const double t = row.target != nullptr ? static_cast<double>(row.target[c]) : (c == label ? 1.0 : 0.0);
     total += (keep * t + spread) * (weights != nullptr ? static_cast<double>(weights[c]) : 1.0);
   }
-  const T factor = static_cast<T>(static_cast<double>(row.scale) * total / sum), mean = static_cast<T>(along / sum);
-  for (std::int64_t c = 0; c < row.cols; ++c) row.grad[c] = factor * row.grad[c] * (tangent[c] - mean);
+  const Focal focal = loss.gamma > 0.0 ? FocalOfLabel(z, row.cols, label, top, sum, loss.gamma).by : Focal{};
+  const double scale = static_cast<double>(row.scale) * total, mean = along / sum;
+  const T factor = static_cast<T>(scale * focal.slope / sum), centre = static_cast<T>(mean);
+  const double extra = label >= 0 ? scale * focal.bend * (static_cast<double>(tangent[label]) - mean) : 0.0;
+  const T more = static_cast<T>(extra / sum);
+  for (std::int64_t c = 0; c < row.cols; ++c) row.grad[c] = row.grad[c] * (factor * (tangent[c] - centre) + more);
+  if (extra != 0.0) row.grad[label] -= static_cast<T>(extra);
 }
 
 template <class T, class Kind>
@@ -59,7 +60,7 @@ void curvature(const Kind& kind, const LossPass& call, ConstView tangent) {
 
 void CpuBackend::loss_curvature(const LossPass& call, ConstView tangent) {
   with_type(call.logits.dtype,
-            [&]<class T>(T) { std::visit([&](const auto& kind) { curvature<T>(kind, call, tangent); }, call.loss); });
+            [&]<class T>(T) { on_loss<T>(call.loss, [&](const auto& kind) { curvature<T>(kind, call, tangent); }); });
 }
 
 }  // namespace gdcore::GDCORE_ISA

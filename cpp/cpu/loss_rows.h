@@ -1,7 +1,7 @@
 // A row of a loss, for the passes over the rows.
 #pragma once
 
-#include "gdcore/math.h"
+#include "gdcore/loss_elements.h"
 #include "gdcore/ops.h"
 #include "loops.h"
 
@@ -39,12 +39,57 @@ GD_INLINE Row<T> row_of(const LossPass& call, std::int64_t n, double inverse) {
   return Row<T>{.n = n,
                 .cols = cols,
                 .logits = call.logits.as<T>() + n * cols,
-                .target = call.targets ? call.targets.as<T>() + n * cols : nullptr,
+                .target = call.targets ? call.targets.as<T>() + n * call.targets.cols : nullptr,
                 .grad = call.grad ? call.grad.as<T>() + n * cols : nullptr,
                 .scale = static_cast<T>(s * inverse),
                 .top = T(0),
                 .e = nullptr,
                 .sum = 0.0};
 }
+
+/// The numbers of each output, see OutputFactors; 1 where none are given.
+template <class T>
+struct OutputNumbers {
+  const T *first, *second;
+  GD_INLINE explicit OutputNumbers(const LossPass& call)
+      : first(call.class_weights.as<T>()),
+        second(call.class_weights.cols > call.logits.cols ? first + call.logits.cols : nullptr) {}
+  GD_INLINE OutputFactors<T> operator[](std::int64_t k) const {
+    return {first != nullptr ? first[k] : T(1), second != nullptr ? second[k] : T(1)};
+  }
+};
+
+/// Calls `work` with CrossEntropy, or with the formula of an elementwise loss.
+template <class T, class Work>
+GD_INLINE void on_loss(const Loss& loss, const Work& work) {
+  const Element element = element_of(loss);
+  if (element.kind != ElementKind::none) return with_element<T>(element, work);
+  std::visit(
+      [&]<class Kind>(const Kind& kind) {
+        if constexpr (std::is_same_v<Kind, CrossEntropy>) work(kind);
+      },
+      loss);
+}
+
+/// Focal loss of a row with a label, from the largest logit and the sum of e^(logit - top).
+struct FocalOfLabel {
+  Focal by;
+  double log_p = 0.0;
+
+  GD_INLINE FocalOfLabel() = default;
+  template <class T>
+  GD_INLINE FocalOfLabel(const T* z, std::int64_t cols, std::int64_t label, T top, double sum, double gamma) {
+    const double below = static_cast<double>(top - z[label]);
+    double others = sum - std::exp(-below);
+    if (below == 0.0) {  // near probability 1 the difference would cancel
+      others = row_sum<double>(cols, [=](std::int64_t c) __attribute__((always_inline)) {
+        return c == label ? 0.0 : static_cast<double>(math::exp_difference(z[c], top));
+      });
+      sum = 1.0 + others;
+    }
+    log_p = below == 0.0 ? -std::log1p(others) : -below - std::log(sum);
+    by = focal_of(log_p, others / sum, gamma);
+  }
+};
 
 }  // namespace gdcore::GDCORE_ISA

@@ -57,6 +57,11 @@ void over_blocks(std::int64_t rows, std::int64_t cols, const Body& body) {
   }
 }
 
+template <class T>
+GD_INLINE T at(ConstView view, std::int64_t i, T otherwise) {
+  return view ? view.as<T>()[i] : otherwise;
+}
+
 /// â, and â̇ from the means m(ẋ) and m(â ẋ).
 template <class T, bool ByRow, class Call>
 struct Normalised {
@@ -74,9 +79,9 @@ struct Normalised {
     plain.divide(block);
     along.divide(block);
   }
-  GD_INLINE T rstd(std::int64_t g) const { return call.rstd.template as<T>()[block.statistic(g)]; }
+  GD_INLINE T rstd(std::int64_t g) const { return at(call.rstd, block.statistic(g), T(1)); }
   GD_INLINE T value(std::int64_t i, std::int64_t g) const {
-    return (call.x.template as<T>()[i] - call.mean.template as<T>()[block.statistic(g)]) * rstd(g);
+    return (call.x.template as<T>()[i] - at(call.mean, block.statistic(g), T(0))) * rstd(g);
   }
   GD_INLINE T moved(std::int64_t i, std::int64_t g) const {
     if (!call.x_dot) return T(0);
@@ -84,11 +89,6 @@ struct Normalised {
     return rstd(g) * (call.x_dot.template as<T>()[i] - average - value(i, g) * slope);
   }
 };
-
-template <class T>
-GD_INLINE T at(ConstView view, std::int64_t i, T otherwise) {
-  return view ? view.as<T>()[i] : otherwise;
-}
 
 template <class T, bool ByRow>
 void tangent(const NormTangent& call) {
@@ -148,7 +148,7 @@ void curvature(const NormCurvature& call) {
     Means<false> gamma, beta;
     block.each([&](std::int64_t i, std::int64_t g, std::int64_t c) {
       const std::int64_t group = ByRow ? i / call.x.cols : c;
-      const T value = (x[i] - call.mean.as<T>()[group]) * call.rstd.as<T>()[group];
+      const T value = (x[i] - at(call.mean, group, T(0))) * at(call.rstd, group, T(1));
       gamma.value[g] += static_cast<double>(dy_dot[i] * value + dy[i] * moved[i]);
       beta.value[g] += static_cast<double>(dy_dot[i]);
     });

@@ -8,6 +8,15 @@ ActivationLayer::ActivationLayer(Activation activation) : activation(activation)
     check(leaky->negative_slope >= 0.0 && leaky->negative_slope <= 1.0, "[LeakyReLU] negative_slope: got ",
           leaky->negative_slope, "; expected 0 to 1");
   }
+  if (const auto* elu = std::get_if<ELU>(&activation)) {
+    check(elu->alpha > 0.0 && elu->alpha < 1e30, "[ELU] alpha: got ", elu->alpha, "; expected a positive number");
+  }
+}
+
+void ActivationLayer::bind(int, std::int64_t, const Activation*, Parameters& parameters) {
+  if (const auto* elu = std::get_if<ELU>(&activation)) {
+    check_positive("ELU", "alpha", elu->alpha, parameters.layout.dtype());
+  }
 }
 
 void ActivationLayer::forward_impl(const LayerCall& call) const {

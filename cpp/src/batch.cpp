@@ -79,7 +79,7 @@ Criterion::Criterion(AnyLoss loss, const Network& network)
 }
 
 ConstView Criterion::class_weights() const {
-  return {class_weights_.data(), 1, class_weights_.data() == nullptr ? 0 : outputs_, dtype_};
+  return {class_weights_.data(), 1, static_cast<std::int64_t>(class_weights_.bytes() / size_of(dtype_)), dtype_};
 }
 
 LossPass Criterion::pass(const Batch& batch, ConstView logits, View grad) const {

@@ -9,6 +9,7 @@
 
 #include "gdcore/batch.h"
 #include "gdcore/check.h"
+#include "gdcore/loss_elements.h"
 
 namespace gdcore {
 
@@ -21,11 +22,33 @@ const Kind* kind_of(const AnyLoss& loss) {
   return known != nullptr ? std::get_if<Kind>(known) : nullptr;
 }
 
-/// The loss's weights of classes or outputs, or null.
-const std::vector<double>* weights_of(const AnyLoss& loss) {
-  if (const auto* ce = kind_of<CrossEntropy>(loss)) return ce->class_weights ? &*ce->class_weights : nullptr;
-  if (const auto* bce = kind_of<BinaryCrossEntropy>(loss)) return bce->pos_weight ? &*bce->pos_weight : nullptr;
-  return nullptr;
+/// A loss's weights of classes or outputs.
+struct Weights {
+  enum class Of : std::uint8_t { classes, answers, positives } of;  // answers: of no and yes, output by output
+  const char* name;
+  const std::vector<double>& values;
+
+  /// Class weights are part of W_n: their common factor cancels.
+  bool cancel() const { return of != Of::positives; }
+  /// The factors of yes and of no of an output.
+  OutputFactors<double> of_output(std::int64_t k) const {
+    const auto at = [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; };
+    const auto count = std::ssize(values);
+    if (of == Of::answers) return {at(count == 2 ? 1 : 2 * k + 1), at(count == 2 ? 0 : 2 * k)};
+    return {at(count == 1 ? 0 : k), 1.0};
+  }
+};
+
+std::optional<Weights> weights_of(const AnyLoss& loss) {
+  const auto* ce = kind_of<CrossEntropy>(loss);
+  if (ce != nullptr && ce->class_weights)
+    return Weights{Weights::Of::classes, "[CrossEntropy] class_weights", *ce->class_weights};
+  const auto* bce = kind_of<BinaryCrossEntropy>(loss);
+  if (bce != nullptr && bce->class_weights)
+    return Weights{Weights::Of::answers, "[BinaryCrossEntropy] class_weights", *bce->class_weights};
+  if (bce != nullptr && bce->pos_weight)
+    return Weights{Weights::Of::positives, "[BinaryCrossEntropy] pos_weight", *bce->pos_weight};
+  return {};
 }
 
 /// Returns the row of the first value for which `bad` is true, or -1.
@@ -57,13 +80,33 @@ void check_targets(const Dataset& data, const AnyLoss& loss, std::int64_t output
     return;
   }
   const bool custom = std::holds_alternative<CustomLoss>(loss);  // its targets may be anything
-  check(custom || y.cols == outputs, "[data] y: got ", y.cols, " columns; expected ", outputs, ", one for each output");
+  const auto* quantile = kind_of<Quantile>(loss);
+  const std::int64_t levels = quantile != nullptr ? std::ssize(quantile->levels) : 1;
+  if (quantile != nullptr) {
+    check(y.cols * levels == outputs, "[data] y: got ", y.cols, " columns; expected ", outputs / levels,
+          ", as the model has ", outputs, " outputs: one for each of the ", levels, " levels of each target");
+  }
+  check(custom || y.cols * levels == outputs, "[data] y: got ", y.cols, " columns; expected ", outputs,
+        ", one for each output");
   if (finite && !searched) check_finite(y, "y");
-  if (!finite || custom || kind_of<MeanSquaredError>(loss) != nullptr) return;
-  const char* name = kind_of<CrossEntropy>(loss) != nullptr ? "CrossEntropy" : "BinaryCrossEntropy";
-  const std::int64_t row =
-      first_row(y, [](auto t) { return static_cast<double>(t) < 0.0 || static_cast<double>(t) > 1.0; });
-  check(row < 0, "[", name, "] y: got a target outside [0, 1] in row ", row, "; expected numbers from 0 to 1");
+  const auto* classes = kind_of<CrossEntropy>(loss);
+  check(classes == nullptr || classes->gamma == 0.0, "[CrossEntropy] gamma: got ",
+        classes != nullptr ? classes->gamma : 0.0,
+        " for soft targets; expected labels (rows,), as focal loss multiplies the loss of a row by the probability of "
+        "its label, or gamma=0");
+  if (!finite || custom) return;
+  const auto outside = [&](double low, double high) {
+    return first_row(y, [=](auto t) { return static_cast<double>(t) < low || static_cast<double>(t) > high; });
+  };
+  if (classes != nullptr || kind_of<BinaryCrossEntropy>(loss) != nullptr) {
+    const std::int64_t row = outside(0.0, 1.0);
+    check(row < 0, "[", classes != nullptr ? "CrossEntropy" : "BinaryCrossEntropy",
+          "] y: got a target outside [0, 1] in row ", row, "; expected numbers from 0 to 1");
+  }
+  if (kind_of<Poisson>(loss) != nullptr) {
+    const std::int64_t row = outside(0.0, std::numeric_limits<double>::infinity());
+    check(row < 0, "[Poisson] y: got a negative number in row ", row, "; expected counts or rates, numbers >= 0");
+  }
 }
 
 /// Returns the power of two by which weights are scaled, given the largest. Weights of ordinary magnitude stay
@@ -81,21 +124,20 @@ double least(DType dtype) {
   return dtype == DType::float32 ? double{std::numeric_limits<float>::min()} : std::numeric_limits<double>::min();
 }
 
-/// W_n as double: the weight of a row's label, or the sum of its soft targets' weights.
-double weight_of_row(const Source& y, bool labels, const std::vector<double>* class_weights, std::int64_t n) {
+/// W_n as double: the weight of a row's label, the sum of its soft targets' weights, or the mean of its answers'.
+double weight_of_row(const Source& y, bool labels, const std::optional<Weights>& weights, std::int64_t n) {
+  const bool answers = weights && weights->of == Weights::Of::answers;
   double sum = 0.0;
   with_type(y.type, [&]<class S>(S) {
     const S* row = static_cast<const S*>(y.data) + n * y.row_stride;
     for (std::int64_t c = 0; c < y.cols; ++c) {
-      const double value = static_cast<double>(row[c]);
-      if (labels) {
-        sum += class_weights != nullptr ? (*class_weights)[static_cast<std::size_t>(row[c])] : 1.0;
-      } else {
-        sum += value * (class_weights != nullptr ? (*class_weights)[static_cast<std::size_t>(c)] : 1.0);
-      }
+      const double value = labels ? 1.0 : static_cast<double>(row[c]);
+      const std::int64_t k = labels ? static_cast<std::int64_t>(row[c]) : c;
+      const OutputFactors<double> by = weights ? weights->of_output(k) : OutputFactors<double>{};
+      sum += value * by.first + (answers ? (1.0 - value) * by.second : 0.0);
     }
   });
-  return sum;
+  return answers ? sum / static_cast<double>(y.cols) : sum;
 }
 
 }  // namespace
@@ -120,10 +162,11 @@ void scale_weights(Dataset& data) {
 
 void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
                    const std::int64_t* rows, std::int64_t count) {
-  const auto* classes = kind_of<CrossEntropy>(loss);
-  const std::vector<double>* class_weights = classes != nullptr ? weights_of(loss) : nullptr;
-  const double lowest = least(dtype) * (class_weights != nullptr ? unit_of(std::ranges::max(*class_weights)) : 1.0);
-  const bool by_row = classes != nullptr && data.y && (class_weights != nullptr || !data.labels);
+  const std::optional<Weights> given = weights_of(loss);
+  const std::optional<Weights> class_weights = given && given->cancel() ? given : std::nullopt;
+  const double lowest = least(dtype) * (class_weights ? unit_of(std::ranges::max(class_weights->values)) : 1.0);
+  const bool soft = kind_of<CrossEntropy>(loss) != nullptr && !data.labels;
+  const bool by_row = data.y && (class_weights || soft);
   if (!data.weights && !by_row) return;
   if (by_row && data.labels) check_labels(data.y, outputs);
   double total = 0.0;
@@ -131,8 +174,8 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
     const std::int64_t n = rows != nullptr ? rows[i] : i;
     double weight = by_row ? weight_of_row(data.y, data.labels, class_weights, n) : 1.0;
     // A batch with only such rows would divide by 0, or overflow, in the dtype.
-    check(weight <= 0.0 || weight >= lowest, "[CrossEntropy] y: got targets with the sum ", weight, " in row ", n,
-          ", which ", name_of(dtype),
+    check(weight <= 0.0 || weight >= lowest, data.labels || soft ? "[CrossEntropy]" : "[BinaryCrossEntropy]",
+          " y: got targets with the sum ", weight, " in row ", n, ", which ", name_of(dtype),
           ", the model's dtype, rounds to zero or to a subnormal number; expected 0 or at least ", lowest);
     if (data.weights) {
       with_type(data.weights.type, [&]<class S>(S) {
@@ -144,9 +187,10 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
   // Bounds so that neither the inverse nor Σ s_n l_n overflows, for losses up to 1e28.
   constexpr double kLeast = 1e-300, kMost = 1e280;
   total *= data.weight_unit;
-  const char* what = !by_row         ? "[data] sample_weight"
-                     : !data.weights ? "[CrossEntropy] class_weights of the targets y"
-                                     : "[data] sample_weight times the class weights of the targets y";
+  const char* what = !by_row               ? "[data] sample_weight"
+                     : data.weights        ? "[data] sample_weight times the class weights of the targets y"
+                     : data.labels || soft ? "[CrossEntropy] class_weights of the targets y"
+                                           : "[BinaryCrossEntropy] class_weights of the targets y";
   check(total >= kLeast && total <= kMost, what, ": got the sum ", total, " over ", count,
         " rows; expected a positive finite sum, from 1e-300 to 1e280");
 }
@@ -161,48 +205,131 @@ void check_labels(const Source& labels, std::int64_t outputs) {
         ", one class for each of the model's ", outputs, " outputs");
 }
 
-void check_loss(const AnyLoss& loss, std::int64_t outputs) {
-  if (const auto* ce = kind_of<CrossEntropy>(loss)) {
-    check(ce->label_smoothing >= 0.0 && ce->label_smoothing < 1.0, "[CrossEntropy] label_smoothing: got ",
-          ce->label_smoothing, "; expected 0 <= label_smoothing < 1");
-    check(outputs == 0 || outputs >= 2,
-          "[CrossEntropy] the model has 1 output; expected one for each class (BinaryCrossEntropy is for a single "
-          "output)");
+namespace {
+
+void check_kind(const MeanSquaredError&, std::int64_t) {}
+void check_kind(const MeanAbsoluteError&, std::int64_t) {}
+void check_kind(const Poisson&, std::int64_t) {}
+
+void check_gamma(const char* kind, double gamma) {
+  check(gamma >= 0.0 && std::isfinite(gamma), "[", kind, "] gamma: got ", gamma,
+        "; expected a number >= 0 (Lin et al. 2017 recommend 2 for focal loss), or 0 for plain cross-entropy");
+}
+
+void check_kind(const CrossEntropy& loss, std::int64_t outputs) {
+  check(loss.label_smoothing >= 0.0 && loss.label_smoothing < 1.0, "[CrossEntropy] label_smoothing: got ",
+        loss.label_smoothing, "; expected 0 <= label_smoothing < 1");
+  check_gamma("CrossEntropy", loss.gamma);
+  check(loss.gamma == 0.0 || loss.label_smoothing == 0.0, "[CrossEntropy] gamma, label_smoothing: got ", loss.gamma,
+        " and ", loss.label_smoothing, "; expected one of them to be 0: focal loss is defined for labels alone");
+  check(outputs == 0 || outputs >= 2,
+        "[CrossEntropy] the model has 1 output; expected one for each class (BinaryCrossEntropy is for a single "
+        "output)");
+}
+
+void check_kind(const BinaryCrossEntropy& loss, std::int64_t) {
+  check_gamma("BinaryCrossEntropy", loss.gamma);
+  check(!loss.pos_weight || !loss.class_weights,
+        "[BinaryCrossEntropy] pos_weight, class_weights: got both; expected one of them (class_weights={0: 1, 1: w} is "
+        "a weight w of yes)");
+}
+
+void check_kind(const Huber& loss, std::int64_t) {
+  check(loss.delta > 0.0 && std::isfinite(loss.delta), "[Huber] delta: got ", loss.delta,
+        "; expected a positive finite number, in the unit of the targets");
+}
+
+void check_kind(const Quantile& loss, std::int64_t outputs) {
+  const std::int64_t count = std::ssize(loss.levels);
+  check(count >= 1, "[Quantile] levels: got no numbers; expected at least one, such as 0.5 or [0.1, 0.5, 0.9]");
+  for (auto level = loss.levels.begin(); level != loss.levels.end(); ++level) {
+    check(*level > 0.0 && *level < 1.0, "[Quantile] levels: got ", *level, "; expected numbers between 0 and 1");
+    check(std::find(loss.levels.begin(), level, *level) == level, "[Quantile] levels: got ", *level,
+          " twice; expected levels that differ from each other");
   }
-  const std::vector<double>* weights = weights_of(loss);
-  if (weights == nullptr) return;
-  const bool binary = kind_of<BinaryCrossEntropy>(loss) != nullptr;
-  const char* name = binary ? "[BinaryCrossEntropy] pos_weight" : "[CrossEntropy] class_weights";
-  const bool one_for_all = binary && weights->size() == 1;
-  check(!weights->empty(), name, ": got no numbers; expected one for each output");
-  check(outputs == 0 || one_for_all || static_cast<std::int64_t>(weights->size()) == outputs, name, ": got ",
-        weights->size(), " numbers; expected ", outputs, ", one for each output");
-  for (const double value : *weights) {
+  check(outputs % count == 0, "[Quantile] levels: got ", count, " levels for a model with ", outputs,
+        " outputs; expected a multiple of ", count, " outputs: one for each level of each target");
+}
+
+/// Checks the weights of a loss for a number of outputs (0: not known yet).
+void check_numbers(const Weights& weights, std::int64_t outputs) {
+  const std::int64_t count = std::ssize(weights.values);
+  const char* name = weights.name;
+  check(count > 0, name, ": got no numbers; expected ",
+        weights.of == Weights::Of::answers ? "two, of no and of yes" : "one for each output");
+  if (weights.of == Weights::Of::answers) {
+    check(count == 2 || (outputs == 0 ? count % 2 == 0 : count == 2 * outputs), name, ": got ", count,
+          " numbers; expected 2, of no and of yes, or these two for one output after the other");
+  } else {
+    const bool one_for_all = weights.of == Weights::Of::positives && count == 1;
+    check(outputs == 0 || one_for_all || count == outputs, name, ": got ", count, " numbers; expected ", outputs,
+          ", one for each output");
+  }
+  for (const double value : weights.values) {
     check(value >= 0.0 && std::isfinite(value), name, ": got ", value, "; expected finite numbers >= 0");
   }
-  if (binary) return;
-  check(std::ranges::any_of(*weights, [](double value) { return value > 0.0; }), name,
+  check(!weights.cancel() || std::ranges::any_of(weights.values, [](double value) { return value > 0.0; }), name,
         ": got only zeros; expected at least one positive number");
 }
 
-Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype) {
-  const std::vector<double>* weights = weights_of(loss);
-  if (weights == nullptr) return {};
-  // Class weights cancel in the mean, so they may be scaled; pos_weight does not cancel.
-  const bool divides_out = kind_of<CrossEntropy>(loss) != nullptr;
-  const double largest = std::ranges::max(*weights), unit = divides_out ? unit_of(largest) : 1.0;
-  for (const double value : *weights) {
-    if (!divides_out) check_representable("BinaryCrossEntropy", "pos_weight", value, dtype);
-    // A batch with only such a class would divide by 0, or overflow, in the dtype.
-    check(!divides_out || value == 0.0 || value / unit >= least(dtype), "[CrossEntropy] class_weights: got ", value,
-          ", which ", name_of(dtype),
-          ", the model's dtype, rounds to zero or to a subnormal number relative to the largest, ", largest,
-          "; expected 0 or at least ", least(dtype) * unit);
+/// The numbers of each output in a dtype: those of yes or of the class, then, for answers, those of no.
+template <class T>
+std::vector<T> by_output(const Weights& weights, std::int64_t outputs, double unit) {
+  std::vector<T> numbers;
+  for (std::int64_t k = 0; k < outputs; ++k) numbers.push_back(static_cast<T>(weights.of_output(k).first / unit));
+  for (std::int64_t k = 0; weights.of == Weights::Of::answers && k < outputs; ++k) {
+    numbers.push_back(static_cast<T>(weights.of_output(k).second / unit));
   }
-  Buffer buffer(backend, static_cast<std::size_t>(outputs) * size_of(dtype));
+  return numbers;
+}
+
+/// Checks the weights, and returns the power of two by which they are divided.
+double checked_unit(const Weights& weights, DType dtype) {
+  const double largest = std::ranges::max(weights.values), unit = weights.cancel() ? unit_of(largest) : 1.0;
+  for (const double value : weights.values) {
+    if (!weights.cancel()) check_representable("BinaryCrossEntropy", "pos_weight", value, dtype);
+    // A batch with only such a class would divide by 0, or overflow, in the dtype.
+    check(!weights.cancel() || value == 0.0 || value / unit >= least(dtype), weights.name, ": got ", value, ", which ",
+          name_of(dtype), ", the model's dtype, rounds to zero or to a subnormal number relative to the largest, ",
+          largest, "; expected 0 or at least ", least(dtype) * unit);
+  }
+  return unit;
+}
+
+/// Throws where the dtype rounds an argument to 0 or to infinity, or a level to 0 or 1.
+void check_arguments(const AnyLoss& loss, DType dtype) {
+  if (const auto* huber = kind_of<Huber>(loss)) check_positive("Huber", "delta", huber->delta, dtype);
+  if (const auto* bce = kind_of<BinaryCrossEntropy>(loss))
+    check_representable("BinaryCrossEntropy", "gamma", bce->gamma, dtype);
+  const auto* quantile = kind_of<Quantile>(loss);
+  if (quantile == nullptr) return;
+  for (const double level : quantile->levels) check_share("Quantile", "levels", level, dtype);
+  for (const double level : quantile->levels) check_positive("Quantile", "levels", level, dtype);
+}
+
+}  // namespace
+
+void check_loss(const AnyLoss& loss, std::int64_t outputs) {
+  if (const Loss* known = std::get_if<Loss>(&loss)) {
+    std::visit([&](const auto& kind) { check_kind(kind, outputs); }, *known);
+  }
+  if (const std::optional<Weights> weights = weights_of(loss)) check_numbers(*weights, outputs);
+}
+
+Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype) {
+  check_arguments(loss, dtype);
+  const std::optional<Weights> weights = weights_of(loss);
+  const auto* quantile = kind_of<Quantile>(loss);
+  if (!weights && quantile == nullptr) return {};
+  Buffer buffer;
   with_type(dtype, [&]<class T>(T) {
-    std::vector<T> host(static_cast<std::size_t>(outputs), static_cast<T>(weights->front() / unit));
-    for (std::size_t i = 0; i < weights->size(); ++i) host[i] = static_cast<T>((*weights)[i] / unit);
+    std::vector<T> host;
+    if (weights) host = by_output<T>(*weights, outputs, checked_unit(*weights, dtype));
+    for (std::int64_t k = 0; quantile != nullptr && k < 2 * outputs; ++k) {
+      const double level = quantile->levels[static_cast<std::size_t>(k % outputs % std::ssize(quantile->levels))];
+      host.push_back(static_cast<T>(k < outputs ? level : 1.0 - level));
+    }
+    buffer = Buffer(backend, host.size() * sizeof(T));
     backend.copy(buffer.data(), host.data(), host.size() * sizeof(T), CopyKind::to_device);
   });
   return buffer;

@@ -105,7 +105,7 @@ struct ColumnGroups {
   __device__ ColumnGroups(const Norm<T>& call, const ColumnMeans<T>& means, const ColumnPlan& plan,
                           const ColumnThread<T>& thread)
       : mean(thread.load_columns(plan, call.mean, T(0))),
-        rstd(thread.load_columns(plan, call.rstd, T(0))),
+        rstd(thread.load_columns(plan, call.rstd, T(1))),
         plain(thread.load_columns(plan, means.plain, T(0))),
         along(thread.load_columns(plan, means.along, T(0))) {}
   __device__ Group<T> operator[](int i) const { return {mean[i], rstd[i], plain[i], along[i]}; }

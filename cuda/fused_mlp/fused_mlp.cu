@@ -74,10 +74,6 @@ __global__ void __launch_bounds__(kThreads)
 
 // ---- Host code. ----
 
-LossKind kind_of(const MeanSquaredError&) { return LossKind::squares; }
-LossKind kind_of(const CrossEntropy&) { return LossKind::classes; }
-LossKind kind_of(const BinaryCrossEntropy&) { return LossKind::binary; }
-
 void (*gradient_kernel(Precision precision))(GradientPass) {
   if (!on_tensor_cores(precision)) return fused_mlp_gradient_kernel<Float32>;
   return precision == Precision::tf32 ? fused_mlp_gradient_kernel<Tf32> : fused_mlp_gradient_kernel<Bfloat16>;
@@ -211,7 +207,6 @@ std::unique_ptr<FusedStep> CudaBackend::fuse(const StepProgram& step) {
   p.stride = step.stack.stride;
   p.state_stride = step.stack.state_stride;
   p.seeds = step.stack.seeds;
-  p.kind = std::visit([](const auto& loss) { return kind_of(loss); }, step.loss);
   const LossPass loss{.loss = step.loss,
                       .logits = {nullptr, step.rows, step.plan.out, DType::float32},
                       .targets = {},

@@ -25,8 +25,6 @@ struct FusedLayer {
   int weight_gradient, bias_gradient;  // offsets in a partial gradient
 };
 
-enum class LossKind : std::uint8_t { squares, classes, binary };
-
 struct GradientPass {
   FusedLayer layer[kMostLayers];
   int layers;
@@ -37,7 +35,6 @@ struct GradientPass {
   std::int64_t rows, tiles;
   int tile_rows;
   int targets, weights, first_matrix;  // offsets in shared memory; memory before first_matrix is initially zero
-  LossKind kind;
   Losses<float> loss;
   const StepCounters* counters;
   StepCounters* seen;  // a copy for the second kernel
@@ -101,7 +98,10 @@ __device__ inline void gather_tile(const GradientPass& p, const RowTile& tile, c
       continue;
     }
     float* t = shared + p.targets + r * stride_of(out);
-    for (int c = lane; c < out; c += kWarp) t[c] = exists ? number_at<float>(p.y, row * p.y.row_stride + c) : 0.0f;
+    const int repeat = static_cast<int>(p.loss.element.repeat);
+    for (int c = lane; c < out; c += kWarp) {
+      t[c] = exists ? number_at<float>(p.y, row * p.y.row_stride + c / repeat) : 0.0f;
+    }
   }
 }
 
@@ -184,35 +184,26 @@ __device__ inline LossSums tile_loss(const GradientPass& p, const RowTile& tile,
   LossSums sums;
   if (p.loss.weighing == Weighing::by_element) {
     for (int c = group.lane; exists && c < last.out; c += lanes) {
-      sums.weight += static_cast<double>(s) * static_cast<double>(t[c]) *
-                     (loss.class_weights != nullptr ? static_cast<double>(loss.class_weights[c]) : 1.0);
+      sums.weight += static_cast<double>(s) * loss.weight_of_element(t[c], c);
     }
   } else if (exists && group.lane == 0) {
     sums.weight = weight_of_row(loss, r);
   }
-  const auto elementwise = [&]<class Element>(Element, double loss_scale, double slope_scale) {
-    const float factor = static_cast<float>(static_cast<double>(s) * inverse * slope_scale);
-    for (int c = group.lane; exists && c < last.out; c += lanes) {
-      const float positive = loss.class_weights != nullptr ? loss.class_weights[c] : 1.0f;
-      const float term = Element::loss(y[c], t[c], positive);
-      if (s != 0.0f) sums.loss += static_cast<double>(s * term);
-      y[c] = factor * Element::slope(y[c], t[c], positive);
-    }
-    sums.loss *= loss_scale;
-  };
-  switch (p.kind) {
-    case LossKind::classes: {
-      const SharedRow<float> row{y, p.labels ? nullptr : t, inverse};
-      sums.loss = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, row, [](int c) { return c; });
-      break;
-    }
-    case LossKind::squares:
-      elementwise(SquaredError<float>{}, 1.0 / last.out, 2.0 / last.out);
-      break;
-    case LossKind::binary:
-      elementwise(BinaryError<float>{}, 1.0, 1.0);
-      break;
+  if (loss.element.kind == ElementKind::none) {
+    const SharedRow<float> row{y, p.labels ? nullptr : t, inverse};
+    sums.loss = shared_row(loss, Row<float>(loss, r), group, exists ? last.out : 0, row, [](int c) { return c; });
   }
+  with_element<float>(loss.element, [&]<class Formula>(const Formula& formula) {
+    const double share = Formula::mean ? static_cast<double>(last.out) : 1.0;
+    const float factor = static_cast<float>(static_cast<double>(s) * inverse * (Formula::factor / share));
+    for (int c = group.lane; exists && c < last.out; c += lanes) {
+      const OutputFactors<float> by = loss.factors(c);
+      const float term = formula.loss(y[c], t[c], by);
+      if (s != 0.0f) sums.loss += static_cast<double>(s * term);
+      y[c] = factor * formula.slope(y[c], t[c], by);
+    }
+    sums.loss *= 1.0 / share;
+  });
 #pragma unroll 1
   for (int c = group.lane; c < last.out; c += lanes) {
     if (!exists) {

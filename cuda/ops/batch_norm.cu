@@ -276,9 +276,10 @@ void CudaBackend::column_affine(const ColumnAffine& call) {
     with_activation(call.activation, [&]<class F>(const F& f) {
       Scaling<T, F> scaling = scaling_of<T>(call, f);
       scaling.spread = call.spread.as<T>();
+      scaling.pre = call.pre.as<T>();
       scaling.squared = call.kind == Spread::std;
       const ColumnPlan plan = map_plan(call.x.rows, call.x.cols, kPack<T>);
-      launch_map<T>(plan, plan_aligned<T>(plan, scaling.x, scaling.y), scaling);
+      launch_map<T>(plan, plan_aligned<T>(plan, scaling.x, scaling.y, scaling.pre), scaling);
     });
   });
 }

@@ -28,7 +28,7 @@ struct ParameterTerm {
     Pack<T> x;
   };
   __device__ Columns columns(const ColumnPlan& plan, const ColumnThread<T>& thread) const {
-    return {thread.load_columns(plan, mean, T(0)), thread.load_columns(plan, rstd, T(0))};
+    return {thread.load_columns(plan, mean, T(0)), thread.load_columns(plan, rstd, T(1))};
   }
   __device__ Values load(const PackIndex& index) const { return {slope.load(index), load_pack(x, index)}; }
   __device__ void add(const Columns& by, Values& values, const PackIndex& index, Pack<T> (&sums)[2]) const {
@@ -69,7 +69,7 @@ struct Inputs {
     Pack<T> x, dy;
   };
   __device__ Columns columns(const ColumnPlan& plan, const ColumnThread<T>& thread) const {
-    Columns by{thread.load_columns(plan, mean, T(0)), thread.load_columns(plan, rstd, T(0)),
+    Columns by{thread.load_columns(plan, mean, T(0)), thread.load_columns(plan, rstd, T(1)),
                thread.load_columns(plan, gamma, T(1)), thread.load_columns(plan, mean_with_x, T(0)),
                thread.load_columns(plan, mean_dy, T(0))};
 #pragma unroll

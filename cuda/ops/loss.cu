@@ -1,5 +1,5 @@
 // Losses on logits (N, K) with their gradient, in one pass; formulas: loss.h, numerics as in cpp/cpu/loss.cpp.
-// Mean squared error and binary cross-entropy are elementwise (elementwise_kernel). Cross-entropy has a tile of rows in
+// The losses of loss_elements.h are elementwise (elementwise_kernel). Cross-entropy has a tile of rows in
 // shared memory, read and written in packs for rows of any length, with a group of lanes per row (tile_kernel), or
 // beyond kTileCols classes a block per row (row_kernel).
 // Gradients are divided by Σ s W. If that is not N, weight_kernel sums it first; every block then adds its partial
@@ -19,9 +19,9 @@ namespace gdcore::cuda {
 namespace {
 
 /// `loss_scale`, `slope_scale`: factors of an element's loss in its row's loss (1 / K or 1) and of its slope.
-template <class T, class Element>
+template <class T, class Formula>
 __global__ void __launch_bounds__(kLossThreads)
-    elementwise_kernel(const Losses<T> p, double loss_scale, double slope_scale, bool wide) {
+    elementwise_kernel(const Losses<T> p, const Formula formula, double loss_scale, double slope_scale, bool wide) {
   const double weight = weight_of(p);
   const double slope_factor = slope_scale * inverse_of(weight);
   const T whole = static_cast<T>(slope_factor);
@@ -34,7 +34,11 @@ __global__ void __launch_bounds__(kLossThreads)
     for (int j = 0; j < kLossPacks; ++j) {
       const PackIndex index = pack_index_of_turn<T>(begin, size, j, wide);
       y[j] = load_pack(p.logits, index);
-      t[j] = load_pack(p.targets, index);
+      if constexpr (Formula::shares) {
+        t[j] = pack_of<T>([&](int i) { return index.exists(i) ? p.targets[index[i] / p.element.repeat] : T(0); });
+      } else {
+        t[j] = load_pack(p.targets, index);
+      }
     }
 #pragma unroll
     for (int j = 0; j < kLossPacks; ++j) {
@@ -44,12 +48,13 @@ __global__ void __launch_bounds__(kLossThreads)
       for (int i = 0; i < kPack<T>; ++i) {
         if (!index.exists(i)) continue;
         const int at = static_cast<int>(index[i] - begin);
-        const T positive = p.class_weights != nullptr ? p.class_weights[chunk_index.col(at)] : T(1);
+        OutputFactors<T> by;
+        if constexpr (Formula::by_output) by = p.factors(chunk_index.col(at));
         const T s = p.weights != nullptr ? p.weights[chunk_index.row(at)] : T(1);
-        const T loss = Element::loss(y[j][i], t[j][i], positive);
+        const T loss = formula.loss(y[j][i], t[j][i], by);
         losses += p.weights == nullptr ? loss : (s != T(0) ? s * loss : T(0));
         const T scale = p.weights == nullptr ? whole : static_cast<T>(static_cast<double>(s) * slope_factor);
-        y[j][i] = scale * Element::slope(y[j][i], t[j][i], positive);
+        y[j][i] = scale * formula.slope(y[j][i], t[j][i], by);
       }
       sum += static_cast<double>(losses);
       if (p.grad != nullptr) store_pack(p.grad, p.for_grad(index), y[j]);
@@ -233,30 +238,20 @@ unsigned grid_of(std::int64_t wanted, bool small) {
   return static_cast<unsigned>(small ? 1 : std::min(wanted, kMostBlocks));
 }
 
-// ---- Each loss starts its kernel and returns its grid. ----
+// ---- Each kind of loss starts its kernel and returns its grid. ----
 
-template <class Element, class T>
-unsigned start_elementwise(const Losses<T>& p, bool small, double loss_scale, double slope_scale) {
+template <class T, class Formula>
+unsigned start(const Formula& formula, const Losses<T>& p, bool small) {
   const unsigned threads = small ? kLossThreads : kLossThreads / 2,
                  grid = grid_of(ceil_div(p.rows * p.cols, threads * kLossPacks * kPack<T>), small);
-  launch(elementwise_kernel<T, Element>, {grid, threads}, p, loss_scale, slope_scale,
-         pack_aligned<T>(1, p.cols, p.logits, p.targets));
+  const double share = Formula::mean ? static_cast<double>(p.cols) : 1.0;
+  launch(elementwise_kernel<T, Formula>, {grid, threads}, p, formula, 1.0 / share, Formula::factor / share,
+         pack_aligned<T>(1, p.cols, p.logits, Formula::shares ? nullptr : p.targets));
   return grid;
 }
 
 template <class T>
-unsigned start(const MeanSquaredError&, const Losses<T>& p, bool small) {
-  const double cols = static_cast<double>(p.cols);
-  return start_elementwise<SquaredError<T>>(p, small, 1.0 / cols, 2.0 / cols);
-}
-
-template <class T>
-unsigned start(const BinaryCrossEntropy&, const Losses<T>& p, bool small) {
-  return start_elementwise<BinaryError<T>>(p, small, 1.0, 1.0);
-}
-
-template <class T>
-unsigned start(const CrossEntropy&, const Losses<T>& p, bool small) {
+unsigned start_classes(const Losses<T>& p, bool small) {
   if (p.cols > kTileCols) {
     const unsigned grid = grid_of(p.rows, small);
     launch(row_kernel<T>, {grid, kLossThreads}, p, pack_aligned<T>(p.rows, p.cols, p.logits, p.targets));
@@ -274,7 +269,10 @@ template <class T>
 void run(const LossPass& call) {
   Losses<T> p = losses_of<T>(call);
   const auto start_kernel = [&](bool small) {
-    return std::visit([&](const auto& loss) { return start(loss, p, small); }, call.loss);
+    if (p.element.kind == ElementKind::none) return start_classes(p, small);
+    unsigned grid = 0;
+    with_element<T>(p.element, [&](const auto& formula) { grid = start(formula, p, small); });
+    return grid;
   };
   if (p.rows * p.cols <= kSmall) {
     start_kernel(true);

@@ -1,5 +1,5 @@
 // Shared code of the loss kernels (loss.cu, loss_curvature.cu, fused_mlp.cu): arguments, sums over a block, the sum of
-// the weights, and the formulas of one element or one row (loss.h); numerics as in cpp/cpu/loss.cpp.
+// the weights, and the formulas of one row (loss.h); numerics as in cpp/cpu/loss.cpp.
 #pragma once
 
 #include <bit>
@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "gdcore/backend.h"
+#include "gdcore/loss_elements.h"
 #include "primitives/reduce.h"
 
 namespace gdcore::cuda {
@@ -23,10 +24,12 @@ enum class Weighing : std::uint8_t { rows, by_row, by_element };
 template <class T>
 struct Losses {
   const T *logits, *targets, *weights, *class_weights;  // null if not given
+  const T* no_weights;                                  // of BinaryCrossEntropy's class weights, else null
   const std::int32_t* labels;
   T* grad;
   std::int64_t rows, cols;
-  double smoothing;  // label smoothing
+  double smoothing, gamma;  // of cross-entropy
+  Element element;          // of the other losses
   Weighing weighing;
   bool wide_targets, wide_grad;  // aligned to 16 bytes
   LossSums* sums;
@@ -41,11 +44,22 @@ struct Losses {
     index.wide = index.wide && wide_grad;
     return index;
   }
+  __device__ OutputFactors<T> factors(std::int64_t c) const {
+    return {class_weights != nullptr ? class_weights[c] : T(1), no_weights != nullptr ? no_weights[c] : T(1)};
+  }
+  /// An element's part of W_n where the sum is over elements, for the target t: of its class, or of yes and no.
+  __device__ double weight_of_element(T t, std::int64_t c) const {
+    const OutputFactors<T> by = factors(c);
+    const double yes = static_cast<double>(t) * static_cast<double>(by.first);
+    if (no_weights == nullptr) return yes;
+    return (yes + (1.0 - static_cast<double>(t)) * static_cast<double>(by.second)) / static_cast<double>(cols);
+  }
 };
 
 inline Weighing weighing_of(const Loss& loss, bool labels, bool weights, bool class_weights) {
   const bool classes = std::holds_alternative<CrossEntropy>(loss);
-  if (classes && !labels) return Weighing::by_element;
+  const auto* answers = std::get_if<BinaryCrossEntropy>(&loss);
+  if ((classes && !labels) || (answers != nullptr && answers->class_weights)) return Weighing::by_element;
   return weights || (classes && class_weights) ? Weighing::by_row : Weighing::rows;
 }
 
@@ -57,11 +71,14 @@ Losses<T> losses_of(const LossPass& call) {
   p.targets = call.targets.as<T>();
   p.weights = call.weights.as<T>();
   p.class_weights = call.class_weights.as<T>();
+  p.no_weights = call.class_weights.cols > call.logits.cols ? p.class_weights + call.logits.cols : nullptr;
   p.labels = call.labels;
   p.grad = call.grad.as<T>();
   p.rows = call.logits.rows;
   p.cols = call.logits.cols;
   p.smoothing = classes != nullptr ? classes->label_smoothing : 0.0;
+  p.gamma = classes != nullptr ? classes->gamma : 0.0;
+  p.element = element_of(call.loss);
   p.weighing = weighing_of(call.loss, p.labels != nullptr, p.weights != nullptr, p.class_weights != nullptr);
   p.wide_targets = pack_aligned<T>(1, p.cols, p.targets);
   p.wide_grad = pack_aligned<T>(1, p.cols, p.grad);
@@ -157,8 +174,8 @@ __device__ double weights_of_thread(const Losses<T>& p) {
         double term = static_cast<double>(t[j][i]);  // 0 past the end
         if (weighted && index.exists(i)) {
           const int at = static_cast<int>(index[i] - begin);
+          term = p.weight_of_element(t[j][i], chunk_index.col(at));
           if (p.weights != nullptr) term *= static_cast<double>(p.weights[chunk_index.row(at)]);
-          if (p.class_weights != nullptr) term *= static_cast<double>(p.class_weights[chunk_index.col(at)]);
         }
         sum += term;
       }
@@ -200,27 +217,6 @@ __device__ void end_of_block(const Losses<T>& p, double loss, double weight) {
   }
 }
 
-template <class T>
-struct SquaredError {
-  __device__ static T loss(T y, T t, T) { return (y - t) * (y - t); }
-  __device__ static T slope(T y, T t, T) { return y - t; }
-};
-
-template <class T>
-struct BinaryError {
-  // -ω t log p - (1-t) log(1-p), p = sigmoid(z), without overflow: see cpp/cpu/loss.cpp.
-  __device__ static T loss(T z, T t, T weight) {
-    const T positive = weight * t, negative = T(1) - t;
-    const T magnitude = z < T(0) ? -z : z;
-    const T rest = math::log1p_unit(math::exp_nonpositive(-magnitude));
-    return (positive + negative) * rest + (z < T(0) ? positive : negative) * magnitude;
-  }
-  __device__ static T slope(T z, T t, T weight) {
-    const T p = math::sigmoid(z);
-    return (T(1) - t) * p - weight * t * (T(1) - p);
-  }
-};
-
 /// Returns log(tops + rest) for a sum of exponentials: `tops` of them are 1, the sum of the others is `rest`, which
 /// must not be lost to rounding.
 __device__ __forceinline__ double log_of_sum(double tops, double rest, double) {
@@ -236,6 +232,13 @@ __device__ __forceinline__ double log_of_sum(double tops, double others, float) 
   const float log =
       ::fmaf(0.693147181f, static_cast<float>(exponent), math::log1p_unit(static_cast<float>(rest - 1.0)));
   return sum < 1e300 ? static_cast<double>(log) : sum;  // keeps NaN
+}
+
+/// Focal loss of a label whose logit is `below` the largest. Apart, as its functions are long.
+__device__ __noinline__ inline Focal focal_of_label(double tops, double rest, double below, double gamma) {
+  const double sum = tops + rest, own = below == 0.0 ? 1.0 : ::exp(-below);
+  const double others = below == 0.0 ? (tops - 1.0) + rest : sum - own;
+  return focal_of(-below - log_of_sum(tops, rest, 0.0), others / sum, gamma);
 }
 
 /// A row of cross-entropy: its targets and its weights.
@@ -266,6 +269,7 @@ template <class T>
 struct RowSums {
   double tops = 0.0, rest = 0.0;   // Σ e^(z - top): number of terms equal to 1, sum of the others
   double total = 0.0, away = 0.0;  // Ω = Σ ω t̃, Σ ω t̃ (top - z)
+  Focal focal;                     // of a plain row
 
   __device__ double exponentials() const { return tops + rest; }
   __device__ void add(const Losses<T>& p, const Row<T>& row, T e, T below, T target, std::int64_t c) {
@@ -284,6 +288,7 @@ struct RowSums {
     if (row.plain) {
       total = static_cast<double>(row.class_weight);
       away = total * static_cast<double>(below_label);
+      if (p.gamma > 0.0) focal = focal_of_label(tops, rest, static_cast<double>(below_label), p.gamma);
     } else if (row.label >= 0 && p.class_weights == nullptr) {
       total = 1.0;
     }
@@ -291,7 +296,7 @@ struct RowSums {
   /// s l
   __device__ double loss(const Row<T>& row) const {
     if (row.s == T(0)) return 0.0;
-    return static_cast<double>(row.s) * ::fma(total, log_of_sum(tops, rest, T(0)), away);
+    return static_cast<double>(row.s) * focal.loss * ::fma(total, log_of_sum(tops, rest, T(0)), away);
   }
 };
 
@@ -300,7 +305,7 @@ template <class T>
 struct RowGradient {
   T scale, factor;
   __device__ RowGradient(const Row<T>& row, const RowSums<T>& sums, double inverse)
-      : scale(static_cast<T>(static_cast<double>(row.s) * inverse)),
+      : scale(static_cast<T>(static_cast<double>(row.s) * inverse * sums.focal.slope)),
         factor(static_cast<T>(sums.total) / static_cast<T>(sums.exponentials())) {}
   __device__ T at(const Losses<T>& p, const Row<T>& row, T e, T target, std::int64_t c) const {
     if (!row.plain) return scale * (factor * e - row.weighted_target(p, target, c));

@@ -36,7 +36,7 @@ class CustomLoss(_core.CustomLoss):
         and y of one label a row. Both are copies on the host, whatever the model's device.
     name : str, optional
         Its name in messages and files; a resumed run must use the same name. The function's name by default.
-    outputs : {"numbers", "classes", "yes_no"}, optional
+    outputs : {"numbers", "counts", "classes", "yes_no"}, optional
         Meaning of the model's outputs, as in `Sequential`. Undefined by default.
     hvp : callable, optional
         ``hvp(outputs, targets, direction)`` returns the Hessian of each l_n by the outputs of its row times that row of

@@ -57,10 +57,10 @@ class Sequential(Open, Predictor, Freezing, Summarised):
         Names of the classes (text, numbers or dates), in the order of the outputs; two for a network with one output.
         Saved with the model and returned by `predict_classes`; labels in training data are looked up in them. Without
         names, labels are integers from 0.
-    outputs : {"numbers", "classes", "yes_no"}, optional
-        Meaning of the outputs: numbers; logits of classes, one output each; or logits of yes/no answers, one output
-        each. By default the loss of the first `Trainer` sets it. Saved with the model. If it is unknown, for example
-        with parameters from PyTorch, ``model.outputs = "classes"`` sets it, once.
+    outputs : {"numbers", "counts", "classes", "yes_no"}, optional
+        Meaning of the outputs: numbers; logarithms of expected counts (`predict` returns the counts); logits of classes
+        or of yes/no answers, one output each. By default the loss of the first `Trainer` sets it. Saved with the model.
+        If it is unknown, for example with parameters from PyTorch, ``model.outputs = "classes"`` sets it, once.
     feature_names : sequence of str, optional
         Names of the input columns; by default those of the first frame given to a trainer or a `Standardizer`. Saved
         with the model. Later frames must have these columns, in any order; the columns of arrays go by position.

@@ -46,8 +46,8 @@ class Trainer(Connected, Closed):
     Parameters
     ----------
     model : Sequential
-        The model to train, in place. If the meaning of its outputs is not set yet, the loss sets it: "numbers" for
-        `MeanSquaredError`, "classes" for `CrossEntropy`, "yes_no" for `BinaryCrossEntropy`.
+        The model to train, in place. If the meaning of its outputs is not set yet, the loss sets it: "classes" for
+        `CrossEntropy`, "yes_no" for `BinaryCrossEntropy`, "counts" for `Poisson`, "numbers" for the others.
     loss : Loss
         The loss to minimise, such as ``gd.CrossEntropy()``.
     optimizer : Optimizer

@@ -70,9 +70,11 @@ ACTIVATIONS = [
             (1, TypeError),
         ],
     ),
+    *cases(lambda v: gd.ELU(v), "alpha", [(0.0, ValueError), (-1.0, ValueError), (1e31, ValueError), *NOT_FINITE]),
+    (lambda: gd.Sequential(gd.Dense(2, 2), gd.ELU(1e-50)), ValueError, "alpha"),
     *[
         (lambda k=k: k(0.1, 0.2), TypeError, "argument")
-        for k in (gd.ReLU, gd.Tanh, gd.Sigmoid, gd.Softplus, gd.LeakyReLU, gd.GELU)
+        for k in (gd.ReLU, gd.Tanh, gd.Sigmoid, gd.Softplus, gd.LeakyReLU, gd.GELU, gd.SiLU, gd.Mish, gd.SELU, gd.ELU)
     ],
     *[
         (lambda k=k: k(alpha=1), TypeError, "argument")
@@ -130,6 +132,9 @@ NORMS = [
     *cases(lambda v: gd.LayerNorm(3, affine=v), "affine", FLAGS),
     (lambda: gd.BatchNorm(3, momentum=0.1), TypeError, "momentum|argument"),
     (lambda: gd.BatchNorm(3, 0.9, 1e-5), TypeError, "argument"),
+    *cases(lambda v: gd.Scale(v), "features", NOT_POSITIVE),
+    (lambda: gd.Sequential(gd.Scale(3), gd.Dense(2, 3)), ValueError, "2.*3|3.*2"),
+    (lambda: gd.Sequential(gd.Dense(2, 3), gd.Scale(4)), ValueError, "4.*3|3.*4"),
     *cases(lambda v: gd.Standardizer(v), "features", [(-1, ValueError), (1.5, TypeError), ("3", TypeError)]),
 ]
 LOSSES = [
@@ -165,6 +170,49 @@ LOSSES = [
             ([None], TypeError),
         ],
     ),
+    *[
+        c
+        for kind in (gd.CrossEntropy, gd.BinaryCrossEntropy)
+        for c in cases(lambda v, k=kind: k(gamma=v), "gamma", [(-0.1, ValueError), *NOT_FINITE])
+    ],
+    (lambda: gd.CrossEntropy(gamma=2, label_smoothing=0.1), ValueError, "gamma, label_smoothing"),
+    (lambda: gd.CrossEntropy(None, 0.0, 2.0), TypeError, "argument"),
+    *cases(
+        lambda v: gd.BinaryCrossEntropy(class_weights=v),
+        "class_weights",
+        [
+            ([], ValueError),
+            ([1.0], ValueError),
+            ([1.0, 2.0, 3.0], ValueError),
+            ([1.0, -1.0], ValueError),
+            ([0.0, 0.0], ValueError),
+            ([1.0, math.nan], ValueError),
+            ({0: -1.0}, ValueError),
+            ({}, ValueError),
+            ("equal", TypeError),
+            (3.0, TypeError),
+        ],
+    ),
+    (lambda: gd.BinaryCrossEntropy(2.0, class_weights="balanced"), ValueError, "pos_weight, class_weights"),
+    *cases(lambda v: gd.Huber(v), "delta", [(0.0, ValueError), (-1.0, ValueError), *NOT_FINITE]),
+    *cases(
+        lambda v: gd.Quantile(v),
+        "levels",
+        [
+            (0.0, ValueError),
+            (1.0, ValueError),
+            (math.nan, ValueError),
+            ([], ValueError),
+            ([0.5, 0.5], ValueError),
+            ([0.1, 1.5], ValueError),
+            ("0.5", TypeError),
+            (["a"], TypeError),
+            (None, TypeError),
+        ],
+    ),
+    (lambda: gd.Quantile(), TypeError, "levels|argument"),
+    (lambda: gd.Poisson(1), TypeError, "argument"),
+    (lambda: gd.MeanAbsoluteError(1), TypeError, "argument"),
     (lambda: gd.MeanSquaredError(1), TypeError, "argument"),
     (lambda: gd.MeanSquaredError(reduction="sum"), TypeError, "reduction|argument"),
     (lambda: gd.CrossEntropy(weight=[1, 2]), TypeError, "weight|argument"),
@@ -297,6 +345,8 @@ def test_losses_must_fit_the_model() -> None:
     for loss, word in (
         (gd.CrossEntropy([1.0, 1.0]), "class_weights"),
         (gd.BinaryCrossEntropy([1.0, 2.0]), "pos_weight"),
+        (gd.BinaryCrossEntropy(class_weights=[1.0, 2.0, 1.0, 2.0]), "class_weights"),
+        (gd.Quantile([0.1, 0.9]), "levels"),
     ):
         x = np.ones((4, 2), np.float32)
         y = np.zeros(4, int) if word == "class_weights" else np.zeros((4, 3), np.float32)
@@ -325,6 +375,15 @@ SPECS = [
     gd.CrossEntropy([1.0, 2.0], 0.125),
     gd.BinaryCrossEntropy(),
     gd.BinaryCrossEntropy([2.0, 0.5]),
+    gd.CrossEntropy("balanced", gamma=2.0),
+    gd.BinaryCrossEntropy(class_weights={"no": 1.0, "yes": 2.0}, gamma=0.5),
+    gd.BinaryCrossEntropy(class_weights=[1.0, 2.0]),
+    gd.Huber(0.5),
+    gd.MeanAbsoluteError(),
+    gd.Quantile(0.25),
+    gd.Quantile([0.25, 0.5]),
+    gd.Poisson(),
+    gd.Scale(5),
     gd.SGD(0.5),
     gd.Momentum(0.5, 0.25, nesterov=True, weight_decay=0.5, clip_norm=1.0),
     gd.AdaGrad(0.5, 0.25, clip_value=2.0),

@@ -84,6 +84,95 @@ def test_cross_entropy(
             agree(spec, z, soft if is_soft else hard, weights, pool, aligned, device)
 
 
+def elementwise(rng: helpers.Generator, width: int, t: np.ndarray) -> list[tuple[Any, np.ndarray]]:
+    """Losses of single elements, with targets like t."""
+    cases: list[tuple[Any, np.ndarray]] = [
+        (gd.Huber(), t),
+        (gd.Huber(0.3), t),
+        (gd.MeanAbsoluteError(), t),
+        (gd.Poisson(), rng.poisson(3.0, t.shape).astype(t.dtype)),
+    ]
+    for count in (1, 2, 3, 5, width):
+        if width % count == 0:
+            levels = rng.permutation(np.linspace(0.01, 0.99, count)).tolist()
+            cases.append((gd.Quantile(levels), np.ascontiguousarray(t[:, : width // count])))
+    return cases
+
+
+@helpers.ALIGNED
+@helpers.DTYPES
+@helpers.SHAPES
+def test_losses_of_numbers(
+    rows: int, width: int, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any
+) -> None:
+    z, t = rng.standard_normal((2, rows, width)).astype(dtype)
+    t[::3, 0] = z[::3, 0]  # errors of 0
+    for weights in (None, rng.uniform(0, 3, rows).astype(dtype)):
+        for spec, targets in elementwise(rng, width, t):
+            agree(spec, z, targets, weights, pool, aligned, device)
+
+
+@helpers.ALIGNED
+@helpers.DTYPES
+@helpers.SHAPES
+def test_answers_with_class_weights_and_focus(
+    rows: int, width: int, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any
+) -> None:
+    z = (4 * rng.standard_normal((rows, width))).astype(dtype)
+    each = list(rng.uniform(0.2, 3, 2 * width))
+    specs = [gd.BinaryCrossEntropy(class_weights=w, gamma=g) for w in ([0.5, 3.0], each) for g in (0.0, 2.0)]
+    specs += [gd.BinaryCrossEntropy(gamma=0.5), gd.BinaryCrossEntropy(list(each[:width]), gamma=2.0)]
+    for t in (rng.random((rows, width)), rng.integers(0, 2, (rows, width))):
+        for weights in (None, rng.uniform(0.1, 3, rows).astype(dtype)):
+            for spec in specs:
+                agree(spec, z, t.astype(dtype), weights, pool, aligned, device)
+
+
+@helpers.ALIGNED
+@helpers.DTYPES
+@pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 100])
+@pytest.mark.parametrize("classes", helpers.WIDTHS[1:])
+def test_focal_loss(
+    classes: int, rows: int, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any
+) -> None:
+    z = (4 * rng.standard_normal((rows, classes))).astype(dtype)
+    labels = rng.integers(0, classes, rows).astype(np.int32)
+    for gamma in (0.5, 1.0, 2.0, 5.0):
+        for omega in (None, list(rng.uniform(0.1, 5, classes))):
+            for weights in (None, rng.uniform(0.1, 3, rows).astype(dtype)):
+                agree(gd.CrossEntropy(omega, gamma=gamma), z, labels, weights, pool, aligned, device)
+
+
+@helpers.DTYPES
+def test_focal_loss_of_sure_predictions(dtype: Any, pool: helpers.Pool, device: str) -> None:
+    """Right ones lose nothing, wrong ones as in cross-entropy; nothing is NaN, whatever gamma."""
+    z = np.array([[1e4, -1e4], [-1e4, 1e4], [0.0, 0.0], [60.0, 0.0]], dtype)
+    labels = np.zeros(4, np.int32)
+    answers = np.array([[1, 0], [1, 0], [1, 0], [1, 0]], dtype)
+    for gamma in (0.1, 1.0, 2.0, 50.0):
+        for spec, targets in ((gd.CrossEntropy(gamma=gamma), labels), (gd.BinaryCrossEntropy(gamma=gamma), answers)):
+            loss_sum, _, grad = compute(spec, z, targets, None, pool, True, device)
+            assert np.isfinite(grad).all()
+            assert (grad[0] == 0).all() and (np.abs(grad[1]) == 0.25).all()
+            wrong = 2e4 + np.log(2) * 0.5**gamma * (1 if targets is labels else 3)
+            assert loss_sum == pytest.approx(wrong, abs=1e-3)
+
+
+@helpers.DTYPES
+def test_losses_of_numbers_at_the_extremes(dtype: Any, pool: helpers.Pool, device: str) -> None:
+    z = np.array([[1e15, -1e15, 0.0, 1e-30]], dtype)
+    t = np.zeros_like(z)
+    for spec, sums in ((gd.Huber(2.0), 4e15 / 4), (gd.MeanAbsoluteError(), 2e15 / 4), (gd.Quantile(0.75), 1e15 / 4)):
+        loss_sum, _, grad = compute(spec, z, t, None, pool, True, device)
+        assert loss_sum == pytest.approx(sums) and np.isfinite(grad).all() and grad[0, 2] == 0
+    z = np.array([[-1e4, -88.0, 80.0]], dtype)
+    agree(gd.Poisson(), z, np.array([[0.0, 1e5, 3e34]], dtype), None, pool, True, device)
+    loss_sum, _, grad = compute(
+        gd.Poisson(), np.array([[1e4]], dtype), np.ones((1, 1), dtype), None, pool, True, device
+    )
+    assert loss_sum == np.inf and grad[0, 0] == np.inf
+
+
 @helpers.DTYPES
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 30.0, 1e2, 1e3, 1e4])
 def test_large_and_small_logits(scale: float, dtype: Any, pool: helpers.Pool, device: str, rng: Any) -> None:
@@ -115,6 +204,9 @@ def test_weights_of_zero(dtype: Any, pool: helpers.Pool, device: str, rng: Any) 
     z, t = rng.standard_normal((2, 9, 4)).astype(dtype)
     cases = [(gd.MeanSquaredError(), t), (gd.BinaryCrossEntropy(), (t > 0).astype(dtype))]
     cases += [(gd.CrossEntropy(), rng.integers(0, 4, 9).astype(np.int32))]
+    cases += [(gd.CrossEntropy(gamma=2.0), rng.integers(0, 4, 9).astype(np.int32))]
+    cases += [(gd.BinaryCrossEntropy(class_weights=[1.0, 2.0], gamma=2.0), (t > 0).astype(dtype))]
+    cases += elementwise(rng, 4, t)
     for spec, targets in cases:
         loss_sum, weight_sum, grad = compute(spec, z, targets, np.zeros(9, dtype), pool, True, device)
         assert (loss_sum, weight_sum) == (0, 0) and (grad == 0).all()
@@ -181,6 +273,9 @@ def test_gradient_by_finite_differences(weighted: bool, pool: helpers.Pool, devi
         (gd.MeanSquaredError(), soft),
         (gd.BinaryCrossEntropy(), soft),
         (gd.BinaryCrossEntropy([3.0, 1.0, 0.0, 2.0]), soft),
+        (gd.BinaryCrossEntropy(class_weights=[3.0, 1.0, 0.0, 2.0, 1.0, 1.0, 0.5, 0.0], gamma=2.0), soft),
+        (gd.CrossEntropy([3.0, 1.0, 0.5, 2.0], gamma=1.5), labels),
+        *elementwise(rng, k, soft),
     ]
     for spec, targets in cases:
         _, weight_sum, grad = compute(spec, z, targets, weights, pool, True, device)

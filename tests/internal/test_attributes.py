@@ -202,11 +202,9 @@ def objective() -> analysis.Objective:
 
 # An object of every public class, except plain results and the classes of `make_spec`.
 EXAMPLES: dict[str, Callable[[Path], Any]] = {
-    "BatchNorm": lambda p: gd.BatchNorm(3),
     "BinaryCrossEntropy": lambda p: gd.BinaryCrossEntropy([1.0, 2.0]),
     "CSVLog": lambda p: gd.CSVLog(p / "log.csv"),
     "Checkpoint": lambda p: gd.Checkpoint(p / "c.safetensors", keep_best=True),
-    "Constant": lambda p: gd.Constant(1.0),
     "CrossEntropy": lambda p: gd.CrossEntropy([1.0, 2.0]),
     "DecaySchedule": lambda p: gd.DecaySchedule(gd.schedules.cosine(1.0, 10)),
     "OptunaPruning": lambda p: gd.OptunaPruning(types.SimpleNamespace(report=print, should_prune=bool)),
@@ -216,13 +214,10 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "Dense": lambda p: gd.Dense(3, 2),
     "Ensemble": lambda p: gd.Ensemble([build().model]),
     "FrozenPredictor": lambda p: build().model.predictor(),
-    "LayerNorm": lambda p: gd.LayerNorm(3),
     "MiniBatches": lambda p: gd.MiniBatches(X, Y, batch_size=8),
-    "Normal": lambda p: gd.Normal(1.0),
     "Sequential": lambda p: build().model,
     "Standardizer": lambda p: gd.Standardizer().fit(X),
     "Trainer": lambda p: build(),
-    "Uniform": lambda p: gd.Uniform(1.0),
     "WeightAverage": lambda p: gd.WeightAverage(),
     "Progress": lambda p: gd.Progress(file=io.StringIO()),
     "Schedule": lambda p: gd.schedules.cosine(0.1, 5),
@@ -233,9 +228,13 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "thread_limit": lambda p: gd.thread_limit(2),
 }
 PLAIN = ("GELU", "ReLU", "Tanh", "Sigmoid", "Softplus", "LeakyReLU", "Dropout", "HeNormal", "HeUniform", "GlorotNormal")
+PLAIN += ("ELU", "Huber", "MeanAbsoluteError", "Mish", "Poisson", "SELU", "SiLU")
 PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "StepHistory", "Table", "EarlyStopping", "ReduceOnPlateau")
 PLAIN += ("LivePlot", "MLflow", "WandB")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)() for name in PLAIN}
+NUMBERS = ("Constant", "Normal", "Quantile", "Uniform")
+EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(0.5) for name in NUMBERS}
+EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(3) for name in ("BatchNorm", "LayerNorm", "Scale")}
 SAME = ("SGD", "AdaGrad", "Adam", "Momentum", "RMSProp")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(0.1, weight_decay=[1.0, 2.0]) for name in SAME}
 NOT_MADE = {"Layer", "Loss", "Initializer", "Optimizer", "Callback", "DeviceArray"}  # base classes, and classes of GPUs

@@ -68,7 +68,7 @@ def test_constructors_have_signatures_and_refuse_what_is_not_in_them(name: str) 
 def test_every_argument_is_named_where_it_is_of_the_wrong_kind(name: str) -> None:
     cls = CLASSES[name]
     parameters = inspect.signature(cls).parameters
-    right = {"lr": 0.1, "features": 3, "in_features": 3, "out_features": 3, "eps": 0.5, "value": 0.5}
+    right = {"lr": 0.1, "features": 3, "in_features": 3, "out_features": 3, "eps": 0.5, "value": 0.5, "levels": 0.5}
     model = gd.Sequential(gd.Dense(3, 2), seed=0)
     loss = gd.MeanSquaredError()
     x, y = np.ones((4, 3)), np.ones((4, 2))

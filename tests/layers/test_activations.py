@@ -64,18 +64,48 @@ def test_extremes(activation: Any, dtype: Any, pool: helpers.Pool, device: str) 
         assert (out[0, 5], out[0, 4]) == limits and (out[0, 7], out[0, 6]) == limits
         assert (dx[0, 4:8] == 0).all()
     else:
-        assert out[0, 6] == x[0, 6] and dx[0, 6] == 1
+        steep = dtype(1.0507009873554805 if oracle.kind(activation) == "SELU" else 1.0)
+        assert out[0, 6] == steep * x[0, 6] and dx[0, 6] == steep
 
 
 @helpers.DTYPES
 @KINDS
 def test_nan_and_infinities(activation: Any, dtype: Any, pool: helpers.Pool, device: str) -> None:
-    x = np.array([[np.nan, np.inf, 1.0, np.nan]], dtype)
+    x = np.array([[np.nan, np.inf, 1.0, np.nan, -np.inf]], dtype)
     out = pool.empty(x.shape, dtype)
     ops.activation_forward(activation, pool.copy(x), out, device=device)
     assert np.isnan(out[0, 0]) and np.isnan(out[0, 3]) and np.isfinite(out[0, 2])
     top = 1.0 if oracle.kind(activation) in ("Tanh", "Sigmoid") else np.inf
     assert out[0, 1] == top
+    below = {"ELU": -0.7, "SELU": -1.7580993408473766, "Tanh": -1.0, "LeakyReLU": -np.inf}
+    if oracle.kind(activation) != "GELU":  # -inf · 0
+        assert out[0, 4] == dtype(below.get(oracle.kind(activation) or "", 0.0))
+
+
+@helpers.DTYPES
+def test_tails(dtype: Any, pool: helpers.Pool, device: str) -> None:
+    """Values far below 0 keep their relative precision down to the smallest normal number, and slopes too."""
+    x = np.linspace(-103, -60, 2001).astype(dtype).reshape(1, -1)
+    e = np.exp(x.astype(np.float64))
+    for activation in (gd.SiLU(), gd.Mish()):
+        out, _, dx = both(activation, x, np.ones_like(x), pool, True, device)
+        for found, exact in ((out, x * e), (dx, e * (1.0 + x))):
+            np.testing.assert_allclose(found, exact, rtol=1e-6, atol=2 * np.finfo(dtype).tiny)
+            assert (found[np.abs(exact) > 4 * np.finfo(dtype).tiny] != 0).all()
+    ends = np.array([[np.inf, -np.inf, 3e38, -3e38]], dtype)
+    for activation in (gd.SiLU(), gd.Mish()):
+        np.testing.assert_array_equal(both(activation, ends, np.ones_like(ends), pool, True, device)[2], [[1, 0, 1, 0]])
+
+
+@helpers.DTYPES
+def test_near_zero(dtype: Any, pool: helpers.Pool, device: str) -> None:
+    """ELU and SELU do not lose small inputs to the subtraction of 1."""
+    x = -np.logspace(-30, 0, 3001).astype(dtype).reshape(1, -1)
+    for activation, scale in ((gd.ELU(), 1.0), (gd.SELU(), 1.7580993408473766)):
+        out = both(activation, x, np.ones_like(x), pool, True, device)[0]
+        np.testing.assert_allclose(
+            out, scale * np.expm1(x.astype(np.float64)), rtol=4e-7 if dtype is np.float32 else 1e-15
+        )
 
 
 @KINDS
@@ -91,7 +121,13 @@ def test_slope_is_the_derivative_of_the_value(activation: Any, pool: helpers.Poo
 
 def test_slopes_at_zero_are_those_from_the_left(pool: helpers.Pool, device: str) -> None:
     zero = np.zeros((1, 1))
-    for activation, expected in ((gd.ReLU(), 0.0), (gd.LeakyReLU(0.25), 0.25), (gd.Tanh(), 1.0), (gd.Sigmoid(), 0.25)):
+    for activation, expected in (
+        (gd.ReLU(), 0.0),
+        (gd.LeakyReLU(0.25), 0.25),
+        (gd.Tanh(), 1.0),
+        (gd.Sigmoid(), 0.25),
+        (gd.ELU(0.5), 0.5),
+    ):
         assert both(activation, zero, np.ones((1, 1)), pool, True, device)[2] == expected
 
 

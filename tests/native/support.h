@@ -223,7 +223,8 @@ bool same_for_all_threads(Work&& work) {
 }
 
 inline std::vector<Activation> all_activations() {
-  return {Identity{}, ReLU{}, LeakyReLU{0.1}, Tanh{}, Sigmoid{}, GELU{}, GELUTanh{}, Softplus{}};
+  return {Identity{}, ReLU{},     LeakyReLU{0.1}, Tanh{}, Sigmoid{}, GELU{},
+          GELUTanh{}, Softplus{}, SiLU{},         Mish{}, ELU{0.7},  SELU{}};
 }
 
 /// f and f' in double with the standard library, implemented independently of activations.h.
@@ -243,6 +244,14 @@ inline double exact_value(const Activation& activation, double a) {
       return 0.5 * a * std::erfc(-a / std::sqrt(2.0));
     case 6:
       return 0.5 * a * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (a + 0.044715 * a * a * a)));
+    case 8:
+      return a / (1.0 + std::exp(-a));
+    case 9:
+      return a * std::tanh(std::log1p(std::exp(a)));
+    case 10:
+      return a > 0.0 ? a : 0.7 * std::expm1(a);
+    case 11:
+      return 1.0507009873554805 * (a > 0.0 ? a : 1.6732632423543772 * std::expm1(a));
     default:
       return a > 0.0 ? a + std::log1p(std::exp(-a)) : std::log1p(std::exp(a));
   }
@@ -266,6 +275,18 @@ inline double exact_slope(const Activation& activation, double a) {
       const double root = std::sqrt(2.0 / M_PI), t = std::tanh(root * (a + 0.044715 * a * a * a));
       return 0.5 * (1.0 + t) + 0.5 * a * (1.0 - t * t) * root * (1.0 + 3.0 * 0.044715 * a * a);
     }
+    case 8: {
+      const double p = 1.0 / (1.0 + std::exp(-a));
+      return p + a * p * (1.0 - p);
+    }
+    case 9: {
+      const double t = std::tanh(std::log1p(std::exp(a)));
+      return t + a * (1.0 - t * t) / (1.0 + std::exp(-a));
+    }
+    case 10:
+      return a > 0.0 ? 1.0 : 0.7 * std::exp(a);
+    case 11:
+      return 1.0507009873554805 * (a > 0.0 ? 1.0 : 1.6732632423543772 * std::exp(a));
     default:
       return 1.0 / (1.0 + std::exp(-a));
   }

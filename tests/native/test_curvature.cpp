@@ -262,6 +262,9 @@ TEST_CASE("the Hessian of whole networks is symmetric and is the derivative of t
       check_symmetry(BinaryCrossEntropy{{{2.0}}}, false, training, rows, Dense(4, 6, false),
                      ActivationLayer(Softplus{}), BatchNorm(6, 0.9, 1e-2, Spread::variance, false), Dense(6, 1));
       check_symmetry(CrossEntropy{{{0.5, 2.0, 1.0}}, 0.1}, true, training, rows, LayerNorm(5), Dense(5, 3));
+      check_symmetry(CrossEntropy{std::nullopt, 0.0, 2.0}, true, training, rows, Scale(5), Dense(5, 7),
+                     ActivationLayer(Mish{}), Scale(7), ActivationLayer(SiLU{}), Dense(7, 3));
+      check_symmetry(Poisson{}, false, training, rows, Dense(4, 33), Scale(33), ActivationLayer(Tanh{}), Dense(33, 2));
     }
   }
 }

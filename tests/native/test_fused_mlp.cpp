@@ -42,7 +42,7 @@ std::vector<Case> plans() {
   list.push_back(
       {"smooth", on_cpu(Dense(12, 20), ActivationLayer(Sigmoid{}), Dense(20, 33)), CrossEntropy{std::nullopt, 0.1}});
   list.push_back(
-      {"binary", on_cpu(Dense(9, 31), ActivationLayer(GELU{}), Dense(31, 2)), BinaryCrossEntropy{{{2.0, 0.5}}}});
+      {"binary", on_cpu(Dense(9, 31), ActivationLayer(GELU{}), Dense(31, 2)), BinaryCrossEntropy{{{2.0, 0.5}}}, true});
   list.push_back({"widest",
                   on_cpu(Dense(128, 128), ActivationLayer(ReLU{}), Dense(128, 128), ActivationLayer(GELU{}),
                          Dense(128, 128), ActivationLayer(ReLU{}), Dense(128, 127)),
@@ -68,8 +68,15 @@ std::vector<Case> plans() {
                   CrossEntropy{{{0.5, 2.0, 1.0, 0.0, 1.5}}}, false, true});
   list.push_back({"weighted shares", on_cpu(Dense(7, 12), ActivationLayer(Tanh{}), Dense(12, 5)),
                   CrossEntropy{std::nullopt, 0.1}, true, true});
-  list.push_back({"weighted binary", on_cpu(Dense(9, 16), ActivationLayer(ReLU{}), Dense(16, 2)),
-                  BinaryCrossEntropy{{{2.0, 0.5}}}, true});
+  const auto net = [](const Activation& f, std::int64_t out) {
+    return on_cpu(Dense(9, 16), ActivationLayer(f), Dense(16, out));
+  };
+  list.push_back({"counts", net(SiLU{}, 2), Poisson{}, true});
+  list.push_back({"robust", net(Mish{}, 2), Huber{0.3}});
+  list.push_back({"medians", net(SELU{}, 2), MeanAbsoluteError{}});
+  list.push_back({"quantiles", net(ELU{0.7}, 6), Quantile{{0.1, 0.5, 0.9}}, true});
+  list.push_back({"focal", net(ReLU{}, 5), CrossEntropy{{{0.5, 2.0, 1.0, 0.0, 1.5}}, 0.0, 2.0}});
+  list.push_back({"focal binary", net(SiLU{}, 2), BinaryCrossEntropy{std::nullopt, {{0.5, 2.0, 1.5, 1.0}}, 2.0}, true});
   return list;
 }
 
@@ -120,9 +127,8 @@ struct FusedMlp {
             .clip_norm = clip_norm};
   }
   bool step(const OptimizerRule& rule, const Dataset& data, const std::int64_t* order, std::int64_t rows) {
-    const ConstView weights = class_weights.data() != nullptr
-                                  ? ConstView{class_weights.data(), 1, net.out_features(), DType::float32}
-                                  : ConstView{};
+    const auto numbers = static_cast<std::int64_t>(class_weights.bytes() / sizeof(float));
+    const ConstView weights{class_weights.data(), 1, numbers, DType::float32};
     const auto fused = device().fuse({.x = data.x,
                                       .y = data.y,
                                       .weights = data.weights,
@@ -156,6 +162,7 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
   Dataset data =
       std::holds_alternative<CrossEntropy>(plan.loss) && !plan.soft ? problem.classes() : problem.regression();
   if (plan.weighted) data.weights = problem.weighted().weights;
+  if (const auto* quantile = std::get_if<Quantile>(&plan.loss)) data.y.cols /= std::ssize(quantile->levels);
   std::vector<std::int64_t> order;
   for (std::int64_t i = 0; i < steps * rows; ++i) order.push_back((i * 7 + 3) % n);
   FusedMlp fused(net, plan.loss), again(net, plan.loss);
@@ -202,10 +209,9 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
           size += static_cast<double>(g[i]) * static_cast<double>(g[i]);
         }
       }
-      // Where factors are rounded, a ReLU may switch.
-      const bool jumps = std::ranges::any_of(fused.plan.operations, [](const Operation& operation) {
-        return std::holds_alternative<ReLU>(operation.activation);
-      });
+      // Where factors are rounded, a ReLU or the sign of an error may switch.
+      bool jumps = plan.loss.index() == 4 || plan.loss.index() == 5;  // absolute errors and quantiles
+      for (const Operation& each : fused.plan.operations) jumps |= std::holds_alternative<ReLU>(each.activation);
       const double part = jumps && precision != Precision::full ? 0.1 : 6.0 * tolerance(precision);
       CHECK(std::sqrt(apart) <= part * std::sqrt(size));
       if (precision == Precision::full) CHECK(worst <= 2e-6 * most);

@@ -6,6 +6,7 @@ using namespace gdcore::testing;
 
 namespace {
 
+constexpr double kLevel = 0.3, kDelta = 0.7, kGamma = 1.5;
 using Wide = long double;  // sums that double results are compared with need more precision than double
 
 template <class T>
@@ -25,12 +26,12 @@ struct Case {
         logits(rows, cols, static_cast<std::int64_t>(turn / 2 % 2)),
         targets(rows, cols, static_cast<std::int64_t>(turn / 4 % 2)),
         weights(1, rows, static_cast<std::int64_t>(turn % 2)),
-        class_weights(1, cols, 1),
+        class_weights(1, 2 * cols, 1),
         grad(rows, cols, static_cast<std::int64_t>(turn / 3 % 2)),
         unused(1, 1),
         with_weights(turn % 3 == 1),
-        with_class_weights(turn % 5 < 2 && loss.index() != 0),
-        with_labels(loss.index() == 1 && turn % 2 == 0) {
+        with_class_weights(turn % 5 < 2 && (loss.index() == 1 || loss.index() == 2)),
+        with_labels(loss.index() == 1 && (turn % 2 == 0 || std::get<CrossEntropy>(loss).gamma > 0.0)) {
     logits.random(1, 4.0);
     targets.random(2, 0.5, 0.5);
     weights.random(3, 0.5, 0.6);
@@ -41,11 +42,20 @@ struct Case {
     labels.shrink_to_fit();
     grad.poison();
   }
+  /// Weights of classes or answers; the level of a quantile and its complement.
+  ConstView class_view() {
+    if (loss.index() == 5) {
+      for (std::int64_t c = 0; c < 2 * cols; ++c) class_weights[c] = static_cast<T>(c < cols ? kLevel : 1.0 - kLevel);
+      return class_weights.view();
+    }
+    ConstView view = class_weights.view();
+    view.cols = cols;
+    return with_class_weights ? view : ConstView{};
+  }
   void run(bool with_grad) {
-    const ConstView class_view = with_class_weights ? ConstView(class_weights.view()) : ConstView{};
     device().loss({loss, logits.view(), with_labels ? ConstView{} : ConstView(targets.view()),
                    with_labels ? labels.data() : nullptr, with_weights ? ConstView(weights.view()) : ConstView{},
-                   class_view, with_grad ? grad.view() : View{}, &sums});
+                   class_view(), with_grad ? grad.view() : View{}, &sums});
   }
 
   /// W_n, l_n and the gradient of l_n, with the magnitude of its terms.
@@ -76,6 +86,22 @@ struct Case {
         row.loss += (z - t) * (z - t) / k;
         row.gradient[static_cast<std::size_t>(c)] = 2.0 * (z - t) / k;
         row.size[static_cast<std::size_t>(c)] = 2.0 * (std::abs(z) + std::abs(t)) / k;
+      } else if (loss.index() > 2) {
+        const Wide d = z - t, most = kDelta, mean = std::exp(z);
+        const Wide clipped = d > most ? most : (d < -most ? -most : d), sign = d > 0.0 ? 1.0 : -1.0;
+        const Wide pinball = d > 0.0 ? 1.0 - Wide{kLevel} : -Wide{kLevel};
+        const Wide losses[] = {clipped * (d - clipped / 2), std::abs(d), pinball * d, mean - t * z};
+        const Wide slopes[] = {clipped, sign, pinball, mean - t};
+        row.loss += losses[loss.index() - 3] / k;
+        row.gradient[static_cast<std::size_t>(c)] = slopes[loss.index() - 3] / k;
+        row.size[static_cast<std::size_t>(c)] = (loss.index() == 6 ? mean * (1.0 + std::abs(z)) + t : Wide{1.0}) / k;
+      } else if (const auto* focal = std::get_if<BinaryCrossEntropy>(&loss); focal != nullptr && focal->gamma > 0.0) {
+        const Wide p = 1.0 / (1.0 + std::exp(-z)), a = std::log1p(std::exp(-z)), b = std::log1p(std::exp(z));
+        const Wide yes = omega(c) * t * std::pow(1.0 - p, Wide{kGamma}), no = (1.0 - t) * std::pow(p, Wide{kGamma});
+        row.loss += yes * a + no * b;
+        const Wide up = yes * (kGamma * p * a + 1.0 - p), down = no * (kGamma * (1.0 - p) * b + p);
+        row.gradient[static_cast<std::size_t>(c)] = down - up;
+        row.size[static_cast<std::size_t>(c)] = (down + up) * (1.0 + kGamma * std::abs(z));
       } else if (loss.index() == 2) {
         const Wide p = 1.0 / (1.0 + std::exp(-z)), soft = std::log1p(std::exp(-std::abs(z)));
         row.loss += omega(c) * t * (soft + std::max(-z, Wide{0.0})) + (1.0 - t) * (soft + std::max(z, Wide{0.0}));
@@ -94,7 +120,23 @@ struct Case {
       row.gradient[static_cast<std::size_t>(c)] = total * p - share;
       row.size[static_cast<std::size_t>(c)] = total * p + share;
     }
+    if (loss.index() == 1 && std::get<CrossEntropy>(loss).gamma > 0.0) focus(n, log_sum, row);
     return row;
+  }
+  /// Turns cross-entropy of a label into focal loss.
+  void focus(std::int64_t n, Wide log_sum, Row& row) const {
+    const std::int64_t label = labels[static_cast<std::size_t>(n)];
+    Wide rest = 0.0;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      if (c != label) rest += std::exp(static_cast<Wide>(logits(n, c)) - log_sum);
+    }
+    const Wide log_p = static_cast<Wide>(logits(n, label)) - log_sum, power = std::pow(rest, Wide{kGamma});
+    row.loss *= power;
+    const Wide factor = rest > 0.0 ? power * (1.0 - kGamma * std::exp(log_p) * log_p / rest) : Wide{0.0};
+    for (std::size_t c = 0; c < row.gradient.size(); ++c) {
+      row.gradient[c] *= factor;
+      row.size[c] *= factor * (1.0 + kGamma);
+    }
   }
 };
 
@@ -138,7 +180,16 @@ void check_case(const Loss& loss, std::int64_t rows, std::int64_t cols, std::siz
 }
 
 std::vector<Loss> all_losses() {
-  return {MeanSquaredError{}, CrossEntropy{}, CrossEntropy{std::nullopt, 0.1}, BinaryCrossEntropy{}};
+  return {MeanSquaredError{},
+          CrossEntropy{},
+          CrossEntropy{std::nullopt, 0.1},
+          CrossEntropy{std::nullopt, 0.0, kGamma},
+          BinaryCrossEntropy{},
+          BinaryCrossEntropy{std::nullopt, std::nullopt, kGamma},
+          Huber{kDelta},
+          MeanAbsoluteError{},
+          Quantile{{kLevel}},
+          Poisson{}};
 }
 
 }  // namespace
@@ -268,7 +319,16 @@ TEST_CASE("a loss that is not finite stops the steps") {
           c.logits[rows * 5 - 2] += bad;
           StepCounters counters;
           counters.stop = before;
-          device().loss({loss, c.logits.view(), c.targets.view(), nullptr, {}, {}, c.grad.view(), &c.sums, &counters});
+          const bool labels = c.with_labels;
+          device().loss({loss,
+                         c.logits.view(),
+                         labels ? ConstView{} : ConstView(c.targets.view()),
+                         labels ? c.labels.data() : nullptr,
+                         {},
+                         loss.index() == 5 ? c.class_view() : ConstView{},
+                         c.grad.view(),
+                         &c.sums,
+                         &counters});
           CHECK(std::isfinite(c.sums.loss) == (bad == 0.0f));
           CHECK(counters.stop == (bad == 0.0f || before != Stop::none ? before : Stop::loss));
         }
@@ -287,11 +347,10 @@ TEST_CASE("the derivative of a loss's gradient along a direction") {
         Array<double> tangent(rows, cols, 1), got(rows, cols);
         tangent.random(9);
         c.run(false);
-        const ConstView class_view = c.with_class_weights ? ConstView(c.class_weights.view()) : ConstView{};
         device().loss_curvature(
             {loss, c.logits.view(), c.with_labels ? ConstView{} : ConstView(c.targets.view()),
              c.with_labels ? c.labels.data() : nullptr, c.with_weights ? ConstView(c.weights.view()) : ConstView{},
-             class_view, got.view(), &c.sums},
+             c.class_view(), got.view(), &c.sums},
             tangent.view());
         const auto gradient = [&](double step) {
           for (std::int64_t i = 0; i < tangent.size(); ++i) c.logits[i] += step * tangent[i];
@@ -325,10 +384,10 @@ TEST_CASE("the same derivative in float32") {
       const auto curvature = [&loss](auto& of, ConstView along, View to) {
         of.run(false);
         const ConstView weights = of.with_weights ? ConstView(of.weights.view()) : ConstView{};
-        const ConstView class_weights = of.with_class_weights ? ConstView(of.class_weights.view()) : ConstView{};
         const ConstView targets = of.with_labels ? ConstView{} : ConstView(of.targets.view());
         const std::int32_t* labels = of.with_labels ? of.labels.data() : nullptr;
-        device().loss_curvature({loss, of.logits.view(), targets, labels, weights, class_weights, to, &of.sums}, along);
+        const ConstView numbers = of.class_view();
+        device().loss_curvature({loss, of.logits.view(), targets, labels, weights, numbers, to, &of.sums}, along);
       };
       curvature(wide, wide_tangent.view(), expected.view());
       curvature(c, tangent.view(), got.view());

@@ -131,7 +131,7 @@ def test_a_trainer_that_is_refused_says_nothing() -> None:
 
 @pytest.mark.parametrize("given", ["labels", "", 1, True, ["numbers"], gd.CrossEntropy()])
 def test_bad_meanings(given: Any) -> None:
-    with pytest.raises(ValueError, match=r"^outputs: got .* expected one of 'numbers', 'classes', 'yes_no'"):
+    with pytest.raises(ValueError, match=r"^outputs: got .* expected one of 'numbers', 'counts', 'classes', 'yes_no'"):
         network(outputs=given)
     model = network()
     with pytest.raises(ValueError, match=r"^outputs: got"):

@@ -37,8 +37,10 @@ void check_data(const Dataset& data, const Network& network, const AnyLoss& loss
 /// throws where a W_n is so small that the dtype treats it as zero.
 void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
                    const std::int64_t* rows, std::int64_t count);
-/// The class weights or positive weights of a loss, one per output, in a device's memory; empty where the loss has
-/// none. Throws for a weight that is not 0 but is zero or nearly so in the dtype.
+/// The numbers of each output that a loss has, in a device's memory; empty where it has none: weights of classes or
+/// positive weights, K numbers; weights of answers, K of yes and then K of no; K levels of quantiles and
+/// their complements to 1. Throws for a
+/// weight that is not 0 but is zero or nearly so in the dtype, and for another argument that the dtype cannot hold.
 Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype);
 
 /// Some rows of a dataset, in the network's dtype.
@@ -88,7 +90,7 @@ class Criterion {
   Backend& backend_;
   DType dtype_;
   std::int64_t outputs_;
-  Buffer class_weights_, sums_;  // class weights: one per output, or empty
+  Buffer class_weights_, sums_;  // class weights: see loss_weights
   HostLoss host_;                // for user-defined losses
 };
 

@@ -46,6 +46,7 @@ struct ActivationLayer : LayerOf<ActivationLayer> {
 
   explicit ActivationLayer(Activation activation);
   std::string kind() const override { return name_of(activation); }
+  void bind(int index, std::int64_t in, const Activation* next, Parameters& parameters) override;
   const Activation* as_activation() const override { return &activation; }
   void tangent(const TangentCall& call) const override;
   void curvature(const TangentCall& call) const override;
@@ -145,6 +146,27 @@ struct LayerNorm final : LayerOf<LayerNorm>, Norm {
 
  private:
   View statistic(const LayerCall& call, int number) const;  // 0 mean, 1 rstd
+};
+
+/// y = x ⊙ s with a trained factor per feature, 1 at first.
+struct Scale final : LayerOf<Scale> {
+  std::int64_t features;
+
+  explicit Scale(std::int64_t features);
+  std::string kind() const override { return "Scale"; }
+  std::int64_t output_features(std::int64_t in) const override;
+  std::int64_t input_features() const override { return features; }
+  void bind(int index, std::int64_t in, const Activation* next, Parameters& parameters) override;
+  bool absorbs() const override { return true; }
+  void tangent(const TangentCall& call) const override;
+  void curvature(const TangentCall& call) const override;
+
+ protected:
+  void forward_impl(const LayerCall& call) const override;
+  void backward_impl(const LayerCall& call) const override;
+
+ private:
+  int number_ = -1;
 };
 
 /// Data scaling x̃ = (x - μ) / σ with the training data's μ and σ, saved with the model.

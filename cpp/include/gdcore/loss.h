@@ -17,21 +17,45 @@ struct MeanSquaredError {
   bool operator==(const MeanSquaredError&) const = default;
 };
 
-/// On logits: t̃ = (1-ε) t + ε/C, l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c, W_n = Σ_c ω_c t_nc (ω of the label).
+/// On logits: t̃ = (1-ε) t + ε/C, l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c, W_n = Σ_c ω_c t_nc (ω of the label). With
+/// γ > 0 the loss of a label of probability p is multiplied by (1 - p)^γ (focal loss), without smoothing.
 struct CrossEntropy {
   std::optional<std::vector<double>> class_weights;
   double label_smoothing = 0.0;
+  double gamma = 0.0;
   bool operator==(const CrossEntropy&) const = default;
 };
 
-/// On logits: l_n = Σ_k softplus(y_nk) - t_nk y_nk, the positive term times pos_weight_k; W_n = 1.
+/// On logits: l_n = Σ_k softplus(y_nk) - t_nk y_nk, the positive term times pos_weight_k; W_n = 1. Class weights ν_k of
+/// no and ω_k of yes multiply both terms; then W_n = (1/K) Σ_k ω_k t_nk + ν_k (1 - t_nk). γ as for CrossEntropy.
 struct BinaryCrossEntropy {
-  std::optional<std::vector<double>> pos_weight;  // one for each output, or one for all
+  std::optional<std::vector<double>> pos_weight;     // one for each output, or one for all
+  std::optional<std::vector<double>> class_weights;  // of no and yes: for all outputs, or for one after the other
+  double gamma = 0.0;
   bool operator==(const BinaryCrossEntropy&) const = default;
 };
 
+/// l_n is the mean of the elements' losses (loss_elements.h), W_n = 1.
+struct Huber {
+  double delta = 1.0;
+  bool operator==(const Huber&) const = default;
+};
+struct MeanAbsoluteError {
+  bool operator==(const MeanAbsoluteError&) const = default;
+};
+/// L levels: outputs t L, ..., t L + L - 1 are the quantiles of target t, in the order of the levels.
+struct Quantile {
+  std::vector<double> levels;
+  bool operator==(const Quantile&) const = default;
+};
+/// On logarithms of expected counts.
+struct Poisson {
+  bool operator==(const Poisson&) const = default;
+};
+
 /// The losses that every backend computes.
-using Loss = std::variant<MeanSquaredError, CrossEntropy, BinaryCrossEntropy>;
+using Loss =
+    std::variant<MeanSquaredError, CrossEntropy, BinaryCrossEntropy, Huber, MeanAbsoluteError, Quantile, Poisson>;
 
 /// Arguments of a user-defined loss function, all in host memory. Without a direction, the function writes l_n and its
 /// gradient with respect to the outputs y_n. With a direction, it writes the product of l_n's Hessian (with respect to

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #ifdef __CUDACC__
 #define GD_FORMULA __host__ __device__ __forceinline__
@@ -17,19 +18,56 @@
 
 namespace gdcore::math {
 
-/// e^x for x <= 0 or NaN, which stays NaN: relative error at most 3 roundings from -87.3 on; 0 below (no subnormals).
-/// Polynomials here and below are sums of short chains, which a processor computes at the same time.
-GD_FORMULA float exp_nonpositive(float x) {
+/// e^x = 2^n (1 + rest) with |rest| < 0.42. Polynomials here and below are sums of short chains, which a processor
+/// computes at the same time.
+struct ReducedExp {
+  float shifted, rest;
+  /// 2^(n + more), if that is a normal number.
+  GD_FORMULA float power(int more = 0) const {
+    const std::uint32_t one = 0x3f800000u + (static_cast<std::uint32_t>(more) << 23);
+    return std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23) + one);
+  }
+};
+GD_FORMULA ReducedExp reduced_exp(float x) {
   constexpr float kLog2e = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   const float shifted = x * kLog2e + kRound, n = shifted - kRound;
   const float r = (x - n * kLn2High) - n * kLn2Low, q = r * r;
   const float low = 0.166664198f * r + 0.499999911f, high = 0.00837482233f * r + 0.0416682251f;
-  const float p = 1.0f + (((0.00138368341f * q + high) * q + low) * q + r);
-  const float power = std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23) + 0x3f800000u);  // 2^n
-  return x < -87.3f ? 0.0f : p * power;
+  return {shifted, ((0.00138368341f * q + high) * q + low) * q + r};
+}
+
+/// e^x for x <= 0 or NaN, which stays NaN: relative error at most 3 roundings from -87.3 on; 0 below (no subnormals).
+GD_FORMULA float exp_nonpositive(float x) {
+  const ReducedExp e = reduced_exp(x);
+  return x < -87.3f ? 0.0f : (1.0f + e.rest) * e.power();
 }
 GD_FORMULA double exp_nonpositive(double x) { return ::exp(x); }
+
+/// e^x for any x: relative error at most 3 roundings; 0 below -87.3, infinity beyond the largest float; NaN stays NaN.
+GD_FORMULA float exp(float x) {
+  const ReducedExp e = reduced_exp(x);
+  const int half = x > 0.0f ? -1 : 0;  // 2^n itself overflows where e^x does not yet
+  const float value = (1.0f + e.rest) * e.power(half) * (x > 0.0f ? 2.0f : 1.0f);
+  return x < -87.3f ? 0.0f : (x > 88.7228394f ? std::numeric_limits<float>::infinity() : value);
+}
+GD_FORMULA double exp(double x) { return ::exp(x); }
+
+/// e^x - 1 for x <= 0: relative error at most 4 roundings; NaN stays NaN.
+GD_FORMULA float expm1_nonpositive(float x) {
+  const ReducedExp e = reduced_exp(x);
+  const float power = e.power();
+  return x < -30.0f ? -1.0f : power * e.rest + (power - 1.0f);
+}
+GD_FORMULA double expm1_nonpositive(double x) { return ::expm1(x); }
+
+/// factor · e^x for x <= 0, accurate also where e^x alone is below the smallest normal number: relative error at most 4
+/// roundings. 0 below -103 in float32, for a finite factor.
+GD_FORMULA float times_exp(float factor, float x) {
+  const ReducedExp e = reduced_exp(x);
+  return x < -103.0f ? 0.0f * factor : (factor * 0x1p-24f) * ((1.0f + e.rest) * e.power(24));
+}
+GD_FORMULA double times_exp(double factor, double x) { return factor * ::exp(x); }
 
 /// e^(a - b) for a <= b, accurate also where a - b is not exact in float32.
 GD_FORMULA float exp_difference(float a, float b) {

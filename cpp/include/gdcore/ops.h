@@ -76,11 +76,11 @@ struct NormBackward {
   ConstView saved;
   View dy;
   View dx, dgamma, dbeta;
-  bool constant = false;  // batch norm when predicting: mean and rstd do not depend on x
+  bool constant = false;  // batch norm when predicting: mean and rstd do not depend on x; null: 0 and 1
 };
 
 /// The scope of a norm's mean and spread: each row (layer norm), each column (batch norm), or given constants per
-/// column (batch norm when predicting).
+/// column (batch norm when predicting; null: 0 and 1).
 enum class NormOver : std::uint8_t { rows, columns, constants };
 
 /// A norm along a direction; a dot is the derivative along it. ẏ = γ â̇ + γ̇ â + β̇ with
@@ -108,14 +108,16 @@ struct NormCurvature {
 /// Whether the spread of a column is given as σ or as σ².
 enum class Spread : std::uint8_t { std, variance };
 
-/// y = f(γ (x - mean) / √(σ² + ε) + β) with given constants per column: batch norm when predicting, and data scaling. A
-/// null mean is 0, so that the backward of data scaling is the same operation.
+/// y = f(γ (x - mean) / √(σ² + ε) + β) with given constants per column: batch norm when predicting, data scaling, and
+/// with a null spread, which means 1 without ε, a factor per column. A null mean is 0, so that the backward of data
+/// scaling is the same operation.
 struct ColumnAffine {
   ConstView x, mean, spread, gamma, beta;
   Spread kind;
   double eps;
   Activation activation;
   View y;
+  View pre = {};
 };
 
 /// y = x m / (1 - p). The mask m is a function of (seed, stream): backward is the same operation with the same pair.
@@ -131,10 +133,10 @@ struct Dropout {
 struct LossPass {
   const Loss& loss;
   ConstView logits;
-  ConstView targets;           // (N, K) floating, or null where labels are given
+  ConstView targets;           // (N, K), for L quantile levels (N, K / L); null where labels are given
   const std::int32_t* labels;  // N integer labels, CrossEntropy only
   ConstView weights;           // (1, N), or null
-  ConstView class_weights;     // (1, K): the loss's class_weights or pos_weight in the logits' dtype, or null
+  ConstView class_weights;     // (1, K) or (1, 2K): see loss_weights; or null
   View grad;
   LossSums* sums;
   StepCounters* counters = nullptr;  // where given, a loss that is not finite stops the steps

@@ -25,25 +25,34 @@ __all__: list[str] = [
     "DeviceError",
     "DivergenceError",
     "Dropout",
+    "ELU",
     "GELU",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
     "HeUniform",
+    "Huber",
     "Initializer",
     "InterruptFlag",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
+    "Mish",
     "Momentum",
     "Network",
     "Normal",
     "Optimizer",
+    "Poisson",
+    "Quantile",
     "RMSProp",
     "ReLU",
+    "SELU",
     "SGD",
+    "Scale",
+    "SiLU",
     "Sigmoid",
     "Softplus",
     "Standardizer",
@@ -295,6 +304,56 @@ class Softplus(Layer):
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
 
+class SiLU(Layer):
+    """
+    a σ(a), elementwise, σ the logistic function (Elfwing, Uchibe & Doya 2018); also called Swish.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self, *, name: str | None = None) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+
+class Mish(Layer):
+    """
+    a tanh(log(1 + exp(a))), elementwise (Misra 2020).
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self, *, name: str | None = None) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+
+class SELU(Layer):
+    """
+    λ a where a > 0, else λ α (exp(a) - 1), with λ = 1.0507 and α = 1.6733 (Klambauer et al. 2017). With standardised inputs and weights of variance 1/M, Dense(M, ..., init=Normal(M**-0.5)), mean 0 and variance 1 last through the layers.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self, *, name: str | None = None) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+
+class ELU(Layer):
+    """
+    a where a > 0, else alpha (exp(a) - 1); alpha positive (Clevert, Unterthiner & Hochreiter 2016).
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self, alpha: float = 1.0, *, name: str | None = None) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+    @property
+    def alpha(self) -> float: ...
+
 class LeakyReLU(Layer):
     """
     a where a >= 0, else negative_slope * a; negative_slope from 0 to 1.
@@ -416,6 +475,32 @@ class LayerNorm(Layer):
     def affine(self) -> bool: ...
     @property
     def eps(self) -> float: ...
+    @property
+    def features(self) -> int: ...
+
+class Scale(Layer):
+    """
+    A trained factor for each feature: y = x ⊙ s, where s is 1 at first.
+
+    Before the first dense layer it lets training weigh the inputs. RealMLP (Holzmüller et al. 2024) gives it a learning
+    rate several times as large as that of the other layers: ``gd.Adam(1e-3, lr_factors={"scale": 6})`` for a layer
+    ``gd.Scale(features, name="scale")``. Weight decay does not apply to it, unless ``decay_biases=True``.
+    Parameter "factor" (features,).
+
+    Parameters
+    ----------
+    features : int
+        Width, at least 1.
+    name : str, optional
+        Prefix of the names of its parameters ("head.weight"), an identifier. By default its number ("layers.0.weight").
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self, features: int, *, name: str | None = None) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
     @property
     def features(self) -> int: ...
 
@@ -570,6 +655,85 @@ class MeanSquaredError(Loss):
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
 
+class MeanAbsoluteError(Loss):
+    """
+    Mean of |y - t| over all elements.
+
+    Its best prediction is the median, which outliers do not move. Targets are (N, K) numbers, or (N,) for a model with one
+    output. l_n is the mean over the outputs, W_n = 1. The slope at 0 is 0, and so are second derivatives.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+
+class Huber(Loss):
+    """
+    Squares of small errors, absolute values of large ones (Huber 1964).
+
+    The mean over all elements of d²/2 where |d| <= delta, else delta (|d| - delta/2), with d = y - t. Targets are (N, K)
+    numbers, or (N,) for a model with one output; W_n = 1. Second derivatives are those of the two parts: 1 and 0.
+
+    Parameters
+    ----------
+    delta : float
+        Positive, in the unit of the targets: standardise them, or set it.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self, delta: float = 1.0) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+    @property
+    def delta(self) -> float: ...
+
+class Quantile(Loss):
+    """
+    Pinball loss, for quantiles (Koenker & Bassett 1978).
+
+    The mean over all elements of τ (t - y) where y < t, else (1 - τ) (y - t): its best prediction is exceeded by the target
+    with probability 1 - τ. A model for T targets and L levels has T·L outputs: ``predict(x).reshape(-1, T, L)`` are the
+    quantiles by row, target and level, in the order of `levels`. Targets are (N, T) numbers, or (N,) for one. W_n = 1.
+    The slope at 0 is 0, and so are second derivatives. Nothing keeps the predicted quantiles in ascending order:
+    ``np.sort(predictions, axis=-1)`` does, and makes no prediction worse (Chernozhukov et al. 2010).
+
+    Parameters
+    ----------
+    levels : float or sequence of float
+        Levels τ, between 0 and 1, different from each other.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self, levels: float | collections.abc.Sequence[float]) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+    @property
+    def levels(self) -> tuple[float, ...]: ...
+
+class Poisson(Loss):
+    """
+    Poisson's negative log-likelihood, for counts and rates.
+
+    The network computes logarithms of expected counts (log link), and the loss is the mean over all elements of e^y - t y,
+    without the term log t!, which no prediction changes. Targets are (N, K) numbers >= 0, or (N,) for a model with one
+    output; W_n = 1. The outputs' meaning is "counts": ``predict`` returns the expected counts e^y. For counts over
+    different exposures, fit rates t / exposure with the exposures as sample_weight.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+
 class CrossEntropy(Loss):
     """
     Cross-entropy of softmax on logits, the mean over the batch.
@@ -577,6 +741,9 @@ class CrossEntropy(Loss):
     Targets are integer labels (N,) or soft targets (N, C), t >= 0. With t̃ = (1 - label_smoothing) t + label_smoothing / C
     and class weights ω: l_n = -Σ_c ω_c t̃_nc log softmax(y_n)_c and W_n = Σ_c ω_c t_nc, which is the weight of the label.
     For soft targets PyTorch divides by the number of rows instead.
+
+    With gamma > 0 it is focal loss (Lin et al. 2017): l_n of a label with probability p is multiplied by (1 - p)^gamma, so
+    that rows that are predicted well count less.
 
     Parameters
     ----------
@@ -586,6 +753,8 @@ class CrossEntropy(Loss):
         scikit-learn.
     label_smoothing : float
         0 <= label_smoothing < 1.
+    gamma : float
+        Of focal loss, >= 0; 2 is usual. Needs labels, and label_smoothing = 0.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -595,11 +764,15 @@ class CrossEntropy(Loss):
         self,
         class_weights: collections.abc.Sequence[float] | collections.abc.Mapping[typing.Any, float] | str | None = None,
         label_smoothing: float = 0.0,
+        *,
+        gamma: float = 0.0,
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
     def class_weights(self) -> typing.Any: ...
+    @property
+    def gamma(self) -> float: ...
     @property
     def label_smoothing(self) -> float: ...
 
@@ -607,20 +780,41 @@ class BinaryCrossEntropy(Loss):
     """
     Cross-entropy of sigmoid on logits, summed over the outputs, the mean over the batch.
 
-    Targets are (N, K) in [0, 1], or (N,) for a model with one output.
+    Targets are (N, K) in [0, 1], or (N,) for a model with one output. With p = sigmoid(y), class weights ω of yes and ν of
+    no: l_n = -Σ_k ω_k t_nk log p_nk + ν_k (1 - t_nk) log(1 - p_nk) and W_n = (1/K) Σ_k ω_k t_nk + ν_k (1 - t_nk); for one
+    output that is cross-entropy of two classes with these weights. A pos_weight is no part of W_n, which is 1 then.
+
+    With gamma > 0 it is focal loss (Lin et al. 2017): log p is multiplied by (1 - p)^gamma, log(1 - p) by p^gamma.
 
     Parameters
     ----------
     pos_weight : float or sequence of float, optional
         Factor on the positive term, one for all outputs or one for each, >= 0.
+    class_weights : sequence of float, dict or "balanced", optional
+        Weights >= 0 of no and yes, two numbers, or these two of one output after the other. For a single output also a
+        mapping or pandas Series from the class names, or 0 and 1, to numbers, 1 for a missing class. "balanced":
+        N / (K n) for the n of N training rows with this answer, output by output, with K answers among them, 2 or 1. Not
+        together with pos_weight.
+    gamma : float
+        Of focal loss, >= 0; 2 is usual.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(self, pos_weight: float | collections.abc.Sequence[float] | None = None) -> None: ...
+    def __init__(
+        self,
+        pos_weight: float | collections.abc.Sequence[float] | None = None,
+        *,
+        class_weights: collections.abc.Sequence[float] | collections.abc.Mapping[typing.Any, float] | str | None = None,
+        gamma: float = 0.0,
+    ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
+    @property
+    def class_weights(self) -> typing.Any: ...
+    @property
+    def gamma(self) -> float: ...
     @property
     def pos_weight(self) -> tuple[float, ...] | None: ...
 

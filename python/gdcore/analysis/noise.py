@@ -15,6 +15,7 @@ from .. import _core
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
 from ..internal.checks import flag, integer, is_iterable, seed_or_random, shown
+from ..internal.class_weights import numeric
 from ..internal.display import Shown
 from ..internal.labels import Targets
 from ..model import Sequential
@@ -344,12 +345,11 @@ def _note(layers: list[type[_core.Layer]]) -> str:
 
 def _check_rows_are_alike(objective: Objective) -> None:
     """Refuse losses that make a batch's gradient a weighted mean of its rows' gradients."""
-    if not isinstance(objective.loss, _core.CrossEntropy):
-        return
-    if objective.loss.class_weights is not None:
+    if numeric(objective.loss) is not None:
         raise ValueError(
             f"loss: got {shown(objective.loss)}, whose class weights make a batch's gradient a weighted mean; expected "
             "one without"
         )
-    if objective.y.ndim == 2 and not np.allclose(objective.y.sum(axis=1, dtype=np.float64), 1.0, atol=1e-5):
+    soft = isinstance(objective.loss, _core.CrossEntropy) and objective.y.ndim == 2
+    if soft and not np.allclose(objective.y.sum(axis=1, dtype=np.float64), 1.0, atol=1e-5):
         raise ValueError("y: got soft targets whose rows do not all sum to 1; expected probabilities")

@@ -150,7 +150,7 @@ class Ensemble(MeanPredictor):
             Inputs (N, in_features) and targets, as for `Trainer.evaluate`; or, without `y`, an iterable of batches
             (x, y) or (x, y, weights).
         loss : Loss, optional
-            By default the one for the meaning of the outputs: `MeanSquaredError`, `CrossEntropy` or
+            By default the one for the meaning of the outputs: `MeanSquaredError`, `Poisson`, `CrossEntropy` or
             `BinaryCrossEntropy`.
         metrics : sequence or mapping
             As for `Trainer`.

@@ -14,7 +14,7 @@ from ..internal.attributes import Closed
 from ..internal.checks import flag, integer
 from ..internal.inputs import Inputs, to_inputs
 from ..internal.numbers import check_numbers
-from ..internal.outputs import named_answers, not_finite, probabilistic
+from ..internal.outputs import QUANTITIES, named_answers, not_finite, probabilistic
 from ..model import Sequential
 from ..network.prediction import ROWS
 from .averaging import Float64, Mean
@@ -175,7 +175,7 @@ class MeanPredictor(Closed):
     def _mean(self) -> Mean:
         """Return the mean of what is averaged."""
         meaning = self.outputs
-        of = None if self._average == "outputs" or meaning == "numbers" else meaning
+        of = None if self._average == "outputs" or meaning in QUANTITIES else meaning
         return Mean(self._models, self._shares, of)
 
     def _outputs(

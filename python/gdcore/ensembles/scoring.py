@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import _core
 from ..internal.arrays import Array, Data
 from ..internal.features import UNNAMED
@@ -15,6 +17,7 @@ from ..model import Sequential
 from ..standardizer import Standardizer
 from ..trainer import Trainer
 from ..training.batch_iterables import checked_batches, names_of, parts_of
+from .averaging import TINY
 
 if TYPE_CHECKING:
     from .prediction import MeanPredictor
@@ -41,7 +44,7 @@ class Judge:
             if meaning is None:
                 raise ValueError(
                     "loss: is missing, and the meaning of the outputs is unknown; expected a loss, or model.outputs = "
-                    "'classes', 'yes_no' or 'numbers' for each model first"
+                    "'classes', 'yes_no', 'numbers' or 'counts' for each model first"
                 )
             loss = next(kind for kind, each in OF_LOSS.items() if each == meaning)()
         names: dict[str, Any] = {"classes": ensemble.classes, "target_names": ensemble.target_names}
@@ -50,13 +53,17 @@ class Judge:
         self.trainer = Trainer(model, loss, optimizer=_core.SGD(1.0), metrics=metrics)
         self._ensemble = ensemble
 
+    def _network(self, outputs: Array) -> Array:
+        """Return what a network computes for outputs as an ensemble predicts them: logarithms of expected counts."""
+        return np.log(np.maximum(outputs, TINY)) if self._ensemble.outputs == "counts" else outputs
+
     def prepared(self, outputs: Array, y: Data, weights: Data | None) -> Prepared:
         """Return outputs, targets and weights, checked and converted, so that parts of them can be measured."""
-        return prepared(self.trainer.model, self.trainer.loss, outputs, y, weights)
+        return prepared(self.trainer.model, self.trainer.loss, self._network(outputs), y, weights)
 
     def measure(self, outputs: Any, y: Data, weights: Data | None) -> dict[str, float]:
         """Return "loss" and the metrics by name."""
-        return self.trainer.evaluate(outputs, y, sample_weight=weights)
+        return self.trainer.evaluate(self._network(outputs), y, sample_weight=weights)
 
     def batches(
         self, outputs: Callable[[Any], Array], x: Data | Iterable[Any], weights: Data | None
@@ -68,6 +75,6 @@ class Judge:
         def predicted() -> Iterable[Any]:
             for i, batch in enumerate(given):
                 inputs, *rest = parts_of(batch, f"x: batch {i}", named)
-                yield (outputs(inputs), *(rest if rest[1] is not None else rest[:1]))
+                yield (self._network(outputs(inputs)), *(rest if rest[1] is not None else rest[:1]))
 
         return self.trainer.evaluate(predicted(), sample_weight=weights)

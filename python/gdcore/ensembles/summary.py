@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import _core
 from ..internal.display import Aligned
+from ..internal.outputs import QUANTITIES
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -24,7 +25,7 @@ def summary(ensemble: Ensemble) -> Aligned:
         where = f"{model.dtype} on {model.device}"
         rows.append((str(i), _layers(model), f"{counts[-1]:,}", where, f"{weight / total:.3f}"))
     means = "means of outputs" if ensemble.average == "outputs" else "means of probabilities"
-    means = "means of numbers" if ensemble.outputs == "numbers" else means
+    means = f"means of {ensemble.outputs}" if ensemble.outputs in QUANTITIES else means
     return Aligned(rows, (1, 3), (f"{sum(counts):,} parameters in {len(ensemble)} models, {means}",))
 
 

@@ -1,7 +1,7 @@
 """The meaning of a model's outputs, and the probabilities and answers computed from them.
 
-"numbers" are predictions of a regression. "classes" are logits of mutually exclusive classes, one output each.
-"yes_no" are logits of independent yes/no answers, one output each.
+"numbers" are predictions of a regression. "counts" are logarithms of expected counts. "classes" are logits of mutually
+exclusive classes, one output each. "yes_no" are logits of independent yes/no answers, one output each.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from ..network.prediction import Predictor
     from .labels import Classes
 
-MEANINGS = ("numbers", "classes", "yes_no")
+MEANINGS = ("numbers", "counts", "classes", "yes_no")
+QUANTITIES = ("numbers", "counts")  # without classes
 OF_LOSS: dict[type[_core.Loss], str] = {
     _core.MeanSquaredError: "numbers",
+    _core.MeanAbsoluteError: "numbers",
+    _core.Huber: "numbers",
+    _core.Quantile: "numbers",
+    _core.Poisson: "counts",
     _core.CrossEntropy: "classes",
     _core.BinaryCrossEntropy: "yes_no",
 }
@@ -46,8 +51,8 @@ def checked_meaning(meaning: object, model: Predictor) -> str:
         raise ValueError(
             "outputs: got 'classes' for a network of 1 output; expected an output for each class, or outputs='yes_no'"
         )
-    if name == "numbers" and model.classes is not None:
-        raise ValueError("outputs: got 'numbers' for a model with classes; expected 'classes' or 'yes_no', or no names")
+    if name in QUANTITIES and model.classes is not None:
+        raise ValueError(f"outputs: got {name!r} for a model with classes; expected 'classes' or 'yes_no', or no names")
     return name
 
 
@@ -69,9 +74,9 @@ def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
             f"{losses_for(model.outputs)}, or a new model: "
             f"Sequential(*model.layers, **(model.settings() | {{'outputs': {meaning!r}}}))"
         )
-    if meaning == "numbers" and model.classes is not None:
+    if meaning in QUANTITIES and model.classes is not None:
         raise ValueError(
-            f"loss: got {name}, which is for numbers; the model has classes: expected {losses_for('classes')} or "
+            f"loss: got {name}, which is for {meaning}; the model has classes: expected {losses_for('classes')} or "
             f"{losses_for('yes_no')}, or a model without classes"
         )
     return meaning
@@ -91,8 +96,10 @@ def probabilistic(model: Predictor | MeanPredictor, caller: str) -> str:
             "model.outputs = 'classes' (one output for each class) or 'yes_no' (one answer for each output) first, or "
             "Sequential(..., outputs=...)"
         )
-    if meaning == "numbers":
-        raise ValueError(f"{caller}: outputs: got 'numbers', which have neither classes nor probabilities; use predict")
+    if meaning in QUANTITIES:
+        raise ValueError(
+            f"{caller}: outputs: got {meaning!r}, which have neither classes nor probabilities; use predict"
+        )
     return meaning
 
 
@@ -106,6 +113,13 @@ def not_finite(logits: Array, caller: str, first: int = 0) -> ValueError:
         f"{caller}: output {output} of row {first + row} is {logits[row, output]:g}; expected finite outputs: the "
         f"row's inputs or the model's weights are too large for {logits.dtype}, or not finite"
     )
+
+
+def expected_counts(outputs: Array) -> Array:
+    """Return e^y of logarithms of expected counts; infinite where the dtype cannot hold it."""
+    with np.errstate(over="ignore"):
+        counts: Array = np.exp(outputs)
+    return counts
 
 
 PROBABILITIES = {"classes": "classes", "yes_no": "yes"}  # the core's names

@@ -84,7 +84,7 @@ def prepared(
         same_rows(f"{label}sample_weight", weights, "x", inputs.array)
     if check is not None:
         model.check_inputs(inputs, f"{label}x")
-        any_width = targets.array.ndim == 1 or isinstance(loss, _core.CustomLoss)
+        any_width = targets.array.ndim == 1 or isinstance(loss, (_core.CustomLoss, _core.Quantile))
         if any_width or targets.array.shape[-1] == model.out_features:
             check_numbers(targets.array, model.dtype, f"{label}y", targets.names)
     if check == "batch":

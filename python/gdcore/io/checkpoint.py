@@ -21,7 +21,7 @@ from ..history import History
 from ..internal import flat, json_values
 from ..internal.arrays import Array
 from ..internal.checks import FormatError, shown
-from ..internal.class_weights import balanced
+from ..internal.class_weights import balanced, count_of
 from ..internal.features import Columns
 from ..training.callback_states import CallbackState, collect, read_states
 from ..training.state import Position, TrainingState
@@ -37,6 +37,7 @@ HISTORY = f"{TRAINING}history."
 # The entries of a model's description that must equal those of the trainer that loads a checkpoint. The meaning of the
 # outputs is not among them: the loss fixes it. Names of columns are compared only if both are known.
 COMPARED = ("layers", "dtype", "classes")
+_LATER = {"CrossEntropy": {"gamma": 0.0}, "BinaryCrossEntropy": {"gamma": 0.0}}  # arguments that older files lack
 
 
 def save(state: TrainingState, path: FileLike) -> None:
@@ -101,7 +102,10 @@ class Saved(NamedTuple):
 
     def columns(self, model: Sequential) -> Columns:
         """Return the names of the training columns, or None where their number differs from the model's."""
-        names = (self.model["feature_names"], model.in_features), (self.model["target_names"], model.out_features)
+        targets, outputs = self.model["target_names"], model.out_features
+        if targets and outputs % len(targets) == 0:
+            outputs = len(targets)  # fewer than outputs: of targets with several quantiles each
+        names = (self.model["feature_names"], model.in_features), (targets, outputs)
         return Columns(*(tuple(each) if each is not None and len(each) == count else None for each, count in names))
 
 
@@ -306,6 +310,8 @@ def _named(model: Mapping[str, Any], loss: Any, optimizer: Any) -> dict[str, Any
 def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
     """Raise ValueError if settings of a checkpoint and of the loading trainer differ that must be the same."""
     present, past = {**_settings(state), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
+    if isinstance(past["loss"], dict):
+        past["loss"] = _LATER.get(str(past["loss"].get("type")), {}) | past["loss"]
     now = {"feature_names": state.columns.x, "target_names": state.columns.y}
     then = {name: saved.model[name] for name in now}
     for name in now:
@@ -366,7 +372,7 @@ def _check_class_weights(state: TrainingState, saved: Saved) -> None:
     weights, where = saved.training["class_weights"], f"{saved.where}: training.class_weights"
     if weights is None:
         return
-    if not balanced(state.loss) or len(weights) != state.model.out_features:
+    if not balanced(state.loss) or len(weights) != count_of(state.loss, state.model):
         raise json_values.wrong(where, weights, "nothing, or, for class_weights='balanced', a number for each class")
     largest = max(weights)
     for i, weight in enumerate(weights):

@@ -45,7 +45,7 @@ class On:
 
 @explained
 def on_logits(function: Metric) -> On:
-    """Return a metric that calls `function` with the model's outputs as they are: logits of classes and of answers.
+    """Return a metric that calls `function` with the network's outputs as they are, such as logits of classes.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Predictions:
     Parameters
     ----------
     outputs : ndarray
-        What ``model.predict`` returns, (N, K).
+        What the network computes, (N, K).
     targets : ndarray
         The targets of the loss: class numbers (N,), soft targets (N, K), answers or numbers.
     weights : ndarray or None
@@ -137,8 +137,9 @@ class Predictions:
 
     @property
     def numbers(self) -> Array:
-        """The outputs themselves, (N,) where there is one."""
-        return self.logits[:, 0] if self.logits.shape[1] == 1 else self.logits
+        """The predictions of numbers and counts, the logits of classes and answers; (N,) where there is one."""
+        given = by_meaning.expected_counts(self.logits) if self.meaning == "counts" else self.logits
+        return given[:, 0] if given.shape[1] == 1 else given
 
     @cached_property
     def answers(self) -> Array:
@@ -162,6 +163,8 @@ class Predictions:
         """Return y_pred for a function that takes labels, probabilities, numbers or logits."""
         if takes == "labels":
             return self.named(self.answers)
+        if takes == "logits":
+            return self.logits[:, 0] if self.logits.shape[1] == 1 else self.logits
         return self.probabilities if takes == "probabilities" else self.numbers
 
 

@@ -17,7 +17,7 @@ from ..internal.immutable import Views
 from ..internal.inputs import Inputs, to_inputs
 from ..internal.labels import Classes, are_numbers_from_0, class_names
 from ..internal.numbers import SAFE, SMALL, check_numbers, vdot
-from ..internal.outputs import checked_meaning, named_answers, not_finite, probabilistic
+from ..internal.outputs import QUANTITIES, checked_meaning, expected_counts, named_answers, not_finite, probabilistic
 from .scaling import Unrepresentable, described, refuse, unrepresentable_column
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class Predictor(_core.Network):
         if isinstance(names, (Set, Mapping)):
             raise TypeError(f"classes: got {shown(names)}; expected a sequence of names, in the order of the outputs")
         given = None if names is None else class_names(names, self.out_features)
-        if given is not None and self.outputs == "numbers":
-            raise ValueError("classes: got names for a model whose outputs are 'numbers'; expected None")
+        if given is not None and self.outputs in QUANTITIES:
+            raise ValueError(f"classes: got names for a model whose outputs are {self.outputs!r}; expected None")
         self._classes = given
         self._takes_numbers = self._classes is None or are_numbers_from_0(self._classes)
 
@@ -116,14 +116,19 @@ class Predictor(_core.Network):
 
     @property
     def target_names(self) -> FeatureNames | None:
-        """Names of the target columns, if known; can be set, None removes them."""
+        """Names of the target columns, if known; can be set, None removes them.
+
+        One for each output, or, where several outputs are quantiles of a target, one for each target.
+        """
         return self._target_names
 
     @target_names.setter
     def target_names(self, names: Sequence[str] | None) -> None:
-        self._target_names = (
-            None if names is None else feature_names(names, self.out_features, "target_names", "output")
-        )
+        outputs = self.out_features
+        count = len(names) if names is not None and hasattr(names, "__len__") else 0
+        if count > 0 and outputs % count == 0:
+            outputs = count  # fewer than outputs: of targets with several quantiles each
+        self._target_names = None if names is None else feature_names(names, outputs, "target_names", "output")
 
     def learn_names(self, columns: Columns) -> None:
         """Store the column names of training data, if none are known yet."""
@@ -134,12 +139,13 @@ class Predictor(_core.Network):
 
     @property
     def outputs(self) -> str | None:
-        """Meaning of the outputs: "numbers", "classes" or "yes_no"; None if unknown. It can be set once."""
+        """Meaning of the outputs: "numbers", "counts", "classes" or "yes_no"; None if unknown. It can be set once."""
         return self._outputs
 
     @outputs.setter
     def outputs(self, meaning: str) -> None:
         self._outputs = checked_meaning(meaning, self)
+        self._unrepresentable = UNKNOWN
 
     def forward(self, x: Data, training: bool = True, *, check_finite: bool = True) -> Array:
         """Return the outputs (rows, out_features) for the batch `x`, computed as in training.
@@ -184,7 +190,7 @@ class Predictor(_core.Network):
         return super().backward(gradient)
 
     def predict(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
-        """Return the outputs for the rows of `x`: values, or logits where the loss takes logits.
+        """Return the outputs for the rows of `x`: values, logits where the loss takes logits, or expected counts.
 
         Parameters
         ----------
@@ -198,7 +204,8 @@ class Predictor(_core.Network):
         Returns
         -------
         ndarray
-            Shape (N, out_features), of the model's dtype.
+            Shape (N, out_features), of the model's dtype. Where ``outputs`` is "counts", the exponentials of what the
+            network computes (and `forward` returns).
 
         Raises
         ------
@@ -216,7 +223,8 @@ class Predictor(_core.Network):
                     return outputs
             elif kind is FLOAT64 and x.size <= SMALL and vdot(x, x) < SAFE:
                 return _predict(self, x)
-        return _predict(self, self._checked(x, check_finite), batch_size=batch_size)
+        found = _predict(self, self._checked(x, check_finite), batch_size=batch_size)
+        return expected_counts(found) if self._outputs == "counts" else found
 
     def predictor(self) -> FrozenPredictor:
         """Return a copy of the model for serving, which only predicts, at the full speed from the second call on.
@@ -244,7 +252,8 @@ class Predictor(_core.Network):
         if self._unrepresentable != UNKNOWN:
             return self._unrepresentable
         found = unrepresentable_column(super().layers, super().buffers())
-        if all(view() is None for view in self._lent):
+        # Never known for counts, so that `predict` takes its long way, with the exponentials.
+        if all(view() is None for view in self._lent) and self._outputs != "counts":
             self._unrepresentable, self._lent = found, []
         return found
 

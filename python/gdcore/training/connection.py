@@ -12,7 +12,7 @@ import numpy as np
 from .. import _core
 from ..internal.attributes import attributes_of, restore_attributes
 from ..internal.checks import real
-from ..internal.class_weights import balanced, complete
+from ..internal.class_weights import balanced, complete, numeric, weighted
 from ..internal.features import Learns
 from ..schedules import Rates
 from .state import Position, TrainingState
@@ -136,8 +136,8 @@ class Connected(Learns):
         with self._model._hold(inside=False):
             self._check_thread("load_checkpoint", "do it when that has ended")
             weights = saved.training["class_weights"]
-            if weights is not None and isinstance(self._loss, _core.CrossEntropy):
-                self._weigh(_core.CrossEntropy(weights, self._loss.label_smoothing))
+            if weights is not None and balanced(self._loss):
+                self._weigh(weighted(self._loss, weights))
             self.decay_scale = float(saved.training["decay_scale"])
             checkpoint.apply(saved, self._state())
             self._learn(saved.columns(self._model))
@@ -162,10 +162,7 @@ class Connected(Learns):
 
     def _counted_weights(self) -> tuple[float, ...] | None:
         """Return the class weights that "balanced" has counted, for a checkpoint: a custom loop cannot count again."""
-        loss = self._complete
-        if not balanced(self._loss) or not isinstance(loss, _core.CrossEntropy) or loss.class_weights is None:
-            return None
-        return tuple(loss.class_weights)
+        return None if self._complete is None or not balanced(self._loss) else numeric(self._complete)
 
     def _plain_step(self, lr_scale: float | None = None) -> Callable[..., float] | None:
         """Return the core's step method with its constant arguments bound; `lr_scale` defaults to the current one.

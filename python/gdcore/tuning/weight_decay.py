@@ -189,6 +189,8 @@ def _last(model: Sequential, name: str) -> int:
         )
     if model.classes is not None or model.outputs in ("classes", "yes_no"):
         raise ValueError(f"{name}: the model has classes, which have no units; expected 1, and no shift")
+    if model.outputs == "counts":
+        raise ValueError(f"{name}: the model's outputs are logarithms of counts; expected 1, and no shift")
     return len(model.layers) - 1
 
 
