@@ -297,13 +297,15 @@ void measure_fused_mlp(std::int64_t batch, std::int64_t width) {
   const Array x(rows, width), parameters(1, n, 0.2), gradients(1, n), first(1, n, 0.0), second(1, n, 0.0);
   const Buffer labels = numbers<std::int32_t>(rows, [](std::int64_t i) { return i % 10; });
   const Buffer counters(cuda(), sizeof(StepCounters)), zeros(cuda(), sizeof(StepCounters));
-  const Buffer rates(cuda(), kMostCalls * sizeof(double)), sums(cuda(), sizeof(LossSums));  // rates of zero
+  const Buffer rates(cuda(), kMostCalls * sizeof(StepRates)), sums(cuda(), sizeof(LossSums));
+  const std::vector<StepRates> still(kMostCalls);  // rates of zero
+  cuda().copy(rates.data(), still.data(), rates.bytes(), CopyKind::to_device);
   const std::vector<Segment> segments{{0, n, 1.0, 0.0}};
   const OptimizerRule rule = Adam{};
   const Loss loss = CrossEntropy{};
   OptimizerPass pass{rule, parameters.view(), gradients.view(), {first.view(), second.view()}, segments, 0.0, 1};
   pass.counters = static_cast<StepCounters*>(counters.data());
-  pass.rates = static_cast<const double*>(rates.data());
+  pass.schedule = static_cast<const StepRates*>(rates.data());
   const double weights = static_cast<double>(2 * width * width + 10 * width);
   const double flop = 2.0 * static_cast<double>(batch) * (3.0 * weights - static_cast<double>(width * width));
   const auto restart = [&] { cuda().copy(counters.data(), zeros.data(), counters.bytes(), CopyKind::within); };

@@ -61,9 +61,13 @@ struct OptionalArray {
 struct Rate {
   static constexpr auto name = const_name("float | collections.abc.Callable[[int], float]");
 };
-struct PerLayer {
-  static constexpr auto name =
-      const_name("float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float]");
+struct Betas {
+  static constexpr auto name = const_name("tuple[float | collections.abc.Callable[[int], float], float]");
+};
+struct Decay {
+  static constexpr auto name = const_name(
+      "float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | "
+      "collections.abc.Callable[[int], float]");
 };
 struct OptionalPerLayer {
   static constexpr auto name =

@@ -4,6 +4,15 @@
 
 namespace gdcore::bindings {
 
+py::dict named_views(Network& network, const py::object& owner, const Arena& arena, const Buffer& buffer) {
+  py::dict views;
+  for (std::size_t i = 0; i < arena.entries().size(); ++i) {
+    const Entry& entry = arena.entries()[i];
+    views[py::str(entry.name)] = view_array(arena.view(buffer, static_cast<int>(i)), entry.is_vector, network, owner);
+  }
+  return views;
+}
+
 namespace {
 
 PyNetwork make_network(const py::sequence& layers, const std::string& dtype, const std::string& device,
@@ -35,16 +44,6 @@ class Lease {
   Network& network_;
   py::object owner_;
 };
-
-/// Returns the entries of an arena as named arrays over its memory, which keep `owner` alive.
-py::dict named_views(Network& network, const py::object& owner, const Arena& arena, const Buffer& buffer) {
-  py::dict views;
-  for (std::size_t i = 0; i < arena.entries().size(); ++i) {
-    const Entry& entry = arena.entries()[i];
-    views[py::str(entry.name)] = view_array(arena.view(buffer, static_cast<int>(i)), entry.is_vector, network, owner);
-  }
-  return views;
-}
 
 py::array forward(PyNetwork& self, const ArrayLike& x, Flag training) {
   const OwnedSource owned = to_source(x, "[forward] x", false);

@@ -14,4 +14,7 @@ struct PyNetwork {
   Buffer spare;      // for the next input, and for dx
 };
 
+/// Returns the entries of an arena as named arrays over its memory, which keep `owner` alive.
+py::dict named_views(Network& network, const py::object& owner, const Arena& arena, const Buffer& buffer);
+
 }  // namespace gdcore::bindings

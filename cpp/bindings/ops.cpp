@@ -280,6 +280,13 @@ void lerp(const Object& average, const Object& value, double decay, Flag root, c
   arrays.run([&](Backend& backend) { backend.lerp({a, v, decay, root}); });
 }
 
+void average(const Object& average, const Object& value, double rate, const std::string& device) {
+  Arrays arrays(device);
+  const View a = arrays.given(average, "average", true), v = arrays.given(value, "value", false);
+  vectors(a, a.size(), {{"value", v}});
+  arrays.run([&](Backend& backend) { backend.average({a, v, rate}); });
+}
+
 /// `out` is float32 or float64, or int32 for labels; its rows are those that `index` lists.
 void gather(const Object& source, const Object& index, const Object& out, const std::string& device) {
   Arrays arrays(device);
@@ -340,6 +347,7 @@ void bind_ops(py::module_& module) {
   m.def("optimizer_step", &optimizer_step, arg("optimizer"), arg("parameters"), arg("gradients"), arg("states"), key,
         arg("lr"), arg("step"), arg("weight_decay"), arg("grad_scale") = 1.0, device());
   m.def("sum_of_squares", &sum_of_squares, arg("x"), key, device());
+  m.def("average", &average, arg("average"), arg("value"), arg("rate"), key, device());
   m.def("lerp", &lerp, arg("average"), arg("value"), arg("decay"), key, arg("root") = false, device());
   m.def("gather", &gather, arg("source"), arg("index"), arg("out"), key, device());
   m.def("first_nonfinite", &first_nonfinite, arg("x"), key, device());

@@ -64,11 +64,70 @@ py::object to_rate(const py::object& lr) {
   throw std::invalid_argument(join("[Optimizer] lr: got ", text_of(lr), "; expected a finite number >= 0"));
 }
 
+bool is_function(const py::object& given) { return PyCallable_Check(given.ptr()) != 0; }
+
+/// How a field of a rule is given and shown.
+template <class Rule, auto Member>
+struct Field {
+  using Value = std::remove_cvref_t<decltype(std::declval<Rule&>().*Member)>;
+  using Argument = std::conditional_t<std::is_same_v<Value, bool>, Flag, Value>;
+  static Value taken(const Argument& given, py::object&) { return given; }
+  static Value shown(const Value& value, const py::object&) { return value; }
+};
+
+/// A number of the argument `whole`, which the messages show.
+double to_number(const py::object& given, const char* argument, const py::object& whole, const char* expected) {
+  py::detail::make_caster<double> number;
+  if (number.load(given, true)) return py::detail::cast_op<double>(number);
+  const double value = PyFloat_AsDouble(given.ptr());
+  const bool too_large = value == -1.0 && PyErr_ExceptionMatches(PyExc_OverflowError) != 0 && !is_bool(given);
+  PyErr_Clear();
+  check(!too_large, argument, ": got ", text_of(whole), "; expected ", expected, ", below 1.8e308");
+  throw TypeMismatch(join(argument, ": got ", text_of(whole), "; expected ", expected));
+}
+
+/// A momentum may be a function of the step; the rule then has its default.
+template <>
+struct Field<Momentum, &Momentum::momentum> {
+  using Argument = Typed<shown::Rate>;
+  static double taken(const Argument& given, py::object& schedule) {
+    if (!is_function(given)) {
+      return to_number(given, "[Momentum] momentum", given, "a number or a function of the step");
+    }
+    schedule = given;
+    return Momentum{}.momentum;
+  }
+  static Argument shown(double value, const py::object& schedule) {
+    return schedule.is_none() ? py::object(py::float_(value)) : schedule;
+  }
+};
+
+template <>
+struct Field<Adam, &Adam::betas> {
+  using Argument = Typed<shown::Betas>;
+  static std::pair<double, double> taken(const Argument& given, py::object& schedule) {
+    constexpr const char *kName = "[Adam] betas", *kExpected = "two numbers, or a function of the step and a number";
+    const bool pair = PySequence_Check(given.ptr()) != 0 && is_ordered(given) && PySequence_Size(given.ptr()) == 2;
+    PyErr_Clear();
+    check<TypeMismatch>(pair, kName, ": got ", text_of(given), "; expected ", kExpected);
+    const py::object first = given[py::int_(0)], second = given[py::int_(1)];
+    const double beta2 = to_number(second, kName, given, kExpected);
+    if (!is_function(first)) return {to_number(first, kName, given, kExpected), beta2};
+    schedule = first;
+    return {Adam{}.betas.first, beta2};
+  }
+  static Argument shown(const std::pair<double, double>& value, const py::object& schedule) {
+    return schedule.is_none() ? py::cast(value) : py::object(py::make_tuple(schedule, value.second));
+  }
+};
+
 template <class Rule>
-PyOptimizerOf<Rule> make(Rule rule, Common common) {
+PyOptimizerOf<Rule> make(Rule rule, Common common, py::object momentum) {
   constexpr const char *kDecay = "[Optimizer] weight_decay", *kFactors = "[Optimizer] lr_factors";
   const py::object lr = to_rate(common.lr);
-  const py::object decay = with_keys(common.weight_decay, kDecay), factors = with_keys(common.lr_factors, kFactors);
+  const bool scheduled = is_function(common.weight_decay);
+  const py::object decay = scheduled ? py::object(py::float_(1.0)) : with_keys(common.weight_decay, kDecay);
+  const py::object factors = with_keys(common.lr_factors, kFactors);
   PyOptimizerOf<Rule> made;
   made.lr = lr;
   made.value = {rule,
@@ -78,7 +137,8 @@ PyOptimizerOf<Rule> make(Rule rule, Common common) {
                 common.clip_norm,
                 common.clip_value};
   check_optimizer(made.value, DType::float64);
-  made.weight_decay = shown_per_layer(made.value.weight_decay);
+  made.weight_decay = scheduled ? common.weight_decay : shown_per_layer(made.value.weight_decay);
+  made.momentum = std::move(momentum);
   made.lr_factors = shown_per_layer(made.value.lr_factors);
   return made;
 }
@@ -89,9 +149,10 @@ Parameters
 ----------
 lr : float or callable
     Learning rate η, or a function from the step (0, 1, ...) to it.
-weight_decay : float, sequence or dict
+weight_decay : float, sequence, dict or callable
     λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-    such labels). Biases, γ and β do not decay unless they are named.
+    such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
+    named.
 decay_biases : bool
     Whether biases, γ and β decay too.
 lr_factors : sequence or dict, optional
@@ -100,22 +161,18 @@ clip_norm, clip_value : float, optional
     Largest 2-norm of the gradient, which is scaled down to it; then the largest magnitude of its elements.
 )";
 
-template <class Rule, auto Member>
-using FieldOf = std::remove_cvref_t<decltype(std::declval<Rule&>().*Member)>;
-
-/// The constructor's argument type for a field.
-template <class Rule, auto Member>
-using ArgumentOf = std::conditional_t<std::is_same_v<FieldOf<Rule, Member>, bool>, Flag, FieldOf<Rule, Member>>;
-
 /// Binds one rule. Its fields (pointers to members, in struct order) become keyword arguments with the struct's
 /// defaults, and properties. The first may also be given by position.
 template <class Rule, auto... Members>
 void bind_rule(py::module_& m, const char* doc, const std::array<const char*, sizeof...(Members)>& names) {
   using Number = std::optional<double>;
   py::class_<PyOptimizerOf<Rule>, PyOptimizer> cls(m, Rule::name, (std::string(doc) + kCommonDoc).c_str());
-  const auto init = [](Typed<shown::Rate> lr, ArgumentOf<Rule, Members>... own, Typed<shown::PerLayer> decay,
-                       Flag biases, Typed<shown::OptionalPerLayer> factors, Number norm,
-                       Number value) { return make(Rule{own...}, {lr, decay, factors, biases, norm, value}); };
+  const auto init = [](Typed<shown::Rate> lr, typename Field<Rule, Members>::Argument... own, Typed<shown::Decay> decay,
+                       Flag biases, Typed<shown::OptionalPerLayer> factors, Number norm, Number value) {
+    py::object momentum = py::none();
+    const Rule rule{Field<Rule, Members>::taken(own, momentum)...};
+    return make(rule, {lr, decay, factors, biases, norm, value}, momentum);
+  };
   const auto define = [&](const auto&... arguments) {
     cls.def(py::init(init), py::arg("lr"), arguments..., py::arg("weight_decay") = 0.0, py::arg("decay_biases") = false,
             py::arg("lr_factors") = py::none(), py::arg("clip_norm") = py::none(), py::arg("clip_value") = py::none());
@@ -129,7 +186,11 @@ void bind_rule(py::module_& m, const char* doc, const std::array<const char*, si
       };
       first_by_position((py::arg(names[I]) = Rule{}.*Members)...);
     }
-    (cls.def_property_readonly(names[I], [](const PyOptimizerOf<Rule>& self) { return self.rule().*Members; }), ...);
+    (cls.def_property_readonly(names[I],
+                               [](const PyOptimizerOf<Rule>& self) {
+                                 return Field<Rule, Members>::shown(self.rule().*Members, self.momentum);
+                               }),
+     ...);
   }(std::make_index_sequence<sizeof...(Members)>{});
   std::vector<std::string> fields{"lr"};
   fields.insert(fields.end(), names.begin(), names.end());
@@ -147,6 +208,7 @@ void bind_optimizers(py::module_& m) {
       .def_readonly("lr", &PyOptimizer::lr)
       .def_readonly("weight_decay", &PyOptimizer::weight_decay)
       .def_readonly("lr_factors", &PyOptimizer::lr_factors)
+      .def_readonly("_momentum", &PyOptimizer::momentum)
       .def_property_readonly("decay_biases", [](const PyOptimizer& self) { return self.value.decay_biases; })
       .def_property_readonly("clip_norm", [](const PyOptimizer& self) { return self.value.clip_norm; })
       .def_property_readonly("clip_value", [](const PyOptimizer& self) { return self.value.clip_value; });
@@ -155,7 +217,8 @@ void bind_optimizers(py::module_& m) {
   bind_rule<Momentum, &Momentum::momentum, &Momentum::nesterov>(
       m, R"(Gradient descent with momentum: v ← μ v - η g, w ← w + v; nesterov=True: w ← w + μ v - η g.
 
-The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps.)",
+The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps. μ is a number, or a
+function from the step (0, 1, ...) to it.)",
       {"momentum", "nesterov"});
   bind_rule<AdaGrad, &AdaGrad::eps>(m, "AdaGrad (Duchi et al. 2011): r ← r + g², w ← w - η g / (√r + eps).", {"eps"});
   bind_rule<RMSProp, &RMSProp::beta, &RMSProp::eps>(
@@ -164,7 +227,8 @@ The velocity contains the rate (PyTorch's does not): a change of η does not res
       m, R"(Adam (Kingma & Ba 2014): s ← β₁ s + (1-β₁) g, r ← β₂ r + (1-β₂) g², w ← w - η ŝ / (√r̂ + eps), with
 ŝ = s / (1-β₁^τ) and r̂ = r / (1-β₂^τ). decoupled=True: weight decay shrinks w itself (AdamW, Loshchilov & Hutter 2019).
 
-β₂ is 0.99 as in the chapter (PyTorch: 0.999).)",
+β₂ is 0.99 as in the chapter (PyTorch: 0.999). β₁ is a number, or a function from the step (0, 1, ...) to it; β₁^τ is
+then the product over the steps so far.)",
       {"betas", "eps", "decoupled"});
 }
 

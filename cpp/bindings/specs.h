@@ -33,9 +33,10 @@ struct PyLossOf : PyLoss {
 struct PyCustomLoss : PyLoss {};
 
 struct PyOptimizer {
-  py::object lr;  // a number or a function of the step
-  Optimizer value;
+  py::object lr;    // a number or a function of the step
+  Optimizer value;  // with a weight decay of 1 where `weight_decay` is a function of the step
   py::object weight_decay, lr_factors;
+  py::object momentum = py::none();  // the function of the step that replaces the rule's momentum or β₁
 };
 template <class Rule>
 struct PyOptimizerOf : PyOptimizer {

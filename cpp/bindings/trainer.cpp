@@ -1,5 +1,9 @@
 #include "trainer.h"
 
+#include <array>
+#include <utility>
+#include <variant>
+
 #include "gdcore/check.h"
 
 namespace gdcore::bindings {
@@ -18,6 +22,28 @@ BatchRange range_of(const PyDataset& dataset, const Rows& rows, std::int64_t bat
 }
 
 namespace {
+
+using RatesOfStep = std::array<double, 5>;
+using LrOrRates = std::variant<double, RatesOfStep>;
+
+StepRates to_step_rates(const double* given) {
+  StepRates rates(given[0]);
+  rates.decay = given[1];
+  rates.dropout = given[2];
+  rates.momentum = given[3];
+  rates.unbiased = given[4];
+  return rates;
+}
+
+/// The rates of a step: those given, or the optimiser's, which are constant then.
+StepRates rates_of(const PyTrainer& self, const std::optional<LrOrRates>& given, const char* call) {
+  const bool complete = given ? !self.by_step || given->index() == 1 : self.rates.has_value();
+  check<TypeMismatch>(complete, "[", call, "] rates: got ", given ? "the learning rate alone" : "None",
+                      ", but the optimiser has functions of the step; expected the rates of this step");
+  if (!given) return *self.rates;
+  if (const double* lr = std::get_if<double>(&*given)) return *lr;
+  return to_step_rates(std::get<RatesOfStep>(*given).data());
+}
 
 bool is_integer(const py::array& array) {
   const char kind = array.dtype().kind();
@@ -56,19 +82,16 @@ void fill(PyDataset& made, const py::object& x, const py::object& y, const py::o
 }
 
 double step(PyTrainer& self, const ArrayLike& x, const ArrayLike& y, const OptionalArray& weights,
-            std::optional<double> lr, Flag finite) {
+            const std::optional<LrOrRates>& given, Flag finite) {
   PyDataset batch;
-  const std::optional<double> rate = lr ? lr : self.lr;
-  check<TypeMismatch>(
-      rate.has_value(),
-      "[Trainer.step] lr: got None, but the optimiser's lr is a function; expected the rate of this step");
+  const StepRates rates = rates_of(self, given, "Trainer.step");
   check<TypeMismatch>(!y.is_none(), "[Trainer.step] y: got None; expected targets");
   Network& network = self.core.network();
   fill(batch, x, y, weights, network, self.core.loss());
   return computing(network, [&] {
     scale_weights(batch.data);
     check_data(batch.data, network, self.core.loss(), finite);
-    return self.core.step(batch.data, *rate).mean();
+    return self.core.step(batch.data, rates).mean();
   });
 }
 
@@ -88,9 +111,9 @@ void check_weights_of(const PyDataset& self, const py::array_t<std::int64_t, py:
 }
 
 py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const std::optional<SeedAndEpoch>& shuffle,
-              std::int64_t batch_size, bool drop_last, std::int64_t first, std::int64_t last,
-              const py::array_t<double, py::array::c_style | py::array::forcecast>& lrs, double seconds,
-              std::pair<double, double> initial, const std::optional<std::pair<double, double>>& since) {
+              std::int64_t batch_size, bool drop_last, std::int64_t first, std::int64_t last, const Numbers& given,
+              double seconds, std::pair<double, double> initial,
+              const std::optional<std::pair<double, double>>& since) {
   check_match(dataset, self.core.network(), self.core.loss());
   BatchRange range = range_of(dataset, rows, batch_size);
   range.joins = !drop_last;
@@ -99,8 +122,10 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const
   const std::int64_t batches = range.batches(drop_last);
   check(first >= 0 && first <= last && last <= batches, "[Trainer.run] first_batch, last_batch: got ", first, " and ",
         last, "; expected numbers from 0 to ", batches, " in ascending order");
-  check(lrs.size() == 1 || lrs.size() >= range.last - first, "[Trainer.run] lrs: got ", lrs.size(),
-        " numbers; expected 1 or ", range.last - first);
+  const std::int64_t count = given.ndim() == 0 ? 0 : given.shape(0);
+  check(count == 1 || count >= range.last - first, "[Trainer.run] rates: got those of ", count,
+        " steps; expected 1 or ", range.last - first);
+  const std::vector<StepRates> rates = to_rates(given, count == 1 ? 1 : range.last - first, self.by_step);
   Permutation permutation;
   if (shuffle) {
     permutation = Permutation::of(range.count, shuffle->first, shuffle->second);
@@ -108,7 +133,6 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const
   }
   LossSums sums{initial.first, initial.second}, others;
   if (since) others = {since->first, since->second};
-  const std::span<const double> rates(lrs.data(), static_cast<std::size_t>(lrs.size()));
   const std::int64_t next = computing(
       self.core.network(),
       [&] { return self.core.run(dataset.data, range, rates, seconds, sums, since ? &others : nullptr); },
@@ -162,10 +186,12 @@ std::vector<std::string> squares(PyTrainer& self) {
 
 std::unique_ptr<PyTrainer> make_trainer(const ObjectOf<PyNetwork>& network, const PyLoss& loss,
                                         const PyOptimizer& optimizer) {
-  std::optional<double> lr;
-  if (PyCallable_Check(optimizer.lr.ptr()) == 0) lr = optimizer.lr.cast<double>();
-  return std::unique_ptr<PyTrainer>(
-      new PyTrainer{Trainer(network.cast<PyNetwork&>().core, loss.complete(), optimizer.value), network, lr});
+  const auto is_function = [](const py::object& given) { return PyCallable_Check(given.ptr()) != 0; };
+  const bool by_step = is_function(optimizer.weight_decay) || is_function(optimizer.momentum);
+  std::optional<StepRates> rates;
+  if (!by_step && !is_function(optimizer.lr)) rates = optimizer.lr.cast<double>();
+  return std::unique_ptr<PyTrainer>(new PyTrainer{
+      Trainer(network.cast<PyNetwork&>().core, loss.complete(), optimizer.value), network, rates, by_step});
 }
 
 void bind_dataset(py::module_& m) {
@@ -193,43 +219,111 @@ void bind_dataset(py::module_& m) {
            "ValueError unless the sum of the weights of these rows is a positive finite number.");
 }
 
+py::object average_of(const PyTrainer& self) {
+  const auto& average = self.core.average();
+  if (average == nullptr) return py::none();
+  return py::make_tuple(average->decay(), average->every(), average->updates(self.core.steps()), average->swapped());
+}
+
+/// Returns the averages' arrays, parameters and buffers, which outlive the average.
+py::tuple average_arrays(PyTrainer& self) {
+  using Kept = std::pair<std::shared_ptr<WeightAverage>, py::object>;
+  const auto& average = self.core.average();
+  check<std::runtime_error>(average != nullptr, "[Trainer] no moving average of the weights has begun");
+  const py::capsule owner(new Kept(average, self.network), [](void* kept) { delete static_cast<Kept*>(kept); });
+  Network& network = self.core.network();
+  const Parameters& p = std::as_const(network).parameters();
+  return py::make_tuple(named_views(network, owner, p.layout, average->parameters()),
+                        named_views(network, owner, p.state_layout, average->states()));
+}
+
+void bind_average(py::class_<PyTrainer>& cls) {
+  cls.def(
+         "begin_average",
+         [](PyTrainer& self, double decay, std::int64_t every, std::int64_t updates, Flag swapped) {
+           computing(self.core.network(), [&] {
+             self.core.begin_average(decay, every, updates);
+             self.core.average()->set_swapped(swapped);
+           });
+         },
+         py::arg("decay"), py::arg("every"), py::arg("updates") = 0, py::arg("swapped") = false,
+         "Begins a moving average of the weights, one update after each `every` steps; its arrays begin as the current "
+         "weights and running averages.")
+      .def(
+          "end_average", [](PyTrainer& self) { computing(self.core.network(), [&] { self.core.end_average(); }); },
+          "Ends the moving average and frees its memory.")
+      .def(
+          "swap_average",
+          [](PyTrainer& self) {
+            const auto average = self.core.average();
+            check<std::runtime_error>(average != nullptr, "[Trainer] no moving average of the weights has begun");
+            computing(self.core.network(), [&] { average->swap(); });
+          },
+          "Exchanges the model's weights and running averages with the averaged ones.")
+      .def_property_readonly(
+          "average", &average_of,
+          "The moving average: its decay, its `every`, its updates so far, and whether the model has the averaged "
+          "weights; None if there is none.")
+      .def("average_arrays", &average_arrays,
+           "The averaged parameters and buffers by name (those in training while the model has the averaged ones): "
+           "views.");
+}
+
 }  // namespace
+
+std::vector<StepRates> to_rates(const Numbers& given, std::int64_t count, bool by_step) {
+  const bool alone = given.ndim() == 1;
+  check((alone && !by_step) || (given.ndim() == 2 && given.shape(1) == 5), "[Trainer] rates: got ", given.ndim(),
+        " dimensions; expected ", by_step ? "" : "learning rates (n,), or ", "the rates of each step (n, 5)");
+  std::vector<StepRates> rates;
+  rates.reserve(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) {
+    rates.push_back(alone ? StepRates(given.data()[i]) : to_step_rates(given.data() + 5 * i));
+  }
+  return rates;
+}
 
 void bind_trainer(py::module_& m) {
   m.def("batch_count", &batch_count, py::arg("rows"), py::arg("batch_size"), py::arg("drop_last"),
         "The number of batches of an epoch. A last batch of a single row is merged into the previous batch.");
   bind_dataset(m);
-  py::class_<PyTrainer>(
-      m, "Trainer", "The training loops in C++: one step, a range of batches, evaluation. gdcore.Trainer calls them.")
-      .def(py::init(&make_trainer), py::arg("network"), py::arg("loss"), py::arg("optimizer"))
-      .def("step", &step, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(), py::kw_only(),
-           py::arg("lr") = py::none(), py::arg("check_finite") = true,
-           "Trains one step on one batch; returns the mean loss of the batch before the step.")
-      .def("run", &run, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"), py::arg("batch_size"),
-           py::arg("drop_last"), py::arg("first_batch"), py::arg("last_batch"), py::arg("lrs"), py::arg("seconds"),
-           py::arg("sums") = std::pair(0.0, 0.0), py::arg("since") = py::none(),
-           "Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next "
-           "batch and the sums of loss and weights, added to `sums`, and then the same added to `since`, if given. "
-           "rows=None means all rows; shuffle is (seed, epoch) or None.")
+  py::class_<PyTrainer> cls(
+      m, "Trainer", "The training loops in C++: one step, a range of batches, evaluation. gdcore.Trainer calls them.");
+  bind_average(cls);
+  cls.def(py::init(&make_trainer), py::arg("network"), py::arg("loss"), py::arg("optimizer"))
+      .def(
+          "step", &step, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(), py::kw_only(),
+          py::arg("rates") = py::none(), py::arg("check_finite") = true,
+          "Trains one step on one batch; returns the mean loss of the batch before the step. rates: the learning rate, "
+          "or one row of those of `run`.")
+      .def(
+          "run", &run, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"), py::arg("batch_size"),
+          py::arg("drop_last"), py::arg("first_batch"), py::arg("last_batch"), py::arg("rates"), py::arg("seconds"),
+          py::arg("sums") = std::pair(0.0, 0.0), py::arg("since") = py::none(),
+          "Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next "
+          "batch and the sums of loss and weights, added to `sums`, and then the same added to `since`, if given. "
+          "rows=None means all rows; shuffle is (seed, epoch) or None. rates has a row for each step, or one for all: "
+          "learning rate, factors of weight decay and dropout, momentum (-1: the optimiser's own), Adam's 1 - Π β₁; or "
+          "learning rates alone (n,).")
       .def("evaluate", &evaluate, py::arg("dataset"), py::kw_only(), py::arg("batch_size"),
            py::arg("rows") = py::none(), py::arg("outputs") = py::none(),
            "The sums of loss and weights, without training; predictions are written to outputs (rows, out_features), "
            "if given.")
       .def(
           "optimizer_step",
-          [](PyTrainer& self, std::optional<double> lr) {
-            const std::optional<double> rate = lr ? lr : self.lr;
-            check<TypeMismatch>(rate.has_value(),
-                                "[Trainer.optimizer_step] lr: got None, but the optimiser's lr is a function; expected "
-                                "the rate of this step");
-            computing(self.core.network(), [&] { self.core.optimizer_step(*rate); });
+          [](PyTrainer& self, const std::optional<LrOrRates>& given) {
+            const StepRates rates = rates_of(self, given, "Trainer.optimizer_step");
+            computing(self.core.network(), [&] { self.core.optimizer_step(rates); });
           },
-          py::arg("lr") = py::none(),
+          py::arg("rates") = py::none(),
           "Updates the parameters with the gradients of the last backward pass. RuntimeError if there are none.")
+      .def_property_readonly(
+          "most_dropout", [](const PyTrainer& self) { return self.core.most_dropout(); },
+          "The largest p of the model's dropout layers, 0 without one.")
       .def_property(
           "steps", [](const PyTrainer& self) { return self.core.steps(); },
           [](PyTrainer& self, std::int64_t steps) {
-            computing(self.core.network(), [&] { self.core.set_steps(steps); });
+            computing(self.core.network(), [&] { self.core.renumber(steps); });
           },
           "The number of optimiser steps, which is also Adam's τ and the stream of dropout.")
       .def("state", &states,

@@ -11,7 +11,6 @@ namespace {
 
 using Trainers = std::vector<ObjectOf<PyTrainer>>;
 using Marks = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>;
-using Numbers = py::array_t<double, py::array::c_style | py::array::forcecast>;
 using Keys = std::optional<py::array_t<std::uint64_t, py::array::c_style | py::array::forcecast>>;
 
 Trainer& core_of(const ObjectOf<PyTrainer>& trainer) { return trainer.cast<PyTrainer&>().core; }
@@ -76,12 +75,15 @@ py::array_t<double> table_of(const std::vector<LossSums>& sums) {
 }
 
 py::array_t<double> run_stack(PyTrainerStack& self, const PyDataset& dataset, const Rows& rows, const Keys& shuffle,
-                              std::int64_t batch_size, bool drop_last, const Numbers& lrs, const Marks& active) {
+                              std::int64_t batch_size, bool drop_last, const Numbers& given, const Marks& active) {
   BatchRange range = epoch_of(self, dataset, rows, batch_size, drop_last);
   const auto marks = self.marks(active, "active");
   const std::int64_t networks = self.core.networks();
-  check(lrs.size() == networks || lrs.size() == networks * range.last, "[TrainerStack] lrs: got ", lrs.size(),
-        " numbers; expected ", networks, " or ", networks * range.last);
+  const std::int64_t count = given.ndim() == 0 ? 0 : given.shape(0);
+  check(count == networks || count == networks * range.last, "[TrainerStack] rates: got those of ", count,
+        " steps; expected ", networks, " or ", networks * range.last);
+  const auto by_step = [](const auto& trainer) { return trainer.template cast<PyTrainer&>().by_step; };
+  const auto rates = to_rates(given, count, std::ranges::any_of(self.trainers, by_step));
   check(!shuffle || shuffle->size() == 2 * networks, "[TrainerStack] shuffle: got ", shuffle ? shuffle->size() : 0,
         " numbers; expected a seed and an epoch for each of ", networks, " networks");
   std::vector<Permutation> permutations;
@@ -90,7 +92,6 @@ py::array_t<double> run_stack(PyTrainerStack& self, const PyDataset& dataset, co
   }
   if (shuffle) range.order.shuffle = permutations.data();
   std::vector<LossSums> sums(static_cast<std::size_t>(networks));
-  const std::span<const double> rates(lrs.data(), static_cast<std::size_t>(lrs.size()));
   computing(self.first(), [&] { self.core.run(dataset.data, range, rates, marks, sums); }, Network::Purpose::training);
   return table_of(sums);
 }
@@ -145,12 +146,12 @@ void bind_trainer_stack(py::module_& m) {
             return computing(self.first(), [&] { return self.core.measures(dataset.data, range); });
           },
           py::arg("dataset"), py::arg("rows"), "Whether the device measures these rows for all networks at once.")
-      .def(
-          "run", &run_stack, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"),
-          py::arg("batch_size"), py::arg("drop_last"), py::arg("lrs"), py::arg("active"),
-          "Trains an epoch for the networks where `active` is true; returns their sums of loss and weight "
-          "(networks, 2). shuffle is (networks, 2), seeds and epochs, or None; lrs has a rate for each network, or for "
-          "each network and batch. A network whose loss becomes NaN or infinite stays as before that step.")
+      .def("run", &run_stack, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"),
+           py::arg("batch_size"), py::arg("drop_last"), py::arg("rates"), py::arg("active"),
+           "Trains an epoch for the networks where `active` is true; returns their sums of loss and weight "
+           "(networks, 2). shuffle is (networks, 2), seeds and epochs, or None; rates, as those of Trainer.run, has a "
+           "row for each network, or for each network and batch. A network whose loss becomes NaN or infinite stays as "
+           "before that step.")
       .def("evaluate", &evaluate_stack, py::arg("dataset"), py::kw_only(), py::arg("rows"), py::arg("active"),
            py::arg("outputs") = py::none(),
            "The sums of loss and weight of the networks where `active` is true (networks, 2), without training; "

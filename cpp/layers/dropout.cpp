@@ -18,7 +18,7 @@ void DropoutLayer::apply(const LayerCall& call, ConstView from, View to) const {
     const StepContext& at = call.context;
     const std::uint64_t step = at.recorded() ? 0 : static_cast<std::uint64_t>(at.step);
     const std::uint64_t stream = stream_of(Stream::dropout, (step << 12) ^ static_cast<std::uint64_t>(index_));
-    call.backend.dropout({from, to, p, at.seed, stream, at.counters});
+    call.backend.dropout({from, to, p * at.rates.dropout, at.seed, stream, at.counters, at.schedule});
   } else {
     call.backend.copy(to.data, from.data, to.bytes(), CopyKind::within);
   }

@@ -11,7 +11,7 @@ namespace gdcore {
 namespace {
 
 constexpr std::int64_t kMostSteps = 32, kMostRecordings = 16;  // steps per recording; recordings per trainer
-constexpr std::int64_t kMostRates = std::int64_t{1} << 20;     // on the device at a time
+constexpr std::int64_t kMostRates = std::int64_t{1} << 17;     // on the device at a time
 
 bool same_memory(const Source& a, const Source& b) {
   return a.data == b.data && a.type == b.type && a.cols == b.cols && a.row_stride == b.row_stride;
@@ -92,8 +92,8 @@ RowOrder DeviceSteps::order_on_device(const BatchRange& range, std::int64_t data
 }
 
 /// Copies the rates of the window's remaining batches, and the counters, to the device.
-void DeviceSteps::start(const Window& window, const BatchRange& range, std::int64_t next, std::span<const double> rates,
-                        std::span<StepCounters> counters) {
+void DeviceSteps::start(const Window& window, const BatchRange& range, std::int64_t next,
+                        std::span<const StepRates> rates, std::span<StepCounters> counters) {
   Backend& backend = network_.backend();
   const std::int64_t count = std::min(window.last, range.last) - next, given = std::ssize(rates) / networks_;
   for (StepCounters& each : counters) {
@@ -103,9 +103,9 @@ void DeviceSteps::start(const Window& window, const BatchRange& range, std::int6
   if (rates_of_network_ < count) {
     recorded_.clear();  // they hold the old address of the rates
     rates_of_network_ = count;
-    grow(rates_, backend, static_cast<std::size_t>(networks_ * count) * sizeof(double));
+    grow(rates_, backend, static_cast<std::size_t>(networks_ * count) * sizeof(StepRates));
   }
-  std::vector<double> of_batches(static_cast<std::size_t>((networks_ - 1) * rates_of_network_ + count));
+  std::vector<StepRates> of_batches(static_cast<std::size_t>((networks_ - 1) * rates_of_network_ + count));
   for (std::int64_t i = 0; i < networks_; ++i) {
     const auto from = rates.begin() + i * given;
     const auto to = of_batches.begin() + i * rates_of_network_;
@@ -114,8 +114,11 @@ void DeviceSteps::start(const Window& window, const BatchRange& range, std::int6
     } else {
       std::copy_n(from + (next - range.first), count, to);
     }
+    for (std::int64_t k = 0; k < count; ++k) {
+      to[k].average = step_.optimizer().average_rate(counters[static_cast<std::size_t>(i)].step + k);
+    }
   }
-  backend.copy(rates_.data(), of_batches.data(), of_batches.size() * sizeof(double), CopyKind::to_device);
+  backend.copy(rates_.data(), of_batches.data(), of_batches.size() * sizeof(StepRates), CopyKind::to_device);
   backend.copy(counters_.data(), counters.data(), counters.size_bytes(), CopyKind::to_device);
 }
 
@@ -155,7 +158,7 @@ Batch DeviceSteps::fetch(const Window& window, std::int64_t rows) {
 StepContext DeviceSteps::context() const {
   return {.seed = network_.seed(),
           .counters = static_cast<StepCounters*>(counters_.data()),
-          .rates = static_cast<const double*>(rates_.data())};
+          .schedule = static_cast<const StepRates*>(rates_.data())};
 }
 
 std::unique_ptr<FusedStep> DeviceSteps::fuse(const Dataset& data, const RowOrder& order, std::int64_t rows) {
@@ -193,7 +196,7 @@ StepGraph& DeviceSteps::graph(const Window& window, std::int64_t rows, std::int6
   room(window.data.y, y_);
   room(window.data.weights, weights_);
   network_.executor().reserve(rows);
-  const std::uint64_t version = network_.version();
+  const std::uint64_t version = network_.version() + step_.optimizer().version();  // both only increase
   std::erase_if(recorded_, [&](const Recorded& r) { return r.version != version; });
   for (const Recorded& r : recorded_) {
     if (r.rows == rows && r.steps == steps && r.order == window.order && same_memory(r.data, window.data)) {
@@ -219,7 +222,7 @@ std::int64_t DeviceSteps::launch(const Window& window, const BatchRange& range, 
   return steps;
 }
 
-std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std::span<const double> rates,
+std::int64_t DeviceSteps::run(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates,
                               double seconds, std::span<StepCounters> counters) {
   using Clock = std::chrono::steady_clock;
   Backend& backend = network_.backend();

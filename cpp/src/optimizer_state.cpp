@@ -34,6 +34,11 @@ OptimizerState::OptimizerState(Network& network, Optimizer optimizer)
   check_optimizer(optimizer_, network_.dtype());
   decay_ = per_parameter(optimizer_.weight_decay, 0.0, "weight_decay");
   factor_ = per_parameter(optimizer_.lr_factors, 1.0, "lr_factors");
+  for (const double decay : decay_) most_decay_ = std::max(most_decay_, decay);
+  for (const Operation& operation : std::as_const(network).executor().plan().operations) {
+    const auto* dropout = std::get_if<DropoutComputation>(&operation.computation);
+    if (dropout != nullptr) most_dropout_ = std::max(most_dropout_, dropout->p);
+  }
   for (int i = 0; i < state_count(optimizer_.rule); ++i) {
     states_[i] = Buffer(network_.backend(), network_.parameters().layout.bytes());
   }
@@ -75,7 +80,9 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
 /// Builds the segments of the arena with one rate and one decay each; a single one where all are equal.
 void OptimizerState::make_segments() {
   const Arena& layout = network_.parameters().layout;
-  if (std::exchange(segments_for_, layout.freezes()) == layout.freezes()) return;
+  if (segments_for_ == layout.freezes()) return;
+  if (average_ != nullptr) average_->check_trained();
+  segments_for_ = layout.freezes();
   const auto& entries = layout.entries();
   segments_.clear();
   for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -92,9 +99,21 @@ void OptimizerState::make_segments() {
   }
 }
 
-void OptimizerState::check_rate(double lr) const {
-  check(lr >= 0.0 && std::isfinite(rounded(lr, network_.dtype())), "[Trainer] lr: got ", lr,
-        "; expected a finite number >= 0 that ", name_of(network_.dtype()), ", the model's dtype, can represent");
+void OptimizerState::check_rates(const StepRates& rates) const {
+  const DType dtype = network_.dtype();
+  check(rates.lr >= 0.0 && std::isfinite(rounded(rates.lr, dtype)), "[Trainer] lr: got ", rates.lr,
+        "; expected a finite number >= 0 that ", name_of(dtype), ", the model's dtype, can represent");
+  check(rates.decay >= 0.0 && std::isfinite(rates.decay) && std::isfinite(rounded(rates.decay * most_decay_, dtype)),
+        "[Trainer] weight_decay: got ", most_decay_, " times the factor ", rates.decay,
+        "; expected a finite number >= 0 that ", name_of(dtype), ", the model's dtype, can represent");
+  check(rates.dropout >= 0.0 && rates.dropout * most_dropout_ < 1.0 && std::isfinite(rates.dropout),
+        "[Trainer] dropout_schedule: got the factor ", rates.dropout, " of a layer's p = ", most_dropout_,
+        "; expected a factor >= 0 with a product below 1");
+  check(rates.momentum < 0.0 || rounded(rates.momentum, dtype) < 1.0, "[Trainer] momentum: got ", rates.momentum,
+        "; expected a number from 0 to below 1 in ", name_of(dtype), ", the model's dtype");
+  check<std::runtime_error>(average_ == nullptr || !average_->swapped(),
+                            "[Trainer] the model has its averaged weights; expected a step after they are exchanged "
+                            "for the weights in training (WeightAverage.on_epoch_begin)");
 }
 
 /// The factor on the gradients that limits their norm to clip_norm.
@@ -118,12 +137,13 @@ OptimizerPass OptimizerState::pass(const StepContext& context) {
                      .gradients = p.layout.flat(p.gradients),
                      .states = {},
                      .segments = segments_,
-                     .lr = context.lr,
+                     .rates = context.rates,
                      .step = context.step + 1,
                      .clip_value = optimizer_.clip_value.value_or(kNone),
                      .counters = context.counters,
-                     .rates = context.rates};
+                     .schedule = context.schedule};
   for (int i = 0; i < state_count(optimizer_.rule); ++i) pass.states[i] = p.layout.flat(states_[i]);
+  if (average_ != nullptr) pass.average = p.layout.flat(average_->parameters());
   if (context.recorded()) {
     pass.clip_norm = optimizer_.clip_norm.value_or(kNone);
   } else {
@@ -135,11 +155,25 @@ OptimizerPass OptimizerState::pass(const StepContext& context) {
 void OptimizerState::update(const StepContext& context) {
   Backend& backend = network_.backend();
   const Profiled scope(backend.profile(), [&] {
-    const double arrays = 3.0 + 2.0 * state_count(optimizer_.rule);  // w and g are read, w is written, states both
+    // w and g are read, w is written, states and the average both
+    const double arrays = 3.0 + 2.0 * (state_count(optimizer_.rule) + (average_ != nullptr ? 1 : 0));
     return Profiled::Operation{"optimiser",
                                {.bytes = arrays * static_cast<double>(network_.parameters().layout.bytes())}};
   });
   backend.optimizer_step(pass(context));
+}
+
+void OptimizerState::average_states(const StepContext& context) {
+  const Parameters& p = std::as_const(network_).parameters();
+  if (average_ == nullptr || p.state_layout.size() == 0) return;
+  if (!context.recorded() && context.rates.average == 0.0) return;
+  network_.backend().average({p.state_layout.flat(average_->states()), p.state_layout.flat(p.states),
+                              context.rates.average, context.counters, context.schedule});
+}
+
+void OptimizerState::set_average(std::shared_ptr<WeightAverage> average) {
+  average_ = std::move(average);
+  ++version_;
 }
 
 std::vector<View> OptimizerState::states() const {

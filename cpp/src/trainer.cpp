@@ -21,17 +21,23 @@ Trainer::Trainer(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optim
   backend.wait();
 }
 
-LossSums Trainer::train(const Batch& batch, double lr) {
-  step_.optimizer().check_rate(lr);
-  const LossSums sums = step_.run(batch, context(lr));
+StepContext Trainer::context(const StepRates& rates) const {
+  StepContext context{.seed = network().seed(), .step = steps_, .rates = rates};
+  context.rates.average = step_.optimizer().average_rate(steps_);
+  return context;
+}
+
+LossSums Trainer::train(const Batch& batch, const StepRates& rates) {
+  step_.optimizer().check_rates(rates);
+  const LossSums sums = step_.run(batch, context(rates));
   set_steps(steps_ + 1);
   return sums;
 }
 
 /// run() on a device that records steps.
-std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range, std::span<const double> lrs,
+std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates,
                                     double seconds, LossSums& sums) {
-  for (const double lr : lrs) step_.optimizer().check_rate(lr);
+  for (const StepRates& each : rates) step_.optimizer().check_rates(each);
   const double unit = data.weight_unit;
   StepCounters counters{
       .step = steps_, .batch = 0, .first = 0, .sums = {sums.loss / unit, sums.weight / unit}, .stop = Stop::none};
@@ -41,7 +47,7 @@ std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range
   };
   std::int64_t next = range.first;
   try {
-    next = device_steps_->run(data, range, lrs, seconds, counters);
+    next = device_steps_->run(data, range, rates, seconds, counters);
   } catch (...) {
     keep();
     throw;
@@ -55,30 +61,32 @@ std::int64_t Trainer::run_on_device(const Dataset& data, const BatchRange& range
                              ". The step changed nothing"));
 }
 
-LossSums Trainer::step(const Dataset& batch, double lr) {
+LossSums Trainer::step(const Dataset& batch, const StepRates& rates) {
   if (device_steps_ != nullptr) {
     LossSums sums;
-    run_on_device(batch, {{}, batch.x.rows, batch.x.rows, 0, 1}, {&lr, 1}, INFINITY, sums);
+    run_on_device(batch, {{}, batch.x.rows, batch.x.rows, 0, 1}, {&rates, 1}, INFINITY, sums);
     return sums;
   }
-  return train(reader_.read(network(), batch, {}, 0, batch.x.rows), lr);
+  return train(reader_.read(network(), batch, {}, 0, batch.x.rows), rates);
 }
 
-void Trainer::optimizer_step(double lr) {
+void Trainer::optimizer_step(const StepRates& rates) {
   check<std::runtime_error>(network().executor().has_gradients(),
                             "[optimizer_step] no gradients are available; call forward(x) and backward(dout) first");
   const NoInterrupt whole;
-  step_.optimizer().check_rate(lr);
-  step_.optimizer().update(context(lr));
+  step_.optimizer().check_rates(rates);
+  const StepContext at = context(rates);
+  step_.optimizer().update(at);
+  step_.optimizer().average_states(at);
   set_steps(steps_ + 1);
   network().backend().wait();
 }
 
-std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
-                          LossSums& sums, LossSums* since) {
+std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates,
+                          double seconds, LossSums& sums, LossSums* since) {
   if (device_steps_ != nullptr) {
     LossSums these, &to = since == nullptr ? sums : these;
-    const std::int64_t next = run_on_device(resident(data, network()), range, lrs, seconds, to);
+    const std::int64_t next = run_on_device(resident(data, network()), range, rates, seconds, to);
     sums.add(these);
     if (since != nullptr) since->add(these);
     return next;
@@ -88,9 +96,9 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
   const auto start = Clock::now();
   std::int64_t b = range.first, row = range.first_row(b);
   while (b < range.last) {
-    const double lr = lrs.size() == 1 ? lrs[0] : lrs[static_cast<std::size_t>(b - range.first)];
+    const StepRates& own = rates.size() == 1 ? rates[0] : rates[static_cast<std::size_t>(b - range.first)];
     const std::int64_t begin = std::exchange(row, range.first_row(b + 1));
-    const LossSums batch = train(reader_.read(network(), here, range.order, begin, row - begin), lr);
+    const LossSums batch = train(reader_.read(network(), here, range.order, begin, row - begin), own);
     sums.add(batch, data.weight_unit);
     if (since != nullptr) since->add(batch, data.weight_unit);
     ++b;
@@ -129,9 +137,21 @@ void Trainer::set_steps(std::int64_t steps) {
   network().set_steps(steps);
 }
 
+void Trainer::renumber(std::int64_t steps) {
+  const std::int64_t before = steps_;
+  set_steps(steps);
+  if (average() != nullptr) average()->renumber(before, steps);
+}
+
 void Trainer::reset() {
   step_.optimizer().zero_states();
-  set_steps(0);
+  renumber(0);
 }
+
+void Trainer::begin_average(double decay, std::int64_t every, std::int64_t updates) {
+  step_.optimizer().set_average(std::make_shared<WeightAverage>(network(), decay, every, steps_, updates));
+}
+
+void Trainer::end_average() { step_.optimizer().set_average(nullptr); }
 
 }  // namespace gdcore

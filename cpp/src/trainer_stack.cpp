@@ -39,7 +39,7 @@ bool TrainerStack::alike(Trainer& a, Trainer& b) {
          other_loss != nullptr && *loss == *other_loss && rule.rule == other_rule.rule &&
          rule.clip_norm == other_rule.clip_norm && rule.clip_value == other_rule.clip_value &&
          x.precision() == y.precision() && same_layout(p.layout, q.layout) &&
-         same_layout(p.state_layout, q.state_layout) &&
+         same_layout(p.state_layout, q.state_layout) && a.average() == nullptr && b.average() == nullptr &&
          std::ranges::equal(x.executor().plan().operations, y.executor().plan().operations, same_operation);
 }
 
@@ -71,9 +71,12 @@ std::vector<StepCounters> TrainerStack::counters_of(std::span<const std::uint8_t
   return counters;
 }
 
-void TrainerStack::run(const Dataset& data, const BatchRange& range, std::span<const double> lrs,
+void TrainerStack::run(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates,
                        std::span<const std::uint8_t> active, std::span<LossSums> sums) {
-  for (const double lr : lrs) trainers_[0]->training_step().optimizer().check_rate(lr);
+  const std::size_t of_network = rates.size() / trainers_.size();
+  for (std::size_t i = 0; i < rates.size(); ++i) {
+    trainers_[i / of_network]->training_step().optimizer().check_rates(rates[i]);
+  }
   std::vector<StepCounters> counters = counters_of(active);
   const auto keep = [&] {
     for (std::size_t i = 0; i < counters.size(); ++i) {
@@ -82,7 +85,7 @@ void TrainerStack::run(const Dataset& data, const BatchRange& range, std::span<c
     }
   };
   try {
-    steps_.run(resident(data, trainers_[0]->network()), range, lrs, INFINITY, counters);
+    steps_.run(resident(data, trainers_[0]->network()), range, rates, INFINITY, counters);
   } catch (...) {
     keep();
     throw;

@@ -44,6 +44,7 @@ LossSums TrainingStep::run(const Batch& batch, const StepContext& context) {
   const NoInterrupt whole;
   optimizer_.update(context);
   executor.commit();
+  optimizer_.average_states(context);
   if (context.recorded()) network_->backend().recorder()->advance({context.counters, criterion_.sums(), batch.x.rows});
   return sums;
 }

@@ -42,12 +42,17 @@ constexpr std::int64_t kMostNetworks = 65'535;                  // of a launch: 
 template <class Numbers>
 __global__ void __launch_bounds__(kThreads, 1) fused_mlp_gradient_kernel(const __grid_constant__ GradientPass p) {
   GD_DYN_SHARED(float, shared);
+  GD_SHARED(KeptShare, kept, kMostLayers);
   const std::int64_t network = p.first_network + blockIdx.y;
   const StepCounters at = p.counters != nullptr ? p.counters[network] : StepCounters{};
   if (p.trains && blockIdx.x == 0 && threadIdx.x == 0) p.seen[blockIdx.y] = at;
   if (at.stop != Stop::none) return;
-  const Member member(p, network, at);
-  for (int i = static_cast<int>(threadIdx.x); i < p.first_matrix; i += kThreads) shared[i] = 0.0f;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (p.schedule != nullptr && thread < p.layers) {
+    kept[thread] = KeptShare::of(p.layer[thread].dropout.p * p.schedule[network * p.rates + at.batch].dropout);
+  }
+  const Member member(p, network, at, kept);
+  for (int i = thread; i < p.first_matrix; i += kThreads) shared[i] = 0.0f;
   for (int l = 0; p.resident && l < p.layers; ++l) load_weights<Numbers>(p.layer[l], member, shared);
   __syncthreads();
   LossSums sums;
@@ -176,7 +181,8 @@ std::unique_ptr<FusedStep> fuse_with(const StepProgram& step, const std::vector<
   update.clip = static_cast<float>(pass.clip_value);
   update.decoupled = decouples_decay(pass.rule);
   update.counters = pass.counters;
-  update.rates = pass.rates;
+  update.schedule = pass.schedule;
+  update.average = pass.average.as<float>();
   update.sums = step.sums;
   update.stack = step.stack;
   update.partial_size = gradient.partial_size;
@@ -203,6 +209,8 @@ std::unique_ptr<FusedStep> CudaBackend::fuse(const StepProgram& step) {
   p.order = step.order;
   p.rows = step.rows;
   p.counters = p.trains ? step.optimizer->counters : step.stack.counters;
+  p.schedule = p.trains ? step.optimizer->schedule : nullptr;
+  p.rates = step.stack.rates;
   p.outputs = p.trains ? nullptr : step.outputs;
   p.stride = step.stack.stride;
   p.state_stride = step.stack.state_stride;

@@ -126,7 +126,7 @@ inline std::size_t plan(const StepProgram& step, const std::vector<DenseLayer>& 
     layer.bias = from.bias >= 0 ? parameters + from.bias : nullptr;
     layer.x = l == 0 ? x : p.layer[l - 1].y;
     layer.y = take(offset, tile_rows, from.out);
-    if (from.dropout > 0.0) layer.dropout = DropoutMask::of(from.dropout, step.seed, from.stream);
+    if (from.dropout > 0.0) layer.dropout = {from.dropout, step.seed, from.stream};
     // The gradient of the loss, or dropout, overwrites the outputs before their slope is computed.
     const bool changes = l + 1 == p.layers || from.dropout > 0.0;
     const bool keeps = p.trains && (layer.saves_input || (changes && from.activation.index() != 0));

@@ -37,8 +37,10 @@ struct GradientPass {
   int targets, weights, first_matrix;  // offsets in shared memory; memory before first_matrix is initially zero
   Losses<float> loss;
   const StepCounters* counters;
-  StepCounters* seen;  // a copy for the second kernel
-  float* partials;     // partial gradients, network by network and block by block
+  const StepRates* schedule;  // of a network after the other; null: a measurement
+  std::int64_t rates;         // of a network in it
+  StepCounters* seen;         // a copy for the second kernel
+  float* partials;            // partial gradients, network by network and block by block
   std::int64_t partial_size;
   LossSums* sums;                     // one per block
   bool trains;                        // otherwise the pass ends with the loss
@@ -53,14 +55,16 @@ struct Member {
   std::int64_t network, arena, states;  // its number, and the offsets of its parameters and its states
   std::int64_t first, step;             // position of the batch's first row, and steps made
   RowOrder order;
+  const KeptShare* kept;  // by layer, in shared memory
 
-  __device__ Member(const GradientPass& p, std::int64_t network_, const StepCounters& at)
+  __device__ Member(const GradientPass& p, std::int64_t network_, const StepCounters& at, const KeptShare* shares)
       : network(network_),
         arena(network_ * p.stride),
         states(network_ * p.state_stride),
         first(at.first),
         step(at.step),
-        order(p.order.rows, p.order.shuffle != nullptr ? p.order.shuffle + network_ : nullptr) {}
+        order(p.order.rows, p.order.shuffle != nullptr ? p.order.shuffle + network_ : nullptr),
+        kept(shares) {}
 };
 
 template <class To>
@@ -147,10 +151,11 @@ __device__ inline void forward(const GradientPass& p, const FusedLayer& layer, c
                                 });
 }
 
-/// Applies dropout to the layer's outputs or their gradients, with the mask of the whole batch. A thread has the four
-/// elements of a Philox block.
-__device__ inline void drop(const GradientPass& p, const FusedLayer& layer, const RowTile& tile, const Member& member,
-                            float* shared) {
+/// Applies dropout to the outputs of layer number `l` or their gradients, with the mask of the whole batch. A thread
+/// has the four elements of a Philox block.
+__device__ inline void drop(const GradientPass& p, int l, const RowTile& tile, const Member& member, float* shared) {
+  const FusedLayer& layer = p.layer[l];
+  const KeptShare kept = member.kept[l];
   Philox random = layer.dropout.random(member.step);
   if (p.seeds != nullptr) random.seed = p.seeds[member.network];
   const std::int64_t begin = tile.first * layer.out;
@@ -161,7 +166,7 @@ __device__ inline void drop(const GradientPass& p, const FusedLayer& layer, cons
     for (int i = 0; i < 4; ++i) {
       if (e + i < 0 || e + i >= size) continue;
       float& y = shared[layer.y + (e + i) / layer.out * stride_of(layer.out) + (e + i) % layer.out];
-      y = layer.dropout.apply(y, drawn.word[i]);
+      y = kept.apply(y, drawn.word[i]);
     }
   }
 }
@@ -269,10 +274,10 @@ __device__ inline void write_outputs(const GradientPass& p, const RowTile& tile,
 template <class Numbers>
 __device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile, const Member& member, bool begins,
                                      float* shared) {
-  const auto drop_if = [&](const FusedLayer& layer) {
-    if (layer.dropout.scale == 0.0) return;
+  const auto drop_if = [&](int l) {
+    if (p.layer[l].dropout.p == 0.0) return;
     __syncthreads();
-    drop(p, layer, tile, member, shared);
+    drop(p, l, tile, member, shared);
   };
   gather_tile(p, tile, member, shared);
   for (int l = 0; l < p.layers; ++l) {
@@ -282,7 +287,7 @@ __device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile,
     }
     __syncthreads();
     forward<Numbers>(p, p.layer[l], tile, member, shared);
-    drop_if(p.layer[l]);
+    drop_if(l);
   }
   __syncthreads();
   if (p.outputs != nullptr) {
@@ -290,7 +295,7 @@ __device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile,
     __syncthreads();
   }
   const LossSums sums = tile_loss(p, tile, shared);
-  drop_if(p.layer[p.layers - 1]);
+  drop_if(p.layers - 1);
   for (int l = p.layers - 1; p.trains && l >= 0; --l) {
     __syncthreads();
     weight_gradients<Numbers>(p, p.layer[l], tile, begins, shared);
@@ -298,7 +303,7 @@ __device__ inline LossSums tile_step(const GradientPass& p, const RowTile& tile,
     if (!p.resident && l + 1 < p.layers) load_weights<Numbers>(p.layer[l], member, shared);
     __syncthreads();
     input_gradients<Numbers>(p, p.layer[l], p.layer[l - 1], shared);
-    drop_if(p.layer[l - 1]);
+    drop_if(l - 1);
   }
   __syncthreads();
   return sums;

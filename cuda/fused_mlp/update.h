@@ -1,5 +1,5 @@
 // The second kernel of a fused MLP step (fused_mlp.cu): adds the partial gradients in the order of the blocks, updates
-// the weights (optimizer_rules.h) and advances the counters.
+// the weights (optimizer_rules.h) and their average, and advances the counters.
 #pragma once
 
 #include <algorithm>
@@ -24,12 +24,13 @@ struct Tensor {
 template <class Rule>
 struct Update {
   float* array[2 + Rule::states];  // parameters, gradients, states
+  float* average;                  // of the weights, or null
   Rule rule;
   float clip;
   bool decoupled;
   StepCounters* counters;
   const StepCounters* seen;
-  const double* rates;
+  const StepRates* schedule;
   LossSums* sums;
   const float* partials;
   std::int64_t partial_size, rows;
@@ -46,11 +47,10 @@ struct Update {
 
 template <class Rule>
 __device__ UpdateNumbers<float, Rule> numbers_of(const Update<Rule>& p, const Tensor& tensor, std::int64_t network,
-                                                 const StepCounters& seen) {
+                                                 const StepCounters& seen, const StepRates& rates) {
   EntryRates own{tensor.lr_factor, tensor.weight_decay};
   if (p.stack.entries != nullptr) own = p.stack.entries[network * p.entries + tensor.entry];
-  const double lr = p.rates[network * p.stack.rates + seen.batch] * own.lr_factor;
-  return UpdateNumbers<float, Rule>::of(p.rule, lr, seen.step + 1, own.weight_decay, p.decoupled);
+  return UpdateNumbers<float, Rule>::of(p.rule, rates, own.lr_factor, seen.step + 1, own.weight_decay, p.decoupled);
 }
 
 /// Ends the step of a network; called by one thread of its blocks.
@@ -100,7 +100,8 @@ __global__ void __launch_bounds__(kFusedThreads) fused_mlp_update_kernel(const _
   const bool finite = sums.loss - sums.loss == 0.0;
   if (blockIdx.x == 0 && thread == 0) end_step(p, network, sums, finite);
   if (!finite) return;
-  if (thread < p.tensors) numbers[thread] = numbers_of(p, p.tensor[thread], network, seen);
+  const StepRates& rates = p.schedule[network * p.stack.rates + seen.batch];
+  if (thread < p.tensors) numbers[thread] = numbers_of(p, p.tensor[thread], network, seen, rates);
   __syncthreads();
   int t = 0;
   while (t < p.tensors && i >= p.tensor[t].gradient + p.tensor[t].count) ++t;
@@ -113,6 +114,9 @@ __global__ void __launch_bounds__(kFusedThreads) fused_mlp_update_kernel(const _
   float& second = Rule::states > 1 ? p.array[Rule::states > 1 ? 3 : 0][at] : none;
   p.array[1][at] = static_cast<float>(gradient);
   update_weight(numbers[t], p.clip, static_cast<float>(gradient), p.array[0][at], first, second);
+  if (p.average == nullptr) return;
+  const float rate = static_cast<float>(rates.average);
+  if (rate != 0.0f) p.average[at] = averaged(p.average[at], p.array[0][at], rate);
 }
 
 /// Finds the trained tensors with their segments' rates and decays; false if a segment ends within a tensor.

@@ -8,21 +8,25 @@
 
 namespace gdcore::cuda {
 
-struct DropoutMask {
-  std::uint64_t seed, stream;
+/// What becomes of an element, for one dropout rate.
+struct KeptShare {
   std::uint32_t least;  // smallest random word of a kept element
-  double scale;         // factor of kept elements; 0: no dropout
+  double scale;         // factor of kept elements
 
-  static DropoutMask of(double p, std::uint64_t seed, std::uint64_t stream) {
-    return {seed, stream, static_cast<std::uint32_t>(p * 0x1p32), 1.0 / (1.0 - p)};
-  }
-  /// Returns the generator of a step.
-  __device__ Philox random(std::int64_t step) const {
-    return {seed, stream ^ (static_cast<std::uint64_t>(step) << 12)};
-  }
+  __device__ static KeptShare of(double p) { return {static_cast<std::uint32_t>(p * 0x1p32), 1.0 / (1.0 - p)}; }
   template <class T>
   __device__ __forceinline__ T apply(T x, std::uint32_t drawn) const {
     return drawn >= least ? x * static_cast<T>(scale) : T(0);
+  }
+};
+
+struct DropoutMask {
+  double p;  // before the step's factor; 0: no dropout
+  std::uint64_t seed, stream;
+
+  /// Returns the generator of a step.
+  __device__ Philox random(std::int64_t step) const {
+    return {seed, stream ^ (static_cast<std::uint64_t>(step) << 12)};
   }
 };
 

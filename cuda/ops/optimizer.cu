@@ -1,8 +1,8 @@
-// The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer_rules.h); and sums of
-// squares, additions, averages. Parameters and states are overwritten. Bytes per parameter in float32: SGD 12,
-// Momentum, AdaGrad and RMSProp 20, Adam 28; clipping by the norm reads 4 more. The rule's constants (rates, powers of
-// betas) are computed on the device, by one thread per segment in each block, so that steps with counters have the bits
-// of steps without.
+// The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer_rules.h), moving average
+// of the weights; and sums of squares, additions, averages. Parameters, states and the average are overwritten. Bytes
+// per parameter in float32: SGD 12, Momentum, AdaGrad and RMSProp 20, Adam 28; with an average 8 more; clipping by the
+// norm reads 4 more. The rule's constants (rates, powers of betas) are computed on the device, by one thread per
+// segment in each block, so that steps with counters have the bits of steps without.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -105,40 +105,44 @@ struct SegmentTiles {
   bool wide;
 };
 
-template <class T, class Rule>
+/// `kAverages`: 1 where an average of the weights is kept, else 0.
+template <class T, class Rule, int kAverages>
 struct Step {
-  static constexpr int kArrays = 2 + Rule::states;
-  T* array[kArrays];  // parameters, gradients, states
+  static constexpr int kAverage = 2 + Rule::states, kArrays = kAverage + kAverages;
+  T* array[kArrays];  // parameters, gradients, states, average
   Rule rule;
-  double lr;
+  StepRates rates;
   std::int64_t step;
   double grad_scale, clip;
   bool decoupled;
-  const StepCounters* counters;  // if given, with `rates`: replaces lr and step; `scale`, if given, replaces grad_scale
-  const double *rates, *scale;
+  const StepCounters* counters;  // if given, with `schedule`: replaces rates and step
+  const StepRates* schedule;
+  const double* scale;  // if given: replaces grad_scale
   int segments;
   SegmentTiles segment[kMostSegments];
 };
 
-template <class T, class Rule>
-__device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule>& call, const SegmentTiles& segment) {
-  double lr = call.lr;
-  std::int64_t step = call.step;
-  if (call.counters != nullptr) {
-    lr = call.rates[call.counters->batch];
-    step = call.counters->step + 1;
-  }
-  return UpdateNumbers<T, Rule>::of(call.rule, lr * segment.lr_factor, step, segment.weight_decay, call.decoupled);
+template <class Call>
+__device__ const StepRates& rates_of(const Call& call) {
+  return call.counters != nullptr ? call.schedule[call.counters->batch] : call.rates;
+}
+
+template <class T, class Rule, int kAverages>
+__device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule, kAverages>& call, const SegmentTiles& segment) {
+  const std::int64_t step = call.counters != nullptr ? call.counters->step + 1 : call.step;
+  return UpdateNumbers<T, Rule>::of(call.rule, rates_of(call), segment.lr_factor, step, segment.weight_decay,
+                                    call.decoupled);
 }
 
 /// A thread's packs of a tile: kStepPacks of every array.
-template <class T, class Rule>
+template <class T, class Rule, int kAverages>
 struct TilePacks {
-  static constexpr int kArrays = Step<T, Rule>::kArrays;
+  using Call = Step<T, Rule, kAverages>;
+  static constexpr int kArrays = Call::kArrays;
   PackIndex index[kStepPacks];  // relative to the segment's begin
   Pack<T> pack[kStepPacks][kArrays];
 
-  __device__ __forceinline__ void load(const Step<T, Rule>& call, const SegmentTiles& segment, std::int64_t tile) {
+  __device__ __forceinline__ void load(const Call& call, const SegmentTiles& segment, std::int64_t tile) {
     constexpr int kStride = kStepThreads * kPack<T>;
 #pragma unroll
     for (int p = 0; p < kStepPacks; ++p) {
@@ -149,29 +153,33 @@ struct TilePacks {
     }
   }
 
-  __device__ __forceinline__ void update(const UpdateNumbers<T, Rule>& numbers, T scale, T clip) {
+  __device__ __forceinline__ void update(const UpdateNumbers<T, Rule>& numbers, T scale, T clip, T average_rate) {
     unrolled<kStepPacks, kPack<T>>([&](int p, int i) {
       T none = T(0);
       T& first = Rule::states > 0 ? pack[p][Rule::states > 0 ? 2 : 0][i] : none;
       T& second = Rule::states > 1 ? pack[p][Rule::states > 1 ? 3 : 0][i] : none;
       update_weight(numbers, clip, pack[p][1][i] * scale, pack[p][0][i], first, second);
+      if constexpr (kAverages > 0) {
+        T& average = pack[p][Call::kAverage][i];
+        if (average_rate != T(0)) average = averaged(average, pack[p][0][i], average_rate);
+      }
     });
   }
 
-  __device__ __forceinline__ void store(const Step<T, Rule>& call, const SegmentTiles& segment) const {
+  __device__ __forceinline__ void store(const Call& call, const SegmentTiles& segment) const {
     unrolled<kStepPacks, kArrays>([&](int p, int k) {
       if (k != 1) store_pack(call.array[k] + segment.begin, index[p], pack[p][k]);
     });
   }
 };
 
-template <class T, class Rule>
-__global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constant__ Step<T, Rule> call) {
+template <class T, class Rule, int kAverages>
+__global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constant__ Step<T, Rule, kAverages> call) {
   using Common = UpdateNumbers<T, Rule>;
   GD_SHARED(Common, numbers, kMostSegments);
   int s = 0;
   std::int64_t tile = blockIdx.x;
-  TilePacks<T, Rule> packs;
+  TilePacks<T, Rule, kAverages> packs;
   const auto load = [&] {  // tiles increase, and so do their segments
     while (tile >= call.segment[s].last_tile) ++s;
     packs.load(call, call.segment[s], tile - (s > 0 ? call.segment[s - 1].last_tile : 0));
@@ -182,9 +190,10 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constan
   if (thread < call.segments) numbers[thread] = numbers_of(call, call.segment[thread]);
   const T scale = static_cast<T>(call.scale != nullptr ? *call.scale : call.grad_scale);
   const T clip = static_cast<T>(call.clip);
+  const T average_rate = static_cast<T>(rates_of(call).average);
   __syncthreads();
   while (true) {
-    packs.update(numbers[s], scale, clip);
+    packs.update(numbers[s], scale, clip, average_rate);
     packs.store(call, call.segment[s]);
     tile += gridDim.x;
     if (tile >= call.segment[call.segments - 1].last_tile) break;
@@ -193,28 +202,29 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(const __grid_constan
 }
 
 /// One launch per kMostSegments segments that are not empty.
-template <class T, class Rule>
+template <class T, int kAverages, class Rule>
 void step(const OptimizerPass& pass, const Rule& rule, const double* scale) {
-  Step<T, Rule> call{.array = {pass.parameters.as<T>(), const_cast<T*>(pass.gradients.as<T>())},
-                     .rule = rule,
-                     .lr = pass.lr,
-                     .step = pass.step,
-                     .grad_scale = pass.grad_scale,
-                     .clip = pass.clip_value,
-                     .decoupled = decouples_decay(pass.rule),
-                     .counters = pass.counters,
-                     .rates = pass.rates,
-                     .scale = scale,
-                     .segments = 0,
-                     .segment = {}};
+  Step<T, Rule, kAverages> call{.array = {pass.parameters.as<T>(), const_cast<T*>(pass.gradients.as<T>())},
+                                .rule = rule,
+                                .rates = pass.rates,
+                                .step = pass.step,
+                                .grad_scale = pass.grad_scale,
+                                .clip = pass.clip_value,
+                                .decoupled = decouples_decay(pass.rule),
+                                .counters = pass.counters,
+                                .schedule = pass.schedule,
+                                .scale = scale,
+                                .segments = 0,
+                                .segment = {}};
   for (int k = 0; k < Rule::states; ++k) call.array[2 + k] = pass.states[k].as<T>();
+  if constexpr (kAverages > 0) call.array[call.kAverage] = pass.average.as<T>();
   static_assert(sizeof call <= 4096, "the largest size of kernel arguments");
   constexpr std::int64_t kTile = kStepThreads * kStepPacks * kPack<T>;
   std::int64_t tiles = 0;
   const auto start = [&] {
     if (call.segments == 0) return;
     const std::int64_t blocks = std::min<std::int64_t>(tiles, 8 * multiprocessors());
-    launch(step_kernel<T, Rule>, {static_cast<unsigned>(blocks), kStepThreads}, call);
+    launch(step_kernel<T, Rule, kAverages>, {static_cast<unsigned>(blocks), kStepThreads}, call);
     call.segments = 0;
     tiles = 0;
   };
@@ -252,6 +262,18 @@ struct Average {
   }
 };
 
+struct MoveAverage {
+  double rate;
+  const StepCounters* counters;
+  const StepRates* schedule;
+  template <class T>
+  __device__ T operator()(T average, T value) const {
+    if (counters != nullptr && counters->stop != Stop::none) return average;
+    const T moves = static_cast<T>(counters != nullptr ? schedule[counters->batch].average : rate);
+    return moves == T(0) ? average : averaged(average, value, moves);
+  }
+};
+
 __global__ void advance_kernel(StepCounters* counters, const LossSums* sums, std::int64_t rows) {
   if (counters->stop == Stop::none) counters->advance(rows, *sums);
 }
@@ -262,8 +284,10 @@ void CudaBackend::optimizer_step(const OptimizerPass& pass) {
   // The norm of all gradients, as on the host; gradients of no segment are zero.
   const bool clip = pass.counters != nullptr && std::isfinite(pass.clip_norm);
   const double* scale = clip ? squares(pass.gradients, pass.clip_norm, pass.counters) : nullptr;
-  with_type(pass.parameters.dtype,
-            [&]<class T>(T) { std::visit([&](const auto& rule) { step<T>(pass, rule, scale); }, pass.rule); });
+  with_type(pass.parameters.dtype, [&]<class T>(T) {
+    std::visit([&](const auto& rule) { pass.average ? step<T, 1>(pass, rule, scale) : step<T, 0>(pass, rule, scale); },
+               pass.rule);
+  });
 }
 
 double CudaBackend::sum_of_squares(ConstView x) {
@@ -280,6 +304,14 @@ void CudaBackend::lerp(const Lerp& call) {
   with_type(call.average.dtype, [&]<class T>(T) {
     T* average = call.average.as<T>();
     elementwise(call.average.size(), Average{call.decay, call.root, call.counters}, average, average,
+                call.value.as<T>());
+  });
+}
+
+void CudaBackend::average(const AveragePass& call) {
+  with_type(call.average.dtype, [&]<class T>(T) {
+    T* average = call.average.as<T>();
+    elementwise(call.average.size(), MoveAverage{call.rate, call.counters, call.schedule}, average, average,
                 call.value.as<T>());
   });
 }

@@ -1,9 +1,11 @@
-// The update of one weight in all passes of the optimiser: g ← clip(g), decay, rule (optimizer_rules.h).
+// The update of one weight in all passes of the optimiser: g ← clip(g), decay, rule (optimizer_rules.h). The caller
+// moves the average of the weights.
 #pragma once
 
 #include <cstdint>
 
 #include "backend/runtime.h"
+#include "gdcore/optimizer_rules.h"
 
 namespace gdcore::cuda {
 
@@ -13,11 +15,12 @@ struct UpdateNumbers {
   typename Rule::template Kernel<T> kernel;
   T coupled, shrink;
 
-  /// `step` counts from 1.
-  __device__ static UpdateNumbers of(const Rule& rule, double lr, std::int64_t step, double weight_decay,
-                                     bool decoupled) {
-    return {rule.template at<T>(lr, step), static_cast<T>(decoupled ? 0.0 : weight_decay),
-            static_cast<T>(decoupled ? 1.0 - lr * weight_decay : 1.0)};
+  /// For weights with a rate factor and a decay of their own; `step` counts from 1.
+  __device__ static UpdateNumbers of(const Rule& rule, const StepRates& rates, double lr_factor, std::int64_t step,
+                                     double weight_decay, bool decoupled) {
+    const double lr = rates.lr * lr_factor, decay = weight_decay * rates.decay;
+    return {kernel_of<T>(rule, lr, step, rates), static_cast<T>(decoupled ? 0.0 : decay),
+            static_cast<T>(decoupled ? 1.0 - lr * decay : 1.0)};
   }
 };
 

@@ -13,10 +13,10 @@ __all__ = ["AdamW"]
 @explained
 def AdamW(
     lr: float | Callable[[int], float],
-    betas: tuple[float, float] = (0.9, 0.99),
+    betas: tuple[float | Callable[[int], float], float] = (0.9, 0.99),
     *,
     eps: float = 1e-8,
-    weight_decay: float | Sequence[float] | Mapping[str, float] = 0.01,
+    weight_decay: float | Sequence[float] | Mapping[str, float] | Callable[[int], float] = 0.01,
     decay_biases: bool = False,
     lr_factors: Sequence[float] | Mapping[str, float] | None = None,
     clip_norm: float | None = None,
@@ -32,7 +32,7 @@ def AdamW(
     ----------
     lr, betas, eps, decay_biases, lr_factors, clip_norm, clip_value
         As for `Adam`; β₂ is 0.99 by default (PyTorch: 0.999).
-    weight_decay : float, sequence or dict
+    weight_decay : float, sequence, dict or callable
         λ, of the forms that `Adam` takes. Biases, γ and β do not decay unless they are named (PyTorch: they do).
     """
     return Adam(

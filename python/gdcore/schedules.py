@@ -1,8 +1,9 @@
 """Learning-rate schedules: plain functions of the optimiser's step, which counts from 0.
 
-Pass one to an optimiser as its rate, ``gd.Adam(lr=gd.schedules.cosine(1e-3, steps=10_000))``; any function
-(``lambda step: ...``) works too. The schedules of this module are evaluated for a whole epoch at once, can be compared
-and pickled, and a checkpoint detects changes of them.
+Pass one to an optimiser as its rate, ``gd.Adam(lr=gd.schedules.cosine(1e-3, steps=10_000))``, as its weight decay or
+its momentum, or to a trainer as its ``dropout_schedule``; any function (``lambda step: ...``) works too. The schedules
+of this module are evaluated for a whole epoch at once, can be compared and pickled, and a checkpoint detects changes of
+them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .internal.attributes import Closed
 from .internal.checks import choice, integer, real
 
 __all__ = [
-    *("Schedule", "constant", "coslog4", "cosine", "cosine_restarts", "exponential", "one_cycle", "power_law"),
-    *("step_decay", "warmup"),
+    *("Schedule", "constant", "coslog4", "cosine", "cosine_restarts", "exponential", "flat_cosine", "one_cycle"),
+    *("power_law", "step_decay", "warmup"),
 ]
 
 Steps: TypeAlias = npt.NDArray[np.float64]
@@ -121,6 +122,25 @@ def cosine(lr: float, steps: int, *, final: float = 0.0) -> Schedule:
     return Schedule(_cosine, {"lr": real(lr, "lr", low=0), "steps": steps, "final": real(final, "final", low=0)})
 
 
+def _flat_cosine(at: Steps, *, lr: float, steps: int, flat: float, final: float) -> Steps:
+    share = np.minimum(at / steps, 1.0)
+    return final + (lr - final) * 0.5 * (1.0 + np.cos(np.pi * np.maximum(share - flat, 0.0) / (1.0 - flat)))
+
+
+@explained
+def flat_cosine(lr: float, steps: int, *, flat: float = 0.5, final: float = 0.0) -> Schedule:
+    """Return `lr` for a share `flat` of the steps, then half a cosine wave to `final` (Holzmüller et al. 2024).
+
+    rate = final + (lr - final) · ½ (1 + cos(π · max(0, step / steps - flat) / (1 - flat))); `final` from `steps` on.
+    In the paper's RealMLP, dropout and weight decay follow it.
+    """
+    arguments = {"lr": real(lr, "lr", low=0), "steps": integer(steps, "steps", minimum=1)}
+    flat = real(flat, "flat", low=0, high=1)
+    if flat == 1:
+        raise ValueError("flat: got 1; expected a share below 1, which leaves steps in which the rate falls")
+    return Schedule(_flat_cosine, arguments | {"flat": flat, "final": real(final, "final", low=0)})
+
+
 def _cosine_restarts(at: Steps, *, lr: float, steps: int, factor: int, final: float) -> Steps:
     if factor == 1:
         return _cosine(at % steps, lr=lr, steps=steps, final=final)
@@ -179,7 +199,8 @@ def one_cycle(
     """Return a rate that rises to `lr` and falls again, once in the whole training (Smith & Topin 2018).
 
     With p = rise · steps and s(u) = ½ (1 - cos(πu)) or u: rate = initial + (lr - initial) · s(step / p) before step p,
-    final + (lr - final) · s(1 - (step - p) / (steps - p)) from there on. The momentum stays as it is.
+    final + (lr - final) · s(1 - (step - p) / (steps - p)) from there on. The momentum moves the other way with
+    ``momentum=one_cycle(0.85, steps, initial=0.95, final=0.95)``, of `Momentum` or as the β₁ of `Adam` (Smith 2018).
 
     Parameters
     ----------
@@ -293,17 +314,17 @@ def _number(rate: Any) -> Any:
 
 
 class Rates:
-    """An optimiser's rates, looked up step by step or for an epoch at once.
+    """Rates, or other numbers, looked up step by step or for an epoch at once.
 
     A schedule of this module depends on the step alone, so its rates are computed for some steps ahead; a user's
     function is called at each step.
     """
 
-    __slots__ = ("_constant", "_first", "_kept", "_lr")
+    __slots__ = ("_constant", "_first", "_kept", "_lr", "_name")
     AHEAD = 256
 
-    def __init__(self, lr: float | Callable[[int], float]) -> None:
-        self._lr = lr
+    def __init__(self, lr: float | Callable[[int], float], name: str = "lr") -> None:
+        self._lr, self._name = lr, name
         self._constant = None if callable(lr) else np.array([lr], np.float64)
         self._first, self._kept = 0, np.empty(0)
 
@@ -319,11 +340,11 @@ class Rates:
         if callable(self._lr) and not isinstance(self._lr, Schedule):
             rate = self._lr(step)
             fits = isinstance(rate, float) and 0.0 <= rate < math.inf
-            return rate if fits else float(rates_of(lambda _: rate, step, 1)[0])
+            return rate if fits else float(rates_of(lambda _: rate, step, 1, self._name)[0])
         if not 0 <= step - self._first < len(self._kept):
-            self._first, self._kept = step, rates_of(self._lr, step, self.AHEAD)
+            self._first, self._kept = step, rates_of(self._lr, step, self.AHEAD, self._name)
         return float(self._kept[step - self._first])
 
     def epoch(self, first: int, count: int) -> Steps:
         """Return the rates of `count` steps from `first`, or one rate if it is constant."""
-        return rates_of(self._lr, first, count) if self._constant is None else self._constant
+        return rates_of(self._lr, first, count, self._name) if self._constant is None else self._constant

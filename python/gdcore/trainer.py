@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from .history import History, StepHistory
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
 from .internal.attributes import Closed, Fixed, Setting
-from .internal.checks import flag, instance, integer, real, seed_or_random, shown
+from .internal.checks import flag, instance, integer, seed_or_random, shown
 from .internal.class_weights import trained
 from .internal.features import UNNAMED
 from .internal.outputs import meaning_of
@@ -23,6 +23,7 @@ from .schedules import Rates
 from .training.connection import Connected
 from .training.data import DEFAULT_SIZE, Given, batch, is_plain, to_measure, training_data
 from .training.fit import Fit, last_epoch
+from .training.rates import check_dropout_schedule
 from .training.step_log import StepLog
 
 if TYPE_CHECKING:
@@ -51,14 +52,16 @@ class Trainer(Connected, Closed):
     loss : Loss
         The loss to minimise, such as ``gd.CrossEntropy()``.
     optimizer : Optimizer
-        The update rule, such as ``gd.Adam(lr=1e-3)``. Its rate may be a function of the step (`gdcore.schedules`).
-        `fit` on arrays evaluates it for all steps of an epoch when the epoch begins.
+        The update rule, such as ``gd.Adam(lr=1e-3)``. Its rate, weight decay and momentum may be functions of the step
+        (`gdcore.schedules`). `fit` on arrays evaluates them for all steps of an epoch when the epoch begins.
     metrics : sequence, or mapping of columns to metrics
         Measures besides the loss: names ("accuracy", "roc_auc", ...) and functions of `gdcore.metrics`, of
         `sklearn.metrics` and of your own. They are called with (y_true, y_pred), and with ``sample_weight=`` if there
         are weights and the function has that parameter. See docs/metrics.md.
     seed : int, optional
         Seed of the shuffling. Defaults to the model's seed, so that one seed fixes the whole run.
+    dropout_schedule : function, optional
+        A factor on the p of all `Dropout` layers in a step, as a function of the step (0, 1, ...).
     check_finite : bool
         Whether data is checked for nan and infinity, once for each array.
 
@@ -77,6 +80,7 @@ class Trainer(Connected, Closed):
     history: Fixed[History] = Fixed("All epochs so far.", "it is what was measured")
     core: Fixed[_core.Trainer] = Fixed("The part in C++, which has the optimiser's state.", ANOTHER)
     rates: Fixed[Rates] = Fixed("The optimiser's rates before lr_scale, by step.", "they are the optimizer's")
+    dropout_schedule: Fixed[Callable[[int], float] | None] = Fixed("Factor on dropout by step, or None.", ANOTHER)
     seed: Setting[int] = Setting("Seed of the shuffling, from the next epoch on.", seed_or_random)
     stop: Setting[bool] = Setting("Whether the running fit should end.", flag)
 
@@ -88,6 +92,7 @@ class Trainer(Connected, Closed):
         optimizer: _core.Optimizer,
         metrics: Metrics = (),
         seed: int | None = None,
+        dropout_schedule: Callable[[int], float] | None = None,
         check_finite: bool = True,
     ) -> None:
         self._model = instance(model, Sequential, "model", "Sequential(Dense(784, 10))")
@@ -101,8 +106,10 @@ class Trainer(Connected, Closed):
         self._step_log = StepLog()
         self.stop = False
         self._lr_scale = self._decay_scale = 1.0
+        self._dropout_schedule = dropout_schedule
         self._complete: _core.Loss | None = None
         self._connect()
+        check_dropout_schedule(dropout_schedule, self._core.most_dropout)
         if meaning is not None:
             model.outputs = meaning  # last: if the constructor raises, the model is unchanged
 
@@ -158,22 +165,6 @@ class Trainer(Connected, Closed):
             raise ValueError(f"steps: got {shown(steps)}; expected a whole number up to 2**62")
         self._core.steps = steps
 
-    @property
-    def lr(self) -> float:
-        """Learning rate of the next step: the optimiser's rate or schedule, times ``lr_scale``."""
-        return self._rates.at(self._core.steps) * self._lr_scale
-
-    @property
-    def lr_scale(self) -> float:
-        """Factor on the learning rate, initially 1; `ReduceOnPlateau` reduces it."""
-        return self._lr_scale
-
-    @lr_scale.setter
-    def lr_scale(self, scale: float) -> None:
-        scale = real(scale, "lr_scale", low=0)
-        self._step = self._plain_step(scale)
-        self._lr_scale = scale
-
     def step(self, x: Data, y: Data, sample_weight: Data | None = None) -> float:
         """Train on one batch.
 
@@ -215,7 +206,7 @@ class Trainer(Connected, Closed):
         self._weigh()
         given = batch(self, x, y, sample_weight)
         arrays = (given.x.array, given.y.array, given.weights)
-        loss = self._core.step(*arrays, lr=self.lr, check_finite=self._check_finite)
+        loss = self._core.step(*arrays, rates=self._rates_of_step(), check_finite=self._check_finite)
         self._learn(given.columns)
         return loss
 
@@ -225,9 +216,12 @@ class Trainer(Connected, Closed):
         Raises
         ------
         RuntimeError
-            If no backward pass has computed gradients.
+            If no backward pass has computed gradients, or the trainer has a ``dropout_schedule``: the model's own
+            forward pass does not follow it.
         """
-        self._core.optimizer_step(self.lr)
+        if self._dropout_schedule is not None:
+            raise RuntimeError("optimizer_step: model.forward does not follow dropout_schedule; expected fit or step")
+        self._core.optimizer_step(self._rates_of_step())
 
     def fit(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
+from gdcore.training.stack import fit_stack
 
 RNG = np.random.default_rng(8)
 X = RNG.standard_normal((90, 3)).astype(np.float32)
@@ -153,26 +155,122 @@ def test_a_run_resumed_inside_an_epoch_has_the_same_bits(tmp_path: Path, monkeyp
     path = tmp_path / "c.safetensors"
     unbroken, broken, resumed = build(), build(), build()
     unbroken.fit(X, Y, epochs=3, **FIT, callbacks=[gd.WeightAverage(0.9)])
-    broken.fit(X, Y, epochs=3, **FIT, callbacks=[gd.WeightAverage(0.9), Cut(path, 8)])
+    broken.fit(X, Y, epochs=3, **FIT, callbacks=[gd.WeightAverage(0.9), Weights(), Cut(path, 8)])
     assert broken.steps == 8 and broken.epoch == 1
     resumed.fit(X, Y, until_epoch=3, **FIT, callbacks=[gd.WeightAverage(0.9)], resume=path)
     helpers.same_bits(resumed.model.copy_state(), unbroken.model.copy_state())
     assert resumed.history["val_loss"] == unbroken.history["val_loss"]
 
 
-def test_a_custom_loop_gives_the_average_of_fit() -> None:
-    fitted, stepped = build(), build()
+def test_a_custom_loop_gives_the_average_of_fit(device: str) -> None:
+    fitted, stepped = build(device), build(device)
     fitted.fit(X, Y, epochs=2, batch_size=16, callbacks=[gd.WeightAverage(0.7)])
     average = gd.WeightAverage(0.7)
-    helpers.refuses(lambda: average.apply(stepped.model), RuntimeError, "no average")
+    for call in (average.on_measure, average.on_epoch_begin, average.on_train_end):
+        helpers.refuses(lambda call=call: call(stepped), RuntimeError, "no average")
     batches = gd.MiniBatches(X, Y, batch_size=16, seed=0)
+    average.on_train_begin(stepped)
     for _ in range(2):
         for xb, yb in batches:
             stepped.step(xb, yb)
-            average.update(stepped.model)
-    average.apply(stepped.model)
+        average.on_measure(stepped)
+        helpers.refuses(lambda: stepped.step(X, Y), RuntimeError, "averaged weights")
+        average.on_epoch_begin(stepped)
+    assert average.updates == 12
+    average.on_train_end(stepped)
     helpers.same_bits(fitted.model.copy_state(), stepped.model.copy_state())
-    helpers.refuses(lambda: average.update(X), TypeError, "model")
+    assert average.updates == 12 and stepped.core.average is None
+
+
+def test_steps_of_a_loop_of_ones_own_are_averaged_too() -> None:
+    weights, trainer, average = [], build(), gd.WeightAverage(0.7)
+    average.on_train_begin(trainer)
+    for _ in range(5):
+        trainer.model.forward(X)
+        trainer.model.backward(np.ones((90, 1), np.float32))
+        trainer.optimizer_step()
+        weights.append(arrays(trainer.model))
+    average.on_train_end(trainer)
+    np.testing.assert_allclose(arrays(trainer.model), averaged(weights, 0.7), rtol=0, atol=2e-6)
+
+
+@helpers.DTYPES
+def test_a_hundred_steps_of_networks_without_norms(dtype: Any, device: str) -> None:
+    """Which are fused on a GPU."""
+    layers = (gd.Standardizer().fit(X), gd.Dense(3, 17), gd.ReLU(), gd.Dropout(0.2), gd.Dense(17, 1))
+    model = gd.Sequential(*layers, seed=0, dtype=dtype, device=device)
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.AdamW(0.01, weight_decay=0.1))
+    weights = Weights()
+    trainer.fit(X, Y, epochs=20, batch_size=16, validation=0.2, callbacks=[gd.WeightAverage(0.98), weights])
+    assert len(weights.after) == 100
+    tolerance = 5e-6 if dtype == np.float32 else 2e-14
+    np.testing.assert_allclose(arrays(model), averaged(weights.after, 0.98), rtol=0, atol=tolerance)
+
+
+def test_the_number_of_steps_may_be_set() -> None:
+    """The updates of the average count on."""
+
+    class Renumber:
+        every = 4
+
+        def on_step(self, trainer: gd.Trainer) -> None:
+            if trainer.steps == 8:
+                trainer.steps = 1000
+
+    after: list[np.ndarray] = []
+
+    class Seen:
+        def on_step(self, trainer: gd.Trainer) -> None:
+            after.append(arrays(trainer.model))
+
+    trainer, average = build(), gd.WeightAverage(0.8, every=4)
+    trainer.fit(X, Y, epochs=4, **FIT, callbacks=[Seen(), Renumber(), average])
+    assert average.updates == 5 and len(after) == 20 and trainer.steps == 1012
+    np.testing.assert_allclose(arrays(trainer.model), averaged(after, 0.8, 4), rtol=0, atol=2e-6)
+
+
+def test_frozen_weights_stay_and_others_must_not_be_frozen_meanwhile(device: str) -> None:
+    class Freeze:
+        def __init__(self, change: Callable[[gd.Sequential], None]) -> None:
+            self.change = change
+
+        def on_epoch_begin(self, trainer: gd.Trainer) -> None:
+            if trainer.epoch == 1:
+                self.change(trainer.model)
+
+    trainer, weights = build(device), Weights()
+    trainer.model.freeze("layers.0")
+    thaw = Freeze(lambda model: model.unfreeze("layers.0.bias"))
+    trainer.fit(X, Y, epochs=3, **FIT, callbacks=[weights, thaw, gd.WeightAverage(0.8)])
+    np.testing.assert_allclose(arrays(trainer.model), averaged(weights.after, 0.8), rtol=0, atol=2e-6)
+    trainer = build(device)
+    freeze = Freeze(lambda model: model.freeze("layers.0.bias"))
+    call = {"epochs": 3, "callbacks": [freeze, gd.WeightAverage(0.8)], **FIT}
+    helpers.refuses(lambda: trainer.fit(X, Y, **call), RuntimeError, "layers.0.bias: frozen since")
+    assert trainer.epoch == 1 and trainer.core.average is None
+
+
+@pytest.mark.cuda
+def test_a_stack_leaves_it_to_each(device: str) -> None:
+    if device == "cpu":
+        pytest.skip("stacks are trained on GPUs")
+    trainers = [build(device) for _ in range(2)]
+    found = fit_stack(trainers, X, Y, epochs=1, callbacks=[[gd.WeightAverage(0.9)] for _ in trainers])
+    assert found.left == [0, 1]
+    average = gd.WeightAverage(0.9)
+    average.on_train_begin(trainers[0])
+    assert fit_stack(trainers, X, Y, epochs=1).left == [0, 1]
+
+
+def test_arrays_of_an_average_that_has_ended_can_be_read() -> None:
+    trainer, average = build(), gd.WeightAverage(0.9)
+    average.on_train_begin(trainer)
+    trainer.step(X, Y)
+    parameters, buffers = trainer.core.average_arrays()
+    helpers.same_bits({**parameters, **buffers}, {**trainer.model.parameters(), **trainer.model.buffers()})
+    average.on_train_end(trainer)
+    del trainer
+    assert all(np.isfinite(array).all() for array in (*parameters.values(), *buffers.values()))
 
 
 def test_the_log_of_steps_is_the_same_beside_it() -> None:
@@ -230,7 +328,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_state_is_refused() -> None:
     average, trainer = gd.WeightAverage(0.5), build()
-    trainer.fit(X, Y, epochs=1, callbacks=[average])
+    average.on_train_begin(trainer)
+    trainer.step(X, Y)
     good = average.state_dict()
     for change in (
         {"updates": -1},
@@ -243,13 +342,22 @@ def test_a_damaged_state_is_refused() -> None:
         with pytest.raises((gd.FormatError, ValueError)):
             average.check_state(good | change, trainer)
     average.check_state(good, trainer)
+    average.on_measure(trainer)
+    average.check_state(average.state_dict(), trainer)
 
 
-def test_copies_go_on_alike() -> None:
-    trainer, average = build(), gd.WeightAverage(0.5)
-    trainer.fit(X, Y, epochs=1, callbacks=[average])
-    for other in (copy.deepcopy(average), pickle.loads(pickle.dumps(average))):
-        assert (other.decay, other.every, other.keep, other.updates) == (0.5, 1, True, average.updates)
-        model = copy.copy(trainer.model)
-        other.update(model)
-        assert other.updates == average.updates + 1
+def test_copies_have_the_settings() -> None:
+    """Inside a run as well: the average belongs to the trainer, and a copy of the trainer has none."""
+    trainer, average = build(), gd.WeightAverage(0.5, every=2, keep=False)
+    average.on_train_begin(trainer)
+    for _ in range(4):
+        trainer.step(X, Y)
+    for other in (copy.deepcopy(average), copy.copy(average), pickle.loads(pickle.dumps(average))):
+        assert (other.decay, other.every, other.keep) == (0.5, 2, False)
+        fresh = build()
+        other.on_train_begin(fresh)
+        fresh.step(X, Y)
+        assert other.updates == 0 and average.updates == 2
+    twin = copy.deepcopy(trainer)
+    assert twin.core.average is None and trainer.core.average is not None
+    assert twin.step(X, Y) == trainer.step(X, Y)

@@ -47,6 +47,7 @@ OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "parameters",
         {"lr": 0.1, "step": 1, "weight_decay": 0.0},
     ),
+    "average": ("average:I value:I rate", "average", {}),
 }
 
 
@@ -59,6 +60,7 @@ def call_of(name: str) -> tuple[Any, dict[str, Any], dict[str, Any], list[str]]:
         "eps": 1e-5,
         "loss": gd.MeanSquaredError(),
         "optimizer": gd.Momentum(0.1),
+        "rate": 1.0,
         "states": [np.ones(LENGTHS["I"], np.float32)],
     }
     arguments = {}

@@ -130,6 +130,20 @@ def test_lerp_and_sum_of_squares(dtype: Any, aligned: bool, pool: helpers.Pool, 
         pool.check()
 
 
+@helpers.ALIGNED
+@helpers.DTYPES
+def test_moving_averages(dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any) -> None:
+    for n in (*helpers.WIDTHS, 1600, 100_003):
+        a, b = rng.standard_normal(n).astype(dtype), rng.standard_normal(n).astype(dtype)
+        for rate in (0.3, 1.0):
+            average = pool.mutable(a, aligned=aligned)
+            ops.average(average, pool.copy(b, aligned=aligned), rate, device=device)
+            expected = a.astype(np.float64) + rate * (b.astype(np.float64) - a)
+            np.testing.assert_allclose(average, expected, atol=6e-7 if dtype == np.float32 else 2e-15, rtol=0)
+        helpers.same_bits(np.array(average), b)
+        pool.check()
+
+
 def test_gather_from_a_memory_map(tmp_path: Any, rng: helpers.Generator) -> None:
     x = rng.standard_normal((300, 17)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)

@@ -206,7 +206,6 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "CSVLog": lambda p: gd.CSVLog(p / "log.csv"),
     "Checkpoint": lambda p: gd.Checkpoint(p / "c.safetensors", keep_best=True),
     "CrossEntropy": lambda p: gd.CrossEntropy([1.0, 2.0]),
-    "DecaySchedule": lambda p: gd.DecaySchedule(gd.schedules.cosine(1.0, 10)),
     "OptunaPruning": lambda p: gd.OptunaPruning(types.SimpleNamespace(report=print, should_prune=bool)),
     "TensorBoard": lambda p: gd.TensorBoard(p / "runs"),
     "Profile": lambda p: gd.profile(),

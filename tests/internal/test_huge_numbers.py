@@ -40,7 +40,7 @@ TAKES: dict[str, Callable[[Any], Any]] = {
     "p": gd.Dropout,
     "decay": lambda v: gd.BatchNorm(3, v),
     "value": gd.Constant,
-    "lr of a step": lambda v: gd._core.Trainer(model(), gd.CrossEntropy(), gd.SGD(0.1)).step(X, Y, lr=v),
+    "momentum": lambda v: gd.Momentum(0.1, v),
     "min_delta": lambda v: gd.EarlyStopping(min_delta=v),
     "factor": lambda v: gd.ReduceOnPlateau(factor=v),
     "min_lr": lambda v: gd.ReduceOnPlateau(min_lr=v),

@@ -65,7 +65,7 @@ def makes_sense(part: str, at: tuple[Any, ...], value: Any) -> bool:
     return number and (scaling or at[-1] in ("value", "best") or (at[-1] in ("lr_scale", "decay_scale") and value > 0))
 
 
-SAID = {"settings", "loss", "optimizer"}  # what is compared with the arguments as it is
+SAID = {"settings", "loss", "optimizer", "dropout_schedule"}  # what is compared with the arguments as it is
 
 
 def test_there_are_enough_places() -> None:

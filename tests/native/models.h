@@ -76,8 +76,8 @@ struct Problem {
 inline std::vector<OptimizerRule> every_rule() { return {SGD{}, Momentum{}, AdaGrad{}, RMSProp{}, Adam{}}; }
 
 /// A forward pass of a training step on its own: changes no persistent state.
-inline View forward_in_training(Network& net, ConstView x) {
-  return net.executor().forward(x, Executor::Mode::train, {.seed = net.seed(), .step = net.steps()});
+inline View forward_in_training(Network& net, ConstView x, const StepRates& rates = {}) {
+  return net.executor().forward(x, Executor::Mode::train, {.seed = net.seed(), .step = net.steps(), .rates = rates});
 }
 
 /// Runs forward and backward with synthetic gradients of the output.

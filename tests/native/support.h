@@ -292,4 +292,15 @@ inline double exact_slope(const Activation& activation, double a) {
   }
 }
 
+/// Rates that differ in everything from step to step.
+inline StepRates varied_rates(double lr, std::int64_t step) {
+  StepRates rates(lr);
+  const auto s = static_cast<double>(step % 7);
+  rates.decay = 1.5 - 0.2 * s;
+  rates.dropout = 0.1 * s;
+  rates.momentum = step % 3 == 0 ? -1.0 : 0.5 + 0.05 * s;
+  rates.unbiased = 0.4 + 0.08 * s;
+  return rates;
+}
+
 }  // namespace gdcore::testing

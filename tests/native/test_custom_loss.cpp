@@ -54,7 +54,7 @@ void check_as_built_in(bool weighted) {
     for (int epoch = 0; epoch < 3; ++epoch) {
       BatchRange range{{}, kRows, 8, 0, 0};
       range.last = range.batches(false);
-      const double lr = 0.01;
+      const StepRates lr = 0.01;
       trainer->run(data, range, {&lr, 1}, INFINITY, sums[turn]);
     }
     sums[turn] = trainer->evaluate(data, {{}, kRows, 16, 0, 0}, nullptr);

@@ -27,17 +27,18 @@ std::vector<std::int64_t> shuffled(std::int64_t rows, std::uint64_t epoch) {
 
 /// An epoch with nothing recorded: the host calls each operation.
 LossSums by_hand(Network& net, Trainer& trainer, const Loss& loss, const Dataset& data, const BatchRange& range,
-                 std::span<const double> lrs) {
+                 std::span<const StepRates> rates) {
   Criterion criterion(loss, net);
   BatchReader reader;
   LossSums total;
   for (std::int64_t b = range.first; b < range.last; ++b) {
     const Batch batch = reader.read(net, data, range.order, range.first_row(b), range.rows_of(b));
-    const View logits = forward_in_training(net, batch.x);
+    const StepRates& own = rates[static_cast<std::size_t>(b)];
+    const View logits = forward_in_training(net, batch.x, own);
     const LossSums sums = criterion.apply(batch, logits, net.executor().output_gradient());
     net.executor().backward({});
     net.executor().commit();
-    trainer.optimizer_step(lrs[static_cast<std::size_t>(b)]);
+    trainer.optimizer_step(own);
     net.executor().forget();
     total.loss += sums.loss;
     total.weight += sums.weight;
@@ -52,8 +53,9 @@ void same_as_by_hand(const OptimizerRule& rule, bool labels, std::optional<doubl
   const Dataset data = labels ? problem.classes() : problem.weighted();
   const Optimizer optimizer{rule, 0.01, false, {}, clip, 0.5};
   Trainer recorded(deep<T>(9, 4), loss, optimizer), hand(deep<T>(9, 4), loss, optimizer);
-  std::vector<double> lrs;
-  for (int b = 0; b < 38; ++b) lrs.push_back(0.01 / (1 + b));
+  std::vector<StepRates> lrs;
+  for (int b = 0; b < 38; ++b) lrs.push_back(varied_rates(0.01 / (1 + b), b));
+  for (Trainer* each : {&recorded, &hand}) each->begin_average(0.9, labels ? 1 : 3, 0);
   const Permutation permutation = Permutation::of(150, 5, 0);
   // 37 whole batches: a recording of 32 steps, single ones, 2 rows
   const BatchRange range{{nullptr, &permutation}, 150, 4, 0, 38};
@@ -62,6 +64,8 @@ void same_as_by_hand(const OptimizerRule& rule, bool labels, std::optional<doubl
   const LossSums expected = by_hand(hand.network(), hand, loss, data, range, lrs);
   CHECK(recorded.steps() == 38);
   CHECK(Snapshot(recorded) == Snapshot(hand));
+  for (Trainer* each : {&recorded, &hand}) each->average()->swap();
+  CHECK(Snapshot(recorded) == Snapshot(hand));  // of the averages
   CHECK(sums.loss == expected.loss);
   CHECK(sums.weight == expected.weight);
 }
@@ -86,8 +90,8 @@ Trained epoch_of(std::shared_ptr<Network> net, const Dataset& data, const RowOrd
                  std::int64_t window_bytes = kWindowBytes) {
   constexpr std::int64_t kRows = 150, kBatch = 4, kBatches = 38;
   Trainer trainer(std::move(net), MeanSquaredError{}, {Adam{}, 0.01, false, {}, {}, {}}, window_bytes);
-  std::vector<double> lrs;
-  for (std::int64_t b = 0; b < kBatches; ++b) lrs.push_back(0.02 / static_cast<double>(1 + b));
+  std::vector<StepRates> lrs;
+  for (std::int64_t b = 0; b < kBatches; ++b) lrs.push_back(varied_rates(0.02 / static_cast<double>(1 + b), b));
   LossSums sums;
   std::int64_t next = 0, calls = 0;
   for (; next < kBatches; ++calls) {
@@ -118,7 +122,7 @@ TEST_CASE("clipping by the norm in recorded steps agrees with the host's" * doct
 TEST_CASE("slices of time do not show" * doctest::skip(!kRecords)) {
   const Problem<float> problem(150, 9, 4);
   const auto order = shuffled(150, 1);
-  const double lr = 0.01;
+  const StepRates lr = 0.01;
   Trainer whole(deep<float>(9, 4), CrossEntropy{}, {Adam{}, {}, false, {}, {}, {}}),
       slices(deep<float>(9, 4), CrossEntropy{}, {Adam{}, {}, false, {}, {}, {}});
   LossSums sums, added;
@@ -135,7 +139,7 @@ TEST_CASE("slices of time do not show" * doctest::skip(!kRecords)) {
 TEST_CASE("a loss that is not finite stops the steps behind it, and the host says why" * doctest::skip(!kRecords)) {
   Problem<float> problem(80, 9, 4), good(80, 9, 4);
   for (std::int64_t c = 0; c < 9; ++c) problem.x[21 * 9 + c] = std::numeric_limits<float>::infinity();
-  const double lr = 0.01;
+  const StepRates lr = 0.01;
   const Optimizer optimizer{Adam{}, {}, false, {}, {}, {}};
   Trainer trainer(deep<float>(9, 4), CrossEntropy{}, optimizer), twin(deep<float>(9, 4), CrossEntropy{}, optimizer);
   LossSums sums, expected;
@@ -158,7 +162,7 @@ TEST_CASE("a loss that is not finite stops the steps behind it, and the host say
 
 TEST_CASE("recordings that are out of date are not used" * doctest::skip(!kRecords)) {
   const Problem<float> problem(64, 9, 4), large(400, 9, 4);
-  const double lr = 0.05;
+  const StepRates lr = 0.05;
   const Optimizer optimizer{Momentum{}, {}, false, {}, {}, {}};
   const auto net = deep<float>(9, 4), other = deep<float>(9, 4);
   Trainer trainer(net, CrossEntropy{}, optimizer), fresh(other, CrossEntropy{}, optimizer);
@@ -189,7 +193,7 @@ TEST_CASE("rows that are sent as they are needed train as rows that lie on the d
   data.weights.row_stride = 2;
   const auto order = shuffled(25, 2);
   const BatchRange range{order.data(), 25, 7, 0, 4};
-  const double lr = 0.01;
+  const StepRates lr = 0.01;
   std::vector<TrainedOf<Bits>> results;
   for (const bool sent : {false, true}) {
     const auto net = deep<float>(9, 4);
@@ -244,7 +248,7 @@ TEST_CASE("neither windows of rows that are sent nor the clock show, in any orde
 TEST_CASE("a call that does not go on where the clock cut the last one" * doctest::skip(!kRecords)) {
   const Problem<float> problem(150, 9, 4);
   const auto first = shuffled(150, 4), second = shuffled(150, 5);
-  const double lr = 0.01;
+  const StepRates lr = 0.01;
   const Dataset data = problem.weighted();
   const auto run = [&](const Dataset& from, bool cut) {
     Trainer trainer(deep<float>(9, 4), MeanSquaredError{}, {Adam{}, {}, false, {}, {}, {}});
@@ -265,7 +269,7 @@ TEST_CASE("a single row that is left over belongs to the batch before" * doctest
   BatchRange range{{nullptr, &permutation}, 149, 4, 0, 37};
   range.joins = true;
   const Optimizer optimizer{Adam{}, {}, false, {}, {}, {}};
-  const std::vector<double> lrs(37, 0.01);
+  const std::vector<StepRates> lrs(37, 0.01);
   Trainer hand(deep<float>(9, 4), MeanSquaredError{}, optimizer);
   const LossSums expected = by_hand(hand.network(), hand, MeanSquaredError{}, problem.weighted(), range, lrs);
   for (const Dataset& data : {problem.weighted(), without_room(problem.weighted())}) {
@@ -280,7 +284,7 @@ TEST_CASE("a single row that is left over belongs to the batch before" * doctest
 
 TEST_CASE("rows that are listed anew at the same address are seen" * doctest::skip(!kRecords)) {
   const Problem<float> problem(60, 9, 4);
-  const double lr = 0.01;
+  const StepRates lr = 0.01;
   const Optimizer optimizer{SGD{}, {}, false, {}, {}, {}};
   Trainer trainer(deep<float>(9, 4), MeanSquaredError{}, optimizer),
       other(deep<float>(9, 4), MeanSquaredError{}, optimizer);
@@ -302,7 +306,7 @@ TEST_CASE("indices that are no rows are refused before anything is sent" * docte
   order[13] = 20;
   Trainer trainer(deep<float>(9, 4), CrossEntropy{}, {SGD{}, {}, false, {}, {}, {}});
   const Snapshot before(trainer);
-  const double lr = 0.01;
+  const StepRates lr = 0.01;
   LossSums sums;
   CHECK_THROWS_AS(trainer.run(problem.classes(), {order.data(), 20, 5, 0, 4}, {&lr, 1}, 1e9, sums),
                   std::invalid_argument);

@@ -1,7 +1,6 @@
 // Fused MLP steps of two launches against the CPU's separate operations.
+#include "fused_mlp.h"
 #include "gdcore/batch.h"
-#include "gdcore/step_program.h"
-#include "models.h"
 
 using namespace gdcore;
 using namespace gdcore::testing;
@@ -80,74 +79,6 @@ std::vector<Case> plans() {
   return list;
 }
 
-/// A copy of a network's arrays, trained by fused steps.
-struct FusedMlp {
-  Network& net;
-  const Loss& loss;
-  Plan plan;
-  Array<float> parameters, gradients, state0, state1;
-  Buffer class_weights;
-  std::vector<Segment> segments;
-  std::vector<double> rates;
-  StepCounters counters;
-  LossSums sums;
-  double clip_norm = std::numeric_limits<double>::infinity();
-  Precision precision = Precision::full;
-
-  FusedMlp(Network& net_, const Loss& loss_)
-      : net(net_),
-        loss(loss_),
-        plan(net.executor().plan()),
-        parameters(1, net.parameters().layout.size()),
-        gradients(1, parameters.cols()),
-        state0(1, parameters.cols()),
-        state1(1, parameters.cols()),
-        class_weights(loss_weights(loss, net.out_features(), cpu(), DType::float32)) {
-    std::memcpy(parameters.data(), net.parameters().values.data(), parameters.bytes());
-    state0.fill(0.0);
-    state1.fill(0.0);
-    const auto& entries = net.parameters().layout.entries();
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      const std::int64_t end = i + 1 < entries.size() ? entries[i + 1].offset : parameters.cols();
-      segments.push_back(
-          {entries[i].offset, end - entries[i].offset, 1.0 + 0.5 * static_cast<double>(i % 2), i % 2 ? 0.0 : 1e-3});
-    }
-  }
-  OptimizerPass pass(const OptimizerRule& rule) {
-    return {.rule = rule,
-            .parameters = parameters.view(),
-            .gradients = gradients.view(),
-            .states = {state0.view(), state1.view()},
-            .segments = segments,
-            .lr = 0.0,
-            .step = 0,
-            .clip_value = 5.0,
-            .counters = &counters,
-            .rates = rates.data(),
-            .clip_norm = clip_norm};
-  }
-  bool step(const OptimizerRule& rule, const Dataset& data, const std::int64_t* order, std::int64_t rows) {
-    const auto numbers = static_cast<std::int64_t>(class_weights.bytes() / sizeof(float));
-    const ConstView weights{class_weights.data(), 1, numbers, DType::float32};
-    const auto fused = device().fuse({.x = data.x,
-                                      .y = data.y,
-                                      .weights = data.weights,
-                                      .labels = data.labels,
-                                      .order = order,
-                                      .rows = rows,
-                                      .plan = plan,
-                                      .parameters = net.parameters(),
-                                      .precision = precision,
-                                      .seed = net.seed(),
-                                      .loss = loss,
-                                      .class_weights = weights,
-                                      .sums = &sums,
-                                      .optimizer = pass(rule)});
-    if (fused != nullptr) fused->run();
-    return fused != nullptr;
-  }
-};
-
 /// The largest error of a product, relative to the summed magnitudes of its terms.
 double tolerance(Precision precision) {
   return precision == Precision::full ? 1e-6 : precision == Precision::tf32 ? 1e-3 : 8e-3;
@@ -166,7 +97,10 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
   std::vector<std::int64_t> order;
   for (std::int64_t i = 0; i < steps * rows; ++i) order.push_back((i * 7 + 3) % n);
   FusedMlp fused(net, plan.loss), again(net, plan.loss);
-  for (int s = 0; s < steps; ++s) fused.rates.push_back(2e-3 / (1.0 + s));
+  for (int s = 0; s < steps; ++s) {
+    fused.rates.push_back(varied_rates(2e-3 / (1.0 + s), s + 4));
+    fused.rates.back().average = s == 0 ? 1.0 : s % 3 == 2 ? 0.0 : 0.3;
+  }
   again.rates = fused.rates;
   fused.precision = again.precision = precision;
   Array<float> state0 = fused.state0.copy(), state1 = fused.state1.copy();
@@ -176,7 +110,8 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
   for (int s = 0; s < steps; ++s) {
     const Batch batch = reader.read(net, data, order.data(), s * rows, rows);
     net.set_steps(s);
-    const View logits = forward_in_training(net, batch.x);
+    const StepRates& rates = fused.rates[static_cast<std::size_t>(s)];
+    const View logits = forward_in_training(net, batch.x, rates);
     const LossSums sums = criterion.apply(batch, logits, net.executor().output_gradient());
     net.executor().backward({});
     OptimizerPass p = fused.pass(rule);
@@ -185,7 +120,9 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
     p.states[0] = state0.view();
     p.states[1] = state1.view();
     p.counters = nullptr;
-    p.lr = fused.rates[static_cast<std::size_t>(s)];
+    p.rates = rates;
+    p.average = {};
+    const Array<float> before = fused.average.copy();
     p.step = s + 1;
     cpu().optimizer_step(p);
     for (FusedMlp* run : {&fused, &again}) {
@@ -197,6 +134,7 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
       CHECK(run->counters.first == (s + 1) * rows);
     }
     total += fused.sums.loss;
+    check_average(net, fused, before, rates.average);
     if (s == 0) {  // before rounding errors grow
       double worst = 0.0, most = 0.0, apart = 0.0, size = 0.0;
       const float* g = static_cast<const float*>(net.parameters().gradients.data());
@@ -220,6 +158,7 @@ void check_steps(Case plan, const OptimizerRule& rule, std::int64_t rows, int st
   CHECK(fused.counters.sums.loss == doctest::Approx(total));
   CHECK(fused.counters.stop == Stop::none);
   CHECK(fused.parameters.same_bits(again.parameters));
+  CHECK(fused.average.same_bits(again.average));
   CHECK(fused.counters.sums.loss == again.counters.sums.loss);
 }
 

@@ -242,7 +242,7 @@ TEST_CASE("a row order interrupted in its computation is computed again" * docte
   Trainer trainer = make<float>(SGD{}, plan), twin = make<float>(SGD{}, undisturbed);
   const Permutation permutation = Permutation::of(31, 5, 0);
   const BatchRange range{{nullptr, &permutation}, 31, 8, 0, 4};
-  const double lr = 0.01;
+  const StepRates lr = 0.01;
   LossSums sums, expected;
   {
     const InterruptScope scope([] { throw Interrupted(); });
@@ -260,7 +260,7 @@ TEST_CASE("runs, evaluations and predictions stop when asked") {
   const Problem<float> problem(31, 9, 4);
   const auto plan = std::make_shared<Strike>();
   Trainer trainer = make<float>(SGD{}, plan);
-  const double lr = 0.01;
+  const StepRates lr = 0.01;
   LossSums sums;
   const InterruptScope scope([] { throw Interrupted(); });
   CHECK_THROWS_AS(([&] {

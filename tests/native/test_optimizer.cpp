@@ -53,23 +53,31 @@ std::vector<OptimizerRule> all_rules() {
 }
 
 template <class T>
-void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift, std::int64_t other_shift) {
+void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift, std::int64_t other_shift,
+                double average_rate = -1.0) {
   Array<T> w(1, n, shift), g(1, n, other_shift), s(1, n, shift), r(1, n, other_shift);
   w.random(1);
   g.random(2);
   s.random(3, 0.25, std::holds_alternative<Momentum>(rule) || std::holds_alternative<Adam>(rule) ? 0.0 : 0.5);
   r.random(4, 0.25, 0.5);
-  const Array<T> w0 = w.copy(), s0 = s.copy(), r0 = r.copy();
+  Array<T> a(1, n, other_shift);
+  a.random(5);
+  const Array<T> w0 = w.copy(), s0 = s.copy(), r0 = r.copy(), a0 = a.copy();
   // Three segments with a gap between the first two, which must stay unchanged.
   const std::int64_t third = n / 3;
   const Segment segments[] = {
       {0, third, 1.0, 0.1}, {third + (n > 3), n - third - (n > 3) - third, 0.5, 0.0}, {n - third, third, 2.0, 0.3}};
-  const double lr = 0.05, scale = 0.75, clip = 0.6;
+  const double lr = 0.05, scale = 0.75, clip = 0.6, decay_factor = average_rate < 0.0 ? 1.0 : 1.5;
   OptimizerPass pass{rule, w.view(), g.view(), {}, segments, lr, 3, scale, clip};
   if (state_count(rule) > 0) pass.states[0] = s.view();
   if (state_count(rule) > 1) pass.states[1] = r.view();
+  pass.rates.decay = decay_factor;
+  if (average_rate >= 0.0) {
+    pass.average = a.view();
+    pass.rates.average = average_rate;
+  }
   device().optimizer_step(pass);
-  Worst<T> weights(8.0), states(8.0);
+  Worst<T> weights(8.0), states(8.0), averages(8.0);
   for (std::int64_t i = 0; i < n; ++i) {
     const Segment* in = nullptr;
     for (const Segment& segment : segments) {
@@ -79,25 +87,34 @@ void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift, s
       CHECK(w[i] == w0[i]);
       CHECK(s[i] == s0[i]);
       CHECK(r[i] == r0[i]);
+      CHECK(a[i] == a0[i]);
       continue;
     }
     double gradient = static_cast<double>(g[i]) * scale, weight = static_cast<double>(w0[i]);
     gradient = std::max(-clip, std::min(clip, gradient));
     double size = std::abs(gradient);
     if (decouples_decay(rule)) {
-      weight *= 1.0 - lr * in->lr_factor * in->weight_decay;
+      weight *= 1.0 - lr * in->lr_factor * in->weight_decay * decay_factor;
     } else {
-      gradient += in->weight_decay * weight;
-      size += std::abs(in->weight_decay * weight);
+      gradient += in->weight_decay * decay_factor * weight;
+      size += std::abs(in->weight_decay * decay_factor * weight);
     }
     const Weight exact = exact_step(rule, {weight, static_cast<double>(s0[i]), static_cast<double>(r0[i])}, gradient,
                                     size, lr * in->lr_factor, 3.0);
     weights.add(w[i], exact.w, exact.size);
+    const double from = static_cast<double>(a0[i]), rate = std::max(average_rate, 0.0);
+    averages.add(a[i], from + rate * (static_cast<double>(w[i]) - from), std::abs(from) + std::abs(exact.w));
     if (state_count(rule) > 0) states.add(s[i], exact.s, std::abs(static_cast<double>(s0[i])) + size);
     if (state_count(rule) > 1) states.add(r[i], exact.r, std::abs(static_cast<double>(r0[i])) + size * size);
   }
   CHECK(weights.value() <= 1.0);
   CHECK(states.value() <= 1.0);
+  CHECK(averages.value() <= 1.0);
+  if (average_rate == 1.0) {
+    for (const Segment& in : segments) {
+      for (std::int64_t i = in.begin; i < in.begin + in.count; ++i) CHECK(a[i] == w[i]);
+    }
+  }
   if (state_count(rule) < 2) CHECK(r.same_bits(r0));
 }
 
@@ -112,7 +129,11 @@ TEST_CASE("every rule follows its formula at every length, with clipping, decay 
       check_rule<double>(rule, n, 1 - n % 2, n % 2);
       check_rule<float>(rule, n, 0, 0);
       check_rule<double>(rule, n, 0, 0);
+      check_rule<float>(rule, n, n % 2, 1 - n % 2, 0.25);
+      check_rule<double>(rule, n, 0, 0, n % 2 == 0 ? 0.25 : 1.0);
     }
+    check_rule<float>(rule, 100'003, 0, 0, 0.25);
+    check_rule<float>(rule, 1'000, 0, 0, 0.0);
     check_rule<float>(rule, 100'003, 1, 0);
     check_rule<float>(rule, 100'008, 0, 0);
   }
@@ -138,7 +159,7 @@ struct Model {
                        .gradients = g.view(),
                        .states = {},
                        .segments = segments,
-                       .lr = lr,
+                       .rates = lr,
                        .step = step};
     if (state_count(rule) > 0) pass.states[0] = s.view();
     if (state_count(rule) > 1) pass.states[1] = r.view();
@@ -184,22 +205,32 @@ TEST_CASE("steps that read the device's counters give the bits of steps with the
   if (recorder == nullptr) return;
   const auto look = [&]<class T>(T, const OptimizerRule& rule, std::int64_t n, std::int64_t shift) {
     const Segment segments[] = {{0, n / 3, 1.0, 0.1}, {n / 3 + 1, n - n / 3 - 1, 0.5, 0.0}};
-    const double nan = std::numeric_limits<double>::quiet_NaN(), rates[] = {nan, nan, 0.1, 0.03, 0.01, nan};
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    StepRates rates[] = {nan, nan, varied_rates(0.1, 1), varied_rates(0.03, 2), varied_rates(0.01, 3), nan};
+    rates[2].average = 1.0;
+    rates[4].average = 0.3;
     Model<T> host(n, shift), counted(n, shift);
+    Array<T> host_average(1, n), counted_average(1, n);
+    host_average.random(6);
+    counted_average.random(6);
     StepCounters counters{.step = 41, .batch = 2, .first = 100, .sums = {0.5, 2.0}, .stop = Stop::none};
     const LossSums sums{0.25, 32.0};
     for (int i = 0; i < 3; ++i) {
-      OptimizerPass pass = host.pass(rule, segments, rates[2 + i], 42 + i);
+      OptimizerPass pass = host.pass(rule, segments, 0.0, 42 + i);
+      pass.rates = rates[2 + i];
+      pass.average = host_average.view();
       pass.clip_value = 1.25;
       device().optimizer_step(pass);
       OptimizerPass without_host = counted.pass(rule, segments, nan, -1);
       without_host.clip_value = 1.25;
       without_host.counters = &counters;
-      without_host.rates = rates;
+      without_host.schedule = rates;
+      without_host.average = counted_average.view();
       device().optimizer_step(without_host);
       recorder->advance({&counters, &sums, 32});
     }
     CHECK(counted.same_bits(host));
+    CHECK(counted_average.same_bits(host_average));
     CHECK(counters.step == 44);
     CHECK(counters.batch == 5);
     CHECK(counters.first == 196);
@@ -218,19 +249,19 @@ TEST_CASE("steps that read the device's counters give the bits of steps with the
 TEST_CASE("the norm that the device clips by is the host's, and one that is not finite stops the steps") {
   if (device().recorder() == nullptr) return;
   const OptimizerRule rule = Adam{};
-  const double rates[] = {0.1};
+  const StepRates rates[] = {0.1};
   const auto look = [&]<class T>(T, std::int64_t n, std::int64_t shift) {
     const Segment segments[] = {{0, n, 1.0, 0.1}};
     for (const double clip_norm : {0.125, 1e6, std::numeric_limits<double>::infinity()}) {
       Model<T> host(n, shift), counted(n, shift);
       StepCounters counters;
-      OptimizerPass pass = host.pass(rule, segments, rates[0], 1);
+      OptimizerPass pass = host.pass(rule, segments, rates[0].lr, 1);
       const double norm = std::sqrt(device().sum_of_squares(host.g.view()));
       if (norm > clip_norm) pass.grad_scale = clip_norm / norm;
       device().optimizer_step(pass);
       OptimizerPass without_host = counted.pass(rule, segments);
       without_host.counters = &counters;
-      without_host.rates = rates;
+      without_host.schedule = rates;
       without_host.clip_norm = clip_norm;
       device().optimizer_step(without_host);
       CHECK(counted.same_bits(host));
@@ -245,7 +276,7 @@ TEST_CASE("the norm that the device clips by is the host's, and one that is not 
         counters.stop = before;
         OptimizerPass pass = model.pass(rule, segments);
         pass.counters = &counters;
-        pass.rates = rates;
+        pass.schedule = rates;
         pass.clip_norm = 1.0;
         device().optimizer_step(pass);
         CHECK(model.same_bits(kept));
@@ -265,7 +296,7 @@ TEST_CASE("once something has stopped the steps, nothing that lasts is written")
   if (recorder == nullptr) return;
   constexpr std::int64_t n = 5001;
   const Segment segments[] = {{0, n, 1.0, 0.1}};
-  const double rates[] = {0.1};
+  const StepRates rates[] = {0.1};
   const LossSums sums{1.0, 1.0};
   for (const Stop stop : {Stop::loss, Stop::gradient_norm}) {
     StepCounters counters{.step = 3, .batch = 0, .first = 8, .sums = {2.0, 4.0}, .stop = stop};
@@ -274,7 +305,7 @@ TEST_CASE("once something has stopped the steps, nothing that lasts is written")
       const Model<float> kept(n);
       OptimizerPass pass = model.pass(rule, segments);
       pass.counters = &counters;
-      pass.rates = rates;
+      pass.schedule = rates;
       device().optimizer_step(pass);
       CHECK(model.same_bits(kept));
     }
@@ -283,6 +314,8 @@ TEST_CASE("once something has stopped the steps, nothing that lasts is written")
     value.random(2);
     const Array<float> kept = average.copy();
     device().lerp({average.view(), value.view(), 0.5, false, &counters});
+    CHECK(average.same_bits(kept));
+    device().average({average.view(), value.view(), 0.5, &counters, rates});
     CHECK(average.same_bits(kept));
     recorder->advance({&counters, &sums, 4});
     CHECK(counters.step == 3);
@@ -320,80 +353,4 @@ TEST_CASE("optimiser steps do not depend on the number of threads") {
       return results;
     }));
   }
-}
-
-TEST_CASE("the sum of squares: every length, in doubles whatever the dtype, the same for all thread counts") {
-  const auto look = [&]<class T>(T, std::int64_t n, double scale, std::int64_t shift) {
-    Array<T> x(1, n, shift);
-    x.random(1, scale);
-    long double sum = 0.0;
-    for (std::int64_t i = 0; i < n; ++i) sum += static_cast<long double>(x[i]) * static_cast<long double>(x[i]);
-    CHECK(std::abs(device().sum_of_squares(x.view()) - sum) <= 1e-14 * sum);
-  };
-  for (const std::int64_t n : awkward_widths()) {
-    look(float{}, n, 1.0, n % 2);
-    look(double{}, n, 1.0, 1 - n % 2);
-  }
-  look(float{}, 300'001, 1e30, 0);  // the squares exceed float32's range
-  look(float{}, 300'001, 1e30, 1);
-  look(double{}, 100'001, 1.0, 1);
-  CHECK(same_for_all_threads([] {
-    Array<float> x(1, 1'000'003);
-    x.random(5);
-    std::vector<Array<double>> results;
-    results.emplace_back(1, 1).fill(device().sum_of_squares(x.view()));
-    return results;
-  }));
-  Array<float> bad(1, 100'000);
-  bad.fill(1.0);
-  bad[77'777] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(std::isnan(device().sum_of_squares(bad.view())));
-}
-
-TEST_CASE("running averages: decay and the square root, at every length") {
-  const auto look = [&]<class T>(T, std::int64_t n, bool root, std::int64_t other_shift) {
-    Array<T> average(1, n, n % 2), value(1, n, other_shift);
-    average.random(1);
-    value.random(2, 0.5, 1.0);
-    const Array<T> before = average.copy();
-    device().lerp({average.view(), value.view(), 0.9, root});
-    Worst<T> worst(2.0);
-    for (std::int64_t i = 0; i < n; ++i) {
-      const double v = static_cast<double>(value[i]);
-      const double exact = 0.9 * static_cast<double>(before[i]) + (1.0 - 0.9) * (root ? std::sqrt(v) : v);
-      worst.add(average[i], exact, std::abs(static_cast<double>(before[i])) + v);
-    }
-    CHECK(worst.value() <= 1.0);
-  };
-  for (const std::int64_t n : awkward_widths()) {
-    look(float{}, n, false, n % 2);
-    look(float{}, n, true, 1 - n % 2);
-    look(double{}, n, n % 2 == 0, 0);
-  }
-  look(float{}, 50'002, true, 0);
-}
-
-TEST_CASE("adding a multiple: every length, aligned or not") {
-  const auto look = [&]<class T>(T, std::int64_t n, std::int64_t shift, std::int64_t other_shift) {
-    Array<T> to(1, n, shift), x(1, n, other_shift);
-    to.random(1);
-    x.random(2);
-    const Array<T> before = to.copy(), same = x.copy();
-    device().add(to.view(), x.view(), -0.3);
-    Worst<T> worst(2.0);
-    for (std::int64_t i = 0; i < n; ++i) {
-      const double a = static_cast<double>(before[i]), b = static_cast<double>(x[i]);
-      worst.add(to[i], a - 0.3 * b, std::abs(a) + std::abs(b));
-    }
-    CHECK(worst.value() <= 1.0);
-    CHECK(x.same_bits(same));
-  };
-  for (const std::int64_t n : awkward_widths()) {
-    look(float{}, n, 0, 0);
-    look(float{}, n, 1, 1);
-    look(double{}, n, n % 2, 0);
-  }
-  look(float{}, 50'003, 0, 0);
-  look(float{}, 50'003, 0, 1);
-  look(double{}, 50'003, 0, 0);
 }

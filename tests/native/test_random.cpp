@@ -105,8 +105,12 @@ TEST_CASE("dropout with the device's counters draws the mask of the host's strea
   for (const std::int64_t step : {std::int64_t{0}, std::int64_t{1}, std::int64_t{77}, std::int64_t{1} << 40}) {
     StepCounters counters;
     counters.step = step;
-    device().dropout({x.view(), host.view(), 0.4, 9, stream ^ (static_cast<std::uint64_t>(step) << 12)});
-    device().dropout({x.view(), counted.view(), 0.4, 9, stream, &counters});
+    counters.batch = step % 2;
+    StepRates rates[2];
+    rates[0].dropout = 0.5;
+    const double p = step % 2 == 0 ? 0.2 : 0.4;
+    device().dropout({x.view(), host.view(), p, 9, stream ^ (static_cast<std::uint64_t>(step) << 12)});
+    device().dropout({x.view(), counted.view(), 0.4, 9, stream, &counters, rates});
     CHECK(counted.same_bits(host));
     CHECK_FALSE(counted.same_bits(before));
     std::memcpy(before.data(), counted.data(), counted.bytes());

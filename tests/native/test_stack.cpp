@@ -76,10 +76,13 @@ BatchRange epoch_of(const Permutation* shuffle, const std::vector<std::int64_t>&
   return range;
 }
 
-/// Rates that differ from batch to batch.
-std::vector<double> rates_of(const Member& member, std::int64_t batches) {
-  std::vector<double> rates;
-  for (std::int64_t b = 0; b < batches; ++b) rates.push_back(member.lr / (1.0 + 0.1 * static_cast<double>(b)));
+/// Rates that differ from batch to batch and from network to network.
+std::vector<StepRates> rates_of(const Member& member, std::int64_t batches) {
+  std::vector<StepRates> rates;
+  for (std::int64_t b = 0; b < batches; ++b) {
+    rates.push_back(
+        varied_rates(member.lr / (1.0 + 0.1 * static_cast<double>(b)), b + static_cast<std::int64_t>(member.seed)));
+  }
   return rates;
 }
 
@@ -132,11 +135,11 @@ std::vector<std::vector<Result>> together(Run& run, const Dataset& data, const s
   std::vector<std::vector<Result>> results(count);
   for (int epoch = 0; epoch < *std::ranges::max_element(epochs_of); ++epoch) {
     std::vector<Permutation> shuffles;
-    std::vector<double> rates;
+    std::vector<StepRates> rates;
     for (const Member& member : run.members) shuffles.push_back(order_of(member, std::ssize(rows), epoch));
     const BatchRange range = epoch_of(shuffles.data(), rows, batch);
     for (const Member& member : run.members) {
-      for (const double rate : rates_of(member, range.last)) rates.push_back(rate);
+      for (const StepRates& each : rates_of(member, range.last)) rates.push_back(each);
     }
     REQUIRE(stack.trains(data, range));
     for (std::size_t i = 0; i < count; ++i) active[i] = active[i] != 0 && epoch < epochs_of[i];
@@ -216,7 +219,7 @@ TEST_CASE("a stack keeps the best weights and gives them back") {
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int64_t>(i);
   BatchRange range = epoch_of(nullptr, rows, 32);
   for (const auto& marks : better) {
-    stack.run(problem.classes(), range, std::vector<double>(3, 0.1), active, sums);
+    stack.run(problem.classes(), range, std::vector<StepRates>(3, 0.1), active, sums);
     stack.keep(marks);
     for (std::size_t i = 0; i < 3; ++i) {
       stack.give_back(static_cast<std::int64_t>(i), false);

@@ -74,7 +74,7 @@ TEST_CASE("after the first step nothing is allocated, in steps, runs and evaluat
     Trainer trainer(net, CrossEntropy{std::vector<double>{1, 2, 3, 4}, 0.1}, {rule, 0.1, false, {}, 1.0, {}});
     const Permutation permutation = Permutation::of(101, 1, 0);
     const RowOrder order{nullptr, &permutation};
-    const double lr = 0.01;
+    const StepRates lr = 0.01;
     LossSums sums;
     const auto epoch = [&] {
       trainer.run(problem.classes(), {order, 101, 33, 0, 4}, {&lr, 1}, 1e9, sums);  // 33, 33, 33 and 2 rows
@@ -115,7 +115,7 @@ TEST_CASE("training gives the same bits for all thread counts") {
       if (!labels) loss = BinaryCrossEntropy{};
       Trainer trainer(deep<float>(120, 30), loss, {Adam{}, 0.01, true, {}, 1.0, {}});
       LossSums sums;
-      const double lr = 0.01;
+      const StepRates lr = 0.01;
       const Permutation permutation = Permutation::of(350, 5, 0);
       const RowOrder order{nullptr, &permutation};
       trainer.run(labels ? problem.classes() : problem.weighted(), {order, 350, 100, 0, 4}, {&lr, 1}, 1e9, sums);
@@ -135,7 +135,7 @@ TEST_CASE("ragged batches: a run equals its steps, and a small batch after a lar
     return Trainer(deep<double>(9, 4), MeanSquaredError{}, {Momentum{}, 0.01, false, {}, {}, {}});
   };
   Trainer whole = make(), steps = make(), small = make();
-  const std::vector<double> lrs = {0.1, 0.05, 0.02, 0.01};
+  const std::vector<StepRates> lrs = {0.1, 0.05, 0.02, 0.01};
   LossSums sums, added;
   const std::int64_t next = whole.run(problem.weighted(), {nullptr, 50, 16, 0, 4}, lrs, 1e9, sums);
   CHECK(next == 4);

@@ -64,7 +64,7 @@ TEST_CASE("training with scaled weights has the bits of training with ordinary o
     const auto net = network(DType::float32, Dense(9, 6), ActivationLayer(Tanh{}), Dense(6, 4));
     Trainer trainer(net, MeanSquaredError{}, {Adam{}, {}, false, {}, {}, {}});
     LossSums sums;
-    const double rate = 0.01;
+    const StepRates rate = 0.01;
     trainer.run(data, {nullptr, 40, 16, 0, 3}, {&rate, 1}, INFINITY, sums);
     return std::pair(bits_of(net->parameters().values), sums.loss / sums.weight);
   };

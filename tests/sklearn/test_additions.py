@@ -212,5 +212,10 @@ def test_callbacks_at_steps(alpha: float) -> None:
     assert average.updates == 8 * 3 // 3  # epochs of three batches
     np.testing.assert_allclose(plain.loss_curve_, averaged.loss_curve_, rtol=1e-6)
     assert not np.array_equal(plain.coefs_[0], averaged.coefs_[0])
-    with pytest.raises(ValueError, match="callbacks: got a DecaySchedule"):
-        classifier(callbacks=[gd.DecaySchedule(lambda step: 0.5)]).fit(X, Y)
+
+    class Scale:
+        def on_step(self, trainer: gd.Trainer) -> None:
+            trainer.decay_scale = 0.5
+
+    with pytest.raises(ValueError, match=r"trainer\.decay_scale: expected 1"):
+        classifier(alpha=alpha, callbacks=[Scale()]).fit(X, Y)

@@ -40,6 +40,14 @@ FORMULAS: dict[str, tuple[Any, Any]] = {
         schedules.cosine(0.3, 20, final=0.01),
         lambda t: 0.01 + 0.29 * 0.5 * (1 + math.cos(math.pi * min(t, 20) / 20)),
     ),
+    "flat_cosine": (
+        schedules.flat_cosine(0.3, 20, final=0.01),
+        lambda t: 0.01 + 0.29 * math.cos(math.pi / 4 * (max(1.0, min(t, 20) / 10) - 1) * 2) ** 2,
+    ),
+    "flat_cosine 0.2": (
+        schedules.flat_cosine(0.3, 20, flat=0.2),
+        lambda t: 0.3 if t < 4 else 0.3 * half_wave(max(20 - t, 0) / 16),
+    ),
     "cosine_restarts": (schedules.cosine_restarts(0.3, 6, final=0.01), lambda t: restarted(t, 6, 1)),
     "cosine_restarts 2": (schedules.cosine_restarts(0.3, 3, factor=2, final=0.01), lambda t: restarted(t, 3, 2)),
     "cosine_restarts 3": (schedules.cosine_restarts(0.3, 1, factor=3, final=0.01), lambda t: restarted(t, 1, 3)),
@@ -162,6 +170,8 @@ BAD = {
     "factor of restarts": (lambda: schedules.cosine_restarts(0.1, 5, factor=0), ValueError, "factor"),
     "factor fraction": (lambda: schedules.cosine_restarts(0.1, 5, factor=1.5), TypeError, "factor"),
     "steps of coslog4": (lambda: schedules.coslog4(0.1, 0), ValueError, "steps"),
+    "flat negative": (lambda: schedules.flat_cosine(0.1, 5, flat=-0.1), ValueError, "flat"),
+    "flat one": (lambda: schedules.flat_cosine(0.1, 5, flat=1), ValueError, "flat"),
     "rise zero": (lambda: schedules.one_cycle(0.1, 5, rise=0), ValueError, "rise"),
     "rise one": (lambda: schedules.one_cycle(0.1, 5, rise=1), ValueError, "rise"),
     "initial negative": (lambda: schedules.one_cycle(0.1, 5, initial=-1), ValueError, "initial"),

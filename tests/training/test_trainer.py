@@ -196,7 +196,7 @@ def test_a_step_that_fails_at_its_end_has_moved_nothing(why: str, device: str, r
         model.parameters()["layers.2.weight"][...] = 0
     before = helpers.snapshot(model, trainer)
     with pytest.raises(gd.DivergenceError if why == "gradient" else ValueError):
-        trainer.core.step(x, y, lr=0.1 if why == "gradient" else -1.0)
+        trainer.core.step(x, y, rates=0.1 if why == "gradient" else -1.0)
     helpers.same_bits(helpers.snapshot(model, trainer), before)
 
 

@@ -51,8 +51,6 @@ def of_global(step: int) -> int:
         (Own, ({1, 2}, {1, 3})),
         (Own, (closure([1]), closure([2]))),
         (closure, (Scale(1.0), Scale(2.0))),
-        (functools.partial(gd.DecaySchedule, every=10), (Scale(0.0), Scale(100.0))),
-        (gd.DecaySchedule, (lambda step: 1.0, lambda step: 2.0)),
         (functools.partial, (closure(1), closure(2))),
         (lambda value: Scale(value).__call__, (1.0, 2.0)),
     ],
@@ -76,6 +74,6 @@ def test_in_another_process() -> None:
     import gdcore as gd, numpy as np
     from gdcore.tuning.described import described
     cut = {"b", "a", "c"}
-    print(described([lambda step: step in cut, gd.DecaySchedule(lambda step: 0.5), np.arange(3), gd.EarlyStopping()]))
+    print(described([lambda step: step in cut, gd.SGD(lambda step: 0.5), np.arange(3), gd.EarlyStopping()]))
     """
     assert helpers.must_run(code) == helpers.must_run(code)

@@ -71,6 +71,7 @@ class Backend {
   /// to += scale · x
   virtual void add(View to, ConstView x, double scale) = 0;
   virtual void lerp(const Lerp&) = 0;
+  virtual void average(const AveragePass&) = 0;
   /// Writes rows of the source, converted, to `to` (count, source.cols).
   virtual void gather(const Gather&) = 0;
   /// Returns the flat index of the first NaN or infinity, or -1.

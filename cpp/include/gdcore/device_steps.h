@@ -42,9 +42,9 @@ class DeviceSteps {
   /// batch. Rows of a dataset in host memory are copied to the device in windows, as they are needed. Each network has
   /// its own counters, learning rates (one, or one for each batch) and permutation. `counters` passes in the steps made
   /// and the sums so far, and returns the values reached, also where an interruption is thrown.
-  std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const double> rates, double seconds,
+  std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates, double seconds,
                    std::span<StepCounters> counters);
-  std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const double> rates, double seconds,
+  std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates, double seconds,
                    StepCounters& counters) {
     return run(data, range, rates, seconds, {&counters, 1});
   }
@@ -77,7 +77,7 @@ class DeviceSteps {
   Window open(const Dataset& data, const BatchRange& range, std::int64_t first);
   const Window& send(const Dataset& data, const BatchRange& range, std::int64_t first);
   RowOrder order_on_device(const BatchRange& range, std::int64_t dataset_rows);
-  void start(const Window& window, const BatchRange& range, std::int64_t next, std::span<const double> rates,
+  void start(const Window& window, const BatchRange& range, std::int64_t next, std::span<const StepRates> rates,
              std::span<StepCounters> counters);
   std::int64_t launch(const Window& window, const BatchRange& range, std::int64_t next);
   std::int64_t steps_at_once(std::int64_t rows) const;

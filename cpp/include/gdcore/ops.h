@@ -120,13 +120,16 @@ struct ColumnAffine {
   View pre = {};
 };
 
-/// y = x m / (1 - p). The mask m is a function of (seed, stream): backward is the same operation with the same pair.
+/// y = x m / (1 - p). The mask m is a function of (seed, stream) and p: backward is the same operation with the same
+/// arguments.
 struct Dropout {
   ConstView x;
   View y;  // may be x
   double p;
   std::uint64_t seed, stream;
-  const StepCounters* counters = nullptr;  // where given, the stream is stream ^ (counters->step << 12)
+  // Where given: the stream is stream ^ (counters->step << 12), and p is p · schedule[counters->batch].dropout.
+  const StepCounters* counters = nullptr;
+  const StepRates* schedule = nullptr;
 };
 
 /// Losses on logits (N, K), see loss.h. `grad` (null: skipped) receives the gradient of sums.loss / sums.weight.
@@ -142,22 +145,34 @@ struct LossPass {
   StepCounters* counters = nullptr;  // where given, a loss that is not finite stops the steps
 };
 
-/// One pass over the arena: g ← clip(g · grad_scale), decay, rule. One call for any number of parameters.
+/// One pass over the arena: g ← clip(g · grad_scale), decay, rule, moving average of the weights. One call for any
+/// number of parameters.
 struct OptimizerPass {
   const OptimizerRule& rule;
   View parameters;
   ConstView gradients;
   View states[kMaxStates];
   std::span<const Segment> segments;
-  double lr;
+  StepRates rates;
   std::int64_t step;  // from 1
   double grad_scale = 1.0;
   double clip_value = std::numeric_limits<double>::infinity();
-  // Where counters are given: lr = rates[counters->batch], step = counters->step + 1, and grad_scale follows from
+  // Where counters are given: rates = schedule[counters->batch], step = counters->step + 1, and grad_scale follows from
   // clip_norm, which stops the steps if the norm of the gradients is not finite.
   StepCounters* counters = nullptr;
-  const double* rates = nullptr;
+  const StepRates* schedule = nullptr;
   double clip_norm = std::numeric_limits<double>::infinity();
+  View average = {};  // of the weights, moved by rates.average; null: none is kept
+};
+
+/// average ← average + rate (value - average); with counters, rate = schedule[counters->batch].average, and nothing
+/// happens once the steps have stopped.
+struct AveragePass {
+  View average;
+  ConstView value;
+  double rate;
+  const StepCounters* counters = nullptr;
+  const StepRates* schedule = nullptr;
 };
 
 /// average ← decay · average + (1 - decay) · f(value), f the square root where `root`.

@@ -1,6 +1,7 @@
 // Optimiser rules (chapter, slides 13, 26 and 29-31): one struct each, written once for host and device.
 //
-// `at<T>(lr, step)` computes the constants of one segment of weights in one step (counted from 1): the rule's Kernel.
+// `at<T>(lr, step)` computes the constants of one segment of weights in one step (counted from 1): the rule's Kernel. A
+// rule whose momentum may follow a schedule takes the step's StepRates as a third argument (kernel_of).
 // The kernel updates one weight from its gradient and its states, which all start at zero. Backends call it through
 // apply_rule, which keeps subnormal numbers out of the states. validate() throws where a hyperparameter is out of
 // range, exactly or rounded to the model's dtype. `squares` marks the states that are sums or averages of squares and
@@ -20,6 +21,7 @@
 
 #include "gdcore/check.h"
 #include "gdcore/math.h"
+#include "gdcore/step_rates.h"
 
 namespace gdcore {
 
@@ -84,8 +86,9 @@ struct Momentum {
     }
   };
   template <class T>
-  GD_FORMULA Kernel<T> at(double lr, std::int64_t) const {
-    return {T(lr), T(momentum), nesterov ? T(momentum) : T(1), nesterov ? T(lr) : T(0)};
+  GD_FORMULA Kernel<T> at(double lr, std::int64_t, const StepRates& rates) const {
+    const T mu = T(rates.momentum < 0 ? momentum : rates.momentum);
+    return {T(lr), mu, nesterov ? mu : T(1), nesterov ? T(lr) : T(0)};
   }
   bool operator==(const Momentum&) const = default;
 };
@@ -138,7 +141,8 @@ struct RMSProp {
 };
 
 /// s ← β₁s + (1-β₁)g; r ← β₂r + (1-β₂)g²; w ← w - η ŝ / (√r̂ + δ), ŝ = s / (1-β₁^τ), r̂ = r / (1-β₂^τ)
-/// (Kingma & Ba 2014). `decoupled`: weight decay shrinks w itself (Loshchilov & Hutter 2019).
+/// (Kingma & Ba 2014). `decoupled`: weight decay shrinks w itself (Loshchilov & Hutter 2019). Where β₁ follows a
+/// schedule, β₁^τ is the product of the β₁ of all steps, the weight that s still gives to its initial zero.
 struct Adam {
   static constexpr const char* name = "Adam";
   static constexpr int states = 2;
@@ -161,16 +165,33 @@ struct Adam {
     }
   };
   template <class T>
-  GD_FORMULA Kernel<T> at(double lr, std::int64_t step) const {
-    const auto [beta1, beta2] = betas;
-    const double tau = static_cast<double>(step);
-    return {T(lr / (1 - std::pow(beta1, tau))), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2),
-            T(1 / (1 - std::pow(beta2, tau))),  T(eps)};
+  GD_FORMULA Kernel<T> at(double lr, std::int64_t step, const StepRates& rates) const {
+    const bool own = rates.momentum < 0;
+    const double beta1 = own ? betas.first : rates.momentum, beta2 = betas.second;
+    const double tau = static_cast<double>(step), unbiased = own ? 1 - std::pow(beta1, tau) : rates.unbiased;
+    return {
+        T(lr / unbiased), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2), T(1 / (1 - std::pow(beta2, tau))), T(eps)};
   }
   bool operator==(const Adam&) const = default;
 };
 
 using OptimizerRule = std::variant<SGD, Momentum, AdaGrad, RMSProp, Adam>;
+
+/// Returns the rule's constants for weights with the learning rate `lr`.
+template <class T, class Rule>
+GD_FORMULA auto kernel_of(const Rule& rule, double lr, std::int64_t step, const StepRates& rates) {
+  if constexpr (requires { rule.template at<T>(lr, step, rates); }) {
+    return rule.template at<T>(lr, step, rates);
+  } else {
+    return rule.template at<T>(lr, step);
+  }
+}
+
+/// A moving average after a value has moved: average + rate (value - average), and the value itself at rate 1.
+template <class T>
+GD_FORMULA T averaged(T average, T value, T rate) {
+  return rate == T(1) ? value : average + rate * (value - average);
+}
 
 inline int state_count(const OptimizerRule& rule) {
   return std::visit([](const auto& r) { return r.states; }, rule);
@@ -220,7 +241,7 @@ void check_optimizer(const Optimizer& optimizer, DType dtype);
 /// A range of the arena with one rate and one decay.
 struct Segment {
   std::int64_t begin = 0, count = 0;
-  double lr_factor = 1.0, weight_decay = 0.0;
+  double lr_factor = 1.0, weight_decay = 0.0;  // of them, before the factors of the step
 };
 
 }  // namespace gdcore

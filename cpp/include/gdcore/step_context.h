@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "gdcore/loss.h"
+#include "gdcore/step_rates.h"
 
 namespace gdcore {
 
@@ -29,14 +30,14 @@ struct StepCounters {
   }
 };
 
-/// One step. Where `counters` are given, the step is recorded: its number and its rate, rates[counters->batch], are
+/// One step. Where `counters` are given, the step is recorded: its number and its rates, schedule[counters->batch], are
 /// read on the device at each run.
 struct StepContext {
   std::uint64_t seed = 0;  // of dropout
   std::int64_t step = 0;   // optimiser steps made before this one
-  double lr = 0.0;
+  StepRates rates = {};
   StepCounters* counters = nullptr;
-  const double* rates = nullptr;
+  const StepRates* schedule = nullptr;
 
   bool recorded() const { return counters != nullptr; }
 };

@@ -19,7 +19,7 @@ struct EntryRates {
 struct NetworkStack {
   std::int64_t networks = 1;
   std::int64_t stride = 0, state_stride = 0;
-  std::int64_t rates = 0;                // learning rates of a network
+  std::int64_t rates = 0;                // StepRates of a network in the schedule
   const std::uint64_t* seeds = nullptr;  // of dropout, one per network; null: StepProgram::seed
   const EntryRates* entries = nullptr;   // a row per network, a column per entry of the layout; null: the segments'
   // A measurement skips networks whose steps have stopped; null: none have. Their sums are left as they are.

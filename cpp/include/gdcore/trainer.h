@@ -25,29 +25,40 @@ class Trainer {
   const Optimizer& optimizer() const { return step_.optimizer().optimizer(); }
 
   /// Runs one step on a batch, its rows in their order; returns the batch's sums of losses before the step.
-  LossSums step(const Dataset& batch, double lr);
+  LossSums step(const Dataset& batch, const StepRates& rates);
   /// Trains the batches of the range until `seconds` have passed; returns the next batch and adds to `sums`.
-  /// `lrs`: one rate for each batch, or one for all. `since`: other sums, or null, to which the batches are added too.
-  std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
+  /// `rates`: those of each batch, or one for all; their `average` is ignored. `since`: other sums, or null, to which
+  /// the batches are added too.
+  std::int64_t run(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates, double seconds,
                    LossSums& sums, LossSums* since = nullptr);
   /// Returns sums over the rows of `range` without training; writes predictions to `outputs` (host, rows x out) unless
   /// null.
   LossSums evaluate(const Dataset& data, const BatchRange& range, void* outputs);
   /// Runs the optimiser on the current gradients.
-  void optimizer_step(double lr);
+  void optimizer_step(const StepRates& rates);
 
+  /// The largest p of the network's dropout layers.
+  double most_dropout() const { return step_.optimizer().most_dropout(); }
   TrainingStep& training_step() { return step_; }
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps);
+  /// Goes on from another number of steps.
+  void renumber(std::int64_t steps);
   /// The optimiser's states, in the parameters' layout.
   std::vector<View> states() const { return step_.optimizer().states(); }
   void reset();
 
+  /// Begins a moving average of the weights, with the current weights as its value, in place of an earlier one.
+  void begin_average(double decay, std::int64_t every, std::int64_t updates);
+  void end_average();
+  /// The moving average, or null.
+  const std::shared_ptr<WeightAverage>& average() const { return step_.optimizer().average(); }
+
  private:
-  StepContext context(double lr) const { return {.seed = network().seed(), .step = steps_, .lr = lr}; }
-  LossSums train(const Batch& batch, double lr);
-  std::int64_t run_on_device(const Dataset& data, const BatchRange& range, std::span<const double> lrs, double seconds,
-                             LossSums& sums);
+  StepContext context(const StepRates& rates) const;
+  LossSums train(const Batch& batch, const StepRates& rates);
+  std::int64_t run_on_device(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates,
+                             double seconds, LossSums& sums);
 
   TrainingStep step_;
   BatchReader reader_;

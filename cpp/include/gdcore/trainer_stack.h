@@ -27,9 +27,9 @@ class TrainerStack {
   bool measures(const Dataset& data, const BatchRange& range);
 
   /// Trains all batches of the range for the networks with active[i] != 0, and writes their sums. The order has a
-  /// permutation for each network; `lrs` has one rate for each network, or one for each network and batch. A network
+  /// permutation for each network; `rates` has one rate for each network, or one for each network and batch. A network
   /// whose loss is not finite stays as it was before that step: it has made fewer steps than there are batches.
-  void run(const Dataset& data, const BatchRange& range, std::span<const double> lrs,
+  void run(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates,
            std::span<const std::uint8_t> active, std::span<LossSums> sums);
   /// Writes the sums over the rows of the range for these networks, and their outputs, as DeviceMeasurement::run.
   void evaluate(const Dataset& data, const BatchRange& range, std::span<const std::uint8_t> active,

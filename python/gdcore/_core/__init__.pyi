@@ -830,6 +830,8 @@ class Optimizer:
     """
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
     @property
+    def _momentum(self) -> typing.Any: ...
+    @property
     def clip_norm(self) -> float | None: ...
     @property
     def clip_value(self) -> float | None: ...
@@ -850,9 +852,10 @@ class SGD(Optimizer):
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
-    weight_decay : float, sequence or dict
+    weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Biases, γ and β do not decay unless they are named.
+        such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
+        named.
     decay_biases : bool
         Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
@@ -868,7 +871,10 @@ class SGD(Optimizer):
         self,
         lr: float | collections.abc.Callable[[int], float],
         *,
-        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
+        weight_decay: float
+        | collections.abc.Sequence[float]
+        | collections.abc.Mapping[str, float]
+        | collections.abc.Callable[[int], float] = 0.0,
         decay_biases: bool = False,
         lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
         clip_norm: float | None = None,
@@ -881,15 +887,17 @@ class Momentum(Optimizer):
     """
     Gradient descent with momentum: v ← μ v - η g, w ← w + v; nesterov=True: w ← w + μ v - η g.
 
-    The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps.
+    The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps. μ is a number, or a
+    function from the step (0, 1, ...) to it.
 
     Parameters
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
-    weight_decay : float, sequence or dict
+    weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Biases, γ and β do not decay unless they are named.
+        such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
+        named.
     decay_biases : bool
         Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
@@ -904,10 +912,13 @@ class Momentum(Optimizer):
     def __init__(
         self,
         lr: float | collections.abc.Callable[[int], float],
-        momentum: float = 0.9,
+        momentum: float | collections.abc.Callable[[int], float] = 0.9,
         *,
         nesterov: bool = False,
-        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
+        weight_decay: float
+        | collections.abc.Sequence[float]
+        | collections.abc.Mapping[str, float]
+        | collections.abc.Callable[[int], float] = 0.0,
         decay_biases: bool = False,
         lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
         clip_norm: float | None = None,
@@ -916,7 +927,7 @@ class Momentum(Optimizer):
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
-    def momentum(self) -> float: ...
+    def momentum(self) -> float | collections.abc.Callable[[int], float]: ...
     @property
     def nesterov(self) -> bool: ...
 
@@ -928,9 +939,10 @@ class AdaGrad(Optimizer):
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
-    weight_decay : float, sequence or dict
+    weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Biases, γ and β do not decay unless they are named.
+        such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
+        named.
     decay_biases : bool
         Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
@@ -947,7 +959,10 @@ class AdaGrad(Optimizer):
         lr: float | collections.abc.Callable[[int], float],
         eps: float = 1e-08,
         *,
-        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
+        weight_decay: float
+        | collections.abc.Sequence[float]
+        | collections.abc.Mapping[str, float]
+        | collections.abc.Callable[[int], float] = 0.0,
         decay_biases: bool = False,
         lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
         clip_norm: float | None = None,
@@ -966,9 +981,10 @@ class RMSProp(Optimizer):
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
-    weight_decay : float, sequence or dict
+    weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Biases, γ and β do not decay unless they are named.
+        such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
+        named.
     decay_biases : bool
         Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
@@ -986,7 +1002,10 @@ class RMSProp(Optimizer):
         beta: float = 0.9,
         *,
         eps: float = 1e-08,
-        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
+        weight_decay: float
+        | collections.abc.Sequence[float]
+        | collections.abc.Mapping[str, float]
+        | collections.abc.Callable[[int], float] = 0.0,
         decay_biases: bool = False,
         lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
         clip_norm: float | None = None,
@@ -1004,15 +1023,17 @@ class Adam(Optimizer):
     Adam (Kingma & Ba 2014): s ← β₁ s + (1-β₁) g, r ← β₂ r + (1-β₂) g², w ← w - η ŝ / (√r̂ + eps), with
     ŝ = s / (1-β₁^τ) and r̂ = r / (1-β₂^τ). decoupled=True: weight decay shrinks w itself (AdamW, Loshchilov & Hutter 2019).
 
-    β₂ is 0.99 as in the chapter (PyTorch: 0.999).
+    β₂ is 0.99 as in the chapter (PyTorch: 0.999). β₁ is a number, or a function from the step (0, 1, ...) to it; β₁^τ is
+    then the product over the steps so far.
 
     Parameters
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
-    weight_decay : float, sequence or dict
+    weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
-        such labels). Biases, γ and β do not decay unless they are named.
+        such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
+        named.
     decay_biases : bool
         Whether biases, γ and β decay too.
     lr_factors : sequence or dict, optional
@@ -1027,11 +1048,14 @@ class Adam(Optimizer):
     def __init__(
         self,
         lr: float | collections.abc.Callable[[int], float],
-        betas: tuple[float, float] = (0.9, 0.99),
+        betas: tuple[float | collections.abc.Callable[[int], float], float] = (0.9, 0.99),
         *,
         eps: float = 1e-08,
         decoupled: bool = False,
-        weight_decay: float | collections.abc.Sequence[float] | collections.abc.Mapping[str, float] = 0.0,
+        weight_decay: float
+        | collections.abc.Sequence[float]
+        | collections.abc.Mapping[str, float]
+        | collections.abc.Callable[[int], float] = 0.0,
         decay_biases: bool = False,
         lr_factors: collections.abc.Sequence[float] | collections.abc.Mapping[str, float] | None = None,
         clip_norm: float | None = None,
@@ -1040,7 +1064,7 @@ class Adam(Optimizer):
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property
-    def betas(self) -> tuple[float, float]: ...
+    def betas(self) -> tuple[float | collections.abc.Callable[[int], float], float]: ...
     @property
     def decoupled(self) -> bool: ...
     @property
@@ -1180,6 +1204,18 @@ class Trainer:
         """
         The names of the states that are sums or averages of squares, which are never negative.
         """
+    def average_arrays(self) -> tuple:
+        """
+        The averaged parameters and buffers by name (those in training while the model has the averaged ones): views.
+        """
+    def begin_average(self, decay: float, every: int, updates: int = 0, swapped: bool = False) -> None:
+        """
+        Begins a moving average of the weights, one update after each `every` steps; its arrays begin as the current weights and running averages.
+        """
+    def end_average(self) -> None:
+        """
+        Ends the moving average and frees its memory.
+        """
     def evaluate(
         self,
         dataset: Dataset,
@@ -1191,7 +1227,9 @@ class Trainer:
         """
         The sums of loss and weights, without training; predictions are written to outputs (rows, out_features), if given.
         """
-    def optimizer_step(self, lr: float | None = None) -> None:
+    def optimizer_step(
+        self, rates: float | typing.Annotated[collections.abc.Sequence[float], "FixedSize(5)"] | None = None
+    ) -> None:
         """
         Updates the parameters with the gradients of the last backward pass. RuntimeError if there are none.
         """
@@ -1209,13 +1247,13 @@ class Trainer:
         drop_last: bool,
         first_batch: int,
         last_batch: int,
-        lrs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
         seconds: float,
         sums: tuple[float, float] = (0.0, 0.0),
         since: tuple[float, float] | None = None,
     ) -> tuple:
         """
-        Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next batch and the sums of loss and weights, added to `sums`, and then the same added to `since`, if given. rows=None means all rows; shuffle is (seed, epoch) or None.
+        Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next batch and the sums of loss and weights, added to `sums`, and then the same added to `since`, if given. rows=None means all rows; shuffle is (seed, epoch) or None. rates has a row for each step, or one for all: learning rate, factors of weight decay and dropout, momentum (-1: the optimiser's own), Adam's 1 - Π β₁; or learning rates alone (n,).
         """
     def state(self) -> dict:
         """
@@ -1227,11 +1265,25 @@ class Trainer:
         y: numpy.typing.ArrayLike,
         weights: numpy.typing.ArrayLike | None = None,
         *,
-        lr: float | None = None,
+        rates: float | typing.Annotated[collections.abc.Sequence[float], "FixedSize(5)"] | None = None,
         check_finite: bool = True,
     ) -> float:
         """
-        Trains one step on one batch; returns the mean loss of the batch before the step.
+        Trains one step on one batch; returns the mean loss of the batch before the step. rates: the learning rate, or one row of those of `run`.
+        """
+    def swap_average(self) -> None:
+        """
+        Exchanges the model's weights and running averages with the averaged ones.
+        """
+    @property
+    def average(self) -> typing.Any:
+        """
+        The moving average: its decay, its `every`, its updates so far, and whether the model has the averaged weights; None if there is none.
+        """
+    @property
+    def most_dropout(self) -> float:
+        """
+        The largest p of the model's dropout layers, 0 without one.
         """
     @property
     def steps(self) -> int:
@@ -1280,11 +1332,11 @@ class _TrainerStack:
         shuffle: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64] | None,
         batch_size: int,
         drop_last: bool,
-        lrs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
         active: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
     ) -> numpy.typing.NDArray[numpy.float64]:
         """
-        Trains an epoch for the networks where `active` is true; returns their sums of loss and weight (networks, 2). shuffle is (networks, 2), seeds and epochs, or None; lrs has a rate for each network, or for each network and batch. A network whose loss becomes NaN or infinite stays as before that step.
+        Trains an epoch for the networks where `active` is true; returns their sums of loss and weight (networks, 2). shuffle is (networks, 2), seeds and epochs, or None; rates, as those of Trainer.run, has a row for each network, or for each network and batch. A network whose loss becomes NaN or infinite stays as before that step.
         """
     def trains(
         self,

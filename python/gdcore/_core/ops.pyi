@@ -11,6 +11,7 @@ import typing
 __all__: list[str] = [
     "activation_backward",
     "activation_forward",
+    "average",
     "batch_norm_backward",
     "batch_norm_forward",
     "column_affine",
@@ -31,6 +32,7 @@ def activation_backward(
     activation: typing.Any, saved: typing.Any, dout: typing.Any, dx: typing.Any, *, device: str = "cpu"
 ) -> None: ...
 def activation_forward(activation: typing.Any, x: typing.Any, out: typing.Any, *, device: str = "cpu") -> None: ...
+def average(average: typing.Any, value: typing.Any, rate: float, *, device: str = "cpu") -> None: ...
 def batch_norm_backward(
     x: typing.Any,
     gamma: typing.Any,

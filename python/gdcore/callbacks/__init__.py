@@ -6,7 +6,6 @@ A callback is any object with some of the methods of `Callback`; it need not inh
 from .callback import Callback
 from .checkpoint import Checkpoint
 from .csv_log import CSVLog
-from .decay_schedule import DecaySchedule
 from .early_stopping import EarlyStopping
 from .progress import Progress
 from .reduce_on_plateau import ReduceOnPlateau
@@ -16,7 +15,6 @@ __all__ = [
     "CSVLog",
     "Callback",
     "Checkpoint",
-    "DecaySchedule",
     "EarlyStopping",
     "Progress",
     "ReduceOnPlateau",

@@ -21,6 +21,7 @@ from ..metrics import accuracy
 from ..model import Sequential
 from ..schedules import rates_of
 from ..trainer import Trainer
+from ..training.rates import functions_of
 from ..tuning.store import Point
 from ._sweep import PointSweep, run_sweep
 from .data import LabelledData, labelled_data, redraw_labels
@@ -215,9 +216,9 @@ def _checksum(layers: Sequence[_core.Layer], point: Point, recipe: Recipe) -> st
     Functions themselves cannot be compared: two of them may have the same name.
     """
     made = json.dumps(specs.encode(layers)).encode()
-    if callable(recipe.optimizer.lr):
-        steps = point["epochs"][-1] * _core.batch_count(point["samples"], recipe.batch_size or point["samples"], False)
-        made += rates_of(recipe.optimizer.lr, 0, steps).tobytes()
+    steps = point["epochs"][-1] * _core.batch_count(point["samples"], recipe.batch_size or point["samples"], False)
+    for function in functions_of(recipe.optimizer):
+        made += rates_of(function, 0, steps).tobytes()
     return f"{zlib.crc32(made):08x}"
 
 

@@ -37,6 +37,7 @@ HISTORY = f"{TRAINING}history."
 # The entries of a model's description that must equal those of the trainer that loads a checkpoint. The meaning of the
 # outputs is not among them: the loss fixes it. Names of columns are compared only if both are known.
 COMPARED = ("layers", "dtype", "classes")
+OTHERS = ("loss", "optimizer", "dropout_schedule")  # likewise, of the training state
 _LATER = {"CrossEntropy": {"gamma": 0.0}, "BinaryCrossEntropy": {"gamma": 0.0}}  # arguments that older files lack
 
 
@@ -67,6 +68,7 @@ def contents(state: TrainingState) -> tuple[dict[str, Array | _core.DeviceArray]
         "settings": specs.encode(state.settings),
         "loss": specs.encode(state.loss),
         "optimizer": specs.encode(state.optimizer),
+        "dropout_schedule": specs.encode(state.dropout_schedule),
         "class_weights": None if state.class_weights is None else list(state.class_weights),
         "history": columns,
         "callbacks": states,
@@ -149,6 +151,7 @@ ENTRIES = {
     "settings": lambda value, where: None if value is None else json_values.mapping(value, where),
     "loss": _spec(_core.Loss.__subclasses__()),
     "optimizer": _spec(_core.Optimizer.__subclasses__()),
+    "dropout_schedule": lambda value, where: None if value is None else json_values.mapping(value, where),
     "class_weights": lambda value, where: None if value is None else json_values.listing(value, where, _weight),
     "history": lambda value, where: json_values.listing(value, where, lambda item, _: item),
     "callbacks": lambda value, where: json_values.listing(value, where, json_values.mapping),
@@ -183,7 +186,7 @@ def from_contents(
         raise FormatError(f"{where}: got a model without a training state; expected a file that Checkpoint has written")
     model = saving.check_model(tensors, metadata, where)
     location = f"{where}: training"
-    older = {"class_weights": None, "decay_scale": 1.0}  # entries that earlier files lack
+    older = {"class_weights": None, "decay_scale": 1.0, "dropout_schedule": None}  # entries that earlier files lack
     given = older | json_values.mapping(json_values.parse(metadata["training"], location), location)
     training = json_values.entries(given, location, ENTRIES)
     first = metadata["format_version"] == "1"
@@ -292,19 +295,20 @@ def fitting_run(saved: Saved, state: TrainingState, of_fit: Mapping[str, Any], b
 
 def _settings(state: TrainingState) -> dict[str, Any]:
     """Return the trainer's settings that a checkpoint must share."""
-    return _named(saving.describe(state.model), specs.encode(state.loss), specs.encode(state.optimizer))
+    others = {name: specs.encode(getattr(state, name)) for name in OTHERS}
+    return _named(saving.describe(state.model), others)
 
 
 def _saved_settings(saved: Saved) -> dict[str, Any]:
-    return _named(saved.model, saved.training["loss"], saved.training["optimizer"])
+    return _named(saved.model, {name: saved.training[name] for name in OTHERS})
 
 
-def _named(model: Mapping[str, Any], loss: Any, optimizer: Any) -> dict[str, Any]:
+def _named(model: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
     compared = {name: model[name] for name in COMPARED}
     # Initial values do not matter for a network that gets those of the file.
     layers = [{name: layer[name] for name in layer if name not in ("init", "bias_init")} for layer in model["layers"]]
     compared["layers"] = {"type": "layers"} | {str(i): layer for i, layer in enumerate(layers)}
-    return compared | {"loss": loss, "optimizer": optimizer}
+    return {**compared, **others}
 
 
 def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:

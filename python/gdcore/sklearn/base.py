@@ -17,7 +17,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import _core
-from ..callbacks import DecaySchedule
 from ..internal.arrays import Array
 from ..internal.checks import choice, flag, integer, real, shown
 from ..model import Sequential
@@ -298,8 +297,6 @@ class MLPBase(BaseEstimator):  # type: ignore[misc]
         source = Batches(trainer, table, size, penalty, self._random_state if self.shuffle else None)
         validation = None if held is None else held.checked(trainer, "validation_data")
         callbacks = list(self.callbacks) if hasattr(self.callbacks, "__iter__") else [self.callbacks]
-        if any(isinstance(callback, DecaySchedule) for callback in callbacks):
-            raise ValueError("callbacks: got a DecaySchedule; expected none, as alpha is the same in all steps here")
         rules = Rules(self, rows, None if held is None else "val_score")
         try:
             train(trainer, source, validation, [rules, *callbacks], 1 if incremental else self.max_iter)

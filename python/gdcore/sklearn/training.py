@@ -147,6 +147,8 @@ class Batches:
 
     def _train(self, trainer: Trainer, rows: Array, count: int) -> float:
         """Make `count` steps on as many batches; return the mean loss with the penalty, before each step."""
+        if trainer.decay_scale != 1.0:
+            raise ValueError("trainer.decay_scale: expected 1, as alpha is the same in all steps here")
         table, penalty = self._table, self._penalty
         weight = len(rows) / count if table.weights is None else float(table.weights[rows].sum())
         if weight == 0.0:
@@ -160,7 +162,7 @@ class Batches:
         else:
             data, index = (self._data, rows) if self._data is not None else (self._of_sparse(trainer, rows), None)
             counts: dict[str, Any] = {"batch_size": self._size, "last_batch": count}
-            _, total, of = trainer.core.run(data.dataset, index, **counts, lrs=rates, **RUN)
+            _, total, of = trainer.core.run(data.dataset, index, **counts, rates=rates, **RUN)
             loss = total / of
         squares = before if count == 1 else (before + self._squares()) / 2
         return data_loss(trainer.loss, loss) + 0.5 * penalty.alpha * squares / weight

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _core
+from ..internal.arrays import Array
 from ..internal.attributes import attributes_of, restore_attributes
 from ..internal.checks import real
 from ..internal.class_weights import balanced, complete, numeric, weighted
 from ..internal.features import Learns
 from ..schedules import Rates
+from .rates import StepRates, of_one_step, scaled
 from .state import Position, TrainingState
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ class Connected(Learns):
     """
 
     __slots__ = (
-        *("_check_finite", "_classes", "_complete", "_core", "_decay_scale", "_fit", "_loss", "_lr_scale"),
-        *("_optimizer", "_rates", "_step"),
+        *("_check_finite", "_classes", "_complete", "_core", "_decay_scale", "_dropout_schedule", "_fit", "_loss"),
+        *("_lr_scale", "_optimizer", "_rates", "_step", "_step_rates"),
     )
     _loss: _core.Loss
     _optimizer: _core.Optimizer
@@ -45,6 +47,7 @@ class Connected(Learns):
     _check_finite: bool
     _lr_scale: float
     _decay_scale: float
+    _dropout_schedule: Callable[[int], float] | None
     _history: History
     _seed: int
     _step_log: StepLog
@@ -58,35 +61,54 @@ class Connected(Learns):
             self._complete = loss
         elif self._complete is not None:
             loss = self._complete
-        self._core = _core.Trainer(self._model, loss, decayed(self._optimizer, self._decay_scale))
+        self._core = _core.Trainer(self._model, loss, self._optimizer)
         self._rates = Rates(self._optimizer.lr)
+        self._step_rates = StepRates(self._rates, self._optimizer, self._dropout_schedule, self._core.most_dropout)
         self._fit: Fit | None = None
         self._step = self._plain_step()
 
     @property
+    def lr(self) -> float:
+        """Learning rate of the next step: the optimiser's rate or schedule, times ``lr_scale``."""
+        return self._rates.at(self._core.steps) * self._lr_scale
+
+    @property
+    def lr_scale(self) -> float:
+        """Factor on the learning rate, initially 1; `ReduceOnPlateau` reduces it."""
+        return self._lr_scale
+
+    @lr_scale.setter
+    def lr_scale(self, scale: float) -> None:
+        scale = real(scale, "lr_scale", low=0)
+        self._step = self._plain_step(scale)
+        self._lr_scale = scale
+
+    @property
     def decay_scale(self) -> float:
-        """Factor on the optimiser's weight decay, initially 1; `DecaySchedule` sets it."""
+        """Factor on the optimiser's weight decay, initially 1."""
         return self._decay_scale
 
     @decay_scale.setter
     def decay_scale(self, scale: float) -> None:
         scale = real(scale, "decay_scale", low=0)
-        if scale == self._decay_scale:
-            return
-        loss = complete(self._loss, self._model) if self._complete is None else self._complete
-        with self._model._hold(inside=False):  # another thread that makes steps waits
-            core, states = _core.Trainer(self._model, loss, decayed(self._optimizer, scale)), self._core.state()
-            core.steps = self._core.steps
-            for name, array in core.state().items():
-                array[...] = np.asarray(states[name])
-            self._core, self._decay_scale = core, scale
-            self._step = self._plain_step()
+        self._step = self._plain_step(decay_scale=scale)
+        self._decay_scale = scale
+
+    def _rates_now(self) -> Array:
+        """Return the rates of the next step, as the core takes them for a range of steps."""
+        return scaled(self._step_rates.at(self._core.steps), self._lr_scale, self._decay_scale)
+
+    def _rates_of_step(self) -> Any:
+        """Return the rates of the next step, as the core takes them for one step."""
+        if self._step_rates.alone and self._decay_scale == 1.0:
+            return self.lr
+        return of_one_step(self._rates_now())
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the whole state of training, for copies and pickles: a checkpoint's contents, and the objects."""
         with self._model._hold(inside=False):  # another thread that makes steps waits
             self._check_thread("copying a trainer", "copy it when that has ended")
-            attributes, slots = attributes_of(self, "_core", "_fit", "_rates", "_step")
+            attributes, slots = attributes_of(self, "_core", "_fit", "_rates", "_step", "_step_rates")
             states = {name: np.array(array) for name, array in self._core.state().items()}
             model = self._model.copy_state()  # taken now, because the model itself is copied later
             return {"attributes": (attributes, slots), "steps": self._core.steps, "optimizer": states, "model": model}
@@ -113,6 +135,7 @@ class Connected(Learns):
             model=self._model,
             loss=self._loss,
             optimizer=self._optimizer,
+            dropout_schedule=self._dropout_schedule,
             states=self._core.state(),
             squares=self._core._squares(),
             columns=self._known(),
@@ -164,20 +187,25 @@ class Connected(Learns):
         """Return the class weights that "balanced" has counted, for a checkpoint: a custom loop cannot count again."""
         return None if self._complete is None or not balanced(self._loss) else numeric(self._complete)
 
-    def _plain_step(self, lr_scale: float | None = None) -> Callable[..., float] | None:
-        """Return the core's step method with its constant arguments bound; `lr_scale` defaults to the current one.
+    def _plain_step(
+        self, lr_scale: float | None = None, decay_scale: float | None = None
+    ) -> Callable[..., float] | None:
+        """Return the core's step method with its constant arguments bound; the factors default to the current ones.
 
-        Returns None if the rate changes with the step, labels need looking up, or the dtype cannot hold a scaling.
+        Returns None if a rate changes with the step, labels need looking up, or the dtype cannot hold a scaling.
         """
-        lr, model = self._optimizer.lr, self._model
-        if callable(lr) or self._complete is None or not model.takes_numbers:
+        lr, model = self._step_rates.constant, self._model
+        if lr is None or self._complete is None or not model.takes_numbers:
             return None
         if self._check_finite and model.unrepresentable() is not None:
             return None
         options: dict[str, Any] = {} if self._check_finite else {"check_finite": False}
-        scale = self._lr_scale if lr_scale is None else lr_scale
-        if scale != 1.0:
-            options["lr"] = lr * scale
+        factors = (
+            self._lr_scale if lr_scale is None else lr_scale,
+            self._decay_scale if decay_scale is None else decay_scale,
+        )
+        if factors != (1.0, 1.0):
+            options["rates"] = of_one_step(scaled(np.array([lr]), *factors))
         return partial(self._core.step, **options) if options else self._core.step
 
     def _weigh(self, loss: _core.Loss | None = None) -> None:
@@ -206,20 +234,3 @@ class Connected(Learns):
             self.__setstate__(state)
         self._classes = self._model.classes
         self._step = self._plain_step()
-
-
-def decayed(optimizer: _core.Optimizer, scale: float) -> _core.Optimizer:
-    """Return an optimiser with its weight decay multiplied by a number."""
-    if scale == 1.0 or optimizer.weight_decay is None:
-        return optimizer
-    kind: Any = next(cls for cls in type(optimizer).__mro__ if cls.__module__ == _core.__name__)  # without subclasses
-    fields = {name: getattr(optimizer, name) for name in kind._fields}
-    decay = fields["weight_decay"]
-    if isinstance(decay, Mapping):
-        fields["weight_decay"] = {name: value * scale for name, value in decay.items()}
-    elif isinstance(decay, Sequence):
-        fields["weight_decay"] = [value * scale for value in decay]
-    else:
-        fields["weight_decay"] = decay * scale
-    made: _core.Optimizer = kind(**fields)
-    return made

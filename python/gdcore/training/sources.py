@@ -14,6 +14,7 @@ from ..internal.checks import flag
 from ..internal.features import UNNAMED, Columns
 from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_single_pass
 from .measure import CheckedData
+from .rates import scaled
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -70,7 +71,7 @@ class ArraySource:
         """Compute the rates of the trainer's next epoch, which starts from batch `first`."""
         self._shuffle = (trainer._seed, trainer.epoch) if self.shuffle else None
         self._next, self._first = first, first
-        self._rates = trainer._rates.epoch(trainer._core.steps, self.batches - first)
+        self._rates = trainer._step_rates.epoch(trainer._core.steps, self.batches - first)
         self.done = first == self.batches
 
     def advance(
@@ -81,8 +82,7 @@ class ArraySource:
         Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
         """
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
-        if trainer._lr_scale != 1.0:
-            rates = rates * trainer._lr_scale
+        rates = scaled(rates, trainer._lr_scale, trainer._decay_scale)
         self._next, loss_sum, weight_sum, *since = trainer._core.run(
             self.data.dataset,
             self.data.rows,
@@ -91,7 +91,7 @@ class ArraySource:
             drop_last=self.drop_last,
             first_batch=self._next,
             last_batch=self.batches if most is None else min(self.batches, self._next + most),
-            lrs=rates,
+            rates=rates,
             seconds=SLICE_SECONDS,
             sums=(loss_sum, weight_sum),
             since=None if log is None else log.sums,
@@ -218,7 +218,7 @@ class IterableSource:
             drop_last=False,
             first_batch=0,
             last_batch=1,
-            lrs=np.array([trainer.lr]),
+            rates=trainer._rates_now(),
             seconds=np.inf,
             sums=sums,
             since=None if log is None else log.sums,

@@ -18,6 +18,7 @@ from ..internal.class_weights import trained
 from ..internal.features import UNNAMED
 from .data import DEFAULT_SIZE, Given, training_data
 from .measure import CheckedData, measured
+from .rates import scaled, wide
 from .sources import ArraySource
 from .validation import validation_of
 
@@ -59,7 +60,7 @@ def fit_stack(
 
     Each trainer ends as after its own ``fit`` with these arguments on that GPU, bit for bit: weights, optimiser state,
     steps, history (``seconds`` is the time of the whole stack's epoch), early stopping. Trainers are alike if their
-    models, losses and optimisers differ in seeds, initial weights, learning rates and weight decay alone.
+    models, losses and optimisers differ in seeds, initial weights, learning rates, weight decay and schedules alone.
 
     Parameters
     ----------
@@ -220,9 +221,9 @@ class _Group:
         self._first = np.array([trainer.epoch for trainer in trainers], np.int64)
         self._stop = _Stopping(watching)
         self._failed = np.full(len(trainers), -1, np.int64)  # the batch with a loss that is not finite
-        constant = [trainer._rates.constant for trainer in trainers]
+        constant = [trainer._step_rates.constant for trainer in trainers]
         self._constant = None  # the rates if none changes
-        if None not in constant:
+        if None not in constant and all(trainer.decay_scale == 1.0 for trainer in trainers):
             self._constant = np.array(constant, np.float64) * [trainer._lr_scale for trainer in trainers]
 
     def taken(self) -> bool:
@@ -265,7 +266,7 @@ class _Group:
             shuffle=keys,
             batch_size=source.batch_size,
             drop_last=source.drop_last,
-            lrs=self._rates(before),
+            rates=self._rates(before),
             active=active,
         )
         done = np.array(stack.steps) - before
@@ -300,17 +301,19 @@ class _Group:
         return {name: columns[name] for name in ("val_loss", *(f"val_{each}" for each in lead.metrics))}
 
     def _rates(self, steps: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Return the rates of the epoch: one for each trainer, or one for each trainer and batch."""
+        """Return the rates of the epoch: those of each trainer, or those of each trainer and batch."""
         batches = self._source.batches
         if self._constant is not None:
             return self._constant
         rates = [
-            np.asarray(trainer._rates.epoch(int(step), batches)) * trainer._lr_scale
+            scaled(trainer._step_rates.epoch(int(step), batches), trainer._lr_scale, trainer._decay_scale)
             for trainer, step in zip(self._trainers, steps, strict=True)
         ]
-        if all(len(each) == 1 for each in rates):
-            return np.concatenate(rates)
-        return np.stack([np.broadcast_to(each, batches) for each in rates])
+        if any(each.ndim == 2 for each in rates):
+            rates = [wide(each) if each.ndim == 1 else each for each in rates]
+        if not all(len(each) == 1 for each in rates):
+            rates = [np.broadcast_to(each, (batches, *each.shape[1:])) for each in rates]
+        return np.concatenate(rates)
 
     def _last_rates(self) -> npt.NDArray[np.float64]:
         """Return each trainer's rate of its last step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _core
@@ -30,6 +31,7 @@ class TrainingState(NamedTuple):
     model: Sequential
     loss: _core.Loss
     optimizer: _core.Optimizer
+    dropout_schedule: Callable[[int], float] | None
     states: dict[str, Array | _core.DeviceArray]  # of the optimiser
     squares: list[str]  # the names of those states that are never negative
     columns: Columns  # names of the columns of inputs and of targets

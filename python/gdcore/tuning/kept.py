@@ -17,6 +17,7 @@ from ..io import specs
 from ..model import load
 from ..schedules import rates_of
 from ..training.data import DEFAULT_SIZE
+from ..training.rates import functions_of
 from .described import described
 from .starts import Start
 from .store import Point, Rows, Store, key_of, plain
@@ -125,10 +126,10 @@ class Kept:
         trainer = maker.trainer(trial, ())
         model = trainer.model
         made = model.copy_state()["parameters"].tobytes() + model.flat_parameters().tobytes()  # without the frozen
-        if callable(trainer.optimizer.lr):
-            made += self._rates_of(trainer.optimizer.lr, maker.fit(trial))
+        for function in functions_of(trainer.optimizer, trainer.dropout_schedule):
+            made += self._rates_of(function, maker.fit(trial))
         callbacks = [described(each) for each in maker.callbacks(trial) if not getattr(each, "records", False)]
-        parts = [model.layers, model.device, model.precision, trainer.loss, trainer.optimizer]
+        parts = [model.layers, model.device, model.precision, trainer.loss, trainer.optimizer, trainer.dropout_schedule]
         others = [callbacks, maker.fit(trial), getattr(trainer.loss, "function", None)]
         checksum = _checksum([specs.encode(parts), described(others)], made)
         return {"seed": trial.seed, **specs.encode(trial.settings), "checksum": checksum}

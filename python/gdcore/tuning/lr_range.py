@@ -274,6 +274,8 @@ def _max_stable_lr(
     """Return the largest stable rate at the model's point, or None and the reason."""
     if not isinstance(optimizer, (SGD, Momentum)):
         return None, f"2/λ_max does not apply: {type(optimizer).__name__}'s step is no fixed multiple of the gradient"
+    if callable(optimizer.weight_decay) or optimizer._momentum is not None:
+        return None, "2/λ_max does not apply where weight decay or momentum change from step to step"
     if optimizer.clip_norm is not None or optimizer.clip_value is not None or optimizer.lr_factors is not None:
         return None, "2/λ_max does not apply with clipping or with rates of their own for layers"
     from ..analysis.derivatives import extreme_eigenpairs  # here, to keep `import gdcore` fast
@@ -286,6 +288,6 @@ def _max_stable_lr(
     largest = float(extreme_eigenpairs(objective, k=1).values[-1])
     if largest <= 0.0:
         return None, f"no rate is unstable at the start: the largest eigenvalue of the Hessian there is {largest:.3g}"
-    momentum = optimizer.momentum if isinstance(optimizer, Momentum) else 0.0
+    momentum: Any = optimizer.momentum if isinstance(optimizer, Momentum) else 0.0
     ahead = 1.0 + 2.0 * momentum if isinstance(optimizer, Momentum) and optimizer.nesterov else 1.0
     return 2.0 * (1.0 + momentum) / (ahead * largest), ""
