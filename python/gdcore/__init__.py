@@ -92,6 +92,7 @@ if _typing.TYPE_CHECKING:
     from .callbacks.tensorboard import TensorBoard
     from .callbacks.wandb import WandB
     from .ensembles.ensemble import Ensemble
+    from .io.torch_bridge import from_torch_module
     from .profiling import Profile, profile
     from .tuning.lr_range import LRRange, lr_range_test
     from .tuning.restarts import Restarts, restarts
@@ -172,6 +173,7 @@ __all__ = [
     "analysis",
     "consistent_weight_decay",
     "experiments",
+    "from_torch_module",
     "get_num_threads",
     "info",
     "load",
@@ -202,6 +204,7 @@ _TOOLS = {
     "TensorBoard": "callbacks.tensorboard",
     "WandB": "callbacks.wandb",
     "consistent_weight_decay": "tuning.weight_decay",
+    "from_torch_module": "io.torch_bridge",
     "lr_range_test": "tuning.lr_range",
     "profile": "profiling",
     "restarts": "tuning.restarts",

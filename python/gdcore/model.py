@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from .internal.attributes import Open
 from .internal.checks import choice, seed_or_random, shown
 from .internal.labels import ClassName
 from .internal.ranges import ranges_of
+from .network.exchange import Exchange
 from .network.freezing import Freezing
 from .network.layers import checked_layers, dtype_name, rebuilt
 from .network.prediction import Predictor
@@ -23,8 +24,6 @@ from .network.summary import Summarised
 from .standardizer import Standardizer
 
 if TYPE_CHECKING:
-    import torch
-
     from .io.destination import FileLike
 
 __all__ = ["Sequential", "load"]
@@ -33,7 +32,7 @@ State: TypeAlias = dict[str, Array]
 
 
 @explained
-class Sequential(Open, Predictor, Freezing, Summarised):
+class Sequential(Open, Predictor, Freezing, Summarised, Exchange):
     """A feed-forward network: each layer's output is the next layer's input.
 
     Parameters
@@ -263,114 +262,6 @@ class Sequential(Open, Predictor, Freezing, Summarised):
 
         with self._hold():
             set_vector(self._trained(self.parameters()), v, "v", self.dtype)
-
-    def save(self, path: FileLike) -> None:
-        """Write the model to a safetensors file: architecture, parameters, averages, scaling and class names.
-
-        An existing file is replaced only after the new one is on the disk; mode, owner and attributes are kept. A pipe
-        or a device is written to. If another thread trains the model, saving waits for the end of a step, and training
-        waits for the end of saving.
-
-        Parameters
-        ----------
-        path : path or binary file
-            The file, in an existing folder; or a file object, such as ``io.BytesIO()`` or the result of
-            ``open(path, "wb")``.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; an old file is then untouched.
-        ValueError
-            If the file could not be read again, for example because of a deviation of 0 in ``buffers()``; an old file
-            is then untouched.
-
-        Notes
-        -----
-        A layer of a user-defined subclass is saved as the gdcore class that it derives from.
-        """
-        from .io.saving import save_model
-
-        save_model(self, path)
-
-    def load_parameters(
-        self,
-        source: Sequential | Mapping[str, Data] | FileLike,
-        *,
-        prefix: str = "",
-        rename: Mapping[str, str] | Callable[[str], str] | None = None,
-        only: Iterable[str] | None = None,
-        strict: bool = True,
-    ) -> list[str]:
-        """Set parameters (and buffers) by name, all or some of them, for transfer from another network.
-
-        Parameters
-        ----------
-        source : Sequential, mapping, path or binary file
-            Another model, arrays by name, or any safetensors file; float16 and bfloat16 are accepted too.
-        prefix : str
-            Use only the source's names that begin with it, and remove it from them.
-        rename : mapping or function, optional
-            New names, applied after `prefix`: {"layers.0": "head"} renames that layer; a function is called with every
-            name. Names of the source are used literally: "layers.3.weight" does not mean the weight of a layer "head".
-        only : iterable of str, optional
-            Layers ("head", "layers.0") or parameters of this network to set; the others are unchanged.
-        strict : bool
-            True: the names must be exactly those of this network (or of `only`) and the shapes equal. False: arrays
-            that match in name and shape are used, the others are ignored.
-
-        Returns
-        -------
-        list of str
-            The names that were set.
-
-        Raises
-        ------
-        ValueError
-            If a name or shape does not match, a value is not finite, too large for the model's dtype, or negative in a
-            variance or deviation, or nothing matches. Nothing is changed then.
-        TypeError
-            If an argument, or one of the arrays, is of another type.
-        """
-        from .io.transfer import load_parameters
-
-        return load_parameters(self, source, prefix=prefix, rename=rename, only=only, strict=strict)
-
-    def to_torch(self) -> dict[str, torch.Tensor]:
-        """Return the parameters as a state dict for a ``torch.nn.Sequential`` of the same layers.
-
-        Returns
-        -------
-        dict
-            CPU tensors that share no memory with the model, named by layer number ("0.weight"). γ and β are "weight"
-            and "bias", running averages are "running_mean" and "running_var", and a Standardizer corresponds to
-            ``BatchNorm1d(features, eps=0, affine=False)``.
-
-        Raises
-        ------
-        ImportError
-            If PyTorch is not installed.
-        """
-        from .io.torch_bridge import to_torch
-
-        return to_torch(self)
-
-    def from_torch(self, source: Mapping[str, Any] | torch.nn.Module) -> None:
-        """Set the parameters to those of a PyTorch module, or its state dict, of the same architecture.
-
-        Parameters
-        ----------
-        source : state dict or module
-            Layers are matched by order and shape; the names of modules are ignored.
-
-        Raises
-        ------
-        ValueError
-            If a layer does not match; nothing is changed then.
-        """
-        from .io.torch_bridge import from_torch
-
-        from_torch(self, source)
 
 
 for _quick in (Sequential.predict, Sequential.forward, Sequential.backward):  # without a wrapper; see `explained`

@@ -170,6 +170,21 @@ def test_the_cookbook_runs_in_order(library: str, module: str, tasks: int, tmp_p
     assert number(r"^([\d.]+) ", run(["tasks.py"], tmp_path)) > 0.95  # the accuracy of the first task
 
 
+@pytest.mark.torch
+def test_the_snippets_about_exports_run_in_order(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    found = blocks("python", "docs/onnx.md")
+    found += [
+        "assert np.abs(chances - model.predict_proba(x)).max() < 1e-5",
+        "assert names == list(model.predict_classes(x))",
+        "assert np.abs(outputs.detach().numpy() - model.predict(x)).max() < 1e-5",
+        "assert np.abs(again.predict_proba(x) - chances).max() < 1e-5 and again.classes == model.classes",
+        "assert torch.from_dlpack(model.parameters()['layers.1.weight']).shape == (16, 4)",
+    ]
+    (tmp_path / "snippets.py").write_text("\n".join(found), encoding="utf-8")
+    run(["snippets.py"], tmp_path)
+
+
 @pytest.mark.parametrize(("extra", "what"), [("examples", "examples/digits.py"), ("test", "-m pytest")])
 def test_one_command_installs_and_does(extra: str, what: str) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if f'pip install ".[{extra}]"' in line]

@@ -47,6 +47,7 @@ def script(train: str, body: str) -> str:
 CALLS = {
     "save to a path": "model.save(path); gd.load(path)",
     "save to memory": "f = io.BytesIO(); model.save(f); f.seek(0); gd.load(f)",
+    "save_onnx": "model.save_onnx(io.BytesIO()); gd.Ensemble([model]).save_onnx(io.BytesIO())",
     "deepcopy": "copies.append(copy.deepcopy(model).copy_state())",
     "pickle": "copies.append(pickle.loads(pickle.dumps(model)).copy_state())",
     "copy_state": "copies.append(model.copy_state())",
@@ -69,6 +70,7 @@ def test_calls_beside_training_wait(call: str, train: str, tmp_path: Path) -> No
             fixed = {{name: np.array(array) for name, array in {{**other.parameters(), **other.buffers()}}.items()}}
             file = io.BytesIO(); other.save(file); kept = file.getvalue()
             copies, calls = [], 0
+            {CALLS[call]}  # which imports what it needs
             thread = threading.Thread(target=work)
             thread.start()
             while thread.is_alive():

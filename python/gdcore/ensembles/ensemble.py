@@ -417,3 +417,9 @@ class Ensemble(MeanPredictor):
         from ..io.ensembles import save_ensemble
 
         save_ensemble(self, path)
+
+    def save_onnx(self, path: FileLike, *, outputs: str = "raw") -> None:
+        """Write the ensemble, with its mean, to one ONNX file; arguments and errors as for `Sequential.save_onnx`."""
+        from ..io.onnx.files import save_ensemble
+
+        save_ensemble(self, path, outputs)

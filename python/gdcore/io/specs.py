@@ -7,7 +7,7 @@ import functools
 import re
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from ..standardizer import Standardizer
 LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
 LAYERS[Standardizer.__name__] = Standardizer  # the Python class, which has the names of its columns
 INITIALIZERS: dict[str, type[_core.Initializer]] = {cls.__name__: cls for cls in _core.Initializer.__subclasses__()}
+
+T = TypeVar("T")
 
 DEEPEST = 5  # nesting depth of functions whose values are encoded
 
@@ -52,6 +54,21 @@ def encode(value: Any) -> Any:
 def spec_class(kind: type) -> Any:
     """Return the class that a spec is saved as: its own, or the gdcore class that a user's subclass derives from."""
     return next((c for c in kind.__mro__ if "_fields" in vars(c) and c.__module__.startswith("gdcore.")), None)
+
+
+def for_layer(table: Mapping[str, T], layer: _core.Layer, number: int, call: str) -> T:
+    """Return the entry for a layer of a table by names of classes; a user's subclass counts as the gdcore class.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message names the public `call`, the layer, and its number in the network.
+    """
+    name = spec_class(type(layer)).__name__
+    if name not in table:
+        known = ", ".join(sorted(table))
+        raise ValueError(f"{call}: layers[{number}], {name}, cannot be exported; expected one of {known}")
+    return table[name]
 
 
 def _function(value: Any, inside: tuple[int, ...]) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _core
 from .._core import DeviceArray
+from ..internal.arguments import explained
 from ..internal.arrays import Array, to_array
 from ..internal.checks import optional_module
 from ..internal.layer_names import by_layer, path_of
@@ -38,18 +39,36 @@ NAMES = {
 }
 
 
-def to_torch(model: Sequential) -> dict[str, torch.Tensor]:
-    """Return a state dict for a ``torch.nn.Sequential`` of the same layers; see `Sequential.to_torch`."""
+def to_torch(model: Sequential, *, own: bool = False) -> dict[str, torch.Tensor]:
+    """Return a state dict for a ``torch.nn.Sequential`` of the same layers; see `Sequential.to_torch`.
+
+    With `own`, layers that PyTorch lacks keep the names of their arrays, as in `torch_layers`. Without it they are
+    refused, and a Standardizer is a ``BatchNorm1d``.
+    """
     module = optional_module("torch", "to_torch", "torch")
     state: dict[str, torch.Tensor] = {}
     with model._hold():  # another thread that trains the model waits
-        for index, arrays in _layers(model).items():
+        for _, place, layer, arrays in layers_of(model):
+            scaling, known = isinstance(layer, _core.Standardizer), arrays.keys() <= NAMES.keys()
+            if not known and not own:
+                raise ValueError(
+                    f"to_torch: layers[{place}]: torch.nn has no {type(layer).__name__}; to_torch_module() has a module"
+                )
             for name, array in arrays.items():
-                other, squared = NAMES[name]
-                state[f"{index}.{other}"] = module.from_numpy(np.asarray(array) ** 2 if squared else array.copy())
-            if isinstance(model.layers[index], (_core.BatchNorm, _core.Standardizer)):
-                state[f"{index}.num_batches_tracked"] = module.tensor(0)
+                other, squared = NAMES[name] if known and not (scaling and own) else (name, False)
+                values = np.array(array)
+                state[f"{place}.{other}"] = module.from_numpy(_square(values, place, name) if squared else values)
+            if isinstance(layer, _core.BatchNorm) or (scaling and not own):
+                state[f"{place}.num_batches_tracked"] = module.tensor(0)
     return state
+
+
+def _square(values: Array, place: str, name: str) -> Array:
+    with np.errstate(over="ignore"):
+        squares: Array = np.square(values)
+    if np.isinf(squares).any():
+        raise ValueError(f"to_torch: layers[{place}].{name}: got {values.max():g}, whose square {values.dtype} exceeds")
+    return squares
 
 
 def from_torch(model: Sequential, source: Mapping[str, Any] | torch.nn.Module) -> None:
@@ -58,19 +77,21 @@ def from_torch(model: Sequential, source: Mapping[str, Any] | torch.nn.Module) -
     if not isinstance(state, Mapping):
         raise TypeError(f"source: got {type(source).__name__}; expected a torch.nn.Module or its state dict")
     theirs = _modules(state)
-    ours = _layers(model)
-    if len(ours) == len(theirs) + 1 and 0 in ours and isinstance(model.layers[0], _core.Standardizer):
+    ours = layers_of(model)
+    if len(ours) == len(theirs) + 1 and isinstance(ours[0][2], _core.Standardizer):
         del ours[0]  # the source was trained on scaled data: the scaling stays unchanged
     if len(ours) != len(theirs):
+        own = ", ".join(f"{path} {type(layer).__name__}" for path, _, layer, _ in ours)
         raise ValueError(
-            f"source: got {len(theirs)} layers with arrays ({', '.join(theirs) or 'none'}); expected {len(ours)}, "
-            "as this network has"
+            f"source: got {len(theirs)} layers with arrays ({', '.join(theirs) or 'none'}); expected the {len(ours)} "
+            f"of this network ({own or 'none'})"
         )
     ranges = ranges_of(model.layers, model.dtype)
     new: dict[str, Array] = {}
-    for (index, arrays), (prefix, tensors) in zip(ours.items(), theirs.items(), strict=True):
-        new |= _matched(path_of(model.layers[index], index), arrays, prefix, tensors, repr(model.layers[index]), ranges)
-    model.load_parameters(new, only=list(new))
+    for (path, _, layer, arrays), (prefix, tensors) in zip(ours, theirs.items(), strict=True):
+        new |= _matched(path, arrays, prefix, tensors, repr(layer), ranges)
+    if new:
+        model.load_parameters(new, only=list(new))
 
 
 def _matched(
@@ -82,7 +103,8 @@ def _matched(
     ranges: Mapping[str, bool],
 ) -> dict[str, Array]:
     """Return a layer's arrays under gdcore's names, from the tensors of the matching module."""
-    expected = {NAMES[name][0]: (name, NAMES[name][1]) for name in arrays}
+    own = arrays.keys() == tensors.keys() or not arrays.keys() <= NAMES.keys()  # gdcore's names, as in `torch_layers`
+    expected = {name: (name, False) for name in arrays} if own else {NAMES[n][0]: (n, NAMES[n][1]) for n in arrays}
     if set(expected) != set(tensors):
         raise ValueError(
             f"source: module {prefix!r} has {', '.join(sorted(tensors))}; expected {', '.join(sorted(expected))} for "
@@ -104,9 +126,11 @@ def _matched(
     return new
 
 
-def _layers(model: Sequential) -> dict[int, dict[str, Array | DeviceArray]]:
-    """Return the arrays of each layer that has any, by layer number and last name of the array."""
-    return by_layer({**model.parameters(), **model.buffers()}, model.layers)
+def layers_of(model: Sequential) -> list[tuple[str, str, _core.Layer, dict[str, Array | DeviceArray]]]:
+    """Return path, place and description of each layer that has arrays, and the arrays by their last names."""
+    layers = model.layers
+    arrays = by_layer({**model.parameters(), **model.buffers()}, layers)
+    return [(path_of(layers[i], i), str(i), layers[i], own) for i, own in arrays.items()]
 
 
 def _modules(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -125,3 +149,46 @@ def _from_tensor(tensor: Any, name: str) -> Array:
         if str(tensor.dtype) in ("torch.bfloat16", "torch.float16"):
             tensor = tensor.float()
     return to_array(tensor, name)
+
+
+def to_torch_module(model: Sequential) -> torch.nn.Sequential:
+    """Return a module that computes as `model`; see `Sequential.to_torch_module`."""
+    optional_module("torch", "to_torch_module", "torch")
+    from .torch_modules import to_module
+
+    return to_module(model)
+
+
+@explained
+def from_torch_module(module: torch.nn.Module, **settings: Any) -> Sequential:
+    """Return a model of the layers and parameters of a PyTorch module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A ``torch.nn.Sequential``, possibly of others, or a single layer. Its layers may be ``Linear``, ``Dropout``,
+        ``BatchNorm1d``, ``LayerNorm`` of one dimension, ``Identity``, activations that gdcore has, and the modules that
+        `Sequential.to_torch_module` makes. Nothing of it is changed, and no memory is shared.
+    **settings
+        Arguments of `Sequential` by name, such as ``outputs="classes"``. By default ``dtype`` is that of the module's
+        tensors, float32 for float16, bfloat16, or none.
+
+    Returns
+    -------
+    Sequential
+        It predicts as the module does in evaluation mode. Parameters that do not require a gradient are frozen.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed.
+    TypeError
+        If `module` is no module, or a setting is of another type.
+    ValueError
+        If a layer is of another class, a subclass included, or has settings that gdcore lacks, forward hooks, or
+        parameters that it shares with another; or a parameter is not finite. The message has the module's name.
+    """
+    optional_module("torch", "from_torch_module", "torch")
+    from .torch_modules import from_module
+
+    return from_module(module, settings)

@@ -50,7 +50,7 @@ def load_parameters(
         array = to_array(given[name], f"source[{name!r}]")
         if array.shape == own[name].shape:
             # A copy, because the source may be views of the parameters that are about to be set.
-            ready[name] = _held(array, model.dtype, f"source[{name!r}]").copy()
+            ready[name] = held(array, model.dtype, f"source[{name!r}]").copy()
             wrong = out_of_range(ready[name], ranges[name]) if name in ranges else ""
             if wrong:
                 raise ValueError(f"source[{name!r}]: {wrong}")
@@ -80,7 +80,7 @@ def set_vector(views: flat.Views, v: object, name: str, dtype: str) -> None:
         raise ValueError(
             f"{name}: got shape {vector.shape}; expected ({size},), one number for each trainable parameter"
         )
-    flat.unpack(_held(vector, dtype, name), views)
+    flat.unpack(held(vector, dtype, name), views)
 
 
 def _named_arrays(source: Sequential | Mapping[str, Data] | FileLike) -> Mapping[str, Data]:
@@ -156,7 +156,7 @@ def _wanted(model: Sequential, own: Mapping[str, object], only: Iterable[str] | 
     return [name for name in own if name in chosen]
 
 
-def _held(array: Array, dtype: str, name: str) -> Array:
+def held(array: Array, dtype: str, name: str) -> Array:
     """Return the array in another dtype, contiguous; raise ValueError naming it if a value is not finite there."""
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(array, dtype=dtype)

@@ -268,9 +268,13 @@ class Predictor(_core.Network):
     def check_inputs(self, inputs: Inputs, name: str = "x") -> None:
         """Raise ValueError for a value, of `inputs` or of the model's scaling, that the dtype cannot hold."""
         check_numbers(inputs.array, self.dtype, name, inputs.names)
+        self.check_scaling(inputs.names)
+
+    def check_scaling(self, names: FeatureNames | None) -> None:
+        """Raise ValueError if the dtype cannot hold the scaling of a column, which the message names."""
         found = self.unrepresentable()
         if found is not None:
-            refuse(super().layers, super().buffers(), found, self.dtype, inputs.names)
+            refuse(super().layers, super().buffers(), found, self.dtype, names)
 
     def predict_proba(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return the probability of each class, or of each yes/no answer being yes.
