@@ -31,6 +31,19 @@ LAYERS: dict[str, list[Any]] = {
     "norm after activation": [gd.Dense(4, 5), gd.Softplus(), gd.BatchNorm(5), gd.Dense(5, 2), gd.Sigmoid()],
     "two activations": [gd.Dense(4, 3), gd.Tanh(), gd.Softplus(), gd.Sigmoid()],
     "activation first": [gd.GELU(), gd.Dense(4, 2)],
+    "PiecewiseLinear": [gd.PiecewiseLinear([[-1.0, 0.0, 0.5, 2.0], [-0.3, 0.7]], columns=[2, 0]), gd.Dense(6, 3)],
+    "PiecewiseLinear clip": [gd.PiecewiseLinear([[-1.0, 0.5, 0.75]] * 4, clip=True), gd.Dense(8, 3)],
+    "Periodic": [gd.Periodic(columns=[3, 1], frequencies=3, dim=3), gd.Dense(8, 2)],
+    "Periodic all": [gd.Periodic(4, frequencies=9, dim=7), gd.Dense(28, 2)],
+    "Periodic plr": [gd.Periodic(columns=[2], frequencies=2, dim=5, kind="plr"), gd.Dense(8, 2)],
+    "Residual": [gd.Residual(gd.Dense(4, 5), gd.Tanh(), gd.Dense(5, 4)), gd.Dense(4, 2)],
+    "Residual last": [gd.Dense(4, 3), gd.Residual(gd.LayerNorm(3), gd.Dense(3, 3), gd.GELU())],
+    "Residuals": [
+        gd.Dense(4, 3),
+        gd.Residual(gd.BatchNorm(3), gd.Residual(gd.Dense(3, 2), gd.Softplus(), gd.Dense(2, 3)), gd.Tanh()),
+        gd.Residual(gd.Tanh()),
+        gd.Sigmoid(),
+    ],
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import gdcore as gd
 import numpy as np
 import oracle
+import oracle_network
 import pytest
 
 Generator = np.random.Generator
@@ -203,9 +204,9 @@ def snapshot(model: Any, trainer: Any = None) -> dict[str, np.ndarray]:
     return state
 
 
-def reference_of(model: Any) -> oracle.Reference:
+def reference_of(model: Any) -> oracle_network.Reference:
     """The oracle's network with the same layers, parameters and buffers."""
-    return oracle.Reference(model.layers, copies(model.parameters()), copies(model.buffers()))
+    return oracle_network.Reference(model.layers, copies(model.parameters()), copies(model.buffers()))
 
 
 def randomize(model: Any, rng: Generator, scale: float = 0.3) -> None:

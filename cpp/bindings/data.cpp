@@ -46,6 +46,21 @@ std::int64_t first_nonfinite(const py::object& array) {
   return without_gil([&] { return backend(Device::cpu).first_nonfinite(owned.source); });
 }
 
+/// The row, and the position among `columns`, of the first value that is no code.
+std::optional<std::pair<std::int64_t, std::int64_t>> first_wrong_code(
+    const py::object& array, const std::vector<std::pair<std::int64_t, std::int64_t>>& columns) {
+  const OwnedSource owned = to_source(array, "[first_wrong_code] array", false);
+  std::vector<CodeColumn> codes;
+  for (const auto& [column, size] : columns) {
+    check(column >= 0 && column < owned.source.cols, "[first_wrong_code] columns: got ", column, "; expected 0 to ",
+          owned.source.cols - 1);
+    codes.push_back({column, size});
+  }
+  const std::int64_t at = without_gil([&] { return gdcore::first_wrong_code(owned.source, codes); });
+  if (at < 0) return std::nullopt;
+  return std::pair(at / std::ssize(codes), at % std::ssize(codes));
+}
+
 std::optional<py::array> probabilities(const py::array& logits, const std::string& meaning, bool finite) {
   const View z = to_view(logits, "[probabilities] logits", false);
   const bool both = meaning == "no_and_yes";
@@ -81,6 +96,9 @@ void bind_data(py::module_& m) {
         "positions outside of 0..n-1.");
   m.def("first_nonfinite", &first_nonfinite, py::arg("array"),
         "Flat index, in C order, of the first NaN or infinity; -1 if there is none.");
+  m.def("first_wrong_code", &first_wrong_code, py::arg("array"), py::arg("columns"),
+        "The row of array (rows, columns), and the position among `columns` (column, size), of the first value that is "
+        "no whole number from 0 to size - 1; None if there is none.");
   m.def(
       "probabilities", &probabilities, py::arg("logits"), py::arg("meaning"), py::arg("check_finite"),
       "Probabilities of logits (N, K), in their dtype, float32 or float64. meaning \"classes\": the softmax of each "

@@ -58,6 +58,12 @@ struct Array {
 struct OptionalArray {
   static constexpr auto name = const_name("numpy.typing.ArrayLike | None");
 };
+struct Columns {
+  static constexpr auto name = const_name("collections.abc.Sequence[int] | collections.abc.Sequence[str] | None");
+};
+struct Dims {
+  static constexpr auto name = const_name("int | collections.abc.Sequence[int | None] | None");
+};
 struct Rate {
   static constexpr auto name = const_name("float | collections.abc.Callable[[int], float]");
 };

@@ -3,22 +3,17 @@
 
 namespace gdcore::bindings {
 
-namespace {
-
-using std::int64_t;
-
-using Name = std::optional<std::string>;
-
-/// A layer with the name that it was given.
-template <class Kind>
-Kind named(Kind layer, const Name& name) {
-  if (!name) return layer;
+void set_name(Layer& layer, const Name& name) {
+  if (!name) return;
   const bool fits = py::str(*name).attr("isidentifier")().cast<bool>();
   check(fits && *name != "layers" && *name != "training", "[", layer.kind(), "] name: got ", text_of(py::str(*name)),
         "; expected an identifier such as \"head\", other than \"layers\" and \"training\"");
   layer.name = *name;
-  return layer;
 }
+
+namespace {
+
+using std::int64_t;
 
 template <class Function>
 void bind_activation(py::module_& m, const char* doc) {
@@ -278,13 +273,55 @@ name : str, optional
   make_spec(cls, {"features", "mean", "std", "name"});
 }
 
+/// The block as Python sees it, with the layers that it was made of.
+struct PyResidual : Residual {
+  py::tuple inside;
+  PyResidual(std::vector<std::unique_ptr<Layer>> layers, py::tuple inside)
+      : Residual(std::move(layers)), inside(std::move(inside)) {}
+};
+
+void bind_residual(py::module_& m) {
+  py::class_<PyResidual, Layer> cls(m, "Residual",
+                                    R"(A block with a skip: y = x + f(x), f the layers inside (He et al. 2016).
+
+Parameters are named by the block and the number of the layer inside: "layers.2.0.weight", or "block.0.weight" for a
+block named "block". A layer inside with a name of its own uses that: "head.weight". Blocks may contain blocks.
+
+Parameters
+----------
+*layers : Layer
+    The layers of f; also as one sequence, layers=[...]. They must have as many outputs as inputs. A Standardizer,
+    PiecewiseLinear or Embedding is refused: it reads the model's data.
+name : str, optional
+    Prefix of the names of its parameters, an identifier. By default its number.
+)");
+  const auto make = [](const py::args& given, const py::object& keyword, const Name& name) {
+    check<TypeMismatch>(given.empty() || keyword.is_none(), "[Residual] layers: got them twice; expected them once");
+    const py::tuple layers = keyword.is_none() ? py::tuple(given) : py::tuple(keyword);
+    std::vector<std::unique_ptr<Layer>> clones;
+    for (const py::handle layer : layers) {
+      check<TypeMismatch>(py::isinstance<Layer>(layer), "[Residual] layers[", clones.size(), "]: got a ",
+                          std::string(py::str(py::type::of(layer).attr("__name__"))),
+                          "; expected a layer such as gd.Dense(8, 8) or gd.ReLU()");
+      clones.push_back(layer.cast<const Layer&>().clone());
+    }
+    return named(PyResidual(std::move(clones), layers), name);
+  };
+  cls.def(py::init(make), py::kw_only(), py::arg("layers") = py::none(), py::arg("name") = py::none());
+  cls.def_property_readonly("layers", [](const PyResidual& self) { return self.inside; });
+  make_spec(cls, {"layers", "name"});
+}
+
 }  // namespace
 
 void bind_layers(py::module_& m) {
   py::class_<Layer>(m, "Layer", "The description of a layer. A model copies it.")
       .def_property_readonly(
           "name", [](const Layer& self) { return self.name.empty() ? Name() : Name(self.name); },
-          "The prefix of its parameters' names; None where that is the layer's number.");
+          "The prefix of its parameters' names; None where that is the layer's number.")
+      .def("_outputs", &Layer::output_features, py::arg("inputs"), "The number of outputs for a number of inputs.")
+      .def("_origins", &Layer::origins, py::arg("inputs"),
+           "For each output, the element of `inputs`, one for each input, whose column it passes on, or -1.");
   bind_dense(m);
   bind_activations(m);
   py::class_<DropoutLayer, Layer> dropout(
@@ -299,6 +336,8 @@ void bind_layers(py::module_& m) {
   bind_layer_norm(m);
   bind_scale(m);
   bind_standardizer(m);
+  bind_column_layers(m);
+  bind_residual(m);
 }
 
 }  // namespace gdcore::bindings

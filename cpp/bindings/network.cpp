@@ -166,24 +166,16 @@ void leave(Hold& self) {
 }
 
 /// Returns the parameter layout of a network with these layers; allocates no arrays.
-Parameters declared(const py::sequence& layers) {
-  Parameters parameters(DType::float32);
-  std::int64_t width = 0;
+Parameters declared(const py::sequence& layers, const std::string& dtype) {
+  Parameters parameters(to_dtype(dtype));
   std::vector<std::unique_ptr<Layer>> clones;
-  for (const py::handle layer : layers) {
-    clones.push_back(layer.cast<const Layer&>().clone());
-    width = width == 0 ? clones.back()->input_features() : width;
-  }
-  for (std::size_t i = 0; i < clones.size(); ++i) {
-    const std::int64_t out = clones[i]->output_features(width);
-    clones[i]->bind(static_cast<int>(i), width, nullptr, parameters);
-    width = out;
-  }
+  for (const py::handle layer : layers) clones.push_back(layer.cast<const Layer&>().clone());
+  bind_all(clones, parameters);
   return parameters;
 }
 
-py::dict shapes(const py::sequence& layers) {
-  const Parameters parameters = declared(layers);
+py::dict shapes(const py::sequence& layers, const std::string& dtype) {
+  const Parameters parameters = declared(layers, dtype);
   py::dict named;
   for (const Arena* arena : {&parameters.layout, &parameters.state_layout}) {
     for (const Entry& entry : arena->entries()) {
@@ -195,8 +187,8 @@ py::dict shapes(const py::sequence& layers) {
   return named;
 }
 
-py::dict ranges(const py::sequence& layers) {
-  const Parameters parameters = declared(layers);
+py::dict ranges(const py::sequence& layers, const std::string& dtype) {
+  const Parameters parameters = declared(layers, dtype);
   py::dict named;
   for (const Entry& entry : parameters.state_layout.entries()) {
     if (entry.range != Range::any) named[py::str(entry.name)] = entry.range == Range::positive;
@@ -214,9 +206,9 @@ void bind_network(py::module_& m) {
       .def(
           "__exit__", [](Hold& self, const py::object&, const py::object&, const py::object&) { leave(self); },
           py::arg("kind"), py::arg("error"), py::arg("traceback"));
-  m.def("_shapes", &shapes, py::arg("layers"),
+  m.def("_shapes", &shapes, py::arg("layers"), py::arg("dtype"),
         "The shapes of the parameters and buffers of a network of these layers, by name. No network is created.");
-  m.def("_ranges", &ranges, py::arg("layers"),
+  m.def("_ranges", &ranges, py::arg("layers"), py::arg("dtype"),
         "The buffers of a network of these layers that are never negative, by name: True where 0 is excluded too.");
   py::class_<PyNetwork>(m, "Network",
                         "Layers in order, with their parameters in flat arenas. The base class of gdcore.Sequential.")
@@ -226,6 +218,14 @@ void bind_network(py::module_& m) {
       .def_readonly("device", &PyNetwork::device, "\"cpu\" or \"cuda\".")
       .def_property_readonly("in_features", [](const PyNetwork& self) { return self.core->in_features(); })
       .def_property_readonly("out_features", [](const PyNetwork& self) { return self.core->out_features(); })
+      .def_property_readonly(
+          "_codes",
+          [](const PyNetwork& self) {
+            std::vector<std::pair<std::int64_t, std::int64_t>> codes;
+            for (const CodeColumn& code : self.core->codes()) codes.emplace_back(code.column, code.size);
+            return codes;
+          },
+          "The columns of the input that must hold category codes, each with the number of its categories.")
       .def_property_readonly("dtype", [](const PyNetwork& self) { return name_of(self.core->dtype()); })
       .def_property_readonly(
           "precision", [](const PyNetwork& self) { return name_of(self.core->precision()); },

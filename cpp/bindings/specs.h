@@ -52,6 +52,18 @@ struct PyGELU : ActivationLayer {
   using ActivationLayer::ActivationLayer;
 };
 
+using Name = std::optional<std::string>;
+
+/// Gives a layer its name; throws ValueError where that is no identifier, or has another meaning.
+void set_name(Layer& layer, const Name& name);
+
+/// A layer with the name that it was given.
+template <class Kind>
+Kind named(Kind layer, const Name& name) {
+  set_name(layer, name);
+  return layer;
+}
+
 /// Adds `_fields`, `__repr__`, `__eq__`, `__hash__` and pickling to a class whose constructor takes `fields` by name.
 void make_spec(py::object cls, const std::vector<std::string>& fields);
 
@@ -69,6 +81,7 @@ py::object immutable_copy(const py::object& given);
 py::object to_python(const Initializer& initializer);
 
 void bind_layers(py::module_& m);
+void bind_column_layers(py::module_& m);
 void bind_initializers(py::module_& m);
 void bind_losses(py::module_& m);
 void bind_custom_loss(py::module_& m);

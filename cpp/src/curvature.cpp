@@ -129,6 +129,15 @@ void Curvature::product(ConstView at, ConstView v, View out) {
   });
 }
 
+/// The operation of a layer. Those of the layers inside a block come before that of the block.
+std::size_t Curvature::operation_of(std::size_t layer) const {
+  const auto& operations = executor_.plan().operations;
+  const auto own = std::ranges::find(operations, network_->layers()[layer].get(), &Operation::layer);
+  return static_cast<std::size_t>(own - operations.begin());
+}
+
+std::int64_t Curvature::width(std::size_t layer) const { return executor_.plan().operations[operation_of(layer)].out; }
+
 void Curvature::outputs(std::span<const View> to) {
   go_to({});
   std::int64_t first = 0;
@@ -136,7 +145,7 @@ void Curvature::outputs(std::span<const View> to) {
     forward(batch);
     for (std::size_t i = 0; i < to.size(); ++i) {
       if (!to[i]) continue;
-      const View y = executor_.output(i);
+      const View y = executor_.output(operation_of(i));
       char* block = static_cast<char*>(to[i].data) + static_cast<std::size_t>(first * y.cols) * size_of(y.dtype);
       network_->backend().copy(block, y.data, y.bytes(), CopyKind::to_host);
     }

@@ -1,9 +1,11 @@
 #include "gdcore/data.h"
 
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "gdcore/backend.h"
+#include "gdcore/parallel.h"
 
 namespace gdcore {
 
@@ -29,6 +31,28 @@ void gather_into(Backend& backend, Gather call, Buffer& buffer) {
     call.first = 0;
   }
   backend.gather(call);
+}
+
+std::int64_t first_wrong_code(const Source& source, std::span<const CodeColumn> columns) {
+  std::int64_t wrong = -1;
+  with_type(source.type, [&]<class S>(S) {
+    const S* row = static_cast<const S*>(source.data);
+    for (std::int64_t r = 0; r < source.rows && wrong < 0; ++r, row += source.row_stride) {
+      if (r % 4096 == 0) poll_interrupt();
+      for (std::size_t i = 0; i < columns.size(); ++i) {
+        const S value = row[columns[i].column];
+        bool fits = value >= S(0) && static_cast<double>(value) < static_cast<double>(columns[i].size);
+        if constexpr (std::is_floating_point_v<S>) {
+          fits = fits && static_cast<S>(static_cast<std::int64_t>(value)) == value;
+        }
+        if (!fits) {
+          wrong = r * std::ssize(columns) + static_cast<std::int64_t>(i);
+          break;
+        }
+      }
+    }
+  });
+  return wrong;
 }
 
 ConstView fetch(Backend& backend, DType dtype, Gather call, Buffer& buffer) {

@@ -14,9 +14,8 @@ std::string first_nonfinite_operation(const Network& network) {
   for (std::size_t i = 0; executor.saved_rows() > 0 && i < operations.size(); ++i) {
     const View y = executor.output(i);
     if (network.backend().first_nonfinite({y.data, source_type(y.dtype), y.rows, y.cols, y.cols}) < 0) continue;
-    const auto first = static_cast<std::size_t>(operations[i].first);
-    return join("the first output that is not finite is that of ",
-                network.layers()[first]->path(static_cast<int>(first)), " (", operations[i].describe(), ")");
+    return join("the first output that is not finite is that of ", operations[i].layer->path(operations[i].first), " (",
+                operations[i].describe(), ")");
   }
   return "no layer's output is infinite or NaN, so the loss itself overflowed";
 }

@@ -13,8 +13,9 @@ namespace {
 /// The profile's description of a pass through an operation. `products`: its work, in forward passes.
 Profiled::Operation profiled(const Operation& operation, DType dtype, std::int64_t rows, const char* pass,
                              double products) {
-  std::string layers = join("layers.", operation.first);
-  if (operation.last > operation.first) layers += join("-", operation.last);
+  const std::string& place = operation.layer->place;
+  std::string layers = place.empty() ? join("layers.", operation.first) : place;
+  if (operation.last > operation.first) layers += join("-", std::stoi(layers.substr(layers.rfind('.') + 1)) + 1);
   const double in = static_cast<double>(rows * operation.in), out = static_cast<double>(rows * operation.out);
   const bool dense = std::holds_alternative<DenseComputation>(operation.computation);
   return {.name = join(layers, " ", operation.describe(), " (", operation.in, " to ", operation.out, "), ", pass),
@@ -101,7 +102,8 @@ void Executor::reserve(std::int64_t rows) {
     buffers.statistics = take(operation.statistics.fixed + checked_size(operation.statistics.per_row, rows), 1);
     buffers.y_dot = directions_ ? take(rows, operation.out) : 0;
     const bool skips = operation.skip != kNothing;
-    buffers.sum = skips ? take(rows, operation.in) : 0;
+    const bool only_adds = operation.layer->inner() != nullptr;  // its output is the sum
+    buffers.sum = !skips ? 0 : only_adds ? buffers.y : take(rows, operation.in);
     buffers.sum_dot = skips && directions_ ? take(rows, operation.in) : 0;
     widest = std::max(widest, operation.out);
   }

@@ -9,7 +9,14 @@ void check_width(const char* kind, const char* argument, std::int64_t width) {
   check(width >= 1 && width <= kMost, "[", kind, "] ", argument, ": got ", width, "; expected 1 to ", kMost);
 }
 
-std::string Layer::path(int index) const { return name.empty() ? join("layers.", index) : name; }
+std::string Layer::path(int index) const {
+  if (!name.empty()) return name;
+  return place.empty() ? join("layers.", index) : place;
+}
+
+std::vector<std::int64_t> Layer::origins(const std::vector<std::int64_t>& in) const {
+  return std::vector<std::int64_t>(static_cast<std::size_t>(output_features(std::ssize(in))), -1);
+}
 
 void Layer::forward(const LayerCall& call) const {
   if (call.x.rows >= 1) [[likely]]

@@ -55,7 +55,7 @@ std::vector<double> OptimizerState::per_parameter(const PerLayer& given, double 
   } else if (const auto* list = std::get_if<std::vector<double>>(&given)) {
     std::vector<int> layers;  // those with weights
     for (const Entry& entry : entries) {
-      if (entry.is_weight) layers.push_back(entry.layer);
+      if (entry.is_weight && (layers.empty() || layers.back() != entry.layer)) layers.push_back(entry.layer);
     }
     check(list->size() == layers.size(), "[Optimizer] ", argument, ": got ", list->size(), " numbers; expected ",
           layers.size(), ", one for each layer with weights");

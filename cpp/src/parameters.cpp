@@ -68,10 +68,17 @@ void check_initializer(const Initializer& initializer, DType dtype) {
 
 Match match(const std::string& dotted, const Entry& entry) {
   const std::size_t dot = entry.name.rfind('.');
-  const std::string number = join("layers.", entry.layer), last = entry.name.substr(dot);
+  const std::string last = entry.name.substr(dot);
   if (dotted == "layers") return Match::all;
-  if (dotted == number || dotted == entry.name.substr(0, dot)) return Match::layer;
-  return dotted == entry.name || dotted == number + last ? Match::entry : Match::none;
+  Match found = Match::none;
+  const auto compare = [&](const std::string& path) {
+    if (dotted == path || path.starts_with(dotted + ".")) found = std::max(found, Match::layer);
+    if (dotted == path + last) found = Match::entry;
+  };
+  compare(entry.name.substr(0, dot));
+  if (entry.places.empty()) compare(join("layers.", entry.layer));
+  for (const std::string& place : entry.places) compare(place);
+  return found;
 }
 
 int Arena::add(Entry entry) {
@@ -81,6 +88,10 @@ int Arena::add(Entry entry) {
   size_ = checked_size(size_ + (checked_size(entry.rows, entry.cols) + unit - 1) / unit * unit, 1);
   entries_.push_back(std::move(entry));
   return static_cast<int>(entries_.size()) - 1;
+}
+
+void Arena::set_places(std::size_t first, const std::vector<std::string>& places) {
+  for (std::size_t i = first; i < entries_.size(); ++i) entries_[i].places = places;
 }
 
 void Arena::freeze(int number, bool frozen) {

@@ -10,19 +10,26 @@ std::string Operation::describe() const {
   return text;
 }
 
-Plan Plan::chain(const std::vector<std::unique_ptr<Layer>>& layers, std::int64_t in, const Parameters& parameters,
-                 bool absorb) {
-  Plan plan{.operations = {}, .in = in, .out = in};
+namespace {
+
+/// Appends the operations of a chain of layers; `number` counts layers, those inside a block before the block.
+void append(Plan& plan, const std::vector<std::unique_ptr<Layer>>& layers, const Parameters& parameters, bool absorb,
+            int& number) {
+  const auto current = [&] { return static_cast<int>(plan.operations.size()) - 1; };  // kBatch at first
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const Layer& layer = *layers[i];
     const Activation* next = i + 1 < layers.size() ? layers[i + 1]->as_activation() : nullptr;
     const bool absorbs = absorb && layer.absorbs() && next != nullptr;
-    const int first = static_cast<int>(i);
+    const int before = current();
+    if (layer.inner() != nullptr) append(plan, *layer.inner(), parameters, absorb, number);
+    const int first = number;
+    number += absorbs ? 2 : 1;
     plan.operations.push_back({.layer = &layer,
                                .activation = absorbs ? *next : Identity{},
                                .first = first,
-                               .last = absorbs ? first + 1 : first,
-                               .input = static_cast<int>(plan.operations.size()) - 1,
+                               .last = number - 1,
+                               .input = current(),
+                               .skip = layer.inner() != nullptr ? before : kNothing,
                                .in = plan.out,
                                .out = layer.output_features(plan.out),
                                .statistics = layer.statistics(plan.out),
@@ -30,6 +37,15 @@ Plan Plan::chain(const std::vector<std::unique_ptr<Layer>>& layers, std::int64_t
     plan.out = plan.operations.back().out;
     if (absorbs) ++i;
   }
+}
+
+}  // namespace
+
+Plan Plan::chain(const std::vector<std::unique_ptr<Layer>>& layers, std::int64_t in, const Parameters& parameters,
+                 bool absorb) {
+  Plan plan{.operations = {}, .in = in, .out = in};
+  int number = 0;
+  append(plan, layers, parameters, absorb, number);
   return plan;
 }
 

@@ -31,6 +31,7 @@ from ._core import (
     DeviceError,
     DivergenceError,
     Dropout,
+    Embedding,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -47,9 +48,11 @@ from ._core import (
     Momentum,
     Normal,
     Optimizer,
+    Periodic,
     Poisson,
     Quantile,
     ReLU,
+    Residual,
     RMSProp,
     Scale,
     Sigmoid,
@@ -79,6 +82,7 @@ from .internal.checks import FormatError
 from .model import Sequential, load
 from .network.frozen import FrozenPredictor
 from .optimizers import AdamW
+from .piecewise_linear import PiecewiseLinear
 from .standardizer import Standardizer
 from .table import Table
 from .threads import thread_limit
@@ -121,6 +125,7 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "Embedding",
     "Ensemble",
     "FormatError",
     "FrozenPredictor",
@@ -147,12 +152,15 @@ __all__ = [
     "Optimizer",
     "OptunaPruning",
     "Poisson",
+    "Periodic",
+    "PiecewiseLinear",
     "Profile",
     "Progress",
     "Quantile",
     "RMSProp",
     "ReLU",
     "ReduceOnPlateau",
+    "Residual",
     "Restarts",
     "Scale",
     "Sequential",

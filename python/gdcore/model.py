@@ -21,7 +21,6 @@ from .network.freezing import Freezing
 from .network.layers import checked_layers, dtype_name, rebuilt
 from .network.prediction import Predictor
 from .network.summary import Summarised
-from .standardizer import Standardizer
 
 if TYPE_CHECKING:
     from .io.destination import FileLike
@@ -61,8 +60,9 @@ class Sequential(Open, Predictor, Freezing, Summarised, Exchange):
         or of yes/no answers, one output each. By default the loss of the first `Trainer` sets it. Saved with the model.
         If it is unknown, for example with parameters from PyTorch, ``model.outputs = "classes"`` sets it, once.
     feature_names : sequence of str, optional
-        Names of the input columns; by default those of the first frame given to a trainer or a `Standardizer`. Saved
-        with the model. Later frames must have these columns, in any order; the columns of arrays go by position.
+        Names of the input columns; by default those of the first frame given to a trainer, a `Standardizer` or a
+        `PiecewiseLinear`. Layers may name columns by them. Saved with the model. Later frames must have these columns,
+        in any order; the columns of arrays go by position.
     target_names : sequence of str, optional
         Names of the target columns, if there are several and the model has no ``classes``; otherwise as
         `feature_names`.
@@ -106,15 +106,13 @@ class Sequential(Open, Predictor, Freezing, Summarised, Exchange):
         target_names: Sequence[str] | None = None,
     ) -> None:
         settings = {"dtype": dtype_name(dtype), "device": device, "precision": precision}
-        super().__init__(checked_layers(layers), seed=seed_or_random(seed), **settings)
+        checked, names = checked_layers(layers, feature_names)
+        super().__init__(checked, seed=seed_or_random(seed), **settings)
         self._outputs: str | None = None
         self.classes = classes
         if outputs is not None:
             self.outputs = outputs
-        first = layers[0]
-        if feature_names is None and isinstance(first, Standardizer):
-            feature_names = first.feature_names
-        self.feature_names = feature_names
+        self.feature_names = names
         self.target_names = target_names
         self._prepare()
 

@@ -211,6 +211,9 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "Profile": lambda p: gd.profile(),
     "CustomLoss": lambda p: gd.CustomLoss(lambda outputs, targets: (outputs[:, 0], outputs), name="own"),
     "Dense": lambda p: gd.Dense(3, 2),
+    "Embedding": lambda p: gd.Embedding([3], 2),
+    "PiecewiseLinear": lambda p: gd.PiecewiseLinear([[0.0, 1.0]]),
+    "Residual": lambda p: gd.Residual(gd.ReLU()),
     "Ensemble": lambda p: gd.Ensemble([build().model]),
     "FrozenPredictor": lambda p: build().model.predictor(),
     "MiniBatches": lambda p: gd.MiniBatches(X, Y, batch_size=8),
@@ -226,14 +229,14 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "PathRecorder": lambda p: analysis.PathRecorder(),
     "thread_limit": lambda p: gd.thread_limit(2),
 }
-PLAIN = ("GELU", "ReLU", "Tanh", "Sigmoid", "Softplus", "LeakyReLU", "Dropout", "HeNormal", "HeUniform", "GlorotNormal")
+PLAIN = ("GELU", "ReLU", "Tanh", "Sigmoid", "Softplus", "Periodic", "Dropout", "HeNormal", "HeUniform", "GlorotNormal")
 PLAIN += ("ELU", "Huber", "MeanAbsoluteError", "Mish", "Poisson", "SELU", "SiLU")
 PLAIN += ("GlorotUniform", "MeanSquaredError", "History", "StepHistory", "Table", "EarlyStopping", "ReduceOnPlateau")
 PLAIN += ("LivePlot", "MLflow", "WandB")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)() for name in PLAIN}
-NUMBERS = ("Constant", "Normal", "Quantile", "Uniform")
-EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(0.5) for name in NUMBERS}
-EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(3) for name in ("BatchNorm", "LayerNorm", "Scale")}
+ONE = {"LeakyReLU": 0.1, "BatchNorm": 3, "LayerNorm": 3, "Scale": 3, "Constant": 1.0, "Normal": 1.0, "Uniform": 1.0}
+ONE["Quantile"] = 0.5
+EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(ONE[name]) for name in ONE}
 SAME = ("SGD", "AdaGrad", "Adam", "Momentum", "RMSProp")
 EXAMPLES |= {name: lambda p, name=name: getattr(gd, name)(0.1, weight_decay=[1.0, 2.0]) for name in SAME}
 NOT_MADE = {"Layer", "Loss", "Initializer", "Optimizer", "Callback", "DeviceArray"}  # base classes, and classes of GPUs

@@ -12,9 +12,6 @@ import numpy as np
 import onnxruntime
 import pytest
 
-if not hasattr(gd, "Embedding"):
-    pytest.skip("no layers of columns", allow_module_level=True)
-
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 NEAR = {"float32": 1e-5, "float64": 1e-12}
 

@@ -121,6 +121,31 @@ TEST_CASE("gaussian_cdf: within 1.5e-6 of the value to -5, which exp(-x²/2) spr
   CHECK(std::isnan(math::gaussian_cdf(kNan, density)));
 }
 
+TEST_CASE("waves: 4 roundings of 1 within a turn, the same cosine alone, and phases reduced exactly") {
+  Worst<float> sine_error(4.0), cosine_error(4.0);
+  bool same = true;
+  over_line(1.0f, [&](float t) {
+    float sine, cosine;
+    math::sine_cosine_of_turns(t, sine, cosine);
+    sine_error.add(sine, std::sin(2.0 * M_PI * static_cast<double>(t)), 1.0);
+    cosine_error.add(cosine, std::cos(2.0 * M_PI * static_cast<double>(t)), 1.0);
+    same = same && cosine == math::cosine_of_turns(t);
+  });
+  CHECK(same);
+  CHECK(sine_error.value() <= 1.0);
+  CHECK(cosine_error.value() <= 1.0);
+  Worst<float> fraction(1.0);
+  for (std::uint64_t i = 0; i < 100000; ++i) {
+    const auto a = static_cast<float>(noise(1, i) * std::pow(10.0, 18.0 * noise(2, i)));
+    const auto b = static_cast<float>(noise(3, i) * std::pow(10.0, 18.0 * noise(4, i)));
+    const double product = static_cast<double>(a) * static_cast<double>(b);  // exact
+    fraction.add(math::fraction_of_product(a, b), product - std::rint(product), 0.5);
+  }
+  CHECK(fraction.value() <= 1.0);
+  CHECK(std::isnan(math::fraction_of_product(kNan, 1.0f)));
+  CHECK(std::isnan(math::fraction_of_product(kInf, 1.0f)));
+}
+
 TEST_CASE("activations at the ends of the line are limits, not NaN, where a product does not forbid it") {
   const auto value = [](const Activation& f, float x) {
     return std::visit([x](const auto& g) { return g.value(x); }, f);

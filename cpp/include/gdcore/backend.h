@@ -57,6 +57,13 @@ class Backend {
   virtual void layer_norm_forward(const LayerNormForward&) = 0;
   virtual void layer_norm_backward(const NormBackward&) = 0;
   virtual void column_affine(const ColumnAffine&) = 0;
+  virtual void copy_columns(const CopyColumns&) = 0;
+  virtual void piecewise_forward(const PiecewiseForward&) = 0;
+  virtual void piecewise_backward(const PiecewiseBackward&) = 0;
+  virtual void embedding_forward(const EmbeddingForward&) = 0;
+  virtual void embedding_backward(const EmbeddingBackward&) = 0;
+  virtual void periodic_forward(const PeriodicForward&) = 0;
+  virtual void periodic_backward(const PeriodicBackward&) = 0;
   virtual void loss(const LossPass&) = 0;
   virtual void optimizer_step(const OptimizerPass&) = 0;
   virtual double sum_of_squares(ConstView x) = 0;

@@ -27,7 +27,7 @@ class Curvature {
 
   std::int64_t parameters() const { return count_; }
   std::int64_t rows() const { return data_.x.rows; }
-  std::int64_t width(std::size_t layer) const { return executor_.plan().operations[layer].out; }
+  std::int64_t width(std::size_t layer) const;
 
   /// Writes the network's current parameters to `out` (host, P values).
   void point(View out) const;
@@ -42,6 +42,7 @@ class Curvature {
   void outputs(std::span<const View> to);
 
  private:
+  std::size_t operation_of(std::size_t layer) const;
   void go_to(ConstView at);
   template <class Work>
   LossSums over_batches(const Work& work);

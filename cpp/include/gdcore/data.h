@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "gdcore/memory.h"
 #include "gdcore/row_order.h"
@@ -71,6 +72,14 @@ inline GatherType gather_type(DType dtype) {
   return dtype == DType::float32 ? GatherType::float32 : GatherType::float64;
 }
 inline SourceType source_type(DType dtype) { return dtype == DType::float32 ? SourceType::f32 : SourceType::f64; }
+
+/// A column of category codes 0 to size - 1 in the input of a layer or network.
+struct CodeColumn {
+  std::int64_t column, size;
+};
+
+/// Returns the flat index, row · columns + position, of the first value in the given columns that is no code, or -1.
+std::int64_t first_wrong_code(const Source& source, std::span<const CodeColumn> columns);
 
 /// Gathers rows into `buffer`, which grows, from the backend's memory or from the host's; host rows are converted there
 /// and then copied. The order lies in host memory; `call.to` is not used.

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "gdcore/backend.h"
 #include "gdcore/computation.h"
@@ -56,10 +57,11 @@ struct StatisticsSize {
 
 class Layer {
  public:
-  std::string name;  // what its parameters are called by; without one, its number
+  std::string name;   // what its parameters are called by; without one, its place
+  std::string place;  // in a network: "layers.<number>", or in a block "<path of the block>.<number>"
 
   virtual ~Layer() = default;
-  /// What the names of its parameters begin with, before a dot: its name, or "layers.<index>".
+  /// What the names of its parameters begin with, before a dot: its name, its place, or "layers.<index>".
   std::string path(int index) const;
   virtual std::unique_ptr<Layer> clone() const = 0;
   virtual std::string kind() const = 0;  // "Dense"
@@ -69,6 +71,14 @@ class Layer {
   virtual std::int64_t output_features(std::int64_t in) const { return in; }
   /// The number of inputs that the layer requires, or 0 for any.
   virtual std::int64_t input_features() const { return 0; }
+  /// The number of outputs less that of inputs, where it does not depend on the latter.
+  virtual std::int64_t added_features() const { return 0; }
+  /// For each output, the entry of `in`, which has one for each input, whose column it passes on unchanged, or -1.
+  virtual std::vector<std::int64_t> origins(const std::vector<std::int64_t>& in) const;
+  /// The inputs that are category codes. They must come from the network's input unchanged.
+  virtual std::vector<CodeColumn> codes() const { return {}; }
+  /// The layers inside a block, or null.
+  virtual const std::vector<std::unique_ptr<Layer>>* inner() const { return nullptr; }
   /// Registers parameters and states under path(index). `next` is the activation that follows directly, or null.
   virtual void bind(int /*index*/, std::int64_t /*in*/, const Activation* /*next*/, Parameters&) {}
   virtual StatisticsSize statistics(std::int64_t /*in*/) const { return {}; }
@@ -100,6 +110,12 @@ class Layer {
  protected:
   virtual void forward_impl(const LayerCall& call) const = 0;
   virtual void backward_impl(const LayerCall& call) const = 0;
+};
+
+/// CRTP base with the code that every layer class repeats.
+template <class Self>
+struct LayerOf : Layer {
+  std::unique_ptr<Layer> clone() const override { return std::make_unique<Self>(static_cast<const Self&>(*this)); }
 };
 
 }  // namespace gdcore

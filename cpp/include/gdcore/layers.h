@@ -4,15 +4,9 @@
 #include <optional>
 #include <vector>
 
-#include "gdcore/layer.h"
+#include "gdcore/column_layers.h"
 
 namespace gdcore {
-
-/// CRTP base with the code that every layer class repeats.
-template <class Self>
-struct LayerOf : Layer {
-  std::unique_ptr<Layer> clone() const override { return std::make_unique<Self>(static_cast<const Self&>(*this)); }
-};
 
 /// y = x Wᵀ + b, W (out, in).
 struct Dense final : LayerOf<Dense> {
@@ -194,5 +188,33 @@ struct Standardizer final : LayerOf<Standardizer> {
   void scale(const LayerCall& call, ConstView from, View to) const;  // divides by σ, without the shift
   int mean_number_ = -1, std_number_ = -1;
 };
+
+/// A block with a skip: y = x + f(x), f the layers inside it (He et al. 2016). Layer numbers count its layers before
+/// it.
+struct Residual : LayerOf<Residual> {
+  std::vector<std::unique_ptr<Layer>> layers;
+
+  explicit Residual(std::vector<std::unique_ptr<Layer>> layers);
+  Residual(const Residual& other);
+  Residual(Residual&&) = default;
+  Residual& operator=(const Residual&) = delete;
+  Residual& operator=(Residual&&) = delete;
+  std::string kind() const override { return "Residual"; }
+  std::int64_t output_features(std::int64_t in) const override;
+  std::int64_t input_features() const override;
+  const std::vector<std::unique_ptr<Layer>>* inner() const override { return &layers; }
+  void tangent(const TangentCall& call) const override;
+  void curvature(const TangentCall& call) const override;
+
+ protected:
+  void forward_impl(const LayerCall& call) const override;  // x is the sum
+  void backward_impl(const LayerCall& call) const override;
+};
+
+/// The number of inputs of a chain of layers, or 0 where no layer determines it.
+std::int64_t input_features(const std::vector<std::unique_ptr<Layer>>& layers);
+
+/// Binds a network's layers, also those inside of blocks; checks widths and names. Returns the number of inputs.
+std::int64_t bind_all(const std::vector<std::unique_ptr<Layer>>& layers, Parameters& parameters);
 
 }  // namespace gdcore

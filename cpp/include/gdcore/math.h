@@ -125,4 +125,48 @@ GD_FORMULA double gaussian_cdf(double x, double& density) {
   return 0.5 * ::erfc(-x * 0.70710678118654752440);
 }
 
+/// a b less the nearest whole number, in [-1/2, 1/2]: the part of a phase in turns that sine and cosine depend on. In
+/// float32 it is exact but for one rounding, whatever the size of a b; NaN where a or b is not finite, or a b
+/// overflows.
+GD_FORMULA float fraction_of_product(float a, float b) {
+#if defined(__FMA__) || defined(__CUDA_ARCH__) || defined(__ARM_FEATURE_FMA)
+  const float rest = ::fmaf(a, b, -::rintf(a * b));
+  return rest - ::rintf(rest);
+#else
+  const double product = static_cast<double>(a) * static_cast<double>(b);  // exact
+  return static_cast<float>(product - ::rint(product));
+#endif
+}
+GD_FORMULA double fraction_of_product(double a, double b) {
+  const double product = a * b;
+  return product - ::rint(product);
+}
+
+/// sin(2π t) for |t| <= 1/4: absolute error at most 4 roundings.
+GD_FORMULA float sine_of_turns(float t) {
+  const float q = t * t;
+  return t * ((((39.7109184f * q - 76.5749893f) * q + 81.6022339f) * q - 41.3416786f) * q + 6.28318548f);
+}
+
+/// sin(2π t) and cos(2π t): absolute errors at most 4 roundings where |t| <= 1, the size of t's own rounding beyond.
+GD_FORMULA void sine_cosine_of_turns(float t, float& sine, float& cosine) {
+  const float near = t - ::rintf(t), size = near < 0.0f ? -near : near;
+  const float other = 0.5f - size;  // sin(2π size) = sin(2π other)
+  const float folded = size > 0.25f ? (near < 0.0f ? -other : other) : near;
+  sine = sine_of_turns(folded);
+  cosine = sine_of_turns(0.25f - size);
+}
+GD_FORMULA void sine_cosine_of_turns(double t, double& sine, double& cosine) {
+  const double angle = 6.28318530717958647693 * (t - ::rint(t));
+  sine = ::sin(angle);
+  cosine = ::cos(angle);
+}
+
+/// The cosine alone: the same bits.
+GD_FORMULA float cosine_of_turns(float t) {
+  const float near = t - ::rintf(t);
+  return sine_of_turns(0.25f - (near < 0.0f ? -near : near));
+}
+GD_FORMULA double cosine_of_turns(double t) { return ::cos(6.28318530717958647693 * (t - ::rint(t))); }
+
 }  // namespace gdcore::math

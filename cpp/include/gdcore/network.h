@@ -27,6 +27,8 @@ class Network : public Occupancy {
   const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }
   Executor& executor() { return executor_; }
   const Executor& executor() const { return executor_; }
+  /// The columns of the input that must hold category codes.
+  const std::vector<CodeColumn>& codes() const { return codes_; }
   std::int64_t in_features() const { return executor_.plan().in; }
   std::int64_t out_features() const { return executor_.plan().out; }
   DType dtype() const { return parameters_.layout.dtype(); }
@@ -66,6 +68,7 @@ class Network : public Occupancy {
   std::vector<std::unique_ptr<Layer>> layers_;
   Parameters parameters_;
   Executor executor_;
+  std::vector<CodeColumn> codes_;
   Buffer batch_;
   std::int64_t steps_ = 0;
   std::uint64_t version_ = 0;

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "gdcore/activations.h"
+#include "gdcore/column_ops.h"
 #include "gdcore/loss.h"
 #include "gdcore/memory.h"
 #include "gdcore/optimizer_rules.h"

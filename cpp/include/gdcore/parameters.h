@@ -25,11 +25,12 @@ struct Entry {
   Initializer initializer{};
   std::int64_t fan_in = 1, fan_out = 1;
   Range range = Range::any;
+  std::vector<std::string> places = {};  // what its layer is called by its number, or by that of its block
 };
 
 /// How a dotted name selects an entry: not at all, as one of all ("layers"), as one of its layer ("layers.3", or
 /// "head" where that is the layer's name), or alone ("layers.3.bias", "head.bias"). A layer with a name is selected by
-/// its number as well.
+/// its number as well, and a layer of a block ("layers.3.0") by the name or number of the block.
 enum class Match { none, all, layer, entry };
 Match match(const std::string& dotted, const Entry& entry);
 
@@ -43,6 +44,8 @@ class Arena {
   DType dtype() const { return dtype_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * size_of(dtype_); }
   void freeze(int number, bool frozen);
+  /// Sets the places of the entries from number `first` on.
+  void set_places(std::size_t first, const std::vector<std::string>& places);
   /// Counts calls of freeze(): data derived from the entries at another count is out of date.
   std::uint64_t freezes() const { return freezes_; }
   const std::vector<Entry>& entries() const { return entries_; }

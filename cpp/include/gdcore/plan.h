@@ -32,7 +32,8 @@ struct Plan {
   std::vector<Operation> operations;
   std::int64_t in = 0, out = 0;
 
-  /// A chain of bound layers. With `absorb`, layers that can apply the activation that follows them do so.
+  /// A chain of bound layers. With `absorb`, layers that can apply the activation that follows them do so. The layers
+  /// of a block come before the block, whose operation adds up its input and their output.
   static Plan chain(const std::vector<std::unique_ptr<Layer>>& layers, std::int64_t in, const Parameters& parameters,
                     bool absorb);
   /// Throws std::logic_error unless every operation reads an earlier output of the right shape, and every output but

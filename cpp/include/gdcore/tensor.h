@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace gdcore {
 
@@ -15,6 +16,10 @@ inline constexpr std::size_t size_of(DType dtype) { return dtype == DType::float
 /// The value rounded to `dtype`.
 inline constexpr double rounded(double value, DType dtype) {
   return dtype == DType::float32 ? static_cast<double>(static_cast<float>(value)) : value;
+}
+/// The smallest positive number of `dtype` with full precision.
+inline constexpr double smallest_normal(DType dtype) {
+  return dtype == DType::float32 ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min();
 }
 inline constexpr const char* name_of(DType dtype) { return dtype == DType::float32 ? "float32" : "float64"; }
 inline constexpr const char* name_of(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }

@@ -26,6 +26,7 @@ __all__: list[str] = [
     "DivergenceError",
     "Dropout",
     "ELU",
+    "Embedding",
     "GELU",
     "GlorotNormal",
     "GlorotUniform",
@@ -50,6 +51,11 @@ __all__: list[str] = [
     "RMSProp",
     "ReLU",
     "SELU",
+    "Periodic",
+    "PiecewiseLinear",
+    "RMSProp",
+    "ReLU",
+    "Residual",
     "SGD",
     "Scale",
     "SiLU",
@@ -61,6 +67,7 @@ __all__: list[str] = [
     "Uniform",
     "batch_count",
     "first_nonfinite",
+    "first_wrong_code",
     "gather",
     "get_num_threads",
     "info",
@@ -203,6 +210,14 @@ class Layer:
     The description of a layer. A model copies it.
     """
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None: ...
+    def _origins(self, inputs: collections.abc.Sequence[int]) -> list[int]:
+        """
+        For each output, the element of `inputs`, one for each input, whose column it passes on, or -1.
+        """
+    def _outputs(self, inputs: int) -> int:
+        """
+        The number of outputs for a number of inputs.
+        """
     @property
     def name(self) -> str | None:
         """
@@ -553,6 +568,196 @@ class Standardizer(Layer):
     def mean(self) -> numpy.typing.NDArray[numpy.float64] | None: ...
     @property
     def std(self) -> numpy.typing.NDArray[numpy.float64] | None: ...
+
+class PiecewiseLinear(Layer):
+    """
+    Piecewise-linear encoding of numbers; gdcore.PiecewiseLinear also fits its edges.
+
+    Parameters
+    ----------
+    edges : sequence of sequences of float, optional
+        The edges of the bins of each column, increasing.
+    columns : sequence of int or str, optional
+        The columns to encode; all by default.
+    clip : bool
+        Whether values below a column's first edge give 0 and those above its last 1.
+    features : int
+        Number of inputs; 0: that of the layer before.
+    name : str, optional
+        Prefix of the names of its buffers, an identifier.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(
+        self,
+        edges: collections.abc.Sequence[collections.abc.Sequence[float]] | None = None,
+        *,
+        columns: collections.abc.Sequence[int] | collections.abc.Sequence[str] | None = None,
+        clip: bool = False,
+        features: int = 0,
+        name: str | None = None,
+    ) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+    def _set(self, features: int, edges: collections.abc.Sequence[collections.abc.Sequence[float]]) -> None:
+        """
+        Sets the number of inputs and the edges.
+        """
+    @property
+    def clip(self) -> bool: ...
+    @property
+    def columns(self) -> typing.Any: ...
+    @property
+    def edges(self) -> typing.Any: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def out_features(self) -> int | None: ...
+
+class Embedding(Layer):
+    """
+    Embedding of categories: each code of a column selects a row of a trained table.
+
+    The columns hold whole numbers from 0 to size - 1; other values are refused, with column, value and row. They must be
+    columns of the model's input, unchanged by the layers before. The output is [the other columns, in their order | dim
+    columns for each chosen column, in the order chosen]. Parameters "table0", "table1", ... of shape (size, dim), one for
+    each chosen column that is not one-hot. Weight decay applies to them.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        The number of categories of each chosen column: at most 2^24 in a float32 model, which holds no larger whole numbers
+        exactly.
+    dim : int, None, or a sequence of these
+        Number of outputs of each column. None: a one-hot code of `size` columns, without parameters.
+    columns : sequence of int or str, optional
+        The columns by number, or by name where the model knows the names of its input columns (feature_names); all by
+        default.
+    features : int
+        Number of inputs; 0: that of the layer before, or what the layers after it require.
+    init : Initializer
+        Initial tables; Normal(1.0) unless given.
+    name : str, optional
+        Prefix of the names of its parameters ("cities.table0"), an identifier. By default its number.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(
+        self,
+        sizes: collections.abc.Sequence[int],
+        dim: int | collections.abc.Sequence[int | None] | None,
+        *,
+        columns: collections.abc.Sequence[int] | collections.abc.Sequence[str] | None = None,
+        features: int = 0,
+        init: Initializer = ...,
+        name: str | None = None,
+    ) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+    @property
+    def columns(self) -> typing.Any: ...
+    @property
+    def dim(self) -> tuple: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def init(self) -> typing.Any: ...
+    @property
+    def out_features(self) -> int | None: ...
+    @property
+    def sizes(self) -> tuple: ...
+
+class Periodic(Layer):
+    """
+    Periodic embeddings of numbers, with trained frequencies for each column.
+
+    The dim outputs of a column x are, with kind="pbld" (Holzmüller et al. 2024), x itself and dim - 1 numbers
+    W cos(2π w x + b) + c; with kind="plr" (Gorishniy et al. 2022), dim numbers max(W [cos(2π w x), sin(2π w x)] + c, 0).
+    The phase b is in radians, outside of the 2π. Each column has its own w, b (frequencies,), W and c. The output is [the
+    other columns, in their order | dim columns for each chosen column, in the order chosen]. Inputs should be scaled.
+
+    Parameters "frequency" and "phase" (columns, frequencies), "weight" (columns · outputs, frequencies or twice as many
+    with "plr") and "bias" (columns · outputs,). Initial values: w normal with standard deviation sigma, b uniform between
+    -π and π, W and c uniform within ±1/√(inputs of W). Weight decay applies to "weight" alone.
+
+    Parameters
+    ----------
+    features : int
+        Number of inputs; 0: that of the layer before.
+    columns : sequence of int or str, optional
+        The columns by number, or by name where the model knows the names of its input columns (feature_names); all by
+        default.
+    frequencies : int
+        Frequencies of a column, 1 to 1024.
+    dim : int
+        Outputs of a column, at most 1024; with "pbld" at least 2, as x is one of them.
+    sigma : float
+        Standard deviation of the initial frequencies, positive.
+    kind : str
+        "pbld" or "plr".
+    name : str, optional
+        Prefix of the names of its parameters ("ages.frequency"), an identifier. By default its number.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(
+        self,
+        features: int = 0,
+        *,
+        columns: collections.abc.Sequence[int] | collections.abc.Sequence[str] | None = None,
+        frequencies: int = 16,
+        dim: int = 4,
+        sigma: float = 0.1,
+        kind: str = "pbld",
+        name: str | None = None,
+    ) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+    @property
+    def columns(self) -> typing.Any: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def frequencies(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def out_features(self) -> int | None: ...
+    @property
+    def sigma(self) -> float: ...
+
+class Residual(Layer):
+    """
+    A block with a skip: y = x + f(x), f the layers inside, in order (He et al. 2016).
+
+    Parameters are named by the block and the number of the layer inside: "layers.2.0.weight", or "block.0.weight" for a
+    block named "block". A layer inside with a name of its own uses that: "head.weight". Blocks may contain blocks.
+
+    Parameters
+    ----------
+    *layers : Layer
+        The layers of f; also as one sequence, layers=[...]. They must have as many outputs as inputs. A Standardizer, PiecewiseLinear or Embedding is refused:
+        it reads the model's data.
+    name : str, optional
+        Prefix of the names of its parameters, an identifier. By default its number.
+    """
+
+    _fields: typing.ClassVar[tuple[str, ...]]
+    def __eq__(self, arg0: typing.Any) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __init__(self, *args: typing.Any, layers: typing.Any = None, name: str | None = None) -> None: ...
+    def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
+    def __repr__(self) -> str: ...
+    @property
+    def layers(self) -> tuple: ...
 
 class DeviceArray:
     """
@@ -1144,6 +1349,11 @@ class Network:
         Freezes (True) or unfreezes (False) the parameter with the name `prefix`, or those of the layer with this name. ValueError for an unknown name.
         """
     @property
+    def _codes(self) -> list[tuple[int, int]]:
+        """
+        The columns of the input that must hold category codes, each with the number of its categories.
+        """
+    @property
     def _has_gradients(self) -> bool:
         """
         Whether gradients of a backward pass are available.
@@ -1412,7 +1622,7 @@ def _profile_start() -> None:
     """
 
 def _profile_stop() -> None: ...
-def _ranges(layers: collections.abc.Sequence) -> dict:
+def _ranges(layers: collections.abc.Sequence, dtype: str) -> dict:
     """
     The buffers of a network of these layers that are never negative, by name: True where 0 is excluded too.
     """
@@ -1422,7 +1632,7 @@ def _rebuild(cls: typing.Any, fields: dict) -> typing.Any:
     Creates a spec from its fields, for pickle.
     """
 
-def _shapes(layers: collections.abc.Sequence) -> dict:
+def _shapes(layers: collections.abc.Sequence, dtype: str) -> dict:
     """
     The shapes of the parameters and buffers of a network of these layers, by name. No network is created.
     """
@@ -1435,6 +1645,11 @@ def batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
 def first_nonfinite(array: typing.Any) -> int:
     """
     Flat index, in C order, of the first NaN or infinity; -1 if there is none.
+    """
+
+def first_wrong_code(array: typing.Any, columns: collections.abc.Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """
+    The row of array (rows, columns), and the position among `columns` (column, size), of the first value that is no whole number from 0 to size - 1; None if there is none.
     """
 
 def gather(

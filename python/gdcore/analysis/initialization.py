@@ -323,12 +323,14 @@ def identical_units(model: Sequential, *, tolerance: float = 0.0) -> IdenticalUn
     TypeError
         If an argument has the wrong type.
     ValueError
-        If `tolerance` is negative or not finite.
+        If `tolerance` is negative or not finite, or the model has a `Residual`.
     """
     instance(model, Sequential, "model", "gd.Sequential(gd.Dense(2, 1))")
     real(tolerance, "tolerance", low=0.0)
     layers = model.layers
     parameters = by_layer(model.parameters(), layers)
+    if any(isinstance(layer, _core.Residual) for layer in layers):
+        raise ValueError("model: got a Residual, whose skip tells its units apart; expected a chain of Dense layers")
     dense = [i for i, layer in enumerate(layers) if isinstance(layer, _core.Dense)]
     units: dict[str, int] = {}
     groups: dict[str, tuple[tuple[int, ...], ...]] = {}

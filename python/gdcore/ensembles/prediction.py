@@ -226,6 +226,8 @@ class MeanPredictor(Closed):
         inputs = to_inputs(x, "x", self.feature_names)
         if inputs.array.ndim != 2 or inputs.array.shape[1] != self.in_features:
             self._models[0].predict(inputs.array)  # which refuses the shape
+        for model in self._models:
+            model.check_codes(inputs)
         if finite:
             check_numbers(inputs.array, self._dtypes[0], "x", inputs.names)
             for model in self._models:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -12,6 +13,7 @@ from .features import FeatureNames
 
 __all__ = [
     "check_batch_scale",
+    "check_codes",
     "check_numbers",
     "check_scale",
     "column_name",
@@ -69,6 +71,30 @@ def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | Non
             if np.isfinite(value):
                 what = f", which {dtype} cannot represent: {_what_to_do(dtype)}"
             raise ValueError(f"{name}: got {value:g} in row {first + row}, {column_name(int(column), names)}{what}")
+
+
+def check_codes(array: Array, columns: Sequence[tuple[int, int]], name: str, names: FeatureNames | None = None) -> None:
+    """Raise ValueError for the first value that is no code of a category.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of any numeric type, shape (rows, columns).
+    columns : sequence of tuple
+        Columns that hold codes, each with its number of categories.
+    name : str
+        The argument's name, for messages.
+    names : tuple of str, optional
+        Names of the columns.
+    """
+    found = _core.first_wrong_code(array, columns)
+    if found is not None:
+        row, (column, size) = found[0], columns[found[1]]
+        where = f"in row {row}, {column_name(column, names)}"
+        raise ValueError(
+            f"{name}: got {float(array[row, column]):g} {where}; expected the code of a category, a whole number "
+            f"from 0 to {size - 1}, as an Embedding reads this column"
+        )
 
 
 def check_scale(array: Array, dtype: str, name: str, names: FeatureNames | None = None) -> None:

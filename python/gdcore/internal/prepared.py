@@ -82,6 +82,7 @@ def prepared(
     weights = None if sample_weight is None else to_weights(sample_weight, f"{label}sample_weight")
     if weights is not None:
         same_rows(f"{label}sample_weight", weights, "x", inputs.array)
+    model.check_codes(inputs, f"{label}x")
     if check is not None:
         model.check_inputs(inputs, f"{label}x")
         any_width = targets.array.ndim == 1 or isinstance(loss, (_core.CustomLoss, _core.Quantile))

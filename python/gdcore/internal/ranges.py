@@ -17,7 +17,7 @@ from .numbers import unrepresentable_scaling
 
 def ranges_of(layers: Sequence[_core.Layer], dtype: str) -> dict[str, bool]:
     """Return the buffers of a network without negative values, by name: True if 0 is excluded too."""
-    ranges: dict[str, bool] = _core._ranges(layers)
+    ranges: dict[str, bool] = _core._ranges(layers, dtype)
     for i, layer in enumerate(layers):
         if unrepresentable_scaling(layer, dtype) is not None:  # rounded to 0 in this dtype; data is refused then
             ranges[f"{path_of(layer, i)}.std"] = False

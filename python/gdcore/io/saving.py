@@ -131,7 +131,7 @@ def check_tensors(tensors: Mapping[str, Array], layers: list[dict[str, Any]], dt
     """
     with json_values.entry(f"{where}: model.layers"):
         decoded = [specs.decode_layer(layer) for layer in layers]
-        shapes = _core._shapes(decoded)
+        shapes = _core._shapes(decoded, dtype)
     for name, shape in shapes.items():
         given = tensors.get(name)
         if given is None or given.shape != shape or given.dtype != dtype:

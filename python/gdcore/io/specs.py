@@ -13,11 +13,13 @@ import numpy as np
 
 from .. import _core
 from ..internal.checks import shown
+from ..piecewise_linear import PiecewiseLinear
 from ..schedules import Schedule
 from ..standardizer import Standardizer
 
 LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
-LAYERS[Standardizer.__name__] = Standardizer  # the Python class, which has the names of its columns
+# The Python classes, which have the names of their columns.
+LAYERS |= {cls.__name__: cls for cls in (Standardizer, PiecewiseLinear)}
 INITIALIZERS: dict[str, type[_core.Initializer]] = {cls.__name__: cls for cls in _core.Initializer.__subclasses__()}
 
 T = TypeVar("T")
@@ -138,6 +140,8 @@ def decode_layer(value: Any) -> _core.Layer:
     for name, field in fields.items():
         if isinstance(field, dict):
             fields[name] = INITIALIZERS[field["type"]](**_fields(field, INITIALIZERS))
+    if isinstance(fields.get("layers"), list):  # of a block
+        fields["layers"] = [decode_layer(layer) for layer in fields["layers"]]
     return LAYERS[value["type"]](**fields)
 
 

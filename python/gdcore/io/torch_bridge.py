@@ -17,7 +17,7 @@ from .._core import DeviceArray
 from ..internal.arguments import explained
 from ..internal.arrays import Array, to_array
 from ..internal.checks import optional_module
-from ..internal.layer_names import by_layer, path_of
+from ..internal.layer_names import leaves
 from ..internal.ranges import out_of_range, ranges_of
 
 if TYPE_CHECKING:
@@ -128,9 +128,11 @@ def _matched(
 
 def layers_of(model: Sequential) -> list[tuple[str, str, _core.Layer, dict[str, Array | DeviceArray]]]:
     """Return path, place and description of each layer that has arrays, and the arrays by their last names."""
-    layers = model.layers
-    arrays = by_layer({**model.parameters(), **model.buffers()}, layers)
-    return [(path_of(layers[i], i), str(i), layers[i], own) for i, own in arrays.items()]
+    own: dict[str, dict[str, Array | DeviceArray]] = {}
+    for name, array in {**model.parameters(), **model.buffers()}.items():
+        path, _, last = name.rpartition(".")
+        own.setdefault(path, {})[last] = array
+    return [(path, place, layer, own[path]) for path, place, layer in leaves(model.layers) if path in own]
 
 
 def _modules(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

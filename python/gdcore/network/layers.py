@@ -13,6 +13,10 @@ from .. import _core
 from ..internal import flat
 from ..internal.arrays import Array
 from ..internal.checks import instance, shown
+from ..internal.features import FeatureNames
+from ..internal.features import feature_names as names_of
+from ..internal.immutable import remade
+from ..piecewise_linear import PiecewiseLinear
 from ..standardizer import Standardizer
 
 if TYPE_CHECKING:
@@ -23,15 +27,20 @@ __all__ = ["checked_layers", "dtype_name", "rebuilt"]
 S = TypeVar("S", bound="Sequential")
 
 
-def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
-    """Return layers, with Standardizers copied, so that fitting one again does not change the model.
+def checked_layers(
+    layers: Sequence[object], names: Sequence[str] | None
+) -> tuple[list[_core.Layer], Sequence[str] | None]:
+    """Return layers and the names of the input columns, by default those that a fitted layer knows.
+
+    Fitted layers are copied, so that fitting one again does not change the model. Columns given by name become numbers.
 
     Raises
     ------
     TypeError
         If an argument is no layer.
     ValueError
-        If a Standardizer would scale the outputs, so that they are no longer in the targets' unit.
+        If a Standardizer would scale the outputs, so that they are no longer in the targets' unit, or a named column is
+        unknown or not available.
     """
     for layer in layers:
         if isinstance(layer, (list, tuple)):
@@ -47,15 +56,72 @@ def checked_layers(layers: Sequence[object]) -> list[_core.Layer]:
                 "the outputs; expected it as the first layer. To standardise targets, train on "
                 "s.transform(y); s.inverse_transform(model.predict(x)) has their unit"
             )
-    return [_own(layer) if isinstance(layer, _core.Standardizer) else layer for layer in checked]
+    if names is None:
+        names = _known_names(checked)
+    fitted = (_core.Standardizer, _core.PiecewiseLinear)
+    return [_own(layer) if isinstance(layer, fitted) else layer for layer in numbered(checked, names)], names
 
 
-def _own(layer: _core.Standardizer) -> _core.Standardizer:
-    """Return a copy of a Standardizer for a model; the copy cannot be fitted again."""
+def _known_names(layers: Sequence[_core.Layer]) -> FeatureNames | None:
+    """Return the column names that the first layer, or a PiecewiseLinear anywhere, was fitted with."""
+    for i, layer in enumerate(layers):
+        names = None
+        if isinstance(layer, PiecewiseLinear) or (i == 0 and isinstance(layer, Standardizer)):
+            names = layer.feature_names
+        if names is not None:
+            return names
+    return None
+
+
+def _own(layer: _core.Layer) -> _core.Layer:
+    """Return a copy of a fitted layer for a model; the copy cannot be fitted again."""
     copied = copy.copy(layer)
-    if isinstance(copied, Standardizer):
+    if isinstance(copied, (Standardizer, PiecewiseLinear)):
         copied.seal()
     return copied
+
+
+def numbered(layers: Sequence[_core.Layer], names: object) -> list[_core.Layer]:
+    """Return layers in which columns named after the model's inputs are numbers of columns of each layer's input.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or the layers before do not pass on its column unchanged.
+    """
+    made = list(layers)
+    named = [i for i, layer in enumerate(made) if isinstance((getattr(layer, "columns", None) or [0])[0], str)]
+    if not named or names is None:  # without names the core refuses the layer
+        return made
+    known = names_of(names, None)
+    origins = list(range(len(known)))
+    for i, layer in enumerate(made[: named[-1] + 1]):
+        if i in named:
+            columns = [_position(c, known, origins, i) for c in _columns(layer)]
+            made[i] = layer = remade(layer, columns=columns, features=_features(layer) or len(origins))
+        origins = layer._origins(origins)
+    return made
+
+
+def _columns(layer: Any) -> Sequence[str]:
+    columns: Sequence[str] = layer.columns
+    return columns
+
+
+def _features(layer: Any) -> int:
+    features: int = layer.features
+    return features
+
+
+def _position(column: str, known: FeatureNames, origins: Sequence[int], layer: int) -> int:
+    if column not in known:
+        raise ValueError(f"layers[{layer}]: columns: got {column!r}; expected some of {shown(list(known), 200)}")
+    number = known.index(column)
+    if number not in origins:
+        raise ValueError(
+            f"layers[{layer}]: columns: got {column!r}, which the layers before change; expected this layer before them"
+        )
+    return origins.index(number)
 
 
 def dtype_name(dtype: npt.DTypeLike) -> str:

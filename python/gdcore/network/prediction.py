@@ -16,7 +16,7 @@ from ..internal.features import Columns, FeatureNames, feature_names
 from ..internal.immutable import Views
 from ..internal.inputs import Inputs, to_inputs
 from ..internal.labels import Classes, are_numbers_from_0, class_names
-from ..internal.numbers import SAFE, SMALL, check_numbers, vdot
+from ..internal.numbers import SAFE, SMALL, check_codes, check_numbers, vdot
 from ..internal.outputs import QUANTITIES, checked_meaning, expected_counts, named_answers, not_finite, probabilistic
 from .scaling import Unrepresentable, described, refuse, unrepresentable_column
 
@@ -46,12 +46,13 @@ class Predictor(_core.Network):
     _unrepresentable: Unrepresentable | None = UNKNOWN  # a column whose scaling the dtype cannot hold
     _lent: list[Any]  # weak references to views of buffers
     _type: np.dtype[Any]
+    _code_columns: tuple[tuple[int, int], ...]  # inputs that hold category codes, and their numbers of categories
 
     @property
     def layers(self) -> tuple[_core.Layer, ...]:
-        """The layers, in order; a Standardizer has the mean and deviation in ``buffers()``."""
+        """The layers, in order; a Standardizer and a PiecewiseLinear have the values in ``buffers()``."""
         layers: tuple[_core.Layer, ...] = super().layers
-        scaled = any(isinstance(layer, _core.Standardizer) for layer in layers)
+        scaled = any(isinstance(layer, (_core.Standardizer, _core.PiecewiseLinear)) for layer in layers)
         return described(layers, super().buffers()) if scaled else layers
 
     def parameters(self) -> dict[str, Any]:
@@ -106,11 +107,12 @@ class Predictor(_core.Network):
     def checked_names(self, names: object) -> FeatureNames | None:
         """Return names of the input columns as a tuple; raise ValueError if they are not the Standardizer's."""
         checked = None if names is None else feature_names(names, self.in_features)
-        scaled = getattr(self.layers[0], "feature_names", None)  # of a Standardizer
-        if scaled is not None and checked != scaled:
+        first = self.layers[0]
+        fitted = getattr(first, "feature_names", None)  # of a Standardizer or a PiecewiseLinear
+        if fitted is not None and checked != fitted:
             raise ValueError(
-                f"feature_names: got {shown(names)}; expected those of the model's Standardizer, {shown(scaled)}: the "
-                "columns that it scales"
+                f"feature_names: got {shown(names)}; expected those of the model's {type(first).__name__}, "
+                f"{shown(fitted)}: the columns that it was fitted to"
             )
         return checked
 
@@ -215,7 +217,8 @@ class Predictor(_core.Network):
             If its columns are not the model's, or a value is refused; the message names row and column.
         """
         # One call of the core, with its default batch size: another argument would take a tenth of the time of one row.
-        if check_finite is True and batch_size is ROWS and type(x) is _ndarray and self._unrepresentable is None:
+        checks = check_finite is True and batch_size is ROWS and not self._code_columns
+        if checks and type(x) is _ndarray and self._unrepresentable is None:
             kind = x.dtype
             if kind is self._type:
                 outputs = _predict_finite(self, x)
@@ -244,6 +247,7 @@ class Predictor(_core.Network):
     def _prepare(self) -> None:
         """Cache the values that every prediction needs."""
         self._type = np.dtype(self.dtype)
+        self._code_columns = tuple(self._codes)
         self._lent = []
         self.unrepresentable()
 
@@ -263,7 +267,18 @@ class Predictor(_core.Network):
         inputs = to_inputs(x, name, self._feature_names)
         if finite:
             self.check_inputs(inputs, name)
+        self.check_codes(inputs, name)
         return inputs.array
+
+    def check_codes(self, inputs: Inputs, name: str = "x") -> None:
+        """Raise ValueError for a value that is no category code in a column that an `Embedding` reads."""
+        if self._code_columns and inputs.array.ndim == 2 and inputs.array.shape[1] == self.in_features:
+            check_codes(inputs.array, self._code_columns, name, inputs.names)
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether inputs have columns of category codes."""
+        return bool(self._code_columns)
 
     def check_inputs(self, inputs: Inputs, name: str = "x") -> None:
         """Raise ValueError for a value, of `inputs` or of the model's scaling, that the dtype cannot hold."""

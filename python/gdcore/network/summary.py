@@ -30,7 +30,7 @@ def _table(model: _core.Network) -> Aligned:
     rows = [("", "layer", "output", "parameters")]
     width = model.in_features
     for i, layer in enumerate(model.layers):
-        width = layer.out_features if isinstance(layer, _core.Dense) else width
+        width = layer._outputs(width)
         rows.append((str(i), short(layer) + (" (frozen)" if i in frozen else ""), str(width), f"{counts.get(i, 0):,}"))
     total = f"{sum(counts.values()):,} parameters, {model.dtype} on {model.device}{_products(model)}"
     fused = [f"in one pass: {operation}" for operation in model.operations() if "+" in operation]

@@ -13,6 +13,7 @@ from .. import _core
 from ..callbacks import Callback
 from ..custom_loss import CustomLoss
 from ..internal.arrays import Array
+from ..internal.layer_names import all_layers
 from ..training.fit import Fit
 from ..training.measure import CheckedBatches, CheckedData
 from ..training.sources import SLICE_SECONDS
@@ -100,7 +101,7 @@ class Batches:
         self._table, self._size, self._penalty, self._random = table, batch_size, penalty, random
         self._order = np.arange(rows)
         single = rows % batch_size == 1 < batch_size < rows
-        if single and any(isinstance(layer, _core.BatchNorm) for layer in model.layers):
+        if single and any(isinstance(layer, _core.BatchNorm) for layer in all_layers(model.layers)):
             self.batches, self._full = rows // batch_size, rows // batch_size - 1  # a single row has no variance
         else:
             self.batches, self._full = -(-rows // batch_size), rows // batch_size

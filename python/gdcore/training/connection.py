@@ -192,10 +192,11 @@ class Connected(Learns):
     ) -> Callable[..., float] | None:
         """Return the core's step method with its constant arguments bound; the factors default to the current ones.
 
-        Returns None if a rate changes with the step, labels need looking up, or the dtype cannot hold a scaling.
+        Returns None if a rate changes with the step, labels need looking up, inputs hold category codes, or the dtype
+        cannot hold a scaling.
         """
         lr, model = self._step_rates.constant, self._model
-        if lr is None or self._complete is None or not model.takes_numbers:
+        if lr is None or self._complete is None or not model.takes_numbers or model.has_codes:
             return None
         if self._check_finite and model.unrepresentable() is not None:
             return None

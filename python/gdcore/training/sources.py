@@ -12,6 +12,7 @@ from .. import _core
 from ..data import batch_rows
 from ..internal.checks import flag
 from ..internal.features import UNNAMED, Columns
+from ..internal.layer_names import all_layers
 from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_single_pass
 from .measure import CheckedData
 from .rates import scaled
@@ -49,7 +50,7 @@ class ArraySource:
         self.drop_last = flag(drop_last, "drop_last")
         self.batches = _core.batch_count(len(data), self.batch_size, self.drop_last)
         self.done = False
-        if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in model.layers):
+        if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in all_layers(model.layers)):
             raise ValueError(
                 f"batch_size: got 1 (of {len(data)} rows); expected at least 2, as BatchNorm needs a variance"
             )

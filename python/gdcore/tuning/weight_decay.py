@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._core import Dense
+from .._core import Dense, Embedding, Periodic, PiecewiseLinear, Residual
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data, to_array
 from ..internal.checks import has_keys, instance, real, shown
@@ -98,6 +98,9 @@ def consistent_weight_decay(
     why = "each feature its own needs a λ for each column of the first weight; Standardizer makes that unnecessary"
     a = _scale(x_scale, "x_scale", why)
     c = _scale(y_scale, "y_scale", "each output its own changes its share of the loss; standardise y instead")
+    for i, layer in enumerate(model.layers):
+        if isinstance(layer, (Embedding, Periodic, PiecewiseLinear, Residual)):
+            raise ValueError(f"model: layers[{i}] is a {type(layer).__name__}; expected a chain of Dense layers")
     decay = _per_layer(weight_decay, sum(isinstance(layer, Dense) for layer in model.layers))
     factors = [c * c] * len(decay)  # s: the error, and so the penalty, is c² times as large
     if a != 1.0 and _first(model, "x_scale") == 0:  # after a Standardizer a has no effect
