@@ -89,7 +89,7 @@ from .threads import thread_limit
 from .trainer import Trainer
 
 if _typing.TYPE_CHECKING:
-    from . import analysis, experiments
+    from . import analysis, experiments, tables
     from .callbacks.live_plot import LivePlot
     from .callbacks.mlflow import MLflow
     from .callbacks.optuna_pruning import OptunaPruning
@@ -151,9 +151,9 @@ __all__ = [
     "Normal",
     "Optimizer",
     "OptunaPruning",
-    "Poisson",
     "Periodic",
     "PiecewiseLinear",
+    "Poisson",
     "Profile",
     "Progress",
     "Quantile",
@@ -192,6 +192,7 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "sweep",
+    "tables",
     "thread_limit",
     "train_validation_split",
     "transform_network",
@@ -199,7 +200,7 @@ __all__ = [
 
 _immutable.close()
 # Imported on first use, to keep `import gdcore` fast: parts of the package, and tools around training.
-_PARTS = ("analysis", "experiments")
+_PARTS = ("analysis", "experiments", "tables")
 _TOOLS = {
     "Ensemble": "ensembles.ensemble",
     "LRRange": "tuning.lr_range",

@@ -273,7 +273,8 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
     Parameters
     ----------
     path : path or binary file
-        A file of ``model.save``, ``ensemble.save`` or `gdcore.Checkpoint`, or a file object, which is read to its end.
+        A file of ``save`` (of a `Sequential`, `Ensemble` or `TabularModel`) or of `gdcore.Checkpoint`, or a file
+        object, which is read to its end.
     device : str
         Device of the model, as in `gdcore.Sequential`. Files do not contain it.
     precision : str
@@ -281,7 +282,7 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
 
     Returns
     -------
-    Sequential or Ensemble
+    Sequential, Ensemble or TabularModel
         What was saved. Type checkers take it for a `Sequential`, except after ``isinstance(loaded, gd.Ensemble)``.
 
     Raises
@@ -291,14 +292,8 @@ def load(path: FileLike, *, device: str = "auto", precision: str = "float32") ->
     FormatError
         If the file is damaged, of a newer version, or not written by gdcore.
     """
-    from .io.destination import label
-    from .io.saving import model_from, read_file
+    from .io.loading import load as loaded
 
     choice(device, "device", ("auto", "cpu", "cuda"))
     choice(precision, "precision", ("float32", "tf32", "bfloat16"))
-    tensors, metadata = read_file(path)
-    if "ensemble" in metadata:
-        from .io.ensembles import ensemble_from
-
-        return ensemble_from(tensors, metadata, label(path, "path"), device=device, precision=precision)
-    return model_from(tensors, metadata, label(path, "path"), device=device, precision=precision)
+    return loaded(path, device=device, precision=precision)

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {"dask_cluster", "digits", "ensemble", "mnist", "optuna_pruning", "regression", "own_loop", "own_loss"}
-EXAMPLES |= {"ray_cluster", "sklearn_grid_search", "transfer"}
+EXAMPLES |= {"ray_cluster", "sklearn_grid_search", "tables", "transfer"}
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -132,6 +132,19 @@ def test_sklearn_grid_search(tmp_path: Path) -> None:
     assert number(r"test accuracy ([\d.]+)", printed) >= 0.94
     assert number(r"loss curve: ([\d.e+-]+)$", printed) < 1e-9
     assert (tmp_path / "tumours.safetensors").exists()
+
+
+def test_tables(tmp_path: Path) -> None:
+    printed = example("tables", tmp_path)
+    loss = {
+        name: number(rf"^{name}: .* log loss ([\d.]+)", printed) for name in ("blind guess", "network", "calibrated")
+    }
+    perfect = number(r"^true probability: .* log loss ([\d.]+)", printed)
+    assert perfect < loss["calibrated"] < loss["network"] + 0.01 < perfect + 0.06 < loss["blind guess"]
+    assert number(r"^calibrated: .* off by ([\d.]+)", printed) < 0.05
+    assert number(r"^ +spending +([\d.]+)", printed) > 0.08 > number(r"^newsletter +(-?[\d.]+)", printed) + 0.06
+    assert (tmp_path / "customers.png").read_bytes().startswith(b"\x89PNG")
+    assert isinstance(gd.load(tmp_path / "customers.safetensors"), gd.tables.TabularModel)
 
 
 def test_every_example_is_tested_and_explains_itself() -> None:

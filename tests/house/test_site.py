@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "docs" / "site"
 # Modules whose names are public.
 PUBLIC = [f"gdcore.{name}" for name in ("analysis", "analysis.problems", "experiments", "metrics", "schedules")]
-PUBLIC += ["gdcore", "gdcore.sklearn"]
+PUBLIC += ["gdcore", "gdcore.sklearn", "gdcore.tables"]
 # Docstrings that leave out parameters, and where they are explained. A line that is no longer needed must be removed.
 ELSEWHERE = {
     **dict.fromkeys(("gdcore.AdaGrad", "gdcore.Adam", "gdcore.Momentum", "gdcore.RMSProp"), "symbols of its formula"),

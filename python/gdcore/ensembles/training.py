@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,22 @@ class MemberTraining:
 Member: TypeAlias = tuple[Sequential | None, MemberTraining, str]  # the model, and why it diverged
 
 
+DataOfModel: TypeAlias = tuple[Prepared, Prepared | Validation | None, npt.NDArray[np.bool_] | None]
+
+
+class RowsOfModels(Protocol):
+    """The data of all models."""
+
+    @property
+    def own_rows(self) -> bool:
+        """Whether each model has rows of its own."""
+        ...
+
+    def of(self, seed: int) -> DataOfModel:
+        """Return the training and validation data of a model, and which rows were left out, if that is kept."""
+        ...
+
+
 class Given(NamedTuple):
     """The data of all models, and how the rows of each are drawn from it."""
 
@@ -63,7 +79,12 @@ class Given(NamedTuple):
     rows: npt.NDArray[np.int64] | None  # the given rows that `training` has, if not all
     bootstrap: bool
 
-    def of(self, seed: int) -> tuple[Prepared, Prepared | None, npt.NDArray[np.bool_] | None]:
+    @property
+    def own_rows(self) -> bool:
+        """Whether each model has rows of its own."""
+        return self.bootstrap or self.share is not None
+
+    def of(self, seed: int) -> DataOfModel:
         """Return the training and validation data of a model, and which of the given rows its bootstrap left out."""
         training, validation = self.training, self.validation
         count = len(training.x.array)
@@ -116,18 +137,32 @@ def train(
         callbacks=callback_maker(callbacks, count, lambda trial: callbacks(trial.seed)),  # type: ignore
         fit=fit,
     )
+    return run_members(members, trials, placed(where, trainer.model.device, members.together), what="Ensemble.train")
+
+
+def run_members(
+    members: Members, trials: Sequence[Trial], where: dict[str, Any], *, what: str
+) -> tuple[list[Sequential], list[MemberTraining]]:
+    """Return the models of all trials, in order, and how they were trained, without those that diverged.
+
+    `where` are arguments of `run_all`; `what` is the name of the call, for the progress bar and for errors.
+
+    Raises
+    ------
+    DivergenceError
+        If every model diverges.
+    """
     found: dict[int, Member] = {}
-    where = placed(where, trainer.model.device, members.together)
     tasks = [(trial,) for trial in trials]
-    done = run_all(members, tasks, what="Ensemble.train", name=lambda i: str(trials[i]), **where)
+    done = run_all(members, tasks, what=what, name=lambda i: str(trials[i]), **where)
     with contextlib.closing(done):
         found.update(done)
     kept = [(model, training) for _, (model, training, _) in sorted(found.items()) if model is not None]
     notes = [f"seed {training.seed}: {note}" for _, (_, training, note) in sorted(found.items()) if note]
     if not kept:
-        raise _core.DivergenceError(f"every one of {count} models diverged; the first: {notes[0]}")
+        raise _core.DivergenceError(f"every one of {len(trials)} models diverged; the first: {notes[0]}")
     if notes:
-        warnings.warn(f"{len(notes)} of {len(found)} models diverged and are left out; {notes[0]}", stacklevel=4)
+        warnings.warn(f"{len(notes)} of {len(found)} models diverged and are left out; {notes[0]}", stacklevel=5)
     return [model for model, _ in kept], [training for _, training in kept]
 
 
@@ -163,7 +198,7 @@ class Members:
 
     build: Callable[..., Sequential]
     settings: dict[str, Any]
-    given: Given
+    given: RowsOfModels
     callbacks: Callable[[Trial], Sequence[object]]
     fit: dict[str, Any]
 
@@ -175,8 +210,7 @@ class Members:
         self, tasks: Sequence[tuple[Trial]], name: Callable[[int], str] = no_name
     ) -> Iterator[tuple[int, Member]]:
         """Yield the number of each task and its result; on a GPU, trainings that are alike run at once."""
-        own_rows = self.given.bootstrap or self.given.share is not None
-        for first, trainers, names in batches_of(tasks, self._made, name, alone=own_rows):
+        for first, trainers, names in batches_of(tasks, self._made, name, alone=self.given.own_rows):
             some = tasks[first : first + len(trainers)]
             calls, left_out = [], []
             for (trial,) in some:

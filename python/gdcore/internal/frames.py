@@ -62,6 +62,22 @@ def frame_columns(value: Any, name: str) -> list[Array]:
     return [_any(column, name) for column in _narwhals(value, name).iter_columns()]
 
 
+def typed_columns(value: Any, name: str) -> list[tuple[Array, bool]]:
+    """Return a frame's columns as arrays of any type, each with whether the frame declares it as categories."""
+    frame_names(value, name)
+    categories = _nw().Categorical | _nw().Enum
+    return [
+        (_any(column, f"{name}: column {str(column.name)!r}"), isinstance(column.dtype, categories))
+        for column in _narwhals(value, name).iter_columns()
+    ]
+
+
+def series_column(value: Any, name: str) -> tuple[Array, bool]:
+    """Return a series as an array of any type, and whether it is declared as categories."""
+    series = _narwhals(value, name)
+    return _any(series, name), isinstance(series.dtype, _nw().Categorical | _nw().Enum)
+
+
 def frame_array(value: Any, name: str) -> Array:
     """Return a frame's values, shape (rows, columns), in the smallest type that holds all columns.
 

@@ -18,11 +18,17 @@ from .tensor_file import ENSEMBLE_VERSION, write_file
 if TYPE_CHECKING:
     from ..ensembles.ensemble import Ensemble
 
-__all__ = ["ensemble_from", "save_ensemble"]
+__all__ = ["checked_ensemble", "describe_ensemble", "ensemble_from", "save_ensemble"]
 
 
 def save_ensemble(ensemble: Ensemble, path: FileLike) -> None:
     """Write an ensemble to a file; see `gdcore.Ensemble.save`."""
+    tensors, metadata = describe_ensemble(ensemble)
+    write_file(path, tensors, metadata, check=checked_ensemble, version=ENSEMBLE_VERSION)
+
+
+def describe_ensemble(ensemble: Ensemble) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return copies of the arrays of all models, and the entry of metadata that describes them."""
     from ..ensembles.members import checked_models
 
     checked_models(ensemble.models)  # which may have changed
@@ -33,8 +39,7 @@ def save_ensemble(ensemble: Ensemble, path: FileLike) -> None:
             tensors |= {f"models.{i}.{name}": np.array(view) for name, view in model_tensors(model).items()}
             models.append(describe(model))
     described = {"models": models, "weights": list(ensemble.weights), "average": ensemble.average}
-    metadata = {"ensemble": json.dumps(described)}
-    write_file(path, tensors, metadata, check=_checked, version=ENSEMBLE_VERSION)
+    return tensors, {"ensemble": json.dumps(described)}
 
 
 ENTRIES = {
@@ -44,7 +49,7 @@ ENTRIES = {
 }
 
 
-def _checked(
+def checked_ensemble(
     tensors: Mapping[str, Array], metadata: Mapping[str, str], where: str = "the file"
 ) -> tuple[dict[str, Any], list[dict[str, Array]]]:
     """Return the description of an ensemble, and the arrays of each model, checked; nothing is built.
@@ -75,7 +80,7 @@ def ensemble_from(
     """Build the ensemble that a file describes; raises what `saving.model_from` does."""
     from ..ensembles.ensemble import Ensemble
 
-    given, parts = _checked(tensors, metadata, where)
+    given, parts = checked_ensemble(tensors, metadata, where)
     title = f"{where}: ensemble"
     models = [
         built(model, part, f"{title}.models[{i}]", **device_settings)

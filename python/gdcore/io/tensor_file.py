@@ -2,9 +2,9 @@
 
 Format version 2 has all metadata in one entry, as JSON with sorted keys, because the safetensors package writes several
 entries in varying order; so the same content gives the same bytes. A checksum over names, shapes, values and metadata
-detects damaged files. Version 1 had one entry for each key. Version 3 is version 2 with several models; files of one
-model stay version 2, for earlier readers. Pickle is never used: an untrusted file can hold wrong
-values but cannot run code.
+detects damaged files. Version 1 had one entry for each key. Version 3 is version 2 with several models, version 4 is
+version 3 with the encoding of a table; files of one model stay version 2, for earlier readers. Pickle is never used: an
+untrusted file can hold wrong values but cannot run code.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from ..internal.checks import FormatError
 from . import destination
 from .destination import FileLike
 
-FORMAT_VERSION, ENSEMBLE_VERSION = 2, 3
+FORMAT_VERSION, ENSEMBLE_VERSION, TABLE_VERSION = 2, 3, 4
 KEY = "gdcore"  # key of the one metadata entry
 KEY_OF_SEVERAL = "ensemble"  # its entry that describes several models
+KEY_OF_TABLE = "table"  # its entry that describes the encoding of a table
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors package refuses longer headers
 MOST_DIMENSIONS = 32
 # Names of element types in safetensors and in NumPy; bfloat16, which NumPy lacks, is read as float32.
@@ -316,11 +317,12 @@ def read_file(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array], 
             "the arrays with model.load_parameters(path)"
         )
     version = metadata.get("format_version")
-    several = KEY_OF_SEVERAL in metadata
-    if version != ("1" if first is not None else str(ENSEMBLE_VERSION if several else FORMAT_VERSION)):
+    versions = {KEY_OF_TABLE: TABLE_VERSION, KEY_OF_SEVERAL: ENSEMBLE_VERSION}
+    expected = next((number for key, number in versions.items() if key in metadata), FORMAT_VERSION)
+    if version != ("1" if first is not None else str(expected)):
         raise FormatError(
             f"{title}: of format version {version!r:.20}, written by gdcore {metadata.get('gdcore_version')!r:.20}; "
-            f"this gdcore {_core.__version__} reads versions 1 to {ENSEMBLE_VERSION}: update gdcore"
+            f"this gdcore {_core.__version__} reads versions 1 to {TABLE_VERSION}: update gdcore"
         )
     for key, value in metadata.items():
         json_values.text(value, f"{title}: {key}")

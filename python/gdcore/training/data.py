@@ -68,7 +68,7 @@ def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known:
     wanted, labels = _wanted(given.validation), strata(given.stratify, training.labels(), training.labels())
     if labels is not None and wanted.share is None:
         raise ValueError("stratify: got it without a fraction; expected validation=0.2, for example")
-    if wanted.share is not None:
+    if wanted.holds_out:
         rows, others = wanted.split(len(training), seed, labels)
         validation: CheckedData | CheckedBatches | None = training.part(
             others, "validation", stratified=labels is not None

@@ -17,22 +17,30 @@ __all__ = ["Validation", "validation_of"]
 
 
 class Validation(NamedTuple):
-    """One of three: a fraction of the training rows, arrays (x, y, weights), or batches."""
+    """One of four: a fraction of the training rows, these rows by number, arrays (x, y, weights), or batches."""
 
     share: float | None = None
     parts: tuple[Any, Any, Any] | None = None
     batches: Iterable[Any] | None = None
+    rows: npt.NDArray[np.int64] | None = None
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether training rows are held out."""
+        return self.share is not None or self.rows is not None
 
     def split(
         self, rows: int, seed: int, labels: Array | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the indices of the training and of the validation rows, drawn by `seed`; see `split_rows`.
+        """Return the indices of the training and of the validation rows; `seed` draws a share, see `split_rows`.
 
         Raises
         ------
         ValueError
             If a part would be empty.
         """
+        if self.rows is not None:
+            return np.delete(np.arange(rows), self.rows), self.rows
         assert self.share is not None
         return split_rows(rows, self.share, seed, labels, name="validation")
 
@@ -47,6 +55,8 @@ def validation_of(validation: Any, *, batches: bool) -> Validation:
     ValueError
         If a fraction is not between 0 and 1.
     """
+    if isinstance(validation, Validation):
+        return validation
     if is_number(validation):
         return Validation(share=real(validation, "validation", low=0, high=1))
     if batches and is_batches(validation):

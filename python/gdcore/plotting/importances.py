@@ -1,0 +1,33 @@
+"""The figure of `Importances`: the most important columns as bars."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import figures
+
+if TYPE_CHECKING:
+    from ..tables.importance import Importances
+
+
+def draw(result: Importances, path: str | os.PathLike[str] | None, most: int) -> Any:
+    """Draw the figure; see `Importances.plot`."""
+    order = np.argsort(-result.mean, kind="stable")[:most][::-1]
+    axes = figures.new_axes(path is not None, "Importances.plot", size=(7, 1.2 + 0.28 * len(order)))
+    at = np.arange(len(order))
+    axes.barh(at, result.mean[order], xerr=result.std[order], color=figures.BLUE, ecolor=figures.INK, height=0.7)
+    axes.set_yticks(at, [_short(result.names[i]) for i in order])
+    axes.axvline(0, color=figures.FRAME, lw=1)
+    metric = result.metric.replace("_", " ")
+    first = result.names[order[-1]] if len(order) else ""
+    title = f"{_short(first)!r} tells most: without it the {metric} of {result.baseline:.3g} becomes worst"
+    figures.dress(axes, title, f"loss of {metric} when the column is permuted", "", grid="x", legend=False)
+    figures.save(axes, path)
+    return axes
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 30 else name[:29] + "…"

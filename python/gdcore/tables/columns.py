@@ -1,0 +1,371 @@
+"""Columns of a table: what each of them holds, and its values in the form that `encoding` takes.
+
+A column is of one of four kinds. Numbers, booleans and durations become float64 with NaN for missing values; dates
+become microseconds since 1970 in UTC; all else that can be compared becomes categories: text, numbers and booleans as
+Python objects, with None for missing values. Lists, complex numbers and objects of other types are refused.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from numbers import Real
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..internal.arrays import Array, to_any_array
+from ..internal.checks import is_iterable, shown
+from ..internal.features import FeatureNames, refuse_duplicates
+from ..internal.frames import first_of, frame_names, is_frame, is_series, series_column, typed_columns
+from ..internal.labels import key_of
+
+__all__ = ["KINDS", "Column", "Frame", "Key", "dates_of", "keys_of", "kind_of", "numbers_of", "read", "read_column"]
+
+Key: TypeAlias = str | int | float | bool  # a category; equal numbers and booleans are one category
+Float64: TypeAlias = npt.NDArray[np.float64]
+
+KINDS = ("number", "boolean", "category", "date")
+KEYS = {str, int, float, bool}
+EXPECTED = "expected numbers, booleans, text, categories or dates"
+MANY = 30  # text of more values is read as numbers where all of it is numbers
+FIRST_YEAR, LAST_YEAR = "0001-01-01", "10000-01-01"  # the years that Python's dates have
+SCALARS = (str, bytes, Real, Decimal, np.generic, datetime.date, datetime.time, datetime.timedelta)
+
+
+class Column(NamedTuple):
+    """A column as it was given: its name, values of any type, and whether they are declared as categories."""
+
+    name: str
+    values: Array
+    declared: bool = False
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Column:
+        """Return some of the rows."""
+        return self._replace(values=self.values[rows])
+
+
+class Frame(NamedTuple):
+    """A table as it was given: its columns, whether they have names of their own, and the number of rows."""
+
+    columns: tuple[Column, ...]
+    named: bool
+    rows: int
+
+    @property
+    def names(self) -> FeatureNames:
+        """Names of the columns, their positions if they have none."""
+        return tuple(column.name for column in self.columns)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Frame:
+        """Return some of the rows."""
+        return self._replace(columns=tuple(column.take(rows) for column in self.columns), rows=len(rows))
+
+    def without(self, name: str) -> tuple[Column, Frame]:
+        """Return the column of a name, and the others."""
+        found = next(column for column in self.columns if column.name == name)
+        return found, self._replace(columns=tuple(column for column in self.columns if column is not found))
+
+    def pick(self, order: list[int] | None) -> Frame:
+        """Return the columns at some positions, None for all of them."""
+        return self if order is None else self._replace(columns=tuple(self.columns[i] for i in order))
+
+
+def read(value: Any, name: str) -> Frame:
+    """Return the columns of a frame, of a dictionary of columns, of a sparse matrix, or of an array (rows, columns).
+
+    Raises
+    ------
+    TypeError
+        If `value` is none of these, or a column has a type that NumPy lacks.
+    ValueError
+        If two columns have the same name, columns differ in length, or an array has another shape.
+    """
+    if is_frame(value):
+        names = frame_names(value, name)
+        pairs = typed_columns(value, name)
+    elif isinstance(value, Mapping):
+        names = tuple(str(key) for key in value)
+        refuse_duplicates(names, name)
+        pairs = [_pair(item, f"{name}: column {key!r}") for key, item in value.items()]
+    else:
+        return _of_array(value, name)
+    columns = tuple(Column(key, *pair) for key, pair in zip(names, pairs, strict=True))
+    for column in columns:
+        if column.values.ndim != 1:
+            raise TypeError(f"{name}: column {column.name!r}: got several values in each row; {EXPECTED}")
+        if len(column.values) != len(columns[0].values):
+            lengths = {c.name: len(c.values) for c in columns}
+            raise ValueError(f"{name}: got columns of different lengths: {shown(lengths, 200)}")
+    return Frame(columns, True, len(columns[0].values) if columns else 0)
+
+
+def _of_array(value: Any, name: str) -> Frame:
+    if hasattr(value, "tocsc") and hasattr(value, "nnz"):  # a sparse matrix of SciPy: one dense column at a time
+        by_column = value.tocsc()
+        arrays = [by_column[:, [i]].toarray()[:, 0] for i in range(value.shape[1])]
+        rows = value.shape[0]
+    else:
+        array = value if isinstance(value, np.ndarray) else to_any_array(value, name)
+        if isinstance(array, np.ma.MaskedArray):
+            array = to_any_array(array, name)
+        if array.ndim != 2:
+            hint = ""
+            if array.ndim == 1:
+                hint = f": reshape your data, {name}.reshape(-1, 1) for one column or {name}.reshape(1, -1) for one row"
+            raise ValueError(f"{name}: got shape {array.shape}; expected (rows, columns){hint}")
+        arrays, rows = list(array.T), len(array)
+    return Frame(tuple(Column(str(i), column) for i, column in enumerate(arrays)), False, rows)
+
+
+def _pair(value: Any, name: str) -> tuple[Array, bool]:
+    """Return one column as an array of any type, and whether it is declared as categories."""
+    if is_series(value):
+        return series_column(value, name)
+    if isinstance(value, (str, bytes, Mapping)) or not is_iterable(value):
+        raise TypeError(f"{name}: got {shown(value)}; expected a sequence of values")
+    if isinstance(value, np.ndarray):
+        return to_any_array(value, name), False
+    items = list(value)
+    if all(isinstance(item, (int, float)) for item in items):
+        return np.array(items) if items else np.empty(0), False
+    return np.fromiter(items, object, len(items)), False
+
+
+def read_column(value: Any, name: str) -> Column:
+    """Return one column: a series, an array or a list of shape (rows,) or (rows, 1), or a frame of one column."""
+    flat = isinstance(value, list) and not any(isinstance(item, (list, np.ndarray)) for item in value)
+    if is_series(value) or flat:
+        array, declared = _pair(value, name)
+    elif is_frame(value):
+        [array], [declared] = zip(*typed_columns(value, name), strict=True)
+    else:
+        array, declared = to_any_array(value, name), False
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.ndim != 1:
+        raise ValueError(f"{name}: got shape {array.shape}; expected one value for each row")
+    return Column(name, array, declared)
+
+
+# ---- Kinds ----------------------------------------------------------------------------------------------------------
+def missing(values: Array) -> npt.NDArray[np.bool_]:
+    """Return which values are missing: None, NaN, NaT, pandas.NA."""
+    kind = values.dtype.kind
+    if kind in "fc":
+        return np.isnan(values)
+    if kind in "mM":
+        return np.isnat(values)
+    if kind != "O":
+        return np.zeros(len(values), np.bool_)
+    items = values.tolist()
+    types = set(map(type, items))
+    always = {each for each in types if each.__name__ in ("NoneType", "NAType", "NaTType")}
+    perhaps = {each for each in types if issubclass(each, (Real, Decimal, np.generic)) and not issubclass(each, int)}
+    if perhaps:
+        found = (type(v) in always or (type(v) in perhaps and v != v) for v in items)
+    else:
+        found = (type(v) in always for v in items)
+    return np.fromiter(found, np.bool_, len(items))
+
+
+def kind_of(column: Column, where: str) -> str:
+    """Return the kind of a column; one without values, or all missing, is of numbers.
+
+    Text whose values are all numbers is of numbers if there are more than 30 of them; otherwise it is of categories.
+
+    Raises
+    ------
+    TypeError
+        If its values are of no known type; names the column and the first of them.
+    """
+    values = column.values
+    kind = values.dtype.kind
+    if column.declared:
+        return "category"
+    if kind in "biufmM":
+        return {"b": "boolean", "M": "date"}.get(kind, "number")
+    if kind in "US":
+        return _kind_of_text([key_of(item) for item in values.tolist()])
+    if kind != "O":
+        given = f" {shown(first_of(values))}" if values.size else ""
+        raise TypeError(f"{where}: got {values.dtype}{given}; {EXPECTED}")
+    return _kind_of_objects(values[~missing(values)].tolist(), where)
+
+
+def _kind_of_objects(items: list[Any], where: str) -> str:
+    types = set(map(type, items))
+    if any(not issubclass(each, SCALARS) for each in types):
+        foreign = next(item for item in items if not isinstance(item, SCALARS))
+        raise TypeError(f"{where}: got {type(foreign).__name__} {shown(foreign)}; {EXPECTED}")
+
+    def only(*kinds: type) -> bool:
+        return all(issubclass(each, kinds) for each in types)
+
+    if only(bool, np.bool_):
+        return "boolean" if items else "number"
+    if only(Real, Decimal, np.bool_) or only(datetime.timedelta, np.timedelta64) or only(datetime.time):
+        return "number"
+    if only(datetime.date, np.datetime64):
+        return "date"
+    if only(str, bytes):
+        return _kind_of_text([key_of(item) for item in set(items)])
+    if only(str, bytes, Real, Decimal, np.bool_):
+        return "category"
+    names = ", ".join(sorted(each.__name__ for each in types))
+    raise TypeError(f"{where}: got values of the types {names}; expected one type")
+
+
+def _kind_of_text(items: list[str]) -> str:
+    distinct = set(items)
+    return "number" if len(distinct) > MANY and all(_as_float(item) is not None for item in distinct) else "category"
+
+
+def _as_float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+# ---- Values ---------------------------------------------------------------------------------------------------------
+def numbers_of(column: Column, where: str, kind: str = "number", offset: int = 0) -> Float64:
+    """Return numbers, booleans or durations (in seconds) less `offset` as float64, NaN where they are missing.
+
+    Raises
+    ------
+    TypeError
+        If a value is no number, or text that is none.
+    ValueError
+        If one is infinite, or a boolean column has another value than 0 and 1.
+    """
+    values = column.values
+    if values.dtype.kind == "m":
+        found = np.where(np.isnat(values), np.nan, values.astype("m8[us]").astype(np.int64) / 1e6)
+    elif values.dtype.kind in "biu" and offset:
+        found = (values.astype(object) - offset).astype(np.float64)
+    elif values.dtype.kind in "biuf" and values.dtype.itemsize <= 8:
+        found = values.astype(np.float64) - offset if offset else values.astype(np.float64)
+    elif values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            found = values.astype(np.float64)
+    else:
+        found = np.fromiter(_floats(values, where, offset), np.float64, len(values))
+    if np.isinf(found).any():
+        row = int(np.argmax(np.isinf(found)))
+        raise ValueError(f"{where}: got {shown(values[row])} in row {row}; expected finite numbers or missing values")
+    if kind == "boolean":
+        odd = ~(np.isnan(found) | (found == 0) | (found == 1))
+        if odd.any():
+            row = int(np.argmax(odd))
+            raise ValueError(f"{where}: got {shown(values[row])} in row {row}; expected True or False, as in training")
+    return found
+
+
+def _floats(values: Array, where: str, offset: int) -> Any:
+    """Yield the values of a column of objects or of text as floats."""
+    gone, nan = missing(values).tolist(), float("nan")
+    for row, (item, nothing) in enumerate(zip(values.tolist(), gone, strict=True)):
+        found: float | None = None
+        if nothing:
+            found = nan
+        elif type(item) is float:
+            found = item - offset
+        elif isinstance(item, (str, bytes)):
+            found = _as_float(key_of(item))
+        elif isinstance(item, (datetime.timedelta, np.timedelta64)):
+            found = float(np.timedelta64(item, "us").astype(np.int64)) / 1e6
+        elif isinstance(item, datetime.time):
+            found = item.hour * 3600 + item.minute * 60 + item.second + item.microsecond / 1e6
+        elif isinstance(item, (Real, Decimal, np.bool_)):
+            try:
+                found = float(_less(item, offset))
+            except OverflowError:
+                found = float("inf")
+        if found is None:
+            raise TypeError(f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected numbers")
+        yield found
+
+
+def _less(number: Any, offset: int) -> Any:
+    return number - offset if offset else number
+
+
+def dates_of(column: Column, where: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return dates as microseconds since 1970 in UTC, and which of them are missing.
+
+    Raises
+    ------
+    TypeError
+        If a value is no date.
+    ValueError
+        If one is outside the years 1 to 9999.
+    """
+    values = column.values
+    gone = missing(values)
+    if values.dtype.kind == "f" and gone.all():  # a column without any date has no type
+        values = np.full(len(values), np.datetime64("NaT", "us"))
+    if values.dtype.kind == "O":
+        found = np.full(len(values), np.datetime64("NaT", "us"))
+        for row in np.flatnonzero(~gone).tolist():
+            item = values[row]
+            if not isinstance(item, (datetime.date, np.datetime64)):
+                raise TypeError(f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected dates")
+            found[row] = _in_range(np.array([_utc(item)], "M8"), where, row)[0]
+        values = found
+    if values.dtype.kind != "M":
+        raise TypeError(f"{where}: got {values.dtype}, such as {shown(first_of(values))}; expected dates")
+    return _in_range(values, where, 0).view(np.int64), gone
+
+
+def _utc(item: Any) -> Any:
+    if getattr(item, "tzinfo", None) is None:
+        return item if isinstance(item, np.datetime64) else np.datetime64(item)
+    return np.datetime64(item.astimezone(datetime.UTC).replace(tzinfo=None))
+
+
+def _in_range(values: Array, where: str, first: int) -> npt.NDArray[np.datetime64]:
+    days = values.astype("M8[D]") if np.datetime_data(values.dtype)[0] not in "YMW" else values
+    outside = (days < np.datetime64(FIRST_YEAR)) | (days >= np.datetime64(LAST_YEAR))
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise ValueError(f"{where}: got {values[row]} in row {first + row}; expected dates of the years 1 to 9999")
+    return values.astype("M8[us]")
+
+
+def keys_of(column: Column, where: str) -> list[Key | None]:
+    """Return the values of a column of categories, None where they are missing.
+
+    Text stays text; equal numbers and booleans are one category; other values that a frame declares as categories, such
+    as intervals, count by their text.
+
+    Raises
+    ------
+    TypeError
+        If a value cannot be a category: a list, say.
+    """
+    values = column.values
+    if values.dtype.kind == "c" or values.ndim != 1:
+        raise TypeError(f"{where}: got {values.dtype}; {EXPECTED}")
+    gone, items = missing(values).tolist(), values.tolist()
+    other: Callable[[Any], Key] | None = str if column.declared else None
+    return [
+        None if nothing else item if type(item) in KEYS else _key(item, where, row, other)
+        for row, (item, nothing) in enumerate(zip(items, gone, strict=True))
+    ]
+
+
+def _key(item: Any, where: str, row: int, other: Callable[[Any], Key] | None) -> Key:
+    if isinstance(item, str):
+        return str(item)
+    if isinstance(item, bytes):
+        return str(key_of(item))
+    if isinstance(item, np.generic) and item.dtype.kind in "biuf":
+        return item.item()  # type: ignore[no-any-return]
+    if isinstance(item, (Real, Decimal)):
+        number = float(item)
+        return int(number) if number.is_integer() else number
+    if other is not None and type(item).__hash__ is not None:
+        return other(item)
+    raise TypeError(f"{where}: got {type(item).__name__} {shown(item)} in row {row}; {EXPECTED}")

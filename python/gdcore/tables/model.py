@@ -1,0 +1,272 @@
+"""`TabularModel`: frames in, predictions out."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+
+from .. import _core
+from ..ensembles.ensemble import Ensemble
+from ..internal.arguments import explained
+from ..internal.arrays import Data as DataLike
+from ..internal.attributes import Fixed
+from ..internal.checks import choice, flag, integer, optional, real, seed_or_random, shown
+from .encoding import Encoding, fit, kinds_of
+from .given import Given
+from .prediction import METRICS, TablePredictor
+from .recipe import Facts, Recipe, layout, recipe
+from .splitting import folds, split
+from .targets import TASKS, Target
+from .training import Data, loss_of, train
+
+__all__ = ["TabularModel"]
+
+
+def _share(value: object, name: str) -> float:
+    share = real(value, name, low=0, high=1)
+    if share == 1:
+        raise ValueError(f"{name}: got 1; expected a share of the rows below 1")
+    return share
+
+
+AGAIN = "make another one: TabularModel(...)"
+FITTED = "fit sets it"
+
+
+@explained
+class TabularModel(TablePredictor):
+    """Learns to predict a column of a table from the others.
+
+    Columns of numbers, booleans, categories, text and dates are encoded, also with missing values; networks are
+    trained on the encoded rows, and their predictions averaged. ``model.save(path)`` writes all of it to a file that
+    ``gd.load`` reads. How columns are encoded and what is trained is described in docs/tables.md.
+
+    ::
+
+        model = TabularModel("regression").fit(frame, "price")
+        model.predict(other_frame)
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}, optional
+        Whether `y` are classes or numbers. Text, booleans, categories and dates are classes, fractions are numbers;
+        whole numbers may be either, so the task is needed for them.
+    ensemble : int, optional
+        Networks that are trained from different seeds and averaged; by default those of the recipe.
+    time_limit : float, optional
+        Seconds for a call of `fit`, after which training stops; one epoch of one network is always trained. How many
+        epochs fit is measured, so that results differ from run to run.
+    validation : float, optional
+        Share of the rows that is held out of the training of all networks to choose their best epochs, where `fit` gets
+        no validation data; 0 trains on all rows, for all epochs. By default each of k networks holds out a k-th of the
+        rows of its own (cross-validation), or a fifth where that cannot be: for one network, or with `time`. Classes
+        are divided in the same proportion.
+    class_weight : dict, "balanced" or None
+        Weight of each class in the loss, 1 for missing ones; "balanced" as in `gdcore.CrossEntropy`.
+    loss : Loss, optional
+        By default `CrossEntropy` for classes, and `MeanSquaredError` of numbers that are scaled to deviation 1.
+    kinds : mapping, optional
+        Kind of columns by name, where it should be another than their values have: "number", "boolean", "category" or
+        "date".
+    seed : int, optional
+        Seed of the validation rows and of the first network; None draws one.
+    device : str
+        As for `gdcore.Sequential`.
+    n_jobs : int, optional
+        Networks that are trained at a time, each with one thread; by default as many as there are threads.
+    progress : bool
+        Whether a bar is shown, on a terminal or in a notebook.
+
+    Notes
+    -----
+    Results depend on the data and the arguments alone, not on the number of threads, except with `time_limit`.
+    """
+
+    __slots__ = (
+        *("_class_weight", "_device", "_from_file", "_kinds", "_loss", "_members", "_n_jobs", "_progress", "_recipe"),
+        *("_seed", "_task", "_time_limit", "_validation", "_validation_metrics", "__weakref__"),
+    )
+    time_limit: Fixed[float | None] = Fixed("Seconds for a call of fit.", AGAIN)
+    validation: Fixed[float | None] = Fixed("Share of the rows held out.", AGAIN)
+    class_weight: Fixed[Any] = Fixed("Weight of each class in the loss.", AGAIN)
+    kinds: Fixed[Mapping[str, str]] = Fixed("Kinds that were given, by column.", AGAIN)
+    seed: Fixed[int] = Fixed("Seed of the validation rows and of the first network.", AGAIN)
+    device: Fixed[str] = Fixed("Device of the networks.", AGAIN)
+    recipe: Fixed[Recipe | None] = Fixed("How the networks were made and trained; files do not contain it.", FITTED)
+    validation_metrics: Fixed[dict[str, float] | None] = Fixed(
+        "Measures on the rows held out, if any, each predicted by networks that were not trained on it.", FITTED
+    )
+
+    def __init__(
+        self,
+        task: str | None = None,
+        *,
+        ensemble: int | None = None,
+        time_limit: float | None = None,
+        validation: float | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        loss: _core.Loss | None = None,
+        kinds: Mapping[str, str] | None = None,
+        seed: int | None = 0,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        self._task = None if task is None else choice(task, "task", TASKS)
+        self._members = optional(lambda value, name: integer(value, name, minimum=1), ensemble, "ensemble")
+        self._time_limit = optional(lambda v, name: real(v, name, low=0, open_low=True), time_limit, "time_limit")
+        self._validation = optional(_share, validation, "validation")
+        self._class_weight = class_weight
+        _core.CrossEntropy(class_weight)  # which refuses other values
+        if loss is not None and not isinstance(loss, _core.Loss):
+            raise TypeError(f"loss: got {shown(loss)}; expected a loss, such as gd.MeanSquaredError()")
+        self._loss = loss
+        if kinds is not None and not isinstance(kinds, Mapping):
+            raise TypeError(f"kinds: got {shown(kinds)}; expected a dict of kinds by column")
+        self._kinds = {str(key): kind for key, kind in (kinds or {}).items()}
+        self._seed = seed_or_random(seed)
+        self._device = choice(device, "device", ("auto", "cpu", "cuda"))
+        self._n_jobs = n_jobs
+        self._progress = flag(progress, "progress")
+        self._target: Target | None = None
+        self._encoding: Encoding | None = None
+        self._ensemble: Ensemble | None = None
+        self._ignored: tuple[str, ...] = ()
+        self._from_file = False
+        self._recipe: Recipe | None = None
+        self._validation_metrics: dict[str, float] | None = None
+
+    def __repr__(self) -> str:
+        """Return the task, and what was fitted."""
+        if self._target is None or self._encoding is None or self._ensemble is None:
+            return f"TabularModel(task={self._task!r}, not fitted)"
+        size = f"{len(self._encoding.columns)} columns as {self._encoding.width} inputs"
+        return f"TabularModel(task={self._target.task!r}, {size}, {len(self._ensemble)} networks)"
+
+    @property
+    def task(self) -> str | None:
+        """The task: "classification" or "regression"; None if it is not known before `fit`."""
+        return self._task if self._target is None else self._target.task
+
+    # ---- Fitting ----------------------------------------------------------------------------------------------------
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        sample_weight: DataLike | str | None = None,
+        validation: Sequence[Any] | None = None,
+        groups: Any = None,
+        time: Any = None,
+    ) -> Self:
+        """Learn from the rows of a table; an earlier fit is forgotten.
+
+        Parameters
+        ----------
+        x : frame, dictionary of columns, or array
+            The table: of pandas, polars or pyarrow, or another that narwhals takes; columns by name; or an array
+            (rows, columns). Missing values are None, NaN, NaT or pandas.NA.
+        y : str or array
+            What is predicted: the name of a column of `x`, which is then no input; or an array, series or list (rows,);
+            or several numbers, (rows, K).
+        sample_weight : array or str, optional
+            Weight of each row, at least 0, or the name of a column. Rows of weight 0 have no influence at all.
+        validation : (x, y) or (x, y, weights), optional
+            Rows to choose the best epoch with, instead of a share of `x`.
+        groups : array or str, optional
+            The group of each row, or the name of a column, which is then no input: a group is held out as a whole.
+        time : array or str, optional
+            The time of each row, dates or numbers, or the name of a column: the last rows are held out.
+
+        Returns
+        -------
+        TabularModel
+            The model itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit; names the argument and the column. The model is unchanged then.
+        DivergenceError
+            If every network diverges.
+        """
+        if self._from_file:
+            raise RuntimeError(
+                "fit: this model comes from a file, which has no settings of fit; make a new TabularModel"
+            )
+        end = None if self._time_limit is None else clock.monotonic() + self._time_limit
+        given = Given.of(x, y, sample_weight, groups, time)
+        target = replace(Target.fit(given.y, self._task), name=given.target)
+        kinds = kinds_of(given.frame, "x", self._kinds)
+        facts = Facts(target.task, given.frame.rows, len(kinds), target.outputs)
+        encoding = fit(given.frame, "x", kinds, layout(facts))
+        facts = replace(facts, inputs=encoding.width)
+        wanted = recipe(facts)
+        wanted = wanted if self._members is None else replace(wanted, members=self._members)
+        data = self._data(given, target, encoding, validation, wanted.members)
+        ensemble = train(
+            facts, wanted, data, loss_of(target, wanted, self._loss, self._class_weight),
+            seed=self._seed, device=self._device, end=end, n_jobs=self._n_jobs, progress=self._progress,
+        )  # fmt: skip
+        self._target, self._encoding, self._ensemble = target, encoding, ensemble
+        self._recipe, self._ignored = wanted, given.ignored
+        self._validation_metrics = self._held_out(data)
+        return self
+
+    def _data(self, given: Given, target: Target, encoding: Encoding, validation: Any, members: int) -> Data:
+        """Return the encoded rows to train on and to validate with."""
+        all_rows = (encoding.encode(given.frame, "x"), target.encode(given.y), given.weights)
+        if validation is not None:
+            if given.groups is not None or given.time is not None:
+                raise ValueError("validation: got rows beside groups or time, which choose them; expected one of these")
+            if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+                raise TypeError(f"validation: got {shown(validation)}; expected (x, y) or (x, y, weights)")
+            name = "validation: "
+            weights = validation[2] if len(validation) == 3 else None
+            other = Given.of(validation[0], validation[1], weights, name=name, also=given)
+            frame = encoding.arranged(other.frame, f"{name}x")
+            held = (encoding.encode(frame, f"{name}x"), target.encode(other.y, f"{name}y"), other.weights)
+            return Data(all_rows, held)
+        rows, labels = given.frame.rows, None if target.classes is None else all_rows[1]
+        if self._validation == 0:
+            return Data(all_rows)
+        if self._validation is None and members > 1 and given.time is None:
+            return Data(all_rows, splits=folds(rows, members, self._seed, labels, given.groups))
+        share = 0.2 if self._validation is None else self._validation
+        return Data(all_rows, splits=[split(rows, share, self._seed, labels, given.groups, given.time)])
+
+    def _held_out(self, data: Data) -> dict[str, float] | None:
+        """Return measures on the rows held out, each predicted by networks that were not trained on it."""
+        target, _, ensemble = self._parts()
+        if data.validation is not None:
+            inputs, y, weights = data.validation
+            outputs = ensemble.predict(inputs)
+        elif data.splits:
+            found = []
+            for model, training in zip(ensemble, ensemble.training, strict=True):
+                rows = data.splits[(training.seed - self._seed) % len(data.splits)][1]
+                found.append((rows, model.predict(data.rows[0][rows])))
+            if len(data.splits) == 1:
+                found = [(found[0][0], ensemble.predict(data.rows[0][found[0][0]]))]
+            rows = np.concatenate([part for part, _ in found])
+            outputs, y = np.concatenate([part for _, part in found]), data.rows[1][rows]
+            weights = None if data.rows[2] is None else data.rows[2][rows]
+        else:
+            return None
+        if target.classes is not None:
+            return self._judged(outputs, target.class_array()[y], weights, METRICS[target.task])
+        scaled = self._judged(outputs, y, weights, ("r2", "root_mean_squared_error"), scaled=True)
+        error = {"root_mean_squared_error": scaled["root_mean_squared_error"] * target.scale[0]}
+        return {"r2": scaled["r2"]} | (error if target.outputs == 1 else {})
+
+    @classmethod
+    def _of(cls, target: Target, encoding: Encoding, ensemble: Ensemble, ignored: tuple[str, ...]) -> Self:
+        """Return a fitted model, as a file describes it."""
+        made = cls(target.task)
+        made._target, made._encoding, made._ensemble, made._ignored = target, encoding, ensemble, ignored
+        made._from_file = True
+        return made

@@ -1,0 +1,222 @@
+"""`TablePredictor`: predictions of a fitted model of tables, what it measures, and its file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from ..ensembles.ensemble import Ensemble
+from ..internal.arguments import explained
+from ..internal.arrays import Array, to_weights
+from ..internal.arrays import Data as DataLike
+from ..internal.attributes import Closed
+from ..internal.checks import integer, seed_or_random
+from ..internal.features import FeatureNames
+from ..metrics import Metrics, direction
+from ..table import Table
+from .columns import Column, Frame, read
+from .encoding import Encoding
+from .given import same_length
+from .importance import Importances, measure
+from .targets import Judged, Target, read_target
+
+if TYPE_CHECKING:
+    from ..io.destination import FileLike
+
+__all__ = ["METRICS", "TablePredictor"]
+
+METRICS = {"classification": ("accuracy",), "regression": ("r2",)}
+
+
+@explained
+class TablePredictor(Closed):
+    """A fitted model of tables: the encoding of columns, networks, and the target; the base of `TabularModel`."""
+
+    __slots__ = ("_encoding", "_ensemble", "_ignored", "_target")
+    _target: Target | None
+    _encoding: Encoding | None
+    _ensemble: Ensemble | None
+    _ignored: tuple[str, ...]  # columns of the table that are no inputs
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` has been called, or the model comes from a file."""
+        return self._ensemble is not None
+
+    def _parts(self) -> tuple[Target, Encoding, Ensemble]:
+        if self._target is None or self._encoding is None or self._ensemble is None:
+            raise RuntimeError("the model is not fitted yet; call fit(x, y) first")
+        return self._target, self._encoding, self._ensemble
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The networks; their inputs are encoded rows, see `encode`."""
+        return self._parts()[2]
+
+    @property
+    def classes(self) -> Array | None:
+        """The classes in the order of `predict_proba`, in the type of the targets; None for numbers."""
+        target = self._parts()[0]
+        return None if target.classes is None else target.class_array()
+
+    @property
+    def feature_names(self) -> FeatureNames:
+        """Names of the columns, in the order of training; their positions for an array."""
+        return self._parts()[1].names
+
+    def columns(self) -> Table:
+        """Return a row for each column: its name, its kind, and the number of inputs that it is encoded as.
+
+        A column with 0 inputs has one value in all training rows, or text that never repeats: it is not used.
+        """
+        encoding = self._parts()[1]
+        return Table({"column": c.name, "kind": c.kind, "inputs": c.width} for c in encoding.columns)
+
+    # ---- Predictions ------------------------------------------------------------------------------------------------
+    def encode(self, x: Any) -> Array:
+        """Return the inputs of the networks for the rows of a table, float32 (rows, width).
+
+        Parameters
+        ----------
+        x : frame, dictionary of columns, or array
+            A table with the columns of training, in any order. The target, where it was given as a column, may be
+            there; it is ignored. Columns of arrays are matched by position.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a column is missing or unknown, or a value does not fit its column, which the message names.
+        """
+        return self._encoded(x)[0]
+
+    def _encoded(self, x: Any, name: str = "x") -> tuple[Array, Frame]:
+        encoding = self._parts()[1]
+        frame = given = read(x, name)
+        for ignored in self._ignored:
+            if frame.named and ignored in frame.names:
+                frame = frame.without(ignored)[1]
+        return encoding.encode(encoding.arranged(frame, name), name), given
+
+    def predict(self, x: Any) -> Array:
+        """Return the most probable class of each row, in the type of the targets, or the predicted numbers.
+
+        Arguments and errors are those of `encode`. Numbers have shape (rows,), or (rows, K) for several targets.
+        """
+        target, _, ensemble = self._parts()
+        outputs = ensemble.predict(self.encode(x))
+        if target.classes is None:
+            return target.shaped(target.decode(outputs))
+        found: Array = target.class_array()[outputs.argmax(axis=1)]
+        return found
+
+    def predict_proba(self, x: Any) -> Array:
+        """Return the probability of each of ``classes``, float32 (rows, C).
+
+        Arguments and errors are those of `encode`; ValueError if numbers are predicted.
+        """
+        target, _, ensemble = self._parts()
+        if target.classes is None:
+            raise ValueError("predict_proba: got a model of numbers, which have no probabilities; use predict")
+        return ensemble.predict_proba(self.encode(x))
+
+    def evaluate(
+        self, x: Any, y: Any = None, *, metrics: Metrics | None = None, sample_weight: DataLike | None = None
+    ) -> dict[str, float]:
+        """Measure the predictions for rows of a table.
+
+        Parameters
+        ----------
+        x : frame, dictionary of columns, or array
+            As for `predict`.
+        y : array or str, optional
+            The truth, as for `fit`; by default the column of `x` that `fit` got as target.
+        metrics : sequence or mapping, optional
+            As for `gdcore.Trainer`; by default "accuracy" or "r2".
+        sample_weight : array, optional
+            Weight of each row.
+
+        Returns
+        -------
+        dict
+            "loss" (cross-entropy, or squared error in the unit of `y`) and the metrics by name.
+        """
+        target, _, ensemble = self._parts()
+        inputs, truth, weights = self._measurable(x, y, sample_weight)
+        wanted = METRICS[target.task] if metrics is None else metrics
+        return self._judged(ensemble.predict(inputs), truth, weights, wanted)
+
+    def _measurable(self, x: Any, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
+        inputs, frame = self._encoded(x)
+        if y is None and self._parts()[0].name in frame.names:
+            y = self._parts()[0].name
+        column = frame.without(y)[0] if isinstance(y, str) and y in frame.names else read_target(y)
+        truth = column.values if isinstance(column, Column) else column
+        same_length("y", len(truth), frame.rows)
+        weights = None if weights is None else to_weights(weights, "sample_weight")
+        return inputs, truth, weights
+
+    def _judged(
+        self, outputs: Array, truth: Array, weights: Array | None, metrics: Metrics, *, scaled: bool = False
+    ) -> dict[str, float]:
+        """Return the loss and metrics of outputs of the networks; the truth is scaled too, or is as it was given."""
+        from ..ensembles.scoring import Judge
+
+        target = self._parts()[0]
+        judge = Judge(cast(Any, Judged(target)), None, metrics)
+        return judge.measure(outputs if scaled or target.classes else target.decode(outputs), truth, weights)
+
+    def score(self, x: Any, y: Any = None, *, sample_weight: DataLike | None = None) -> float:
+        """Return the accuracy, or R² of numbers; the arguments are those of `evaluate`."""
+        name = METRICS[self._parts()[0].task][0]
+        return self.evaluate(x, y, metrics=[name], sample_weight=sample_weight)[name]
+
+    def importances(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        metric: str | None = None,
+        sample_weight: DataLike | None = None,
+        repeats: int = 5,
+        seed: int = 0,
+    ) -> Importances:
+        """Measure how much worse predictions become when the values of a column are permuted (Breiman 2001).
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `evaluate`; rows that the model was not trained on tell more.
+        metric : str, optional
+            Name of a metric, by default "accuracy" or "r2".
+        repeats : int
+            Permutations of each column.
+        seed : int
+            Their seed.
+
+        Returns
+        -------
+        Importances
+            A value for each column and repeat, in the order of ``feature_names``. Columns that tell the same share
+            their importance: each looks unimportant while the other is there.
+        """
+        target, encoding, ensemble = self._parts()
+        name = METRICS[target.task][0] if metric is None else metric
+        sign = 1.0 if direction(name, None) == "max" else -1.0
+        inputs, truth, weights = self._measurable(x, y, sample_weight)
+
+        def score(given: Array) -> float:
+            return self._judged(ensemble.predict(given), truth, weights, [name])[name]
+
+        repeats = integer(repeats, "repeats", minimum=1)
+        found = measure(score, inputs, encoding.spans, sign=sign, repeats=repeats, seed=seed_or_random(seed))
+        return Importances(encoding.names, name, *found)
+
+    # ---- Files ------------------------------------------------------------------------------------------------------
+    def save(self, path: FileLike) -> None:
+        """Write the model, with the encoding of its columns and all networks, to a safetensors file.
+
+        ``gd.load`` returns a model that predicts the same, to the bit, but cannot be fitted again. Everything else is
+        as for `gdcore.Sequential.save`.
+        """
+        from ..io.tables import save_table
+
+        save_table(self, path)

@@ -1,0 +1,139 @@
+"""Validation rows of a table: drawn at random, class by class, whole groups, or the last ones in time."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data import split_rows
+from ..internal.arrays import Array
+from ..internal.checks import shown
+from ..internal.frames import first_of
+from .columns import Column, dates_of, keys_of, kind_of, missing, numbers_of
+
+__all__ = ["Rows", "folds", "group_codes", "split", "time_order"]
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+
+
+def group_codes(column: Column, name: str) -> Rows:
+    """Return the group of each row as a number from 0.
+
+    Raises
+    ------
+    ValueError
+        If a group is missing, or all rows are of one group.
+    """
+    if missing(column.values).any():
+        raise ValueError(
+            f"{name}: got a missing value in row {int(np.argmax(missing(column.values)))}; expected groups"
+        )
+    if column.values.dtype.kind in "mM":
+        codes = np.unique(column.values, return_inverse=True)[1]
+    else:
+        index: dict[object, int] = {}
+        codes = np.array([index.setdefault(key, len(index)) for key in keys_of(column, name)], np.int64)
+    if len(codes) and codes.max() == 0:
+        raise ValueError(f"{name}: got one group, {shown(first_of(column.values))}; expected at least two")
+    return codes.astype(np.int64)
+
+
+def time_order(column: Column, name: str) -> Array:
+    """Return the time of each row as a number: dates, or numbers as they are.
+
+    Raises
+    ------
+    TypeError
+        If times are neither dates nor numbers.
+    ValueError
+        If one is missing, or all are the same.
+    """
+    if missing(column.values).any():
+        raise _incomplete(column, name, "a time in each row")
+    kind = kind_of(column, name)
+    if kind not in ("date", "number"):
+        raise TypeError(f"{name}: got {shown(first_of(column.values))}; expected dates or numbers")
+    times = dates_of(column, name)[0] if kind == "date" else numbers_of(column, name)
+    if len(times) and times.min() == times.max():
+        raise ValueError(f"{name}: got one time, {shown(first_of(column.values))}, in all rows; expected others too")
+    return times
+
+
+def _incomplete(column: Column, name: str, expected: str) -> ValueError:
+    row = int(np.argmax(missing(column.values)))
+    return ValueError(f"{name}: got a missing value in row {row}; expected {expected}")
+
+
+def split(
+    rows: int,
+    share: float,
+    seed: int,
+    labels: Array | None = None,
+    groups: Rows | None = None,
+    time: Array | None = None,
+) -> tuple[Rows, Rows]:
+    """Return the training and the validation rows, each in ascending order, both of at least one row.
+
+    Parameters
+    ----------
+    rows : int
+        Number of rows, at least 2.
+    share : float
+        Share of validation rows.
+    seed : int
+        Seed of the draw.
+    labels : array, optional
+        Class of each row; each class is divided in the same proportion.
+    groups : array, optional
+        Group of each row; a group is not divided. Groups are drawn until they have the share of the rows.
+    time : array, optional
+        Time of each row; the last rows are taken, all of them later than every training row.
+    """
+    if time is not None:
+        moments = np.sort(time)
+        last = moments[min(max(round(rows * (1 - share)), 1), rows - 1)]
+        return _parts(time >= (last if last > moments[0] else moments[moments > moments[0]][0]))
+    if groups is not None:
+        sizes = np.bincount(groups)
+        order = np.random.default_rng(seed).permutation(len(sizes))
+        taken = np.searchsorted(np.cumsum(sizes[order]), rows * share) + 1
+        return _parts(np.isin(groups, order[: min(taken, len(sizes) - 1)]))
+    exact = min(max(round(rows * share), 1), rows - 1) / rows
+    return split_rows(rows, exact, seed, labels, name="validation")
+
+
+def folds(
+    rows: int, count: int, seed: int, labels: Array | None = None, groups: Rows | None = None
+) -> list[tuple[Rows, Rows]]:
+    """Return training and validation rows for each fold of a cross-validation; each row is held out once.
+
+    Parameters
+    ----------
+    rows, seed, labels, groups
+        As for `split`. Folds of groups are filled with the largest groups first, each into the smallest fold.
+    count : int
+        Folds, as many as there are rows or groups at most.
+    """
+    random = np.random.default_rng(seed)
+    if groups is not None:
+        sizes = np.bincount(groups)
+        order = random.permutation(len(sizes))
+        order = order[np.argsort(-sizes[order], kind="stable")]
+        filled, fold = np.zeros(min(count, len(sizes)), np.int64), np.zeros(len(sizes), np.int64)
+        for group in order:
+            fold[group] = filled.argmin()
+            filled[fold[group]] += sizes[group]
+        return [_parts(fold[groups] == i) for i in range(len(filled))]
+    order = random.permutation(rows)
+    if labels is not None:
+        order = order[np.argsort(labels[order], kind="stable")]  # each fold takes every count-th row of a class
+    fold = np.empty(rows, np.int64)
+    fold[order] = np.arange(rows) % min(count, rows)
+    return [_parts(fold == i) for i in range(min(count, rows))]
+
+
+def _parts(held: npt.NDArray[np.bool_]) -> tuple[Rows, Rows]:
+    """Return the rows that are not held out, and those that are."""
+    return np.flatnonzero(~held), np.flatnonzero(held)

@@ -1,0 +1,245 @@
+"""Training of the networks of a table: layers, loss and optimiser of a recipe, members in threads, the time limit."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..callbacks import Callback, EarlyStopping
+from ..ensembles.ensemble import Ensemble
+from ..ensembles.training import Given, Members, MemberTraining, RowsOfModels, run_members
+from ..internal.arrays import Array
+from ..internal.checks import shown
+from ..internal.labels import looked_up
+from ..internal.outputs import of_loss
+from ..internal.prepared import Prepared, prepared
+from ..model import Sequential
+from ..optimizers import AdamW
+from ..schedules import coslog4
+from ..trainer import Trainer
+from ..training.validation import Validation
+from ..tuning.compare import placed, seeds_from
+from ..tuning.trials import Trial
+from .recipe import Facts, Recipe
+from .splitting import Rows
+from .targets import Target
+
+__all__ = ["Data", "network", "train"]
+
+PROBE = 8  # batches, to measure the time of an epoch
+SAFETY = 0.8  # share of the time limit that the epochs are planned for
+
+
+@dataclass(frozen=True)
+class Network:
+    """Makes the networks of a table, by their seed."""
+
+    facts: Facts
+    recipe: Recipe
+    device: str
+
+    def __call__(self, seed: int) -> Sequential:
+        """Return a new network; its last layer is zero, so that it begins with the same prediction for all rows."""
+        facts, recipe = self.facts, self.recipe
+        layers: list[_core.Layer] = []
+        before = facts.inputs
+        for width in recipe.widths:
+            layers += [_core.Dense(before, width), recipe.activation()]
+            if recipe.dropout:
+                layers.append(_core.Dropout(recipe.dropout))
+            before = width
+        layers.append(_core.Dense(before, facts.outputs, init=_core.Constant(0.0)))
+        meaning = "classes" if facts.task == "classification" else "numbers"
+        return Sequential(*layers, seed=seed, device=self.device, outputs=meaning)
+
+
+def network(facts: Facts, recipe: Recipe, seed: int, device: str = "auto") -> Sequential:
+    """Return a network of a recipe."""
+    return Network(facts, recipe, device)(seed)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Encoded rows: inputs, targets and weights.
+
+    Attributes
+    ----------
+    rows : tuple of arrays
+        The rows that were given.
+    validation : tuple of arrays, optional
+        Rows given for validation.
+    splits : sequence of (training, validation)
+        Otherwise the rows that each network is trained on and validated with, by number; one pair holds for all
+        networks, none: all rows are trained on.
+    """
+
+    rows: tuple[Array, Array, Array | None]
+    validation: tuple[Array, Array, Array | None] | None = None
+    splits: Sequence[tuple[Rows, Rows]] = ()
+
+
+class Folds(NamedTuple):
+    """The data of networks that each hold out rows of their own."""
+
+    given: Prepared
+    splits: Sequence[tuple[Rows, Rows]]
+    first: int
+    own_rows: bool = True
+
+    def of(self, seed: int) -> tuple[Prepared, Validation, None]:
+        """Return all rows, which are not copied, and those that the network of a seed holds out."""
+        return self.given, Validation(rows=self.splits[(seed - self.first) % len(self.splits)][1]), None
+
+
+class Deadline(Callback):
+    """Stops the training at a time of `time.monotonic`."""
+
+    def __init__(self, end: float) -> None:
+        self._end = end
+
+    def on_progress(self, trainer: Trainer, batch: int, batches: int | None, loss: float) -> None:
+        """Stop during an epoch, if there is an earlier one."""
+        if time.monotonic() > self._end and trainer.epoch > 0:
+            trainer.stop = True
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        """Stop after an epoch."""
+        trainer.stop = trainer.stop or time.monotonic() > self._end
+
+
+def loss_of(target: Target, recipe: Recipe, loss: _core.Loss | None, class_weight: Any) -> _core.Loss:
+    """Return the loss of a task: the given one or that of the recipe, with weights by class as weights by index.
+
+    Raises
+    ------
+    ValueError
+        If the loss is of another task, or there are class weights for numbers or beside a given loss.
+    """
+    if loss is not None:
+        wanted = "numbers" if target.classes is None else "classes"
+        if of_loss(loss) != wanted:
+            raise ValueError(f"loss: got {loss}, of {of_loss(loss)}; expected a loss of {wanted}, for {target.task}")
+        if class_weight is not None:
+            raise ValueError("class_weight: got it beside a loss; expected it in the loss, class_weights=...")
+        return loss
+    if target.classes is None:
+        if class_weight is not None:
+            raise ValueError(f"class_weight: got {shown(class_weight)} for regression; expected None")
+        return _core.MeanSquaredError()
+    if isinstance(class_weight, Mapping):
+        found = looked_up(labels_of(list(class_weight)), "class_weight", target.classes, "the classes")
+        weights = [1.0] * target.outputs
+        for i, weight in zip(found.tolist(), class_weight.values(), strict=True):
+            weights[i] = float(weight)
+        class_weight = weights
+    return _core.CrossEntropy(class_weight, recipe.label_smoothing)
+
+
+def labels_of(items: list[Any]) -> Array:
+    """Return labels as an array of objects."""
+    made = np.empty(len(items), dtype=object)
+    made[:] = items
+    return made
+
+
+def train(
+    facts: Facts,
+    recipe: Recipe,
+    data: Data,
+    loss: _core.Loss,
+    *,
+    seed: int,
+    device: str,
+    end: float | None,
+    n_jobs: int | None,
+    progress: bool,
+) -> Ensemble:
+    """Return the trained networks of a table as an ensemble.
+
+    Parameters
+    ----------
+    facts, recipe, data, loss
+        What is trained.
+    seed : int
+        Seed of the first network; the others have the next ones.
+    device : str
+        As for `Sequential`.
+    end : float, optional
+        When training must end, by `time.monotonic`: the number of epochs is then chosen by a measurement.
+    n_jobs, progress
+        As for `run_all`.
+    """
+    build = Network(facts, recipe, device)
+    lead = build(seed)
+    known = prepared(lead, loss, *data.rows)
+    given: RowsOfModels = Folds(known, data.splits, seed)
+    if len(data.splits) < 2:
+        held = None if data.validation is None else prepared(lead, loss, *data.validation, "validation: ")
+        for part, others in data.splits:
+            known, held = known.part(part), known.part(others)
+        given = Given(known, held, None, None, False)
+    measured = bool(data.splits) or data.validation is not None
+    where = {"n_jobs": n_jobs, "threads": 1, "within": None, "executor": None, "progress": progress}
+    callbacks: list[object] = []
+    if end is not None:
+        recipe = _in_time(build, loss, known, end, n_jobs)
+        callbacks.append(Deadline(end))
+    if measured:
+        callbacks.append(EarlyStopping(patience=recipe.patience))
+    rows = len(data.splits[0][0]) if data.splits else len(known.x.array)
+    size = min(recipe.batch_size, rows)
+    steps = recipe.epochs * math.ceil(rows / size)
+    optimizer = AdamW(coslog4(recipe.lr, steps), recipe.betas, weight_decay=recipe.weight_decay)
+    members = Members(
+        build=build,
+        settings={"loss": loss, "optimizer": optimizer, "metrics": {}},
+        given=given,
+        callbacks=_Copies(callbacks),
+        fit={"epochs": recipe.epochs, "batch_size": size},
+    )
+    trials = [Trial(each, {}) for each in seeds_from(seed, recipe.members)]
+    where = placed(where, lead.device, members.together)
+    models, training = run_members(members, trials, where, what="TabularModel.fit")
+    return trained(models, training)
+
+
+def trained(models: Sequence[Sequential], training: Sequence[MemberTraining]) -> Ensemble:
+    """Return models as an ensemble that knows how they were trained."""
+    made = Ensemble(models)
+    made._training = tuple(training)
+    return made
+
+
+class _Copies:
+    """Makes the callbacks of a network: copies."""
+
+    def __init__(self, callbacks: Sequence[object]) -> None:
+        self._callbacks = callbacks
+
+    def __call__(self, trial: Trial) -> list[object]:
+        return copy.deepcopy(list(self._callbacks))
+
+
+def _in_time(build: Network, loss: _core.Loss, known: Prepared, end: float, n_jobs: int | None) -> Recipe:
+    """Return the recipe with fewer epochs, and members where not even one epoch of each fits, to end in time."""
+    recipe = build.recipe
+    rows = len(known.x.array)
+    size = min(recipe.batch_size, rows)
+    some = known.part(np.arange(min(PROBE * size, rows)))
+    trainer = Trainer(build(0), loss, optimizer=AdamW(1e-6))
+    started = time.monotonic()
+    trainer.fit(*some[:2], sample_weight=some.weights, epochs=1, batch_size=size)
+    epoch = max(time.monotonic() - started, 1e-6) * rows / len(some.x.array)
+    places = n_jobs or max(1, _core.get_num_threads())
+    left = SAFETY * (end - time.monotonic())
+    rounds = math.ceil(recipe.members / places)
+    if left < rounds * epoch:
+        return replace(recipe, members=1, epochs=max(1, min(recipe.epochs, int(left / epoch))))
+    return replace(recipe, epochs=max(1, min(recipe.epochs, int(left / (rounds * epoch)))))

@@ -1,0 +1,151 @@
+"""Promise: numbers, dates and categories are encoded as the formulas say, computed here in float64 by plain NumPy."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from gdcore.tables.columns import read
+from gdcore.tables.encoding import Encoding, Layout, fit, kinds_of
+from gdcore.tables.stored import read_encoding
+
+RNG = np.random.default_rng(2)
+
+
+def encoding(frame: Any, layout: Layout | None = None, **kinds: str) -> Encoding:
+    given = read(frame, "x")
+    return fit(given, "x", kinds_of(given, "x", kinds), layout or Layout(bins=4, values=3, least=2))
+
+
+def inputs(made: Encoding, frame: Any) -> np.ndarray:
+    given = read(frame, "x")
+    return made.encode(made.arranged(given, "x"), "x")
+
+
+def expected(values: np.ndarray, training: np.ndarray, bins: int) -> np.ndarray:
+    """The scaled number and its piecewise-linear encoding."""
+    low, middle, high = np.quantile(training, (0.25, 0.5, 0.75))
+
+    def scaled(x: np.ndarray) -> np.ndarray:
+        z = (x - middle) / (high - low)
+        return z / np.sqrt(1 + (z / 3) ** 2)
+
+    edges = np.quantile(scaled(training), np.linspace(0, 1, bins + 1))
+    columns = [scaled(values)]
+    for left, right in itertools.pairwise(edges):
+        columns.append(np.clip((scaled(values) - left) / (right - left), 0, 1))
+    return np.column_stack(columns)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1.0, 1e200])
+@pytest.mark.parametrize("bins", [2, 4, 16])
+def test_numbers(unit: float, bins: int) -> None:
+    training, new = RNG.standard_normal(101), np.array([-50.0, -1, 0, 0.3, 2, 1e9])
+    made = encoding({"a": training * unit}, Layout(bins=bins))
+    for values in (training, new):
+        found = inputs(made, {"a": values * unit})
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected(values, training, bins), atol=2e-6)
+
+
+def test_missing_numbers_are_the_median_with_an_indicator() -> None:
+    training = np.array([1.0, 2, 3, 4, np.nan])
+    found = inputs(encoding({"a": training}), {"a": [np.nan, 2.5, None]})
+    assert found[:, -1].tolist() == [1, 0, 1]
+    assert np.array_equal(found[0, :-1], found[1, :-1]) and found[1, 0] == 0
+    without = inputs(encoding({"a": training[:4]}), {"a": [np.nan, 2.5]})
+    assert without.shape[1] == found.shape[1] - 1 and np.array_equal(without[0], without[1])
+
+
+def test_booleans_and_few_values() -> None:
+    made = encoding({"b": RNG.random(50) < 0.5, "c": [1, 1, 1, 1, 9] * 10})
+    found = inputs(made, {"b": [True, False], "c": [1, 9]})
+    assert made.columns[0].width == 1 and found[0, 0] != found[1, 0]
+    assert made.columns[1].width == 1, "most values are the same, so that there is no bin between two quantiles"
+
+
+def test_categories() -> None:
+    """The three most frequent values of two rows or more have an indicator, the others share one."""
+    values = ["a"] * 5 + ["b"] * 4 + ["c"] * 3 + ["d"] * 2 + ["e"] + [None] * 2
+    made = encoding({"k": values})
+    found = inputs(made, {"k": ["a", "b", "c", "d", "e", "new", None]})
+    assert np.array_equal(found, np.eye(5)[[0, 1, 2, 3, 3, 3, 4]])
+    shuffled = encoding({"k": RNG.permutation(np.array(values, object))})
+    assert shuffled == made, "the order of the rows does not matter"
+    complete = inputs(encoding({"k": ["a", "b"] * 3}), {"k": ["b", "a", "new", None]})
+    assert np.array_equal(complete, [[0, 1], [1, 0], [0, 0], [0, 0]])
+
+
+def test_rare_numbers_among_text_are_known() -> None:
+    mixed = pd.Series(["a", "a", "b", "b", 3], dtype=object)
+    found = inputs(encoding({"k": mixed}), {"k": pd.Series([3, "b", 4.5], dtype=object)})
+    assert np.array_equal(found, np.eye(3)[[2, 1, 2]])
+    with pytest.raises(TypeError, match="got the number 3 in row 0; expected text"):
+        inputs(encoding({"k": mixed[:4]}), {"k": [3]})
+
+
+def test_equal_keys_are_one_category() -> None:
+    made = encoding({"k": pd.Categorical([1, 2] * 5)})
+    for same in (pd.Categorical([1, 2]), np.array([1, 2]), [1.0, 2.0], np.array([1, 2], object), [True, 2]):
+        assert np.array_equal(inputs(made, {"k": same}), np.eye(2))
+
+
+def test_dates() -> None:
+    days = pd.date_range("2019-11-03 05:30", periods=900, freq="29h")
+    made = encoding({"d": days}, Layout(bins=0))
+    assert [feature.part for feature in made.columns[0].features] == [
+        *("time", "year", "month", "day", "day_of_year", "weekday", "hour")
+    ]
+    found = inputs(made, {"d": days})
+    parts = [days.astype("int64"), days.year, days.month, days.day, days.day_of_year, days.day_of_week, days.hour]
+    for column, part in zip(found.T, parts, strict=True):
+        values = np.asarray(part, float)
+        if part is parts[5]:
+            values = (values - 3) % 7  # from Thursday
+        np.testing.assert_allclose(column, expected(values, values, 1)[:, 0], atol=1e-6)
+    zoned = days.tz_localize("UTC").tz_convert("Asia/Kolkata")
+    assert np.array_equal(inputs(made, {"d": zoned}), found)
+    python = [day.to_pydatetime() for day in zoned]
+    assert np.array_equal(inputs(made, {"d": python}), found)
+    old = inputs(made, {"d": [datetime.date(1, 1, 1), datetime.date(9999, 12, 31), None]})
+    assert np.isfinite(old).all() and old[0, 0] < -2.9 and old[1, 0] > 2.9
+
+
+def test_a_date_that_is_missing_or_the_same() -> None:
+    made = encoding({"d": [datetime.date(2020, 1, 1)] * 3 + [None]})
+    assert np.array_equal(inputs(made, {"d": [None, datetime.date(2020, 1, 1)]}), [[0, 1], [0, 0]])
+
+
+def test_other_times() -> None:
+    hours = encoding({"t": [datetime.time(i) for i in range(24)]})
+    seconds = encoding({"t": np.arange(24) * 3600.0})
+    assert np.array_equal(inputs(hours, {"t": [datetime.time(5)]}), inputs(seconds, {"t": [18000]}))
+    spans = encoding({"t": pd.to_timedelta(np.arange(24), unit="h")})
+    for same in (pd.to_timedelta([5], unit="h"), [datetime.timedelta(hours=5)], np.array([5], "m8[h]")):
+        assert np.array_equal(inputs(spans, {"t": same}), inputs(hours, {"t": [datetime.time(5)]}))
+
+
+def test_text_of_many_numbers_is_numbers() -> None:
+    few, many = [str(i % 9) for i in range(50)], [str(i / 4) for i in range(50)]
+    made = encoding({"few": few, "many": many})
+    assert [column.kind for column in made.columns] == ["category", "number"]
+    assert encoding({"few": few}, few="number").columns[0].kind == "number"
+    assert encoding({"many": many}, many="category").columns[0].kind == "category"
+
+
+def test_kinds_that_are_given() -> None:
+    codes = np.repeat([2, 0, 1], [30, 20, 10])
+    made = encoding({"code": codes, "flag": codes % 2}, code="category", flag="boolean")
+    assert np.array_equal(inputs(made, {"code": [2, 0, 1], "flag": [0, 0, 1]})[:, :3], np.eye(3))
+    assert made.columns[1].width == 1
+
+
+def test_json() -> None:
+    frame = {"a": [1.0, None, 3], "b": ["x", "y", "x"], "c": np.array([2**62, 2**62 + 1, 2**62 + 5]), "d": np.arange(3)}
+    made = encoding(frame)
+    assert read_encoding(json.loads(json.dumps(made.to_json())), "x") == made
