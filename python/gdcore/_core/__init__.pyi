@@ -46,16 +46,14 @@ __all__: list[str] = [
     "Network",
     "Normal",
     "Optimizer",
+    "Periodic",
+    "PiecewiseLinear",
     "Poisson",
     "Quantile",
     "RMSProp",
     "ReLU",
-    "SELU",
-    "Periodic",
-    "PiecewiseLinear",
-    "RMSProp",
-    "ReLU",
     "Residual",
+    "SELU",
     "SGD",
     "Scale",
     "SiLU",
@@ -736,7 +734,7 @@ class Periodic(Layer):
 
 class Residual(Layer):
     """
-    A block with a skip: y = x + f(x), f the layers inside, in order (He et al. 2016).
+    A block with a skip: y = x + f(x), f the layers inside (He et al. 2016).
 
     Parameters are named by the block and the number of the layer inside: "layers.2.0.weight", or "block.0.weight" for a
     block named "block". A layer inside with a name of its own uses that: "head.weight". Blocks may contain blocks.
@@ -744,8 +742,8 @@ class Residual(Layer):
     Parameters
     ----------
     *layers : Layer
-        The layers of f; also as one sequence, layers=[...]. They must have as many outputs as inputs. A Standardizer, PiecewiseLinear or Embedding is refused:
-        it reads the model's data.
+        The layers of f; also as one sequence, layers=[...]. They must have as many outputs as inputs. A Standardizer,
+        PiecewiseLinear or Embedding is refused: it reads the model's data.
     name : str, optional
         Prefix of the names of its parameters, an identifier. By default its number.
     """

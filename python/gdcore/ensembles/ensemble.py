@@ -20,9 +20,9 @@ from ..network.frozen import FrozenPredictor
 from ..network.prediction import ROWS
 from .members import checked_models, checked_weights
 from .prediction import MeanPredictor
+from .summary import summary as table_of
 
 if TYPE_CHECKING:
-    from ..internal.display import Aligned
     from ..io.destination import FileLike
     from .training import MemberTraining
 
@@ -117,16 +117,11 @@ class Ensemble(MeanPredictor):
 
     def summary(self) -> str:
         """Return a table of the models: layers, parameters, dtype, device, share of the mean."""
-        return str(self._table())
+        return str(table_of(self))
 
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""
-        return self._table()._repr_html_()
-
-    def _table(self) -> Aligned:
-        from .summary import summary
-
-        return summary(self)
+        return table_of(self)._repr_html_()
 
     def predictor(self) -> FrozenPredictor:
         """Return a copy of the ensemble for serving, which only predicts, as `Sequential.predictor` does."""
