@@ -27,7 +27,7 @@ REPAIRS = {
 }
 # The class attribute from which `inspect` reads the signature.
 REPAIRS |= {r'^    __signature__: .*\n    """\n.*\n    """\n': "", r"^import inspect\n": ""}
-REPAIRS |= {r"\*args, \*\*kwargs\)": "*args: typing.Any, **kwargs: typing.Any)", r"\*args,": "*args: typing.Any,"}
+REPAIRS |= {r"\*args, \*\*kwargs\)": "*args: typing.Any, **kwargs: typing.Any)"}
 # Reads signatures from the docstrings, which have types; __text_signature__, which inspect reads, has none.
 STUBGEN = """
 import inspect, pybind11_stubgen

@@ -3,6 +3,12 @@
 
 namespace gdcore::bindings {
 
+namespace shown {
+struct Layers {
+  static constexpr auto name = const_name("collections.abc.Sequence[Layer]");
+};
+}  // namespace shown
+
 void set_name(Layer& layer, const Name& name) {
   if (!name) return;
   const bool fits = py::str(*name).attr("isidentifier")().cast<bool>();
@@ -282,22 +288,11 @@ struct PyResidual : Residual {
 
 void bind_residual(py::module_& m) {
   py::class_<PyResidual, Layer> cls(m, "Residual",
-                                    R"(A block with a skip: y = x + f(x), f the layers inside (He et al. 2016).
-
-Parameters are named by the block and the number of the layer inside: "layers.2.0.weight", or "block.0.weight" for a
-block named "block". A layer inside with a name of its own uses that: "head.weight". Blocks may contain blocks.
-
-Parameters
-----------
-*layers : Layer
-    The layers of f; also as one sequence, layers=[...]. They must have as many outputs as inputs. A Standardizer,
-    PiecewiseLinear or Embedding is refused: it reads the model's data.
-name : str, optional
-    Prefix of the names of its parameters, an identifier. By default its number.
-)");
-  const auto make = [](const py::args& given, const py::object& keyword, const Name& name) {
-    check<TypeMismatch>(given.empty() || keyword.is_none(), "[Residual] layers: got them twice; expected them once");
-    const py::tuple layers = keyword.is_none() ? py::tuple(given) : py::tuple(keyword);
+                                    "A block y = x + f(x) of a sequence of layers; see gdcore.Residual.");
+  const auto make = [](const Typed<shown::Layers>& given, const Name& name) {
+    check<TypeMismatch>(has_length(given) && is_ordered(given) && !py::isinstance<py::str>(given),
+                        "[Residual] layers: got ", text_of(given), "; expected layers such as gd.Dense(8, 8)");
+    const py::tuple layers(given);
     std::vector<std::unique_ptr<Layer>> clones;
     for (const py::handle layer : layers) {
       check<TypeMismatch>(py::isinstance<Layer>(layer), "[Residual] layers[", clones.size(), "]: got a ",
@@ -307,7 +302,7 @@ name : str, optional
     }
     return named(PyResidual(std::move(clones), layers), name);
   };
-  cls.def(py::init(make), py::kw_only(), py::arg("layers") = py::none(), py::arg("name") = py::none());
+  cls.def(py::init(make), py::arg("layers"), py::kw_only(), py::arg("name") = py::none());
   cls.def_property_readonly("layers", [](const PyResidual& self) { return self.inside; });
   make_spec(cls, {"layers", "name"});
 }

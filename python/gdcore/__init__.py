@@ -52,7 +52,6 @@ from ._core import (
     Poisson,
     Quantile,
     ReLU,
-    Residual,
     RMSProp,
     Scale,
     Sigmoid,
@@ -83,6 +82,7 @@ from .model import Sequential, load
 from .network.frozen import FrozenPredictor
 from .optimizers import AdamW
 from .piecewise_linear import PiecewiseLinear
+from .residual import Residual
 from .standardizer import Standardizer
 from .table import Table
 from .threads import thread_limit

@@ -72,8 +72,9 @@ def test_every_argument_is_named_where_it_is_of_the_wrong_kind(name: str) -> Non
     model = gd.Sequential(gd.Dense(3, 2), seed=0)
     loss = gd.MeanSquaredError()
     x, y = np.ones((4, 3)), np.ones((4, 2))
-    right |= {"layers": [gd.Dense(3, 2)], "seed": 0, "network": model, "loss": loss, "optimizer": gd.SGD(0.1)}
+    right |= {"layers": [gd.Dense(3, 3)], "seed": 0, "network": model, "loss": loss, "optimizer": gd.SGD(0.1)}
     right |= {"x": x, "y": y, "weights": None, "training": False, "dataset": _core.Dataset(x, y, None, loss, model)}
+    right |= {"sizes": [3], "dim": 2}
     right |= {"rows": gd.CustomLoss(lambda outputs, targets: (outputs[:, 0], outputs))._rows, "labels": False}
     needed = {p.name: right[p.name] for p in parameters.values() if p.default is inspect.Parameter.empty}
     cls(**needed)

@@ -10,6 +10,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import oracle
+import oracle_network
 import pytest
 
 RATES = {"scale": 6.0}
@@ -57,7 +58,7 @@ def test_a_rate_of_its_own_and_no_decay(decay_biases: bool, device: str, rng: An
     model = network(device, *layers, width=4)
     named = helpers.copies(model.parameters())
     plain = {name.replace("scale.", "layers.0."): array for name, array in named.items()}
-    reference = oracle.Reference(layers, plain)
+    reference = oracle_network.Reference(layers, plain)
     optimizer = gd.Adam(0.01, weight_decay=0.3, lr_factors=RATES, decay_biases=decay_biases)
     trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=optimizer)
     for _ in range(20):

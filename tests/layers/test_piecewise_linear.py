@@ -87,6 +87,8 @@ def test_tree_splits_where_the_target_changes(rng: Any) -> None:
     ):
         found = gd.PiecewiseLinear(columns=[0]).fit(x, names, bins=3).edges[0]
         assert min(abs(edge - 3) for edge in found) < 0.05 and min(abs(edge - 7) for edge in found) < 0.05
+    many = np.where(x[:, 0] < 3, "low", np.char.add("c", rng.integers(0, 300, 2000).astype(str)))
+    assert abs(gd.PiecewiseLinear(columns=[0]).fit(x, many, bins=2).edges[0][1] - 3) < 0.05
     few = gd.PiecewiseLinear(columns=[0]).fit(x, y, bins=50, min_rows=400).edges[0]
     counts = np.histogram(x[:, 0], few)[0]
     assert counts.min() >= 399

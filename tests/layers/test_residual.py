@@ -186,7 +186,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: gd.Residual(gd.Dense(3, 4), gd.Dense(5, 3)), ValueError, r"layers\[1\]"),
     (lambda: gd.Residual(gd.ReLU), TypeError, r"layers\[0\]"),
     (lambda: gd.Residual([gd.ReLU()]), TypeError, r"layers\[0\]"),
-    (lambda: gd.Residual(gd.ReLU(), layers=[gd.ReLU()]), TypeError, "twice"),
+    (lambda: gd.Residual(gd.ReLU(), layers=[gd.ReLU()]), TypeError, "by position and by name"),
     (lambda: gd.Residual(gd.Standardizer(2), gd.ReLU()), ValueError, "Standardizer"),
     (lambda: gd.Residual(gd.Embedding([2], 1)), ValueError, "Embedding"),
     (lambda: gd.Residual(gd.PiecewiseLinear([[0.0, 1.0]])), ValueError, "PiecewiseLinear"),

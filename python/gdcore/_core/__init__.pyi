@@ -734,24 +734,13 @@ class Periodic(Layer):
 
 class Residual(Layer):
     """
-    A block with a skip: y = x + f(x), f the layers inside (He et al. 2016).
-
-    Parameters are named by the block and the number of the layer inside: "layers.2.0.weight", or "block.0.weight" for a
-    block named "block". A layer inside with a name of its own uses that: "head.weight". Blocks may contain blocks.
-
-    Parameters
-    ----------
-    *layers : Layer
-        The layers of f; also as one sequence, layers=[...]. They must have as many outputs as inputs. A Standardizer,
-        PiecewiseLinear or Embedding is refused: it reads the model's data.
-    name : str, optional
-        Prefix of the names of its parameters, an identifier. By default its number.
+    A block y = x + f(x) of a sequence of layers; see gdcore.Residual.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
     def __eq__(self, arg0: typing.Any) -> bool: ...
     def __hash__(self) -> int: ...
-    def __init__(self, *args: typing.Any, layers: typing.Any = None, name: str | None = None) -> None: ...
+    def __init__(self, layers: collections.abc.Sequence[Layer], *, name: str | None = None) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
     @property

@@ -11,7 +11,7 @@ from .arrays import Array
 
 __all__ = ["distinct_edges", "quantile_edges", "split_target", "tree_edges"]
 
-MOST_CLASSES = 64  # distinct whole numbers up to which a target is taken for classes
+MOST_CLASSES = 64  # distinct whole numbers up to which a target is taken for classes; columns of classes
 
 
 def quantile_edges(values: Array, bins: int) -> Array:
@@ -39,6 +39,8 @@ def distinct_edges(edges: Array, dtype: str) -> Array:
 def split_target(y: object, rows: int) -> Array:
     """Return targets for `tree_edges`, shape (rows, outputs), with mean 0: numbers, or a column for each class.
 
+    Of more than MOST_CLASSES classes, the most frequent have a column.
+
     Raises
     ------
     ValueError
@@ -53,9 +55,10 @@ def split_target(y: object, rows: int) -> Array:
         array = array[:, 0]
     if array.ndim == 1 and array.dtype.kind not in "fc":
         text = array.astype(str) if array.dtype.kind == "O" else array
-        classes, codes = np.unique(text, return_inverse=True)
+        classes, codes, counts = np.unique(text, return_inverse=True, return_counts=True)
         if array.dtype.kind not in "iu" or len(classes) <= MOST_CLASSES:
-            array = np.eye(len(classes))[codes] if len(classes) <= MOST_CLASSES else codes
+            frequent = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
+            array = (codes[:, None] == frequent).astype(np.float64)
     numbers = array.astype(np.float64).reshape(rows, -1)
     if not np.isfinite(numbers).all():
         raise ValueError("y: got NaN or infinity; expected finite numbers or classes, none of them missing")

@@ -14,12 +14,13 @@ import numpy as np
 from .. import _core
 from ..internal.checks import shown
 from ..piecewise_linear import PiecewiseLinear
+from ..residual import Residual
 from ..schedules import Schedule
 from ..standardizer import Standardizer
 
 LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
-# The Python classes, which have the names of their columns.
-LAYERS |= {cls.__name__: cls for cls in (Standardizer, PiecewiseLinear)}
+# The Python classes, which know the names of their columns, or take any number of layers.
+LAYERS |= {cls.__name__: cls for cls in (Standardizer, PiecewiseLinear, Residual)}
 INITIALIZERS: dict[str, type[_core.Initializer]] = {cls.__name__: cls for cls in _core.Initializer.__subclasses__()}
 
 T = TypeVar("T")
