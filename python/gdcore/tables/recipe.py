@@ -100,5 +100,5 @@ def recipe(facts: Facts) -> Recipe:
         batch_size=batch,
         epochs=epochs,
         patience=15 * epochs // 40,
-        members=6 if rows < 6000 else 5 if rows < 100_000 else 4,
+        members=6 if rows < 6000 else 4,
     )
