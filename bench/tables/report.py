@@ -91,7 +91,14 @@ def draw(results: list[Result], path: Path) -> None:
             continue
         colour, time = figures.COLOURS[i % len(figures.COLOURS)], seconds(results, name)
         axes.scatter([time] * len(each), list(each.values()), color=colour, s=14, alpha=0.5)
-        axes.scatter([time], [geometric_mean(each.values())], color=colour, marker="D", s=60, label=name)
+        axes.scatter(
+            [time],
+            [geometric_mean(each.values())],
+            color=colour,
+            marker="Ds"[i >= len(figures.COLOURS)],
+            s=60,
+            label=name,
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_yticks(ticks := [0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.7, 2], [f"{tick:g}" for tick in ticks])
