@@ -125,15 +125,15 @@ double least(DType dtype) {
 }
 
 /// W_n as double: the weight of a row's label, the sum of its soft targets' weights, or the mean of its answers'.
-double weight_of_row(const Source& y, bool labels, const std::optional<Weights>& weights, std::int64_t n) {
-  const bool answers = weights && weights->of == Weights::Of::answers;
+double weight_of_row(const Source& y, bool labels, const Weights* weights, std::int64_t n) {
+  const bool answers = weights != nullptr && weights->of == Weights::Of::answers;
   double sum = 0.0;
   with_type(y.type, [&]<class S>(S) {
     const S* row = static_cast<const S*>(y.data) + n * y.row_stride;
     for (std::int64_t c = 0; c < y.cols; ++c) {
       const double value = labels ? 1.0 : static_cast<double>(row[c]);
       const std::int64_t k = labels ? static_cast<std::int64_t>(row[c]) : c;
-      const OutputFactors<double> by = weights ? weights->of_output(k) : OutputFactors<double>{};
+      const OutputFactors<double> by = weights != nullptr ? weights->of_output(k) : OutputFactors<double>{};
       sum += value * by.first + (answers ? (1.0 - value) * by.second : 0.0);
     }
   });
@@ -163,10 +163,11 @@ void scale_weights(Dataset& data) {
 void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
                    const std::int64_t* rows, std::int64_t count) {
   const std::optional<Weights> given = weights_of(loss);
-  const std::optional<Weights> class_weights = given && given->cancel() ? given : std::nullopt;
-  const double lowest = least(dtype) * (class_weights ? unit_of(std::ranges::max(class_weights->values)) : 1.0);
+  const Weights* const class_weights = given && given->cancel() ? &*given : nullptr;
+  const double lowest =
+      least(dtype) * (class_weights != nullptr ? unit_of(std::ranges::max(class_weights->values)) : 1.0);
   const bool soft = kind_of<CrossEntropy>(loss) != nullptr && !data.labels;
-  const bool by_row = data.y && (class_weights || soft);
+  const bool by_row = data.y && (class_weights != nullptr || soft);
   if (!data.weights && !by_row) return;
   if (by_row && data.labels) check_labels(data.y, outputs);
   double total = 0.0;
