@@ -49,7 +49,8 @@ LossSums by_hand(Network& net, Trainer& trainer, const Loss& loss, const Dataset
 template <class T>
 void same_as_by_hand(const OptimizerRule& rule, bool labels, std::optional<double> clip) {
   const Problem<T> problem(150, 9, 4);
-  const Loss loss = labels ? Loss(CrossEntropy{}) : Loss(MeanSquaredError{});
+  Loss loss = MeanSquaredError{};
+  if (labels) loss = CrossEntropy{};
   const Dataset data = labels ? problem.classes() : problem.weighted();
   const Optimizer optimizer{rule, 0.01, false, {}, clip, 0.5};
   Trainer recorded(deep<T>(9, 4), loss, optimizer), hand(deep<T>(9, 4), loss, optimizer);

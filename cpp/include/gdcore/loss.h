@@ -29,8 +29,9 @@ struct CrossEntropy {
 /// On logits: l_n = Σ_k softplus(y_nk) - t_nk y_nk, the positive term times pos_weight_k; W_n = 1. Class weights ν_k of
 /// no and ω_k of yes multiply both terms; then W_n = (1/K) Σ_k ω_k t_nk + ν_k (1 - t_nk). γ as for CrossEntropy.
 struct BinaryCrossEntropy {
-  std::optional<std::vector<double>> pos_weight;     // one for each output, or one for all
-  std::optional<std::vector<double>> class_weights;  // of no and yes: for all outputs, or for one after the other
+  std::optional<std::vector<double>> pos_weight;  // one for each output, or one for all
+  std::optional<std::vector<double>> class_weights =
+      std::nullopt;  // of no and yes: for all outputs, or for one after the other
   double gamma = 0.0;
   bool operator==(const BinaryCrossEntropy&) const = default;
 };
