@@ -111,11 +111,11 @@ void add_epoch(const Net& net) {
     const Problem problem(net, rows, DType::float32);
     Trainer trainer(net.make(DType::float32), CrossEntropy{}, adam());
     const Permutation permutation = Permutation::of(rows, 1, 0);
-    const double rate = kRate;
+    const StepRates rates = kRate;
     LossSums sums;
     std::int64_t next = 0;
     measure_steps(run, [&] {
-      trainer.run(problem.data, {{nullptr, &permutation}, rows, net.batch, next, next + 1}, {&rate, 1}, 1e9, sums);
+      trainer.run(problem.data, {{nullptr, &permutation}, rows, net.batch, next, next + 1}, {&rates, 1}, 1e9, sums);
       next = (next + 1) % kBatches;
     });
   });

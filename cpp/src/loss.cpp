@@ -119,11 +119,6 @@ double unit_of(double largest) {
   return std::ldexp(1.0, exponent - 1);
 }
 
-/// The smallest normal number of a dtype.
-double least(DType dtype) {
-  return dtype == DType::float32 ? double{std::numeric_limits<float>::min()} : std::numeric_limits<double>::min();
-}
-
 /// W_n as double: the weight of a row's label, the sum of its soft targets' weights, or the mean of its answers'.
 double weight_of_row(const Source& y, bool labels, const Weights* weights, std::int64_t n) {
   const bool answers = weights != nullptr && weights->of == Weights::Of::answers;
@@ -165,7 +160,7 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
   const std::optional<Weights> given = weights_of(loss);
   const Weights* const class_weights = given && given->cancel() ? &*given : nullptr;
   const double lowest =
-      least(dtype) * (class_weights != nullptr ? unit_of(std::ranges::max(class_weights->values)) : 1.0);
+      smallest_normal(dtype) * (class_weights != nullptr ? unit_of(std::ranges::max(class_weights->values)) : 1.0);
   const bool soft = kind_of<CrossEntropy>(loss) != nullptr && !data.labels;
   const bool by_row = data.y && (class_weights != nullptr || soft);
   if (!data.weights && !by_row) return;
@@ -290,9 +285,10 @@ double checked_unit(const Weights& weights, DType dtype) {
   for (const double value : weights.values) {
     if (!weights.cancel()) check_representable("BinaryCrossEntropy", "pos_weight", value, dtype);
     // A batch with only such a class would divide by 0, or overflow, in the dtype.
-    check(!weights.cancel() || value == 0.0 || value / unit >= least(dtype), weights.name, ": got ", value, ", which ",
-          name_of(dtype), ", the model's dtype, rounds to zero or to a subnormal number relative to the largest, ",
-          largest, "; expected 0 or at least ", least(dtype) * unit);
+    check(!weights.cancel() || value == 0.0 || value / unit >= smallest_normal(dtype), weights.name, ": got ", value,
+          ", which ", name_of(dtype),
+          ", the model's dtype, rounds to zero or to a subnormal number relative to the largest, ", largest,
+          "; expected 0 or at least ", smallest_normal(dtype) * unit);
   }
   return unit;
 }
@@ -353,13 +349,13 @@ void check_data(const Dataset& data, const Network& network, const AnyLoss& loss
   double found = 0.0;
   const auto bad = [&](auto w) {
     found = static_cast<double>(w);
-    return found < 0.0 || (found > 0.0 && found < least(dtype));
+    return found < 0.0 || (found > 0.0 && found < smallest_normal(dtype));
   };
   const std::int64_t row = first_row(data.weights, bad);
   check(row < 0 || found > 0.0, "[data] sample_weight: got a negative number in row ", row, "; expected numbers >= 0");
   check(row < 0, "[data] sample_weight: got ", found * data.weight_unit, " in row ", row, ", which ", name_of(dtype),
         ", the model's dtype, rounds to zero or to a subnormal number relative to the largest; expected 0 or at least ",
-        least(dtype) * data.weight_unit);
+        smallest_normal(dtype) * data.weight_unit);
   check_weights(data, loss, network.out_features(), dtype, nullptr, data.x.rows);
 }
 

@@ -75,7 +75,7 @@ def _build() -> argparse.ArgumentParser:
         "show what a saved model, ensemble or checkpoint contains",
         "Show what a saved model, ensemble or checkpoint contains: layers, names of columns and classes, training.",
     )
-    show.add_argument("model", metavar="MODEL", type=Path, help="a file of model.save, Ensemble.save or Checkpoint")
+    show.add_argument("model", metavar="MODEL", type=Path, help="a file of save, for any kind of model, or Checkpoint")
     gallery = command(
         "gallery",
         _gallery,

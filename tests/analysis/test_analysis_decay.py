@@ -186,6 +186,11 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
     "text": (lambda p: analysis.Objective(*p["all"], weight_decay="small"), TypeError, "weight_decay: got 'small'"),
     "layers": (lambda p: analysis.Objective(*p["all"], weight_decay=[1, 1, 1]), ValueError, "weight_decay: got 3 numb"),
     "name": (lambda p: analysis.Objective(*p["all"], weight_decay={"layers.9": 1}), ValueError, '"layers.9"'),
+    "function": (
+        lambda p: analysis.Objective(*p["all"], weight_decay=gd.schedules.cosine(1, 9)),
+        TypeError,
+        "weight_decay: got .*step",
+    ),
     "biases": (lambda p: analysis.Objective(*p["all"], decay_biases="yes"), TypeError, "decay_biases: got"),
     "no argument": (lambda p: analysis.hessian(*p["all"], weight_decay=1), TypeError, r"weight_decay.*Objective"),
     "beside": (

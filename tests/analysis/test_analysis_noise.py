@@ -194,6 +194,13 @@ def test_both_layers_that_couple(rng: Any, tmp_path: Any) -> None:
     assert title == f"Gradient noise of a batch of 5 rows: {single.measured[0]:.3g}"
 
 
+def test_layers_inside_a_block_couple_too(rng: Any) -> None:
+    for inside, why in ((gd.BatchNorm(5), "BatchNorm couples"), (gd.Dropout(0.2), "Dropout draws anew")):
+        model, options = coupled(gd.Residual(inside)), {"batch_sizes": (4,), "n_batches": 5}
+        result = gradient_noise(model, gd.CrossEntropy(), *data(rng), mode="training", **options)
+        assert result.note.startswith(why) and np.isnan(result.sigma)
+
+
 def test_no_gradient_no_scale(rng: Any) -> None:
     """If every row is fitted exactly, there is neither gradient nor noise."""
     model = gd.Sequential(gd.Dense(4, 1, init=gd.Constant(0.0)), seed=0, dtype="float64")

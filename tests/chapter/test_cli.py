@@ -173,6 +173,12 @@ def test_inspect_shows_models_ensembles_and_checkpoints(tmp_path: Path, capsys: 
     ensemble.save(path)
     facts, summary = inspected(path, capsys)
     assert facts["file"].startswith("ensemble, ") and summary == ensemble.summary()
+    table = gd.tables.TabularModel(ensemble=2, progress=False).fit({"a": x[:, 0], "b": y}, x[:, 1] > 0)
+    table.save(path)
+    facts, summary = inspected(path, capsys)
+    assert facts["file"].startswith("model of tables, ") and facts["task"] == "classification"
+    assert facts["columns"] == "2" and facts["classes"] == "[False, True]"
+    assert summary == f"{table.columns()}\n\n{table.ensemble.summary()}"
 
 
 def test_inspect_refuses_other_files_in_one_line(tmp_path: Path, capsys: Any) -> None:

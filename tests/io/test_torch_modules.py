@@ -268,3 +268,10 @@ def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = gd.Sequential(gd.Dense(2, 2), seed=0)
     helpers.refuses(model.to_torch_module, ImportError, "to_torch_module needs torch")
     helpers.refuses(lambda: gd.from_torch_module(None), ImportError, "from_torch_module needs torch")
+
+
+def test_counts_are_logarithms() -> None:
+    model = gd.Sequential(gd.Dense(2, 3), gd.Tanh(), gd.Dense(3, 1), seed=0, outputs="counts")
+    x = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
+    found = model.to_torch_module()(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(np.exp(found), model.predict(x), rtol=1e-6)

@@ -129,3 +129,9 @@ def test_huge_outputs_diverge() -> None:
     with pytest.raises(gd.DivergenceError):
         trainer.step(np.zeros((2, 1)), np.ones(2))
     assert np.isinf(model.predict(np.zeros((2, 1)))).all()
+
+
+def test_an_ensemble_measures_counts_that_underflow() -> None:
+    models = [gd.Sequential(gd.Dense(1, 1, init=gd.Constant(-500.0)), outputs="counts", seed=seed) for seed in range(2)]
+    x = np.array([[1.0], [0.0]], np.float32)  # expected counts of 0, as float32 rounds e^-500, and of 1
+    assert gd.Ensemble(models).evaluate(x, [0, 1])["loss"] == pytest.approx(0.5)

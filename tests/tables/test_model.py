@@ -269,6 +269,8 @@ def test_the_time_limit_holds() -> None:
     assert time.monotonic() - started < 10  # ten times the limit: other work may keep the machine busy
     assert made.score(x, y) > 0.9
     assert model(time_limit=1e-9).fit(FRAME, KIND).ensemble.training[0].history.epochs == 1
+    ample = model(time_limit=600.0, ensemble=1, n_jobs=-1).fit(FRAME, KIND)  # one network on each processor
+    assert ample.ensemble.training[0].history.epochs > 1
 
 
 def test_a_loss_of_ones_own() -> None:
@@ -285,6 +287,19 @@ def test_a_loss_of_ones_own() -> None:
         model(loss=gd.CrossEntropy(), class_weight="balanced").fit(FRAME, KIND)
     with pytest.raises(TypeError, match="loss"):
         model(loss="mse")
+
+
+@pytest.mark.parametrize("classes", [("cheap", "dear"), (1, 2)])
+def test_class_weights_of_a_loss_are_by_class(classes: tuple[Any, Any]) -> None:
+    y = np.where(np.median(PRICE) < PRICE, classes[1], classes[0])
+    weights = {classes[1]: 9.0}
+    own, plain = (
+        model("classification", ensemble=1, **given).fit(FRAME, y)
+        for given in ({"loss": gd.CrossEntropy(class_weights=weights)}, {"class_weight": weights})
+    )
+    np.testing.assert_array_equal(own.predict_proba(FRAME), plain.predict_proba(FRAME))
+    with pytest.raises(ValueError, match="class_weights: got the label 7"):
+        model("classification", loss=gd.CrossEntropy(class_weights={7: 9.0})).fit(FRAME, y)
 
 
 def test_copies(fitted: TabularModel) -> None:

@@ -260,7 +260,7 @@ struct Mish {
   bool operator==(const Mish&) const = default;
 };
 
-/// a where a > 0, else α (e^a - 1) (Clevert et al. 2016), α >= 0. The output determines the slope.
+/// a where a > 0, else α (e^a - 1) (Clevert et al. 2016), α > 0. The output determines the slope.
 struct ELU {
   static constexpr const char* name = "ELU";
   static constexpr bool saves_input = false;

@@ -38,9 +38,9 @@ void check_data(const Dataset& data, const Network& network, const AnyLoss& loss
 void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
                    const std::int64_t* rows, std::int64_t count);
 /// The numbers of each output that a loss has, in a device's memory; empty where it has none: weights of classes or
-/// positive weights, K numbers; weights of answers, K of yes and then K of no; K levels of quantiles and
-/// their complements to 1. Throws for a
-/// weight that is not 0 but is zero or nearly so in the dtype, and for another argument that the dtype cannot hold.
+/// positive weights, K numbers; weights of answers, K of yes and then K of no; K levels of quantiles and their
+/// complements to 1. Throws for a weight that is not 0 but is zero or nearly so in the dtype, and for another argument
+/// that the dtype cannot hold.
 Buffer loss_weights(const AnyLoss& loss, std::int64_t outputs, Backend& backend, DType dtype);
 
 /// Some rows of a dataset, in the network's dtype.

@@ -73,7 +73,7 @@ struct EmbeddingBackward {
   ConstView dy;
 };
 
-/// Sizes of a periodic embedding; see periodic.h for its formula.
+/// Sizes of a periodic embedding; see encodings.h for its formula.
 struct PeriodicShape {
   std::span<const EncodedColumn> columns;
   std::int64_t frequencies, outputs;  // of a column; outputs without x itself

@@ -18,6 +18,7 @@ from ..internal.checks import flag, integer, is_iterable, seed_or_random, shown
 from ..internal.class_weights import numeric
 from ..internal.display import Shown
 from ..internal.labels import Targets
+from ..internal.layer_names import all_layers
 from ..model import Sequential
 from ..table import Table
 from ..trainer import Trainer
@@ -222,7 +223,8 @@ def gradient_noise(
             "replacement"
         )
     _check_rows_are_alike(objective)
-    layers = [type(layer) for layer in objective.model.layers if mode == "training" and _couples(layer)]
+    coupling = [layer for layer in all_layers(objective.model.layers) if mode == "training" and _couples(layer)]
+    layers = [type(layer) for layer in coupling]
     if _core.BatchNorm in layers and min(sizes) < 2:
         raise ValueError("batch_sizes: got 1; expected at least 2 rows, as BatchNorm needs their variance in training")
     masks = _Masks(objective, rng) if _core.Dropout in layers else None

@@ -199,6 +199,11 @@ def _decay_of(model: Sequential, loss: _core.Loss, weight_decay: Decay, decay_bi
 
     After one step of rate 1 from parameters of 1 with gradients of 0, the velocity of `Momentum` is -λ.
     """
+    if callable(weight_decay):
+        raise TypeError(
+            f"weight_decay: got {shown(weight_decay)}, a function of the step; expected those of one step, such as "
+            "weight_decay=schedule(0)"
+        )
     optimizer = _core.Momentum(1.0, weight_decay=weight_decay, decay_biases=decay_biases)
     trained = [name for name in model.parameters() if name not in set(model.frozen())]
     if optimizer.weight_decay == 0.0:

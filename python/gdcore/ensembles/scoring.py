@@ -55,7 +55,9 @@ class Judge:
 
     def _network(self, outputs: Array) -> Array:
         """Return what a network computes for outputs as an ensemble predicts them: logarithms of expected counts."""
-        return np.log(np.maximum(outputs, TINY)) if self._ensemble.outputs == "counts" else outputs
+        if self._ensemble.outputs != "counts":
+            return outputs
+        return np.log(np.maximum(np.asarray(outputs, np.float64), TINY))  # of 0 in float32 too
 
     def prepared(self, outputs: Array, y: Data, weights: Data | None) -> Prepared:
         """Return outputs, targets and weights, checked and converted, so that parts of them can be measured."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from ..internal.checks import shown
 from . import checkpoint, specs
-from .tensor_file import read_file
+from .tensor_file import KEY_OF_SEVERAL, KEY_OF_TABLE, read_file
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
+
+    from ..tables import TabularModel
 
 __all__ = ["contents"]
 
@@ -32,9 +34,11 @@ def contents(path: StrPath) -> str:
 
     tensors, metadata = read_file(path)
     model = load(path, device="cpu")
-    several, training = "ensemble" in metadata, "training" in metadata
-    kind = "ensemble" if several else "checkpoint" if training else "model"
+    training = "training" in metadata
     size = f"{os.path.getsize(path):,} bytes, written by gdcore {metadata.get('gdcore_version')}"
+    if KEY_OF_TABLE in metadata:
+        return _of_table(cast(Any, model), size)
+    kind = "ensemble" if KEY_OF_SEVERAL in metadata else "checkpoint" if training else "model"
     facts = {"file": f"{kind}, {size}", "inputs": _names(model.in_features, model.feature_names)}
     facts["outputs"] = _names(model.out_features, model.target_names)
     facts["outputs"] += "" if model.outputs is None else f"; meaning: {model.outputs}"
@@ -44,11 +48,25 @@ def contents(path: StrPath) -> str:
         saved = checkpoint.from_contents(tensors, metadata, "path")
         history = saved.history
         facts["training"] = f"epochs {history.epochs}, steps {saved.training['steps']:,}, seed {saved.seed}"
-        facts |= {name: specs.as_text(saved.training[name]) for name in ("loss", "optimizer")}
+        rules = {name: saved.training[name] for name in checkpoint.OTHERS}
+        facts |= {name: specs.as_text(rule) for name, rule in rules.items() if rule is not None}
         if history.epochs:
             facts["last epoch"] = ", ".join(f"{name} {value:.6g}" for name, value in history.last.items())
+    return _text(facts, model.summary())
+
+
+def _of_table(model: TabularModel, size: str) -> str:
+    """Return the text for a model of tables: its task, its columns with their kinds, and its networks."""
+    columns = model.columns()
+    facts = {"file": f"model of tables, {size}", "task": str(model.task), "columns": str(columns.height)}
+    if model.classes is not None:
+        facts["classes"] = shown(model.classes.tolist(), LONGEST)
+    return _text(facts, str(columns), "", model.ensemble.summary())
+
+
+def _text(facts: Mapping[str, str], *parts: str) -> str:
     width = max(map(len, facts))
-    return "\n".join([*(f"{name:<{width}}  {text}" for name, text in facts.items()), "", model.summary()])
+    return "\n".join([*(f"{name:<{width}}  {text}" for name, text in facts.items()), "", *parts])
 
 
 def _names(count: int, names: Sequence[str] | None) -> str:

@@ -167,7 +167,8 @@ class Exchange(_core.Network):
         -------
         torch.nn.Sequential
             On the CPU, of the model's dtype, without shared memory: ``module(torch.from_numpy(x))`` are the outputs of
-            ``predict(x)``. ``module.train()`` trains it further: dropout draws other masks, and BatchNorm averages the
+            ``predict(x)``, for counts their logarithms, as ``torch.nn.PoissonNLLLoss`` takes them.
+            ``module.train()`` trains it further: dropout draws other masks, and BatchNorm averages the
             unbiased variance, as always in PyTorch; scaling stays fixed; frozen parameters require no gradient.
             ``gd.from_torch_module(module)`` and ``model.from_torch(module)`` are the way back.
 

@@ -48,6 +48,10 @@ def _products(model: _core.Network) -> str:
 
 def short(layer: _core.Layer) -> str:
     """Return a layer's class, main arguments and name, short enough for one line."""
-    fields = ("in_features", "out_features", "features", "p", "negative_slope")
-    arguments = ", ".join(str(getattr(layer, name)) for name in fields if hasattr(layer, name))
+    plain = ("features", "p", "negative_slope", "alpha")
+    fields = ("in_features", "out_features") if isinstance(layer, _core.Dense) else plain
+    values = {name: getattr(layer, name) for name in fields if hasattr(layer, name)}
+    if values.get("features") == 0:  # not known
+        del values["features"]
+    arguments = ", ".join(map(str, values.values()))
     return f"{type(layer).__name__}({arguments})" + (f" {layer.name}" if layer.name else "")

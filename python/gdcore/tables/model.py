@@ -54,7 +54,7 @@ class TabularModel(TablePredictor):
     ----------
     task : {"classification", "regression"}, optional
         Whether `y` are classes or numbers. Text, booleans, categories and dates are classes, fractions are numbers;
-        whole numbers may be either, so the task is needed for them.
+        whole numbers, floats too, may be either, so the task is needed for them.
     ensemble : int, optional
         Networks that are trained from different seeds and averaged; by default those of the recipe.
     time_limit : float, optional

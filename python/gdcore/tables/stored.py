@@ -66,6 +66,7 @@ def _column(value: Any, where: str) -> Encoded:
         "rare": json_values.flag,
         "missing": json_values.flag,
         "text": json_values.flag,
+        "number": json_values.flag,
     }
     assert list(checks) == [each.name for each in fields(Encoded)]
     made = Encoded(**json_values.entries(value, where, checks))

@@ -75,8 +75,10 @@ class Target:
         _refuse_missing(column)
         kind = kind_of(column, "y")
         if task is None:
-            if kind == "number" and column.values.dtype.kind in "iuO" and _whole(column):
-                raise ValueError(f"task: got None for whole numbers, such as {shown(column.values[0])}; {FEW}")
+            if kind == "number" and column.values.dtype.kind in "iufO" and _whole(column):
+                raise ValueError(
+                    f"task: got None for whole numbers, such as {shown(column.values[:1].tolist()[0])}; {FEW}"
+                )
             task = "regression" if kind == "number" and column.values.dtype.kind in "fiuOm" else "classification"
         if task == "classification":
             return cls._fit_classes(column)
@@ -242,6 +244,8 @@ def _refuse_missing(column: Column, name: str = "y") -> None:
 
 def _whole(column: Column) -> bool:
     values = column.values
+    if values.dtype.kind == "f":
+        return bool((values == np.floor(values)).all())
     return values.dtype.kind in "iu" or all(float(item) == int(item) for item in values.tolist())
 
 

@@ -17,6 +17,7 @@ from ..ensembles.ensemble import Ensemble
 from ..ensembles.training import Given, Members, MemberTraining, RowsOfModels, run_members
 from ..internal.arrays import Array
 from ..internal.checks import shown
+from ..internal.class_weights import weighted
 from ..internal.labels import looked_up
 from ..internal.outputs import of_loss
 from ..internal.prepared import Prepared, prepared
@@ -26,6 +27,7 @@ from ..schedules import coslog4
 from ..trainer import Trainer
 from ..training.validation import Validation
 from ..tuning.compare import placed, seeds_from
+from ..tuning.parallel import checked_workers
 from ..tuning.trials import Trial
 from .recipe import Facts, Recipe
 from .splitting import Rows
@@ -128,18 +130,26 @@ def loss_of(target: Target, recipe: Recipe, loss: _core.Loss | None, class_weigh
             raise ValueError(f"loss: got {loss}, of {of_loss(loss)}; expected a loss of {wanted}, for {target.task}")
         if class_weight is not None:
             raise ValueError("class_weight: got it beside a loss; expected it in the loss, class_weights=...")
+        if isinstance(loss, _core.CrossEntropy) and isinstance(loss.class_weights, Mapping):
+            return weighted(loss, by_class(loss.class_weights, target, "loss: class_weights"))
         return loss
     if target.classes is None:
         if class_weight is not None:
             raise ValueError(f"class_weight: got {shown(class_weight)} for regression; expected None")
         return _core.MeanSquaredError()
     if isinstance(class_weight, Mapping):
-        found = looked_up(labels_of(list(class_weight)), "class_weight", target.classes, "the classes")
-        weights = [1.0] * target.outputs
-        for i, weight in zip(found.tolist(), class_weight.values(), strict=True):
-            weights[i] = float(weight)
-        class_weight = weights
+        class_weight = by_class(class_weight, target, "class_weight")
     return _core.CrossEntropy(class_weight, recipe.label_smoothing)
+
+
+def by_class(weights: Mapping[Any, float], target: Target, name: str) -> list[float]:
+    """Return weights by class as one for each class, in their order: networks know the classes by their numbers."""
+    assert target.classes is not None
+    found = looked_up(labels_of(list(weights)), name, target.classes, "the classes")
+    ordered = [1.0] * target.outputs
+    for i, weight in zip(found.tolist(), weights.values(), strict=True):
+        ordered[i] = float(weight)
+    return ordered
 
 
 def labels_of(items: list[Any]) -> Array:
@@ -237,9 +247,8 @@ def _in_time(build: Network, loss: _core.Loss, known: Prepared, end: float, n_jo
     started = time.monotonic()
     trainer.fit(*some[:2], sample_weight=some.weights, epochs=1, batch_size=size)
     epoch = max(time.monotonic() - started, 1e-6) * rows / len(some.x.array)
-    places = n_jobs or max(1, _core.get_num_threads())
     left = SAFETY * (end - time.monotonic())
-    rounds = math.ceil(recipe.members / places)
+    rounds = math.ceil(recipe.members / checked_workers(n_jobs).places())
     if left < rounds * epoch:
         return replace(recipe, members=1, epochs=max(1, min(recipe.epochs, int(left / epoch))))
     return replace(recipe, epochs=max(1, min(recipe.epochs, int(left / (rounds * epoch)))))
