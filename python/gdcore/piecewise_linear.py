@@ -105,7 +105,8 @@ class PiecewiseLinear(_core.PiecewiseLinear):
         TypeError
             If `x` does not contain numbers only, or an argument is of another type.
         ValueError
-            If a shape or value does not fit, or a column contains NaN, infinity or values that `dtype` cannot hold.
+            If a shape or value does not fit, or a column contains NaN, infinity or values that `dtype` cannot hold or
+            tell apart.
         RuntimeError
             If it is a layer of a model, whose edges are fixed. A copy can be fitted, for another model.
         """
@@ -129,6 +130,12 @@ class PiecewiseLinear(_core.PiecewiseLinear):
             values = np.ascontiguousarray(array[:, number])
             check_numbers(values, dtype, f"x, column {number}")
             values = values.astype(np.float64)
+            low, high = values.min(), values.max()
+            if low < high and low.astype(dtype) == high.astype(dtype):
+                raise ValueError(
+                    f"x, column {number}: got numbers from {low:.17g} to {high:.17g}, which {dtype} does not tell "
+                    'apart; expected scaled data, or dtype="float64" here and in the model'
+                )
             found = quantile_edges(values, bins) if target is None else tree_edges(values, target, bins, min_rows)
             edges.append(distinct_edges(found, dtype).tolist())
         named = self._is_named()

@@ -23,7 +23,6 @@ from .schedules import Rates
 from .training.connection import Connected
 from .training.data import DEFAULT_SIZE, Given, batch, is_plain, to_measure, training_data
 from .training.fit import Fit, last_epoch
-from .training.rates import check_dropout_schedule
 from .training.step_log import StepLog
 
 if TYPE_CHECKING:
@@ -109,7 +108,6 @@ class Trainer(Connected, Closed):
         self._dropout_schedule = dropout_schedule
         self._complete: _core.Loss | None = None
         self._connect()
-        check_dropout_schedule(dropout_schedule, self._core.most_dropout)
         if meaning is not None:
             model.outputs = meaning  # last: if the constructor raises, the model is unchanged
 

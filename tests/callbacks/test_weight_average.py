@@ -132,6 +132,21 @@ class Cut:
             trainer.stop = True
 
 
+@pytest.mark.parametrize("steps", [1, 5, 8, 10])
+def test_a_checkpoint_of_a_step_resumes_after_that_step(steps: int, tmp_path: Path) -> None:
+    class Save:
+        def on_step(self, trainer: gd.Trainer) -> None:
+            if trainer.steps == steps:
+                trainer.save_checkpoint(tmp_path / "c.safetensors")
+
+    unbroken, saved, resumed = build(), build(), build()
+    unbroken.fit(X, Y, epochs=3, **FIT, callbacks=[gd.WeightAverage(0.9)])
+    saved.fit(X, Y, epochs=3, **FIT, callbacks=[gd.WeightAverage(0.9), Save()])
+    resumed.fit(X, Y, until_epoch=3, **FIT, callbacks=[gd.WeightAverage(0.9)], resume=tmp_path / "c.safetensors")
+    helpers.same_bits(resumed.model.copy_state(), unbroken.model.copy_state())
+    assert resumed.history["val_loss"] == unbroken.history["val_loss"] and resumed.steps == unbroken.steps
+
+
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("epochs", [1, 2, 5])
 def test_a_resumed_run_has_the_same_bits(epochs: int, keep: bool, tmp_path: Path, device: str) -> None:

@@ -197,6 +197,18 @@ def test_changed_settings_are_refused_by_name(name: str, tmp_path: Path) -> None
     assert trainer.steps == 0 and trainer.epoch == 0
 
 
+def test_a_file_saved_outside_of_fit_is_compared_too(tmp_path: Path) -> None:
+    x, y, _ = data()
+    first = build("SGD")
+    first.step(x, y)
+    first.save_checkpoint(tmp_path / "c")
+    smooth = gd.Trainer(build().model, gd.CrossEntropy(label_smoothing=0.2), optimizer=OPTIMIZERS["SGD"]())
+    for trainer, word in ((build("AdaGrad"), "optimizer: saved SGD"), (smooth, "loss.label_smoothing: saved 0.1")):
+        helpers.refuses(lambda t=trainer: t.fit(x, y, epochs=1, resume=tmp_path / "c"), ValueError, word)
+        helpers.refuses(lambda t=trainer: t.load_checkpoint(tmp_path / "c"), ValueError, word)
+    build("SGD").fit(x, y, epochs=1, resume=tmp_path / "c")
+
+
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     x, y, _ = data()
     build().fit(x, y, epochs=1, callbacks=[gd.Checkpoint(tmp_path / "c")])

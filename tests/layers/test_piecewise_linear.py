@@ -178,6 +178,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: gd.PiecewiseLinear().fit([[1.0], [2.0]], [1.0]), ValueError, "y"),
     (lambda: gd.PiecewiseLinear().fit([[1.0], [2.0]], [1.0, np.nan]), ValueError, "y"),
     (lambda: gd.PiecewiseLinear().fit([[1e300], [2.0]]), ValueError, "float32"),
+    (lambda: gd.PiecewiseLinear().fit([[1.6e9], [1.6e9 + 50]]), ValueError, "column 0.*float32 does not tell apart"),
     (lambda: gd.PiecewiseLinear(columns=[3]).fit([[1.0], [2.0]]), ValueError, "columns"),
 ]
 

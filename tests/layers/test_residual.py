@@ -144,6 +144,21 @@ def test_saved_copied_and_shown(device: str, rng: Any) -> None:
     assert eval(repr(spec), vars(gd).copy()) == spec and spec != block(3) and pickle.loads(pickle.dumps(spec)) == spec
 
 
+def test_summary_of_layers_of_columns_and_blocks() -> None:
+    layers = [
+        gd.Embedding([3, 4], [2, None], columns=[0, 2], features=4),
+        gd.PiecewiseLinear([[0.0, 1.0]], columns=[1]),
+        gd.Periodic(name="waves"),
+        gd.Dense(32, 4),
+        gd.ELU(0.5),
+        gd.Residual(gd.Dense(4, 4), gd.SELU()),
+    ]
+    lines = gd.Sequential(*layers, seed=0).summary().splitlines()[2:8]
+    expected = ["Embedding(2 columns)", "PiecewiseLinear(1 column)", "Periodic(all columns) waves", "Dense(32, 4)"]
+    for line, word in zip(lines, [*expected, "ELU(0.5)", "Residual(2 layers)"], strict=True):
+        assert f" {word} " in line
+
+
 def test_analysis_knows_blocks(rng: Any) -> None:
     model, x = build(), rng.standard_normal((30, 4))
     report = analysis.variance_by_layer(model, x)

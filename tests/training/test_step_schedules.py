@@ -333,6 +333,7 @@ def test_what_is_no_schedule_is_refused() -> None:
         (lambda: gd.Adam(0.1, (own, 1.0)), ValueError, "betas"),
         (lambda: gd.Adam(0.1, weight_decay={"layers.0": own}), TypeError, "weight_decay"),
         (lambda: build(gd.SGD(0.1), p=0.5, dropout_schedule=0.5), TypeError, "dropout_schedule.*function"),
+        (lambda: build(gd.SGD(0.1), p=0.5, dropout_schedule="x"), TypeError, "dropout_schedule.*function"),
         (lambda: build(gd.SGD(0.1), dropout_schedule=own), ValueError, "dropout_schedule.*drops nothing"),
     )
     for call, kind, word in given:

@@ -48,10 +48,15 @@ def _products(model: _core.Network) -> str:
 
 def short(layer: _core.Layer) -> str:
     """Return a layer's class, main arguments and name, short enough for one line."""
-    plain = ("features", "p", "negative_slope", "alpha")
-    fields = ("in_features", "out_features") if isinstance(layer, _core.Dense) else plain
-    values = {name: getattr(layer, name) for name in fields if hasattr(layer, name)}
-    if values.get("features") == 0:  # not known
-        del values["features"]
-    arguments = ", ".join(map(str, values.values()))
+    fields = ("in_features", "out_features", "features", "p", "negative_slope", "alpha")
+    if isinstance(layer, _core.Residual):
+        arguments = _counted(len(layer.layers), "layer")
+    elif hasattr(layer, "columns"):
+        arguments = "all columns" if layer.columns is None else _counted(len(layer.columns), "column")
+    else:
+        arguments = ", ".join(str(getattr(layer, name)) for name in fields if hasattr(layer, name))
     return f"{type(layer).__name__}({arguments})" + (f" {layer.name}" if layer.name else "")
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" + ("" if count == 1 else "s")

@@ -130,7 +130,6 @@ class Connected(Learns):
     def _state(self) -> TrainingState:
         """Return the state of training; arrays are views."""
         fit, epoch = self._fit, self._history.last_epoch
-        settings = None if fit is None else fit.settings() | {"loss": self._loss, "optimizer": self._optimizer}
         return TrainingState(
             model=self._model,
             loss=self._loss,
@@ -147,7 +146,7 @@ class Connected(Learns):
             stopped=self._stop,
             first_epoch=epoch if fit is None else fit.first_epoch,
             position=Position() if fit is None else fit.position,
-            settings=settings,
+            settings=None if fit is None else fit.settings(),
             callbacks=[] if fit is None else fit.callbacks,
             history=self._history,
         )
@@ -176,8 +175,7 @@ class Connected(Learns):
         from ..io import checkpoint
         from .callback_states import MatchedStates
 
-        settings = fit.settings() | {"loss": self._loss, "optimizer": self._optimizer}
-        saved = checkpoint.fitting_run(saved, self._state(), settings, fit.batches)
+        saved = checkpoint.fitting_run(saved, self._state(), fit.settings(), fit.batches)
         states = MatchedStates(saved.callbacks, fit.callbacks, saved.where)
         states.rehearse(self)
         self._restore(saved)

@@ -155,7 +155,7 @@ class Fit:
         started = time.perf_counter() - before
         source.begin(trainer, batch)
         while not source.done:
-            batch, loss_sum, weight_sum = self._advance(trainer, loss_sum, weight_sum)
+            batch, loss_sum, weight_sum = self._advance(trainer, loss_sum, weight_sum, started)
             if self._on_progress or not source.done:
                 self.position = Position(batch, loss_sum, weight_sum, time.perf_counter() - started)
                 loss = loss_sum / weight_sum if weight_sum else math.nan
@@ -165,7 +165,9 @@ class Fit:
                     return  # an unfinished epoch does not count
         self._finish(trainer, loss_sum / weight_sum if weight_sum else math.nan, started)
 
-    def _advance(self, trainer: Trainer, loss_sum: float, weight_sum: float) -> tuple[int, float, float]:
+    def _advance(
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, started: float
+    ) -> tuple[int, float, float]:
         """Train for a slice of time, with a stop at each step that has a row in the log or a call of ``on_step``."""
         log, every = self._log, [every for every, _ in self._on_step]
         if log is None and not every:
@@ -181,6 +183,8 @@ class Fit:
             if log is not None:
                 log.add(trainer)
             made = trainer.steps
+            if self._on_step:
+                self.position = Position(*done, time.perf_counter() - started)  # a hook may save a checkpoint
             for each, hook in self._on_step:
                 if made > before and made % each == 0:  # at the end of an iterable there may be no step
                     hook(trainer)

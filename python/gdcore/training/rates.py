@@ -12,7 +12,7 @@ from .. import _core
 from ..internal.checks import shown
 from ..schedules import Rates
 
-__all__ = ["StepRates", "check_dropout_schedule", "functions_of", "of_one_step", "scaled", "wide"]
+__all__ = ["StepRates", "functions_of", "of_one_step", "scaled", "wide"]
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 Function: TypeAlias = Callable[[int], float]
@@ -26,7 +26,7 @@ def functions_of(optimizer: _core.Optimizer, *others: object) -> list[Function]:
     return [each for each in given if callable(each)]
 
 
-def check_dropout_schedule(schedule: object, most: float) -> None:
+def _check_dropout(schedule: object, most: float) -> None:
     """Raise unless `schedule` is None, or a function and there is dropout, of at most `most`, for it to change."""
     if schedule is None:
         return
@@ -58,6 +58,7 @@ class StepRates:
     __slots__ = ("_decay", "_dropout", "_lr", "_momentum", "_most", "_products")
 
     def __init__(self, lr: Rates, optimizer: _core.Optimizer, dropout: Function | None, most: float) -> None:
+        _check_dropout(dropout, most)
         decay, momentum = optimizer.weight_decay, optimizer._momentum
         self._lr, self._most = lr, most
         self._decay = Rates(decay, "weight_decay") if callable(decay) else None
