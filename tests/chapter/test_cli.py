@@ -151,7 +151,7 @@ def inspected(path: Path, capsys: Any) -> tuple[dict[str, str], str]:
     return {name: text.strip() for name, text in pairs}, summary.rstrip("\n")
 
 
-def test_inspect_shows_models_ensembles_and_checkpoints(tmp_path: Path, capsys: Any) -> None:
+def test_inspect_shows_files_of_each_kind(tmp_path: Path, capsys: Any) -> None:
     names: dict[str, Any] = {"classes": ["no", "yes"], "feature_names": ["a", "b", "c"]}
     model = gd.Sequential(gd.Dense(3, 4), gd.ReLU(), gd.Dense(4, 2), seed=0, **names)
     x, y = np.random.default_rng(0).standard_normal((20, 3)), np.array(["no", "yes"] * 10)
@@ -173,11 +173,11 @@ def test_inspect_shows_models_ensembles_and_checkpoints(tmp_path: Path, capsys: 
     ensemble.save(path)
     facts, summary = inspected(path, capsys)
     assert facts["file"].startswith("ensemble, ") and summary == ensemble.summary()
-    table = gd.tables.TabularModel(ensemble=2, progress=False).fit({"a": x[:, 0], "b": y}, x[:, 1] > 0)
-    table.save(path)
+    table = gd.tables.TabularModel(ensemble=2, progress=False)
+    table.fit({"a": x[:, 0], "b": y, "kind": ["u", "v"] * 10}, "kind").save(path)
     facts, summary = inspected(path, capsys)
-    assert facts["file"].startswith("model of tables, ") and facts["task"] == "classification"
-    assert facts["columns"] == "2" and facts["classes"] == "[False, True]"
+    assert facts["file"].startswith("table, ") and facts["target"] == "'kind', classification"
+    assert facts["inputs"] == "2: ['a', 'b']" and facts["classes"] == "['u', 'v']"
     assert summary == f"{table.columns()}\n\n{table.ensemble.summary()}"
 
 

@@ -63,6 +63,11 @@ def range_test() -> gd.LRRange:
     return gd.lr_range_test(model(), gd.MeanSquaredError(), x, x[:, 0], optimizer=gd.SGD(0.1), steps=5)
 
 
+def of_table() -> gd.tables.TabularModel:
+    made = gd.tables.TabularModel("regression", ensemble=1, progress=False, device="cpu")
+    return made.fit({EVIL: np.arange(20)}, np.arange(20))
+
+
 THINGS: dict[str, Callable[[], Any]] = {
     "Ensemble": lambda: gd.Ensemble([model(), model()]),
     "Sequential": model,
@@ -71,6 +76,8 @@ THINGS: dict[str, Callable[[], Any]] = {
     "Table": lambda: gd.Table({EVIL: [EVIL, None, 0.5]}),
     "IdenticalUnits": lambda: analysis.identical_units(model()),
     "ConvergenceFactors": lambda: analysis.convergence_factors(analysis.QuadraticModel.from_arrays(np.eye(2)), lr=0.1),
+    "TabularModel": of_table,
+    "Importances": lambda: of_table().importances({EVIL: np.arange(20)}, np.arange(20)),
     "Aligned": lambda: Aligned([("", EVIL), (EVIL, "b")], (0,), (EVIL, "c")),
 }
 
@@ -82,7 +89,7 @@ def test_notebooks_show_what_is_printed(name: str) -> None:
     shown = Checked(thing._repr_html_())
     missing = set(printed.split()) - set(shown.words) - {line for line in printed.split() if set(line) == {"-"}}
     assert not missing and EVIL not in thing._repr_html_()
-    if name in ("Sweep", "Table", "Aligned"):
+    if name in ("Sweep", "Table", "Aligned", "TabularModel", "Importances"):
         assert html.escape(EVIL) in thing._repr_html_()
 
 
@@ -97,7 +104,12 @@ def test_text_keeps_its_lines() -> None:
 
 
 def test_every_result_that_prints_has_html() -> None:
-    found = {kind for module in (gd, analysis, experiments) for kind in vars(module).values() if inspect.isclass(kind)}
+    found = {
+        kind
+        for module in (gd, gd.tables, analysis, experiments)
+        for kind in vars(module).values()
+        if inspect.isclass(kind)
+    }
     found |= {getattr(gd, name) for name in gd.__all__ if inspect.isclass(getattr(gd, name))}
     plain = (BaseException, tuple, gd.Layer, gd.Loss, gd.Optimizer, gd.Initializer, gd.DeviceArray)
     printing = [kind for kind in found if kind.__str__ is not object.__str__ and not issubclass(kind, plain)]

@@ -94,3 +94,19 @@ def test_importances(tmp_path: Path) -> None:
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(NotFittedError):
         TabularClassifier().importances(FRAME, LABELS)
+
+
+def test_rows_as_lists_keep_the_types_of_their_values() -> None:
+    rows = [[i / 7, "u" if i % 2 else None] for i in range(40)]
+    y = [i % 2 for i in range(40)]
+    made = TabularClassifier(ensemble=1, random_state=0, device="cpu").fit(rows, y)
+    assert made.model_.columns()["kind"] == ["number", "category"] and made.model_.encode(rows)[0, -1] == 1
+    assert np.array_equal(made.predict(rows), made.predict(pd.DataFrame(rows).to_numpy()))
+
+
+def test_a_failed_fit_is_no_fit() -> None:
+    made = TabularClassifier(ensemble=1)
+    with pytest.raises(ValueError, match="one class"):
+        made.fit([[1.0], [2.0]], ["a", "a"])
+    with pytest.raises(NotFittedError):
+        made.predict([[1.0]])

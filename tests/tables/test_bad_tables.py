@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
     "one dimension": (SIZE, Y, {}, {}, r"x: got shape \(40,\)"),
     "three dimensions": (np.zeros((N, 2, 2)), Y, {}, {}, r"x: got shape \(40, 2, 2\)"),
     "a number": (3.0, Y, {}, {}, "x: "),
-    "text": ("size", Y, {}, {}, "x: got str 'size'"),
+    "text": ("size", Y, {}, {}, "x: got text, 'size'"),
     "a lazy frame": (pl.LazyFrame({"size": SIZE}), Y, {}, {}, "x: got a lazy LazyFrame"),
     "lists": (table(bad=objects([[1, 2]] * N)), Y, {}, {}, r"x: column 'bad': got list \[1, 2\]"),
     "lists in a dictionary": ({"size": SIZE, "bad": [[1, 2]] * N}, Y, {}, {}, r"column 'bad': got list \[1, 2\]"),
@@ -297,3 +297,70 @@ def test_values_that_training_lacks(fitted: TabularModel) -> None:
 def test_numbers_as_text(fitted: TabularModel) -> None:
     frame = pd.DataFrame(COLUMNS)
     assert np.array_equal(fitted.encode(frame.assign(size=[repr(v) for v in SIZE.tolist()])), fitted.encode(frame))
+
+
+def test_one_row_and_names_of_files_are_explained() -> None:
+    frame = pd.DataFrame({"a": np.arange(60.0), "b": list("uv" * 30)})
+    model = TabularModel("regression", ensemble=1, device="cpu", progress=False).fit(frame, np.arange(60))
+    with pytest.raises(TypeError, match=r"x: got a Series; .* frame.iloc\[\[0\]\]"):
+        model.predict(frame.iloc[0])
+    with pytest.raises(TypeError, match=r"column 'a': got 0.0; .*that of one row is \[0.0\]"):
+        model.predict(frame.iloc[0].to_dict())
+    with pytest.raises(TypeError, match=r"x: got text, 'prices.csv'; .*pandas.read_csv"):
+        model.fit("prices.csv", "price")
+
+
+@pytest.mark.parametrize("y", [np.arange(80.0), np.array([0.0, 1.0] * 40), pd.array([0.0, 1.0] * 40, dtype="Float64")])
+def test_whole_numbers_of_any_type_need_the_task(y: Any) -> None:
+    with pytest.raises(ValueError, match="task: got None for whole numbers, such as"):
+        TabularModel().fit({"a": np.arange(80)}, y)
+
+
+@pytest.mark.parametrize("kind", [object, str])
+def test_text_of_numbers_as_targets_needs_the_task(kind: Any) -> None:
+    y = np.array([str(i / 4) for i in range(80)], kind)
+    with pytest.raises(ValueError, match="got None for text of numbers, such as"):
+        TabularModel().fit({"a": np.arange(80)}, y)
+    model = TabularModel("regression", ensemble=1, device="cpu", progress=False).fit({"a": np.arange(80)}, y)
+    assert model.evaluate({"a": np.arange(80)}, y) == model.evaluate({"a": np.arange(80)}, y.astype(float))
+
+
+def test_text_where_training_had_numbers_as_categories_is_refused() -> None:
+    """It would be an unseen category in each row."""
+    frame = pd.DataFrame({"a": pd.Categorical([1, 2, 3, 4] * 10)})
+    model = TabularModel(ensemble=1, device="cpu", progress=False).fit(frame, ["u", "v"] * 20)
+    assert model.predict({"a": [1.0, 9.0, None]}).shape == (3,)
+    with pytest.raises(TypeError, match="column 'a': got the text '1' in row 0; expected numbers, as in training"):
+        model.predict(frame.astype(str))
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame])
+def test_the_target_is_refused_as_an_input(kind: Any) -> None:
+    frame = kind({"a": SIZE, "y": Y})
+    with pytest.raises(ValueError, match="y: got column 'y' of x, which would be an input too"):
+        model().fit(frame, frame["y"])
+    assert model().fit(frame, frame["y"].to_list()[::-1]).feature_names == ("a", "y")  # another column of that name
+    assert model().fit(frame[["a"]], frame["y"]).feature_names == ("a",)
+
+
+def test_dates_as_text_are_explained() -> None:
+    frame = table(day=["2020-01-01", "2020-01-02"] * (N // 2))
+    with pytest.raises(TypeError, match=r"column 'day': got str '2020-01-01' in row 0; .*pandas.to_datetime"):
+        model(kinds={"day": "date"}).fit(frame, Y)
+    with pytest.raises(TypeError, match=r"time: got '2020-01-01'; expected dates or numbers: .*pandas.to_datetime"):
+        model().fit(frame, Y, time="day")
+    with pytest.raises(ValueError, match=r"y: got the name 'kind'; expected a column of x, one of .'size'"):
+        model().fit(table(), Y).evaluate(table(), "kind")
+
+
+def test_rows_as_lists_keep_the_types_of_their_values() -> None:
+    rows = [
+        (number, text, None if i % 3 else 1.0) for i, (number, text) in enumerate(zip(SIZE.tolist(), Y, strict=True))
+    ]
+    made, same = model().fit(rows, Y), model().fit(pd.DataFrame(rows), Y)
+    assert made.columns()["kind"] == same.columns()["kind"] == ["number", "category", "number"]
+    assert np.array_equal(made.predict_proba(rows), same.predict_proba(pd.DataFrame(rows)))
+    with pytest.raises(ValueError, match="x: got rows of 2 to 3 values"):
+        model().fit([*rows[:-1], rows[-1][:2]], Y)
+    with pytest.raises(TypeError, match=r"x: got a list of dictionaries; expected a table: pandas.DataFrame\(rows\)"):
+        made.predict([{"0": 1.0}])

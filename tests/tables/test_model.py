@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -224,7 +225,7 @@ def test_folds_are_trained_as_if_they_were_the_data() -> None:
         facts = Facts("classification", N, 6, 2, inputs.shape[1])
         data = Data((inputs[rows], labels[rows], None), (inputs[held], labels[held], None))
         alone = {"seed": i, "device": "cpu", "end": None, "n_jobs": 1, "progress": False}
-        trained = train(facts, replace(made.recipe, members=1), data, gd.CrossEntropy(), **alone)
+        trained, _ = train(facts, replace(made.recipe, members=1), data, gd.CrossEntropy(), **alone)
         helpers.same_bits(trained[0].copy_state()["parameters"], made.ensemble[i].copy_state()["parameters"])
 
 
@@ -268,7 +269,9 @@ def test_the_time_limit_holds() -> None:
     made = model(time_limit=1.0, ensemble=2).fit(x, y)
     assert time.monotonic() - started < 10  # ten times the limit: other work may keep the machine busy
     assert made.score(x, y) > 0.9
-    assert model(time_limit=1e-9).fit(FRAME, KIND).ensemble.training[0].history.epochs == 1
+    hasty = model(time_limit=1e-9).fit(FRAME, KIND)
+    assert hasty.ensemble.training[0].history.epochs == 1 and len(hasty.ensemble) == 1
+    assert hasty.recipe.epochs == hasty.recipe.members == 1
     ample = model(time_limit=600.0, ensemble=1, n_jobs=-1).fit(FRAME, KIND)  # one network on each processor
     assert ample.ensemble.training[0].history.epochs > 1
 
@@ -345,3 +348,25 @@ def test_recipes(rows: int, columns: int) -> None:
         assert isinstance(made, Recipe) and made == recipe(facts)
         assert made.batch_size >= 1 and made.epochs >= 1 and made.members >= 1 and 0 <= made.dropout < 1
         assert 0 <= layout(facts).bins * columns <= 2**20 and layout(facts).least >= 1
+
+
+def test_durations_are_measured_in_seconds() -> None:
+    seconds = np.arange(40.0) + 0.5
+    x, y = {"a": np.arange(40)}, (seconds * 1e6).astype("m8[us]")
+    model = TabularModel(ensemble=1, device="cpu", progress=False).fit(x, y)
+    assert model.task == "regression" and model.evaluate(x, y) == model.evaluate(x, seconds)
+
+
+def test_names_with_dollars_are_drawn_as_they_are(tmp_path: Any) -> None:
+    """Between two dollars matplotlib expects a formula."""
+    table = {"$x_{$": np.arange(20), "b": np.arange(20)[::-1]}
+    axes = model("regression").fit(table, np.arange(20)).importances(table, np.arange(20)).plot(tmp_path / "a.svg")
+    assert {label.get_text() for label in axes.get_yticklabels()} == {r"\$x_{\$", "b"}
+
+
+def test_threads_may_share_a_model(fitted: TabularModel) -> None:
+    expected = fitted.predict_proba(FRAME)
+    for made in (fitted, copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _, made=made: (made.predict_proba(FRAME), made.score(FRAME, KIND)), range(40)))
+        assert all(np.array_equal(each, expected) for each, _ in found) and len({score for _, score in found}) == 1

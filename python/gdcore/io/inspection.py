@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..internal.checks import shown
 from . import checkpoint, specs
-from .tensor_file import KEY_OF_SEVERAL, KEY_OF_TABLE, read_file
+from .tensor_file import KEY_OF_SEVERAL, read_file
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -31,13 +31,14 @@ def contents(path: StrPath) -> str:
         If it is damaged, of a newer version, or not written by gdcore.
     """
     from ..model import load
+    from ..tables import TabularModel
 
     tensors, metadata = read_file(path)
     model = load(path, device="cpu")
     training = "training" in metadata
     size = f"{os.path.getsize(path):,} bytes, written by gdcore {metadata.get('gdcore_version')}"
-    if KEY_OF_TABLE in metadata:
-        return _of_table(cast(Any, model), size)
+    if isinstance(model, TabularModel):
+        return _table(model, f"table, {size}")
     kind = "ensemble" if KEY_OF_SEVERAL in metadata else "checkpoint" if training else "model"
     facts = {"file": f"{kind}, {size}", "inputs": _names(model.in_features, model.feature_names)}
     facts["outputs"] = _names(model.out_features, model.target_names)
@@ -52,21 +53,21 @@ def contents(path: StrPath) -> str:
         facts |= {name: specs.as_text(rule) for name, rule in rules.items() if rule is not None}
         if history.epochs:
             facts["last epoch"] = ", ".join(f"{name} {value:.6g}" for name, value in history.last.items())
-    return _text(facts, model.summary())
+    return _shown(facts, model.summary())
 
 
-def _of_table(model: TabularModel, size: str) -> str:
-    """Return the text for a model of tables: its task, its columns with their kinds, and its networks."""
-    columns = model.columns()
-    facts = {"file": f"model of tables, {size}", "task": str(model.task), "columns": str(columns.height)}
-    if model.classes is not None:
-        facts["classes"] = shown(model.classes.tolist(), LONGEST)
-    return _text(facts, str(columns), "", model.ensemble.summary())
+def _table(model: TabularModel, file: str) -> str:
+    target, networks = model._parts()[0], model.ensemble
+    facts = {"file": file, "target": f"{'' if target.name is None else f'{target.name!r}, '}{target.task}"}
+    if target.classes is not None:
+        facts["classes"] = shown(list(target.classes), LONGEST)
+    facts["inputs"] = _names(len(model.feature_names), model.feature_names)
+    return _shown(facts, f"{model.columns()}\n\n{networks.summary()}")
 
 
-def _text(facts: Mapping[str, str], *parts: str) -> str:
+def _shown(facts: dict[str, str], rest: str) -> str:
     width = max(map(len, facts))
-    return "\n".join([*(f"{name:<{width}}  {text}" for name, text in facts.items()), "", *parts])
+    return "\n".join([*(f"{name:<{width}}  {text}" for name, text in facts.items()), "", rest])
 
 
 def _names(count: int, names: Sequence[str] | None) -> str:

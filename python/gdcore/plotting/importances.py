@@ -23,11 +23,12 @@ def draw(result: Importances, path: str | os.PathLike[str] | None, most: int) ->
     axes.axvline(0, color=figures.FRAME, lw=1)
     metric = result.metric.replace("_", " ")
     first = result.names[order[-1]] if len(order) else ""
-    title = f"{_short(first)!r} tells most: without it the {metric} of {result.baseline:.3g} becomes worst"
+    title = f"'{_short(first)}' tells most: without it the {metric} of {result.baseline:.3g} becomes worst"
     figures.dress(axes, title, f"loss of {metric} when the column is permuted", "", grid="x", legend=False)
     figures.save(axes, path)
     return axes
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 30 else name[:29] + "…"
+    """Return a name that fits, as text: matplotlib would read what is between two dollars as a formula."""
+    return (name if len(name) <= 30 else name[:29] + "…").replace("$", r"\$")

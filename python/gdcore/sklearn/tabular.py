@@ -60,6 +60,8 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]
         if is_frame(X):
             validate_data(self, X, reset=first, skip_check_array=True)
             return X
+        if isinstance(X, (list, tuple)):  # NumPy would make text of numbers beside text, and of None
+            X = np.array(X, dtype=object)
         options = {"accept_sparse": ("csr", "csc"), "dtype": None, "ensure_all_finite": "allow-nan"}
         return validate_data(self, X, reset=first, **options)
 
@@ -80,7 +82,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """Return the predictions for the rows of a table: classes or numbers, (rows,), or numbers (rows, K)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self.model_.predict(self._table(X, first=False))
 
     def importances(
@@ -94,7 +96,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]
         random_state: Any = None,
     ) -> Importances:
         """Return how much worse a metric becomes with each column permuted; see `TabularModel.importances`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         options: dict[str, Any] = {"metric": metric, "repeats": n_repeats, "seed": seed}
         return self.model_.importances(self._table(X, first=False), y, sample_weight=sample_weight, **options)
@@ -215,7 +217,7 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class, (rows, C), in the order of ``classes_``."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self.model_.predict_proba(self._table(X, first=False))
 
     def predict_log_proba(self, X: Any) -> Array:

@@ -8,7 +8,7 @@ Python objects, with None for missing values. Lists, complex numbers and objects
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
@@ -29,6 +29,7 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 
 KINDS = ("number", "boolean", "category", "date")
 KEYS = {str, int, float, bool}
+DATES = "convert text to dates first, such as by pandas.to_datetime"
 EXPECTED = "expected numbers, booleans, text, categories or dates"
 MANY = 30  # text of more values is read as numbers where all of it is numbers
 FIRST_YEAR, LAST_YEAR = "0001-01-01", "10000-01-01"  # the years that Python's dates have
@@ -63,6 +64,15 @@ class Frame(NamedTuple):
         """Return some of the rows."""
         return self._replace(columns=tuple(column.take(rows) for column in self.columns), rows=len(rows))
 
+    def column(self, name: str, argument: str) -> Column:
+        """Return the column of a name, which an argument has given; raise ValueError if there is none."""
+        if self.named and name in self.names:
+            return self.without(name)[0]
+        names = shown(list(self.names) if self.named else [], 200)
+        raise ValueError(
+            f"{argument}: got the name {name!r}; expected a column of x, one of {names}, or the values themselves"
+        )
+
     def without(self, name: str) -> tuple[Column, Frame]:
         """Return the column of a name, and the others."""
         found = next(column for column in self.columns if column.name == name)
@@ -90,6 +100,10 @@ def read(value: Any, name: str) -> Frame:
         names = tuple(str(key) for key in value)
         refuse_duplicates(names, name)
         pairs = [_pair(item, f"{name}: column {key!r}") for key, item in value.items()]
+    elif isinstance(value, (list, tuple)) and value and all(isinstance(row, (list, tuple, Mapping)) for row in value):
+        return _of_rows(value, name)
+    elif isinstance(value, str):
+        raise TypeError(f"{name}: got text, {shown(value)}; expected a table: read a file first, pandas.read_csv(path)")
     else:
         return _of_array(value, name)
     columns = tuple(Column(key, *pair) for key, pair in zip(names, pairs, strict=True))
@@ -102,12 +116,26 @@ def read(value: Any, name: str) -> Frame:
     return Frame(columns, True, len(columns[0].values) if columns else 0)
 
 
+def _of_rows(rows: Sequence[Any], name: str) -> Frame:
+    """Return the columns of rows that are lists; NumPy would make text of numbers beside text, and of None."""
+    if any(isinstance(row, Mapping) for row in rows):
+        raise TypeError(f"{name}: got a list of dictionaries; expected a table: pandas.DataFrame(rows), or its columns")
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) > 1:
+        raise ValueError(f"{name}: got rows of {lengths[0]} to {lengths[-1]} values; expected as many in each row")
+    pairs = [_pair(column, f"{name}: column '{i}'") for i, column in enumerate(zip(*rows, strict=True))]
+    return Frame(tuple(Column(str(i), *pair) for i, pair in enumerate(pairs)), False, len(rows))
+
+
 def _of_array(value: Any, name: str) -> Frame:
     if hasattr(value, "tocsc") and hasattr(value, "nnz"):  # a sparse matrix of SciPy: one dense column at a time
         by_column = value.tocsc()
         arrays = [by_column[:, [i]].toarray()[:, 0] for i in range(value.shape[1])]
         rows = value.shape[0]
     else:
+        if is_series(value):
+            kind = type(value).__name__
+            raise TypeError(f"{name}: got a {kind}; expected a table (one row of a frame: frame.iloc[[0]], frame[:1])")
         array = value if isinstance(value, np.ndarray) else to_any_array(value, name)
         if isinstance(array, np.ma.MaskedArray):
             array = to_any_array(array, name)
@@ -125,7 +153,9 @@ def _pair(value: Any, name: str) -> tuple[Array, bool]:
     if is_series(value):
         return series_column(value, name)
     if isinstance(value, (str, bytes, Mapping)) or not is_iterable(value):
-        raise TypeError(f"{name}: got {shown(value)}; expected a sequence of values")
+        raise TypeError(
+            f"{name}: got {shown(value)}; expected a sequence of values; that of one row is [{shown(value)}]"
+        )
     if isinstance(value, np.ndarray):
         return to_any_array(value, name), False
     items = list(value)
@@ -311,11 +341,13 @@ def dates_of(column: Column, where: str) -> tuple[npt.NDArray[np.int64], npt.NDA
         for row in np.flatnonzero(~gone).tolist():
             item = values[row]
             if not isinstance(item, (datetime.date, np.datetime64)):
-                raise TypeError(f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected dates")
+                raise TypeError(
+                    f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected dates: {DATES}"
+                )
             found[row] = _in_range(np.array([_utc(item)], "M8"), where, row)[0]
         values = found
     if values.dtype.kind != "M":
-        raise TypeError(f"{where}: got {values.dtype}, such as {shown(first_of(values))}; expected dates")
+        raise TypeError(f"{where}: got {values.dtype}, such as {shown(first_of(values))}; expected dates: {DATES}")
     return _in_range(values, where, 0).view(np.int64), gone
 
 

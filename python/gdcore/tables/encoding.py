@@ -116,8 +116,8 @@ class Encoded:
         Whether all other values, also those that the training rows lack, have an indicator.
     missing : bool
         Whether missing categories have an indicator.
-    text, number : bool
-        Whether all categories of the training rows are text; whether none of them is.
+    text, numbers : bool
+        Whether all categories of the training rows are text, or none is.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Encoded:
     rare: bool = False
     missing: bool = False
     text: bool = False
-    number: bool = False
+    numbers: bool = False
 
     @property
     def width(self) -> int:
@@ -147,11 +147,13 @@ class Encoded:
 
     def _indicate(self, keys: list[Key | None], where: str, out: Array) -> None:
         index = self._index
-        if self.text or self.number:
+        if self.text or self.numbers:
             for row, key in enumerate(keys):
                 if key is not None and isinstance(key, str) != self.text:
                     got, expected = ("the number", "text") if self.text else ("the text", "numbers")
-                    raise TypeError(f"{where}: got {got} {key!r} in row {row}; expected {expected}, as in training")
+                    raise TypeError(
+                        f"{where}: got {got} {shown(key)} in row {row}; expected {expected}, as in training"
+                    )
         rare = len(self.keys) if self.rare else -1
         gone = len(self.keys) + self.rare if self.missing else -1
         codes = np.fromiter((gone if key is None else index.get(key, rare) for key in keys), np.int64, len(keys))
@@ -237,9 +239,9 @@ def fit_categories(keys: list[Key | None], layout: Layout) -> dict[str, Any]:
     rare = len(kept) < len(ordered)
     if len(kept) + rare + missing < 2:
         return {}
-    kinds = {isinstance(key, str) for key in counts}
-    alike = {"text": kinds == {True}, "number": kinds == {False}}
-    return {"keys": tuple(kept), "rare": rare, "missing": missing} | alike
+    texts = sum(isinstance(key, str) for key in counts)
+    kinds = {"text": texts == len(counts), "numbers": not texts}
+    return {"keys": tuple(kept), "rare": rare, "missing": missing, **kinds}
 
 
 def fit_column(column: Column, kind: str, where: str, layout: Layout) -> Encoded:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..internal.arrays import Array, to_weights
-from ..internal.checks import shown
+from ..internal.frames import is_series
 from .columns import Column, Frame, read, read_column
 from .splitting import Rows, group_codes, time_order
 from .targets import read_target
@@ -63,12 +63,7 @@ class Given:
         values: dict[str, Any] = {"y": y, "sample_weight": sample_weight, "groups": groups, "time": time}
         for argument, value in values.items():
             if isinstance(value, str):
-                if not frame.named or value not in frame.names:
-                    raise ValueError(
-                        f"{name}{argument}: got the name {value!r}; expected a column of x, one of "
-                        f"{shown(list(frame.names) if frame.named else [], 200)}, or the values themselves"
-                    )
-                taken[argument] = frame.without(value)[0]
+                taken[argument] = frame.column(value, f"{name}{argument}")
         ignored = [taken[argument].name for argument in ("y", "sample_weight", "groups") if argument in taken]
         for column in dict.fromkeys((*ignored, *(also.ignored if also is not None else ()))):
             if column in frame.names:
@@ -76,6 +71,7 @@ class Given:
         if not frame.columns:
             raise ValueError(f"{name}x: got 0 feature(s) (shape=({frame.rows}, 0)) while a minimum of 1 is required.")
         target = read_target(taken.get("y", y), f"{name}y")
+        _refuse_as_input(y, target, frame, name)
         same_length(f"{name}y", len(target.values if isinstance(target, Column) else target), frame.rows)
 
         def column_of(argument: str) -> Column | None:
@@ -102,6 +98,18 @@ class Given:
         moments = None if timed is None else time_order(timed, "time")
         name_of = taken["y"].name if "y" in taken else None
         return cls(frame, target, weights, codes, moments, name_of, tuple(ignored))
+
+
+def _refuse_as_input(y: Any, target: Column | Array, frame: Frame, name: str) -> None:
+    """Raise ValueError if the target is a series whose name and values are those of an input."""
+    label = str(getattr(y, "name", None))
+    if not is_series(y) or not isinstance(target, Column) or not frame.named or label not in frame.names:
+        return
+    if np.array_equal(frame.without(label)[0].values, target.values):
+        raise ValueError(
+            f"{name}y: got column {label!r} of {name}x, which would be an input too; expected its name, y={label!r}, "
+            f"or {name}x without it"
+        )
 
 
 def _weights(values: Any, name: str) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..internal.arrays import Array
+from ..internal.display import Shown
 from ..internal.features import FeatureNames
 from ..table import Table
 
@@ -21,7 +22,7 @@ __all__ = ["Importances", "measure"]
 
 
 @dataclass(frozen=True, eq=False)
-class Importances:
+class Importances(Shown):
     """How much worse a measure becomes when a column is permuted (Breiman 2001); ``print(result)`` shows all columns.
 
     Attributes
@@ -59,9 +60,9 @@ class Importances:
         mean, std = self.mean.tolist(), self.std.tolist()
         return Table({"column": self.names[i], "importance": mean[i], "std": std[i]} for i in order)
 
-    def __str__(self) -> str:
+    def _parts(self) -> tuple[Table, str]:
         """Return the table, and the measure without permutation."""
-        return f"{self.table()}\nloss of {self.metric}, which is {self.baseline:.4g}"
+        return self.table(), f"loss of {self.metric}, which is {self.baseline:.4g}"
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, most: int = 20) -> Axes:
         """Draw the most important columns as bars, with the standard deviation over the repeats.

@@ -17,7 +17,7 @@ from ..internal.attributes import Fixed
 from ..internal.checks import choice, flag, integer, optional, real, seed_or_random, shown
 from .encoding import Encoding, fit, kinds_of
 from .given import Given
-from .prediction import METRICS, TablePredictor
+from .prediction import METRICS, TablePredictor, Turns
 from .recipe import Facts, Recipe, layout, recipe
 from .splitting import folds, split
 from .targets import TASKS, Target
@@ -136,6 +136,7 @@ class TabularModel(TablePredictor):
         self._encoding: Encoding | None = None
         self._ensemble: Ensemble | None = None
         self._ignored: tuple[str, ...] = ()
+        self._turns = Turns()
         self._from_file = False
         self._recipe: Recipe | None = None
         self._validation_metrics: dict[str, float] | None = None
@@ -208,12 +209,12 @@ class TabularModel(TablePredictor):
         wanted = recipe(facts)
         wanted = wanted if self._members is None else replace(wanted, members=self._members)
         data = self._data(given, target, encoding, validation, wanted.members)
-        ensemble = train(
+        ensemble, used = train(
             facts, wanted, data, loss_of(target, wanted, self._loss, self._class_weight),
             seed=self._seed, device=self._device, end=end, n_jobs=self._n_jobs, progress=self._progress,
         )  # fmt: skip
         self._target, self._encoding, self._ensemble = target, encoding, ensemble
-        self._recipe, self._ignored = wanted, given.ignored
+        self._recipe, self._ignored = used, given.ignored
         self._validation_metrics = self._held_out(data)
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from ..ensembles.ensemble import Ensemble
@@ -10,6 +11,7 @@ from ..internal.arrays import Array, to_weights
 from ..internal.arrays import Data as DataLike
 from ..internal.attributes import Closed
 from ..internal.checks import integer, seed_or_random
+from ..internal.display import paragraph
 from ..internal.features import FeatureNames
 from ..metrics import Metrics, direction
 from ..table import Table
@@ -27,14 +29,39 @@ __all__ = ["METRICS", "TablePredictor"]
 METRICS = {"classification": ("accuracy",), "regression": ("r2",)}
 
 
+class Turns:
+    """A lock for the networks, which one thread may use at a time; it is copied and pickled as another lock."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Support copies and pickles."""
+        return Turns, ()
+
+    def __enter__(self) -> None:
+        """Wait for the other threads."""
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        """Let the next thread go on."""
+        self._lock.release()
+
+
 @explained
 class TablePredictor(Closed):
-    """A fitted model of tables: the encoding of columns, networks, and the target; the base of `TabularModel`."""
+    """A fitted model of tables: the encoding of columns, networks, and the target; the base of `TabularModel`.
 
-    __slots__ = ("_encoding", "_ensemble", "_ignored", "_target")
+    Threads may share it: their predictions take turns.
+    """
+
+    __slots__ = ("_encoding", "_ensemble", "_ignored", "_target", "_turns")
     _target: Target | None
     _encoding: Encoding | None
     _ensemble: Ensemble | None
+    _turns: Turns
     _ignored: tuple[str, ...]  # columns of the table that are no inputs
 
     @property
@@ -71,6 +98,16 @@ class TablePredictor(Closed):
         encoding = self._parts()[1]
         return Table({"column": c.name, "kind": c.kind, "inputs": c.width} for c in encoding.columns)
 
+    def _repr_html_(self) -> str:
+        """Return what ``repr`` does, and the columns, for notebooks."""
+        return paragraph(repr(self)) + (self.columns()._repr_html_() if self.fitted else "")
+
+    def _outputs(self, inputs: Array) -> Array:
+        """Return the outputs of the networks for encoded rows."""
+        ensemble = self._parts()[2]
+        with self._turns:
+            return ensemble.predict(inputs)
+
     # ---- Predictions ------------------------------------------------------------------------------------------------
     def encode(self, x: Any) -> Array:
         """Return the inputs of the networks for the rows of a table, float32 (rows, width).
@@ -101,8 +138,7 @@ class TablePredictor(Closed):
 
         Arguments and errors are those of `encode`. Numbers have shape (rows,), or (rows, K) for several targets.
         """
-        target, _, ensemble = self._parts()
-        outputs = ensemble.predict(self.encode(x))
+        target, outputs = self._parts()[0], self._outputs(self.encode(x))
         if target.classes is None:
             return target.shaped(target.decode(outputs))
         found: Array = target.class_array()[outputs.argmax(axis=1)]
@@ -116,7 +152,9 @@ class TablePredictor(Closed):
         target, _, ensemble = self._parts()
         if target.classes is None:
             raise ValueError("predict_proba: got a model of numbers, which have no probabilities; use predict")
-        return ensemble.predict_proba(self.encode(x))
+        inputs = self.encode(x)
+        with self._turns:
+            return ensemble.predict_proba(inputs)
 
     def evaluate(
         self, x: Any, y: Any = None, *, metrics: Metrics | None = None, sample_weight: DataLike | None = None
@@ -139,18 +177,21 @@ class TablePredictor(Closed):
         dict
             "loss" (cross-entropy, or squared error in the unit of `y`) and the metrics by name.
         """
-        target, _, ensemble = self._parts()
+        target = self._parts()[0]
         inputs, truth, weights = self._measurable(x, y, sample_weight)
         wanted = METRICS[target.task] if metrics is None else metrics
-        return self._judged(ensemble.predict(inputs), truth, weights, wanted)
+        return self._judged(self._outputs(inputs), truth, weights, wanted)
 
     def _measurable(self, x: Any, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
         inputs, frame = self._encoded(x)
         if y is None and self._parts()[0].name in frame.names:
             y = self._parts()[0].name
-        column = frame.without(y)[0] if isinstance(y, str) and y in frame.names else read_target(y)
+        column = frame.column(y, "y") if isinstance(y, str) else read_target(y)
         truth = column.values if isinstance(column, Column) else column
         same_length("y", len(truth), frame.rows)
+        if self._parts()[0].classes is None:
+            numbers = self._parts()[0].numbers(column)  # of durations too, in seconds, and of text
+            truth = numbers if truth.ndim == 2 else numbers[:, 0]
         weights = None if weights is None else to_weights(weights, "sample_weight")
         return inputs, truth, weights
 
@@ -198,13 +239,13 @@ class TablePredictor(Closed):
             A value for each column and repeat, in the order of ``feature_names``. Columns that tell the same share
             their importance: each looks unimportant while the other is there.
         """
-        target, encoding, ensemble = self._parts()
+        target, encoding, _ = self._parts()
         name = METRICS[target.task][0] if metric is None else metric
         sign = 1.0 if direction(name, None) == "max" else -1.0
         inputs, truth, weights = self._measurable(x, y, sample_weight)
 
         def score(given: Array) -> float:
-            return self._judged(ensemble.predict(given), truth, weights, [name])[name]
+            return self._judged(self._outputs(given), truth, weights, [name])[name]
 
         repeats = integer(repeats, "repeats", minimum=1)
         found = measure(score, inputs, encoding.spans, sign=sign, repeats=repeats, seed=seed_or_random(seed))

@@ -11,7 +11,7 @@ from ..data import split_rows
 from ..internal.arrays import Array
 from ..internal.checks import shown
 from ..internal.frames import first_of
-from .columns import Column, dates_of, keys_of, kind_of, missing, numbers_of
+from .columns import DATES, Column, dates_of, keys_of, kind_of, missing, numbers_of
 
 __all__ = ["Rows", "folds", "group_codes", "split", "time_order"]
 
@@ -54,7 +54,7 @@ def time_order(column: Column, name: str) -> Array:
         raise _incomplete(column, name, "a time in each row")
     kind = kind_of(column, name)
     if kind not in ("date", "number"):
-        raise TypeError(f"{name}: got {shown(first_of(column.values))}; expected dates or numbers")
+        raise TypeError(f"{name}: got {shown(first_of(column.values))}; expected dates or numbers: {DATES}")
     times = dates_of(column, name)[0] if kind == "date" else numbers_of(column, name)
     if len(times) and times.min() == times.max():
         raise ValueError(f"{name}: got one time, {shown(first_of(column.values))}, in all rows; expected others too")

@@ -66,10 +66,10 @@ def _column(value: Any, where: str) -> Encoded:
         "rare": json_values.flag,
         "missing": json_values.flag,
         "text": json_values.flag,
-        "number": json_values.flag,
+        "numbers": json_values.flag,
     }
     assert list(checks) == [each.name for each in fields(Encoded)]
     made = Encoded(**json_values.entries(value, where, checks))
-    if made.kind not in KINDS or ((made.kind == "date") != any(each.part for each in made.features) and made.features):
+    if made.kind not in KINDS or any((made.kind == "date") != bool(each.part) for each in made.features):
         raise json_values.wrong(f"{where}.kind", made.kind, f"one of {', '.join(KINDS)} that fits its features")
     return made

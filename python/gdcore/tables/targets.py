@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +14,17 @@ import numpy.typing as npt
 from ..internal import json_values
 from ..internal.arrays import Array, to_array
 from ..internal.checks import FormatError, choice, shown
-from ..internal.frames import is_frame, row_count
-from ..internal.labels import Classes, class_array, decode_classes, encode_classes, key_of, label_of, looked_up
+from ..internal.frames import first_of, is_frame, row_count
+from ..internal.labels import (
+    Classes,
+    class_array,
+    class_names,
+    decode_classes,
+    encode_classes,
+    key_of,
+    label_of,
+    looked_up,
+)
 from .columns import Column, Float64, keys_of, kind_of, missing, numbers_of, read_column
 
 __all__ = ["TASKS", "Judged", "Target", "read_target"]
@@ -75,11 +86,9 @@ class Target:
         _refuse_missing(column)
         kind = kind_of(column, "y")
         if task is None:
-            if kind == "number" and column.values.dtype.kind in "iufO" and _whole(column):
-                raise ValueError(
-                    f"task: got None for whole numbers, such as {shown(column.values[:1].tolist()[0])}; {FEW}"
-                )
-            task = "regression" if kind == "number" and column.values.dtype.kind in "fiuOm" else "classification"
+            if kind == "number" and (either := _may_be_either(column)):
+                raise ValueError(f"task: got None for {either}, such as {shown(first_of(column.values))}; {FEW}")
+            task = "regression" if kind == "number" else "classification"
         if task == "classification":
             return cls._fit_classes(column)
         if kind not in ("number", "boolean"):
@@ -188,6 +197,7 @@ class Target:
             found = decode_classes(given["classes"])
             made = cls(**{**given, "classes": None if found is None else tuple(found)})
             if made.classes is not None:
+                class_names(made.classes, len(made.classes))
                 made.class_array()
         classes = made.task == "classification"
         if classes != (made.classes is not None) or (
@@ -242,11 +252,13 @@ def _refuse_missing(column: Column, name: str = "y") -> None:
         )
 
 
-def _whole(column: Column) -> bool:
-    values = column.values
-    if values.dtype.kind == "f":
-        return bool((values == np.floor(values)).all())
-    return values.dtype.kind in "iu" or all(float(item) == int(item) for item in values.tolist())
+def _may_be_either(column: Column) -> str:
+    """Return what numbers are that may be classes too: text, or whole numbers of any type; "" for others."""
+    items = column.values.tolist()
+    if any(isinstance(item, (str, bytes)) for item in items):
+        return "text of numbers"
+    whole = column.values.dtype.kind != "m" and all(isinstance(item, (Real, Decimal)) for item in items)
+    return "whole numbers" if whole and np.all([item % 1 == 0 for item in items]) else ""
 
 
 def _labels(column: Column) -> tuple[Array, str]:

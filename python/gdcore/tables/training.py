@@ -170,8 +170,8 @@ def train(
     end: float | None,
     n_jobs: int | None,
     progress: bool,
-) -> Ensemble:
-    """Return the trained networks of a table as an ensemble.
+) -> tuple[Ensemble, Recipe]:
+    """Return the trained networks of a table as an ensemble, and their recipe, which `end` may have shortened.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def train(
     trials = [Trial(each, {}) for each in seeds_from(seed, recipe.members)]
     where = placed(where, lead.device, members.together)
     models, training = run_members(members, trials, where, what="TabularModel.fit")
-    return trained(models, training)
+    return trained(models, training), recipe
 
 
 def trained(models: Sequence[Sequential], training: Sequence[MemberTraining]) -> Ensemble:
