@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <variant>
 
 #include "gdcore/loss.h"
@@ -82,15 +83,23 @@ struct QuantileError {
   GD_FORMULA T curvature(T, T, OutputFactors<T>) const { return T(0); }
 };
 
-/// e^y - t y: Poisson's negative log-likelihood of a count t with mean e^y, without the term log t!.
+/// e^y - t y: Poisson's negative log-likelihood of a count t with mean e^y, without the term log t!. Where
+/// the loss overflows, derivatives are the largest number, not ∞: times the weight 0 of a row that is 0.
 template <class T>
 struct PoissonError {
   static constexpr bool mean = true;
   static constexpr double factor = 1.0;
   static constexpr bool by_output = false, shares = false;
   GD_FORMULA T loss(T y, T t, OutputFactors<T>) const { return math::exp(y) - t * y; }
-  GD_FORMULA T slope(T y, T t, OutputFactors<T>) const { return math::exp(y) - t; }
-  GD_FORMULA T curvature(T y, T, OutputFactors<T>) const { return math::exp(y); }
+  GD_FORMULA T slope(T y, T t, OutputFactors<T>) const { return finite_exp(y) - t; }
+  GD_FORMULA T curvature(T y, T, OutputFactors<T>) const { return finite_exp(y); }
+
+ private:
+  static GD_FORMULA T finite_exp(T y) {
+    constexpr T most = std::numeric_limits<T>::max();
+    const T e = math::exp(y);
+    return e > most ? most : e;
+  }
 };
 
 /// -ω t log p - ν (1 - t) log(1 - p), p = sigmoid(y), with ω and ν the factors of yes and no. With

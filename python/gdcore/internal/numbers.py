@@ -91,8 +91,12 @@ def check_codes(array: Array, columns: Sequence[tuple[int, int]], name: str, nam
     if found is not None:
         row, (column, size) = found[0], columns[found[1]]
         where = f"in row {row}, {column_name(column, names)}"
+        value = float(array[row, column])
+        text = f"{value:g}"
+        if value != float(text) and float(text).is_integer():  # all digits of a number beside a whole one
+            text = f"{value:.17g}"
         raise ValueError(
-            f"{name}: got {float(array[row, column]):g} {where}; expected the code of a category, a whole number "
+            f"{name}: got {text} {where}; expected the code of a category, a whole number "
             f"from 0 to {size - 1}, as an Embedding reads this column"
         )
 
