@@ -1,22 +1,30 @@
-"""The command line: ``gdcore info``, ``inspect MODEL``, ``gallery OUT`` and ``reproduce NAME OUT``."""
+"""The command line: its parser, and the commands ``info``, ``inspect``, ``gallery`` and ``reproduce``.
+
+Those that work on tables, ``train``, ``evaluate``, ``predict`` and ``export``, are in `commands`, a module each.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import inspect
+import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from ._core import __version__
+from .commands import evaluate, export, predict, train
 
 __all__ = ["main"]
 
 PACKAGES = (
-    "numpy", "scipy", "matplotlib", "joblib", "tqdm", "pandas", "scikit-learn", "mnist1d", "torch", "nvidia-cublas",
+    "numpy", "scipy", "matplotlib", "joblib", "tqdm", "pandas", "pyarrow", "scikit-learn", "onnx", "mnist1d", "torch",
+    "nvidia-cublas",
 )  # fmt: skip
 
 
@@ -43,14 +51,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _build().parse_args(arguments)
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: _say(options, f"warning: {message}")
+            options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("gdcore: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # its reader, such as head, has seen enough
+        with contextlib.suppress(OSError):  # nothing more can be written when the interpreter ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        _say(options, "not enough memory")
+        return 1
     except (ArithmeticError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-        print(f"gdcore {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(options, str(error))
         return 1
     return 0
+
+
+def _say(options: argparse.Namespace, message: str) -> None:
+    """Write a message in one line to the standard error output."""
+    print(f"gdcore {options.command}: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _build() -> argparse.ArgumentParser:
@@ -63,6 +86,9 @@ def _build() -> argparse.ArgumentParser:
         sub.set_defaults(run=run, parser=sub)
         return sub
 
+    for module in (train, evaluate, predict, export):
+        name = module.__name__.rpartition(".")[2]
+        module.add(command(name, module.run, module.HELP, module.MORE))
     command(
         "info",
         _info,

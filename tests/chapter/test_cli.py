@@ -16,6 +16,8 @@ from gdcore import cli
 from gdcore.chapter import gallery
 from gdcore.chapter.reproductions import REPRODUCTIONS
 
+COMMANDS = ("train", "evaluate", "predict", "export", "info", "inspect", "gallery", "reproduce")
+
 
 def test_the_module_runs_as_a_command() -> None:
     done = subprocess.run([sys.executable, "-m", "gdcore", "info"], capture_output=True, encoding="utf-8", timeout=60)
@@ -37,7 +39,7 @@ def test_info_names_the_packages_found(capsys: Any, monkeypatch: Any) -> None:
 
 
 def test_light_commands_import_nothing_heavy() -> None:
-    heavy = "torch pandas matplotlib sklearn scipy joblib tqdm mnist1d"
+    heavy = "torch pyarrow onnx narwhals safetensors pandas matplotlib sklearn scipy joblib tqdm mnist1d"
     for arguments in (["info"], ["gallery", "--list"], ["reproduce", "--list"]):
         helpers.must_run(
             f"import sys; from gdcore.cli import main; assert main({arguments!r}) == 0; "
@@ -45,14 +47,14 @@ def test_light_commands_import_nothing_heavy() -> None:
         )
 
 
-@pytest.mark.parametrize("command", [[], ["info"], ["inspect"], ["gallery"], ["reproduce"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help(command: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main([*command, "--help"])
     out = capsys.readouterr().out
     assert left.value.code == 0 and out.startswith(" ".join(["usage: gdcore", *command]))
     if not command:
-        assert all(name in out for name in ("info", "inspect", "gallery", "reproduce", "--version"))
+        assert all(name in out for name in (*COMMANDS, "--version"))
 
 
 def test_lists(capsys: Any) -> None:

@@ -131,12 +131,12 @@ def test_huge_outputs_diverge() -> None:
     assert np.isinf(model.predict(np.zeros((2, 1)))).all()
 
 
-<<<<<<< ours
 def test_an_ensemble_measures_counts_that_underflow() -> None:
     models = [gd.Sequential(gd.Dense(1, 1, init=gd.Constant(-500.0)), outputs="counts", seed=seed) for seed in range(2)]
     x = np.array([[1.0], [0.0]], np.float32)  # expected counts of 0, as float32 rounds e^-500, and of 1
     assert gd.Ensemble(models).evaluate(x, [0, 1])["loss"] == pytest.approx(0.5)
-=======
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_row_of_weight_zero_may_overflow(hidden: bool, dtype: str, device: str) -> None:
@@ -155,4 +155,3 @@ def test_a_row_of_weight_zero_may_overflow(hidden: bool, dtype: str, device: str
     product = gd.analysis.hvp(double, gd.Poisson(), x, y, np.ones(before.size), sample_weight=weight)
     few = gd.analysis.hvp(double, gd.Poisson(), x[1:], y[1:], np.ones(before.size))
     np.testing.assert_allclose(product, few, rtol=1e-12)
->>>>>>> theirs

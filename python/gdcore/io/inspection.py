@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..internal.checks import shown
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..tables import TabularModel
 
-__all__ = ["contents"]
+__all__ = ["aligned", "contents"]
 
 LONGEST = 100  # characters of a list of names
 
@@ -53,7 +53,7 @@ def contents(path: StrPath) -> str:
         facts |= {name: specs.as_text(rule) for name, rule in rules.items() if rule is not None}
         if history.epochs:
             facts["last epoch"] = ", ".join(f"{name} {value:.6g}" for name, value in history.last.items())
-    return _shown(facts, model.summary())
+    return f"{aligned(facts)}\n\n{model.summary()}"
 
 
 def _table(model: TabularModel, file: str) -> str:
@@ -62,12 +62,13 @@ def _table(model: TabularModel, file: str) -> str:
     if target.classes is not None:
         facts["classes"] = shown(list(target.classes), LONGEST)
     facts["inputs"] = _names(len(model.feature_names), model.feature_names)
-    return _shown(facts, f"{model.columns()}\n\n{networks.summary()}")
+    return f"{aligned(facts)}\n\n{model.columns()}\n\n{networks.summary()}"
 
 
-def _shown(facts: dict[str, str], rest: str) -> str:
+def aligned(facts: Mapping[str, str]) -> str:
+    """Return facts as lines, their names in one column."""
     width = max(map(len, facts))
-    return "\n".join([*(f"{name:<{width}}  {text}" for name, text in facts.items()), "", rest])
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in facts.items())
 
 
 def _names(count: int, names: Sequence[str] | None) -> str:
