@@ -177,9 +177,9 @@ class Table(Closed, dict[str, list[Any]]):
         self._take(state[0])
 
     def __str__(self) -> str:
-        """Return the table as right-aligned text, with six significant digits."""
+        """Return the table as right-aligned text, with six significant digits; control characters are escaped."""
         names = list(self)
-        cells = [names, *([_text(value) for value in row] for row in self._cells())]
+        cells = [list(map(_line, row)) for row in (names, *self._cells())]
         widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
         return "\n".join(line.rstrip() for line in lines)
@@ -262,6 +262,12 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _line(value: Any) -> str:
+    """Return a value as text on one line, without characters that a terminal would obey."""
+    text = _text(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _escaped(text: str) -> str:

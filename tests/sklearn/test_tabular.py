@@ -110,3 +110,10 @@ def test_a_failed_fit_is_no_fit() -> None:
         made.fit([[1.0], [2.0]], ["a", "a"])
     with pytest.raises(NotFittedError):
         made.predict([[1.0]])
+
+
+@pytest.mark.parametrize("gone", [None, np.nan])
+@pytest.mark.parametrize("kind", [list, pd.Series])
+def test_missing_classes_are_refused_by_row(kind: Any, gone: Any) -> None:
+    with pytest.raises(ValueError, match=r"y: got missing values .* in 1 rows, the first in row 2"):
+        TabularClassifier().fit(FRAME[:4], kind(["a", "b", gone, "a"]))

@@ -138,3 +138,10 @@ def test_nothing_in_a_table_is_taken_for_html() -> None:
 def test_a_history_is_shown_as_a_table() -> None:
     html = gd.History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_loss": 1.0}])._repr_html_()
     assert "<td>0.25</td>" in html and "<td>nan</td>" in html and "History: 2 rows of 3 columns" in html
+
+
+def test_control_characters_are_shown_and_not_obeyed() -> None:
+    """Names of columns come from files of others, which ``gdcore inspect`` prints."""
+    table = gd.Table({"\x1b[31mred": [1, 2], "line\nend": ["é\t", "\ud800"]})
+    lines = [line.split() for line in str(table).split("\n")]
+    assert lines == [["\\x1b[31mred", "line\\nend"], ["1", "é\\t"], ["2", "\\ud800"]]

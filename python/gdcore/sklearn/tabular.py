@@ -13,6 +13,8 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fi
 from ..internal.arrays import Array
 from ..internal.frames import is_frame, is_series
 from ..tables import Importances, TabularModel
+from ..tables.columns import read_column
+from ..tables.targets import refuse_missing
 
 __all__ = ["TabularClassifier", "TabularRegressor"]
 
@@ -172,8 +174,11 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
         return super()._settings() | {"class_weight": self.class_weight}
 
     def _targets(self, y: Any) -> Any:
+        if isinstance(y, (list, tuple)) and any(isinstance(each, float) and each != each for each in y):
+            y = np.array(y, dtype=object)  # NaN beside text would become the class "nan"
         if is_frame(y) or not is_series(y):
             y = column_or_1d(y, warn=True)
+        refuse_missing(read_column(y, "y"))  # which scikit-learn cannot compare with text
         check_classification_targets(y)
         return y
 

@@ -27,7 +27,7 @@ from ..internal.labels import (
 )
 from .columns import Column, Float64, keys_of, kind_of, missing, numbers_of, read_column
 
-__all__ = ["TASKS", "Judged", "Target", "read_target"]
+__all__ = ["TASKS", "Judged", "Target", "read_target", "refuse_missing"]
 
 TASKS = ("classification", "regression")
 FEW = "expected task='classification' or task='regression'"
@@ -83,7 +83,7 @@ class Target:
                 raise ValueError(f"y: got shape {y.shape}; expected one class for each row, (rows,)")
             return cls._fit_numbers(y.astype(np.float64))
         column = y
-        _refuse_missing(column)
+        refuse_missing(column)
         kind = kind_of(column, "y")
         if task is None:
             if kind == "number" and (either := _may_be_either(column)):
@@ -137,13 +137,13 @@ class Target:
             return scaled.astype(np.float32)
         if not isinstance(y, Column):
             raise ValueError(f"{name}: got shape {y.shape}; expected one class for each row, (rows,)")
-        _refuse_missing(y, name)
+        refuse_missing(y, name)
         return looked_up(_labels(y)[0], name, self.classes, "the classes of training")
 
     def numbers(self, y: Column | Array, name: str = "y") -> Float64:
         """Return targets of a regression as they are, float64 (rows, K)."""
         if isinstance(y, Column):
-            _refuse_missing(y, name)
+            refuse_missing(y, name)
             found = numbers_of(y, name)[:, None]
         else:
             found = y.astype(np.float64)
@@ -242,7 +242,8 @@ def _has_columns(y: Any) -> bool:
     return shape is not None and len(shape) == 2 and shape[1] > 1
 
 
-def _refuse_missing(column: Column, name: str = "y") -> None:
+def refuse_missing(column: Column, name: str = "y") -> None:
+    """Raise ValueError if a target is missing."""
     gone = missing(column.values)
     if gone.any():
         row = int(np.argmax(gone))
