@@ -23,6 +23,8 @@ RELEASE = ("75", "80", "90", "100", "120")
 CALLS = "logarithms and divisions in float64 are subroutines; what is needed after a call is stored meanwhile"
 MAY_SPILL: dict[str, tuple[int, str]] = {
     r"<double": (64, CALLS),
+    r"^tile_kernel<double>": (112, CALLS + ", once a row, half of it in focal loss's function apart"),
+    r"^fused_mlp_update_kernel<Adam>": (16, CALLS + ": powers, once a block, on compute capability 12.0"),
     r"^(weight|finish)_kernel": (64, CALLS + "; these kernels see a few numbers a step"),
     r"^curvature_kernel": (64, CALLS + "; no part of training"),
     r"^tile_kernel<float>": (64, CALLS + ": a few registers, once a row, and those of focal loss in a function apart"),

@@ -18,9 +18,17 @@ namespace gdcore::cuda {
 
 namespace {
 
+// Blocks for which a multiprocessor must have registers. Without this number (0) the compiler spills some on Turing, to
+// have more blocks than the loads in flight need.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+inline constexpr int kLossBlocks = 1;
+#else
+inline constexpr int kLossBlocks = 0;
+#endif
+
 /// `loss_scale`, `slope_scale`: factors of an element's loss in its row's loss (1 / K or 1) and of its slope.
 template <class T, class Formula>
-__global__ void __launch_bounds__(kLossThreads)
+__global__ void __launch_bounds__(kLossThreads, kLossBlocks)
     elementwise_kernel(const Losses<T> p, const Formula formula, double loss_scale, double slope_scale, bool wide) {
   const double weight = weight_of(p);
   const double slope_factor = slope_scale * inverse_of(weight);

@@ -255,6 +255,60 @@ void check_waves(std::int64_t rows, std::int64_t in, std::int64_t frequencies, s
   CHECK(sum.value() <= 1.0);
 }
 
+/// The results of an operation, in the order of `results`, moved by `step` along a direction, in float64.
+template <class T>
+std::vector<Array<double>> moved(const Waves<T>& from, const Waves<T>& along, Waves<double> to, double step) {
+  const auto set = [&](Array<double>& out, const Array<T>& x, const Array<T>& x_dot) {
+    for (std::int64_t i = 0; i < x.size(); ++i)
+      out[i] = static_cast<double>(x[i]) + step * static_cast<double>(x_dot[i]);
+  };
+  set(to.x, from.x, along.x);
+  set(to.frequency, from.frequency, along.frequency);
+  set(to.phase, from.phase, along.phase);
+  set(to.weight, from.weight, along.weight);
+  set(to.bias, from.bias, along.bias);
+  set(to.dy, from.dy, along.dy);
+  to.forward();
+  to.backward();
+  std::vector<Array<double>> results;
+  for (const Array<double>* each : {&to.y, &to.dx, &to.d_frequency, &to.d_phase, &to.d_weight, &to.d_bias}) {
+    results.push_back(each->copy());
+  }
+  return results;
+}
+
+/// Derivatives along a direction against differences in float64.
+template <class T>
+void check_waves_along(std::int64_t rows, std::int64_t in, std::int64_t frequencies, std::int64_t outputs) {
+  constexpr double kStep = 1e-6, kTolerance = sizeof(T) == 4 ? 1e-4 : 1e-6;
+  Waves<T> own(rows, in, frequencies, outputs, false), along(rows, in, frequencies, outputs, false);
+  for (Array<T>* each : {&along.x, &along.frequency, &along.phase, &along.weight, &along.bias, &along.dy}) {
+    each->random(10 + static_cast<std::uint64_t>(each->size()));
+  }
+  own.forward();
+  const PeriodicDirection direction{along.x.view(), along.weights(), along.dy.view(), along.dx.view()};
+  device().periodic_forward({own.shape, own.x.view(), own.weights(), along.y.view(), &direction});
+  device().periodic_backward({own.shape, own.x.view(), own.weights(), own.y.view(), own.dy.view(), own.dx.view(),
+                              along.gradients(), &direction});
+  const auto up = moved(own, along, Waves<double>(rows, in, frequencies, outputs, false), kStep);
+  const auto down = moved(own, along, Waves<double>(rows, in, frequencies, outputs, false), -kStep);
+  const Array<T>* found[] = {&along.y, &along.dx, &along.d_frequency, &along.d_phase, &along.d_weight, &along.d_bias};
+  for (std::size_t k = 0; k < up.size(); ++k) {
+    double largest = 1.0, worst = 0.0;
+    bool same = true;
+    for (std::int64_t i = 0; i < up[k].size(); ++i) {
+      const double expected = (up[k][i] - down[k][i]) / (2.0 * kStep), got = static_cast<double>((*found[k])[i]);
+      same = same && std::isnan(got) == std::isnan(expected);  // columns that the operation leaves alone
+      if (std::isnan(expected) || std::isnan(got)) continue;
+      largest = std::max(largest, std::abs(expected));
+      worst = std::max(worst, std::abs(got - expected));
+    }
+    INFO("result ", k, " of ", rows, " x ", in);
+    CHECK(same);
+    CHECK(worst <= kTolerance * largest);
+  }
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("columns are copied there and back", T, float, double) {
@@ -290,6 +344,13 @@ TEST_CASE_TEMPLATE("periodic embeddings", T, float, double) {
     }
   }
   check_waves<T>(few_shapes() ? 2049 : 5000, 1, 5, 3, false);
+}
+
+TEST_CASE_TEMPLATE("periodic embeddings along a direction", T, float, double) {
+  for (const std::int64_t rows : {1, 33, 2049}) {
+    check_waves_along<T>(rows, 3, 16, 3);
+    check_waves_along<T>(rows, 2, 9, 11);
+  }
 }
 
 TEST_CASE("gradients of periodic embeddings and tables do not depend on the threads") {
