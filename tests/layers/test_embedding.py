@@ -226,7 +226,8 @@ def test_training_and_files(device: str, rng: Any) -> None:
     trainer.fit(x, y, epochs=60, batch_size=50)
     assert trainer.evaluate(x, y)["loss"] < 0.01
     assert list(model.parameters())[:2] == ["kinds.table0", "kinds.table1"]
-    assert "Embedding(all columns) kinds" in model.summary() and model.summary().splitlines()[2].split()[-2:] == ["8", "40"]
+    summary = model.summary()
+    assert "Embedding(all columns) kinds" in summary and summary.splitlines()[2].split()[-2:] == ["8", "40"]
     file = io.BytesIO()
     model.save(file)
     loaded = gd.load(io.BytesIO(file.getvalue()), device=device)
