@@ -33,7 +33,7 @@ from .recipe import Facts, Recipe
 from .splitting import Rows
 from .targets import Target
 
-__all__ = ["Data", "network", "train"]
+__all__ = ["Data", "loss_of", "train"]
 
 PROBE = 8  # batches, to measure the time of an epoch
 SAFETY = 0.8  # share of the time limit that the epochs are planned for
@@ -60,11 +60,6 @@ class Network:
         layers.append(_core.Dense(before, facts.outputs, init=_core.Constant(0.0)))
         meaning = "classes" if facts.task == "classification" else "numbers"
         return Sequential(*layers, seed=seed, device=self.device, outputs=meaning)
-
-
-def network(facts: Facts, recipe: Recipe, seed: int, device: str = "auto") -> Sequential:
-    """Return a network of a recipe."""
-    return Network(facts, recipe, device)(seed)
 
 
 @dataclass(frozen=True)
