@@ -37,9 +37,9 @@ class Sequential(Open, Predictor, Freezing, Summarised, Exchange):
     Parameters
     ----------
     *layers : Layer
-        The layers in order. The widths must match: Dense(784, 256), ReLU(), Dense(256, 10). A fitted `Standardizer` may
-        be first or precede another `Dense`; after the last `Dense` it is refused. The model keeps copies of
-        Standardizers. Layer names (``Dense(256, 10, name="head")``) must be unique.
+        The layers in order, or one list of them. The widths must match: Dense(784, 256), ReLU(), Dense(256, 10). A
+        fitted `Standardizer` may be first or precede another `Dense`; after the last `Dense` it is refused. The model
+        keeps copies of Standardizers. Layer names (``Dense(256, 10, name="head")``) must be unique.
     seed : int, optional
         Seed of the initial weights and of dropout, 0 to 2⁶³-1; random by default (``model.seed`` returns it).
     dtype : {"float32", "float64"} or NumPy dtype
@@ -95,7 +95,7 @@ class Sequential(Open, Predictor, Freezing, Summarised, Exchange):
 
     def __init__(
         self,
-        *layers: _core.Layer,
+        *layers: _core.Layer | Sequence[_core.Layer],
         seed: int | None = None,
         dtype: npt.DTypeLike = "float32",
         device: str = "auto",

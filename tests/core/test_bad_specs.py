@@ -279,7 +279,7 @@ OPTIMIZERS = [
 ]
 TOGETHER = [
     (lambda: gd.Sequential(), ValueError, "layers"),
-    (lambda: gd.Sequential([gd.Dense(2, 3)]), TypeError, "layers"),
+    (lambda: gd.Sequential([gd.Dense(2, 3)], gd.Dense(3, 1)), TypeError, r"layers\[0\]"),
     (lambda: gd.Sequential(gd.Dense(2, 3), "relu"), TypeError, r"layers\[1\]"),
     (lambda: gd.Sequential(gd.Dense(2, 3), None), TypeError, r"layers\[1\]"),
     (lambda: gd.Sequential(gd.Dense(2, 3), gd.Dense(4, 5)), ValueError, "4.*3|3.*4"),

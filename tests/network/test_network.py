@@ -232,3 +232,11 @@ def test_arrays_of_a_model_cannot_be_replaced_by_others() -> None:
         np.testing.assert_array_equal(views[name], 2 * before + 1)
         assert type(copy.deepcopy(views)) is type(pickle.loads(pickle.dumps(views))) is dict
     np.testing.assert_array_equal(model.parameters()["layers.0.weight"], model.flat_parameters()[:6].reshape(3, 2))
+
+
+def test_layers_may_come_as_one_list() -> None:
+    layers = [gd.Dense(3, 4), gd.ReLU(), gd.Dense(4, 2)]
+    as_list, as_tuple, one_by_one = (gd.Sequential(*given, seed=5) for given in ([layers], [tuple(layers)], layers))
+    for model in (as_list, as_tuple):
+        assert repr(model) == repr(one_by_one)
+        assert np.array_equal(model.flat_parameters(), one_by_one.flat_parameters())

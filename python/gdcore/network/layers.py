@@ -32,7 +32,8 @@ def checked_layers(
 ) -> tuple[list[_core.Layer], Sequence[str] | None]:
     """Return layers and the names of the input columns, by default those that a fitted layer knows.
 
-    Fitted layers are copied, so that fitting one again does not change the model. Columns given by name become numbers.
+    The layers may come as one list. Fitted layers are copied, so that fitting one again does not change the model.
+    Columns given by name become numbers.
 
     Raises
     ------
@@ -42,11 +43,8 @@ def checked_layers(
         If a Standardizer would scale the outputs, so that they are no longer in the targets' unit, or a named column is
         unknown or not available.
     """
-    for layer in layers:
-        if isinstance(layer, (list, tuple)):
-            raise TypeError(
-                f"layers: got a {type(layer).__name__}; expected one argument for each layer: Sequential(*layers)"
-            )
+    if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
+        layers = layers[0]
     checked = [instance(layer, _core.Layer, f"layers[{i}]", "Dense(784, 256)") for i, layer in enumerate(layers)]
     last = max((i for i, layer in enumerate(checked) if isinstance(layer, _core.Dense)), default=0)
     for i, layer in enumerate(checked):
