@@ -53,7 +53,7 @@ GD_INLINE void transpose(typename Tile<T>::vector* v) {
 }
 
 /// Packs one strip of an operand with k-contiguous rows: to[p * Strip + r] = from[r * stride + p]. Transposes squares
-/// in registers; rows from `rows` on are zero.
+/// in registers. What no tile reads is not written: vectors without a row, and the lanes beside a single row.
 template <class T, int Strip>
 GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t k, T* to) {
   constexpr int lanes = Tile<T>::lanes;
@@ -61,7 +61,11 @@ GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t 
   for (std::int64_t first = 0; first < k; first += lanes) {
     const std::int64_t p = min(first, k - depth);  // the last square overlaps the previous one
 #pragma GCC unroll 8
-    for (int g = 0; g < Strip; g += lanes) {
+    for (int g = 0; g < Strip && g < rows; g += lanes) {
+      if (g + 1 == rows) {
+        for (std::int64_t q = p; q < p + depth; ++q) to[q * Strip + g] = from[g * stride + q];
+        break;
+      }
       constexpr int whole = lanes;
       const int width = Strip - g < whole ? Strip - g : whole;
       typename Tile<T>::vector v[lanes];
