@@ -196,12 +196,15 @@ def environment(work: Path, nvcc: str | None) -> dict[str, str]:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": str(work / "bytecode"),
     }
 
 
 def install(job: Job, environment: str, *packages: str | Path) -> None:
-    """Install packages into a virtual environment in the build folder, unless already installed."""
+    """Install packages into a virtual environment in the build folder, unless already installed.
+
+    Only what is imported later is compiled to bytecode, in a folder apart (`environment`).
+    """
     folder = job.work / environment
     done = job.work / f"{environment}-{hashlib.sha256(repr(packages).encode()).hexdigest()[:16]}"
     if done.exists():
@@ -209,7 +212,7 @@ def install(job: Job, environment: str, *packages: str | Path) -> None:
     if not folder.exists():
         job.run(sys.executable, "-m", "venv", folder)
         job.run(folder / "bin/pip", "install", "-q", "--upgrade", "pip", quiet=True)
-    job.run(folder / "bin/pip", "install", "-q", *packages, quiet=True)
+    job.run(folder / "bin/pip", "install", "-q", "--no-compile", *packages, quiet=True)
     done.touch()
 
 

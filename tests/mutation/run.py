@@ -59,11 +59,11 @@ class Test:
 
 @dataclass
 class Gate:
-    """A set of mutants: its three builds and the runs of the tests."""
+    """A set of numbered mutants: its three builds and the runs of the tests."""
 
     work: Path
     jobs: int
-    mutants: list[Mutant]
+    mutants: dict[int, Mutant]  # numbers stay when others are removed: sources that do not change are not recompiled
     tests: Path = Path()
     cases: list[Test] = field(default_factory=list)
     sound: dict[tuple[str, str], bool] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Gate:
         for folder in ("cpp/include", "cuda"):
             for path in [p for p in (ROOT / folder).rglob("*") if p.is_file()]:
                 name = path.relative_to(ROOT)
-                numbered = [(n, m) for n, m in enumerate(self.mutants, 1) if f"cuda/{m.file}" == name.as_posix()]
+                numbered = [(n, m) for n, m in self.mutants.items() if f"cuda/{m.file}" == name.as_posix()]
                 write(source / name, planted(path.read_text(), numbered))
         for name in ("CMakeLists.txt", "pyproject.toml"):
             write(source / name, (ROOT / name).read_text())
@@ -95,7 +95,7 @@ class Gate:
             if not log:
                 break
             print(f"{len(broken)} mutants do not compile and are left out")
-            self.mutants = [mutant for mutant in self.mutants if mutant not in broken]
+            self.mutants = {n: mutant for n, mutant in self.mutants.items() if n not in broken}
         for kind in ("asan", "race"):
             if log := self.build_one(kind):
                 sys.exit(f"{log[-4000:]}\nthe library does not compile")
@@ -103,8 +103,8 @@ class Gate:
     def build_one(self, kind: str) -> str:
         """Build a library; return the compiler's output if it fails, else an empty string."""
         folder, source = self.work / kind, self.work / "source"
-        flags = [f"-DCMAKE_CXX_FLAGS=-w -include {source}/cuda/emulation/mutation.h", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"]
-        flags += BUILDS[kind][0]
+        usual = f"{os.environ.get('CXXFLAGS', '')} -w -include {source}/cuda/emulation/mutation.h"
+        flags = [f"-DCMAKE_CXX_FLAGS={usual}", "-DCMAKE_CXX_FLAGS_RELEASE=-O1", *BUILDS[kind][0]]
         off = ["-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", "-DGDCORE_CUDA_EMULATION=ON"]
         configure = ["cmake", "-S", source, "-B", folder, "-G", "Ninja", *off, *flags]
         build = ["cmake", "--build", folder, "--parallel", str(self.jobs), "--target", "gdcore_cuda_emulated"]
@@ -114,11 +114,13 @@ class Gate:
                 return str(done.stdout)
         return ""
 
-    def mutants_in(self, log: str) -> set[Mutant]:
-        """Return the mutants on lines with compiler errors."""
+    def mutants_in(self, log: str) -> set[int]:
+        """Return the numbers of the mutants on lines with compiler errors."""
         errors = re.findall(r"/cuda/(\w+/[\w.]+):(\d+):\d+: error", log)
         lines = {(file, int(line)) for file, line in errors}
-        return {m for m in self.mutants for i in range(m.before.count("\n") + 1) if (m.file, m.line + i) in lines}
+        return {
+            n for n, m in self.mutants.items() for i in range(m.before.count("\n") + 1) if (m.file, m.line + i) in lines
+        }
 
     def library(self, kind: str) -> Path:
         """Return the library of a build."""
@@ -181,7 +183,7 @@ class Gate:
         tests = [test for test in self.cases if number in test.reached]
         if not tests:
             return "unreached"
-        for kind in ORDER.get(self.mutants[number - 1].kind, USUAL_ORDER):
+        for kind in ORDER.get(self.mutants[number].kind, USUAL_ORDER):
             left = BUILDS[kind][1]
             for test in tests:
                 slower = {"plain": 1, "asan": 8, "race": 30}[kind]
@@ -200,9 +202,9 @@ class Gate:
         surveyed = time.monotonic()
         print(f"a run without bugs: {surveyed - started:.0f} s", flush=True)
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            fates = list(pool.map(self.caught_by, range(1, len(self.mutants) + 1)))
+            fates = list(pool.map(self.caught_by, self.mutants))
         print(f"runs with bugs: {time.monotonic() - surveyed:.0f} s", flush=True)
-        return dict(zip(self.mutants, fates, strict=True))
+        return dict(zip(self.mutants.values(), fates, strict=True))
 
 
 def sanitizer() -> str:
@@ -277,9 +279,9 @@ def plant(options: argparse.Namespace, mutants: list[Mutant], reasons: dict[tupl
     planted_bugs = []
     for number, build in enumerate(builds):
         started = time.monotonic()
-        gate = Gate(options.work / str(number), options.jobs, build)
+        gate = Gate(options.work / str(number), options.jobs, dict(enumerate(build, 1)))
         gate.build()
-        planted_bugs.append([asdict(mutant) for mutant in gate.mutants])
+        planted_bugs.append([(n, asdict(mutant)) for n, mutant in gate.mutants.items()])
         print(f"three builds: {time.monotonic() - started:.0f} s", flush=True)
     write(options.work / "planted.json", json.dumps(planted_bugs))
 
@@ -288,7 +290,7 @@ def judge(options: argparse.Namespace) -> dict[Mutant, str]:
     """Run the tests on the planted bugs."""
     fates: dict[Mutant, str] = {}
     for number, build in enumerate(json.loads((options.work / "planted.json").read_text())):
-        mutants = [Mutant(**mutant) for mutant in build]
+        mutants = {n: Mutant(**mutant) for n, mutant in build}
         fates |= Gate(options.work / str(number), options.jobs, mutants, options.tests.resolve()).judge()
     return fates
 
