@@ -4,6 +4,7 @@
 
 #include "cpu_backend.h"
 #include "loops.h"
+#include "slopes.h"
 
 namespace gdcore::GDCORE_ISA {
 
@@ -57,5 +58,24 @@ void CpuBackend::activation_curvature(const Activation& activation, ConstView sa
         activation);
   });
 }
+
+template <class T>
+Slopes<T>::Slopes(const Activation& activation) {
+  std::visit(
+      [&]<class Function>(const Function& function) {
+        function_ = &function;
+        multiply_ = [](const void* given, const T* saved, T* dy, std::int64_t rows, std::int64_t cols,
+                       std::int64_t stride) {
+          const Function& f = *static_cast<const Function*>(given);
+          for (std::int64_t r = 0; r < rows; ++r, saved += stride, dy += stride) {
+#pragma omp simd
+            for (std::int64_t c = 0; c < cols; ++c) dy[c] *= f.slope(saved[c]);
+          }
+        };
+      },
+      activation);
+}
+template class Slopes<float>;
+template class Slopes<double>;
 
 }  // namespace gdcore::GDCORE_ISA

@@ -8,6 +8,7 @@
 #include "cpu_backend.h"
 #include "gdcore/optimizer_rules.h"
 #include "loops.h"
+#include "slopes.h"
 
 namespace gdcore::GDCORE_ISA {
 
@@ -181,8 +182,9 @@ GD_INLINE const T* columns_or(ConstView statistics, std::int64_t c0, const std::
 }
 
 /// dy ← dy f'(saved) in a block; sums Σ dy and Σ dy â of its columns.
-template <class T, class Function>
-void backward_sums(const NormBackward& call, const Function& f, const Block& in, double (*total)[kMostColumns]) {
+template <class T>
+void backward_sums(const NormBackward& call, const Block& in, double (*total)[kMostColumns]) {
+  const Slopes<T> slopes(call.activation);
   const std::int64_t stride = call.x.cols, at = in.begin * stride + in.c0, rows = in.end - in.begin;
   const T *x = call.x.as<T>() + at, *mean = columns_or(call.mean, in.c0, kZeros<T>),
           *rstd = columns_or(call.rstd, in.c0, kOnes<T>);
@@ -196,11 +198,10 @@ void backward_sums(const NormBackward& call, const Function& f, const Block& in,
         return d;
       },
       [=](std::int64_t begin, std::int64_t end) __attribute__((always_inline)) {
-        if (saved != nullptr) multiply_slopes(f, saved, dy, begin, end, in.cols, stride);
+        const std::int64_t first = begin * stride;
+        if (saved != nullptr) slopes.multiply(saved + first, dy + first, end - begin, in.cols, stride);
       });
 }
-
-using BackwardSums = FunctionRef<void(const Block&, double (*)[kMostColumns])>;
 
 /// Coefficients of dx by column: dx = scale (dy - mean_dy - â mean_with_x).
 template <class T>
@@ -212,13 +213,13 @@ template <class T>
 void finish_backward(const NormBackward& call, std::int64_t c0, std::int64_t cols, const double* sum,
                      const double* with_x, BackwardColumns<T>& by) {
   const double count = static_cast<double>(call.x.rows);
+  const T *gamma = columns_or(call.gamma, c0, kOnes<T>), *rstd = columns_or(call.rstd, c0, kOnes<T>);
+  for (std::int64_t c = 0; call.dbeta && c < cols; ++c) call.dbeta.as<T>()[c0 + c] = static_cast<T>(sum[c]);
+  for (std::int64_t c = 0; call.dgamma && c < cols; ++c) call.dgamma.as<T>()[c0 + c] = static_cast<T>(with_x[c]);
   for (std::int64_t c = 0; c < cols; ++c) {
-    if (call.dbeta) call.dbeta.as<T>()[c0 + c] = static_cast<T>(sum[c]);
-    if (call.dgamma) call.dgamma.as<T>()[c0 + c] = static_cast<T>(with_x[c]);
     by.mean_dy[c] = call.constant ? T(0) : static_cast<T>(sum[c] / count);
     by.mean_with_x[c] = call.constant ? T(0) : static_cast<T>(with_x[c] / count);
-    const T rstd = call.rstd ? call.rstd.as<T>()[c0 + c] : T(1);
-    by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
+    by.scale[c] = gamma[c] * rstd[c];
   }
 }
 
@@ -241,12 +242,12 @@ void backward_rows(const NormBackward& call, const BackwardColumns<T>& by, std::
 }
 
 template <class T>
-void backward_tall(const NormBackward& call, BackwardSums sum) {
+void backward_tall(const NormBackward& call) {
   const std::int64_t cols = call.x.cols;
   const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
     double total[2][kMostColumns];
     in_steps(cols, [&](std::int64_t c0, std::int64_t step) {
-      sum({begin, end, c0, step}, total);
+      backward_sums<T>(call, {begin, end, c0, step}, total);
       for (std::int64_t c = 0; c < step; ++c) {
         sums[c0 + c] = total[0][c];
         sums[cols + c0 + c] = total[1][c];
@@ -264,10 +265,10 @@ void backward_tall(const NormBackward& call, BackwardSums sum) {
 }
 
 template <class T>
-void backward(const NormBackward& call, BackwardSums sum, std::int64_t c0, std::int64_t cols) {
+void backward(const NormBackward& call, std::int64_t c0, std::int64_t cols) {
   double total[2][kMostColumns];
   BackwardColumns<T> by;
-  sum({0, call.x.rows, c0, cols}, total);
+  backward_sums<T>(call, {0, call.x.rows, c0, cols}, total);
   finish_backward(call, c0, cols, total[0], total[1], by);
   if (call.dx) backward_rows(call, by, 0, call.x.rows, c0, cols);
 }
@@ -280,23 +281,23 @@ void forward(const BatchNormForward& call, ScaleRows<T> scale) {
 }
 
 template <class T>
-void backward(const NormBackward& call, BackwardSums sum) {
-  if (is_tall<T>(call.x.rows, call.x.cols)) return backward_tall<T>(call, sum);
-  over_columns<T>(call.x.rows, call.x.cols,
-                  [&](std::int64_t c, std::int64_t cols) { backward<T>(call, sum, c, cols); });
+void backward(const NormBackward& call) {
+  if (is_tall<T>(call.x.rows, call.x.cols)) return backward_tall<T>(call);
+  over_columns<T>(call.x.rows, call.x.cols, [&](std::int64_t c, std::int64_t cols) { backward<T>(call, c, cols); });
 }
 
 template <class T>
 void affine(const ColumnAffine& call, ScaleRows<T> scale) {
   in_steps(call.x.cols, [&](std::int64_t c0, std::int64_t cols) {
     Columns<T> by;
+    const T *mean = columns_or(call.mean, c0, kZeros<T>), *spread = columns_or(call.spread, c0, kOnes<T>);
+    const T *gamma = columns_or(call.gamma, c0, kOnes<T>), *beta = columns_or(call.beta, c0, kZeros<T>);
+    const double eps = call.spread ? call.eps : 0.0;
     for (std::int64_t c = 0; c < cols; ++c) {
-      const double spread = call.spread ? static_cast<double>(call.spread.as<T>()[c0 + c]) : 1.0;
-      const double variance = call.kind == Spread::std ? spread * spread : spread;
-      const T rstd = call.spread ? static_cast<T>(1.0 / math::sqrt(variance + call.eps)) : T(1);
-      by.mean[c] = call.mean ? call.mean.as<T>()[c0 + c] : T(0);
-      by.scale[c] = call.gamma ? call.gamma.as<T>()[c0 + c] * rstd : rstd;
-      by.shift[c] = call.beta ? call.beta.as<T>()[c0 + c] : T(0);
+      const double given = static_cast<double>(spread[c]), variance = call.kind == Spread::std ? given * given : given;
+      by.mean[c] = mean[c];
+      by.scale[c] = gamma[c] * static_cast<T>(1.0 / math::sqrt(variance + eps));
+      by.shift[c] = beta[c];
     }
     parallel_for(call.x.rows, cols * 2, 1,
                  [&](std::int64_t begin, std::int64_t end) { scale(by, {begin, end, c0, cols}); });
@@ -314,11 +315,7 @@ void CpuBackend::batch_norm_forward(const BatchNormForward& call) {
 }
 
 void CpuBackend::batch_norm_backward(const NormBackward& call) {
-  const auto run = [&]<class T>(T, const auto& f) {
-    backward<T>(call,
-                [&](const Block& block, double (*total)[kMostColumns]) { backward_sums<T>(call, f, block, total); });
-  };
-  with_type(call.x.dtype, [&]<class T>(T t) { std::visit([&](const auto& f) { run(t, f); }, call.activation); });
+  with_type(call.x.dtype, [&]<class T>(T) { backward<T>(call); });
 }
 
 void CpuBackend::column_affine(const ColumnAffine& call) {

@@ -6,6 +6,7 @@
 #include "cpu_backend.h"
 #include "gemm.h"
 #include "loops.h"
+#include "slopes.h"
 
 namespace gdcore::GDCORE_ISA {
 
@@ -72,22 +73,24 @@ void forward(Backend& backend, const DenseForward& call, const Function& f, cons
 }
 
 /// dy ← dy f'(saved) in a block; computes its column sums.
-template <class T, class Function>
-void slope_columns(const DenseBackward& call, const Function& f, const Block& in, double (*total)[kMostColumns]) {
+template <class T>
+void slope_columns(const DenseBackward& call, const Slopes<T>& slopes, const Block& in, double (*total)[kMostColumns]) {
   const std::int64_t stride = call.dy.cols, at = in.begin * stride + in.c0;
   const T* saved = call.saved ? call.saved.as<T>() + at : nullptr;
   T* dy = call.dy.as<T>() + at;
   column_sums<T, 1>(
       in.end - in.begin, in.cols, total,
       [=](std::int64_t r, std::int64_t c) __attribute__((always_inline)) { return dy[r * stride + c]; },
-      [=](std::int64_t begin, std::int64_t end) __attribute__((always_inline)) {
-        if (saved != nullptr) multiply_slopes(f, saved, dy, begin, end, in.cols, stride);
+      [=, &slopes](std::int64_t begin, std::int64_t end) __attribute__((always_inline)) {
+        const std::int64_t first = begin * stride;
+        if (saved != nullptr) slopes.multiply(saved + first, dy + first, end - begin, in.cols, stride);
       });
 }
 
-/// dy ← dy f'(saved) and db = the column sums of dy, in one pass; `slope` calls slope_columns.
+/// dy ← dy f'(saved) and db = the column sums of dy, in one pass.
 template <class T>
-void slope_and_bias(const DenseBackward& call, FunctionRef<void(const Block&, double (*)[kMostColumns])> slope) {
+void slope_and_bias(const DenseBackward& call) {
+  const Slopes<T> slopes(call.activation);
   const std::int64_t rows = call.dy.rows, out = call.dy.cols;
   T* bias = call.dbias.as<T>();
   if (is_tall<T>(rows, out)) {
@@ -95,7 +98,7 @@ void slope_and_bias(const DenseBackward& call, FunctionRef<void(const Block&, do
       double total[1][kMostColumns];
       for (std::int64_t c0 = 0; c0 < out; c0 += kMostColumns) {
         const std::int64_t cols = min(kMostColumns, out - c0);
-        slope({begin, end, c0, cols}, total);
+        slope_columns<T>(call, slopes, {begin, end, c0, cols}, total);
         for (std::int64_t c = 0; c < cols; ++c) sums[c0 + c] = total[0][c];
       }
     };
@@ -107,7 +110,7 @@ void slope_and_bias(const DenseBackward& call, FunctionRef<void(const Block&, do
     double total[1][kMostColumns];
     for (std::int64_t c0 = begin; c0 < end; c0 += kMostColumns) {
       const std::int64_t cols = min(kMostColumns, end - c0);
-      slope({0, rows, c0, cols}, total);
+      slope_columns<T>(call, slopes, {0, rows, c0, cols}, total);
       for (std::int64_t c = 0; c < cols; ++c) bias[c0 + c] = static_cast<T>(total[0][c]);
     }
   });
@@ -124,15 +127,7 @@ void CpuBackend::dense_forward(const DenseForward& call) {
 
 void CpuBackend::dense_backward(const DenseBackward& call) {
   if (call.dbias) {
-    with_type(call.dy.dtype, [&]<class T>(T) {
-      std::visit(
-          [&](const auto& f) {
-            slope_and_bias<T>(call, [&](const Block& block, double (*total)[kMostColumns]) {
-              slope_columns<T>(call, f, block, total);
-            });
-          },
-          call.activation);
-    });
+    with_type(call.dy.dtype, [&]<class T>(T) { slope_and_bias<T>(call); });
   } else if (!std::holds_alternative<Identity>(call.activation)) {
     activation_backward(call.activation, call.saved, call.dy, call.dy);
   }

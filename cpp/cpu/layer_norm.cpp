@@ -7,6 +7,7 @@
 #include "cpu_backend.h"
 #include "gdcore/optimizer_rules.h"
 #include "loops.h"
+#include "slopes.h"
 
 namespace gdcore::GDCORE_ISA {
 
@@ -59,25 +60,14 @@ void forward(const LayerNormForward& call, FunctionRef<void(std::int64_t)> scale
   }
 }
 
-/// dy ← dy f'(saved) of one row.
-template <class T, class Function>
-void slope_row(const NormBackward& call, const Function& f, std::int64_t r) {
-  const T* saved = call.saved.as<T>() + r * call.x.cols;
-  T* dy = call.dy.as<T>() + r * call.x.cols;
-#pragma omp simd
-  for (std::int64_t c = 0; c < call.x.cols; ++c) dy[c] *= f.slope(saved[c]);
-}
-
-using SlopeRow = FunctionRef<void(std::int64_t)>;
-
 /// One row: dy ← dy f'(saved), dx = rstd (γdy - mean(γdy) - â mean(γdy â)); adds the row's terms of dγ and dβ.
 template <class T>
-void backward_row(const NormBackward& call, SlopeRow slope, std::int64_t r, T* sum_gamma, T* sum_beta) {
+void backward_row(const NormBackward& call, const Slopes<T>& slopes, std::int64_t r, T* sum_gamma, T* sum_beta) {
   const std::int64_t cols = call.x.cols;
   const T *x = call.x.as<T>() + r * cols, *gamma = call.gamma.as<T>();
   T* dy = call.dy.as<T>() + r * cols;
   const T mean = call.mean.as<T>()[r], rstd = call.rstd.as<T>()[r];
-  if (call.saved) slope(r);
+  if (call.saved) slopes.multiply(call.saved.as<T>() + r * cols, dy, 1, cols, cols);
   const auto scaled = [=](std::int64_t c) __attribute__((always_inline)) { return gamma ? dy[c] * gamma[c] : dy[c]; };
   const auto normal = [=](std::int64_t c) __attribute__((always_inline)) { return (x[c] - mean) * rstd; };
   double sum, with_x;
@@ -109,29 +99,30 @@ void backward_row(const NormBackward& call, SlopeRow slope, std::int64_t r, T* s
 
 /// dγ and dβ of one piece of rows: sums in T over at most kRowsAtOnce rows, added to the doubles of `total` (2 x cols).
 template <class T>
-void backward_piece(const NormBackward& call, SlopeRow slope, std::int64_t begin, std::int64_t end, double* total,
-                    T* sum) {
+void backward_piece(const NormBackward& call, const Slopes<T>& slopes, std::int64_t begin, std::int64_t end,
+                    double* total, T* sum) {
   const std::int64_t cols = call.x.cols;
   for (std::int64_t c = 0; c < 2 * cols; ++c) total[c] = 0.0;
   for (std::int64_t r0 = begin; r0 < end; r0 += kRowsAtOnce) {
     for (std::int64_t c = 0; c < 2 * cols; ++c) sum[c] = T(0);
-    for (std::int64_t r = r0; r < min(end, r0 + kRowsAtOnce); ++r) backward_row<T>(call, slope, r, sum, sum + cols);
+    for (std::int64_t r = r0; r < min(end, r0 + kRowsAtOnce); ++r) backward_row(call, slopes, r, sum, sum + cols);
     for (std::int64_t c = 0; c < 2 * cols; ++c) total[c] += static_cast<double>(sum[c]);
   }
 }
 
 template <class T>
-void backward(const NormBackward& call, SlopeRow slope) {
+void backward(const NormBackward& call) {
+  const Slopes<T> slopes(call.activation);
   const std::int64_t rows = call.x.rows, cols = call.x.cols, stride = cols * 8;
   if (!call.dgamma && !call.dbeta) {
     parallel_for(rows, stride, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) backward_row<T>(call, slope, r, nullptr, nullptr);
+      for (std::int64_t r = begin; r < end; ++r) backward_row<T>(call, slopes, r, nullptr, nullptr);
     });
     return;
   }
   // A piece's buffer has the sums in double, then space for the sums in T.
   const auto piece = [&](std::int64_t begin, std::int64_t end, double* total) {
-    backward_piece<T>(call, slope, begin, end, total, reinterpret_cast<T*>(total + 2 * cols));
+    backward_piece(call, slopes, begin, end, total, reinterpret_cast<T*>(total + 2 * cols));
   };
   const double* total = over_pieces(rows, stride, 4 * cols, piece, adding(2 * cols));
   for (std::int64_t c = 0; c < cols; ++c) {
@@ -155,10 +146,7 @@ void CpuBackend::layer_norm_forward(const LayerNormForward& call) {
 }
 
 void CpuBackend::layer_norm_backward(const NormBackward& call) {
-  with_type(call.x.dtype, [&]<class T>(T) {
-    std::visit([&](const auto& f) { backward<T>(call, [&](std::int64_t r) { slope_row<T>(call, f, r); }); },
-               call.activation);
-  });
+  with_type(call.x.dtype, [&]<class T>(T) { backward<T>(call); });
 }
 
 }  // namespace gdcore::GDCORE_ISA

@@ -135,18 +135,6 @@ GD_INLINE void column_sums(std::int64_t rows, std::int64_t cols, double (*total)
   }
 }
 
-/// dy ← dy f'(saved) in rows [begin, end) of `cols` columns.
-template <class T, class Function>
-GD_INLINE void multiply_slopes(const Function& f, const T* saved, T* dy, std::int64_t begin, std::int64_t end,
-                               std::int64_t cols, std::int64_t stride) {
-  for (std::int64_t r = begin; r < end; ++r) {
-    const T* kept = saved + r * stride;
-    T* row = dy + r * stride;
-#pragma omp simd
-    for (std::int64_t c = 0; c < cols; ++c) row[c] *= f.slope(kept[c]);
-  }
-}
-
 /// Reduction over many rows: calls body(begin, end, values) for each of at most 32 pieces of [0, rows), with `doubles`
 /// values each, then merge(first piece's values, piece's values, begin, end) in order. The split depends on the shape
 /// alone. Returns the first piece's values, in the calling thread's scratch memory; `cost` is the work of a row.
@@ -282,23 +270,22 @@ GD_INLINE void fill(T* to, std::int64_t begin, std::int64_t end, bool around, co
   // Small pieces: the processor reads the next one while it writes this one.
   constexpr std::int64_t kPiece = 512 / static_cast<std::int64_t>(sizeof(T)), kLine = kPiece / 8;
   alignas(64) T piece[kPiece];
-  std::int64_t i = begin;
-  const auto plain = [&](std::int64_t last) __attribute__((always_inline)) {
-#pragma omp simd
-    for (std::int64_t j = i; j < last; ++j) to[j] = term(j);
-    i = last;
-  };
+  std::int64_t i = begin, last = end;
   if (around) {
     const auto before = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to + begin) / sizeof(T)) % kLine;
-    if (before != 0) plain(min(end, begin + kLine - before));
-    for (; i + kPiece <= end; i += kPiece) {
+    last = min(end, begin + (kLine - before) % kLine);
+  }
+  for (;; last = end) {  // up to a cache line's start, pieces, the rest; the code of term(i) is large
+#pragma omp simd
+    for (std::int64_t j = i; j < last; ++j) to[j] = term(j);
+    if (last == end) return;
+    for (i = last; i + kPiece <= end; i += kPiece) {
       ahead(i, kPiece);
 #pragma omp simd
       for (std::int64_t j = 0; j < kPiece; ++j) piece[j] = term(i + j);
       stream_out(to + i, piece, kPiece);
     }
   }
-  plain(end);
 }
 
 }  // namespace gdcore::GDCORE_ISA
