@@ -31,7 +31,7 @@ def _devices() -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests that run on CUDA, and skip them without CUDA; with FEW_SHAPES, keep only a few of many shapes."""
+    """Mark tests that run on CUDA, and skip them without CUDA; keep only a few of many shapes where they suffice."""
     has_cuda = "cuda" in gd.info()["devices"]
     if not has_cuda and (helpers.EMULATED or config.option.markexpr == "cuda"):
         raise pytest.UsageError(f"CUDA is {gd.info()['cuda']}")
@@ -40,9 +40,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         given = getattr(getattr(item, "callspec", None), "params", {})
         if given.get("device") == "cuda":
             item.add_marker("cuda")
-            if helpers.FEW_SHAPES and not helpers.among_few(given):
-                dropped.append(item)
-                continue
+        few = helpers.FEW_SHAPES or (helpers.EMULATED and given.get("device") == "cuda")
+        if few and "device" in given and not helpers.among_few(given):
+            dropped.append(item)
+            continue
         if not has_cuda and item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no CUDA"))
         kept.append(item)
