@@ -31,7 +31,8 @@ from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, instal
 ARCHITECTURES, RELEASE = ("75", "90"), ("75", "80", "90", "100", "120")
 # Limits of the wheel's build, in processor seconds divided by two; with nvcc it has kernels for GPUs.
 WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
-# Tests of single operations, repeated for the instruction sets that this processor would not select.
+# Tests of single operations, repeated for the instruction sets that this processor would not select. The native tests
+# run each of them at all shapes, so few shapes suffice here.
 OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_losses.py",
               "tests/core/test_optimizers.py")  # fmt: skip
 # Tests whose training steps are large enough for matrix units, run on their slow emulation.
@@ -280,7 +281,7 @@ def tests_isa(job: Job) -> None:
     """Operations again with other instruction sets."""
     best_first = "import gdcore; print(*gdcore.info()['instruction_sets'])"
     for name in job.output(job.work / "user/bin/python", "-c", best_first).split()[1:]:
-        pytest(job, *OPERATIONS, env={"GDCORE_CPU_ISA": name})
+        pytest(job, *OPERATIONS, env={"GDCORE_CPU_ISA": name, **ladder(job)})
     pytest(job, *MATRIX_UNITS, env={"GDCORE_CPU_ISA": "amx-emulated"})
 
 
