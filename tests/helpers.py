@@ -35,7 +35,8 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 ALIGNED = pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "unaligned"])
 SHAPES = pytest.mark.parametrize(("rows", "width"), SIZES)
 BATCH_SHAPES = pytest.mark.parametrize(("rows", "width"), BATCH_SIZES)
-# The shapes kept on the emulated GPU, and with FEW_SHAPES everywhere: one element, rows of one and many blocks, ends at and next to a vector
+# The shapes kept on the emulated GPU, and with FEW_SHAPES everywhere: one element, rows of one and many blocks, ends
+# at and next to a vector
 FEW = {(1, 1), (2, 1), (1, 257), (2, 257), (32, 7), (32, 33), (32, 128), (100, 17), (100, 64), (5, 257), (33, 64)}
 FEW_WIDTHS = {1, 3, 33, 128, 257}
 
