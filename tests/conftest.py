@@ -38,10 +38,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept, dropped = [], []
     for item in items:
         given = getattr(getattr(item, "callspec", None), "params", {})
-        if given.get("device") == "cuda":
+        device = given.get("device", "")
+        if device == "cuda":
             item.add_marker("cuda")
-        few = helpers.FEW_SHAPES or (helpers.EMULATED and given.get("device") == "cuda")
-        if few and "device" in given and not helpers.among_few(given):
+        few = device and (helpers.FEW_SHAPES or (helpers.EMULATED and device == "cuda"))
+        if not (helpers.among_few(given) if few else helpers.on_a_gpu(device) or helpers.a_pair(given)):
             dropped.append(item)
             continue
         if not has_cuda and item.get_closest_marker("cuda"):

@@ -25,6 +25,9 @@ FEW_SHAPES = "GDCORE_TEST_FEW_SHAPES" in os.environ
 WIDTHS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 1000, 1024, 1025)
 ROWS = (1, 32, 100)
 SIZES = [(rows, width) for rows in ROWS for width in WIDTHS] + [(33, 1600), (1000, 33)]
+# For elementwise operations, which see a matrix as one long row
+LENGTHS = [(1, width) for width in WIDTHS] + [(32, 7), (32, 33), (32, 128), (100, 17), (100, 64), (100, 1025)]
+LENGTHS += [(33, 1600), (1000, 33)]
 BATCH_SIZES = [(max(rows, 2), width) for rows, width in SIZES]  # for batch norm, which needs two rows
 
 # 3e-7 with fused multiply-add, where products are not rounded; without it every term rounds twice
@@ -34,6 +37,7 @@ GRADIENT = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-14}
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 ALIGNED = pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "unaligned"])
 SHAPES = pytest.mark.parametrize(("rows", "width"), SIZES)
+LENGTH_SHAPES = pytest.mark.parametrize(("rows", "width"), LENGTHS)
 BATCH_SHAPES = pytest.mark.parametrize(("rows", "width"), BATCH_SIZES)
 # The shapes kept on the emulated GPU, and with FEW_SHAPES everywhere: one element, rows of one and many blocks, ends
 # at and next to a vector
@@ -48,6 +52,19 @@ def among_few(parameters: Mapping[str, Any]) -> bool:
     if rows is None or width is None:
         return width is None or width in FEW_WIDTHS
     return (rows, width) in FEW
+
+
+def a_pair(parameters: Mapping[str, Any]) -> bool:
+    """Return whether a test is one of those that combine alignment with every width, row count and type.
+
+    Each width, row count and type occurs with and without alignment; the native tests have all combinations of them.
+    """
+    if not {"rows", "dtype", "aligned"} <= parameters.keys():
+        return True
+    width = parameters.get("width", parameters.get("classes", 0))
+    return parameters["aligned"] == bool(
+        (width + (parameters["rows"] < 32) + (parameters["dtype"] is np.float64)) % 2,
+    )
 
 
 ACTIVATIONS = (

@@ -29,7 +29,7 @@ def both(activation: Any, x: np.ndarray, dout: np.ndarray, pool: helpers.Pool, a
 @helpers.ALIGNED
 @helpers.DTYPES
 @KINDS
-@helpers.SHAPES
+@helpers.LENGTH_SHAPES
 def test_sizes(
     rows: int, width: int, activation: Any, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any
 ) -> None:

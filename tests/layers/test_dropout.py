@@ -23,7 +23,7 @@ def drop(x: np.ndarray, pool: helpers.Pool, device: str, *, p: float, aligned: b
 
 @helpers.ALIGNED
 @helpers.DTYPES
-@helpers.SHAPES
+@helpers.LENGTH_SHAPES
 def test_kept_elements_are_scaled_and_the_rest_is_zero(
     rows: int, width: int, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: helpers.Generator
 ) -> None:
