@@ -199,11 +199,10 @@ def test_signal_handlers_may_do_anything(inside: str) -> None:
 
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end or calls < 5:
             trainer.fit(x, y, epochs=1, batch_size=500)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        assert calls > 3
         trainer.step(x, y)
         assert np.isfinite(trainer.model.flat_parameters()).all()
         """),
