@@ -48,7 +48,7 @@ def test_forward_and_backward(rows: int, dtype: Any, device: str, rng: Any) -> N
         )
 
 
-@pytest.mark.parametrize("size", [1, 2, 1025, 5000])
+@pytest.mark.parametrize("size", [1, 2, 1025, 2049])
 def test_large_tables_and_many_columns(size: int, device: str, rng: Any) -> None:
     """More columns than one operation takes; unused codes have gradient 0."""
     columns = 35
