@@ -136,7 +136,7 @@ void check_layer(const Activation& f, std::int64_t rows, std::int64_t out, std::
   CHECK(kept.value() <= 1.0);
   CHECK(slope.value() <= 1.0);
   CHECK(sums.value() <= 1.0);
-  // Where units saturate, the first large term is the magnitude of all partial sums, so that more than 8 roundings occur.
+  // Where units saturate, all partial sums are as large as the first large term: more than 8 roundings occur.
   Worst<T> input(std::max(8.0, chain(out)));
   const Exact dx = Exact::of(rows, in, out, c.dy.data(), out, 1, c.weight.data(), in, 1);
   for (std::int64_t i = 0; i < c.dx.size(); ++i) {
