@@ -31,7 +31,7 @@ def _devices() -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests that run on CUDA, and skip them without CUDA; keep only a few of many shapes where they suffice."""
+    """Mark tests that run on CUDA, and skip them without CUDA; drop what need not be repeated."""
     has_cuda = "cuda" in gd.info()["devices"]
     if not has_cuda and (helpers.EMULATED or config.option.markexpr == "cuda"):
         raise pytest.UsageError(f"CUDA is {gd.info()['cuda']}")
@@ -42,7 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if device == "cuda":
             item.add_marker("cuda")
         few = device and (helpers.FEW_SHAPES or (helpers.EMULATED and device == "cuda"))
-        if not (helpers.among_few(given) if few else helpers.on_a_gpu(device) or helpers.a_pair(given)):
+        kept_shape = helpers.among_few(given) if few else helpers.on_a_gpu(device) or helpers.a_pair(given)
+        if not kept_shape or (device == "cuda" and given.get("threads", 3) != 3):  # a GPU has no number of threads
             dropped.append(item)
             continue
         if not has_cuda and item.get_closest_marker("cuda"):
