@@ -10,8 +10,8 @@ from .shared import aligned, loaded, outputs_apart
 
 HELP = "write a model as an ONNX file"
 MORE = (
-    "Write a model or an ensemble as an ONNX file. ONNX has no encoding of columns: of a model of tables, its networks "
-    "are written with --networks, and what they expect is printed."
+    "Write a model or an ensemble as an ONNX file. That of a model of tables has an input for each column; with "
+    "--networks only its networks are written, and what they expect is printed."
 )
 
 
@@ -35,10 +35,7 @@ def run(options: argparse.Namespace) -> None:
     model = loaded(options.model, "cpu")
     tabular = isinstance(model, TabularModel)
     if tabular and not options.networks:
-        raise ValueError(
-            f"{options.model}: holds a TabularModel, whose encoding of columns is no part of an ONNX file; --networks "
-            "writes its networks, which expect encoded rows: model.encode(frame) in Python"
-        )
+        return _whole(model, options)
     if options.networks and not tabular:
         raise ValueError(f"--networks: {options.model} holds a {type(model).__name__}; expected a TabularModel")
     networks = model.ensemble if tabular else model
@@ -52,6 +49,19 @@ def run(options: argparse.Namespace) -> None:
         facts["columns"] = ", ".join(networks.feature_names)
     if networks.classes is not None:
         facts["classes"] = ", ".join(map(str, networks.classes))
+    print(aligned(facts))
+
+
+def _whole(model: Any, options: argparse.Namespace) -> None:
+    """Write a model of tables with the encoding of its columns, and print what the file expects and returns."""
+    model.save_onnx(options.onnx, outputs=options.outputs)
+    columns = [row["column"] for row in model.columns() if row["inputs"]]
+    facts = {"file": str(options.onnx), "inputs": ", ".join(columns) + ": (rows,) each"}
+    if model.classes is None:
+        facts["output"] = "outputs, the predictions"
+    else:
+        facts["output"] = f"{options.outputs.replace('raw', 'outputs')}, (rows, {len(model.classes)}); label, (rows,)"
+        facts["classes"] = ", ".join(map(str, model.classes))
     print(aligned(facts))
 
 

@@ -261,3 +261,34 @@ class TablePredictor(Closed):
         from ..io.tables import save_table
 
         save_table(self, path)
+
+    def save_onnx(self, path: FileLike, *, outputs: str = "raw") -> None:
+        """Write the model, with the encoding of its columns and all networks, to one ONNX file.
+
+        Each column that the model uses is an input of its name, of shape (rows,): float64 for numbers, booleans and
+        categories that are numbers (missing: NaN), text for the other categories (missing: ""), int64 for dates, as
+        microseconds since 1970 in UTC, and for whole numbers beyond 2^53 (missing: -2^63). docs/onnx.md has an example.
+
+        Parameters
+        ----------
+        path : path or binary file
+            As for `save`.
+        outputs : {"raw", "probabilities"}
+            The first output of a file that predicts classes: "outputs", (rows, C), whose softmax are the probabilities,
+            or "probabilities", what `predict_proba` returns. The second one, "label", (rows,), is what `predict`
+            returns, for dates their text. A file that predicts numbers has one output, "outputs": what `predict`
+            returns.
+
+        Raises
+        ------
+        ImportError
+            If the package onnx is not installed (``pip install 'gdcore[onnx]'``).
+        OSError
+            If the file cannot be written; an old file is then untouched.
+        ValueError
+            If ONNX has no type for a column, which the message names, such as for text beside numbers; or as for
+            `gdcore.Sequential.save_onnx`. No file is written then.
+        """
+        from ..io.onnx.tables import save_table
+
+        save_table(self, path, outputs)

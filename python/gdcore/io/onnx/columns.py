@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..specs import for_layer
 from .graph import Arrays, Exports, Graph
 
-__all__ = ["embedding", "periodic", "piecewise_linear", "residual"]
+__all__ = ["embedding", "periodic", "piecewise_linear", "residual", "shares"]
 
 
 def piecewise_linear(graph: Graph, layer: Any, arrays: Arrays, x: str) -> str:
@@ -22,11 +23,19 @@ def piecewise_linear(graph: Graph, layer: Any, arrays: Arrays, x: str) -> str:
     low, high = np.zeros(sum(counts)), np.ones(sum(counts))
     if not layer.clip:
         low[first], high[last] = -np.inf, np.inf
-    columns = graph.constant("columns", np.repeat(_chosen(graph, layer), counts), "int64")
-    distance = graph.add("Sub", graph.add("Gather", x, columns, axis=1), graph.constant("start", arrays["start"]))
-    share = graph.add("Div", distance, graph.constant("width", arrays["width"]))
-    limited = graph.add("Min", graph.add("Max", share, graph.constant("low", low)), graph.constant("high", high))
-    return _joined(graph, layer, x, [limited], sum(counts))
+    columns = np.repeat(_chosen(graph, layer), counts)
+    return _joined(graph, layer, x, [shares(graph, x, columns, arrays, (low, high))], sum(counts))
+
+
+def shares(
+    graph: Graph, x: str, columns: npt.ArrayLike, bins: Arrays, limits: tuple[npt.ArrayLike, npt.ArrayLike]
+) -> str:
+    """Add (x - start) / width of the given columns for each bin, limited."""
+    chosen = graph.add("Gather", x, graph.constant("columns", columns, "int64"), axis=1)
+    distance = graph.add("Sub", chosen, graph.constant("start", bins["start"]))
+    share = graph.add("Div", distance, graph.constant("width", bins["width"]))
+    low, high = (graph.constant(name, limit) for name, limit in zip(("low", "high"), limits, strict=True))
+    return graph.add("Min", graph.add("Max", share, low), high)
 
 
 def embedding(graph: Graph, layer: Any, arrays: Arrays, x: str) -> str:

@@ -8,15 +8,15 @@ returns.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import _core
 from ...internal.arrays import Array
 from ...internal.checks import choice
-from ...internal.labels import encode_classes
+from ...internal.labels import Classes, encode_classes
 from ...internal.layer_names import by_layer, path_of
 from ...internal.outputs import probabilistic
 from ...internal.ranges import out_of_range, ranges_of
@@ -25,16 +25,17 @@ from ..destination import FileLike
 from ..saving import model_tensors
 from ..specs import for_layer
 from ..transfer import held
-from .graph import INPUT, Graph
+from .graph import INPUT, ML, Graph
 from .layers import EXPORTS, logistic
 
 if TYPE_CHECKING:
     from ...ensembles.ensemble import Ensemble
     from ...model import Sequential
 
-__all__ = ["LIMIT", "OPSET", "save_ensemble", "save_model"]
+__all__ = ["LIMIT", "OPSET", "averaged", "save_ensemble", "save_model", "write"]
 
 OPSET, IR = 17, 8  # those of ONNX 1.12; onnxruntime 1.12 (2022) and later versions read them
+ML_OPSET = 3  # that of ONNX-ML, which belongs to it
 LIMIT = 2**31 - 2**24  # bytes of all arrays; a message of Protocol Buffers has less than 2 GiB
 TINY = float(np.finfo(np.float64).tiny)  # a probability of 0 counts as this one, as in Ensemble.predict
 
@@ -43,7 +44,7 @@ def save_model(model: Sequential, path: FileLike, outputs: str) -> None:
     """Write `model` to an ONNX file; see `gdcore.Sequential.save_onnx`."""
     _check(model, [model], outputs)
     graph = Graph(model.dtype)
-    found = _network(graph, model, INPUT)
+    found = _network(graph, model, graph.input(INPUT, graph.dtype, model.in_features))
     if outputs == "probabilities":
         found = _probabilities(graph, found, model)
     _write(graph, found, model, path, outputs)
@@ -51,19 +52,24 @@ def save_model(model: Sequential, path: FileLike, outputs: str) -> None:
 
 def save_ensemble(ensemble: Ensemble, path: FileLike, outputs: str) -> None:
     """Write `ensemble` to an ONNX file; see `gdcore.Ensemble.save_onnx`."""
+    graph = Graph(ensemble.dtype)
+    found = averaged(graph, ensemble, graph.input(INPUT, graph.dtype, ensemble.in_features), outputs)
+    _write(graph, found, ensemble, path, outputs)
+
+
+def averaged(graph: Graph, ensemble: Ensemble, x: str, outputs: str) -> str:
+    """Add the networks of an ensemble with the input `x`, of the graph's dtype; return the name of their mean."""
     from ...ensembles.members import checked_models
 
     models = checked_models(ensemble.models)  # which may have changed
     _check(ensemble, models, outputs)
-    graph = Graph(ensemble.dtype)
     members = []
     for i, model in enumerate(models):
         with graph.at(f"models.{i}", model.dtype):
-            x = INPUT if model.dtype == ensemble.dtype else graph.cast(INPUT, model.dtype)
-            members.append(graph.cast(_network(graph, model, x), "float64"))
+            own = x if model.dtype == ensemble.dtype else graph.cast(x, model.dtype)
+            members.append(graph.cast(_network(graph, model, own), "float64"))
     with graph.at("mean", "float64"):
-        found = graph.cast(_mean(graph, members, ensemble, outputs), ensemble.dtype)
-    _write(graph, found, ensemble, path, outputs)
+        return graph.cast(_mean(graph, members, ensemble, outputs), ensemble.dtype)
 
 
 def _check(whole: Sequential | Ensemble, models: Sequence[Sequential], outputs: str) -> None:
@@ -144,20 +150,25 @@ def _mean(graph: Graph, members: Sequence[str], ensemble: Ensemble, outputs: str
 
 def _write(graph: Graph, found: str, model: Sequential | Ensemble, path: FileLike, outputs: str) -> None:
     """Write a graph, whose result is called `found`, with the metadata of a model."""
-    helper = graph.onnx.helper
     name = "probabilities" if outputs == "probabilities" else "outputs"
-    width = 2 if name == "probabilities" and model.outputs == "yes_no" and model.out_features == 1 else 0
-    shapes = {INPUT: model.in_features, name: width or model.out_features}
-    graph.nodes.append(helper.make_node("Identity", [found], [name], name=name))
-    x, y = (helper.make_tensor_value_info(key, graph.type_of(graph.dtype), ["rows", n]) for key, n in shapes.items())
+    two = name == "probabilities" and model.outputs == "yes_no" and model.out_features == 1
+    graph.output(name, found, graph.dtype, 2 if two else model.out_features)
+    facts = {key: getattr(model, key) for key in ("outputs", "classes", "feature_names", "target_names")}
+    write(graph, type(model).__name__, facts, path)
+
+
+def write(graph: Graph, name: str, facts: Mapping[str, Any], path: FileLike) -> None:
+    """Write a graph called `name`, with metadata: facts that are not None, as JSON except for text."""
+    helper = graph.onnx.helper
+    domains = {"": OPSET} | ({ML: ML_OPSET} if any(node.domain == ML for node in graph.nodes) else {})
     made = helper.make_model(
-        helper.make_graph(graph.nodes, type(model).__name__, [x], [y], graph.constants),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        helper.make_graph(graph.nodes, name, list(graph.inputs.values()), graph.outputs, graph.constants),
+        opset_imports=[helper.make_opsetid(*domain) for domain in domains.items()],
         ir_version=IR,
         producer_name="gdcore",
         producer_version=_core.__version__,
     )
-    helper.set_model_props(made, _metadata(model))
+    helper.set_model_props(made, _metadata(**facts))
 
     def fill(written: str) -> None:
         with open(written, "wb") as file:
@@ -167,13 +178,8 @@ def _write(graph: Graph, found: str, model: Sequential | Ensemble, path: FileLik
     destination.write(path, "path", fill)
 
 
-def _metadata(model: Sequential | Ensemble) -> dict[str, str]:
-    """Return what is known of inputs and outputs: text, and names as JSON."""
-    names = {
-        "classes": encode_classes(model.classes),
-        "feature_names": model.feature_names,
-        "target_names": model.target_names,
-    }
-    known = {key: json.dumps(value) for key, value in names.items() if value is not None}
-    meaning = {} if model.outputs is None else {"outputs": model.outputs}
-    return {"gdcore_version": _core.__version__} | meaning | known
+def _metadata(classes: Classes | None, **facts: Any) -> dict[str, str]:
+    """Return what is known of inputs and outputs: text, and all else as JSON."""
+    known = {key: value for key, value in {**facts, "classes": encode_classes(classes)}.items() if value is not None}
+    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items()}
+    return {"gdcore_version": _core.__version__} | text
