@@ -166,12 +166,11 @@ class Target:
     def class_array(self) -> Array:
         """Return the classes as an array of the type of the targets."""
         assert self.classes is not None
-        found = class_array(self.classes)
-        if self.dtype == "object":
-            made = np.empty(len(self.classes), dtype=object)
-            made[:] = self.classes
-            return made
-        return found.astype(self.dtype) if self.dtype else found
+        if not self.dtype:
+            return class_array(self.classes)
+        made = np.empty(len(self.classes), dtype=self.dtype)
+        made[:] = self.classes
+        return made
 
     # ---- Files ------------------------------------------------------------------------------------------------------
     def to_json(self) -> dict[str, Any]:

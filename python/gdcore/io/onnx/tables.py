@@ -25,7 +25,7 @@ from .whole import Whole, difference, parts_of
 
 if TYPE_CHECKING:
     from ...tables.encoding import Encoded, Encoding, Feature
-    from ...tables.model import TabularModel
+    from ...tables.prediction import TablePredictor
     from ...tables.targets import Target
 
 __all__ = ["encoded", "save_table"]
@@ -34,7 +34,7 @@ MISSING = -(2**63)  # NumPy's missing date, NaT
 DONE = "and fit again"
 
 
-def save_table(model: TabularModel, path: FileLike, outputs: str) -> None:
+def save_table(model: TablePredictor, path: FileLike, outputs: str) -> None:
     """Write a model of tables to an ONNX file; see `gdcore.tables.TabularModel.save_onnx`."""
     target, encoding, ensemble = model._parts()
     choice(outputs, "outputs", ("raw", "probabilities"))
@@ -46,7 +46,7 @@ def save_table(model: TabularModel, path: FileLike, outputs: str) -> None:
     else:
         graph.output(outputs if outputs == "probabilities" else "outputs", found, ensemble.dtype, target.outputs)
         _labels(graph, target, found)
-    facts = {"outputs": ensemble.outputs, "classes": target.classes, "feature_names": list(graph.inputs)}
+    facts: dict[str, Any] = {"outputs": ensemble.outputs, "classes": target.classes, "feature_names": list(graph.inputs)}
     facts["target_names"] = None if target.name is None else [target.name]
     facts["kinds"] = {column.name: column.kind for column in encoding.columns if column.width}
     write(graph, type(model).__name__, facts, path)
@@ -141,12 +141,19 @@ def _column(graph: Graph, x: str) -> str:
     return graph.add("Unsqueeze", x, graph.constant("axis", [1], "int64"))
 
 
+def _gone(graph: Graph, x: str, dtype: str) -> str:
+    """Add whether each value of a column of numbers is missing."""
+    if dtype == "float64":
+        return graph.add("IsNaN", x)
+    return graph.add("Equal", x, graph.constant("missing", MISSING, dtype))
+
+
 def _values(graph: Graph, column: Encoded, dtype: str) -> list[str]:
     """Add the numbers that are made of a column, float64 (rows, 1) with NaN for missing ones."""
     x = _column(graph, column.name)
     if dtype == "float64":
         return [x]
-    gone = graph.add("Equal", x, graph.constant("missing", MISSING, "int64"))
+    gone = _gone(graph, x, dtype)
     known = Whole(graph, graph.add("Where", gone, graph.constant("any", 0, "int64"), x))
     nan = graph.constant("nan", np.nan)
     if column.kind == "date":
@@ -197,9 +204,7 @@ def _indicators(graph: Graph, column: Encoded, dtype: str) -> str:
         code = _column(graph, graph.add("LabelEncoder", column.name, domain=ML, **known))
         return graph.add("Equal", code, graph.constant("codes", np.arange(width), "int64"))
     x = _column(graph, column.name)
-    gone = graph.add("IsNaN", x)
-    if dtype == "int64":
-        gone = graph.add("Equal", x, graph.constant("missing", MISSING, dtype))
+    gone = _gone(graph, x, dtype)
     blocks, other = [], gone
     if count:
         blocks.append(graph.add("Equal", x, graph.constant("keys", column.keys, dtype)))
