@@ -100,6 +100,47 @@ def test_named_targets_may_come_in_any_order(tmp_path: Path) -> None:
     assert gd.load(tmp_path / "c.safetensors").target_names == ("price", "time")
 
 
+OTHERS = [gd.MeanSquaredError(), gd.MeanAbsoluteError(), gd.Huber(1.0), gd.Quantile(0.5), gd.Poisson()]
+OTHERS += [gd.CrossEntropy(), gd.BinaryCrossEntropy()]
+
+
+@pytest.mark.parametrize("loss", OTHERS, ids=repr)
+def test_targets_of_other_losses_have_a_name_for_each_output(loss: gd.Loss) -> None:
+    """When the trainer is made, and when names are set later: by the model that knows what its outputs are, or by the
+    next call that has both names and loss."""
+    wrong, word = ["price", "time"], r"target_names: got 2 names.*expected 4, one for each output"
+    model = gd.Sequential(gd.Dense(1, 4), seed=0, target_names=wrong)
+    helpers.refuses(lambda: gd.Trainer(model, loss, optimizer=gd.SGD(0.1)), ValueError, word)
+    assert model.outputs is None and model.target_names == ("price", "time")
+    other = constant(4)
+    trainer = gd.Trainer(other, loss, optimizer=gd.SGD(0.1))
+    if other.outputs != "numbers":
+        with pytest.raises(ValueError, match=word):
+            other.target_names = wrong
+        other.target_names = ["a", "b", "c", "d"]
+        return
+    other.target_names = wrong
+    y = np.ones((len(X), 4))
+    named = pd.DataFrame(y[:, :2], columns=wrong)
+    calls = [lambda: trainer.fit(X, y, epochs=1), lambda: trainer.evaluate(X, y), lambda: trainer.step(X, named)]
+    for call in [*calls, lambda: gd.analysis.Objective(other, loss, X, y)]:
+        helpers.refuses(call, ValueError, word)
+    other.target_names = ["a", "b", "c", "d"]
+    trainer.step(X, y)
+
+
+def test_quantiles_share_the_name_of_their_target() -> None:
+    for names in (["a"], ["a", "b", "c", "d", "e", "f"]):
+        model = gd.Sequential(gd.Dense(1, 6), seed=0, target_names=names)
+        word = f"target_names: got {len(names)} names.*expected 2, one for each 3 outputs"
+        helpers.refuses(
+            lambda model=model: gd.Trainer(model, gd.Quantile(LEVELS), optimizer=gd.SGD(0.1)), ValueError, word
+        )
+    model = gd.Sequential(gd.Dense(1, 6), seed=0, target_names=["price", "time"])
+    trainer = gd.Trainer(model, gd.Quantile(LEVELS), optimizer=gd.SGD(0.1))
+    assert np.isfinite(trainer.step(X, pd.DataFrame(Y, columns=["price", "time"])[["time", "price"]]))
+
+
 LOSSES = [gd.Huber(0.5), gd.MeanAbsoluteError(), gd.Quantile([0.25, 0.75]), gd.Poisson(), gd.CrossEntropy(gamma=2.0)]
 
 

@@ -236,23 +236,31 @@ _PLAIN: dict[str, Callable[[object], bool]] = {
     "None": lambda value: value is None,
     "dict": lambda value: isinstance(value, dict),
 }
-_WORDS = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a string", "dict": "a dict"}
+_WORDS = {  # of one, and of several
+    "int": ("a whole number", "whole numbers"),
+    "float": ("a number", "numbers"),
+    "bool": ("True or False", "True or False"),
+    "str": ("a string", "strings"),
+    "dict": ("a dict", "dicts"),
+}
 _EXAMPLES = {"Initializer": "gd.HeNormal()", "Loss": "gd.CrossEntropy()", "Optimizer": "gd.Adam(lr=1e-3)"}
 
 
-def _in_words(kind: str) -> str:
+def _in_words(kind: str, several: bool = False) -> str:
     parts = _split(kind, "|")
     if len(parts) > 1:
-        return " or ".join(_in_words(part) for part in parts)
+        return " or ".join(_in_words(part, several) for part in parts)
     name, _, inner = kind.partition("[")
     inside = _split(inner.removesuffix("]"), ",") if inner else []
     if name == "tuple":
-        return f"{len(inside)} values: {', '.join(map(_in_words, inside))}"
+        return f"{'tuples of ' if several else ''}{len(inside)} values: {', '.join(map(_in_words, inside))}"
     if name in ("Sequence", "list"):
-        return f"a sequence with {_in_words(inside[0])} each" if inside else "a sequence"
+        what = "sequences" if several else "a sequence"
+        return f"{what} of {_in_words(inside[0], True)}" if inside else what
     if _class_named(kind) is None:
-        return _WORDS.get(kind, kind)
-    return f"an object of the class {kind}" + (f", such as {_EXAMPLES[kind]}" if kind in _EXAMPLES else "")
+        return _WORDS.get(kind, (kind, kind))[several]
+    what = "objects" if several else "an object"
+    return f"{what} of the class {kind}" + (f", such as {_EXAMPLES[kind]}" if kind in _EXAMPLES else "")
 
 
 def _described(value: object) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _core
 from .arrays import Array
-from .checks import choice
+from .checks import choice, shown
 from .labels import class_array
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
     Raises
     ------
     ValueError
-        If the outputs of `model` have another meaning.
+        If the outputs of `model` have another meaning, or its targets names that do not fit.
     """
     meaning = of_loss(loss)
+    check_target_names(loss, model)
     if meaning is None:
         return None
     name = type(loss).__name__
@@ -80,6 +81,23 @@ def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
             f"{losses_for('yes_no')}, or a model without classes"
         )
     return meaning
+
+
+def check_target_names(loss: _core.Loss, model: Predictor) -> None:
+    """Raise ValueError unless `model` names each target of `loss`, if any: only quantiles share a name.
+
+    A custom loss may have any number of outputs for each target.
+    """
+    names = model.target_names
+    if names is None or isinstance(loss, _core.CustomLoss):
+        return
+    levels = len(loss.levels) if isinstance(loss, _core.Quantile) else 1
+    if len(names) * levels != model.out_features:
+        one = f"{levels} outputs" if levels > 1 else "output"
+        raise ValueError(
+            f"target_names: got {len(names)} names, {shown(names)}, for {model.out_features} outputs and the loss "
+            f"{type(loss).__name__}; expected {model.out_features // levels}, one for each {one} of the model"
+        )
 
 
 def losses_for(meaning: str | None) -> str:

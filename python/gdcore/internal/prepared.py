@@ -13,7 +13,7 @@ from .features import UNNAMED, Columns
 from .inputs import Inputs, to_inputs
 from .labels import Targets, to_targets
 from .numbers import check_batch_scale, check_numbers, check_scale
-from .outputs import of_loss
+from .outputs import check_target_names, of_loss
 
 if TYPE_CHECKING:
     from ..network.prediction import Predictor
@@ -75,6 +75,7 @@ def prepared(
     TypeError, ValueError
         If columns, labels, row counts or values do not fit; names the argument.
     """
+    check_target_names(loss, model)
     inputs = to_inputs(x, f"{label}x", model.feature_names or known.x)
     labels = of_loss(loss) == "classes"
     targets = to_targets(y, f"{label}y", model.classes, labels=labels, known=model.target_names or known.y)

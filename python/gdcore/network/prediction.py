@@ -120,7 +120,8 @@ class Predictor(_core.Network):
     def target_names(self) -> FeatureNames | None:
         """Names of the target columns, if known; can be set, None removes them.
 
-        One for each output, or, where several outputs are quantiles of a target, one for each target.
+        One for each output. Where several outputs belong to a target, as with the loss `Quantile`, one for each target;
+        every other loss refuses that.
         """
         return self._target_names
 
@@ -128,8 +129,8 @@ class Predictor(_core.Network):
     def target_names(self, names: Sequence[str] | None) -> None:
         outputs = self.out_features
         count = len(names) if names is not None and hasattr(names, "__len__") else 0
-        if count > 0 and outputs % count == 0:
-            outputs = count  # fewer than outputs: of targets with several quantiles each
+        if count > 0 and outputs % count == 0 and self._outputs in (None, "numbers"):
+            outputs = count  # fewer than outputs: of targets with several quantiles each; losses check the number
         self._target_names = None if names is None else feature_names(names, outputs, "target_names", "output")
 
     def learn_names(self, columns: Columns) -> None:

@@ -46,7 +46,11 @@ def save_table(model: TablePredictor, path: FileLike, outputs: str) -> None:
     else:
         graph.output(outputs if outputs == "probabilities" else "outputs", found, ensemble.dtype, target.outputs)
         _labels(graph, target, found)
-    facts: dict[str, Any] = {"outputs": ensemble.outputs, "classes": target.classes, "feature_names": list(graph.inputs)}
+    facts: dict[str, Any] = {
+        "outputs": ensemble.outputs,
+        "classes": target.classes,
+        "feature_names": list(graph.inputs),
+    }
     facts["target_names"] = None if target.name is None else [target.name]
     facts["kinds"] = {column.name: column.kind for column in encoding.columns if column.width}
     write(graph, type(model).__name__, facts, path)
