@@ -22,6 +22,7 @@ class Residual(_core.Residual):
     *inside : Layer
         The layers of f, with as many outputs as inputs. A `Standardizer`, `PiecewiseLinear` or `Embedding` is refused:
         it reads the model's data, and belongs before the block.
+        Columns inside are given by number, not by name: a block does not know the model's columns.
     layers : sequence of Layer, optional
         The layers as one sequence, instead; also the name of the attribute.
     name : str, optional
@@ -43,4 +44,12 @@ class Residual(_core.Residual):
     ) -> None:
         if inside and layers is not None:
             raise TypeError("layers: got layers by position and by name; expected one of them")
-        super().__init__(inside if layers is None else layers, name=name)
+        given = inside if layers is None else layers
+        for i, layer in enumerate(given if isinstance(given, (tuple, list)) else ()):
+            columns = layer.columns if isinstance(layer, _core.Periodic) else None
+            if columns is not None and isinstance(columns[0], str):
+                raise ValueError(
+                    f"layers[{i}]: columns: got the name {columns[0]!r} inside a block, which does not know the "
+                    "model's columns; expected numbers of columns of the layer's input, from 0"
+                )
+        super().__init__(given, name=name)

@@ -248,6 +248,12 @@ def test_export(here: Path, capsys: Any) -> None:
     assert f"x, (rows, {x.shape[1]})" in out and "model.encode(frame)" in out and "no, yes" in out
     session = runtime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"x": x})[0], model.predict_proba(table), atol=1e-5)
+    run("export", "model.safetensors", "--onnx", "whole.onnx", "--outputs", "probabilities")
+    found = facts(capsys.readouterr().out)
+    assert found["inputs"] == "age, city, member, joined, income: (rows,) each" and found["classes"] == "no, yes"
+    assert found["output"] == "probabilities, (rows, 2); label, (rows,)"
+    session = runtime.InferenceSession("whole.onnx", providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_inputs()] == ["age", "city", "member", "joined", "income"]
     gd.Sequential(gd.Dense(2, 3), seed=0, feature_names=["a", "b"]).save("plain.safetensors")
     run("export", "plain.safetensors", "--onnx", "plain.onnx")
     assert "x, (rows, 2)" in capsys.readouterr().out and Path("plain.onnx").stat().st_size > 100
@@ -256,6 +262,8 @@ def test_export(here: Path, capsys: Any) -> None:
     numbers.fit(inputs, ages * 1.5).save("numbers.safetensors")
     run("export", "numbers.safetensors", "--onnx", "numbers.onnx", "--networks")
     formula = facts(capsys.readouterr().out)["prediction"]
+    run("export", "numbers.safetensors", "--onnx", "all.onnx")
+    assert facts(capsys.readouterr().out)["output"] == "outputs, the predictions"
     session = runtime.InferenceSession("numbers.onnx", providers=["CPUExecutionProvider"])
     outputs = session.run(None, {"x": numbers.encode(inputs)})[0]
     np.testing.assert_allclose(eval(formula, {"outputs": outputs}), numbers.predict(inputs), rtol=1e-4)

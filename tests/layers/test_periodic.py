@@ -182,6 +182,26 @@ def test_layers_of_columns_follow_one_another(device: str, rng: Any) -> None:
     assert loaded.layers == model.layers
 
 
+def test_columns_by_name_after_scaling(rng: Any) -> None:
+    """Names work behind a Standardizer, which keeps the columns; the layer gets the scaled ones."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(100 + 7 * rng.standard_normal((40, 4)), columns=list("abcd"))
+    layers = [gd.Standardizer().fit(frame), gd.Periodic(columns=["d", "b"], dim=3)]
+    named = gd.Sequential(*layers[:2], gd.Periodic(columns=["a"], dim=2), gd.Dense(9, 2), seed=0)
+    assert named.layers[1].columns == (3, 1) and named.layers[2].columns == (0,) and named.layers[2].features == 8
+    numbered = gd.Sequential(
+        layers[0], gd.Periodic(4, columns=[3, 1], dim=3), gd.Periodic(8, columns=[0], dim=2), gd.Dense(9, 2), seed=0
+    )
+    helpers.same_bits(named.predict(frame[["c", "a", "d", "b"]]), numbered.predict(frame.to_numpy()))
+    edges = gd.PiecewiseLinear(columns=["a"]).fit(frame)  # in the data's unit
+    for layer in (edges, gd.Embedding([200], [2], columns=["a"])):
+        word = "'a', which the layers before change; expected this layer before them"
+        helpers.refuses(lambda layer=layer: gd.Sequential(layers[0], layer, gd.Dense(5, 1)), ValueError, word)
+    for layer in (gd.BatchNorm(4), gd.Dense(4, 4)):
+        with pytest.raises(ValueError, match="which the layers before change"):
+            gd.Sequential(layer, gd.Periodic(4, columns=["a"]), feature_names=list("abcd"))
+
+
 BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: gd.Periodic(-1), ValueError, "features"),
     (lambda: gd.Periodic(2.5), TypeError, "features"),

@@ -157,7 +157,11 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: gd.PiecewiseLinear([[0.0, 1.0]], columns="a"), TypeError, "columns"),
     (lambda: gd.PiecewiseLinear([[0.0, 1.0]], columns=[0.5]), TypeError, "columns"),
     (lambda: gd.PiecewiseLinear([[0.0, 1.0]], columns=["a", 1]), TypeError, "columns"),
-    (lambda: gd.PiecewiseLinear(1.0), TypeError, "edges"),
+    (
+        lambda: gd.PiecewiseLinear(8),
+        TypeError,
+        "got int 8; expected a sequence of sequences of numbers or None$",
+    ),
     (lambda: gd.Sequential(gd.PiecewiseLinear(), gd.Dense(3, 1)), RuntimeError, "fit"),
     (lambda: gd.Sequential(gd.PiecewiseLinear([[0.0, 1.0]]), gd.Dense(3, 1)), ValueError, "in_features"),
     (lambda: gd.Sequential(gd.PiecewiseLinear([[0.0, 1.0]], columns=[5]), gd.Dense(3, 1)), ValueError, "columns.*5"),

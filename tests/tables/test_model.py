@@ -147,6 +147,28 @@ def test_metrics(fitted: TabularModel) -> None:
     assert found["loss"] == pytest.approx(log_loss(KIND, probabilities, sample_weight=PRICE), rel=1e-5)
 
 
+def test_weights_are_a_column(fitted: TabularModel) -> None:
+    """Named as for `fit`: the column is no input, unless it was one in training."""
+    frame = FRAME.assign(kind=KIND, weight=PRICE)
+    by_values = fitted.evaluate(FRAME, KIND, sample_weight=PRICE)
+    assert by_values != fitted.evaluate(FRAME, KIND)
+    assert fitted.evaluate(frame, "kind", sample_weight="weight") == by_values
+    assert fitted.score(frame, "kind", sample_weight="weight") == by_values["accuracy"]
+    found = fitted.importances(frame, "kind", sample_weight="weight", repeats=1)
+    assert np.array_equal(found.values, fitted.importances(FRAME, KIND, sample_weight=PRICE, repeats=1).values)
+    older = FRAME["age"].fillna(1).to_numpy()
+    whole = FRAME.assign(age=older)
+    by_input = fitted.evaluate(whole, KIND, sample_weight=older)
+    assert fitted.evaluate(whole, KIND, sample_weight="age") == by_input
+    frame = frame.drop(columns="weight")
+    for weights, word in (
+        ("price", "sample_weight: got the name 'price'; expected a column of x"),
+        (-PRICE, "sample_weight: got -.* in row 0; expected finite weights of at least 0"),
+        (PRICE[1:], f"sample_weight: got {N - 1} rows; expected {N}"),
+    ):
+        helpers.refuses(lambda weights=weights: fitted.evaluate(frame, "kind", sample_weight=weights), ValueError, word)
+
+
 # ---- Rows -----------------------------------------------------------------------------------------------------------
 def test_rows_of_weight_0_have_no_influence() -> None:
     weights = np.where(np.arange(N) % 3 == 0, 0.0, RNG.uniform(0.5, 2, N))

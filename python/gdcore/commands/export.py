@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> None:
 def _whole(model: Any, options: argparse.Namespace) -> None:
     """Write a model of tables with the encoding of its columns, and print what the file expects and returns."""
     model.save_onnx(options.onnx, outputs=options.outputs)
-    columns = [row["column"] for row in model.columns() if row["inputs"]]
+    found = model.columns()
+    columns = [name for name, width in zip(found["column"], found["inputs"], strict=True) if width]
     facts = {"file": str(options.onnx), "inputs": ", ".join(columns) + ": (rows,) each"}
     if model.classes is None:
         facts["output"] = "outputs, the predictions"

@@ -82,6 +82,8 @@ def _own(layer: _core.Layer) -> _core.Layer:
 def numbered(layers: Sequence[_core.Layer], names: object) -> list[_core.Layer]:
     """Return layers in which columns named after the model's inputs are numbers of columns of each layer's input.
 
+    After a Standardizer, which keeps the columns apart, the layers whose settings are not in the data's unit know them.
+
     Raises
     ------
     ValueError
@@ -92,12 +94,14 @@ def numbered(layers: Sequence[_core.Layer], names: object) -> list[_core.Layer]:
     if not named or names is None:  # without names the core refuses the layer
         return made
     known = names_of(names, None)
-    origins = list(range(len(known)))
+    origins = scaled = list(range(len(known)))
     for i, layer in enumerate(made[: named[-1] + 1]):
         if i in named:
-            columns = [_position(c, known, origins, i) for c in _columns(layer)]
-            made[i] = layer = remade(layer, columns=columns, features=_features(layer) or len(origins))
+            places = scaled if isinstance(layer, _core.Periodic) else origins
+            columns = [_position(c, known, places, i) for c in _columns(layer)]
+            made[i] = layer = remade(layer, columns=columns, features=_features(layer) or len(places))
         origins = layer._origins(origins)
+        scaled = scaled if isinstance(layer, _core.Standardizer) else layer._origins(scaled)
     return made
 
 

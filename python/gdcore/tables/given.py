@@ -13,7 +13,7 @@ from .columns import Column, Frame, read, read_column
 from .splitting import Rows, group_codes, time_order
 from .targets import read_target
 
-__all__ = ["Given", "same_length"]
+__all__ = ["Given", "checked_weights", "same_length"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Given:
         weighted, grouped, timed = column_of("sample_weight"), column_of("groups"), column_of("time")
         if grouped is not None and timed is not None:
             raise ValueError("time: got times beside groups; expected one of the two")
-        weights = None if weighted is None else _weights(weighted.values, f"{name}sample_weight")
+        weights = None if weighted is None else checked_weights(weighted.values, f"{name}sample_weight")
         rows = None if weights is None or (weights > 0).all() else np.flatnonzero(weights > 0)
         if rows is not None:
             frame = frame.take(rows)
@@ -112,7 +112,8 @@ def _refuse_as_input(y: Any, target: Column | Array, frame: Frame, name: str) ->
         )
 
 
-def _weights(values: Any, name: str) -> Array:
+def checked_weights(values: Any, name: str) -> Array:
+    """Return weights of rows as float64; raise ValueError if one is negative or not finite."""
     weights = to_weights(values, name).astype(np.float64)
     bad = ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ..ensembles.ensemble import Ensemble
 from ..internal.arguments import explained
-from ..internal.arrays import Array, to_weights
+from ..internal.arrays import Array
 from ..internal.arrays import Data as DataLike
 from ..internal.attributes import Closed
 from ..internal.checks import integer, seed_or_random
@@ -15,9 +16,9 @@ from ..internal.display import paragraph
 from ..internal.features import FeatureNames
 from ..metrics import Metrics, direction
 from ..table import Table
-from .columns import Column, Frame, read
+from .columns import Column, Frame, read, read_column
 from .encoding import Encoding
-from .given import same_length
+from .given import checked_weights, same_length
 from .importance import Importances, measure
 from .targets import Judged, Target, read_target
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "TablePredictor"]
 
+WEIGHTS = "sample_weight"
 METRICS = {"classification": ("accuracy",), "regression": ("r2",)}
 
 
@@ -125,11 +127,12 @@ class TablePredictor(Closed):
         """
         return self._encoded(x)[0]
 
-    def _encoded(self, x: Any, name: str = "x") -> tuple[Array, Frame]:
+    def _encoded(self, x: Any, name: str = "x", also: Sequence[str] = ()) -> tuple[Array, Frame]:
+        """Return the inputs of the networks, and the table as given; columns of no input, and `also`, are ignored."""
         encoding = self._parts()[1]
         frame = given = read(x, name)
-        for ignored in self._ignored:
-            if frame.named and ignored in frame.names:
+        for ignored in dict.fromkeys((*self._ignored, *also)):
+            if frame.named and ignored in frame.names and ignored not in encoding.names:
                 frame = frame.without(ignored)[1]
         return encoding.encode(encoding.arranged(frame, name), name), given
 
@@ -157,7 +160,7 @@ class TablePredictor(Closed):
             return ensemble.predict_proba(inputs)
 
     def evaluate(
-        self, x: Any, y: Any = None, *, metrics: Metrics | None = None, sample_weight: DataLike | None = None
+        self, x: Any, y: Any = None, *, metrics: Metrics | None = None, sample_weight: DataLike | str | None = None
     ) -> dict[str, float]:
         """Measure the predictions for rows of a table.
 
@@ -169,8 +172,8 @@ class TablePredictor(Closed):
             The truth, as for `fit`; by default the column of `x` that `fit` got as target.
         metrics : sequence or mapping, optional
             As for `gdcore.Trainer`; by default "accuracy" or "r2".
-        sample_weight : array, optional
-            Weight of each row.
+        sample_weight : array or str, optional
+            Weight of each row, at least 0, or the name of a column of `x`.
 
         Returns
         -------
@@ -183,7 +186,7 @@ class TablePredictor(Closed):
         return self._judged(self._outputs(inputs), truth, weights, wanted)
 
     def _measurable(self, x: Any, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
-        inputs, frame = self._encoded(x)
+        inputs, frame = self._encoded(x, also=[each for each in (y, weights) if isinstance(each, str)])
         if y is None and self._parts()[0].name in frame.names:
             y = self._parts()[0].name
         column = frame.column(y, "y") if isinstance(y, str) else read_target(y)
@@ -192,7 +195,10 @@ class TablePredictor(Closed):
         if self._parts()[0].classes is None:
             numbers = self._parts()[0].numbers(column)  # of durations too, in seconds, and of text
             truth = numbers if truth.ndim == 2 else numbers[:, 0]
-        weights = None if weights is None else to_weights(weights, "sample_weight")
+        if weights is not None:
+            given = frame.column(weights, WEIGHTS) if isinstance(weights, str) else read_column(weights, WEIGHTS)
+            same_length(WEIGHTS, len(given.values), frame.rows)
+            weights = checked_weights(given.values, WEIGHTS)
         return inputs, truth, weights
 
     def _judged(
@@ -205,7 +211,7 @@ class TablePredictor(Closed):
         judge = Judge(cast(Any, Judged(target)), None, metrics)
         return judge.measure(outputs if scaled or target.classes else target.decode(outputs), truth, weights)
 
-    def score(self, x: Any, y: Any = None, *, sample_weight: DataLike | None = None) -> float:
+    def score(self, x: Any, y: Any = None, *, sample_weight: DataLike | str | None = None) -> float:
         """Return the accuracy, or R² of numbers; the arguments are those of `evaluate`."""
         name = METRICS[self._parts()[0].task][0]
         return self.evaluate(x, y, metrics=[name], sample_weight=sample_weight)[name]
@@ -216,7 +222,7 @@ class TablePredictor(Closed):
         y: Any = None,
         *,
         metric: str | None = None,
-        sample_weight: DataLike | None = None,
+        sample_weight: DataLike | str | None = None,
         repeats: int = 5,
         seed: int = 0,
     ) -> Importances:
