@@ -136,15 +136,14 @@ def test_sklearn_grid_search(tmp_path: Path) -> None:
 
 def test_tables(tmp_path: Path) -> None:
     printed = example("tables", tmp_path)
-    loss = {
-        name: number(rf"^{name}: .* log loss ([\d.]+)", printed) for name in ("blind guess", "network", "calibrated")
-    }
-    perfect = number(r"^true probability: .* log loss ([\d.]+)", printed)
-    assert perfect < loss["calibrated"] < loss["network"] + 0.01 < perfect + 0.06 < loss["blind guess"]
-    assert number(r"^calibrated: .* off by ([\d.]+)", printed) < 0.05
+    names = "blind guess", "networks", "calibrated", "true probability"
+    blind, alone, calibrated, perfect = (number(rf"^{name}: log loss ([\d.]+)", printed) for name in names)
+    assert perfect < min(alone, calibrated) and max(alone, calibrated) < perfect + 0.06 < blind
     assert number(r"^ +spending +([\d.]+)", printed) > 0.08 > number(r"^newsletter +(-?[\d.]+)", printed) + 0.06
-    assert (tmp_path / "customers.png").read_bytes().startswith(b"\x89PNG")
-    assert isinstance(gd.load(tmp_path / "customers.safetensors"), gd.tables.TabularModel)
+    assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
+    text = (ROOT / "examples" / "tables.py").read_text(encoding="utf-8")
+    code = text.splitlines()[ast.parse(text).body[0].end_lineno :]
+    assert len([line for line in code if line]) <= 30
 
 
 def test_every_example_is_tested_and_explains_itself() -> None:
