@@ -1,8 +1,8 @@
 """A frame with everything in it, to a calibrated classifier with a picture.
 
-What one sees: how the columns are read, the log loss on test rows of a blind guess, of the true probability and,
-between the two, of the networks, alone and calibrated, and how important each column is. `calibration.png` shows which share of
-the customers leaves where the predicted probability is about 0.1, 0.3, ...
+What one sees: how the columns are read; the log loss on test rows of a blind guess, of the true probability and,
+between the two, of the networks, alone and calibrated; how important each column is. `calibration.png` shows which
+share of the customers leaves where the predicted probability is about 0.1, 0.3, ...
 
 Data: made here; whether a customer leaves depends on age, city, spending, plan, and the month of joining.
 """

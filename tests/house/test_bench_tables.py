@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.tables import __main__ as command
-from bench.tables import ablation, methods, report, tables
+from bench.tables import ablation, exported, methods, report, tables
 
 METHODS = ("lightgbm", "tabular")
 
@@ -88,6 +88,22 @@ def test_a_table_is_split_without_its_target() -> None:
     assert not {"class", "rownames"} & set(split.x.columns)
     x, x_test = methods.as_numbers_and_categories(split)
     assert list(x.dtypes) == list(x_test.dtypes)
+
+
+def test_exported_models_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise: a line for each table, with the differences between the file and the model on test rows."""
+    pytest.importorskip("onnxruntime")
+    pandas = pytest.importorskip("pandas")
+    random = np.random.default_rng(0)
+    x = pandas.DataFrame({"a": random.standard_normal(60), "b": random.choice(["u", "v", None], 60)})
+    x["c"] = pandas.date_range("2020-01-01", periods=60).where(x["a"] > -1)
+    y, numbers = (x["a"] > 0).to_numpy(np.int64), x["a"].to_numpy() * 1e6
+    made = {"classes": tables.Split(x, y, x[:20], y[:20], 2), "numbers": tables.Split(x, numbers, x, numbers, 0)}
+    monkeypatch.setattr(tables, "split", lambda name, seed: made[name])
+    exported.main(["--out", str(tmp_path / "found"), "--tables=classes,numbers", "--ensemble=1"])
+    lines = [line.split("|")[1:-1] for line in (tmp_path / "found.md").read_text().splitlines()[2:]]
+    assert [[each.strip() for each in line[:3]] for line in lines] == [["classes", "20", "3"], ["numbers", "60", "3"]]
+    assert all(0 <= float(line[3]) < 1e-5 for line in lines) and [line[4].strip() for line in lines] == ["0", ""]
 
 
 def test_ablations_replace_what_they_name() -> None:

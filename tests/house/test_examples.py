@@ -191,6 +191,8 @@ def test_the_snippets_about_exports_run_in_order(tmp_path: Path) -> None:
     found += [
         "assert np.abs(chances - model.predict_proba(x)).max() < 1e-5",
         "assert names == list(model.predict_classes(x))",
+        "assert np.abs(likely - houses.predict_proba(frame)).max() < 1e-5",
+        "assert list(label) == list(houses.predict(frame))",
         "assert np.abs(outputs.detach().numpy() - model.predict(x)).max() < 1e-5",
         "assert np.abs(again.predict_proba(x) - chances).max() < 1e-5 and again.classes == model.classes",
         "assert torch.from_dlpack(model.parameters()['layers.1.weight']).shape == (16, 4)",
