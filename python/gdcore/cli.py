@@ -49,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 1 after an error, reported on the standard error output. Bad arguments raise SystemExit
         with status 2, as in argparse; Ctrl-C gives 130.
     """
-    options = _build().parse_args(arguments)
+    parser = _build()
+    if "_ARGCOMPLETE" in os.environ and arguments is None:  # the shell asks what may follow
+        from .commands.completion import answer
+
+        answer(parser)
+    options = parser.parse_args(arguments)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: _say(options, f"warning: {message}")

@@ -13,7 +13,7 @@ import gdcore as gd
 import numpy as np
 import pytest
 from gdcore import cli
-from gdcore.commands import predict as predict_module
+from gdcore.commands import shared
 from gdcore.commands import reading
 
 pa = pytest.importorskip("pyarrow")
@@ -155,7 +155,7 @@ def test_every_format_gives_the_same_predictions(ending: str, here: Path, monkey
     order = ["income", "id", "buys", "joined", "member", "city", "age"]
     data, out = here / f"data.{ending}", here / f"out.{ending}"
     write(data, table.select(order))
-    monkeypatch.setattr(predict_module, "MOST_ROWS", 64)
+    monkeypatch.setattr(shared, "MOST_ROWS", 64)
     monkeypatch.setattr(reading, "BLOCK", 600)
     run("predict", "model.safetensors", str(data), "--out", str(out), "--proba", "--keep", "id")
     assert "240 rows" in capsys.readouterr().err
@@ -178,7 +178,7 @@ def test_kept_categories_of_parquet(here: Path, monkeypatch: Any) -> None:
     """Row groups with other categories each: the dictionary of a column is no part of the output."""
     table = frame("people.csv")
     kept = pa.array([f"group {i // 60}" for i in range(240)])
-    monkeypatch.setattr(predict_module, "MOST_ROWS", 64)
+    monkeypatch.setattr(shared, "MOST_ROWS", 64)
     with parquet.ParquetWriter(
         "groups.parquet", table.append_column("group", kept.dictionary_encode()).schema
     ) as writer:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .reading import known_columns, opened
-from .shared import about, add_data, aligned, columns_in, inputs_of, model_of, named, say
+import numpy as np
+
+from .reading import known_columns
+from .shared import about, add_data, aligned, inputs_of, model_of, named, say, source_of, windows_of
 
 if TYPE_CHECKING:
+    from ..internal.arrays import Array
     from ..tables import TabularModel
     from .reading import Source
 
 HELP = "measure the predictions of a model on a table with known answers"
-MORE = "Measure the predictions of a model on a table with known answers: a line for each measure, its name and value."
+MORE = (
+    "Measure the predictions of a model on a table with known answers: a line for each measure, its name and value. "
+    "The table is read in windows of rows, so that it may be larger than the memory."
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="a file of gdcore train, or of TabularModel.save")
     add_data(parser)
     parser.add_argument("--target", metavar="COLUMN", help="the column of the answers; by default that of training")
+    parser.add_argument("--weights", metavar="COLUMN", help="the weight of each row; by default all count the same")
     parser.add_argument(
         "--metric", metavar="NAME", action="append", help="a metric of docs/metrics.md, such as f1; may be repeated"
     )
@@ -34,38 +42,43 @@ def run(options: argparse.Namespace) -> None:
     target: str | None = options.target or model._parts()[0].name
     if target is None:
         raise ValueError(f"{options.model}: does not know the column of the answers; say --target COLUMN")
-    source = opened(options.data, separator=options.separator, encoding=options.encoding)
+    source = source_of(options)
     known_columns(source, "--target", [target])
-    columns = columns_in(model, source)
-    table = source.read(list(dict.fromkeys([*columns, target])))
-    say(options, f"{table.num_rows:,} rows read")
-    with about(source, target=target):
-        answers = answers_of(model, source, table, target, options.decimal)
-        inputs = inputs_of(model, source, table, 0, options.decimal)
-        found = measures(model, inputs, answers, options.metric)
+    weights = [] if options.weights is None else [options.weights]
+    known_columns(source, "--weights", weights)
+    parts, names = [], {"y": target, "sample_weight": options.weights}
+    for first, table in windows_of(model, source, [target, *weights]):
+        answers = answers_of(model, source, table, target, first, options.decimal)
+        weight = None if not weights else weights_of(source, table, weights[0], first, options.decimal)
+        with about(source, first, names):
+            parts.append(predicted(model, inputs_of(model, source, table, first, options.decimal), answers, weight))
+    say(options, f"{sum(len(part.answers) for part in parts):,} rows read")
+    with about(source, 0, names):
+        found = measures(model, parts, options.metric)
     print(aligned(found))
 
 
-def answers_of(model: TabularModel, source: Source, table: Any, target: str, decimal: str) -> Any:
+def answers_of(model: TabularModel, source: Source, table: Any, target: str, first: int, decimal: str) -> Any:
     """Return the column of the answers in the type of training; raise ValueError if one is missing."""
-    from .typed import as_kind
+    from .typed import as_kind, refuse_missing
 
-    column, where = table.column(target), f"{source.path}: column {target!r}"
+    column, where = table.column(target), f"{source}: column {target!r}"
     if source.text:
-        column = as_kind(column, _kind(model.classes), where, decimal=decimal)
-    refuse_missing(column, where)
+        column = as_kind(column, _kind(model.classes), where, decimal=decimal, first=first)
+    refuse_missing(column, where, first)
     return column
 
 
-def refuse_missing(column: Any, where: str) -> None:
-    """Raise ValueError if a value is missing in the column that is predicted."""
-    gone = column.is_null(nan_is_null=True).to_pylist()
-    if any(gone):
-        row = gone.index(True)
-        raise ValueError(
-            f"{where}: has no value in {sum(gone):,} of {len(column):,} rows, the first in row {row + 1}; "
-            "expected the answer in each row: leave out the others"
-        )
+def weights_of(source: Source, table: Any, name: str, first: int, decimal: str) -> Any:
+    """Return the column of the weights as numbers; raise ValueError if one is missing or below 0."""
+    from .typed import as_kind, refuse_infinite, refuse_missing
+
+    column, where = table.column(name), f"{source}: column {name!r}"
+    if source.text:
+        column = as_kind(column, "number", where, decimal=decimal, first=first)
+    refuse_missing(column, where, first)
+    refuse_infinite(column, where, first)
+    return column
 
 
 def _kind(classes: Any) -> str:
@@ -75,14 +88,35 @@ def _kind(classes: Any) -> str:
     return {"b": "boolean", "i": "number", "u": "number", "f": "number", "M": "date"}.get(classes.dtype.kind, "text")
 
 
-def measures(model: TabularModel, inputs: Any, answers: Any, metrics: list[str] | None = None) -> dict[str, str]:
+class Predicted(NamedTuple):
+    """The outputs of the networks for some rows, and their answers: indices of classes, or numbers."""
+
+    outputs: Array
+    answers: Array
+    weights: Array | None
+
+
+def predicted(model: TabularModel, inputs: Any, answers: Any, weights: Any = None) -> Predicted:
+    """Return the predictions of some rows of a table beside their answers."""
+    from ..tables.targets import read_target
+
+    x, truth, found = model._measurable(inputs, answers, weights)
+    if model.classes is not None:  # a small number for each row, not its text
+        truth = model._parts()[0].encode(read_target(answers)).astype(np.int32)
+    return Predicted(model._outputs(x), truth, found)
+
+
+def measures(model: TabularModel, parts: Sequence[Predicted], metrics: list[str] | None = None) -> dict[str, str]:
     """Return measures of the predictions, as text; by default those that fit the task."""
+    outputs, truth = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    weights = [part.weights for part in parts if part.weights is not None]
+    classes = model.classes
     if metrics is None:
         metrics = ["r2", "root_mean_squared_error", "mean_absolute_error"]
-        if model.classes is not None:
-            metrics = ["accuracy", *(["roc_auc"] if len(model.classes) == 2 else ["balanced_accuracy"])]
-            distinct = len(answers.unique())
-            metrics = metrics if distinct > 1 else ["accuracy"]  # the others are not defined
-    found = model.evaluate(inputs, answers, metrics=metrics)
+        if classes is not None:
+            metrics = ["accuracy", *(["roc_auc"] if len(classes) == 2 else ["balanced_accuracy"])]
+            metrics = metrics if (truth != truth[0]).any() else ["accuracy"]  # the others are not defined
+    answers = truth if classes is None else classes[truth]
+    found = model._judged(outputs, answers, np.concatenate(weights) if weights else None, metrics)
     loss = found.pop("loss")
-    return named({**found, "log_loss" if model.classes is not None else "mean_squared_error": loss} | found)
+    return named({**found, "log_loss" if classes is not None else "mean_squared_error": loss} | found)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..internal.checks import optional_module
-from .reading import known_columns, opened
-from .shared import about, add_data, columns_in, inputs_of, model_of, outputs_apart, say, table_path
+from .reading import ENDINGS, format_of, known_columns
+from .shared import about, add_data, inputs_of, model_of, outputs_apart, say, source_of, windows_of
 
 if TYPE_CHECKING:
     from ..tables import TabularModel
@@ -20,8 +20,6 @@ MORE = (
     "Predict the rows of a table, in their order. The table is read in windows of rows, so that it may be larger than "
     "the memory. Columns that the model does not know are not read."
 )
-INPUTS = 1 << 24  # encoded numbers of a window at most
-MOST_ROWS = 1 << 16  # of a window
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +37,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
+def table_path(text: str) -> Path | None:
+    """Return the path of a table, whose ending is a known one; None for ``-``, the standard output."""
+    path = Path(text)
+    if format_of(path) is None and text != "-":
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a name that ends with {ENDINGS}")
+    return None if text == "-" else path
+
+
 def run(options: argparse.Namespace) -> None:
     """Predict."""
     from .writing import write_table
@@ -47,31 +53,25 @@ def run(options: argparse.Namespace) -> None:
     model = model_of(options.model, options.device)
     if options.proba and model.classes is None:
         raise ValueError(f"--proba: {options.model} predicts numbers, which have no probabilities")
-    source = opened(options.data, separator=options.separator, encoding=options.encoding)
+    source = source_of(options)
     known_columns(source, "--keep", options.keep)
-    columns = columns_in(model, source)
     rows = [0]
-    write_table(options.out, _windows(model, source, columns, options, rows))
+    write_table(options.out, _windows(model, source, options, rows))
     say(options, f"{rows[0]:,} rows predicted{'' if options.out is None else f': {options.out}'}")
 
 
-def _windows(
-    model: TabularModel, source: Source, columns: list[str], options: argparse.Namespace, rows: list[int]
-) -> Iterator[Any]:
+def _windows(model: TabularModel, source: Source, options: argparse.Namespace, rows: list[int]) -> Iterator[Any]:
     """Yield the predictions of windows of rows, as tables; count the rows."""
     pyarrow = optional_module("pyarrow", "gdcore predict", "gdcore[cli]")
-    size = min(max(INPUTS // model._parts()[1].width, 64), MOST_ROWS)
-    for first, table in source.windows(list(dict.fromkeys([*columns, *options.keep])), size):
+    for first, table in windows_of(model, source, options.keep):
         with about(source, first):
             found = _predicted(model, inputs_of(model, source, table, first, options.decimal), options.proba)
         made = {name: _plain(table.column(name)) for name in options.keep}
         clash = sorted(made.keys() & found.keys())
         if clash:
-            raise ValueError(f"--keep: {clash[0]!r} is the name of a column of predictions; rename it in {source.path}")
+            raise ValueError(f"--keep: {clash[0]!r} is the name of a column of predictions; rename it in {source}")
         rows[0] += table.num_rows
         yield pyarrow.table({**made, **{name: pyarrow.array(value) for name, value in found.items()}})
-    if not rows[0]:
-        raise ValueError(f"{source.path}: has a header, but no rows")
 
 
 def _plain(column: Any) -> Any:

@@ -1,6 +1,7 @@
 """Tables in files: CSV, Parquet and Arrow, read at once or in windows of rows, by pyarrow.
 
-Whatever is wrong with a file is a ValueError or OSError whose message begins with its path.
+Whatever is wrong with a file is a ValueError or OSError whose message begins with its path. The standard input, and
+pipes, are copied to a temporary file first, as Parquet and Arrow are read from their ends.
 """
 
 from __future__ import annotations
@@ -10,33 +11,39 @@ import csv
 import gzip
 import io
 import os
+import shutil
 import stat
+import sys
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..internal.checks import optional_module, shown
 
-__all__ = ["FORMATS", "Source", "format_of", "known_columns", "opened"]
+__all__ = ["FORMATS", "FORMS", "Source", "format_of", "known_columns", "opened"]
 
 # Formats by the ending of a name.
 FORMATS = {
-    ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
     ".feather": "arrow", ".ipc": "arrow",
 }  # fmt: skip
 ENDINGS = ".csv, .tsv (also with .gz), .parquet, .arrow or .feather"
+FORMS = ("csv", "tsv", "parquet", "arrow")  # what --format says
+STANDARD_INPUT = "-"
+GZIP = b"\x1f\x8b"  # how such a file begins
 BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 28  # bytes of a text file that are read at a time: at least, at most
 
 
 def format_of(path: Path) -> str | None:
-    """Return "csv", "parquet" or "arrow", by the ending of a name; None for any other one."""
-    endings = [ending.lower() for ending in path.suffixes]
-    if endings[-1:] == [".gz"]:
-        found = FORMATS.get(endings[-2]) if len(endings) > 1 else None
-        return found if found == "csv" else None
-    return FORMATS.get(endings[-1]) if endings else None
+    """Return one of FORMS, by the ending of a name; None for any other one."""
+    endings = ["", "", *map(str.lower, path.suffixes)]
+    if endings[-1] != ".gz":
+        return FORMATS.get(endings[-1])
+    found = FORMATS.get(endings[-2])
+    return found if found in ("csv", "tsv") else None
 
 
 @dataclass(frozen=True)
@@ -47,22 +54,35 @@ class Source:
     ----------
     path : Path
         The file.
+    label : str
+        What messages call it.
     format : {"csv", "parquet", "arrow"}
         How it is read.
     names : tuple of str
         The columns.
     separator, encoding : str
         Of a text file.
+    packed : bool
+        Whether a text file is compressed by gzip.
     block : int
         Bytes of a text file that are read at a time.
+    copy : object
+        The temporary file, if it is one, which exists as long as this object does.
     """
 
     path: Path
+    label: str
     format: str
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
     separator: str = ","
     encoding: str = "utf-8"
+    packed: bool = False
     block: int = BLOCK
+    copy: Any = None
+
+    def __str__(self) -> str:
+        """Return what messages call it."""
+        return self.label
 
     @property
     def text(self) -> bool:
@@ -74,8 +94,8 @@ class Source:
         pyarrow = _pyarrow()
         windows = [table for _, table in self.windows(columns, 1 << 20)]
         if not windows:
-            raise ValueError(f"{self.path}: has a header, but no rows")
-        with _damaged(self.path, self.encoding):
+            raise ValueError(f"{self}: has a header, but no rows")
+        with _damaged(self):
             return pyarrow.concat_tables(windows)
 
     def windows(self, columns: Sequence[str], rows: int) -> Iterator[tuple[int, Any]]:
@@ -83,7 +103,7 @@ class Source:
         pyarrow, first = _pyarrow(), 0
         batches = {"csv": self._csv, "parquet": self._parquet, "arrow": self._arrow}[self.format](list(columns), rows)
         while True:
-            with _damaged(self.path, self.encoding):
+            with _damaged(self):
                 batch = next(batches, None)
                 table = None if batch is None else pyarrow.Table.from_batches([batch]).select(list(columns))
             if table is None:
@@ -96,7 +116,7 @@ class Source:
     def _csv(self, columns: list[str], rows: int) -> Iterator[Any]:
         pyarrow = _pyarrow()
         reader = optional_module("pyarrow.csv", "reading a CSV file", "gdcore[cli]")
-        packed = "gzip" if self.path.suffix.lower() == ".gz" else None
+        packed = "gzip" if self.packed else None
         with pyarrow.input_stream(os.fspath(self.path), compression=packed) as stream:
             yield from reader.open_csv(
                 stream,
@@ -119,8 +139,17 @@ class Source:
             yield from (batch.select(columns) for batch in batches)
 
 
-def opened(path: Path, *, separator: str | None = None, encoding: str | None = None) -> Source:
+def opened(path: Path, *, form: str | None = None, separator: str | None = None, encoding: str | None = None) -> Source:
     """Return the table in a file, of which the header alone has been read.
+
+    Parameters
+    ----------
+    path : Path
+        The file; ``-`` is the standard input.
+    form : {"csv", "tsv", "parquet", "arrow"}, optional
+        Its format; by default that of its ending, and CSV of the standard input.
+    separator, encoding : str, optional
+        Of a text file; by default those of the format, and UTF-8.
 
     Raises
     ------
@@ -129,26 +158,49 @@ def opened(path: Path, *, separator: str | None = None, encoding: str | None = N
     ValueError
         If it is empty or damaged, of another encoding, or has no header with a name of its own for each column.
     """
+    found = form or format_of(path) or "csv"
+    label = "standard input" if str(path) == STANDARD_INPUT else str(path)
+    copy = _copied(path, label)
+    source = Source(
+        path if copy is None else Path(copy.name), label, "csv" if found == "tsv" else found,
+        separator=separator or ("\t" if found == "tsv" else ","), encoding=encoding or "utf-8", copy=copy,
+    )  # fmt: skip
+    with _damaged(source):
+        if os.path.getsize(source.path) == 0:
+            raise ValueError(f"{source}: is empty; expected a table")
+        if source.text:
+            return _opened_csv(source)
+        if source.format == "parquet":
+            parquet = optional_module("pyarrow.parquet", "reading a Parquet file", "gdcore[cli]")
+            names = parquet.read_schema(source.path).names
+        else:
+            with _arrow_file(source.path) as batches:
+                names = batches.schema.names
+        _check_names(source, names)
+    return replace(source, names=tuple(names))
+
+
+def _copied(path: Path, label: str) -> Any:
+    """Return a temporary copy of the standard input or of a pipe; None for a file, which needs none."""
+    if str(path) == STANDARD_INPUT:
+        return _copy(sys.stdin.buffer)
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such file") from None
+        raise FileNotFoundError(f"{label}: there is no such file") from None
+    if stat.S_ISFIFO(mode):
+        with open(path, "rb") as pipe:
+            return _copy(pipe)
     if not stat.S_ISREG(mode):
-        raise OSError(f"{path}: is a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}; expected a file")
-    found = format_of(path)
-    assert found is not None, path
-    with _damaged(path, encoding or "utf-8"):
-        if os.path.getsize(path) == 0:
-            raise ValueError(f"{path}: is empty; expected a table")
-        if found == "parquet":
-            names = optional_module("pyarrow.parquet", "reading a Parquet file", "gdcore[cli]").read_schema(path).names
-        elif found == "arrow":
-            with _arrow_file(path) as batches:
-                names = batches.schema.names
-        else:
-            return _opened_csv(path, separator, encoding or "utf-8")
-        _check_names(path, names)
-    return Source(path, found, tuple(names))
+        raise OSError(f"{label}: is a {'folder' if stat.S_ISDIR(mode) else 'device'}; expected a file")
+    return None
+
+
+def _copy(stream: Any) -> Any:
+    copy = tempfile.NamedTemporaryFile(prefix="gdcore-")  # noqa: SIM115 - removed with the last reference to it
+    shutil.copyfileobj(stream, copy, 1 << 20)
+    copy.flush()
+    return copy
 
 
 def known_columns(source: Source, argument: str, columns: Sequence[str]) -> None:
@@ -156,7 +208,7 @@ def known_columns(source: Source, argument: str, columns: Sequence[str]) -> None
     for name in columns:
         if name not in source.names:
             listed = shown(list(source.names), 200)
-            raise ValueError(f"{argument}: got {name!r}; expected a column of {source.path}, one of {listed}")
+            raise ValueError(f"{argument}: got {name!r}; expected a column of {source}, one of {listed}")
 
 
 class _Batches:
@@ -190,53 +242,57 @@ def _arrow_file(path: Path) -> Iterator[_Batches]:
         batches._memory.close()
 
 
-def _opened_csv(path: Path, separator: str | None, encoding: str) -> Source:
+def _opened_csv(source: Source) -> Source:
     """Return the table in a text file, whose header is read here, for messages that pyarrow does not have."""
-    endings = [ending.lower() for ending in path.suffixes]
-    separator = separator or ("," if ".csv" in endings[-2:] else "\t")
-    with open(path, "rb") as plain:
-        start = plain.read(4)
+    with open(source.path, "rb") as plain:
+        start = plain.read(6)
         plain.seek(0)
-        raw: Any = gzip.GzipFile(fileobj=plain) if endings[-1] == ".gz" else plain
-        if encoding == "utf-8" and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise ValueError(f"{path}: is UTF-16, not UTF-8; say --encoding utf-16")
-        if endings[-1] != ".gz" and start == b"PAR1":
-            raise ValueError(f"{path}: is a Parquet file; expected text: rename it to .parquet")
-        text = io.TextIOWrapper(raw, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
-        rows = csv.reader(text, delimiter=separator)
+        for magic, name in ((b"PAR1", "parquet"), (b"ARROW1", "arrow")):
+            if start.startswith(magic):
+                raise ValueError(f"{source}: is a {name.title()} file, not text; say --format {name}")
+        if source.encoding == "utf-8" and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError(f"{source}: is UTF-16, not UTF-8; say --encoding utf-16")
+        packed = start.startswith(GZIP)
+        raw: Any = gzip.GzipFile(fileobj=plain) if packed else plain
+        encoding = "utf-8-sig" if source.encoding == "utf-8" else source.encoding
+        text = io.TextIOWrapper(raw, encoding=encoding, newline="")
+        rows = csv.reader(text, delimiter=source.separator)
         names = next((row for row in rows if row), [])
         size = sum(map(len, names)) + len(names)
         filled = any(rows)
         text.detach()
     if not names:
-        raise ValueError(f"{path}: is empty; expected a header and rows")
+        raise ValueError(f"{source}: is empty; expected a header and rows")
     if any("\0" in name for name in names):
-        raise ValueError(f"{path}: is no text: its first line has bytes that are 0")
+        raise ValueError(f"{source}: is no text: its first line has bytes that are 0")
     other = next((sign for sign in (";", "\t", ",", "|") if len(names) == 1 and sign in names[0]), None)
     if other is not None:
+        shown_sign = {"\t": "tab"}.get(other, repr(other))
         raise ValueError(
-            f"{path}: got one column, {shown(names[0])}; if columns end with {other!r}, say --separator {other!r}"
+            f"{source}: got one column, {shown(names[0])}; if columns end with {other!r}, say --separator {shown_sign}"
         )
-    _check_names(path, names)
+    _check_names(source, names)
     if not filled:
-        raise ValueError(f"{path}: has a header, but no rows")
+        raise ValueError(f"{source}: has a header, but no rows")
     if all(map(_is_number, names)):
-        raise ValueError(f"{path}: its first line has numbers, {shown(names)}; expected a header with names of columns")
-    return Source(path, "csv", tuple(names), separator, encoding, min(max(BLOCK, 64 * size), LARGEST_BLOCK))
+        raise ValueError(
+            f"{source}: its first line has numbers, {shown(names)}; expected a header with names of columns"
+        )
+    return replace(source, names=tuple(names), packed=packed, block=min(max(BLOCK, 64 * size), LARGEST_BLOCK))
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
+def _check_names(source: Source, names: Sequence[str]) -> None:
     """Raise ValueError unless each column has a name of its own."""
     if not names:
-        raise ValueError(f"{path}: has no columns")
+        raise ValueError(f"{source}: has no columns")
     seen: set[str] = set()
     for position, name in enumerate(names):
         if not name.strip():
             raise ValueError(
-                f"{path}: column {position + 1} has no name; give it one (for pandas: to_csv(path, index=False))"
+                f"{source}: column {position + 1} has no name; give it one (for pandas: to_csv(path, index=False))"
             )
         if name in seen:
-            raise ValueError(f"{path}: two columns are called {name!r}; expected a name of its own for each")
+            raise ValueError(f"{source}: two columns are called {name!r}; expected a name of its own for each")
         seen.add(name)
 
 
@@ -253,7 +309,7 @@ def _pyarrow() -> Any:
 
 
 @contextlib.contextmanager
-def _damaged(path: Path, encoding: str) -> Iterator[None]:
+def _damaged(source: Source) -> Iterator[None]:
     """Raise ValueError with the path, and with what to do, for whatever the readers raise."""
     pyarrow = _pyarrow()
     try:
@@ -271,12 +327,12 @@ def _damaged(path: Path, encoding: str) -> Iterator[None]:
         if isinstance(error, MemoryError):
             raise
         message = " ".join(str(error).split())
-        if message.startswith(str(path)) or isinstance(error, PermissionError):
+        if message.startswith(str(source)) or isinstance(error, PermissionError):
             raise
         if isinstance(error, UnicodeError) or "invalid UTF8" in message:
-            message = f"is not {encoding.upper()} text; say --encoding NAME, such as windows-1252, or convert it"
+            message = f"is not {source.encoding.upper()} text; say --encoding NAME, such as windows-1252, or convert it"
         elif isinstance(error, LookupError) and "encoding" in message:
-            message = f"--encoding: got {encoding!r}; expected the name of an encoding, such as windows-1252"
+            message = f"--encoding: got {source.encoding!r}; expected the name of an encoding, such as windows-1252"
         else:
             message = f"is damaged, or has another format than its name says: {message}"
-        raise ValueError(f"{path}: {message}") from error
+        raise ValueError(f"{source}: {message}") from error

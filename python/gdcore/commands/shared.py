@@ -8,21 +8,25 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..internal.checks import optional_module, shown
 from ..io.inspection import aligned
+from .reading import ENDINGS, FORMS, STANDARD_INPUT, format_of, opened
 
 if TYPE_CHECKING:
     from ..tables import TabularModel
     from ..tables.encoding import Encoded
     from .reading import Source
 
+INPUTS = 1 << 24  # encoded numbers of a window at most
+MOST_ROWS = 1 << 16  # of a window
+
 __all__ = [
     "about", "add_data", "aligned", "columns_in", "inputs_of", "loaded", "model_of", "named", "outputs_apart", "say",
-    "seconds", "table_path",
+    "seconds", "source_of", "warn", "windows_of",
 ]  # fmt: skip
 
 
@@ -51,19 +55,12 @@ def separator_sign(text: str) -> str:
     return found
 
 
-def table_path(text: str) -> Path:
-    """Return the path of a table, whose ending is a known one."""
-    from .reading import ENDINGS, format_of
-
-    path = Path(text)
-    if format_of(path) is None:
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected a name that ends with {ENDINGS}")
-    return path
-
-
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DATA, and how text files are read."""
-    parser.add_argument("data", metavar="DATA", type=table_path, help="table: CSV, TSV (also .gz), Parquet, Arrow")
+    """Add the argument DATA, and how files are read."""
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="table: CSV, TSV (also .gz), Parquet, Arrow; - is the standard input"
+    )
+    parser.add_argument("--format", choices=FORMS, help="of DATA; by default that of its ending, CSV for -")
     parser.add_argument(
         "--separator", type=separator_sign, help="between the cells of text; by default a comma, in TSV a tab"
     )
@@ -72,6 +69,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--decimal", choices=(".", ","), default=".", help="sign before the fraction of a number in text"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on the standard error output")
+
+
+def source_of(options: argparse.Namespace) -> Source:
+    """Return the table DATA, as the arguments say that it is read."""
+    path = options.data
+    if options.format is None and str(path) != STANDARD_INPUT and format_of(path) is None:
+        options.parser.error(f"DATA: got {str(path)!r}; expected a name that ends with {ENDINGS}, or --format")
+    return opened(path, form=options.format, separator=options.separator, encoding=options.encoding)
 
 
 def outputs_apart(options: argparse.Namespace, inputs: Sequence[Path], outputs: dict[str, Path | None]) -> None:
@@ -140,8 +145,25 @@ def columns_in(model: TabularModel, source: Source) -> list[str]:
     there = set(source.names)
     missing = [name for name in wanted if name not in there]
     if missing:
-        raise ValueError(f"{source.path}: lacks the columns {shown(missing, 200)}, which the model predicts from")
+        raise ValueError(f"{source}: lacks the columns {shown(missing, 200)}, which the model predicts from")
     return wanted
+
+
+def windows_of(model: TabularModel, source: Source, others: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """Yield the columns that a model predicts from and others, in windows of rows, each with its first row's number.
+
+    Raises
+    ------
+    ValueError
+        If the file lacks a column, is damaged, or has no rows.
+    """
+    columns = list(dict.fromkeys([*columns_in(model, source), *others]))
+    size, rows = min(max(INPUTS // max(model._parts()[1].width, 1), 64), MOST_ROWS), 0
+    for first, table in source.windows(columns, size):
+        yield first, table
+        rows += table.num_rows
+    if not rows:
+        raise ValueError(f"{source}: has a header, but no rows")
 
 
 def inputs_of(model: TabularModel, source: Source, table: Any, first: int, decimal: str) -> Any:
@@ -150,7 +172,7 @@ def inputs_of(model: TabularModel, source: Source, table: Any, first: int, decim
 
     made = {}
     for column in model._parts()[1].columns:
-        where, found = f"{source.path}: column {column.name!r}", table.column(column.name)
+        where, found = f"{source}: column {column.name!r}", table.column(column.name)
         if source.text:
             found = as_kind(found, _kind(column), where, decimal=decimal, first=first)
         if column.width:
@@ -171,22 +193,36 @@ def _kind(column: Encoded) -> str:
 
 
 @contextlib.contextmanager
-def about(source: Source, first: int = 0, target: str | None = None, *, whole: bool = True) -> Iterator[None]:
-    """Put the file and the column of the target into errors about rows, and count rows from 1 and from its first.
+def about(
+    source: Source, first: int = 0, columns: Mapping[str, str | None] | None = None, *, whole: bool = True
+) -> Iterator[None]:
+    """Put the file and names of columns into errors about rows, and count rows from 1 and from its first.
 
-    Numbers of rows are left out if they are not those of the `whole` file.
+    Parameters
+    ----------
+    source : Source
+        The file.
+    first : int
+        Number of the first row.
+    columns : mapping, optional
+        The column that an argument of `TabularModel.fit` has been given, such as y.
+    whole : bool
+        Whether rows are those of the file; otherwise their numbers are left out.
     """
     try:
         yield
     except (TypeError, ValueError) as error:
         message = str(error)
-        if message.startswith(str(source.path)):
-            raise
+        if message.startswith(f"{source}: "):
+            if whole:
+                raise
+            raise ValueError(re.sub(r",? (the first )?in row \d+", "", message)) from error
         message = re.sub(r"^x: ", "", message)
-        if target is not None:
-            message = re.sub(r"^y: ", f"column {target!r}: ", message)
+        for argument, column in (columns or {}).items():
+            if column is not None and message.startswith(f"{argument}: "):
+                message = f"column {column!r}: {message.removeprefix(f'{argument}: ')}"
         message = re.sub(r" in row (\d+)", lambda row: f" in row {first + int(row[1]) + 1}" if whole else "", message)
-        raise ValueError(f"{source.path}: {message}") from error
+        raise ValueError(f"{source}: {message}") from error
 
 
 def named(values: dict[str, float]) -> dict[str, str]:
@@ -198,3 +234,8 @@ def say(options: argparse.Namespace, text: str) -> None:
     """Write a line of progress to the standard error output."""
     if not options.quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+def warn(options: argparse.Namespace, text: str) -> None:
+    """Write a warning to the standard error output, also if there is no progress."""
+    print(f"gdcore {options.command}: warning: {text}", file=sys.stderr, flush=True)

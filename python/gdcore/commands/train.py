@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..internal.checks import optional_module, shown
-from .evaluate import measures, refuse_missing
-from .reading import known_columns, opened
-from .shared import about, add_data, aligned, named, outputs_apart, say, seconds
+from .evaluate import measures, predicted
+from .reading import known_columns
+from .shared import about, add_data, aligned, named, outputs_apart, say, seconds, source_of, warn
 
 if TYPE_CHECKING:
     from ..tables import TabularModel
+    from .evaluate import Predicted
     from .reading import Source
 
 HELP = "learn to predict a column of a table"
@@ -44,8 +46,22 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--test", metavar="SHARE", type=_share, default=0.2,
         help="share of the rows for the test (%(default)s); 0 trains on all of them",
     )  # fmt: skip
-    parser.add_argument("--ensemble", metavar="K", type=_positive, help="networks that are averaged")
-    parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="of test rows and networks (%(default)s)")
+    parser.add_argument("--ensemble", metavar="K", type=_whole(1, 9999), help="networks that are averaged")
+    parser.add_argument("--weights", metavar="COLUMN", help="the weight of each row; it is no input")
+    parser.add_argument(
+        "--groups", metavar="COLUMN", help="rows that belong together, such as those of a customer: test rows are of "
+        "other groups than those trained on; it is no input",
+    )  # fmt: skip
+    parser.add_argument("--time-column", metavar="COLUMN", help="the time of each row: the test rows are the last ones")
+    parser.add_argument(
+        "--rows",
+        metavar="N",
+        type=_whole(3, 2**40),
+        help="rows to draw at random from a file larger than the memory",
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=_whole(0, 2**32 - 1), default=0, help="of test rows and networks (%(default)s)"
+    )
     parser.add_argument(
         "--ignore", metavar="COLUMN", action="append", default=[], help="a column to leave out, such as a number of "
         "customers; may be repeated",
@@ -71,16 +87,15 @@ def _share(text: str) -> float:
     return share
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 10_000:
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number from 1")
-    return int(text)
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """Return the type of an argument: a whole number from `low` to `high`."""
 
+    def whole(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number from {low} to {high}")
+        return int(text)
 
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number from 0 to 4294967295")
-    return int(text)
+    return whole
 
 
 def _kind(text: str) -> tuple[str, str]:
@@ -99,45 +114,101 @@ def _picture(text: str) -> Path:
 
 def run(options: argparse.Namespace) -> None:
     """Train, save, and print what came out."""
+    if options.groups is not None and options.time_column is not None:
+        options.parser.error("--time-column: got a column beside --groups; expected one of the two")
     outputs_apart(options, [options.data], {"--out": options.out, "--curve": _curve_path(options)})
-    source = opened(options.data, separator=options.separator, encoding=options.encoding)
+    source = source_of(options)
     kinds = dict(options.kind)
-    for argument, columns in (("--target", [options.target]), ("--ignore", options.ignore), ("--kind", list(kinds))):
-        known_columns(source, argument, columns)
-    for argument, columns in (("--ignore", options.ignore), ("--kind", list(kinds))):
-        if options.target in columns:
-            raise ValueError(f"{argument}: got {options.target!r}, the target; expected other columns")
-    names = [name for name in source.names if name not in options.ignore]
-    table = _typed(source, source.read(names), kinds, options)
-    say(options, f"{options.data}: {table.num_rows:,} rows, {len(names)} columns")
+    names = _names(source, kinds, options)
+    roles = {"y": options.target, "sample_weight": options.weights, "groups": options.groups}
+    roles["time"] = options.time_column
+    with about(source, whole=options.rows is None):
+        table, total = _read(source, names, options)
+        table = _typed(source, table, kinds, options)
+    drawn = "" if table.num_rows == total else f", drawn from {total:,}"
+    say(options, f"{source}: {table.num_rows:,} rows{drawn}, {len(names)} columns")
     task = _task(source, table.column(options.target), options)
-    with about(source, target=options.target, whole=not options.test):
+    with about(source, 0, roles, whole=not options.test and options.rows is None):
         training, test = _split(table, task, options)
         say(options, f"training for {task} of {options.target!r} on {training.num_rows:,} rows")
-        model, took = _fitted(training, task, {key: kinds[key] for key in kinds if key in names}, options)
+        model, took = _fitted(training, task, kinds, options)
     model.save(options.out)
     curve = _draw_curve(model, options)
-    print(aligned(_facts(model, training, test, took, options)))
+    found = None if test is None else predicted(model, *_given(model, test, options))
+    print(aligned(_facts(model, training, found, took)))
     print(f"\n{_telling(model, training if test is None else test, options, test is not None)}\n")
     print(aligned({"model": str(options.out), **({} if curve is None else {"learning curve": str(curve)})}))
 
 
+def _names(source: Source, kinds: dict[str, str], options: argparse.Namespace) -> list[str]:
+    """Return the columns to read; raise ValueError if an argument names another one, or the target once more."""
+    used = {"--weights": options.weights, "--groups": options.groups, "--time-column": options.time_column}
+    given = {argument: [column] for argument, column in used.items() if column is not None}
+    given |= {"--ignore": options.ignore, "--kind": list(kinds)}
+    known_columns(source, "--target", [options.target])
+    for argument, columns in given.items():
+        known_columns(source, argument, columns)
+        if options.target in columns:
+            raise ValueError(f"{argument}: got {options.target!r}, the target; expected other columns")
+    left_out = set(options.ignore) - {options.weights, options.groups, options.time_column}
+    return [name for name in source.names if name not in left_out]
+
+
+def _read(source: Source, names: list[str], options: argparse.Namespace) -> tuple[Any, int]:
+    """Return the rows of a file, or some of them, drawn at random, and how many there are."""
+    if options.rows is None:
+        table = source.read(names)
+        return table, table.num_rows
+    import numpy as np
+
+    random, keys, total = np.random.default_rng(options.seed), np.empty(0), 0
+    rows: list[Any] = []
+    pyarrow = optional_module("pyarrow", "gdcore train", "gdcore[cli]")
+    last = 1.0  # of the keys that the rows with the smallest keys have so far
+    for _, table in source.windows(names, max(options.rows, 1 << 12)):
+        drawn = random.random(table.num_rows)
+        taken = np.flatnonzero(drawn < last)
+        rows, keys = [*rows, table.take(taken)], np.concatenate([keys, drawn[taken]])
+        total += table.num_rows
+        if len(keys) > 2 * options.rows:
+            rows, keys = _smallest(pyarrow.concat_tables(rows), keys, options.rows)
+            last = keys.max()
+    if not total:
+        raise ValueError(f"{source}: has a header, but no rows")
+    [table], _ = _smallest(pyarrow.concat_tables(rows), keys, options.rows)
+    return table, total
+
+
+def _smallest(table: Any, keys: Any, count: int) -> tuple[list[Any], Any]:
+    """Return the rows with the smallest keys, in their order, and these keys."""
+    import numpy as np
+
+    taken = np.sort(np.argsort(keys, kind="stable")[:count])
+    return [table.take(taken).combine_chunks()], keys[taken]
+
+
 def _typed(source: Source, table: Any, kinds: dict[str, str], options: argparse.Namespace) -> Any:
     """Return the columns of a file in the types of their values."""
-    from .typed import as_kind, guessed, refuse_infinite
+    from .typed import advice, as_kind, guessed, refuse_infinite, refuse_missing
 
     pyarrow = optional_module("pyarrow", "gdcore train", "gdcore[cli]")
     made = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = {"category": "text"}.get(kinds.get(name, ""), kinds.get(name))
-        where = f"{source.path}: column {name!r}"
+        kind = "number" if name == options.weights else kind
+        where = f"{source}: column {name!r}"
         made[name] = column
         if source.text and kind is None:
             made[name] = guessed(column, options.decimal)
+            hint = advice(made[name], options.decimal) if str(made[name].type) == "string" else ""
+            if hint and name != options.groups:
+                warn(options, f"{where}: {hint}")
         elif source.text and kind is not None:
             made[name] = as_kind(column, kind, where, decimal=options.decimal)
         refuse_infinite(made[name], where)
-    refuse_missing(made[options.target], f"{source.path}: column {options.target!r}")
+    for name in (options.target, options.weights, options.groups, options.time_column):
+        if name is not None:
+            refuse_missing(made[name], f"{source}: column {name!r}")
     return pyarrow.table(made)
 
 
@@ -150,7 +221,7 @@ def _task(source: Source, column: Any, options: argparse.Namespace) -> str:
         if len(column.unique()) <= 2:
             return "classification"
         raise ValueError(
-            f"{source.path}: column {options.target!r} has whole numbers, such as {column[0]}, which may be classes or "
+            f"{source}: column {options.target!r} has whole numbers, such as {column[0]}, which may be classes or "
             "amounts; say --task classification or --task regression"
         )
     return (
@@ -159,22 +230,30 @@ def _task(source: Source, column: Any, options: argparse.Namespace) -> str:
 
 
 def _split(table: Any, task: str, options: argparse.Namespace) -> tuple[Any, Any]:
-    """Return the rows for training and those for the test, None without a test; classes are divided evenly."""
+    """Return the rows for training and those for the test, None without a test.
+
+    Test rows are whole groups, or the last ones in time; otherwise classes are divided evenly.
+    """
     if not options.test:
         return table, None
-    from ..tables.splitting import split
+    import numpy as np
+
+    from ..tables.columns import read_column
+    from ..tables.splitting import group_codes, split, time_order
 
     rows = table.num_rows
     if rows < 3:
         raise ValueError(f"got {rows} rows; expected at least three, or --test 0")
-    labels = None
+    labels = groups = moments = None
     if task == "classification":
-        import numpy as np
-
         values = table.column(options.target).to_pylist()
         index = {value: code for code, value in enumerate(dict.fromkeys(values))}
         labels = np.array([index[value] for value in values])
-    training, held = split(rows, options.test, options.seed, labels)
+    if options.groups is not None:
+        groups = group_codes(read_column(table.column(options.groups), "groups"), "groups")
+    if options.time_column is not None:
+        moments = time_order(read_column(table.column(options.time_column), "time"), "time")
+    training, held = split(rows, options.test, options.seed, labels, groups, moments)
     if labels is not None:  # a class is trained on before it is tested
         known = set(labels[training].tolist())
         held = held[[label in known for label in labels[held].tolist()]]
@@ -190,14 +269,24 @@ def _fitted(table: Any, task: str, kinds: dict[str, str], options: argparse.Name
     from ..tables import TabularModel
 
     started = time.monotonic()
+    moments = None if options.time_column is None else table.column(options.time_column)
+    table = table.drop_columns([name for name in options.ignore if name == options.time_column])
+    inputs = set(table.column_names) - {options.target, options.weights, options.groups}
     model = TabularModel(
-        task, ensemble=options.ensemble, time_limit=options.time, kinds=kinds, seed=options.seed, device=options.device,
-        progress=not options.quiet,
+        task, ensemble=options.ensemble, time_limit=options.time, seed=options.seed, device=options.device,
+        kinds={name: kind for name, kind in kinds.items() if name in inputs}, progress=not options.quiet,
     )  # fmt: skip
-    return model.fit(table, options.target), time.monotonic() - started
+    model.fit(table, options.target, sample_weight=options.weights, groups=options.groups, time=moments)
+    return model, time.monotonic() - started
 
 
-def _facts(model: TabularModel, training: Any, test: Any, took: float, options: argparse.Namespace) -> dict[str, str]:
+def _given(model: TabularModel, table: Any, options: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Return inputs, answers and weights of some rows."""
+    weights = None if options.weights is None else table.column(options.weights).to_numpy()
+    return table.select(list(model.feature_names)), table.column(options.target), weights
+
+
+def _facts(model: TabularModel, training: Any, test: Predicted | None, took: float) -> dict[str, str]:
     """Return what was trained, and how well it predicts."""
     columns = model.columns()
     kinds = Counter(columns["kind"])
@@ -205,7 +294,7 @@ def _facts(model: TabularModel, training: Any, test: Any, took: float, options: 
     classes = "" if model.classes is None else f", {len(model.classes)} classes: {shown(model.classes.tolist())}"
     facts = {
         "task": f"{model.task}{classes}",
-        "rows": f"{training.num_rows:,} trained on, {0 if test is None else test.num_rows:,} for the test",
+        "rows": f"{training.num_rows:,} trained on, {0 if test is None else len(test.answers):,} for the test",
         "columns": ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
     }
     if unused:
@@ -215,8 +304,7 @@ def _facts(model: TabularModel, training: Any, test: Any, took: float, options: 
     if model.validation_metrics:
         facts |= {f"validation {name}": value for name, value in named(model.validation_metrics).items()}
     if test is not None:
-        found = measures(model, test.drop_columns([options.target]), test.column(options.target))
-        facts |= {f"test {name}": value for name, value in found.items()}
+        facts |= {f"test {name}": value for name, value in measures(model, [test]).items()}
     return facts
 
 
@@ -228,9 +316,8 @@ def _telling(model: TabularModel, table: Any, options: argparse.Namespace, teste
     most = min(max(IMPORTANCE_CELLS // len(model.feature_names), 100), IMPORTANCE_ROWS)
     if table.num_rows > most:
         table = table.take(np.sort(np.random.default_rng(options.seed).choice(table.num_rows, most, replace=False)))
-    found = model.importances(
-        table.drop_columns([options.target]), table.column(options.target), repeats=repeats, seed=options.seed
-    )
+    inputs, answers, weights = _given(model, table, options)
+    found = model.importances(inputs, answers, sample_weight=weights, repeats=repeats, seed=options.seed)
     columns = found.table()
     where = f"{table.num_rows:,} {'test' if tested else 'training'} rows"
     title = f"Loss of {found.metric} when a column is shuffled, on {where}"

@@ -5,12 +5,13 @@ All cells are read as text, so that the type of a column never depends on the pa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from ..internal.checks import optional_module, shown
 
-__all__ = ["MISSING", "as_kind", "guessed", "refuse_infinite"]
+__all__ = ["MISSING", "advice", "as_kind", "guessed", "refuse_infinite", "refuse_missing"]
 
 # Cells that stand for a missing value.
 MISSING = ("", "#N/A", "#NA", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
@@ -21,6 +22,14 @@ TRIED: dict[str, tuple[str, ...]] = {
     "date": ("date", "zoned date"),
     "text": ("string",),
 }
+# What cells look like that are no numbers or dates for `guessed`, most of the values of a column.
+LOOKS = (
+    (r"[+-]?(\d+({decimal}\d*)?|{decimal}\d+)([eE][+-]?\d+)?", "numbers, such as {cell}"),
+    (r"[+-]?\d+,\d+", "like {cell}: if it has a decimal comma, say --decimal ,"),
+    (r"[+-]?\d{{1,3}}([,.' ]\d{{3}})+([.,]\d+)?", "like {cell}: write numbers without signs between thousands"),
+    (r"[$€£%]? ?[+-]?\d[\d.,]* ?[$€£%]?", "like {cell}: write numbers without units"),
+    (r"\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}( .*)?", "like {cell}: write dates as 2026-03-01"),
+)
 EXPECTED = {
     "number": "a number",
     "boolean": "true or false",
@@ -88,6 +97,51 @@ def refuse_infinite(column: Any, where: str, first: int = 0) -> None:
         row = infinite.to_pylist().index(True)
         got = "inf" if column[row].as_py() > 0 else "-inf"
         raise ValueError(f"{where}: got {got} in row {first + row + 1}; expected finite numbers, or missing values")
+
+
+def refuse_missing(column: Any, where: str, first: int | None = None) -> None:
+    """Raise ValueError if a value is missing in the column that is predicted, or in that of weights.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        The values.
+    where : str
+        The file and the column, for the message.
+    first : int, optional
+        Number of the first row, where the rows are not all.
+    """
+    gone = column.is_null(nan_is_null=True).to_pylist()
+    if any(gone):
+        row = gone.index(True) + 1
+        rows = f"in {sum(gone):,} of {len(column):,} rows, the first in row {row}"
+        raise ValueError(
+            f"{where}: has no value {rows if first is None else f'in row {first + row}'}; expected one in each row: "
+            "leave out the others"
+        )
+
+
+def advice(text: Any, decimal: str = ".") -> str:
+    """Return what to do where most cells of a column of categories look like numbers or dates; "" where they do not.
+
+    Parameters
+    ----------
+    text : pyarrow.ChunkedArray
+        The column, as `guessed` has returned it.
+    decimal : str
+        The sign before the fraction of a number.
+    """
+    compute = optional_module("pyarrow.compute", "reading a table", "gdcore[cli]")
+    known = compute.utf8_trim_whitespace(text.drop_null())
+    for pattern, what in LOOKS:
+        number = pattern.format(decimal=re.escape(decimal))
+        like = compute.match_substring_regex(known, f"^({number})$")
+        count = compute.sum(like).as_py() or 0
+        if count >= max(0.5 * len(known), 2):
+            other = "" if count == len(known) else f", but not {shown(known.filter(compute.invert(like))[0].as_py())}"
+            cell = shown(known.filter(like)[0].as_py())
+            return f"{count:,} of {len(known):,} values are {what.format(cell=cell)}{other}; it is taken as categories"
+    return ""
 
 
 def _known(text: Any) -> Any:

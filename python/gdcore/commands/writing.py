@@ -36,9 +36,8 @@ def write_table(path: Path | None, windows: Iterator[Any]) -> None:
         sys.stdout.buffer.flush()
         return
     form = format_of(path)
-    if form == "csv":
-        endings = [ending.lower() for ending in path.suffixes]
-        separator, packed = "," if ".csv" in endings[-2:] else "\t", endings[-1] == ".gz"
+    if form in ("csv", "tsv"):
+        separator, packed = "," if form == "csv" else "\t", path.suffix.lower() == ".gz"
         destination.write(path, "--out", lambda file: _csv(file, windows, separator, packed))
     else:
         destination.write(path, "--out", lambda file: _binary(file, windows, form))
