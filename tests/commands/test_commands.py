@@ -13,8 +13,7 @@ import gdcore as gd
 import numpy as np
 import pytest
 from gdcore import cli
-from gdcore.commands import shared
-from gdcore.commands import reading
+from gdcore.commands import reading, shared
 
 pa = pytest.importorskip("pyarrow")
 csv = pytest.importorskip("pyarrow.csv")

@@ -35,6 +35,7 @@ FORMS = ("csv", "tsv", "parquet", "arrow")  # what --format says
 STANDARD_INPUT = "-"
 GZIP = b"\x1f\x8b"  # how such a file begins
 BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 28  # bytes of a text file that are read at a time: at least, at most
+MOST_COLUMNS = 100_000  # that are read; pyarrow takes ten kilobytes for each
 
 
 def format_of(path: Path) -> str | None:
@@ -101,6 +102,11 @@ class Source:
     def windows(self, columns: Sequence[str], rows: int) -> Iterator[tuple[int, Any]]:
         """Yield some columns of all rows, in windows of at most `rows` rows, each with the number of its first row."""
         pyarrow, first = _pyarrow(), 0
+        if len(columns) > MOST_COLUMNS:
+            raise ValueError(
+                f"{self}: got {len(columns):,} columns to read; expected at most {MOST_COLUMNS:,}: write a file of "
+                "those that matter"
+            )
         batches = {"csv": self._csv, "parquet": self._parquet, "arrow": self._arrow}[self.format](list(columns), rows)
         while True:
             with _damaged(self):
@@ -259,7 +265,7 @@ def _opened_csv(source: Source) -> Source:
         rows = csv.reader(text, delimiter=source.separator)
         names = next((row for row in rows if row), [])
         size = sum(map(len, names)) + len(names)
-        filled = any(rows)
+        first = next((row for row in rows if row), [])
         text.detach()
     if not names:
         raise ValueError(f"{source}: is empty; expected a header and rows")
@@ -272,8 +278,10 @@ def _opened_csv(source: Source) -> Source:
             f"{source}: got one column, {shown(names[0])}; if columns end with {other!r}, say --separator {shown_sign}"
         )
     _check_names(source, names)
-    if not filled:
+    if not first:
         raise ValueError(f"{source}: has a header, but no rows")
+    if len(first) != len(names):
+        raise ValueError(f"{source}: row 1 has {len(first):,} cells; expected {len(names):,}, as the header has names")
     if all(map(_is_number, names)):
         raise ValueError(
             f"{source}: its first line has numbers, {shown(names)}; expected a header with names of columns"

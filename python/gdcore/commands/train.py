@@ -302,7 +302,8 @@ def _facts(model: TabularModel, training: Any, test: Predicted | None, took: flo
     networks = len(model.ensemble)
     facts["networks"] = f"{networks}, trained in {took:.1f} s"
     if model.validation_metrics:
-        facts |= {f"validation {name}": value for name, value in named(model.validation_metrics).items()}
+        found = {{"loss": "log_loss"}.get(name, name): value for name, value in model.validation_metrics.items()}
+        facts |= {f"validation {name}": value for name, value in named(found).items()}
     if test is not None:
         facts |= {f"test {name}": value for name, value in measures(model, [test]).items()}
     return facts
@@ -318,13 +319,16 @@ def _telling(model: TabularModel, table: Any, options: argparse.Namespace, teste
         table = table.take(np.sort(np.random.default_rng(options.seed).choice(table.num_rows, most, replace=False)))
     inputs, answers, weights = _given(model, table, options)
     found = model.importances(inputs, answers, sample_weight=weights, repeats=repeats, seed=options.seed)
-    columns = found.table()
+    columns = model.columns()
+    used = {name for name, inputs in zip(columns["column"], columns["inputs"], strict=True) if inputs}
+    ranked = found.table()
+    pairs = zip(ranked["column"], ranked["importance"], strict=True)
+    lines = [(name, value) for name, value in pairs if name in used]
     where = f"{table.num_rows:,} {'test' if tested else 'training'} rows"
     title = f"Loss of {found.metric} when a column is shuffled, on {where}"
-    lines = list(zip(columns["column"][:SHOWN], columns["importance"][:SHOWN], strict=True))
-    width = max(len(name) for name, _ in lines)
-    more = f"\n  and {columns.height - SHOWN} more" if columns.height > SHOWN else ""
-    return title + "".join(f"\n  {name:<{width}}  {value:.4f}" for name, value in lines) + more
+    more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    width = max(len(name) for name, _ in lines[:SHOWN])
+    return title + "".join(f"\n  {name:<{width}}  {value:.4f}" for name, value in lines[:SHOWN]) + more
 
 
 def _curve_path(options: argparse.Namespace) -> Path | None:

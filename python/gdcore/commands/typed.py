@@ -24,11 +24,11 @@ TRIED: dict[str, tuple[str, ...]] = {
 }
 # What cells look like that are no numbers or dates for `guessed`, most of the values of a column.
 LOOKS = (
-    (r"[+-]?(\d+({decimal}\d*)?|{decimal}\d+)([eE][+-]?\d+)?", "numbers, such as {cell}"),
-    (r"[+-]?\d+,\d+", "like {cell}: if it has a decimal comma, say --decimal ,"),
-    (r"[+-]?\d{{1,3}}([,.' ]\d{{3}})+([.,]\d+)?", "like {cell}: write numbers without signs between thousands"),
-    (r"[$€£%]? ?[+-]?\d[\d.,]* ?[$€£%]?", "like {cell}: write numbers without units"),
-    (r"\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}( .*)?", "like {cell}: write dates as 2026-03-01"),
+    (r"[+-]?(\d+({decimal}\d*)?|{decimal}\d+)([eE][+-]?\d+)?", "for numbers, leave a cell empty that has none"),
+    (r"\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}( .*)?", "for dates, write them as 2026-03-01"),
+    (r"[+-]?\d+,\d+", "for numbers with a decimal comma, say --decimal ,"),
+    (r"[+-]?\d{{1,3}}([,.' ]\d{{3}})+([.,]\d+)?", "for numbers, write no signs between thousands"),
+    (r"[$€£]? ?[+-]?\d[\d.,]* ?[$€£%]?", "for numbers, write them without a unit"),
 )
 EXPECTED = {
     "number": "a number",
@@ -122,7 +122,7 @@ def refuse_missing(column: Any, where: str, first: int | None = None) -> None:
 
 
 def advice(text: Any, decimal: str = ".") -> str:
-    """Return what to do where most cells of a column of categories look like numbers or dates; "" where they do not.
+    """Return what to do where at least half of the cells of a column of text look like numbers or dates; else "".
 
     Parameters
     ----------
@@ -138,9 +138,10 @@ def advice(text: Any, decimal: str = ".") -> str:
         like = compute.match_substring_regex(known, f"^({number})$")
         count = compute.sum(like).as_py() or 0
         if count >= max(0.5 * len(known), 2):
-            other = "" if count == len(known) else f", but not {shown(known.filter(compute.invert(like))[0].as_py())}"
             cell = shown(known.filter(like)[0].as_py())
-            return f"{count:,} of {len(known):,} values are {what.format(cell=cell)}{other}; it is taken as categories"
+            other = "" if count == len(known) else f", but not {shown(known.filter(compute.invert(like))[0].as_py())}"
+            many = f"all {count:,}" if not other else f"{count:,} of {len(known):,}"
+            return f"taken as categories, as {many} values look like {cell}{other}; {what}"
     return ""
 
 
