@@ -200,17 +200,17 @@ def environment(work: Path, nvcc: str | None) -> dict[str, str]:
     }
 
 
-def install(job: Job, environment: str, *packages: str | Path) -> None:
+def install(job: Job, environment: str, *packages: str | Path, python: str = sys.executable) -> None:
     """Install packages into a virtual environment in the build folder, unless already installed.
 
     Only what is imported later is compiled to bytecode, in a folder apart (`environment`).
     """
     folder = job.work / environment
-    done = job.work / f"{environment}-{hashlib.sha256(repr(packages).encode()).hexdigest()[:16]}"
+    done = job.work / f"{environment}-{hashlib.sha256(repr((python, packages)).encode()).hexdigest()[:16]}"
     if done.exists():
         return
     if not folder.exists():
-        job.run(sys.executable, "-m", "venv", folder)
+        job.run(python, "-m", "venv", folder)
         job.run(folder / "bin/pip", "install", "-q", "--upgrade", "pip", quiet=True)
     job.run(folder / "bin/pip", "install", "-q", "--no-compile", *packages, quiet=True)
     done.touch()

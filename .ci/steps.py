@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -37,6 +38,10 @@ OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_loss
               "tests/core/test_optimizers.py")  # fmt: skip
 # Tests whose training steps are large enough for matrix units, run on their slow emulation.
 MATRIX_UNITS = ("tests/core/test_determinism.py", "tests/core/test_precision.py")
+# The newest Python that releases have wheels for, and the tests of such a wheel: of what depends on the version.
+NEWEST_MINOR = 14
+QUICK_PACKAGES = ("pytest>=8", "hypothesis>=6.100")
+TESTS_OF_VERSION = ("tests/internal", "tests/io", "tests/metrics", "tests/house/test_calls.py")
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 STEPS: list[Step] = []
 
@@ -239,9 +244,9 @@ def test_packages(job: Job) -> None:
     job.run(job.work / "user/bin/python", "-c", "import gdcore; print(gdcore.__version__, gdcore._core.info())")
 
 
-def pytest(job: Job, *options: str, env: dict[str, str] | None = None) -> None:
+def pytest(job: Job, *options: str, env: dict[str, str] | None = None, environment: str = "user") -> None:
     """Run tests of the installed wheel. -P removes this folder from the import path."""
-    job.run(job.work / "user/bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
+    job.run(job.work / environment / "bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
 
 
 def emulated(job: Job) -> str:
@@ -253,6 +258,40 @@ def emulated(job: Job) -> str:
 def tests(job: Job) -> None:
     """Tests."""
     pytest(job, "-m", "not timing")
+
+
+def newer() -> str | None:
+    """Return the newest installed Python above this one that extensions can be compiled for, None if there is none."""
+    usable = "Path(sysconfig.get_path('include'), 'Python.h').exists() and not sysconfig.get_config_var('Py_GIL_DISABLED')"
+    program = f"import sys, sysconfig; from pathlib import Path; sys.exit(not ({usable}))"
+    for minor in range(NEWEST_MINOR, sys.version_info.minor, -1):
+        others = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3"))
+        for python in (shutil.which(f"python3.{minor}"), *others):
+            if python is not None and subprocess.run([python, "-c", program], capture_output=True).returncode == 0:
+                return str(python)
+    return None
+
+
+@step("build")
+def newer_python(job: Job) -> None:
+    """A wheel for a newer Python, where there is one: only the bindings are compiled; quick tests."""
+    python = newer()
+    if python is None:
+        job.say(f"skipped: no Python from 3.{sys.version_info.minor + 1} to 3.{NEWEST_MINOR} with its headers")
+        return
+    dist, named = job.work / "newer-dist", project()
+    install(job, "newer", *named["build-system"]["requires"], *named["project"]["dependencies"], *QUICK_PACKAGES,
+            python=python)  # fmt: skip
+    shutil.rmtree(dist, ignore_errors=True)
+    settings = ("GDCORE_CUDA=OFF", f"GDCORE_ARCHIVE={job.work}/main/libgdcore_archive.a", "GDCORE_WERROR=ON")
+    options = [f"-Ccmake.define.{setting}" for setting in settings]
+    pip = job.work / "newer/bin/pip"
+    job.run(pip, "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", dist, f"-Cbuild-dir={job.work}/newer-main",
+            *options, ROOT, quiet=True)  # fmt: skip
+    job.run("python", "tools/check_wheel.py", *dist.glob("*.whl"))
+    job.run(pip, "install", "-q", "--force-reinstall", "--no-deps", *dist.glob("*.whl"), quiet=True)
+    job.run(pip, "check")
+    pytest(job, "-m", "not timing and not slow", *TESTS_OF_VERSION, environment="newer")
 
 
 @step("test-packages", usual=False)

@@ -34,7 +34,7 @@ ENDINGS = ".csv, .tsv (also with .gz), .parquet, .arrow or .feather"
 FORMS = ("csv", "tsv", "parquet", "arrow")  # what --format says
 STANDARD_INPUT = "-"
 GZIP = b"\x1f\x8b"  # how such a file begins
-BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 28  # bytes of a text file that are read at a time: at least, at most
+BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 28  # bytes that are read at a time, of text up to 32 times: at least, at most
 MOST_COLUMNS = 100_000  # that are read; pyarrow takes ten kilobytes for each
 
 
@@ -137,7 +137,7 @@ class Source:
 
     def _parquet(self, columns: list[str], rows: int) -> Iterator[Any]:
         parquet = optional_module("pyarrow.parquet", "reading a Parquet file", "gdcore[cli]")
-        with parquet.ParquetFile(self.path) as file:
+        with parquet.ParquetFile(self.path, pre_buffer=False) as file:  # its default keeps all that it has read
             yield from file.iter_batches(batch_size=rows, columns=columns)
 
     def _arrow(self, columns: list[str], rows: int) -> Iterator[Any]:
@@ -264,7 +264,6 @@ def _opened_csv(source: Source) -> Source:
         text = io.TextIOWrapper(raw, encoding=encoding, newline="")
         rows = csv.reader(text, delimiter=source.separator)
         names = next((row for row in rows if row), [])
-        size = sum(map(len, names)) + len(names)
         first = next((row for row in rows if row), [])
         text.detach()
     if not names:
@@ -286,7 +285,8 @@ def _opened_csv(source: Source) -> Source:
         raise ValueError(
             f"{source}: its first line has numbers, {shown(names)}; expected a header with names of columns"
         )
-    return replace(source, names=tuple(names), packed=packed, block=min(max(BLOCK, 64 * size), LARGEST_BLOCK))
+    size = len(names) + max(sum(map(len, row)) for row in (names, first))  # a row must fit into a block
+    return replace(source, names=tuple(names), packed=packed, block=min(max(BLOCK, 16 * size), LARGEST_BLOCK))
 
 
 def _check_names(source: Source, names: Sequence[str]) -> None:
