@@ -38,10 +38,17 @@ OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_loss
               "tests/core/test_optimizers.py")  # fmt: skip
 # Tests whose training steps are large enough for matrix units, run on their slow emulation.
 MATRIX_UNITS = ("tests/core/test_determinism.py", "tests/core/test_precision.py")
-# The newest Python that releases have wheels for, and the tests of such a wheel: of what depends on the version.
+# The newest Python that releases have wheels for. Tests with a newer Python than this one: of bindings, signatures,
+# attributes, pickles, threads and files, which depend on its version, and need few packages.
 NEWEST_MINOR = 14
-QUICK_PACKAGES = ("pytest>=8", "hypothesis>=6.100")
-TESTS_OF_VERSION = ("tests/internal", "tests/io", "tests/metrics", "tests/house/test_calls.py")
+TESTS_OF_VERSION = (
+    "tests/callbacks/test_callbacks.py", "tests/core/test_bad_arrays.py", "tests/core/test_bad_specs.py",
+    "tests/core/test_custom_loss.py", "tests/core/test_misuse.py", "tests/core/test_thread_limits.py",
+    "tests/house/test_calls.py", "tests/internal/test_attributes.py", "tests/internal/test_display.py",
+    "tests/internal/test_messages.py", "tests/io/test_files.py", "tests/network/test_copies.py",
+    "tests/training/test_bad_training.py", "tests/training/test_trainer.py",
+)  # fmt: skip
+PACKAGES_OF_VERSION = ("pytest>=8", "hypothesis>=6.100")
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 STEPS: list[Step] = []
 
@@ -262,8 +269,10 @@ def tests(job: Job) -> None:
 
 def newer() -> str | None:
     """Return the newest installed Python above this one that extensions can be compiled for, None if there is none."""
-    usable = "Path(sysconfig.get_path('include'), 'Python.h').exists() and not sysconfig.get_config_var('Py_GIL_DISABLED')"
-    program = f"import sys, sysconfig; from pathlib import Path; sys.exit(not ({usable}))"
+    program = (
+        "import pathlib, sys, sysconfig as it; header = pathlib.Path(it.get_path('include'), 'Python.h')\n"
+        "sys.exit(not header.exists() or bool(it.get_config_var('Py_GIL_DISABLED')))"
+    )
     for minor in range(NEWEST_MINOR, sys.version_info.minor, -1):
         others = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3"))
         for python in (shutil.which(f"python3.{minor}"), *others):
@@ -274,13 +283,13 @@ def newer() -> str | None:
 
 @step("build")
 def newer_python(job: Job) -> None:
-    """A wheel for a newer Python, where there is one: only the bindings are compiled; quick tests."""
+    """Build a wheel for a newer Python, where there is one, and run quick tests: only the bindings are compiled."""
     python = newer()
     if python is None:
         job.say(f"skipped: no Python from 3.{sys.version_info.minor + 1} to 3.{NEWEST_MINOR} with its headers")
         return
     dist, named = job.work / "newer-dist", project()
-    install(job, "newer", *named["build-system"]["requires"], *named["project"]["dependencies"], *QUICK_PACKAGES,
+    install(job, "newer", *named["build-system"]["requires"], *named["project"]["dependencies"], *PACKAGES_OF_VERSION,
             python=python)  # fmt: skip
     shutil.rmtree(dist, ignore_errors=True)
     settings = ("GDCORE_CUDA=OFF", f"GDCORE_ARCHIVE={job.work}/main/libgdcore_archive.a", "GDCORE_WERROR=ON")

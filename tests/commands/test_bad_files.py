@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gzip
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import gdcore as gd
 import pytest
 from gdcore import cli
-from gdcore.commands import shared
+from gdcore.commands import reading, shared
 from gdcore.commands import train as train_module
 
 pa = pytest.importorskip("pyarrow")
@@ -68,8 +70,8 @@ def parquet_of(table: Any) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-WIDE = ",".join(f"column_{i}" for i in range(100_000))
-COMMAS = "," * 99_999
+WIDE = ",".join(f"column_{i}" for i in range(1_000_000))
+CELLS = "1," * 999_999 + "1"
 FILE: dict[str, tuple[Make, list[str], str]] = {
     # what a file is: (its bytes, the command, a pattern of the message)
     "empty": (lambda p: b"", TRAIN, r"bad\.csv: is empty"),
@@ -105,11 +107,26 @@ FILE: dict[str, tuple[Make, list[str], str]] = {
     "text for a number": (cell(12, 1, "old"), PREDICT, r"column 'age': got 'old' in row 12; expected a number"),
     "text for a date": (cell(13, 4, "soon"), PREDICT, r"column 'joined': got 'soon' in row 13; expected a date"),
     "text for a boolean": (cell(14, 3, "2"), PREDICT, r"column 'member': got '2' in row 14; expected true or false"),
-    "100,000 columns": (lambda p: f"{WIDE}\n{COMMAS}\n".encode(), TRAIN, r"--target: got 'buys'.*column_0"),
-    "100,000 columns, predicted": (lambda p: f"{WIDE}\n{COMMAS}\n".encode(), PREDICT, r"lacks the columns"),
-    "100,000 columns, too few cells": (
-        lambda p: f"buys,id,{WIDE}\n1,2\n".encode(), TRAIN, r"row 1 has 2 cells; expected 100,002",
+    "1,000,000 columns, another target": (lambda p: f"{WIDE}\n{CELLS}\n".encode(), TRAIN, r"got 'buys'.*column_0"),
+    "1,000,000 columns": (
+        lambda p: f"id,buys,{WIDE}\n1,2,{CELLS}\n".encode(), TRAIN, r"got 1,000,001 columns to read; expected at most",
     ),
+    "1,000,000 columns, predicted": (lambda p: f"{WIDE}\n{CELLS}\n".encode(), PREDICT, r"lacks the columns"),
+    "1,000,000 columns, too few cells": (
+        lambda p: f"buys,id,{WIDE}\n1,2\n".encode(), TRAIN, r"row 1 has 2 cells; expected 1,000,002",
+    ),
+    "short first row": (edited("\nc000,", "\n"), TRAIN, r"bad\.csv: row 1 has 6 cells; expected 7"),
+    "open quote": (edited("\nc003,", '\n"c003,'), TRAIN, r"bad\.csv: is damaged"),
+    "zeros in a cell": (cell(8, 1, "4\0"), PREDICT, r"column 'age': got '4.x00' in row 8; expected a number"),
+    "arrow as csv": (lambda p: b"ARROW1\0\0" + bytes(50), TRAIN, r"is an Arrow file, not text; say --format arrow"),
+    "tabs": (lambda p: p.replace(",", "\t").encode(), TRAIN, r"got one column.*say --separator tab"),
+    "decimal commas, predicted": (cell(4, 5, '"1,5"'), PREDICT, r"column 'income': got '1,5' in row 4; expected a num"),
+    "another order of dates": (cell(4, 4, "31.12.2020"), PREDICT, r"got '31\.12\.2020' in row 4; expected a date"),
+    "a date that is none": (cell(4, 4, "2020-13-41"), PREDICT, r"'joined': got '2020-13-41' in row 4; expected a date"),
+    "dates with and without a zone": (
+        lambda p: cell(4, 4, "2020-02-03 01:00:00Z")(p), PREDICT, r"'joined': got dates with and without a time zone",
+    ),
+    "weight that is no number": (cell(6, 1, "old"), [*EVALUATE, "--weights", "age"], r"'age': got 'old' in row 6;"),
     "kept column unknown": (lambda p: p.encode(), [*PREDICT, "--keep", "name"], r"--keep: got 'name'"),
     "ignored column unknown": (lambda p: p.encode(), [*TRAIN, "--ignore", "name"], r"--ignore: got 'name'"),
     "kind of the target": (lambda p: p.encode(), [*TRAIN, "--kind", "buys=number"], r"--kind: got 'buys', the target"),
@@ -160,6 +177,42 @@ def test_damaged_files_of_other_formats(here: Path, people: str, capsys: Any) ->
         Path(name).write_bytes(content)
         expected = "is empty" if name == "empty.parquet" else "is damaged, or has another format than its name"
         fails(["train", name, "--target", "buys", "-q"], f"{re.escape(name)}: {expected}", capsys)
+
+
+def test_a_million_columns_take_seconds(here: Path) -> None:
+    """And no gigabyte, in a program of their own."""
+    Path("bad.csv").write_text(f"{WIDE}\n{CELLS}\n")
+    program = "import resource, sys; from gdcore import cli; cli.main(sys.argv[1:]); "
+    program += "print(*resource.getrusage(resource.RUSAGE_SELF)[:3])"  # seconds of two kinds, kilobytes
+    command = [sys.executable, "-c", program, "train", "bad.csv", "--target", "column_5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "got 1,000,000 columns" in done.stderr
+    user, system, kilobytes = map(float, done.stdout.split())
+    assert user + system < 15 and kilobytes < 800_000
+
+
+def test_another_table_is_predicted(here: Path, capsys: Any) -> None:
+    """Parquet whose columns have other types than those of training: numbers as text, text as numbers, lists."""
+    table = csv.read_csv("people.csv", convert_options=csv.ConvertOptions(strings_can_be_null=True))
+    for column, values, pattern in (
+        ("age", pa.array(["old"] * 240), r"column 'age': .*'old'.* in row 1"),
+        ("city", pa.array([[1, 2]] * 240), r"column 'city'"),
+        ("joined", pa.array([1.5] * 240), r"column 'joined'"),
+        ("income", pa.array([{"a": 1}] * 240), r"column 'income'"),
+    ):
+        position = table.column_names.index(column)
+        parquet.write_table(table.set_column(position, column, values), "bad.parquet")
+        fails(["predict", "model.safetensors", "bad.parquet", "-q"], rf"bad\.parquet: {pattern}", capsys)
+    parquet.write_table(table.slice(0, 0), "bad.parquet")
+    fails(["predict", "model.safetensors", "bad.parquet", "-q"], r"bad\.parquet: has a header, but no rows", capsys)
+
+
+def test_a_file_that_may_not_be_read(here: Path, monkeypatch: Any, capsys: Any) -> None:
+    def refuse(path: Any, *_: Any) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(reading, "open", refuse, raising=False)  # root may read all files
+    fails(["train", "people.csv", "--target", "buys"], r"people\.csv: cannot be read: Permission denied\n", capsys)
 
 
 def test_a_target_that_is_not_a_number(here: Path, capsys: Any) -> None:
@@ -247,8 +300,6 @@ def test_an_old_file_stays_when_a_later_window_is_bad(here: Path, people: str, c
 
 
 def test_a_missing_package_is_named(here: Path, monkeypatch: Any, capsys: Any) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     for command in ("train people.csv --target buys -q", "predict model.safetensors people.csv -q"):
         fails(command.split(), r"pip install gdcore\[cli\]", capsys)

@@ -253,9 +253,9 @@ def _opened_csv(source: Source) -> Source:
     with open(source.path, "rb") as plain:
         start = plain.read(6)
         plain.seek(0)
-        for magic, name in ((b"PAR1", "parquet"), (b"ARROW1", "arrow")):
+        for magic, name, called in ((b"PAR1", "parquet", "a Parquet"), (b"ARROW1", "arrow", "an Arrow")):
             if start.startswith(magic):
-                raise ValueError(f"{source}: is a {name.title()} file, not text; say --format {name}")
+                raise ValueError(f"{source}: is {called} file, not text; say --format {name}")
         if source.encoding == "utf-8" and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise ValueError(f"{source}: is UTF-16, not UTF-8; say --encoding utf-16")
         packed = start.startswith(GZIP)
@@ -335,8 +335,10 @@ def _damaged(source: Source) -> Iterator[None]:
         if isinstance(error, MemoryError):
             raise
         message = " ".join(str(error).split())
-        if message.startswith(str(source)) or isinstance(error, PermissionError):
+        if message.startswith(f"{source}: "):
             raise
+        if isinstance(error, PermissionError):
+            raise PermissionError(f"{source}: cannot be read: {error.strerror}") from error
         if isinstance(error, UnicodeError) or "invalid UTF8" in message:
             message = f"is not {source.encoding.upper()} text; say --encoding NAME, such as windows-1252, or convert it"
         elif isinstance(error, LookupError) and "encoding" in message:

@@ -160,8 +160,8 @@ def _cast(known: Any, kind: str, decimal: str) -> Any:
     if kind == "text":
         return known
     known = compute.utf8_trim_whitespace(known)
-    if kind == "number" and decimal != ".":
-        known = compute.replace_substring(known, decimal, ".")
+    if kind == "number" and decimal != ".":  # a point would be a sign between thousands: 1.234 is no number then
+        known = compute.replace_substring(compute.replace_substring(known, ".", " "), decimal, ".")
     types = {"date": pyarrow.timestamp("us"), "zoned date": pyarrow.timestamp("us", "UTC"), "bool": pyarrow.bool_()}
     tried: Sequence[str] = TRIED[kind] if known.null_count < len(known) or kind != "number" else ("float64",)
     for name in tried:

@@ -1,0 +1,70 @@
+"""Promise: columns of text that look like numbers or dates but are read as categories are named, with what to do; odd
+columns that mean something are used as meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import pytest
+from gdcore import cli
+from gdcore.commands.typed import advice, guessed
+
+pa = pytest.importorskip("pyarrow")
+
+ADVICE = {
+    "a word among numbers": (
+        ["1", "2.5", "-3e2", "old"],
+        "3 of 4 values look like '1', but not 'old'; for numbers",
+    ),
+    "decimal commas": (
+        ["1,5", "12,25", None],
+        "all 2 values look like '1,5'; for numbers with a decimal comma, say",
+    ),
+    "thousands": (
+        ["1,234.50", "12,000.00"],
+        "all 2 values look like '1,234.50'; for numbers, write no signs",
+    ),
+    "thousands with points": (["1.234,50", "12.000,00"], "write no signs between thousands"),
+    "money": (["$5", "$7.20"], "for numbers, write them without a unit"),
+    "percent": (["5 %", "7.2 %"], "for numbers, write them without a unit"),
+    "German dates": (
+        ["31.12.2020", "1.2.2021"],
+        "all 2 values look like '31.12.2020'; for dates, write them as",
+    ),
+    "American dates": (["12/31/2020", "02/01/2021 10:30"], "for dates, write them as 2026-03-01"),
+    "few": (["1", "a", "b", "c"], ""),
+    "one": (["1", None, "a"], ""),
+    "text": (["red", "blue"], ""),
+    "nothing": ([None, None], ""),
+    "codes": (["A1", "B2"], ""),
+}
+
+
+@pytest.mark.parametrize("name", ADVICE)
+def test_advice(name: str) -> None:
+    values, expected = ADVICE[name]
+    column = guessed(pa.chunked_array([values], pa.string()))
+    found = advice(column.cast(pa.string()))
+    assert expected in found if expected else not found
+
+
+def test_advice_is_a_line(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """Beside a column with line breaks, one of huge numbers and one without values, all of which are used as meant."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f'{10**24 * (i % 9)},"two\nlines {i % 3}",,"{i % 9},5",{i % 3 + i % 9 / 10}' for i in range(90)]
+    Path("odd.csv").write_text("huge,note,empty,comma,y\n" + "\n".join(rows) + "\n")
+    common = ["train", "odd.csv", "--target", "y", "--ensemble", "1", "--test", "0.2", "-q"]
+    assert cli.main(common) == 0
+    out, error = capsys.readouterr()
+    assert error.count("\n") == 1 and error.startswith("gdcore train: warning: odd.csv: column 'comma': taken as categ")
+    assert "empty  " not in out.split("shuffled")[1] and "not used" in out
+    columns = gd.load("model.safetensors").columns()
+    assert dict(zip(columns["column"], columns["kind"], strict=True)) == {
+        "huge": "number", "note": "category", "empty": "number", "comma": "category",
+    }  # fmt: skip
+    assert cli.main([*common, "--decimal", ",", "--task", "regression"]) == 1  # the target has points
+    assert "column 'y': got category values" in capsys.readouterr().err
+    assert cli.main(["predict", "model.safetensors", "odd.csv", "-q"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 91
