@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ SLOTS = 2  # simultaneous steps; builds use all processors, most tests one or tw
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
 # The last line of pytest, and doctest's line for each run.
 TOTALS = re.compile(r"^(?:=+ )?\d+ (?:passed|failed|skipped|errors?)\b.* in [\d.]+s|^\[doctest\] test cases:")
+
+
+def project() -> dict:
+    """Return pyproject.toml, the only place with versions of Python packages."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 class Failure(Exception):

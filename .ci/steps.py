@@ -18,14 +18,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
-import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, install
+import newer
+from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, install, project
 
 # GPU generations that kernels are compiled for: the oldest, and the one they are tuned for. A full run has all of a
 # release. The source differs only between the first and the others.
@@ -38,17 +37,6 @@ OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_loss
               "tests/core/test_optimizers.py")  # fmt: skip
 # Tests whose training steps are large enough for matrix units, run on their slow emulation.
 MATRIX_UNITS = ("tests/core/test_determinism.py", "tests/core/test_precision.py")
-# The newest Python that releases have wheels for. Tests with a newer Python than this one: of bindings, signatures,
-# attributes, pickles, threads and files, which depend on its version, and need few packages.
-NEWEST_MINOR = 14
-TESTS_OF_VERSION = (
-    "tests/callbacks/test_callbacks.py", "tests/core/test_bad_arrays.py", "tests/core/test_bad_specs.py",
-    "tests/core/test_custom_loss.py", "tests/core/test_misuse.py", "tests/core/test_thread_limits.py",
-    "tests/house/test_calls.py", "tests/internal/test_attributes.py", "tests/internal/test_display.py",
-    "tests/internal/test_messages.py", "tests/io/test_files.py", "tests/network/test_copies.py",
-    "tests/training/test_bad_training.py", "tests/training/test_trainer.py",
-)  # fmt: skip
-PACKAGES_OF_VERSION = ("pytest>=8", "hypothesis>=6.100")
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 STEPS: list[Step] = []
 
@@ -65,11 +53,6 @@ def step(needs: str = "", **options: bool) -> Callable[[Callable[[Job], None]], 
 
 
 # ---- Environments ---------------------------------------------------------------------------------------------------
-
-
-def project() -> dict:
-    """Return pyproject.toml, the only place with versions of Python packages."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 @step(downloads=True)
@@ -251,9 +234,9 @@ def test_packages(job: Job) -> None:
     job.run(job.work / "user/bin/python", "-c", "import gdcore; print(gdcore.__version__, gdcore._core.info())")
 
 
-def pytest(job: Job, *options: str, env: dict[str, str] | None = None, environment: str = "user") -> None:
+def pytest(job: Job, *options: str, env: dict[str, str] | None = None) -> None:
     """Run tests of the installed wheel. -P removes this folder from the import path."""
-    job.run(job.work / environment / "bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
+    job.run(job.work / "user/bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
 
 
 def emulated(job: Job) -> str:
@@ -267,40 +250,10 @@ def tests(job: Job) -> None:
     pytest(job, "-m", "not timing")
 
 
-def newer() -> str | None:
-    """Return the newest installed Python above this one that extensions can be compiled for, None if there is none."""
-    program = (
-        "import pathlib, sys, sysconfig as it; header = pathlib.Path(it.get_path('include'), 'Python.h')\n"
-        "sys.exit(not header.exists() or bool(it.get_config_var('Py_GIL_DISABLED')))"
-    )
-    for minor in range(NEWEST_MINOR, sys.version_info.minor, -1):
-        others = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3"))
-        for python in (shutil.which(f"python3.{minor}"), *others):
-            if python is not None and subprocess.run([python, "-c", program], capture_output=True).returncode == 0:
-                return str(python)
-    return None
-
-
 @step("build")
 def newer_python(job: Job) -> None:
-    """Build a wheel for a newer Python, where there is one, and run quick tests: only the bindings are compiled."""
-    python = newer()
-    if python is None:
-        job.say(f"skipped: no Python from 3.{sys.version_info.minor + 1} to 3.{NEWEST_MINOR} with its headers")
-        return
-    dist, named = job.work / "newer-dist", project()
-    install(job, "newer", *named["build-system"]["requires"], *named["project"]["dependencies"], *PACKAGES_OF_VERSION,
-            python=python)  # fmt: skip
-    shutil.rmtree(dist, ignore_errors=True)
-    settings = ("GDCORE_CUDA=OFF", f"GDCORE_ARCHIVE={job.work}/main/libgdcore_archive.a", "GDCORE_WERROR=ON")
-    options = [f"-Ccmake.define.{setting}" for setting in settings]
-    pip = job.work / "newer/bin/pip"
-    job.run(pip, "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", dist, f"-Cbuild-dir={job.work}/newer-main",
-            *options, ROOT, quiet=True)  # fmt: skip
-    job.run("python", "tools/check_wheel.py", *dist.glob("*.whl"))
-    job.run(pip, "install", "-q", "--force-reinstall", "--no-deps", *dist.glob("*.whl"), quiet=True)
-    job.run(pip, "check")
-    pytest(job, "-m", "not timing and not slow", *TESTS_OF_VERSION, environment="newer")
+    """Wheel for a newer Python, if one is installed: only the bindings are compiled; quick tests."""
+    newer.check(job)
 
 
 @step("test-packages", usual=False)
