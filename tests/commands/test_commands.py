@@ -237,6 +237,32 @@ def test_text_of_other_kinds(here: Path, people: str, capsys: Any) -> None:
         assert capsys.readouterr().out == expected, name
 
 
+@pytest.mark.parametrize(("name", "measure", "least"), [("diabetes", "r2", 0.3), ("wine", "accuracy", 0.8)])
+def test_a_known_table(name: str, measure: str, least: float, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """From CSV to predictions by all commands."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    monkeypatch.chdir(tmp_path)
+    frame = getattr(datasets, f"load_{name}")(as_frame=True).frame
+    frame.to_csv("table.csv", index=False)
+    task = "regression" if measure == "r2" else "classification"
+    run("train", "table.csv", "--target", "target", "--task", task, "--ensemble", "2", "-q")
+    found = facts(capsys.readouterr().out)
+    assert found["task"].startswith(task) and least < float(found[f"test {measure}"]) <= 1
+    run("evaluate", "model.safetensors", "table.csv", "-q")
+    measured = float(facts(capsys.readouterr().out)[measure])
+    run("predict", "model.safetensors", "table.csv", "--out", "out.csv", "-q")
+    y, predicted = frame["target"].to_numpy(), frame_of("out.csv")
+    right = (predicted == y).mean() if measure == "accuracy" else 1 - ((predicted - y) ** 2).mean() / y.var()
+    assert measured == pytest.approx(right, rel=1e-4)
+    run("inspect", "model.safetensors")
+    assert facts(capsys.readouterr().out)["target"] == f"'target', {task}"
+
+
+def frame_of(path: str) -> Any:
+    """The predictions of a file."""
+    return csv.read_csv(path).column("prediction").to_numpy()
+
+
 def test_export(here: Path, capsys: Any) -> None:
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
