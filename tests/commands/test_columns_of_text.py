@@ -50,6 +50,13 @@ def test_advice(name: str) -> None:
     assert expected in found if expected else not found
 
 
+def test_columns_that_tell_nothing(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("same.csv").write_text("a,y\n" + "".join(f"1,{i}.5\n" for i in range(40)))
+    assert cli.main(["train", "same.csv", "--target", "y", "--ensemble", "1", "-q"]) == 0
+    assert "\nNo column is used, so that all predictions are the same\n" in capsys.readouterr().out
+
+
 def test_advice_is_a_line(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     """Beside a column with line breaks, one of huge numbers and one without values, all of which are used as meant."""
     monkeypatch.chdir(tmp_path)

@@ -71,6 +71,9 @@ def test_the_standard_input(here: Path, people: str, monkeypatch: Any, capsys: A
     given(monkeypatch, people.replace("c003,", "c003,1,").encode())
     assert cli.main(["predict", "model.safetensors", "-", "-q"]) == 1
     assert capsys.readouterr().err.startswith("gdcore predict: standard input: ")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["predict", "model.safetensors", "-", "-q"]) == 1
+    assert capsys.readouterr().err == "gdcore predict: standard input: is closed; expected a table\n"
     given(monkeypatch, b"")
     assert cli.main(["predict", "model.safetensors", "-", "-q"]) == 1
     assert capsys.readouterr().err == "gdcore predict: standard input: is empty; expected a table\n"

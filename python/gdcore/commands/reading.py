@@ -189,6 +189,8 @@ def opened(path: Path, *, form: str | None = None, separator: str | None = None,
 def _copied(path: Path, label: str) -> Any:
     """Return a temporary copy of the standard input or of a pipe; None for a file, which needs none."""
     if str(path) == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise OSError(f"{label}: is closed; expected a table")
         return _copy(sys.stdin.buffer)
     try:
         mode = os.stat(path).st_mode

@@ -161,30 +161,32 @@ def _read(source: Source, names: list[str], options: argparse.Namespace) -> tupl
         return table, table.num_rows
     import numpy as np
 
-    random, keys, total = np.random.default_rng(options.seed), np.empty(0), 0
+    random, kept, total = np.random.default_rng(options.seed), 0, 0
     rows: list[Any] = []
-    pyarrow = optional_module("pyarrow", "gdcore train", "gdcore[cli]")
-    last = 1.0  # of the keys that the rows with the smallest keys have so far
+    keys: list[Any] = []
+    last = 1.0  # of the smallest keys so far, which the drawn rows have
     for _, table in source.windows(names, max(options.rows, 1 << 12)):
         drawn = random.random(table.num_rows)
         taken = np.flatnonzero(drawn < last)
-        rows, keys = [*rows, table.take(taken)], np.concatenate([keys, drawn[taken]])
-        total += table.num_rows
-        if len(keys) > 2 * options.rows:
-            rows, keys = _smallest(pyarrow.concat_tables(rows), keys, options.rows)
-            last = keys.max()
+        rows.append(table.take(taken))
+        keys.append(drawn[taken])
+        kept, total = kept + len(taken), total + table.num_rows
+        if kept > 2 * options.rows:
+            rows, keys = _smallest(rows, keys, options.rows)
+            kept, last = options.rows, keys[0].max()
     if not total:
         raise ValueError(f"{source}: has a header, but no rows")
-    [table], _ = _smallest(pyarrow.concat_tables(rows), keys, options.rows)
-    return table, total
+    return _smallest(rows, keys, options.rows)[0][0], total
 
 
-def _smallest(table: Any, keys: Any, count: int) -> tuple[list[Any], Any]:
-    """Return the rows with the smallest keys, in their order, and these keys."""
+def _smallest(tables: list[Any], keys: list[Any], count: int) -> tuple[list[Any], list[Any]]:
+    """Return the rows with the smallest keys, in their order, as one table, and these keys."""
     import numpy as np
 
-    taken = np.sort(np.argsort(keys, kind="stable")[:count])
-    return [table.take(taken).combine_chunks()], keys[taken]
+    pyarrow = optional_module("pyarrow", "gdcore train", "gdcore[cli]")
+    every = np.concatenate(keys)
+    taken = np.sort(np.argsort(every, kind="stable")[:count])
+    return [pyarrow.concat_tables(tables).take(taken).combine_chunks()], [every[taken]]
 
 
 def _typed(source: Source, table: Any, kinds: dict[str, str], options: argparse.Namespace) -> Any:
@@ -327,6 +329,8 @@ def _telling(model: TabularModel, table: Any, options: argparse.Namespace, teste
     where = f"{table.num_rows:,} {'test' if tested else 'training'} rows"
     title = f"Loss of {found.metric} when a column is shuffled, on {where}"
     more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    if not lines:
+        return "No column is used, so that all predictions are the same"
     width = max(len(name) for name, _ in lines[:SHOWN])
     return title + "".join(f"\n  {name:<{width}}  {value:.4f}" for name, value in lines[:SHOWN]) + more
 
