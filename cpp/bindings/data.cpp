@@ -38,6 +38,19 @@ py::array_t<std::int64_t> permutation(std::int64_t n, std::uint64_t seed, std::u
   return order;
 }
 
+std::int64_t columns_to_rows(const std::vector<py::object>& columns, const py::array& out) {
+  const View to = to_view(out, "[columns_to_rows] out", true);
+  check(out.ndim() == 2 && to.cols == std::ssize(columns), "[columns_to_rows] out: got ", to.cols,
+        " columns; expected an array (rows, ", columns.size(), ")");
+  std::vector<OwnedSource> owned;
+  std::vector<Source> sources;
+  for (const py::object& column : columns) {
+    owned.push_back(to_source(column, "[columns_to_rows] columns", true));
+    sources.push_back(owned.back().source);
+  }
+  return without_gil([&] { return gdcore::columns_to_rows(sources, to.rows, to.dtype, to.data); });
+}
+
 std::int64_t first_nonfinite(const py::object& array) {
   py::array given = to_array(array, "[first_nonfinite] array");
   const bool plain = (given.flags() & py::array::c_style) != 0;
@@ -89,6 +102,10 @@ void bind_data(py::module_& m) {
         "Writes out[i] = source[index[i]], converted to the dtype of out: float32, float64 or int32. source is (rows,) "
         "or (rows, columns), index (n,), out (n,) or (n, columns). IndexError for an index outside of source, "
         "ValueError for another shape of out, TypeError for another dtype.");
+  m.def("columns_to_rows", &columns_to_rows, py::arg("columns"), py::arg("out"),
+        "Writes columns, each (rows,) of any numeric type, into out (rows, columns), float32 or float64. Returns the "
+        "flat index of the first value that is NaN or infinite there, or -1. ValueError for other shapes, TypeError "
+        "for other types.");
   m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("epoch"), py::arg("first") = 0,
         py::arg("count") = py::none(),
         "Positions first to first + count - 1 of a pseudo-random permutation of 0..n-1, int64 (count,); count=None: up "

@@ -16,8 +16,9 @@ from .internal.checks import flag, integer, real, seed_or_random
 from .internal.features import FeatureNames
 from .internal.frames import frame_labels, is_frame, is_series, row_count, take_rows
 from .internal.inputs import to_inputs
+from .parquet.source import Parquet
 
-__all__ = ["MiniBatches", "train_validation_split"]
+__all__ = ["MiniBatches", "Parquet", "train_validation_split"]
 
 
 @explained

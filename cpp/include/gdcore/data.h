@@ -81,6 +81,10 @@ struct CodeColumn {
 /// Returns the flat index, row · columns + position, of the first value in the given columns that is no code, or -1.
 std::int64_t first_wrong_code(const Source& source, std::span<const CodeColumn> columns);
 
+/// Writes columns (`rows` numbers each, of any types) as the rows of a matrix `to` of a dtype. Returns the flat index
+/// of the first value that is NaN or infinite in this dtype, or -1. On the calling thread alone.
+std::int64_t columns_to_rows(std::span<const Source> columns, std::int64_t rows, DType dtype, void* to);
+
 /// Gathers rows into `buffer`, which grows, from the backend's memory or from the host's; host rows are converted there
 /// and then copied. The order lies in host memory; `call.to` is not used.
 void gather_into(Backend& backend, Gather call, Buffer& buffer);

@@ -64,6 +64,7 @@ __all__: list[str] = [
     "Trainer",
     "Uniform",
     "batch_count",
+    "columns_to_rows",
     "first_nonfinite",
     "first_wrong_code",
     "gather",
@@ -1627,6 +1628,11 @@ def _shapes(layers: collections.abc.Sequence, dtype: str) -> dict:
 def batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
     """
     The number of batches of an epoch. A last batch of a single row is merged into the previous batch.
+    """
+
+def columns_to_rows(columns: collections.abc.Sequence[typing.Any], out: numpy.ndarray) -> int:
+    """
+    Writes columns, each (rows,) of any numeric type, into out (rows, columns), float32 or float64. Returns the flat index of the first value that is NaN or infinite there, or -1. ValueError for other shapes, TypeError for other types.
     """
 
 def first_nonfinite(array: typing.Any) -> int:

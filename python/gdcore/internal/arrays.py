@@ -7,8 +7,8 @@ first copied to float32 as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,10 @@ import numpy.typing as npt
 from .._core import DeviceArray, DeviceError
 from .checks import has_keys, shown
 from .frames import frame_array, frame_columns, is_frame, is_series, object_numbers, refuse, series_array
+
+if TYPE_CHECKING:
+    from .features import FeatureNames
+    from .inputs import Inputs
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -54,6 +58,24 @@ def with_names(array: Array, names: tuple[Any, ...] | None) -> Array:
 
 class Converted:
     """Base of data that is already converted: `Inputs` and `Targets`."""
+
+    __slots__ = ()
+
+
+class Windowed(Converted):
+    """Base of data that is larger than memory: `gdcore.data.Parquet`."""
+
+    __slots__ = ()
+
+    def predicted(
+        self, predict: Callable[[Inputs], Array], known: FeatureNames | None, dtype: str, finite: bool
+    ) -> Array:
+        """Return what `predict` returns for the inputs of each window, in one array, rows in the order of the files.
+
+        `known` are the names of the model's inputs, if any; `finite` says whether values outside of `dtype` are
+        refused.
+        """
+        raise NotImplementedError
 
 
 Data: TypeAlias = npt.ArrayLike | SupportsDLPack | Converted
@@ -136,6 +158,11 @@ def _from_object(value: object, name: str) -> Array:
         return np.asarray(value)
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name}: got a sparse {type(value).__name__}; expected a dense array: use {name}.toarray()")
+    if isinstance(value, Windowed):
+        raise TypeError(
+            f"{name}: got {shown(value)}, which fit, evaluate and the predictions of a model read in windows; expected "
+            "an array in memory, such as pandas.read_parquet(path)"
+        )
     if isinstance(value, (str, bytes, dict, set, frozenset, Iterator)) or value is None:
         raise TypeError(f"{name}: got {type(value).__name__} {shown(value)}; expected an array of numbers")
     if isinstance(value, SupportsDLPack) and not _on_host(value):

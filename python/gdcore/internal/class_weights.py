@@ -105,11 +105,13 @@ def _balancing(labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.fl
 def trained(loss: _core.Loss, model: Sequential, source: object) -> _core.Loss:
     """Return the loss for a source of training data; raise ValueError for "balanced" with an iterable of batches."""
     data = getattr(source, "data", None)
-    if data is None and balanced(loss):
+    if not balanced(loss):
+        return complete(loss, model)
+    if data is None:
         raise ValueError(
             "class_weights: got 'balanced' for an iterable of batches; expected numbers, or arrays x and y"
         )
-    return complete(loss, model, None if data is None else data.labels())
+    return complete(loss, model, data.labels())
 
 
 def _index(key: Any, model: Sequential, count: int) -> int:

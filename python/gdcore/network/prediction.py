@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _core
 from ..internal.arguments import explained
-from ..internal.arrays import Array, Data, to_array
+from ..internal.arrays import Array, Data, Windowed, to_array
 from ..internal.checks import flag, shown
 from ..internal.features import Columns, FeatureNames, feature_names
 from ..internal.immutable import Views
@@ -227,8 +227,19 @@ class Predictor(_core.Network):
                     return outputs
             elif kind is FLOAT64 and x.size <= SMALL and vdot(x, x) < SAFE:
                 return _predict(self, x)
+        if isinstance(x, Windowed):
+            return self._predict_windows(x, batch_size, check_finite)
         found = _predict(self, self._checked(x, check_finite), batch_size=batch_size)
         return expected_counts(found) if self._outputs == "counts" else found
+
+    def _predict_windows(self, x: Windowed, batch_size: int, check_finite: bool) -> Array:
+        if flag(check_finite, "check_finite"):
+            self.check_scaling(self._feature_names)
+
+        def predict(window: Inputs) -> Array:
+            return self.predict(window, batch_size=batch_size, check_finite=False)
+
+        return x.predicted(predict, self._feature_names, self.dtype, check_finite)
 
     def predictor(self) -> FrozenPredictor:
         """Return a copy of the model for serving, which only predicts, at the full speed from the second call on.

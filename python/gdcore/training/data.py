@@ -10,9 +10,11 @@ from ..internal.checks import flag, integer, shown
 from ..internal.features import Columns
 from ..internal.numbers import SAFE, TINY, vdot
 from ..internal.prepared import Check, Prepared, prepared
-from .measure import CheckedBatches, CheckedData
-from .sources import ArraySource, IterableSource
+from ..parquet.source import Parquet
+from .measure import CheckedBatches, CheckedData, Measured
+from .sources import ArraySource, IterableSource, RowSource
 from .validation import Validation, validation_of
+from .windows import CheckedWindows, WindowSource
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -46,8 +48,8 @@ class Given(NamedTuple):
 class TrainingData(NamedTuple):
     """The source of batches, the data to measure at the end of an epoch, and the names of the columns."""
 
-    source: ArraySource | IterableSource
-    validation: CheckedData | CheckedBatches | None
+    source: RowSource | IterableSource
+    validation: Measured | None
     columns: Columns
 
 
@@ -56,6 +58,8 @@ def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known:
 
     `seed` draws the rows held out for validation; `known` are the names of columns in the resumed run.
     """
+    if isinstance(given.x, Parquet):
+        return _from_windows(trainer, given, epochs, known)
     if given.y is None:
         return _from_batches(trainer, given, epochs, known)
     if given.steps_per_epoch is not None:
@@ -70,9 +74,7 @@ def training_data(trainer: Trainer, given: Given, epochs: int, seed: int, known:
         raise ValueError("stratify: got it without a fraction; expected validation=0.2, for example")
     if wanted.holds_out:
         rows, others = wanted.split(len(training), seed, labels)
-        validation: CheckedData | CheckedBatches | None = training.part(
-            others, "validation", stratified=labels is not None
-        )
+        validation: Measured | None = training.part(others, "validation", stratified=labels is not None)
         training = training.part(rows)
     else:
         validation = _to_validate(trainer, wanted, training.columns, epochs)
@@ -103,14 +105,37 @@ def _from_batches(trainer: Trainer, given: Given, epochs: int, known: Columns) -
     return TrainingData(source, _to_validate(trainer, wanted, source.columns, epochs), source.columns)
 
 
+def _from_windows(trainer: Trainer, given: Given, epochs: int, known: Columns) -> TrainingData:
+    _refuse_beside(given.y, given.sample_weight)
+    wanted = _wanted(given.validation)
+    if given.stratify is not False and given.stratify is not None:
+        raise ValueError("stratify: got it for Parquet; expected arrays x and y")
+    if given.steps_per_epoch is not None:
+        raise ValueError(f"steps_per_epoch: got {shown(given.steps_per_epoch)} for Parquet; expected none")
+    if wanted.share is not None:
+        raise ValueError("validation: got a fraction for Parquet; expected Parquet of other files, or (x, y)")
+    data = _windows(trainer, given.x, "", trainer._known(known))
+    validation = _to_validate(trainer, wanted, data.columns, epochs)
+    source = WindowSource(trainer.model, data, given.batch_size, shuffle=given.shuffle, drop_last=given.drop_last)
+    return TrainingData(source, validation, data.columns)
+
+
+def _refuse_beside(y: Any, sample_weight: Any) -> None:
+    """Raise ValueError for targets or weights beside Parquet, which has them in its columns."""
+    for argument, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None:
+            expected = f"the name of a column: Parquet(..., {argument}=...)"
+            raise ValueError(f"{argument}: got it beside Parquet; expected {expected}")
+
+
 def _wanted(validation: Any) -> Validation:
     return Validation() if validation is None else validation_of(validation, batches=True)
 
 
-def _to_validate(
-    trainer: Trainer, wanted: Validation, known: Columns, epochs: int
-) -> CheckedData | CheckedBatches | None:
+def _to_validate(trainer: Trainer, wanted: Validation, known: Columns, epochs: int) -> Measured | None:
     """Return the data to measure at the end of an epoch, if it is given apart from the training data."""
+    if isinstance(wanted.batches, Parquet):
+        return _windows(trainer, wanted.batches, "validation", trainer._known(known))
     if wanted.batches is not None:
         return CheckedBatches(trainer.model, wanted.batches, "validation", epochs, trainer._known(known), known)
     if wanted.parts is None:
@@ -137,8 +162,15 @@ def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:
     return prepared(trainer.model, trainer.loss, x, y, weights, known=trainer._known(), check=check)
 
 
-def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> CheckedData | CheckedBatches:
-    """Return the data of `Trainer.evaluate`: arrays or, without `y`, an iterable of batches."""
+def _windows(trainer: Trainer, data: Parquet, name: str, known: Columns) -> CheckedWindows:
+    return CheckedWindows(trainer.model, trainer.loss, data, name, known=known, finite=trainer.check_finite)
+
+
+def to_measure(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> Measured:
+    """Return the data of `Trainer.evaluate`: arrays or, without `y`, Parquet or an iterable of batches."""
+    if isinstance(x, Parquet):
+        _refuse_beside(y, sample_weight)
+        return _windows(trainer, x, "", trainer._known())
     if y is not None:
         known, finite = trainer._known(), trainer.check_finite
         return CheckedData(trainer.model, trainer.loss, x, y, sample_weight, known=known, finite=finite)

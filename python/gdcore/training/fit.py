@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..callbacks import Callback, EarlyStopping
 from ..history import History, number
 from ..internal.checks import integer, is_iterable, shown
-from .measure import CheckedBatches, CheckedData
-from .sources import SLICE_SECONDS, ArraySource, IterableSource
+from .measure import Measured
+from .sources import SLICE_SECONDS, IterableSource, RowSource
 from .state import Position
 from .step_log import StepLog
 
@@ -31,9 +31,9 @@ class Fit:
 
     Parameters
     ----------
-    source : ArraySource or IterableSource
+    source : RowSource or IterableSource
         Source of the batches.
-    validation : CheckedData, CheckedBatches or None
+    validation : Measured or None
         Data to measure at the end of an epoch, as "val_...".
     callbacks : sequence
         Objects with some of the methods of `Callback`.
@@ -51,8 +51,8 @@ class Fit:
 
     def __init__(
         self,
-        source: ArraySource | IterableSource,
-        validation: CheckedData | CheckedBatches | None,
+        source: RowSource | IterableSource,
+        validation: Measured | None,
         callbacks: Sequence[object],
         *,
         first_epoch: int,
@@ -63,7 +63,7 @@ class Fit:
     ) -> None:
         self._source, self._log = source, log
         self._validation = validation
-        self._training = source.data if measure_training and isinstance(source, ArraySource) else None
+        self._training: Measured | None = source.data if measure_training else None
         self.callbacks = checked_callbacks(callbacks) + ([] if log is None else [log])
         self.thread = threading.get_ident()  # the training thread
         self.first_epoch, self.last_epoch = first_epoch, last_epoch
@@ -121,6 +121,7 @@ class Fit:
                 self._epoch(trainer)
         finally:
             with ExitStack() as stack:  # calls every hook in order, even if one raises
+                stack.callback(self._source.close)
                 started.sort(key=lambda callback: not _hooks([callback], "on_measure"))  # the one with it comes first
                 for hook in reversed(_hooks(started, "on_train_end")):
                     stack.callback(hook, trainer)

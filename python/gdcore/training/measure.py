@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -124,8 +124,55 @@ class CheckedData:
         return self._targets[self.rows], None if self._weights is None else self._weights[self.rows]
 
 
-class CheckedBatches:
-    """Batches from an iterable, measured one by one; only targets and outputs for the metrics are kept.
+class Measured(Protocol):
+    """Data to measure."""
+
+    def setting(self) -> int | str:
+        """Return the setting that must be the same in a resumed run."""
+        ...
+
+    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
+        """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
+        ...
+
+
+class Parts:
+    """Data that is measured part by part; only targets and outputs for the metrics are kept. A base class."""
+
+    _name: str
+
+    def parts(self, trainer: Trainer) -> Iterator[CheckedData]:
+        """Yield the parts, each used before the next one is asked for."""
+        raise NotImplementedError
+
+    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
+        """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
+        loss_sum = weight_sum = 0.0
+        outputs: list[Array] = []
+        truth: list[tuple[Array, Array | None]] = []
+        trainer._weigh()
+        for data in self.parts(trainer):
+            given = data.outputs(trainer)
+            sums = trainer.core.evaluate(data.dataset, batch_size=batch_size, outputs=given)
+            loss_sum, weight_sum = loss_sum + sums[0], weight_sum + sums[1]
+            if given is not None:
+                outputs.append(given)
+                truth.append(data.truth())
+
+        def joined() -> tuple[Array, Array | None]:
+            targets, weights = zip(*truth, strict=True)
+            if len({each is None for each in weights}) > 1:
+                raise ValueError(f"{self._name}: got batches with and without weights; expected all, or none")
+            if len({each.ndim for each in targets}) > 1:
+                raise ValueError(f"{self._name}: got batches of labels and of soft targets; expected one kind")
+            return np.concatenate(targets), None if weights[0] is None else np.concatenate(weights)
+
+        together = np.concatenate(outputs) if outputs else None
+        return measured(trainer, prefix, (loss_sum, weight_sum), f"{self._name}: ", together, joined)
+
+
+class CheckedBatches(Parts):
+    """Batches from an iterable, measured one by one.
 
     Parameters
     ----------
@@ -161,13 +208,9 @@ class CheckedBatches:
         """Return the setting that must be the same in a resumed run."""
         return "batches"
 
-    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
-        """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
-        loss_sum = weight_sum = 0.0
-        outputs: list[Array] = []
-        truth: list[tuple[Array, Array | None]] = []
+    def parts(self, trainer: Trainer) -> Iterator[CheckedData]:
+        """Yield the batches, checked."""
         number = -1
-        trainer._weigh()
         for number, batch in enumerate(self._batches):
             name = f"{self._name}: batch {number}"
             known, finite = trainer._known(self._known), trainer.check_finite
@@ -175,25 +218,9 @@ class CheckedBatches:
                 trainer.model, trainer.loss, *parts_of(batch, name, self._named), name, known=known, finite=finite
             )
             self._known = data.columns
-            given = data.outputs(trainer)
-            sums = trainer.core.evaluate(data.dataset, batch_size=batch_size, outputs=given)
-            loss_sum, weight_sum = loss_sum + sums[0], weight_sum + sums[1]
-            if given is not None:
-                outputs.append(given)
-                truth.append(data.truth())
+            yield data
         if number < 0:
             raise exhausted(self._batches, self._name)
-
-        def joined() -> tuple[Array, Array | None]:
-            targets, weights = zip(*truth, strict=True)
-            if len({each is None for each in weights}) > 1:
-                raise ValueError(f"{self._name}: got batches with and without weights; expected all, or none")
-            if len({each.ndim for each in targets}) > 1:
-                raise ValueError(f"{self._name}: got batches of labels and of soft targets; expected one kind")
-            return np.concatenate(targets), None if weights[0] is None else np.concatenate(weights)
-
-        together = np.concatenate(outputs) if outputs else None
-        return measured(trainer, prefix, (loss_sum, weight_sum), f"{self._name}: ", together, joined)
 
 
 def measured(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .. import _core
 from ..data import batch_rows
+from ..internal.arrays import Array
 from ..internal.checks import flag
 from ..internal.features import UNNAMED, Columns
 from ..internal.layer_names import all_layers
 from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_single_pass
-from .measure import CheckedData
+from .measure import CheckedData, Measured
 from .rates import scaled
 
 if TYPE_CHECKING:
@@ -26,47 +27,47 @@ SLICE_SECONDS = 0.1  # training time between calls of on_progress
 _END = object()
 
 
-class ArraySource:
-    """Rows in memory or in a memory map; an epoch runs in C++, in time slices.
+class RowSource:
+    """Rows that are known by number; an epoch runs in C++, in time slices. A base class.
 
     Parameters
     ----------
     model : Sequential
         The model to train.
-    data : CheckedData
-        The data; its ``rows`` are the rows to train on.
+    rows : int
+        Number of rows to train on.
     batch_size : int or None
         Rows in a batch; None, or a number above the number of rows, means all.
     shuffle, drop_last : bool
         Whether rows are shuffled anew each epoch, and whether a smaller last batch is left out.
     """
 
-    def __init__(
-        self, model: Sequential, data: CheckedData, batch_size: int | None, *, shuffle: bool, drop_last: bool
-    ) -> None:
-        self.data = data
-        self.batch_size = batch_rows(batch_size, len(data))
+    data: Measured  # which has all rows
+
+    def __init__(self, model: Sequential, rows: int, batch_size: int | None, *, shuffle: bool, drop_last: bool) -> None:
+        self.rows = rows
+        self.batch_size = batch_rows(batch_size, rows)
         self.shuffle = flag(shuffle, "shuffle")
         self.drop_last = flag(drop_last, "drop_last")
-        self.batches = _core.batch_count(len(data), self.batch_size, self.drop_last)
+        self.batches = _core.batch_count(rows, self.batch_size, self.drop_last)
         self.done = False
         if self.batch_size == 1 and any(isinstance(layer, _core.BatchNorm) for layer in all_layers(model.layers)):
-            raise ValueError(
-                f"batch_size: got 1 (of {len(data)} rows); expected at least 2, as BatchNorm needs a variance"
-            )
+            raise ValueError(f"batch_size: got 1 (of {rows} rows); expected at least 2, as BatchNorm needs a variance")
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that must be the same in a resumed run."""
         return {
-            "rows": len(self.data),
+            "rows": self.rows,
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
-            "sample_weight": self.data.weighted,
         }
 
     def resume(self, epochs: int) -> None:
         """Skip the batches of an earlier run: none here, because the epoch number determines the order of rows."""
+
+    def close(self) -> None:
+        """Free what training needed."""
 
     def begin(self, trainer: Trainer, first: int) -> None:
         """Compute the rates of the trainer's next epoch, which starts from batch `first`."""
@@ -74,6 +75,10 @@ class ArraySource:
         self._next, self._first = first, first
         self._rates = trainer._step_rates.epoch(trainer._core.steps, self.batches - first)
         self.done = first == self.batches
+
+    def piece(self, trainer: Trainer) -> Piece:
+        """Return the data that has the next batch."""
+        raise NotImplementedError
 
     def advance(
         self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None, log: StepLog | None = None
@@ -84,23 +89,66 @@ class ArraySource:
         """
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
         rates = scaled(rates, trainer._lr_scale, trainer._decay_scale)
-        self._next, loss_sum, weight_sum, *since = trainer._core.run(
-            self.data.dataset,
-            self.data.rows,
-            shuffle=self._shuffle,
+        piece = self.piece(trainer)
+        last = piece.last if most is None else min(piece.last, self._next + most)
+        reached, loss_sum, weight_sum, *since = trainer._core.run(
+            piece.dataset,
+            piece.rows,
+            shuffle=piece.shuffle,
             batch_size=self.batch_size,
             drop_last=self.drop_last,
-            first_batch=self._next,
-            last_batch=self.batches if most is None else min(self.batches, self._next + most),
+            first_batch=self._next - piece.first,
+            last_batch=last - piece.first,
             rates=rates,
             seconds=SLICE_SECONDS,
             sums=(loss_sum, weight_sum),
             since=None if log is None else log.sums,
         )
+        self._next = piece.first + reached
         if log is not None:
             log.sums = (since[0], since[1])
         self.done = self._next == self.batches
         return self._next, loss_sum, weight_sum
+
+
+class Piece(NamedTuple):
+    """Data with the batches from `first` to before `last` of an epoch.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        The data.
+    rows : ndarray of int64 or None
+        The rows of these batches, one after the other; None means all of the dataset.
+    shuffle : tuple of two int, or None
+        Seed and epoch of the order of the rows, where they are shuffled yet.
+    first, last : int
+        Numbers of batches.
+    """
+
+    dataset: _core.Dataset
+    rows: Array | None
+    shuffle: tuple[int, int] | None
+    first: int
+    last: int
+
+
+class ArraySource(RowSource):
+    """Rows in memory or in a memory map: the ``rows`` of `data`, all at once."""
+
+    def __init__(
+        self, model: Sequential, data: CheckedData, batch_size: int | None, *, shuffle: bool, drop_last: bool
+    ) -> None:
+        self.data: CheckedData = data
+        super().__init__(model, len(data), batch_size, shuffle=shuffle, drop_last=drop_last)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that must be the same in a resumed run."""
+        return super().settings() | {"sample_weight": self.data.weighted}
+
+    def piece(self, trainer: Trainer) -> Piece:
+        """Return all data."""
+        return Piece(self.data.dataset, self.data.rows, self._shuffle, 0, self.batches)
 
 
 class IterableSource:
@@ -122,6 +170,8 @@ class IterableSource:
     others : Columns
         Names of columns in the resumed run, if nothing else gives them.
     """
+
+    data = None  # batches are used once
 
     def __init__(
         self,
@@ -146,6 +196,9 @@ class IterableSource:
     def settings(self) -> dict[str, Any]:
         """Return the settings that must be the same in a resumed run."""
         return {"batches": self.batches}
+
+    def close(self) -> None:
+        """Free what training needed: nothing."""
 
     def resume(self, epochs: int) -> None:
         """Skip the batches of the `epochs` that an earlier run has trained."""

@@ -11,17 +11,18 @@ import numpy.typing as npt
 from ..data import split_rows
 from ..internal.arrays import Array
 from ..internal.checks import is_number, real, shown
+from ..parquet.source import Parquet
 from .batch_iterables import is_batches, parts_of
 
 __all__ = ["Validation", "validation_of"]
 
 
 class Validation(NamedTuple):
-    """One of four: a fraction of the training rows, these rows by number, arrays (x, y, weights), or batches."""
+    """One of: a fraction of the training rows, these rows by number, arrays (x, y, weights), batches or Parquet."""
 
     share: float | None = None
     parts: tuple[Any, Any, Any] | None = None
-    batches: Iterable[Any] | None = None
+    batches: Iterable[Any] | Parquet | None = None
     rows: npt.NDArray[np.int64] | None = None
 
     @property
@@ -59,7 +60,7 @@ def validation_of(validation: Any, *, batches: bool) -> Validation:
         return validation
     if is_number(validation):
         return Validation(share=real(validation, "validation", low=0, high=1))
-    if batches and is_batches(validation):
+    if batches and (isinstance(validation, Parquet) or is_batches(validation)):
         return Validation(batches=validation)
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         expected = "(x, y), (x, y, weights), a fraction, or an iterable of batches"

@@ -1,0 +1,1 @@
+"""Data larger than memory: Parquet files, read in windows of row groups by a thread that is one window ahead."""

@@ -1,0 +1,230 @@
+"""Parquet files and their row groups: found, opened, and checked without reading a row."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..internal.checks import is_iterable, optional_module, shown
+from ..internal.features import listed, refuse_duplicates
+
+__all__ = ["File", "Files", "RowGroup", "module", "readable"]
+
+Numbers = npt.NDArray[np.int64]
+
+
+def module(name: str = "pyarrow") -> Any:
+    """Import pyarrow or a part of it, or raise an ImportError that names the extra."""
+    return optional_module(name, "Parquet", "'gdcore[parquet]'")
+
+
+class File(NamedTuple):
+    """A Parquet file: its footer, and the size and time of its last change when that was read."""
+
+    path: str
+    metadata: Any
+    schema: Any
+    stamp: tuple[int, int]
+
+
+class RowGroup(NamedTuple):
+    """A row group: the file, by its place among the files, its number there, and its rows."""
+
+    file: int
+    number: int
+    rows: int
+
+
+class Files:
+    """The row groups of one or several files, in the order of the files' names.
+
+    Attributes
+    ----------
+    files : list of File
+        Those with rows.
+    groups : list of RowGroup
+        The row groups with rows.
+    rows : ndarray of int64
+        The number of rows of each.
+    """
+
+    def __init__(self, paths: object) -> None:
+        self.files: list[File] = []
+        self.groups: list[RowGroup] = []
+        empty = []
+        for path in _found(paths):
+            file = _opened(path)
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+            if not any(sizes):
+                empty.append(file)
+                continue
+            self.groups += [RowGroup(len(self.files), i, rows) for i, rows in enumerate(sizes) if rows > 0]
+            self.files.append(file)
+        if not self.files:
+            raise ValueError(f"paths: got {shown([file.path for file in empty], 200)}, which have no rows")
+        self.rows: Numbers = np.array([group.rows for group in self.groups], np.int64)
+
+    def where(self, group: int) -> str:
+        """Return the path and the number of a row group, for messages."""
+        found = self.groups[group]
+        return f"{self.files[found.file].path}, row group {found.number}"
+
+    def check_columns(self, names: Sequence[str], argument: str) -> None:
+        """Raise ValueError for a column that a file lacks."""
+        for file in self.files:
+            missing = [name for name in names if name not in file.schema.names]
+            if missing:
+                there = shown(list(file.schema.names), 200)
+                raise ValueError(f"{argument}: got {listed(missing)}, which {file.path} lacks; it has {there}")
+
+    def check_types(self, names: Sequence[str], argument: str) -> None:
+        """Raise TypeError for a column of anything but numbers and booleans."""
+        for file in self.files:
+            for name in names:
+                kind = file.schema.field(name).type
+                if not _numeric(kind):
+                    raise TypeError(
+                        f"{argument}: {file.path} has {kind} in column {name!r}; expected numbers or booleans (encode "
+                        "categories and text first, or leave the column out: x=[...])"
+                    )
+
+    def check_statistics(self, names: Sequence[str], argument: str, dtype: str) -> None:
+        """Raise ValueError for missing values and numbers outside of `dtype`, where the files' statistics show them."""
+        limits = np.finfo(dtype)
+        wanted, most = set(names), dict.fromkeys(names, 0.0)
+        known = dict.fromkeys(names, True)  # whether all row groups tell the largest number
+        for index, group in enumerate(self.groups):
+            for name, statistics in _statistics(self.files[group.file], group.number, wanted):
+                if statistics is not None and statistics.has_null_count and statistics.null_count:
+                    raise ValueError(
+                        f"{argument}: {self.where(index)}: has {statistics.null_count} missing values in column "
+                        f"{name!r}; expected finite numbers, none of them missing"
+                    )
+                largest = _largest(statistics)
+                if largest is None:
+                    known[name] = False
+                    continue
+                if not largest <= limits.max:
+                    what = "expected finite numbers" if np.isinf(largest) else f"which {dtype} cannot represent"
+                    raise ValueError(f"{argument}: {self.where(index)}: has {largest:g} in column {name!r}; {what}")
+                most[name] = max(most[name], largest)
+        for name in names:
+            if known[name] and 0.0 < most[name] < limits.tiny:
+                raise ValueError(
+                    f"{argument}: got numbers of at most {most[name]:g} in column {name!r}, which {dtype} rounds to "
+                    "zero or subnormal numbers: scale the data"
+                )
+
+
+class Reader:
+    """Reads row groups; keeps the last file open.
+
+    Parameters
+    ----------
+    files : Files
+        The files.
+    columns : sequence of str
+        The columns to read.
+    threads : bool
+        Whether the columns of a row group are decoded by several threads, those of pyarrow.
+    """
+
+    def __init__(self, files: Files, columns: Iterable[str], threads: bool) -> None:
+        self._files, self._columns, self._threads = files, list(dict.fromkeys(columns)), threads
+        self._open: tuple[int, Any] | None = None
+
+    def read(self, group: int) -> Any:
+        """Return the columns of a row group, a pyarrow.Table."""
+        found = self._files.groups[group]
+        file = self._files.files[found.file]
+        with readable(file.path):
+            if self._open is None or self._open[0] != found.file:
+                self.close()
+                if _stamp(file.path) != file.stamp:
+                    raise ValueError(f"{file.path}: has changed since Parquet(...) was made; make another one")
+                opened = module("pyarrow.parquet").ParquetFile(file.path, metadata=file.metadata)
+                self._open = (found.file, opened)
+            return self._open[1].read_row_group(found.number, self._columns, use_threads=self._threads)
+
+    def close(self) -> None:
+        """Close the open file."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Raise ValueError, which names the file, where pyarrow cannot read it."""
+    try:
+        yield
+    except module().ArrowException as error:
+        raise ValueError(f"{path}: is no Parquet file, or is damaged: {' '.join(str(error).split())}") from error
+
+
+def _found(paths: object) -> list[str]:
+    """Return the paths of one path or pattern, or of a sequence of them, in the order of their names."""
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    if isinstance(given, (bytes, dict)) or not is_iterable(given):
+        raise TypeError(f"paths: got {shown(paths)}; expected a path, a pattern such as 'rows/*.parquet', or a list")
+    found: list[str] = []
+    for item in given:
+        if not isinstance(item, (str, os.PathLike)) or isinstance(os.fspath(item), bytes):
+            raise TypeError(f"paths: got {shown(item)}; expected a path or a pattern such as 'rows/*.parquet'")
+        path = os.fspath(item)
+        if os.path.isdir(path):
+            raise ValueError(f"paths: got the folder {path!r}; expected files: {os.path.join(path, '*.parquet')!r}")
+        matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+        matches = [match for match in matches if not os.path.isdir(match)]
+        if not matches:
+            raise FileNotFoundError(f"paths: there is no file {path!r}")
+        found += matches
+    if not found:
+        raise ValueError("paths: got no path; expected at least one")
+    refuse_duplicates([os.path.realpath(path) for path in found], "paths")
+    return found
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def _opened(path: str) -> File:
+    stamp = _stamp(path)
+    with readable(path):
+        metadata = module("pyarrow.parquet").read_metadata(path)
+        schema = metadata.schema.to_arrow_schema()
+    refuse_duplicates(schema.names, path)
+    return File(path, metadata, schema, stamp)
+
+
+def _numeric(kind: Any) -> bool:
+    types = module("pyarrow.types")
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    return any(is_of(kind) for is_of in numbers)
+
+
+def _statistics(file: File, number: int, wanted: set[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the statistics, or None, of columns of a row group."""
+    group = file.metadata.row_group(number)
+    for i in range(group.num_columns):
+        column = group.column(i)
+        name = column.path_in_schema
+        if name in wanted:
+            yield name, column.statistics if column.is_stats_set else None
+
+
+def _largest(statistics: Any) -> float | None:
+    """Return the largest absolute value of a column of floats, None if it is not known."""
+    if statistics is None or not statistics.has_min_max or not isinstance(statistics.min, float):
+        return None
+    return max(abs(float(statistics.min)), abs(float(statistics.max)))

@@ -1,0 +1,218 @@
+"""Windows of row groups as arrays: read, checked, and read ahead by a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from .. import _core
+from ..internal.arrays import Array, to_weights
+from ..internal.labels import Targets
+from ..internal.numbers import check_numbers
+from .columns import any_column, numbers
+from .files import Files, Reader
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from .order import Numbers
+
+__all__ = ["Ahead", "Wanted", "Window", "located"]
+
+T = TypeVar("T")
+
+
+class Wanted(NamedTuple):
+    """What is read of each row.
+
+    Attributes
+    ----------
+    x, y : tuple of str
+        Columns of inputs and of targets, in this order.
+    weight : str or None
+        The column of weights.
+    dtype : str
+        The dtype of the inputs, that of the model.
+    finite : bool
+        Whether NaN, infinity and numbers that the dtype cannot hold are refused.
+    label : str
+        Prefix of messages, such as "validation: ".
+    targets : function
+        ``targets(values, name)`` returns targets as the core takes them; `name` is for messages.
+    threads : bool
+        Whether the columns of a row group are decoded by several threads.
+    """
+
+    x: tuple[str, ...]
+    dtype: str
+    y: tuple[str, ...] = ()
+    weight: str | None = None
+    finite: bool = True
+    label: str = ""
+    targets: Callable[[Any, str], Array] | None = None
+    threads: bool = False
+
+
+class Window(NamedTuple):
+    """Some row groups as arrays, one below the other.
+
+    Attributes
+    ----------
+    x : ndarray
+        Inputs, (rows, columns).
+    y, weights : ndarray or None
+        Targets and weights.
+    pieces : tuple
+        The first row of each row group, and its path and number for messages.
+    """
+
+    x: Array
+    y: Array | None
+    weights: Array | None
+    pieces: tuple[tuple[int, str], ...]
+
+
+def _read(files: Files, reader: Reader, wanted: Wanted, groups: Numbers, x: Array, stop: threading.Event) -> Window:
+    """Read row groups into `x`, which has as many rows; give up early if `stop` is set."""
+    targets: list[Array] = []
+    weights: list[Array] = []
+    pieces, first = [], 0
+    for group in groups.tolist():
+        if stop.is_set():
+            break
+        where, rows = files.where(group), int(files.rows[group])
+        table = reader.read(group)
+        _read_inputs(table, wanted, f"{wanted.label}x: {where}", x[first : first + rows])
+        if wanted.y:
+            targets.append(_read_targets(table, wanted, f"{wanted.label}y: {where}"))
+        if wanted.weight is not None:
+            name = f"{wanted.label}sample_weight: {where}"
+            found = to_weights(numbers(table, wanted.weight, name), name)
+            if wanted.finite:
+                check_numbers(found, wanted.dtype, name, (wanted.weight,))
+            weights.append(found)
+        pieces.append((first, where))
+        first += rows
+    return Window(x, _joined(targets), _joined(weights), tuple(pieces))
+
+
+def _joined(parts: list[Array]) -> Array | None:
+    return None if not parts else parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _read_inputs(table: Any, wanted: Wanted, where: str, out: Array) -> None:
+    if not wanted.x:
+        return
+    columns = [numbers(table, name, where) for name in wanted.x]
+    bad = _core.columns_to_rows(columns, out)
+    if bad >= 0 and wanted.finite:
+        column = bad % len(columns)
+        check_numbers(columns[column][:, None], wanted.dtype, where, (wanted.x[column],))
+
+
+def _read_targets(table: Any, wanted: Wanted, where: str) -> Array:
+    assert wanted.targets is not None
+    if len(wanted.y) > 1:
+        array = np.column_stack([numbers(table, name, where) for name in wanted.y])
+        return wanted.targets(Targets(array, wanted.y), where)
+    values, codes = any_column(table, wanted.y[0], where)
+    if codes is None:
+        return wanted.targets(values, where)
+    used = np.zeros(len(values), bool)
+    used[codes] = True
+    try:
+        found = wanted.targets(values[used], where)
+    except (ValueError, TypeError):
+        wanted.targets(values[codes], where)  # names the row
+        raise
+    array: Array = found[(np.cumsum(used) - 1)[codes]]
+    return array
+
+
+def located(window: Window, work: Callable[[slice, str], T]) -> T:
+    """Return ``work(slice of all rows, "")``; if it refuses a value, call it for row groups, to find and name that one.
+
+    `work` takes rows of the window, and the row group that they are, for messages.
+    """
+    try:
+        return work(slice(0, len(window.x)), "")
+    except (ValueError, TypeError):
+        ends = [first for first, _ in window.pieces[1:]] + [len(window.x)]
+        for (first, where), end in zip(window.pieces, ends, strict=True):
+            work(slice(first, end), where)
+        raise
+
+
+class Ahead:
+    """Windows, of which a thread reads the next one while the caller computes with this one.
+
+    Two arrays take the inputs in turn: those of a window are valid until the window after the next one is begun.
+
+    Parameters
+    ----------
+    files : Files
+        The files.
+    wanted : Wanted
+        What is read.
+    rows : int
+        The rows of each of the two arrays.
+    """
+
+    def __init__(self, files: Files, wanted: Wanted, rows: int) -> None:
+        self._files, self._wanted, self._rows = files, wanted, rows
+        columns = (*wanted.x, *wanted.y, *([] if wanted.weight is None else [wanted.weight]))
+        self._arrays: list[Array] = []
+        self._turn = 0  # which array is free
+        self._job: tuple[Any, ...] | None = None
+        self._result: Future[Window] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._reader = Reader(files, columns, wanted.threads)
+        self._stop = threading.Event()
+
+    def begin(self, groups: Numbers, first: int = 0) -> None:
+        """Let the thread read row groups into the free array, from its row `first` on."""
+        job = (first, *groups.tolist())
+        if self._job == job:
+            return
+        self._discard()
+        if self._thread is None:
+            from concurrent.futures import ThreadPoolExecutor  # here, to keep `import gdcore` fast
+
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="gdcore-parquet")
+        if len(self._arrays) <= self._turn:
+            self._arrays.append(np.empty((self._rows, len(self._wanted.x)), self._wanted.dtype))
+        rows = int(self._files.rows[groups].sum())
+        x = self._arrays[self._turn][first : first + rows]
+        self._job = job
+        self._result = self._thread.submit(_read, self._files, self._reader, self._wanted, groups, x, self._stop)
+
+    def take(self, groups: Numbers, first: int = 0) -> tuple[Window, Array]:
+        """Return the window of row groups, and the whole array that has its inputs from row `first` on."""
+        self.begin(groups, first)
+        assert self._result is not None
+        result, self._job, self._result = self._result, None, None
+        window, array = result.result(), self._arrays[self._turn]
+        self._turn = 1 - self._turn
+        return window, array
+
+    def _discard(self) -> None:
+        """Wait for the end of a reading that nobody needs."""
+        if self._result is not None:
+            self._stop.set()
+            self._result.exception()
+            self._stop.clear()
+            self._job = self._result = None
+
+    def close(self) -> None:
+        """End the thread and free the arrays."""
+        thread, self._thread, self._arrays = self._thread, None, []
+        if thread is not None:
+            self._stop.set()
+            thread.shutdown(wait=True, cancel_futures=True)
+            self._stop.clear()
+            self._job = self._result = None
+            self._turn = 0
+        self._reader.close()

@@ -1,0 +1,295 @@
+"""`Parquet`: training, validation and prediction data in Parquet files that may be larger than memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..internal.arguments import explained
+from ..internal.arrays import Array, Windowed, to_any_array, with_names
+from ..internal.attributes import Closed, Fixed
+from ..internal.checks import integer, is_iterable, shown
+from ..internal.features import FeatureNames, are_default, order_of, refuse_duplicates
+from ..internal.inputs import Inputs
+from ..internal.labels import Targets
+from .columns import fits_float32
+from .files import Files, module
+from .order import Order
+from .reading import Ahead, Wanted, Window, located
+
+__all__ = ["Parquet"]
+
+DEFAULT_NUMBERS = 1 << 24  # of a window: 64 MiB of float32
+AGAIN = "make another one"
+
+
+@explained
+class Parquet(Closed, Windowed):
+    """Data in Parquet files, read in windows of rows; the files may be larger than memory.
+
+    ``trainer.fit(gd.data.Parquet("rows/*.parquet", y="label"), epochs=10)`` trains on the rows of all files that match.
+    `Trainer.fit` (also as validation data), `Trainer.evaluate` and the predictions of a model take it. At a time, there
+    are two windows in memory, as arrays of the model's dtype: one that is computed with, and one that a thread reads.
+
+    In each epoch of `fit`, the row groups are drawn in a new order, consecutive ones form windows of at most `window`
+    rows, and the rows of a window are shuffled; batches go on across windows. The order depends on the trainer's seed,
+    the epoch, the sizes of the row groups and `window` alone. If all rows fit into one window, `fit` makes the steps
+    that it makes on the same rows as arrays.
+
+    Parameters
+    ----------
+    paths : path, pattern, or sequence of them
+        The files, such as ``"rows/*.parquet"``; those of a pattern in the order of their names. All must have the
+        columns that are used; files without rows are skipped.
+    x : sequence of str, optional
+        Columns of the inputs, numbers or booleans, in this order; those of a model with ``feature_names`` are put into
+        its order. Defaults to all columns of the first file but those of `y` and `sample_weight`.
+    y : str or sequence of str, optional
+        Column of the targets or labels, or several columns of targets. Predictions need none.
+    sample_weight : str, optional
+        Column with the weight of each row.
+    window : int, optional
+        Most rows of a window, at least as many as the largest row group has. Defaults to 64 MiB of float32 inputs, or
+        to the largest row group.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        The files with rows.
+    x, y : tuple of str
+        Columns of inputs and of targets.
+    sample_weight : str or None
+        Column of weights.
+    window : int
+        Most rows of a window.
+    rows : int
+        Number of rows.
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed: ``pip install 'gdcore[parquet]'``.
+    FileNotFoundError
+        If there is no file.
+    TypeError
+        If an argument, or a column of inputs or weights, is of the wrong type.
+    ValueError
+        If there are no rows, a file is damaged or lacks a column, or a row group has more than `window` rows.
+
+    Notes
+    -----
+    NaN, infinity, missing values and values outside of the model's dtype are refused as in arrays, with file, row group
+    and row: before training where the files' statistics show them, otherwise when their window is read. The weights of
+    the rows of each window must have a positive sum. A model of float32 and a window of N rows of C inputs take 8 N C
+    bytes, and the decoded columns of one row group.
+    """
+
+    __slots__ = ("__weakref__", "_files", "_sample_weight", "_window", "_x", "_y")
+    x: Fixed[tuple[str, ...]] = Fixed("Columns of the inputs.", AGAIN)
+    y: Fixed[tuple[str, ...]] = Fixed("Columns of the targets.", AGAIN)
+    sample_weight: Fixed[str | None] = Fixed("Column of the weights.", AGAIN)
+    window: Fixed[int] = Fixed("Most rows of a window.", AGAIN)
+
+    def __init__(
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        x: Sequence[str] | None = None,
+        y: str | Sequence[str] | None = None,
+        *,
+        sample_weight: str | None = None,
+        window: int | None = None,
+    ) -> None:
+        if sample_weight is not None and not isinstance(sample_weight, str):
+            raise TypeError(f"sample_weight: got {shown(sample_weight)}; expected the name of a column")
+        targets = () if y is None else (y,) if isinstance(y, str) else _names(y, "y")
+        module()
+        self._files = files = Files(paths)
+        weights = () if sample_weight is None else (sample_weight,)
+        if x is None:
+            x = [name for name in files.files[0].schema.names if name not in (*targets, *weights)]
+        self._x, self._y, self._sample_weight = _names(x, "x"), targets, sample_weight
+        for names, argument in ((self._x, "x"), (targets, "y"), (weights, "sample_weight")):
+            files.check_columns(names, argument)
+            if argument != "y" or len(targets) > 1:
+                files.check_types(names, argument)
+        for name in (*targets, *weights):
+            if (*self._x, *targets, *weights).count(name) > 1:
+                raise ValueError(f"x, y, sample_weight: got column {name!r} twice; expected different columns")
+        self._window = self._checked_window(window)
+
+    def _checked_window(self, window: int | None) -> int:
+        largest = int(np.argmax(self._files.rows))
+        least = int(self._files.rows[largest])
+        if window is None:
+            return max(least, DEFAULT_NUMBERS // len(self._x))
+        rows = integer(window, "window", minimum=1, expected="a number of rows")
+        if rows < least:
+            raise ValueError(
+                f"window: got {rows} rows, but {self._files.where(largest)} has {least}; expected at least as many, or "
+                "files with smaller row groups (pyarrow.parquet.write_table(..., row_group_size=...))"
+            )
+        return rows
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files with rows."""
+        return tuple(file.path for file in self._files.files)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self._files.rows.sum())
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.rows
+
+    def __repr__(self) -> str:
+        """Return the numbers of rows, files and row groups."""
+        groups = f"{len(self._files.groups)} row groups of {len(self._files.files)} files"
+        return f"Parquet({self.rows} rows in {groups}, {len(self._x)} inputs, y={list(self._y)}, window={self.window})"
+
+    def windows(self) -> Iterator[Any]:
+        """Yield the rows in file order, a window at a time, for computations of your own.
+
+        Yields
+        ------
+        tuple of ndarray or ndarray
+            (x, y) or (x, y, weights), or x alone without targets and weights, as `MiniBatches` does. Inputs are of
+            float32 if that holds every number of the columns' types, else of float64; targets are as they are in the
+            file, several columns of them are numbers (rows, columns).
+
+        Raises
+        ------
+        ValueError
+            If a value is missing.
+        """
+        for window in self._passed(self._unchecked(self._y, self._sample_weight)):
+            x = with_names(window.x.copy(), self._x)
+            given = [x, *(each for each in (window.y, window.weights) if each is not None)]
+            yield given[0] if len(given) == 1 else tuple(given)
+
+    def write_predictions(
+        self, path: str | os.PathLike[str], predict: Callable[[Any], Any], *, column: str = "prediction"
+    ) -> None:
+        """Write predictions for all rows, in file order, to a Parquet file; a window at a time is in memory.
+
+        Parameters
+        ----------
+        path : path
+            The file. An older one is replaced once all predictions are written.
+        predict : function
+            Takes inputs (rows, columns) and returns predictions (rows,) or (rows, outputs), such as ``model.predict``
+            or ``model.predict_classes``. Inputs are as those of `windows`.
+        column : str
+            Name of the column of predictions; several are called "prediction_0", "prediction_1", ...
+
+        Raises
+        ------
+        ValueError
+            If `predict` returns another number of rows, or the file is one of those that are read.
+        """
+        if os.path.realpath(path) in map(os.path.realpath, self.paths):
+            raise ValueError(f"path: got {os.fspath(path)!r}, which is read; expected another file")
+        from ..io import destination  # here, to keep `import gdcore` fast
+
+        destination.write(path, "path", lambda file: self._write(file, predict, column))
+
+    def _write(self, file: str, predict: Callable[[Any], Any], column: str) -> None:
+        writer: Any = None
+        try:
+            for window in self._passed(self._unchecked((), None)):
+                found = to_any_array(predict(with_names(window.x, self._x)), "predict")
+                if found.ndim not in (1, 2) or len(found) != len(window.x):
+                    raise ValueError(
+                        f"predict: returned shape {found.shape} for {len(window.x)} rows; expected ({len(window.x)},) "
+                        f"or ({len(window.x)}, outputs)"
+                    )
+                wide = found.reshape(len(found), -1)
+                names = [column] if wide.shape[1] == 1 else [f"{column}_{i}" for i in range(wide.shape[1])]
+                table = module().table({name: np.ascontiguousarray(wide[:, i]) for i, name in enumerate(names)})
+                writer = writer or module("pyarrow.parquet").ParquetWriter(file, table.schema)
+                writer.write_table(table)
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def predicted(
+        self, predict: Callable[[Inputs], Array], known: FeatureNames | None, dtype: str, finite: bool
+    ) -> Array:
+        """Return what `predict` returns for the inputs of each window, all in one array; see `Windowed`."""
+        names = self._ordered(known, "x")
+        shown_names = None if known is None and are_default(names) else names
+        if finite:
+            self._files.check_statistics(names, "x", dtype)
+        out: Array | None = None
+        first = 0
+        for window in self._passed(Wanted(names, dtype, finite=finite)):
+
+            def of(rows: slice, where: str, x: Array = window.x) -> Array:
+                try:
+                    return predict(Inputs(x[rows], shown_names))
+                except ValueError as error:
+                    raise ValueError(f"{where}: {error}" if where else str(error)) from None
+
+            found = located(window, of)
+            if out is None:
+                out = np.empty((self.rows, *found.shape[1:]), found.dtype)
+            out[first : first + len(found)] = found
+            first += len(found)
+        assert out is not None
+        return out
+
+    def _unchecked(self, y: tuple[str, ...], weight: str | None) -> Wanted:
+        """Return what is read of each row for computations other than gdcore's."""
+        kinds = {file.schema.field(name).type for file in self._files.files for name in self._x}
+        dtype = "float32" if all(map(fits_float32, kinds)) else "float64"
+
+        def unchanged(values: Any, _: str) -> Array:
+            array: Array = values.array if isinstance(values, Targets) else values
+            return array
+
+        return Wanted(self._x, dtype, y, weight, finite=False, targets=unchanged)
+
+    def _ordered(self, known: FeatureNames | None, name: str) -> tuple[str, ...]:
+        """Return the columns of the inputs in the order of the `known` names."""
+        order = None if known is None else order_of(self._x, known, name)
+        return self._x if order is None else tuple(self._x[i] for i in order)
+
+    def _order(self, shuffle: tuple[int, int] | None = None) -> Order:
+        """Return the windows of an epoch, in file order or shuffled by a seed and an epoch."""
+        return Order.of(self._files.rows, self._window, shuffle)
+
+    def _ahead(self, wanted: Wanted, more: int = 0) -> Ahead:
+        """Return a reader for windows, with room for `more` rows beside those of a window."""
+        wanted = wanted._replace(threads=_core.get_num_threads() > 1)
+        return Ahead(self._files, wanted, min(self._window, self.rows) + more)
+
+    def _passed(self, wanted: Wanted) -> Iterator[Window]:
+        """Yield all windows in file order; the arrays of each are valid until the next one is asked for."""
+        windows = self._order().windows
+        with closing(self._ahead(wanted)) as ahead:
+            for number, groups in enumerate(windows):
+                window, _ = ahead.take(groups)
+                if number + 1 < len(windows):
+                    ahead.begin(windows[number + 1])
+                yield window
+
+
+def _names(names: object, argument: str) -> tuple[str, ...]:
+    """Return names of columns, at least one, as a tuple of text."""
+    if isinstance(names, (str, bytes, dict, set)) or not is_iterable(names):
+        raise TypeError(f"{argument}: got {shown(names)}; expected a list of names of columns")
+    given = tuple(names)
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument}: got {shown(name)}; expected the name of a column")
+    if not given:
+        raise ValueError(f"{argument}: got no column; expected at least one")
+    refuse_duplicates(given, argument)
+    return given
