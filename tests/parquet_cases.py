@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def columns_of(rows: slice = slice(None), x: np.ndarray = X) -> dict[str, Any]:
 
 def write_rows(folder: Path, cuts: Sequence[int] = (0, 600, ROWS), sizes: Sequence[int] = (100, 77)) -> str:
     """Write the rows to files, with row groups of a size for each; return the pattern of their names."""
-    for i, (first, last) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for i, (first, last) in enumerate(itertools.pairwise(cuts)):
         rows = slice(first, last)
         others = {"label": Y[rows], "weight": WEIGHTS[rows]}
         write(folder / f"part{i}.parquet", columns_of(rows) | others, sizes[i % len(sizes)])
@@ -53,6 +54,10 @@ def opened(folder: Path, *, window: int | None = None, weighted: bool = False, *
     pattern = write_rows(folder, **cuts)
     weight = "weight" if weighted else None
     return gd.data.Parquet(pattern, NAMES, "label", sample_weight=weight, window=window)
+
+
+def seeded(seed: int) -> gd.Sequential:
+    return gd.Sequential(gd.Dense(WIDTH, 3), seed=seed, device="cpu")
 
 
 def trainer(device: str = "cpu", *layers: gd.Layer, **settings: Any) -> gd.Trainer:

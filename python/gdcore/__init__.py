@@ -14,7 +14,7 @@ import importlib as _importlib
 import os as _os
 import typing as _typing
 
-from . import metrics, schedules
+from . import data, metrics, schedules
 from ._core import (
     ELU,
     GELU,
@@ -180,6 +180,7 @@ __all__ = [
     "__version__",
     "analysis",
     "consistent_weight_decay",
+    "data",
     "experiments",
     "from_torch_module",
     "get_num_threads",

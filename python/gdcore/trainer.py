@@ -244,10 +244,10 @@ class Trainer(Connected, Closed):
 
         Parameters
         ----------
-        x : array or iterable
+        x : array, Parquet or iterable
             Inputs, shape (N, in_features); a memory map stays on the disk. The column names of a frame are stored as
-            ``model.feature_names``. Without `y`: an iterable of batches (x, y) or (x, y, weights). It is iterated anew
-            each epoch, and its batches are used unchanged.
+            ``model.feature_names``. Without `y`: `gdcore.data.Parquet`; or an iterable of batches (x, y) or (x, y,
+            weights). It is iterated anew each epoch, and its batches are used unchanged.
         y : array
             Targets: labels, shape (N,), or an array of shape (N, outputs). Labels may be of any type and are looked up
             in the model's ``classes``; without ``classes`` they are integers from 0. The columns of a frame are
@@ -262,7 +262,7 @@ class Trainer(Connected, Closed):
         batch_size : int or None
             Rows in a batch, 32 by default. None, or a number above N, uses all rows: batch gradient descent. Must be
             left out for an iterable of batches.
-        validation : (x, y), (x, y, weights), float or iterable, optional
+        validation : (x, y), (x, y, weights), float, Parquet or iterable, optional
             Data to measure at the end of each epoch, also as batches; or the fraction of rows to hold out.
         stratify : bool or array
             True: a fraction is held out of each class of `y`, to the nearest row. An array (N,) gives other classes.
@@ -348,7 +348,8 @@ class Trainer(Connected, Closed):
         Parameters
         ----------
         x, y : array
-            Inputs (N, in_features) and targets; or, without `y`, an iterable of batches (x, y) or (x, y, weights).
+            Inputs (N, in_features) and targets; or, without `y`, `gdcore.data.Parquet` or an iterable of batches (x, y)
+            or (x, y, weights).
         sample_weight : array, optional
             Weight of each row, shape (N,).
         batch_size : int

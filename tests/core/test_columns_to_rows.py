@@ -17,7 +17,7 @@ SIZES = [(1, 1), (3, 2), (63, 15), (64, 16), (65, 17), (100, 33), (511, 5), (512
 
 def columns(rng: Any, rows: int, width: int) -> list[np.ndarray]:
     kinds = [TYPES[i % len(TYPES)] for i in range(width)]
-    return [(rng.normal(size=rows) * 50).astype(kind) if kind != bool else rng.random(rows) > 0.5 for kind in kinds]
+    return [(rng.normal(size=rows) * 50).astype(kind) if kind is not bool else rng.random(rows) > 0.5 for kind in kinds]
 
 
 @helpers.ALIGNED

@@ -3,6 +3,8 @@ within them are functions of seed, epoch and sizes, different in each epoch, and
 
 from __future__ import annotations
 
+import itertools
+
 import gdcore as gd
 import numpy as np
 import pytest
@@ -41,7 +43,7 @@ def test_every_row_is_there_once(sizes: np.ndarray, most: int, shuffle: tuple[in
 def test_windows_are_as_full_as_their_order_allows() -> None:
     sizes = np.arange(1, 60)
     windows = Order.of(sizes, 100).windows
-    assert all(sizes[a].sum() + sizes[b[0]] > 100 for a, b in zip(windows, windows[1:], strict=False))
+    assert all(sizes[a].sum() + sizes[b[0]] > 100 for a, b in itertools.pairwise(windows))
 
 
 def test_seeds_and_epochs_differ() -> None:

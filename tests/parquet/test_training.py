@@ -252,13 +252,20 @@ def test_balanced_classes(tmp_path: Path) -> None:
 
 
 def test_codes_of_categories(tmp_path: Path) -> None:
-    table = np.column_stack([Y, X[:, 1:]]).astype(np.float32)
-    layers = (gd.Embedding(columns=[0], sizes=[3], dims=2), gd.Dense(6, 3)) if False else None
-    assert layers is None
+    table = np.column_stack([Y, X[:, 1:]])
     path = cases.write(tmp_path / "rows.parquet", cases.columns_of(x=table) | {"label": Y}, 100)
-    ours = cases.trainer()
-    ours.fit(gd.data.Parquet(path, y="label", window=100), epochs=1)
-    assert np.isfinite(ours.history["loss"]).all()
+    layers = (gd.Embedding([3], 2, columns=[0]), gd.Dense(6, 3))
+    data = gd.data.Parquet(path, y="label", window=100)
+    ours, theirs = cases.trainer("cpu", *layers), cases.trainer("cpu", *layers)
+    ours.fit(data, epochs=1, shuffle=False)
+    theirs.fit(table, Y, epochs=1, shuffle=False)
+    helpers.same_bits(helpers.snapshot(ours.model, ours), helpers.snapshot(theirs.model, theirs))
+    table[777, 0] = 3
+    cases.write(path, cases.columns_of(x=table) | {"label": Y}, 100)
+    data = gd.data.Parquet(path, y="label", window=100)
+    for call in (lambda: ours.fit(data, epochs=1), lambda: ours.predict(data)):
+        with pytest.raises(ValueError, match=r"rows.parquet, row group 7: .*got 3 in row 77, column 'c0'"):
+            call()
 
 
 def test_copies_and_pickles(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from .checks import shown
 from .features import FeatureNames, refuse_duplicates
 
 Array: TypeAlias = npt.NDArray[Any]
 
+READ = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
 _WHAT_TO_DO = {
     "c": "expected real numbers: take .real, .imag or abs() of it",
     "M": "expected numbers: take the time since a reference date, in days, say",
@@ -94,6 +96,9 @@ def frame_array(value: Any, name: str) -> Array:
     if not columns:
         return np.empty((len(frame), 0))
     out = np.empty((len(frame), len(columns)), np.result_type(*columns))
+    if out.dtype.char in "fd" and all(column.dtype.char in READ and column.dtype.isnative for column in columns):
+        _core.columns_to_rows(columns, out)
+        return out
     for i, column in enumerate(columns):
         out[:, i] = column
     return out

@@ -199,6 +199,7 @@ class Predictor(_core.Network):
         ----------
         x : array
             Inputs, shape (N, in_features); the columns of a frame are matched by name if ``feature_names`` are known.
+            Also `gdcore.data.Parquet`, read in windows.
         batch_size : int
             Rows computed at once; bounds the memory, does not change the results' meaning.
         check_finite : bool

@@ -96,7 +96,7 @@ class Files:
 
     def check_statistics(self, names: Sequence[str], argument: str, dtype: str) -> None:
         """Raise ValueError for missing values and numbers outside of `dtype`, where the files' statistics show them."""
-        limits = np.finfo(dtype)
+        limit, smallest = float(np.finfo(dtype).max), float(np.finfo(dtype).tiny)
         wanted, most = set(names), dict.fromkeys(names, 0.0)
         known = dict.fromkeys(names, True)  # whether all row groups tell the largest number
         for index, group in enumerate(self.groups):
@@ -110,12 +110,12 @@ class Files:
                 if largest is None:
                     known[name] = False
                     continue
-                if not largest <= limits.max:
+                if not largest <= limit:
                     what = "expected finite numbers" if np.isinf(largest) else f"which {dtype} cannot represent"
                     raise ValueError(f"{argument}: {self.where(index)}: has {largest:g} in column {name!r}; {what}")
                 most[name] = max(most[name], largest)
         for name in names:
-            if known[name] and 0.0 < most[name] < limits.tiny:
+            if known[name] and 0.0 < most[name] < smallest:
                 raise ValueError(
                     f"{argument}: got numbers of at most {most[name]:g} in column {name!r}, which {dtype} rounds to "
                     "zero or subnormal numbers: scale the data"
@@ -164,7 +164,9 @@ def readable(path: str) -> Iterator[None]:
     """Raise ValueError, which names the file, where pyarrow cannot read it."""
     try:
         yield
-    except module().ArrowException as error:
+    except (module().ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the system
+            raise
         raise ValueError(f"{path}: is no Parquet file, or is damaged: {' '.join(str(error).split())}") from error
 
 

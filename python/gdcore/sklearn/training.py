@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import shuffle as shuffled
@@ -16,7 +16,7 @@ from ..internal.arrays import Array
 from ..internal.layer_names import all_layers
 from ..training.fit import Fit
 from ..training.measure import CheckedBatches, CheckedData
-from ..training.sources import SLICE_SECONDS
+from ..training.sources import SLICE_SECONDS, Source
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -73,7 +73,7 @@ class Penalty(NamedTuple):
         return self.scale * self.alpha / weight
 
 
-class Batches:
+class Batches(Source):
     """Source of the batches of `Fit`, in the order that scikit-learn draws.
 
     Parameters
@@ -280,7 +280,7 @@ def train(trainer: Trainer, source: Batches, validation: Any, callbacks: list[ob
     """Train for at most `epochs` epochs; ``trainer.stop`` then says whether a callback has ended the training."""
     options: dict[str, Any] = {"metrics": tuple(trainer.metrics), "measure_training": False, "log": None}
     options |= {"first_epoch": trainer.epoch, "last_epoch": trainer.epoch + epochs}
-    fit = Fit(cast(Any, source), validation, callbacks, **options)
+    fit = Fit(source, validation, callbacks, **options)
     fit.check(trainer)
     trainer._fit = fit
     try:

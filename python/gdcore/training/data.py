@@ -8,11 +8,12 @@ from ..data import strata
 from ..internal.arrays import Array
 from ..internal.checks import flag, integer, shown
 from ..internal.features import Columns
+from ..internal.frames import READ
 from ..internal.numbers import SAFE, TINY, vdot
 from ..internal.prepared import Check, Prepared, prepared
 from ..parquet.source import Parquet
 from .measure import CheckedBatches, CheckedData, Measured
-from .sources import ArraySource, IterableSource, RowSource
+from .sources import ArraySource, IterableSource, Source
 from .validation import Validation, validation_of
 from .windows import CheckedWindows, WindowSource
 
@@ -27,7 +28,6 @@ class DefaultSize(int):
 
 
 DEFAULT_SIZE = DefaultSize(32)
-PLAIN = "?bBhHiIlLqQfd"  # NumPy's codes of the dtypes that the core reads
 
 
 class Given(NamedTuple):
@@ -48,7 +48,7 @@ class Given(NamedTuple):
 class TrainingData(NamedTuple):
     """The source of batches, the data to measure at the end of an epoch, and the names of the columns."""
 
-    source: RowSource | IterableSource
+    source: Source
     validation: Measured | None
     columns: Columns
 
@@ -153,7 +153,7 @@ def is_plain(x: Array) -> bool:
     small, for float32. Targets that are too large make the loss infinite and are searched for only then.
     """
     kind = x.dtype.char
-    return kind in PLAIN and not (kind == "d" and not TINY < vdot(x, x) < SAFE)
+    return kind in READ and not (kind == "d" and not TINY < vdot(x, x) < SAFE)
 
 
 def batch(trainer: Trainer, x: Any, y: Any, weights: Any) -> Prepared:

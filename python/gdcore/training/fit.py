@@ -14,7 +14,7 @@ from ..callbacks import Callback, EarlyStopping
 from ..history import History, number
 from ..internal.checks import integer, is_iterable, shown
 from .measure import Measured
-from .sources import SLICE_SECONDS, IterableSource, RowSource
+from .sources import SLICE_SECONDS, Source
 from .state import Position
 from .step_log import StepLog
 
@@ -31,7 +31,7 @@ class Fit:
 
     Parameters
     ----------
-    source : RowSource or IterableSource
+    source : Source
         Source of the batches.
     validation : Measured or None
         Data to measure at the end of an epoch, as "val_...".
@@ -51,7 +51,7 @@ class Fit:
 
     def __init__(
         self,
-        source: RowSource | IterableSource,
+        source: Source,
         validation: Measured | None,
         callbacks: Sequence[object],
         *,
@@ -63,7 +63,7 @@ class Fit:
     ) -> None:
         self._source, self._log = source, log
         self._validation = validation
-        self._training: Measured | None = source.data if measure_training else None
+        self._training = source.data if measure_training else None
         self.callbacks = checked_callbacks(callbacks) + ([] if log is None else [log])
         self.thread = threading.get_ident()  # the training thread
         self.first_epoch, self.last_epoch = first_epoch, last_epoch

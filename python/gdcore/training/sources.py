@@ -27,7 +27,48 @@ SLICE_SECONDS = 0.1  # training time between calls of on_progress
 _END = object()
 
 
-class RowSource:
+class Source:
+    """Source of the batches of `Fit`. A base class.
+
+    Attributes
+    ----------
+    batches : int or None
+        Number of batches in an epoch, None if unknown.
+    done : bool
+        Whether the epoch has ended.
+    data : Measured or None
+        All rows, to measure them after an epoch; None for batches that are used once.
+    """
+
+    batches: int | None
+    done: bool
+    data: Measured | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that must be the same in a resumed run."""
+        raise NotImplementedError
+
+    def resume(self, epochs: int) -> None:
+        """Skip the batches of the `epochs` of an earlier run; none where the epoch determines the order of rows."""
+
+    def close(self) -> None:
+        """Free what training needed."""
+
+    def begin(self, trainer: Trainer, first: int) -> None:
+        """Begin the trainer's next epoch from batch `first`."""
+        raise NotImplementedError
+
+    def advance(
+        self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None, log: StepLog | None = None
+    ) -> tuple[int, float, float]:
+        """Train for a slice of time and `most` steps at most; update the sums of `log`.
+
+        Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
+        """
+        raise NotImplementedError
+
+
+class RowSource(Source):
     """Rows that are known by number; an epoch runs in C++, in time slices. A base class.
 
     Parameters
@@ -42,7 +83,8 @@ class RowSource:
         Whether rows are shuffled anew each epoch, and whether a smaller last batch is left out.
     """
 
-    data: Measured  # which has all rows
+    data: Measured
+    batches: int
 
     def __init__(self, model: Sequential, rows: int, batch_size: int | None, *, shuffle: bool, drop_last: bool) -> None:
         self.rows = rows
@@ -63,12 +105,6 @@ class RowSource:
             "drop_last": self.drop_last,
         }
 
-    def resume(self, epochs: int) -> None:
-        """Skip the batches of an earlier run: none here, because the epoch number determines the order of rows."""
-
-    def close(self) -> None:
-        """Free what training needed."""
-
     def begin(self, trainer: Trainer, first: int) -> None:
         """Compute the rates of the trainer's next epoch, which starts from batch `first`."""
         self._shuffle = (trainer._seed, trainer.epoch) if self.shuffle else None
@@ -83,10 +119,7 @@ class RowSource:
     def advance(
         self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None, log: StepLog | None = None
     ) -> tuple[int, float, float]:
-        """Train for a slice of time and `most` steps at most; update the sums of `log`.
-
-        Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
-        """
+        """Train for a slice of time and `most` steps at most, all in C++."""
         rates = self._rates if len(self._rates) == 1 else self._rates[self._next - self._first :]
         rates = scaled(rates, trainer._lr_scale, trainer._decay_scale)
         piece = self.piece(trainer)
@@ -151,7 +184,7 @@ class ArraySource(RowSource):
         return Piece(self.data.dataset, self.data.rows, self._shuffle, 0, self.batches)
 
 
-class IterableSource:
+class IterableSource(Source):
     """Batches (x, y) or (x, y, weights) from a user's iterable, iterated anew each epoch.
 
     Parameters
@@ -170,8 +203,6 @@ class IterableSource:
     others : Columns
         Names of columns in the resumed run, if nothing else gives them.
     """
-
-    data = None  # batches are used once
 
     def __init__(
         self,
@@ -196,9 +227,6 @@ class IterableSource:
     def settings(self) -> dict[str, Any]:
         """Return the settings that must be the same in a resumed run."""
         return {"batches": self.batches}
-
-    def close(self) -> None:
-        """Free what training needed: nothing."""
 
     def resume(self, epochs: int) -> None:
         """Skip the batches of the `epochs` that an earlier run has trained."""
@@ -241,10 +269,7 @@ class IterableSource:
     def advance(
         self, trainer: Trainer, loss_sum: float, weight_sum: float, most: int | None = None, log: StepLog | None = None
     ) -> tuple[int, float, float]:
-        """Train for a slice of time and `most` steps at most; update the sums of `log`.
-
-        Returns the number of batches done in this epoch, and the sums of loss and weight, added to those given.
-        """
+        """Train for a slice of time and `most` steps at most."""
         end, last = time.perf_counter() + SLICE_SECONDS, None if most is None else self._next + most
         while not self.done and self._next != last and time.perf_counter() < end:
             batch = self._batch(trainer.epoch)
