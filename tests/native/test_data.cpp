@@ -140,6 +140,35 @@ TEST_CASE("gather does not depend on the number of threads") {
   }));
 }
 
+TEST_CASE("columns_to_rows writes columns of every type and stride, and nothing beyond them") {
+  const auto look = [](std::int64_t rows, std::int64_t cols, std::int64_t shift) {
+    const Rows<float> floats(rows, 1, 1);
+    const Rows<std::int16_t> apart(rows, 1, 3);
+    const Rows<std::uint64_t> wide(rows, 1, 2);
+    const Source sources[] = {floats.source(), apart.source(), wide.source()};
+    std::vector<Source> columns;
+    for (std::int64_t c = 0; c < cols; ++c) columns.push_back(sources[c % 3]);
+    Array<float> to(rows, cols, shift);
+    const std::int64_t found = columns_to_rows(columns, rows, DType::float32, to.data());
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < rows * cols; ++i) {
+      const std::int64_t r = i / cols, kind = i % cols % 3;
+      const float expected = kind == 0   ? floats.at(r, 0)
+                             : kind == 1 ? static_cast<float>(apart.at(r, 0))
+                                         : static_cast<float>(wide.at(r, 0));
+      wrong += !(to.data()[i] == expected);
+    }
+    CHECK(found == -1);
+    CHECK(wrong == 0);
+  };
+  for (const std::int64_t rows : {1, 63, 64, 65, 513}) {
+    CAPTURE(rows);
+    for (const std::int64_t cols : {1, 15, 16, 17, 33}) {
+      for (const std::int64_t shift : {0, 1}) look(rows, cols, shift);
+    }
+  }
+}
+
 TEST_CASE("the first value that is not finite is found wherever it lies, and nothing else is") {
   const auto look = [&]<class S>(S) {
     for (const auto& [rows, cols, stride] : {std::tuple<std::int64_t, std::int64_t, std::int64_t>{1, 1, 1},

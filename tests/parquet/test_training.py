@@ -75,6 +75,16 @@ def test_batches_go_on_across_windows(batch_size: int, drop_last: bool, weighted
     helpers.same_bits(helpers.snapshot(ours.model, ours), helpers.snapshot(theirs.model, theirs))
 
 
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_windows_on_a_gpu(device: str, tmp_path: Path) -> None:
+    ours, theirs = cases.trainer(device), cases.trainer(device)
+    data = cases.opened(tmp_path, window=230)
+    ours.fit(data, epochs=2, batch_size=64)
+    for epoch in range(2):
+        steps(theirs, Order.of(SIZES, 230, (theirs.seed, epoch)), 64)
+    helpers.same_bits(helpers.snapshot(ours.model, ours), helpers.snapshot(theirs.model, theirs))
+
+
 def test_without_shuffling_windows_do_not_matter(tmp_path: Path) -> None:
     ours, theirs = cases.trainer(), cases.trainer()
     ours.fit(cases.opened(tmp_path, window=100), epochs=2, shuffle=False, batch_size=33)

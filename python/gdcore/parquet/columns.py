@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,30 @@ def numbers(table: Any, name: str, where: str) -> Array:
         If a value is missing; the message begins with `where`.
     """
     column = _whole(table, name, where)
-    types, kind = module("pyarrow.types"), column.type
-    if types.is_dictionary(kind):
+    if column.type.id not in _plain():  # 64 columns of a row group are read in a millisecond: no more calls than needed
+        column = _as_plain(column, name, where)
+    array: Array = column.to_numpy(zero_copy_only=True)
+    return array
+
+
+@cache
+def _plain() -> frozenset[int]:
+    """Return the numbers of the Arrow types that NumPy and the core have."""
+    names = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    return frozenset(getattr(module(), name)().id for name in (*names, "float32", "float64"))
+
+
+def _as_plain(column: Any, name: str, where: str) -> Any:
+    """Return a column of another type as one of these."""
+    types = module("pyarrow.types")
+    if types.is_dictionary(column.type):
         column = column.dictionary_decode()
         _refuse_missing(column, name, where)  # among the values that the codes stand for
-        kind = column.type
-    if types.is_boolean(kind):
-        column = column.cast("uint8")
-    elif types.is_decimal(kind):
-        column = column.cast("float64")
-    array: Array = column.to_numpy(zero_copy_only=True)
-    return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind == "f" else array
+    if types.is_boolean(column.type):
+        return column.cast("uint8")
+    if types.is_float16(column.type):
+        return module().array(column.to_numpy(zero_copy_only=True).astype(np.float32))
+    return column.cast("float64") if types.is_decimal(column.type) else column
 
 
 def any_column(table: Any, name: str, where: str) -> tuple[Array, Array | None]:
