@@ -28,7 +28,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3, help="epochs of a timing")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--row-group", type=int, default=16_384, help="rows of a row group")
-    parser.add_argument("--windows", default="65536,131072", help="rows of windows, separated by commas")
+    parser.add_argument("--windows", default="32768,65536", help="rows of windows, separated by commas")
     parser.add_argument("--compression", default="snappy,none", help="of the file: names separated by commas")
     return parser.parse_args(argv)
 
@@ -47,11 +47,10 @@ def least(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the file, time the calls, print a table."""
+    import gdcore as gd
     import numpy as np
     import pyarrow
     import pyarrow.parquet
-
-    import gdcore as gd
 
     given = arguments(argv)
     rng = np.random.default_rng(0)

@@ -128,8 +128,8 @@ def _read_targets(table: Any, wanted: Wanted, where: str) -> Array:
     except (ValueError, TypeError):
         wanted.targets(values[codes], where)  # names the row
         raise
-    array: Array = found[(np.cumsum(used) - 1)[codes]]
-    return array
+    of_rows: Array = found[(np.cumsum(used) - 1)[codes]]
+    return of_rows
 
 
 def located(window: Window, work: Callable[[slice, str], T]) -> T:

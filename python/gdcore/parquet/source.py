@@ -24,7 +24,7 @@ from .reading import Ahead, Wanted, Window, located
 
 __all__ = ["Parquet"]
 
-DEFAULT_NUMBERS = 1 << 24  # of a window: 64 MiB of float32
+DEFAULT_NUMBERS = 1 << 22  # of a window: 16 MiB of float32, which largely stay in the cache
 AGAIN = "make another one"
 
 
@@ -54,7 +54,7 @@ class Parquet(Closed, Windowed):
     sample_weight : str, optional
         Column with the weight of each row.
     window : int, optional
-        Most rows of a window, at least as many as the largest row group has. Defaults to 64 MiB of float32 inputs, or
+        Most rows of a window, at least as many as the largest row group has. Defaults to 16 MiB of float32 inputs, or
         to the largest row group.
 
     Attributes

@@ -96,6 +96,8 @@ class Batches(Source):
     the usual weight are one call.
     """
 
+    batches: int
+
     def __init__(self, trainer: Trainer, table: Table, batch_size: int, penalty: Penalty, random: Any) -> None:
         rows, model = len(table.y), trainer.model
         self._table, self._size, self._penalty, self._random = table, batch_size, penalty, random
