@@ -61,10 +61,11 @@ GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t 
   for (std::int64_t first = 0; first < k; first += lanes) {
     const std::int64_t p = min(first, k - depth);  // the last square overlaps the previous one
 #pragma GCC unroll 8
-    for (int g = 0; g < Strip && g < rows; g += lanes) {
+    for (int g = 0; g < Strip; g += lanes) {
+      if (g >= rows) continue;
       if (g + 1 == rows) {
         for (std::int64_t q = p; q < p + depth; ++q) to[q * Strip + g] = from[g * stride + q];
-        break;
+        continue;
       }
       constexpr int whole = lanes;
       const int width = Strip - g < whole ? Strip - g : whole;
