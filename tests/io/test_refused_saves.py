@@ -220,3 +220,17 @@ def test_other_rates_are_refused(how: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"other settings: .*optimizer\.lr.*saved"):
         run(0.9, resume=tmp_path / "c")
     run(0.1, resume=tmp_path / "c")
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".pt", ".PTH", ".keras", ".h5", ".pkl", ".npz"])
+def test_endings_of_other_formats(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model{ending}"
+    path.write_bytes(b"a file in use")
+    model = gd.Sequential(gd.Dense(2, 3), seed=0)
+    for given in (path, str(path)):
+        with pytest.raises(ValueError, match=rf"ending \{ending.lower()}; expected \.safetensors"):
+            model.save(given)
+    assert path.read_bytes() == b"a file in use"
+    with path.open("wb") as file:
+        model.save(file)  # an open file is meant
+    assert gd.load(path).layers[0].out_features == 3

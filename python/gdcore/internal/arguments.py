@@ -33,7 +33,9 @@ def misfit(call: str, signature: inspect.Signature, args: tuple[Any, ...], kwarg
             if name not in by_name:
                 return f"[{call}] {name} is not among its arguments{hint(name, by_name)}{form}"
     if len(args) > len(positional) and inspect.Parameter.VAR_POSITIONAL not in kinds.values():
-        return f"[{call}] got {_count(args)} by position; at most {len(positional)} can be positional{form}"
+        others = [name for name in by_name if name not in positional and name not in kwargs]
+        names = f"; the others have names, as in {others[0]}=..." if others else ""
+        return f"[{call}] got {_count(args)} by position; at most {len(positional)} can be positional{names}{form}"
     for name in positional[: len(args)]:
         if name in kwargs:
             return f"[{call}] {name} is given twice, by position and by name{form}"

@@ -58,6 +58,22 @@ class TensorInfo(NamedTuple):
 Check: TypeAlias = Callable[[dict[str, Array], dict[str, str]], object]
 
 
+OTHERS = {
+    ".onnx": "; save_onnx writes ONNX",
+    **dict.fromkeys((".pt", ".pth"), "; torch.save(model.to_torch_module(), path) writes a module of PyTorch"),
+    **dict.fromkeys((".h5", ".hdf5", ".keras", ".pkl", ".pickle", ".joblib", ".npz", ".csv", ".parquet"), ""),
+}
+"""Endings of other formats, and how to write those."""
+
+
+def _check_ending(path: FileLike, name: str) -> None:
+    """Refuse a path whose ending promises another format: the file might replace one that is in use."""
+    ending = os.path.splitext(path)[1].lower() if isinstance(path, (str, os.PathLike)) else ""
+    if isinstance(ending, str) and ending in OTHERS:
+        instead = OTHERS[ending]
+        raise ValueError(f"{name}: got a file with the ending {ending}; expected .safetensors, which it is{instead}")
+
+
 def write_file(
     path: FileLike,
     tensors: Mapping[str, Array | _core.DeviceArray],
@@ -79,8 +95,9 @@ def write_file(
     TypeError
         If an array has a dtype that the format lacks, or `path` is neither a path nor a file.
     ValueError
-        If a reader would refuse the file; an old file is then untouched.
+        If a reader would refuse the file, or its ending is that of another format; an old file is then untouched.
     """
+    _check_ending(path, name)
     arrays = {key: np.asarray(tensors[key], order="C") for key in sorted(tensors)}
     for key, array in arrays.items():
         if array.dtype.str not in WRITTEN:

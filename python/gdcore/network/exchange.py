@@ -40,8 +40,8 @@ class Exchange(_core.Network):
         OSError
             If it cannot be written; an old file is then untouched.
         ValueError
-            If the file could not be read again, for example because of a deviation of 0 in ``buffers()``; an old file
-            is then untouched.
+            If the file could not be read again, for example because of a deviation of 0 in ``buffers()``, or the path
+            has the ending of another format, such as .onnx; an old file is then untouched.
 
         Notes
         -----
