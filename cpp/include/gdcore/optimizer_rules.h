@@ -168,12 +168,9 @@ struct Adam {
   GD_FORMULA Kernel<T> at(double lr, std::int64_t step, const StepRates& rates) const {
     const bool own = rates.momentum < 0;
     const double beta1 = own ? betas.first : rates.momentum, beta2 = betas.second;
-    const double tau = static_cast<double>(step), unbiased = own ? seen(beta1, tau) : rates.unbiased;
-    return {T(lr / unbiased), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2), T(1 / seen(beta2, tau)), T(eps)};
-  }
-  /// 1 - β^τ; from β^τ <= e^(-40) on, which is below a double's precision beside 1, without the slow power.
-  GD_FORMULA static double seen(double beta, double tau) {
-    return tau * (1 - beta) >= 40 ? 1.0 : 1 - std::pow(beta, tau);
+    const double tau = static_cast<double>(step), unbiased = own ? 1 - std::pow(beta1, tau) : rates.unbiased;
+    return {
+        T(lr / unbiased), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2), T(1 / (1 - std::pow(beta2, tau))), T(eps)};
   }
   bool operator==(const Adam&) const = default;
 };
