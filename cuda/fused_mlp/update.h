@@ -46,8 +46,9 @@ struct Update {
 };
 
 template <class Rule>
-__device__ UpdateNumbers<float, Rule> numbers_of(const Update<Rule>& p, const Tensor& tensor, std::int64_t network,
-                                                 const StepCounters& seen, const StepRates& rates) {
+__device__ __forceinline__ UpdateNumbers<float, Rule> numbers_of(const Update<Rule>& p, const Tensor& tensor,
+                                                                 std::int64_t network, const StepCounters& seen,
+                                                                 const StepRates& rates) {
   EntryRates own{tensor.lr_factor, tensor.weight_decay};
   if (p.stack.entries != nullptr) own = p.stack.entries[network * p.entries + tensor.entry];
   return UpdateNumbers<float, Rule>::of(p.rule, rates, own.lr_factor, seen.step + 1, own.weight_decay, p.decoupled);

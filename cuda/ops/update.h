@@ -16,8 +16,8 @@ struct UpdateNumbers {
   T coupled, shrink;
 
   /// For weights with a rate factor and a decay of their own; `step` counts from 1.
-  __device__ static UpdateNumbers of(const Rule& rule, const StepRates& rates, double lr_factor, std::int64_t step,
-                                     double weight_decay, bool decoupled) {
+  __device__ __forceinline__ static UpdateNumbers of(const Rule& rule, const StepRates& rates, double lr_factor,
+                                                     std::int64_t step, double weight_decay, bool decoupled) {
     const double lr = rates.lr * lr_factor, decay = weight_decay * rates.decay;
     return {kernel_of<T>(rule, lr, step, rates), static_cast<T>(decoupled ? 0.0 : decay),
             static_cast<T>(decoupled ? 1.0 - lr * decay : 1.0)};
