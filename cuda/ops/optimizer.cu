@@ -128,7 +128,8 @@ __device__ const StepRates& rates_of(const Call& call) {
 }
 
 template <class T, class Rule, int kAverages>
-__device__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule, kAverages>& call, const SegmentTiles& segment) {
+__device__ __forceinline__ UpdateNumbers<T, Rule> numbers_of(const Step<T, Rule, kAverages>& call,
+                                                             const SegmentTiles& segment) {
   const std::int64_t step = call.counters != nullptr ? call.counters->step + 1 : call.step;
   return UpdateNumbers<T, Rule>::of(call.rule, rates_of(call), segment.lr_factor, step, segment.weight_decay,
                                     call.decoupled);
