@@ -148,7 +148,8 @@ class Reader:
                 self.close()
                 if _stamp(file.path) != file.stamp:
                     raise ValueError(f"{file.path}: has changed since Parquet(...) was made; make another one")
-                opened = module("pyarrow.parquet").ParquetFile(file.path, metadata=file.metadata)
+                parquet = module("pyarrow.parquet")  # whose default keeps the bytes of all that it has read
+                opened = parquet.ParquetFile(file.path, metadata=file.metadata, pre_buffer=False)
                 self._open = (found.file, opened)
             return self._open[1].read_row_group(found.number, self._columns, use_threads=self._threads)
 
