@@ -7,6 +7,7 @@ same name measures only what is missing. ``NAME.md`` has the tables, ``NAME.png`
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -44,20 +45,21 @@ def main(argv: list[str] | None = None) -> int:
     path = options.out.with_suffix(".json")
     results: list[dict[str, Any]] = json.loads(path.read_text())["results"] if path.exists() else []
     known = {(r["method"], r["table"], r["seed"]) for r in results if "error" not in r}
+    chosen_methods = []
     for method in options.methods.split(","):
-        missing = methods.missing(method)
-        if missing:
+        if missing := methods.missing(method):
             print(f"{method}: skipped, {missing} is not installed", flush=True)
+        else:
+            chosen_methods.append(method)
+    seeds = map(int, options.seeds.split(","))
+    for table, seed, method in itertools.product(chosen, seeds, chosen_methods):  # what is compared runs side by side
+        if (method, table, seed) in known:
             continue
-        for table in chosen:
-            for seed in map(int, options.seeds.split(",")):
-                if (method, table, seed) in known:
-                    continue
-                result = fit(table, method, seed, options.threads)
-                results = [r for r in results if (r["method"], r["table"], r["seed"]) != (method, table, seed)]
-                results.append(result)
-                path.write_text(json.dumps({"machine": report.machine(), "results": results}, indent=1) + "\n")
-                print(method, table, seed, result.get("score", result.get("error")), flush=True)
+        result = fit(table, method, seed, options.threads)
+        results = [r for r in results if (r["method"], r["table"], r["seed"]) != (method, table, seed)]
+        results.append(result)
+        path.write_text(json.dumps({"machine": report.machine(), "results": results}, indent=1) + "\n")
+        print(method, table, seed, result.get("score", result.get("error")), flush=True)
     text = report.as_markdown(results)
     print(text)
     options.out.with_suffix(".md").write_text(text)

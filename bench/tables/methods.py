@@ -6,6 +6,7 @@ Predictions are numbers, or probabilities (rows, classes). Libraries are importe
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     import pandas
 
 Method = Callable[[Split, int], np.ndarray]
+
+
+def threads() -> int:
+    """Return the number of threads of a fit, which ``python -m bench.tables`` sets: 1 otherwise."""
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def as_numbers_and_categories(split: Split) -> tuple[pandas.DataFrame, pandas.DataFrame]:
@@ -99,7 +105,7 @@ def lightgbm(split: Split, seed: int) -> np.ndarray:
     x, x_test = as_numbers_and_categories(split)
     x, y, x_early, y_early = early_share(split, x, seed)
     kind = lgb.LGBMClassifier if split.classes else lgb.LGBMRegressor
-    model = kind(n_estimators=2000, learning_rate=0.05, n_jobs=1, random_state=seed, verbosity=-1)
+    model = kind(n_estimators=2000, learning_rate=0.05, n_jobs=threads(), random_state=seed, verbosity=-1)
     metric = "auc" if split.classes == 2 else None
     stop = lgb.early_stopping(50, verbose=False)
     model.fit(x, y, eval_set=[(x_early, y_early)], eval_metric=metric, callbacks=[stop])
@@ -116,7 +122,7 @@ def pytabkit(name: str, **of_classes: Any) -> Method:
         kind = getattr(models.sklearn.sklearn_interfaces, f"{name}_{'Classifier' if split.classes else 'Regressor'}")
         for frame in (x, x_test):  # neither accepts missing numbers
             frame.fillna(x.select_dtypes("number").mean(), inplace=True)
-        model = kind(device="cpu", random_state=seed, n_threads=1, **(of_classes if split.classes else {}))
+        model = kind(device="cpu", random_state=seed, n_threads=threads(), **(of_classes if split.classes else {}))
         return predict(model.fit(x, split.y), x_test, split.classes).reshape(len(x_test), -1).squeeze()
 
     method.__doc__ = f"{name} of pytabkit; missing numbers are replaced by the mean."
