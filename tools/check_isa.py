@@ -5,7 +5,8 @@ of these compilations. The linker keeps one copy of each; if it kept the AVX-512
 stop with an illegal instruction in, say, ``std::vector::push_back``. This script disassembles an unstripped module and
 fails when an instruction beyond x86-64-v2 appears outside the namespaces of newer processors, one beyond x86-64-v3
 outside ``avx512``, ``avx512_bf16`` and ``amx``, one of AMX outside ``amx``, or any of these in code that runs when the
-module is loaded (constructors of static objects).
+module is loaded (constructors of static objects). It also fails where the innermost loop of a product's kernel accesses
+the stack: the compiler then keeps operands in memory, which halves the speed and changes no result.
 
 Usage: python tools/check_isa.py MODULE
 """
@@ -17,6 +18,8 @@ import collections
 import re
 import subprocess
 import sys
+
+Code = list[tuple[int, str]]  # address and instruction
 
 LEVELS = ("baseline", "avx2", "avx512", "amx")
 # Local copies made by the optimiser: only their own object file can call them, so they are allowed.
@@ -30,6 +33,8 @@ AVX2 = re.compile(
     r"%ymm\d|^v(?!err|erw|mcall|mlaunch|mresume|mx)"
     r"|^(andn|bextr|bls(i|r|msk)|bzhi|mulx|pdep|pext|rorx|s[ah][lr]x|lzcnt|movbe)[wlq]?\b"
 )
+PRODUCT, MULTIPLY_ADD = "11tile_kernelI", re.compile(r"^vfn?m(add|sub)")
+JUMP, STACK = re.compile(r"^j\w+\s+([0-9a-f]+)\b"), re.compile(r"\(%r[sb]p")
 
 
 def allowed_level(symbol: str) -> int:
@@ -52,11 +57,27 @@ def used_level(instruction: str) -> int:
     return 1 if AVX2.search(instruction) else 0
 
 
-def scan(module: str) -> tuple[collections.Counter[str], dict[str, str]]:
-    """Disassemble the module; return the number of functions by needed level and {offending function: instruction}."""
+def innermost_loop(code: Code) -> Code:
+    """Return the shortest loop of a function that has multiply-adds, or an empty list."""
+    loops = []
+    for end, instruction in code:
+        if (jump := JUMP.match(instruction)) and (begin := int(jump[1], 16)) <= end:
+            loop = [(address, text) for address, text in code if begin <= address <= end]
+            if any(MULTIPLY_ADD.match(text) for _, text in loop):
+                loops.append(loop)
+    return min(loops, key=len, default=[])
+
+
+def scan(module: str) -> tuple[collections.Counter[str], dict[str, str], dict[str, Code]]:
+    """Disassemble the module.
+
+    Return the number of functions by needed level, {offending function: instruction}, and the code of the products'
+    kernels.
+    """
     command = ["objdump", "--disassemble", "--wide", "--no-show-raw-insn", module]
     needed: dict[str, int] = {}
     offenders: dict[str, str] = {}
+    products: dict[str, Code] = {}
     symbol, allowed = "", 3
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -66,7 +87,10 @@ def scan(module: str) -> tuple[collections.Counter[str], dict[str, str]]:
                 allowed = 3 if CLONE.search(symbol) else allowed_level(symbol)
                 needed.setdefault(symbol, 0)
                 continue
-            instruction = line.partition("\t")[2].strip()
+            place, _, instruction = line.partition("\t")
+            instruction = instruction.strip()
+            if PRODUCT in symbol and instruction:
+                products.setdefault(symbol, []).append((int(place.strip(" :"), 16), instruction))
             level = used_level(instruction)
             if level > needed.get(symbol, 3):
                 needed[symbol] = level
@@ -74,7 +98,12 @@ def scan(module: str) -> tuple[collections.Counter[str], dict[str, str]]:
                     offenders[symbol] = instruction
     if process.returncode:
         sys.exit(f"objdump failed with status {process.returncode}")
-    return collections.Counter(LEVELS[level] for level in needed.values()), offenders
+    return collections.Counter(LEVELS[level] for level in needed.values()), offenders, products
+
+
+def demangled(symbol: str) -> str:
+    """Return the name of a function as in the source."""
+    return subprocess.run(["c++filt", symbol], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> int:
@@ -85,18 +114,22 @@ def main() -> int:
     if "x86-64" not in header:
         print("instruction sets: not an x86-64 module, one instruction set only")
         return 0
-    counts, offenders = scan(module)
+    counts, offenders, products = scan(module)
     print("instruction sets needed, in functions: " + ", ".join(f"{level} {counts[level]}" for level in LEVELS))
     for symbol, instruction in sorted(offenders.items()):
-        name = subprocess.run(["c++filt", symbol], check=True, capture_output=True, text=True).stdout.strip()
-        print(f"  {LEVELS[used_level(instruction)]} instruction in {name}: {instruction}")
+        print(f"  {LEVELS[used_level(instruction)]} instruction in {demangled(symbol)}: {instruction}")
     if offenders:
         print(f"{len(offenders)} functions need more than the processors they run on are known to have")
         return 1
     if not (counts["avx2"] and counts["avx512"]):
         print("no AVX2 or no AVX-512 function found: the module is stripped, or was built without them")
         return 1
-    return 0
+    loops = {symbol: loop for symbol, code in products.items() if (loop := innermost_loop(code))}
+    slow = [symbol for symbol, loop in loops.items() if any(STACK.search(text) for _, text in loop)]
+    print(f"kernels of products with multiply-adds: {len(loops)}")
+    for symbol in slow:
+        print(f"  the innermost loop accesses the stack in {demangled(symbol)}")
+    return int(not loops or bool(slow))
 
 
 if __name__ == "__main__":
