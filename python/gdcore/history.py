@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -17,18 +17,33 @@ from .table import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["History", "StepHistory"]
+__all__ = ["Chosen", "History", "StepHistory"]
 
 Row: TypeAlias = dict[str, float]
 WHOLE = ("epoch", "step")  # columns of whole numbers
 
 
+class Chosen(NamedTuple):
+    """The epoch that `EarlyStopping` chose, and by what."""
+
+    monitor: str
+    mode: str
+    epoch: int
+
+
 class _Measurements(Table):
     """Rows of numbers in the order of training, each with its number in the column ``_index``."""
 
-    __slots__ = ()
+    __slots__ = ("_chosen",)
     _missing = math.nan
     _index: ClassVar[str]  # "epoch" or "step"
+    _chosen: Chosen | None  # in the last fit, if an EarlyStopping did
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return a new object; ``__init__`` takes the arguments."""
+        made = super().__new__(cls)
+        made._chosen = None
+        return made
 
     def __repr__(self) -> str:
         """Return the number of rows, and the last values."""
@@ -74,6 +89,7 @@ class _Measurements(Table):
     def replace(self, other: Self) -> None:
         """Replace all rows by those of another history."""
         self._take(other)
+        self._chosen = other._chosen
 
     def _append(self, row: Mapping[str, Any], what: str) -> None:
         if type(row) is dict or isinstance(row, Mapping):
@@ -110,6 +126,8 @@ class _Measurements(Table):
         mode: str | None = None,
     ) -> Axes:
         """Draw the learning curve: `measure` on training and validation data, with its best value marked.
+
+        If an `EarlyStopping` of the last `fit` chose another epoch, that is marked, with the column that it went by.
 
         Parameters
         ----------
@@ -174,13 +192,20 @@ class History(_Measurements):
         """Number of the last epoch, 0 before the first."""
         return self._last_index()
 
-    def best_epoch(self, monitor: str = "val_loss", mode: str | None = None) -> int:
-        """Return the number of the epoch with the best value of `monitor`, the first of equals.
+    @property
+    def monitor(self) -> str:
+        """Column that `best_epoch` goes by: that of the `EarlyStopping` of the last `fit`, "val_loss" without one."""
+        return "val_loss" if self._chosen is None else self._chosen.monitor
+
+    def best_epoch(self, monitor: str | None = None, mode: str | None = None) -> int:
+        """Return the number of the best epoch.
 
         Parameters
         ----------
-        monitor : str
-            A column.
+        monitor : str, optional
+            A column: the epoch with its best value, the first of equals. By default the epoch that the `EarlyStopping`
+            of the last `fit` chose; without one, that of the least "val_loss". Of several callbacks, the last one
+            that restores weights counts. Files do not contain its choice.
         mode : {"min", "max"}, optional
             Which direction is better; known for the loss and metrics by name.
 
@@ -191,7 +216,9 @@ class History(_Measurements):
         ValueError
             If the column holds no finite value, or `mode` is needed and missing.
         """
-        return self._best(monitor, mode)
+        if monitor is None and mode is None and self._chosen is not None:
+            return self._chosen.epoch
+        return self._best(self.monitor if monitor is None else monitor, mode)
 
 
 @explained

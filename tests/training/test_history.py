@@ -3,9 +3,11 @@ marked."""
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,3 +180,61 @@ def test_plot_to_a_file_leaves_pyplot_alone(history: gd.History, tmp_path: Path)
     for _ in range(3):
         history.plot(tmp_path / "a.png")
     assert pyplot.get_fignums() == []
+
+
+def chosen_by_another_measure(*stoppings: gd.EarlyStopping) -> tuple[gd.Trainer, gd.History]:
+    """Train for 5 epochs in which the loss falls, while a measure is greatest in the second."""
+    x = np.linspace(-1, 1, 40)[:, None]
+    values = iter([0.1, 0.9, 0.2, 0.9, 0.3])
+    model = gd.Sequential(gd.Dense(1, 1), seed=0)
+    metrics = {"own_score": lambda y_true, y_pred: next(values)}
+    trainer = gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.01), metrics=metrics)
+    history = trainer.fit(x, 3 * x, epochs=5, validation=(x, 3 * x), callbacks=stoppings)
+    assert history.best_epoch("val_loss") == 5
+    return trainer, history
+
+
+def score(**settings: Any) -> gd.EarlyStopping:
+    return gd.EarlyStopping("val_own_score", mode="max", **settings)
+
+
+def test_the_best_epoch_is_the_one_that_early_stopping_chose(tmp_path: Path) -> None:
+    trainer, history = chosen_by_another_measure(score())
+    assert (history.best_epoch(), history.monitor) == (2, "val_own_score")
+    assert copy.deepcopy(history).best_epoch() == pickle.loads(pickle.dumps(history)).best_epoch() == 2
+    assert history.best_epoch("val_own_score", "max") == 2 and gd.History(history).best_epoch() == 5
+    again = trainer.fit(np.ones((4, 1)), np.ones(4), epochs=1)  # nothing was chosen in this one
+    assert again is history and history.monitor == "val_loss" and history.best_epoch() == 5
+
+    last = score(ties="last")
+    assert chosen_by_another_measure(last)[1].best_epoch() == 4 == last.best_epoch
+    # Of several, the one whose weights are there in the end; what only stops counts where none restores weights.
+    for stoppings, epoch, monitor in (
+        ([gd.EarlyStopping(), score()], 2, "val_own_score"),
+        ([score(), gd.EarlyStopping()], 5, "val_loss"),
+        ([score(), gd.EarlyStopping(restore_best=False)], 2, "val_own_score"),
+        ([score(restore_best=False)], 2, "val_own_score"),
+        ([score(min_delta=5.0)], 1, "val_own_score"),
+        ([], 5, "val_loss"),
+    ):
+        found = chosen_by_another_measure(*stoppings)[1]
+        assert (found.best_epoch(), found.monitor) == (epoch, monitor)
+
+
+def test_the_plot_marks_the_epoch_that_was_chosen_and_says_by_what(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    history = chosen_by_another_measure(score())[1]
+    axes = history.plot(tmp_path / "loss.png")
+    title = axes.get_title(loc="left").replace("\n", " ")
+    assert title == "Epoch 2 was chosen by validation own score; the loss was lowest in epoch 5"
+    marked = [tuple(line.get_xydata()[0]) for line in axes.get_lines() if line.get_marker() == "o"]
+    assert marked == [(2.0, history["val_loss"][1])]
+    assert [text.get_text() for text in axes.texts] == [
+        f"chosen by validation own score: epoch 2\n{history['val_loss'][1]:.4g}"
+    ]
+    own = history.plot(tmp_path / "own.png", measure="own_score", mode="max")
+    assert own.get_title(loc="left") == "Validation own score was highest in epoch 2, and no better in the 3 after it"
+    tied = chosen_by_another_measure(score(ties="last"))[1].plot(tmp_path / "tied.png", measure="own_score", mode="max")
+    assert tied.get_title(loc="left").endswith("chosen by validation own score; the own score was highest in epoch 2")
+    both = chosen_by_another_measure(gd.EarlyStopping())[1].plot(tmp_path / "both.png")
+    assert "still falling after 5 epochs" in both.get_title(loc="left")

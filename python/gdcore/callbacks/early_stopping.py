@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..history import number
+from ..history import Chosen, number
 from ..internal import json_values
 from ..internal.arguments import explained
 from ..internal.attributes import Setting
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..model import Sequential, State
     from ..trainer import Trainer
 
-__all__ = ["EarlyStopping"]
+__all__ = ["EarlyStopping", "chosen", "deciding"]
 
 
 def _ties(value: object, name: str) -> str:
@@ -202,3 +202,18 @@ class EarlyStopping(Watched, Callback):
         """Refuse weights of another model than the trained one."""
         json_values.mapping(state, "EarlyStopping: state")
         check_kept({name: state[name] for name in STATE if name in state}, trainer.model, "EarlyStopping")
+
+
+def deciding(callbacks: Iterable[object]) -> EarlyStopping | None:
+    """Return the callback that chooses the epoch of the weights: the last `EarlyStopping` that restores them, if any.
+
+    Where none restores weights, it is the last `EarlyStopping`.
+    """
+    found = [each for each in callbacks if isinstance(each, EarlyStopping)]
+    return next((each for each in reversed(found) if each.restore_best), found[-1] if found else None)
+
+
+def chosen(callbacks: Iterable[object]) -> Chosen | None:
+    """Return the epoch that an `EarlyStopping` chose in a finished run, if one did."""
+    by = deciding(callbacks)
+    return None if by is None or by.best_epoch == 0 else Chosen(by.monitor, by.mode, by.best_epoch)

@@ -60,6 +60,11 @@ def save(axes: Any, path: str | os.PathLike[str] | None, *, title: str = "") -> 
         axes.figure.savefig(os.fspath(path), dpi=150, facecolor="white")
 
 
+def noun(column: str) -> str:
+    """Return the name of a column of a history in words: "validation roc auc"."""
+    return column.replace("val_", "validation ", 1).replace("_", " ")
+
+
 def log_ticks(axes: Any) -> None:
     """Make the horizontal axis logarithmic, with the labels 1, 2, 5, 10, ... in plain digits."""
     axes.set_xscale("log")

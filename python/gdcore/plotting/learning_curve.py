@@ -6,7 +6,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from .figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, save
+from .figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, noun, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,9 @@ def draw(axes: Any, history: Measurements, measure: str, log: bool, mode: str | 
         axes.plot(numbers, history[name], color=colour, lw=2, ls="-" if validation else DASHED, marker=dot, label=label)
     best = None if mode is None else _best(history, columns[-1], mode)
     if best is not None and mode is not None:
-        _mark(axes, index, best, numbers, mode)
+        chosen = _chosen(history, columns[-1], best)
+        label = "best" if chosen is None else f"chosen by {noun(history.monitor)}"
+        _mark(axes, label, index, best if chosen is None else chosen, numbers, mode)
     lowest = min((v for name in columns for v in history[name] if math.isfinite(v)), default=0.0)
     _scale(axes, log, lowest)
     title = _title(history, measure, columns, best, mode) if mode else measure.replace("_", " ").capitalize()
@@ -59,14 +61,23 @@ def _best(history: Measurements, column: str, mode: str) -> tuple[int, float] | 
     return best, history[column][history[history._index].index(best)]
 
 
-def _mark(axes: Any, index: str, best: tuple[int, float], numbers: list[Any], mode: str) -> None:
+def _chosen(history: Measurements, column: str, best: tuple[int, float]) -> tuple[int, float] | None:
+    """Return the epoch that `EarlyStopping` chose, and its value, unless it is the best one of the column monitored."""
+    chosen = history._chosen
+    if chosen is None or (chosen.monitor == column and chosen.epoch == best[0]):
+        return None
+    value = history[column][history[history._index].index(chosen.epoch)]
+    return (chosen.epoch, value) if math.isfinite(value) else None
+
+
+def _mark(axes: Any, label: str, index: str, best: tuple[int, float], numbers: list[Any], mode: str) -> None:
     """Circle the best epoch or step and write its number, on the side with more space."""
     at, value = best
     axes.axvline(at, color=INK, lw=0.8, ls=":", zorder=0)
     axes.plot([at], [value], "o", ms=8, mfc="white", mec=INK, mew=1.6, zorder=5)
     left, above = at - numbers[0] > (numbers[-1] - numbers[0]) / 2, mode == "min"
     axes.annotate(
-        f"best: {index} {at}\n{value:.4g}",
+        f"{label}: {index} {at}\n{value:.4g}",
         (at, value),
         xytext=(-9 if left else 9, 14 if above else -14),
         textcoords="offset points",
@@ -91,16 +102,20 @@ def _scale(axes: Any, log: bool, lowest: float) -> None:
 
 def _title(history: Measurements, measure: str, columns: list[str], best: tuple[int, float] | None, mode: str) -> str:
     """Return the title: one sentence about the result."""
-    noun = measure.replace("_", " ")
+    what = measure.replace("_", " ")
     extreme, better = ("lowest", "falling") if mode == "min" else ("highest", "rising")
     if best is None:
-        return f"The {noun} was never a finite number"
+        return f"The {what} was never a finite number"
     index, (at, value), last = history._index, best, history._last_index()
     where = f"{'in' if index == 'epoch' else 'at'} {index} {at}"
+    chosen = _chosen(history, columns[-1], (at, value))
+    if chosen is not None:
+        start = f"Epoch {chosen[0]} was chosen by {noun(history.monitor)}; the {what} was {extreme}"
+        return f"{start} there too" if chosen[0] == at else f"{start} {where}"
     if not columns[-1].startswith("val_"):
-        return f"Training {noun}: {value:.4g} at best, {where} of {last} (no validation data)"
+        return f"Training {what}: {value:.4g} at best, {where} of {last} (no validation data)"
     if last == 1:
-        return f"Validation {noun} after the only {index}: {value:.4g}"
+        return f"Validation {what} after the only {index}: {value:.4g}"
     if at == last:
-        return f"Validation {noun} was still {better} after {last} {index}s: training longer may help"
-    return f"Validation {noun} was {extreme} {where}, and no better in the {last - at} after it"
+        return f"Validation {what} was still {better} after {last} {index}s: training longer may help"
+    return f"Validation {what} was {extreme} {where}, and no better in the {last - at} after it"

@@ -19,9 +19,9 @@ NAMED = 12  # the most starts whose seeds fit under the axis
 def draw(result: Restarts, path: str | os.PathLike[str] | None) -> list[Axes]:
     """Draw the figure; see `Restarts.plot`."""
     axes = figures.new_axes(path is not None, "Restarts.plot", size=(10, 4.2), columns=2)
-    noun = result.monitor.removeprefix("val_").replace("_", " ")
-    _values(axes[0], result, f"validation {noun}")
-    _curves(axes[1], result, f"validation {noun}")
+    label = figures.noun(result.monitor)
+    _values(axes[0], result, label)
+    _curves(axes[1], result, label)
     figures.save(axes[0], path)
     return list(axes)
 
@@ -64,12 +64,15 @@ def _curves(axes: Any, result: Restarts, label: str) -> None:
         _curve(axes, start, result.monitor, color=figures.SKY, lw=1, alpha=0.8, label=None if i else "other starts")
     best = result.best_start
     _curve(axes, best, result.monitor, color=figures.VERMILION, lw=2, label=f"best: seed {best.seed}")
-    value = best.history[result.monitor][best.best_epoch - 1]
+    value, by = best.history[result.monitor][best.best_epoch - 1], result._chosen_by()
     axes.plot([best.best_epoch], [value], "D", color=figures.VERMILION, ms=8)
     values = [v for start in result.starts for v in _measure(start, result.monitor) if math.isfinite(v)]
     _scale(axes, values)
+    reason = f"chosen by {figures.noun(by)}" if by else "its best"
     if math.isclose(best.value, value, rel_tol=1e-6):
-        title = f"The best start's weights are those of epoch {best.best_epoch}, its best"
+        title = f"The best start's weights are those of epoch {best.best_epoch}, {reason}"
+    elif by:
+        title = f"Epoch {best.best_epoch} of the best start was {reason}, but its weights are of another"
     else:
         title = f"The best start was better earlier: {value:.3g} in epoch {best.best_epoch}"
     figures.dress(axes, title, "epoch", label)

@@ -55,8 +55,8 @@ def draw_sweep(result: Sweep, path: str | os.PathLike[str] | None) -> Axes:
     elif min(positions) > 0 and max(positions) > 20 * min(positions):
         axes.set_xscale("log")
     best = ", ".join(f"{name} {_text(value)}" for name, value in result.best_setting.items())
-    noun = result.monitor.removeprefix("val_").replace("_", " ")
-    figures.dress(axes, f"Best of {len(rows)} settings: {best}", first.replace("_", " "), f"validation {noun}")
+    label = figures.noun(result.monitor)
+    figures.dress(axes, f"Best of {len(rows)} settings: {best}", first.replace("_", " "), label)
     figures.save(axes, path)
     return axes
 

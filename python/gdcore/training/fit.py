@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..callbacks import Callback, EarlyStopping
+from ..callbacks.early_stopping import chosen
 from ..history import History, number
 from ..internal.checks import integer, is_iterable, shown
 from .measure import Measured
@@ -120,6 +121,7 @@ class Fit:
             while trainer.epoch < self.last_epoch and not trainer._stop:
                 self._epoch(trainer)
         finally:
+            trainer._history._chosen = chosen(started)
             with ExitStack() as stack:  # calls every hook in order, even if one raises
                 stack.callback(self._source.close)
                 started.sort(key=lambda callback: not _hooks([callback], "on_measure"))  # the one with it comes first

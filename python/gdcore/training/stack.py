@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..callbacks import EarlyStopping
+from ..callbacks.early_stopping import chosen
 from ..internal.checks import integer
 from ..internal.class_weights import trained
 from ..internal.features import UNNAMED
@@ -338,9 +339,10 @@ class _Group:
             if self._failed[i] >= 0:
                 errors[i] = self._error(i, trainer)
             if stopping is None:
-                trainer.stop = False
+                trainer.stop, trainer._history._chosen = False, None
                 continue
             stopping.take(*self._stop.result(i, int(self._first[i] + self._trained[i])), state)
+            trainer._history._chosen = chosen([stopping])
             trainer.stop = stopping.finished
             if state is not None and self._failed[i] >= 0:
                 stopping.restore(trainer.model)

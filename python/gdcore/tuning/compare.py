@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from ..callbacks.early_stopping import deciding
 from ..internal.arrays import Array, Data
 from ..internal.attributes import Closed
 from ..internal.checks import choice, flag, instance, integer, seed_or_random, shown
@@ -24,7 +25,7 @@ from .parallel import checked_workers, run_all
 from .starts import Start
 from .trials import Best, Maker, Split, Training, Trial
 
-__all__ = ["callback_maker", "check_build", "check_call", "check_split", "compare", "placed", "seeds_from"]
+__all__ = ["callback_maker", "check_build", "check_call", "check_split", "compare", "monitored", "placed", "seeds_from"]
 
 EXAMPLE = "gd.Sequential(gd.Dense(2, 1), seed=seed)"
 
@@ -95,6 +96,14 @@ def check_split(fit: dict[str, Any]) -> None:
             "stratify: got it for many trainings; expected the validation data themselves, drawn with "
             "gd.train_validation_split(x, y, stratify=True)"
         )
+
+
+def monitored(maker: Maker, trial: Trial, monitor: str | None, mode: str | None) -> tuple[str, str | None]:
+    """Return what to compare by: the given measure, or that of the trial's `EarlyStopping`, or the validation loss."""
+    by = deciding(checked_callbacks(maker.callbacks(trial))) if monitor is None else None
+    if by is not None and by.monitor.startswith("val_"):
+        return by.monitor, by.mode if mode is None else mode
+    return "val_loss" if monitor is None else monitor, mode
 
 
 def seeds_from(seed: int, n: int) -> range:

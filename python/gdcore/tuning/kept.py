@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..history import History
+from ..history import Chosen, History
 from ..internal.checks import FormatError
 from ..io import specs
 from ..model import load
@@ -25,7 +25,7 @@ from .trials import Best, Training, Trial
 
 __all__ = ["Kept"]
 
-FACTS = ("value", "loss", "val_loss", "best_epoch", "note")  # of a start, beside its history
+FACTS = ("value", "loss", "val_loss", "val_metrics", "best_epoch", "note")  # of a start, beside its history
 CHECKED_STEPS = 1000  # rates of a schedule that a folder compares
 
 
@@ -76,7 +76,7 @@ class Kept:
             return
         if model is not None and (better or self._training.keep):
             model.save(self._path(i))
-        facts = {name: getattr(start, name) for name in FACTS}
+        facts = {name: getattr(start, name) for name in FACTS} | {"chosen": start.history._chosen}
         self._store.add(key_of(self._points[i]), self._points[i], [facts, *start.history.rows], start.seconds)
         if better and before is not None and not self._training.keep:
             self._path(before.position).unlink(missing_ok=True)
@@ -139,6 +139,7 @@ class Kept:
             facts, *epochs = rows
             known = {name: facts[name] for name in FACTS}
             history = History(epochs)
+            history._chosen = Chosen(*facts["chosen"]) if facts["chosen"] else None
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(
                 f"folder: the line of {trial} in {self._store.folder} is damaged ({type(error).__name__}: {error}); "

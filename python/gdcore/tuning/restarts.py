@@ -12,7 +12,7 @@ from ..internal.arrays import Data
 from ..internal.checks import has_keys, integer, is_iterable, real, shown
 from ..metrics import Metrics
 from ..model import Sequential
-from .compare import callback_maker, check_call, compare, seeds_from
+from .compare import callback_maker, check_call, compare, monitored, seeds_from
 from .starts import Restarts, Spread, Start
 from .trials import Maker, Trial
 
@@ -31,7 +31,7 @@ def restarts(
     optimizer: _core.Optimizer,
     metrics: Metrics = (),
     epsilon: Sequence[float] | None = None,
-    monitor: str = "val_loss",
+    monitor: str | None = None,
     mode: str | None = None,
     seed: int = 0,
     n_jobs: int | None = None,
@@ -71,8 +71,9 @@ def restarts(
     epsilon : sequence of float, optional
         Scales of the initial weights to search over (slide 20): each is tried with the same `n` seeds. `build` uses
         them: ``gd.Dense(20, 50, init=gd.Normal(epsilon))``.
-    monitor : str
-        The measure to compare: "val_loss", or "val_" and a metric's name.
+    monitor : str, optional
+        The measure to compare: "val_loss", or "val_" and a metric's name. By default that of the `EarlyStopping` among
+        the callbacks; "val_loss" without one, or if it monitors no measure on validation data.
     mode : {"min", "max"}, optional
         Whether less or more is better; known for the loss and metrics by name, needed for others.
     seed : int
@@ -143,6 +144,7 @@ def restarts(
         ),
         fit=lambda trial: fit,
     )
+    monitor, mode = monitored(maker, trials[0], monitor, mode)
     # Among the trials are `n` seeds for each ε: the second differs from the first in the seed alone, the n-th in ε.
     where = {"n_jobs": n_jobs, "threads": threads, "within": within, "executor": executor, "progress": progress}
     starts, best, monitor, mode = compare(

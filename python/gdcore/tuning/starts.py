@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -39,11 +39,14 @@ class Start:
     loss, val_loss : float
         Loss of that model on training and validation data, as in prediction; infinite for one that diverged.
     best_epoch, epochs : int
-        Epoch (from 1) with the best measure, and epochs trained; with `EarlyStopping` the weights are the best epoch's.
+        The epoch (from 1) that `EarlyStopping` chose, whose weights the model has if it restores them; without it the
+        epoch with the best measure. And epochs trained.
     seconds : float
         Time it took.
     history : History
         Its epochs.
+    val_metrics : dict
+        Metrics of that model on validation data, by name; empty for one that diverged.
     note : str
         Why it is not compared: it diverged, or the measure is not finite; empty for the others.
     model : Sequential or None
@@ -59,6 +62,7 @@ class Start:
     epochs: int
     seconds: float
     history: History
+    val_metrics: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     model: Sequential | None = None
 
@@ -124,13 +128,20 @@ class Compared(Shown):
 
     def table(self) -> Table:
         """Return a row for each start: the values of `Start`, with the start of its note, without history and model."""
-        names = ["best_epoch", "epochs", self.monitor, "val_loss", "loss", "seconds", "note"]
+        metrics = dict.fromkeys(f"val_{name}" for start in self.starts for name in start.val_metrics)
+        names = dict.fromkeys(["best_epoch", "epochs", self.monitor, "val_loss", *metrics, "loss", "seconds", "note"])
         rows = []
         for start in self.starts:
-            values = vars(start) | {self.monitor: start.value, "note": start.note.partition(";")[0]}
+            values = dict.fromkeys(names) | vars(start) | {f"val_{k}": v for k, v in start.val_metrics.items()}
+            values |= {self.monitor: start.value, "note": start.note.partition(";")[0]}
             first = {"seed": start.seed, **shown_settings(start)}
             rows.append(first | {name: values[name] for name in names if values[name] not in (None, "")})
         return Table(rows)
+
+    def _chosen_by(self) -> str:
+        """Return the column by which epochs were chosen, if it is another one than that of the comparison, else ""."""
+        chosen = self.best_start.history._chosen
+        return "" if chosen is None or chosen.monitor == self.monitor else chosen.monitor
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,8 @@ class Restarts(Compared):
         """Return the table of all starts, the spread, and the best start."""
         spread = ", ".join(f"{name} {value:.4g}" for name, value in self.spread._asdict().items())
         epsilon = "" if self.best_epsilon is None else f", epsilon {self.best_epsilon:g}"
-        return self.table(), f"{self.monitor}: {spread}; best: seed {self.best_seed}{epsilon}"
+        by = f"; best_epoch by {self._chosen_by()}" if self._chosen_by() else ""
+        return self.table(), f"{self.monitor}: {spread}; best: seed {self.best_seed}{epsilon}{by}"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> list[Axes]:
         """Draw the measures of all starts, sorted (for each ε), and the learning curves.

@@ -17,7 +17,7 @@ from ..internal.checks import instance, integer, is_iterable, optional, shown
 from ..metrics import Metrics
 from ..model import Sequential
 from ..trainer import Trainer
-from .compare import callback_maker, compare, seeds_from
+from .compare import callback_maker, compare, monitored, seeds_from
 from .described import described
 from .starts import Sweep, by_settings, ranked
 from .trials import Maker, Trial
@@ -44,7 +44,7 @@ def sweep(
     seed: int = 0,
     draws: int | None = None,
     metrics: Metrics = (),
-    monitor: str = "val_loss",
+    monitor: str | None = None,
     mode: str | None = None,
     n_jobs: int | None = None,
     threads: int = 1,
@@ -92,8 +92,9 @@ def sweep(
         ones are tried once.
     metrics
         As for `Trainer`.
-    monitor : str
-        The measure to compare: "val_loss", or "val_" and a metric's name.
+    monitor : str, optional
+        The measure to compare: "val_loss", or "val_" and a metric's name. By default that of the `EarlyStopping` among
+        the callbacks; "val_loss" without one, or if it monitors no measure on validation data.
     mode : {"min", "max"}, optional
         Whether less or more is better; known for the loss and metrics by name, needed for others.
     seed : int
@@ -150,6 +151,7 @@ def sweep(
         fit=lambda trial: fit | {name: trial.settings[name] for name in trial.settings if name in FIT},
     )
     uses.check()
+    monitor, mode = monitored(maker, trials[0], monitor, mode)
     losses = {repr(described(maker.loss(trial))) for trial in trials[::count]} if monitor == "val_loss" else ()
     if len(losses) > 1:
         raise ValueError(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core
+from ..history import History
 from ..internal.arrays import Data
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
@@ -180,17 +181,24 @@ class Training:
         if note and not math.isfinite(measured["loss"]):
             training = measured = {"loss": math.inf}
         history = trainer.history
-        ever = self.monitor in history and any(map(math.isfinite, history[self.monitor]))
         return Start(
             seed=trial.seed,
             settings=trial.settings,
             value=value,
             loss=training["loss"],
             val_loss=measured["loss"],
-            best_epoch=history.best_epoch(self.monitor, self.mode) if ever else 0,
+            best_epoch=self._best_epoch(history),
             epochs=history.last_epoch,
             seconds=0.0,
             history=history,
+            val_metrics={name: measured[name] for name in self.metrics if name in measured},
             note=note,
             model=None if note else trainer.model,
         )
+
+    def _best_epoch(self, history: History) -> int:
+        """Return the epoch that `EarlyStopping` chose, or the one with the best measure; 0 if none was finite."""
+        if history._chosen is not None:
+            return history._chosen.epoch
+        ever = self.monitor in history and any(map(math.isfinite, history[self.monitor]))
+        return history.best_epoch(self.monitor, self.mode) if ever else 0
