@@ -180,3 +180,16 @@ def test_refused(name: str, value: Any, kind: type[Exception]) -> None:
     model, loss = ordinary(10)
     x, y = data_for(model, loss)
     helpers.refuses(lambda: analysis.eigenvalues(model, loss, x, y, **{name: value}), kind, f"^{name}: got")
+
+
+def test_six_by_default_or_as_many_as_there_are_parameters(rng: Any) -> None:
+    for width, count in ((2, 3), (5, 6), (12, 6)):
+        model = gd.Sequential(gd.Dense(width, 1), dtype="float64", seed=0)
+        x, y = rng.standard_normal((20, width)), rng.standard_normal(20)
+        found = analysis.eigenvalues(model, gd.MeanSquaredError(), x, y)
+        assert found.values.shape == (count,) and found.vectors.shape == (width + 1, count)
+        every = analysis.eigenvalues(model, gd.MeanSquaredError(), x, y, k=width + 1)
+        np.testing.assert_allclose(found.values, every.values[-count:])
+        listed = ", ".join(f"{value:.6g}" for value in found.values)
+        assert repr(found) == f"Eigenpairs(values: {listed}; vectors: {width + 1} x {count})" == str(found)
+    assert repr(every).count(",") == 10 and ", ..., " in repr(every)  # of 13

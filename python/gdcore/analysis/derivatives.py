@@ -144,6 +144,12 @@ class Eigenpairs(NamedTuple):
     values: Vector
     vectors: Vector
 
+    def __repr__(self) -> str:
+        """Return the eigenvalues, of many the first and the last, and the size of the eigenvectors."""
+        listed = [f"{value:.6g}" for value in self.values.tolist()]
+        listed = listed if len(listed) <= 10 else [*listed[:5], "...", *listed[-5:]]
+        return f"Eigenpairs(values: {', '.join(listed)}; vectors: {len(self.vectors)} x {len(self.values)})"
+
 
 @explained
 def eigenvalues(
@@ -152,7 +158,7 @@ def eigenvalues(
     x: Data | None = None,
     y: Data | None = None,
     *,
-    k: int = 6,
+    k: int | None = None,
     which: str = "largest",
     mode: Mode = "training",
     sample_weight: Data | None = None,
@@ -168,8 +174,8 @@ def eigenvalues(
     ----------
     model, loss, x, y, mode, sample_weight
         As for `Objective`; or an `Objective` alone, such as one with weight decay.
-    k : int
-        Number of eigenvalues, at most P.
+    k : int, optional
+        Number of eigenvalues, at most P; 6 by default, or P if that is less.
     which : {"largest", "smallest", "magnitude", "both"}
         The algebraically largest, the smallest (most negative), the largest in magnitude, or half of each end.
     tolerance : float
@@ -203,17 +209,17 @@ def extreme_eigenpairs(
     objective: Objective,
     w: npt.ArrayLike | None = None,
     *,
-    k: int = 6,
+    k: int | None = None,
     which: str = "largest",
     tolerance: float = 1e-8,
     seed: int = 0,
 ) -> Eigenpairs:
     """Return extreme eigenpairs of an objective's Hessian at `w`, default the model's parameters; see `eigenvalues`."""
     choice(which, "which", ("largest", "smallest", "magnitude", "both"))
-    integer(k, "k", minimum=1)
+    size = objective.size
+    k = min(6, size) if k is None else integer(k, "k", minimum=1)
     real(tolerance, "tolerance", low=0.0, high=1.0)
     integer(seed, "seed")
-    size = objective.size
     if k > size:
         raise ValueError(f"k: got {k}; expected at most {size}, the number of trainable parameters")
     if size <= max(DIRECT, 3 * k):  # faster directly for few parameters; for many pairs it takes no more memory

@@ -36,6 +36,8 @@ def condition_number(
 ) -> float:
     """Return the condition number λ_max/λ_min of the Hessian, which limits the rate of gradient descent (slide 25).
 
+    It is defined at a minimum without flat directions. Networks with ReLU units have none: a factor on the weights into
+    a unit is undone by its inverse on those out of it. docs/analysis.md has an example of what to measure there.
     Computed from the full Hessian for up to 2,000 parameters, and by Lanczos iteration over `hvp` for more.
 
     Parameters
@@ -70,7 +72,8 @@ def condition_number(
     if values[0] <= rounding(values):
         raise ValueError(
             f"model: its Hessian has eigenvalues from {values[0]:.3g} to {values[-1]:.3g}; expected only positive "
-            "ones, as the condition number is defined at a minimum"
+            "ones, as the condition number is defined at a minimum without flat directions: train on to one; with "
+            "ReLU units no minimum is without, there compare the eigenvalues of QuadraticModel(model, loss, x, y)"
         )
     return float(values[-1] / values[0])
 
