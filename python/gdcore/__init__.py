@@ -234,7 +234,7 @@ def __getattr__(name: str) -> _typing.Any:
         tool = getattr(_importlib.import_module(f"{__name__}.{_TOOLS[name]}"), name)
         globals()[name] = tool
         return tool
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise _importlib.import_module(f"{__name__}.internal.foreign_names").missing(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

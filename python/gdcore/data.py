@@ -12,7 +12,7 @@ from . import _core
 from .internal.arguments import explained
 from .internal.arrays import Array, Data, same_rows, to_any_array, to_array, to_weights, with_names
 from .internal.attributes import Closed, Fixed, Setting
-from .internal.checks import flag, integer, real, seed_or_random
+from .internal.checks import flag, integer, is_number, real, seed_or_random, shown
 from .internal.features import FeatureNames
 from .internal.frames import frame_labels, is_frame, is_series, row_count, take_rows
 from .internal.inputs import to_inputs
@@ -279,6 +279,10 @@ def train_validation_split(
     parts = [np.arange(row_count(x, "x")) if is_frame(x) else to_array(x, "x")]  # a frame may contain anything
     for i, other in enumerate(arrays):
         name = "y" if i == 0 else f"arrays[{i}]"
+        if is_number(other):
+            raise TypeError(
+                f"{name}: got {shown(other)}; expected an array; a share is given as fraction={shown(other)}"
+            )
         parts.append(to_any_array(other, name))
         same_rows(name, parts[-1], "x", parts[0])
     labels = strata(stratify, parts[1] if arrays else None, parts[0])

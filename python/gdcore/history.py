@@ -31,6 +31,7 @@ class Chosen(NamedTuple):
     epoch: int
 
 
+@explained
 class _Measurements(Table):
     """Rows of numbers in the order of training, each with its number in the column ``_index``."""
 

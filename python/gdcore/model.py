@@ -12,7 +12,7 @@ from . import _core
 from .internal import flat
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
-from .internal.attributes import Open
+from .internal.attributes import Hinted, Open
 from .internal.checks import choice, seed_or_random, shown
 from .internal.labels import ClassName
 from .internal.ranges import ranges_of
@@ -31,7 +31,7 @@ State: TypeAlias = dict[str, Array]
 
 
 @explained
-class Sequential(Open, Predictor, Freezing, Summarised, Exchange):
+class Sequential(Open, Hinted, Predictor, Freezing, Summarised, Exchange):
     """A feed-forward network: each layer's output is the next layer's input.
 
     Parameters

@@ -109,6 +109,11 @@ class Watched(Closed):
     _watch: Watch
     patience: Setting[int] = Setting("Epochs without improvement that are waited for.", epochs)
 
+    def __repr__(self) -> str:
+        """Return what is watched, and the best value so far."""
+        best = f"; best so far: {self._watch.best:.6g}" if math.isfinite(self._watch.best) else ""
+        return f"{type(self).__name__}({self.monitor!r}, patience={self.patience}, mode={self.mode!r}{best})"
+
     @property
     def monitor(self) -> str:
         """Column to watch."""

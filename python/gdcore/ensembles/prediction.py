@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
-from ..internal.attributes import Closed
+from ..internal.attributes import Closed, Hinted
 from ..internal.checks import flag, integer
 from ..internal.inputs import Inputs, to_inputs
 from ..internal.numbers import check_numbers
@@ -28,7 +28,7 @@ __all__ = ["MeanPredictor"]
 
 
 @explained
-class MeanPredictor(Closed):
+class MeanPredictor(Hinted, Closed):
     """Models with weights, and the mean of their predictions; the base of `gdcore.Ensemble`."""
 
     __slots__ = ("_average", "_dtypes", "_models", "_shares", "_weights")

@@ -1,11 +1,13 @@
 """Argument names of other libraries, for hints in messages about unknown arguments.
 
-To add a name: use `NAMES` if gdcore has the argument under another name, `ADVICE` if gdcore does it in another way.
+To add a name: use `NAMES` if gdcore has the argument under another name, `ADVICE` if gdcore does it in another way,
+`OF_CLASS` if that depends on the class. An argument of the class's constructor or of its `fit` needs no entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 __all__ = ["hint"]
 
@@ -148,15 +150,15 @@ ADVICE = {
     "from_logits": "the network's outputs are logits always",
     "reduction": "the loss is the mean over the batch",
     "verbose": "gd.Progress() among the callbacks of fit shows progress",
-    "momentum": "BatchNorm's decay is 1 - momentum, and gd.Momentum the optimiser with momentum",
+    "momentum": "gd.Momentum(lr, 0.9) is the optimiser with momentum",
     "nesterov": "gd.Momentum(lr, nesterov=True) has it",
     "class_weight": "the loss takes it: gd.CrossEntropy(class_weights=...)",
     "early_stopping": "callbacks=[gd.EarlyStopping()] stops early",
     "checkpoint": "callbacks=[gd.Checkpoint(path)] writes checkpoints",
     "shuffle": "the rows are drawn by gd.MiniBatches or by fit(shuffle=...)",
-    "callbacks": "callbacks are given to fit",
-    "epochs": "epochs are given to fit",
-    "batch_size": "the batch size is given to fit",
+    "callbacks": "callbacks are given to gd.Trainer(...).fit",
+    "epochs": "epochs are given to gd.Trainer(...).fit",
+    "batch_size": "the batch size is given to gd.Trainer(...).fit",
     "metrics": "metrics are given to gd.Trainer",
     "optimizer": "the optimiser is given to gd.Trainer",
     "weight_decay": "optimisers take it, and gd.analysis.Objective, which stands for model, loss, x and y",
@@ -165,17 +167,57 @@ ADVICE = {
     "dtype": "the dtype is the model's: gd.Sequential(..., dtype=...)",
     "seed": "the seed is the model's: gd.Sequential(..., seed=...)",
 }
+RECIPE = "TabularModel chooses it for the table (docs/tables.md); gd.Trainer takes all settings"
+OF_CLASS = {
+    "BatchNorm": {"momentum": "did you mean decay? It is 1 - momentum of PyTorch, and momentum of Keras"},
+    "TabularModel": {
+        **dict.fromkeys(("lr", "learning_rate", "batch_size", "optimizer", "callbacks", "weight_decay"), RECIPE),
+        **dict.fromkeys(("layers", "hidden_layer_sizes", "dropout", "patience", "early_stopping"), RECIPE),
+        **dict.fromkeys(
+            ("epochs", "n_epochs", "max_epochs", "max_iter"),
+            "TabularModel stops each network at its best epoch; time_limit= of the constructor bounds the time",
+        ),
+        "metrics": "model.evaluate(x, y, metrics=[...]) takes them",
+    },
+}
 
 
-def hint(name: str, parameters: Iterable[str]) -> str:
-    """Return a hint for the unknown argument `name`, or an empty text if there is none."""
+def hint(name: str, parameters: Iterable[str], call: str = "", owner: type | None = None) -> str:
+    """Return a hint for the unknown argument `name` of a call, or an empty text if there is none.
+
+    `owner` is the class of a method or constructor; hints for a class hold for its subclasses.
+    """
     parameters = list(parameters)
+    for each in () if owner is None else owner.__mro__:
+        if name in OF_CLASS.get(each.__name__, ()):
+            return f"; {OF_CLASS[each.__name__][name]}"
     known = [own for own in (f"{name}s", name.removesuffix("s"), *NAMES.get(name, ())) if own in parameters]
     if known:
         return f"; did you mean {known[0]}?"
+    elsewhere = [] if owner is None else [place for place in _with_argument(owner, name) if place != call]
+    if elsewhere:
+        return f"; it is an argument of {elsewhere[0]}"
     if name in ADVICE:
         return f"; {ADVICE[name]}"
     import difflib  # here, to keep `import gdcore` fast
 
     close = difflib.get_close_matches(name, parameters, n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _with_argument(owner: type, name: str) -> list[str]:
+    """Return the constructor of a class, and its method `fit`, if they have an argument of that name."""
+    import inspect
+
+    calls: dict[str, Callable[..., Any] | None] = {
+        owner.__name__: owner,
+        f"{owner.__name__}.fit": getattr(owner, "fit", None),
+    }
+    found = []
+    for call, function in calls.items():
+        try:
+            if function is not None and name in inspect.signature(function).parameters:
+                found.append(call)
+        except (TypeError, ValueError):  # it has no signature
+            continue
+    return found

@@ -19,11 +19,25 @@ if TYPE_CHECKING:
     import inspect  # imported inside the functions that use it, to keep `import gdcore` fast
 
 
-def misfit(call: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    """Return the error in the number or the names of a call's arguments; None if there is none."""
+def misfit(
+    call: str,
+    signature: inspect.Signature,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    owner: type | None = None,
+) -> str | None:
+    """Return the error in the number or the names of a call's arguments; None if there is none.
+
+    `owner` is the class of a method or constructor.
+    """
     import inspect
 
     parameters = signature.parameters
+    if args and next(iter(parameters), "") == "lr" and (owner is not None or call == "AdamW") and _holds_many(args[0]):
+        return (
+            f"[{call}] lr: got {shown(args[0])}; expected a number: an optimiser takes no parameters here, "
+            f"gd.Trainer(model, loss, optimizer=gd.{call}(lr=...)) gives it those of the model"
+        )
     kinds = {name: parameter.kind for name, parameter in parameters.items()}
     positional = [name for name, kind in kinds.items() if kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD)]
     by_name = [name for name, kind in kinds.items() if kind in (kind.POSITIONAL_OR_KEYWORD, kind.KEYWORD_ONLY)]
@@ -31,7 +45,7 @@ def misfit(call: str, signature: inspect.Signature, args: tuple[Any, ...], kwarg
     if inspect.Parameter.VAR_KEYWORD not in kinds.values():
         for name in kwargs:
             if name not in by_name:
-                return f"[{call}] {name} is not among its arguments{hint(name, by_name)}{form}"
+                return f"[{call}] {name} is not among its arguments{hint(name, by_name, call, owner)}{form}"
     if len(args) > len(positional) and inspect.Parameter.VAR_POSITIONAL not in kinds.values():
         others = [name for name in by_name if name not in positional and name not in kwargs]
         names = f"; the others have names, as in {others[0]}=..." if others else ""
@@ -51,6 +65,12 @@ def plain(signature: inspect.Signature) -> str:
 
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+def _holds_many(value: object) -> bool:
+    """Return whether a value may be the parameters of a model, or a model."""
+    many = is_iterable(value) and not isinstance(value, (str, bytes)) and not hasattr(value, "ndim")
+    return many or hasattr(value, "parameters")
 
 
 def _count(args: tuple[Any, ...]) -> str:
@@ -116,14 +136,15 @@ def refuse(owner: type | None, name: str, text: str, args: tuple[Any, ...], kwar
         if isinstance(vars(owner).get(name), property):  # pybind11 gives the setter's argument no name
             parameters = [p.replace(name=name) for p in parameters]
         signature, args = signature.replace(parameters=parameters), args[1:]
-    wrong = misfit(call, signature, args, kwargs)
+    wrong = misfit(call, signature, args, kwargs, owner)
     if wrong is not None:
         raise TypeError(wrong)
     given = signature.bind(*args, **kwargs).arguments
     for parameter, value in given.items():
         kind = signature.parameters[parameter].annotation
         if not _accepts(kind, value):
-            raise TypeError(f"[{call}] {parameter}: got {_described(value)}; expected {_in_words(kind)}")
+            expected = f"{_in_words(kind)}{_meant(kind, value)}"
+            raise TypeError(f"[{call}] {parameter}: got {_described(value)}; expected {expected}")
     for parameter, value in given.items():
         kind = signature.parameters[parameter].annotation
         limits = _limits(kind, value)
@@ -265,6 +286,15 @@ def _in_words(kind: str, several: bool = False) -> str:
     return f"{what} of the class {kind}" + (f", such as {_EXAMPLES[kind]}" if kind in _EXAMPLES else "")
 
 
+def _meant(kind: str, value: object) -> str:
+    """Return a hint for the name of a class in place of an object: "he" for an initialiser."""
+    from .foreign_names import suggestion  # here, to keep `import gdcore` fast
+
+    classes = [found for found in map(_class_named, _split(kind, "|")) if found is not None]
+    hints = [hint for hint in (suggestion(value, each) for each in classes) if hint and hint not in _in_words(kind)]
+    return f"; did you mean {hints[0]}?" if hints else ""
+
+
 def _described(value: object) -> str:
     return shown(value) if value is None or isinstance(value, type) else f"{type(value).__name__} {shown(value)}"
 
@@ -309,12 +339,14 @@ def _explained(function: Explained) -> Explained:
             refused = error
         import inspect
 
-        signature, call = inspect.signature(function), function.__qualname__
+        signature, call, owner = inspect.signature(function), function.__qualname__, None
         if "." in call:  # a method
+            if args:
+                owner = args[0] if isinstance(args[0], type) else type(args[0])
             if args and getattr(type(args[0]), function.__name__, None) is wrapper:  # called by the name of its class
                 call = f"{type(args[0]).__name__}.{function.__name__}"
             parameters = list(signature.parameters.values())[1:]
             signature, args = signature.replace(parameters=parameters), args[1:]
-        raise TypeError(misfit(call.removesuffix(".__init__"), signature, args, kwargs) or str(refused))
+        raise TypeError(misfit(call.removesuffix(".__init__"), signature, args, kwargs, owner) or str(refused))
 
     return wrapper  # type: ignore[return-value]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVa
 __all__ = [
     "Closed",
     "Fixed",
+    "Hinted",
     "Made",
     "Setting",
     "attributes_of",
@@ -127,6 +128,25 @@ class Open(Closed):
             super().__setattr__(name, value)
 
 
+class Hinted:
+    """A base class of objects that say what to use for an attribute that only other libraries have."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # with a __getattr__, type checkers would accept any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError for an attribute that is not there."""
+            kind = type(self)
+            if not hasattr(kind, name):
+                from .foreign_names import instead  # here, to keep `import gdcore` fast
+
+                hint = instead(kind, name)
+                if hint:
+                    raise AttributeError(f"{kind.__name__} has no attribute {name!r}; instead: {hint}")
+            return super().__getattribute__(name)  # raises again what Python, or a property, has raised
+
+
 class Made(Closed):
     """A base class of objects whose public attributes, ``_made``, are set once, at construction."""
 
@@ -155,13 +175,6 @@ def refused(owner: object, name: str) -> AttributeError:
     return AttributeError(f"{kind.__name__} has no attribute {name!r}{meant}; {listed}")
 
 
-ELSEWHERE = dict.fromkeys(("trainable", "requires_grad"), "freeze and unfreeze")
-ELSEWHERE |= {"training": "forward(x, training=...) and predict(x)", "weights": "parameters()", "bias": "parameters()"}
-ELSEWHERE |= {"class_names": "classes", "labels": "classes", "names": "classes", "optimizer": "gd.Trainer(model, ...)"}
-ELSEWHERE |= dict.fromkeys(("loss", "metrics", "history", "steps"), "gd.Trainer(model, ...)")
-ELSEWHERE |= dict.fromkeys(("lr", "learning_rate", "weight_decay"), "the optimizer's arguments")
-
-
 def refuse_mistaken(owner: object, name: str) -> None:
     """Raise AttributeError for the name of a method, a misspelt name, or a name with a meaning in other libraries.
 
@@ -172,8 +185,10 @@ def refuse_mistaken(owner: object, name: str) -> None:
         raise refused(owner, name)
     if present is not None:
         return
-    if name in ELSEWHERE:
-        raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; instead: {ELSEWHERE[name]}")
+    from .foreign_names import STATE  # here, to keep `import gdcore` fast
+
+    if name in STATE:
+        raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; instead: {STATE[name]}")
     if _similar(type(owner), name, 0.8):
         raise refused(owner, name)
 

@@ -135,12 +135,16 @@ def instance(value: object, kind: type[T], name: str, example: str) -> T:
     Raises
     ------
     TypeError
-        If it is not; the message gives `example`, and says so if a class was given for an object.
+        If it is not; the message gives `example`, or what was meant if a name of it is known, and says so if a class
+        was given for an object.
     """
     if isinstance(value, kind):
         return value
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(f"{name}: got the class {value.__name__}; expected an object, such as {value.__name__}(...)")
+    from .foreign_names import suggestion  # here, to keep `import gdcore` fast
+
+    example = suggestion(value, kind) or example
     raise TypeError(
         f"{name}: got {type(value).__name__} {shown(value)}; expected an instance of {kind.__name__}, such as {example}"
     )

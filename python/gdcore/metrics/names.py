@@ -71,7 +71,10 @@ def closest(name: str) -> str:
     theirs = [each for each in (name, f"{name}_score") if each in of_sklearn.KNOWN]
     if theirs:
         return f"the function itself, sklearn.metrics.{theirs[0]}, can be given. "
-    found = difflib.get_close_matches(name.lower(), (*KNOWN, "top_5"), n=1)
+    from ..internal.foreign_names import METRICS  # here, to keep `import gdcore` fast
+
+    found = [METRICS[name.lower()]] if name.lower() in METRICS else []
+    found = found or difflib.get_close_matches(name.lower(), (*KNOWN, "top_5"), n=1)
     return f"did you mean {found[0]!r}? " if found else ""
 
 

@@ -45,8 +45,8 @@ def draw(axes: Any, history: Measurements, measure: str, log: bool, mode: str | 
     best = None if mode is None else _best(history, columns[-1], mode)
     if best is not None and mode is not None:
         chosen = _chosen(history, columns[-1], best)
-        label = "best" if chosen is None else f"chosen by {noun(history.monitor)}"
-        _mark(axes, label, index, best if chosen is None else chosen, numbers, mode)
+        label = "best" if chosen is None else f"chosen by {chosen[2]}"
+        _mark(axes, label, index, best if chosen is None else chosen[:2], numbers, mode)
     lowest = min((v for name in columns for v in history[name] if math.isfinite(v)), default=0.0)
     _scale(axes, log, lowest)
     title = _title(history, measure, columns, best, mode) if mode else measure.replace("_", " ").capitalize()
@@ -61,13 +61,13 @@ def _best(history: Measurements, column: str, mode: str) -> tuple[int, float] | 
     return best, history[column][history[history._index].index(best)]
 
 
-def _chosen(history: Measurements, column: str, best: tuple[int, float]) -> tuple[int, float] | None:
-    """Return the epoch that `EarlyStopping` chose, and its value, unless it is the best one of the column monitored."""
+def _chosen(history: Measurements, column: str, best: tuple[int, float]) -> tuple[int, float, str] | None:
+    """Return the epoch that `EarlyStopping` chose, its value, and by what; None if it is the best of that column."""
     chosen = history._chosen
     if chosen is None or (chosen.monitor == column and chosen.epoch == best[0]):
         return None
     value = history[column][history[history._index].index(chosen.epoch)]
-    return (chosen.epoch, value) if math.isfinite(value) else None
+    return (chosen.epoch, value, noun(chosen.monitor)) if math.isfinite(value) else None
 
 
 def _mark(axes: Any, label: str, index: str, best: tuple[int, float], numbers: list[Any], mode: str) -> None:
@@ -110,7 +110,7 @@ def _title(history: Measurements, measure: str, columns: list[str], best: tuple[
     where = f"{'in' if index == 'epoch' else 'at'} {index} {at}"
     chosen = _chosen(history, columns[-1], (at, value))
     if chosen is not None:
-        start = f"Epoch {chosen[0]} was chosen by {noun(history.monitor)}; the {what} was {extreme}"
+        start = f"Epoch {chosen[0]} was chosen by {chosen[2]}; the {what} was {extreme}"
         return f"{start} there too" if chosen[0] == at else f"{start} {where}"
     if not columns[-1].startswith("val_"):
         return f"Training {what}: {value:.4g} at best, {where} of {last} (no validation data)"

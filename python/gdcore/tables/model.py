@@ -14,7 +14,7 @@ from ..ensembles.ensemble import Ensemble
 from ..internal.arguments import explained
 from ..internal.arrays import Data as DataLike
 from ..internal.attributes import Fixed
-from ..internal.checks import choice, flag, integer, optional, real, seed_or_random, shown
+from ..internal.checks import choice, flag, instance, integer, is_number, optional, real, seed_or_random, shown
 from .encoding import Encoding, fit, kinds_of
 from .given import Given
 from .prediction import METRICS, TablePredictor, Turns
@@ -122,9 +122,7 @@ class TabularModel(TablePredictor):
         self._validation = optional(_share, validation, "validation")
         self._class_weight = class_weight
         _core.CrossEntropy(class_weight)  # which refuses other values
-        if loss is not None and not isinstance(loss, _core.Loss):
-            raise TypeError(f"loss: got {shown(loss)}; expected a loss, such as gd.MeanSquaredError()")
-        self._loss = loss
+        self._loss = None if loss is None else instance(loss, _core.Loss, "loss", "gd.MeanSquaredError()")
         if kinds is not None and not isinstance(kinds, Mapping):
             raise TypeError(f"kinds: got {shown(kinds)}; expected a dict of kinds by column")
         self._kinds = {str(key): kind for key, kind in (kinds or {}).items()}
@@ -225,7 +223,8 @@ class TabularModel(TablePredictor):
             if given.groups is not None or given.time is not None:
                 raise ValueError("validation: got rows beside groups or time, which choose them; expected one of these")
             if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-                raise TypeError(f"validation: got {shown(validation)}; expected (x, y) or (x, y, weights)")
+                hint = f"; a share is given to TabularModel(validation={validation})" if is_number(validation) else ""
+                raise TypeError(f"validation: got {shown(validation)}; expected (x, y) or (x, y, weights){hint}")
             name = "validation: "
             weights = validation[2] if len(validation) == 3 else None
             other = Given.of(validation[0], validation[1], weights, name=name, also=given)

@@ -10,7 +10,7 @@ from ..ensembles.ensemble import Ensemble
 from ..internal.arguments import explained
 from ..internal.arrays import Array
 from ..internal.arrays import Data as DataLike
-from ..internal.attributes import Closed
+from ..internal.attributes import Closed, Hinted
 from ..internal.checks import integer, seed_or_random
 from ..internal.display import paragraph
 from ..internal.features import FeatureNames
@@ -53,7 +53,7 @@ class Turns:
 
 
 @explained
-class TablePredictor(Closed):
+class TablePredictor(Hinted, Closed):
     """A fitted model of tables: the encoding of columns, networks, and the target; the base of `TabularModel`.
 
     Threads may share it: their predictions take turns.

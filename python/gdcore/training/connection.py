@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from .. import _core
 from ..internal.arrays import Array
 from ..internal.attributes import attributes_of, restore_attributes
-from ..internal.checks import real
+from ..internal.checks import real, shown
 from ..internal.class_weights import balanced, complete, numeric, weighted
 from ..internal.features import Learns
 from ..schedules import Rates
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..history import History
     from ..internal.labels import Classes
     from ..io.checkpoint import Saved
+    from ..metrics import Call
     from .fit import Fit
     from .step_log import StepLog
 
@@ -41,6 +42,7 @@ class Connected(Learns):
         *("_lr_scale", "_optimizer", "_rates", "_step", "_step_rates"),
     )
     _loss: _core.Loss
+    _metrics: Mapping[str, Call]
     _optimizer: _core.Optimizer
     _complete: _core.Loss | None
     _classes: Classes | None
@@ -66,6 +68,12 @@ class Connected(Learns):
         self._step_rates = StepRates(self._rates, self._optimizer, self._dropout_schedule, self._core.most_dropout)
         self._fit: Fit | None = None
         self._step = self._plain_step()
+
+    def __repr__(self) -> str:
+        """Return loss, optimiser and metrics, and how far the training is."""
+        parts = [f"{self._loss}", f"optimizer={shown(self._optimizer, 120)}"]
+        parts += [f"metrics={list(self._metrics)}"] if self._metrics else []
+        return f"{type(self).__name__}({', '.join(parts)}; {self._history.height} epochs, {self._core.steps} steps)"
 
     @property
     def lr(self) -> float:

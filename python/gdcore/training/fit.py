@@ -249,8 +249,9 @@ class Fit:
                     f"validation: needed by {type(callback).__name__}(monitor='val_loss'): give (x, y) or a fraction"
                 )
             if not foreign:  # a user's callback may add columns
+                meant = f"did you mean 'val_{monitor}'? Expected" if f"val_{monitor}" in there else "expected"
                 raise ValueError(
-                    f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not measured; expected one "
+                    f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not measured; {meant} one "
                     f"of {', '.join(sorted(there))}"
                 )
 

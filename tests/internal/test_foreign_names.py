@@ -1,0 +1,201 @@
+"""Promise: a name that other libraries have, of a class, a function or a member, is answered with what to type here;
+such hints hide no error of a property, break no import, and name only what exists."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import pkgutil
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gdcore as gd
+import helpers
+import numpy as np
+import pytest
+from gdcore.internal import foreign_names
+from gdcore.metrics.names import KNOWN
+
+
+def model() -> gd.Sequential:
+    return gd.Sequential(gd.Dense(2, 1), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Linear", r"did you mean gd\.Dense\(in_features, out_features\)\?"),
+        ("BatchNorm1d", r"did you mean gd\.BatchNorm\(features\)\?"),
+        ("MSELoss", r"did you mean gd\.MeanSquaredError\(\)\?"),
+        ("CrossEntropyLoss", r"did you mean gd\.CrossEntropy\?"),
+        ("BCEWithLogitsLoss", r"did you mean gd\.BinaryCrossEntropy\(\)\?"),
+        ("Softmax", r"outputs are logits: .*predict_proba\(x\) returns probabilities"),
+        ("Model", r"a network is gd\.Sequential\(gd\.Dense.*"),
+        ("TabularModel", r"did you mean gd\.tables\.TabularModel\?"),
+        ("sequental", r"did you mean gd\.Sequential\?"),
+    ],
+)
+def test_names_of_the_package(name: str, hint: str) -> None:
+    helpers.refuses(lambda: getattr(gd, name), AttributeError, f"^module 'gdcore' has no attribute '{name}': {hint}$")
+    assert not hasattr(gd, name) and getattr(gd, name, 3) == 3
+
+
+def test_an_import_of_such_a_name_says_the_same() -> None:
+    def given() -> None:
+        from gdcore import Linear  # type: ignore[attr-defined]  # noqa: F401
+
+    def unknown() -> None:
+        from gdcore import Quux  # type: ignore[attr-defined]  # noqa: F401
+
+    helpers.refuses(given, ImportError, r"^cannot import name 'Linear' from 'gdcore': did you mean gd\.Dense\(")
+    helpers.refuses(unknown, ImportError, r"^cannot import name 'Quux' from 'gdcore' \(")
+    helpers.refuses(lambda: gd.quux, AttributeError, "^module 'gdcore' has no attribute 'quux'$")
+    # No part of the package has such a name, as `from gdcore import part` looks for an attribute first.
+    names = {*foreign_names.OTHERS, *(name.lower().replace("_", "") for name in gd.__all__)}
+    names |= {name for own in foreign_names.CLASSES.values() for name in own}
+    for part in pkgutil.iter_modules(gd.__path__):
+        there = part.name in vars(gd) or part.name in gd.__all__
+        assert there or part.name.replace("_", "") not in names, part.name
+
+
+def made(text: str) -> None:
+    """Check that a hint's call is of a class or function that exists, with arguments that it has."""
+    arguments = {"in_features": 2, "out_features": 1, "features": 3}
+    eval(text.replace("=...", "=0.1"), {"gd": gd, **arguments})
+
+
+def test_hints_name_what_exists() -> None:
+    for names in foreign_names.CLASSES.values():
+        for each in names.values():
+            made(f"gd.{each}")
+    texts = [*foreign_names.OTHERS.values(), *(text for own in foreign_names.MEMBERS.values() for text in own.values())]
+    for text in texts:
+        for path in re.findall(r"\bgd((?:\.\w+)+)", text):
+            found: Any = gd
+            for part in path[1:].split("."):
+                found = getattr(found, part)
+    owners: dict[str, Any] = {"Sequential": gd.Sequential, "Ensemble": gd.Ensemble}
+    owners["TabularModel"] = importlib.import_module("gdcore.tables").TabularModel
+    for kind, members in foreign_names.MEMBERS.items():
+        assert not [name for name in members if hasattr(owners[kind], name)], kind
+    for called in re.findall(r"(?:^|[ ,])(\w+)\(", " ".join(foreign_names.MEMBERS["Sequential"].values())):
+        assert called == "len" or hasattr(gd.Sequential, called), called
+    assert set(foreign_names.METRICS.values()) <= KNOWN.keys()
+
+
+@pytest.mark.parametrize("name", ["fit", "compile", "state_dict", "add", "train", "eval", "to", "weights"])
+def test_members_of_models(name: str) -> None:
+    helpers.refuses(lambda: getattr(model(), name), AttributeError, f"^Sequential has no attribute '{name}'; instead: ")
+    assert not hasattr(model(), name)
+
+
+def test_members_of_ensembles_and_tables() -> None:
+    found = gd.Ensemble([model()])
+    helpers.refuses(lambda: found.to_torch_module(), AttributeError, "instead: .model.to_torch_module.* for model in")
+    assert len(copy.copy(found)) == len(pickle.loads(pickle.dumps(found))) == 1
+    helpers.refuses(lambda: gd.tables.TabularModel().classes_, AttributeError, "instead: classes$")
+
+
+class Own(gd.Sequential):
+    """A model with a method and properties of its own; two of them fail inside."""
+
+    def train(self) -> str:
+        return "own"
+
+    @property
+    def broken(self) -> Any:
+        return self.inner
+
+    @property
+    def fit(self) -> Any:
+        return self.inner
+
+
+def test_errors_inside_a_property_are_left_alone() -> None:
+    own = Own(gd.Dense(2, 1), seed=0)
+    assert own.train() == "own"
+    for name in ("broken", "fit", "inner"):
+        helpers.refuses(lambda n=name: getattr(own, n), AttributeError, "^'Own' object has no attribute 'inner'$")
+    own.score = 0.5  # an attribute of the user's
+    assert own.score == copy.deepcopy(own).score == pickle.loads(pickle.dumps(own)).score == 0.5
+
+
+TRAINER: dict[str, Callable[[Any], gd.Trainer]] = {
+    "loss": lambda given: gd.Trainer(model(), given, optimizer=gd.SGD(0.1)),
+    "optimizer": lambda given: gd.Trainer(model(), gd.MeanSquaredError(), optimizer=given),
+    "layers[1]": lambda given: gd.Trainer(gd.Sequential(gd.Dense(2, 1), given), gd.Huber(), optimizer=gd.SGD(0.1)),
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "given", "meant"),
+    [
+        ("loss", "mse", "gd.MeanSquaredError()"),
+        ("loss", "sparse_categorical_crossentropy", "gd.CrossEntropy()"),
+        ("loss", "hubber", "gd.Huber()"),
+        ("loss", "quux", "CrossEntropy(), or CustomLoss(function)"),
+        ("loss", 3, "CrossEntropy(), or CustomLoss(function)"),
+        ("optimizer", "adam", "gd.Adam(lr=...)"),
+        ("optimizer", "AdamW", "gd.AdamW(lr=...)"),
+        ("optimizer", "nesterov", "gd.Momentum(lr=..., nesterov=True)"),
+        ("layers[1]", "relu", "gd.ReLU()"),
+    ],
+)
+def test_text_in_place_of_an_object(argument: str, given: Any, meant: str) -> None:
+    words = re.escape(f"{argument}: got {type(given).__name__} {given!r}; expected an instance of ")
+    helpers.refuses(lambda: TRAINER[argument](given), TypeError, rf"^{words}\w+, such as {re.escape(meant)}$")
+
+
+def test_objects_of_other_libraries_in_place_of_ours() -> None:
+    class MSELoss: ...
+
+    def mse_loss() -> None: ...
+
+    for given in (MSELoss(), MSELoss, mse_loss):
+        helpers.refuses(lambda g=given: TRAINER["loss"](g), TypeError, r"such as gd\.MeanSquaredError\(\)$")
+    helpers.refuses(lambda: gd.Dense(2, 1, init="xavier"), TypeError, r"did you mean gd\.GlorotNormal\(\)\?$")
+    helpers.refuses(lambda: gd.Dense(2, 1, init="he"), TypeError, r"Initializer, such as gd\.HeNormal\(\)$")
+
+
+def test_arguments_that_belong_to_another_call() -> None:
+    x, y = np.zeros((4, 2)), np.zeros(4)
+    table = gd.tables.TabularModel
+    trainer = gd.Trainer(model(), gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
+    for call, words in (
+        (lambda: table(epochs=3), "stops each network at its best epoch; time_limit="),
+        (lambda: table("regression").fit(x, y, epochs=3), "stops each network at its best epoch; time_limit="),
+        (lambda: table("regression").fit(x, y, time_limit=3), "it is an argument of TabularModel;"),
+        (lambda: table(sample_weight=y), r"it is an argument of TabularModel\.fit;"),
+        (
+            lambda: table("regression").fit(x, y, validation=0.2),
+            r"a share is given to TabularModel\(validation=0\.2\)$",
+        ),
+        (lambda: table(loss="mae"), r"such as gd\.MeanAbsoluteError\(\)$"),
+        (lambda: trainer.fit(x, y, metrics=[]), "it is an argument of Trainer;"),
+        (lambda: gd.Trainer(model(), gd.Huber(), optimizer=gd.SGD(0.1), epochs=3), r"an argument of Trainer\.fit;"),
+        (lambda: gd.SGD(0.1, momentum=0.9), r"; gd\.Momentum\(lr, 0\.9\) is the optimiser with momentum;"),
+        (lambda: gd.BatchNorm(3, momentum=0.1), "did you mean decay[?] It is 1 - momentum of PyTorch"),
+        (lambda: gd.Adam(model().parameters(), lr=0.1), "an optimiser takes no parameters here"),
+        (lambda: gd.AdamW(model().parameters(), lr=0.1), r"optimizer=gd\.AdamW\(lr=\.\.\.\)"),
+        (lambda: gd.SGD(model(), lr=0.1), "an optimiser takes no parameters here"),
+        (lambda: gd.SGD([np.ones(2)], lr=0.1), "an optimiser takes no parameters here"),
+        (lambda: gd.SGD(0.1, lr=0.1), "lr is given twice"),
+        (lambda: gd.train_validation_split(x, y, 0.2), r"^arrays\[1\]: got 0\.2; .* fraction=0\.2$"),
+        (lambda: gd.History().plot(None, "loss"), r"^\[History\.plot\] got 2 arguments by position; .*measure="),
+    ):
+        helpers.refuses(call, TypeError, words)
+
+
+def test_what_trainers_and_stopping_show_of_themselves() -> None:
+    x, y = np.zeros((4, 2)), np.zeros(4)
+    stopping = gd.EarlyStopping(patience=3)
+    trainer = gd.Trainer(model(), gd.MeanSquaredError(), optimizer=gd.SGD(0.1), metrics=["r2"])
+    assert repr(stopping) == "EarlyStopping('val_loss', patience=3, mode='min')"
+    trainer.fit(x, y + 1, epochs=2, batch_size=2, validation=(x, y), callbacks=[stopping])
+    assert repr(stopping).endswith(f"; best so far: {stopping.best:.6g})")
+    assert re.fullmatch(
+        r"Trainer\(MeanSquaredError\(\), optimizer=SGD\(lr=0\.1.*\), metrics=\['r2'\]; 2 epochs, 4 steps\)",
+        repr(trainer),
+    )
