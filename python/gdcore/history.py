@@ -40,11 +40,9 @@ class _Measurements(Table):
     _index: ClassVar[str]  # "epoch" or "step"
     _chosen: Chosen | None  # in the last fit, if an EarlyStopping did
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Return a new object; ``__init__`` takes the arguments."""
-        made = super().__new__(cls)
-        made._chosen = None
-        return made
+    def __init__(self, rows: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Any]] = ()) -> None:
+        super().__init__(rows)
+        self._chosen = None
 
     def __repr__(self) -> str:
         """Return the number of rows, and the last values."""
