@@ -267,6 +267,7 @@ def test_restarts_and_sweeps_train_in_stacks(data: Any, sizes: list[int]) -> Non
         for one, other in zip(a.starts, b.starts, strict=True):
             for name in ("value", "loss", "val_loss", "epochs", "best_epoch"):
                 assert getattr(one, name) == getattr(other, name)
+            assert one.history._chosen == other.history._chosen is not None
             helpers.same_bits(helpers.snapshot(one.model), helpers.snapshot(other.model))
 
 
