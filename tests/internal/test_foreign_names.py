@@ -164,8 +164,8 @@ def test_arguments_that_belong_to_another_call() -> None:
     table = gd.tables.TabularModel
     trainer = gd.Trainer(model(), gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
     for call, words in (
-        (lambda: table(epochs=3), "stops each network at its best epoch; time_limit="),
-        (lambda: table("regression").fit(x, y, epochs=3), "stops each network at its best epoch; time_limit="),
+        (lambda: table(epochs=3), r"chooses the epochs \(docs/tables.md\); time_limit="),
+        (lambda: table("regression").fit(x, y, epochs=3), r"chooses the epochs \(docs/tables.md\); time_limit="),
         (lambda: table("regression").fit(x, y, time_limit=3), "it is an argument of TabularModel;"),
         (lambda: table(sample_weight=y), r"it is an argument of TabularModel\.fit;"),
         (

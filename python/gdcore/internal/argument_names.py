@@ -175,7 +175,7 @@ OF_CLASS = {
         **dict.fromkeys(("layers", "hidden_layer_sizes", "dropout", "patience", "early_stopping"), RECIPE),
         **dict.fromkeys(
             ("epochs", "n_epochs", "max_epochs", "max_iter"),
-            "TabularModel stops each network at its best epoch; time_limit= of the constructor bounds the time",
+            "TabularModel chooses the epochs (docs/tables.md); time_limit= of its constructor bounds the time",
         ),
         "metrics": "model.evaluate(x, y, metrics=[...]) takes them",
     },

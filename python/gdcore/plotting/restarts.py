@@ -68,11 +68,11 @@ def _curves(axes: Any, result: Restarts, label: str) -> None:
     axes.plot([best.best_epoch], [value], "D", color=figures.VERMILION, ms=8)
     values = [v for start in result.starts for v in _measure(start, result.monitor) if math.isfinite(v)]
     _scale(axes, values)
-    reason = f"chosen by {figures.noun(by)}" if by else "its best"
+    reason = f"\nchosen by {figures.noun(by)}" if by else " its best"
     if math.isclose(best.value, value, rel_tol=1e-6):
-        title = f"The best start's weights are those of epoch {best.best_epoch}, {reason}"
+        title = f"The best start's weights are those of epoch {best.best_epoch},{reason}"
     elif by:
-        title = f"Epoch {best.best_epoch} of the best start was {reason}, but its weights are of another"
+        title = f"The best start's weights are not those of epoch {best.best_epoch},{reason}"
     else:
         title = f"The best start was better earlier: {value:.3g} in epoch {best.best_epoch}"
     figures.dress(axes, title, "epoch", label)

@@ -139,9 +139,12 @@ class Compared(Shown):
         return Table(rows)
 
     def _chosen_by(self) -> str:
-        """Return the column by which epochs were chosen, if it is another one than that of the comparison, else ""."""
-        chosen = self.best_start.history._chosen
-        return "" if chosen is None or chosen.monitor == self.monitor else chosen.monitor
+        """Return the column by which the best start's epoch was chosen; "" if it is the best of the one compared."""
+        history = self.best_start.history
+        chosen = history._chosen
+        if chosen is None or (chosen.monitor == self.monitor and chosen.epoch == history.best_epoch(*chosen[:2])):
+            return ""
+        return chosen.monitor
 
 
 @dataclass(frozen=True)
