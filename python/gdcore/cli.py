@@ -13,12 +13,13 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from ._core import __version__
 from .commands import evaluate, export, predict, train
+from .commands.usage import Parser, parsed
+from .internal.checks import suggestion
 
 __all__ = ["main"]
 
@@ -26,13 +27,6 @@ PACKAGES = (
     "numpy", "scipy", "matplotlib", "joblib", "tqdm", "pandas", "pyarrow", "scikit-learn", "onnx", "mnist1d", "torch",
     "nvidia-cublas",
 )  # fmt: skip
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser with errors of one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .commands.completion import answer
 
         answer(parser)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, sys.argv[1:] if arguments is None else arguments)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: _say(options, f"warning: {message}")
@@ -82,7 +76,7 @@ def _say(options: argparse.Namespace, message: str) -> None:
 
 
 def _build() -> argparse.ArgumentParser:
-    parser = _Parser(prog="gdcore", description="Feed-forward networks trained by gradient descent.")
+    parser = Parser(prog="gdcore", description="Feed-forward networks trained by gradient descent.")
     parser.add_argument("--version", action="version", version=f"gdcore {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -164,7 +158,8 @@ def _gallery(options: argparse.Namespace) -> None:
     if options.list:
         _print_list({name: gallery.shows(name) for name in gallery.PICTURES})
         return
-    _known(options, "--only", options.only or (), gallery.PICTURES)
+    for name in options.only or ():
+        _known(options, "--only", name, gallery.PICTURES)
     if options.out is None:
         options.parser.error("OUT: got none; expected a folder for the pictures")
     _folder(options)
@@ -183,17 +178,17 @@ def _reproduce(options: argparse.Namespace) -> None:
         return
     if options.name is None or options.out is None:
         options.parser.error("NAME OUT: expected what to reproduce, and a folder for the files")
-    _known(options, "NAME", [options.name], REPRODUCTIONS)
+    _known(options, "NAME", options.name, REPRODUCTIONS)
     _folder(options)
     result = REPRODUCTIONS[options.name](options.out)
     print(result)
     print(f"\nfigure, table and notes: {options.out / result.name}.png, .csv, .md")
 
 
-def _known(options: argparse.Namespace, argument: str, names: Iterable[str], known: Iterable[str]) -> None:
-    for name in names:
-        if name not in set(known):
-            options.parser.error(f"{argument}: got {name!r}; expected one of {', '.join(known)}")
+def _known(options: argparse.Namespace, argument: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        near = suggestion(name, known)
+        options.parser.error(f"{argument}: got {name!r}; expected one of {', '.join(known)}{near}")
 
 
 def _folder(options: argparse.Namespace) -> None:

@@ -98,7 +98,10 @@ FILE: dict[str, tuple[Make, list[str], str]] = {
     "target missing in rows": (cell(7, 6, "NA"), TRAIN, r"column 'buys': has no value in 1 of 240 rows.*row 7"),
     "answer missing": (cell(9, 6, ""), EVALUATE, r"column 'buys': has no value in row 9; expected"),
     "answer unknown": (cell(9, 6, "maybe"), EVALUATE, r"column 'buys': .*maybe"),
-    "no answers": (without("buys"), EVALUATE, r"--target: got 'buys'"),
+    "no answers": (
+        without("buys"), EVALUATE, r"bad\.csv: lacks the column 'buys', the target of model\.safetensors; say --target",
+    ),
+    "answers unknown": (without(), [*EVALUATE, "--target", "Buy"], r"--target: got 'Buy'; .*; did you mean buys\?"),
     "one class": (lambda p: re.sub(r",(yes|no)\n", ",yes\n", p).encode(), TRAIN, r"column 'buys': got one class"),
     "nothing but the target": (without("age", "city", "member", "joined", "income"), TRAIN, r"0 feature"),
     "infinite": (cell(5, 1, "inf"), TRAIN, r"column 'age': got inf in row 5; expected finite"),
@@ -258,6 +261,13 @@ def test_models_of_another_kind(here: Path, capsys: Any) -> None:
 
 USAGE = {
     "no target": ("train people.csv", "--target"),
+    "misspelt option": (
+        "train people.csv --targte buys",
+        r"got the unknown option --targte; did you mean --target\? \(see gdcore train --help\)",
+    ),
+    "misspelt, with a value": ("train people.csv --target buys --tets=0.1", "option --tets; did you mean --test"),
+    "unknown option": ("train people.csv --target buys --zzz 3", r"got the unknown option --zzz \(see"),
+    "too many": ("train people.csv other.csv --target buys", r"got 'other\.csv' beside all"),
     "unknown ending": (
         "train people.xlsx --target buys",
         r"DATA: got 'people\.xlsx'; expected a name that ends",
@@ -291,6 +301,25 @@ def test_bad_usage(name: str, here: Path, capsys: Any) -> None:
     Path("link.csv").symlink_to("people.csv")
     command, pattern = USAGE[name]
     fails(command.split(), pattern, capsys, status=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("trian people.csv", r"got the unknown command 'trian'; expected one of train, .*; did you mean train\?"),
+        ("--verison", r"got the unknown option --verison; did you mean --version\?"),
+        ("reproduce minist1d out", r"NAME: got 'minist1d'; expected one of .*; did you mean mnist1d"),
+    ],
+)
+def test_misspelt_commands(words: str, expected: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(words.split())
+    assert re.search(expected, capsys.readouterr().err)
+
+
+def test_beginnings_of_options_and_all_that_follows_two_signs(here: Path, capsys: Any) -> None:
+    assert cli.main(["predict", "model.safetensors", "--qui", "--keep=id", "--", "people.csv"]) == 0
+    assert capsys.readouterr().out.startswith("id,prediction\n")
 
 
 def test_an_old_file_stays_when_a_later_window_is_bad(here: Path, people: str, capsys: Any) -> None:

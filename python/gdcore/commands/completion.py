@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..internal.checks import optional_module
 from .reading import FORMATS, format_of, opened
 from .train import KINDS
+from .usage import commands_of
 
 __all__ = ["answer"]
 
@@ -26,18 +26,12 @@ def answer(parser: argparse.ArgumentParser) -> None:
         If argcomplete is not installed.
     """
     argcomplete = optional_module("argcomplete", "completion", "gdcore[cli]")
-    for command in _commands(parser):
+    for command in commands_of(parser).values():
         for action in command._actions:
             completer = _completer(action, argcomplete)
             if completer is not None:
                 vars(action)["completer"] = completer
     argcomplete.autocomplete(parser, always_complete_options=False)
-
-
-def _commands(parser: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.values()
 
 
 def _completer(action: argparse.Action, argcomplete: Any) -> Any:

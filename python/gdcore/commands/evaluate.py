@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..internal.checks import shown
 from .reading import known_columns
 from .shared import about, add_data, aligned, inputs_of, model_of, named, say, source_of, windows_of
 
@@ -43,6 +44,11 @@ def run(options: argparse.Namespace) -> None:
     if target is None:
         raise ValueError(f"{options.model}: does not know the column of the answers; say --target COLUMN")
     source = source_of(options)
+    if options.target is None and target not in source.names:
+        raise ValueError(
+            f"{source}: lacks the column {target!r}, the target of {options.model}; say --target COLUMN if the answers "
+            f"have another name, one of {shown(list(source.names), 200)}"
+        )
     known_columns(source, "--target", [target])
     weights = [] if options.weights is None else [options.weights]
     known_columns(source, "--weights", weights)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..internal.checks import optional_module, shown
+from ..internal.checks import optional_module, shown, suggestion
 
 __all__ = ["FORMATS", "FORMS", "Source", "format_of", "known_columns", "opened"]
 
@@ -36,6 +36,7 @@ STANDARD_INPUT = "-"
 GZIP = b"\x1f\x8b"  # how such a file begins
 BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 28  # bytes that are read at a time, of text up to 32 times: at least, at most
 MOST_COLUMNS = 100_000  # that are read; pyarrow takes ten kilobytes for each
+MOST_COMPARED = 1000  # with a name that no column has
 
 
 def format_of(path: Path) -> str | None:
@@ -216,7 +217,8 @@ def known_columns(source: Source, argument: str, columns: Sequence[str]) -> None
     for name in columns:
         if name not in source.names:
             listed = shown(list(source.names), 200)
-            raise ValueError(f"{argument}: got {name!r}; expected a column of {source}, one of {listed}")
+            near = suggestion(name, source.names[:MOST_COMPARED])
+            raise ValueError(f"{argument}: got {name!r}; expected a column of {source}, one of {listed}{near}")
 
 
 class _Batches:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .checks import suggestion
+
 __all__ = ["hint"]
 
 # Name in another library: the names in gdcore. A function has at most one of them.
@@ -199,10 +201,7 @@ def hint(name: str, parameters: Iterable[str], call: str = "", owner: type | Non
         return f"; it is an argument of {elsewhere[0]}"
     if name in ADVICE:
         return f"; {ADVICE[name]}"
-    import difflib  # here, to keep `import gdcore` fast
-
-    close = difflib.get_close_matches(name, parameters, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return suggestion(name, parameters)
 
 
 def _with_argument(owner: type, name: str) -> list[str]:

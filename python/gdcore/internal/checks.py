@@ -26,6 +26,15 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the known name that is nearest to a wrong one, whatever the case; else ""."""
+    import difflib  # here, to keep `import gdcore` fast
+
+    names = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"; did you mean {names[close[0]]}?" if close else ""
+
+
 def integer(value: object, name: str, *, minimum: int = 0, expected: str = "a whole number") -> int:
     """Return `value` as an int of at least `minimum`.
 
