@@ -34,6 +34,10 @@ ADVICE = {
         "all 2 values look like '31.12.2020'; for dates, write them as",
     ),
     "American dates": (["12/31/2020", "02/01/2021 10:30"], "for dates, write them as 2026-03-01"),
+    "dates, and a word": (
+        ["2020-12-31", "2021-01-02", "2021-1-3 10:30", "soon"],
+        "3 of 4 values look like '2020-12-31', but not 'soon'; for dates, write all as 2026-03-01",
+    ),
     "few": (["1", "a", "b", "c"], ""),
     "one": (["1", None, "a"], ""),
     "text": (["red", "blue"], ""),
@@ -75,3 +79,12 @@ def test_advice_is_a_line(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None
     assert "column 'y': got category values" in capsys.readouterr().err
     assert cli.main(["predict", "model.safetensors", "odd.csv", "-q"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 91
+
+
+def test_dates_beside_a_word_are_warned_of_once(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{'soon' if i == 7 else f'2020-01-{i % 9 + 1:02d}'},{i % 9 + 0.5}" for i in range(90)]
+    Path("days.csv").write_text("day,y\n" + "\n".join(rows) + "\n")
+    assert cli.main(["train", "days.csv", "--target", "y", "--ensemble", "1", "-q"]) == 0
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "column 'day': taken as categories, as 89 of 90 values look like" in error

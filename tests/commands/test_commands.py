@@ -59,6 +59,7 @@ def test_from_csv_to_predictions(here: Path, capsys: Any) -> None:
     assert made.column("prediction").to_pylist() == model.predict(inputs).tolist()
     chances = np.stack([made.column(f"probability_{name}").to_numpy() for name in ("no", "yes")], axis=1)
     assert np.array_equal(chances.astype(np.float32), model.predict_proba(inputs))
+    assert np.array_equal(model.predict_proba(table), model.predict_proba(inputs)), "columns ignored in training are"
     run("evaluate", "model.safetensors", "people.csv", "-q")
     found = facts(capsys.readouterr().out)
     right = np.mean(np.array(table.column("buys").to_pylist()) == model.predict(inputs))

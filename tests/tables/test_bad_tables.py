@@ -345,12 +345,44 @@ def test_the_target_is_refused_as_an_input(kind: Any) -> None:
 
 def test_dates_as_text_are_explained() -> None:
     frame = table(day=["2020-01-01", "2020-01-02"] * (N // 2))
-    with pytest.raises(TypeError, match=r"column 'day': got str '2020-01-01' in row 0; .*pandas.to_datetime"):
+    statement = r"frame\['day'\] = pandas.to_datetime\(frame\['day'\]\)"
+    with pytest.raises(TypeError, match=rf"column 'day': got str '2020-01-01' in row 0; .* first, {statement}"):
         model(kinds={"day": "date"}).fit(frame, Y)
     with pytest.raises(TypeError, match=r"time: got '2020-01-01'; expected dates or numbers: .*pandas.to_datetime"):
         model().fit(frame, Y, time="day")
     with pytest.raises(ValueError, match=r"y: got the name 'kind'; expected a column of x, one of .'size'"):
         model().fit(table(), Y).evaluate(table(), "kind")
+
+
+TEXTS = {
+    "days": [f"2020-01-{i % 28 + 1:02d}" for i in range(N)],
+    "moments": [f"2020-01-{i % 28 + 1:02d} 10:{i:02d}:00" for i in range(N)],
+    "days, one missing": [None, *["2020-01-01", "2020-01-02"] * (N // 2 - 1), "2020-01-01"],
+    "days, a few words": [*["soon"] * 3, *["2020-01-02"] * (N - 3)],
+    "days, many words": [*["soon"] * 5, *["2020-01-02"] * (N - 5)],
+    "codes": [f"2020-{i}" for i in range(N)],
+    "times": ["10:30:00", "11:30:00"] * (N // 2),
+    "words": Y,
+}
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame, dict])
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_that_looks_like_dates_is_warned_of(name: str, kind: Any, recwarn: Any) -> None:
+    """In one line, which names the caller's file; not where the kind of the column has been decided."""
+    columns = {"size": SIZE, "day": list(TEXTS[name])}
+    model().fit(kind(columns), Y)
+    told = [str(each.message) for each in recwarn if "looks like dates" in str(each.message)]
+    if name not in ("days", "moments", "days, one missing", "days, a few words"):
+        assert not told
+        return
+    [message], example = told, next(text for text in TEXTS[name] if text not in (None, "soon"))
+    assert message.startswith(f"column 'day': text such as {example!r} looks like dates, and becomes categories; ")
+    assert {each.filename for each in recwarn if "looks like" in str(each.message)} == {__file__}
+    recwarn.clear()
+    model(kinds={"day": "category"}).fit(kind(columns), Y)
+    model().fit(pd.DataFrame(columns).astype({"day": "category"}), Y)
+    assert not len(recwarn)
 
 
 def test_rows_as_lists_keep_the_types_of_their_values() -> None:

@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> None:
     """Train, save, and print what came out."""
     if options.groups is not None and options.time_column is not None:
         options.parser.error("--time-column: got a column beside --groups; expected one of the two")
-    outputs_apart(options, [options.data], {"--out": options.out, "--curve": _curve_path(options)})
+    outputs_apart(options, [options.data], {"--out": options.out, _curve_label(options): _curve_path(options)})
     source = source_of(options)
     kinds = dict(options.kind)
     names = _names(source, kinds, options)
@@ -205,6 +205,7 @@ def _typed(source: Source, table: Any, kinds: dict[str, str], options: argparse.
             hint = advice(made[name], options.decimal) if str(made[name].type) == "string" else ""
             if hint and name != options.groups:
                 warn(options, f"{where}: {hint}")
+                kinds[name] = "category"  # which the model need not say once more
         elif source.text and kind is not None:
             made[name] = as_kind(column, kind, where, decimal=options.decimal)
         refuse_infinite(made[name], where)
@@ -279,6 +280,7 @@ def _fitted(table: Any, task: str, kinds: dict[str, str], options: argparse.Name
         kinds={name: kind for name, kind in kinds.items() if name in inputs}, progress=not options.quiet,
     )  # fmt: skip
     model.fit(table, options.target, sample_weight=options.weights, groups=options.groups, time=moments)
+    model._ignored += tuple(name for name in options.ignore if name not in model._ignored)  # in Python, as here
     return model, time.monotonic() - started
 
 
@@ -335,6 +337,11 @@ def _telling(model: TabularModel, table: Any, options: argparse.Namespace, teste
     return title + "".join(f"\n  {name:<{width}}  {value:.4f}" for name, value in lines[:SHOWN]) + more
 
 
+def _curve_label(options: argparse.Namespace) -> str:
+    """Return what messages call the file of the learning curve, which need not have been asked for."""
+    return "the learning curve" if options.curve is None else "--curve"
+
+
 def _curve_path(options: argparse.Namespace) -> Path | None:
     """Return where the learning curve goes; None if it was not asked for and matplotlib is not installed."""
     if options.curve is not None:
@@ -352,5 +359,5 @@ def _draw_curve(model: TabularModel, options: argparse.Namespace) -> Path | None
     if path is not None:
         from ..plotting.networks import networks_curve
 
-        networks_curve([each.history for each in model.ensemble.training], path, "--curve")
+        networks_curve([each.history for each in model.ensemble.training], path, _curve_label(options))
     return path

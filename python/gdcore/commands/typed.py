@@ -26,6 +26,7 @@ TRIED: dict[str, tuple[str, ...]] = {
 LOOKS = (
     (r"[+-]?(\d+({decimal}\d*)?|{decimal}\d+)([eE][+-]?\d+)?", "for numbers, leave a cell empty that has none"),
     (r"\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}( .*)?", "for dates, write them as 2026-03-01"),
+    (r"\d{{4}}-\d{{1,2}}-\d{{1,2}}([T ].*)?", "for dates, write all as 2026-03-01, leave a cell empty that has none"),
     (r"[+-]?\d+,\d+", "for numbers with a decimal comma, say --decimal ,"),
     (r"[+-]?\d{{1,3}}([,.' ]\d{{3}})+([.,]\d+)?", "for numbers, write no signs between thousands"),
     (r"[$€£]? ?[+-]?\d[\d.,]* ?[$€£%]?", "for numbers, write them without a unit"),

@@ -22,7 +22,10 @@ from ..internal.features import FeatureNames, refuse_duplicates
 from ..internal.frames import first_of, frame_names, is_frame, is_series, series_column, typed_columns
 from ..internal.labels import key_of
 
-__all__ = ["KINDS", "Column", "Frame", "Key", "dates_of", "keys_of", "kind_of", "numbers_of", "read", "read_column"]
+__all__ = [
+    "KINDS", "Column", "Frame", "Key", "conversion", "dates_of", "keys_of", "kind_of", "missing", "numbers_of", "read",
+    "read_column",
+]  # fmt: skip
 
 Key: TypeAlias = str | int | float | bool  # a category; equal numbers and booleans are one category
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -342,13 +345,23 @@ def dates_of(column: Column, where: str) -> tuple[npt.NDArray[np.int64], npt.NDA
             item = values[row]
             if not isinstance(item, (datetime.date, np.datetime64)):
                 raise TypeError(
-                    f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected dates: {DATES}"
+                    f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected {_dates(column.name)}"
                 )
             found[row] = _in_range(np.array([_utc(item)], "M8"), where, row)[0]
         values = found
     if values.dtype.kind != "M":
-        raise TypeError(f"{where}: got {values.dtype}, such as {shown(first_of(values))}; expected dates: {DATES}")
+        given = f"{values.dtype}, such as {shown(first_of(values))}"
+        raise TypeError(f"{where}: got {given}; expected {_dates(column.name)}")
     return _in_range(values, where, 0).view(np.int64), gone
+
+
+def _dates(name: str) -> str:
+    return f"dates: convert text first, {conversion(name)}"
+
+
+def conversion(name: str) -> str:
+    """Return the statement that makes dates of a column of text."""
+    return f"frame[{name!r}] = pandas.to_datetime(frame[{name!r}])"
 
 
 def _utc(item: Any) -> Any:

@@ -21,6 +21,7 @@ from .prediction import METRICS, TablePredictor, Turns
 from .recipe import Facts, Recipe, layout, recipe
 from .splitting import folds, split
 from .targets import TASKS, Target
+from .text_dates import warn_of_text_dates
 from .training import Data, loss_of, train
 
 __all__ = ["TabularModel"]
@@ -192,6 +193,11 @@ class TabularModel(TablePredictor):
             If an argument does not fit; names the argument and the column. The model is unchanged then.
         DivergenceError
             If every network diverges.
+
+        Warns
+        -----
+        UserWarning
+            If a column of text looks like dates, as it becomes categories.
         """
         if self._from_file:
             raise RuntimeError(
@@ -201,6 +207,7 @@ class TabularModel(TablePredictor):
         given = Given.of(x, y, sample_weight, groups, time)
         target = replace(Target.fit(given.y, self._task), name=given.target)
         kinds = kinds_of(given.frame, "x", self._kinds)
+        warn_of_text_dates(given.frame, self._kinds)
         facts = Facts(target.task, given.frame.rows, len(kinds), target.outputs)
         encoding = fit(given.frame, "x", kinds, layout(facts))
         facts = replace(facts, inputs=encoding.width)
