@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from gdcore import cli
 
-pytest.importorskip("pyarrow")
+csv = pytest.importorskip("pyarrow.csv")
+pytest.importorskip("pandas")
 pytest.importorskip("onnx")
 pytest.importorskip("matplotlib")
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -31,13 +32,13 @@ def labels(text: str) -> list[str]:
 
 def test_its_commands_run(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    [table], [shown, *_] = blocks("python"), blocks("text")
-    exec(table, {})
+    [tables, loading], [shown, *_] = blocks("python"), blocks("text")
+    exec(tables, {})
     commands = [line for block in blocks("sh") for line in block.splitlines()]
     assert len(commands) == 7
     for command in commands:
         [command] = [part for part in command.split(" | ") if part.startswith("gdcore ")]
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(Path("flats.csv").read_bytes()))))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(Path("new.csv").read_bytes()))))
         program, *arguments = shlex.split(command)
         assert program == "gdcore" and cli.main(arguments) == 0, command
         out = capsys.readouterr().out
@@ -46,8 +47,14 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None
             pattern = re.compile(r"^test r2 +(.*)$", re.MULTILINE)
             numbers = [float(pattern.findall(text)[0]) for text in (out, shown)]
             assert numbers[0] == pytest.approx(numbers[1], abs=0.05)
+    found: dict[str, Any] = {}
+    exec(loading, found)
+    assert found["dates"] == ["built"]
+    assert found["predictions"].tolist() == csv.read_csv("predictions.csv").column("prediction").to_pylist()
+    model, frame = found["model"], found["frame"]
+    assert model.predict(frame.assign(more=1)[list(model.feature_names)]).tolist() == found["predictions"].tolist()
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"flats.csv", "rent.safetensors", "rent.curve.png", "predictions.csv", "rent.onnx"}
+    assert names == {"flats.csv", "new.csv", "rent.safetensors", "rent.curve.png", "predictions.csv", "rent.onnx"}
 
 
 def test_its_lists_are_complete() -> None:
