@@ -1,5 +1,5 @@
-"""Promise: every example runs unchanged on real data and reaches its stated results, every snippet of the README and of
-the cookbook runs, and the README's two commands install extras that the project declares."""
+"""Promise: every example runs unchanged on real data and reaches its stated results, every snippet of the README, of
+the cookbook and of the page on tables runs, and the README's two commands install extras that the project declares."""
 
 from __future__ import annotations
 
@@ -190,6 +190,18 @@ def test_the_complete_snippets_about_analysis_run(tmp_path: Path) -> None:
     (tmp_path / "snippets.py").write_text("\n".join(found), encoding="utf-8")
     steepest, relative, many, of, total = run(["snippets.py"], tmp_path).split()[:5]
     assert float(steepest) > 1 and float(relative) > 100 and of == "of" and 0 < int(many) < int(total) == 25
+
+
+def test_the_snippets_about_tables_run_in_order(tmp_path: Path) -> None:
+    found = blocks("python", "docs/tables.md")
+    assert len(found) == 2
+    found[1] = found[1].replace("random_state=0", "random_state=0, ensemble=1")  # that they run, in a few seconds
+    found.append("assert np.array_equal(gd.load('prices.safetensors').predict(test), model.predict(test))")
+    found.append("assert scores.mean() > 0.9 and calibrated.score(frame, labels) > 0.8")
+    (tmp_path / "snippets.py").write_text("\n".join(found), encoding="utf-8")
+    printed = run(["snippets.py"], tmp_path)
+    assert number(r"'r2': ([\d.]+)", printed) > 0.85
+    assert number(r"^ +area +([\d.]+)", printed) > number(r"^ +sold +([\d.]+)", printed) > 0.05
 
 
 @pytest.mark.torch
