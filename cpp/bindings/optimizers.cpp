@@ -143,13 +143,15 @@ PyOptimizerOf<Rule> make(Rule rule, Common common, py::object momentum) {
   return made;
 }
 
-constexpr const char* kCommonDoc = R"(
+constexpr const char* kRateDoc = R"(
 
 Parameters
 ----------
 lr : float or callable
     Learning rate η, or a function from the step (0, 1, ...) to it.
-weight_decay : float, sequence, dict or callable
+)";
+
+constexpr const char* kCommonDoc = R"(weight_decay : float, sequence, dict or callable
     λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
     such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
     named.
@@ -162,11 +164,14 @@ clip_norm, clip_value : float, optional
 )";
 
 /// Binds one rule. Its fields (pointers to members, in struct order) become keyword arguments with the struct's
-/// defaults, and properties. The first may also be given by position.
+/// defaults, and properties. The first may also be given by position. `fields_doc` describes them, in
+/// numpydoc.
 template <class Rule, auto... Members>
-void bind_rule(py::module_& m, const char* doc, const std::array<const char*, sizeof...(Members)>& names) {
+void bind_rule(py::module_& m, const char* doc, const std::array<const char*, sizeof...(Members)>& names,
+               const char* fields_doc = "") {
   using Number = std::optional<double>;
-  py::class_<PyOptimizerOf<Rule>, PyOptimizer> cls(m, Rule::name, (std::string(doc) + kCommonDoc).c_str());
+  const std::string text = std::string(doc) + kRateDoc + fields_doc + kCommonDoc;
+  py::class_<PyOptimizerOf<Rule>, PyOptimizer> cls(m, Rule::name, text.c_str());
   const auto init = [](Typed<shown::Rate> lr, typename Field<Rule, Members>::Argument... own, Typed<shown::Decay> decay,
                        Flag biases, Typed<shown::OptionalPerLayer> factors, Number norm, Number value) {
     py::object momentum = py::none();
@@ -217,19 +222,33 @@ void bind_optimizers(py::module_& m) {
   bind_rule<Momentum, &Momentum::momentum, &Momentum::nesterov>(
       m, R"(Gradient descent with momentum: v ← μ v - η g, w ← w + v; nesterov=True: w ← w + μ v - η g.
 
-The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps. μ is a number, or a
-function from the step (0, 1, ...) to it.)",
-      {"momentum", "nesterov"});
-  bind_rule<AdaGrad, &AdaGrad::eps>(m, "AdaGrad (Duchi et al. 2011): r ← r + g², w ← w - η g / (√r + eps).", {"eps"});
+The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps.)",
+      {"momentum", "nesterov"}, R"(momentum : float or callable
+    μ, at least 0 and below 1, or a function from the step (0, 1, ...) to it; 0.9 by default.
+nesterov : bool
+    Whether w moves by μ v - η g, with the new v, instead of by v; False by default.
+)");
+  bind_rule<AdaGrad, &AdaGrad::eps>(m, "AdaGrad (Duchi et al. 2011): r ← r + g², w ← w - η g / (√r + eps).", {"eps"},
+                                    R"(eps : float
+    Added to √r, above 0; 1e-8 by default (PyTorch: 1e-10).
+)");
   bind_rule<RMSProp, &RMSProp::beta, &RMSProp::eps>(
-      m, "RMSProp (Hinton 2012): r ← β r + (1-β) g², w ← w - η g / (√r + eps).", {"beta", "eps"});
+      m, "RMSProp (Hinton 2012): r ← β r + (1-β) g², w ← w - η g / (√r + eps).", {"beta", "eps"}, R"(beta : float
+    β, at least 0 and below 1; 0.9 by default (PyTorch: 0.99).
+eps : float
+    Added to √r, above 0; 1e-8 by default.
+)");
   bind_rule<Adam, &Adam::betas, &Adam::eps, &Adam::decoupled>(
       m, R"(Adam (Kingma & Ba 2014): s ← β₁ s + (1-β₁) g, r ← β₂ r + (1-β₂) g², w ← w - η ŝ / (√r̂ + eps), with
-ŝ = s / (1-β₁^τ) and r̂ = r / (1-β₂^τ). decoupled=True: weight decay shrinks w itself (AdamW, Loshchilov & Hutter 2019).
-
-β₂ is 0.99 as in the chapter (PyTorch: 0.999). β₁ is a number, or a function from the step (0, 1, ...) to it; β₁^τ is
-then the product over the steps so far.)",
-      {"betas", "eps", "decoupled"});
+ŝ = s / (1-β₁^τ) and r̂ = r / (1-β₂^τ).)",
+      {"betas", "eps", "decoupled"}, R"(betas : tuple of two floats
+    (β₁, β₂), each at least 0 and below 1; by default (0.9, 0.99), as in the chapter (PyTorch: 0.9, 0.999). β₁ may be a
+    function from the step (0, 1, ...) to it; β₁^τ is then the product over the steps so far.
+eps : float
+    Added to √r̂, above 0; 1e-8 by default.
+decoupled : bool
+    Whether weight decay shrinks w itself instead of entering g (AdamW, Loshchilov & Hutter 2019); False by default.
+)");
 }
 
 }  // namespace gdcore::bindings

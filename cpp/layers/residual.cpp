@@ -10,7 +10,7 @@ Residual::Residual(std::vector<std::unique_ptr<Layer>> layers) : layers(std::mov
     const bool has_data = dynamic_cast<const Standardizer*>(&layer) != nullptr ||
                           dynamic_cast<const PiecewiseLinear*>(&layer) != nullptr ||
                           dynamic_cast<const Embedding*>(&layer) != nullptr;
-    check(!has_data, "[Residual] layers[", i, "]: got a ", layer.kind(),
+    check(!has_data, "[Residual] layers[", i, "]: got ", layer.kind(),
           ", which reads the model's data; expected it before the block");
   }
   const std::int64_t in = gdcore::input_features(this->layers);

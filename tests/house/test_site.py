@@ -20,7 +20,6 @@ PUBLIC = [f"gdcore.{name}" for name in ("analysis", "analysis.problems", "experi
 PUBLIC += ["gdcore", "gdcore.data", "gdcore.sklearn", "gdcore.tables"]
 # Docstrings that leave out parameters, and where they are explained. A line that is no longer needed must be removed.
 ELSEWHERE = {
-    **dict.fromkeys(("gdcore.AdaGrad", "gdcore.Adam", "gdcore.Momentum", "gdcore.RMSProp"), "symbols of its formula"),
     **dict.fromkeys(("gdcore.sklearn.MLPClassifier", "gdcore.sklearn.MLPRegressor"), "those of scikit-learn's class"),
     "gdcore.analysis.variance_by_layer": "*misplaced is only for the message of an error",
 }

@@ -206,7 +206,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: gd.Residual(gd.Embedding([2], 1)), ValueError, "Embedding"),
     (lambda: gd.Residual(gd.PiecewiseLinear([[0.0, 1.0]])), ValueError, "PiecewiseLinear"),
     (lambda: gd.Residual(gd.Periodic(3, columns=["a"])), ValueError, r"layers\[0\].* 'a' inside a block.* numbers of"),
-    (lambda: gd.Residual(gd.Embedding([2], 1, columns=["a"])), ValueError, "Embedding.*before the block"),
+    (lambda: gd.Residual(gd.Embedding([2], 1, columns=["a"])), ValueError, "got Embedding, .*before the block"),
     (lambda: gd.Residual(gd.ReLU(), name="layers"), ValueError, "name"),
     (lambda: gd.Residual(gd.ReLU(), width=3), TypeError, "width|argument"),
     (lambda: gd.Sequential(gd.Residual(gd.ReLU())), ValueError, "number of inputs"),

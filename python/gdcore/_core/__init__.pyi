@@ -1080,13 +1080,16 @@ class Momentum(Optimizer):
     """
     Gradient descent with momentum: v ← μ v - η g, w ← w + v; nesterov=True: w ← w + μ v - η g.
 
-    The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps. μ is a number, or a
-    function from the step (0, 1, ...) to it.
+    The velocity contains the rate (PyTorch's does not): a change of η does not rescale past steps.
 
     Parameters
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
+    momentum : float or callable
+        μ, at least 0 and below 1, or a function from the step (0, 1, ...) to it; 0.9 by default.
+    nesterov : bool
+        Whether w moves by μ v - η g, with the new v, instead of by v; False by default.
     weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
         such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
@@ -1132,6 +1135,8 @@ class AdaGrad(Optimizer):
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
+    eps : float
+        Added to √r, above 0; 1e-8 by default (PyTorch: 1e-10).
     weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
         such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
@@ -1174,6 +1179,10 @@ class RMSProp(Optimizer):
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
+    beta : float
+        β, at least 0 and below 1; 0.9 by default (PyTorch: 0.99).
+    eps : float
+        Added to √r, above 0; 1e-8 by default.
     weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
         such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
@@ -1214,15 +1223,19 @@ class RMSProp(Optimizer):
 class Adam(Optimizer):
     """
     Adam (Kingma & Ba 2014): s ← β₁ s + (1-β₁) g, r ← β₂ r + (1-β₂) g², w ← w - η ŝ / (√r̂ + eps), with
-    ŝ = s / (1-β₁^τ) and r̂ = r / (1-β₂^τ). decoupled=True: weight decay shrinks w itself (AdamW, Loshchilov & Hutter 2019).
-
-    β₂ is 0.99 as in the chapter (PyTorch: 0.999). β₁ is a number, or a function from the step (0, 1, ...) to it; β₁^τ is
-    then the product over the steps so far.
+    ŝ = s / (1-β₁^τ) and r̂ = r / (1-β₂^τ).
 
     Parameters
     ----------
     lr : float or callable
         Learning rate η, or a function from the step (0, 1, ...) to it.
+    betas : tuple of two floats
+        (β₁, β₂), each at least 0 and below 1; by default (0.9, 0.99), as in the chapter (PyTorch: 0.9, 0.999). β₁ may be a
+        function from the step (0, 1, ...) to it; β₁^τ is then the product over the steps so far.
+    eps : float
+        Added to √r̂, above 0; 1e-8 by default.
+    decoupled : bool
+        Whether weight decay shrinks w itself instead of entering g (AdamW, Loshchilov & Hutter 2019); False by default.
     weight_decay : float, sequence, dict or callable
         λ of λ/2 wᵀw: one number, one for each layer with weights, or by name ({"layers.0": 1e-4}, or a pandas Series with
         such labels); or a function from the step to the number for all. Biases, γ and β do not decay unless they are
