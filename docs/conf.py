@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 
 import gdcore
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,22 +94,43 @@ def read_source(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = re.sub(f"(?:^{labelled})+", tabs, text, flags=re.DOTALL | re.MULTILINE)
 
 
+def title_links(app: Sphinx, doctree: nodes.document) -> None:
+    """Call pages by their titles where a link shows the name of their file, which is what one reads in the sources."""
+    for link in doctree.findall(addnodes.pending_xref):
+        if link.get("reftype") == "myst" and link.get("refdomain") == "doc" and link.astext().endswith(".md"):
+            link["refexplicit"] = False
+
+
 def read_docstring(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
     """Escape |x| and val_, which are markup in reStructuredText, and link to the pages named in a docstring."""
     for i, line in enumerate(lines):
         parts = re.split(r"(``.+?``|`[^`]+`)", line)
         parts[::2] = [re.sub(r"\||(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
-        lines[i] = re.sub(r"\bdocs/([\w-]+)\.md", r":doc:`docs/\1.md </docs/\1>`", "".join(parts))
+        lines[i] = re.sub(r"\bdocs/([\w-]+)\.md", r":doc:`/docs/\1`", "".join(parts))
 
 
 def write_start(app: Sphinx, error: Exception | None) -> None:
-    """Write index.html at the top of the site, which leads to the front page."""
-    (Path(app.outdir) / "index.html").write_text(f'<meta http-equiv="refresh" content="0; url={root_doc}.html">\n')
+    """Write index.html at the top of the site, which leads to the front page, by itself or by its link."""
+    (Path(app.outdir) / "index.html").write_text(
+        f'''<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url={root_doc}.html">
+<title>gdcore</title>
+</head>
+<body>
+<p><a href="{root_doc}.html">gdcore: documentation</a></p>
+</body>
+</html>
+'''
+    )
 
 
 def setup(app: Sphinx) -> None:
     """Register the functions above."""
     app.connect("builder-inited", write_pages, priority=100)  # before the pages of the names are written
     app.connect("source-read", read_source)
+    app.connect("doctree-read", title_links)
     app.connect("autodoc-process-docstring", read_docstring, priority=900)  # after numpydoc
     app.connect("build-finished", write_start)
