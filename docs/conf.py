@@ -70,9 +70,10 @@ def write_pages(app: Sphinx) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for path in sorted((ROOT / "examples").glob("*.py")):
-        title, _, text = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        title = re.split("[:,.\n]", text)[0]
         code = f"```{{literalinclude}} /examples/{path.name}\n:start-at: import\n```"
-        (folder / f"{path.stem}.md").write_text(f"# {path.name}\n\n{title}\n{text}\n\n{code}\n")
+        (folder / f"{path.stem}.md").write_text(f"# {title}\n\n`examples/{path.name}`. {text}\n\n{code}\n")
 
 
 def read_source(app: Sphinx, name: str, source: list[str]) -> None:
