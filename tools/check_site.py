@@ -1,4 +1,5 @@
-"""Check the built documentation site: links lead somewhere, and pages load nothing from other hosts.
+"""Check the built documentation site: links lead somewhere and are not called by names of source files; pages load
+nothing from other hosts.
 
 Usage: tools/check_site.py FOLDER
 """
@@ -18,6 +19,7 @@ class Page(HTMLParser):
         super().__init__()
         self.path = path
         self.anchors, self.links, self.loads = set[str](), set[str](), set[str]()
+        self.texts, self.text = list[str](), ""  # of links; of the element that is being read
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -26,6 +28,16 @@ class Page(HTMLParser):
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
         kept = self.links if tag == "a" else self.loads
         kept |= {values[name] for name in ("href", "src") if values.get(name)}
+        self.text = "" if tag == "a" else self.text
+
+    def handle_data(self, data: str) -> None:
+        """Add to the text of an element."""
+        self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        """Keep the text of a link."""
+        if tag == "a":
+            self.texts.append(self.text.strip())
 
 
 def problems(folder: Path) -> list[str]:
@@ -34,6 +46,7 @@ def problems(folder: Path) -> list[str]:
     found = [] if pages else [f"no pages in {folder}"]
     for path, page in pages.items():
         found += [f"{path}: loads {each}" for each in page.loads if urlsplit(each).netloc]
+        found += [f"{path}: a link is called {text}" for text in page.texts if text.endswith(".md")]
         for link in page.links | page.loads:
             if urlsplit(link).scheme or urlsplit(link).netloc:
                 continue

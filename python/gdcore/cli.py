@@ -65,9 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(options, "not enough memory")
         return 1
     except (ArithmeticError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-        _say(options, str(error))
+        _say(options, _message(error))
         return 1
     return 0
+
+
+def _message(error: Exception) -> str:
+    """Return what an error says, without the number that the system gives it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename!r}"
+    return str(error)
 
 
 def _say(options: argparse.Namespace, message: str) -> None:

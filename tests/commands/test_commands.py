@@ -302,6 +302,9 @@ def test_the_curve(here: Path, capsys: Any) -> None:
     assert Path("model.curve.png").read_bytes().startswith(b"\x89PNG")
     run(*common, "--curve", "other.svg", "--test", "0")
     assert b"<svg" in Path("other.svg").read_bytes() and "240 training rows" in capsys.readouterr().out
+    Path("folder.curve.png").mkdir()
+    assert cli.main([*common, "--out", "folder.st"]) == 1, "nobody has typed --curve"
+    assert capsys.readouterr().err.startswith("gdcore train: the learning curve: got a folder")
 
 
 def test_the_time_limit(here: Path, capsys: Any) -> None:
