@@ -250,7 +250,7 @@ def test_models_of_another_kind(here: Path, capsys: Any) -> None:
     fails(["predict", "plain.st", "people.csv"], r"plain\.st: holds a Sequential; expected a TabularModel", capsys)
     fails(["evaluate", "plain.st", "people.csv"], r"plain\.st: holds a Sequential", capsys)
     fails(["export", "plain.st", "--onnx", "out.onnx", "--networks"], r"--networks: plain\.st holds", capsys)
-    fails(["predict", "people.csv", "people.csv"], r"people\.csv: ", capsys)
+    fails(["predict", "people.csv", "model.safetensors"], r"MODEL: got people\.csv, a table by its name", capsys)
     content = Path("model.safetensors").read_bytes()
     Path("cut.st").write_bytes(content[: len(content) // 2])
     fails(["predict", "cut.st", "people.csv"], r"cut\.st: ", capsys)

@@ -112,10 +112,13 @@ def model_of(path: Path, device: str = "auto") -> TabularModel:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, holds another kind of model, or one of a table without names of columns.
+        If it is damaged, holds another kind of model, or one of a table without names of columns; or if its name is
+        that of a table.
     """
     from ..tables import TabularModel
 
+    if format_of(path) is not None:
+        raise ValueError(f"MODEL: got {path}, a table by its name; expected a file of gdcore train, and DATA after it")
     model = loaded(path, device)
     if not isinstance(model, TabularModel):
         raise ValueError(

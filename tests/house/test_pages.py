@@ -1,0 +1,66 @@
+"""Promise: the code of pages of the user guide runs, in order, with the names that the guide gives to data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import gdcore as gd
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+NEEDED = {
+    "cuda": (), "ensembles": (), "many-networks": ("matplotlib",), "metrics": ("sklearn.metrics",),
+    "reference": ("pandas",), "sklearn": ("sklearn",), "training-tools": ("matplotlib",),
+}  # fmt: skip
+OF_CLASSES = ("ensembles", "metrics", "sklearn")  # pages whose targets are three classes, not numbers
+
+
+def names(classes: bool) -> dict[str, Any]:
+    """Return the names of docs/site/guide.md, and others that stand for data."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 20))
+    y: Any = np.tanh(x[:, :1]) + 0.1 * rng.standard_normal((300, 1))
+    loss: Any = gd.MeanSquaredError()
+    if classes:
+        y, loss = np.digitize(y[:, 0], [-0.3, 0.3]), gd.CrossEntropy()
+    model = gd.Sequential(gd.Dense(20, 16), gd.ReLU(), gd.Dense(16, 3 if classes else 1), seed=0)
+    frame = {"age": rng.random(200), "income": rng.random(200)}
+    frame |= {"region": rng.integers(0, 12, 200), "job": rng.integers(0, 50, 200)}
+    return {
+        "gd": gd, "model": model, "trainer": gd.Trainer(model, loss, optimizer=gd.Adam(1e-3)), "old": model.clone(),
+        "x": x[:200], "xv": x[200:250], "x_test": x[250:], "x_new": x[250:],
+        "y": y[:200], "yv": y[200:250], "y_test": y[250:], "frame": frame, "my_function": my_function,
+    }  # fmt: skip
+
+
+def my_function(y_true: Any, y_pred: Any) -> float:
+    return 1.0
+
+
+@pytest.mark.filterwarnings("ignore:max_iter")
+@pytest.mark.parametrize("page", NEEDED)
+def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    needed = {module: pytest.importorskip(module) for module in NEEDED[page]}
+    known = names(page in OF_CLASSES)
+    if page == "metrics":
+        known["sklearn"] = pytest.importorskip("sklearn")
+    if page == "reference":
+        known["frame"] = needed["pandas"].DataFrame(known["frame"])
+    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.M | re.S)
+    for code in blocks:
+        if "gd.lr_range_test(model, gd.CrossEntropy()" in code:
+            known |= names(True)
+        exec(re.sub(r"epochs=\d+", "epochs=2", code), known)
+    expected = {
+        "ensembles": lambda: isinstance(gd.load("ensemble.safetensors"), gd.Ensemble),
+        "many-networks": lambda: len(known["result"].table()["seed"]) == 24 and Path("widths.png").exists(),
+        "metrics": lambda: known["trainer"].history["val_my_function"] == [1.0, 1.0],
+        "sklearn": lambda: len(known["scores"]) == 5,
+        "training-tools": lambda: known["result"].suggestion > 0 and Path("rates.png").exists(),
+    }
+    assert blocks and expected.get(page, lambda: True)()
