@@ -68,7 +68,7 @@ def test_from_csv_to_predictions(here: Path, capsys: Any) -> None:
     assert list(facts(capsys.readouterr().out)) == ["f1_macro", "log_loss"]
     run("inspect", "model.safetensors")
     out = capsys.readouterr().out
-    assert "table, " in out and "'buys'" in out and "joined      date" in out
+    assert "table, " in out and "'buys'" in out and "joined      date" in out and facts(out)["ignored"] == "1: ['id']"
 
 
 def test_the_model_is_that_of_the_library(here: Path) -> None:

@@ -62,6 +62,9 @@ def _table(model: TabularModel, file: str) -> str:
     if target.classes is not None:
         facts["classes"] = shown(list(target.classes), LONGEST)
     facts["inputs"] = _names(len(model.feature_names), model.feature_names)
+    ignored = [name for name in model._ignored if name != target.name]  # they may be in a table, or not
+    if ignored:
+        facts["ignored"] = _names(len(ignored), tuple(ignored))
     return f"{aligned(facts)}\n\n{model.columns()}\n\n{networks.summary()}"
 
 

@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Collection
 
-from ..internal.checks import shown
 from .columns import Column, Frame, conversion, missing
 
 __all__ = ["warn_of_text_dates"]
@@ -17,23 +16,24 @@ ROWS, LEAST = 1000, 0.9  # that are looked at; share of their values that look l
 
 
 def warn_of_text_dates(frame: Frame, decided: Collection[str]) -> None:
-    """Warn of the columns of text that look like dates, except those whose kind has been decided, in one warning."""
-    found = {column.name: _example(column) for column in frame.columns if column.name not in decided}
-    dates = [name for name, example in found.items() if example]
-    if dates:
-        first, more = dates[0], "" if len(dates) == 1 else f" and {len(dates) - 1} more"
+    """Warn of the columns of text that look like dates, except those whose kind has been decided, in one warning.
+
+    It has no value of the column, so that Python shows it once for all folds of a cross-validation.
+    """
+    found = [column.name for column in frame.columns if column.name not in decided and _looks_like_dates(column)]
+    if found:
+        name, more = found[0], "" if len(found) == 1 else f" (and {len(found) - 1} more)"
         warnings.warn(
-            f"column {first!r}{more}: text such as {shown(found[first])} looks like dates, and becomes categories; "
-            f"{conversion(first)} makes dates of it, kinds={{{first!r}: 'category'}} keeps it without this warning",
+            f"column {name!r}{more} has text that looks like dates, and becomes categories; {conversion(name)} makes "
+            f"dates of it, kinds={{{name!r}: 'category'}} keeps it without this warning",
             stacklevel=4,
         )
 
 
-def _example(column: Column) -> str:
-    """Return a value of a column of text that looks like dates; "" for other columns."""
+def _looks_like_dates(column: Column) -> bool:
     values = column.values[:ROWS]
     if column.declared or values.dtype.kind not in "OU":
-        return ""
+        return False
     known = values[~missing(values)].tolist()
-    like = [item for item in known if isinstance(item, str) and DATE.fullmatch(item)]
-    return like[0] if like and len(like) >= LEAST * len(known) else ""
+    like = sum(isinstance(item, str) and DATE.fullmatch(item) is not None for item in known)
+    return bool(known) and like >= LEAST * len(known)
