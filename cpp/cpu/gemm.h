@@ -17,8 +17,8 @@ namespace gdcore::GDCORE_ISA {
 // Terms of one block of k: a strip of B and a tile's rows of A stay in the first-level cache.
 inline constexpr std::int64_t kDepth = 256;
 // Bytes of an A with adjacent rows that is read in place: of a larger one, each tile would read many lines of the
-// second-level cache for few elements.
-inline constexpr std::int64_t kCachedA = 16 << 10;
+// second-level cache for few elements. A tile of 12 rows reads most of a line, one of 4 rows a quarter.
+inline constexpr std::int64_t kCachedA = GDCORE_VECTOR_BYTES == 64 ? 256 << 10 : 16 << 10;
 // Rows of A from which on B is packed even where its rows can be read in place.
 inline constexpr std::int64_t kRowsToPack = GDCORE_VECTOR_BYTES == 64 ? 96 : 48;
 
