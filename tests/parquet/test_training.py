@@ -75,6 +75,32 @@ def test_batches_go_on_across_windows(batch_size: int, drop_last: bool, weighted
     helpers.same_bits(helpers.snapshot(ours.model, ours), helpers.snapshot(theirs.model, theirs))
 
 
+def test_row_groups_larger_than_a_window_are_read_in_parts(tmp_path: Path) -> None:
+    """As files whose row groups are these parts, in file order; else their order is another one."""
+    kinds = {"kind": np.array(["low", "middle", "high"])[Y], "label": Y}
+    whole = cases.write(tmp_path / "whole.parquet", cases.columns_of() | kinds, ROWS)
+    parts = [(part * ROWS // 9, (part + 1) * ROWS // 9) for part in range(9)]
+    for i, (first, last) in enumerate(parts):
+        rows = slice(first, last)
+        cut = {name: column[rows] for name, column in kinds.items()}
+        cases.write(tmp_path / f"part{i}.parquet", cases.columns_of(rows) | cut)
+    data, files = (gd.data.Parquet(path, NAMES, "label", window=112) for path in (whole, tmp_path / "part*.parquet"))
+    assert repr(data).startswith("Parquet(1003 rows in 1 row groups of 1 files, ")
+    for ours, theirs in zip(data.windows(), files.windows(), strict=True):
+        helpers.same_bits(ours[0], theirs[0])
+        helpers.same_bits(ours[1], theirs[1])
+    first, second = cases.trainer(), cases.trainer()
+    first.fit(data, epochs=3, shuffle=False)
+    second.fit(files, epochs=3, shuffle=False)
+    helpers.same_bits(cases.state(first), cases.state(second))
+    order = data._order((0, 0))
+    assert [window.tolist() for window in order.windows] == [[i] for i in range(9)], "one group after the other"
+    first.fit(data, epochs=1)
+    assert sorted(np.concatenate([order.rows(i) + order.start(i) for i in range(9)])) == list(range(ROWS))
+    text = gd.data.Parquet(whole, NAMES, "kind", window=112)
+    assert np.concatenate([y for _, y in text.windows()]).tolist() == kinds["kind"].tolist()
+
+
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.cuda)])
 def test_windows_on_a_gpu(device: str, tmp_path: Path) -> None:
     ours, theirs = cases.trainer(device), cases.trainer(device)

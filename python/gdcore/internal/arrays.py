@@ -78,6 +78,12 @@ class Windowed(Converted):
         raise NotImplementedError
 
 
+class TakesTables:
+    """Base of models whose predictions take tables, with columns of any type."""
+
+    __slots__ = ()
+
+
 Data: TypeAlias = npt.ArrayLike | SupportsDLPack | Converted
 
 _DLPACK_HOSTS = (1, 3, 11)  # kDLCPU, kDLCUDAHost, kDLROCMHost: memory that the CPU reads directly

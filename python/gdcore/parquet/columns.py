@@ -10,7 +10,7 @@ import numpy as np
 from ..internal.arrays import Array
 from .files import module
 
-__all__ = ["any_column", "fits_float32", "numbers"]
+__all__ = ["any_column", "fits_float32", "numbers", "plain"]
 
 
 def numbers(table: Any, name: str, where: str) -> Array:
@@ -22,14 +22,14 @@ def numbers(table: Any, name: str, where: str) -> Array:
         If a value is missing; the message begins with `where`.
     """
     column = _whole(table, name, where)
-    if column.type.id not in _plain():  # 64 columns of a row group are read in a millisecond: no more calls than needed
+    if column.type.id not in plain():  # 64 columns of a row group are read in a millisecond: no more calls than needed
         column = _as_plain(column, name, where)
     array: Array = column.to_numpy(zero_copy_only=True)
     return array
 
 
 @cache
-def _plain() -> frozenset[int]:
+def plain() -> frozenset[int]:
     """Return the numbers of the Arrow types that NumPy and the core have."""
     names = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
     return frozenset(getattr(module(), name)().id for name in (*names, "float32", "float64"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import numpy.typing as npt
 from ..internal.checks import is_iterable, optional_module, shown
 from ..internal.features import listed, refuse_duplicates
 
-__all__ = ["File", "Files", "RowGroup", "module", "readable"]
+__all__ = ["File", "Files", "Reader", "RowGroup", "module", "readable"]
 
 Numbers = npt.NDArray[np.int64]
 
@@ -34,11 +36,35 @@ class File(NamedTuple):
 
 
 class RowGroup(NamedTuple):
-    """A row group: the file, by its place among the files, its number there, and its rows."""
+    """A row group, or a part of it.
+
+    Attributes
+    ----------
+    file, number : int
+        The file, by its place among the files, and the number of the row group there.
+    rows : int
+        Number of rows.
+    first : int
+        Number of its first row in the row group.
+    whole : bool
+        Whether it is all of the row group.
+    """
 
     file: int
     number: int
     rows: int
+    first: int = 0
+    whole: bool = True
+
+    def parts(self, most: int) -> list[RowGroup]:
+        """Return parts of nearly equal size, at most `most` rows each."""
+        count = -(-self.rows // most)
+        if count == 1:
+            return [self]
+        ends = [self.first + self.rows * i // count for i in range(count + 1)]
+        return [
+            RowGroup(self.file, self.number, end - first, first, whole=False) for first, end in itertools.pairwise(ends)
+        ]
 
 
 class Files:
@@ -49,7 +75,7 @@ class Files:
     files : list of File
         Those with rows.
     groups : list of RowGroup
-        The row groups with rows.
+        The row groups with rows, or parts of them.
     rows : ndarray of int64
         The number of rows of each.
     """
@@ -70,10 +96,23 @@ class Files:
             raise ValueError(f"paths: got {shown([file.path for file in empty], 200)}, which have no rows")
         self.rows: Numbers = np.array([group.rows for group in self.groups], np.int64)
 
+    def divided(self, most: int) -> Files:
+        """Return the same files, with row groups of more than `most` rows in parts."""
+        made = copy.copy(self)
+        made.groups = [part for group in self.groups for part in group.parts(most)]
+        made.rows = np.array([part.rows for part in made.groups], np.int64)
+        return made
+
+    @property
+    def units(self) -> Numbers:
+        """The number of the row group of each part, from 0."""
+        return np.cumsum([group.first == 0 for group in self.groups]) - 1
+
     def where(self, group: int) -> str:
-        """Return the path and the number of a row group, for messages."""
+        """Return the path and the number of a row group, and the first row of a part, for messages."""
         found = self.groups[group]
-        return f"{self.files[found.file].path}, row group {found.number}"
+        part = f", from its row {found.first} on" if found.first else ""
+        return f"{self.files[found.file].path}, row group {found.number}{part}"
 
     def check_columns(self, names: Sequence[str], argument: str) -> None:
         """Raise ValueError for a column that a file lacks."""
@@ -100,6 +139,8 @@ class Files:
         wanted, most = set(names), dict.fromkeys(names, 0.0)
         known = dict.fromkeys(names, True)  # whether all row groups tell the largest number
         for index, group in enumerate(self.groups):
+            if group.first:
+                continue  # a part of a row group that has been seen
             for name, statistics in _statistics(self.files[group.file], group.number, wanted):
                 if statistics is not None and statistics.has_null_count and statistics.null_count:
                     raise ValueError(
@@ -138,9 +179,10 @@ class Reader:
     def __init__(self, files: Files, columns: Iterable[str], threads: bool) -> None:
         self._files, self._columns, self._threads = files, list(dict.fromkeys(columns)), threads
         self._open: tuple[int, Any] | None = None
+        self._rest: _Rest | None = None
 
     def read(self, group: int) -> Any:
-        """Return the columns of a row group, a pyarrow.Table."""
+        """Return the columns of a row group, or of a part, a pyarrow.Table; parts are read one after the other."""
         found = self._files.groups[group]
         file = self._files.files[found.file]
         with readable(file.path):
@@ -151,13 +193,46 @@ class Reader:
                 parquet = module("pyarrow.parquet")  # whose default keeps the bytes of all that it has read
                 opened = parquet.ParquetFile(file.path, metadata=file.metadata, pre_buffer=False)
                 self._open = (found.file, opened)
-            return self._open[1].read_row_group(found.number, self._columns, use_threads=self._threads)
+            if found.whole:
+                return self._open[1].read_row_group(found.number, self._columns, use_threads=self._threads)
+            rest = self._rest
+            if rest is None or rest.number != found.number or rest.row > found.first:
+                options = {"row_groups": [found.number], "columns": self._columns, "use_threads": self._threads}
+                rest = self._rest = _Rest(found.number, self._open[1].iter_batches(found.rows + 1, **options))
+            for _ in rest.rows(found.first - rest.row):
+                pass
+            return module().Table.from_batches(list(rest.rows(found.rows)))
 
     def close(self) -> None:
         """Close the open file."""
+        self._rest = None
         if self._open is not None:
             self._open[1].close()
             self._open = None
+
+
+class _Rest:
+    """The rows of a row group that are not read yet.
+
+    Attributes
+    ----------
+    number, row : int
+        The row group, and the number of its next row.
+    """
+
+    def __init__(self, number: int, batches: Iterator[Any]) -> None:
+        self.number, self.row = number, 0
+        self._batches = batches
+        self._begun: Any = None  # a batch
+
+    def rows(self, count: int) -> Iterator[Any]:
+        """Yield the next rows as batches."""
+        while count:
+            batch = next(self._batches) if self._begun is None else self._begun
+            part = batch.slice(0, count)
+            self._begun = batch.slice(count) if len(batch) > count else None
+            self.row, count = self.row + len(part), count - len(part)
+            yield part
 
 
 @contextmanager

@@ -40,10 +40,20 @@ class Order(NamedTuple):
     shuffle: tuple[int, int] | None
 
     @classmethod
-    def of(cls, rows: Numbers, most: int, shuffle: tuple[int, int] | None = None) -> Order:
-        """Return the windows of row groups of `rows` rows each, of at most `most` rows, in file order or shuffled."""
-        count = len(rows)
-        order = np.arange(count) if shuffle is None else _core.permutation(count, shuffle[0], GROUPS + shuffle[1])
+    def of(
+        cls, rows: Numbers, most: int, shuffle: tuple[int, int] | None = None, units: Numbers | None = None
+    ) -> Order:
+        """Return the windows of row groups of `rows` rows each, of at most `most` rows, in file order or shuffled.
+
+        `units` are the numbers of the row groups, from 0, of which these are parts; parts follow one another.
+        """
+        units = np.arange(len(rows)) if units is None else units
+        order = np.arange(len(rows))
+        if shuffle is not None:
+            count = int(units[-1]) + 1
+            place = np.empty(count, np.int64)
+            place[_core.permutation(count, shuffle[0], GROUPS + shuffle[1])] = np.arange(count)
+            order = np.argsort(place[units], kind="stable")
         starts, filled = [], most
         for position, size in enumerate(rows[order].tolist()):
             filled += size

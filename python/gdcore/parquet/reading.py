@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -20,13 +20,49 @@ if TYPE_CHECKING:
 
     from .order import Numbers
 
-__all__ = ["Ahead", "Wanted", "Window", "located"]
+__all__ = ["Ahead", "Reading", "Wanted", "Window", "located"]
 
 T = TypeVar("T")
 
 
+class Reading(Protocol):
+    """What is read of row groups, and how it becomes arrays."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns to read."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Number of inputs."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the inputs."""
+        ...
+
+    @property
+    def threads(self) -> bool:
+        """Whether the columns of a row group are decoded by several threads."""
+        ...
+
+    def with_threads(self) -> Self:
+        """Return the same with several threads, if the caller may use them."""
+        ...
+
+    def of_targets(self) -> Self:
+        """Return what is read of the targets alone."""
+        ...
+
+    def read(self, table: Any, group: int, where: str, out: Array) -> tuple[Array | None, Array | None]:
+        """Write the inputs of a row group into `out`; return targets and weights. `where` is for messages."""
+        ...
+
+
 class Wanted(NamedTuple):
-    """What is read of each row.
+    """The columns that are read of each row, numbers but for labels.
 
     Attributes
     ----------
@@ -55,6 +91,37 @@ class Wanted(NamedTuple):
     targets: Callable[[Any, str], Array] | None = None
     threads: bool = False
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns to read."""
+        return (*self.x, *self.y, *([] if self.weight is None else [self.weight]))
+
+    @property
+    def width(self) -> int:
+        """Number of inputs."""
+        return len(self.x)
+
+    def with_threads(self) -> Self:
+        """Return the same with several threads, if the caller may use them."""
+        return self._replace(threads=_core.get_num_threads() > 1)
+
+    def of_targets(self) -> Self:
+        """Return what is read of the targets alone."""
+        return self._replace(x=(), weight=None)
+
+    def read(self, table: Any, group: int, where: str, out: Array) -> tuple[Array | None, Array | None]:
+        """Write the inputs of a row group into `out`; return targets and weights. `where` is for messages."""
+        _read_inputs(table, self, f"{self.label}x: {where}", out)
+        y = weights = None
+        if self.y:
+            y = _read_targets(table, self, f"{self.label}y: {where}")
+        if self.weight is not None:
+            name = f"{self.label}sample_weight: {where}"
+            weights = to_weights(numbers(table, self.weight, name), name)
+            if self.finite:
+                check_numbers(weights, self.dtype, name, (self.weight,))
+        return y, weights
+
 
 class Window(NamedTuple):
     """Some row groups as arrays, one below the other.
@@ -75,32 +142,9 @@ class Window(NamedTuple):
     pieces: tuple[tuple[int, str], ...]
 
 
-def _read(files: Files, reader: Reader, wanted: Wanted, groups: Numbers, x: Array, stop: threading.Event) -> Window:
-    """Read row groups into `x`, which has as many rows; give up early if `stop` is set."""
-    targets: list[Array] = []
-    weights: list[Array] = []
-    pieces, first = [], 0
-    for group in groups.tolist():
-        if stop.is_set():
-            break
-        where, rows = files.where(group), int(files.rows[group])
-        table = reader.read(group)
-        _read_inputs(table, wanted, f"{wanted.label}x: {where}", x[first : first + rows])
-        if wanted.y:
-            targets.append(_read_targets(table, wanted, f"{wanted.label}y: {where}"))
-        if wanted.weight is not None:
-            name = f"{wanted.label}sample_weight: {where}"
-            found = to_weights(numbers(table, wanted.weight, name), name)
-            if wanted.finite:
-                check_numbers(found, wanted.dtype, name, (wanted.weight,))
-            weights.append(found)
-        pieces.append((first, where))
-        first += rows
-    return Window(x, _joined(targets), _joined(weights), tuple(pieces))
-
-
-def _joined(parts: list[Array]) -> Array | None:
-    return None if not parts else parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _joined(parts: list[Array | None]) -> Array | None:
+    found = [part for part in parts if part is not None]
+    return None if not found else found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _read_inputs(table: Any, wanted: Wanted, where: str, out: Array) -> None:
@@ -155,21 +199,22 @@ class Ahead:
     ----------
     files : Files
         The files.
-    wanted : Wanted
+    wanted : Reading
         What is read.
+    counts : ndarray of int64
+        The rows that are read of each row group.
     rows : int
         The rows of each of the two arrays.
     """
 
-    def __init__(self, files: Files, wanted: Wanted, rows: int) -> None:
-        self._files, self._wanted, self._rows = files, wanted, rows
-        columns = (*wanted.x, *wanted.y, *([] if wanted.weight is None else [wanted.weight]))
+    def __init__(self, files: Files, wanted: Reading, counts: Numbers, rows: int) -> None:
+        self._files, self._wanted, self._counts, self._rows = files, wanted, counts, rows
         self._arrays: list[Array] = []
         self._turn = 0  # which array is free
         self._job: tuple[Any, ...] | None = None
         self._result: Future[Window] | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._reader = Reader(files, columns, wanted.threads)
+        self._reader = Reader(files, wanted.columns, wanted.threads)
         self._stop = threading.Event()
 
     def begin(self, groups: Numbers, first: int = 0) -> None:
@@ -183,11 +228,24 @@ class Ahead:
 
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="gdcore-parquet")
         if len(self._arrays) <= self._turn:
-            self._arrays.append(np.empty((self._rows, len(self._wanted.x)), self._wanted.dtype))
-        rows = int(self._files.rows[groups].sum())
-        x = self._arrays[self._turn][first : first + rows]
+            self._arrays.append(np.empty((self._rows, self._wanted.width), self._wanted.dtype))
+        rows = int(self._counts[groups].sum())
         self._job = job
-        self._result = self._thread.submit(_read, self._files, self._reader, self._wanted, groups, x, self._stop)
+        self._result = self._thread.submit(self._read, groups, self._arrays[self._turn][first : first + rows])
+
+    def _read(self, groups: Numbers, x: Array) -> Window:
+        """Read row groups into `x`, which has as many rows; give up early if another window is wanted."""
+        targets, weights, pieces, first = [], [], [], 0
+        for group in groups.tolist():
+            if self._stop.is_set():
+                break
+            where, rows = self._files.where(group), int(self._counts[group])
+            y, weight = self._wanted.read(self._reader.read(group), group, where, x[first : first + rows])
+            targets.append(y)
+            weights.append(weight)
+            pieces.append((first, where))
+            first += rows
+        return Window(x, _joined(targets), _joined(weights), tuple(pieces))
 
     def take(self, groups: Numbers, first: int = 0) -> tuple[Window, Array]:
         """Return the window of row groups, and the whole array that has its inputs from row `first` on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -11,20 +11,21 @@ import numpy as np
 
 from .. import _core
 from ..internal.arguments import explained
-from ..internal.arrays import Array, Windowed, to_any_array, with_names
+from ..internal.arrays import Array, TakesTables, Windowed, to_any_array, with_names
 from ..internal.attributes import Closed, Fixed
-from ..internal.checks import integer, is_iterable, shown
+from ..internal.checks import flag, integer, is_iterable, shown
 from ..internal.features import FeatureNames, are_default, order_of, refuse_duplicates
 from ..internal.inputs import Inputs
 from ..internal.labels import Targets
 from .columns import fits_float32
-from .files import Files, module
-from .order import Order
-from .reading import Ahead, Wanted, Window, located
+from .files import Files, Reader, module
+from .order import Numbers, Order
+from .reading import Ahead, Reading, Wanted, Window, located
 
 __all__ = ["Parquet"]
 
 DEFAULT_NUMBERS = 1 << 22  # of a window: 16 MiB of float32, which largely stay in the cache
+TABLE_ROWS = 1 << 16  # of a window that is a table
 AGAIN = "make another one"
 
 
@@ -33,8 +34,10 @@ class Parquet(Closed, Windowed):
     """Data in Parquet files, read in windows of rows; the files may be larger than memory.
 
     ``trainer.fit(gd.data.Parquet("rows/*.parquet", y="label"), epochs=10)`` trains on the rows of all files that match.
-    `Trainer.fit` (also as validation data), `Trainer.evaluate` and the predictions of a model take it. At a time, there
-    are two windows in memory, as arrays of the model's dtype: one that is computed with, and one that a thread reads.
+    `Trainer.fit` (also as validation data), `Trainer.evaluate` and the predictions of a model take it; so do
+    `gdcore.tables.TabularModel` and the estimators ``Tabular...`` of `gdcore.sklearn`, with columns of any kind. At a
+    time, there are two windows in memory, as arrays of the model's dtype: one that is computed with, and one that a
+    thread reads.
 
     In each epoch of `fit`, the row groups are drawn in a new order, consecutive ones form windows of at most `window`
     rows, and the rows of a window are shuffled; batches go on across windows. The order depends on the trainer's seed,
@@ -47,15 +50,16 @@ class Parquet(Closed, Windowed):
         The files, such as ``"rows/*.parquet"``; those of a pattern in the order of their names. All must have the
         columns that are used; files without rows are skipped.
     x : sequence of str, optional
-        Columns of the inputs, numbers or booleans, in this order; those of a model with ``feature_names`` are put into
-        its order. Defaults to all columns of the first file but those of `y` and `sample_weight`.
+        Columns of the inputs, in this order; those of a model with ``feature_names`` are put into its order. Networks
+        take numbers and booleans, models of tables text, categories and dates too. Defaults to all columns of the first
+        file but those of `y` and `sample_weight`.
     y : str or sequence of str, optional
         Column of the targets or labels, or several columns of targets. Predictions need none.
     sample_weight : str, optional
         Column with the weight of each row.
     window : int, optional
-        Most rows of a window, at least as many as the largest row group has. Defaults to 16 MiB of float32 inputs, or
-        to the largest row group.
+        Most rows of a window; row groups of more rows are read in parts. Defaults to 16 MiB of float32 inputs, or to
+        the largest row group; models of tables have another default.
 
     Attributes
     ----------
@@ -77,9 +81,9 @@ class Parquet(Closed, Windowed):
     FileNotFoundError
         If there is no file.
     TypeError
-        If an argument, or a column of inputs or weights, is of the wrong type.
+        If an argument, or a column of weights, is of the wrong type.
     ValueError
-        If there are no rows, a file is damaged or lacks a column, or a row group has more than `window` rows.
+        If there are no rows, or a file is damaged or lacks a column.
 
     Notes
     -----
@@ -89,7 +93,8 @@ class Parquet(Closed, Windowed):
     bytes, and the decoded columns of one row group.
     """
 
-    __slots__ = ("__weakref__", "_files", "_sample_weight", "_window", "_x", "_y")
+    __slots__ = ("__weakref__", "_counts", "_files", "_given_window", "_sample_weight", "_window", "_x", "_y")
+    _counts: Numbers  # the rows that are read of each row group
     x: Fixed[tuple[str, ...]] = Fixed("Columns of the inputs.", AGAIN)
     y: Fixed[tuple[str, ...]] = Fixed("Columns of the targets.", AGAIN)
     sample_weight: Fixed[str | None] = Fixed("Column of the weights.", AGAIN)
@@ -115,25 +120,21 @@ class Parquet(Closed, Windowed):
         self._x, self._y, self._sample_weight = _names(x, "x"), targets, sample_weight
         for names, argument in ((self._x, "x"), (targets, "y"), (weights, "sample_weight")):
             files.check_columns(names, argument)
-            if argument != "y" or len(targets) > 1:
+            if argument == "sample_weight" or (argument == "y" and len(targets) > 1):
                 files.check_types(names, argument)
         for name in (*targets, *weights):
             if (*self._x, *targets, *weights).count(name) > 1:
                 raise ValueError(f"x, y, sample_weight: got column {name!r} twice; expected different columns")
-        self._window = self._checked_window(window)
+        if window is not None:
+            window = integer(window, "window", minimum=1, expected="a number of rows")
+            self._files = files.divided(window)
+        self._given_window = window
+        self._window = window or max(int(files.rows.max()), DEFAULT_NUMBERS // len(self._x))
+        self._counts = self._files.rows
 
-    def _checked_window(self, window: int | None) -> int:
-        largest = int(np.argmax(self._files.rows))
-        least = int(self._files.rows[largest])
-        if window is None:
-            return max(least, DEFAULT_NUMBERS // len(self._x))
-        rows = integer(window, "window", minimum=1, expected="a number of rows")
-        if rows < least:
-            raise ValueError(
-                f"window: got {rows} rows, but {self._files.where(largest)} has {least}; expected at least as many, or "
-                "files with smaller row groups (pyarrow.parquet.write_table(..., row_group_size=...))"
-            )
-        return rows
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*self._x, *self._y, *([] if self._sample_weight is None else [self._sample_weight]))
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -143,7 +144,7 @@ class Parquet(Closed, Windowed):
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return int(self._files.rows.sum())
+        return int(self._counts.sum())
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -151,31 +152,47 @@ class Parquet(Closed, Windowed):
 
     def __repr__(self) -> str:
         """Return the numbers of rows, files and row groups."""
-        groups = f"{len(self._files.groups)} row groups of {len(self._files.files)} files"
+        groups = f"{int(self._files.units[-1]) + 1} row groups of {len(self._files.files)} files"
         return f"Parquet({self.rows} rows in {groups}, {len(self._x)} inputs, y={list(self._y)}, window={self.window})"
 
-    def windows(self) -> Iterator[Any]:
+    def windows(self, *, tables: bool = False) -> Iterator[Any]:
         """Yield the rows in file order, a window at a time, for computations of your own.
+
+        Parameters
+        ----------
+        tables : bool
+            Whether windows are tables, with columns of any type and missing values; without `window` they have at most
+            65,536 rows.
 
         Yields
         ------
-        tuple of ndarray or ndarray
+        tuple of ndarray or ndarray, or pyarrow.Table
             (x, y) or (x, y, weights), or x alone without targets and weights, as `MiniBatches` does. Inputs are of
             float32 if that holds every number of the columns' types, else of float64; targets are as they are in the
-            file, several columns of them are numbers (rows, columns).
+            file, several columns of them are numbers (rows, columns). Tables have the columns of all three.
 
         Raises
         ------
+        TypeError
+            If a column of `x` has neither numbers nor booleans, except in tables.
         ValueError
-            If a value is missing.
+            If a value is missing, except in tables.
         """
+        if flag(tables, "tables"):
+            yield from self._tables(self._columns)
+            return
         for window in self._passed(self._unchecked(self._y, self._sample_weight)):
             x = with_names(window.x.copy(), self._x)
             given = [x, *(each for each in (window.y, window.weights) if each is not None)]
             yield given[0] if len(given) == 1 else tuple(given)
 
     def write_predictions(
-        self, path: str | os.PathLike[str], predict: Callable[[Any], Any], *, column: str = "prediction"
+        self,
+        path: str | os.PathLike[str],
+        predict: Callable[[Any], Any],
+        *,
+        column: str = "prediction",
+        tables: bool | None = None,
     ) -> None:
         """Write predictions for all rows, in file order, to a Parquet file; a window at a time is in memory.
 
@@ -185,30 +202,40 @@ class Parquet(Closed, Windowed):
             The file. An older one is replaced once all predictions are written.
         predict : function
             Takes inputs (rows, columns) and returns predictions (rows,) or (rows, outputs), such as ``model.predict``
-            or ``model.predict_classes``. Inputs are as those of `windows`.
+            or ``model.predict_classes``. Inputs are as those of `windows`, without targets and weights.
         column : str
             Name of the column of predictions; several are called "prediction_0", "prediction_1", ...
+        tables : bool, optional
+            Whether inputs are tables, with columns of any type; by default for the methods of
+            `gdcore.tables.TabularModel` and of the estimators ``Tabular...``.
 
         Raises
         ------
-        ValueError
-            If `predict` returns another number of rows, or the file is one of those that are read.
+        TypeError, ValueError
+            As for `windows`; or if `predict` returns another number of rows, or the file is one of those that are read.
         """
         if os.path.realpath(path) in map(os.path.realpath, self.paths):
             raise ValueError(f"path: got {os.fspath(path)!r}, which is read; expected another file")
         from ..io import destination  # here, to keep `import gdcore` fast
 
-        destination.write(path, "path", lambda file: self._write(file, predict, column))
+        if tables is None:
+            tables = isinstance(getattr(predict, "__self__", None), TakesTables)
+        given: Iterator[Any] = self._tables(self._x) if flag(tables, "tables") else self._inputs()
+        destination.write(path, "path", lambda file: self._write(file, given, predict, column))
 
-    def _write(self, file: str, predict: Callable[[Any], Any], column: str) -> None:
+    def _inputs(self) -> Iterator[Array]:
+        for window in self._passed(self._unchecked((), None)):
+            yield with_names(window.x, self._x)
+
+    def _write(self, file: str, given: Iterator[Any], predict: Callable[[Any], Any], column: str) -> None:
         writer: Any = None
         try:
-            for window in self._passed(self._unchecked((), None)):
-                found = to_any_array(predict(with_names(window.x, self._x)), "predict")
-                if found.ndim not in (1, 2) or len(found) != len(window.x):
+            for inputs in given:
+                found, rows = to_any_array(predict(inputs), "predict"), len(inputs)
+                if found.ndim not in (1, 2) or len(found) != rows:
                     raise ValueError(
-                        f"predict: returned shape {found.shape} for {len(window.x)} rows; expected ({len(window.x)},) "
-                        f"or ({len(window.x)}, outputs)"
+                        f"predict: returned shape {found.shape} for {rows} rows; expected ({rows},) or ({rows}, "
+                        "outputs)"
                     )
                 wide = found.reshape(len(found), -1)
                 names = [column] if wide.shape[1] == 1 else [f"{column}_{i}" for i in range(wide.shape[1])]
@@ -225,19 +252,25 @@ class Parquet(Closed, Windowed):
         """Return what `predict` returns for the inputs of each window, all in one array; see `Windowed`."""
         names = self._ordered(known, "x")
         shown_names = None if known is None and are_default(names) else names
-        if finite:
-            self._files.check_statistics(names, "x", dtype)
-        out: Array | None = None
-        first = 0
-        for window in self._passed(Wanted(names, dtype, finite=finite)):
+        wanted = self._reading(Wanted(names, dtype, finite=finite))
 
-            def of(rows: slice, where: str, x: Array = window.x) -> Array:
+        def of_window(window: Window) -> Array:
+            def of(rows: slice, where: str) -> Array:
                 try:
-                    return predict(Inputs(x[rows], shown_names))
+                    return predict(Inputs(window.x[rows], shown_names))
                 except ValueError as error:
                     raise ValueError(f"{where}: {error}" if where else str(error)) from None
 
-            found = located(window, of)
+            return located(window, of)
+
+        return self._gathered(wanted, of_window)
+
+    def _gathered(self, wanted: Reading, work: Callable[[Window], Array]) -> Array:
+        """Return what `work` returns for the rows of each window, all in one array."""
+        out: Array | None = None
+        first = 0
+        for window in self._passed(wanted):
+            found = work(window)
             if out is None:
                 out = np.empty((self.rows, *found.shape[1:]), found.dtype)
             out[first : first + len(found)] = found
@@ -247,6 +280,7 @@ class Parquet(Closed, Windowed):
 
     def _unchecked(self, y: tuple[str, ...], weight: str | None) -> Wanted:
         """Return what is read of each row for computations other than gdcore's."""
+        self._files.check_types(self._x, "x")
         kinds = {file.schema.field(name).type for file in self._files.files for name in self._x}
         dtype = "float32" if all(map(fits_float32, kinds)) else "float64"
 
@@ -256,6 +290,22 @@ class Parquet(Closed, Windowed):
 
         return Wanted(self._x, dtype, y, weight, finite=False, targets=unchanged)
 
+    def _tables(self, columns: Iterable[str]) -> Iterator[Any]:
+        """Yield columns of any types, of all rows in file order, as a pyarrow.Table for each window."""
+        files, most = self._pieces()
+        with closing(Reader(files, columns, threads=_core.get_num_threads() > 1)) as reader:
+            for groups in Order.of(files.rows, most).windows:
+                yield _joined(list(map(reader.read, groups.tolist())))
+
+    def _pieces(self) -> tuple[Files, int]:
+        """Return the files for windows that are tables, and the most rows of these."""
+        most = self._given_window or TABLE_ROWS
+        return self._files.divided(most), most
+
+    def _table(self, columns: Iterable[str]) -> Any:
+        """Return columns of all rows as one pyarrow.Table."""
+        return _joined(list(self._tables(columns)))
+
     def _ordered(self, known: FeatureNames | None, name: str) -> tuple[str, ...]:
         """Return the columns of the inputs in the order of the `known` names."""
         order = None if known is None else order_of(self._x, known, name)
@@ -263,14 +313,22 @@ class Parquet(Closed, Windowed):
 
     def _order(self, shuffle: tuple[int, int] | None = None) -> Order:
         """Return the windows of an epoch, in file order or shuffled by a seed and an epoch."""
-        return Order.of(self._files.rows, self._window, shuffle)
+        return Order.of(self._counts, self._window, shuffle, self._files.units)
 
-    def _ahead(self, wanted: Wanted, more: int = 0) -> Ahead:
+    def _ahead(self, wanted: Reading, more: int = 0) -> Ahead:
         """Return a reader for windows, with room for `more` rows beside those of a window."""
-        wanted = wanted._replace(threads=_core.get_num_threads() > 1)
-        return Ahead(self._files, wanted, min(self._window, self.rows) + more)
+        return Ahead(self._files, wanted.with_threads(), self._counts, min(self._window, self.rows) + more)
 
-    def _passed(self, wanted: Wanted) -> Iterator[Window]:
+    def _reading(self, plain: Wanted, numbers: bool = False) -> Reading:
+        """Return how a network's needs are read, and check types and statistics; `numbers`: targets are no labels."""
+        self._files.check_types(plain.x, f"{plain.label}x")
+        if plain.finite:
+            self._files.check_statistics(plain.x, f"{plain.label}x", plain.dtype)
+        if plain.finite and numbers:
+            self._files.check_statistics(plain.y, f"{plain.label}y", plain.dtype)
+        return plain
+
+    def _passed(self, wanted: Reading) -> Generator[Window]:
         """Yield all windows in file order; the arrays of each are valid until the next one is asked for."""
         windows = self._order().windows
         with closing(self._ahead(wanted)) as ahead:
@@ -279,6 +337,14 @@ class Parquet(Closed, Windowed):
                 if number + 1 < len(windows):
                     ahead.begin(windows[number + 1])
                 yield window
+
+
+def _joined(tables: list[Any]) -> Any:
+    """Return tables of the same columns as one, in types that hold those of all."""
+    try:
+        return module().concat_tables(tables, promote_options="permissive")
+    except module().ArrowException as error:
+        raise TypeError(f"x: the files have different types in a column: {error}") from None
 
 
 def _names(names: object, argument: str) -> tuple[str, ...]:

@@ -70,12 +70,10 @@ class CheckedWindows(Parts):
         named = Targets(np.zeros((1, len(data.y))), data.y)
         targets = to_targets(named, f"{self._label}y", model.classes, known=known.y).names if data.y[1:] else None
         self.columns = Columns(None if known.x is None and are_default(names) else names, targets)
-        self._wanted = wanted(model, loss, data, names, self._label, known, finite)
         if finite:
             model.check_scaling(names)
-            data._files.check_statistics(names, f"{self._label}x", model.dtype)
-            if len(data.y) > 1 or model.classes is None:
-                data._files.check_statistics(data.y, f"{self._label}y", model.dtype)
+        plain = wanted(model, loss, data, names, self._label, known, finite)
+        self._wanted = data._reading(plain, numbers=len(data.y) > 1 or model.classes is None)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -88,7 +86,7 @@ class CheckedWindows(Parts):
 
     def labels(self) -> Array:
         """Return the targets of all rows, labels as indices; reads the files, but no inputs."""
-        found = [window.y for window in self.data._passed(self._wanted._replace(x=(), weight=None))]
+        found = [window.y for window in self.data._passed(self._wanted.of_targets())]
         return np.concatenate([targets for targets in found if targets is not None])
 
     def setting(self) -> int | str:
@@ -170,7 +168,7 @@ class WindowSource(RowSource):
     def settings(self) -> dict[str, Any]:
         """Return the settings that must be the same in a resumed run."""
         parquet = self.data.data
-        groups = hashlib.blake2b(parquet._files.rows.astype("<i8").tobytes(), digest_size=8).hexdigest()
+        groups = hashlib.blake2b(parquet._counts.astype("<i8").tobytes(), digest_size=8).hexdigest()
         others = {"sample_weight": self.data.weighted, "window": parquet.window, "row_groups": groups}
         return super().settings() | others
 
