@@ -54,7 +54,8 @@ class MemberTraining:
 Member: TypeAlias = tuple[Sequential | None, MemberTraining, str]  # the model, and why it diverged
 
 
-DataOfModel: TypeAlias = tuple[Prepared, Prepared | Validation | None, npt.NDArray[np.bool_] | None]
+# The training data (x, y, weights), `validation` of `Trainer.fit`, and which rows were left out, if that is kept.
+DataOfModel: TypeAlias = tuple[tuple[Any, Any, Any], Any, npt.NDArray[np.bool_] | None]
 
 
 class RowsOfModels(Protocol):

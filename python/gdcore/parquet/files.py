@@ -128,10 +128,10 @@ class Files:
             for name in names:
                 kind = file.schema.field(name).type
                 if not _numeric(kind):
-                    raise TypeError(
-                        f"{argument}: {file.path} has {kind} in column {name!r}; expected numbers or booleans (encode "
-                        "categories and text first, or leave the column out: x=[...])"
-                    )
+                    expected = "numbers or booleans"
+                    if argument.endswith("x"):
+                        expected += " (leave the column out: x=[...], or train a gd.tables.TabularModel on any columns)"
+                    raise TypeError(f"{argument}: {file.path} has {kind} in column {name!r}; expected {expected}")
 
     def check_statistics(self, names: Sequence[str], argument: str, dtype: str) -> None:
         """Raise ValueError for missing values and numbers outside of `dtype`, where the files' statistics show them."""

@@ -10,8 +10,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
 
-from ..internal.arrays import Array
+from ..internal.arrays import Array, TakesTables
 from ..internal.frames import is_frame, is_series
+from ..parquet.source import Parquet
 from ..tables import Importances, TabularModel
 from ..tables.columns import read_column
 from ..tables.targets import refuse_missing
@@ -19,7 +20,7 @@ from ..tables.targets import refuse_missing
 __all__ = ["TabularClassifier", "TabularRegressor"]
 
 
-class TabularBase(BaseEstimator):  # type: ignore[misc]
+class TabularBase(TakesTables, BaseEstimator):  # type: ignore[misc]
     """Base of both estimators: parameters, checks of the data, and the model that does the work."""
 
     model_: TabularModel
@@ -58,7 +59,9 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]
         return settings | {"validation": self.validation_fraction, "seed": int(seed), "progress": bool(self.verbose)}
 
     def _table(self, X: Any, *, first: bool) -> Any:
-        """Return a frame as it is, and all else as scikit-learn checks it, with missing numbers."""
+        """Return a frame or Parquet as it is, and all else as scikit-learn checks it, with missing numbers."""
+        if isinstance(X, Parquet):
+            return X
         if is_frame(X):
             validate_data(self, X, reset=first, skip_check_array=True)
             return X
@@ -74,12 +77,19 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, groups: Any = None, time: Any = None
     ) -> Self:
-        if y is None:
-            raise ValueError(f"y: got None; {type(self).__name__} requires y to be passed, but the target y is None")
-        X, y = self._table(X, first=True), self._targets(y)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        weights = sample_weight
+        if not isinstance(X, Parquet):
+            if y is None:
+                name = type(self).__name__
+                raise ValueError(f"y: got None; {name} requires y to be passed, but the target y is None")
+            X, y = self._table(X, first=True), self._targets(y)
+            if weights is not None:
+                weights = _check_sample_weight(weights, X, ensure_non_negative=True)
         model = TabularModel(self._task, **self._settings())
         self.model_ = model.fit(X, y, sample_weight=weights, validation=validation_data, groups=groups, time=time)
+        if isinstance(X, Parquet):
+            self.feature_names_in_ = np.array(self.model_.feature_names, dtype=object)
+            self.n_features_in_ = len(self.feature_names_in_)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -111,7 +121,20 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
+class Scored:
+    """What both estimators have before scikit-learn's own mixins: a score of files."""
+
+    model_: TabularModel
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the accuracy, or R² of numbers; for Parquet, `y` and `sample_weight` are names of columns or None."""
+        if isinstance(X, Parquet):
+            check_is_fitted(self, "model_")
+            return self.model_.score(X, y, sample_weight=sample_weight)
+        return float(super().score(X, y, sample_weight))  # type: ignore[misc]
+
+
+class TabularClassifier(Scored, ClassifierMixin, TabularBase):  # type: ignore[misc]
     """A classifier of tables, with the interface of scikit-learn: `gdcore.tables.TabularModel` does the work.
 
     Frames are taken as they are: categories, text, booleans, dates, missing values.
@@ -185,7 +208,7 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         validation_data: Any = None,
         groups: Any = None,
@@ -195,10 +218,11 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : frame, array or sparse matrix
-            The table, (rows, columns).
-        y : array or series
-            The class of each row.
+        X : frame, array, sparse matrix or Parquet
+            The table, (rows, columns). `gdcore.data.Parquet` may be larger than memory; all other arguments are then
+            names of its columns, and `validation_data` may be Parquet too.
+        y : array, series or str
+            The class of each row. For Parquet the name of a column, or nothing if the files have a `y`.
         sample_weight : array, optional
             Weight of each row.
         validation_data : (X, y) or (X, y, weights), optional
@@ -231,7 +255,7 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
             return np.log(self.predict_proba(X))
 
 
-class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
+class TabularRegressor(Scored, RegressorMixin, TabularBase):  # type: ignore[misc]
     """A regressor of tables, with the interface of scikit-learn: `gdcore.tables.TabularModel` does the work.
 
     y has shape (rows,), or (rows, K) for several numbers.
@@ -258,7 +282,7 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         validation_data: Any = None,
         groups: Any = None,

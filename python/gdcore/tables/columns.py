@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..internal.arrays import Array, to_any_array
+from ..internal.arrays import Array, NamedArray, to_any_array
 from ..internal.checks import is_iterable, shown
 from ..internal.features import FeatureNames, refuse_duplicates
 from ..internal.frames import first_of, frame_names, is_frame, is_series, series_column, typed_columns
@@ -148,7 +148,10 @@ def _of_array(value: Any, name: str) -> Frame:
                 hint = f": reshape your data, {name}.reshape(-1, 1) for one column or {name}.reshape(1, -1) for one row"
             raise ValueError(f"{name}: got shape {array.shape}; expected (rows, columns){hint}")
         arrays, rows = list(array.T), len(array)
-    return Frame(tuple(Column(str(i), column) for i, column in enumerate(arrays)), False, rows)
+    names = value.names if isinstance(value, NamedArray) else None  # of a batch, or a window of files
+    labels = range(len(arrays)) if names is None else names
+    pairs = zip(map(str, labels), arrays, strict=True)
+    return Frame(tuple(Column(*pair) for pair in pairs), names is not None, rows)
 
 
 def _pair(value: Any, name: str) -> tuple[Array, bool]:
@@ -252,10 +255,11 @@ def _kind_of_objects(items: list[Any], where: str) -> str:
 
 def _kind_of_text(items: list[str]) -> str:
     distinct = set(items)
-    return "number" if len(distinct) > MANY and all(_as_float(item) is not None for item in distinct) else "category"
+    return "number" if len(distinct) > MANY and all(as_float(item) is not None for item in distinct) else "category"
 
 
-def _as_float(text: str) -> float | None:
+def as_float(text: str) -> float | None:
+    """Return the number that a text is, None if it is none."""
     try:
         return float(text)
     except ValueError:
@@ -306,7 +310,7 @@ def _floats(values: Array, where: str, offset: int) -> Any:
         elif type(item) is float:
             found = item - offset
         elif isinstance(item, (str, bytes)):
-            found = _as_float(key_of(item))
+            found = as_float(key_of(item))
         elif isinstance(item, (datetime.timedelta, np.timedelta64)):
             found = float(np.timedelta64(item, "us").astype(np.int64)) / 1e6
         elif isinstance(item, datetime.time):

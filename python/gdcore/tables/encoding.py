@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from ..internal.checks import choice, shown
 from ..internal.features import FeatureNames, order_of
 from .columns import KINDS, Column, Float64, Frame, Key, dates_of, keys_of, kind_of, numbers_of
 
-__all__ = ["Encoding", "Feature", "Layout", "fit"]
+__all__ = ["Encoding", "Extremes", "Feature", "Layout", "checked_kinds", "fit", "fit_categories", "fit_column"]
 
 CLIP = 3.0  # the largest scaled number
 EXACT = 2**53  # whole numbers beyond it are not all float64
@@ -230,45 +230,78 @@ def fit_feature(values: Float64, part: str, bins: int) -> Feature | None:
     return replace(plain, edges=tuple(wide.tolist()) if len(wide) > 2 else ())
 
 
-def fit_categories(keys: list[Key | None], layout: Layout) -> dict[str, Any]:
-    """Return the fields of `Encoded` for categories: the frequent values in falling order, then by their text."""
-    counts = Counter(keys)
+def fit_categories(counts: Counter[Key | None], layout: Layout, others: bool = False) -> dict[str, Any]:
+    """Return the fields of `Encoded` for categories, of which there are so many rows each, None for missing ones.
+
+    The frequent values are in falling order, then by their text. `others` says that there are rare values beside these.
+    """
+    counts = counts.copy()
     missing = counts.pop(None, 0) > 0
     ordered = sorted(counts, key=lambda key: (-counts[key], str(type(key)), str(key)))
     kept = [key for key in ordered[: layout.values] if counts[key] >= layout.least]
-    rare = len(kept) < len(ordered)
+    rare = others or len(kept) < len(ordered)
     if len(kept) + rare + missing < 2:
         return {}
     texts = sum(isinstance(key, str) for key in counts)
-    kinds = {"text": texts == len(counts), "numbers": not texts}
+    kinds = {"text": 0 < texts == len(counts), "numbers": bool(counts) and not texts}
     return {"keys": tuple(kept), "rare": rare, "missing": missing, **kinds}
 
 
-def fit_column(column: Column, kind: str, where: str, layout: Layout) -> Encoded:
-    """Return how a column of training rows is encoded."""
+class Extremes(NamedTuple):
+    """What is known of all rows of a column, beside some of them.
+
+    Attributes
+    ----------
+    whole : (int, int) or None
+        The least and the largest value of whole numbers.
+    parts : dict
+        The least and the largest number of each part, where there is one; parts are those of `values_of`.
+    missing : bool
+        Whether values are missing.
+    """
+
+    whole: tuple[int, int] | None
+    parts: dict[str, tuple[float, float]]
+    missing: bool
+
+    def of(self, part: str, offset: int) -> Float64:
+        """Return the extreme numbers of a part, less `offset`, and NaN if values are missing."""
+        found = list(self.parts.get(part, ()))
+        if offset and self.whole is not None:
+            found = [float(each - offset) for each in self.whole]
+        return np.array([*found, *([np.nan] if self.missing else [])])
+
+
+def fit_column(column: Column, kind: str, where: str, layout: Layout, known: Extremes | None = None) -> Encoded:
+    """Return how a column of training rows is encoded.
+
+    `known` are the extremes of all rows if these are some of them, of any kind but categories.
+    """
     if kind == "category":
-        return Encoded(column.name, kind, **fit_categories(keys_of(column, where), layout))
-    offset = _offset(column) if kind == "number" else 0
+        return Encoded(column.name, kind, **fit_categories(Counter(keys_of(column, where)), layout))
+    low, high = _whole_range(column) if known is None or known.whole is None else known.whole
+    offset = (low + high) // 2 if kind == "number" and max(high, -low) > EXACT else 0
     numbers = values_of(column, kind, where, offset)
     parts = PARTS if kind == "date" else ("",)
     bins = 0 if kind == "boolean" else layout.bins
-    found = [fit_feature(numbers(part), part, bins) for part in parts]
+    values = {part: numbers(part) for part in parts}
+    if known is not None:
+        values = {part: np.append(given, known.of(part, offset)) for part, given in values.items()}
+    found = [fit_feature(values[part], part, bins) for part in parts]
     kept = [each if not i else replace(each, missing=False) for i, each in enumerate(found) if each is not None]
     kept = [each for each in kept if each.scale or each.missing]  # one indicator is enough for all parts of a date
     return Encoded(column.name, kind, tuple(kept), offset)
 
 
-def _offset(column: Column) -> int:
-    """Return the middle of whole numbers if float64 does not hold them, otherwise 0."""
+def _whole_range(column: Column) -> tuple[int, int]:
+    """Return the least and the largest whole number of a column, 0 if there is none."""
     values = column.values
     if values.dtype.kind == "O":
         given = [value for value in values.tolist() if isinstance(value, int)]
-        low, high = min(given, default=0), max(given, default=0)
-    elif values.dtype.kind in "iu" and len(values):
-        low, high = int(values.min()), int(values.max())
-    else:
-        return 0
-    return (low + high) // 2 if max(high, -low) > EXACT else 0
+        return min(given, default=0), max(given, default=0)
+    if values.dtype.kind in "iu" and len(values):
+        return int(values.min()), int(values.max())
+    return 0, 0
 
 
 def fit(frame: Frame, name: str, kinds: Mapping[str, str], layout: Layout) -> Encoding:
@@ -289,12 +322,17 @@ def fit(frame: Frame, name: str, kinds: Mapping[str, str], layout: Layout) -> En
     return Encoding(tuple(columns), frame.named)
 
 
+def checked_kinds(given: Mapping[str, str], names: FeatureNames) -> dict[str, str]:
+    """Return kinds by column; raise ValueError for a column that is not among `names`, or an unknown kind."""
+    unknown = [key for key in given if key not in names]
+    if unknown:
+        raise ValueError(f"kinds: got the column {shown(unknown[0])}; expected some of {shown(list(names), 200)}")
+    return {key: choice(kind, f"kinds[{key!r}]", KINDS) for key, kind in given.items()}
+
+
 def kinds_of(frame: Frame, name: str, given: Mapping[str, str]) -> dict[str, str]:
     """Return the kind of each column: the given one, or else the one that its values have."""
-    unknown = [key for key in given if key not in frame.names]
-    if unknown:
-        raise ValueError(f"kinds: got the column {shown(unknown[0])}; expected some of {shown(list(frame.names), 200)}")
-    checked = {key: choice(kind, f"kinds[{key!r}]", KINDS) for key, kind in given.items()}
+    checked = checked_kinds(given, frame.names)
     return {c.name: checked.get(c.name) or kind_of(c, f"{name}: column {c.name!r}") for c in frame.columns}
 
 

@@ -52,11 +52,11 @@ class Given:
         time: Any = None,
         *,
         name: str = "",
-        also: Given | None = None,
+        also: tuple[str, ...] | None = None,
     ) -> Self:
         """Return the arguments of a call; `name` precedes theirs in messages.
 
-        `also` are other rows of the same table, whose ignored columns are ignored here too.
+        `also` are columns that are no inputs of other rows of the same table, and are ignored here too.
         """
         frame = read(x, f"{name}x")
         taken: dict[str, Column] = {}
@@ -65,7 +65,7 @@ class Given:
             if isinstance(value, str):
                 taken[argument] = frame.column(value, f"{name}{argument}")
         ignored = [taken[argument].name for argument in ("y", "sample_weight", "groups") if argument in taken]
-        for column in dict.fromkeys((*ignored, *(also.ignored if also is not None else ()))):
+        for column in dict.fromkeys((*ignored, *(also or ()))):
             if column in frame.names:
                 frame = frame.without(column)[1]
         if not frame.columns:

@@ -7,22 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
-
 from .. import _core
 from ..ensembles.ensemble import Ensemble
 from ..internal.arguments import explained
 from ..internal.arrays import Data as DataLike
 from ..internal.attributes import Fixed
 from ..internal.checks import choice, flag, instance, integer, is_number, optional, real, seed_or_random, shown
+from ..parquet.source import Parquet
 from .encoding import Encoding, fit, kinds_of
+from .file_data import FileData
 from .given import Given
+from .learning import learn
 from .prediction import METRICS, TablePredictor, Turns
 from .recipe import Facts, Recipe, layout, recipe
+from .roles import Roles
 from .splitting import folds, split
 from .targets import TASKS, Target
 from .text_dates import warn_of_text_dates
-from .training import Data, loss_of, train
+from .training import Arrays, Data, loss_of, train
 
 __all__ = ["TabularModel"]
 
@@ -156,10 +158,10 @@ class TabularModel(TablePredictor):
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         sample_weight: DataLike | str | None = None,
-        validation: Sequence[Any] | None = None,
+        validation: Sequence[Any] | Parquet | None = None,
         groups: Any = None,
         time: Any = None,
     ) -> Self:
@@ -167,16 +169,18 @@ class TabularModel(TablePredictor):
 
         Parameters
         ----------
-        x : frame, dictionary of columns, or array
+        x : frame, dictionary of columns, array or Parquet
             The table: of pandas, polars or pyarrow, or another that narwhals takes; columns by name; or an array
-            (rows, columns). Missing values are None, NaN, NaT or pandas.NA.
+            (rows, columns). Missing values are None, NaN, NaT or pandas.NA. `gdcore.data.Parquet` may be larger than
+            memory; all other arguments are then names of its columns.
         y : str or array
             What is predicted: the name of a column of `x`, which is then no input; or an array, series or list (rows,);
-            or several numbers, (rows, K).
+            or several numbers, (rows, K). For Parquet: a name, several names of columns of numbers, or nothing if the
+            files have a `y`.
         sample_weight : array or str, optional
             Weight of each row, at least 0, or the name of a column. Rows of weight 0 have no influence at all.
-        validation : (x, y) or (x, y, weights), optional
-            Rows to choose the best epoch with, instead of a share of `x`.
+        validation : (x, y), (x, y, weights) or Parquet, optional
+            Rows to choose the best epoch with, instead of a share of `x`; other files where `x` are files.
         groups : array or str, optional
             The group of each row, or the name of a column, which is then no input: a group is held out as a whole.
         time : array or str, optional
@@ -204,22 +208,59 @@ class TabularModel(TablePredictor):
                 "fit: this model comes from a file, which has no settings of fit; make a new TabularModel"
             )
         end = None if self._time_limit is None else clock.monotonic() + self._time_limit
-        given = Given.of(x, y, sample_weight, groups, time)
+        files = Roles.of(x, y, sample_weight, groups, time) if isinstance(x, Parquet) else None
+        other = None if files is None else files.of_validation(validation)
+        if files is not None and not files.in_memory(other):
+            return self._fit_files(files, validation if other is None else other, end)
+        given = Given.of(x, y, sample_weight, groups, time) if files is None else files.given()
         target = replace(Target.fit(given.y, self._task), name=given.target)
         kinds = kinds_of(given.frame, "x", self._kinds)
-        warn_of_text_dates(given.frame, self._kinds)
+        warn_of_text_dates(given.frame.columns, self._kinds, stacklevel=4)
         facts = Facts(target.task, given.frame.rows, len(kinds), target.outputs)
         encoding = fit(given.frame, "x", kinds, layout(facts))
-        facts = replace(facts, inputs=encoding.width)
-        wanted = recipe(facts)
-        wanted = wanted if self._members is None else replace(wanted, members=self._members)
-        data = self._data(given, target, encoding, validation, wanted.members)
+        wanted = self._recipe_for(facts)
+        data = self._data(given, target, encoding, validation if other is None else other, wanted.members)
+        return self._train(facts, wanted, target, encoding, data, end, given.ignored)
+
+    def _recipe_for(self, facts: Facts) -> Recipe:
+        found = recipe(facts)
+        return found if self._members is None else replace(found, members=self._members)
+
+    def _fit_files(self, files: Roles, validation: Any, end: float | None) -> Self:
+        """Learn from the rows of files that are larger than a window."""
+        target, encoding, facts, group_rows, times = learn(files, self._task, self._kinds, self._seed)
+        target = replace(target, name=files.target)
+        wanted = self._recipe_for(facts)
+        data = FileData.of(files, target, encoding, facts.rows, self._seed)
+        if validation is not None:
+            _one_choice(files)
+            other = validation if isinstance(validation, Roles) else None
+            arrays = _encoded(validation, target, encoding, files.ignored) if other is None else None
+            data = data.validated(other, arrays)
+        elif self._validation != 0:
+            folded = self._validation is None and wanted.members > 1 and files.time is None
+            share = 0.2 if self._validation is None else self._validation
+            data = data.divided(files, wanted.members if folded else None, share, group_rows, times)
+        return self._train(facts, wanted, target, encoding, data, end, files.ignored)
+
+    def _train(
+        self,
+        facts: Facts,
+        wanted: Recipe,
+        target: Target,
+        encoding: Encoding,
+        data: Data | FileData,
+        end: float | None,
+        ignored: tuple[str, ...],
+    ) -> Self:
+        """Train the networks, and keep all that was learnt."""
         ensemble, used = train(
-            facts, wanted, data, loss_of(target, wanted, self._loss, self._class_weight),
+            replace(facts, inputs=encoding.width), wanted, data,
+            loss_of(target, wanted, self._loss, self._class_weight),
             seed=self._seed, device=self._device, end=end, n_jobs=self._n_jobs, progress=self._progress,
         )  # fmt: skip
         self._target, self._encoding, self._ensemble = target, encoding, ensemble
-        self._recipe, self._ignored = used, given.ignored
+        self._recipe, self._ignored = used, ignored
         self._validation_metrics = self._held_out(data)
         return self
 
@@ -227,17 +268,8 @@ class TabularModel(TablePredictor):
         """Return the encoded rows to train on and to validate with."""
         all_rows = (encoding.encode(given.frame, "x"), target.encode(given.y), given.weights)
         if validation is not None:
-            if given.groups is not None or given.time is not None:
-                raise ValueError("validation: got rows beside groups or time, which choose them; expected one of these")
-            if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-                hint = f"; a share is given to TabularModel(validation={validation})" if is_number(validation) else ""
-                raise TypeError(f"validation: got {shown(validation)}; expected (x, y) or (x, y, weights){hint}")
-            name = "validation: "
-            weights = validation[2] if len(validation) == 3 else None
-            other = Given.of(validation[0], validation[1], weights, name=name, also=given)
-            frame = encoding.arranged(other.frame, f"{name}x")
-            held = (encoding.encode(frame, f"{name}x"), target.encode(other.y, f"{name}y"), other.weights)
-            return Data(all_rows, held)
+            _one_choice(given)
+            return Data(all_rows, _encoded(validation, target, encoding, given.ignored))
         rows, labels = given.frame.rows, None if target.classes is None else all_rows[1]
         if self._validation == 0:
             return Data(all_rows)
@@ -246,24 +278,13 @@ class TabularModel(TablePredictor):
         share = 0.2 if self._validation is None else self._validation
         return Data(all_rows, splits=[split(rows, share, self._seed, labels, given.groups, given.time)])
 
-    def _held_out(self, data: Data) -> dict[str, float] | None:
+    def _held_out(self, data: Data | FileData) -> dict[str, float] | None:
         """Return measures on the rows held out, each predicted by networks that were not trained on it."""
         target, _, ensemble = self._parts()
-        if data.validation is not None:
-            inputs, y, weights = data.validation
-            outputs = ensemble.predict(inputs)
-        elif data.splits:
-            found = []
-            for model, training in zip(ensemble, ensemble.training, strict=True):
-                rows = data.splits[(training.seed - self._seed) % len(data.splits)][1]
-                found.append((rows, model.predict(data.rows[0][rows])))
-            if len(data.splits) == 1:
-                found = [(found[0][0], ensemble.predict(data.rows[0][found[0][0]]))]
-            rows = np.concatenate([part for part, _ in found])
-            outputs, y = np.concatenate([part for _, part in found]), data.rows[1][rows]
-            weights = None if data.rows[2] is None else data.rows[2][rows]
-        else:
+        found = data.held_out(ensemble, self._seed)
+        if found is None:
             return None
+        outputs, y, weights = found
         if target.classes is not None:
             return self._judged(outputs, target.class_array()[y], weights, METRICS[target.task])
         scaled = self._judged(outputs, y, weights, ("r2", "root_mean_squared_error"), scaled=True)
@@ -277,3 +298,24 @@ class TabularModel(TablePredictor):
         made._target, made._encoding, made._ensemble, made._ignored = target, encoding, ensemble, ignored
         made._from_file = True
         return made
+
+
+def _one_choice(given: Given | Roles) -> None:
+    """Raise ValueError for groups or times beside validation rows."""
+    if given.groups is not None or given.time is not None:
+        raise ValueError("validation: got rows beside groups or time, which choose them; expected one of these")
+
+
+def _encoded(validation: Any, target: Target, encoding: Encoding, ignored: tuple[str, ...]) -> Arrays:
+    """Return the rows of the argument `validation`, encoded; columns that are no inputs are ignored."""
+    name = "validation: "
+    if isinstance(validation, Roles):
+        other = validation.given(name, ignored)
+    elif not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        hint = f"; a share is given to TabularModel(validation={validation})" if is_number(validation) else ""
+        raise TypeError(f"validation: got {shown(validation)}; expected (x, y) or (x, y, weights){hint}")
+    else:
+        weights = validation[2] if len(validation) == 3 else None
+        other = Given.of(validation[0], validation[1], weights, name=name, also=ignored)
+    frame = encoding.arranged(other.frame, f"{name}x")
+    return encoding.encode(frame, f"{name}x"), target.encode(other.y, f"{name}y"), other.weights

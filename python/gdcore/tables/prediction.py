@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ..ensembles.ensemble import Ensemble
 from ..internal.arguments import explained
-from ..internal.arrays import Array
+from ..internal.arrays import Array, TakesTables
 from ..internal.arrays import Data as DataLike
 from ..internal.attributes import Closed, Hinted
 from ..internal.checks import integer, seed_or_random
 from ..internal.display import paragraph
 from ..internal.features import FeatureNames
 from ..metrics import Metrics, direction
+from ..parquet.source import Parquet
 from ..table import Table
 from .columns import Column, Frame, read, read_column
 from .encoding import Encoding
 from .given import checked_weights, same_length
 from .importance import Importances, measure
+from .roles import Roles
 from .targets import Judged, Target, read_target
+from .windows import Coded, TableRows, columns_read
 
 if TYPE_CHECKING:
     from ..io.destination import FileLike
@@ -53,7 +56,7 @@ class Turns:
 
 
 @explained
-class TablePredictor(Hinted, Closed):
+class TablePredictor(Hinted, Closed, TakesTables):
     """A fitted model of tables: the encoding of columns, networks, and the target; the base of `TabularModel`.
 
     Threads may share it: their predictions take turns.
@@ -136,28 +139,45 @@ class TablePredictor(Hinted, Closed):
                 frame = frame.without(ignored)[1]
         return encoding.encode(encoding.arranged(frame, name), name), given
 
+    def _computed(self, x: Any, work: Callable[[Array], Array]) -> Array:
+        """Return what `work` returns for the encoded rows of a table, or of each window of files, in one array."""
+        if not isinstance(x, Parquet):
+            return work(self.encode(x))
+        encoding = self._parts()[1]
+        ignored = (*x.y, *([] if x.sample_weight is None else [x.sample_weight]), *self._ignored)
+        return TableRows(x, Coded(encoding, columns_read(encoding, x.x, ignored, "x"))).computed(work)
+
     def predict(self, x: Any) -> Array:
         """Return the most probable class of each row, in the type of the targets, or the predicted numbers.
 
-        Arguments and errors are those of `encode`. Numbers have shape (rows,), or (rows, K) for several targets.
+        Arguments and errors are those of `encode`; `gdcore.data.Parquet` is read in windows. Numbers have shape
+        (rows,), or (rows, K) for several targets.
         """
-        target, outputs = self._parts()[0], self._outputs(self.encode(x))
-        if target.classes is None:
-            return target.shaped(target.decode(outputs))
-        found: Array = target.class_array()[outputs.argmax(axis=1)]
-        return found
+        target = self._parts()[0]
+
+        def predicted(inputs: Array) -> Array:
+            outputs = self._outputs(inputs)
+            if target.classes is None:
+                return target.shaped(target.decode(outputs))
+            found: Array = target.class_array()[outputs.argmax(axis=1)]
+            return found
+
+        return self._computed(x, predicted)
 
     def predict_proba(self, x: Any) -> Array:
         """Return the probability of each of ``classes``, float32 (rows, C).
 
-        Arguments and errors are those of `encode`; ValueError if numbers are predicted.
+        Arguments and errors are those of `predict`; ValueError if numbers are predicted.
         """
         target, _, ensemble = self._parts()
         if target.classes is None:
             raise ValueError("predict_proba: got a model of numbers, which have no probabilities; use predict")
-        inputs = self.encode(x)
-        with self._turns:
-            return ensemble.predict_proba(inputs)
+
+        def predicted(inputs: Array) -> Array:
+            with self._turns:
+                return ensemble.predict_proba(inputs)
+
+        return self._computed(x, predicted)
 
     def evaluate(
         self, x: Any, y: Any = None, *, metrics: Metrics | None = None, sample_weight: DataLike | str | None = None
@@ -166,10 +186,11 @@ class TablePredictor(Hinted, Closed):
 
         Parameters
         ----------
-        x : frame, dictionary of columns, or array
+        x : frame, dictionary of columns, array or Parquet
             As for `predict`.
         y : array or str, optional
-            The truth, as for `fit`; by default the column of `x` that `fit` got as target.
+            The truth, as for `fit`; by default the column of `x` that `fit` got as target, or that of
+            `gdcore.data.Parquet`.
         metrics : sequence or mapping, optional
             As for `gdcore.Trainer`; by default "accuracy" or "r2".
         sample_weight : array or str, optional
@@ -181,9 +202,23 @@ class TablePredictor(Hinted, Closed):
             "loss" (cross-entropy, or squared error in the unit of `y`) and the metrics by name.
         """
         target = self._parts()[0]
-        inputs, truth, weights = self._measurable(x, y, sample_weight)
         wanted = METRICS[target.task] if metrics is None else metrics
+        if isinstance(x, Parquet):
+            return self._judged(*self._measured(x, y, sample_weight), wanted)
+        inputs, truth, weights = self._measurable(x, y, sample_weight)
         return self._judged(self._outputs(inputs), truth, weights, wanted)
+
+    def _measured(self, x: Parquet, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
+        """Return the outputs of the networks for the rows of files, read in windows, the truth and the weights."""
+        target, encoding, _ = self._parts()
+        roles = Roles.of(x, target.name if y is None and not x.y else y, weights, without=self._ignored)
+        names = columns_read(encoding, roles.x, (), "x")
+        encode = target.numbers if target.classes is None else target.encode
+        rows = TableRows(x, Coded(encoding, names, roles.y, encode, roles.weight))
+        outputs, truth, found = rows.measured(self._outputs)
+        if target.classes is not None:
+            return outputs, target.class_array()[truth], found
+        return outputs, truth if target.columns else truth[:, 0], found
 
     def _measurable(self, x: Any, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
         inputs, frame = self._encoded(x, also=[each for each in (y, weights) if isinstance(each, str)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,10 @@ from ..internal.checks import shown
 from ..internal.frames import first_of
 from .columns import DATES, Column, dates_of, keys_of, kind_of, missing, numbers_of
 
-__all__ = ["Rows", "folds", "group_codes", "split", "time_order"]
+__all__ = [
+    *("Rows", "folds", "folds_of_groups", "group_codes", "groups_held_out", "incomplete", "last_moments", "moments_of"),
+    *("split", "time_order"),
+]
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 
@@ -27,9 +30,7 @@ def group_codes(column: Column, name: str) -> Rows:
         If a group is missing, or all rows are of one group.
     """
     if missing(column.values).any():
-        raise ValueError(
-            f"{name}: got a missing value in row {int(np.argmax(missing(column.values)))}; expected groups"
-        )
+        raise incomplete(column, name, "groups")
     if column.values.dtype.kind in "mM":
         codes = np.unique(column.values, return_inverse=True)[1]
     else:
@@ -41,6 +42,14 @@ def group_codes(column: Column, name: str) -> Rows:
 
 
 def time_order(column: Column, name: str) -> Array:
+    """Return the time of each row as `moments_of` does; raise ValueError if all are the same."""
+    times = moments_of(column, name)
+    if len(times) and times.min() == times.max():
+        raise ValueError(f"{name}: got one time, {shown(first_of(column.values))}, in all rows; expected others too")
+    return times
+
+
+def moments_of(column: Column, name: str) -> Array:
     """Return the time of each row as a number: dates, or numbers as they are.
 
     Raises
@@ -48,20 +57,18 @@ def time_order(column: Column, name: str) -> Array:
     TypeError
         If times are neither dates nor numbers.
     ValueError
-        If one is missing, or all are the same.
+        If one is missing.
     """
     if missing(column.values).any():
-        raise _incomplete(column, name, "a time in each row")
+        raise incomplete(column, name, "a time in each row")
     kind = kind_of(column, name)
     if kind not in ("date", "number"):
         raise TypeError(f"{name}: got {shown(first_of(column.values))}; expected dates or numbers: {DATES}")
-    times = dates_of(column, name)[0] if kind == "date" else numbers_of(column, name)
-    if len(times) and times.min() == times.max():
-        raise ValueError(f"{name}: got one time, {shown(first_of(column.values))}, in all rows; expected others too")
-    return times
+    return dates_of(column, name)[0] if kind == "date" else numbers_of(column, name)
 
 
-def _incomplete(column: Column, name: str, expected: str) -> ValueError:
+def incomplete(column: Column, name: str, expected: str) -> ValueError:
+    """Return the error for a column with a missing value."""
     row = int(np.argmax(missing(column.values)))
     return ValueError(f"{name}: got a missing value in row {row}; expected {expected}")
 
@@ -92,14 +99,9 @@ def split(
         Time of each row; the last rows are taken, all of them later than every training row.
     """
     if time is not None:
-        moments = np.sort(time)
-        last = moments[min(max(round(rows * (1 - share)), 1), rows - 1)]
-        return _parts(time >= (last if last > moments[0] else moments[moments > moments[0]][0]))
+        return _parts(time >= last_moments(time, share))
     if groups is not None:
-        sizes = np.bincount(groups)
-        order = np.random.default_rng(seed).permutation(len(sizes))
-        taken = np.searchsorted(np.cumsum(sizes[order]), rows * share) + 1
-        return _parts(np.isin(groups, order[: min(taken, len(sizes) - 1)]))
+        return _parts(groups_held_out(np.bincount(groups), share, seed)[groups])
     exact = min(max(round(rows * share), 1), rows - 1) / rows
     return split_rows(rows, exact, seed, labels, name="validation")
 
@@ -116,22 +118,42 @@ def folds(
     count : int
         Folds, as many as there are rows or groups at most.
     """
-    random = np.random.default_rng(seed)
     if groups is not None:
-        sizes = np.bincount(groups)
-        order = random.permutation(len(sizes))
-        order = order[np.argsort(-sizes[order], kind="stable")]
-        filled, fold = np.zeros(min(count, len(sizes)), np.int64), np.zeros(len(sizes), np.int64)
-        for group in order:
-            fold[group] = filled.argmin()
-            filled[fold[group]] += sizes[group]
-        return [_parts(fold[groups] == i) for i in range(len(filled))]
-    order = random.permutation(rows)
+        fold = folds_of_groups(np.bincount(groups), count, seed)[groups]
+        return [_parts(fold == i) for i in range(fold.max() + 1)]
+    order = np.random.default_rng(seed).permutation(rows)
     if labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]  # each fold takes every count-th row of a class
     fold = np.empty(rows, np.int64)
     fold[order] = np.arange(rows) % min(count, rows)
     return [_parts(fold == i) for i in range(min(count, rows))]
+
+
+def last_moments(time: Array, share: float) -> Any:
+    """Return the first of the last times, which have a share of the rows; times are not all the same."""
+    moments, rows = np.sort(time), len(time)
+    last = moments[min(max(round(rows * (1 - share)), 1), rows - 1)]
+    return last if last > moments[0] else moments[moments > moments[0]][0]
+
+
+def groups_held_out(sizes: Rows, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Return whether each group is held out, from their numbers of rows; at least one is, and one is not."""
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    taken = np.searchsorted(np.cumsum(sizes[order]), sizes.sum() * share) + 1
+    held = np.zeros(len(sizes), np.bool_)
+    held[order[: min(taken, len(sizes) - 1)]] = True
+    return held
+
+
+def folds_of_groups(sizes: Rows, count: int, seed: int) -> Rows:
+    """Return the fold of each group, from their numbers of rows."""
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    filled, fold = np.zeros(min(count, len(sizes)), np.int64), np.zeros(len(sizes), np.int64)
+    for group in order:
+        fold[group] = filled.argmin()
+        filled[fold[group]] += sizes[group]
+    return fold
 
 
 def _parts(held: npt.NDArray[np.bool_]) -> tuple[Rows, Rows]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -33,7 +33,10 @@ from .recipe import Facts, Recipe
 from .splitting import Rows
 from .targets import Target
 
-__all__ = ["Data", "loss_of", "train"]
+if TYPE_CHECKING:
+    from .file_data import FileData
+
+__all__ = ["Arrays", "Data", "Ready", "loss_of", "train"]
 
 PROBE = 8  # batches, to measure the time of an epoch
 SAFETY = 0.8  # share of the time limit that the epochs are planned for
@@ -62,6 +65,30 @@ class Network:
         return Sequential(*layers, seed=seed, device=self.device, outputs=meaning)
 
 
+Arrays: TypeAlias = tuple[Array, Array, Array | None]  # encoded rows: inputs, targets and weights
+
+
+class Ready(NamedTuple):
+    """What the networks of a table are trained on.
+
+    Attributes
+    ----------
+    given : RowsOfModels
+        The rows of each network.
+    rows : int
+        Rows that a network is trained on.
+    some : function
+        ``some(count)`` returns so many of these rows, to measure the time that they take.
+    validated : bool
+        Whether there are rows for validation.
+    """
+
+    given: RowsOfModels
+    rows: int
+    some: Callable[[int], Prepared]
+    validated: bool
+
+
 @dataclass(frozen=True)
 class Data:
     """Encoded rows: inputs, targets and weights.
@@ -77,9 +104,39 @@ class Data:
         networks, none: all rows are trained on.
     """
 
-    rows: tuple[Array, Array, Array | None]
-    validation: tuple[Array, Array, Array | None] | None = None
+    rows: Arrays
+    validation: Arrays | None = None
     splits: Sequence[tuple[Rows, Rows]] = ()
+
+    def ready(self, lead: Sequential, loss: _core.Loss, seed: int) -> Ready:
+        """Return what networks are trained on, the first of which has a seed and is like `lead`."""
+        known = prepared(lead, loss, *self.rows)
+        given: RowsOfModels = Folds(known, self.splits, seed)
+        if len(self.splits) < 2:
+            held = None if self.validation is None else prepared(lead, loss, *self.validation, "validation: ")
+            for part, others in self.splits:
+                known, held = known.part(part), known.part(others)
+            given = Given(known, held, None, None, False)
+        rows = len(self.splits[0][0]) if self.splits else len(known.x.array)
+        validated = bool(self.splits) or self.validation is not None
+        return Ready(given, rows, lambda count: known.part(np.arange(count)), validated)
+
+    def held_out(self, ensemble: Ensemble, seed: int) -> Arrays | None:
+        """Return outputs, targets and weights of the rows held out, each of networks that were not trained on it."""
+        if self.validation is not None:
+            inputs, y, weights = self.validation
+            return ensemble.predict(inputs), y, weights
+        if not self.splits:
+            return None
+        found = []
+        for model, training in zip(ensemble, ensemble.training, strict=True):
+            rows = self.splits[(training.seed - seed) % len(self.splits)][1]
+            found.append((rows, model.predict(self.rows[0][rows])))
+        if len(self.splits) == 1:
+            found = [(found[0][0], ensemble.predict(self.rows[0][found[0][0]]))]
+        rows = np.concatenate([part for part, _ in found])
+        outputs, y = np.concatenate([part for _, part in found]), self.rows[1][rows]
+        return outputs, y, None if self.rows[2] is None else self.rows[2][rows]
 
 
 class Folds(NamedTuple):
@@ -157,7 +214,7 @@ def labels_of(items: list[Any]) -> Array:
 def train(
     facts: Facts,
     recipe: Recipe,
-    data: Data,
+    data: Data | FileData,
     loss: _core.Loss,
     *,
     seed: int,
@@ -183,29 +240,21 @@ def train(
     """
     build = Network(facts, recipe, device)
     lead = build(seed)
-    known = prepared(lead, loss, *data.rows)
-    given: RowsOfModels = Folds(known, data.splits, seed)
-    if len(data.splits) < 2:
-        held = None if data.validation is None else prepared(lead, loss, *data.validation, "validation: ")
-        for part, others in data.splits:
-            known, held = known.part(part), known.part(others)
-        given = Given(known, held, None, None, False)
-    measured = bool(data.splits) or data.validation is not None
+    ready = data.ready(lead, loss, seed)
     where = {"n_jobs": n_jobs, "threads": 1, "within": None, "executor": None, "progress": progress}
     callbacks: list[object] = []
     if end is not None:
-        recipe = _in_time(build, loss, known, end, n_jobs)
+        recipe = _in_time(build, loss, ready, end, n_jobs)
         callbacks.append(Deadline(end))
-    if measured:
+    if ready.validated:
         callbacks.append(EarlyStopping(patience=recipe.patience))
-    rows = len(data.splits[0][0]) if data.splits else len(known.x.array)
-    size = min(recipe.batch_size, rows)
-    steps = recipe.epochs * math.ceil(rows / size)
+    size = min(recipe.batch_size, ready.rows)
+    steps = recipe.epochs * math.ceil(ready.rows / size)
     optimizer = AdamW(coslog4(recipe.lr, steps), recipe.betas, weight_decay=recipe.weight_decay)
     members = Members(
         build=build,
         settings={"loss": loss, "optimizer": optimizer, "metrics": {}},
-        given=given,
+        given=ready.given,
         callbacks=_Copies(callbacks),
         fit={"epochs": recipe.epochs, "batch_size": size},
     )
@@ -232,12 +281,11 @@ class _Copies:
         return copy.deepcopy(list(self._callbacks))
 
 
-def _in_time(build: Network, loss: _core.Loss, known: Prepared, end: float, n_jobs: int | None) -> Recipe:
+def _in_time(build: Network, loss: _core.Loss, ready: Ready, end: float, n_jobs: int | None) -> Recipe:
     """Return the recipe with fewer epochs, and members where not even one epoch of each fits, to end in time."""
-    recipe = build.recipe
-    rows = len(known.x.array)
+    recipe, rows = build.recipe, ready.rows
     size = min(recipe.batch_size, rows)
-    some = known.part(np.arange(min(PROBE * size, rows)))
+    some = ready.some(min(PROBE * size, rows))
     trainer = Trainer(build(0), loss, optimizer=AdamW(1e-6))
     started = time.monotonic()
     trainer.fit(*some[:2], sample_weight=some.weights, epochs=1, batch_size=size)
