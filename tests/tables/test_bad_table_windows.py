@@ -137,3 +137,13 @@ def test_predictions(tmp_path: Path) -> None:
     by_position = model("regression").fit(FRAME[["size", "level"]].to_numpy(), FRAME["price"])
     with pytest.raises(ValueError, match="x: got 1 columns; expected 2, as in training"):
         by_position.predict(gd.data.Parquet(data.paths, ["size"]))
+
+
+def test_text_that_looks_like_dates_is_warned_of(tmp_path: Path, recwarn: Any) -> None:
+    data = written(tmp_path / "rows.parquet", day=FRAME["day"].dt.strftime("%Y-%m-%d"))
+    model().fit(data, "kind")
+    (told,) = [each for each in recwarn if "looks like dates" in str(each.message)]
+    assert str(told.message).startswith("column 'day' has text that looks like dates") and told.filename == __file__
+    recwarn.clear()
+    model(kinds={"day": "category"}).fit(data, "kind")
+    assert not [each for each in recwarn if "looks like dates" in str(each.message)]
