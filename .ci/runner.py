@@ -49,6 +49,20 @@ class Step:
     usual: bool = True  # part of a run that names no steps
 
 
+STEPS: list[Step] = []
+
+
+def step(needs: str = "", **options: bool) -> Callable[[Callable[[Job], None]], Callable[[Job], None]]:
+    """Add a function to the steps; its name, with hyphens, becomes the step's name, its docstring the title."""
+
+    def add(work: Callable[[Job], None]) -> Callable[[Job], None]:
+        title = (work.__doc__ or "").partition("\n")[0].removesuffix(".")
+        STEPS.append(Step(work.__name__.replace("_", "-"), title, work, tuple(needs.split()), **options))
+        return work
+
+    return add
+
+
 @dataclass
 class Job:
     """A run of a step: its log, its environment, the seconds of its commands."""
@@ -198,10 +212,13 @@ def environment(work: Path, nvcc: str | None) -> dict[str, str]:
         "PATH": f"{work}/tools/bin:{os.environ['PATH']}" + (f":{Path(nvcc).parent}" if nvcc else ""),
         "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count())),
         "DEBIAN_FRONTEND": "noninteractive",
+        "MKL_NUM_THREADS": "1",  # PyTorch and NumPy, whose waiting threads would take the processors of other steps
         "MPLBACKEND": "Agg",
+        "OPENBLAS_NUM_THREADS": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
+        "PYTHONDONTWRITEBYTECODE": "",  # else each process compiles what it imports, most of a second or several
         "PYTHONPYCACHEPREFIX": str(work / "bytecode"),
     }
 

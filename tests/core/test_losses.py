@@ -3,6 +3,7 @@ for logits of 1e4, within 3e-7 (5e-7) of its summed terms at every size."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import gdcore as gd
@@ -79,9 +80,9 @@ def test_cross_entropy(
     z = (4 * rng.standard_normal((rows, classes))).astype(dtype)
     hard = rng.integers(0, classes, rows).astype(np.int32)
     soft = rng.dirichlet(np.ones(classes), rows).astype(dtype)
-    for spec, is_soft in options(rng, classes):
-        for weights in (None, rng.uniform(0.1, 3, rows).astype(dtype)):
-            agree(spec, z, soft if is_soft else hard, weights, pool, aligned, device)
+    specs, each = options(rng, classes), (None, rng.uniform(0.1, 3, rows).astype(dtype))
+    for (spec, is_soft), weights in helpers.a_quarter([*product(specs, each)], rows, classes):
+        agree(spec, z, soft if is_soft else hard, weights, pool, aligned, device)
 
 
 def elementwise(rng: helpers.Generator, width: int, t: np.ndarray) -> list[tuple[Any, np.ndarray]]:
@@ -122,10 +123,10 @@ def test_answers_with_class_weights_and_focus(
     each = list(rng.uniform(0.2, 3, 2 * width))
     specs = [gd.BinaryCrossEntropy(class_weights=w, gamma=g) for w in ([0.5, 3.0], each) for g in (0.0, 2.0)]
     specs += [gd.BinaryCrossEntropy(gamma=0.5), gd.BinaryCrossEntropy(list(each[:width]), gamma=2.0)]
-    for t in (rng.random((rows, width)), rng.integers(0, 2, (rows, width))):
-        for weights in (None, rng.uniform(0.1, 3, rows).astype(dtype)):
-            for spec in specs:
-                agree(spec, z, t.astype(dtype), weights, pool, aligned, device)
+    targets = rng.random((rows, width)), rng.integers(0, 2, (rows, width))
+    every = [*product(targets, (None, rng.uniform(0.1, 3, rows).astype(dtype)), specs)]
+    for t, weights, spec in helpers.a_quarter(every, rows, width):
+        agree(spec, z, t.astype(dtype), weights, pool, aligned, device)
 
 
 @helpers.ALIGNED
@@ -137,10 +138,9 @@ def test_focal_loss(
 ) -> None:
     z = (4 * rng.standard_normal((rows, classes))).astype(dtype)
     labels = rng.integers(0, classes, rows).astype(np.int32)
-    for gamma in (0.5, 1.0, 2.0, 5.0):
-        for omega in (None, list(rng.uniform(0.1, 5, classes))):
-            for weights in (None, rng.uniform(0.1, 3, rows).astype(dtype)):
-                agree(gd.CrossEntropy(omega, gamma=gamma), z, labels, weights, pool, aligned, device)
+    omegas, each = (None, list(rng.uniform(0.1, 5, classes))), (None, rng.uniform(0.1, 3, rows).astype(dtype))
+    for gamma, omega, weights in helpers.a_quarter([*product((0.5, 1.0, 2.0, 5.0), omegas, each)], rows, classes):
+        agree(gd.CrossEntropy(omega, gamma=gamma), z, labels, weights, pool, aligned, device)
 
 
 @helpers.DTYPES

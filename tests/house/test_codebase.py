@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -20,10 +21,11 @@ GENERATED = {".pyi"}
 
 
 def files(*suffixes: str, under: str = ".") -> list[Path]:
-    hidden = {"build", "dist", "_skbuild"}
-    found = (p for p in (ROOT / under).rglob("*") if p.suffix in suffixes)
-    parts = ((p, p.relative_to(ROOT).parts) for p in found)
-    return sorted(p for p, names in parts if not any(n in hidden or (n.startswith(".") and n != ".ci") for n in names))
+    hidden, found = {"build", "dist", "_skbuild"}, list[Path]()
+    for folder, inner, names in os.walk(ROOT / under):
+        inner[:] = [name for name in inner if name not in hidden and (name == ".ci" or name[0] != ".")]  # not entered
+        found += [Path(folder, name) for name in names if name[0] != "."]
+    return sorted(path for path in found if path.suffix in suffixes)
 
 
 def checked(paths: list[Path], rule: Any) -> None:
