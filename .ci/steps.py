@@ -20,15 +20,14 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import newer
-from runner import ROOT, Failure, Job, Runner, Step, chosen, environment, install, project
+from runner import ROOT, STEPS, Failure, Job, Runner, chosen, environment, install, project, step
 
-# GPU generations that kernels are compiled for: the oldest, and the one they are tuned for. A full run has all of a
-# release. The source differs only between the first and the others.
-ARCHITECTURES, RELEASE = ("75", "90"), ("75", "80", "90", "100", "120")
+# GPU generations that kernels are compiled for: the oldest, which lacks what newer ones have, and for the files whose
+# source depends on it also the one they are tuned for. A full run has all of a release.
+OLDEST, TUNED, RELEASE = ("75",), ("90",), ("75", "80", "90", "100", "120")
 # Limits of the wheel's build, in processor seconds divided by two; with nvcc it has kernels for GPUs.
 WHEEL_SECONDS, WHEEL_SECONDS_CUDA = 300, 450
 # Tests of single operations, repeated for the instruction sets that this processor would not select. The native tests
@@ -38,18 +37,6 @@ OPERATIONS = ("tests/layers", "tests/core/test_gather.py", "tests/core/test_loss
 # Tests whose training steps are large enough for matrix units, run on their slow emulation.
 MATRIX_UNITS = ("tests/core/test_determinism.py", "tests/core/test_precision.py")
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
-STEPS: list[Step] = []
-
-
-def step(needs: str = "", **options: bool) -> Callable[[Callable[[Job], None]], Callable[[Job], None]]:
-    """Add a function to the steps; its name, with hyphens, becomes the step's name, its docstring the title."""
-
-    def add(work: Callable[[Job], None]) -> Callable[[Job], None]:
-        title = (work.__doc__ or "").partition("\n")[0].removesuffix(".")
-        STEPS.append(Step(work.__name__.replace("_", "-"), title, work, tuple(needs.split()), **options))
-        return work
-
-    return add
 
 
 # ---- Environments ---------------------------------------------------------------------------------------------------
@@ -116,17 +103,18 @@ def ladder(job: Job) -> dict[str, str]:
     return {} if job.full else {"GDCORE_TEST_FEW_SHAPES": "1"}
 
 
-def architectures(job: Job) -> tuple[str, ...]:
-    """Return the GPU generations that this run compiles kernels for."""
-    return RELEASE if job.full else ARCHITECTURES
+def architectures(job: Job) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the GPU generations of all kernels, and more of those whose source depends on the generation."""
+    return (RELEASE, ()) if job.full else (OLDEST, TUNED)
 
 
 def main_options(job: Job) -> list[str]:
     """Return the settings of the build shared by wheel, native tests and benchmarks."""
     cuda = ["-DGDCORE_CUDA=OFF"]
     if NVCC:  # the log has the assembler's report of each kernel
-        chosen = f"-DGDCORE_CUDA_ARCHITECTURES={';'.join(architectures(job))}"
-        cuda = ["-DGDCORE_CUDA=ON", chosen, "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]
+        chosen, also = (";".join(numbers) for numbers in architectures(job))
+        cuda = ["-DGDCORE_CUDA=ON", f"-DGDCORE_CUDA_ARCHITECTURES={chosen}", f"-DGDCORE_CUDA_ALSO={also}",
+                "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]  # fmt: skip
     parts = ["TESTS", "BENCH", "GPU_BENCH", "CUDA_EMULATION"]
     return [*cuda, *(f"-DGDCORE_{part}=ON" for part in parts), "-DCMAKE_BUILD_TYPE=Release"]
 
@@ -178,7 +166,9 @@ def cuda(job: Job) -> None:
         return
     main = job.work / "main"
     made = ["--library", main / "cuda/libgdcore_cuda.so", "--module", *main.glob("_core.*.so")]
-    job.run("python", "tools/check_cuda.py", job.work / "ptxas.log", *made, "--compiled", *architectures(job))
+    compiled, also = architectures(job)
+    job.run("python", "tools/check_cuda.py", job.work / "ptxas.log", *made, "--arch", compiled[0],
+            "--compiled", *compiled, "--also", *also)  # fmt: skip
 
 
 @step("tools packages")
@@ -273,7 +263,8 @@ def site(job: Job) -> None:
 @step("test-packages", alone=True)
 def timing(job: Job) -> None:
     """Run the tests that measure time, with no other step at the same time."""
-    pytest(job, "-m", "timing")
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.timing" in path.read_text()]
+    pytest(job, "-m", "timing", *map(str, files))
     job.run(job.work / "user/bin/python", "tools/check_import.py")
 
 
@@ -327,17 +318,26 @@ def orders(job: Job) -> None:
     ctest(job, "main", "-R", "^native-cuda-(reverse|shuffle)$", env=ladder(job))
 
 
-@step("tools packages")
+@step("build")
 def asan(job: Job) -> None:
     """Native tests under AddressSanitizer and UBSan."""
-    # Other instruction sets have the same sources, and guard pages check their released code. A full run adds them, and
-    # the tests of the emulation and of the CUDA backend; it compiles each file by itself, which needs all its includes.
-    configure(job, "asan", "-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", "-DGDCORE_TESTS=ON",
+    # Other instruction sets have the same sources, and guard pages check their released code. A full run adds them, the
+    # code of the tests, and the emulation with its tests; it compiles each file by itself, which needs all its includes.
+    configure(job, "asan", "-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", f"-DGDCORE_TESTS={job.full}",
               "-DGDCORE_SANITIZE=address,undefined", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
               f"-DGDCORE_X86_ISAS={job.full}", f"-DGDCORE_CUDA_EMULATION={job.full}",
               f"-DGDCORE_UNITY={not job.full}")  # fmt: skip
-    compile(job, "asan")
-    ctest(job, "asan", "-E", "^native-cuda-(reverse|shuffle)$")
+    if job.full:
+        compile(job, "asan")
+        ctest(job, "asan", "-E", "^native-cuda-(reverse|shuffle)$")
+        return
+    compile(job, "asan", "gdcore_archive")
+    core = job.work / "asan/libgdcore_archive.a"
+    tests = (job.work / "main/tests/native/CMakeFiles/gdcore_native_tests.dir").glob("*.o")
+    # The linker keeps the first copy of an inline function: that of the core, which has the checks.
+    job.run("c++", "-fsanitize=address,undefined", "-pthread", "-Wl,--whole-archive", core,
+            "-Wl,--no-whole-archive", *tests, "-ldl", "-o", job.work / "asan/gdcore_native_tests")  # fmt: skip
+    job.run(job.work / "asan/gdcore_native_tests", env={"GDCORE_CPU_ISA": "baseline"})
 
 
 @step("tools packages")

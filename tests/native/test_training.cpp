@@ -10,20 +10,13 @@
 using namespace gdcore;
 using namespace gdcore::testing;
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kCounts = true;  // AddressSanitizer calls a hook on every allocation
-extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, std::size_t),
-                                                         void (*)(const volatile void*));
-#else
-constexpr bool kCounts = false;
-static int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, std::size_t),
-                                                     void (*)(const volatile void*)) {
-  return 0;
-}
-#endif
+// AddressSanitizer calls a hook on every allocation; a program without it lacks this function.
+extern "C" __attribute__((weak)) int __sanitizer_install_malloc_and_free_hooks(
+    void (*)(const volatile void*, std::size_t), void (*)(const volatile void*));
 
 namespace {
 
+const bool kCounts = __sanitizer_install_malloc_and_free_hooks != nullptr;
 const bool kCountsSteps = kCounts && tested() == Device::cpu;  // the emulated GPU itself allocates
 
 std::atomic<bool> counting{false};
