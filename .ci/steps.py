@@ -322,7 +322,7 @@ def orders(job: Job) -> None:
 def asan(job: Job) -> None:
     """Native tests under AddressSanitizer and UBSan."""
     # Other instruction sets have the same sources, and guard pages check their released code. A full run adds them, the
-    # code of the tests, and the emulation with its tests; it compiles each file by itself, which needs all its includes.
+    # code of the tests, and the emulation with its tests; it compiles each file alone, which needs all its includes.
     configure(job, "asan", "-DGDCORE_PYTHON=OFF", "-DGDCORE_CUDA=OFF", f"-DGDCORE_TESTS={job.full}",
               "-DGDCORE_SANITIZE=address,undefined", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
               f"-DGDCORE_X86_ISAS={job.full}", f"-DGDCORE_CUDA_EMULATION={job.full}",

@@ -90,7 +90,7 @@ def test_values_are_those_of_training(rng: Any) -> None:
 
 def test_many_rows_are_one_mean(rng: Any) -> None:
     """Rows that are computed in several batches, with weights that differ from batch to batch."""
-    model = build([gd.Dense(4, 700), gd.Tanh(), gd.Dense(700, 700), gd.LayerNorm(700), gd.Dense(700, 3)], rng)
+    model = build([gd.Dense(4, 1050), gd.Tanh(), gd.LayerNorm(1050), gd.Dense(1050, 3)], rng)
     rows = 7001  # of 2,107 outputs each: four batches, the last one short
     x, y, s = rng.standard_normal((rows, 4)), rng.integers(0, 3, rows), rng.uniform(0, 2, rows) ** 3
     loss = gd.CrossEntropy([0.5, 2.0, 1.0])

@@ -13,7 +13,7 @@ import pytest
 from gdcore.analysis import Objective, in_float64
 from gdcore.analysis.initialization import LayerVariances, identical_units, variance_by_layer
 
-WIDTH, DEPTH = 512, 30
+WIDTH, DEPTH = 256, 30
 
 
 def deep(init: gd.Initializer, seed: int, *, width: int = WIDTH, depth: int = DEPTH) -> gd.Sequential:

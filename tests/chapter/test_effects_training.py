@@ -10,7 +10,7 @@ from gdcore.chapter.gallery.batches import escapes, orders, progress
 from gdcore.chapter.gallery.normalisation import SIZES, errors_by_size, signals, spreads
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_single_rows_leave_a_poor_minimum(seed: int) -> None:
     found = escapes(seed, runs=10)
     poor, good = np.interp(found.minima, found.grid, found.error)
@@ -22,7 +22,7 @@ def test_single_rows_leave_a_poor_minimum(seed: int) -> None:
     np.testing.assert_allclose(found.paths[0, :, -1], found.minima[0], atol=0.02)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_doubled_rows_cost_only_batch_descent_more(seed: int) -> None:
     once, twice = (progress(seed, copies, None) for copies in (1, 2))
     np.testing.assert_allclose(twice.error, once.error, rtol=1e-9)  # the same trajectory, a step costs twice
@@ -50,7 +50,7 @@ def test_a_fixed_order_trains_worse(norm: bool) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_batch_norm_keeps_deep_signals(seed: int, scale: float) -> None:
     z, gradient = signals(seed, "none", scale)
     assert z[-1] < 1e-24 and gradient.max() < 1e-26 if scale < 1 else z[-1] > 1e6 and gradient.min() > 1e10
@@ -62,7 +62,7 @@ def test_batch_norm_keeps_deep_signals(seed: int, scale: float) -> None:
         assert gradient.min() > 1e-6 and gradient.max() < 1e4
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_small_batches_disturb_batch_norm_only(seed: int) -> None:
     noise = spreads(gd.BatchNorm, seed, draws=5)
     assert (np.diff(noise) < 0).all() and noise[0] > 1 and noise[-1] < 0.25

@@ -63,11 +63,10 @@ def test_binary_cross_entropy(
     rows: int, width: int, dtype: Any, aligned: bool, pool: helpers.Pool, device: str, rng: Any
 ) -> None:
     z = (4 * rng.standard_normal((rows, width))).astype(dtype)
-    for t in (rng.random((rows, width)), rng.integers(0, 2, (rows, width))):
-        for weights in (None, rng.uniform(0, 3, rows).astype(dtype)):
-            for positive in (None, list(rng.uniform(0.2, 3, width))):
-                spec = gd.BinaryCrossEntropy(pos_weight=positive)
-                agree(spec, z, t.astype(dtype), weights, pool, aligned, device)
+    targets, positives = (rng.random(z.shape), rng.integers(0, 2, z.shape)), (None, list(rng.uniform(0.2, 3, width)))
+    every = [*product(targets, (None, rng.uniform(0, 3, rows).astype(dtype)), positives)]
+    for t, weights, positive in helpers.a_quarter(every, rows, width):
+        agree(gd.BinaryCrossEntropy(pos_weight=positive), z, t.astype(dtype), weights, pool, aligned, device)
 
 
 @helpers.ALIGNED
@@ -108,9 +107,9 @@ def test_losses_of_numbers(
 ) -> None:
     z, t = rng.standard_normal((2, rows, width)).astype(dtype)
     t[::3, 0] = z[::3, 0]  # errors of 0
-    for weights in (None, rng.uniform(0, 3, rows).astype(dtype)):
-        for spec, targets in elementwise(rng, width, t):
-            agree(spec, z, targets, weights, pool, aligned, device)
+    each = (None, rng.uniform(0, 3, rows).astype(dtype))
+    for (spec, targets), weights in helpers.a_quarter([*product(elementwise(rng, width, t), each)], rows, width):
+        agree(spec, z, targets, weights, pool, aligned, device)
 
 
 @helpers.ALIGNED

@@ -151,8 +151,7 @@ def run(seed: int, optimizer: str, loss: str, lr: float = 0.01, **clip: Any) -> 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_random_architectures(optimizer: str, loss: str) -> None:
-    for seed in range(2):
-        run(seed, optimizer, loss)
+    run(0, optimizer, loss)
 
 
 def test_clipping_by_norm() -> None:
