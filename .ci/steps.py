@@ -16,14 +16,14 @@ CONTRIBUTING.md describes the time and coverage of each step.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import newer
-from runner import ROOT, STEPS, Failure, Job, Runner, chosen, environment, install, project, step
+import no_cuda
+from runner import ROOT, STEPS, Job, Runner, chosen, environment, install, project, step
 
 # GPU generations that kernels are compiled for: the oldest, which lacks what newer ones have, and for the files whose
 # source depends on it also the one they are tuned for. A full run has all of a release.
@@ -174,26 +174,7 @@ def cuda(job: Job) -> None:
 @step("tools packages")
 def no_nvcc(job: Job) -> None:
     """Configure without a GPU driver, and without nvcc; with both, check the chosen architectures."""
-    missing = {"CUDACXX": str(job.work / "nvcc")}
-    command = ("cmake", "-S", ROOT, "-G", "Ninja", "-DGDCORE_PYTHON=OFF", "--fresh")
-    asked = {"-DGDCORE_CUDA=ON": "75-real;80-real;90-real;100-real;120", f"-DGDCORE_NVIDIA_DRIVER={ROOT}": "native"}
-    for option, architectures in asked.items() if NVCC else ():
-        with contextlib.suppress(Failure):  # without a GPU CMake does not know which one is native
-            job.run(*command, "-B", job.work / "with-nvcc", option)
-        if f" for {architectures}\n" not in job.log.read_text():
-            raise Failure(f"{option} does not compile for {architectures}")
-    for driver, reason in (("", "as this machine has no NVIDIA driver"), (ROOT, "no working nvcc was found")):
-        options = ("-DGDCORE_CUDA=AUTO", f"-DGDCORE_NVIDIA_DRIVER={driver}")
-        job.run(*command, "-B", job.work / "no-nvcc", *options, env=missing)
-        said = [line for line in job.log.read_text().splitlines() if f"no CUDA backend, {reason}" in line]
-        if not said or not any(way in said[0] for way in ("install . -C cmake.define.GDCORE_CUDA=ON", "Toolkit 13")):
-            raise Failure(f"AUTO does not say that there is no CUDA backend, {reason}, and how to have one")
-    try:
-        job.run(*command, "-B", job.work / "no-nvcc", "-DGDCORE_CUDA=ON", env=missing)
-    except Failure:
-        if "GDCORE_CUDA is ON, but no working nvcc was found" in job.log.read_text():
-            return
-    raise Failure("ON does not say what is missing")
+    no_cuda.check(job, NVCC)
 
 
 # ---- The wheel, as users install it ---------------------------------------------------------------------------------
@@ -227,6 +208,12 @@ def test_packages(job: Job) -> None:
 def pytest(job: Job, *options: str, env: dict[str, str] | None = None) -> None:
     """Run tests of the installed wheel. -P removes this folder from the import path."""
     job.run(job.work / "user/bin/python", "-P", "-m", "pytest", "-q", "--durations=10", *options, env=env)
+
+
+def test_files(*words: str) -> list[str]:
+    """Return the test files with one of the words: collecting the tests of all takes 15 seconds."""
+    paths = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in paths if any(word in path.read_text() for word in words)]
 
 
 def emulated(job: Job) -> str:
@@ -263,8 +250,7 @@ def site(job: Job) -> None:
 @step("test-packages", alone=True)
 def timing(job: Job) -> None:
     """Run the tests that measure time, with no other step at the same time."""
-    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.timing" in path.read_text()]
-    pytest(job, "-m", "timing", *map(str, files))
+    pytest(job, "-m", "timing", *test_files("mark.timing"))
     job.run(job.work / "user/bin/python", "tools/check_import.py")
 
 
@@ -280,7 +266,9 @@ def tests_isa(job: Job) -> None:
 @step("test-packages build")
 def tests_emulated(job: Job) -> None:
     """Tests on the emulated GPU."""
-    pytest(job, "-m", "cuda", env={"GDCORE_CUDA_LIBRARY": emulated(job), "GDCORE_EMULATION_PROTECT": "1"})
+    # Tests for a GPU have the fixture `device` or its name as an argument, or the mark.
+    env = {"GDCORE_CUDA_LIBRARY": emulated(job), "GDCORE_EMULATION_PROTECT": "1"}
+    pytest(job, "-m", "cuda", *test_files("device", "mark.cuda"), env=env)
 
 
 @step("build")
@@ -304,18 +292,20 @@ def bench_gpu(job: Job) -> None:
 
 @step("build")
 def native(job: Job) -> None:
-    """Native tests: each instruction set, with and without guard pages; the CUDA backend on the CPU."""
+    """Native tests: each instruction set with guard pages, the newest without; the CUDA backend on the CPU."""
     log = job.work / "logs/kernels.log"
     log.unlink(missing_ok=True)
     ctest(job, "main", "-R", "^native-cuda(-rounded)?$", env={"GDCORE_EMULATION_LOG": str(log)})
-    ctest(job, "main", "-E", "^native-cuda")
+    # Without guard pages asan runs the baseline, and the Python tests the best instruction set.
+    ctest(job, "main", "-E", "^native-cuda" if job.full else "^native-(cuda|(baseline|avx2)$)")
     job.run("python", "tools/check_kernels.py", job.work / "main/cuda/emulation/libgdcore_cuda_emulated.so", log)
 
 
 @step("build")
 def orders(job: Job) -> None:
     """CUDA backend on the CPU, threads in other orders."""
-    ctest(job, "main", "-R", "^native-cuda-(reverse|shuffle)$", env=ladder(job))
+    order = "(reverse|shuffle)" if job.full else "shuffle"  # the race detector finds what depends on them too
+    ctest(job, "main", "-R", f"^native-cuda-{order}$", env=ladder(job))
 
 
 @step("build")
