@@ -202,7 +202,7 @@ TEST_CASE("the optimiser's pass over many parameters is not interrupted half-way
   CHECK(Snapshot(trainer) == Snapshot(twin));
 }
 
-TEST_CASE("a long step with real polls, interrupted at each of them in turn") {
+TEST_CASE("a long step with real polls, interrupted at each of them in turn" * doctest::skip(kRecords)) {
   const Problem<float> problem(400, 500, 40);
   const auto build = [] {
     return Trainer(network(DType::float32, Dense(500, 500), BatchNorm(500), ActivationLayer(ReLU{}), Dense(500, 500),

@@ -262,15 +262,19 @@ TEST_CASE("losses of many rows, and of rows of many classes") {
     std::int64_t rows, cols;
   } const shapes[] = {{9001, 1},  {4500, 2}, {4097, 3},  {2500, 10}, {8200, 10}, {700, 32}, {600, 33},
                       {130, 100}, {33, 300}, {21, 1000}, {9, 1024},  {9, 1025},  {3, 9000}};
-  std::size_t turn = 0;
+  std::size_t turn = 0, cases = 0;
   for (const auto [rows, cols] : shapes) {
     for (const Loss& loss : all_losses()) {
-      for (int targets = 0; targets < 2; ++targets) {
-        check_case<float>(loss, rows, cols, turn);
-        check_case<double>(loss, rows, cols, turn + 8);
+      ++cases;
+      for (std::size_t targets = 0; targets < 2; ++targets) {
+        // With few shapes one type has labels and the other one targets.
+        const bool first = (cases + targets) % 2 == 0;
+        if (!few_shapes() || first) check_case<float>(loss, rows, cols, turn);
+        if (!few_shapes() || !first) check_case<double>(loss, rows, cols, turn + 8);
         turn += 7;  // odd: alternates labels and targets
       }
     }
+    ++cases;
   }
 }
 

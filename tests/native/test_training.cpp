@@ -11,8 +11,9 @@ using namespace gdcore;
 using namespace gdcore::testing;
 
 // AddressSanitizer calls a hook on every allocation; a program without it lacks this function.
-extern "C" __attribute__((weak)) int __sanitizer_install_malloc_and_free_hooks(
-    void (*)(const volatile void*, std::size_t), void (*)(const volatile void*));
+extern "C" __attribute__((weak)) int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*,
+                                                                                        std::size_t),
+                                                                               void (*)(const volatile void*));
 
 namespace {
 
