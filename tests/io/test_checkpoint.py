@@ -91,33 +91,34 @@ class StopInside:
             raise self.PowerCut
 
 
+def wide() -> gd.Trainer:
+    """Its steps are slow, so that progress is reported often enough to interrupt at many batches."""
+    layers = (gd.Dense(10, 900), gd.BatchNorm(900), gd.ReLU(), gd.Dropout(0.4), gd.Dense(900, 900), gd.Dense(900, 3))
+    optimizer = gd.Adam(gd.schedules.exponential(1e-3, 0.999))
+    return gd.Trainer(gd.Sequential(*layers, seed=1), gd.CrossEntropy(), optimizer=optimizer)
+
+
+RNG = np.random.default_rng(8)
+WIDE: dict[str, Any] = {"x": RNG.standard_normal((600, 10)).astype(np.float32), "y": RNG.integers(0, 3, 600)}
+WIDE |= {"batch_size": 4, "validation": 0.1}
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> gd.Trainer:
+    trainer = wide()
+    trainer.fit(**WIDE, epochs=3)
+    return trainer
+
+
 @pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (1, 40), (2, 77), (3, 135)])
-def test_resumed_inside_an_epoch(epoch: int, batch: int, tmp_path: Path) -> None:
-    """Steps are slow (a wide layer), so that progress is reported often enough to interrupt at many batches."""
-    rng = np.random.default_rng(8)
-    x, y = rng.standard_normal((600, 10)).astype(np.float32), rng.integers(0, 3, 600)
-
-    def make() -> gd.Trainer:
-        model = gd.Sequential(
-            gd.Dense(10, 900),
-            gd.BatchNorm(900),
-            gd.ReLU(),
-            gd.Dropout(0.4),
-            gd.Dense(900, 900),
-            gd.Dense(900, 3),
-            seed=1,
-        )
-        return gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.Adam(gd.schedules.exponential(1e-3, 0.999)))
-
-    unbroken = make()
-    unbroken.fit(x, y, epochs=3, batch_size=4, validation=0.1)
-    broken = make()
+def test_resumed_inside_an_epoch(epoch: int, batch: int, unbroken: gd.Trainer, tmp_path: Path) -> None:
+    broken = wide()
     cut = StopInside(tmp_path / "c", epoch, batch)
     with pytest.raises(StopInside.PowerCut):
-        broken.fit(x, y, epochs=3, batch_size=4, validation=0.1, callbacks=[cut])
+        broken.fit(**WIDE, epochs=3, callbacks=[cut])
     assert 0 < broken.steps <= unbroken.steps and broken.epoch < 3
-    resumed = make()
-    resumed.fit(x, y, until_epoch=3, batch_size=4, validation=0.1, resume=tmp_path / "c")
+    resumed = wide()
+    resumed.fit(**WIDE, until_epoch=3, resume=tmp_path / "c")
     helpers.same_bits(state(resumed), state(unbroken))
 
 
