@@ -182,9 +182,11 @@ TEST_CASE("the first value that is not finite is found wherever it lies, and not
       Rows<S> data(rows, cols, stride);
       data.data.front() = data.data.back() = std::numeric_limits<S>::max();
       CHECK(device().first_nonfinite(data.source()) == -1);
+      int turn = 0;
       for (const S bad : {std::numeric_limits<S>::quiet_NaN(), std::numeric_limits<S>::infinity(),
                           -std::numeric_limits<S>::infinity()}) {
         for (const std::int64_t index : {std::int64_t{0}, rows * cols / 2, rows * cols - 1}) {
+          if (few_shapes() && turn++ % 4 != 0) continue;  // each value at one place
           S& value = data.data[static_cast<std::size_t>(index / cols * stride + index % cols)];
           const S kept = value;
           value = bad;

@@ -224,10 +224,12 @@ TEST_CASE("neither windows of rows that are sent nor the clock show, in any orde
                  : network(DType::float32, Dense(9, 5), BatchNorm(5), DropoutLayer(0.3), Dense(5, 4));
   };
   for (const bool fused : {false, true}) {
+    int turn = 0;
     const Trained listed = epoch_of(make(fused), data, order.data(), false);
     CHECK(epoch_of(make(fused), data, {nullptr, &permutation}, false) == listed);
     for (const RowOrder& rows_in_order :
          {RowOrder{}, RowOrder{order.data()}, RowOrder{nullptr, &permutation}, RowOrder{order.data(), &other}}) {
+      if (few_shapes() && (turn++ % 2 == 0) == fused) continue;  // two orders for each
       const Trained expected = epoch_of(make(fused), data, rows_in_order, false);
       CHECK(epoch_of(make(fused), data, rows_in_order, true) == expected);
       // Batches per window: a recording of many steps and a single step; a few; one, although the limit is below that.
