@@ -218,7 +218,7 @@ def environment(work: Path, nvcc: str | None) -> dict[str, str]:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
-        "PYTHONDONTWRITEBYTECODE": "",  # else each process compiles what it imports, most of a second or several
+        "PYTHONDONTWRITEBYTECODE": "",  # where it is set, each process compiles what it imports
         "PYTHONPYCACHEPREFIX": str(work / "bytecode"),
     }
 
