@@ -238,3 +238,17 @@ def test_the_plot_marks_the_epoch_that_was_chosen_and_says_by_what(tmp_path: Pat
     assert tied.get_title(loc="left").endswith("chosen by validation own score; the own score was highest in epoch 2")
     both = chosen_by_another_measure(gd.EarlyStopping())[1].plot(tmp_path / "both.png")
     assert "still falling after 5 epochs" in both.get_title(loc="left")
+
+
+def test_an_early_stopping_without_a_finite_value_chooses_no_epoch() -> None:
+    """The weights are those of the other one, whose epoch is the best one."""
+    x, y = np.ones((8, 2), np.float32), np.zeros((8, 1), np.float32)
+    trainer = gd.Trainer(
+        gd.Sequential(gd.Dense(2, 1), seed=0), gd.MeanSquaredError(), optimizer=gd.SGD(1e-2),
+        metrics={"undefined": lambda y_true, y_pred: math.nan},
+    )  # fmt: skip
+    worst = gd.EarlyStopping("val_loss", mode="max")
+    stopping = [worst, gd.EarlyStopping("val_undefined", mode="max")]
+    with pytest.warns(UserWarning, match="val_undefined"):
+        history = trainer.fit(x, y, epochs=3, validation=(x, y), callbacks=stopping)
+    assert (history.monitor, history.best_epoch()) == ("val_loss", worst.best_epoch) == ("val_loss", 1)

@@ -215,5 +215,5 @@ def deciding(callbacks: Iterable[object]) -> EarlyStopping | None:
 
 def chosen(callbacks: Iterable[object]) -> Chosen | None:
     """Return the epoch that an `EarlyStopping` chose in a finished run, if one did."""
-    by = deciding(callbacks)
-    return None if by is None or by.best_epoch == 0 else Chosen(by.monitor, by.mode, by.best_epoch)
+    by = deciding(each for each in callbacks if isinstance(each, EarlyStopping) and each.best_epoch > 0)
+    return None if by is None else Chosen(by.monitor, by.mode, by.best_epoch)
