@@ -252,3 +252,19 @@ def test_an_early_stopping_without_a_finite_value_chooses_no_epoch() -> None:
     with pytest.warns(UserWarning, match="val_undefined"):
         history = trainer.fit(x, y, epochs=3, validation=(x, y), callbacks=stopping)
     assert (history.monitor, history.best_epoch()) == ("val_loss", worst.best_epoch) == ("val_loss", 1)
+
+
+def test_a_fit_begins_without_the_choice_of_the_one_before() -> None:
+    """Callbacks that ask during a fit are not told an epoch of the fit before it."""
+    seen: list[str] = []
+
+    class Asking(gd.Callback):
+        def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
+            seen.append(trainer.history.monitor)
+
+    x, y = np.ones((8, 2), np.float32), np.zeros((8, 1), np.float32)
+    trainer = gd.Trainer(gd.Sequential(gd.Dense(2, 1), seed=0), gd.MeanSquaredError(), optimizer=gd.SGD(1e-2))
+    trainer.fit(x, y, epochs=1, callbacks=[gd.EarlyStopping("loss")])
+    assert trainer.history.monitor == "loss"
+    trainer.fit(x, y, epochs=1, callbacks=[Asking()])
+    assert seen == ["val_loss"]

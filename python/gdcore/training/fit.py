@@ -107,7 +107,7 @@ class Fit:
 
     def run(self, trainer: Trainer) -> None:
         """Train until the last epoch is done or a callback stops the run."""
-        trainer.stop = False
+        trainer.stop, trainer._history._chosen = False, None
         started: list[object] = []
         try:
             for callback in self.callbacks:
