@@ -18,6 +18,13 @@ def build(seed: int) -> gd.Sequential:
     return gd.Sequential(gd.Dense(3, 16), gd.Tanh(), gd.Dense(16, 2), seed=seed)
 
 
+class Adds(gd.Callback):
+    """Adds a column that is compared by nothing else."""
+
+    def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
+        logs["val_custom"] = logs["val_loss"] ** 2
+
+
 def run(**changes: Any) -> gd.Restarts:
     settings: dict[str, Any] = {
         "validation": (X[60:], Y[60:]),
@@ -52,10 +59,34 @@ def test_early_stopping_says_what_starts_are_compared_by() -> None:
         ({"callbacks": [gd.EarlyStopping("loss")]}, "val_loss"),
         ({"callbacks": [gd.ReduceOnPlateau("val_roc_auc")]}, "val_loss"),
         ({"callbacks": []}, "val_loss"),
+        ({"callbacks": lambda seed: [Adds(), gd.EarlyStopping("val_custom", mode="min")]}, "val_loss"),
+        ({"metrics": iter(["accuracy"]), "callbacks": [gd.EarlyStopping("val_accuracy")]}, "val_accuracy"),
     ],
 )
 def test_what_is_given_wins_and_the_loss_is_the_last_resort(changes: dict[str, Any], monitor: str) -> None:
     assert run(epochs=1, **changes).monitor == monitor
+
+
+def test_a_misspelt_monitor_is_not_hidden() -> None:
+    with pytest.raises(ValueError, match="EarlyStopping monitors 'val_acuracy', which is not measured"):
+        run(callbacks=[gd.EarlyStopping("val_acuracy", mode="max")])
+    with pytest.raises(ValueError, match="monitor='val_acuracy' is not measured"):  # Adds might have added it
+        run(callbacks=[Adds(), gd.EarlyStopping("val_acuracy", mode="max")])
+
+
+@pytest.mark.parametrize(("other", "mode"), [("val_loss", "min"), ("val_roc_auc", "min")])
+def test_settings_are_not_compared_by_what_the_first_one_monitors(other: str, mode: str) -> None:
+    def sweep(**changes: Any) -> gd.Sweep:
+        return gd.sweep(
+            lambda seed: build(seed), {"monitor": [("val_roc_auc", "max"), (other, mode)]},
+            X[:60], Y[:60], validation=(X[60:], Y[60:]), loss=gd.CrossEntropy(), optimizer=gd.Adam(0.1),
+            metrics=["roc_auc"], epochs=1, progress=False,
+            callbacks=lambda monitor: [gd.EarlyStopping(monitor[0], mode=monitor[1])], **changes,
+        )  # fmt: skip
+
+    with pytest.raises(ValueError, match=rf"monitor: is needed.* val_roc_auc \(max\) .* {other} \({mode}\) "):
+        sweep()
+    assert sweep(monitor="val_roc_auc").monitor == "val_roc_auc"
 
 
 def test_a_sweep_is_compared_by_it_too() -> None:

@@ -219,9 +219,7 @@ def test_different_losses_need_a_metric() -> None:
     with pytest.raises(ValueError, match="different losses, which cannot be compared"):
         sweep(optimizer=gd.SGD(0.1), **losses)
     with pytest.raises(ValueError, match="different losses, which cannot be compared"):
-        sweep(
-            settings={"eps": [0.0, 0.1]}, loss=lambda eps: gd.CrossEntropy(label_smoothing=eps), optimizer=gd.SGD(0.1)
-        )
+        sweep(settings={"delta": [0.5, 1.0]}, loss=lambda delta: gd.Huber(delta), optimizer=gd.SGD(0.1))
 
 
 def test_a_model_that_is_returned_twice_is_refused() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +20,13 @@ from ..internal.checks import choice, flag, instance, integer, seed_or_random, s
 from ..metrics import Metrics, direction
 from ..model import Sequential
 from ..training.fit import EVENTS, checked_callbacks
+from .described import described
 from .kept import Kept
 from .parallel import checked_workers, run_all
 from .starts import Start
 from .trials import Best, Maker, Split, Training, Trial
 
-__all__ = ["callback_maker", "check_build", "check_call", "check_split", "compare", "monitored", "placed", "seeds_from"]
+__all__ = ["callback_maker", "check_build", "check_call", "check_split", "compare", "placed", "seeds_from"]
 
 EXAMPLE = "gd.Sequential(gd.Dense(2, 1), seed=seed)"
 
@@ -41,7 +42,7 @@ def compare(
     validation: Sequence[Data] | float,
     sample_weight: Data | None,
     metrics: Metrics,
-    monitor: str,
+    monitor: str | None,
     mode: str | None,
     keep_models: bool,
     folder: str | os.PathLike[str] | None,
@@ -60,8 +61,7 @@ def compare(
     check_build(maker.build, trials, others)
     trainer = maker.trainer(trials[0], metrics)
     measures = dict(trainer.metrics)  # an iterator gives its metrics once
-    monitor = choice(monitor, "monitor", [f"val_{name}" for name in ("loss", *measures)])
-    mode = direction(monitor, mode)
+    monitor, mode = monitored(maker, trials, measures, monitor, mode)
     data = Split.of(trainer, x, y, sample_weight, validation, trials[0].seed)
     training = Training(maker, measures, data, monitor, mode, keep)
     kept = Kept(folder, training, trials)
@@ -98,12 +98,43 @@ def check_split(fit: dict[str, Any]) -> None:
         )
 
 
-def monitored(maker: Maker, trial: Trial, monitor: str | None, mode: str | None) -> tuple[str, str | None]:
-    """Return what to compare by: the given measure, or that of the trial's `EarlyStopping`, or the validation loss."""
-    by = deciding(checked_callbacks(maker.callbacks(trial))) if monitor is None else None
-    if by is not None and by.monitor.startswith("val_"):
-        return by.monitor, by.mode if mode is None else mode
-    return "val_loss" if monitor is None else monitor, mode
+def monitored(
+    maker: Maker, trials: Sequence[Trial], metrics: Iterable[str], monitor: str | None, mode: str | None
+) -> tuple[str, str]:
+    """Return the measure to compare by, with its direction: as given, or as the trials' `EarlyStopping` has it.
+
+    It is the validation loss where that watches nothing that can be compared, as a column of a callback.
+    """
+    known = [f"val_{name}" for name in ("loss", *metrics)]
+    if monitor is None:
+        first, direct = _watched(maker, trials[0], known, mode)
+        for trial in trials[1:]:
+            other = _watched(maker, trial, known, mode)
+            if other != (first, direct):
+                names = [f"{each[0]} ({each[1]})" for each in ((first, direct), other)]
+                raise ValueError(
+                    f"monitor: is needed, as the EarlyStopping of each would have it compared by another measure: "
+                    f"{names[0]} for {trials[0]}, {names[1]} for {trial}; expected one for all, such as "
+                    "monitor='val_loss'"
+                )
+    else:
+        first = choice(monitor, "monitor", known)
+        direct = direction(first, mode)
+    groups = {trial.group: trial for trial in trials} if first == "val_loss" else {}
+    if len({repr(described(maker.loss(trial))) for trial in groups.values()}) > 1:
+        raise ValueError(
+            "monitor: got 'val_loss' for models with different losses, which cannot be compared; expected a metric: "
+            "metrics=['mae'], monitor='val_mae'"
+        )
+    return first, direct
+
+
+def _watched(maker: Maker, trial: Trial, known: Sequence[str], mode: str | None) -> tuple[str, str]:
+    """Return the measure that the `EarlyStopping` of a trial watches, or the validation loss, with its direction."""
+    by = deciding(checked_callbacks(maker.callbacks(trial)))
+    if by is None or by.monitor not in known:
+        return "val_loss", direction("val_loss", mode)
+    return by.monitor, by.mode if mode is None else direction(by.monitor, mode)
 
 
 def seeds_from(seed: int, n: int) -> range:

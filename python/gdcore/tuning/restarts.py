@@ -12,7 +12,7 @@ from ..internal.arrays import Data
 from ..internal.checks import has_keys, integer, is_iterable, real, shown
 from ..metrics import Metrics
 from ..model import Sequential
-from .compare import callback_maker, check_call, compare, monitored, seeds_from
+from .compare import callback_maker, check_call, compare, seeds_from
 from .starts import Restarts, Spread, Start
 from .trials import Maker, Trial
 
@@ -73,7 +73,8 @@ def restarts(
         them: ``gd.Dense(20, 50, init=gd.Normal(epsilon))``.
     monitor : str, optional
         The measure to compare: "val_loss", or "val_" and a metric's name. By default that of the `EarlyStopping` among
-        the callbacks; "val_loss" without one, or if it monitors no measure on validation data.
+        the callbacks, which must be the same for all; "val_loss" without one, or if it monitors neither "val_loss" nor
+        one of `metrics`.
     mode : {"min", "max"}, optional
         Whether less or more is better; known for the loss and metrics by name, needed for others.
     seed : int
@@ -99,7 +100,7 @@ def restarts(
         Whether to show a progress bar over the starts, on a terminal or in a notebook.
     callbacks : sequence, or function
         Callbacks, copied for every start; or a function with the arguments of `build`
-        that returns them, for separate files: ``lambda seed: [gd.CSVLog(f"{seed}.csv")]``.
+        that returns them, for separate files: ``lambda seed: [gd.CSVLog(f"{seed}.csv")]``. It may be called twice.
     **fit
         Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``; not ``resume``, ``stratify``.
 
@@ -144,10 +145,9 @@ def restarts(
         ),
         fit=lambda trial: fit,
     )
-    monitor, mode = monitored(maker, trials[0], monitor, mode)
     # Among the trials are `n` seeds for each ε: the second differs from the first in the seed alone, the n-th in ε.
     where = {"n_jobs": n_jobs, "threads": threads, "within": within, "executor": executor, "progress": progress}
-    starts, best, monitor, mode = compare(
+    starts, best, by, direction = compare(
         maker,
         trials,
         x,
@@ -163,7 +163,7 @@ def restarts(
         folder=folder,
         **where,
     )
-    return Restarts(*best[0].pair(starts), starts, monitor, mode)
+    return Restarts(*best[0].pair(starts), starts, by, direction)
 
 
 def _scales(epsilon: Sequence[float] | None) -> list[dict[str, Any]]:

@@ -17,8 +17,7 @@ from ..internal.checks import instance, integer, is_iterable, optional, shown
 from ..metrics import Metrics
 from ..model import Sequential
 from ..trainer import Trainer
-from .compare import callback_maker, compare, monitored, seeds_from
-from .described import described
+from .compare import callback_maker, compare, seeds_from
 from .starts import Sweep, by_settings, ranked
 from .trials import Maker, Trial
 
@@ -94,7 +93,8 @@ def sweep(
         As for `Trainer`.
     monitor : str, optional
         The measure to compare: "val_loss", or "val_" and a metric's name. By default that of the `EarlyStopping` among
-        the callbacks; "val_loss" without one, or if it monitors no measure on validation data.
+        the callbacks, which must be the same for all; "val_loss" without one, or if it monitors neither "val_loss" nor
+        one of `metrics`.
     mode : {"min", "max"}, optional
         Whether less or more is better; known for the loss and metrics by name, needed for others.
     seed : int
@@ -109,7 +109,7 @@ def sweep(
     progress : bool
         Whether to show a progress bar, on a terminal or in a notebook.
     callbacks : sequence, or function
-        Callbacks, copied for every training; or a function of settings that returns them.
+        Callbacks, copied for every training; or a function of settings that returns them. It may be called twice.
     **fit
         Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``; not ``resume``, ``stratify``.
 
@@ -151,15 +151,8 @@ def sweep(
         fit=lambda trial: fit | {name: trial.settings[name] for name in trial.settings if name in FIT},
     )
     uses.check()
-    monitor, mode = monitored(maker, trials[0], monitor, mode)
-    losses = {repr(described(maker.loss(trial))) for trial in trials[::count]} if monitor == "val_loss" else ()
-    if len(losses) > 1:
-        raise ValueError(
-            "monitor: got 'val_loss' for models with different losses, which cannot be compared; expected a metric: "
-            "metrics=['mae'], monitor='val_mae'"
-        )
     where = {"n_jobs": n_jobs, "threads": threads, "within": within, "executor": executor, "progress": progress}
-    starts, best, monitor, mode = compare(
+    starts, best, by, direction = compare(
         maker,
         trials,
         x,
@@ -176,8 +169,8 @@ def sweep(
         **where,
     )
     groups = by_settings(starts)
-    first_best = min(best, key=lambda group: (*ranked(groups[group], mode), group))
-    return Sweep(*best[first_best].pair(starts), starts, monitor, mode)
+    first_best = min(best, key=lambda group: (*ranked(groups[group], direction), group))
+    return Sweep(*best[first_best].pair(starts), starts, by, direction)
 
 
 def _draws(draws: object, name: str) -> int:
