@@ -206,17 +206,24 @@ class History(_Measurements):
             of the last `fit` chose; without one, that of the least "val_loss". Of several callbacks, the last one
             that restores weights counts. Files do not contain its choice.
         mode : {"min", "max"}, optional
-            Which direction is better; known for the loss and metrics by name.
+            Which direction of `monitor` is better; known for the loss and metrics by name.
 
         Raises
         ------
         KeyError
             If there is no such column.
         ValueError
-            If the column holds no finite value, or `mode` is needed and missing.
+            If the column holds no finite value, `mode` is needed and missing, or it is given without `monitor`.
         """
-        if monitor is None and mode is None and self._chosen is not None:
+        if monitor is None and mode is not None:
+            raise ValueError(f"monitor: is missing beside mode={shown(mode)}; expected the column that it is meant for")
+        if monitor is None and self._chosen is not None:
             return self._chosen.epoch
+        if monitor is None and self.height and self.monitor not in self:
+            raise KeyError(
+                "monitor: is needed, as there was no validation data, hence no column 'val_loss'; expected one of "
+                f"{', '.join(self)}, or fit(..., validation=...)"
+            )
         return self._best(self.monitor if monitor is None else monitor, mode)
 
 

@@ -189,6 +189,26 @@ def test_early_stopping_in_fit(restore: bool, device: str, data: Any) -> None:
     helpers.same_bits(np.array(trainer.model.flat_parameters()), snapshots.kept[best if restore else -1])
 
 
+@pytest.mark.parametrize(
+    ("monitor", "metrics", "words"),
+    [
+        ("val_mse", ["r2"], r"; Trainer\(metrics=\['mse'\]\) measures it\. Expected one of epoch, loss, lr"),
+        ("val_MSE", ["mean_squared_error"], "did you mean 'val_mean_squared_error'[?] Expected one of"),
+        ("r2", ["r2"], "did you mean 'val_r2'[?] Expected"),
+        ("val_r2score", [], r"Trainer\(metrics=\['r2'\]\) measures it"),
+        ("val_other", ["r2"], "not measured; expected one of epoch"),
+    ],
+)
+def test_a_monitor_that_is_not_measured(monitor: str, metrics: list[str], words: str, data: Any) -> None:
+    trainer, stopping = build(metrics=metrics), gd.EarlyStopping(monitor, mode="max")
+    with pytest.raises(ValueError, match=words):
+        trainer.fit(*data, epochs=1, validation=data, callbacks=[stopping])
+    with pytest.raises(ValueError, match=words):  # a callback that may add it
+        trainer.fit(*data, epochs=1, validation=data, callbacks=[Recorder(), stopping])
+    with pytest.raises(ValueError, match=r"^validation: needed by EarlyStopping\(monitor='val_r2'\): give"):
+        trainer.fit(*data, epochs=1, callbacks=[gd.EarlyStopping("val_r2")])
+
+
 def test_reduce_on_plateau(device: str, data: Any) -> None:
     trainer = build(device)
 

@@ -51,11 +51,15 @@ def test_copies_do_not_reach_back(history: gd.History) -> None:
 
 def test_best_epoch() -> None:
     h = gd.History([{"epoch": i + 1, "val_loss": v, "val_accuracy": v} for i, v in enumerate([3, 1, math.nan, 1, 2])])
-    assert h.best_epoch() == 2 and h.best_epoch("val_accuracy") == 1 and h.best_epoch(mode="max") == 1
+    assert h.best_epoch() == 2 and h.best_epoch("val_accuracy") == 1 and h.best_epoch("val_loss", "max") == 1
     with pytest.raises(KeyError):
         h.best_epoch("loss")
     with pytest.raises(ValueError, match="val_loss"):
         gd.History([{"epoch": 1, "val_loss": math.nan}]).best_epoch()
+    with pytest.raises(KeyError, match=r"monitor: is needed, as there was no validation .* of epoch, loss, or fit"):
+        gd.History([{"epoch": 1, "loss": 1.0}]).best_epoch()
+    with pytest.raises(ValueError, match="monitor: is missing beside mode='min'"):
+        h.best_epoch(mode="min")
 
 
 def test_csv_reads_back_exactly(history: gd.History, tmp_path: Path) -> None:

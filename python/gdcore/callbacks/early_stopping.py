@@ -57,6 +57,12 @@ class EarlyStopping(Watched, Callback):
     -----
     In a custom loop: ``if stopping.update(value, model): break``, and ``stopping.restore(model)`` after the loop.
     Training beyond the smallest validation error fits the noise; see `History.plot`.
+
+    Each `fit` starts anew: the best value of an earlier one is forgotten, though its weights may be better, so save
+    them first. ``trainer.fit(..., epochs=5)`` goes on from the weights that were kept, with the optimiser's state of
+    the last epoch. With `EarlyStopping` again, `History.best_epoch` then is the best of those five epochs; of a column,
+    ``best_epoch("val_loss")``, it is the best of all.
+
     ``patience``, ``min_delta``, ``restore_best`` and ``ties`` may be set at any time, also before `fit` resumes
     a run.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..internal.arguments import explained
 from ..internal.attributes import Closed, Fixed
 from ..internal.checks import optional_module, shown
-from ..metrics import direction
+from ..metrics.names import direction, unmeasured
 from .callback import Callback
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class OptunaPruning(Closed, Callback):
     def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
         """Report the measure; stop the trainer when Optuna says so."""
         if self._monitor not in logs:
-            raise ValueError(f"monitor: {self._monitor!r} is not measured; expected one of {', '.join(logs)}")
+            raise ValueError(f"monitor: {self._monitor!r} is not measured; {unmeasured(self._monitor, logs)}")
         self._trial.report(logs[self._monitor], trainer.epoch)
         self._pruned = bool(self._trial.should_prune())
         trainer.stop = trainer.stop or self._pruned

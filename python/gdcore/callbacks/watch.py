@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..internal import json_values
 from ..internal.attributes import Closed, Fixed, Setting
 from ..internal.checks import integer, real, shown
-from ..metrics import direction
+from ..metrics.names import direction, unmeasured
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -61,7 +61,7 @@ class Watch(Closed):
     def value(self, logs: Mapping[str, float], who: str) -> float:
         """Return the value of the column, with a warning if it is nan; raise ValueError if there is no such column."""
         if self._monitor not in logs:
-            raise ValueError(f"{who}: monitor={self._monitor!r} is not measured; expected one of {', '.join(logs)}")
+            raise ValueError(f"{who}: monitor={self._monitor!r} is not measured; {unmeasured(self._monitor, logs)}")
         if math.isnan(logs[self._monitor]):
             warnings.warn(f"{who}: {self._monitor} is nan, which counts as no improvement", stacklevel=3)
         return logs[self._monitor]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,6 +59,15 @@ def by_name(name: str) -> Known | None:
     return Known(probabilities.top_k(int(match[1])), "probabilities", "max") if match else KNOWN.get(name)
 
 
+def functions() -> dict[str, str]:
+    """Return the name of the function for each name of a metric, also for those of other libraries."""
+    from ..internal.foreign_names import METRICS  # here, to keep `import gdcore` fast
+
+    whole = {name: known.function for name, known in KNOWN.items()}
+    named = {name: each.func if isinstance(each, partial) else each for name, each in whole.items()}
+    return {name: named[METRICS.get(name, name)].__name__ for name in (*KNOWN, *METRICS)}
+
+
 def by_function(function: object) -> Known | None:
     """Return the entry of a function, None if it is not gdcore's."""
     if isinstance(function, probabilities.TopK):
@@ -71,11 +80,35 @@ def closest(name: str) -> str:
     theirs = [each for each in (name, f"{name}_score") if each in of_sklearn.KNOWN]
     if theirs:
         return f"the function itself, sklearn.metrics.{theirs[0]}, can be given. "
-    from ..internal.foreign_names import METRICS  # here, to keep `import gdcore` fast
-
-    found = [METRICS[name.lower()]] if name.lower() in METRICS else []
+    found = [usual(name)] if usual(name) in KNOWN else []
     found = found or difflib.get_close_matches(name.lower(), (*KNOWN, "top_5"), n=1)
     return f"did you mean {found[0]!r}? " if found else ""
+
+
+def usual(name: str) -> str:
+    """Return gdcore's name of a metric that is spelt otherwise, or has another name elsewhere; else the name itself."""
+    from ..internal.foreign_names import METRICS  # here, to keep `import gdcore` fast
+
+    names = {each.replace("_", ""): METRICS.get(each, each) for each in (*METRICS, *KNOWN)}
+    return names.get("".join(filter(str.isalnum, name.lower())), name)
+
+
+def unmeasured(monitor: str, columns: Iterable[str]) -> str:
+    """Return what to do about a column that is not measured: another name of a measured one, or a metric to add."""
+
+    def known(column: str) -> Known | None:
+        return by_name(usual(column.removeprefix("val_")))
+
+    there, metric = sorted(columns), known(monitor)
+    wanted = [monitor.lower(), f"val_{monitor.lower()}"]
+    same = [each for each in there if each.lower() in wanted or (metric is not None and known(each) == metric)]
+    same.sort(key=lambda each: not each.startswith("val_"))
+    if same:
+        return f"did you mean {same[0]!r}? Expected one of {', '.join(there)}"
+    if metric is not None:
+        name = usual(monitor.removeprefix("val_"))
+        return f"Trainer(metrics=[{name!r}]) measures it. Expected one of {', '.join(there)}"
+    return f"expected one of {', '.join(there)}"
 
 
 def direction(monitor: str, mode: str | None) -> str:

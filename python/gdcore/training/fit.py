@@ -14,6 +14,7 @@ from ..callbacks import Callback, EarlyStopping
 from ..callbacks.early_stopping import chosen
 from ..history import History, number
 from ..internal.checks import integer, is_iterable, shown
+from ..metrics.names import unmeasured
 from .measure import Measured
 from .sources import SLICE_SECONDS, Source
 from .state import Position
@@ -244,16 +245,16 @@ class Fit:
             monitor = getattr(callback, "monitor", None)
             if not isinstance(callback, Callback) or not isinstance(monitor, str) or monitor in there:
                 continue
-            if monitor == "val_loss":
+            if foreign and monitor != "val_loss":  # a user's callback may add columns
+                continue
+            if monitor.startswith("val_") and self._validation is None:
                 raise ValueError(
-                    f"validation: needed by {type(callback).__name__}(monitor='val_loss'): give (x, y) or a fraction"
+                    f"validation: needed by {type(callback).__name__}(monitor={monitor!r}): give (x, y) or a fraction"
                 )
-            if not foreign:  # a user's callback may add columns
-                meant = f"did you mean 'val_{monitor}'? Expected" if f"val_{monitor}" in there else "expected"
-                raise ValueError(
-                    f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not measured; {meant} one "
-                    f"of {', '.join(sorted(there))}"
-                )
+            raise ValueError(
+                f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not measured; "
+                f"{unmeasured(monitor, there)}"
+            )
 
 
 def _hooks(callbacks: Sequence[object], event: str) -> list[Callable[..., object]]:
