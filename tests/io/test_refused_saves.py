@@ -4,6 +4,7 @@ replaced. Resuming with any other learning rate is reported."""
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,27 @@ def test_other_rates_are_refused(how: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"other settings: .*optimizer\.lr.*saved"):
         run(0.9, resume=tmp_path / "c")
     run(0.1, resume=tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (".onnx", "by its ending a network in ONNX; gdcore reads .safetensors files, .*onnxruntime computes it$"),
+        (".PTH", r"by its ending a module or arrays of PyTorch; .* gd\.from_torch_module\(module\) converts"),
+        (".joblib", "by its ending pickled objects; .* never pickle$"),
+        (".keras", "by its ending a model of Keras; "),
+        (".bin", "damaged, cut short, or not a safetensors file"),
+    ],
+)
+def test_files_of_other_formats_are_told_by_their_endings(ending: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{ending}"
+    path.write_bytes(b"PK\x03\x04 and so on, of another library")
+    for read in (gd.load, gd.Sequential(gd.Dense(2, 1), seed=0).load_parameters):
+        with pytest.raises(gd.FormatError, match=rf"{re.escape(str(path))}: {words}"):
+            read(path)
+    gd.Sequential(gd.Dense(2, 1), seed=0).save(path.with_suffix(".safetensors"))
+    path.with_suffix(".safetensors").rename(path)
+    assert gd.load(path).out_features == 1  # whatever it is called
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".pt", ".PTH", ".keras", ".h5", ".pkl", ".npz"])

@@ -58,19 +58,41 @@ class TensorInfo(NamedTuple):
 Check: TypeAlias = Callable[[dict[str, Array], dict[str, str]], object]
 
 
+class Other(NamedTuple):
+    """Another format: what its files contain, how to write one, and how to use one."""
+
+    what: str
+    write: str = ""
+    read: str = ""
+
+
+PYTORCH = Other(
+    "a module or arrays of PyTorch",
+    "; torch.save(model.to_torch_module(), path) writes a module of PyTorch",
+    "; gd.from_torch_module(module) converts a module that torch.load has read",
+)
 OTHERS = {
-    ".onnx": "; save_onnx writes ONNX",
-    **dict.fromkeys((".pt", ".pth"), "; torch.save(model.to_torch_module(), path) writes a module of PyTorch"),
-    **dict.fromkeys((".h5", ".hdf5", ".keras", ".pkl", ".pickle", ".joblib", ".npz", ".csv", ".parquet"), ""),
+    ".onnx": Other("a network in ONNX", "; save_onnx writes ONNX", "; onnxruntime computes it"),
+    **dict.fromkeys((".pt", ".pth"), PYTORCH),
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), Other("a model of Keras")),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), Other("pickled objects", "", ", and never pickle")),
+    ".npz": Other("arrays of NumPy"),
+    **dict.fromkeys((".csv", ".parquet"), Other("a table")),
 }
-"""Endings of other formats, and how to write those."""
+"""Formats by their endings."""
+
+
+def _ending(path: FileLike) -> str:
+    """Return the ending of a path if it promises another format, or empty text."""
+    ending = os.path.splitext(path)[1] if isinstance(path, (str, os.PathLike)) else ""
+    return ending.lower() if isinstance(ending, str) and ending.lower() in OTHERS else ""
 
 
 def _check_ending(path: FileLike, name: str) -> None:
     """Refuse a path whose ending promises another format: the file might replace one that is in use."""
-    ending = os.path.splitext(path)[1].lower() if isinstance(path, (str, os.PathLike)) else ""
-    if isinstance(ending, str) and ending in OTHERS:
-        instead = OTHERS[ending]
+    ending = _ending(path)
+    if ending:
+        instead = OTHERS[ending].write
         raise ValueError(f"{name}: got a file with the ending {ending}; expected .safetensors, which it is{instead}")
 
 
@@ -225,7 +247,16 @@ def read_tensors(path: FileLike, *, name: str = "path") -> tuple[dict[str, Array
     title = destination.label(path, name)
     with destination.reading(path, name) as file:
         length = _length(file)
-        infos, metadata, _ = _header(file, length, title)
+        try:
+            infos, metadata, _ = _header(file, length, title)
+        except FormatError as error:
+            if not _ending(path):
+                raise
+            other = OTHERS[_ending(path)]
+            raise FormatError(
+                f"{title}: by its ending {other.what}; gdcore reads .safetensors files, as model.save(path) writes "
+                f"them{other.read}"
+            ) from error
         arrays = {}
         for key, info in sorted(infos.items(), key=lambda item: (item[1].start, item[1].size)):
             raw = _bytes(file, info.size, length, f"{title}: {key}")
