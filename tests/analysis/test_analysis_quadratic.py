@@ -148,7 +148,7 @@ def test_arrays_are_read_only_copies() -> None:
         ([0.0, -3.0], 0.0, "degenerate", (0, 1, 1)),
         ([0.0, 0.0], 0.0, "degenerate", (0, 0, 2)),
         ([1e-15, 3.0], 0.0, "degenerate", (1, 0, 1)),
-        ([1e-12, 3.0], 0.0, "minimum", (2, 0, 0)),
+        ([1e-9, 3.0], 0.0, "minimum", (2, 0, 0)),
         ([1.0, 3.0], 1e-6, "minimum", (2, 0, 0)),
         ([1.0, 3.0], 1e-5, "not critical", (2, 0, 0)),
         ([0.0, 0.0], 1e-9, "not critical", (0, 0, 2)),

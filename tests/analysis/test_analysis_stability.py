@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gdcore.analysis import stability
 from gdcore.analysis.convergence import convergence_factors
+from gdcore.analysis.critical import classify_critical_point
 from gdcore.analysis.derivatives import hessian
 from gdcore.analysis.objective import Objective
 from gdcore.analysis.problems import quadratic_problem, random_rotation
@@ -244,6 +245,34 @@ def test_by_lanczos_as_from_the_full_hessian(rng: Any, monkeypatch: Any) -> None
     smallest = np.linalg.eigvalsh(hessian(*saddle))[0]
     assert smallest < -1e-3
     helpers.refuses(lambda: condition_number(*saddle), ValueError, f"^model.*eigenvalues from {smallest:.3g} to")
+
+
+def test_a_direction_that_may_be_flat_is_warned_of() -> None:
+    """Rows of one class: the weights of a logistic regression grow without end, and the curvature vanishes."""
+    model = gd.Sequential(gd.Dense(1, 1), seed=0, dtype="float64")
+    problem = (model, gd.BinaryCrossEntropy(), [[-1.0], [-2.0]], [0, 0])
+    at, words = [25.0, 0.0], r"hardly above the rounding.*BinaryCrossEntropy has none where .* weight_decay=.* has one$"
+    for given in (problem, (QuadraticModel(*problem, at=at),)):
+        where = {"at": at} if len(given) > 1 else {}
+        with pytest.warns(RuntimeWarning, match=words) as caught:
+            assert condition_number(*given, **where) > 1e10
+        assert caught[0].filename == __file__
+        with pytest.warns(RuntimeWarning, match=words) as caught:
+            found = classify_critical_point(*given, **where, gradient_tolerance=1e-9)
+        assert found.verdict == "minimum" and caught[0].filename == __file__
+        assert classify_critical_point(*given, **where, gradient_tolerance=1e-9, tolerance=0.0).verdict == "minimum"
+    decayed = Objective(*problem, weight_decay=1e-3, decay_biases=True)
+    assert condition_number(decayed, at=at) < 10
+    with pytest.warns(RuntimeWarning, match="the direction may be flat$"):
+        assert condition_number(from_arrays(np.diag([1e-11, 1.0]))) == pytest.approx(1e11)
+    assert condition_number(from_arrays(np.diag([2e-10, 1.0]))) == pytest.approx(5e9)
+
+
+def test_an_objective_is_told_to_keep_its_decay(rng: Any) -> None:
+    model = gd.Sequential(gd.Dense(2, 1), seed=0, dtype="float64")
+    problem = (model, gd.MeanSquaredError(), np.ones((3, 2)), np.ones(3))
+    for given, call in ((problem, "model, loss, x, y"), ((Objective(*problem, weight_decay=1e-20),), "objective")):
+        helpers.refuses(lambda g=given: condition_number(*g), ValueError, rf"^model.*of QuadraticModel\({call}\)$")
 
 
 def test_at_another_point_and_with_weights(rng: Any) -> None:

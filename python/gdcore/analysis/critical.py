@@ -17,6 +17,7 @@ from ..model import Sequential
 from .derivatives import MEMORY_LIMIT
 from .objective import Mode, Objective, Vector
 from .quadratic import QuadraticModel, as_quadratic, rounding, scale
+from .stability import warn_of_rounding
 
 __all__ = ["CriticalPoint", "classify_critical_point"]
 
@@ -109,6 +110,12 @@ def classify_critical_point(
     CriticalPoint
         The verdict, eigenvalues and gradient norm.
 
+    Warns
+    -----
+    RuntimeWarning
+        If, at a minimum or maximum by the default `tolerance`, the smallest eigenvalue is below 1e-10 of the largest,
+        hardly above its rounding.
+
     Raises
     ------
     TypeError, ValueError
@@ -117,7 +124,8 @@ def classify_critical_point(
     Notes
     -----
     Training stops near critical points, not at them. The remaining gradient also shifts eigenvalues: set `tolerance`
-    if small ones decide.
+    if small ones decide. The loss of classes that the network separates has no minimum without weight decay: the
+    weights grow without end, and gradient and curvature go to 0 together. An `Objective` with weight decay has one.
     """
     zero = None if tolerance is None else real(tolerance, "tolerance", low=0.0)
     flat = None if gradient_tolerance is None else real(gradient_tolerance, "gradient_tolerance", low=0.0)
@@ -129,8 +137,11 @@ def classify_critical_point(
     flat = CRITICAL * float(np.max(np.abs(values))) * scale(quadratic.center) if flat is None else flat
     positive, negative = int(np.sum(values > zero)), int(np.sum(values < -zero))
     gradient_norm = float(np.linalg.norm(quadratic.b))
+    verdict = "not critical" if gradient_norm > flat else _by_signs(positive, negative, len(values))
+    if tolerance is None and verdict in ("minimum", "maximum"):
+        warn_of_rounding(values, quadratic.objective)
     return CriticalPoint(
-        verdict="not critical" if gradient_norm > flat else _by_signs(positive, negative, len(values)),
+        verdict=verdict,
         positive=positive,
         negative=negative,
         zero=len(values) - positive - negative,

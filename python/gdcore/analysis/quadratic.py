@@ -144,6 +144,11 @@ class QuadraticModel(Made):
         return len(self.b)
 
     @property
+    def objective(self) -> Objective | None:
+        """The function E that the object was made from; None if it was made by `from_arrays`."""
+        return self._objective
+
+    @property
     def includes_decay(self) -> bool:
         """Whether E has a penalty: whether the object was made from an `Objective` with weight decay."""
         return self._objective is not None and bool(self._objective.decay.any())

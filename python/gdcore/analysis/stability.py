@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from .derivatives import MEMORY_LIMIT, dense_hessian, extreme_eigenpairs
 from .objective import Mode, Objective, Vector, as_objective, finite_array, point_at
 from .quadratic import QuadraticModel, as_quadratic, rounding
 
-__all__ = ["condition_number", "effective_lr", "effective_parameters", "max_stable_lr"]
+__all__ = ["condition_number", "effective_lr", "effective_parameters", "max_stable_lr", "warn_of_rounding"]
 
+CLASSIFICATION = (_core.CrossEntropy, _core.BinaryCrossEntropy)
 DENSE = 2000  # parameters up to which the full Hessian is used: fast, and exact for the smallest eigenvalues
+HARDLY_CURVED = 1e10  # condition number above which the smallest eigenvalue is warned of
 RESOLUTION = 1e-7  # accuracy of Lanczos for the smallest eigenvalue, relative to the largest
 
 
@@ -52,6 +55,12 @@ def condition_number(
     float
         At least 1.
 
+    Warns
+    -----
+    RuntimeWarning
+        If it is above 1e10: the smallest eigenvalue is then hardly larger than the rounding of the largest. The loss of
+        classes that can be separated has no minimum: its weights grow without end, and the curvature goes to 0.
+
     Raises
     ------
     ValueError
@@ -61,8 +70,10 @@ def condition_number(
     TypeError
         If a QuadraticModel is given together with other data; and as for `Objective`.
     """
+    objective: Objective | None
     if isinstance(model, QuadraticModel):
         values = as_quadratic(model, loss, x, y, at=at, mode=mode, sample_weight=sample_weight).eigenvalues
+        objective = model.objective
     else:
         objective, point = _given(model, loss, x, y, at, mode, sample_weight)
         if objective.size > DENSE:
@@ -70,12 +81,38 @@ def condition_number(
         else:
             values = np.asarray(np.linalg.eigvalsh(dense_hessian(objective, point)), dtype=np.float64)
     if values[0] <= rounding(values):
+        whole = "model, loss, x, y" if isinstance(model, Sequential) else "objective"
         raise ValueError(
             f"model: its Hessian has eigenvalues from {values[0]:.3g} to {values[-1]:.3g}; expected only positive "
             "ones, as the condition number is defined at a minimum without flat directions: train on to one; with "
-            "ReLU units no minimum is without, there compare the eigenvalues of QuadraticModel(model, loss, x, y)"
+            f"ReLU units no minimum is without, there compare the eigenvalues of QuadraticModel({whole})"
         )
+    warn_of_rounding(values, objective)
     return float(values[-1] / values[0])
+
+
+def warn_of_rounding(eigenvalues: Vector, objective: Objective | None) -> None:
+    """Warn, four calls up, if the smallest of the eigenvalues of one sign is hardly larger than rounding."""
+    least, most = sorted(abs(float(eigenvalues[i])) for i in (0, -1))
+    if most <= HARDLY_CURVED * least:
+        return
+    warnings.warn(
+        f"the smallest eigenvalue of the Hessian, {least:.3g}, is hardly above the rounding of the largest, "
+        f"{most:.3g}: the direction may be flat{_endless(objective)}",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _endless(objective: Objective | None) -> str:
+    """Return why there may be no minimum: the loss of classes, without weight decay."""
+    if objective is None or not isinstance(objective.loss, CLASSIFICATION) or objective.decay.any():
+        return ""
+    return (
+        f", and the point no minimum. Without weight decay {type(objective.loss).__name__} has none where the network "
+        "separates the classes: the weights grow without end. analysis.Objective(model, loss, x, y, weight_decay=...) "
+        "has one"
+    )
 
 
 @explained
