@@ -4,10 +4,11 @@ such hints hide no error of a property, break no import, and name only what exis
 from __future__ import annotations
 
 import copy
-import importlib
 import pickle
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -35,11 +36,40 @@ def model() -> gd.Sequential:
         ("Model", r"a network is gd\.Sequential\(gd\.Dense.*"),
         ("TabularModel", r"did you mean gd\.tables\.TabularModel\?"),
         ("sequental", r"did you mean gd\.Sequential\?"),
+        ("load_model", r"did you mean gd\.load\(path\)\?"),
     ],
 )
 def test_names_of_the_package(name: str, hint: str) -> None:
     helpers.refuses(lambda: getattr(gd, name), AttributeError, f"^module 'gdcore' has no attribute '{name}': {hint}$")
     assert not hasattr(gd, name) and getattr(gd, name, 3) == 3
+
+
+def test_names_of_parts_of_the_package() -> None:
+    for name, hint in (
+        ("roc_auc_score", "roc_auc"), ("auc", "roc_auc"), ("f1_score", "f1"), ("brier_score_loss", "brier"),
+        ("f1_macro", "f1"), ("acurracy", "accuracy"), ("mse", "mean_squared_error"),
+    ):  # fmt: skip
+        words = rf"^module 'gdcore.metrics' has no attribute '{name}': did you mean gd\.metrics\.{hint}\?$"
+        helpers.refuses(lambda n=name: getattr(gd.metrics, n), AttributeError, words)
+    for name, hint in (("TabularClassifier", r"gdcore\.sklearn has"), ("tabular_model", r".*\.TabularModel\?$")):
+        words = f"^module 'gdcore.tables' has no attribute '{name}': {hint}"
+        helpers.refuses(lambda n=name: getattr(gd.tables, n), AttributeError, words)
+
+
+def test_a_part_that_is_not_imported_yet() -> None:
+    code = """if True:
+        import gdcore as gd
+        for name in ("sklearn", "chapter"):
+            try:
+                getattr(gd, name)
+            except AttributeError as error:
+                print(error)
+        from gdcore import chapter
+        assert gd.chapter is chapter
+    """
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    start = "module 'gdcore' has no attribute"
+    assert done.stdout.splitlines() == [f"{start} {n!r} yet: import gdcore.{n} first" for n in ("sklearn", "chapter")]
 
 
 def test_an_import_of_such_a_name_says_the_same() -> None:
@@ -55,9 +85,10 @@ def test_an_import_of_such_a_name_says_the_same() -> None:
     # No part of the package has such a name, as `from gdcore import part` looks for an attribute first.
     names = {*foreign_names.OTHERS, *(name.lower().replace("_", "") for name in gd.__all__)}
     names |= {name for own in foreign_names.CLASSES.values() for name in own}
-    for part in pkgutil.iter_modules(gd.__path__):
-        there = part.name in vars(gd) or part.name in gd.__all__
-        assert there or part.name.replace("_", "") not in names, part.name
+    for package in (gd, gd.metrics, gd.tables):
+        for part in pkgutil.iter_modules(package.__path__):
+            there = part.name in vars(package) or part.name in package.__all__
+            assert there or part.name.replace("_", "") not in names, part.name
 
 
 def made(text: str) -> None:
@@ -77,7 +108,7 @@ def test_hints_name_what_exists() -> None:
             for part in path[1:].split("."):
                 found = getattr(found, part)
     owners: dict[str, Any] = {"Sequential": gd.Sequential, "Ensemble": gd.Ensemble}
-    owners["TabularModel"] = importlib.import_module("gdcore.tables").TabularModel
+    owners |= {"TabularModel": gd.tables.TabularModel, "Restarts": gd.Restarts, "Sweep": gd.Sweep}
     for kind, members in foreign_names.MEMBERS.items():
         assert not [name for name in members if hasattr(owners[kind], name)], kind
     for called in re.findall(r"(?:^|[ ,])(\w+)\(", " ".join(foreign_names.MEMBERS["Sequential"].values())):
@@ -96,6 +127,21 @@ def test_members_of_ensembles_and_tables() -> None:
     helpers.refuses(lambda: found.to_torch_module(), AttributeError, "instead: .model.to_torch_module.* for model in")
     assert len(copy.copy(found)) == len(pickle.loads(pickle.dumps(found))) == 1
     helpers.refuses(lambda: gd.tables.TabularModel().classes_, AttributeError, "instead: classes$")
+    for each in (model(), found, gd.tables.TabularModel()):
+        helpers.refuses(lambda e=each: e.to_onnx, AttributeError, r"instead: save_onnx\(path\) writes ONNX$")
+
+
+def test_members_of_results() -> None:
+    x, y = np.zeros((4, 2)), np.zeros(4)
+    result = gd.restarts(
+        lambda seed: gd.Sequential(gd.Dense(2, 1), seed=seed), 2, x, y, validation=(x, y),
+        loss=gd.MeanSquaredError(), optimizer=gd.SGD(0.1), epochs=1, progress=False,
+    )  # fmt: skip
+    for name, hint in (("best_model", "best"), ("save", r"best\.save\(path\)"), ("summary", r"print\(result\) ")):
+        words = f"^Restarts has no attribute '{name}'; instead: {hint}"
+        helpers.refuses(lambda n=name: getattr(result, n), AttributeError, words)
+    for same in (copy.copy(result), copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        assert same.table() == result.table()
 
 
 class Own(gd.Sequential):
@@ -163,9 +209,10 @@ def test_arguments_that_belong_to_another_call() -> None:
     x, y = np.zeros((4, 2)), np.zeros(4)
     table = gd.tables.TabularModel
     trainer = gd.Trainer(model(), gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
+    yes_no = gd.Trainer(model(), gd.BinaryCrossEntropy(), optimizer=gd.SGD(0.1))
     for call, words in (
-        (lambda: table(epochs=3), r"chooses the epochs \(docs/tables.md\); time_limit="),
-        (lambda: table("regression").fit(x, y, epochs=3), r"chooses the epochs \(docs/tables.md\); time_limit="),
+        (lambda: table(epochs=3), r'the epochs \(see the page "Tables" of .*, docs/tables.md\); time_limit='),
+        (lambda: table("regression").fit(x, y, epochs=3), r"chooses the epochs \(.*docs/tables.md\); time_limit="),
         (lambda: table("regression").fit(x, y, time_limit=3), "it is an argument of TabularModel;"),
         (lambda: table(sample_weight=y), r"it is an argument of TabularModel\.fit;"),
         (
@@ -174,6 +221,9 @@ def test_arguments_that_belong_to_another_call() -> None:
         ),
         (lambda: table(loss="mae"), r"such as gd\.MeanAbsoluteError\(\)$"),
         (lambda: trainer.fit(x, y, metrics=[]), "it is an argument of Trainer;"),
+        (lambda: trainer.fit(x, y, class_weight={}), "MeanSquaredError has no classes, sample_weight= has"),
+        (lambda: yes_no.fit(x, y, class_weight={}), r"takes it: gd\.BinaryCrossEntropy\(class_weights="),
+        (lambda: gd.History().plot(metric="loss"), r"did you mean measure\?"),
         (lambda: gd.Trainer(model(), gd.Huber(), optimizer=gd.SGD(0.1), epochs=3), r"an argument of Trainer\.fit;"),
         (lambda: gd.SGD(0.1, momentum=0.9), r"; gd\.Momentum\(lr, 0\.9\) is the optimiser with momentum;"),
         (lambda: gd.BatchNorm(3, momentum=0.1), "did you mean decay[?] It is 1 - momentum of PyTorch"),

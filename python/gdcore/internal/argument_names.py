@@ -119,7 +119,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "network": ("model",),
     "module": ("model",),
     "estimator": ("model",),
-    "metric": ("metrics", "monitor"),
+    "metric": ("metrics", "monitor", "measure"),
     "eval_metric": ("metrics", "monitor"),
     "random_state": ("seed",),
     "random_seed": ("seed",),
@@ -169,7 +169,8 @@ ADVICE = {
     "dtype": "the dtype is the model's: gd.Sequential(..., dtype=...)",
     "seed": "the seed is the model's: gd.Sequential(..., seed=...)",
 }
-RECIPE = "TabularModel chooses it for the table (docs/tables.md); gd.Trainer takes all settings"
+PAGE = 'see the page "Tables" of the documentation, docs/tables.md'
+RECIPE = f"TabularModel chooses it for the table ({PAGE}); gd.Trainer takes all settings"
 OF_CLASS = {
     "BatchNorm": {"momentum": "did you mean decay? It is 1 - momentum of PyTorch, and momentum of Keras"},
     "TabularModel": {
@@ -177,17 +178,18 @@ OF_CLASS = {
         **dict.fromkeys(("layers", "hidden_layer_sizes", "dropout", "patience", "early_stopping"), RECIPE),
         **dict.fromkeys(
             ("epochs", "n_epochs", "max_epochs", "max_iter"),
-            "TabularModel chooses the epochs (docs/tables.md); time_limit= of its constructor bounds the time",
+            f"TabularModel chooses the epochs ({PAGE}); time_limit= of its constructor bounds the time",
         ),
         "metrics": "model.evaluate(x, y, metrics=[...]) takes them",
     },
 }
 
 
-def hint(name: str, parameters: Iterable[str], call: str = "", owner: type | None = None) -> str:
+def hint(name: str, parameters: Iterable[str], call: str = "", owner: type | None = None, called: object = None) -> str:
     """Return a hint for the unknown argument `name` of a call, or an empty text if there is none.
 
-    `owner` is the class of a method or constructor; hints for a class hold for its subclasses.
+    `owner` is the class of a method or constructor, `called` the object of the method; hints for a class hold for its
+    subclasses.
     """
     parameters = list(parameters)
     for each in () if owner is None else owner.__mro__:
@@ -199,6 +201,12 @@ def hint(name: str, parameters: Iterable[str], call: str = "", owner: type | Non
     elsewhere = [] if owner is None else [place for place in _with_argument(owner, name) if place != call]
     if elsewhere:
         return f"; it is an argument of {elsewhere[0]}"
+    loss = getattr(called, "loss", None)
+    if name in ("class_weight", "class_weights") and loss is not None:
+        kind = type(loss).__name__
+        if hasattr(loss, "class_weights"):
+            return f"; the loss takes it: gd.{kind}(class_weights=...)"
+        return f"; {kind} has no classes, sample_weight= has a weight for each row"
     if name in ADVICE:
         return f"; {ADVICE[name]}"
     return suggestion(name, parameters)

@@ -25,10 +25,11 @@ def misfit(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     owner: type | None = None,
+    called: object = None,
 ) -> str | None:
     """Return the error in the number or the names of a call's arguments; None if there is none.
 
-    `owner` is the class of a method or constructor.
+    `owner` is the class of a method or constructor, `called` the object of the method.
     """
     import inspect
 
@@ -45,7 +46,7 @@ def misfit(
     if inspect.Parameter.VAR_KEYWORD not in kinds.values():
         for name in kwargs:
             if name not in by_name:
-                return f"[{call}] {name} is not among its arguments{hint(name, by_name, call, owner)}{form}"
+                return f"[{call}] {name} is not among its arguments{hint(name, by_name, call, owner, called)}{form}"
     if len(args) > len(positional) and inspect.Parameter.VAR_POSITIONAL not in kinds.values():
         others = [name for name in by_name if name not in positional and name not in kwargs]
         names = f"; the others have names, as in {others[0]}=..." if others else ""
@@ -339,14 +340,14 @@ def _explained(function: Explained) -> Explained:
             refused = error
         import inspect
 
-        signature, call, owner = inspect.signature(function), function.__qualname__, None
+        signature, call, owner, called = inspect.signature(function), function.__qualname__, None, None
         if "." in call:  # a method
             if args:
-                owner = args[0] if isinstance(args[0], type) else type(args[0])
+                called, owner = args[0], args[0] if isinstance(args[0], type) else type(args[0])
             if args and getattr(type(args[0]), function.__name__, None) is wrapper:  # called by the name of its class
                 call = f"{type(args[0]).__name__}.{function.__name__}"
             parameters = list(signature.parameters.values())[1:]
             signature, args = signature.replace(parameters=parameters), args[1:]
-        raise TypeError(misfit(call.removesuffix(".__init__"), signature, args, kwargs, owner) or str(refused))
+        raise TypeError(misfit(call.removesuffix(".__init__"), signature, args, kwargs, owner, called) or str(refused))
 
     return wrapper  # type: ignore[return-value]

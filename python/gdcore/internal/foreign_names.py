@@ -68,6 +68,7 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(("cuda", "device"), "the device is the model's: gd.Sequential(..., device=...); see gd.info()"),
     "nograd": "model.predict(x) computes no gradients",
     "save": "did you mean model.save(path)?",
+    "loadmodel": "did you mean gd.load(path)?",
     "modelcheckpoint": "did you mean gd.Checkpoint(path)?",
     "csvlogger": "did you mean gd.CSVLog(path)?",
     "reducelronplateau": "did you mean gd.ReduceOnPlateau()?",
@@ -78,6 +79,17 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(
         ("tabularclassifier", "tabularregressor", "mlpclassifier", "mlpregressor"), "gdcore.sklearn has the estimators"
     ),
+}
+IMPORTED = ("chapter", "sklearn")  # parts of the package that `import gdcore` does not give
+EXPORT = "save_onnx(path) writes ONNX"
+COMPARED = {
+    **dict.fromkeys(("best_model", "best_", "best_estimator_", "model"), "best"),
+    **dict.fromkeys(("best_score", "best_score_", "best_value"), "best_start.value"),
+    **dict.fromkeys(("results", "cv_results_"), "table(), or starts"),
+    **dict.fromkeys(("to_pandas", "to_csv"), "table() has them: table().to_pandas(), table().to_csv(path)"),
+    "save": "best.save(path)",
+    **dict.fromkeys(("predict", "predict_proba", "predict_classes"), "best has them: best.predict(x)"),
+    "history": "best_start.history",
 }
 # Attributes of a model, which cannot be set either: what to use instead.
 STATE: dict[str, str] = {
@@ -109,12 +121,14 @@ MEMBERS: dict[str, dict[str, str]] = {
         "count_params": "summary() counts them, as does len(flat_parameters())",
         "predict_probabilities": "predict_proba(x)",
         "requires_grad_": "freeze and unfreeze",
+        **dict.fromkeys(("to_onnx", "export"), EXPORT),
         "classes_": "classes",
     },
     "Ensemble": {
         "fit": "gd.Ensemble.train(build, n, x, y, ...) trains",
         "to_torch_module": "[model.to_torch_module() for model in ensemble]; save_onnx(path) writes the mean too",
         "parameters": "ensemble[0].parameters() has those of a model",
+        **dict.fromkeys(("to_onnx", "export"), EXPORT),
         "estimators_": "models",
         "classes_": "classes",
     },
@@ -124,7 +138,17 @@ MEMBERS: dict[str, dict[str, str]] = {
         "feature_importances_": "importances(x, y)",
         "models": "ensemble.models",
         "parameters": "ensemble[0].parameters() has those of a network",
+        **dict.fromkeys(("to_onnx", "export"), EXPORT),
         "to_torch_module": "[model.to_torch_module() for model in model.ensemble], whose inputs are encode(x)",
+    },
+    "Restarts": {
+        **COMPARED,
+        "best_params_": "best_seed, best_epsilon",
+        "summary": "print(result) shows all, table() has a row for each start, spread the spread",
+    },
+    "Sweep": {
+        **COMPARED,
+        **dict.fromkeys(("best_params", "best_params_", "best_settings"), "best_setting"),
     },
 }
 # Metrics: their names in gdcore.
@@ -147,7 +171,7 @@ def _bare(name: str) -> str:
 def _found(name: str, names: Mapping[str, str], close: bool) -> str:
     """Return the entry of a name, or of the closest one where `close`, or an empty text."""
     bare = _bare(name)
-    for each in (bare, bare.removesuffix("loss").removesuffix("optimizer")):
+    for each in (bare, bare.removesuffix("loss").removesuffix("optimizer").removesuffix("score")):
         if each in names:
             return names[each]
     if not close:
@@ -185,17 +209,23 @@ def _call(kind: type) -> str:
     return f"{kind.__name__}({', '.join(f'{each.name}=...' for each in needed)})"
 
 
-def missing(module: str, name: str, own: Iterable[str]) -> Exception:
+def missing(module: str, name: str, own: Iterable[str], also: Mapping[str, str] | None = None) -> Exception:
     """Return the error for a name that a module does not have, with what to type here.
 
-    It is an AttributeError; for ``from gdcore import name`` an ImportError, as Python's own would lose the hint.
+    `own` has the names of the module, `also` other names of some of them. It is an AttributeError; for
+    ``from gdcore import name`` an ImportError, as Python's own would lose the hint.
     """
     message = f"module {module!r} has no attribute {name!r}"
     if name.startswith("_"):
         return AttributeError(message)
-    ours = {_bare(each): f"did you mean gd.{each}?" for each in own}
+    if module == "gdcore" and name in IMPORTED:
+        return AttributeError(f"{message} yet: import gdcore.{name} first")  # which that statement itself asks for
+    ours = {_bare(each): f"did you mean gd.{each}?" for each in sys.modules["gdcore"].__all__}
+    here = module.replace("gdcore", "gd", 1)
+    ours |= {_bare(other): f"did you mean {here}.{each}?" for other, each in (also or {}).items()}
+    ours |= {_bare(each): f"did you mean {here}.{each}?" for each in own}
     theirs = {each: f"did you mean gd.{what}?" for names in CLASSES.values() for each, what in names.items()}
-    hint = _found(name, ours | theirs | OTHERS, False)
+    hint = _found(name, theirs | OTHERS | ours, False)
     if hint and sys._getframe(2).f_code.co_name == "_handle_fromlist":  # of importlib
         return ImportError(f"cannot import name {name!r} from {module!r}: {hint}", name=module)
     hint = hint or _found(name, ours, True)

@@ -5,6 +5,8 @@
 labels, probabilities or numbers.
 """
 
+import typing as _typing
+
 from .calls import Call, Metrics, Predictions, called_metrics, on_labels, on_logits
 from .labels import accuracy, balanced_accuracy, binary_accuracy, f1, precision, recall
 from .names import direction
@@ -35,3 +37,13 @@ __all__ = [
     "root_mean_squared_error",
     "top_k",
 ]
+
+
+if not _typing.TYPE_CHECKING:  # with a __getattr__, type checkers would accept any name
+
+    def __getattr__(name: str) -> _typing.NoReturn:
+        """Raise AttributeError with what to type instead."""
+        from ..internal.foreign_names import missing  # here, to keep `import gdcore` fast
+        from .names import functions
+
+        raise missing(__name__, name, __all__, functions())

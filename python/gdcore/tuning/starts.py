@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..history import History
+from ..internal.attributes import Hinted
 from ..internal.display import Shown
 from ..model import Sequential
 from ..table import Table
@@ -87,7 +88,7 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Compared(Shown):
+class Compared(Hinted, Shown):
     """Starts that are compared by a measure on validation data; ``print(result)`` shows them.
 
     Attributes
