@@ -195,7 +195,7 @@ def test_early_stopping_in_fit(restore: bool, device: str, data: Any) -> None:
         ("val_mse", ["r2"], r"; Trainer\(metrics=\['mse'\]\) measures it\. Expected one of epoch, loss, lr"),
         ("val_MSE", ["mean_squared_error"], "did you mean 'val_mean_squared_error'[?] Expected one of"),
         ("r2", ["r2"], "did you mean 'val_r2'[?] Expected"),
-        ("val_r2score", [], r"Trainer\(metrics=\['r2'\]\) measures it"),
+        ("val_r2score", [], r"Trainer\(metrics=\['r2'\]\) measures it as 'val_r2'\. Expected"),
         ("val_other", ["r2"], "not measured; expected one of epoch"),
     ],
 )

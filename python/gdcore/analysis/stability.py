@@ -98,7 +98,7 @@ def warn_of_rounding(eigenvalues: Vector, objective: Objective | None) -> None:
         return
     warnings.warn(
         f"the smallest eigenvalue of the Hessian, {least:.3g}, is hardly above the rounding of the largest, "
-        f"{most:.3g}: the direction may be flat{_endless(objective)}",
+        f"{most:.3g}: its direction may be flat{_endless(objective)}",
         RuntimeWarning,
         stacklevel=4,
     )

@@ -107,7 +107,8 @@ def unmeasured(monitor: str, columns: Iterable[str]) -> str:
         return f"did you mean {same[0]!r}? Expected one of {', '.join(there)}"
     if metric is not None:
         name = usual(monitor.removeprefix("val_"))
-        return f"Trainer(metrics=[{name!r}]) measures it. Expected one of {', '.join(there)}"
+        column = "" if monitor == f"val_{name}" else f" as {f'val_{name}'!r}"
+        return f"Trainer(metrics=[{name!r}]) measures it{column}. Expected one of {', '.join(there)}"
     return f"expected one of {', '.join(there)}"
 
 
