@@ -295,6 +295,22 @@ def test_export(here: Path, capsys: Any) -> None:
     np.testing.assert_allclose(eval(formula, {"outputs": outputs}), numbers.predict(inputs), rtol=1e-4)
 
 
+@pytest.mark.parametrize(("width", "kind"), [(1, "yes_no"), (3, "yes_no"), (3, "classes"), (2, "numbers")])
+def test_export_prints_the_output_that_the_file_declares(
+    width: int, kind: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    model = gd.Sequential(gd.Dense(2, width), seed=0, outputs=kind)
+    model.save("net.safetensors")
+    for outputs in ("raw", "probabilities") if kind != "numbers" else ("raw",):
+        run("export", "net.safetensors", "--onnx", "net.onnx", "--outputs", outputs)
+        [output] = onnx.load("net.onnx").graph.output
+        rows, columns = output.type.tensor_type.shape.dim
+        declared = f"{output.name}, ({rows.dim_param}, {columns.dim_value})"
+        assert facts(capsys.readouterr().out)["output"] == declared
+
+
 def test_the_curve(here: Path, capsys: Any) -> None:
     pytest.importorskip("matplotlib")
     common = ["train", "people.csv", "--target", "buys", "--ignore", "id", "--ensemble", "2", "-q"]

@@ -29,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the file, and print what it expects and returns."""
+    from ..io.onnx.files import output_of
     from ..tables import TabularModel
 
     outputs_apart(options, [options.model], {"--onnx": options.onnx})
@@ -40,9 +41,9 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--networks: {options.model} holds a {type(model).__name__}; expected a TabularModel")
     networks = model.ensemble if tabular else model
     networks.save_onnx(options.onnx, outputs=options.outputs)
-    output = "outputs" if options.outputs == "raw" else "probabilities"
+    output, width = output_of(networks, options.outputs)
     facts = {"file": str(options.onnx), "input": f"x, (rows, {networks.in_features})"}
-    facts["output"] = f"{output}, (rows, {networks.out_features})"
+    facts["output"] = f"{output}, (rows, {width})"
     if tabular:
         facts |= _expected(model)
     elif networks.feature_names is not None:

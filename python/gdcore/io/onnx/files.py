@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ...ensembles.ensemble import Ensemble
     from ...model import Sequential
 
-__all__ = ["LIMIT", "OPSET", "averaged", "save_ensemble", "save_model", "write"]
+__all__ = ["LIMIT", "OPSET", "averaged", "output_of", "save_ensemble", "save_model", "write"]
 
 OPSET, IR = 17, 8  # those of ONNX 1.12; onnxruntime 1.12 (2022) and later versions read them
 ML_OPSET = 3  # that of ONNX-ML, which belongs to it
@@ -48,6 +48,13 @@ def save_model(model: Sequential, path: FileLike, outputs: str) -> None:
     if outputs == "probabilities":
         found = _probabilities(graph, found, model)
     _write(graph, found, model, path, outputs)
+
+
+def output_of(model: Sequential | Ensemble, outputs: str) -> tuple[str, int]:
+    """Return name and number of columns of the output that a file declares; `outputs` as for `Sequential.save_onnx`."""
+    if outputs == "raw":
+        return "outputs", model.out_features
+    return "probabilities", 2 if model.outputs == "yes_no" and model.out_features == 1 else model.out_features
 
 
 def save_ensemble(ensemble: Ensemble, path: FileLike, outputs: str) -> None:
@@ -150,9 +157,8 @@ def _mean(graph: Graph, members: Sequence[str], ensemble: Ensemble, outputs: str
 
 def _write(graph: Graph, found: str, model: Sequential | Ensemble, path: FileLike, outputs: str) -> None:
     """Write a graph, whose result is called `found`, with the metadata of a model."""
-    name = "probabilities" if outputs == "probabilities" else "outputs"
-    two = name == "probabilities" and model.outputs == "yes_no" and model.out_features == 1
-    graph.output(name, found, graph.dtype, 2 if two else model.out_features)
+    name, width = output_of(model, outputs)
+    graph.output(name, found, graph.dtype, width)
     facts = {key: getattr(model, key) for key in ("outputs", "classes", "feature_names", "target_names")}
     write(graph, type(model).__name__, facts, path)
 
