@@ -131,6 +131,14 @@ FILE: dict[str, tuple[Make, list[str], str]] = {
     ),
     "weight that is no number": (cell(6, 1, "old"), [*EVALUATE, "--weights", "age"], r"'age': got 'old' in row 6;"),
     "kept column unknown": (lambda p: p.encode(), [*PREDICT, "--keep", "name"], r"--keep: got 'name'"),
+    "several ignored columns": (
+        lambda p: p.encode(), [*TRAIN, "--ignore", "id,age"],
+        r"--ignore: got 'id,age'; .*; for several columns repeat --ignore",
+    ),
+    "several kinds": (
+        lambda p: p.encode(), [*TRAIN, "--kind", "age=number,city=category"],
+        r"--kind: got 'age=number,city'; .*; for several columns repeat --kind",
+    ),
     "ignored column unknown": (lambda p: p.encode(), [*TRAIN, "--ignore", "name"], r"--ignore: got 'name'"),
     "kind of the target": (lambda p: p.encode(), [*TRAIN, "--kind", "buys=number"], r"--kind: got 'buys', the target"),
     "kind that does not fit": (lambda p: p.encode(), [*TRAIN, "--kind", "city=number"], r"'city': got '.*' in row 1;"),
@@ -265,6 +273,13 @@ USAGE = {
         "train people.csv --targte buys",
         r"got the unknown option --targte; did you mean --target\? \(see gdcore train --help\)",
     ),
+    "unknown letter": ("train people.csv --target buys -x", r"got the unknown option -x \(see gdcore train --help\)"),
+    "one dash": ("train people.csv --target buys -quiet", r"the unknown option -quiet; did you mean --quiet\? \(see"),
+    "another command's option": ("train people.csv --target buys --netw", r"got the unknown option --netw \(see"),
+    "several metrics": (
+        "evaluate model.safetensors people.csv --metric accuracy,f1",
+        r"--metric: got 'accuracy,f1'; expected one name; for several metrics repeat --metric",
+    ),
     "misspelt, with a value": ("train people.csv --target buys --tets=0.1", "option --tets; did you mean --test"),
     "unknown option": ("train people.csv --target buys --zzz 3", r"got the unknown option --zzz \(see"),
     "too many": ("train people.csv other.csv --target buys", r"got 'other\.csv' beside all"),
@@ -285,14 +300,20 @@ USAGE = {
     "encoding": ("train people.csv --target buys --encoding klingon", "--encoding: got 'klingon'"),
     "separator": ("train people.csv --target buys --separator ab", "--separator: got 'ab'"),
     "no file for onnx": ("export model.safetensors", "--onnx"),
-    "out is the data": ("predict model.safetensors people.csv --out people.csv", "--out: got people.csv, which is"),
+    "out is the data": (
+        "predict model.safetensors people.csv --out people.csv",
+        "--out: got people.csv, which is read too;",
+    ),
     "out is the data, as a link": (
         "predict model.safetensors people.csv --out link.csv",
         r"--out: got link\.csv",
     ),
     "model is the data": ("train people.csv --target buys --out people.csv", "--out: got people.csv, which is"),
     "onnx is the model": ("export model.safetensors --onnx model.safetensors", "--onnx: got model.safetensors, which"),
-    "curve is the model": ("train people.csv --target buys --curve a.png --out a.png", r"--curve: got a\.png, which"),
+    "curve is the model": (
+        "train people.csv --target buys --curve a.png --out a.png",
+        r"--curve: got a\.png, which is also that of --out;",
+    ),
 }
 
 
@@ -307,6 +328,7 @@ def test_bad_usage(name: str, here: Path, capsys: Any) -> None:
     ("words", "expected"),
     [
         ("trian people.csv", r"got the unknown command 'trian'; expected one of train, .*; did you mean train\?"),
+        ("-x train people.csv", r"^gdcore: got the unknown option -x \(see gdcore --help\)\n$"),
         ("--verison", r"got the unknown option --verison; did you mean --version\?"),
         ("reproduce minist1d out", r"NAME: got 'minist1d'; expected one of .*; did you mean mnist1d"),
     ],

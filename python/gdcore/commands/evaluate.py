@@ -32,9 +32,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", metavar="COLUMN", help="the column of the answers; by default that of training")
     parser.add_argument("--weights", metavar="COLUMN", help="the weight of each row; by default all count the same")
     parser.add_argument(
-        "--metric", metavar="NAME", action="append", help="a metric of docs/metrics.md, such as f1; may be repeated"
-    )
+        "--metric", metavar="NAME", action="append", type=_metric,
+        help="a metric of docs/metrics.md, such as f1; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _metric(text: str) -> str:
+    if "," in text:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected one name; for several metrics repeat --metric")
+    return text
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,10 +120,10 @@ def predicted(model: TabularModel, inputs: Any, answers: Any, weights: Any = Non
 
 
 def measures(model: TabularModel, parts: Sequence[Predicted], metrics: list[str] | None = None) -> dict[str, str]:
-    """Return measures of the predictions, as text; by default those that fit the task."""
+    """Return measures of the predictions, as text; by default those that fit the task, and the loss."""
     outputs, truth = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     weights = [part.weights for part in parts if part.weights is not None]
-    classes = model.classes
+    classes, chosen = model.classes, metrics
     if metrics is None:
         metrics = ["r2", "root_mean_squared_error", "mean_absolute_error"]
         if classes is not None:
@@ -125,4 +132,6 @@ def measures(model: TabularModel, parts: Sequence[Predicted], metrics: list[str]
     answers = truth if classes is None else classes[truth]
     found = model._judged(outputs, answers, np.concatenate(weights) if weights else None, metrics)
     loss = found.pop("loss")
-    return named({**found, "log_loss" if classes is not None else "mean_squared_error": loss} | found)
+    if chosen is not None:
+        return named(found)
+    return named({**found, "log_loss" if classes is not None else "mean_squared_error": loss})

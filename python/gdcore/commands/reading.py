@@ -36,6 +36,7 @@ STANDARD_INPUT = "-"
 GZIP = b"\x1f\x8b"  # how such a file begins
 BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 28  # bytes that are read at a time, of text up to 32 times: at least, at most
 MOST_COLUMNS = 100_000  # that are read; pyarrow takes ten kilobytes for each
+REPEATED = ("--ignore", "--keep", "--kind")  # arguments that take one column each time
 MOST_COMPARED = 1000  # with a name that no column has
 
 
@@ -218,6 +219,8 @@ def known_columns(source: Source, argument: str, columns: Sequence[str]) -> None
         if name not in source.names:
             listed = shown(list(source.names), 200)
             near = suggestion(name, source.names[:MOST_COMPARED])
+            if argument in REPEATED and "," in name and any(part.strip() in source.names for part in name.split(",")):
+                near = f"; for several columns repeat {argument}"
             raise ValueError(f"{argument}: got {name!r}; expected a column of {source}, one of {listed}{near}")
 
 

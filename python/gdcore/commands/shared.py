@@ -83,16 +83,16 @@ def outputs_apart(options: argparse.Namespace, inputs: Sequence[Path], outputs: 
     """Refuse an output that is an input, or another output, as bad usage; raise OSError if it cannot be written."""
     from ..io import destination
 
-    taken = {os.path.realpath(path): path for path in inputs}
+    taken = dict.fromkeys(map(os.path.realpath, inputs), "read too")
     for argument, path in outputs.items():
         if path is None:
             continue
         real = os.path.realpath(path)
         if real in taken or any(_same(path, other) for other in inputs):
             options.parser.error(
-                f"{argument}: got {path}, which is {taken.get(real, 'an input')}; expected another file"
+                f"{argument}: got {path}, which is {taken.get(real, 'read too')}; expected another file"
             )
-        taken[real] = path
+        taken[real] = f"also that of {argument}"
     for argument, path in outputs.items():
         if path is not None:
             destination.check(os.fspath(path), argument)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 from ..internal.checks import shown, suggestion
 
 __all__ = ["Parser", "commands_of", "parsed"]
+
+NUMBER = r"-\d+|-\d*\.\d+"  # which argparse takes as a value
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,11 +55,17 @@ def parsed(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Na
 def _refuse_unknown(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Refuse words that look like options, and are none; unique beginnings of options are options."""
     known = [option for action in parser._actions for option in action.option_strings]
+    long = [option.removeprefix("--") for option in known if option.startswith("--")]
     for word in words:
         if word == "--":
             return
         name = word.partition("=")[0]
-        if not name.startswith("--") or " " in name:  # a value, or an option of one letter
+        if name in ("", "-") or name[0] != "-" or " " in name or re.fullmatch(NUMBER, word):  # a value
             continue
-        if not any(option.startswith(name) for option in known):
-            parser.error(f"got the unknown option {name}{suggestion(name, known)}")
+        if name.startswith("--"):
+            there = any(option.startswith(name) for option in known)
+        else:  # one letter, or several of them, as -qh
+            there = all(f"-{letter}" in known for letter in name[1:])
+        if not there:
+            near = suggestion(name.lstrip("-"), long).replace("mean ", "mean --")
+            parser.error(f"got the unknown option {name}{near}")
