@@ -51,6 +51,11 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None
     exec(loading, found)
     assert found["dates"] == ["built"]
     assert found["predictions"].tolist() == csv.read_csv("predictions.csv").column("prediction").to_pylist()
+    assert cli.main(["evaluate", "rent.safetensors", "new.csv", "-q"]) == 0
+    found["measures"]["mean_squared_error"] = found["measures"].pop("loss")
+    assert {name: f"{value:.6g}" for name, value in found["measures"].items()} == dict(
+        line.split() for line in capsys.readouterr().out.splitlines()
+    )
     model, frame = found["model"], found["frame"]
     assert model.predict(frame.assign(more=1)[list(model.feature_names)]).tolist() == found["predictions"].tolist()
     names = {path.name for path in tmp_path.iterdir()}
