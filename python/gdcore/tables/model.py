@@ -101,7 +101,9 @@ class TabularModel(TablePredictor):
     device: Fixed[str] = Fixed("Device of the networks.", AGAIN)
     recipe: Fixed[Recipe | None] = Fixed("How the networks were made and trained; files do not contain it.", FITTED)
     validation_metrics: Fixed[dict[str, float] | None] = Fixed(
-        "Measures on the rows held out, if any, each predicted by networks that were not trained on it.", FITTED
+        "Measures on the rows held out, each predicted by networks that were not trained on it. None if no rows were "
+        "held out, and after ``gd.load``, as files do not contain them.",
+        FITTED,
     )
 
     def __init__(
