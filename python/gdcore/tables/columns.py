@@ -23,7 +23,7 @@ from ..internal.frames import first_of, frame_names, is_frame, is_series, series
 from ..internal.labels import key_of
 
 __all__ = [
-    "KINDS", "Column", "Frame", "Key", "conversion", "dates_of", "keys_of", "kind_of", "missing", "numbers_of", "read",
+    "DATES", "KINDS", "Column", "Frame", "Key", "dates_of", "keys_of", "kind_of", "missing", "numbers_of", "read",
     "read_column",
 ]  # fmt: skip
 
@@ -32,7 +32,7 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 
 KINDS = ("number", "boolean", "category", "date")
 KEYS = {str, int, float, bool}
-DATES = "convert text to dates first, such as by pandas.to_datetime"
+DATES = "convert text first, such as by pandas.to_datetime, str.to_datetime of polars or pyarrow.compute.cast"
 EXPECTED = "expected numbers, booleans, text, categories or dates"
 MANY = 30  # text of more values is read as numbers where all of it is numbers
 FIRST_YEAR, LAST_YEAR = "0001-01-01", "10000-01-01"  # the years that Python's dates have
@@ -349,23 +349,14 @@ def dates_of(column: Column, where: str) -> tuple[npt.NDArray[np.int64], npt.NDA
             item = values[row]
             if not isinstance(item, (datetime.date, np.datetime64)):
                 raise TypeError(
-                    f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected {_dates(column.name)}"
+                    f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected dates: {DATES}"
                 )
             found[row] = _in_range(np.array([_utc(item)], "M8"), where, row)[0]
         values = found
     if values.dtype.kind != "M":
         given = f"{values.dtype}, such as {shown(first_of(values))}"
-        raise TypeError(f"{where}: got {given}; expected {_dates(column.name)}")
+        raise TypeError(f"{where}: got {given}; expected dates: {DATES}")
     return _in_range(values, where, 0).view(np.int64), gone
-
-
-def _dates(name: str) -> str:
-    return f"dates: convert text first, {conversion(name)}"
-
-
-def conversion(name: str) -> str:
-    """Return the statement that makes dates of a column of text."""
-    return f"frame[{name!r}] = pandas.to_datetime(frame[{name!r}])"
 
 
 def _utc(item: Any) -> Any:

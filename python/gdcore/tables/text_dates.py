@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterable
 
-from .columns import Column, conversion, missing
+from .columns import DATES, Column, missing
 
 __all__ = ["ROWS", "warn_of_text_dates"]
 
@@ -25,8 +25,8 @@ def warn_of_text_dates(columns: Iterable[Column], decided: Collection[str], stac
     if found:
         name, more = found[0], "" if len(found) == 1 else f" (and {len(found) - 1} more)"
         warnings.warn(
-            f"column {name!r}{more} has text that looks like dates, and becomes categories; {conversion(name)} makes "
-            f"dates of it, kinds={{{name!r}: 'category'}} keeps it without this warning",
+            f"column {name!r}{more} has text that looks like dates, and becomes categories; for dates {DATES}; "
+            f"kinds={{{name!r}: 'category'}} keeps it without this warning",
             stacklevel=stacklevel,
         )
 
@@ -35,6 +35,6 @@ def _looks_like_dates(column: Column) -> bool:
     values = column.values[:ROWS]
     if column.declared or values.dtype.kind not in "OU":
         return False
-    known = values[~missing(values)].tolist()
+    known = [item for item in values[~missing(values)].tolist() if not isinstance(item, str) or item.strip()]
     like = sum(isinstance(item, str) and DATE.fullmatch(item) is not None for item in known)
     return bool(known) and like >= LEAST * len(known)
