@@ -63,6 +63,14 @@ def test_every_public_name_has_one_entry() -> None:
     assert set(found.values()) == {1}, f"twice in docs/site/api.md: {[name for name in found if found[name] > 1]}"
 
 
+def test_pages_of_callbacks_leave_out_what_fit_calls() -> None:
+    """The events are described once, on the page of `Callback`."""
+    template = (SITE / "templates" / "autosummary" / "class.rst").read_text(encoding="utf-8")
+    hidden = set(re.findall(r"\w+", re.sub("{%.*?%}", "", template).partition(":exclude-members:")[2]))
+    events = {name for name in vars(gd.Callback) if not name.startswith("_")}
+    assert events and events <= hidden and all(hasattr(gd.EarlyStopping, name) for name in hidden)
+
+
 def test_every_page_is_in_one_menu() -> None:
     pages = [path for folder in (ROOT, ROOT / "docs", SITE) for path in folder.glob("*.md")]
     found = Counter({path.resolve(): 0 for path in pages})
