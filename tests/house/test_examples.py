@@ -185,14 +185,6 @@ def test_the_cookbook_runs_in_order(library: str, module: str, tasks: int, tmp_p
     assert number(r"^([\d.]+) ", run(["tasks.py"], tmp_path)) > 0.95  # the accuracy of the first task
 
 
-def test_the_complete_snippets_about_analysis_run(tmp_path: Path) -> None:
-    found = [block for block in blocks("python", "docs/analysis.md") if block.startswith("import ")]
-    assert len(found) == 2
-    (tmp_path / "snippets.py").write_text("\n".join(found), encoding="utf-8")
-    steepest, relative, many, of, total = run(["snippets.py"], tmp_path).split()[:5]
-    assert float(steepest) > 1 and float(relative) > 100 and of == "of" and 0 < int(many) < int(total) == 25
-
-
 def test_the_snippets_about_tables_run_in_order(tmp_path: Path) -> None:
     found = blocks("python", "docs/tables.md")
     assert len(found) == 2
