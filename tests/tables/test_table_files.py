@@ -63,6 +63,7 @@ def test_everything_comes_back(name: str) -> None:
     model = fitted(TARGETS[name])
     read = load(saved(model))
     assert isinstance(read, TabularModel) and read.task == model.task and repr(read) == repr(model)
+    assert read.validation_metrics is None and read.recipe is None, "of training alone, as docs/tables.md says"
     assert read.predict(FRAME).dtype == model.predict(FRAME).dtype
     assert np.array_equal(read.predict(FRAME), model.predict(FRAME)) and saved(read) == saved(model)
     assert read.columns() == model.columns()
