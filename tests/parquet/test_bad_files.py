@@ -287,6 +287,8 @@ def test_other_functions_say_what_to_do(tmp_path: Path) -> None:
         gd.restarts(cases.seeded, 2, data, Y, validation=0.2, **run)
     with pytest.raises(TypeError, match="validation"):
         gd.restarts(cases.seeded, 2, X, Y, validation=data, **run)
+    with pytest.raises(TypeError, match=r"^got Parquet\(.*windows; expected an array"):
+        np.asarray(data)  # as scikit-learn does
 
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -77,6 +77,17 @@ class Windowed(Converted):
         """
         raise NotImplementedError
 
+    def __array__(self, *_: object, **__: object) -> Array:
+        """Raise TypeError; NumPy, and with it scikit-learn, would make an array of one object instead."""
+        raise TypeError(self.no_array())
+
+    def no_array(self) -> str:
+        """Return why this is no array, for messages."""
+        return (
+            f"got {shown(self)}, which fit, evaluate and the predictions of a model read in windows; expected an array "
+            "in memory, such as pandas.read_parquet(path)"
+        )
+
 
 class TakesTables:
     """Base of models whose predictions take tables, with columns of any type."""
@@ -165,10 +176,7 @@ def _from_object(value: object, name: str) -> Array:
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name}: got a sparse {type(value).__name__}; expected a dense array: use {name}.toarray()")
     if isinstance(value, Windowed):
-        raise TypeError(
-            f"{name}: got {shown(value)}, which fit, evaluate and the predictions of a model read in windows; expected "
-            "an array in memory, such as pandas.read_parquet(path)"
-        )
+        raise TypeError(f"{name}: {value.no_array()}")
     if isinstance(value, (str, bytes, dict, set, frozenset, Iterator)) or value is None:
         raise TypeError(f"{name}: got {type(value).__name__} {shown(value)}; expected an array of numbers")
     if isinstance(value, SupportsDLPack) and not _on_host(value):
