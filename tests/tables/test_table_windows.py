@@ -253,6 +253,17 @@ def test_many_values_are_counted_in_bounded_memory(folder: Path, monkeypatch: py
     assert made.validation_metrics is not None
 
 
+@pytest.mark.parametrize("name", ["timestamp", "duration"])
+def test_groups_are_the_same_in_files_of_other_units(name: str, tmp_path: Path) -> None:
+    """Otherwise a network is trained on rows of a group that it holds out."""
+    seconds, of = pa.array([-1, 0, 60, 86_400] * 5), getattr(pa, name)
+    for unit in ("s", "us", "ns"):
+        table = pa.table({"a": np.arange(20.0), "y": np.arange(20) / 8, "g": seconds.cast(of("s")).cast(of(unit))})
+        pq.write_table(table, tmp_path / f"{unit}.parquet")
+    found = learn(Roles.of(gd.data.Parquet(tmp_path / "*.parquet"), "y", None, "g"), None, {}, 0).groups
+    assert found is not None and sorted(found.values()) == [15] * 4
+
+
 def test_validation_files_weights_and_several_targets(folder: Path) -> None:
     inputs = [name for name in INPUTS if name not in ("age", "since")]
     table = FRAME.assign(double=2 * PRICE, kind=KIND)

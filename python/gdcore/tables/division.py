@@ -130,9 +130,16 @@ def group_keys(table: Any, name: str, where: str) -> tuple[list[Key], Array]:
         distinct, codes = np.unique(column.values, return_inverse=True)
         column = column._replace(values=distinct)
     if column.values.dtype.kind in "mM":
-        return [str(item) for item in column.values], codes
+        return _moments_as_text(column.values), codes
     keys = [key for key in keys_of(column, where) if key is not None]
     return [int(key) if isinstance(key, float) and key.is_integer() else key for key in keys], codes
+
+
+def _moments_as_text(values: Array) -> list[Key]:
+    """Return dates or durations as text: seconds and nanoseconds, the same in every unit."""
+    seconds = values.astype(f"{values.dtype.kind}8[s]")
+    rest = (values - seconds).astype("m8[ns]").astype(np.int64)
+    return [f"{second}.{part:09d}" for second, part in zip(seconds, rest.tolist(), strict=True)]
 
 
 def counted(files: Files, division: Division) -> npt.NDArray[np.int64]:
