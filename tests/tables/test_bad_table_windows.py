@@ -65,6 +65,7 @@ def changed(name: str, row: int, value: Any) -> dict[str, Any]:
         ({"y": "kind", "validation": 3}, TypeError, "validation: got 3"),
         ({"y": "one"}, ValueError, "y: got one class, 'same'"),
         ({"y": "level"}, ValueError, "task: got None for whole numbers"),
+        ({"y": ["price", "price"]}, ValueError, "y: got column 'price' more than once"),
         ({"y": ["price", "city"]}, TypeError, "y: .*rows.parquet has .*string in column 'city'"),
     ],
     ids=str,

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..internal.checks import shown
-from ..internal.features import FeatureNames
+from ..internal.features import FeatureNames, refuse_duplicates
 from ..parquet.columns import numbers
 from ..parquet.files import Files
 from ..parquet.source import Parquet
@@ -154,6 +154,7 @@ def _named(value: Any, own: FeatureNames, argument: str, *, several: bool = Fals
     names = (value,) if isinstance(value, str) else tuple(value) if several and isinstance(value, (list, tuple)) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{argument}: got {shown(value)} beside Parquet; expected the name of a column")
+    refuse_duplicates(names, argument)
     if own and names != own:
         raise ValueError(
             f"{argument}: got {shown(value)}, but Parquet has {argument.rpartition(' ')[2]}={shown(own[0])}; expected "
