@@ -145,6 +145,16 @@ def test_kinds_that_are_given() -> None:
     assert made.columns[1].width == 1
 
 
+def test_large_whole_numbers_beside_missing_ones_are_not_rounded() -> None:
+    """Otherwise identifiers of 64 bits become one category, and are unknown where none is missing."""
+    identifiers = pd.Series([2**60, 2**60 + 1, 2**60 + 2] * 4, dtype="Int64")
+    nullable = pd.DataFrame({"i": pd.concat([identifiers, pd.Series([None], dtype="Int64")])})
+    made = encoding(nullable, i="category")
+    found = inputs(made, nullable)
+    assert len(np.unique(found, axis=0)) == 4
+    assert np.array_equal(inputs(made, pd.DataFrame({"i": identifiers.astype(np.int64)})), found[:-1])
+
+
 def test_json() -> None:
     frame = {"a": [1.0, None, 3], "b": ["x", "y", "x"], "c": np.array([2**62, 2**62 + 1, 2**62 + 5]), "d": np.arange(3)}
     made = encoding(frame)

@@ -213,6 +213,7 @@ def test_columns_of_all_types(tmp_path: Path) -> None:
         "nanoseconds": pa.array(np.arange(500) * 10**15, pa.timestamp("ns", "UTC")),
         "large": pa.array(random.integers(2**63, 2**63 + 500, 500, dtype=np.uint64)),
         "whole": pa.array([1, None, 3, 4, 5] * 100),
+        "identifiers": pa.array([None if i == 150 else 2**60 + i % 5 for i in halves]),
         "numbers": pa.array([str(x) for x in random.normal(size=500)]),
         "missing": pa.array([None] * 500, pa.string()),
         "null": pa.nulls(500),
@@ -220,7 +221,8 @@ def test_columns_of_all_types(tmp_path: Path) -> None:
     }
     table = pa.table(columns)
     pq.write_table(table.append_column("y", pa.array(random.normal(size=500))), tmp_path / "a.parquet")
-    for kinds in ({}, {"whole": "category", "large": "category", "numbers": "category", "date": "date"}):
+    given = dict.fromkeys(["whole", "identifiers", "large", "numbers"], "category") | {"date": "date"}
+    for kinds in ({}, given):
         roles = Roles.of(gd.data.Parquet(tmp_path / "a.parquet", window=90), "y", None)
         ours = learn(roles, None, kinds, 0)
         frame = read(table, "x")

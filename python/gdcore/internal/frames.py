@@ -1,6 +1,7 @@
 """Converts frames and series of pandas, polars, pyarrow and other narwhals backends to NumPy arrays and column names.
 
-narwhals is imported with the first frame. Nullable columns become floats with NaN for missing values.
+narwhals is imported with the first frame. Nullable columns become floats with NaN for missing values, or
+objects where floats would round their whole numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .features import FeatureNames, refuse_duplicates
 Array: TypeAlias = npt.NDArray[Any]
 
 READ = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
+EXACT = 2**53  # whole numbers from here on are not all float64
 _WHAT_TO_DO = {
     "c": "expected real numbers: take .real, .imag or abs() of it",
     "M": "expected numbers: take the time since a reference date, in days, say",
@@ -158,7 +160,10 @@ def _any(series: Any, name: str) -> Array:
     if isinstance(series.dtype, _nw().Categorical | _nw().Enum):
         return _objects(series.to_list())
     try:
-        return np.asarray(series.to_numpy())
+        array = np.asarray(series.to_numpy())
+        if array.dtype.kind == "f" and series.dtype.is_integer() and (np.abs(array) >= EXACT).any():
+            return _objects(series.to_list())  # the missing values have made floats of the others
+        return array
     except Exception as error:  # each library raises its own exceptions for types that NumPy lacks
         raise TypeError(f"{name}: got a column of {series.dtype}, which NumPy does not have: {error}") from error
 

@@ -32,7 +32,7 @@ class Values(NamedTuple):
 def values_in(table: Any, name: str, where: str, *, distinct: bool = False) -> Values:
     """Return a column of a pyarrow.Table; with `distinct`, text and dictionaries by their distinct values."""
     given, types = table.column(name), module("pyarrow.types")
-    if given.type.id in plain():
+    if given.type.id in plain() and not (given.null_count and types.is_integer(given.type)):
         return Values(Column(name, given.to_numpy()))  # NaN where values are missing
     declared = types.is_dictionary(given.type)
     if not distinct or not (declared or _is_text(given.type)):
