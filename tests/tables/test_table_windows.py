@@ -214,6 +214,7 @@ def test_columns_of_all_types(tmp_path: Path) -> None:
         "large": pa.array(random.integers(2**63, 2**63 + 500, 500, dtype=np.uint64)),
         "whole": pa.array([1, None, 3, 4, 5] * 100),
         "identifiers": pa.array([None if i == 150 else 2**60 + i % 5 for i in halves]),
+        "codes": pa.array([None] * 83 + [2**60 + i % 5 for i in range(417)]),
         "numbers": pa.array([str(x) for x in random.normal(size=500)]),
         "missing": pa.array([None] * 500, pa.string()),
         "null": pa.nulls(500),

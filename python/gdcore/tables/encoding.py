@@ -21,12 +21,12 @@ import numpy.typing as npt
 from ..internal.arrays import Array
 from ..internal.checks import choice, shown
 from ..internal.features import FeatureNames, order_of
+from ..internal.frames import EXACT
 from .columns import KINDS, Column, Float64, Frame, Key, dates_of, keys_of, kind_of, numbers_of
 
 __all__ = ["Encoding", "Extremes", "Feature", "Layout", "checked_kinds", "fit", "fit_categories", "fit_column"]
 
 CLIP = 3.0  # the largest scaled number
-EXACT = 2**53  # whole numbers beyond it are not all float64
 DAY = 86_400_000_000  # microseconds
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from .. import _core
 from ..internal.arrays import Array
 from ..internal.checks import shown
+from ..internal.frames import EXACT
 from ..internal.labels import key_of
 from ..parquet.columns import numbers
 from ..parquet.files import Reader
@@ -196,8 +197,16 @@ class ColumnFacts:
         if np.isinf(list(self._extremes.values())).any():  # in text, which was not read as numbers until now
             raise ValueError(f"{where}: got an infinite number; expected finite numbers or missing values")
         known = Extremes(None if self._other else self._whole, self._extremes, self._missing > 0 or self._nan)
-        column = Column(self.name, np.concatenate(self._sample))
+        column = Column(self.name, _together(self._sample))
         return fit_column(column, kind, where, how, None if complete else known)
+
+
+def _together(parts: list[Array]) -> Array:
+    """Return the values of row groups; floats of one do not round the whole numbers of another."""
+    made = np.concatenate(parts)
+    if made.dtype.kind == "f" and any(part.dtype.kind in "iu" for part in parts) and (np.abs(made) >= EXACT).any():
+        made = np.concatenate([part.astype(object) for part in parts])
+    return made
 
 
 class TargetFacts:
