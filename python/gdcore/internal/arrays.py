@@ -79,9 +79,9 @@ class Windowed(Converted):
 
     def __array__(self, *_: object, **__: object) -> Array:
         """Raise TypeError; NumPy, and with it scikit-learn, would make an array of one object instead."""
-        raise TypeError(self.no_array())
+        raise TypeError(self._no_array())
 
-    def no_array(self) -> str:
+    def _no_array(self) -> str:
         """Return why this is no array, for messages."""
         return (
             f"got {shown(self)}, which fit, evaluate and the predictions of a model read in windows; expected an array "
@@ -176,7 +176,7 @@ def _from_object(value: object, name: str) -> Array:
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name}: got a sparse {type(value).__name__}; expected a dense array: use {name}.toarray()")
     if isinstance(value, Windowed):
-        raise TypeError(f"{name}: {value.no_array()}")
+        raise TypeError(f"{name}: {value._no_array()}")
     if isinstance(value, (str, bytes, dict, set, frozenset, Iterator)) or value is None:
         raise TypeError(f"{name}: got {type(value).__name__} {shown(value)}; expected an array of numbers")
     if isinstance(value, SupportsDLPack) and not _on_host(value):

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...internal.checks import choice
-from ...tables.encoding import CLIP, EXACT
+from ...internal.frames import EXACT
+from ...tables.encoding import CLIP
 from ..destination import FileLike
 from .columns import shares
 from .files import averaged, write
