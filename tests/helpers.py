@@ -255,6 +255,27 @@ def must_run(code: str, *args: str, timeout: float = 120) -> str:
     return result.stdout
 
 
+# Begins scripts that measure how much memory a part of them takes: the kernel's largest resident set since `record()`,
+# less the one at that moment.
+MEMORY = """
+import gc, json, sys
+from pathlib import Path
+
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
+
+def record():
+    global before
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+
+def growth():
+    return status("VmHWM") - before
+"""
+
+
 def refuses(call: Any, kind: type[BaseException], word: str) -> None:
     """Demand exactly this type of exception, with a message that matches `word` (a regular expression)."""
     with pytest.raises(kind) as info:

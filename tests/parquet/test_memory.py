@@ -12,11 +12,8 @@ import pytest
 pytest.importorskip("pyarrow")
 WIDTH, GROUP = 32, 4096
 
-# Writes a file of so many row groups, one after the other, computes with it, and prints the growth of the memory: the
-# kernel's largest resident set since its record was reset, less the one at that moment.
-CODE = f"""
-import gc, json, sys
-from pathlib import Path
+# Writes a file of so many row groups, one after the other, computes with it, and prints the growth of the memory.
+CODE = f"""{helpers.MEMORY}
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 import gdcore as gd
 
@@ -37,23 +34,14 @@ pq.write_table(pq.ParquetFile(path).read_row_group(0), first)
 begin = gd.data.Parquet(first, names, "y", window={4 * GROUP})
 trainer.fit(begin, epochs=1, batch_size=256)  # imports, threads, and what is allocated once
 begin.write_predictions(path.with_name("out.parquet"), model.predict)
-gc.collect()
-Path("/proc/self/clear_refs").write_text("5")
-
-
-def status(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
-
-
-before = status("VmRSS")
+record()
 if sys.argv[3] == "fit":
     trainer.fit(small, epochs=1, batch_size=256)
 elif sys.argv[3] == "evaluate":
     trainer.evaluate(small)
 else:
     small.write_predictions(path.with_name("out.parquet"), model.predict)
-print(json.dumps([status("VmHWM") - before, small.rows]))
+print(json.dumps([growth(), small.rows]))
 """
 
 

@@ -12,12 +12,9 @@ import pytest
 pytest.importorskip("pyarrow")
 GROUP = 20_000
 
-# Writes a file of so many row groups, one after the other, computes with it, and prints the growth of the memory: the
-# kernel's largest resident set since its record was reset, less the one at that moment.
-CODE = f"""
-import gc, json, sys
+# Writes a file of so many row groups, one after the other, computes with it, and prints the growth of the memory.
+CODE = f"""{helpers.MEMORY}
 from dataclasses import replace
-from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 import gdcore as gd
 from gdcore.tables import file_data, learning, model as models
@@ -46,18 +43,9 @@ def computed(path):
 
 
 computed(first)  # imports, threads, and what is allocated once
-gc.collect()
-Path("/proc/self/clear_refs").write_text("5")
-
-
-def status(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
-
-
-before = status("VmRSS")
+record()
 rows = computed(path)
-print(json.dumps([status("VmHWM") - before, rows]))
+print(json.dumps([growth(), rows]))
 """
 
 
