@@ -289,10 +289,10 @@ def _in_words(kind: str, several: bool = False) -> str:
 
 def _meant(kind: str, value: object) -> str:
     """Return a hint for the name of a class in place of an object: "he" for an initialiser."""
-    from .foreign_names import suggestion  # here, to keep `import gdcore` fast
+    from .foreign_names import meant  # here, to keep `import gdcore` fast
 
     classes = [found for found in map(_class_named, _split(kind, "|")) if found is not None]
-    hints = [hint for hint in (suggestion(value, each) for each in classes) if hint and hint not in _in_words(kind)]
+    hints = [hint for hint in (meant(value, each) for each in classes) if hint and hint not in _in_words(kind)]
     return f"; did you mean {hints[0]}?" if hints else ""
 
 

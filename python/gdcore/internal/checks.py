@@ -151,9 +151,9 @@ def instance(value: object, kind: type[T], name: str, example: str) -> T:
         return value
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(f"{name}: got the class {value.__name__}; expected an object, such as {value.__name__}(...)")
-    from .foreign_names import suggestion  # here, to keep `import gdcore` fast
+    from .foreign_names import meant  # here, to keep `import gdcore` fast
 
-    example = suggestion(value, kind) or example
+    example = meant(value, kind) or example
     raise TypeError(
         f"{name}: got {type(value).__name__} {shown(value)}; expected an instance of {kind.__name__}, such as {example}"
     )

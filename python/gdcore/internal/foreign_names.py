@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-__all__ = ["METRICS", "STATE", "instead", "missing", "suggestion"]
+__all__ = ["METRICS", "STATE", "instead", "meant", "missing"]
 
 # By kind, what to type after "gd.".
 CLASSES: dict[str, dict[str, str]] = {
@@ -181,7 +181,7 @@ def _found(name: str, names: Mapping[str, str], close: bool) -> str:
     return next((names[each] for each in difflib.get_close_matches(bare, names, 1, 0.75)), "")
 
 
-def suggestion(value: object, kind: type) -> str:
+def meant(value: object, kind: type) -> str:
     """Return what to type for a name of a loss, an optimiser, an initialiser or a layer, as text; may be empty.
 
     `value` is the name, or an object of another library of that name.
