@@ -51,11 +51,12 @@ print(json.dumps([growth(), rows]))
 
 
 @pytest.mark.slow
-def test_ten_times_the_rows_take_no_more_memory(tmp_path: Path) -> None:
-    """Of 40,000 rows and of 400,000, which are 90 MB as encoded rows; a window is 0.4 MB."""
+def test_thirty_times_the_rows_take_no_more_memory(tmp_path: Path) -> None:
+    """Of 40,000 rows and of 1,200,000, which are 270 MB as encoded rows; a window is 0.4 MB. What readers and pyarrow's
+    allocator keep differs from run to run, by up to 15 MB."""
     grown = []
-    for groups in (2, 20):
+    for groups in (2, 60):
         found, rows = json.loads(helpers.must_run(CODE, str(tmp_path / f"{groups}.parquet"), str(groups)))
         assert rows == groups * GROUP
         grown.append(found / 2**20)
-    assert max(grown) < 12, grown
+    assert max(grown) < 32, grown
