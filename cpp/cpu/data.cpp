@@ -11,11 +11,13 @@ namespace gdcore::GDCORE_ISA {
 
 namespace {
 
+/// Copies a row to `to`. `after`: elements of the output behind the row, which are written later.
 template <class S, class T>
-GD_INLINE void copy_row(const S* row, std::int64_t cols, T* to) {
+GD_INLINE void copy_row(const S* row, std::int64_t cols, T* to, std::int64_t after) {
   constexpr std::int64_t kShort = 64;  // a call costs more than the copy
   if constexpr (std::is_same_v<S, T> && std::is_floating_point_v<T>) {
     constexpr int lanes = Tile<T>::lanes;
+    if (cols < lanes && cols + after >= lanes) return store(to, FirstLanes<T>(cols).load(row));
     if (cols >= lanes && cols <= kShort) {  // whole vectors; the last one overlaps the one before
       for (std::int64_t c = 0; c < cols - lanes; c += lanes) store(to + c, load(row + c));
       return store(to + cols - lanes, load(row + cols - lanes));
@@ -33,7 +35,7 @@ GD_INLINE void copy_row(const S* row, std::int64_t cols, T* to) {
 struct Rows {
   const std::int64_t* row;
   std::int64_t count;
-  bool far;  // in an order of their own, from more memory than fits into a cache
+  std::int64_t ahead, known;  // row[i + ahead] is prefetched where i + ahead < known
 };
 
 /// Copies rows one below the other to `to`.
@@ -42,15 +44,25 @@ void copy_rows(const Source& source, const Rows& rows, void* to) {
   const std::int64_t cols = source.cols, stride = source.row_stride;
   const S* from = static_cast<const S*>(source.data);
   T* out = static_cast<T*>(to);
-  if (cols == 1 && !rows.far) {
-    for (std::int64_t i = 0; i < rows.count; ++i) out[i] = static_cast<T>(from[rows.row[i] * stride]);
+  // The hardware prefetcher cannot predict the addresses of shuffled rows. For a long row it needs only the beginning.
+  // Rows of the next batch may turn out to be no rows of the source: their addresses are computed without overflow.
+  constexpr std::int64_t kMost = 1024 / static_cast<std::int64_t>(sizeof(S));
+  const auto step = static_cast<std::uintptr_t>(stride) * sizeof(S), base = reinterpret_cast<std::uintptr_t>(from);
+  const auto prefetch_row = [=](std::int64_t i) __attribute__((always_inline)) {
+    if (i >= rows.known) return;
+    const auto* row = reinterpret_cast<const S*>(base + static_cast<std::uintptr_t>(rows.row[i]) * step);
+    prefetch<2>(row, min(cols, kMost));
+  };
+  if (cols == 1) {
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      prefetch_row(i + rows.ahead);
+      out[i] = static_cast<T>(from[rows.row[i] * stride]);
+    }
     return;
   }
-  // The hardware prefetcher cannot predict the addresses of shuffled rows. For a long row it needs only the beginning.
-  constexpr std::int64_t kAhead = 8, kMost = 1024 / static_cast<std::int64_t>(sizeof(S));
   for (std::int64_t i = 0; i < rows.count; ++i) {
-    if (rows.far && i + kAhead < rows.count) prefetch(from + rows.row[i + kAhead] * stride, min(cols, kMost));
-    copy_row(from + rows.row[i] * stride, cols, out + i * cols);
+    prefetch_row(i + rows.ahead);
+    copy_row(from + rows.row[i] * stride, cols, out + i * cols, (rows.count - 1 - i) * cols);
   }
 }
 
@@ -85,8 +97,13 @@ void CpuBackend::gather(const Gather& call) {
         return choose(std::int32_t{});
     }
   });
-  const bool far =
-      !call.order.is_plain() && source.rows * source.row_stride * static_cast<std::int64_t>(size) > 1 << 18;
+  // Rows in an order of their own are prefetched from memory larger than a cache: those of the next batch, or a few
+  // ahead where a batch is large.
+  constexpr std::int64_t kAhead = 8, kFar = 1 << 16, kBatch = 1 << 16;
+  const auto each = static_cast<std::int64_t>(size);
+  const bool far = !call.order.is_plain() && source.rows * source.row_stride * each > kFar;
+  const bool whole = call.next > 0 && call.count * source.cols * each <= kBatch;
+  const std::int64_t ahead = whole ? call.count : kAhead;
   const bool listed = call.order.shuffle == nullptr && call.order.rows != nullptr;
   parallel_for(call.count, source.cols * 2, 1, [&](std::int64_t begin, std::int64_t end) {
     constexpr std::int64_t kPiece = 256;
@@ -95,7 +112,8 @@ void CpuBackend::gather(const Gather& call) {
       const std::int64_t count = listed ? end - begin : min(kPiece, end - begin);
       if (!listed) fill_order(call.order, call.first + begin, count, row);
       void* to = static_cast<char*>(call.to) + begin * source.cols * static_cast<std::int64_t>(wide);
-      copy(source, {listed ? call.order.rows + call.first + begin : row, count, far}, to);
+      const std::int64_t known = !far ? 0 : listed ? call.count - begin + call.next : count;
+      copy(source, {listed ? call.order.rows + call.first + begin : row, count, ahead, known}, to);
       begin += count;
     }
   });

@@ -232,10 +232,16 @@ GD_INLINE double row_sum(std::int64_t n, const Term& term) {
 /// with non-temporal stores: the overwritten lines are not read first, a third to a half of the traffic.
 GD_INLINE bool beyond_cache(std::int64_t count, std::int64_t bytes_each) { return count * bytes_each > (32 << 20); }
 
-/// Prefetches a row.
-template <class T>
+/// Prefetches a row, which need not begin with a cache line. Locality 3: into the first-level cache, which waits where
+/// more lines are missing than it has room for; 2: into the second-level cache, which does not.
+template <int Locality = 3, class T>
 GD_INLINE void prefetch(const T* row, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; i += 64 / static_cast<std::int64_t>(sizeof(T))) __builtin_prefetch(row + i);
+  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+  const auto line = [=](std::size_t at) {
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(row) + at), 0, Locality);
+  };
+  for (std::size_t at = 0; at < bytes; at += 64) line(at);
+  line(bytes - 1);
 }
 
 /// Copies `count` elements from the first-level cache to memory, whole cache lines: they bypass the caches.

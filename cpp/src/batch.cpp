@@ -16,22 +16,24 @@ void check_rows(const std::int64_t* rows, std::int64_t count, std::int64_t datas
 }
 
 const std::int64_t* BatchReader::index_of(const RowOrder& order, std::int64_t first, std::int64_t rows) {
+  next_ = 0;
   if (order.shuffle == nullptr) return order.rows + first;
   // Small batches pay for vectorised rounds only if many positions are computed at once.
   constexpr std::int64_t kAtOnce = 512;
-  const std::int64_t end = first + rows;
-  if (shuffle_ != *order.shuffle || first < begin_ || end > begin_ + std::ssize(positions_)) {
+  const std::int64_t left = order.shuffle->n - first, wanted = rows <= kAtOnce / 4 ? std::min(2 * rows, left) : rows;
+  if (shuffle_ != *order.shuffle || first < begin_ || first + wanted > begin_ + std::ssize(positions_)) {
     shuffle_ = {};  // an interruption leaves incomplete positions
-    const std::int64_t ahead = std::min(kAtOnce / rows * rows, order.shuffle->n - first);
+    const std::int64_t ahead = std::min(kAtOnce / rows * rows, left);
     positions_.resize(static_cast<std::size_t>(std::max(rows, ahead)));
     fill_order({nullptr, order.shuffle}, first, std::ssize(positions_), positions_.data());
     shuffle_ = *order.shuffle;
     begin_ = first;
   }
   const std::int64_t* positions = positions_.data() + (first - begin_);
+  next_ = wanted - rows;
   if (order.rows == nullptr) return positions;
-  rows_.resize(static_cast<std::size_t>(rows));
-  for (std::int64_t i = 0; i < rows; ++i) rows_[static_cast<std::size_t>(i)] = order.rows[positions[i]];
+  rows_.resize(static_cast<std::size_t>(wanted));
+  for (std::int64_t i = 0; i < wanted; ++i) rows_[static_cast<std::size_t>(i)] = order.rows[positions[i]];
   return rows_.data();
 }
 
@@ -49,19 +51,24 @@ Batch BatchReader::read(const Network& network, const Dataset& data, const RowOr
     first = 0;
   }
   Backend& backend = network.backend();
-  batch.x = fetch(backend, network.dtype(), {data.x, index, first, rows}, x_);
+  const auto of = [&](const Source& source) -> Gather {
+    return {.source = source, .order = index, .first = first, .count = rows, .next = index != nullptr ? next_ : 0};
+  };
+  batch.x = fetch(backend, network.dtype(), of(data.x), x_);
   if (data.labels) {
-    gather_into(backend, {data.y, index, first, rows, nullptr, GatherType::label}, y_);
+    Gather labels = of(data.y);
+    labels.type = GatherType::label;
+    gather_into(backend, labels, y_);
     batch.labels = static_cast<const std::int32_t*>(y_.data());
     // Checked again, as kernels use labels as indices: the owner of y may have changed it since.
     if (backend.device() == Device::cpu) {
       check_labels({y_.data(), SourceType::i32, rows, 1, 1}, network.out_features());
     }
   } else {
-    batch.targets = fetch(backend, network.dtype(), {data.y, index, first, rows}, y_);
+    batch.targets = fetch(backend, network.dtype(), of(data.y), y_);
   }
   if (data.weights) {
-    batch.weights = fetch(backend, network.dtype(), {data.weights, index, first, rows}, weights_);
+    batch.weights = fetch(backend, network.dtype(), of(data.weights), weights_);
     std::swap(batch.weights.rows, batch.weights.cols);  // (N, 1) is kept as (1, N)
   }
   return batch;

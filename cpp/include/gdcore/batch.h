@@ -57,14 +57,15 @@ class BatchReader {
   Batch read(const Network& network, const Dataset& data, const RowOrder& order, std::int64_t first, std::int64_t rows);
 
  private:
-  /// Returns the rows order(first), ... as a list, valid until the next call; the order is not plain.
+  /// Returns the rows order(first), ... as a list, valid until the next call; the order is not plain. Those of the next
+  /// batch follow, `next_` rows.
   const std::int64_t* index_of(const RowOrder& order, std::int64_t first, std::int64_t rows);
 
   Buffer x_, y_, weights_;
   std::vector<std::int64_t> rows_;
   std::vector<std::int64_t> positions_;  // positions_[i] is shuffle_(begin_ + i), for this batch and some after it
   Permutation shuffle_;
-  std::int64_t begin_ = 0;
+  std::int64_t begin_ = 0, next_ = 0;
 };
 
 /// A loss for the outputs of one network.

@@ -66,6 +66,7 @@ struct Gather {
   void* to = nullptr;
   GatherType type = GatherType::float32;
   const StepCounters* counters = nullptr;  // where given, `first` is relative to counters->first
+  std::int64_t next = 0;                   // positions behind the last one, of a list of rows, that are read soon
 };
 
 inline GatherType gather_type(DType dtype) {
