@@ -68,7 +68,8 @@ void forward(Backend& backend, const DenseForward& call, const Function& f, cons
            .c_stride = out,
            .bias = call.bias.as<T>(),
            .finish = std::is_same_v<Function, Identity> ? nullptr : &finish,
-           .kept = packed_weight<T>(backend, call, weight)},
+           .kept = packed_weight<T>(backend, call, weight),
+           .few_rows = call.training},
           units);
 }
 

@@ -62,6 +62,7 @@ struct Product {
   const T* kept = nullptr;            // B from pack_all(), at the block's first k, or null
   T* rest = nullptr;                  // null unless k is long: compensation of C's rounding errors, in the layout of C
   std::int64_t chain = 0;
+  bool few_rows = false;  // whether sums of few rows may have an order of their own
   bool pack_a = false, pack_b = false;
   bool first = true, last = true;  // range of k: the first one overwrites C, the last one completes it
   std::int64_t row = 0, col = 0;   // position in C
@@ -254,7 +255,8 @@ template <class T>
 void gemm(Product<T>&& all, const UnitsCall& units = {}) {
   constexpr std::int64_t kGrainWork = 1 << 18, kLongestWork = 1 << 29;  // multiply-adds of a task
   const std::int64_t m = all.m, n = all.n, k = all.k, work = m * n * k;
-  const bool dots = few_columns(n, k, all.a, all.b);
+  const bool columns = few_columns(n, k, all.a, all.b), rows = all.few_rows && few_rows(m, k, all.a, all.b);
+  const bool dots = columns || rows;
   // B must be packed if the elements of a kernel's vector load are not adjacent. Otherwise packing avoids page jumps
   // along a long k, and cache-set conflicts of rows whose stride is a power of two; this is faster where a packed
   // element is used often.
@@ -271,7 +273,7 @@ void gemm(Product<T>&& all, const UnitsCall& units = {}) {
   }
   const auto multiply = [=](const Product<T>& block) {
     if (dots) {
-      const Piece<T> to{block.c, block.c_stride, block.row, 0, block.m, n};
+      const Piece<T> to{block.c, block.c_stride, block.row, block.col, block.m, block.n};
       multiply_rows<T>(block.k, block.a, block.b, to, block.rest, block.bias, block.finish);
     } else {
       multiply_block<T>(block);
@@ -281,7 +283,9 @@ void gemm(Product<T>&& all, const UnitsCall& units = {}) {
   const std::int64_t wanted =
       max(min(work / kGrainWork, num_threads()), ceil_div(m * n * min(k, kDepth), kLongestWork));
   if (wanted <= 1 && work <= kLongestWork) return multiply(all);
-  const Grid grid = dots ? Grid{ceil_div(m, wanted), n} : choose_grid<T>(m, n, wanted);
+  const Grid grid = columns ? Grid{ceil_div(m, wanted), n}
+                    : rows  ? Grid{m, ceil_div(ceil_div(n, wanted), Dot<T>::sums) * Dot<T>::sums}
+                            : choose_grid<T>(m, n, wanted);
   const std::int64_t across = ceil_div(n, grid.cols), blocks = ceil_div(m, grid.rows) * across;
   const std::int64_t depth =
       dots ? k : max(1, kLongestWork / (min(m, grid.rows) * min(n, grid.cols)) / kDepth) * kDepth;

@@ -11,7 +11,16 @@ namespace gdcore::GDCORE_ISA {
 template <class T>
 GD_INLINE bool few_columns(std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b) {
   const bool few = n <= 4 || (n <= 12 && k >= 128);  // the sums of lanes take as long as many terms
-  return few && k >= 2 * Tile<T>::lanes && a.col_stride == 1 && b.row_stride == 1;
+  return few && k >= (n <= 2 ? 1 : 2) * Tile<T>::lanes && a.col_stride == 1 && b.row_stride == 1;
+}
+
+/// Whether multiply_rows computes a product of few rows faster than tiles, for which B would be packed: the longer its
+/// rows, the more that costs. The sums have another order than those of more rows.
+template <class T>
+GD_INLINE bool few_rows(std::int64_t m, std::int64_t k, Operand<T> a, Operand<T> b) {
+  constexpr std::int64_t kFew = 4, kMore = GDCORE_VECTOR_BYTES == 64 ? 16 : 8, kLongRow = 256;
+  const bool few = m <= (k < kLongRow ? kFew : kMore) && k >= Tile<T>::lanes;
+  return few && a.col_stride == 1 && b.row_stride == 1;
 }
 
 template <class T>
@@ -100,7 +109,7 @@ void multiply_few(std::int64_t k, Operand<T> a, Operand<T> b, const Piece<T>& to
               continue;
             }
             const T whole = p > 0 ? to.data[at + q] + sum[r * Cols + q] : sum[r * Cols + q];
-            to.data[at + q] = bias != nullptr && p + depth == k ? whole + bias[j + q] : whole;
+            to.data[at + q] = bias != nullptr && p + depth == k ? whole + bias[to.col + j + q] : whole;
           }
         }
       }
