@@ -59,22 +59,29 @@ void CpuBackend::activation_curvature(const Activation& activation, ConstView sa
   });
 }
 
-template <class T>
-Slopes<T>::Slopes(const Activation& activation) {
-  std::visit(
-      [&]<class Function>(const Function& function) {
-        function_ = &function;
-        multiply_ = [](const void* given, const T* saved, T* dy, std::int64_t rows, std::int64_t cols,
+namespace {
+
+template <class T, std::size_t Which>
+void multiply_by_slope(const Activation& activation, const T* saved, T* dy, std::int64_t rows, std::int64_t cols,
                        std::int64_t stride) {
-          const Function& f = *static_cast<const Function*>(given);
-          for (std::int64_t r = 0; r < rows; ++r, saved += stride, dy += stride) {
+  const auto f = *std::get_if<Which>(&activation);
+  for (std::int64_t r = 0; r < rows; ++r, saved += stride, dy += stride) {
 #pragma omp simd
-            for (std::int64_t c = 0; c < cols; ++c) dy[c] *= f.slope(saved[c]);
-          }
-        };
-      },
-      activation);
+    for (std::int64_t c = 0; c < cols; ++c) dy[c] *= f.slope(saved[c]);
+  }
 }
+
+template <class T, class Which = std::make_index_sequence<std::variant_size_v<Activation>>>
+constexpr auto kMultiply = nullptr;
+template <class T, std::size_t... Which>
+constexpr decltype(&multiply_by_slope<T, 0>) kMultiply<T, std::index_sequence<Which...>>[] = {
+    &multiply_by_slope<T, Which>...};
+
+}  // namespace
+
+template <class T>
+Slopes<T>::Slopes(const Activation& activation)
+    : activation_(activation), multiply_(kMultiply<T>[activation.index()]) {}
 template class Slopes<float>;
 template class Slopes<double>;
 

@@ -58,6 +58,7 @@ template <class T, int Strip>
 GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t k, T* to) {
   constexpr int lanes = Tile<T>::lanes;
   const std::int64_t depth = min(lanes, k);
+  const FirstLanes<T> part(depth);
   for (std::int64_t first = 0; first < k; first += lanes) {
     const std::int64_t p = min(first, k - depth);  // the last square overlaps the previous one
 #pragma GCC unroll 8
@@ -75,11 +76,7 @@ GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t 
         v[r] = typename Tile<T>::vector{};
         if (r >= width || g + r >= rows) continue;
         const T* row = from + (g + r) * stride + p;
-        if (depth == lanes) {
-          v[r] = *reinterpret_cast<const typename Tile<T>::unaligned*>(row);
-        } else {
-          std::memcpy(&v[r], row, sizeof(T) * static_cast<std::size_t>(depth));
-        }
+        v[r] = depth == lanes ? load(row) : part.load(row);
       }
       transpose<T>(v);
 #pragma GCC unroll 16

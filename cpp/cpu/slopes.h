@@ -13,12 +13,12 @@ class Slopes {
  public:
   explicit Slopes(const Activation& activation);  // in activation.cpp
   void multiply(const T* saved, T* dy, std::int64_t rows, std::int64_t cols, std::int64_t stride) const {
-    multiply_(function_, saved, dy, rows, cols, stride);
+    multiply_(activation_, saved, dy, rows, cols, stride);
   }
 
  private:
-  const void* function_;
-  void (*multiply_)(const void*, const T*, T*, std::int64_t, std::int64_t, std::int64_t);
+  const Activation& activation_;
+  void (*multiply_)(const Activation&, const T*, T*, std::int64_t, std::int64_t, std::int64_t);
 };
 
 }  // namespace gdcore::GDCORE_ISA

@@ -99,12 +99,6 @@ void Arena::freeze(int number, bool frozen) {
   ++freezes_;
 }
 
-View Arena::view(const Buffer& buffer, int number) const {
-  const Entry& entry = entries_[static_cast<std::size_t>(number)];
-  char* data = static_cast<char*>(buffer.data()) + static_cast<std::size_t>(entry.offset) * size_of(dtype_);
-  return {data, entry.rows, entry.cols, dtype_};
-}
-
 void Parameters::allocate(Backend& backend) {
   values = Buffer(backend, layout.bytes());
   gradients = Buffer(backend, layout.bytes());

@@ -32,6 +32,12 @@ GD_FORMULA float sqrt(float x) { return ::sqrtf(x); }
 GD_FORMULA double sqrt(double x) { return ::sqrt(x); }
 }  // namespace math
 
+/// 1 - β^τ for β in [0, 1). Without the power where it is below 2^-54 and the difference rounds to 1, as β^τ is at most
+/// e^(-τ (1 - β)).
+GD_FORMULA double less_power(double beta, double tau) {
+  return tau * (1 - beta) > 37.5 ? 1.0 : 1 - std::pow(beta, tau);
+}
+
 /// x, or 0 where x is subnormal. Tests the bits, because arithmetic with subnormal numbers is slow.
 GD_FORMULA float flushed(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
@@ -168,9 +174,8 @@ struct Adam {
   GD_FORMULA Kernel<T> at(double lr, std::int64_t step, const StepRates& rates) const {
     const bool own = rates.momentum < 0;
     const double beta1 = own ? betas.first : rates.momentum, beta2 = betas.second;
-    const double tau = static_cast<double>(step), unbiased = own ? 1 - std::pow(beta1, tau) : rates.unbiased;
-    return {
-        T(lr / unbiased), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2), T(1 / (1 - std::pow(beta2, tau))), T(eps)};
+    const double tau = static_cast<double>(step), unbiased = own ? less_power(beta1, tau) : rates.unbiased;
+    return {T(lr / unbiased), T(beta1), T(1 - beta1), T(beta2), T(1 - beta2), T(1 / less_power(beta2, tau)), T(eps)};
   }
   bool operator==(const Adam&) const = default;
 };

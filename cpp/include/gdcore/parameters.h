@@ -52,7 +52,11 @@ class Arena {
 
   std::int64_t offset(int number) const { return entries_[static_cast<std::size_t>(number)].offset; }
   /// The entry's view of a buffer with this layout.
-  View view(const Buffer& buffer, int number) const;
+  View view(const Buffer& buffer, int number) const {
+    const Entry& entry = entries_[static_cast<std::size_t>(number)];
+    char* data = static_cast<char*>(buffer.data()) + static_cast<std::size_t>(entry.offset) * size_of(dtype_);
+    return {data, entry.rows, entry.cols, dtype_};
+  }
   View flat(const Buffer& buffer) const { return {buffer.data(), 1, size_, dtype_}; }
 
  private:
