@@ -233,18 +233,24 @@ def fit_feature(values: Float64, part: str, bins: int) -> Feature | None:
 def fit_categories(counts: Counter[Key | None], layout: Layout, others: bool = False) -> dict[str, Any]:
     """Return the fields of `Encoded` for categories, of which there are so many rows each, None for missing ones.
 
-    The frequent values are in falling order, then by their text. `others` says that there are rare values beside these.
+    The frequent values are in falling order, then booleans, numbers and text, each by their text. `others` says that
+    there are rare values beside these.
     """
-    counts = counts.copy()
-    missing = counts.pop(None, 0) > 0
-    ordered = sorted(counts, key=lambda key: (-counts[key], str(type(key)), str(key)))
-    kept = [key for key in ordered[: layout.values] if counts[key] >= layout.least]
+    missing = counts[None] > 0
+    rows = {_stored(key): count for key, count in counts.items() if key is not None}
+    ordered = sorted(rows, key=lambda key: (-rows[key], isinstance(key, str), not isinstance(key, bool), str(key)))
+    kept = [key for key in ordered[: layout.values] if rows[key] >= layout.least]
     rare = others or len(kept) < len(ordered)
     if len(kept) + rare + missing < 2:
         return {}
-    texts = sum(isinstance(key, str) for key in counts)
-    kinds = {"text": 0 < texts == len(counts), "numbers": bool(counts) and not texts}
+    texts = sum(isinstance(key, str) for key in rows)
+    kinds = {"text": 0 < texts == len(rows), "numbers": bool(rows) and not texts}
     return {"keys": tuple(kept), "rare": rare, "missing": missing, **kinds}
+
+
+def _stored(key: Key) -> Key:
+    """Return a category as it is kept: a whole number as int, of which missing values may have made a float."""
+    return int(key) if isinstance(key, float) and key.is_integer() and abs(key) <= EXACT else key
 
 
 class Extremes(NamedTuple):
