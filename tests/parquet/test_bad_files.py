@@ -131,7 +131,7 @@ def test_types_of_columns(column: Any, message: str, tmp_path: Path) -> None:
     (table,) = Parquet(tmp_path / "z.parquet", NAMES, "label").windows(tables=True)
     assert table.column_names == [*NAMES, "label"] and table.num_rows == ROWS
     if message != "null in column":
-        with pytest.raises(TypeError, match="x: the files have different types in a column"):
+        with pytest.raises(TypeError, match=r"x: the files have different types in (a )?column"):
             list(Parquet(tmp_path / "*.parquet", NAMES, "label", window=5000).windows(tables=True))
     made = gd.Trainer(gd.Sequential(gd.Dense(2, 3), seed=0, device="cpu"), gd.CrossEntropy(), optimizer=gd.SGD(0.1))
     made.fit(Parquet(tmp_path / "*.parquet", ["c0", "c1"], "label"), epochs=1)  # the column is not used

@@ -118,6 +118,43 @@ def test_files_that_differ(tmp_path: Path) -> None:
             model().fit(gd.data.Parquet(tmp_path / "*.parquet", window=window), "kind")
 
 
+DAY = FRAME["day"].dt.tz_localize("UTC")
+MIXED = {
+    "zones": (
+        FRAME["day"],
+        DAY,
+        r"timestamp\[\w+\] \(times without a time zone\), .*/b.* tz=UTC\] \(times with a time",
+    ),
+    "dates": (
+        DAY,
+        FRAME["day"].dt.date,
+        r"timestamp.* tz=UTC\] \(times with a time zone\), .*date32\[day\] \(times without",
+    ),
+    "durations": (DAY - DAY[0], FRAME["level"], r"duration\[\w+\] \(durations\), .*/b.*int64 \(numbers\)"),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_times_of_two_meanings(name: str, tmp_path: Path) -> None:
+    """Wherever they would meet: one of them would be hours off, or a number of nanoseconds."""
+    first, second, types = MIXED[name]
+    one, other = written(tmp_path / "a.parquet", day=first), written(tmp_path / "b.parquet", day=second)
+    message = r"x: the files have different types in column 'day': .*/a\.parquet has " + types
+    both = [gd.data.Parquet(tmp_path / "*.parquet", window=window) for window in (60, 1000)]
+    made = model(validation=0.2).fit(one, "kind")
+    for data in both:
+        for options in ({}, {"time": "day"}):
+            with pytest.raises(TypeError, match=message):
+                model().fit(data, "kind", **options)
+        for call in (made.predict, made.score, lambda data: list(data.windows(tables=True))):
+            with pytest.raises(TypeError, match=message):
+                call(data)
+        with pytest.raises(TypeError, match=message):
+            data.write_predictions(tmp_path / "out.pq", made.predict)
+    with pytest.raises(TypeError, match="validation: " + message):
+        model().fit(one, "kind", validation=other)
+
+
 def test_predictions(tmp_path: Path) -> None:
     data = written(tmp_path / "rows.parquet")
     made = model(validation=0.2).fit(data, "kind")

@@ -4,6 +4,7 @@ folds by row, group or time, which no network is trained on; the same prediction
 from __future__ import annotations
 
 import datetime
+import json
 import threading
 from dataclasses import replace
 from decimal import Decimal
@@ -21,7 +22,7 @@ from gdcore.tables.columns import read
 from gdcore.tables.division import Division, counted, uniform
 from gdcore.tables.encoding import fit, kinds_of
 from gdcore.tables.learning import learn
-from gdcore.tables.recipe import layout
+from gdcore.tables.recipe import Facts, layout
 from gdcore.tables.roles import Roles
 from gdcore.tables.windows import Coded, TableRows
 
@@ -231,6 +232,50 @@ def test_columns_of_all_types(tmp_path: Path) -> None:
         assert ours.encoding == theirs
         inputs = TableRows(roles.data, Coded(theirs, roles.x)).computed(np.copy)
         helpers.same_bits(inputs, theirs.encode(frame, "x"))
+
+
+def test_equally_frequent_categories(tmp_path: Path) -> None:
+    """Missing values make floats of the whole numbers of a row group, not of others."""
+    codes = [1, 2, 30] * 9 + [10, -3, None] * 9 + [200, 3, 4] * 9
+    table = pa.table({"code": pa.array(codes, pa.int64()), "y": np.arange(len(codes)) / 8})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=27)
+    pq.write_table(table.set_column(0, "code", table["code"].cast("float64")), tmp_path / "b.parquet")
+    for files in ("a.parquet", "[ab].parquet"):
+        whole = pa.concat_tables([table] * (1 if files == "a.parquet" else 2))
+        kinds, frame = {"code": "category"}, read(whole.select(["code"]), "x")
+        data = gd.data.Parquet(tmp_path / files, window=27)
+        learnt = learn(Roles.of(data, "y", None), None, kinds, 0)
+        theirs = fit(frame, "x", kinds, layout(learnt.facts))
+        assert json.dumps(learnt.encoding.to_json()) == json.dumps(theirs.to_json())
+        for nullable in (whole.to_pandas(), whole.to_pandas().astype({"code": "Int64"})):
+            assert fit(read(nullable[["code"]], "x"), "x", kinds, layout(learnt.facts)) == theirs
+        assert theirs.columns[0].keys == (-3, 1, 10, 2, 200, 3, 30, 4)
+
+
+def test_times_that_mean_the_same(tmp_path: Path) -> None:
+    """Units, and zones of points in time, may differ between files, and dates are times at midnight."""
+    days = pa.array(np.arange(40) * 86_400 * 3, pa.timestamp("s"))
+    pairs = {
+        "units": (days.cast(pa.timestamp("ns")), days),
+        "zones": (days.cast(pa.timestamp("ms", "UTC")), days.cast(pa.timestamp("s", "Asia/Tokyo"))),
+        "dates": (days.cast(pa.date32()), days),
+    }
+    for name, (first, second) in pairs.items():
+        for i, column in enumerate((first, second)):
+            table = pa.table({"day": column, "y": np.arange(40) / 8})
+            pq.write_table(table, tmp_path / f"{name}{i}.parquet", row_group_size=20)
+        same = pa.table({"day": pa.concat_arrays([days, days])})
+        for window in (20, 1000):
+            data = gd.data.Parquet(tmp_path / f"{name}*.parquet", window=window)
+            made = model(validation=0, ensemble=1).fit(data, "y")
+            assert made._encoding == fit(read(same, "x"), "x", {"day": "date"}, layout(made_facts(80)))
+            helpers.same_bits(made.predict(data), made.predict(same))
+            (zone,) = {table["day"].type.tz for table in data.windows(tables=True)} if window == 1000 else [None]
+            assert zone == ("UTC" if name == "zones" and window == 1000 else None)
+
+
+def made_facts(rows: int) -> Facts:
+    return Facts("regression", rows, 1, 1)
 
 
 def test_files_whose_columns_tell_nothing(tmp_path: Path) -> None:

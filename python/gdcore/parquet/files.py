@@ -16,9 +16,11 @@ import numpy.typing as npt
 from ..internal.checks import is_iterable, optional_module, shown
 from ..internal.features import listed, refuse_duplicates
 
-__all__ = ["File", "Files", "Reader", "RowGroup", "module", "readable"]
+__all__ = ["File", "Files", "Reader", "RowGroup", "meaning", "module", "readable"]
 
 Numbers = npt.NDArray[np.int64]
+
+TIMES = ("times without a time zone", "times with a time zone", "durations", "times of day")
 
 
 def module(name: str = "pyarrow") -> Any:
@@ -132,6 +134,29 @@ class Files:
                     if argument.endswith("x"):
                         expected += " (leave the column out: x=[...], or train a gd.tables.TabularModel on any columns)"
                     raise TypeError(f"{argument}: {file.path} has {kind} in column {name!r}; expected {expected}")
+
+    def check_meanings(
+        self, names: Iterable[str], argument: str, others: Files | None = None, *, times: bool = False
+    ) -> None:
+        """Raise TypeError for a column whose values mean different things in two files, those of `others` included.
+
+        With `times`, only times and durations must be the same: whether other values fit, they tell by themselves.
+        """
+        for name in dict.fromkeys(names):
+            known: tuple[File, str] | None = None
+            for file in (*self.files, *(() if others is None else others.files)):
+                kind = file.schema.field(name).type if name in file.schema.names else None
+                found = None if kind is None else meaning(kind)
+                if found is None:
+                    continue
+                if known is not None and found != known[1] and not (times and {found, known[1]}.isdisjoint(TIMES)):
+                    first = known[0].schema.field(name).type
+                    raise TypeError(
+                        f"{argument}: the files have different types in column {name!r}: {known[0].path} has {first} "
+                        f"({known[1]}), {file.path} has {kind} ({found}); expected one meaning: cast the column in the "
+                        "files"
+                    )
+                known = known or (file, found)
 
     def check_statistics(self, names: Sequence[str], argument: str, dtype: str) -> None:
         """Raise ValueError for missing values and numbers outside of `dtype`, where the files' statistics show them."""
@@ -289,6 +314,26 @@ def _numeric(kind: Any) -> bool:
         kind = kind.value_type
     numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
     return any(is_of(kind) for is_of in numbers)
+
+
+def meaning(kind: Any) -> str | None:
+    """Return what the values of an Arrow type are; None for types without values and for nested ones."""
+    types = module("pyarrow.types")
+    if types.is_timestamp(kind):
+        return TIMES[kind.tz is not None]
+    tests = {
+        "categories": (types.is_dictionary,),
+        "booleans": (types.is_boolean,),
+        "numbers": (types.is_integer, types.is_floating, types.is_decimal),
+        TIMES[0]: (types.is_date,),
+        TIMES[2]: (types.is_duration,),
+        TIMES[3]: (types.is_time,),
+        "text": (
+            *(types.is_string, types.is_large_string),
+            *(types.is_binary, types.is_large_binary, types.is_fixed_size_binary),
+        ),
+    }
+    return next((what for what, test in tests.items() if any(is_of(kind) for is_of in test)), None)
 
 
 def _statistics(file: File, number: int, wanted: set[str]) -> Iterator[tuple[str, Any]]:

@@ -292,6 +292,8 @@ class Parquet(Closed, Windowed):
 
     def _tables(self, columns: Iterable[str]) -> Iterator[Any]:
         """Yield columns of any types, of all rows in file order, as a pyarrow.Table for each window."""
+        columns = tuple(columns)
+        self._files.check_meanings(columns, "x", times=True)
         files, most = self._pieces()
         with closing(Reader(files, columns, threads=_core.get_num_threads() > 1)) as reader:
             for groups in Order.of(files.rows, most).windows:
@@ -340,11 +342,26 @@ class Parquet(Closed, Windowed):
 
 
 def _joined(tables: list[Any]) -> Any:
-    """Return tables of the same columns as one, in types that hold those of all."""
+    """Return tables of the same columns as one, in types that hold those of all; zones of several files become UTC."""
     try:
-        return module().concat_tables(tables, promote_options="permissive")
+        kinds = {name: {table.schema.field(name).type for table in tables} for name in tables[0].column_names}
+        mixed = [name for name, found in kinds.items() if len(found) > 1]
+        return module().concat_tables([_alike(table, mixed) for table in tables], promote_options="permissive")
     except module().ArrowException as error:
         raise TypeError(f"x: the files have different types in a column: {error}") from None
+
+
+def _alike(table: Any, mixed: Sequence[str]) -> Any:
+    """Return a table with times in UTC, and dates as times, in columns that have `mixed` types."""
+    types = module("pyarrow.types")
+    for name in mixed:
+        place, column = table.column_names.index(name), table.column(name)
+        if types.is_date(column.type):
+            column = column.cast(module().timestamp("s"))
+        elif types.is_timestamp(column.type) and column.type.tz is not None:
+            column = column.cast(module().timestamp(column.type.unit, "UTC"))
+        table = table.set_column(place, name, column)
+    return table
 
 
 def _names(names: object, argument: str) -> tuple[str, ...]:

@@ -10,12 +10,19 @@ import numpy.typing as npt
 from ..internal.arrays import Array
 from ..internal.frames import series_column
 from ..parquet.columns import plain
-from ..parquet.files import Files, module
+from ..parquet.files import TIMES, Files, meaning, module
 from .columns import EXPECTED, Column
 
 __all__ = ["TEXT", "Values", "filtered", "kinds_in", "values_in"]
 
 TEXT = "text"  # of which all values together tell whether they are numbers or categories
+KIND_OF = {
+    "categories": "category",
+    "booleans": "boolean",
+    "numbers": "number",
+    "text": TEXT,
+    **dict(zip(TIMES, ("date", "date", "number", "number"), strict=True)),
+}
 
 
 class Values(NamedTuple):
@@ -54,22 +61,7 @@ def filtered(table: Any, kept: npt.NDArray[np.bool_]) -> Any:
 
 
 def _is_text(kind: Any) -> bool:
-    types = module("pyarrow.types")
-    tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    return any(is_of(kind) for is_of in (*tests, types.is_fixed_size_binary))
-
-
-def kind_of_type(kind: Any) -> str | None:
-    """Return the kind of columns of an Arrow type, or "text"; None for types that are refused."""
-    types = module("pyarrow.types")
-    if types.is_dictionary(kind):
-        return "category"
-    if types.is_boolean(kind):
-        return "boolean"
-    if types.is_date(kind) or types.is_timestamp(kind):
-        return "date"
-    numbers = (types.is_integer, types.is_floating, types.is_decimal, types.is_duration, types.is_time, types.is_null)
-    return "number" if any(is_of(kind) for is_of in numbers) else TEXT if _is_text(kind) else None
+    return meaning(kind) == "text"
 
 
 def kinds_in(files: Files, names: tuple[str, ...], argument: str) -> dict[str, str]:
@@ -78,20 +70,16 @@ def kinds_in(files: Files, names: tuple[str, ...], argument: str) -> dict[str, s
     Raises
     ------
     TypeError
-        If a column is of another type, such as lists, or its kinds differ between files.
+        If a column is of another type, such as lists, or its values mean different things in two files.
     """
+    files.check_meanings(names, argument)
     found: dict[str, str] = {}
     for file in files.files:
         for name in names:
             kind = file.schema.field(name).type
-            known = kind_of_type(kind)
-            if known is None:
+            what = meaning(kind)
+            if what is not None:
+                found[name] = KIND_OF[what]
+            elif not module("pyarrow.types").is_null(kind):
                 raise TypeError(f"{argument}: {file.path} has {kind} in column {name!r}; {EXPECTED}")
-            if module("pyarrow.types").is_null(kind):
-                continue
-            if found.setdefault(name, known) != known:
-                raise TypeError(
-                    f"{argument}: {file.path} has {kind} in column {name!r}; expected a {found[name]}, as in the files "
-                    "before it"
-                )
     return {name: found.get(name, "number") for name in names}

@@ -145,7 +145,9 @@ class TablePredictor(Hinted, Closed, TakesTables):
             return work(self.encode(x))
         encoding = self._parts()[1]
         ignored = (*x.y, *([] if x.sample_weight is None else [x.sample_weight]), *self._ignored)
-        return TableRows(x, Coded(encoding, columns_read(encoding, x.x, ignored, "x"))).computed(work)
+        names = columns_read(encoding, x.x, ignored, "x")
+        x._files.check_meanings(names, "x", times=True)
+        return TableRows(x, Coded(encoding, names)).computed(work)
 
     def predict(self, x: Any) -> Array:
         """Return the most probable class of each row, in the type of the targets, or the predicted numbers.

@@ -68,7 +68,7 @@ class Roles:
         Raises
         ------
         TypeError
-            If an argument is no name.
+            If an argument is no name, or a column means different things in two files.
         ValueError
             If it differs from that of the files, there are no targets, or a column has two roles or does not exist.
         """
@@ -100,6 +100,7 @@ class Roles:
         x = tuple(column for column in data.x if column not in no_inputs)
         if not x:
             raise ValueError(f"{name}x: got no columns beside {shown(sorted(no_inputs))}; expected inputs")
+        data._files.check_meanings((*x, *seen), f"{name}x", times=True)
         others = {"weight": given["sample_weight"], "groups": given["groups"], "time": given["time"]}
         return cls(data, x, targets, **{role: names[0] if names else None for role, names in others.items()})
 
@@ -129,6 +130,8 @@ class Roles:
         if not isinstance(validation, Parquet):
             return None
         y = None if validation.y else list(self.y)
+        shared = [column for column in self.x if column in validation.x]
+        self.data._files.check_meanings(shared, "validation: x", validation._files, times=True)
         return Roles.of(validation, y, None, name="validation: ", without=self.ignored)
 
     def in_memory(self, other: Roles | None) -> bool:
@@ -138,6 +141,7 @@ class Roles:
 
     def given(self, name: str = "", also: tuple[str, ...] | None = None) -> Given:
         """Return all rows, read at once; the arguments are those of `Given.of`."""
+        self.files.check_meanings(self.columns, f"{name}x")
         table = self.data._table(self.columns)
         y = table.column(self.y[0])
         if len(self.y) > 1:
