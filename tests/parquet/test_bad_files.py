@@ -281,8 +281,16 @@ def test_other_functions_say_what_to_do(tmp_path: Path) -> None:
         gd.MiniBatches(data, batch_size=3)
     with pytest.raises(TypeError, match=message):
         network.forward(data)
-    with pytest.raises(TypeError, match=message):
+    alone = r"validation: got Parquet in a tuple; expected Parquet alone, which names its columns: gd\.data\.Parquet\("
+    with pytest.raises(TypeError, match=alone):
         gd.tables.TabularModel("classification").fit({"c0": X[:, 0]}, Y, validation=(data, Y))
+    with pytest.raises(TypeError, match=alone):
+        cases.trainer().fit(X, Y, epochs=1, validation=(data, Y))
+    for parts in ((data, Y), data):
+        with pytest.raises(
+            TypeError, match=r"validation: got Parquet.* expected \(x, y\), \(x, y, weights\) or a frac"
+        ):
+            gd.Ensemble.train(cases.seeded, 2, X, Y, validation=parts, **run)
     with pytest.raises(TypeError, match=message):
         gd.restarts(cases.seeded, 2, data, Y, validation=0.2, **run)
     with pytest.raises(TypeError, match="validation"):

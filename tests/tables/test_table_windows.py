@@ -335,6 +335,28 @@ def test_validation_files_weights_and_several_targets(folder: Path) -> None:
     assert limited.recipe is not None and limited.recipe.epochs <= 2
 
 
+@pytest.mark.parametrize("window", [400, 5000])
+@pytest.mark.parametrize("target", ["kind", "price"])
+def test_files_validate_what_a_frame_trains(target: str, window: int, folder: Path) -> None:
+    """As the same rows in memory do, whether they are read at once or in windows."""
+    frame, y, weights = FRAME[INPUTS], FRAME[target], FRAME["weight"]
+    theirs = model(**SEED).fit(frame[:900], y[:900], validation=(frame, y, weights))
+    data = rows(folder, y=target, sample_weight="weight", window=window)
+    ours = model(**SEED).fit(frame[:900], y[:900], validation=data)
+    helpers.same_bits(ours.predict(frame).astype(str), theirs.predict(frame).astype(str))
+    assert ours.validation_metrics == pytest.approx(theirs.validation_metrics, rel=1e-6)
+    named = FRAME[[*INPUTS, target]]
+    by_name = model(**SEED).fit(named[:900], target, validation=rows(folder, target, window=window))
+    without = model(**SEED).fit(named[:900], target, validation=(frame, y))
+    helpers.same_bits(by_name.predict(frame).astype(str), without.predict(frame).astype(str))
+    with pytest.raises(ValueError, match=r"validation: y: got None for Parquet; expected the name of a column"):
+        model().fit(frame, y, validation=rows(folder, window=window))
+    with pytest.raises(ValueError, match=r"validation: x: has the unknown column 'customer'; expected the columns of"):
+        model().fit(frame, y, validation=rows(folder, "customer", y=target, window=window))
+    with pytest.raises(ValueError, match="validation: got rows beside groups"):
+        model().fit(frame, y, groups=FRAME["children"], validation=data)
+
+
 def test_predictions_larger_than_memory_are_written(folder: Path) -> None:
     data = rows(folder, y="kind")
     made = model(validation=0.2).fit(data)

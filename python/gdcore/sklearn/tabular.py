@@ -220,12 +220,12 @@ class TabularClassifier(Scored, ClassifierMixin, TabularBase):  # type: ignore[m
         ----------
         X : frame, array, sparse matrix or Parquet
             The table, (rows, columns). `gdcore.data.Parquet` may be larger than memory; all other arguments are then
-            names of its columns, and `validation_data` may be Parquet too.
+            names of its columns.
         y : array, series or str
             The class of each row. For Parquet the name of a column, or nothing if the files have a `y`.
         sample_weight : array, optional
             Weight of each row.
-        validation_data : (X, y) or (X, y, weights), optional
+        validation_data : (X, y), (X, y, weights) or Parquet, optional
             Rows to choose the best epoch with, instead of a share of `X`.
         groups, time : array, optional
             Group or time of each row: whole groups, or the last rows, are held out.

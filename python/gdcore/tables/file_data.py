@@ -28,7 +28,7 @@ from .targets import Target
 from .training import Arrays, Ready
 from .windows import Coded, TableRows, columns_read, window_of
 
-__all__ = ["FileData"]
+__all__ = ["FileData", "held_files"]
 
 MEASURED = 1 << 18  # rows held out that are measured after training, about
 
@@ -85,15 +85,9 @@ class FileData:
         coded = Coded(encoding, names, roles.y, target.encode, roles.weight)
         return cls(roles.data, coded, Division(seed, weight=roles.weight), rows)
 
-    def validated(self, roles: Roles | None, arrays: Arrays | None = None) -> FileData:
-        """Return the same with rows of other files, or arrays, to validate with."""
-        if roles is None:
-            return replace(self, held=(arrays,), measured=(arrays,))
-        names = columns_read(self.coded.encoding, roles.x, (), "validation: x")
-        coded = replace(self.coded, names=names, y=roles.y, weight=roles.weight, label="validation: ")
-        seed, share = self.division.seed, min(1.0, MEASURED / roles.data.rows)
-        there = FileData(roles.data, coded, Division(seed, weight=roles.weight, measured=share), roles.data.rows)
-        return replace(self, held=(there._views([0])[0],), measured=(there._views([0], whole=False)[0],))
+    def validated(self, held: TableRows | Arrays, measured: TableRows | Arrays) -> FileData:
+        """Return the same with other rows to validate with, and those of them that are measured after training."""
+        return replace(self, held=(held,), measured=(measured,))
 
     def divided(
         self, roles: Roles, folds: int | None, share: float, groups: Counter[Key] | None, times: Array | None
@@ -171,3 +165,12 @@ class FileData:
         weights = [each[2] for each in found if each[2] is not None]
         outputs, y = (np.concatenate([each[i] for each in found]) for i in (0, 1))
         return outputs, y, np.concatenate(weights) if weights else None
+
+
+def held_files(roles: Roles, target: Target, encoding: Encoding, seed: int) -> tuple[TableRows, TableRows]:
+    """Return rows of other files to validate with, and those of them that are measured after training."""
+    names = columns_read(encoding, roles.x, (), "validation: x")
+    coded = Coded(encoding, names, roles.y, target.encode, roles.weight, label="validation: ")
+    division = Division(seed, weight=roles.weight, measured=min(1.0, MEASURED / roles.data.rows))
+    there = FileData(roles.data, coded, division, roles.data.rows)
+    return there._views([0])[0], there._views([0], whole=False)[0]

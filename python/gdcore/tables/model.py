@@ -14,8 +14,9 @@ from ..internal.arrays import Data as DataLike
 from ..internal.attributes import Fixed
 from ..internal.checks import choice, flag, instance, integer, is_number, optional, real, seed_or_random, shown
 from ..parquet.source import Parquet
+from ..training.validation import check_parts
 from .encoding import Encoding, fit, kinds_of
-from .file_data import FileData
+from .file_data import FileData, held_files
 from .given import Given
 from .learning import learn
 from .prediction import METRICS, TablePredictor, Turns
@@ -182,7 +183,8 @@ class TabularModel(TablePredictor):
         sample_weight : array or str, optional
             Weight of each row, at least 0, or the name of a column. Rows of weight 0 have no influence at all.
         validation : (x, y), (x, y, weights) or Parquet, optional
-            Rows to choose the best epoch with, instead of a share of `x`; other files where `x` are files.
+            Rows to choose the best epoch with, instead of a share of `x`. Frames and files may stand beside each other;
+            the targets of Parquet are its `y`, or else the column that `y` names.
         groups : array or str, optional
             The group of each row, or the name of a column, which is then no input: a group is held out as a whole.
         time : array or str, optional
@@ -215,6 +217,9 @@ class TabularModel(TablePredictor):
         if files is not None and not files.in_memory(other):
             return self._fit_files(files, validation if other is None else other, end)
         given = Given.of(x, y, sample_weight, groups, time) if files is None else files.given()
+        if files is None and isinstance(validation, Parquet):
+            name = None if validation.y else given.target
+            other = Roles.of(validation, name, None, name="validation: ", without=given.ignored)
         target = replace(Target.fit(given.y, self._task), name=given.target)
         kinds = kinds_of(given.frame, "x", self._kinds)
         warn_of_text_dates(given.frame.columns, self._kinds, stacklevel=4)
@@ -236,9 +241,11 @@ class TabularModel(TablePredictor):
         data = FileData.of(files, target, encoding, facts.rows, self._seed)
         if validation is not None:
             _one_choice(files)
-            other = validation if isinstance(validation, Roles) else None
-            arrays = _encoded(validation, target, encoding, files.ignored) if other is None else None
-            data = data.validated(other, arrays)
+            if isinstance(validation, Roles):
+                data = data.validated(*held_files(validation, target, encoding, self._seed))
+            else:
+                arrays = _encoded(validation, target, encoding, files.ignored)
+                data = data.validated(arrays, arrays)
         elif self._validation != 0:
             folded = self._validation is None and wanted.members > 1 and files.time is None
             share = 0.2 if self._validation is None else self._validation
@@ -271,6 +278,8 @@ class TabularModel(TablePredictor):
         all_rows = (encoding.encode(given.frame, "x"), target.encode(given.y), given.weights)
         if validation is not None:
             _one_choice(given)
+            if isinstance(validation, Roles) and not validation.in_memory(None):
+                return Data(all_rows, files=held_files(validation, target, encoding, self._seed))
             return Data(all_rows, _encoded(validation, target, encoding, given.ignored))
         rows, labels = given.frame.rows, None if target.classes is None else all_rows[1]
         if self._validation == 0:
@@ -313,10 +322,9 @@ def _encoded(validation: Any, target: Target, encoding: Encoding, ignored: tuple
     name = "validation: "
     if isinstance(validation, Roles):
         other = validation.given(name, ignored)
-    elif not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        hint = f"; a share is given to TabularModel(validation={validation})" if is_number(validation) else ""
-        raise TypeError(f"validation: got {shown(validation)}; expected (x, y) or (x, y, weights){hint}")
     else:
+        hint = f"; a share is given to TabularModel(validation={validation})" if is_number(validation) else ""
+        check_parts(validation, f"(x, y), (x, y, weights) or Parquet{hint}", files=True)
         weights = validation[2] if len(validation) == 3 else None
         other = Given.of(validation[0], validation[1], weights, name=name, also=ignored)
     frame = encoding.arranged(other.frame, f"{name}x")

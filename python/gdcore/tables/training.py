@@ -35,6 +35,7 @@ from .targets import Target
 
 if TYPE_CHECKING:
     from .file_data import FileData
+    from .windows import TableRows
 
 __all__ = ["Arrays", "Data", "Ready", "loss_of", "train"]
 
@@ -99,6 +100,8 @@ class Data:
         The rows that were given.
     validation : tuple of arrays, optional
         Rows given for validation.
+    files : (TableRows, TableRows), optional
+        Rows of files given for it, and those of them that are measured after training.
     splits : sequence of (training, validation)
         Otherwise the rows that each network is trained on and validated with, by number; one pair holds for all
         networks, none: all rows are trained on.
@@ -106,6 +109,7 @@ class Data:
 
     rows: Arrays
     validation: Arrays | None = None
+    files: tuple[TableRows, TableRows] | None = None
     splits: Sequence[tuple[Rows, Rows]] = ()
 
     def ready(self, lead: Sequential, loss: _core.Loss, seed: int) -> Ready:
@@ -116,9 +120,9 @@ class Data:
             held = None if self.validation is None else prepared(lead, loss, *self.validation, "validation: ")
             for part, others in self.splits:
                 known, held = known.part(part), known.part(others)
-            given = Given(known, held, None, None, False)
+            given = Given(known, held, None, None, False) if self.files is None else Beside(known, self.files[0])
         rows = len(self.splits[0][0]) if self.splits else len(known.x.array)
-        validated = bool(self.splits) or self.validation is not None
+        validated = bool(self.splits) or self.validation is not None or self.files is not None
         return Ready(given, rows, lambda count: known.part(np.arange(count)), validated)
 
     def held_out(self, ensemble: Ensemble, seed: int) -> Arrays | None:
@@ -126,6 +130,8 @@ class Data:
         if self.validation is not None:
             inputs, y, weights = self.validation
             return ensemble.predict(inputs), y, weights
+        if self.files is not None:
+            return self.files[1].measured(ensemble.predict)
         if not self.splits:
             return None
         found = []
@@ -150,6 +156,18 @@ class Folds(NamedTuple):
     def of(self, seed: int) -> tuple[Prepared, Validation, None]:
         """Return all rows, which are not copied, and those that the network of a seed holds out."""
         return self.given, Validation(rows=self.splits[(seed - self.first) % len(self.splits)][1]), None
+
+
+class Beside(NamedTuple):
+    """The data of networks that are all trained on rows in memory and validated with those of files."""
+
+    given: Prepared
+    held: TableRows
+    own_rows: bool = False
+
+    def of(self, seed: int) -> tuple[Prepared, TableRows, None]:
+        """Return all rows, and those to validate with."""
+        return self.given, self.held, None
 
 
 class Deadline(Callback):

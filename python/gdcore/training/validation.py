@@ -11,10 +11,11 @@ import numpy.typing as npt
 from ..data import split_rows
 from ..internal.arrays import Array
 from ..internal.checks import is_number, real, shown
+from ..internal.frames import is_frame
 from ..parquet.source import Parquet
 from .batch_iterables import is_batches, parts_of
 
-__all__ = ["Validation", "validation_of"]
+__all__ = ["Validation", "check_parts", "validation_of"]
 
 
 class Validation(NamedTuple):
@@ -62,8 +63,21 @@ def validation_of(validation: Any, *, batches: bool) -> Validation:
         return Validation(share=real(validation, "validation", low=0, high=1))
     if batches and (isinstance(validation, Parquet) or is_batches(validation)):
         return Validation(batches=validation)
-    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        expected = "(x, y), (x, y, weights), a fraction, or an iterable of batches"
-        expected = expected if batches else "(x, y), (x, y, weights) or a fraction"
-        raise TypeError(f"validation: got {shown(validation)}; expected {expected}")
+    others = "a fraction, Parquet, or an iterable of batches" if batches else "or a fraction"
+    check_parts(validation, f"(x, y), (x, y, weights){',' if batches else ''} {others}", files=batches)
     return Validation(parts=parts_of(validation, "validation"))
+
+
+def check_parts(validation: Any, expected: str, *, files: bool) -> None:
+    """Raise TypeError unless the argument `validation` is (x, y) or (x, y, weights), without Parquet in it.
+
+    `expected` is what the message asks for; `files` says whether Parquet is taken in place of all of it.
+    """
+    if is_frame(validation):
+        got = f"a {type(validation).__name__} without targets"
+        raise TypeError(f"validation: got {got}; expected {expected}")
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise TypeError(f"validation: got {shown(validation)}; expected {expected}")
+    if any(isinstance(part, Parquet) for part in validation):
+        alone = "Parquet alone, which names its columns: gd.data.Parquet(paths, y='label')" if files else expected
+        raise TypeError(f"validation: got Parquet in a {type(validation).__name__}; expected {alone}")
