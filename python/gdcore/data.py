@@ -177,7 +177,7 @@ def split_rows(
     seed : int
         Seed of the draw.
     labels : ndarray, optional
-        Class of each row: every class is then split in the same proportion, to the nearest row.
+        Class of each row: every class is then split in the same proportion, see `class_shares`.
     name : str
         Name of the argument, for the message.
 
@@ -198,11 +198,7 @@ def split_rows(
     else:
         _, kind = np.unique(labels, return_inverse=True)
         sizes = np.bincount(kind)
-        exact = sizes * (count / rows)
-        quota = np.floor(exact).astype(np.int64)
-        quota[np.argsort(quota - exact, kind="stable")[: count - quota.sum()]] += (
-            1  # the largest remainders get the rest
-        )
+        quota = class_shares(sizes, count)
         shuffled = kind[order]
         by_class = np.argsort(shuffled, kind="stable")
         rank = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # number of earlier rows of the same class
@@ -210,6 +206,24 @@ def split_rows(
     mask = np.zeros(rows, dtype=bool)
     mask[chosen] = True
     return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def class_shares(sizes: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return how many rows of each class are held out, `count` in all: the same share of each, to the nearest row.
+
+    Each class keeps a row, unless more than that are to be held out; others then give more.
+    """
+    room = sizes - 1 if count <= (sizes - 1).sum() else sizes
+    exact = sizes * (count / sizes.sum())
+    quota: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    order = np.argsort(quota - exact, kind="stable")  # the largest remainders get the rest
+    quota[order[quota[order] < room[order]][: count - quota.sum()]] += 1
+    if (left := count - int(quota.sum())) > 0:
+        exact = (room - quota) * (left / (room - quota).sum())
+        more = np.floor(exact).astype(np.int64)
+        more[np.argsort(more - exact, kind="stable")[: left - more.sum()]] += 1
+        quota += more
+    return quota
 
 
 def strata(stratify: Any, y: Array | None, x: Array) -> Array | None:
@@ -261,7 +275,7 @@ def train_validation_split(
         Seed of the draw.
     stratify : array or True, optional
         Class of each row, or True for the first of `arrays`: each class is split in the same proportion, to the nearest
-        row.
+        row, and keeps a row for training if there are enough others.
 
     Returns
     -------

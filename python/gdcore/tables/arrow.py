@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..parquet.columns import plain
 from ..parquet.files import TIMES, Files, meaning, module
 from .columns import EXPECTED, Column
 
-__all__ = ["TEXT", "Values", "filtered", "kinds_in", "values_in"]
+__all__ = ["TEXT", "Values", "filtered", "kinds_in", "targets_in", "values_in"]
 
 TEXT = "text"  # of which all values together tell whether they are numbers or categories
 KIND_OF = {
@@ -53,6 +54,17 @@ def values_in(table: Any, name: str, where: str, *, distinct: bool = False) -> V
     found = np.empty(int(used.sum()), dtype=object)
     found[:] = [item for item, there in zip(items, used.tolist(), strict=True) if there]
     return Values(Column(name, found, declared), (np.cumsum(used) - 1)[codes])
+
+
+def targets_in(table: Any, name: str, encode: Callable[[Column | Array, str], Array], where: str) -> Array:
+    """Return a column of targets as `encode` encodes it; each of its distinct values is encoded once."""
+    values = values_in(table, name, where, distinct=True)
+    try:
+        found = encode(values.column, where)
+    except (TypeError, ValueError):
+        encode(values.whole(), where)  # names the row
+        raise
+    return found if values.codes is None else found[values.codes]
 
 
 def filtered(table: Any, kept: npt.NDArray[np.bool_]) -> Any:

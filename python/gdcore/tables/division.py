@@ -1,7 +1,7 @@
 """Division of the rows of files into folds: a function of the number, the group or the time of each row alone.
 
-So each window is divided by itself. Numbers become uniform draws by the finaliser of SplitMix64 (Steele, Lea and Flood
-2014); the seed chooses where its sequence starts.
+So each window is divided by itself; `strata` divides the rows of each class. Numbers become uniform draws by the
+finaliser of SplitMix64 (Steele, Lea and Flood 2014); the seed chooses where its sequence starts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from .arrow import filtered, values_in
 from .columns import Key, keys_of, missing
 from .given import checked_weights
 from .splitting import incomplete, moments_of
+
+if TYPE_CHECKING:
+    from .strata import Strata
 
 __all__ = ["SAMPLED", "Division", "counted", "group_keys", "rows_from", "uniform", "weights_in"]
 
@@ -55,6 +58,8 @@ class Division:
         Columns; rows of weight 0 are of no fold, a group is in one fold.
     of_group : mapping, optional
         The fold of each group; otherwise a hash of the group takes the place of the row's number.
+    strata : Strata, optional
+        Folds of each class, in place of draws.
     limit : object
         Rows from this time on are of fold 0, those before of fold 1.
     measured : float
@@ -67,34 +72,40 @@ class Division:
     groups: str | None = None
     of_group: Mapping[Key, int] | None = None
     time: str | None = None
+    strata: Strata | None = None
     limit: Any = None
     measured: float = 1.0
 
     @property
     def count(self) -> int:
         """Number of folds."""
+        if self.strata is not None:
+            return self.strata.count
         return 2 if self.time is not None else len(self.cuts) + 1
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that tell the folds."""
-        return tuple(name for name in (self.weight, self.groups, self.time) if name is not None)
+        target = None if self.strata is None else self.strata.column
+        return tuple(name for name in (self.weight, self.groups, self.time, target) if name is not None)
 
-    def folds(self, table: Any, first: int, rows: int, where: str) -> npt.NDArray[np.int64]:
-        """Return the fold of each row of a table, whose first row has the number `first`; -1 for rows of weight 0."""
+    def folds(self, table: Any, group: int, first: int, rows: int, where: str) -> npt.NDArray[np.int64]:
+        """Return the fold of each row of a row group, whose first row has the number `first`; -1 for weight 0."""
         numbers = rows_from(first, rows)
         if self.weight is None:
-            return self._folds(table, numbers, where)
+            return self._folds(table, group, numbers, where)
         kept = weights_in(table, self.weight, where) > 0
         found = np.full(rows, -1)
-        found[kept] = self._folds(filtered(table, kept), numbers[kept], where)
+        found[kept] = self._folds(filtered(table, kept), group, numbers[kept], where)
         return found
 
-    def _folds(self, table: Any, numbers: npt.NDArray[np.uint64], where: str) -> npt.NDArray[np.int64]:
+    def _folds(self, table: Any, group: int, numbers: npt.NDArray[np.uint64], where: str) -> npt.NDArray[np.int64]:
         """Return the fold of each row of a table, from their numbers."""
-        if self.time is not None:
+        if self.strata is not None:
+            found = self.strata.of_rows(table, group, where)
+        elif self.time is not None:
             times = moments_of(values_in(table, self.time, f"time: {where}").column, f"time: {where}")
-            found: npt.NDArray[np.int64] = (times < self.limit).astype(np.int64)
+            found = (times < self.limit).astype(np.int64)
         elif self.groups is not None:
             found = self._of_groups(*group_keys(table, self.groups, f"groups: {where}"))
         else:
@@ -149,7 +160,7 @@ def counted(files: Files, division: Division) -> npt.NDArray[np.int64]:
     with closing(Reader(files, division.columns, threads=False)) as reader:
         for group, rows in enumerate(files.rows.tolist()):
             table = reader.read(group) if division.columns else None
-            folds = division.folds(table, first, rows, files.where(group))
+            folds = division.folds(table, group, first, rows, files.where(group))
             found[group] = np.bincount(folds[folds >= 0], minlength=2 * division.count)
             first += rows
     return found

@@ -18,12 +18,14 @@ from ..internal.arrays import Array
 from ..internal.checks import shown
 from ..internal.prepared import prepared
 from ..model import Sequential
+from ..parquet.files import Files
 from ..parquet.source import Parquet
 from .columns import Key
 from .division import Division, counted
 from .encoding import Encoding
 from .roles import Roles
 from .splitting import folds_of_groups, groups_held_out, last_moments
+from .strata import Strata
 from .targets import Target
 from .training import Arrays, Ready
 from .windows import Coded, TableRows, columns_read, window_of
@@ -90,9 +92,18 @@ class FileData:
         return replace(self, held=(held,), measured=(measured,))
 
     def divided(
-        self, roles: Roles, folds: int | None, share: float, groups: Counter[Key] | None, times: Array | None
+        self,
+        roles: Roles,
+        folds: int | None,
+        share: float,
+        groups: Counter[Key] | None,
+        times: Array | None,
+        classes: int | None,
     ) -> FileData:
-        """Return the same with folds that are held out in turn, or without `folds` one share of the rows."""
+        """Return the same with folds that are held out in turn, or without `folds` one share of the rows.
+
+        `groups`, `times` and the number of `classes` are those of the rows, if there are any.
+        """
         cuts = (share,) if folds is None else tuple(i / folds for i in range(1, folds))
         division = replace(self.division, cuts=cuts, groups=roles.groups, time=roles.time)
         measured = min(1.0, MEASURED / (self.rows * (share if folds is None else 1.0)))
@@ -111,8 +122,16 @@ class FileData:
                 found = folds_of_groups(sizes, folds, division.seed)
                 division = replace(division, cuts=cuts[: int(found.max())])
             division = replace(division, of_group=dict(zip(groups, found.tolist(), strict=True)))
+        if classes is not None and roles.groups is None and roles.time is None:
+            assert self.coded.targets is not None
+            strata = Strata.of(self._parts, roles.y[0], self.coded.targets, classes, roles.weight)
+            if strata is not None and (strata.sizes < 2).all():
+                return self  # no class has a row to hold out
+            if strata is not None:
+                strata = strata.divided(division.seed, folds, share)
+                division, folds = replace(division, strata=strata), None if folds is None else strata.folds
         made = replace(self, division=division)
-        held = [0] if folds is None else list(range(division.count))
+        held = [0] if folds is None else list(range(folds if division.strata else division.count))
         return replace(
             made,
             training=tuple(made._views(held, others=True)),
@@ -134,7 +153,12 @@ class FileData:
 
     @cached_property
     def _counts(self) -> npt.NDArray[np.int64]:
-        return counted(self.data._files.divided(window_of(self.data, self.coded.encoding)), self.division)
+        return counted(self._parts, self.division)
+
+    @property
+    def _parts(self) -> Files:
+        """The row groups in the parts that are read at a time."""
+        return self.data._files.divided(window_of(self.data, self.coded.encoding))
 
     def ready(self, lead: Sequential, loss: _core.Loss, seed: int) -> Ready:
         """Return what networks are trained on; see `Ready`."""

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy as np
+
 from .. import _core
 from ..ensembles.ensemble import Ensemble
 from ..internal.arguments import explained
+from ..internal.arrays import Array
 from ..internal.arrays import Data as DataLike
 from ..internal.attributes import Fixed
 from ..internal.checks import choice, flag, instance, integer, is_number, optional, real, seed_or_random, shown
@@ -68,7 +71,8 @@ class TabularModel(TablePredictor):
         Share of the rows that is held out of the training of all networks to choose their best epochs, where `fit` gets
         no validation data; 0 trains on all rows, for all epochs. By default each of k networks holds out a k-th of the
         rows of its own (cross-validation), or a fifth where that cannot be: for one network, or with `time`. Classes
-        are divided in the same proportion.
+        are divided in the same proportion, unless there are groups or times, and a row that is the only one of its
+        class is trained on by all networks.
     class_weight : dict, "balanced" or None
         Weight of each class in the loss, 1 for missing ones; "balanced" as in `gdcore.CrossEntropy`.
     loss : Loss, optional
@@ -249,7 +253,8 @@ class TabularModel(TablePredictor):
         elif self._validation != 0:
             folded = self._validation is None and wanted.members > 1 and files.time is None
             share = 0.2 if self._validation is None else self._validation
-            data = data.divided(files, wanted.members if folded else None, share, group_rows, times)
+            classes = None if target.classes is None else target.outputs
+            data = data.divided(files, wanted.members if folded else None, share, group_rows, times, classes)
         return self._train(facts, wanted, target, encoding, data, end, files.ignored)
 
     def _train(
@@ -282,7 +287,7 @@ class TabularModel(TablePredictor):
                 return Data(all_rows, files=held_files(validation, target, encoding, self._seed))
             return Data(all_rows, _encoded(validation, target, encoding, given.ignored))
         rows, labels = given.frame.rows, None if target.classes is None else all_rows[1]
-        if self._validation == 0:
+        if self._validation == 0 or _each_once(labels, given):
             return Data(all_rows)
         if self._validation is None and members > 1 and given.time is None:
             return Data(all_rows, splits=folds(rows, members, self._seed, labels, given.groups))
@@ -309,6 +314,12 @@ class TabularModel(TablePredictor):
         made._target, made._encoding, made._ensemble, made._ignored = target, encoding, ensemble, ignored
         made._from_file = True
         return made
+
+
+def _each_once(labels: Array | None, given: Given) -> bool:
+    """Return whether no class has a row to hold out."""
+    free = given.groups is None and given.time is None
+    return free and labels is not None and bool(np.bincount(labels).max() == 1)
 
 
 def _one_choice(given: Given | Roles) -> None:

@@ -92,7 +92,7 @@ def split(
     seed : int
         Seed of the draw.
     labels : array, optional
-        Class of each row; each class is divided in the same proportion.
+        Class of each row, from 0; each class is divided in the same proportion, and keeps a row for training.
     groups : array, optional
         Group of each row; a group is not divided. Groups are drawn until they have the share of the rows.
     time : array, optional
@@ -102,14 +102,16 @@ def split(
         return _parts(time >= last_moments(time, share))
     if groups is not None:
         return _parts(groups_held_out(np.bincount(groups), share, seed)[groups])
-    exact = min(max(round(rows * share), 1), rows - 1) / rows
-    return split_rows(rows, exact, seed, labels, name="validation")
+    most = rows - (1 if labels is None else int((np.bincount(labels) > 0).sum()))
+    return split_rows(rows, min(max(round(rows * share), 1), most) / rows, seed, labels, name="validation")
 
 
 def folds(
     rows: int, count: int, seed: int, labels: Array | None = None, groups: Rows | None = None
 ) -> list[tuple[Rows, Rows]]:
     """Return training and validation rows for each fold of a cross-validation; each row is held out once.
+
+    A row that is the only one of its class is never held out: a network that does not know the class predicts another.
 
     Parameters
     ----------
@@ -124,9 +126,10 @@ def folds(
     order = np.random.default_rng(seed).permutation(rows)
     if labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]  # each fold takes every count-th row of a class
-    fold = np.empty(rows, np.int64)
-    fold[order] = np.arange(rows) % min(count, rows)
-    return [_parts(fold == i) for i in range(min(count, rows))]
+        order = order[(np.bincount(labels) > 1)[labels[order]]]
+    count, fold = min(count, len(order)), np.full(rows, -1)
+    fold[order] = np.arange(len(order)) % max(count, 1)
+    return [_parts(fold == i) for i in range(count)]
 
 
 def last_moments(time: Array, share: float) -> Any:

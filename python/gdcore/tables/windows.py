@@ -15,7 +15,7 @@ from ..internal.features import FeatureNames, order_of
 from ..parquet.columns import numbers
 from ..parquet.reading import Reading, Wanted, Window
 from ..parquet.source import Parquet
-from .arrow import filtered, values_in
+from .arrow import filtered, targets_in, values_in
 from .columns import Column
 from .division import Division, weights_in
 from .encoding import Encoding
@@ -98,7 +98,7 @@ class Coded:
         if self.division is None:
             return self._coded(table, where, out)
         assert self.starts is not None
-        folds = self.division.folds(table, int(self.starts[group]), table.num_rows, where)
+        folds = self.division.folds(table, group, int(self.starts[group]), table.num_rows, where)
         kept = np.isin(folds, self.taken)
         if kept.all():
             return self._coded(table, where, out)
@@ -137,13 +137,7 @@ class Coded:
         if len(self.y) > 1:
             array = np.column_stack([numbers(table, name, where) for name in self.y])
             return self.targets(array.astype(np.float64), where)
-        values = values_in(table, self.y[0], where, distinct=True)
-        try:
-            found = self.targets(values.column, where)
-        except (TypeError, ValueError):
-            self.targets(values.whole(), where)  # names the row
-            raise
-        return found if values.codes is None else found[values.codes]
+        return targets_in(table, self.y[0], self.targets, where)
 
 
 class TableRows(Parquet):
