@@ -170,8 +170,10 @@ def test_predictions(tmp_path: Path) -> None:
         made.evaluate(written(tmp_path / "labels.parquet", **changed("kind", 120, "c")))
     with pytest.raises(ValueError, match=r"y: got None for Parquet"):
         model("regression").fit(FRAME[["size"]], FRAME["price"]).evaluate(gd.data.Parquet(data.paths, ["size"]))
-    with pytest.raises(TypeError, match=r"x: got Parquet\(.*expected an array in memory"):
-        made.importances(data, "kind")
+    with pytest.raises(ValueError, match=r"y: got column 'class', which .*rows.parquet lacks"):
+        made.importances(data, "class")
+    with pytest.raises(TypeError, match=r"row group 0: column 'city': got the number 0 in row 0; expected text"):
+        made.encode(written(tmp_path / "numbers.parquet", city=np.arange(N)))
     by_position = model("regression").fit(FRAME[["size", "level"]].to_numpy(), FRAME["price"])
     with pytest.raises(ValueError, match="x: got 1 columns; expected 2, as in training"):
         by_position.predict(gd.data.Parquet(data.paths, ["size"]))

@@ -87,7 +87,7 @@ def test_each_fold_has_its_share_of_each_class(source: str, weight: str | None, 
         ((training, held),) = data_of(x, model={"validation": share}, sample_weight=weight)
         assert set(training) == set(sizes) and sum(held.values()) == round(share * sum(sizes.values()))
         apart = [held.get(name, 0) - share * size for name, size in sizes.items()]
-        assert -1 < min(apart) and max(apart) < 2, "which others give for classes that keep a row"
+        assert min(apart) > -1 and max(apart) < 2, "which others give for classes that keep a row"
 
 
 def test_folds_of_files_are_reproducible_and_drawn_by_the_seed(tmp_path: Path) -> None:

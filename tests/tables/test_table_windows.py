@@ -380,6 +380,26 @@ def test_predictions_larger_than_memory_are_written(folder: Path) -> None:
     helpers.same_bits(by_position.predict(same), by_position.predict(FRAME[["children", "weight"]].to_numpy()))
 
 
+@pytest.mark.parametrize("target", ["kind", "price"])
+def test_importances_and_encoded_rows(target: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the same rows in a frame, or of a sample of them."""
+    made, data = model().fit(FRAME[INPUTS], FRAME[target]), rows(folder, y=target, sample_weight="weight")
+    helpers.same_bits(made.encode(data), made.encode(FRAME[INPUTS]))
+    theirs = made.importances(FRAME[INPUTS], FRAME[target], sample_weight=FRAME["weight"], repeats=2)
+    whole = made.importances(data, repeats=2)
+    assert whole.baseline == theirs.baseline and whole.names == theirs.names
+    helpers.same_bits(whole.values, theirs.values)
+    monkeypatch.setattr(gd.tables.prediction, "SAMPLE", 300)
+    measured: list[int] = []
+    measure = gd.tables.prediction.measure
+    monkeypatch.setattr(gd.tables.prediction, "measure", lambda *a, **k: measured.append(len(a[1])) or measure(*a, **k))
+    for seed in (0, 0, 1):
+        some = made.importances(data, repeats=2, seed=seed)
+        assert some.mean.argmax() == theirs.mean.argmax() and abs(some.baseline - theirs.baseline) < 0.2
+    assert measured[0] == measured[1] != measured[2] and all(200 < rows < 400 for rows in measured)
+    assert some.values.shape == theirs.values.shape and (some.values != theirs.values).any()
+
+
 def test_estimators(folder: Path) -> None:
     data = rows(folder, y="kind", sample_weight="weight")
     made = TabularClassifier(ensemble=1, random_state=0, device="cpu").fit(data)
@@ -388,5 +408,6 @@ def test_estimators(folder: Path) -> None:
     assert made.predict_proba(data).shape == (N, 2)
     assert made.score(data) == made.model_.score(FRAME[INPUTS], KIND, sample_weight=FRAME["weight"])
     assert made.score(FRAME[INPUTS], KIND) == pytest.approx((made.predict(data) == KIND).mean())
+    assert made.importances(data, random_state=0).baseline == made.score(data)
     numbers = TabularRegressor(ensemble=1, random_state=0, device="cpu").fit(rows(folder, "price"), "price")
     assert numbers.predict(rows(folder)).shape == (N,) and numbers.score(rows(folder, y="price")) > 0.3

@@ -100,14 +100,17 @@ class TabularBase(TakesTables, BaseEstimator):  # type: ignore[misc]
     def importances(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         metric: str | None = None,
         n_repeats: int = 5,
         random_state: Any = None,
     ) -> Importances:
-        """Return how much worse a metric becomes with each column permuted; see `TabularModel.importances`."""
+        """Return how much worse a metric becomes with each column permuted; see `TabularModel.importances`.
+
+        For Parquet, of which a sample of rows is taken, `y` and `sample_weight` are names of columns or None.
+        """
         check_is_fitted(self, "model_")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         options: dict[str, Any] = {"metric": metric, "repeats": n_repeats, "seed": seed}

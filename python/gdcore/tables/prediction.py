@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from ..ensembles.ensemble import Ensemble
 from ..internal.arguments import explained
 from ..internal.arrays import Array, TakesTables
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["METRICS", "TablePredictor"]
 
 WEIGHTS = "sample_weight"
+SAMPLE = 100_000  # rows of files that tell the importances
 METRICS = {"classification": ("accuracy",), "regression": ("r2",)}
 
 
@@ -119,16 +122,18 @@ class TablePredictor(Hinted, Closed, TakesTables):
 
         Parameters
         ----------
-        x : frame, dictionary of columns, or array
+        x : frame, dictionary of columns, array or Parquet
             A table with the columns of training, in any order. The target, where it was given as a column, may be
-            there; it is ignored. Columns of arrays are matched by position.
+            there; it is ignored. Columns of arrays are matched by position. `gdcore.data.Parquet` is read in windows,
+            but the result has all rows; ``for table in x.windows(tables=True): model.encode(table)`` has some at a
+            time.
 
         Raises
         ------
         TypeError, ValueError
             If a column is missing or unknown, or a value does not fit its column, which the message names.
         """
-        return self._encoded(x)[0]
+        return self._computed(x, np.copy) if isinstance(x, Parquet) else self._encoded(x)[0]
 
     def _encoded(self, x: Any, name: str = "x", also: Sequence[str] = ()) -> tuple[Array, Frame]:
         """Return the inputs of the networks, and the table as given; columns of no input, and `also`, are ignored."""
@@ -206,18 +211,22 @@ class TablePredictor(Hinted, Closed, TakesTables):
         target = self._parts()[0]
         wanted = METRICS[target.task] if metrics is None else metrics
         if isinstance(x, Parquet):
-            return self._judged(*self._measured(x, y, sample_weight), wanted)
+            return self._judged(*self._measured(self._rows_of(x, y, sample_weight), self._outputs), wanted)
         inputs, truth, weights = self._measurable(x, y, sample_weight)
         return self._judged(self._outputs(inputs), truth, weights, wanted)
 
-    def _measured(self, x: Parquet, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
-        """Return the outputs of the networks for the rows of files, read in windows, the truth and the weights."""
+    def _rows_of(self, x: Parquet, y: Any, weights: Any) -> TableRows:
+        """Return the rows of files with targets and weights."""
         target, encoding, _ = self._parts()
         roles = Roles.of(x, target.name if y is None and not x.y else y, weights, without=self._ignored)
         names = columns_read(encoding, roles.x, (), "x")
         encode = target.numbers if target.classes is None else target.encode
-        rows = TableRows(x, Coded(encoding, names, roles.y, encode, roles.weight))
-        outputs, truth, found = rows.measured(self._outputs)
+        return TableRows(x, Coded(encoding, names, roles.y, encode, roles.weight))
+
+    def _measured(self, rows: TableRows, work: Callable[[Array], Array]) -> tuple[Array, Array, Array | None]:
+        """Return what `work` returns for the rows of files, read in windows, the truth and the weights."""
+        target = self._parts()[0]
+        outputs, truth, found = rows.measured(work)
         if target.classes is not None:
             return outputs, target.class_array()[truth], found
         return outputs, truth if target.columns else truth[:, 0], found
@@ -268,13 +277,14 @@ class TablePredictor(Hinted, Closed, TakesTables):
         Parameters
         ----------
         x, y, sample_weight
-            As for `evaluate`; rows that the model was not trained on tell more.
+            As for `evaluate`; rows that the model was not trained on tell more. Of `gdcore.data.Parquet` with more than
+            100,000 rows, or more than 8,388,608 encoded numbers, about so many are taken, drawn uniformly with `seed`.
         metric : str, optional
             Name of a metric, by default "accuracy" or "r2".
         repeats : int
             Permutations of each column.
         seed : int
-            Their seed.
+            Their seed, and that of the rows.
 
         Returns
         -------
@@ -285,13 +295,18 @@ class TablePredictor(Hinted, Closed, TakesTables):
         target, encoding, _ = self._parts()
         name = METRICS[target.task][0] if metric is None else metric
         sign = 1.0 if direction(name, None) == "max" else -1.0
-        inputs, truth, weights = self._measurable(x, y, sample_weight)
+        seed = seed_or_random(seed)
+        if isinstance(x, Parquet):
+            rows = self._rows_of(x, y, sample_weight).sample(SAMPLE, seed)
+            inputs, truth, weights = self._measured(rows, np.copy)
+        else:
+            inputs, truth, weights = self._measurable(x, y, sample_weight)
 
         def score(given: Array) -> float:
             return self._judged(self._outputs(given), truth, weights, [name])[name]
 
         repeats = integer(repeats, "repeats", minimum=1)
-        found = measure(score, inputs, encoding.spans, sign=sign, repeats=repeats, seed=seed_or_random(seed))
+        found = measure(score, inputs, encoding.spans, sign=sign, repeats=repeats, seed=seed)
         return Importances(encoding.names, name, *found)
 
     # ---- Files ------------------------------------------------------------------------------------------------------

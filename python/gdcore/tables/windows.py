@@ -17,7 +17,7 @@ from ..parquet.reading import Reading, Wanted, Window
 from ..parquet.source import Parquet
 from .arrow import filtered, targets_in, values_in
 from .columns import Column
-from .division import Division, weights_in
+from .division import Division, counted, weights_in
 from .encoding import Encoding
 
 if TYPE_CHECKING:
@@ -167,6 +167,15 @@ class TableRows(Parquet):
     def _reading(self, plain: Wanted, numbers: bool = False) -> Reading:
         """Return how the rows are read; their values are checked then."""
         return replace(self._coded, label=plain.label)
+
+    def sample(self, most: int, seed: int) -> TableRows:
+        """Return about `most` of the rows, or as many as a window has by default, drawn with a seed; all if fewer."""
+        share = min(most, max(NUMBERS // self._coded.encoding.width, LEAST)) / self.rows
+        if share >= 1:
+            return self
+        division = Division(seed, cuts=(share,))
+        counts = counted(self._files, division)[:, 0]
+        return TableRows(self, replace(self._coded, division=division, taken=(0,)), counts)
 
     def computed(self, work: Callable[[Array], Array]) -> Array:
         """Return what `work` returns for the inputs of each window, all in one array."""
