@@ -301,6 +301,9 @@ class Trainer(Connected, Closed):
             that differ.
         DivergenceError
             If the loss becomes nan or infinite. The message names the step, the layer and the largest weight.
+        FileNotFoundError, ValueError
+            If a Parquet file is deleted, changed or damaged during the training. The message names the file, the epoch
+            and the number of steps. Model and history are then as after KeyboardInterrupt.
         KeyboardInterrupt
             On Ctrl-C. Model and history stay usable. An unfinished epoch does not count; the next `fit` starts with it.
         """

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..internal.checks import is_iterable, optional_module, shown
 from ..internal.features import listed, refuse_duplicates
 
-__all__ = ["File", "Files", "Reader", "RowGroup", "meaning", "module", "readable"]
+__all__ = ["File", "Files", "MissingFile", "Reader", "RowGroup", "UnreadableFile", "meaning", "module", "readable"]
 
 Numbers = npt.NDArray[np.int64]
 
@@ -26,6 +26,14 @@ TIMES = ("times without a time zone", "times with a time zone", "durations", "ti
 def module(name: str = "pyarrow") -> Any:
     """Import pyarrow or a part of it, or raise an ImportError that names the extra."""
     return optional_module(name, "Parquet", "'gdcore[parquet]'")
+
+
+class UnreadableFile(ValueError):
+    """A file that has changed since it was found, or cannot be read."""
+
+
+class MissingFile(FileNotFoundError):
+    """A file that is no longer there."""
 
 
 class File(NamedTuple):
@@ -207,14 +215,28 @@ class Reader:
         self._rest: _Rest | None = None
 
     def read(self, group: int) -> Any:
-        """Return the columns of a row group, or of a part, a pyarrow.Table; parts are read one after the other."""
+        """Return the columns of a row group, or of a part, a pyarrow.Table; parts are read one after the other.
+
+        Raises
+        ------
+        MissingFile, UnreadableFile
+            If the file is no longer the one that was found, or cannot be read.
+        """
+        file = self._files.files[self._files.groups[group].file]
+        try:
+            table = self._read(group)
+        except (OSError, ValueError) as error:
+            _check_unchanged(file, error)
+            raise
+        _check_unchanged(file)
+        return table
+
+    def _read(self, group: int) -> Any:
         found = self._files.groups[group]
         file = self._files.files[found.file]
         with readable(file.path):
             if self._open is None or self._open[0] != found.file:
                 self.close()
-                if _stamp(file.path) != file.stamp:
-                    raise ValueError(f"{file.path}: has changed since Parquet(...) was made; make another one")
                 parquet = module("pyarrow.parquet")  # whose default keeps the bytes of all that it has read
                 opened = parquet.ParquetFile(file.path, metadata=file.metadata, pre_buffer=False)
                 self._open = (found.file, opened)
@@ -268,7 +290,22 @@ def readable(path: str) -> Iterator[None]:
     except (module().ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:  # of the system
             raise
-        raise ValueError(f"{path}: is no Parquet file, or is damaged: {' '.join(str(error).split())}") from error
+        raise UnreadableFile(f"{path}: is no Parquet file, or is damaged: {' '.join(str(error).split())}") from error
+
+
+def _check_unchanged(file: File, error: Exception | None = None) -> None:
+    """Raise an error if a file is not the one that was found; `error` is what reading it raised, if it did."""
+    since = "since Parquet(...) was made"
+    try:
+        stamp = _stamp(file.path)
+    except FileNotFoundError:
+        raise MissingFile(
+            f"{file.path}: has been deleted or renamed {since}; bring it back, or make another one"
+        ) from error
+    if stamp != file.stamp:
+        size, now = file.stamp[0], stamp[0]
+        how = f"from {size} to {now} bytes" if now != size else f"in place, or replaced, with {size} bytes as before"
+        raise UnreadableFile(f"{file.path}: has changed {since}, {how}; make another one") from error
 
 
 def _found(paths: object) -> list[str]:

@@ -15,6 +15,7 @@ from ..callbacks.early_stopping import chosen
 from ..history import History, number
 from ..internal.checks import integer, is_iterable, shown
 from ..metrics.names import unmeasured
+from ..parquet.files import MissingFile, UnreadableFile
 from .measure import Measured
 from .sources import SLICE_SECONDS, Source
 from .state import Position
@@ -121,6 +122,9 @@ class Fit:
             trainer.stop = trainer.stop or self._stays_stopped(trainer.epoch)
             while trainer.epoch < self.last_epoch and not trainer._stop:
                 self._epoch(trainer)
+        except (UnreadableFile, MissingFile) as error:
+            error.args = (f"{error}; found in epoch {trainer.epoch + 1}, after {trainer.steps} steps",)
+            raise
         finally:
             trainer._history._chosen = chosen(started)
             with ExitStack() as stack:  # calls every hook in order, even if one raises
