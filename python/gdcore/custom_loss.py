@@ -228,7 +228,7 @@ def _name_of(function: object, name: object) -> str:
         return str(getattr(function, "__qualname__", type(function).__name__))
     if not isinstance(name, str) or not name:
         raise TypeError(f"name: got {shown(name)}; expected text, or None for the function's own")
-    return name
+    return str(name)
 
 
 def _called(value: object) -> str:

@@ -113,7 +113,7 @@ class _Measurements(Table):
         sign = 1.0 if direction(monitor, mode) == "min" else -1.0
         numbers = [(sign * value, i) for i, value in enumerate(self[monitor]) if math.isfinite(value)]
         if not numbers:
-            raise ValueError(f"monitor: the column {monitor!r} contains no finite value")
+            raise ValueError(f"monitor: the column {shown(monitor)} contains no finite value")
         return int(self[self._index][min(numbers)[1]])
 
     def plot(

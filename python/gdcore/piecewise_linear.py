@@ -159,7 +159,7 @@ class PiecewiseLinear(_core.PiecewiseLinear):
         else:
             unknown = [name for name in columns if name not in inputs.names]
             if unknown:
-                raise ValueError(f"x: got no column {unknown[0]!r}; it has {shown(list(inputs.names), 200)}")
+                raise ValueError(f"x: got no column {shown(unknown[0])}; it has {shown(list(inputs.names), 200)}")
             chosen = [inputs.names.index(name) for name in columns]
         wrong = [number for number in chosen if number >= count]
         if wrong or (self.features not in (0, count) and not self._is_named()):

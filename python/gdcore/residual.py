@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from . import _core
 from .internal.arguments import explained
+from .internal.checks import shown
 
 __all__ = ["Residual"]
 
@@ -49,7 +50,7 @@ class Residual(_core.Residual):
             columns = layer.columns if isinstance(layer, _core.Periodic) else None
             if columns is not None and isinstance(columns[0], str):
                 raise ValueError(
-                    f"layers[{i}]: columns: got the name {columns[0]!r} inside a block, which does not know the "
+                    f"layers[{i}]: columns: got the name {shown(columns[0])} inside a block, which does not know the "
                     "model's columns; expected numbers of columns of the layer's input, from 0"
                 )
         super().__init__(given, name=name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 from .internal import display
 from .internal.arguments import explained
 from .internal.attributes import Closed, restore_attributes
-from .internal.checks import FormatError, integer, is_iterable, optional_module, path_text, shown
+from .internal.checks import FormatError, integer, is_iterable, optional_module, path_text, plain_repr, shown
 
 if TYPE_CHECKING:
     import pandas
@@ -116,7 +116,7 @@ class Table(Closed, dict[str, list[Any]]):
             if not isinstance(name, str):
                 raise TypeError(f"rows: got a column called {shown(name)}; expected text")
             if isinstance(values, (str, bytes, Mapping)) or not is_iterable(values):
-                raise TypeError(f"rows: got {shown(values)} as the column {name!r}; expected a list of values")
+                raise TypeError(f"rows: got {shown(values)} as the column {shown(name)}; expected a list of values")
             lists[name] = values.tolist() if hasattr(values, "tolist") else list(values)
         heights = {name: len(values) for name, values in lists.items()}
         if len(set(heights.values())) > 1:
@@ -127,7 +127,7 @@ class Table(Closed, dict[str, list[Any]]):
     def __getitem__(self, column: str) -> list[Any]:
         """Return a column (a copy); empty cells are None, in a history nan."""
         if column not in self:
-            raise KeyError(f"{column!r}: the columns are {', '.join(self) or 'none yet'}")
+            raise KeyError(f"{shown(column)}: the columns are {', '.join(self) or 'none yet'}")
         return list(super().__getitem__(column))
 
     # Readers that bypass __getitem__, C code included, get copies too.
@@ -261,6 +261,8 @@ def csv_row(values: Iterable[Any]) -> list[str]:
 def _text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, (list, tuple, dict)):
+        return plain_repr(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -277,7 +279,9 @@ def _escaped(text: str) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return str(value) if isinstance(value, (str, bool)) else repr(value.item() if hasattr(value, "item") else value)
+    if isinstance(value, (str, bool)):
+        return str(value)
+    return plain_repr(value.item() if hasattr(value, "item") else value)
 
 
 def _value(cell: str) -> Any:

@@ -117,7 +117,9 @@ class LivePlot(Closed, Callback):
         for name in names:
             if not columns_of(trainer.history, name):
                 known = ", ".join(trainer.history)
-                raise ValueError(f"measures: no column {name!r} or {'val_' + name!r}; the columns are {known}")
+                raise ValueError(
+                    f"measures: no column {shown(name)} or {shown('val_' + name)}; the columns are {known}"
+                )
         return {name: watched.get(name) or _direction(name) for name in names}
 
     def _draw(self, trainer: Trainer) -> None:

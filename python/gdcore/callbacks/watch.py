@@ -48,8 +48,8 @@ class Watch(Closed):
     def __init__(self, monitor: str, mode: str | None, min_delta: float) -> None:
         if not isinstance(monitor, str):
             raise TypeError(f"monitor: got {shown(monitor)}; expected the name of a column, such as 'val_loss'")
-        self._monitor = monitor
-        self._mode = direction(monitor, mode)
+        self._monitor = str(monitor)
+        self._mode = direction(self._monitor, mode)
         self.min_delta = min_delta
         self.reset()
 

@@ -69,7 +69,8 @@ class RandomLabels(Shown):
         """
         some = [row for row in self.table.rows if row["label_noise"] == label_noise]
         if not some:
-            raise ValueError(f"label_noise: got {shown(label_noise)}; expected one of {set(self.table['label_noise'])}")
+            there = shown(sorted(set(self.table["label_noise"])))
+            raise ValueError(f"label_noise: got {shown(label_noise)}; expected one of {there}")
         rows = []
         for epoch in sorted({row["epoch"] for row in some}):
             errors = [(row["train_error"], row["test_error"]) for row in some if row["epoch"] == epoch]

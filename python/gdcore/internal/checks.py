@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any, TypeGuard, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -18,12 +20,33 @@ class FormatError(ValueError):
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """Return ``repr(value)``, shortened to about `limit` characters, for use inside a message."""
+    """Return ``repr(value)``, shortened to about `limit` characters, for use inside a message.
+
+    Scalars of NumPy are shown as the values that they are, 3 for ``np.int64(3)``, and dates without quotation marks.
+    """
     try:
-        text = " ".join(repr(value).split())  # on one line
+        text = " ".join(plain_repr(value).split())  # on one line
     except ValueError:  # an integer above Python's limit of digits for text
         text = "<too long to be shown>"
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def plain_repr(value: Any, depth: int = 0) -> str:
+    """Return ``repr(value)`` with scalars of NumPy as plain values, also in lists, tuples, sets and dictionaries."""
+    kind = type(value)
+    if isinstance(value, np.generic):
+        return str(value) if value.dtype.kind in "biufcmM" else repr(value.item())
+    if kind is np.ndarray and value.dtype == object:
+        return f"array({plain_repr(value.tolist(), depth + 1)}, dtype=object)"
+    if depth > 4 or kind not in (list, tuple, set, dict) or not value:
+        return repr(value)
+    if kind is dict:
+        pairs = [(plain_repr(key, depth + 1), plain_repr(item, depth + 1)) for key, item in value.items()]
+        return "{" + ", ".join(f"{key}: {item}" for key, item in pairs) + "}"
+    inside = ", ".join(plain_repr(item, depth + 1) for item in value)
+    if kind is tuple:
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    return f"[{inside}]" if kind is list else f"{{{inside}}}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -125,7 +148,7 @@ def path_text(file: Any, name: str, expected: str) -> str:
         If it contains a null character.
     """
     try:
-        text = os.fsdecode(file)
+        text = str(os.fsdecode(file))  # which text of NumPy is not yet
     except TypeError:
         raise TypeError(f"{name}: got {shown(file)}; expected {expected}") from None
     if "\0" in text:
@@ -164,7 +187,7 @@ def choice(value: object, name: str, options: Iterable[str]) -> str:
     options = tuple(options)
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name}: got {shown(value)}; expected one of {', '.join(map(repr, options))}")
-    return value
+    return str(value)  # which a string of NumPy is not
 
 
 def seed_or_random(seed: object, name: str = "seed") -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .checks import by_key, has_keys, is_iterable, shown
+from .checks import by_key, has_keys, is_iterable, plain_repr, shown
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -126,4 +126,4 @@ def by_column(value: Any, known: Sequence[str] | None, argument: str) -> Any:
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Return up to `most` names, quoted, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ("columns " if len(names) > 1 else "column ") + ", ".join(map(repr, names[:most])) + more
+    return ("columns " if len(names) > 1 else "column ") + ", ".join(map(plain_repr, names[:most])) + more

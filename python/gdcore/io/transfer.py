@@ -59,7 +59,8 @@ def load_parameters(
     extra = [name for name in given if name not in own]
     if strict and only is None and extra:
         raise ValueError(
-            f"source: got {extra[0]!r}, which this network does not have; expected some of {shown(sorted(own), 300)}"
+            f"source: got {shown(extra[0])}, which this network does not have; expected some of "
+            f"{shown(sorted(own), 300)}"
         )
     if not ready:
         raise ValueError(

@@ -246,10 +246,10 @@ def called_metrics(metrics: Any, meaning: str | None, outputs: int) -> dict[str,
     pairs = by_key(metrics, "metrics").items() if has_keys(metrics) else [(None, metric) for metric in metrics]
     calls: dict[str, Call] = {}
     for i, (column, metric) in enumerate(pairs):
-        where = f"metrics[{i}]" if column is None else f"metrics[{column!r}]"
-        name = _name(metric) if column is None else column
+        where = f"metrics[{i}]" if column is None else f"metrics[{shown(column)}]"
         if column is not None and not isinstance(column, str):
             raise TypeError(f"metrics: got the name {shown(column)}; expected text")
+        name = str(_name(metric) if column is None else column)
         call = _call(metric, name, where, meaning)
         if name in calls or name in TAKEN or name.startswith("val_"):
             raise ValueError(f"{where}: the name {name!r} is already used; give a dictionary with other names")

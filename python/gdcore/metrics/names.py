@@ -121,7 +121,7 @@ def direction(monitor: str, mode: str | None) -> str:
         If `mode` is neither, or it is None and `monitor` is no known metric.
     """
     if isinstance(mode, str) and mode in ("min", "max"):
-        return mode
+        return str(mode)
     if not isinstance(monitor, str):
         raise TypeError(f"monitor: got {shown(monitor)}; expected the name of a column, such as 'val_loss'")
     if mode is not None:
@@ -135,8 +135,8 @@ def direction(monitor: str, mode: str | None) -> str:
     if name in of_sklearn.KNOWN:
         return of_sklearn.KNOWN[name][1]
     raise ValueError(
-        f"mode: needed for monitor={monitor!r}: {closest(name)}'min' if less of it is better, 'max' if more is (it is "
-        f"known for loss, {', '.join(SHOWN)} and the functions of sklearn.metrics)"
+        f"mode: needed for monitor={shown(monitor)}: {closest(name)}'min' if less of it is better, 'max' if more is "
+        f"(it is known for loss, {', '.join(SHOWN)} and the functions of sklearn.metrics)"
     )
 
 

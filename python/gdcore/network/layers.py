@@ -117,11 +117,12 @@ def _features(layer: Any) -> int:
 
 def _position(column: str, known: FeatureNames, origins: Sequence[int], layer: int) -> int:
     if column not in known:
-        raise ValueError(f"layers[{layer}]: columns: got {column!r}; expected some of {shown(list(known), 200)}")
+        raise ValueError(f"layers[{layer}]: columns: got {shown(column)}; expected some of {shown(list(known), 200)}")
     number = known.index(column)
     if number not in origins:
         raise ValueError(
-            f"layers[{layer}]: columns: got {column!r}, which the layers before change; expected this layer before them"
+            f"layers[{layer}]: columns: got {shown(column)}, which the layers before change; expected this layer "
+            "before them"
         )
     return origins.index(number)
 

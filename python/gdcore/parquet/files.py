@@ -317,7 +317,7 @@ def _found(paths: object) -> list[str]:
     for item in given:
         if not isinstance(item, (str, os.PathLike)) or isinstance(os.fspath(item), bytes):
             raise TypeError(f"paths: got {shown(item)}; expected a path or a pattern such as 'rows/*.parquet'")
-        path = os.fspath(item)
+        path = str(os.fspath(item))
         if os.path.isdir(path):
             raise ValueError(f"paths: got the folder {path!r}; expected files: {os.path.join(path, '*.parquet')!r}")
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))

@@ -111,9 +111,10 @@ class Parquet(Closed, Windowed):
     ) -> None:
         if sample_weight is not None and not isinstance(sample_weight, str):
             raise TypeError(f"sample_weight: got {shown(sample_weight)}; expected the name of a column")
-        targets = () if y is None else (y,) if isinstance(y, str) else _names(y, "y")
+        targets = () if y is None else (str(y),) if isinstance(y, str) else _names(y, "y")
         module()
         self._files = files = Files(paths)
+        sample_weight = None if sample_weight is None else str(sample_weight)
         weights = () if sample_weight is None else (sample_weight,)
         if x is None:
             x = [name for name in files.files[0].schema.names if name not in (*targets, *weights)]
@@ -368,7 +369,7 @@ def _names(names: object, argument: str) -> tuple[str, ...]:
     """Return names of columns, at least one, as a tuple of text."""
     if isinstance(names, (str, bytes, dict, set)) or not is_iterable(names):
         raise TypeError(f"{argument}: got {shown(names)}; expected a list of names of columns")
-    given = tuple(names)
+    given = tuple(str(name) if isinstance(name, str) else name for name in names)
     for name in given:
         if not isinstance(name, str):
             raise TypeError(f"{argument}: got {shown(name)}; expected the name of a column")

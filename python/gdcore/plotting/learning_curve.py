@@ -6,6 +6,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
+from ..internal.checks import shown
 from .figures import BLUE, DASHED, INK, VERMILION, dress, new_axes, noun, save
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def learning_curve(
     """Draw `measure` and ``val_<measure>`` of `history`; see `History.plot`."""
     if not columns_of(history, measure):
         known = ", ".join(history) or "none yet"
-        raise KeyError(f"measure: no column {measure!r} or {'val_' + measure!r}; the columns are {known}")
+        raise KeyError(f"measure: no column {shown(measure)} or {shown('val_' + measure)}; the columns are {known}")
     axes = new_axes(path is not None, f"{type(history).__name__}.plot")
     draw(axes, history, measure, log, mode)
     save(axes, path)

@@ -153,7 +153,7 @@ class MLPBase(BaseEstimator):  # type: ignore[misc]
                 "epochs; expected 'sgd' or 'adam'"
             )
         if self.schedule is not None and self.learning_rate != "constant":
-            raise ValueError(f"learning_rate: got {self.learning_rate!r} beside a schedule; expected 'constant'")
+            raise ValueError(f"learning_rate: got {shown(self.learning_rate)} beside a schedule; expected 'constant'")
         sizes = self.hidden_layer_sizes
         sizes = sizes if hasattr(sizes, "__iter__") else [sizes]
         return [_count(size, "hidden_layer_sizes") for size in sizes]

@@ -73,7 +73,7 @@ class Frame(NamedTuple):
             return self.without(name)[0]
         names = shown(list(self.names) if self.named else [], 200)
         raise ValueError(
-            f"{argument}: got the name {name!r}; expected a column of x, one of {names}, or the values themselves"
+            f"{argument}: got the name {str(name)!r}; expected a column of x, one of {names}, or the values themselves"
         )
 
     def without(self, name: str) -> tuple[Column, Frame]:
@@ -102,7 +102,7 @@ def read(value: Any, name: str) -> Frame:
     elif isinstance(value, Mapping):
         names = tuple(str(key) for key in value)
         refuse_duplicates(names, name)
-        pairs = [_pair(item, f"{name}: column {key!r}") for key, item in value.items()]
+        pairs = [_pair(item, f"{name}: column {str(key)!r}") for key, item in value.items()]
     elif isinstance(value, (list, tuple)) and value and all(isinstance(row, (list, tuple, Mapping)) for row in value):
         return _of_rows(value, name)
     elif isinstance(value, str):

@@ -158,6 +158,7 @@ def _named(value: Any, own: FeatureNames, argument: str, *, several: bool = Fals
     names = (value,) if isinstance(value, str) else tuple(value) if several and isinstance(value, (list, tuple)) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{argument}: got {shown(value)} beside Parquet; expected the name of a column")
+    names = tuple(map(str, names))
     refuse_duplicates(names, argument)
     if own and names != own:
         raise ValueError(

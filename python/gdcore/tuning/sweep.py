@@ -181,7 +181,7 @@ def _combinations(settings: Any, draws: int | None, seed: int) -> list[dict[str,
     """Return the settings to try, each by its names."""
     if isinstance(settings, Mapping):
         _check_names(settings, "settings")
-        values = {name: _values(each, f"settings[{name!r}]", draws) for name, each in settings.items()}
+        values = {str(name): _values(each, f"settings[{shown(name)}]", draws) for name, each in settings.items()}
         if draws is None:
             return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
         rng = np.random.default_rng(seed)
@@ -193,7 +193,8 @@ def _combinations(settings: Any, draws: int | None, seed: int) -> list[dict[str,
         raise ValueError(
             "draws: got a list of combinations to draw from; expected the values of each setting in a dict"
         )
-    listed = [dict(_check_names(each, f"settings[{i}]")) for i, each in enumerate(settings)]
+    checked = [_check_names(each, f"settings[{i}]") for i, each in enumerate(settings)]
+    listed = [{str(name): value for name, value in each.items()} for each in checked]
     if not listed:
         raise ValueError("settings: got none; expected at least one")
     for i, each in enumerate(listed):

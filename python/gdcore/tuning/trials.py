@@ -14,6 +14,7 @@ import numpy as np
 from .. import _core
 from ..history import History
 from ..internal.arrays import Data
+from ..internal.checks import plain_repr
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
 from ..trainer import Trainer
@@ -38,7 +39,10 @@ class Trial(NamedTuple):
 
     def __str__(self) -> str:
         """Return the seed and the settings: "seed 3, epsilon 0.1"."""
-        return ", ".join(f"{name} {value}" for name, value in {"seed": self.seed, **self.settings}.items())
+        given = {"seed": self.seed, **self.settings}
+        several = (list, tuple, dict)
+        shown_as = {key: plain_repr(value) if isinstance(value, several) else value for key, value in given.items()}
+        return ", ".join(f"{key} {value}" for key, value in shown_as.items())
 
 
 class Maker(NamedTuple):
