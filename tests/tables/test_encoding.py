@@ -159,3 +159,17 @@ def test_json() -> None:
     frame = {"a": [1.0, None, 3], "b": ["x", "y", "x"], "c": np.array([2**62, 2**62 + 1, 2**62 + 5]), "d": np.arange(3)}
     made = encoding(frame)
     assert read_encoding(json.loads(json.dumps(made.to_json())), "x") == made
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "D"])
+def test_dates_are_no_categories(unit: str) -> None:
+    """Those in nanoseconds became whole numbers, which no other unit has."""
+    days = (np.datetime64("2020-01-01") + np.arange(6) % 2).astype(f"M8[{unit}]")
+    with pytest.raises(
+        TypeError, match=rf"column 'a': got datetime64\[{unit}\], such as '2020-01-01.*as categories; ex"
+    ):
+        encoding({"a": days}, a="category")
+    durations = days - days[0]
+    with pytest.raises(TypeError, match=r"column 'a': got timedelta64\[.*make text of it first"):
+        encoding({"a": durations}, a="category")
+    assert len(encoding({"a": days.astype(str)}, a="category").columns[0].keys) == 2

@@ -16,7 +16,9 @@ import numpy.typing as npt
 from ..internal.checks import is_iterable, optional_module, shown
 from ..internal.features import listed, refuse_duplicates
 
-__all__ = ["File", "Files", "MissingFile", "Reader", "RowGroup", "UnreadableFile", "meaning", "module", "readable"]
+__all__ = [
+    *("TIMES", "File", "Files", "MissingFile", "Reader", "RowGroup", "UnreadableFile", "meaning", "module", "readable"),
+]
 
 Numbers = npt.NDArray[np.int64]
 
@@ -225,7 +227,7 @@ class Reader:
         file = self._files.files[self._files.groups[group].file]
         try:
             table = self._read(group)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever pyarrow raises for bytes that are no longer those of the footer
             _check_unchanged(file, error)
             raise
         _check_unchanged(file)

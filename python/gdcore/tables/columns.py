@@ -388,6 +388,11 @@ def keys_of(column: Column, where: str) -> list[Key | None]:
     values = column.values
     if values.dtype.kind == "c" or values.ndim != 1:
         raise TypeError(f"{where}: got {values.dtype}; {EXPECTED}")
+    if values.dtype.kind in "mM":  # of which some units would become Python's dates, and others numbers
+        given = f"{values.dtype}, such as {shown(first_of(values))}," if len(values) else str(values.dtype)
+        raise TypeError(
+            f"{where}: got {given} as categories; expected text, numbers or booleans: make text of it first"
+        )
     gone, items = missing(values).tolist(), values.tolist()
     other: Callable[[Any], Key] | None = str if column.declared else None
     return [
