@@ -90,6 +90,19 @@ def test_labels_that_are_no_classes(tmp_path: Path) -> None:
             made.fit(Parquet(path, NAMES, "label", window=300), epochs=1)
 
 
+def test_dates_as_labels_with_and_without_a_time_zone(tmp_path: Path) -> None:
+    days = np.datetime64("2024-01-01", "us") + np.timedelta64(1, "D") * Y
+    for name, zone in (("a", None), ("b", "Asia/Tokyo")):
+        label = pyarrow.array(days).cast(pyarrow.timestamp("us", zone))
+        cases.write(tmp_path / f"{name}.parquet", cases.columns_of() | {"label": label}, 100)
+    made = cases.trainer()
+    made.model.classes = np.unique(days)
+    made.fit(Parquet(tmp_path / "a.parquet", NAMES, "label"), epochs=1)
+    with pytest.raises(TypeError, match=r"y: the files have different types in column 'label': .*tz=Asia/Tokyo\]"):
+        made.fit(Parquet(tmp_path / "*.parquet", NAMES, "label"), epochs=1)
+    assert made.epoch == 1
+
+
 def test_text_without_classes(tmp_path: Path) -> None:
     path = cases.write(tmp_path / "a.parquet", cases.columns_of() | {"label": ["yes"] * ROWS})
     refused(Parquet(path, y="label"), r"row group 0: got text labels, such as 'yes'; .*classes", TypeError)

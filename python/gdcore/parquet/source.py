@@ -325,6 +325,7 @@ class Parquet(Closed, Windowed):
     def _reading(self, plain: Wanted, numbers: bool = False) -> Reading:
         """Return how a network's needs are read, and check types and statistics; `numbers`: targets are no labels."""
         self._files.check_types(plain.x, f"{plain.label}x")
+        self._files.check_meanings(plain.y, f"{plain.label}y", times=True)  # labels may be dates
         if plain.finite:
             self._files.check_statistics(plain.x, f"{plain.label}x", plain.dtype)
         if plain.finite and numbers:
