@@ -62,6 +62,13 @@ def test_missing_numbers_are_the_median_with_an_indicator() -> None:
     assert without.shape[1] == found.shape[1] - 1 and np.array_equal(without[0], without[1])
 
 
+@pytest.mark.parametrize("value", [0.0, 5e-324, 1e-310, -1e300])
+def test_a_number_that_is_the_same_or_missing(value: float) -> None:
+    """Of a column of one value and missing ones, only the indicator tells rows apart, whatever comes later."""
+    found = inputs(encoding({"a": [value, np.nan, value]}), {"a": [value, np.nan, 0.0, 1.0, -1.0, 1.7e308, -1.7e308]})
+    assert found.tolist() == [[0, 0], [0, 1], *[[0, 0]] * 5]
+
+
 def test_booleans_and_few_values() -> None:
     made = encoding({"b": RNG.random(50) < 0.5, "c": [1, 1, 1, 1, 9] * 10})
     found = inputs(made, {"b": [True, False], "c": [1, 9]})

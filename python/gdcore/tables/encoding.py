@@ -219,10 +219,12 @@ def fit_feature(values: Float64, part: str, bins: int) -> Feature | None:
     low, centre, high = (float(q) for q in np.quantile(known, (0.25, 0.5, 0.75)))
     extent = float(known.max() - known.min())
     spread = high - low if high > low else extent / 2
-    plain = Feature(part, exponent, centre, 1.0 / spread if spread else 0.0, missing=bool(gone.any()))
+    if not spread:  # the indicator of missing numbers says all; 0 times any number is 0, but times infinity NaN
+        return Feature(part, 0, 0.0, 0.0, missing=True)
+    plain = Feature(part, exponent, centre, 1.0 / spread, missing=bool(gone.any()))
     if not math.isfinite(plain.scale):
         plain = replace(plain, scale=float(np.finfo(np.float64).max))
-    if bins < 2 or not spread:
+    if bins < 2:
         return plain
     scaled = plain.scaled(np.ldexp(known, exponent))
     edges = np.unique(np.quantile(scaled, np.linspace(0, 1, bins + 1)))
