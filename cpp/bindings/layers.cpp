@@ -204,6 +204,18 @@ name : str, optional
   make_spec(layer, {"features", "name"});
 }
 
+/// (x - mean) / std, also where the difference overflows.
+double standardized(double x, double mean, double std) {
+  const double difference = x - mean;
+  return std::isfinite(difference) ? difference / std : x / std - mean / std;
+}
+
+/// z std + mean, also where the product overflows.
+double restored(double z, double mean, double std) {
+  const double x = z * std + mean;
+  return std::isfinite(x) ? x : std::fma(z, std, mean);
+}
+
 /// (x - mean) / std, or the inverse if `back`, on the host in float64.
 py::array scale(const Standardizer& self, const py::object& x, bool back) {
   check<std::runtime_error>(!self.mean.empty(),
@@ -216,7 +228,7 @@ py::array scale(const Standardizer& self, const py::object& x, bool back) {
   backend(Device::cpu).gather({owned.source, nullptr, 0, owned.source.rows, to, GatherType::float64});
   for (int64_t r = 0; r < owned.source.rows; ++r) {
     for (std::size_t c = 0; c < self.mean.size(); ++c, ++to) {
-      *to = back ? *to * self.std[c] + self.mean[c] : (*to - self.mean[c]) / self.std[c];
+      *to = back ? restored(*to, self.mean[c], self.std[c]) : standardized(*to, self.mean[c], self.std[c]);
     }
   }
   const bool single = owned.source.type == SourceType::f32;
@@ -228,8 +240,8 @@ void bind_standardizer(py::module_& m) {
       m, "Standardizer", R"(Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
 Fit it on the training data and make it the first layer of a model: mean and std are then saved with the model and
-used in every prediction. The std of a constant feature is 1. In a float32 model it reads float32 data: for values far
-from zero relative to their spread (timestamps), use transform(x) or a float64 model.
+used in every prediction. The std of a feature that is constant, but for rounding, is 1. In a float32 model it reads
+float32 data: for values far from zero relative to their spread (timestamps), use transform(x) or a float64 model.
 
 Parameters
 ----------

@@ -295,8 +295,10 @@ void affine(const ColumnAffine& call, ScaleRows<T> scale) {
     const double eps = call.spread ? call.eps : 0.0;
     for (std::int64_t c = 0; c < cols; ++c) {
       const double given = static_cast<double>(spread[c]), variance = call.kind == Spread::std ? given * given : given;
+      // Without ε, σ is not squared, as data in float64 may be huge or tiny.
+      const double spread_c = call.kind == Spread::std && eps == 0.0 ? given : math::sqrt(variance + eps);
       by.mean[c] = mean[c];
-      by.scale[c] = gamma[c] * static_cast<T>(1.0 / math::sqrt(variance + eps));
+      by.scale[c] = gamma[c] * static_cast<T>(1.0 / spread_c);
       by.shift[c] = beta[c];
     }
     parallel_for(call.x.rows, cols * 2, 1,

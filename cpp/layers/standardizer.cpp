@@ -1,10 +1,25 @@
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 #include "gdcore/check.h"
 #include "gdcore/layers.h"
 #include "gdcore/parallel.h"
 
 namespace gdcore {
+
+namespace {
+
+/// Features whose deviation is at most this share of their mean differ by rounding alone and count as constant.
+constexpr double kRounding = 4 * std::numeric_limits<double>::epsilon();
+
+/// Exponent of the power of two that brings a number of this magnitude near 1, as far as a double holds the power.
+int scaling_exponent(double magnitude) {
+  return std::isfinite(magnitude) && magnitude > 0.0 ? std::clamp(-std::ilogb(magnitude), -1000, 1000) : 0;
+}
+
+}  // namespace
 
 Standardizer::Standardizer(std::int64_t features, std::vector<double> mean, std::vector<double> std)
     : features(features), mean(std::move(mean)), std(std::move(std)) {
@@ -50,36 +65,45 @@ void Standardizer::fit(const Source& source) {
         "); expected at least one row and one column");
   check(features == 0 || features == source.cols, "[Standardizer.fit] x: got ", source.cols, " columns; expected ",
         features);
-  // Row blocks small enough for the cache and for memory-mapped data. Later passes sum deviations from the mean.
+  // Row blocks small enough for the cache and for memory-mapped data. Numbers are scaled by powers of two, which keeps
+  // squares of huge and tiny ones finite and rounds nothing. Deviations are from the first row, then from the mean:
+  // those of a constant column are exactly 0.
   const std::int64_t cols = source.cols, at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 18) / cols);
   std::vector<double> block(static_cast<std::size_t>(std::min(at_once, source.rows) * cols));
-  std::vector<double> sum(static_cast<std::size_t>(cols)), centre(sum), spread(sum);
-  const auto pass = [&](std::vector<double>& total, auto&& term) {
+  std::vector<double> most(static_cast<std::size_t>(cols)), unit(most), centre(most), sum(most), squares(most);
+  const auto pass = [&](auto&& take) {
     for (std::int64_t first = 0; first < source.rows; first += at_once) {
       poll_interrupt();
       const std::int64_t count = std::min(at_once, source.rows - first);
       backend(Device::cpu).gather({source, nullptr, first, count, block.data(), GatherType::float64});
+      const double* x = block.data();
       for (std::int64_t r = 0; r < count; ++r) {
-        for (std::int64_t c = 0; c < cols; ++c) {
-          total[static_cast<std::size_t>(c)] +=
-              term(block[static_cast<std::size_t>(r * cols + c)], static_cast<std::size_t>(c));
-        }
+        for (std::size_t c = 0; c < unit.size(); ++c) take(*x++, c);
       }
     }
-    for (double& value : total) value /= static_cast<double>(source.rows);
   };
-  pass(centre, [](double x, std::size_t) { return x; });
-  pass(sum, [&](double x, std::size_t c) { return x - centre[c]; });  // rounding error of the mean
-  pass(spread, [&](double x, std::size_t c) { return (x - centre[c]) * (x - centre[c]); });
-  for (std::size_t c = 0; c < spread.size(); ++c) {
-    check(std::isfinite(centre[c]) && std::isfinite(spread[c]),
-          "[Standardizer.fit] x: got NaN, infinity or numbers too large to square in column ", c,
+  pass([&](double x, std::size_t c) { most[c] = std::max(most[c], std::abs(x)); });
+  for (std::size_t c = 0; c < unit.size(); ++c) unit[c] = std::ldexp(1.0, scaling_exponent(most[c]));
+  backend(Device::cpu).gather({source, nullptr, 0, 1, block.data(), GatherType::float64});
+  for (std::size_t c = 0; c < unit.size(); ++c) centre[c] = block[c] * unit[c];
+  const double share = 1.0 / static_cast<double>(source.rows);
+  pass([&](double x, std::size_t c) { sum[c] += x * unit[c] - centre[c]; });
+  for (std::size_t c = 0; c < unit.size(); ++c) centre[c] += std::exchange(sum[c], 0.0) * share;
+  pass([&](double x, std::size_t c) {
+    const double deviation = x * unit[c] - centre[c];
+    sum[c] += deviation;  // rounding error of the mean
+    squares[c] += deviation * deviation;
+  });
+  std::vector<double> spread(squares.size(), 1.0);
+  for (std::size_t c = 0; c < unit.size(); ++c) {
+    check(std::isfinite(squares[c]), "[Standardizer.fit] x: got NaN or infinity in column ", c,
           "; expected finite numbers");
-    const double variance = spread[c] - sum[c] * sum[c];
-    centre[c] += sum[c];
-    // The spread of a constant column is only rounding error: it gets std 1.
-    const double noise = 1e-14 * std::abs(centre[c]);
-    spread[c] = variance > noise * noise && variance > 0.0 ? std::sqrt(variance) : 1.0;
+    const double missing = sum[c] * share, deviation = std::sqrt(std::max(0.0, squares[c] * share - missing * missing));
+    centre[c] += missing;
+    if (deviation > kRounding * std::abs(centre[c])) {
+      spread[c] = std::max(deviation / unit[c], std::numeric_limits<double>::denorm_min());
+    }
+    centre[c] /= unit[c];
   }
   features = cols;
   mean = std::move(centre);

@@ -42,7 +42,9 @@ struct Scaling {
     for (int i = 0; i < kPack<T>; ++i) {
       if (spread != nullptr) {
         const double given = static_cast<double>(by.scale[i]);
-        by.scale[i] = static_cast<T>(1.0 / sqrt(fused(given, squared ? given : 1.0, eps)));
+        // Without ε, σ is not squared, as data in float64 may be huge or tiny.
+        const double root = squared && eps == 0.0 ? given : sqrt(fused(given, squared ? given : 1.0, eps));
+        by.scale[i] = static_cast<T>(1.0 / root);
       }
       by.scale[i] *= factor[i];
     }

@@ -3,7 +3,9 @@ stratified; Standardizer computes the training data's mean and deviation exactly
 
 from __future__ import annotations
 
+import decimal
 import pickle
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,51 @@ def test_standardizer(offset: float, dtype: Any, rng: helpers.Generator) -> None
     assert (z[:, 2] == 0).all()
     back = scaler.inverse_transform(z)
     np.testing.assert_allclose(back, x, rtol=1e-5, atol=1e-6 * np.abs(x).max())
+
+
+def exact_moments(x: Any) -> tuple[float, float]:
+    """Mean and standard deviation of float64 numbers, in exact arithmetic and rounded once."""
+    numbers = [Fraction(float(value)) for value in x]
+    mean = sum(numbers) / len(numbers)
+    variance = sum((number - mean) ** 2 for number in numbers) / len(numbers)
+    with decimal.localcontext(prec=60, Emin=-9999, Emax=9999):
+        return float(mean), float((decimal.Decimal(variance.numerator) / variance.denominator).sqrt())
+
+
+@pytest.mark.parametrize(
+    ("centre", "unit"),
+    [(0.0, 1e-307), (0.0, 1e-200), (0.0, 1e-154), (3e-155, 1e-155), (0.0, 1e154), (1e200, 1e200), (0.0, 4e307)]
+    + [(1e10, 1.0), (1e14, 1.0), (-1e12, 2e-3), (1.7e15, 30.0), (1e300, 1e287), (1e-290, 1e-304)],
+)
+def test_standardizer_of_any_size(centre: float, unit: float, device: str, rng: helpers.Generator) -> None:
+    """Squares of such numbers overflow or underflow, or their mean is huge beside the deviation."""
+    x = np.stack([centre + unit * rng.standard_normal(101), rng.standard_normal(101)], axis=1)
+    x[0, 0] = centre - 3 * unit
+    scaler = gd.Standardizer().fit(x)
+    for column in range(2):
+        mean, std = exact_moments(x[:, column])
+        assert scaler.mean[column] == pytest.approx(mean, rel=1e-15, abs=1e-15 * std)
+        assert scaler.std[column] == pytest.approx(std, rel=1e-14)
+    shift, (mean, std) = float(scaler.mean[0]), exact_moments(x[:, 0])
+    expected = [float((Fraction(value) - Fraction(shift)) / Fraction(std)) for value in x[:, 0]]
+    z = scaler.transform(x)
+    np.testing.assert_allclose(z[:, 0], expected, rtol=1e-13)
+    np.testing.assert_allclose(scaler.inverse_transform(z)[:, 0], x[:, 0], rtol=1e-15, atol=1e-15 * std)
+    model = gd.Sequential(scaler, gd.Scale(2), dtype="float64", device=device)
+    np.testing.assert_allclose(np.asarray(model.predict(x)), z, rtol=1e-13)
+    np.testing.assert_allclose(np.asarray(model.forward(x)), z, rtol=1e-13)
+
+
+def test_standardizer_of_constant_features() -> None:
+    """They get deviation 1, also those of sums that differ by rounding; the smallest other ones do not."""
+    shares = np.random.default_rng(0).random((500, 20))
+    total = (shares / shares.sum(1, keepdims=True)).sum(1)
+    assert 1 < len(set(total)), "rounded differently"
+    x = np.stack([total, np.full(500, 1e-320), np.full(500, 0.1), np.full(500, -1.7e308), np.zeros(500)], axis=1)
+    scaler = gd.Standardizer().fit(x)
+    assert (scaler.std == 1).all() and (scaler.mean[1:] == x[0, 1:]).all()
+    smallest = gd.Standardizer().fit(np.array([[0.0], [5e-324]]))
+    assert smallest.std[0] == 5e-324 and (smallest.transform(np.array([[5e-324], [0.0]])) <= 1).all()
 
 
 def test_standardizer_is_the_same_in_training_and_prediction(rng: helpers.Generator, tmp_path: Path) -> None:
