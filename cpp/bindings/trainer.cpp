@@ -91,6 +91,7 @@ double step(PyTrainer& self, const ArrayLike& x, const ArrayLike& y, const Optio
   return computing(network, [&] {
     scale_weights(batch.data);
     check_data(batch.data, network, self.core.loss(), finite);
+    if (!finite) check_uncounted(batch.data, self.core.loss(), network.dtype());
     return self.core.step(batch.data, rates).mean();
   });
 }
@@ -108,6 +109,10 @@ void check_weights_of(const PyDataset& self, const py::array_t<std::int64_t, py:
   without_gil([&] {
     check_weights(self.data, self.loss, self.network->out_features(), self.network->dtype(), rows.data(), rows.size());
   });
+}
+
+void check_uncounted_of(const PyDataset& self) {
+  without_gil([&] { check_uncounted(self.data, self.loss, self.network->dtype()); });
 }
 
 py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const std::optional<SeedAndEpoch>& shuffle,
@@ -216,7 +221,10 @@ void bind_dataset(py::module_& m) {
            "searched x and y for them.")
       .def("__len__", [](const PyDataset& self) { return self.data.x.rows; })
       .def("check_weights", &check_weights_of, py::arg("rows"),
-           "ValueError unless the sum of the weights of these rows is a positive finite number.");
+           "ValueError unless the sum of the weights of these rows is a positive finite number.")
+      .def(
+          "check_uncounted", &check_uncounted_of,
+          "ValueError for NaN and infinity in rows of weight 0: their loss does not count, but their gradients would.");
 }
 
 py::object average_of(const PyTrainer& self) {

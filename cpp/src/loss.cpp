@@ -135,6 +135,46 @@ double weight_of_row(const Source& y, bool labels, const Weights* weights, std::
   return answers ? sum / static_cast<double>(y.cols) : sum;
 }
 
+/// The two factors of a row's weight, s_n of the row itself and W_n of its targets.
+struct RowWeights {
+  const Dataset& data;
+  std::optional<Weights> of_classes;
+  bool soft, by_targets;
+
+  RowWeights(const Dataset& data, const AnyLoss& loss)
+      : data(data), of_classes(weights_of(loss)), soft(kind_of<CrossEntropy>(loss) != nullptr && !data.labels) {
+    if (of_classes && !of_classes->cancel()) of_classes.reset();
+    by_targets = data.y && (of_classes || soft);
+  }
+  bool differ() const { return data.weights || by_targets; }
+  double own(std::int64_t n) const {
+    double weight = 1.0;
+    if (!data.weights) return weight;
+    with_type(data.weights.type, [&]<class S>(S) {
+      weight = static_cast<double>(static_cast<const S*>(data.weights.data)[n * data.weights.row_stride]);
+    });
+    return weight;
+  }
+  double of_targets(std::int64_t n) const {
+    return by_targets ? weight_of_row(data.y, data.labels, of_classes ? &*of_classes : nullptr, n) : 1.0;
+  }
+};
+
+/// Throws where a value of a row is NaN, or infinite in a dtype.
+void check_row(const Source& source, std::int64_t n, DType dtype, const char* argument) {
+  const double largest = dtype == DType::float32 ? static_cast<double>(std::numeric_limits<float>::max())
+                                                 : std::numeric_limits<double>::max();
+  with_type(source.type, [&]<class S>(S) {
+    const S* row = static_cast<const S*>(source.data) + n * source.row_stride;
+    for (std::int64_t c = 0; c < source.cols; ++c) {
+      const double value = static_cast<double>(row[c]);
+      check(std::abs(value) <= largest, "[data] ", argument, ": got ", value, " in row ", n, ", column ", c,
+            ", whose weight is 0; expected finite numbers, as 0 times NaN or infinity is NaN in the gradients: a row "
+            "of weight 0 is checked also with check_finite=False, because its loss does not count");
+    }
+  });
+}
+
 }  // namespace
 
 void scale_weights(Dataset& data) {
@@ -157,27 +197,21 @@ void scale_weights(Dataset& data) {
 
 void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
                    const std::int64_t* rows, std::int64_t count) {
-  const std::optional<Weights> given = weights_of(loss);
-  const Weights* const class_weights = given && given->cancel() ? &*given : nullptr;
+  const RowWeights weights(data, loss);
+  const bool by_row = weights.by_targets, soft = weights.soft;
   const double lowest =
-      smallest_normal(dtype) * (class_weights != nullptr ? unit_of(std::ranges::max(class_weights->values)) : 1.0);
-  const bool soft = kind_of<CrossEntropy>(loss) != nullptr && !data.labels;
-  const bool by_row = data.y && (class_weights != nullptr || soft);
-  if (!data.weights && !by_row) return;
+      smallest_normal(dtype) * (weights.of_classes ? unit_of(std::ranges::max(weights.of_classes->values)) : 1.0);
+  if (!weights.differ()) return;
   if (by_row && data.labels) check_labels(data.y, outputs);
   double total = 0.0;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t n = rows != nullptr ? rows[i] : i;
-    double weight = by_row ? weight_of_row(data.y, data.labels, class_weights, n) : 1.0;
+    double weight = weights.of_targets(n);
     // A batch with only such rows would divide by 0, or overflow, in the dtype.
     check(weight <= 0.0 || weight >= lowest, data.labels || soft ? "[CrossEntropy]" : "[BinaryCrossEntropy]",
           " y: got targets with the sum ", weight, " in row ", n, ", which ", name_of(dtype),
           ", the model's dtype, rounds to zero or to a subnormal number; expected 0 or at least ", lowest);
-    if (data.weights) {
-      with_type(data.weights.type, [&]<class S>(S) {
-        weight *= static_cast<double>(static_cast<const S*>(data.weights.data)[n * data.weights.row_stride]);
-      });
-    }
+    weight *= weights.own(n);
     total += weight;
   }
   // Bounds so that neither the inverse nor Σ s_n l_n overflows, for losses up to 1e28.
@@ -189,6 +223,17 @@ void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t output
                                            : "[BinaryCrossEntropy] class_weights of the targets y";
   check(total >= kLeast && total <= kMost, what, ": got the sum ", total, " over ", count,
         " rows; expected a positive finite sum, from 1e-300 to 1e280");
+}
+
+void check_uncounted(const Dataset& data, const AnyLoss& loss, DType dtype) {
+  const RowWeights weights(data, loss);
+  if (!weights.differ()) return;
+  const bool numbers = !data.labels && !std::holds_alternative<CustomLoss>(loss);
+  for (std::int64_t n = 0; n < data.x.rows; ++n) {
+    if (weights.own(n) * weights.of_targets(n) != 0.0) continue;
+    check_row(data.x, n, dtype, "x");
+    if (numbers) check_row(data.y, n, dtype, "y");
+  }
 }
 
 void check_labels(const Source& labels, std::int64_t outputs) {

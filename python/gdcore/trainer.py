@@ -62,7 +62,8 @@ class Trainer(Connected, Closed):
     dropout_schedule : function, optional
         A factor on the p of all `Dropout` layers in a step, as a function of the step (0, 1, ...).
     check_finite : bool
-        Whether data is checked for nan and infinity, once for each array.
+        Whether data is checked for nan and infinity, once for each array. Without it, rows of weight 0 still are: their
+        loss does not count, but their gradients would be nan.
 
     Raises
     ------
@@ -300,7 +301,8 @@ class Trainer(Connected, Closed):
             If an argument does not fit, before anything is changed. For a resumed run the message names the settings
             that differ.
         DivergenceError
-            If the loss becomes nan or infinite. The message names the step, the layer and the largest weight.
+            If the loss becomes nan or infinite. The message names the step, the layer and the largest weight. With
+            ``check_finite=False``, also if parameters are nan or infinite in the end.
         FileNotFoundError, ValueError
             If a Parquet file is deleted, changed or damaged during the training. The message names the file, the epoch
             and the number of steps. Model and history are then as after KeyboardInterrupt.
@@ -336,6 +338,11 @@ class Trainer(Connected, Closed):
             fit.run(self)
         finally:
             self._fit = None
+        if not self._check_finite and not np.isfinite(self._model.flat_parameters()).all():
+            raise _core.DivergenceError(
+                "[Trainer] the last step made parameters nan or infinite, although its loss was finite: probably by "
+                "nan or infinity in the data, which check_finite=False leaves unchecked"
+            )
         return self.history
 
     def evaluate(

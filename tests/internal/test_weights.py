@@ -195,3 +195,52 @@ def test_soft_targets_beyond_the_dtype_are_refused(dtype: str) -> None:
     assert trainer.steps == 0
     y[7] = [TINY[dtype], 1.0, 0.0]  # a value that is negligible in its row is harmless
     assert np.isfinite(run(trainer, "step", y, None)).all()
+
+
+def unchecked(loss: Any, dtype: str, device: str, x: Any, y: Any, weights: Any, how: str) -> gd.Trainer:
+    """Train in one of the ways without the check of values."""
+    made = trainer_of(loss, dtype, device)
+    trainer = gd.Trainer(made.model, loss, optimizer=made.optimizer, check_finite=False)
+    batch = (x, y) if weights is None else (x, y, weights)
+    {
+        "step": lambda: trainer.step(*batch),
+        "fit": lambda: trainer.fit(x, y, sample_weight=weights, epochs=1, batch_size=16),
+        "iterable": lambda: trainer.fit([batch], epochs=1),
+    }[how]()
+    return trainer
+
+
+@EVERY_DTYPE
+@pytest.mark.parametrize("how", ["step", "fit", "iterable"])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_rows_of_weight_0_must_be_finite_to_train(bad: float, how: str, dtype: str, device: str) -> None:
+    """Their loss does not count, so that it would not show that their gradients are NaN."""
+    weights, wrong, targets = np.ones(N), X.copy(), X.copy()
+    weights[7], wrong[7, 1], targets[7, 2] = 0.0, bad, bad
+    classes = gd.CrossEntropy(class_weights=[1, 0, 2])
+    squares = gd.MeanSquaredError()
+    before = trainer_of(squares, dtype).model.flat_parameters()
+    for loss, x, y, of_rows, name in (
+        (squares, wrong, X, weights, "x"),
+        (squares, X, targets, weights, "y"),
+        (classes, wrong, np.where(np.arange(N) == 7, 1, LABELS), None, "x"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name}: got -?(nan|inf) in row 7, column [12], whose weight is 0"):
+            unchecked(loss, dtype, device, x, y, of_rows, how)
+        trainer = gd.Trainer(trainer_of(loss, dtype, device).model, loss, optimizer=gd.SGD(0.1), check_finite=False)
+        measured = trainer.evaluate(x, y, sample_weight=of_rows)["loss"]
+        assert np.isfinite(measured) or loss is classes, "a measurement leaves out rows of weight 0"
+    huge = np.where(weights[:, None] == 0, 1e300, X)
+    if dtype == "float32":
+        with pytest.raises(ValueError, match=r"x: got 1e\+300 in row 7, column 0"):
+            unchecked(squares, dtype, device, huge, X, weights, how)
+    right = unchecked(squares, dtype, device, X, X, weights, how).model.flat_parameters()
+    assert np.isfinite(right).all() and not np.array_equal(right, before)
+
+
+def test_parameters_that_are_not_finite_in_the_end() -> None:
+    """Infinity that an activation bounds leaves the loss finite, but not the gradients."""
+    x = np.where(np.arange(N)[:, None] == 7, np.inf, X)
+    x[:, 1:] = X[:, 1:]
+    with pytest.raises(gd.DivergenceError, match="the last step made parameters nan or infinite.*check_finite=False"):
+        unchecked(gd.MeanSquaredError(), "float32", "cpu", x, X, None, "iterable")

@@ -37,6 +37,9 @@ void check_data(const Dataset& data, const Network& network, const AnyLoss& loss
 /// throws where a W_n is so small that the dtype treats it as zero.
 void check_weights(const Dataset& data, const AnyLoss& loss, std::int64_t outputs, DType dtype,
                    const std::int64_t* rows, std::int64_t count);
+/// Throws where a row of weight 0 has a value that is NaN, or infinite in the dtype: its loss does not count, but its
+/// gradients would be NaN. For data to train on that was not searched for such values.
+void check_uncounted(const Dataset& data, const AnyLoss& loss, DType dtype);
 /// The numbers of each output that a loss has, in a device's memory; empty where it has none: weights of classes or
 /// positive weights, K numbers; weights of answers, K of yes and then K of no; K levels of quantiles and their
 /// complements to 1. Throws for a weight that is not 0 but is zero or nearly so in the dtype, and for another argument

@@ -523,8 +523,8 @@ class Standardizer(Layer):
     Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
     Fit it on the training data and make it the first layer of a model: mean and std are then saved with the model and
-    used in every prediction. The std of a constant feature is 1. In a float32 model it reads float32 data: for values far
-    from zero relative to their spread (timestamps), use transform(x) or a float64 model.
+    used in every prediction. The std of a feature that is constant, but for rounding, is 1. In a float32 model it reads
+    float32 data: for values far from zero relative to their spread (timestamps), use transform(x) or a float64 model.
 
     Parameters
     ----------
@@ -1401,6 +1401,10 @@ class Dataset:
         With check_finite=True, ValueError for NaN and infinity; with searched=True, the caller has already searched x and y for them.
         """
     def __len__(self) -> int: ...
+    def check_uncounted(self) -> None:
+        """
+        ValueError for NaN and infinity in rows of weight 0: their loss does not count, but their gradients would.
+        """
     def check_weights(self, rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> None:
         """
         ValueError unless the sum of the weights of these rows is a positive finite number.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,7 @@ class CheckedData:
         except (ValueError, TypeError) as error:
             raise type(error)(f"{label}{error}") from None
         self.rows: Array | None = None  # all
-        self._label, self._stratified = label, False
+        self._label, self._stratified, self._finite = label, False, finite
 
     def __len__(self) -> int:
         """Return the number of rows that are measured."""
@@ -95,6 +95,15 @@ class CheckedData:
         other = object.__new__(CheckedData)
         other.__dict__.update(self.__dict__, rows=rows, _stratified=stratified, _label=f"{name}: " if name else "")
         return other
+
+    def trainable(self) -> Self:
+        """Return itself; raise ValueError for NaN and infinity in rows of weight 0, where values were not checked."""
+        try:
+            if not self._finite:
+                self.dataset.check_uncounted()
+        except ValueError as error:
+            raise ValueError(f"{self._label}{error}") from None
+        return self
 
     def setting(self) -> int | str:
         """Return the setting that must be the same in a resumed run."""

@@ -172,7 +172,7 @@ class ArraySource(RowSource):
     def __init__(
         self, model: Sequential, data: CheckedData, batch_size: int | None, *, shuffle: bool, drop_last: bool
     ) -> None:
-        self.data: CheckedData = data
+        self.data: CheckedData = data.trainable()
         super().__init__(model, len(data), batch_size, shuffle=shuffle, drop_last=drop_last)
 
     def settings(self) -> dict[str, Any]:
@@ -290,7 +290,7 @@ class IterableSource(Source):
         parts = parts_of(batch, name, self._named)
         data = CheckedData(trainer.model, trainer.loss, *parts, name, known=known, check="batch", finite=finite)
         _, loss_sum, weight_sum, *since = trainer.core.run(
-            data.dataset,
+            data.trainable().dataset,
             None,
             shuffle=None,
             batch_size=batch_rows(None, len(data)),

@@ -211,7 +211,7 @@ class WindowSource(RowSource):
         self._left = Left(array, window, rows[used:])
         self._window, self._skip, self._ended = number + 1, 0, last
         self._begin_next(trainer, whole, len(rows) - used)
-        data = self.data.checked(trainer, window)
+        data = self.data.checked(trainer, window).trainable()
         self._piece = Piece(data.dataset, rows[:used], None, first, last)
 
     def _take(self, order: Order, number: int, carried: int) -> tuple[Window, Array]:
