@@ -121,7 +121,7 @@ class_weights : sequence of float, dict or "balanced", optional
 label_smoothing : float
     0 <= label_smoothing < 1.
 gamma : float
-    Of focal loss, >= 0; 2 is usual. Needs labels, and label_smoothing = 0.
+    Of focal loss, from 0 to 1e6; 2 is usual. Needs labels, and label_smoothing = 0.
 )");
   ce.def(py::init(&make_cross_entropy), py::arg("class_weights") = py::none(), py::arg("label_smoothing") = 0.0,
          py::kw_only(), py::arg("gamma") = 0.0);
@@ -146,14 +146,14 @@ With gamma > 0 it is focal loss (Lin et al. 2017): log p is multiplied by (1 - p
 Parameters
 ----------
 pos_weight : float or sequence of float, optional
-    Factor on the positive term, one for all outputs or one for each, >= 0.
+    Factor on the positive term, one for all outputs or one for each, from 0 to 1e12.
 class_weights : sequence of float, dict or "balanced", optional
     Weights >= 0 of no and yes, two numbers, or these two of one output after the other. For a single output also a
     mapping or pandas Series from the class names, or 0 and 1, to numbers, 1 for a missing class. "balanced":
     N / (K n) for the n of N training rows with this answer, output by output, with K answers among them, 2 or 1. Not
     together with pos_weight.
 gamma : float
-    Of focal loss, >= 0; 2 is usual.
+    Of focal loss, from 0 to 1e6; 2 is usual.
 )");
   bce.def(py::init(&make_binary_cross_entropy), py::arg("pos_weight") = py::none(), py::kw_only(),
           py::arg("class_weights") = py::none(), py::arg("gamma") = 0.0);

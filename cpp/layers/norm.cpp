@@ -7,7 +7,7 @@ namespace gdcore {
 Norm::Norm(const char* kind, std::int64_t features, double eps, bool affine)
     : features(features), eps(eps), affine(affine) {
   gdcore::check_width(kind, "features", features);
-  check(eps > 0.0 && eps < 1e30, "[", kind, "] eps: got ", eps, "; expected a positive number");
+  check(eps > 0.0 && eps < 1e30, "[", kind, "] eps: got ", eps, "; expected a positive number below 1e30");
 }
 
 std::int64_t Norm::check_width(const char* kind, std::int64_t in) const {

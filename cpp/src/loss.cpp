@@ -252,9 +252,12 @@ void check_kind(const MeanSquaredError&, std::int64_t) {}
 void check_kind(const MeanAbsoluteError&, std::int64_t) {}
 void check_kind(const Poisson&, std::int64_t) {}
 
+/// Beyond, the formulas would multiply 0 by infinity, or squares of gradients in float32 would overflow.
+constexpr double kMostGamma = 1e6, kMostPositiveWeight = 1e12;
+
 void check_gamma(const char* kind, double gamma) {
-  check(gamma >= 0.0 && std::isfinite(gamma), "[", kind, "] gamma: got ", gamma,
-        "; expected a number >= 0 (Lin et al. 2017 recommend 2 for focal loss), or 0 for plain cross-entropy");
+  check(gamma >= 0.0 && gamma <= kMostGamma, "[", kind, "] gamma: got ", gamma, "; expected a number from 0 to ",
+        kMostGamma, " (Lin et al. 2017 recommend 2 for focal loss), or 0 for plain cross-entropy");
 }
 
 void check_kind(const CrossEntropy& loss, std::int64_t outputs) {
@@ -308,6 +311,8 @@ void check_numbers(const Weights& weights, std::int64_t outputs) {
   }
   for (const double value : weights.values) {
     check(value >= 0.0 && std::isfinite(value), name, ": got ", value, "; expected finite numbers >= 0");
+    check(weights.cancel() || value <= kMostPositiveWeight, name, ": got ", value, "; expected numbers from 0 to ",
+          kMostPositiveWeight, ", such as how many no there are for each yes");
   }
   check(!weights.cancel() || std::ranges::any_of(weights.values, [](double value) { return value > 0.0; }), name,
         ": got only zeros; expected at least one positive number");

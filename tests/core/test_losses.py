@@ -148,7 +148,7 @@ def test_focal_loss_of_sure_predictions(dtype: Any, pool: helpers.Pool, device: 
     z = np.array([[1e4, -1e4], [-1e4, 1e4], [0.0, 0.0], [60.0, 0.0]], dtype)
     labels = np.zeros(4, np.int32)
     answers = np.array([[1, 0], [1, 0], [1, 0], [1, 0]], dtype)
-    for gamma in (0.1, 1.0, 2.0, 50.0):
+    for gamma in (0.1, 1.0, 2.0, 50.0, 1e6):
         for spec, targets in ((gd.CrossEntropy(gamma=gamma), labels), (gd.BinaryCrossEntropy(gamma=gamma), answers)):
             loss_sum, _, grad = compute(spec, z, targets, None, pool, True, device)
             assert np.isfinite(grad).all()
@@ -289,3 +289,21 @@ def test_gradient_by_finite_differences(weighted: bool, pool: helpers.Pool, devi
                 ends.append(ops.loss(spec, moved, targets, weights, None, device=device)[0])
             slope = (ends[0] - ends[1]) / (2 * h) / weight_sum
             assert abs(slope - grad[i]) <= 1e-6 * np.abs(grad).max(), (spec, i)
+
+
+@helpers.DTYPES
+def test_the_largest_arguments(dtype: Any, pool: helpers.Pool, device: str, rng: Any) -> None:
+    """Focal loss with γ = 10⁶ counts labels of a probability near 10⁻⁶; a factor of 10¹² still has squares."""
+    z = rng.uniform(-16, 0, (64, 5)).astype(dtype)
+    z[:, 0] = 2
+    answers = rng.integers(0, 2, z.shape).astype(dtype)
+    for spec, targets in (
+        (gd.CrossEntropy(gamma=1e6), rng.integers(0, 5, 64).astype(np.int32)),
+        (gd.BinaryCrossEntropy(gamma=1e6), answers),
+        (gd.BinaryCrossEntropy(1e12), answers),
+    ):
+        loss_sum, _, grad = compute(spec, z, targets, None, pool, True, device)
+        exact = oracle.loss(spec, z, targets, None)
+        near = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}[z.dtype]
+        assert loss_sum == pytest.approx(exact.loss_sum.value, rel=near) and loss_sum > 0
+        np.testing.assert_allclose(grad, exact.grad.value, rtol=near, atol=near * np.abs(exact.grad.value).max())

@@ -24,6 +24,8 @@ def trained(optimizer: Any = None, *layers: Any, dtype: str = "float32") -> gd.T
 
 
 NEARLY_ONE = 1 - 1e-12
+FOCAL = r"gamma: got .*; expected a number from 0 to 1e\+06 \(Lin"
+POSITIVE = r"pos_weight: got .*; expected numbers from 0 to 1e\+12, such as how many"
 CASES: dict[str, tuple[Any, str]] = {
     "AdaGrad eps": (lambda **k: trained(gd.AdaGrad(0.1, eps=1e-46), **k), "AdaGrad.*eps: got 1e-46, which is 0"),
     "RMSProp eps": (lambda **k: trained(gd.RMSProp(0.1, eps=1e-46), **k), "RMSProp.*eps: got 1e-46, which is 0"),
@@ -62,6 +64,23 @@ TOO_LARGE: dict[str, tuple[Any, str]] = {
         "pos_weight",
     ),
 }
+
+BEYOND: dict[str, tuple[Any, str]] = {
+    "focal": (lambda: gd.CrossEntropy(gamma=1e300), FOCAL),
+    "focal of answers": (lambda: gd.BinaryCrossEntropy(gamma=1.1e6), FOCAL),
+    "pos_weight": (lambda: gd.BinaryCrossEntropy(1.1e12), POSITIVE),
+    "pos_weights": (lambda: gd.BinaryCrossEntropy([1.0, 1e20]), POSITIVE),
+    "ELU": (lambda: gd.ELU(1e30), r"alpha: got 1e\+30; expected a positive number below 1e30"),
+    "LayerNorm": (lambda: gd.LayerNorm(4, 1e30), r"eps: got 1e\+30; expected a positive number below 1e30"),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_refused_where_formulas_overflow(name: str) -> None:
+    """In any dtype: squares of gradients in float32 overflow, and infinity is multiplied by 0."""
+    make, word = BEYOND[name]
+    with pytest.raises(ValueError, match=word):
+        make()
 
 
 @pytest.mark.parametrize("name", CASES)

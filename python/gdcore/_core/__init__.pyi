@@ -947,7 +947,7 @@ class CrossEntropy(Loss):
     label_smoothing : float
         0 <= label_smoothing < 1.
     gamma : float
-        Of focal loss, >= 0; 2 is usual. Needs labels, and label_smoothing = 0.
+        Of focal loss, from 0 to 1e6; 2 is usual. Needs labels, and label_smoothing = 0.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
@@ -982,14 +982,14 @@ class BinaryCrossEntropy(Loss):
     Parameters
     ----------
     pos_weight : float or sequence of float, optional
-        Factor on the positive term, one for all outputs or one for each, >= 0.
+        Factor on the positive term, one for all outputs or one for each, from 0 to 1e12.
     class_weights : sequence of float, dict or "balanced", optional
         Weights >= 0 of no and yes, two numbers, or these two of one output after the other. For a single output also a
         mapping or pandas Series from the class names, or 0 and 1, to numbers, 1 for a missing class. "balanced":
         N / (K n) for the n of N training rows with this answer, output by output, with K answers among them, 2 or 1. Not
         together with pos_weight.
     gamma : float
-        Of focal loss, >= 0; 2 is usual.
+        Of focal loss, from 0 to 1e6; 2 is usual.
     """
 
     _fields: typing.ClassVar[tuple[str, ...]]
