@@ -4,6 +4,7 @@ over 100 steps as in NumPy, alike in `fit`, `step`, resumed runs and copies; a c
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import pickle
 from collections.abc import Callable
@@ -193,6 +194,35 @@ def test_constant_functions_change_no_bit(device: str) -> None:
     momentum = gd.Momentum(0.05, lambda step: 0.8, weight_decay=schedules.constant(0.1))
     helpers.same_bits(plain, train(optimizer=momentum, dropout_schedule=one))
     helpers.same_bits(train(optimizer=gd.AdamW(0.05)), train(optimizer=gd.AdamW(0.05, weight_decay=lambda step: 0.01)))
+
+
+@pytest.mark.parametrize("call", ["restarts", "sweep", "sweep settings", "Ensemble.train"])
+def test_many_trainings_follow_the_schedule_of_dropout(call: str, device: str) -> None:
+    """They take what `Trainer` takes, but for the seed and the check of values: data is checked once for all."""
+
+    def make(seed: int = 0) -> gd.Sequential:
+        return build(gd.SGD(0.1), device, 0.4, seed=seed).model
+
+    given = {"loss": gd.MeanSquaredError(), "optimizer": gd.Adam(0.05), "dropout_schedule": COSINE}
+    fit: dict[str, Any] = {"validation": (X, Y), "epochs": 3, "batch_size": 16, "progress": False}
+    if call == "restarts":
+        (start,) = gd.restarts(make, 1, X, Y, keep_models=True, **given, **fit).starts
+        made = start.model
+    elif call == "Ensemble.train":
+        made = gd.Ensemble.train(make, 1, X, Y, **given, **fit).models[0]
+    elif call == "sweep":
+        made = gd.sweep(make, {"epochs": [3]}, X, Y, **given, **{**fit, "epochs": 1}).best
+    else:
+        del given["dropout_schedule"]
+        found = gd.sweep(make, {"dropout_schedule": [None, COSINE]}, X, Y, keep_models=True, **given, **fit)
+        made = found.starts[1].model
+    alone = build(gd.Adam(0.05), device, 0.4, dropout_schedule=COSINE)
+    alone.fit(X, Y, epochs=3, batch_size=16)
+    assert made is not None
+    helpers.same_bits(made.flat_parameters(), alone.model.flat_parameters())
+    face = {"restarts": gd.restarts, "Ensemble.train": gd.Ensemble.train}.get(call, gd.sweep)
+    wanted = set(inspect.signature(gd.Trainer).parameters) - {"model", "seed", "check_finite"}
+    assert wanted <= set(inspect.signature(face).parameters)
 
 
 @pytest.mark.cuda

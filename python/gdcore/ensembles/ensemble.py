@@ -235,6 +235,7 @@ class Ensemble(MeanPredictor):
         optimizer: _core.Optimizer,
         validation: Sequence[Data] | float | None = None,
         metrics: Metrics = (),
+        dropout_schedule: Callable[[int], float] | None = None,
         seed: int = 0,
         bootstrap: bool = False,
         resplit: bool = False,
@@ -266,7 +267,7 @@ class Ensemble(MeanPredictor):
             Number of models. Their seeds are ``seed``, ``seed + 1``, ...; they also shuffle the rows.
         x, y : array
             Training data, as for `Trainer.fit`.
-        loss, optimizer, metrics
+        loss, optimizer, metrics, dropout_schedule
             As for `Trainer`.
         validation : (x, y), (x, y, weights) or float, optional
             Data to measure at the end of each epoch, for early stopping; or the share of rows to hold out for it.
@@ -284,8 +285,7 @@ class Ensemble(MeanPredictor):
             As for `gdcore.restarts`: the models are trained in threads by default. Callbacks are copied for every
             model, or made by a function of the seed.
         **fit
-            Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ``sample_weight``, ...; not ``resume`` and
-            ``stratify``.
+            Further arguments of `Trainer.fit`: ``epochs``, ``batch_size``, ...; not ``resume``, ``stratify``.
 
         Returns
         -------
@@ -313,7 +313,7 @@ class Ensemble(MeanPredictor):
             build,
             n,
             (x, y),
-            settings={"loss": loss, "optimizer": optimizer, "metrics": metrics},
+            settings={"loss": loss, "optimizer": optimizer, "metrics": metrics, "dropout_schedule": dropout_schedule},
             validation=validation,
             seed=seed,
             bootstrap=bootstrap,

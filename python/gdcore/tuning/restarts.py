@@ -30,6 +30,7 @@ def restarts(
     loss: _core.Loss,
     optimizer: _core.Optimizer,
     metrics: Metrics = (),
+    dropout_schedule: Callable[[int], float] | None = None,
     epsilon: Sequence[float] | None = None,
     monitor: str | None = None,
     mode: str | None = None,
@@ -66,7 +67,7 @@ def restarts(
         Training data, as for `Trainer.fit`.
     validation : (x, y), (x, y, weights) or float
         Data to compare on, or the share of rows to set aside for it: the same rows for every start.
-    loss, optimizer, metrics
+    loss, optimizer, metrics, dropout_schedule
         As for `Trainer`.
     epsilon : sequence of float, optional
         Scales of the initial weights to search over (slide 20): each is tried with the same `n` seeds. `build` uses
@@ -138,6 +139,7 @@ def restarts(
         build=lambda trial: build(trial.seed, *trial.settings.values()),
         loss=lambda trial: loss,
         optimizer=lambda trial: optimizer,
+        dropout_schedule=lambda trial: dropout_schedule,
         callbacks=callback_maker(
             callbacks,
             len(trials),

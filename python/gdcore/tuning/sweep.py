@@ -26,6 +26,7 @@ __all__ = ["Sweep", "sweep"]
 Settings: TypeAlias = Mapping[str, Any]
 OF_ALL = {"self", "x", "y", "sample_weight", "validation", "callbacks"}  # the same for all settings
 FIT = frozenset(inspect.signature(Trainer.fit).parameters) - OF_ALL
+SCHEDULE = "dropout_schedule"  # of the trainer
 PARTS = {"loss": (_core.Loss, "gd.CrossEntropy()"), "optimizer": (_core.Optimizer, "gd.Adam(1e-3)")}
 
 
@@ -43,6 +44,7 @@ def sweep(
     seed: int = 0,
     draws: int | None = None,
     metrics: Metrics = (),
+    dropout_schedule: Callable[[int], float] | None = None,
     monitor: str | None = None,
     mode: str | None = None,
     n_jobs: int | None = None,
@@ -68,7 +70,7 @@ def sweep(
         print(result); result.plot("widths.png"); result.best_setting; result.best.save("model.safetensors")
 
     Functions get the settings that they name as arguments, and the seed if they name it. A setting named as an argument
-    of `Trainer.fit` replaces it; so do "loss" and "optimizer".
+    of `Trainer.fit` replaces it; so do "loss", "optimizer" and "dropout_schedule".
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def sweep(
         Number of random combinations to try instead of all. A setting may then be a function of a NumPy generator, as
         ``lambda rng: 10 ** rng.uniform(-4, -1)``. The seed determines them: more draws begin with the same. Equal
         ones are tried once.
-    metrics
+    metrics, dropout_schedule
         As for `Trainer`.
     monitor : str, optional
         The measure to compare: "val_loss", or "val_" and a metric's name. By default that of the `EarlyStopping` among
@@ -147,6 +149,7 @@ def sweep(
         build=uses.call(build, "build"),
         loss=uses.part(loss, "loss"),
         optimizer=uses.part(optimizer, "optimizer"),
+        dropout_schedule=lambda trial: trial.settings.get(SCHEDULE, dropout_schedule),
         callbacks=made,
         fit=lambda trial: fit | {name: trial.settings[name] for name in trial.settings if name in FIT},
     )
@@ -250,7 +253,7 @@ class _Uses:
 
     def __init__(self, trial: Trial) -> None:
         self._known = {"seed": trial.seed, **trial.settings}
-        self._used = set(self._known) & FIT
+        self._used = set(self._known) & (FIT | {SCHEDULE})
 
     def call(self, function: Any, name: str) -> Callable[[Trial], Any]:
         """Return a function of a trial that calls `function` with what it names."""

@@ -51,13 +51,20 @@ class Maker(NamedTuple):
     build: Callable[[Trial], Sequential]
     loss: Callable[[Trial], _core.Loss]
     optimizer: Callable[[Trial], _core.Optimizer]
+    dropout_schedule: Callable[[Trial], Callable[[int], float] | None]
     callbacks: Callable[[Trial], Sequence[object]]
     fit: Callable[[Trial], dict[str, Any]]
 
     def trainer(self, trial: Trial, metrics: Any) -> Trainer:
         """Return the trainer of a trial, with its model."""
-        loss, optimizer = self.loss(trial), self.optimizer(trial)
-        return Trainer(self.build(trial), loss, optimizer=optimizer, metrics=metrics, seed=trial.seed)
+        return Trainer(
+            self.build(trial),
+            self.loss(trial),
+            optimizer=self.optimizer(trial),
+            metrics=metrics,
+            seed=trial.seed,
+            dropout_schedule=self.dropout_schedule(trial),
+        )
 
 
 class Split(NamedTuple):
