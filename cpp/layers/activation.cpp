@@ -9,7 +9,8 @@ ActivationLayer::ActivationLayer(Activation activation) : activation(activation)
           leaky->negative_slope, "; expected 0 to 1");
   }
   if (const auto* elu = std::get_if<ELU>(&activation)) {
-    check(elu->alpha > 0.0 && elu->alpha < 1e30, "[ELU] alpha: got ", elu->alpha, "; expected a positive number below 1e30");
+    check(elu->alpha > 0.0 && elu->alpha < 1e30, "[ELU] alpha: got ", elu->alpha,
+          "; expected a positive number below 1e30");
   }
 }
 

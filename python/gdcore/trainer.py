@@ -339,10 +339,8 @@ class Trainer(Connected, Closed):
         finally:
             self._fit = None
         if not self._check_finite and not np.isfinite(self._model.flat_parameters()).all():
-            raise _core.DivergenceError(
-                "[Trainer] the last step made parameters nan or infinite, although its loss was finite: probably by "
-                "nan or infinity in the data, which check_finite=False leaves unchecked"
-            )
+            why = "probably by such values in the data, which check_finite=False leaves unchecked"
+            raise _core.DivergenceError(f"[Trainer] the last step made parameters nan or infinite: {why}")
         return self.history
 
     def evaluate(
@@ -374,6 +372,7 @@ class Trainer(Connected, Closed):
         rows = integer(batch_size, "batch_size", minimum=1)
         return to_measure(self, x, y, sample_weight).measure(self, batch_size=rows)
 
+    @explained
     def predict(self, x: Data, *, batch_size: int = 1024) -> Array:
         """Return the model's outputs for the rows of `x`; see `Sequential.predict`."""
         return self.model.predict(x, batch_size=batch_size, check_finite=self.check_finite)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gdcore as gd
+import helpers
 import numpy as np
 import pytest
 from gdcore import _core
@@ -196,6 +197,19 @@ OTHERS: list[tuple[Callable[[], object], str]] = [
     (lambda: gd.Dense(3, 3, use_bias=True), "did you mean bias?"),
     (lambda: gd.Dense(3, out_feature=2), "did you mean out_features?"),
     (lambda: gd.Dropout(rate=0.5), "did you mean p?"),
+    (lambda: gd.Dense(3, 3, dropout=0.5), "dropout is a layer of its own"),
+    (lambda: gd.Dense(3, 3, kernel_regularizer=None), "the optimiser takes the weight decay"),
+    (lambda: gd.ReLU(inplace=True), "gdcore has no such choice"),
+    (lambda: gd.Embedding(input_dim=3, output_dim=2), "did you mean sizes?"),
+    (lambda: gd.RMSProp(0.1, alpha=0.9), "did you mean beta? That is alpha of PyTorch"),
+    (lambda: gd.Adam(params=[]), "gives the optimiser the parameters"),
+    (lambda: gd.AdaGrad(0.1, lr_decay=0.9), "a schedule is a function of the step"),
+    (lambda: gd.Huber(epsilon=1.0), "did you mean delta?"),
+    (lambda: gd.Quantile(tau=0.5), "did you mean levels?"),
+    (lambda: gd.Checkpoint("x", save_best_only=True), "did you mean keep_best?"),
+    (lambda: gd.load("x", map_location="cpu"), "did you mean device?"),
+    (lambda: built()[1].fit(*built()[2:], epochs=1, initial_epoch=1), "fit goes on from the last epoch"),
+    (lambda: built()[1].evaluate(*built()[2:], verbose=0), "it shows no progress: leave it out"),
     (lambda: gd.LeakyReLU(alpha=0.5), "did you mean negative_slope?"),
     (lambda: gd.BatchNorm(3, momentum=0.1), "did you mean decay? It is 1 - momentum of PyTorch"),
     (lambda: gd.LayerNorm(3, epsilon=0.1), "did you mean eps?"),
@@ -242,6 +256,55 @@ def test_own_classes_keep_their_own_signature() -> None:
     assert "classes" in inspect.signature(gd.Sequential).parameters
 
 
+OF_TRAINER: dict[str, tuple[dict[str, Any], str]] = {
+    "rate": ({"learning_rate": 0.1}, "the optimiser takes the rate: gd.Adam"),
+    "schedule": ({"lr_scheduler": None}, "a schedule is a function of the step, given as the rate"),
+    "clipping": ({"gradient_clip_val": 1.0}, "the optimiser clips gradients"),
+    "epochs": ({"max_epochs": 3}, "did you mean epochs, an argument of Trainer.fit?"),
+    "batch size": ({"batch_size": 3}, "it is an argument of Trainer.fit"),
+    "validation": ({"validation_split": 0.1}, "did you mean validation, an argument of Trainer.fit?"),
+    "device": ({"accelerator": "gpu"}, "the device is the model's"),
+    "precision": ({"amp": True}, "the precision is the model's"),
+    "stopping": ({"patience": 3}, "gd.EarlyStopping"),
+    "average": ({"use_ema": True}, "gd.WeightAverage"),
+    "logs": ({"logger": True}, "gd.CSVLog"),
+    "compiler": ({"jit_compile": True}, "gdcore has no such choice: leave it out"),
+}
+
+
+@pytest.mark.parametrize("name", OF_TRAINER)
+def test_arguments_of_other_trainers(name: str) -> None:
+    given, words = OF_TRAINER[name]
+    message = refused(lambda: gd.Trainer(built()[0], gd.CrossEntropy(), optimizer=gd.SGD(0.1), **given))
+    assert words in message and message.startswith(f"[Trainer] {next(iter(given))} is not among its arguments")
+
+
+def predictors() -> list[Any]:
+    network = built()[0]
+    return [network, network.predictor(), gd.Ensemble([network, built()[0]])]
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_predict_explains_wrong_arguments(i: int) -> None:
+    """Although it is quick: it has the signature of the method that explains."""
+    face, x = predictors()[i], built()[2]
+    parameters = inspect.signature(face.predict).parameters
+    assert list(parameters) == ["x", "batch_size", "check_finite"]
+    assert [each.kind.name for each in parameters.values()][1:] == ["KEYWORD_ONLY"] * 2
+    calls: dict[str, Callable[[], object]] = {
+        r"\.predict\] verbose is not among its arguments; it shows no progress: leave it out": lambda: face.predict(
+            x, verbose=0
+        ),
+        r"\.predict\] batchsize is not.*did you mean batch_size\?": lambda: face.predict(x, batchsize=2),
+        r"\.predict\] got 2 arguments by position.*batch_size=\.\.\.": lambda: face.predict(x, 32),
+        "batch_size: got None; expected a whole number": lambda: face.predict(x, batch_size=None),
+        r"missing.*'x'|x is missing": lambda: face.predict(),
+    }
+    for words, call in calls.items():
+        assert re.search(words, refused(call)), words
+    helpers.same_bits(face.predict(x, batch_size=7), face.predict(x))
+
+
 def test_errors_from_inside_are_left_alone() -> None:
     class Fails:
         def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
@@ -253,14 +316,14 @@ def test_errors_from_inside_are_left_alone() -> None:
 
 
 def test_python_faces_say_which_arguments_there_are() -> None:
-    """With their public names; fast methods keep Python's message, also with the public name."""
+    """With their public names; some fast methods keep Python's message, also with the public name."""
     network, _, x, y = built()
     calls: dict[str, Callable[[], object]] = {
         r"\[Sequential.predict_proba\] verbose is not among.*expected Sequential.predict_proba\(x,": lambda: (
             network.predict_proba(x, verbose=0)
         ),
         r"\[Sequential.freeze\] layers is not among": lambda: network.freeze(layers=1),
-        r"Sequential.predict\(\).*'verbose'": lambda: network.predict(x, verbose=0),
+        r"Sequential.forward\(\).*'train'": lambda: network.forward(x, train=True),
         r"\[Standardizer\] axis is not among": lambda: gd.Standardizer(axis=0),
         r"\[Standardizer.fit\] y is not among": lambda: gd.Standardizer().fit(x, y=y),
         r"\[History\] foo is not among": lambda: gd.History(foo=1),

@@ -242,5 +242,5 @@ def test_parameters_that_are_not_finite_in_the_end() -> None:
     """Infinity that an activation bounds leaves the loss finite, but not the gradients."""
     x = np.where(np.arange(N)[:, None] == 7, np.inf, X)
     x[:, 1:] = X[:, 1:]
-    with pytest.raises(gd.DivergenceError, match="the last step made parameters nan or infinite.*check_finite=False"):
+    with pytest.raises(gd.DivergenceError, match=r"the last step made parameters nan.*check_finite=False"):
         unchecked(gd.MeanSquaredError(), "float32", "cpu", x, X, None, "iterable")

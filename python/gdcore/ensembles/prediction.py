@@ -81,6 +81,7 @@ class MeanPredictor(Hinted, Closed):
         """Names of the target columns, if a model knows them."""
         return known_names(self._models, "target_names")
 
+    @explained
     def predict(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return the outputs of the ensemble for the rows of `x`.
 

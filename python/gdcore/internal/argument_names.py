@@ -26,14 +26,16 @@ NAMES: dict[str, tuple[str, ...]] = {
     "wd": ("weight_decay",),
     "reg": ("weight_decay",),
     "regularization": ("weight_decay",),
-    "alpha": ("negative_slope", "weight_decay", "beta"),
+    "alpha": ("negative_slope", "weight_decay", "beta", "levels", "decay"),
     "slope": ("negative_slope",),
     "beta1": ("betas",),
     "beta2": ("betas",),
     "beta_1": ("betas",),
     "beta_2": ("betas",),
+    "b1": ("betas",),
+    "b2": ("betas",),
     "rho": ("beta",),
-    "epsilon": ("eps",),
+    "epsilon": ("eps", "delta"),
     "clipnorm": ("clip_norm",),
     "max_norm": ("clip_norm",),
     "max_grad_norm": ("clip_norm",),
@@ -58,6 +60,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "in_dim": ("in_features", "features"),
     "normalized_shape": ("features",),
     "size": ("features", "in_features"),
+    "num_embeddings": ("sizes",),
+    "cardinalities": ("sizes",),
+    "embedding_dim": ("dim",),
     "use_bias": ("bias",),
     "kernel_initializer": ("init",),
     "weight_init": ("init",),
@@ -71,9 +76,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "momentum": ("decay",),
     "elementwise_affine": ("affine",),
     "center": ("affine",),
-    "scale": ("affine", "std"),
+    "scale": ("affine", "std", "eps"),
     "var": ("std",),
+    "std": ("eps",),
     "stddev": ("eps", "std"),
+    "limit": ("eps",),
+    "maxval": ("eps",),
     "sigma": ("eps", "std"),
     "weight": ("class_weights", "sample_weight"),
     "weights": ("class_weights", "sample_weight"),
@@ -82,6 +90,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "pos_weights": ("pos_weight",),
     "positive_weight": ("pos_weight",),
     "smoothing": ("label_smoothing",),
+    "quantile": ("levels",),
+    "quantiles": ("levels",),
+    "q": ("levels",),
+    "tau": ("levels",),
     "validation_data": ("validation",),
     "validation_split": ("validation", "fraction"),
     "validation_fraction": ("validation", "fraction"),
@@ -137,6 +149,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "tol": ("min_delta",),
     "threshold": ("min_delta",),
     "restore_best_weights": ("restore_best",),
+    "save_best_only": ("keep_best",),
+    "ckpt_path": ("resume",),
+    "map_location": ("device",),
     "file": ("path",),
     "filename": ("path",),
     "filepath": ("path",),
@@ -146,8 +161,37 @@ NAMES: dict[str, tuple[str, ...]] = {
     "num_threads": ("threads",),
     "n_jobs": ("threads",),
 }
+RATE = "the optimiser takes the rate: gd.Adam(lr=1e-3)"
+SCHEDULE = "a schedule is a function of the step, given as the rate: gd.Adam(gd.schedules.cosine(1e-3, steps))"
+CLIP = "the optimiser clips gradients: gd.Adam(1e-3, clip_norm=1.0)"
+DECAY = "the optimiser takes the weight decay: gd.Adam(1e-3, weight_decay=1e-4)"
+STOP = "callbacks=[gd.EarlyStopping(patience=...)] of fit stops early"
+AVERAGE = "callbacks=[gd.WeightAverage(0.999)] of fit averages the weights"
+DEVICE = "the device is the model's: gd.Sequential(..., device=...)"
+PRECISION = "the precision is the model's: gd.Sequential(..., precision=...)"
+NO_CHOICE = "gdcore has no such choice: leave it out"
 # Arguments that gdcore does not have: what to do instead.
 ADVICE = {
+    **dict.fromkeys(("lr", "learning_rate", "learning_rate_init", "step_size", "eta", "eta0"), RATE),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "schedule", "lr_schedule", "lr_decay"), SCHEDULE),
+    **dict.fromkeys(("clip_norm", "clipnorm", "clip_value", "gradient_clip_val", "max_norm", "max_grad_norm"), CLIP),
+    **dict.fromkeys(("kernel_regularizer", "bias_regularizer", "regularizer", "l2", "wd"), DECAY),
+    **dict.fromkeys(("patience", "early_stopping_rounds", "n_iter_no_change"), STOP),
+    **dict.fromkeys(("ema", "use_ema", "ema_decay", "ema_momentum"), AVERAGE),
+    **dict.fromkeys(("device", "devices", "accelerator"), DEVICE),
+    **dict.fromkeys(("precision", "amp", "mixed_precision"), PRECISION),
+    **dict.fromkeys(("inplace", "jit_compile", "run_eagerly", "foreach", "fused", "compile"), NO_CHOICE),
+    **dict.fromkeys(("workers", "num_workers", "use_multiprocessing", "pin_memory"), NO_CHOICE),
+    **dict.fromkeys(("dropout", "dropout_rate"), "dropout is a layer of its own: gd.Dropout(0.5)"),
+    **dict.fromkeys(("validation_freq", "validation_steps"), "validation data are measured after each epoch"),
+    **dict.fromkeys(("dataloader", "train_dataloader", "train_dataloaders"), "data are given to gd.Trainer(...).fit"),
+    "trainable": "model.freeze(name) keeps layers as they are",
+    "params": "gd.Trainer(model, loss, optimizer=...) gives the optimiser the parameters of the model",
+    "logger": "callbacks=[gd.CSVLog(path)] of fit writes logs, as do gd.TensorBoard, gd.MLflow and gd.WandB",
+    "ignore_index": "rows with sample_weight 0 have no part in the loss",
+    "initial_epoch": "fit goes on from the last epoch, and resume= from a file of gd.Checkpoint",
+    "overwrite": "an old file is replaced",
+    "save_format": "files are safetensors; save_onnx(path) writes ONNX",
     "activation": "an activation is a layer of its own: gd.Dense(4, 8), gd.ReLU()",
     "from_logits": "the network's outputs are logits always",
     "reduction": "the loss is the mean over the batch",
@@ -155,7 +199,7 @@ ADVICE = {
     "momentum": "gd.Momentum(lr, 0.9) is the optimiser with momentum",
     "nesterov": "gd.Momentum(lr, nesterov=True) has it",
     "class_weight": "the loss takes it: gd.CrossEntropy(class_weights=...)",
-    "early_stopping": "callbacks=[gd.EarlyStopping()] stops early",
+    "early_stopping": STOP,
     "checkpoint": "callbacks=[gd.Checkpoint(path)] writes checkpoints",
     "shuffle": "the rows are drawn by gd.MiniBatches or by fit(shuffle=...)",
     "callbacks": "callbacks are given to gd.Trainer(...).fit",
@@ -165,14 +209,19 @@ ADVICE = {
     "optimizer": "the optimiser is given to gd.Trainer",
     "weight_decay": "optimisers take it, and gd.analysis.Objective, which stands for model, loss, x and y",
     "loss": "the loss is given to gd.Trainer",
-    "device": "the device is the model's: gd.Sequential(..., device=...)",
     "dtype": "the dtype is the model's: gd.Sequential(..., dtype=...)",
     "seed": "the seed is the model's: gd.Sequential(..., seed=...)",
 }
+QUIET = ("predict", "predict_proba", "predict_classes", "evaluate", "score", "step")
 PAGE = 'see the page "Tables" of the documentation, docs/tables.md'
 RECIPE = f"TabularModel chooses it for the table ({PAGE}); gd.Trainer takes all settings"
 OF_CLASS = {
     "BatchNorm": {"momentum": "did you mean decay? It is 1 - momentum of PyTorch, and momentum of Keras"},
+    "BinaryCrossEntropy": {"label_smoothing": "targets may be numbers from 0 to 1: y * (1 - 0.1) + 0.05, for example"},
+    "CrossEntropy": {"alpha": "class_weights has a factor for each class"},
+    "Embedding": {"input_dim": "did you mean sizes?", "output_dim": "did you mean dim?"},
+    "RMSProp": {"alpha": "did you mean beta? That is alpha of PyTorch; the l2 penalty is weight_decay"},
+    "Sequential": {"layers": "layers are given without a name: gd.Sequential(gd.Dense(...), gd.ReLU(), ...)"},
     "TabularModel": {
         **dict.fromkeys(("lr", "learning_rate", "batch_size", "optimizer", "callbacks", "weight_decay"), RECIPE),
         **dict.fromkeys(("layers", "hidden_layer_sizes", "dropout", "patience", "early_stopping"), RECIPE),
@@ -198,15 +247,19 @@ def hint(name: str, parameters: Iterable[str], call: str = "", owner: type | Non
     known = [own for own in (f"{name}s", name.removesuffix("s"), *NAMES.get(name, ())) if own in parameters]
     if known:
         return f"; did you mean {known[0]}?"
-    elsewhere = [] if owner is None else [place for place in _with_argument(owner, name) if place != call]
-    if elsewhere:
-        return f"; it is an argument of {elsewhere[0]}"
+    for own in (name, *NAMES.get(name, ())):
+        elsewhere = [] if owner is None else [place for place in _with_argument(owner, own) if place != call]
+        if elsewhere:
+            place = f"an argument of {elsewhere[0]}"
+            return f"; it is {place}" if own == name else f"; did you mean {own}, {place}?"
     loss = getattr(called, "loss", None)
     if name in ("class_weight", "class_weights") and loss is not None:
         kind = type(loss).__name__
         if hasattr(loss, "class_weights"):
             return f"; the loss takes it: gd.{kind}(class_weights=...)"
         return f"; {kind} has no classes, sample_weight= has a weight for each row"
+    if name == "verbose" and call.rpartition(".")[2] in QUIET:
+        return "; it shows no progress: leave it out"
     if name in ADVICE:
         return f"; {ADVICE[name]}"
     return suggestion(name, parameters)

@@ -315,7 +315,8 @@ def _limits(kind: str, value: Any) -> str | None:
 
 # ---- Calls of Python functions --------------------------------------------------------------------------------------
 Explained = TypeVar("Explained", bound=Callable[..., Any])
-# Methods that take only a few µs: the wrapper's 0.1 µs would be noticeable, so they keep Python's own message.
+# Methods that take only a few µs: the wrapper's 0.1 µs would be noticeable, so they keep Python's own message, unless a
+# quicker way stands before them (`face_of`).
 QUICK = ("step", "optimizer_step", "predict", "forward", "backward")
 
 
@@ -327,6 +328,11 @@ def explained(face: Explained) -> Explained:
         if isinstance(member, types.FunctionType) and (name == "__init__" or name[0] != "_") and name not in QUICK:
             setattr(face, name, _explained(member))
     return face
+
+
+def face_of(whole: Explained) -> Callable[[Callable[..., Any]], Explained]:
+    """Return a decorator that gives a quicker way the name, signature and docstring of the `whole` method."""
+    return functools.wraps(whole)  # type: ignore[return-value]
 
 
 def _explained(function: Explained) -> Explained:
@@ -344,7 +350,8 @@ def _explained(function: Explained) -> Explained:
         if "." in call:  # a method
             if args:
                 called, owner = args[0], args[0] if isinstance(args[0], type) else type(args[0])
-            if args and getattr(type(args[0]), function.__name__, None) is wrapper:  # called by the name of its class
+            found = getattr(type(args[0]), function.__name__, None) if args else None
+            if wrapper in (found, getattr(found, "__wrapped__", None)):  # called by the name of its class
                 call = f"{type(args[0]).__name__}.{function.__name__}"
             parameters = list(signature.parameters.values())[1:]
             signature, args = signature.replace(parameters=parameters), args[1:]

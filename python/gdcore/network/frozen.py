@@ -6,7 +6,7 @@ import copy
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..internal.arguments import explained
+from ..internal.arguments import explained, face_of
 from ..internal.arrays import Array, Data
 from ..internal.attributes import Closed
 from .prediction import ROWS, Predictor
@@ -29,10 +29,11 @@ class FrozenPredictor(Closed):
     are predictors as well.
     """
 
-    __slots__ = ("_lock", "_model")
+    __slots__ = ("_lock", "_model", "_predict")
 
     def __init__(self, model: Predictor | Ensemble) -> None:
         self._model = copy.copy(model)
+        self._predict = self._model.predict
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -84,10 +85,11 @@ class FrozenPredictor(Closed):
         """Names of the target columns, if known."""
         return self._model.target_names
 
-    def predict(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
-        """Return the outputs for the rows of `x`, shape (N, out_features), as `Sequential.predict` does."""
+    @face_of(Predictor.predict)
+    def predict(self, x: Data, *others: Any, **options: Any) -> Array:  # type: ignore[misc]  # self of another class
+        """Return the outputs for the rows of `x`, as `Sequential.predict` does, which explains wrong arguments."""
         with self._lock:
-            return self._model.predict(x, batch_size=batch_size, check_finite=check_finite)
+            return self._predict(x, *others, **options) if options or others else self._predict(x)
 
     def predict_proba(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return probabilities, as `Sequential.predict_proba` does."""

@@ -154,6 +154,7 @@ class TablePredictor(Hinted, Closed, TakesTables):
         x._files.check_meanings(names, "x", times=True)
         return TableRows(x, Coded(encoding, names)).computed(work)
 
+    @explained
     def predict(self, x: Any) -> Array:
         """Return the most probable class of each row, in the type of the targets, or the predicted numbers.
 
