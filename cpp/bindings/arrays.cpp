@@ -54,7 +54,7 @@ py::array to_array(const py::object& object, const char* argument) {
     } catch (py::error_already_set& error) {
       if (!error.matches(PyExc_Exception)) throw;
       throw TypeMismatch(
-          join(argument, ": got a ", type_name(object), ", which does not convert to an array: ", error.what()));
+          join(argument, ": got ", type_name(object), ", which does not convert to an array: ", error.what()));
     }
   }
   py::array array = py::reinterpret_borrow<py::array>(given);
@@ -86,7 +86,7 @@ OwnedSource to_source(const py::object& object, const char* argument, bool vecto
 View to_view(const py::object& object, const char* argument, bool output) {
   if (object.is_none()) return {};
   if (!py::isinstance<py::array>(object)) {
-    throw TypeMismatch(join(argument, ": got a ", type_name(object), "; expected a NumPy array"));
+    throw TypeMismatch(join(argument, ": got ", type_name(object), "; expected a NumPy array"));
   }
   const auto array = py::reinterpret_borrow<py::array>(object);
   const bool is_float =

@@ -307,7 +307,7 @@ void bind_residual(py::module_& m) {
     const py::tuple layers(given);
     std::vector<std::unique_ptr<Layer>> clones;
     for (const py::handle layer : layers) {
-      check<TypeMismatch>(py::isinstance<Layer>(layer), "[Residual] layers[", clones.size(), "]: got a ",
+      check<TypeMismatch>(py::isinstance<Layer>(layer), "[Residual] layers[", clones.size(), "]: got ",
                           std::string(py::str(py::type::of(layer).attr("__name__"))),
                           "; expected a layer such as gd.Dense(8, 8) or gd.ReLU()");
       clones.push_back(layer.cast<const Layer&>().clone());

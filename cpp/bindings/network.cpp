@@ -19,7 +19,7 @@ PyNetwork make_network(const py::sequence& layers, const std::string& dtype, con
                        std::uint64_t seed, const std::string& precision) {
   std::vector<std::unique_ptr<Layer>> clones;
   for (const py::handle layer : layers) {
-    check<TypeMismatch>(py::isinstance<Layer>(layer), "[Sequential] layers[", clones.size(), "]: got a ",
+    check<TypeMismatch>(py::isinstance<Layer>(layer), "[Sequential] layers[", clones.size(), "]: got ",
                         std::string(py::str(py::type::of(layer).attr("__name__"))),
                         "; expected a layer such as gd.Dense(4, 8) or gd.ReLU()");
     clones.push_back(layer.cast<const Layer&>().clone());

@@ -65,12 +65,13 @@ void Standardizer::fit(const Source& source) {
         "); expected at least one row and one column");
   check(features == 0 || features == source.cols, "[Standardizer.fit] x: got ", source.cols, " columns; expected ",
         features);
-  // Row blocks small enough for the cache and for memory-mapped data. Numbers are scaled by powers of two, which keeps
-  // squares of huge and tiny ones finite and rounds nothing. Deviations are from the first row, then from the mean:
-  // those of a constant column are exactly 0.
+  // Row blocks small enough for the cache and for memory-mapped data. Numbers are scaled by powers of two, which rounds
+  // nothing and keeps squares of huge and tiny ones finite. Deviations are from 0, or from the lowest number of a
+  // column far from 0; then from their mean, which corrects its rounding.
   const std::int64_t cols = source.cols, at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 18) / cols);
   std::vector<double> block(static_cast<std::size_t>(std::min(at_once, source.rows) * cols));
-  std::vector<double> most(static_cast<std::size_t>(cols)), unit(most), centre(most), sum(most), squares(most);
+  std::vector<double> sum(static_cast<std::size_t>(cols)), squares(sum), unit(sum), centre(sum);
+  std::vector<double> low(sum.size(), std::numeric_limits<double>::infinity()), high(sum.size(), -low[0]);
   const auto pass = [&](auto&& take) {
     for (std::int64_t first = 0; first < source.rows; first += at_once) {
       poll_interrupt();
@@ -78,27 +79,33 @@ void Standardizer::fit(const Source& source) {
       backend(Device::cpu).gather({source, nullptr, first, count, block.data(), GatherType::float64});
       const double* x = block.data();
       for (std::int64_t r = 0; r < count; ++r) {
-        for (std::size_t c = 0; c < unit.size(); ++c) take(*x++, c);
+        for (std::size_t c = 0; c < sum.size(); ++c) take(*x++, c);
       }
     }
   };
-  pass([&](double x, std::size_t c) { most[c] = std::max(most[c], std::abs(x)); });
-  for (std::size_t c = 0; c < unit.size(); ++c) unit[c] = std::ldexp(1.0, scaling_exponent(most[c]));
-  backend(Device::cpu).gather({source, nullptr, 0, 1, block.data(), GatherType::float64});
-  for (std::size_t c = 0; c < unit.size(); ++c) centre[c] = block[c] * unit[c];
-  const double share = 1.0 / static_cast<double>(source.rows);
+  pass([&](double x, std::size_t c) {
+    low[c] = std::min(low[c], x);
+    high[c] = std::max(high[c], x);
+  });
+  const auto rows = static_cast<double>(source.rows);
+  for (std::size_t c = 0; c < sum.size(); ++c) {
+    const double most = std::max(std::abs(low[c]), std::abs(high[c]));
+    unit[c] = std::ldexp(1.0, scaling_exponent(most));
+    if (unit[c] * high[c] - unit[c] * low[c] < unit[c] * most / 16) centre[c] = unit[c] * low[c];
+  }
   pass([&](double x, std::size_t c) { sum[c] += x * unit[c] - centre[c]; });
-  for (std::size_t c = 0; c < unit.size(); ++c) centre[c] += std::exchange(sum[c], 0.0) * share;
+  for (std::size_t c = 0; c < sum.size(); ++c) centre[c] += std::exchange(sum[c], 0.0) / rows;
   pass([&](double x, std::size_t c) {
     const double deviation = x * unit[c] - centre[c];
     sum[c] += deviation;  // rounding error of the mean
     squares[c] += deviation * deviation;
   });
-  std::vector<double> spread(squares.size(), 1.0);
-  for (std::size_t c = 0; c < unit.size(); ++c) {
+  std::vector<double> spread(sum.size(), 1.0);
+  for (std::size_t c = 0; c < sum.size(); ++c) {
     check(std::isfinite(squares[c]), "[Standardizer.fit] x: got NaN or infinity in column ", c,
           "; expected finite numbers");
-    const double missing = sum[c] * share, deviation = std::sqrt(std::max(0.0, squares[c] * share - missing * missing));
+    const double missing = sum[c] / rows, variance = squares[c] / rows - missing * missing;
+    const double deviation = std::sqrt(std::max(0.0, variance));
     centre[c] += missing;
     if (deviation > kRounding * std::abs(centre[c])) {
       spread[c] = std::max(deviation / unit[c], std::numeric_limits<double>::denorm_min());

@@ -8,11 +8,13 @@ import fractions
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gdcore as gd
 import helpers
 import numpy as np
+import pandas as pd
 import pytest
 from gdcore import _core
 from gdcore.internal.argument_names import ADVICE, NAMES, hint
@@ -241,6 +243,21 @@ def test_the_table_of_names_is_of_use() -> None:
         assert name not in meant and any(m in own for m in meant), name
         assert hint(name, [m for m in meant if m in own]).startswith("; did you mean")
     assert all(hint(name, ["zzz"]) == f"; {text}" for name, text in ADVICE.items())
+
+
+def test_types_have_no_article(tmp_path: Path) -> None:
+    loss = gd.MeanSquaredError()
+    with open(tmp_path / "text", "w") as text:
+        calls: dict[str, Callable[[], object]] = {
+            r"layers\[1\]: got int; expected a layer": lambda: _core.Network([gd.Dense(2, 2), 3], seed=0),
+            r"\[Residual\] layers\[0\]: got int; expected a layer": lambda: gd.Residual(3),
+            r"logits: got list; expected a NumPy array": lambda: _core.ops.loss(loss, [1], [1], None, None),
+            r"got TextIOWrapper, which is open for text": lambda: gd.Sequential(gd.Dense(2, 2)).save(text),
+            r"x\[0\]: got Series with the names": lambda: gd.Standardizer().fit([pd.Series({"a": 1.0})]),
+        }
+        for words, call in calls.items():
+            message = refused(call)
+            assert re.search(words, message) and not re.search(r"got an? [a-zA-Z]+[,;]", message), message
 
 
 def test_own_classes_keep_their_own_signature() -> None:

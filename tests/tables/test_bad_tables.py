@@ -302,7 +302,7 @@ def test_numbers_as_text(fitted: TabularModel) -> None:
 def test_one_row_and_names_of_files_are_explained() -> None:
     frame = pd.DataFrame({"a": np.arange(60.0), "b": list("uv" * 30)})
     model = TabularModel("regression", ensemble=1, device="cpu", progress=False).fit(frame, np.arange(60))
-    with pytest.raises(TypeError, match=r"x: got a Series; .* frame.iloc\[\[0\]\]"):
+    with pytest.raises(TypeError, match=r"x: got Series; .* frame.iloc\[\[0\]\]"):
         model.predict(frame.iloc[0])
     with pytest.raises(TypeError, match=r"column 'a': got 0.0; .*that of one row is \[0.0\]"):
         model.predict(frame.iloc[0].to_dict())

@@ -181,7 +181,7 @@ def _from_object(value: object, name: str) -> Array:
         raise TypeError(f"{name}: got {type(value).__name__} {shown(value)}; expected an array of numbers")
     if isinstance(value, SupportsDLPack) and not _on_host(value):
         raise DeviceError(
-            f"{name}: got a {type(value).__name__} on device {getattr(value, 'device', 'other than the CPU')}; "
+            f"{name}: got {type(value).__name__} on device {getattr(value, 'device', 'other than the CPU')}; "
             "expected memory of the CPU: copy it there first"
         )
     if is_frame(value):
@@ -222,7 +222,7 @@ def _check_items(items: list[Any] | tuple[Any, ...], name: str) -> None:
             _unmasked(item, f"{name}[{i}]")
         elif has_keys(item) and hasattr(item, "index") and list(item.index) != list(range(len(item))):
             raise TypeError(
-                f"{name}[{i}]: got a {type(item).__name__} with the names {shown(list(item.index))} in a list of "
+                f"{name}[{i}]: got {type(item).__name__} with the names {shown(list(item.index))} in a list of "
                 "rows, where they are ignored; expected a frame: pandas.DataFrame(rows)"
             )
 

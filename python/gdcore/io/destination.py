@@ -57,13 +57,13 @@ def _check_open(file: Any, name: str, method: str, able: str, mode: str) -> None
     """Raise TypeError or ValueError for a file object that is not open in binary mode, to read or to write."""
     kind, expected = type(file).__name__, f"expected a file opened in binary mode: open(path, {mode!r})"
     if getattr(file, "closed", False) is True:
-        raise ValueError(f"{name}: got a {kind} that is closed; {expected}")
+        raise ValueError(f"{name}: got {kind} that is closed; {expected}")
     if not hasattr(file, method):
         raise TypeError(f"{name}: got {kind}, which has no {method}(); {expected}")
     if isinstance(file, io.TextIOBase):
-        raise TypeError(f"{name}: got a {kind}, which is open for text and refuses bytes; {expected}")
+        raise TypeError(f"{name}: got {kind}, which is open for text and refuses bytes; {expected}")
     if callable(getattr(file, able, None)) and not getattr(file, able)():
-        raise TypeError(f"{name}: got a {kind} that is not {able}; {expected}")
+        raise TypeError(f"{name}: got {kind} that is not {able}; {expected}")
 
 
 def write(file: FileLike, name: str, fill: Callable[[str], None]) -> None:

@@ -138,7 +138,7 @@ def _of_array(value: Any, name: str) -> Frame:
     else:
         if is_series(value):
             kind = type(value).__name__
-            raise TypeError(f"{name}: got a {kind}; expected a table (one row of a frame: frame.iloc[[0]], frame[:1])")
+            raise TypeError(f"{name}: got {kind}; expected a table (one row of a frame: frame.iloc[[0]], frame[:1])")
         array = value if isinstance(value, np.ndarray) else to_any_array(value, name)
         if isinstance(array, np.ma.MaskedArray):
             array = to_any_array(array, name)
