@@ -71,7 +71,8 @@ void Standardizer::fit(const Source& source) {
   const std::int64_t cols = source.cols, at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 18) / cols);
   std::vector<double> block(static_cast<std::size_t>(std::min(at_once, source.rows) * cols));
   std::vector<double> sum(static_cast<std::size_t>(cols)), squares(sum), unit(sum), centre(sum);
-  std::vector<double> low(sum.size(), std::numeric_limits<double>::infinity()), high(sum.size(), -low[0]);
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  std::vector<double> low(sum.size(), kInfinity), high(sum.size(), -kInfinity);
   const auto pass = [&](auto&& take) {
     for (std::int64_t first = 0; first < source.rows; first += at_once) {
       poll_interrupt();

@@ -10,6 +10,7 @@ import numpy as np
 from . import _core
 from .internal.arguments import explained
 from .internal.arrays import Array, Data
+from .internal.attributes import Hinted
 from .internal.checks import by_key, has_keys
 from .internal.features import FeatureNames, by_column, feature_names
 from .internal.inputs import Inputs, to_inputs
@@ -19,7 +20,7 @@ __all__ = ["Standardizer"]
 
 
 @explained
-class Standardizer(_core.Standardizer):
+class Standardizer(Hinted, _core.Standardizer):
     """Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
 
     Fit it on the training data and make it a model's first layer: mean and std are then saved with the model and used

@@ -107,7 +107,7 @@ def test_hints_name_what_exists() -> None:
             found: Any = gd
             for part in path[1:].split("."):
                 found = getattr(found, part)
-    owners: dict[str, Any] = {"Sequential": gd.Sequential, "Ensemble": gd.Ensemble}
+    owners: dict[str, Any] = {each.__name__: each for each in (gd.Sequential, gd.Ensemble, gd.Standardizer)}
     owners |= {"TabularModel": gd.tables.TabularModel, "Restarts": gd.Restarts, "Sweep": gd.Sweep}
     for kind, members in foreign_names.MEMBERS.items():
         assert not [name for name in members if hasattr(owners[kind], name)], kind
@@ -127,6 +127,9 @@ def test_members_of_ensembles_and_tables() -> None:
     helpers.refuses(lambda: found.to_torch_module(), AttributeError, "instead: .model.to_torch_module.* for model in")
     assert len(copy.copy(found)) == len(pickle.loads(pickle.dumps(found))) == 1
     helpers.refuses(lambda: gd.tables.TabularModel().classes_, AttributeError, "instead: classes$")
+    helpers.refuses(
+        lambda: gd.Standardizer().fit_transform([[1.0]]), AttributeError, r"instead: fit\(x\).transform\(x\)"
+    )
     for each in (model(), found, gd.tables.TabularModel()):
         helpers.refuses(lambda e=each: e.to_onnx, AttributeError, r"instead: save_onnx\(path\) writes ONNX$")
 

@@ -141,6 +141,13 @@ MEMBERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("to_onnx", "export"), EXPORT),
         "to_torch_module": "[model.to_torch_module() for model in model.ensemble], whose inputs are encode(x)",
     },
+    "Standardizer": {
+        "fit_transform": "fit(x).transform(x)",
+        "adapt": "fit(x)",
+        "mean_": "mean",
+        **dict.fromkeys(("scale_", "std_", "var_"), "std, the deviation"),
+        "get_feature_names_out": "feature_names",
+    },
     "Restarts": {
         **COMPARED,
         "best_params_": "best_seed, best_epsilon",
