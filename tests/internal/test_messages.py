@@ -313,7 +313,7 @@ def test_predict_explains_wrong_arguments(i: int) -> None:
             x, verbose=0
         ),
         r"\.predict\] batchsize is not.*did you mean batch_size\?": lambda: face.predict(x, batchsize=2),
-        r"\.predict\] got 2 arguments by position.*batch_size=\.\.\.": lambda: face.predict(x, 32),
+        r"predict\(\) takes 2 positional|got 2 arguments by position.*batch_size=\.\.\.": lambda: face.predict(x, 32),
         "batch_size: got None; expected a whole number": lambda: face.predict(x, batch_size=None),
         r"missing.*'x'|x is missing": lambda: face.predict(),
     }

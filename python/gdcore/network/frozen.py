@@ -86,10 +86,10 @@ class FrozenPredictor(Closed):
         return self._model.target_names
 
     @face_of(Predictor.predict)
-    def predict(self, x: Data, *others: Any, **options: Any) -> Array:  # type: ignore[misc]  # self of another class
-        """Return the outputs for the rows of `x`, as `Sequential.predict` does, which explains wrong arguments."""
+    def predict(self, x: Data, **options: Any) -> Array:  # type: ignore[misc]  # self of another class
+        """Return the outputs for the rows of `x`, as `Sequential.predict` does, which explains wrong options."""
         with self._lock:
-            return self._predict(x, *others, **options) if options or others else self._predict(x)
+            return self._predict(x, **options) if options else self._predict(x)
 
     def predict_proba(self, x: Data, *, batch_size: int = ROWS, check_finite: bool = True) -> Array:
         """Return probabilities, as `Sequential.predict_proba` does."""

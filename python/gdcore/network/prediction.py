@@ -38,15 +38,14 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def _quick(whole: Method) -> Method:
     """Return `Predictor.predict`: a quick way for some rows of the right type, before the `whole` method.
 
-    To take any arguments, which `whole` explains if they are wrong, is quicker than to fill in the options' defaults.
+    To take any options, which `whole` explains if they are wrong, is as quick as to fill in their defaults.
     """
     explaining = explained(whole)
 
     @face_of(explaining)
-    def predict(self: Predictor, x: Data, *others: Any, **options: Any) -> Array:
+    def predict(self: Predictor, x: Data, **options: Any) -> Array:
         # One call of the core, with its default batch size: another argument would take a tenth of the time of one row.
-        quick = not options and not others and not self._code_columns
-        if quick and type(x) is _ndarray and self._unrepresentable is None:
+        if not options and type(x) is _ndarray and self._unrepresentable is None and not self._code_columns:
             kind = x.dtype
             if kind is self._type:
                 outputs = _predict_finite(self, x)
@@ -54,9 +53,12 @@ def _quick(whole: Method) -> Method:
                     return outputs
             elif kind is FLOAT64 and x.size <= SMALL and vdot(x, x) < SAFE:
                 return _predict(self, x)
-        if options or others:
-            return explaining(self, x, *others, **options)  # type: ignore[no-any-return]
-        return whole(self, x)  # type: ignore[no-any-return]
+        try:
+            return whole(self, x, **options)  # type: ignore[no-any-return]
+        except TypeError:
+            if not options:
+                raise
+        return explaining(self, x, **options)  # type: ignore[no-any-return]  # which raises it again, or says why
 
     return predict
 
