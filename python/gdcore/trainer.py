@@ -301,11 +301,9 @@ class Trainer(Connected, Closed):
             If an argument does not fit, before anything is changed. For a resumed run the message names the settings
             that differ.
         DivergenceError
-            If the loss becomes nan or infinite. The message names the step, the layer and the largest weight. With
-            ``check_finite=False``, also if parameters are nan or infinite in the end.
+            If the loss, or with ``check_finite=False`` a parameter in the end, is nan or infinite; with step and layer.
         FileNotFoundError, ValueError
-            If a Parquet file is deleted, changed or damaged during the training. The message names the file, the epoch
-            and the number of steps. Model and history are then as after KeyboardInterrupt.
+            If a Parquet file is deleted, changed or damaged meanwhile. The state is then as after KeyboardInterrupt.
         KeyboardInterrupt
             On Ctrl-C. Model and history stay usable. An unfinished epoch does not count; the next `fit` starts with it.
         """
