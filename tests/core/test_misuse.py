@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,37 +93,42 @@ def test_a_dataset_belongs_to_its_model() -> None:
         trainer.core.evaluate(foreign, batch_size=8)
 
 
-@pytest.mark.parametrize("call", ["freeze", "initialize", "steps", "reset"])
+CHANGES: dict[str, Callable[[gd.Trainer], Any]] = {
+    "freeze": lambda trainer: trainer.model.set_frozen("layers.0", True),
+    "initialize": lambda trainer: trainer.model.initialize(1),
+    "steps": lambda trainer: setattr(trainer.core, "steps", 3),
+    "reset": lambda trainer: trainer.core.reset(),
+}
+
+
+@pytest.mark.parametrize("call", CHANGES)
 def test_changes_during_another_threads_computation_are_refused(call: str) -> None:
-    trainer = build()
-    x, _ = data(400_000)
-    started, refused = threading.Event(), threading.Event()
+    """The other thread is in the middle of a step, in its loss, until the change was refused."""
+    computing, refused, waited = threading.Event(), threading.Event(), []
 
-    def compute() -> None:
-        started.set()
-        deadline = time.monotonic() + 20.0
-        while not refused.is_set() and time.monotonic() < deadline:
-            trainer.model.predict(x, batch_size=400_000)
+    def loss(y: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        computing.set()
+        waited.append(refused.wait(100))
+        return np.mean((y - t) ** 2, axis=1), 2 * (y - t) / y.shape[1]
 
-    thread = threading.Thread(target=compute)
+    def made() -> gd.Trainer:
+        model = gd.Sequential(gd.Dense(5, 16), gd.ReLU(), gd.Dense(16, 5), seed=0)
+        return gd.Trainer(model, loss=gd.CustomLoss(loss, outputs="numbers"), optimizer=gd.Adam(1e-2))
+
+    trainer, undisturbed = made(), made()
+    x, _ = data()
+    thread = threading.Thread(target=trainer.step, args=(x, x))
     thread.start()
-    started.wait()
-    while thread.is_alive():
-        try:
-            if call == "steps":
-                trainer.core.steps = 3
-            elif call == "reset":
-                trainer.core.reset()
-            elif call == "freeze":
-                trainer.model.set_frozen("layers.0", True)
-            else:
-                trainer.model.initialize(1)
-        except RuntimeError as error:
-            assert "another thread" in str(error)
-            refused.set()
-        time.sleep(0.001)
-    thread.join()
-    assert refused.is_set()
+    try:
+        assert computing.wait(100)
+        helpers.refuses(lambda: CHANGES[call](trainer), RuntimeError, "another thread")
+    finally:
+        refused.set()
+        thread.join()
+    undisturbed.step(x, x)
+    assert waited == [True, True]
+    helpers.same_bits(helpers.snapshot(trainer.model, trainer), helpers.snapshot(undisturbed.model, undisturbed))
+    CHANGES[call](trainer)  # now it may
 
 
 def test_a_signal_handler_may_use_what_it_interrupts() -> None:

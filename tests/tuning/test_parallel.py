@@ -5,12 +5,13 @@ the caller changes."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +21,7 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore.tuning import workers
+from gdcore.tuning import parallel, workers
 from gdcore.tuning.parallel import checked_workers, run_all
 
 DATA = np.arange(200_000.0)
@@ -172,11 +173,11 @@ def test_a_task_that_kills_each_process_is_named(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3 and 3 not in finished
 
 
-def endless(stop: Any = None) -> None:
+def endless(callbacks: Sequence[gd.Callback] = ()) -> None:
     """Train until interrupted."""
     model = gd.Sequential(gd.Dense(3, 8), gd.Tanh(), gd.Dense(8, 1), seed=0)
     x = np.zeros((50, 3))
-    gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.01)).fit(x, x[:, :1], **FOREVER)
+    gd.Trainer(model, gd.MeanSquaredError(), optimizer=gd.SGD(0.01)).fit(x, x[:, :1], callbacks=callbacks, **FOREVER)
 
 
 def fails_beside_endless(i: int) -> int:
@@ -205,23 +206,42 @@ def own_threads() -> list[str]:
 
 
 def test_closing_stops_all() -> None:
-    done = run_all(lambda i: i and endless(), [(0,), (1,), (2,)], what="a test", n_jobs=3, progress=False)
+    complete: list[int] = []
+    tasks = [(0,), (1,), (2,)]
+    done = run_all(lambda i: i and (endless(), complete.append(i)), tasks, what="a test", n_jobs=3, progress=False)
     assert next(done) == (0, 0) and own_threads()
-    started = time.monotonic()
     done.close()
-    assert time.monotonic() - started < 1 and not own_threads()
+    assert not own_threads() and not complete
 
 
-@pytest.mark.parametrize("delay", [0.002, 0.01, 0.03, 0.1])
-def test_ctrl_c_leaves_no_thread(delay: float) -> None:
-    before = gd.get_num_threads()
-    timer = threading.Timer(delay, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        timer.start()
-        values(lambda i: endless(), n_jobs=3)
-    ended = time.monotonic()
-    timer.join()
-    while own_threads() and time.monotonic() < ended + 1:  # one that was just starting
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("place", ["submit", "start", "task", "epoch"])
+def test_ctrl_c_leaves_no_thread(place: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent when a task is submitted, when its thread has just been started, when it begins, and when an epoch begins."""
+    before, times, waiting = gd.get_num_threads(), itertools.count(), threading.Event()
+    submit, start, wait = futures.ThreadPoolExecutor.submit, threading.Thread.start, parallel._next
+
+    def reached(here: str) -> None:
+        if here == place and next(times) == number:
+            assert place in ("submit", "start") or waiting.wait(100)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def started(self: threading.Thread) -> None:
+        start(self)
+        if self.name.startswith("gdcore"):
+            reached("start")
+
+    class Tell(gd.Callback):
+        def on_epoch_begin(self, trainer: gd.Trainer) -> None:
+            reached("epoch")
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(futures.ThreadPoolExecutor, "submit", lambda *given: (reached("submit"), submit(*given))[1])
+        patch.setattr(threading.Thread, "start", started)
+        patch.setattr(parallel, "_next", lambda finished: (waiting.set(), wait(finished))[1])
+        values(lambda i: (reached("task"), endless([Tell()])), n_jobs=3)
+    end = time.monotonic() + 100
+    while own_threads() and time.monotonic() < end:  # the one that was just starting
         time.sleep(0.01)
     assert not own_threads() and gd.get_num_threads() == before and not workers.jobs
     assert values(of_data, n_jobs=3)[0] == (DATA.sum(), 1)
