@@ -3,12 +3,8 @@ fork; Ctrl-C takes effect within 100 ms at any point and leaves everything usabl
 
 from __future__ import annotations
 
-import signal
 import statistics
-import subprocess
-import sys
 import textwrap
-import time
 
 import gdcore as gd
 import helpers
@@ -62,7 +58,7 @@ def test_the_first_models_in_parallel_threads() -> None:
         cuda.set_cublas_path = lambda: (time.sleep(0.2), search())  # another thread runs meanwhile
         threads = [threading.Thread(target=make, daemon=True) for _ in range(3)]
         [t.start() for t in threads]
-        [t.join(30) for t in threads]
+        [t.join(100) for t in threads]
         assert not any(t.is_alive() for t in threads)
     """)
     )
@@ -121,7 +117,8 @@ def test_the_gil_is_released() -> None:
         done.set()
         thread.join()
         during = [t for t in ticks if start < t < start + took]
-        assert len(during) > took / 0.05, (len(during), took)
+        # One or two also if the GIL is held; a thread that may run has hundreds per second, on a busy machine tens.
+        assert len(during) > 2 + took / 0.5, (len(during), took)
     """)
     )
 
@@ -143,7 +140,7 @@ def test_fork() -> None:
                 os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             assert result() == expected
-    """), timeout=60)  # fmt: skip
+    """))  # fmt: skip
 
 
 def test_multiprocessing() -> None:
@@ -162,13 +159,16 @@ def test_multiprocessing() -> None:
 def test_exit_while_a_daemon_thread_computes() -> None:
     """The interpreter exits without hanging or crashing."""
     helpers.must_run(script("""
+        computed = threading.Event()
+
         def forever():
             while True:
                 result()
-        thread = threading.Thread(target=forever, daemon=True)
-        thread.start()
-        time.sleep(0.3)
-    """), timeout=30)  # fmt: skip
+                computed.set()
+
+        threading.Thread(target=forever, daemon=True).start()
+        assert computed.wait(100)
+    """))  # fmt: skip
 
 
 HANDLERS = {
@@ -196,16 +196,16 @@ def test_signal_handlers_may_do_anything(inside: str) -> None:
                 {HANDLERS[inside]}
             except RuntimeError as error:
                 errors.append(str(error))
+            if calls < 6:  # once at a time, however long the handler takes
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
 
         signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
         while calls < 6:
             trainer.fit(x, y, epochs=1, batch_size=500)
-        signal.setitimer(signal.ITIMER_REAL, 0)
         trainer.step(x, y)
         assert np.isfinite(trainer.model.flat_parameters()).all()
-        """),
-        timeout=30,
+        """)
     )
 
 
@@ -230,7 +230,6 @@ def test_omp_num_threads_is_honoured() -> None:
 
 INTERRUPT = """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits "ignore"
-    trainer = None
     big = rng.standard_normal((16384, 20)).astype("f")
     labels = rng.integers(0, 3, 16384)
     layers = [part for _ in range(4) for part in (gd.Dense(1500, 1500), gd.ReLU())]
@@ -242,53 +241,45 @@ INTERRUPT = """
         "fit in large batches": lambda: trainer.fit(big, labels, epochs=1000, batch_size=8192),
         "evaluate": lambda: trainer.evaluate(big, labels, batch_size=16384),
         "predict": lambda: model.predict(big, batch_size=16384),
-        "nothing": lambda: sum(range(1000)),
     }
     call = CALLS[sys.argv[1]]
     trainer.step(big[:64], labels[:64])
-    for _ in range(5):
-        print("ready", flush=True)
+    clocks = (time.monotonic, time.process_time)
+
+    def ctrl_c(begun, sent, delay):
+        begun.wait()
+        time.sleep(delay)
+        sent += [clock() for clock in clocks]
+        os.kill(os.getpid(), signal.SIGINT)
+
+    for i in range(5):
+        begun, sent = threading.Event(), []
+        sender = threading.Thread(target=ctrl_c, args=(begun, sent, 0.2 + 0.07 * i))
+        sender.start()
         try:
+            begun.set()
             while True:
                 call()
         except KeyboardInterrupt:
-            print(time.monotonic(), flush=True)
+            print(*[clock() - start for clock, start in zip(clocks, sent)])
+        sender.join()
         assert np.isfinite(model.flat_parameters()).all()
         trainer.step(big[:64], labels[:64])
         model.predict(big[:64])
 """
 
 
-def interrupt_delays(call: str) -> list[float]:
-    """Seconds from five SIGINTs to the KeyboardInterrupt each, in a process that does nothing but `call`."""
-    delays = []
-    command = [sys.executable, "-c", script(INTERRUPT), call]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
-        try:
-            for round_ in range(5):
-                line = process.stdout.readline()
-                assert line == "ready\n", line + process.stderr.read()
-                time.sleep(0.2 + 0.07 * round_)
-                sent = time.monotonic()
-                process.send_signal(signal.SIGINT)
-                delays.append(float(process.stdout.readline()) - sent)
-            assert process.wait(30) == 0, process.stderr.read()
-        finally:
-            process.kill()
-    return delays
-
-
-@pytest.fixture(scope="module")
-def noise() -> float:
-    """Seconds until a process of pure Python handles Ctrl-C on this machine at present."""
-    return statistics.median(interrupt_delays("nothing"))
-
-
 @pytest.mark.timing
 @pytest.mark.parametrize("call", ["step", "fit", "fit in large batches", "evaluate", "predict"])
-def test_interrupt(call: str, noise: float) -> None:
-    """The median delay is at most 100 ms (plus that of the machine's other work); everything works afterwards."""
-    delays = interrupt_delays(call)
-    assert statistics.median(delays) < 0.1 + 5 * noise, (delays, noise)
-    assert max(delays) < 1.0 + 5 * noise, (delays, noise)
+def test_interrupt(call: str) -> None:
+    """The median delay is at most 100 ms; everything works afterwards.
+
+    Counted is the time that passes or, where other work keeps the machine busy, that the process computes meanwhile:
+    the sum over its threads, which on a quiet machine is the longer one.
+    """
+    lines = helpers.must_run(script(INTERRUPT), call).splitlines()
+    passed, computed = zip(*[map(float, line.split()) for line in lines], strict=True)
+    delays = list(map(min, passed, computed))
+    assert len(delays) == 5
+    assert statistics.median(delays) < 0.1, (passed, computed)
+    assert max(delays) < 1.0 and min(passed) < 1.0, (passed, computed)
