@@ -26,10 +26,14 @@ SETUP = """
     trainer = make()
     model = trainer.model
     failed = []
+    rounds, enough = 0, threading.Event()  # how often it was trained; whether the other calls were made meanwhile
 
     def work():
+        global rounds
         try:
-            TRAIN
+            while not enough.is_set():
+                TRAIN
+                rounds += 1
         except BaseException as error:
             failed.append(error)
             raise
@@ -40,8 +44,8 @@ TRAIN = {
 }
 
 
-def script(train: str, body: str) -> str:
-    return textwrap.dedent(SETUP).replace("TRAIN", TRAIN[train]) + textwrap.dedent(body)
+def script(train: str, *parts: str) -> str:
+    return textwrap.dedent(SETUP).replace("TRAIN", TRAIN[train]) + "\n".join(map(textwrap.dedent, parts))
 
 
 CALLS = {
@@ -71,17 +75,20 @@ def test_calls_beside_training_wait(call: str, train: str, tmp_path: Path) -> No
             file = io.BytesIO(); other.save(file); kept = file.getvalue()
             copies, calls = [], 0
             {CALLS[call]}  # which imports what it needs
-            thread = threading.Thread(target=work)
+            thread = threading.Thread(target=work, daemon=True)
             thread.start()
             while thread.is_alive():
                 {CALLS[call]}
                 calls += 1
                 del copies[:-1]
+                if calls == 3:
+                    enough.set()
             thread.join()
             assert not failed, failed
-            assert calls > 1
+            assert calls >= 3
             disturbed, trainer = result(trainer), make()
-            work()
+            for _ in range(rounds):
+                {TRAIN[train]}
             for name, array in result(trainer).items():
                 np.testing.assert_array_equal(array, disturbed[name])
             """,
@@ -107,15 +114,18 @@ def test_trainers_beside_steps_are_whole(copied: str) -> None:
             calls = {{"checkpoint": checkpoint, "deepcopy": copy.deepcopy}}
             calls["pickle"] = lambda trainer: pickle.loads(pickle.dumps(trainer))
             copies = []
-            thread = threading.Thread(target=work)
+            thread = threading.Thread(target=work, daemon=True)
             thread.start()
             while thread.is_alive():
                 copies.append(calls["{copied}"](trainer))
+                if len(copies) == 3:
+                    enough.set()
             thread.join()
-            assert not failed and len(copies) > 1, failed
-            end = result(trainer)
+            assert not failed and len(copies) >= 3, failed
+            end, last = result(trainer), trainer.steps
+            assert last == 400 * rounds
             for trainer in copies[:: max(1, len(copies) // 5)]:
-                for _ in range(400 - trainer.steps):
+                for _ in range(last - trainer.steps):
                     trainer.step(x[:32], y[:32])
                 for name, array in result(trainer).items():
                     np.testing.assert_array_equal(array, end[name])
@@ -124,16 +134,37 @@ def test_trainers_beside_steps_are_whole(copied: str) -> None:
     )
 
 
+# A fit that begins in another thread and goes on until `over` is set, and its end.
+FITTING = """
+    fitting, over, fitted = threading.Event(), threading.Event(), []
+
+    class Goes(gd.Callback):
+        def on_epoch_end(self, trainer, logs):
+            fitting.set()
+            trainer.stop = over.is_set()
+
+    def work():
+        trainer.fit(x, y, epochs=10**6, callbacks=[Goes()])
+        fitted.append(trainer.epoch)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert fitting.wait(100)
+"""
+FITTED = """
+    over.set()
+    thread.join()
+    assert fitted == [trainer.epoch]
+"""
+
+
 def test_checkpoints_beside_fit_are_refused() -> None:
     """Between two steps of another thread's fit an epoch may be unfinished."""
     helpers.must_run(
         script(
             "fit",
+            FITTING,
             """
-            thread = threading.Thread(target=work)
-            thread.start()
-            while trainer.steps == 0:
-                time.sleep(0.001)
             for call in (lambda: trainer.save_checkpoint(io.BytesIO()), lambda: copy.deepcopy(trainer)):
                 try:
                     call()
@@ -141,9 +172,8 @@ def test_checkpoints_beside_fit_are_refused() -> None:
                     assert "another thread" in str(error), error
                 else:
                     raise SystemExit("copied in the middle of another thread's fit")
-            thread.join()
-            assert not failed, failed
             """,
+            FITTED,
         )
     )
 
@@ -152,13 +182,9 @@ def test_checkpoints_are_not_loaded_while_another_thread_fits() -> None:
     helpers.must_run(
         script(
             "fit",
+            "file = io.BytesIO(); trainer.save_checkpoint(file)",
+            FITTING,
             """
-            file = io.BytesIO()
-            trainer.save_checkpoint(file)
-            thread = threading.Thread(target=work)
-            thread.start()
-            while trainer.steps == 0:
-                time.sleep(0.001)
             file.seek(0)
             try:
                 trainer.load_checkpoint(file)
@@ -166,9 +192,8 @@ def test_checkpoints_are_not_loaded_while_another_thread_fits() -> None:
                 assert "thread" in str(error)
             else:
                 raise SystemExit("loaded in the middle of another thread's fit")
-            thread.join()
-            assert not failed, failed
             """,
+            FITTED,
         )
     )
 
