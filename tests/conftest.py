@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import gdcore as gd
 import helpers
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Background jobs of a shell ignore SIGINT; the tests send Ctrl-C to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,7 +17,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # device="auto" is the CPU in tests, also on a machine with a GPU; tests for both devices use the fixture.
 os.environ.setdefault("GDCORE_DEVICE", "cpu")
 
-settings.register_profile("gdcore", deadline=None, derandomize=True, max_examples=40, database=None)
+slow = [HealthCheck.too_slow]  # a slow machine is no failure
+settings.register_profile(
+    "gdcore", deadline=None, suppress_health_check=slow, derandomize=True, max_examples=40, database=None
+)
 settings.load_profile("gdcore")
 
 

@@ -239,7 +239,7 @@ def randomize(model: Any, rng: Generator, scale: float = 0.3) -> None:
         view[...] = rng.standard_normal(view.shape) * scale + (1.0 if name.endswith("gamma") else 0.0)
 
 
-def run_python(code: str, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, *args: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run a dedented script in a fresh interpreter; a crash shows as its return code and does not end the tests."""
     command = [sys.executable, "-c", textwrap.dedent(code), *args]
     try:
@@ -248,7 +248,7 @@ def run_python(code: str, *args: str, timeout: float = 120) -> subprocess.Comple
         pytest.fail(f"no end after {timeout:g} s", pytrace=False)
 
 
-def must_run(code: str, *args: str, timeout: float = 120) -> str:
+def must_run(code: str, *args: str, timeout: float = 300) -> str:
     """Run a script that has to succeed; returns what it printed."""
     result = run_python(code, *args, timeout=timeout)
     assert result.returncode == 0, f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}"

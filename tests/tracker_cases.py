@@ -34,6 +34,7 @@ def isolate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep all trackers in a folder, and off the network."""
     settings = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}  # a store without a database
     settings |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    settings |= {"WANDB_X_SERVICE_WAIT": "300", "WANDB_INIT_TIMEOUT": "300"}  # seconds
     settings |= {f"WANDB_{name}_DIR": str(folder / name) for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT")}
     for name, value in (settings | {"WANDB_ERROR_REPORTING": "false"}).items():
         monkeypatch.setenv(name, value)
@@ -87,7 +88,7 @@ BLOCK, HEADER = 32768, 7
 
 def finished(path: Path) -> list[Any]:
     """Return the records of a run that is over, whose last ones wandb's process may write a little later."""
-    for _ in range(200):
+    for _ in range(2000):
         found = list(records(path))
         if any(record.WhichOneof("record_type") == "exit" for record in found):
             return found

@@ -1,7 +1,7 @@
 """Check that `import gdcore` is fast and imports none of the optional packages.
 
-Each of several new interpreters imports NumPy first and then times the import of gdcore. The fastest counts, because
-other work on the machine only adds time.
+Each of several new interpreters imports NumPy first and then measures the processor time that the import of gdcore
+takes. The fastest counts, because other work on the machine only adds time.
 
 Usage: python tools/check_import.py
 """
@@ -17,9 +17,9 @@ LAZY = ("IPython", "joblib", "matplotlib", "mlflow", "mnist1d", "narwhals", "opt
         "sklearn", "tensorboardX", "torch", "tqdm", "wandb")  # fmt: skip
 PROGRAM = f"""
 import sys, time, numpy
-start = time.perf_counter()
+start = time.process_time()
 import gdcore
-print(time.perf_counter() - start, *(name for name in {LAZY!r} if name in sys.modules))
+print(time.process_time() - start, *(name for name in {LAZY!r} if name in sys.modules))
 """
 
 

@@ -58,7 +58,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS.values()]
     notebook = nbformat.v4.new_notebook(cells=cells)
     folder = tmp_path_factory.mktemp("notebook")
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    given = {"timeout": 600, "startup_timeout": 300, "resources": {"metadata": {"path": str(folder)}}}
+    nbclient.NotebookClient(notebook, **given).execute()
     nbformat.write(notebook, folder / "executed.ipynb")
     made = {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
     return made | {"widgets": [nbformat.v4.new_output("stream", text=str(notebook.metadata.get("widgets")))]}

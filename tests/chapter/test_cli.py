@@ -20,7 +20,7 @@ COMMANDS = ("train", "evaluate", "predict", "export", "info", "inspect", "galler
 
 
 def test_the_module_runs_as_a_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "gdcore", "info"], capture_output=True, encoding="utf-8", timeout=60)
+    done = subprocess.run([sys.executable, "-m", "gdcore", "info"], capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0 and not done.stderr
     facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith("instruction"))
     assert facts["version"] == gd.__version__ and int(facts["threads"]) >= 1 and "cpu" in facts["devices"]

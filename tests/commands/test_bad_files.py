@@ -197,7 +197,7 @@ def test_a_million_columns_take_seconds(here: Path) -> None:
     program = "import re, sys, time; from gdcore import cli; cli.main(sys.argv[1:]); "
     program += "print(time.process_time(), *re.findall(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read()))"
     command = [sys.executable, "-c", program, "train", "bad.csv", "--target", "column_5"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert "got 1,000,000 columns" in done.stderr
     seconds, kilobytes = map(float, done.stdout.split())
     assert seconds < 15 and kilobytes < 800_000

@@ -333,7 +333,7 @@ def test_the_time_limit(here: Path, capsys: Any) -> None:
 def test_output_can_be_piped(here: Path) -> None:
     """Nothing but the table on the standard output; a reader that leaves early is no error message."""
     command = [sys.executable, "-m", "gdcore", "predict", "model.safetensors", "people.csv"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0 and done.stderr == "240 rows predicted\n"
     assert done.stdout.splitlines()[0] == "prediction" and len(done.stdout.splitlines()) == 241
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:

@@ -38,7 +38,7 @@ def completed(line: str, folder: Path) -> set[str]:
     [setup] = re.findall(r'^eval "\$\(register-python-argcomplete gdcore\)"$', PAGE, re.MULTILINE)
     words, _, last = line.rpartition(" ")
     script = SCRIPT.format(setup=setup, line=shlex.quote(line), line_words=words, last=shlex.quote(last))
-    done = subprocess.run(["bash", "--norc", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "--norc", "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return {each.rstrip() for each in done.stdout.splitlines() if each.strip()}
 

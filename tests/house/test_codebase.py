@@ -195,8 +195,8 @@ def test_import_is_light() -> None:
 
 @pytest.mark.timing
 def test_import_is_fast() -> None:
-    """At most 0.1 s more than NumPy; the best of three, because the machine may be busy."""
-    code = "import numpy, time; t = time.perf_counter(); import gdcore; print(time.perf_counter() - t)"
+    """At most 0.1 s of a processor more than NumPy; the best of three, because the machine may be busy."""
+    code = "import numpy, time; t = time.process_time(); import gdcore; print(time.process_time() - t)"
     assert min(float(helpers.must_run(code)) for _ in range(3)) < 0.1
 
 

@@ -30,7 +30,7 @@ def run(arguments: list[str], folder: Path) -> str:
         env=environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert result.returncode == 0, f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}"

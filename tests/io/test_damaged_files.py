@@ -253,6 +253,6 @@ def test_claims_take_neither_memory_nor_time() -> None:
                 assert "layers" in str(error), error
             else:
                 raise SystemExit("accepted")
-            assert time.process_time() - start < 5, layers[0]
+            assert time.process_time() - start < 20, layers[0]
         """
     )

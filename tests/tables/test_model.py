@@ -288,8 +288,9 @@ def test_the_time_limit_holds() -> None:
     x = np.random.default_rng(0).standard_normal((20_000, 20))
     y = x[:, 0] > 0
     started = time.monotonic()
-    made = model(time_limit=1.0, ensemble=2).fit(x, y)
-    assert time.monotonic() - started < 10  # ten times the limit: other work may keep the machine busy
+    made = model(time_limit=1.0, ensemble=30).fit(x, y)
+    assert time.monotonic() - started < 30  # other work may keep the machine busy; without the limit 100 s of a core
+    assert made.recipe.epochs * made.recipe.members < 480  # of 32 epochs of each of 30 networks
     assert made.score(x, y) > 0.9
     hasty = model(time_limit=1e-9).fit(FRAME, KIND)
     assert hasty.ensemble.training[0].history.epochs == 1 and len(hasty.ensemble) == 1
