@@ -107,6 +107,8 @@ def records(path: Path) -> Iterator[Any]:
             at += BLOCK - at % BLOCK
             continue
         size, kind = struct.unpack("<HB", data[at + 4 : at + HEADER])
+        if at + HEADER + size > len(data):  # of which a part is written
+            return
         whole += data[at + HEADER : at + HEADER + size]
         at += HEADER + size
         if kind in (1, 4):  # the only part, or the last
@@ -117,7 +119,11 @@ def records(path: Path) -> Iterator[Any]:
 def wandb_runs(folder: Path) -> list[Run]:
     """Read the offline folders; those of one run, continued, are one."""
     found: dict[str, Run] = {}
-    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+
+    def begun(path: Path) -> tuple[str, int]:
+        return path.parent.name.split("-")[2], path.stat().st_mtime_ns  # names have the second
+
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=begun):
         name = path.stem
         curves, parameters, end = found.get(name, Run({}, {}, ""))
         for record in finished(path):
