@@ -186,7 +186,7 @@ def interrupted(work: Callable[[], Any], trainer: gd.Trainer | None = None) -> N
     thread.start()
     assert begun.wait(100)
     end = time.monotonic() + 100
-    while trainer is not None and trainer.steps == 0 and time.monotonic() < end:
+    while trainer is not None and trainer.steps == 0 and thread.is_alive() and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(0.15)
     state["set"] = time.monotonic()
