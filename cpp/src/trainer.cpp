@@ -108,7 +108,7 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
     sums.add(batch, data.weight_unit);
     if (since != nullptr) since->add(batch, data.weight_unit);
     ++b;
-    if ((b - range.first) % together != 0) continue;
+    if (b < range.last && (b - range.first) % together != 0) continue;
     poll_interrupt();
     if (std::chrono::duration<double>(Clock::now() - start).count() >= seconds) break;
   }

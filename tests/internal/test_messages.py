@@ -14,7 +14,6 @@ from typing import Any
 import gdcore as gd
 import helpers
 import numpy as np
-import pandas as pd
 import pytest
 from gdcore import _core
 from gdcore.internal.argument_names import ADVICE, NAMES, hint
@@ -246,6 +245,7 @@ def test_the_table_of_names_is_of_use() -> None:
 
 
 def test_types_have_no_article(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
     loss = gd.MeanSquaredError()
     with open(tmp_path / "text", "w") as text:
         calls: dict[str, Callable[[], object]] = {
