@@ -135,4 +135,6 @@ def test_training_and_prediction_are_the_same_function(device: str, rng: helpers
     assert model.buffers() == {}
     helpers.same_bits(model.forward(x), model.forward(x, training=False))
     helpers.same_bits(model.predict(x), model.forward(x))
-    helpers.same_at_any_batch_size(model.forward(x[:1]), model.forward(x)[:1], device)
+    helpers.same_at_any_batch_size(model.predict(x[:1]), model.predict(x)[:1], device)
+    # In training, sums of few rows may have another order.
+    np.testing.assert_allclose(model.forward(x[:1]), model.forward(x)[:1], rtol=0, atol=1e-6)
