@@ -98,8 +98,8 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
   constexpr double kWork = 1 << 20, kMost = 32;  // multiply-adds, steps
   const auto weights = static_cast<double>(std::as_const(network()).parameters().layout.size());
   const double work = 3.0 * static_cast<double>(range.batch_size) * weights;
-  const auto together = static_cast<std::int64_t>(
-      step_.criterion().on_device() ? std::clamp(kWork / std::max(work, 1.0), 1.0, kMost) : 1.0);
+  const bool shares = step_.criterion().on_device() && seconds > 0.0;
+  const auto together = static_cast<std::int64_t>(shares ? std::clamp(kWork / std::max(work, 1.0), 1.0, kMost) : 1.0);
   std::int64_t b = range.first, row = range.first_row(b);
   while (b < range.last) {
     const StepRates& own = rates.size() == 1 ? rates[0] : rates[static_cast<std::size_t>(b - range.first)];
