@@ -123,11 +123,13 @@ def test_same_seed_same_bits(rng: Any) -> None:
 
 
 def test_modes(rng: Any) -> None:
-    """Both modes are the same without BatchNorm and Dropout; in prediction BatchNorm's averages are constant."""
+    """Both modes are the same without BatchNorm and Dropout, but for rounding in batches of few rows; in prediction
+    BatchNorm's averages are constant."""
     x, y = data(rng)
     options: dict[str, Any] = {"batch_sizes": (2,), "n_batches": 5}
     training = gradient_noise(classifier(), gd.CrossEntropy(), x, y, mode="training", **options)
-    helpers.same_bits(training.measured, gradient_noise(classifier(), gd.CrossEntropy(), x, y, **options).measured)
+    prediction = gradient_noise(classifier(), gd.CrossEntropy(), x, y, **options)
+    np.testing.assert_allclose(training.measured, prediction.measured, rtol=1e-12)
     model = gd.Sequential(gd.Dense(4, 5), gd.BatchNorm(5), gd.Dropout(0.5), gd.Dense(5, 3), seed=0, dtype="float64")
     each = row_gradients(model, gd.CrossEntropy(), x, y, mode="prediction")
     sigma = gradient_noise(model, gd.CrossEntropy(), x, y, **options).sigma
