@@ -1,6 +1,7 @@
 #include "gdcore/training_step.h"
 
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "gdcore/check.h"
@@ -37,12 +38,24 @@ LossSums TrainingStep::differentiate(const Batch& batch, const StepContext& cont
   return sums;
 }
 
+/// Whether the update is faster on the calling thread. Where it computed the gradients without help and all arrays fit
+/// into its caches, other threads would have to fetch gradients and return weights.
+bool TrainingStep::computes_alone(std::int64_t rows) const {
+  constexpr std::int64_t kShared = 1 << 19, kCached = 1 << 18;  // multiply-adds of products on several threads; numbers
+  const std::int64_t size = std::as_const(*network_).parameters().layout.size();
+  return size < kCached && rows * size < kShared;
+}
+
 LossSums TrainingStep::run(const Batch& batch, const StepContext& context) {
   Executor& executor = network_->executor();
   const ForgetAtEnd guard{executor};
   const LossSums sums = differentiate(batch, context);
   const NoInterrupt whole;
-  optimizer_.update(context);
+  {
+    std::optional<ThreadLimit> alone;
+    if (computes_alone(batch.x.rows)) alone.emplace(1);
+    optimizer_.update(context);
+  }
   executor.commit();
   optimizer_.average_states(context);
   if (context.recorded()) network_->backend().recorder()->advance({context.counters, criterion_.sums(), batch.x.rows});

@@ -35,6 +35,7 @@ class TrainingStep {
 
  private:
   LossSums differentiate(const Batch& batch, const StepContext& context);
+  bool computes_alone(std::int64_t rows) const;
 
   std::shared_ptr<Network> network_;
   Criterion criterion_;
