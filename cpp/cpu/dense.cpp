@@ -88,13 +88,16 @@ void slope_columns(const DenseBackward& call, const Slopes<T>& slopes, const Blo
       });
 }
 
-/// dy ← dy f'(saved) and db = the column sums of dy, in one pass.
+/// dy ← dy f'(saved) and db = the column sums of dy, in one pass. Many rows are divided among the threads, as in the
+/// products before and after it: each has its rows in its cache.
 template <class T>
 void slope_and_bias(const DenseBackward& call) {
+  constexpr std::int64_t kByRows = 256;
   const Slopes<T> slopes(call.activation);
   const std::int64_t rows = call.dy.rows, out = call.dy.cols;
   T* bias = call.dbias.as<T>();
-  if (is_tall<T>(rows, out)) {
+  const bool by_rows = rows >= kByRows && rows >= out && rows * out >= 2 * kGrain;
+  if (by_rows || is_tall<T>(rows, out)) {
     const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
       double total[1][kMostColumns];
       for (std::int64_t c0 = 0; c0 < out; c0 += kMostColumns) {

@@ -216,7 +216,7 @@ inline Grid choose_grid(std::int64_t m, std::int64_t n, std::int64_t tasks) {
   std::int64_t least = -1;
   for (std::int64_t down = 1; down <= tasks; ++down) {
     const std::int64_t across = ceil_div(tasks, down);
-    const std::int64_t rows = ceil_div(ceil_div(m, down), Tile<T>::rows) * Tile<T>::rows;
+    const std::int64_t rows = ceil_div(ceil_div(m, down), Tile<T>::chained_rows) * Tile<T>::chained_rows;
     const std::int64_t cols = ceil_div(ceil_div(n, across), Tile<T>::cols) * Tile<T>::cols;
     const std::int64_t cost = rows * cols + 16 * cols + 4 * rows;
     if (least >= 0 && cost >= least) continue;
@@ -253,8 +253,9 @@ inline void multiply_on_units(const Product<float>& all, const UnitsCall& units)
 /// Computes a product on the pool. A long k is split into ranges, so that no task delays Ctrl-C.
 template <class T>
 void gemm(Product<T>&& all, const UnitsCall& units = {}) {
-  constexpr std::int64_t kGrainWork = 1 << 18, kLongestWork = 1 << 29;  // multiply-adds of a task
-  const std::int64_t m = all.m, n = all.n, k = all.k, work = m * n * k;
+  // Multiply-adds of a task, and how many of them take as long as the first access to an element.
+  constexpr std::int64_t kGrainWork = 1 << 17, kLongestWork = 1 << 29, kAccess = 8;
+  const std::int64_t m = all.m, n = all.n, k = all.k, work = m * n * k + kAccess * (m * n + m * k + n * k);
   const bool columns = few_columns(n, k, all.a, all.b), rows = all.few_rows && few_rows(m, k, all.a, all.b);
   const bool dots = columns || rows;
   // B must be packed if the elements of a kernel's vector load are not adjacent. Otherwise packing avoids page jumps

@@ -137,7 +137,8 @@ GD_INLINE void column_sums(std::int64_t rows, std::int64_t cols, double (*total)
 
 /// Reduction over many rows: calls body(begin, end, values) for each of at most 32 pieces of [0, rows), with `doubles`
 /// values each, then merge(first piece's values, piece's values, begin, end) in order. The split depends on the shape
-/// alone. Returns the first piece's values, in the calling thread's scratch memory; `cost` is the work of a row.
+/// alone. Returns the first piece's values, in the calling thread's scratch memory; `cost` is the work of a row. Each
+/// thread computes adjacent pieces of rows that fit into the caches, so that it may have them in its own cache.
 template <class Body, class Merge>
 GD_INLINE double* over_pieces(std::int64_t rows, std::int64_t cost, std::int64_t doubles, const Body& body,
                               const Merge& merge) {
@@ -147,11 +148,11 @@ GD_INLINE double* over_pieces(std::int64_t rows, std::int64_t cost, std::int64_t
   double* all =
       static_cast<double*>(scratch(Scratch::partial, sizeof(double) * static_cast<std::size_t>(stride * pieces)));
   const auto task = [&](std::int64_t t) { body(t * piece, min(rows, (t + 1) * piece), all + t * stride); };
-  if (pieces == 1) {
-    task(0);
-  } else {
-    run_tasks(pieces, task);
-  }
+  const std::int64_t groups = rows * cost < kLongest / 2 ? min(pieces, num_threads()) : pieces;
+  const auto group = [&](std::int64_t g) {
+    for (std::int64_t t = g * pieces / groups; t < (g + 1) * pieces / groups; ++t) task(t);
+  };
+  run_tasks(groups, group);
   for (std::int64_t t = 1; t < pieces; ++t) merge(all, all + t * stride, t * piece, min(rows, (t + 1) * piece));
   return all;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "gdcore/check.h"
@@ -27,7 +28,12 @@ StepContext Trainer::context(const StepRates& rates) const {
   return context;
 }
 
-LossSums Trainer::train(const Batch& batch, const StepRates& rates) {
+/// One step on the host, on `count` rows from `first` in the order.
+LossSums Trainer::train(const Dataset& data, const RowOrder& order, std::int64_t first, std::int64_t count,
+                        const StepRates& rates) {
+  std::optional<ThreadLimit> alone;
+  if (step_.computes_alone(count)) alone.emplace(1);
+  const Batch batch = reader_.read(network(), data, order, first, count);
   step_.optimizer().check_rates(rates);
   const LossSums sums = step_.run(batch, context(rates));
   set_steps(steps_ + 1);
@@ -67,7 +73,7 @@ LossSums Trainer::step(const Dataset& batch, const StepRates& rates) {
     run_on_device(batch, {{}, batch.x.rows, batch.x.rows, 0, 1}, {&rates, 1}, INFINITY, sums);
     return sums;
   }
-  return train(reader_.read(network(), batch, {}, 0, batch.x.rows), rates);
+  return train(batch, {}, 0, batch.x.rows, rates);
 }
 
 void Trainer::optimizer_step(const StepRates& rates) {
@@ -104,7 +110,7 @@ std::int64_t Trainer::run(const Dataset& data, const BatchRange& range, std::spa
   while (b < range.last) {
     const StepRates& own = rates.size() == 1 ? rates[0] : rates[static_cast<std::size_t>(b - range.first)];
     const std::int64_t begin = std::exchange(row, range.first_row(b + 1));
-    const LossSums batch = train(reader_.read(network(), here, range.order, begin, row - begin), own);
+    const LossSums batch = train(here, range.order, begin, row - begin, own);
     sums.add(batch, data.weight_unit);
     if (since != nullptr) since->add(batch, data.weight_unit);
     ++b;

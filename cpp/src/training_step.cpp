@@ -38,12 +38,10 @@ LossSums TrainingStep::differentiate(const Batch& batch, const StepContext& cont
   return sums;
 }
 
-/// Whether the update is faster on the calling thread. Where it computed the gradients without help and all arrays fit
-/// into its caches, other threads would have to fetch gradients and return weights.
 bool TrainingStep::computes_alone(std::int64_t rows) const {
-  constexpr std::int64_t kShared = 1 << 19, kCached = 1 << 18;  // multiply-adds of products on several threads; numbers
+  constexpr std::int64_t kShared = 1 << 19, kCached = 1 << 18;  // multiply-adds of a forward pass; parameters
   const std::int64_t size = std::as_const(*network_).parameters().layout.size();
-  return size < kCached && rows * size < kShared;
+  return criterion_.on_device() && size < kCached && rows * size < kShared;
 }
 
 LossSums TrainingStep::run(const Batch& batch, const StepContext& context) {
@@ -51,11 +49,7 @@ LossSums TrainingStep::run(const Batch& batch, const StepContext& context) {
   const ForgetAtEnd guard{executor};
   const LossSums sums = differentiate(batch, context);
   const NoInterrupt whole;
-  {
-    std::optional<ThreadLimit> alone;
-    if (computes_alone(batch.x.rows)) alone.emplace(1);
-    optimizer_.update(context);
-  }
+  optimizer_.update(context);
   executor.commit();
   optimizer_.average_states(context);
   if (context.recorded()) network_->backend().recorder()->advance({context.counters, criterion_.sums(), batch.x.rows});

@@ -56,7 +56,8 @@ class Trainer {
 
  private:
   StepContext context(const StepRates& rates) const;
-  LossSums train(const Batch& batch, const StepRates& rates);
+  LossSums train(const Dataset& data, const RowOrder& order, std::int64_t first, std::int64_t count,
+                 const StepRates& rates);
   std::int64_t run_on_device(const Dataset& data, const BatchRange& range, std::span<const StepRates> rates,
                              double seconds, LossSums& sums);
 

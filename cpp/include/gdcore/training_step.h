@@ -26,6 +26,9 @@ class TrainingStep {
   /// recorded step. Throws DivergenceError, without changing persistent state, where the loss or the norm of the
   /// gradients is not finite.
   LossSums run(const Batch& batch, const StepContext& context);
+  /// Whether a step of so many rows is faster on the calling thread alone: it is short, and all arrays fit into its
+  /// caches, while other threads would have to fetch them and return their own. Not where a loss calls other code.
+  bool computes_alone(std::int64_t rows) const;
   /// The same up to the check of the gradients' norm; changes no persistent state.
   void check_finite(const Batch& batch, const StepContext& context);
   /// Returns the same step as data, including the fetch of its rows, for a recorded step's `context`; for others, a
@@ -35,7 +38,6 @@ class TrainingStep {
 
  private:
   LossSums differentiate(const Batch& batch, const StepContext& context);
-  bool computes_alone(std::int64_t rows) const;
 
   std::shared_ptr<Network> network_;
   Criterion criterion_;
