@@ -23,7 +23,6 @@ typedef Bits Words __attribute__((vector_size(64)));
 static_assert(Tile<float>::lanes == 16);
 
 constexpr std::int64_t kSide = 16, kDeep = 32;    // rows of A or columns of B of a tile, and its terms along k
-constexpr std::int64_t kChain = 4;                // tiles along k whose products are summed by the units
 constexpr std::int64_t kSquare = 2 * kSide;       // rows and columns of C computed from two by two tiles
 constexpr std::int64_t kRows = 128, kCols = 256;  // largest block of a task: its sums are in the second-level cache
 constexpr std::int64_t kPacked = std::int64_t{1} << 21;  // numbers of an operand packed at a time
@@ -34,6 +33,10 @@ constexpr Bits kMagnitude = 0x7fffffff, kUpper = 0xffff0000;
 constexpr Bits kLeast = 0x0c800000;    // 2^-102: below it, the lowest part may be subnormal
 constexpr Bits kMost = 0x7f7f8000;     // rounds to infinity in bfloat16
 constexpr float kSmallSum = 0x1p-82f;  // of k <= 2^13 terms: flushing changes no larger sum by more than 2^-28 of it
+
+/// Tiles along k whose products are summed by the units. Products of one part are less accurate than their sum.
+template <int Parts>
+constexpr std::int64_t kChain = Parts == 1 ? 16 : 4;
 
 /// Least magnitude of numbers other than zero, minus 1, and the greatest.
 template <class T>
@@ -72,15 +75,19 @@ GD_INLINE void extend(Range<Words>& range, Floats x) {
 }
 
 /// Packs 16 x 32 numbers into the tiles of their parts. Lines of memory along k become rows of pairs at once; lines
-/// across it are joined in twos. The result is transposed if the other form is needed.
+/// across it are joined in twos. The result is transposed if the other form is needed. `far`: the operand is larger
+/// than the caches, and the processor does not prefetch the lines of so many rows in turn.
 template <int Parts>
-GD_INLINE void pack_tile(const float* from, std::int64_t stride, bool along, bool left, Bits* to, Range<Words>& range) {
+GD_INLINE void pack_tile(const float* from, std::int64_t stride, bool along, bool left, bool far, Bits* to,
+                         Range<Words>& range) {
+  constexpr std::int64_t kAhead = 2;  // tiles
   alignas(64) Bits pairs[Parts][kTileWords];
   for (std::int64_t i = 0; i < kSide; ++i) {
     Floats x[2];
     for (std::int64_t half = 0; half < 2; ++half) {
       const float* line = along ? from + i * stride + half * kSide : from + (2 * i + half) * stride;
       std::memcpy(&x[half], line, sizeof x[half]);
+      if (far) __builtin_prefetch(line + kAhead * kDeep * (along ? 1 : stride), 0, 2);
       extend(range, x[half]);
     }
     for (int p = 0; p < Parts; ++p) {
@@ -112,7 +119,8 @@ GD_INLINE void pack_tile(const float* from, std::int64_t stride, bool along, boo
 /// Packs strips first, first + 1, ... of an operand, a tile of each at a time. Numbers past the end are zero.
 template <int Parts>
 void pack_strips(const Packing& call, std::int64_t first, std::int64_t strips) {
-  const bool along = call.along == 1;
+  constexpr std::int64_t kCached = 1 << 18;  // numbers
+  const bool along = call.along == 1, far = call.count * call.k > kCached;
   Range<Words> ranges[kStripsTogether];
   for (Range<Words>& range : ranges) range = {~Words{}, Words{}};
   for (std::int64_t p = 0; p < call.k; p += kDeep) {
@@ -122,7 +130,7 @@ void pack_strips(const Packing& call, std::int64_t first, std::int64_t strips) {
       Bits* to = call.to.tiles + (first + s) * call.to.words + p / kDeep * Parts * kTileWords;
       const float* from = call.data + at * call.outer + p * call.along;
       if (count == kSide && depth == kDeep) {
-        pack_tile<Parts>(from, along ? call.outer : call.along, along, call.left, to, ranges[s]);
+        pack_tile<Parts>(from, along ? call.outer : call.along, along, call.left, far, to, ranges[s]);
         continue;
       }
       alignas(64) float edge[kSide * kDeep] = {};
@@ -131,7 +139,7 @@ void pack_strips(const Packing& call, std::int64_t first, std::int64_t strips) {
           edge[along ? i * kDeep + q : q * kSide + i] = from[i * call.outer + q * call.along];
         }
       }
-      pack_tile<Parts>(edge, along ? kDeep : kSide, along, call.left, to, ranges[s]);
+      pack_tile<Parts>(edge, along ? kDeep : kSide, along, call.left, false, to, ranges[s]);
     }
   }
   for (std::int64_t s = 0; s < strips; ++s) {
@@ -144,52 +152,30 @@ void pack_strips(const Packing& call, std::int64_t first, std::int64_t strips) {
   }
 }
 
-/// Adds the products of part Left of two tiles of A and parts Most to Least of two tiles of B.
-template <int Left, int Most, int Least>
-GD_INLINE void add_products(Tiles& tiles, const Bits* const* a, const Bits* const* b) {
-  tiles.load<4>(a[0] + Left * kTileWords);
-  tiles.load<5>(a[1] + Left * kTileWords);
-  const auto add = [&](std::int64_t right) __attribute__((always_inline)) {
-    tiles.load<6>(b[0] + right * kTileWords);
-    tiles.load<7>(b[1] + right * kTileWords);
-    tiles.multiply<0, 4, 6>();
-    tiles.multiply<1, 4, 7>();
-    tiles.multiply<2, 5, 6>();
-    tiles.multiply<3, 5, 7>();
-  };
-  for (std::int64_t right = Most; right >= Least; --right) add(right);
-}
-
 /// Sums products of a square of C over tiles along k, smallest first: all but hh where Small, else hh.
 template <int Parts, bool Small>
-GD_INLINE void sum_products(Tiles& tiles, const Bits* const* a, const Bits* const* b, std::int64_t depth,
-                            float (*sums)[kSide * kSide]) {
-  tiles.zero<0>();
-  tiles.zero<1>();
-  tiles.zero<2>();
-  tiles.zero<3>();
-  for (std::int64_t q = 0; q < depth; ++q) {
-    const std::int64_t at = q * Parts * kTileWords;
-    const Bits *left[] = {a[0] + at, a[1] + at}, *right[] = {b[0] + at, b[1] + at};
-    if constexpr (!Small) {
-      add_products<0, 0, 0>(tiles, left, right);
-    } else {
-      if constexpr (Parts > 2) add_products<2, 0, 0>(tiles, left, right);
-      add_products<1, Parts - 2, 0>(tiles, left, right);
-      add_products<0, Parts - 1, 1>(tiles, left, right);
-    }
+GD_INLINE void sum_products(Tiles& tiles, const Factors& a, const Factors& b, std::int64_t depth,
+                            float (*sums)[kTileWords]) {
+  const auto add = [&](std::int64_t left, std::int64_t right) __attribute__((always_inline)) {
+    tiles.add({a[0] + left * kTileWords, a[1] + left * kTileWords},
+              {b[0] + right * kTileWords, b[1] + right * kTileWords}, depth, Parts * kTileWords);
+  };
+  tiles.zero();
+  if constexpr (!Small) {
+    add(0, 0);
+  } else {
+    if constexpr (Parts > 2) add(2, 0);
+    for (std::int64_t right = Parts - 2; right >= 0; --right) add(1, right);
+    for (std::int64_t right = Parts - 1; right >= 1; --right) add(0, right);
   }
-  tiles.store<0>(sums[0]);
-  tiles.store<1>(sums[1]);
-  tiles.store<2>(sums[2]);
-  tiles.store<3>(sums[3]);
+  tiles.store(sums);
 }
 
 /// total (+)= the product of two strips of A and two of B over `depth` tiles along k.
 template <int Parts>
-GD_INLINE void multiply_square(Tiles& tiles, const Bits* const* a, const Bits* const* b, std::int64_t depth,
-                               double* total, bool first) {
-  alignas(64) float small[4][kSide * kSide], large[4][kSide * kSide];
+GD_INLINE void multiply_square(Tiles& tiles, const Factors& a, const Factors& b, std::int64_t depth, double* total,
+                               bool first) {
+  alignas(64) float small[4][kTileWords], large[4][kTileWords];
   sum_products<Parts, false>(tiles, a, b, depth, large);
   if constexpr (Parts > 1) sum_products<Parts, true>(tiles, a, b, depth, small);
   for (std::int64_t t = 0; t < 4; ++t) {
@@ -259,14 +245,15 @@ struct Band {
     auto* sums = static_cast<double*>(
         scratch(Scratch::pack_a, sizeof(double) * static_cast<std::size_t>(down * across * square)));
     Tiles tiles;
-    for (std::int64_t q = 0; q < deep; q += kChain) {
+    for (std::int64_t q = 0; q < deep; q += kChain<Parts>) {
       for (std::int64_t i = 0; i < down; ++i) {
         const Bits* left = a.tiles + (i0 / kSide + 2 * i) * a.words + q * Parts * kTileWords;
-        const Bits* lefts[] = {left, left + a.words};
+        const Factors lefts = {left, left + a.words};
         for (std::int64_t j = 0; j < across; ++j) {
           const Bits* right = b.tiles + (j0 / kSide + 2 * j) * b.words + q * Parts * kTileWords;
-          const Bits* rights[] = {right, right + b.words};
-          multiply_square<Parts>(tiles, lefts, rights, min(kChain, deep - q), sums + (i * across + j) * square, q == 0);
+          const Factors rights = {right, right + b.words};
+          multiply_square<Parts>(tiles, lefts, rights, min(kChain<Parts>, deep - q), sums + (i * across + j) * square,
+                                 q == 0);
         }
       }
     }

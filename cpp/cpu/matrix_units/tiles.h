@@ -1,5 +1,5 @@
-// Tile registers of 16 rows of 64 bytes: those of AMX, and the same for other processors, with the dot products of
-// AVX512-BF16 or in plain C++, by what the compiler targets.
+// A square of 32 x 32 sums in four tile registers of 16 rows of 64 bytes: those of AMX, and the same for other
+// processors, with the dot products of AVX512-BF16 or in plain C++, by what the compiler targets.
 // A tile has 16 x 32 factors in bfloat16 or 16 x 16 sums in float32. The factors of the left operand are in rows, those
 // of the right one in pairs: row q has the terms 2q and 2q + 1 of column 0, then of column 1.
 #pragma once
@@ -12,6 +12,11 @@
 namespace gdcore::GDCORE_ISA {
 
 inline constexpr std::int64_t kTileWords = 256;  // 32-bit words of a tile
+
+using Factors = const std::uint32_t* [2];  // tiles of 32 rows of A, or of 32 columns of B
+
+// class Tiles: zero() sets the sums to zero, store() writes them, tile after tile; add() adds the products of `depth`
+// pairs of tiles along k, `step` words from one to the next.
 
 #ifdef __AMX_BF16__
 
@@ -31,6 +36,32 @@ class Tiles {
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
 
+  GD_INLINE void zero() {
+    zero<0>();
+    zero<1>();
+    zero<2>();
+    zero<3>();
+  }
+  GD_INLINE void add(const Factors& left, const Factors& right, std::int64_t depth, std::int64_t step) {
+    for (std::int64_t at = 0; at < depth * step; at += step) {
+      load<4>(left[0] + at);
+      load<6>(right[0] + at);
+      load<7>(right[1] + at);
+      multiply<0, 4, 6>();
+      multiply<1, 4, 7>();
+      load<5>(left[1] + at);
+      multiply<2, 5, 6>();
+      multiply<3, 5, 7>();
+    }
+  }
+  GD_INLINE void store(float (*sums)[kTileWords]) const {
+    store<0>(sums[0]);
+    store<1>(sums[1]);
+    store<2>(sums[2]);
+    store<3>(sums[3]);
+  }
+
+ private:
   template <int Tile>
   GD_INLINE void zero() {
     asm volatile("tilezero %%tmm%c0" ::"i"(Tile));
@@ -54,43 +85,47 @@ class Tiles {
 
 class Tiles {
  public:
-  template <int Tile>
-  GD_INLINE void zero() {
-    std::memset(sums_[Tile], 0, sizeof sums_[Tile]);
+  GD_INLINE void zero() { std::memset(sums_, 0, sizeof sums_); }
+  GD_INLINE void add(const Factors& left, const Factors& right, std::int64_t depth, std::int64_t step) {
+#ifdef __AVX512BF16__
+    for (int row = 0; row < 32; row += kRows) {
+      const int tile = row / 16, at = row % 16 * 16;
+      add_rows(sums_[2 * tile] + at, left[tile] + at, right, depth, step);
+    }
+#else
+    for (std::int64_t at = 0; at < depth * step; at += step) {
+      for (int t = 0; t < 4; ++t) multiply(sums_[t], left[t / 2] + at, right[t % 2] + at);
+    }
+#endif
   }
-  /// Reads the tile where it is used.
-  template <int Tile>
-  GD_INLINE void load(const std::uint32_t* from) {
-    factors_[Tile] = from;
-  }
-  template <int Tile>
-  GD_INLINE void store(float* to) const {
-    std::memcpy(to, sums_[Tile], sizeof sums_[Tile]);
-  }
-  template <int Sums, int Left, int Right>
-  GD_INLINE void multiply() {
-    multiply(sums_[Sums], factors_[Left], factors_[Right]);
-  }
+  GD_INLINE void store(float (*sums)[kTileWords]) const { std::memcpy(sums, sums_, sizeof sums_); }
 
  private:
 #ifdef __AVX512BF16__
-  static void multiply(float* sums, const std::uint32_t* left, const std::uint32_t* right) {
-    constexpr int kRows = 8;
-    for (int i = 0; i < 16; i += kRows) {
-      __m512 sum[kRows];
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) sum[r] = _mm512_load_ps(sums + (i + r) * 16);
+  static constexpr int kRows = 8;
+
+  /// Adds to kRows rows of two tiles of sums, one behind the other; their sums stay in registers.
+  static void add_rows(float* sums, const std::uint32_t* left, const Factors& right, std::int64_t depth,
+                       std::int64_t step) {
+    __m512 sum[kRows][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < 2 * kRows; ++i) sum[i / 2][i % 2] = _mm512_load_ps(sums + i % 2 * kTileWords + i / 2 * 16);
+    for (std::int64_t at = 0; at < depth * step; at += step) {
       for (int q = 0; q < 16; ++q) {
-        const auto row = reinterpret_cast<__m512bh>(_mm512_load_si512(right + q * 16));
+        const auto pairs = [&](int tile) __attribute__((always_inline)) {
+          return reinterpret_cast<__m512bh>(_mm512_load_si512(right[tile] + at + q * 16));
+        };
+        const __m512bh first = pairs(0), second = pairs(1);
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
-          const __m512i pair = _mm512_set1_epi32(static_cast<int>(left[(i + r) * 16 + q]));
-          sum[r] = _mm512_dpbf16_ps(sum[r], row, reinterpret_cast<__m512bh>(pair));
+          const auto pair = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(left[at + r * 16 + q])));
+          sum[r][0] = _mm512_dpbf16_ps(sum[r][0], first, pair);
+          sum[r][1] = _mm512_dpbf16_ps(sum[r][1], second, pair);
         }
       }
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) _mm512_store_ps(sums + (i + r) * 16, sum[r]);
     }
+#pragma GCC unroll 16
+    for (int i = 0; i < 2 * kRows; ++i) _mm512_store_ps(sums + i % 2 * kTileWords + i / 2 * 16, sum[i / 2][i % 2]);
   }
 #else
   /// Subnormal factors and sums are zero, as in the hardware.
@@ -119,7 +154,6 @@ class Tiles {
 #endif
 
   alignas(64) float sums_[4][kTileWords];
-  const std::uint32_t* factors_[8];
 };
 
 #endif
