@@ -21,7 +21,7 @@ from pathlib import Path
 import gdcore as gd
 import numpy as np
 
-from bench.peers import cases, machine
+from bench.peers import cases, cores, machine
 
 ROWS, VALIDATION, EPOCHS, BATCH, RATE = 1500, 300, 20, 32, 1e-3
 WAYS = ("one after the other", "threads", "processes", "JAX, vmap")
@@ -113,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         for turn in range(options.rounds + 1):  # the first compiles, and starts processes
             for way in WAYS:
+                cores.wait_for_cores(sorted(os.sched_getaffinity(0)), time.monotonic() + 60.0)
                 started = time.perf_counter()
                 loss = trains[way](n, 1000 * turn)
                 assert 0.1 < loss < 2.2, (way, loss)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .peers import machine
+from .peers import cores, machine
 
 # Rows of a batch, inputs and outputs of a layer: of the networks of the benches, and of wider ones.
 SHAPES = "32,64,32 64,784,128 128,30,128 128,128,128 256,54,256 256,256,256 128,784,512 128,512,512 512,100,1024 \
@@ -65,8 +65,13 @@ def calls(rows: int, inputs: int, outputs: int) -> dict[str, Calls]:
     return found
 
 
-def measure(products: dict[str, Callable[[], object]], seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of one product in each round, for each library; the order changes with the round."""
+def measure(
+    products: dict[str, Callable[[], object]], seconds: float, rounds: int, cpus: list[int]
+) -> dict[str, list[float]]:
+    """Return the seconds of one product in each round, for each library; the order changes with the round.
+
+    A round begins when the processors have a core each.
+    """
     times: dict[str, list[float]] = {name: [] for name in products}
     counts = {}
     for name, run in products.items():
@@ -75,6 +80,7 @@ def measure(products: dict[str, Callable[[], object]], seconds: float, rounds: i
         counts[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-6)))
     names = list(products)
     for turn in range(rounds):
+        cores.wait_for_cores(cpus, time.monotonic() + 60.0)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             start = time.perf_counter()
             for _ in range(counts[name]):
@@ -112,7 +118,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.cpus:
         os.sched_setaffinity(0, {int(cpu) for cpu in options.cpus.split(",")})
     said = set_threads(options.threads)
-    print(machine.describe(options.threads, tuple(os.sched_getaffinity(0))), said)
+    cpus = sorted(os.sched_getaffinity(0))[: options.threads]
+    print(machine.describe(options.threads, tuple(cpus)), said)
     ratios = []
     for shape in options.shapes.split():
         rows, inputs, outputs = (int(part) for part in shape.split(","))
@@ -121,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"| rows, inputs, outputs | product | {' | '.join(found)} | times as fast as the best other |")
             print("|---" * (len(found) + 3) + "|")
         for number, kind in enumerate(KINDS):
-            times = measure({name: of[number] for name, of in found.items()}, options.seconds, options.rounds)
+            times = measure({name: of[number] for name, of in found.items()}, options.seconds, options.rounds, cpus)
             ratios.append(statistics.median(min(others) / ours for ours, *others in zip(*times.values(), strict=True)))
             rates = (2e-9 * rows * inputs * outputs / statistics.median(of) for of in times.values())
             cells = " | ".join(f"{rate:.0f}" for rate in rates)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from bench import predictions, products
 from bench.peers import __main__ as command
-from bench.peers import cases, footprint, measure, report
+from bench.peers import cases, cores, footprint, measure, report
 from bench.peers.client import PeerFailed, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +73,30 @@ def test_the_same_curve_and_all_fields(capsys: pytest.CaptureFixture[str], tmp_p
     assert case["peers"]["gdcore"]["ratio"] == 1
     assert case["best_peer"] == "strangers:Talkative" and case["ratio"] > 0
     assert measured(["gdcore", "gdcore-fit"])[1]["best_peer"] is None
+
+
+def test_processors_that_share_a_core_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    assert 0 < cores.seconds_of_work([cpu]) < 60 and os.sched_getaffinity(0) >= {cpu}
+    for together, shared in (1.05, False), (1.3, False), (1.9, True):
+        monkeypatch.setattr(cores, "seconds_of_work", lambda cpus, t=together: t if len(cpus) > 1 else 1.0)
+        assert cores.share_cores([0, 1]) == shared and not cores.share_cores([0])
+    began = time.monotonic()
+    assert not cores.wait_for_cores([0, 1], began + 0.1) and time.monotonic() >= began + 0.1
+
+
+def test_a_timing_is_repeated_while_processors_share_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+
+    def share(cpus: Any) -> bool:
+        looks.append(len(looks) < 3)  # before the first timing: a wait; after the second look: a repetition
+        return looks[-1] if len(looks) != 2 else False
+
+    monkeypatch.setattr(cores, "share_cores", share)
+    monkeypatch.setattr(cores, "PAUSE", 0.001)
+    _, case = measured(["gdcore"])
+    assert case["repeated_timings"] == 1 and len(case["peers"]["gdcore"]["rounds"]) == SHORT.rounds
+    assert len(looks) == 1 + 2 * (SHORT.rounds + 1)
 
 
 def test_a_peer_whose_losses_differ_fails() -> None:
