@@ -265,7 +265,7 @@ void gemm(Product<T>&& all, const UnitsCall& units = {}) {
   const auto crowds = [](std::int64_t stride) { return stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0; };
   const bool adjacent = all.a.row_stride == 1;
   all.pack_a = adjacent ? n > 2 * Tile<T>::cols && m * k > kCachedA / std::int64_t{sizeof(T)}
-                        : n >= 512 && crowds(all.a.row_stride);
+                        : n > 512 && crowds(all.a.row_stride);
   all.pack_b = all.b.col_stride != 1 || (m >= kRowsToPack && (k > 64 || crowds(all.b.row_stride)));
   const bool is_long = k > kLong;
   if (is_long) all.rest = static_cast<T*>(scratch(Scratch::partial, sizeof(T) * static_cast<std::size_t>(m * n)));
