@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,6 +17,7 @@
 #include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "gdcore/check.h"
 
@@ -85,6 +87,46 @@ struct alignas(64) Slot {
   std::atomic<Job*> job{nullptr};
 };
 
+/// A worker that sleeps, and the processor where it fell asleep.
+struct Sleeper {
+  pid_t thread;
+  int processor;
+};
+
+/// While it lives, sleepers do not wake on the processor of the calling thread. On some machines, above all virtual
+/// ones, the system looks for no idle processor and wakes a thread where it slept or where its caller runs, behind
+/// which it then waits for milliseconds. Of many sleepers, only those that slept there are looked after.
+class KeepApart {
+ public:
+  explicit KeepApart(const std::vector<Sleeper>& sleepers) {
+    const int here = sched_getcpu();
+    for (const Sleeper& each : sleepers) {
+      if (count_ == kMost) break;
+      if (each.processor != here && sleepers.size() > kMost) continue;
+      Moved& moved = moved_[count_];
+      moved.thread = each.thread;
+      if (sched_getaffinity(each.thread, sizeof moved.allowed, &moved.allowed) != 0) continue;
+      cpu_set_t others = moved.allowed;
+      CPU_CLR(here, &others);
+      count_ += sched_setaffinity(each.thread, sizeof others, &others) == 0;  // it fails where none is left
+    }
+  }
+  ~KeepApart() {
+    for (int i = 0; i < count_; ++i) sched_setaffinity(moved_[i].thread, sizeof moved_[i].allowed, &moved_[i].allowed);
+  }
+  KeepApart(const KeepApart&) = delete;
+  KeepApart& operator=(const KeepApart&) = delete;
+
+ private:
+  static constexpr int kMost = 4;
+  struct Moved {
+    pid_t thread;
+    cpu_set_t allowed;
+  };
+  Moved moved_[kMost];
+  int count_ = 0;
+};
+
 class Pool {
  public:
   /// Runs the job in this thread and in workers that are free. Throws what a task or a poll throws.
@@ -124,6 +166,7 @@ class Pool {
     if (workers <= wanted_) return;
     wanted_ = workers;
     try {
+      sleepers_.reserve(static_cast<std::size_t>(workers));
       for (; alive_ < workers; ++alive_) std::thread([this] { work(); }).detach();
     } catch (const std::exception&) {
       // The system allows no more threads: the existing ones run all tasks, with the same results.
@@ -149,6 +192,7 @@ class Pool {
     const int missing = std::min(job.helpers, places - (alive_ - asleep));
     if (missing <= 0) return;
     const std::lock_guard lock(mutex_);
+    const KeepApart apart(sleepers_);
     wake_locked(missing);
   }
 
@@ -215,7 +259,10 @@ class Pool {
       --sleeping_;
       return true;
     }
+    const pid_t self = gettid();
+    sleepers_.push_back({self, sched_getcpu()});
     wake_.wait(lock, [this] { return wakings_ > 0; });
+    std::erase_if(sleepers_, [self](const Sleeper& each) { return each.thread == self; });
     --wakings_;
     return true;
   }
@@ -239,6 +286,7 @@ class Pool {
   std::atomic<int> alive_{0}, sleeping_{0};         // workers; changed under the mutex, as the members below
   std::atomic<int> wanted_{0};                      // number of workers that the pool tries to have
   int wakings_ = 0;                                 // workers that were woken and do not know yet
+  std::vector<Sleeper> sleepers_;                   // workers that wait, woken or not
   std::mutex mutex_;
   std::condition_variable wake_;
 };

@@ -1,10 +1,13 @@
 // The thread pool: every task once, nested and concurrent use, interruption, fork.
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "gdcore/parallel.h"
@@ -21,6 +24,16 @@ struct Interrupted : std::runtime_error {
 };
 
 void pause(int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
+
+/// Returns once a thread of this process sleeps or has ended.
+void wait_until_asleep(pid_t thread) {
+  for (char state = 'R'; state != 'S'; pause(1)) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string text;
+    if (!std::getline(file, text)) return;
+    state = text[text.rfind(')') + 2];
+  }
+}
 
 /// Runs `tasks` tasks that each count themselves; returns whether each ran exactly once.
 bool each_once(std::int64_t tasks) {
@@ -68,6 +81,44 @@ TEST_CASE("many small jobs, one right after the other and with pauses in which t
     }
     for (std::int64_t t = 0; t < 8; ++t) CHECK(total[t] == 3000 * t);
   }
+}
+
+TEST_CASE("a worker that slept on its caller's processor wakes on another one, and may then run on all as before") {
+  cpu_set_t allowed;
+  REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+  if (CPU_COUNT(&allowed) < 2) return;
+  const Threads guard(2);
+  pid_t worker = 0;
+  int processor = -1;
+  const auto meet = [&] {  // both threads have a task at the same time
+    std::atomic<int> met{0};
+    const pid_t caller = gettid();
+    run_tasks(2, [&](std::int64_t) {
+      ++met;
+      while (met < 2) std::this_thread::yield();
+      if (gettid() == caller) return;
+      worker = gettid();
+      processor = sched_getcpu();
+    });
+  };
+  constexpr int kRounds = 10;
+  int elsewhere = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    meet();
+    wait_until_asleep(worker);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(processor, &one);
+    const int before = processor;
+    REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);  // the caller goes where the worker was
+    meet();
+    REQUIRE(sched_setaffinity(0, sizeof allowed, &allowed) == 0);
+    elsewhere += processor != before;
+    cpu_set_t now;
+    REQUIRE(sched_getaffinity(worker, sizeof now, &now) == 0);
+    CHECK(CPU_EQUAL(&now, &allowed));
+  }
+  CHECK(elsewhere >= kRounds / 2);  // the system may move a thread again where other programs run
 }
 
 TEST_CASE("what a job writes is seen by the next job and by the caller") {
