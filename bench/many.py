@@ -24,6 +24,7 @@ import numpy as np
 from bench.peers import cases, cores, machine
 
 ROWS, VALIDATION, EPOCHS, BATCH, RATE = 1500, 300, 20, 32, 1e-3
+PATIENCE = 60.0  # seconds for a number of networks, in which timings wait for a core for each processor
 WAYS = ("one after the other", "threads", "processes", "JAX, vmap")
 
 
@@ -111,9 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     results = []
     for n in map(int, options.numbers.split(",")):
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        until = time.monotonic() + PATIENCE
         for turn in range(options.rounds + 1):  # the first compiles, and starts processes
             for way in WAYS:
-                cores.wait_for_cores(sorted(os.sched_getaffinity(0)), time.monotonic() + 60.0)
+                cores.wait_for_cores(sorted(os.sched_getaffinity(0)), until)
                 started = time.perf_counter()
                 loss = trains[way](n, 1000 * turn)
                 assert 0.1 < loss < 2.2, (way, loss)

@@ -20,6 +20,7 @@ from .peers import cores, machine
 # Rows of a batch, inputs and outputs of a layer: of the networks of the benches, and of wider ones.
 SHAPES = "32,64,32 64,784,128 128,30,128 128,128,128 256,54,256 256,256,256 128,784,512 128,512,512 512,100,1024 \
 1024,784,100 1024,1024,1024 512,2048,1024"
+PATIENCE = 30.0  # seconds in which rounds wait for a core for each processor
 KINDS = ("forward", "weights' gradient", "inputs' gradient")
 Calls = tuple[Callable[[], object], ...]
 
@@ -80,7 +81,7 @@ def measure(
 ) -> dict[str, list[float]]:
     """Return the seconds of one product in each round, for each library; the order changes with the round.
 
-    A round begins when the processors have a core each.
+    A round begins when the processors have a core each, if they do in time.
     """
     times: dict[str, list[float]] = {name: [] for name in products}
     counts = {}
@@ -88,9 +89,9 @@ def measure(
         start = time.perf_counter()
         run()
         counts[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-6)))
-    names = list(products)
+    names, until = list(products), time.monotonic() + PATIENCE
     for turn in range(rounds):
-        cores.wait_for_cores(cpus, time.monotonic() + 60.0)
+        cores.wait_for_cores(cpus, until)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             settle()
             products[name]()  # wakes the library's threads

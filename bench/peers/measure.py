@@ -32,7 +32,7 @@ class Settings:
     curve_steps: int = 20
     tolerance: float = 1e-3
     pause: float = 0.03  # after a timing, repeated until the peer uses no processor time during it
-    patience: float = 60.0  # s; within them, a timing is repeated until the processors have a core each (cores.py)
+    patience: float = 60.0  # s of a case in which timings wait for a core for each processor (cores.py)
 
 
 class Team:
@@ -107,6 +107,7 @@ class CaseRun:
         self.failures: dict[str, str] = {}
         self.rounds: list[dict[str, float]] = []
         self.repeated = 0  # timings, as processors shared a core
+        self.until = 0.0  # when waiting for that ends
         self.losses: list[float] | None = None
 
     def measure(self) -> dict[str, Any]:
@@ -126,6 +127,7 @@ class CaseRun:
         self._compare_curves()
         for name in list(self.names):
             self._calibrate(name)
+        self.until = time.monotonic() + self.settings.patience
         for turn in range(self.settings.rounds):
             self._round(turn)
         return self._result()
@@ -180,11 +182,11 @@ class CaseRun:
 
     def _timing(self, name: str) -> Any:
         """Return the peer's answer for a timing during which the processors had a core each, if they do in time."""
-        cpus, until = self.settings.cpus[: self.settings.threads], time.monotonic() + self.settings.patience
+        cpus = self.settings.cpus[: self.settings.threads]
         while True:
-            cores.wait_for_cores(cpus, until)
+            cores.wait_for_cores(cpus, self.until)
             answer = self._call(name, "run", steps=self.peers[name]["steps"])
-            if answer is None or time.monotonic() >= until or not cores.share_cores(cpus):
+            if answer is None or time.monotonic() >= self.until or not cores.share_cores(cpus):
                 return answer
             self.repeated += 1
 
