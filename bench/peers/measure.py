@@ -106,7 +106,7 @@ class CaseRun:
         self.unsupported: dict[str, str] = {}
         self.failures: dict[str, str] = {}
         self.rounds: list[dict[str, float]] = []
-        self.repeated = 0  # timings, as processors shared a core
+        self.repeated = self.shared = 0  # timings repeated, and kept, as processors shared a core
         self.until = 0.0  # when waiting for that ends
         self.losses: list[float] | None = None
 
@@ -184,9 +184,13 @@ class CaseRun:
         """Return the peer's answer for a timing during which the processors had a core each, if they do in time."""
         cpus = self.settings.cpus[: self.settings.threads]
         while True:
-            cores.wait_for_cores(cpus, self.until)
+            apart = cores.wait_for_cores(cpus, self.until)
             answer = self._call(name, "run", steps=self.peers[name]["steps"])
-            if answer is None or time.monotonic() >= self.until or not cores.share_cores(cpus):
+            apart = not cores.share_cores(cpus) and apart
+            if answer is None or apart:
+                return answer
+            if time.monotonic() >= self.until:
+                self.shared += 1
                 return answer
             self.repeated += 1
 
@@ -204,6 +208,7 @@ class CaseRun:
             "unsupported": self.unsupported,
             "failures": self.failures,
             "repeated_timings": self.repeated,
+            "timings_on_shared_cores": self.shared,
             "first_and_last_loss": losses,
         }
 

@@ -46,7 +46,7 @@ void register_exceptions(py::module_& m) {
   py::register_exception<DeviceError>(m, "DeviceError", PyExc_RuntimeError).attr("__doc__") =
       "A device, or a driver or library that it needs, is missing or has failed.";
   py::register_exception<DivergenceError>(m, "DivergenceError", PyExc_ArithmeticError).attr("__doc__") =
-      "The loss became NaN or infinite; names the step, the layer and the largest weight.";
+      "The loss or a state of the optimiser became NaN or infinite; names the step, and the layer or parameter.";
   py::register_exception_translator([](std::exception_ptr error) {
     try {
       if (error) std::rethrow_exception(error);

@@ -336,6 +336,9 @@ void bind_trainer(py::module_& m) {
           "The number of optimiser steps, which is also Adam's τ and the stream of dropout.")
       .def("state", &states,
            "The states of the optimiser by name (\"0.layers.0.weight\", ...), one array for each parameter: views.")
+      .def(
+          "check_states", [](PyTrainer& self) { computing(self.core.network(), [&] { self.core.check_states(); }); },
+          "Throws DivergenceError where a state of the optimiser is infinite or NaN.")
       .def("_squares", &squares,
            "The names of the states that are sums or averages of squares, which are never negative.")
       .def(

@@ -253,8 +253,8 @@ inline void multiply_on_units(const Product<float>& all, const UnitsCall& units)
 /// Computes a product on the pool. A long k is split into ranges, so that no task delays Ctrl-C.
 template <class T>
 void gemm(Product<T>&& all, const UnitsCall& units = {}) {
-  // Multiply-adds of a task, and how many of them take as long as the access to an element of A or C: where other
-  // operations divide its rows among threads, they are in the caches of these.
+  // Multiply-adds of a task, and of the access to an element of A or C: it counts, as rows that other operations divide
+  // among threads are in the caches of these.
   constexpr std::int64_t kGrainWork = 1 << 17, kLongestWork = 1 << 29, kAccess = 8;
   const std::int64_t m = all.m, n = all.n, k = all.k, work = m * n * k + kAccess * m * (n + k);
   const bool columns = few_columns(n, k, all.a, all.b), rows = all.few_rows && few_rows(m, k, all.a, all.b);

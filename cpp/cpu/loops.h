@@ -137,13 +137,14 @@ GD_INLINE void column_sums(std::int64_t rows, std::int64_t cols, double (*total)
 
 /// Reduction over many rows: calls body(begin, end, values) for each of at most 32 pieces of [0, rows), with `doubles`
 /// values each, then merge(first piece's values, piece's values, begin, end) in order. The split depends on the shape
-/// alone. Returns the first piece's values, in the calling thread's scratch memory; `cost` is the work of a row. Each
-/// thread computes adjacent pieces of rows that fit into the caches, so that it may have them in its own cache.
+/// alone. Returns the first piece's values, in the calling thread's scratch memory; `cost` is the work of a row,
+/// `least` the rows of a piece. Of little work, a task is several adjacent pieces: their rows may be in its thread's
+/// cache.
 template <class Body, class Merge>
 GD_INLINE double* over_pieces(std::int64_t rows, std::int64_t cost, std::int64_t doubles, const Body& body,
-                              const Merge& merge) {
+                              const Merge& merge, std::int64_t least = 1) {
   constexpr std::int64_t kPieces = 32;
-  const std::int64_t piece = max(ceil_div(rows, kPieces), max(1, kGrain / max(1, cost)));
+  const std::int64_t piece = max(ceil_div(rows, kPieces), max(least, kGrain / max(1, cost)));
   const std::int64_t pieces = ceil_div(rows, piece), stride = ceil_div(doubles, 16) * 16;  // separate cache lines
   double* all =
       static_cast<double*>(scratch(Scratch::partial, sizeof(double) * static_cast<std::size_t>(stride * pieces)));

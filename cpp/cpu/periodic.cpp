@@ -232,8 +232,8 @@ void CpuBackend::periodic_backward(const PeriodicBackward& call) {
       const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
         backward<N, T>(call, begin, end, sums);
       };
-      const std::int64_t cost = min(2 * cost_of(call.shape), kGrain / kRows);  // a piece has kRows rows or more
-      const double* sums = over_pieces(call.dy.rows, cost, at.count, piece, adding(at.count));
+      const std::int64_t cost = 2 * cost_of(call.shape);
+      const double* sums = over_pieces(call.dy.rows, cost, at.count, piece, adding(at.count), kRows);
       store<T>(call.gradients.frequency, sums);
       store<T>(call.gradients.phase, sums + at.phase);
       store<T>(call.gradients.weight, sums + at.weight);

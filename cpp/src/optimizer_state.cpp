@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -182,6 +183,20 @@ std::vector<View> OptimizerState::states() const {
     views.push_back(network_.parameters().layout.flat(states_[i]));
   }
   return views;
+}
+
+void OptimizerState::check_states(std::int64_t steps) const {
+  const auto& entries = network_.parameters().layout.entries();
+  for (const View& state : states()) {
+    const std::int64_t at =
+        network_.backend().first_nonfinite({state.data, source_type(state.dtype), 1, state.size(), state.size()});
+    if (at < 0) continue;
+    const auto next = std::ranges::upper_bound(entries, at, {}, &Entry::offset);
+    throw DivergenceError(
+        join("[Trainer] the optimiser's state of ", std::prev(next)->name, " is no longer finite after step ", steps,
+             ": its gradients, or their squares, are too large for ", name_of(network_.dtype()),
+             ", and such weights no longer move; scale inputs and targets, or use clip_norm or clip_value"));
+  }
 }
 
 std::vector<EntryRates> OptimizerState::entry_rates() const {

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -93,26 +95,30 @@ struct Sleeper {
   int processor;
 };
 
-/// While it lives, sleepers do not wake on the processor of the calling thread. On some machines, above all virtual
-/// ones, the system looks for no idle processor and wakes a thread where it slept or where its caller runs, behind
-/// which it then waits for milliseconds. Of many sleepers, only those that slept there are looked after.
+/// While it lives, sleepers do not wake on the processor of the calling thread: of many, those that slept there. Then
+/// they may run where they might before, unless somebody else has changed that meanwhile.
 class KeepApart {
  public:
-  explicit KeepApart(const std::vector<Sleeper>& sleepers) {
-    const int here = sched_getcpu();
+  KeepApart(const std::vector<Sleeper>& sleepers, int here) {
     for (const Sleeper& each : sleepers) {
       if (count_ == kMost) break;
       if (each.processor != here && sleepers.size() > kMost) continue;
       Moved& moved = moved_[count_];
       moved.thread = each.thread;
       if (sched_getaffinity(each.thread, sizeof moved.allowed, &moved.allowed) != 0) continue;
-      cpu_set_t others = moved.allowed;
-      CPU_CLR(here, &others);
-      count_ += sched_setaffinity(each.thread, sizeof others, &others) == 0;  // it fails where none is left
+      if (!CPU_ISSET(here, &moved.allowed)) continue;
+      moved.others = moved.allowed;
+      CPU_CLR(here, &moved.others);
+      count_ += sched_setaffinity(each.thread, sizeof moved.others, &moved.others) == 0;  // fails where none is left
     }
   }
   ~KeepApart() {
-    for (int i = 0; i < count_; ++i) sched_setaffinity(moved_[i].thread, sizeof moved_[i].allowed, &moved_[i].allowed);
+    for (int i = 0; i < count_; ++i) {
+      const Moved& moved = moved_[i];
+      cpu_set_t now;
+      if (sched_getaffinity(moved.thread, sizeof now, &now) != 0 || !CPU_EQUAL(&now, &moved.others)) continue;
+      sched_setaffinity(moved.thread, sizeof moved.allowed, &moved.allowed);
+    }
   }
   KeepApart(const KeepApart&) = delete;
   KeepApart& operator=(const KeepApart&) = delete;
@@ -121,7 +127,7 @@ class KeepApart {
   static constexpr int kMost = 4;
   struct Moved {
     pid_t thread;
-    cpu_set_t allowed;
+    cpu_set_t allowed, others;
   };
   Moved moved_[kMost];
   int count_ = 0;
@@ -157,7 +163,7 @@ class Pool {
   void shrink(int workers) {
     const std::lock_guard lock(mutex_);
     wanted_ = std::min(workers, alive_.load());
-    wake_locked(sleeping_);
+    notify(claim_locked(sleeping_));
   }
 
  private:
@@ -191,9 +197,14 @@ class Pool {
     if (asleep == 0) return;
     const int missing = std::min(job.helpers, places - (alive_ - asleep));
     if (missing <= 0) return;
-    const std::lock_guard lock(mutex_);
-    const KeepApart apart(sleepers_);
-    wake_locked(missing);
+    const std::lock_guard alone(waking_mutex_);  // another caller would take the masks of KeepApart for the usual ones
+    std::unique_lock lock(mutex_);
+    waker_ = sched_getcpu();
+    std::optional<KeepApart> apart;
+    if (wakes_behind_) apart.emplace(sleepers_, waker_);
+    const int woken = claim_locked(missing);
+    lock.unlock();  // a worker that had to wait for it would be woken twice
+    notify(woken);
   }
 
   void close(Slot& slot, const Job& job) {
@@ -259,19 +270,24 @@ class Pool {
       --sleeping_;
       return true;
     }
-    const pid_t self = gettid();
+    const auto self = static_cast<pid_t>(syscall(SYS_gettid));
     sleepers_.push_back({self, sched_getcpu()});
     wake_.wait(lock, [this] { return wakings_ > 0; });
     std::erase_if(sleepers_, [self](const Sleeper& each) { return each.thread == self; });
+    wakes_behind_ = wakes_behind_ || sched_getcpu() == waker_;
     --wakings_;
     return true;
   }
 
-  /// Wakes this number of workers, or all that sleep.
-  void wake_locked(int workers) {
+  /// Chooses this number of workers, or all that sleep, to be woken; returns how many.
+  int claim_locked(int workers) {
     workers = std::min(workers, sleeping_.load());
     sleeping_ -= workers;
     wakings_ += workers;
+    return workers;
+  }
+
+  void notify(int workers) {
     if (workers == 1) {
       wake_.notify_one();
     } else if (workers > 1) {
@@ -287,7 +303,11 @@ class Pool {
   std::atomic<int> wanted_{0};                      // number of workers that the pool tries to have
   int wakings_ = 0;                                 // workers that were woken and do not know yet
   std::vector<Sleeper> sleepers_;                   // workers that wait, woken or not
-  std::mutex mutex_;
+  int waker_ = -1;                                  // processor of the last caller that woke workers
+  // Whether a worker woke there. On some machines, above all virtual ones, the system looks for no idle processor and
+  // wakes a thread where it slept or where its caller runs, behind which it then waits for milliseconds.
+  bool wakes_behind_ = false;
+  std::mutex mutex_, waking_mutex_;
   std::condition_variable wake_;
 };
 

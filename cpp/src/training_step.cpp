@@ -23,7 +23,11 @@ struct ForgetAtEnd {
 TrainingStep::TrainingStep(std::shared_ptr<Network> network, AnyLoss loss, Optimizer optimizer)
     : network_(std::move(network)),
       criterion_(std::move(loss), *network_),
-      optimizer_(*network_, std::move(optimizer)) {}
+      optimizer_(*network_, std::move(optimizer)),
+      row_work_(std::as_const(*network_).parameters().layout.size()) {
+  constexpr std::int64_t kOutput = 16;  // of an operation: activations, and access to memory
+  for (const Operation& operation : network_->executor().plan().operations) row_work_ += kOutput * operation.out;
+}
 
 /// Returns the batch's sums; computes the gradients of their mean with respect to the parameters.
 LossSums TrainingStep::differentiate(const Batch& batch, const StepContext& context) {
@@ -41,7 +45,7 @@ LossSums TrainingStep::differentiate(const Batch& batch, const StepContext& cont
 bool TrainingStep::computes_alone(std::int64_t rows) const {
   constexpr std::int64_t kShared = 1 << 19, kCached = 1 << 18;  // multiply-adds of a forward pass; parameters
   const std::int64_t size = std::as_const(*network_).parameters().layout.size();
-  return criterion_.on_device() && size < kCached && rows * size < kShared;
+  return criterion_.on_device() && size < kCached && rows * row_work_ < kShared;
 }
 
 LossSums TrainingStep::run(const Batch& batch, const StepContext& context) {

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -86,17 +87,23 @@ def test_processors_that_share_a_core_are_found(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_timing_is_repeated_while_processors_share_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[bool] = []
+    first = iter([True, False, True])  # a wait before the first timing, and a repetition after it
+    looks = 0
 
     def share(cpus: Any) -> bool:
-        looks.append(len(looks) < 3)  # before the first timing: a wait; after the second look: a repetition
-        return looks[-1] if len(looks) != 2 else False
+        nonlocal looks
+        looks += 1
+        return next(first, False)
 
     monkeypatch.setattr(cores, "share_cores", share)
     monkeypatch.setattr(cores, "PAUSE", 0.001)
     _, case = measured(["gdcore"])
     assert case["repeated_timings"] == 1 and len(case["peers"]["gdcore"]["rounds"]) == SHORT.rounds
-    assert len(looks) == 1 + 2 * (SHORT.rounds + 1)
+    assert looks == 1 + 2 * (SHORT.rounds + 1) and case["timings_on_shared_cores"] == 0
+    monkeypatch.setattr(cores, "share_cores", lambda cpus: True)
+    with measure.Team(["gdcore"], replace(SHORT, patience=0.01)) as team:
+        case = measure.CaseRun(TINY, team).measure()
+    assert case["timings_on_shared_cores"] == SHORT.rounds
 
 
 def test_a_peer_whose_losses_differ_fails() -> None:

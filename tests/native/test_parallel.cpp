@@ -1,5 +1,6 @@
 // The thread pool: every task once, nested and concurrent use, interruption, fork.
 #include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,21 @@ struct Interrupted : std::runtime_error {
 };
 
 void pause(int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
+
+pid_t this_thread() { return static_cast<pid_t>(syscall(SYS_gettid)); }
+
+/// Lets the calling thread run on one processor while it lives.
+struct Pinned {
+  cpu_set_t before;
+  explicit Pinned(int processor) {
+    REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(processor, &one);
+    REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
+  }
+  ~Pinned() { sched_setaffinity(0, sizeof before, &before); }
+};
 
 /// Returns once a thread of this process sleeps or has ended.
 void wait_until_asleep(pid_t thread) {
@@ -92,12 +108,12 @@ TEST_CASE("a worker that slept on its caller's processor wakes on another one, a
   int processor = -1;
   const auto meet = [&] {  // both threads have a task at the same time
     std::atomic<int> met{0};
-    const pid_t caller = gettid();
+    const pid_t caller = this_thread();
     run_tasks(2, [&](std::int64_t) {
       ++met;
       while (met < 2) std::this_thread::yield();
-      if (gettid() == caller) return;
-      worker = gettid();
+      if (this_thread() == caller) return;
+      worker = this_thread();
       processor = sched_getcpu();
     });
   };
@@ -106,13 +122,11 @@ TEST_CASE("a worker that slept on its caller's processor wakes on another one, a
   for (int round = 0; round < kRounds; ++round) {
     meet();
     wait_until_asleep(worker);
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(processor, &one);
     const int before = processor;
-    REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);  // the caller goes where the worker was
-    meet();
-    REQUIRE(sched_setaffinity(0, sizeof allowed, &allowed) == 0);
+    {
+      const Pinned caller(before);  // it goes where the worker was
+      meet();
+    }
     elsewhere += processor != before;
     cpu_set_t now;
     REQUIRE(sched_getaffinity(worker, sizeof now, &now) == 0);

@@ -256,3 +256,39 @@ def test_the_check_for_nan_can_be_turned_off() -> None:
         trainer.step(WITH_NAN, LABELS)
     with pytest.raises(gd.DivergenceError):
         build(check_finite=False).fit(WITH_NAN, LABELS, epochs=1)
+
+
+def too_steep(optimizer: Any, device: str, **options: Any) -> gd.Trainer:
+    """Gradients of 1e25 with a finite loss; their squares overflow in float32."""
+    model = gd.Sequential(gd.Dense(3, 1), seed=0, device=device)
+    return gd.Trainer(model, gd.MeanAbsoluteError(), optimizer=optimizer, **options)
+
+
+@pytest.mark.parametrize("kind", [gd.Adam, gd.AdamW, gd.RMSProp, gd.AdaGrad])
+def test_squares_of_gradients_that_overflow_are_not_silent(kind: Any, device: str) -> None:
+    steep, y = X * np.float32(1e25), np.zeros((N, 1), np.float32)
+    with pytest.raises(gd.DivergenceError, match=r"state of layers\.0\.weight .*clip_norm"):
+        too_steep(kind(1e-3), device).fit(steep, y, epochs=3, batch_size=5)
+    history = too_steep(kind(1e-3, clip_norm=1.0), device).fit(steep, y, epochs=3, batch_size=5)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_states_that_overflow_later_are_found_by_the_end(device: str) -> None:
+    steep, y = X * np.float32(1e25), np.zeros((N, 1), np.float32)
+    trainer = too_steep(gd.Adam(1e-3), device)
+    trainer.fit(X, y, epochs=2)
+    trainer.step(steep, y)  # a step alone does not look
+    with pytest.raises(gd.DivergenceError, match="step 7"):
+        trainer.fit(X, y, epochs=1, batch_size=5)
+    with pytest.raises(gd.DivergenceError, match=r"every one of 3 starts diverged.*state of layers"):
+        gd.restarts(
+            lambda seed: gd.Sequential(gd.Dense(3, 1), seed=seed, device=device),
+            3,
+            steep,
+            y,
+            validation=(steep, y),
+            loss=gd.MeanAbsoluteError(),
+            optimizer=gd.Adam(1e-3),
+            epochs=2,
+            progress=False,
+        )

@@ -164,9 +164,13 @@ GD_INLINE void sum_products(Tiles& tiles, const Factors& a, const Factors& b, st
   if constexpr (!Small) {
     add(0, 0);
   } else {
-    if constexpr (Parts > 2) add(2, 0);
-    for (std::int64_t right = Parts - 2; right >= 0; --right) add(1, right);
-    for (std::int64_t right = Parts - 1; right >= 1; --right) add(0, right);
+    if constexpr (Parts > 2) {
+      add(2, 0);
+      add(1, 1);
+      add(0, 2);
+    }
+    add(1, 0);
+    add(0, 1);
   }
   tiles.store(sums);
 }

@@ -24,6 +24,9 @@ class OptimizerState {
   void update(const StepContext& context);
   /// Moves the averages of the network's state arrays, if averages are kept: the end of a step.
   void average_states(const StepContext& context);
+  /// Throws DivergenceError, naming the parameter, where a state is not finite after so many steps. The loss may stay
+  /// finite: an element whose squared gradient overflowed has an infinite state and never moves again.
+  void check_states(std::int64_t steps) const;
   /// The states, in the parameters' layout.
   std::vector<View> states() const;
   void zero_states();

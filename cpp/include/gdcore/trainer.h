@@ -46,6 +46,7 @@ class Trainer {
   void renumber(std::int64_t steps);
   /// The optimiser's states, in the parameters' layout.
   std::vector<View> states() const { return step_.optimizer().states(); }
+  void check_states() const { step_.optimizer().check_states(steps_); }
   void reset();
 
   /// Begins a moving average of the weights, with the current weights as its value, in place of an earlier one.

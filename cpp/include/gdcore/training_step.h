@@ -26,8 +26,9 @@ class TrainingStep {
   /// recorded step. Throws DivergenceError, without changing persistent state, where the loss or the norm of the
   /// gradients is not finite.
   LossSums run(const Batch& batch, const StepContext& context);
-  /// Whether a step of so many rows is faster on the calling thread alone: it is short, and all arrays fit into its
-  /// caches, while other threads would have to fetch them and return their own. Not where a loss calls other code.
+  /// Whether a step of so many rows is faster on the calling thread alone: it is short, and the parameters fit into its
+  /// caches, while other threads would have to fetch arrays and return their own. False where the loss calls other
+  /// code.
   bool computes_alone(std::int64_t rows) const;
   /// The same up to the check of the gradients' norm; changes no persistent state.
   void check_finite(const Batch& batch, const StepContext& context);
@@ -42,6 +43,7 @@ class TrainingStep {
   std::shared_ptr<Network> network_;
   Criterion criterion_;
   OptimizerState optimizer_;
+  std::int64_t row_work_ = 0;  // of a forward pass, in multiply-adds
 };
 
 }  // namespace gdcore

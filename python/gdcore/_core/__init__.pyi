@@ -83,7 +83,7 @@ class DeviceError(RuntimeError):
 
 class DivergenceError(ArithmeticError):
     """
-    The loss became NaN or infinite; names the step, the layer and the largest weight.
+    The loss or a state of the optimiser became NaN or infinite; names the step, and the layer or parameter.
     """
 
 class _InterruptWatch:
@@ -1426,6 +1426,10 @@ class Trainer:
     def begin_average(self, decay: float, every: int, updates: int = 0, swapped: bool = False) -> None:
         """
         Begins a moving average of the weights, one update after each `every` steps; its arrays begin as the current weights and running averages.
+        """
+    def check_states(self) -> None:
+        """
+        Throws DivergenceError where a state of the optimiser is infinite or NaN.
         """
     def end_average(self) -> None:
         """

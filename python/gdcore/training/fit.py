@@ -201,7 +201,13 @@ class Fit:
                 return done
 
     def _finish(self, trainer: Trainer, loss: float, started: float) -> None:
-        """Measure, write the epoch into the history, and call the callbacks."""
+        """Measure, write the epoch into the history, and call the callbacks.
+
+        After 1, 2, 4, 8 ... epochs and the last one, the optimiser's states must be finite.
+        """
+        done = trainer.epoch + 1 - self.first_epoch
+        if trainer._check_finite and (done & (done - 1) == 0 or trainer.epoch + 1 == self.last_epoch):
+            trainer._core.check_states()
         for measuring in self._on_measure:
             measuring(trainer)
         row: dict[str, float] = {"epoch": trainer.epoch + 1, "loss": loss}

@@ -336,8 +336,9 @@ class _Group:
                 state = trainer.model.copy_state()
             if state is None or self._failed[i] >= 0:
                 self._stack.give_back(i, kept=False)
-            if self._failed[i] >= 0:
-                errors[i] = self._error(i, trainer)
+            error = self._error(i, trainer)
+            if error is not None:
+                errors[i] = error
             if stopping is None:
                 trainer.stop, trainer._history._chosen = False, None
                 continue
@@ -348,12 +349,15 @@ class _Group:
                 stopping.restore(trainer.model)
         return errors
 
-    def _error(self, i: int, trainer: Trainer) -> _core.DivergenceError:
-        """Repeat the step that failed, which raises the error and changes nothing."""
-        source, _, _ = training_data(trainer, self._given, self._epochs, trainer.seed, UNNAMED)
-        assert isinstance(source, ArraySource)
-        source.begin(trainer, int(self._failed[i]))
+    def _error(self, i: int, trainer: Trainer) -> _core.DivergenceError | None:
+        """Return the error of a trainer that diverged: a step that failed is repeated, which changes nothing."""
         try:
+            if self._failed[i] < 0:
+                trainer._core.check_states()
+                return None
+            source, _, _ = training_data(trainer, self._given, self._epochs, trainer.seed, UNNAMED)
+            assert isinstance(source, ArraySource)
+            source.begin(trainer, int(self._failed[i]))
             source.advance(trainer, 0.0, 0.0)
         except _core.DivergenceError as error:
             return error
