@@ -301,7 +301,7 @@ class Trainer(Connected, Closed):
             If an argument does not fit, before anything is changed. For a resumed run the message names the settings
             that differ.
         DivergenceError
-            If the loss, the optimiser's state or with ``check_finite=False`` a parameter is nan or infinite in the end.
+            If the loss, the optimiser's state, or with ``check_finite=False`` a parameter in the end, is not finite.
         FileNotFoundError, ValueError
             If a Parquet file is deleted, changed or damaged meanwhile. The state is then as after KeyboardInterrupt.
         KeyboardInterrupt

@@ -353,7 +353,8 @@ class _Group:
         """Return the error of a trainer that diverged: a step that failed is repeated, which changes nothing."""
         try:
             if self._failed[i] < 0:
-                trainer._core.check_states()
+                if trainer._check_finite:
+                    trainer._core.check_states()
                 return None
             source, _, _ = training_data(trainer, self._given, self._epochs, trainer.seed, UNNAMED)
             assert isinstance(source, ArraySource)
