@@ -1,6 +1,7 @@
 // The optimiser's single pass over the arena: g ← clip(g · grad_scale), decay, rule (optimizer_rules.h), moving average
 // of the weights; and sums of squares, additions, averages. Bytes per parameter in float32: SGD 12, Momentum, AdaGrad
 // and RMSProp 20, Adam 28; with a moving average 8 more.
+#include <limits>
 #include <variant>
 
 #include "cpu_backend.h"
@@ -15,17 +16,26 @@ struct Update {  // a range with one rate and one decay
   T *w, *s, *r, *average;
   const T* g;
   T grad_scale, clip, coupled, shrink, average_rate;
+
+  /// Whether the rule alone changes the weights.
+  bool is_plain() const {
+    return grad_scale == T(1) && clip == std::numeric_limits<T>::infinity() && coupled == T(0) && shrink == T(1);
+  }
 };
 
-template <class T, int States, bool Averages, class Kernel>
+/// Plain: see Update::is_plain. The operations left out would take a quarter of Adam's time on data in the caches.
+template <class T, int States, bool Averages, bool Plain, class Kernel>
 GD_INLINE void update(const Update<T>& u, const Kernel& kernel, std::int64_t begin, std::int64_t end) {
 #pragma omp simd
   for (std::int64_t i = begin; i < end; ++i) {
-    T w = u.w[i], g = u.g[i] * u.grad_scale;
-    g = u.clip < g ? u.clip : g;  // min and max in this order of operands keep NaN
-    g = -u.clip > g ? -u.clip : g;
-    g += u.coupled * w;
-    w *= u.shrink;
+    T w = u.w[i], g = u.g[i];
+    if constexpr (!Plain) {
+      g *= u.grad_scale;
+      g = u.clip < g ? u.clip : g;  // min and max in this order of operands keep NaN
+      g = -u.clip > g ? -u.clip : g;
+      g += u.coupled * w;
+      w *= u.shrink;
+    }
     T s = T(0), r = T(0);
     if constexpr (States > 0) s = u.s[i];
     if constexpr (States > 1) r = u.r[i];
@@ -57,9 +67,11 @@ void step(const OptimizerPass& call, const Rule& rule) {
                         static_cast<T>(decoupled ? 1.0 - lr * decay : 1.0),
                         static_cast<T>(call.rates.average)};
       if (averages) {
-        update<T, Rule::states, true>(u, kernel, first, last);
+        update<T, Rule::states, true, false>(u, kernel, first, last);
+      } else if (u.is_plain()) {
+        update<T, Rule::states, false, true>(u, kernel, first, last);
       } else {
-        update<T, Rule::states, false>(u, kernel, first, last);
+        update<T, Rule::states, false, false>(u, kernel, first, last);
       }
     }
   });
