@@ -6,6 +6,7 @@
 #include "cpu_backend.h"
 #include "gdcore/loss_elements.h"
 #include "loss_rows.h"
+#include "transpose.h"
 
 namespace gdcore::GDCORE_ISA {
 
@@ -155,22 +156,22 @@ double row_loss(const CrossEntropy& loss, const LossPass& call, const Row<T>& ro
 
 constexpr std::int64_t kFew = 16, kSideBySide = 16;  // most logits of a row, and rows computed together
 
-/// Cross-entropy with plain labels of few classes: one vector lane per row, as a row alone would not fill a vector.
+/// Up to kSideBySide rows of few classes with plain labels, a vector lane each: a row alone would not fill a vector.
 template <class T>
-double few_classes(const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
-  const std::int64_t cols = call.logits.cols;
-  const T* weights = call.weights.as<T>();
-  LogSum logs;
-  double loss = 0.0;
-  for (std::int64_t n0 = begin; n0 < end; n0 += kSideBySide) {
-    const std::int64_t rows = min(kSideBySide, end - n0);
-    const T* z = call.logits.as<T>() + n0 * cols;
-    T e[kFew][kSideBySide], top[kSideBySide], factor[kSideBySide];
-    if (rows < kSideBySide) std::memset(e, 0, sizeof e);
-    double sum[kSideBySide];
-    for (std::int64_t c = 0; c < cols; ++c) {
-      for (std::int64_t r = 0; r < rows; ++r) e[c][r] = z[r * cols + c];
+struct RowsSideBySide {
+  std::int64_t rows, cols;
+  T e[kFew][kSideBySide], top[kSideBySide], below[kSideBySide];  // below: the largest logit less that of the label
+  double sum[kSideBySide];                                       // of e^(logit - top), 1 where there is no row
+  std::int32_t label[kSideBySide];
+
+  GD_INLINE RowsSideBySide(const T* z, const std::int32_t* labels, std::int64_t rows, std::int64_t cols)
+      : rows(rows), cols(cols) {
+    if (rows < kSideBySide) {
+      std::memset(e, 0, sizeof e);
+      std::memset(label, 0, sizeof label);
     }
+    std::memcpy(label, labels, sizeof(std::int32_t) * static_cast<std::size_t>(rows));
+    pack_transposed<T, kSideBySide>(z, cols, rows, cols, e[0]);
     for (std::int64_t r = 0; r < kSideBySide; ++r) top[r] = e[0][r];
     for (std::int64_t c = 1; c < cols; ++c) {
 #pragma omp simd
@@ -178,33 +179,78 @@ double few_classes(const LossPass& call, double inverse, std::int64_t begin, std
     }
     for (std::int64_t r = 0; r < kSideBySide; ++r) sum[r] = 0.0;
     for (std::int64_t c = 0; c < cols; ++c) {
+      const auto which = static_cast<std::int32_t>(c);
 #pragma omp simd
       for (std::int64_t r = 0; r < kSideBySide; ++r) {
+        below[r] = label[r] == which ? top[r] - e[c][r] : below[r];
         e[c][r] = math::exp_difference(e[c][r], top[r]);
         sum[r] += static_cast<double>(e[c][r]);
       }
     }
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const T below = top[r] - z[r * cols + call.labels[n0 + r]];
-      if (weights == nullptr) {
-        logs.add(sum[r]);
-        loss += static_cast<double>(below);
-      } else if (weights[n0 + r] != T(0)) {
-        loss += static_cast<double>(weights[n0 + r]) * (std::log(sum[r]) + static_cast<double>(below));
+    for (std::int64_t r = rows; r < kSideBySide; ++r) {
+      below[r] = T(0);
+      sum[r] = 1.0;
+    }
+  }
+
+  /// Returns Σ (top - logit of the label); the product of the sums, at most 16^16, goes to `logs`.
+  GD_INLINE double add_to(LogSum& logs) const {
+    double product[kSideBySide], away[kSideBySide];
+#pragma omp simd
+    for (std::int64_t r = 0; r < kSideBySide; ++r) {
+      product[r] = sum[r];
+      away[r] = static_cast<double>(below[r]);
+    }
+    for (std::int64_t half = kSideBySide / 2; half > 0; half /= 2) {
+#pragma omp simd
+      for (std::int64_t r = 0; r < half; ++r) product[r] *= product[r + half];
+    }
+    logs.add(product[0]);
+    return sum_of<kSideBySide>(away);
+  }
+
+  /// Writes scale (softmax - one at the label) of each row.
+  GD_INLINE void gradient(const T* scale, T* grad) {
+    T factor[kSideBySide], by_row[kSideBySide][kFew];
+#pragma omp simd
+    for (std::int64_t r = 0; r < kSideBySide; ++r) factor[r] = static_cast<T>(static_cast<double>(scale[r]) / sum[r]);
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const auto which = static_cast<std::int32_t>(c);
+#pragma omp simd
+      for (std::int64_t r = 0; r < kSideBySide; ++r) {
+        e[c][r] = factor[r] * e[c][r] - (label[r] == which ? scale[r] : T(0));
       }
     }
+    pack_transposed<T, kFew>(e[0], kSideBySide, cols, kSideBySide, by_row[0]);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = 0; c < kFew; c += Tile<T>::lanes) {
+        if (c < cols) FirstLanes<T>(min(Tile<T>::lanes, cols - c)).store(grad + r * cols + c, load(by_row[r] + c));
+      }
+    }
+  }
+};
+
+/// Cross-entropy with plain labels of few classes.
+template <class T>
+double few_classes(const LossPass& call, double inverse, std::int64_t begin, std::int64_t end) {
+  const std::int64_t cols = call.logits.cols;
+  const T* weights = call.weights.as<T>();
+  LogSum logs;
+  double loss = 0.0;
+  for (std::int64_t n0 = begin; n0 < end; n0 += kSideBySide) {
+    RowsSideBySide<T> block(call.logits.as<T>() + n0 * cols, call.labels + n0, min(kSideBySide, end - n0), cols);
+    if (weights == nullptr) loss += block.add_to(logs);
+    for (std::int64_t r = 0; weights != nullptr && r < block.rows; ++r) {
+      const double weight = static_cast<double>(weights[n0 + r]);
+      if (weight != 0.0) loss += weight * (std::log(block.sum[r]) + static_cast<double>(block.below[r]));
+    }
     if (!call.grad) continue;
-    T* grad = call.grad.as<T>() + n0 * cols;
-    for (std::int64_t r = 0; r < kSideBySide; ++r) top[r] = static_cast<T>(inverse);  // from here on: the scale
-    for (std::int64_t r = 0; weights != nullptr && r < rows; ++r) {
-      top[r] = static_cast<T>(static_cast<double>(weights[n0 + r]) * inverse);
+    T scale[kSideBySide];
+    for (std::int64_t r = 0; r < kSideBySide; ++r) scale[r] = static_cast<T>(inverse);
+    for (std::int64_t r = 0; weights != nullptr && r < block.rows; ++r) {
+      scale[r] = static_cast<T>(static_cast<double>(weights[n0 + r]) * inverse);
     }
-#pragma omp simd
-    for (std::int64_t r = 0; r < kSideBySide; ++r) factor[r] = static_cast<T>(static_cast<double>(top[r]) / sum[r]);
-    for (std::int64_t c = 0; c < cols; ++c) {
-      for (std::int64_t r = 0; r < rows; ++r) grad[r * cols + c] = factor[r] * e[c][r];
-    }
-    for (std::int64_t r = 0; r < rows; ++r) grad[r * cols + call.labels[n0 + r]] -= top[r];
+    block.gradient(scale, call.grad.as<T>() + n0 * cols);
   }
   return loss + logs.value();
 }
