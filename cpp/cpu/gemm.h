@@ -91,13 +91,19 @@ struct Product {
   }
 };
 
-/// Returns the rows of a tile. Packed rows come in strips of Tile::rows.
+/// Returns the rows of a tile. Packed rows come in strips of Tile::rows. `distance`: bytes between rows of A that are
+/// read along k, else 0.
 template <class T>
-GD_INLINE std::int64_t tile_rows(std::int64_t k, std::int64_t chain, std::int64_t cols, bool packed) {
+GD_INLINE std::int64_t tile_rows(const Product<T>& panel, std::int64_t cols, bool packed, std::int64_t distance) {
   constexpr std::int64_t kCached = 128;  // for more terms, a strip of B would be read from the second-level cache
+  // Rows a multiple of a page apart share the 8 to 12 lines of one set of the first-level cache: more of them, with B
+  // and C, would evict each other at every step.
+  constexpr std::int64_t kPage = 4096, kOfOneSet = 6;
   if (packed) return Tile<T>::rows;
-  if (cols <= Tile<T>::lanes) return Tile<T>::narrow_rows;
-  return k > chain && k <= kCached ? Tile<T>::chained_rows : Tile<T>::rows;
+  const std::int64_t most = cols <= Tile<T>::lanes                        ? Tile<T>::narrow_rows
+                            : panel.k > panel.chain && panel.k <= kCached ? Tile<T>::chained_rows
+                                                                          : Tile<T>::rows;
+  return distance > 0 && distance % kPage == 0 ? min(most, kOfOneSet) : most;
 }
 
 /// Returns how many of m rows to compute in tiles of `most` rows. The rest has at least four rows, if possible: fewer
@@ -113,8 +119,9 @@ template <class T>
 GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int64_t cols, const T* packed_a, const T* b,
                               bool b_packed, bool finishes) {
   const bool packed = packed_a != nullptr, along = !packed && panel.a.row_stride != 1;
-  const std::int64_t most = tile_rows<T>(panel.k, panel.chain, cols, packed);
   const std::int64_t a_stride = along ? panel.a.row_stride : panel.a.col_stride;
+  const std::int64_t distance = along ? a_stride * static_cast<std::int64_t>(sizeof(T)) : 0;
+  const std::int64_t most = tile_rows<T>(panel, cols, packed, distance);
   const std::int64_t row_step = packed ? panel.k : panel.a.row_stride, strip = Tile<T>::rows;
   TileCall<T> call{.k = panel.k,
                    .chain = panel.chain,
@@ -148,6 +155,8 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
   }
 }
 
+inline constexpr std::int64_t kWorthACall = 128;  // multiply-adds of half a vector that take as long as a call
+
 /// Multiplies a panel of rows. Where B is packed, `packed_b` holds it or, with `packs_b`, receives it.
 template <class T>
 GD_INLINE void multiply_panel(const Product<T>& panel, T* packed_a, T* packed_b, bool packs_b, bool finishes) {
@@ -163,7 +172,12 @@ GD_INLINE void multiply_panel(const Product<T>& panel, T* packed_a, T* packed_b,
     } else if (panel.pack_b) {
       b = to;
     }
-    multiply_strip<T>(panel, j, cols, packed_a, b, panel.pack_b, finishes);
+    // A second vector of which at most half is used is computed apart, unless the call takes longer than it saves.
+    const std::int64_t second = cols - Tile<T>::lanes;
+    const bool halved = kHalves && second > 0 && 2 * second <= Tile<T>::lanes && panel.m * panel.k >= kWorthACall;
+    for (std::int64_t at = 0, part = halved ? Tile<T>::lanes : cols; at < cols; at += part, part = cols - at) {
+      multiply_strip<T>(panel, j + at, part, packed_a, b + at, panel.pack_b, finishes);
+    }
   }
 }
 
@@ -261,12 +275,10 @@ void gemm(Product<T>&& all, const UnitsCall& units = {}) {
   const bool dots = columns || rows;
   // B must be packed if the elements of a kernel's vector load are not adjacent. Otherwise packing avoids page jumps
   // along a long k, and cache-set conflicts of rows whose stride is a power of two; this is faster where a packed
-  // element is used often.
-  const auto crowds = [](std::int64_t stride) { return stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0; };
-  const bool adjacent = all.a.row_stride == 1;
-  all.pack_a = adjacent ? n > 2 * Tile<T>::cols && m * k > kCachedA / std::int64_t{sizeof(T)}
-                        : n > 512 && crowds(all.a.row_stride);
-  all.pack_b = all.b.col_stride != 1 || (m >= kRowsToPack && (k > 64 || crowds(all.b.row_stride)));
+  // element is used often. A is packed where rows are adjacent and its elements do not stay in the cache.
+  const bool crowds = all.b.row_stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
+  all.pack_a = all.a.row_stride == 1 && n > 2 * Tile<T>::cols && m * k > kCachedA / std::int64_t{sizeof(T)};
+  all.pack_b = all.b.col_stride != 1 || (m >= kRowsToPack && (k > 64 || crowds));
   const bool is_long = k > kLong;
   if (is_long) all.rest = static_cast<T*>(scratch(Scratch::partial, sizeof(T) * static_cast<std::size_t>(m * n)));
   all.chain = is_long ? kShortestChain : chain_length(k);

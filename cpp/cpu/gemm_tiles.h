@@ -2,6 +2,8 @@
 // registers. Written with the compiler's vector types: one source for all vector widths.
 #pragma once
 
+#include <type_traits>
+
 #include "transpose.h"
 
 namespace gdcore::GDCORE_ISA {
@@ -105,28 +107,56 @@ GD_INLINE void finish_piece(const Piece<T>& piece, const T* rest, const T* bias,
 /// A row of C or B within a tile, in vectors. Part: the last vector is not whole.
 template <class T, int Vectors, bool Part>
 struct TileColumns {
+  using vector = typename Tile<T>::vector;
+  static constexpr int vectors = Vectors;
   FirstLanes<T> last;
 
   GD_INLINE explicit TileColumns(std::int64_t cols) : last(Part ? cols - (Vectors - 1) * Tile<T>::lanes : 0) {}
   /// `step`: from one strip to the next one.
-  GD_INLINE typename Tile<T>::vector read(const T* row, int v, std::int64_t step = Tile<T>::cols) const {
+  GD_INLINE vector read(const T* row, int v, std::int64_t step = Tile<T>::cols) const {
     const T* from = row + v % Tile<T>::vectors * Tile<T>::lanes + v / Tile<T>::vectors * step;
     return Part && v == Vectors - 1 ? last.load(from) : load(from);
   }
-  GD_INLINE void write(T* row, int v, typename Tile<T>::vector value) const {
+  GD_INLINE void write(T* row, int v, vector value) const {
     T* to = row + v * Tile<T>::lanes;
     if (Part && v == Vectors - 1) return last.store(to, value);
     store(to, value);
   }
 };
 
+/// Whether half a vector takes half the time of a whole one: on processors that compute 512 bits in two steps. On
+/// others it takes the same time.
+inline constexpr bool kHalves = GDCORE_VECTOR_BYTES == 64;
+
+#if GDCORE_VECTOR_BYTES == 64
+/// A row of at most half a vector.
+template <class T>
+struct HalfColumns {
+  typedef T vector __attribute__((vector_size(GDCORE_VECTOR_BYTES / 2)));
+  static constexpr int vectors = 1;
+  __mmask8 first;
+
+  GD_INLINE explicit HalfColumns(std::int64_t cols) : first(static_cast<__mmask8>((1u << cols) - 1)) {}
+  GD_INLINE vector read(const float* row, int, std::int64_t = 0) const {
+    return (vector)_mm256_maskz_loadu_ps(first, row);
+  }
+  GD_INLINE vector read(const double* row, int, std::int64_t = 0) const {
+    return (vector)_mm256_maskz_loadu_pd(first, row);
+  }
+  GD_INLINE void write(float* row, int, vector value) const { _mm256_mask_storeu_ps(row, first, (__m256)value); }
+  GD_INLINE void write(double* row, int, vector value) const { _mm256_mask_storeu_pd(row, first, (__m256d)value); }
+};
+#else
+template <class T>
+using HalfColumns = TileColumns<T, 1, true>;
+#endif
+
 /// Computes one tile, at `a` and `c`, as a sum of chains of multiply-adds. It has Rows rows, or one less: then the last
 /// one is computed twice.
-template <class T, int Rows, int Vectors, bool Along, bool Part>
-GD_INLINE void compute_tile(const TileCall<T>& call, const TileColumns<T, Vectors, Part>& columns, const T* from, T* to,
-                            std::int64_t rows) {
-  using vector = typename Tile<T>::vector;
-  constexpr int group = 3, groups = Rows > 1 ? (Rows + group - 2) / group : 1;
+template <class T, int Rows, class Columns, bool Along>
+GD_INLINE void compute_tile(const TileCall<T>& call, const Columns& columns, const T* from, T* to, std::int64_t rows) {
+  using vector = typename Columns::vector;
+  constexpr int Vectors = Columns::vectors, group = 3, groups = Rows > 1 ? (Rows + group - 2) / group : 1;
   const std::int64_t a_stride = call.a_stride, b_stride = call.b_stride, c_stride = call.c_stride;
   const std::int64_t k = call.k, chain = call.chain;
   const T *b = call.b, *last = from + (rows - 1) * (Along ? a_stride : 1);
@@ -183,13 +213,13 @@ GD_INLINE void compute_tile(const TileCall<T>& call, const TileColumns<T, Vector
   }
 }
 
-template <class T, int Rows, int Vectors, bool Along, bool Part>
+template <class T, int Rows, class Columns, bool Along>
 __attribute__((noinline)) void tile_kernel(const TileCall<T>& call) {
-  const TileColumns<T, Vectors, Part> columns(call.cols);
+  const Columns columns(call.cols);
   const T* a = call.a;
   T* c = call.c;
   for (std::int64_t left = call.rows; left > 0; left -= Rows) {
-    compute_tile<T, Rows, Vectors, Along, Part>(call, columns, a, c, min(Rows, left));
+    compute_tile<T, Rows, Columns, Along>(call, columns, a, c, min(Rows, left));
     a += call.a_step;
     c += Rows * call.c_stride;
   }
@@ -199,14 +229,14 @@ template <class T>
 using TileKernel = void (*)(const TileCall<T>&);
 
 /// The kernels for 1, 2, 4, 6, 8 and 12 rows, by half the number.
-template <class T, int Vectors, bool Along, bool Part,
-          class Half = std::make_index_sequence<(Vectors == 1 ? Tile<T>::narrow_rows : Tile<T>::rows) / 2 + 1>>
+template <class T, class Columns, bool Along,
+          class Half = std::make_index_sequence<(Columns::vectors == 1 ? Tile<T>::narrow_rows : Tile<T>::rows) / 2 + 1>>
 struct TileKernels;
-template <class T, int Vectors, bool Along, bool Part, std::size_t... Half>
-struct TileKernels<T, Vectors, Along, Part, std::index_sequence<Half...>> {
+template <class T, class Columns, bool Along, std::size_t... Half>
+struct TileKernels<T, Columns, Along, std::index_sequence<Half...>> {
   static constexpr int rows(std::size_t half) { return half == 0 ? 1 : half > 4 ? 12 : 2 * static_cast<int>(half); }
   template <std::size_t Which>
-  static constexpr TileKernel<T> one = &tile_kernel<T, rows(Which), Vectors, Along && Which != 0, Part>;
+  static constexpr TileKernel<T> one = &tile_kernel<T, rows(Which), Columns, Along && Which != 0>;
   static constexpr TileKernel<T> of[] = {one<Half>...};
 };
 
@@ -222,14 +252,18 @@ template <class T>
 GD_INLINE TileKernel<T> kernel_of(std::int64_t rows, std::int64_t cols, bool along) {
   constexpr int lanes = Tile<T>::lanes;
   const std::int64_t half = rows == 1 ? 0 : (rows + 1) / 2;
-  const auto either = [&](const TileKernel<T>* in_rows, const TileKernel<T>* adjacent) {
-    return (along ? in_rows : adjacent)[half];
+  const auto kernel = [=]<class Columns>(std::type_identity<Columns>) __attribute__((always_inline)) {
+    return (along ? TileKernels<T, Columns, true>::of : TileKernels<T, Columns, false>::of)[half];
   };
-  if (cols == 2 * lanes) return either(TileKernels<T, 2, true, false>::of, TileKernels<T, 2, false, false>::of);
-  if (cols == 8 * lanes) return &tile_kernel<T, 1, 8, false, false>;
-  if (cols == 4 * lanes) return along ? &tile_kernel<T, 2, 4, true, false> : &tile_kernel<T, 2, 4, false, false>;
-  if (cols > lanes) return either(TileKernels<T, 2, true, true>::of, TileKernels<T, 2, false, true>::of);
-  return either(TileKernels<T, 1, true, true>::of, TileKernels<T, 1, false, true>::of);
+  if (cols == 2 * lanes) return kernel(std::type_identity<TileColumns<T, 2, false>>{});
+  if (cols == 8 * lanes) return &tile_kernel<T, 1, TileColumns<T, 8, false>, false>;
+  if (cols == 4 * lanes) {
+    using Columns = TileColumns<T, 4, false>;
+    return along ? &tile_kernel<T, 2, Columns, true> : &tile_kernel<T, 2, Columns, false>;
+  }
+  if (cols > lanes) return kernel(std::type_identity<TileColumns<T, 2, true>>{});
+  if (kHalves && 2 * cols <= lanes) return kernel(std::type_identity<HalfColumns<T>>{});
+  return kernel(std::type_identity<TileColumns<T, 1, true>>{});
 }
 
 /// Computes a tile of a long k: its sums are added to C with compensation; `rest` has the layout of C.
