@@ -30,6 +30,8 @@ struct Weights {
 
   /// Class weights are part of W_n: their common factor cancels.
   bool cancel() const { return of != Of::positives; }
+  /// Whether a label has a weight of its own.
+  bool has(double label) const { return label >= 0.0 && label < static_cast<double>(values.size()); }
   /// The factors of yes and of no of an output.
   OutputFactors<double> of_output(std::int64_t k) const {
     const auto at = [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; };
@@ -119,13 +121,15 @@ double unit_of(double largest) {
   return std::ldexp(1.0, exponent - 1);
 }
 
-/// W_n as double: the weight of a row's label, the sum of its soft targets' weights, or the mean of its answers'.
+/// W_n as double: the weight of a row's label, the sum of its soft targets' weights, or the mean of its answers'. 0 for
+/// a label that is none: its owner may have changed it since it was checked, and reading it for a batch refuses it.
 double weight_of_row(const Source& y, bool labels, const Weights* weights, std::int64_t n) {
   const bool answers = weights != nullptr && weights->of == Weights::Of::answers;
   double sum = 0.0;
   with_type(y.type, [&]<class S>(S) {
     const S* row = static_cast<const S*>(y.data) + n * y.row_stride;
     for (std::int64_t c = 0; c < y.cols; ++c) {
+      if (labels && weights != nullptr && !weights->has(static_cast<double>(row[c]))) return;
       const double value = labels ? 1.0 : static_cast<double>(row[c]);
       const std::int64_t k = labels ? static_cast<std::int64_t>(row[c]) : c;
       const OutputFactors<double> by = weights != nullptr ? weights->of_output(k) : OutputFactors<double>{};

@@ -77,6 +77,23 @@ TEST_CASE("training with scaled weights has the bits of training with ordinary o
   }
 }
 
+TEST_CASE("labels changed since they were checked are no indices of class weights") {
+  std::vector<std::int64_t> labels{0, 1};
+  std::vector<double> x{1.0, 2.0};
+  const Source y{labels.data(), SourceType::i64, 2, 1, 1};
+  const Dataset data{.x = column(x), .y = y, .weights = {}, .labels = true};
+  const AnyLoss loss = CrossEntropy{.class_weights = std::vector{1.0, 2.0}};
+  const auto checked = [&] { check_uncounted(data, loss, DType::float32); };
+  for (const std::int64_t label : {std::int64_t{1} << 50, -(std::int64_t{1} << 50), std::int64_t{2}}) {
+    CAPTURE(label);
+    labels[1] = label;
+    x[1] = 2.0;
+    CHECK(refusal(checked) == "");
+    x[1] = std::numeric_limits<double>::quiet_NaN();  // such a row counts for nothing: its values are checked
+    CHECK(refusal(checked).find("in row 1") != std::string::npos);
+  }
+}
+
 TEST_CASE("weights whose sum is no positive finite number are refused, rows by rows") {
   const std::vector<double> weights{0.0, 0.0, 1.0, 1e301}, targets{0.2, 0.3, 0.4, 0.5}, labels{0.0, 1.0, 2.0, 1.0};
   const Loss mse = MeanSquaredError{};
