@@ -96,14 +96,14 @@ struct Product {
 template <class T>
 GD_INLINE std::int64_t tile_rows(const Product<T>& panel, std::int64_t cols, bool packed, std::int64_t distance) {
   constexpr std::int64_t kCached = 128;  // for more terms, a strip of B would be read from the second-level cache
-  // Rows a multiple of a page apart share the 8 to 12 lines of one set of the first-level cache: more of them, with B
-  // and C, would evict each other at every step.
-  constexpr std::int64_t kPage = 4096, kOfOneSet = 6;
+  // Rows a multiple of a page apart share the 8 to 12 lines of one set of the first-level cache, with half a page those
+  // of two sets. More rows, with B and C, would evict each other at every step.
+  constexpr std::int64_t kHalfPage = 2048, kOfOneSet = 6;
   if (packed) return Tile<T>::rows;
   const std::int64_t most = cols <= Tile<T>::lanes                        ? Tile<T>::narrow_rows
                             : panel.k > panel.chain && panel.k <= kCached ? Tile<T>::chained_rows
                                                                           : Tile<T>::rows;
-  return distance > 0 && distance % kPage == 0 ? min(most, kOfOneSet) : most;
+  return distance > 0 && distance % kHalfPage == 0 ? min(most, kOfOneSet) : most;
 }
 
 /// Returns how many of m rows to compute in tiles of `most` rows. The rest has at least four rows, if possible: fewer
