@@ -158,10 +158,11 @@ void check_layer(const Activation& f, std::int64_t rows, std::int64_t out, std::
 }  // namespace
 
 TEST_CASE("products at all edges around tiles and around the depth of a packed block") {
-  // Tiles are 6 or 12 rows high and 2 vectors of 2 to 16 values wide; a packed block is 384 deep.
+  // Tiles are 4, 6 or 12 rows high and 2 vectors of 2 to 16 values wide, or half a vector; a block is 256 deep. Rows of
+  // 512 values are half a page or a page apart.
   const std::int64_t heights[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 25};
-  const std::int64_t widths[] = {1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65};
-  const std::int64_t depths[] = {1, 2, 15, 16, 17, 383, 384, 385, 769};
+  const std::int64_t widths[] = {1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 20, 24, 25, 31, 32, 33, 65};
+  const std::int64_t depths[] = {1, 2, 15, 16, 17, 255, 256, 257, 512, 769};
   int turn = 0;
   for (const std::int64_t m : heights) {
     for (const std::int64_t n : widths) {
@@ -214,7 +215,8 @@ TEST_CASE("dense layers with bias and every activation at every width") {
 }
 
 TEST_CASE("dense layers do not depend on the number of threads, nor on what else is asked for") {
-  const std::int64_t shapes[][3] = {{130, 257, 100}, {1000, 7, 385}, {5, 1000, 400}, {100, 1025, 33}, {2, 999, 1025}};
+  const std::int64_t shapes[][3] = {{130, 257, 100}, {1000, 7, 385}, {5, 1000, 400},
+                                    {100, 1025, 33}, {2, 999, 1025}, {90, 1024, 55}};
   const std::vector<Activation> activations = all_activations();
   std::size_t turn = 0;
   for (const auto& [rows, out, in] : shapes) {
@@ -243,14 +245,17 @@ TEST_CASE("dense layers do not depend on the number of threads, nor on what else
 }
 
 TEST_CASE("a row's results do not depend on the rows beside it") {
-  Case<float> all(100, 65, 391, 0);
-  all.forward(Tanh{}, true);
-  for (const std::int64_t first : {std::int64_t{0}, std::int64_t{7}, std::int64_t{93}}) {
-    for (const std::int64_t rows : {1, 2, 3, 5, 7}) {
-      Array<float> y(rows, 65);
-      const ConstView x{all.x.data() + first * 391, rows, 391, DType::float32};
-      device().dense_forward({x, all.weight.view(), all.bias.view(), Tanh{}, y.view(), {}});
-      CHECK(std::memcmp(y.data(), all.y.data() + first * 65, y.bytes()) == 0);
+  for (const auto& [out, in] : {std::array<std::int64_t, 2>{65, 391}, {55, 512}, {20, 1024}}) {
+    CAPTURE(in);
+    Case<float> all(100, out, in, 0);
+    all.forward(Tanh{}, true);
+    for (const std::int64_t first : {0, 7, 88}) {
+      for (const std::int64_t rows : {1, 2, 3, 5, 7, 9, 12}) {
+        Array<float> y(rows, out);
+        const ConstView x{all.x.data() + first * in, rows, in, DType::float32};
+        device().dense_forward({x, all.weight.view(), all.bias.view(), Tanh{}, y.view(), {}});
+        CHECK(std::memcmp(y.data(), all.y.data() + first * out, y.bytes()) == 0);
+      }
     }
   }
 }
