@@ -141,6 +141,7 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
   const bool together = !finishes && panel.rest == nullptr;
   for (std::int64_t i = 0; i < panel.m; i += call.rows) {
     const std::int64_t left = panel.m - i;
+    // A rest of 7 or 8 rows stays together even where rows are half a page apart: B is read once.
     const std::int64_t height = i < whole ? most : left > 8 ? 6 : left;
     call.rows = together && i < whole ? whole : height;
     call.a = packed ? packed_a + i / strip * strip * panel.k + i % strip : panel.a.data + i * row_step;
@@ -175,8 +176,9 @@ GD_INLINE void multiply_panel(const Product<T>& panel, T* packed_a, T* packed_b,
     // A second vector of which at most half is used is computed apart, unless the call takes longer than it saves.
     const std::int64_t second = cols - Tile<T>::lanes;
     const bool halved = kHalves && second > 0 && 2 * second <= Tile<T>::lanes && panel.m * panel.k >= kWorthACall;
-    for (std::int64_t at = 0, part = halved ? Tile<T>::lanes : cols; at < cols; at += part, part = cols - at) {
-      multiply_strip<T>(panel, j + at, part, packed_a, b + at, panel.pack_b, finishes);
+    const std::int64_t whole = halved ? Tile<T>::lanes : cols;
+    for (std::int64_t at = 0; at < cols; at += whole) {
+      multiply_strip<T>(panel, j + at, min(whole, cols - at), packed_a, b + at, panel.pack_b, finishes);
     }
   }
 }
@@ -275,7 +277,8 @@ void gemm(Product<T>&& all, const UnitsCall& units = {}) {
   const bool dots = columns || rows;
   // B must be packed if the elements of a kernel's vector load are not adjacent. Otherwise packing avoids page jumps
   // along a long k, and cache-set conflicts of rows whose stride is a power of two; this is faster where a packed
-  // element is used often. A is packed where rows are adjacent and its elements do not stay in the cache.
+  // element is used often. A is packed where its rows are adjacent, it does not stay in the cache and there are several
+  // strips to use it.
   const bool crowds = all.b.row_stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
   all.pack_a = all.a.row_stride == 1 && n > 2 * Tile<T>::cols && m * k > kCachedA / std::int64_t{sizeof(T)};
   all.pack_b = all.b.col_stride != 1 || (m >= kRowsToPack && (k > 64 || crowds));

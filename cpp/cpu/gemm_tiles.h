@@ -40,9 +40,13 @@ __attribute__((noinline)) void pack(Operand<T> from, std::int64_t m, std::int64_
       const std::int64_t rows = min(Strip, m - i);
       const T* source = from.data + i * from.row_stride;
       T* strip = to + i * k;
-      if (transposes) {
-        pack_transposed<T, Strip>(source, from.row_stride, rows, k, strip);
-      } else if (rows == Strip) {
+      if constexpr (Strip % Tile<T>::lanes == 0) {  // not A, which is packed only where its rows are adjacent
+        if (transposes) {
+          pack_transposed<T, Strip>(source, from.row_stride, rows, k, strip);
+          continue;
+        }
+      }
+      if (rows == Strip) {
         for (std::int64_t p = first; p < last; ++p) {
           std::memcpy(strip + p * Strip, source + p * from.col_stride, sizeof(T) * Strip);
         }
@@ -124,8 +128,8 @@ struct TileColumns {
   }
 };
 
-/// Whether half a vector takes half the time of a whole one: on processors that compute 512 bits in two steps. On
-/// others it takes the same time.
+/// Whether rows end with half a vector, where that is enough. A Zen 4 computes 512 bits in two steps of 256, and half a
+/// vector in one; on other processors with vectors of 512 bits this has not been measured.
 inline constexpr bool kHalves = GDCORE_VECTOR_BYTES == 64;
 
 #if GDCORE_VECTOR_BYTES == 64

@@ -177,7 +177,10 @@ struct RowsSideBySide {
 #pragma omp simd
       for (std::int64_t r = 0; r < kSideBySide; ++r) top[r] = e[c][r] > top[r] ? e[c][r] : top[r];
     }
-    for (std::int64_t r = 0; r < kSideBySide; ++r) sum[r] = 0.0;
+    for (std::int64_t r = 0; r < kSideBySide; ++r) {
+      below[r] = T(0);
+      sum[r] = 0.0;
+    }
     for (std::int64_t c = 0; c < cols; ++c) {
       const auto which = static_cast<std::int32_t>(c);
 #pragma omp simd
@@ -187,10 +190,7 @@ struct RowsSideBySide {
         sum[r] += static_cast<double>(e[c][r]);
       }
     }
-    for (std::int64_t r = rows; r < kSideBySide; ++r) {
-      below[r] = T(0);
-      sum[r] = 1.0;
-    }
+    for (std::int64_t r = rows; r < kSideBySide; ++r) sum[r] = 1.0;
   }
 
   /// Returns Σ (top - logit of the label); the product of the sums, at most 16^16, goes to `logs`.

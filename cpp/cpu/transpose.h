@@ -1,4 +1,4 @@
-// Transposition in registers: of squares of a vector's lanes, and of rows beside one another.
+// Transposition in registers: of a square of vectors, and of a few rows of any length.
 #pragma once
 
 #include <utility>
@@ -31,11 +31,12 @@ GD_INLINE void transpose(typename Tile<T>::vector* v) {
   if constexpr (Step > 1) transpose<T, Step / 2>(v);
 }
 
-/// Packs one strip of an operand with k-contiguous rows: to[p * Strip + r] = from[r * stride + p]. Transposes squares
-/// in registers. What no tile reads is not written: vectors without a row, and the lanes beside a single row.
+/// to[p * Strip + r] = from[r * stride + p] for up to Strip rows of k elements, in squares. Missing rows are zero in a
+/// vector of `to` with at least two rows; a vector without a row, and the lanes beside a single row, are not written.
 template <class T, int Strip>
 GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t k, T* to) {
   constexpr int lanes = Tile<T>::lanes;
+  static_assert(Strip % lanes == 0);
   const std::int64_t depth = min(lanes, k);
   const FirstLanes<T> part(depth);
   for (std::int64_t first = 0; first < k; first += lanes) {
@@ -47,20 +48,18 @@ GD_INLINE void pack_transposed(const T* from, std::int64_t stride, std::int64_t 
         for (std::int64_t q = p; q < p + depth; ++q) to[q * Strip + g] = from[g * stride + q];
         continue;
       }
-      constexpr int whole = lanes;
-      const int width = Strip - g < whole ? Strip - g : whole;
       typename Tile<T>::vector v[lanes];
 #pragma GCC unroll 16
       for (int r = 0; r < lanes; ++r) {
         v[r] = typename Tile<T>::vector{};
-        if (r >= width || g + r >= rows) continue;
+        if (g + r >= rows) continue;
         const T* row = from + (g + r) * stride + p;
         v[r] = depth == lanes ? load(row) : part.load(row);
       }
       transpose<T>(v);
 #pragma GCC unroll 16
       for (int q = 0; q < lanes; ++q) {
-        if (q < depth) std::memcpy(to + (p + q) * Strip + g, &v[q], sizeof(T) * static_cast<std::size_t>(width));
+        if (q < depth) store(to + (p + q) * Strip + g, v[q]);
       }
     }
   }

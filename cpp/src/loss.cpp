@@ -129,9 +129,9 @@ double weight_of_row(const Source& y, bool labels, const Weights* weights, std::
   with_type(y.type, [&]<class S>(S) {
     const S* row = static_cast<const S*>(y.data) + n * y.row_stride;
     for (std::int64_t c = 0; c < y.cols; ++c) {
-      if (labels && weights != nullptr && !weights->has(static_cast<double>(row[c]))) return;
-      const double value = labels ? 1.0 : static_cast<double>(row[c]);
-      const std::int64_t k = labels ? static_cast<std::int64_t>(row[c]) : c;
+      const double given = static_cast<double>(row[c]), value = labels ? 1.0 : given;
+      if (labels && weights != nullptr && !weights->has(given)) return;
+      const std::int64_t k = labels && weights != nullptr ? static_cast<std::int64_t>(given) : c;
       const OutputFactors<double> by = weights != nullptr ? weights->of_output(k) : OutputFactors<double>{};
       sum += value * by.first + (answers ? (1.0 - value) * by.second : 0.0);
     }

@@ -158,11 +158,12 @@ void check_layer(const Activation& f, std::int64_t rows, std::int64_t out, std::
 }  // namespace
 
 TEST_CASE("products at all edges around tiles and around the depth of a packed block") {
-  // Tiles are 4, 6 or 12 rows high and 2 vectors of 2 to 16 values wide, or half a vector; a block is 256 deep. Rows of
-  // 512 values are half a page or a page apart.
+  // Tiles are 1, 2, 4, 6, 8 or 12 rows high and 2 vectors of 2 to 16 values wide, or half a vector; a block is 256
+  // deep. Rows of 512 and 1,024 values are half a page or whole pages apart. An odd number of depths: `turn`
+  // alternates.
   const std::int64_t heights[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 25};
   const std::int64_t widths[] = {1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 20, 24, 25, 31, 32, 33, 65};
-  const std::int64_t depths[] = {1, 2, 15, 16, 17, 255, 256, 257, 512, 769};
+  const std::int64_t depths[] = {1, 2, 15, 16, 17, 255, 256, 257, 512, 769, 1024};
   int turn = 0;
   for (const std::int64_t m : heights) {
     for (const std::int64_t n : widths) {
@@ -181,8 +182,9 @@ TEST_CASE("products at all edges around tiles and around the depth of a packed b
 }
 
 TEST_CASE("products that take several blocks of rows, columns and depth") {
-  const std::int64_t shapes[][3] = {{97, 2049, 2},  {193, 513, 385}, {192, 512, 384}, {95, 1025, 3}, {1, 2100, 400},
-                                    {2100, 1, 400}, {400, 1, 2100},  {200, 33, 800},  {3, 41, 9000}};
+  const std::int64_t shapes[][3] = {{97, 2049, 2},  {193, 513, 385}, {192, 512, 384}, {95, 1025, 3},
+                                    {1, 2100, 400}, {2100, 1, 400},  {400, 1, 2100},  {200, 33, 800},
+                                    {3, 41, 9000},  {13, 20, 8200},  {8, 52, 8200}};
   for (const auto& [m, n, k] : shapes) {
     check_product<float>(m, n, k, 1);
     check_product<double>(m, n, k, 0);

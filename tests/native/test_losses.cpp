@@ -207,6 +207,36 @@ TEST_CASE("losses and gradients agree with double loops at every shape") {
   }
 }
 
+TEST_CASE("cross-entropy with labels agrees with double loops for few classes and few rows") {
+  const Loss loss = CrossEntropy{};
+  for (std::int64_t cols = 2; cols <= 18; ++cols) {
+    for (const std::int64_t rows : {1, 2, 7, 8, 9, 15, 16, 17, 31, 33}) {
+      for (const std::size_t turn : {2, 4, 8, 22}) {  // labels, twice with weights of rows
+        check_case<float>(loss, rows, cols, turn);
+        check_case<double>(loss, rows, cols, turn);
+      }
+    }
+  }
+}
+
+TEST_CASE("a row that is not finite changes no other row's gradient") {
+  for (const std::int64_t cols : {2, 5, 10, 16, 17}) {
+    CAPTURE(cols);
+    const Loss loss = CrossEntropy{};
+    Case<float> c(loss, 21, cols, 2), bad(loss, 21, cols, 2);
+    c.run(true);
+    for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      bad.logits[18 * cols + 1] = value;
+      bad.run(true);
+      CHECK(!std::isfinite(bad.sums.loss));
+      CHECK(std::isnan(bad.grad[18 * cols]));
+      for (std::int64_t i = 0; i < c.grad.size(); ++i) {
+        if (i / cols != 18) CHECK(bad.grad[i] == c.grad[i]);
+      }
+    }
+  }
+}
+
 TEST_CASE("losses do not depend on the number of threads") {
   for (const Loss& loss : all_losses()) {
     for (std::size_t turn = 0; turn < 4; ++turn) {

@@ -52,9 +52,11 @@ std::vector<OptimizerRule> all_rules() {
           Adam{{0.9, 0.99}, 1e-6, true}};
 }
 
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
 template <class T>
 void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift, std::int64_t other_shift,
-                double average_rate = -1.0) {
+                double average_rate = -1.0, double scale = 0.75, double clip = 0.6) {
   Array<T> w(1, n, shift), g(1, n, other_shift), s(1, n, shift), r(1, n, other_shift);
   w.random(1);
   g.random(2);
@@ -67,7 +69,7 @@ void check_rule(const OptimizerRule& rule, std::int64_t n, std::int64_t shift, s
   const std::int64_t third = n / 3;
   const Segment segments[] = {
       {0, third, 1.0, 0.1}, {third + (n > 3), n - third - (n > 3) - third, 0.5, 0.0}, {n - third, third, 2.0, 0.3}};
-  const double lr = 0.05, scale = 0.75, clip = 0.6, decay_factor = average_rate < 0.0 ? 1.0 : 1.5;
+  const double lr = 0.05, decay_factor = average_rate < 0.0 ? 1.0 : 1.5;
   OptimizerPass pass{rule, w.view(), g.view(), {}, segments, lr, 3, scale, clip};
   if (state_count(rule) > 0) pass.states[0] = s.view();
   if (state_count(rule) > 1) pass.states[1] = r.view();
@@ -131,6 +133,12 @@ TEST_CASE("every rule follows its formula at every length, with clipping, decay 
       check_rule<double>(rule, n, 0, 0);
       check_rule<float>(rule, n, n % 2, 1 - n % 2, 0.25);
       check_rule<double>(rule, n, 0, 0, n % 2 == 0 ? 0.25 : 1.0);
+    }
+    for (const std::int64_t n : {1, 7, 16, 50, 1'000}) {  // nothing but the rule, where there is no decay
+      check_rule<float>(rule, n, n % 2, 0, -1.0, 1.0, kNoLimit);
+      check_rule<double>(rule, n, n % 2, 0, -1.0, 1.0, kNoLimit);
+      check_rule<float>(rule, n, 0, 0, -1.0, 1.0, 0.6);
+      check_rule<float>(rule, n, 0, 0, -1.0, 0.75, kNoLimit);
     }
     check_rule<float>(rule, 100'003, 0, 0, 0.25);
     check_rule<float>(rule, 1'000, 0, 0, 0.0);
