@@ -124,7 +124,7 @@ void backward(const NormBackward& call) {
   const auto piece = [&](std::int64_t begin, std::int64_t end, double* total) {
     backward_piece(call, slopes, begin, end, total, reinterpret_cast<T*>(total + 2 * cols));
   };
-  const double* total = over_pieces(rows, stride, 4 * cols, piece, adding(2 * cols));
+  const double* total = over_pieces(rows, stride, 4 * cols, piece, adding(2 * cols), kRowsAtOnce);
   for (std::int64_t c = 0; c < cols; ++c) {
     if (call.dgamma) call.dgamma.as<T>()[c] = static_cast<T>(total[c]);
     if (call.dbeta) call.dbeta.as<T>()[c] = static_cast<T>(total[cols + c]);
