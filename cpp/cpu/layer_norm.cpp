@@ -35,66 +35,104 @@ void scale_row(const LayerNormForward& call, const Function& f, std::int64_t r) 
   fill(y, 0, cols, false, [=](std::int64_t c) __attribute__((always_inline)) { return f.value(first[c]); });
 }
 
-/// Computes the mean and 1/√(σ²+ε) of each row, then calls `scale` while the row is in the cache.
+constexpr std::int64_t kMostAtOnce = 16;
+
+/// Returns how many rows of some arrays to pass over together: the processor then begins the sums of a row before those
+/// of the row before are added up, which takes long beside the sums of a short row.
 template <class T>
-void forward(const LayerNormForward& call, FunctionRef<void(std::int64_t)> scale, std::int64_t begin,
-             std::int64_t end) {
+std::int64_t rows_at_once(std::int64_t cols, std::int64_t arrays) {
+  constexpr std::int64_t kCached = (4 << 10) / sizeof(T);
+  return max(1, min(kMostAtOnce, kCached / (cols * arrays)));
+}
+
+/// Computes the mean and 1/√(σ²+ε) of rows [r0, end), at most kMostAtOnce.
+template <class T>
+void normalise(const LayerNormForward& call, std::int64_t r0, std::int64_t end, bool prefetches) {
   const std::int64_t cols = call.x.cols;
   const double share = 1.0 / static_cast<double>(cols);
-  const bool around = beyond_cache(call.x.size(), sizeof(T));
-  for (std::int64_t r = begin; r < end; ++r) {
-    const T* x = call.x.as<T>() + r * cols;
-    const T near = static_cast<T>(row_sum<T>(cols, [=](std::int64_t c) { return x[c]; }) * share);
-    if (around && r + 2 < end) prefetch(x + 2 * cols, cols);
-    // Deviations from the rounded mean and their squares; the sum of deviations corrects the rounding.
-    double rest, squares;
-    row_sums<T>(cols, rest, squares, [=](std::int64_t c, T& square) __attribute__((always_inline)) {
-      const T d = x[c] - near;
+  const T* rows = call.x.as<T>();
+  T near[kMostAtOnce];
+  double rest[kMostAtOnce], squares[kMostAtOnce];
+  for (std::int64_t r = r0; r < end; ++r) {
+    const T* x = rows + r * cols;
+    near[r - r0] = static_cast<T>(row_sum<T>(cols, [=](std::int64_t c) { return x[c]; }) * share);
+    if (prefetches && r + 2 < call.x.rows) prefetch(x + 2 * cols, cols);
+  }
+  // Deviations from the rounded mean and their squares; the sum of deviations corrects the rounding.
+  for (std::int64_t r = r0; r < end; ++r) {
+    const T *x = rows + r * cols, from = near[r - r0];
+    row_sums<T>(cols, rest[r - r0], squares[r - r0], [=](std::int64_t c, T& square) __attribute__((always_inline)) {
+      const T d = x[c] - from;
       square = d * d;
       return d;
     });
-    const double missing = rest * share, v = squares * share - missing * missing;
-    call.mean.as<T>()[r] = static_cast<T>(static_cast<double>(near) + missing);
+  }
+  for (std::int64_t r = r0; r < end; ++r) {
+    const double missing = rest[r - r0] * share, v = squares[r - r0] * share - missing * missing;
+    call.mean.as<T>()[r] = static_cast<T>(static_cast<double>(near[r - r0]) + missing);
     call.rstd.as<T>()[r] = static_cast<T>(1.0 / math::sqrt((v < 0.0 ? 0.0 : v) + call.eps));
-    scale(r);
   }
 }
 
-/// One row: dy ← dy f'(saved), dx = rstd (γdy - mean(γdy) - â mean(γdy â)); adds the row's terms of dγ and dβ.
+/// Normalises rows, then calls `scale` for each while it is in the cache.
 template <class T>
-void backward_row(const NormBackward& call, const Slopes<T>& slopes, std::int64_t r, T* sum_gamma, T* sum_beta) {
+void forward(const LayerNormForward& call, FunctionRef<void(std::int64_t)> scale, std::int64_t begin,
+             std::int64_t end) {
+  const bool around = beyond_cache(call.x.size(), sizeof(T));
+  const std::int64_t at_once = rows_at_once<T>(call.x.cols, 1);
+  for (std::int64_t r0 = begin; r0 < end; r0 += at_once) {
+    const std::int64_t last = min(end, r0 + at_once);
+    normalise<T>(call, r0, last, around);
+    for (std::int64_t r = r0; r < last; ++r) scale(r);
+  }
+}
+
+/// Rows [r0, end), at most kMostAtOnce: dy ← dy f'(saved), dx = rstd (γdy - mean(γdy) - â mean(γdy â)); adds their
+/// terms of dγ and dβ.
+template <class T>
+void backward_rows(const NormBackward& call, const Slopes<T>& slopes, std::int64_t r0, std::int64_t end, T* sum_gamma,
+                   T* sum_beta) {
   const std::int64_t cols = call.x.cols;
-  const T *x = call.x.as<T>() + r * cols, *gamma = call.gamma.as<T>();
-  T* dy = call.dy.as<T>() + r * cols;
-  const T mean = call.mean.as<T>()[r], rstd = call.rstd.as<T>()[r];
-  if (call.saved) slopes.multiply(call.saved.as<T>() + r * cols, dy, 1, cols, cols);
-  const auto scaled = [=](std::int64_t c) __attribute__((always_inline)) { return gamma ? dy[c] * gamma[c] : dy[c]; };
-  const auto normal = [=](std::int64_t c) __attribute__((always_inline)) { return (x[c] - mean) * rstd; };
-  double sum, with_x;
-  if (sum_gamma != nullptr) {
-    row_sums<T>(cols, sum, with_x, [=](std::int64_t c, T& product) __attribute__((always_inline)) {
-      const T d = dy[c], normalised = normal(c), s = scaled(c);
-      sum_gamma[c] += d * normalised;
-      sum_beta[c] += d;
-      product = s * normalised;
-      return s;
-    });
-  } else {
-    row_sums<T>(cols, sum, with_x, [=](std::int64_t c, T& product) __attribute__((always_inline)) {
-      product = scaled(c) * normal(c);
-      return scaled(c);
-    });
+  const T *gamma = call.gamma.as<T>(), *means = call.mean.as<T>(), *rstds = call.rstd.as<T>();
+  double sum[kMostAtOnce], with_x[kMostAtOnce];
+  if (call.saved) {
+    slopes.multiply(call.saved.as<T>() + r0 * cols, call.dy.as<T>() + r0 * cols, end - r0, cols, cols);
+  }
+  const auto scaled = [=](const T* dy, std::int64_t c)
+                          __attribute__((always_inline)) { return gamma ? dy[c] * gamma[c] : dy[c]; };
+  for (std::int64_t r = r0; r < end; ++r) {
+    const T *x = call.x.as<T>() + r * cols, *dy = call.dy.as<T>() + r * cols, mean = means[r], rstd = rstds[r];
+    if (sum_gamma != nullptr) {
+      row_sums<T>(cols, sum[r - r0], with_x[r - r0], [=](std::int64_t c, T& product) __attribute__((always_inline)) {
+        const T d = dy[c], normalised = (x[c] - mean) * rstd, s = scaled(dy, c);
+        sum_gamma[c] += d * normalised;
+        sum_beta[c] += d;
+        product = s * normalised;
+        return s;
+      });
+    } else {
+      row_sums<T>(cols, sum[r - r0], with_x[r - r0], [=](std::int64_t c, T& product) __attribute__((always_inline)) {
+        product = scaled(dy, c) * ((x[c] - mean) * rstd);
+        return scaled(dy, c);
+      });
+    }
   }
   if (!call.dx) return;
-  T* dx = call.dx.as<T>() + r * cols;
-  const T s1 = static_cast<T>(sum / static_cast<double>(cols)), s2 = static_cast<T>(with_x / static_cast<double>(cols));
-  const auto next = [=](std::int64_t c, std::int64_t count) __attribute__((always_inline)) {
-    prefetch(x + cols + c, count);
-    prefetch(dy + cols + c, count);
-  };
-  fill(
-      dx, 0, cols, beyond_cache(call.x.size(), sizeof(T)),
-      [=](std::int64_t c) __attribute__((always_inline)) { return rstd * (scaled(c) - s1 - normal(c) * s2); }, next);
+  const bool around = beyond_cache(call.x.size(), sizeof(T));
+  for (std::int64_t r = r0; r < end; ++r) {
+    const T *x = call.x.as<T>() + r * cols, *dy = call.dy.as<T>() + r * cols, mean = means[r], rstd = rstds[r];
+    const T s1 = static_cast<T>(sum[r - r0] / static_cast<double>(cols));
+    const T s2 = static_cast<T>(with_x[r - r0] / static_cast<double>(cols));
+    const auto next = [=](std::int64_t c, std::int64_t count) __attribute__((always_inline)) {
+      prefetch(x + cols + c, count);
+      prefetch(dy + cols + c, count);
+    };
+    fill(
+        call.dx.as<T>() + r * cols, 0, cols, around,
+        [=](std::int64_t c)
+            __attribute__((always_inline)) { return rstd * (scaled(dy, c) - s1 - (x[c] - mean) * rstd * s2); },
+        next);
+  }
 }
 
 /// dγ and dβ of one piece of rows: sums in T over at most kRowsAtOnce rows, added to the doubles of `total` (2 x cols).
@@ -102,10 +140,14 @@ template <class T>
 void backward_piece(const NormBackward& call, const Slopes<T>& slopes, std::int64_t begin, std::int64_t end,
                     double* total, T* sum) {
   const std::int64_t cols = call.x.cols;
+  const std::int64_t at_once = rows_at_once<T>(cols, 2);
   for (std::int64_t c = 0; c < 2 * cols; ++c) total[c] = 0.0;
   for (std::int64_t r0 = begin; r0 < end; r0 += kRowsAtOnce) {
+    const std::int64_t last = min(end, r0 + kRowsAtOnce);
     for (std::int64_t c = 0; c < 2 * cols; ++c) sum[c] = T(0);
-    for (std::int64_t r = r0; r < min(end, r0 + kRowsAtOnce); ++r) backward_row(call, slopes, r, sum, sum + cols);
+    for (std::int64_t r = r0; r < last; r += at_once) {
+      backward_rows(call, slopes, r, min(last, r + at_once), sum, sum + cols);
+    }
     for (std::int64_t c = 0; c < 2 * cols; ++c) total[c] += static_cast<double>(sum[c]);
   }
 }
@@ -116,7 +158,10 @@ void backward(const NormBackward& call) {
   const std::int64_t rows = call.x.rows, cols = call.x.cols, stride = cols * 8;
   if (!call.dgamma && !call.dbeta) {
     parallel_for(rows, stride, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) backward_row<T>(call, slopes, r, nullptr, nullptr);
+      const std::int64_t at_once = rows_at_once<T>(cols, 2);
+      for (std::int64_t r = begin; r < end; r += at_once) {
+        backward_rows<T>(call, slopes, r, min(end, r + at_once), nullptr, nullptr);
+      }
     });
     return;
   }
