@@ -31,6 +31,19 @@ GD_INLINE void copy_row(const S* row, std::int64_t cols, T* to, std::int64_t aft
   }
 }
 
+/// A value in the type of the output. Labels have 32 bits: a number beyond them becomes the largest or the smallest,
+/// NaN becomes -1, none of which is a class.
+template <class T, class S>
+GD_INLINE T converted(S value) {
+  if constexpr (std::is_same_v<T, std::int32_t> && (sizeof(S) > 4 || !std::is_same_v<S, T>)) {
+    constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+    if (value != value) return -1;
+    if (static_cast<double>(value) >= static_cast<double>(kMost)) return kMost;
+    if (static_cast<double>(value) <= -static_cast<double>(kMost)) return -kMost;
+  }
+  return static_cast<T>(value);
+}
+
 /// Rows to copy.
 struct Rows {
   const std::int64_t* row;
@@ -56,7 +69,7 @@ void copy_rows(const Source& source, const Rows& rows, void* to) {
   if (cols == 1) {
     for (std::int64_t i = 0; i < rows.count; ++i) {
       prefetch_row(i + rows.ahead);
-      out[i] = static_cast<T>(from[rows.row[i] * stride]);
+      out[i] = converted<T>(from[rows.row[i] * stride]);
     }
     return;
   }

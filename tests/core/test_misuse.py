@@ -63,6 +63,26 @@ def test_labels_that_change_after_they_were_checked(device: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("dtype", "label"),
+    [("int64", 2**32 + 1), ("int64", -(2**40)), ("uint64", 2**63), ("uint32", 2**32 - 1), ("int64", -1), ("int16", 3)],
+)
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0]])
+def test_changed_labels_of_any_type_are_no_classes(dtype: str, label: int, weights: list[float] | None) -> None:
+    """Labels are kept in 32 bits: a larger one does not become the class that its lower bits are."""
+    x, y = data()
+    y = y.astype(dtype)
+    model = gd.Sequential(gd.Dense(5, 3), seed=0)
+    trainer = gd.Trainer(model, gd.CrossEntropy(class_weights=weights), optimizer=gd.SGD(0.1))
+
+    class Spoil:
+        def on_epoch_end(self, trainer: gd.Trainer, logs: dict[str, float]) -> None:
+            y[5] = label
+
+    with pytest.raises(ValueError, match="got the label"):
+        trainer.fit(x, y, epochs=2, batch_size=16, callbacks=[Spoil()])
+
+
+@pytest.mark.parametrize(
     "layers",
     [
         lambda: [gd.LayerNorm(2**62)],
