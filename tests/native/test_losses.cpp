@@ -1,148 +1,14 @@
 // Losses and their gradients against double loops; weights of samples and classes, labels and soft targets.
-#include "support.h"
+#include "loss_case.h"
 
 using namespace gdcore;
 using namespace gdcore::testing;
 
 namespace {
 
-constexpr double kLevel = 0.3, kDelta = 0.7, kGamma = 1.5;
-using Wide = long double;  // sums that double results are compared with need more precision than double
-
-template <class T>
-struct Case {
-  std::int64_t rows, cols;
-  Loss loss;
-  Array<T> logits, targets, weights, class_weights, grad;
-  Array<float> unused;
-  std::vector<std::int32_t> labels;
-  bool with_weights, with_class_weights, with_labels;
-  LossSums sums;
-
-  Case(const Loss& loss_, std::int64_t rows_, std::int64_t cols_, std::size_t turn)
-      : rows(rows_),
-        cols(cols_),
-        loss(loss_),
-        logits(rows, cols, static_cast<std::int64_t>(turn / 2 % 2)),
-        targets(rows, cols, static_cast<std::int64_t>(turn / 4 % 2)),
-        weights(1, rows, static_cast<std::int64_t>(turn % 2)),
-        class_weights(1, 2 * cols, 1),
-        grad(rows, cols, static_cast<std::int64_t>(turn / 3 % 2)),
-        unused(1, 1),
-        with_weights(turn % 3 == 1),
-        with_class_weights(turn % 5 < 2 && (loss.index() == 1 || loss.index() == 2)),
-        with_labels(loss.index() == 1 && (turn % 2 == 0 || std::get<CrossEntropy>(loss).gamma > 0.0)) {
-    logits.random(1, 4.0);
-    targets.random(2, 0.5, 0.5);
-    weights.random(3, 0.5, 0.6);
-    weights[0] = T(0);
-    if (rows == 1) weights[0] = T(2);
-    class_weights.random(4, 0.5, 0.6);
-    for (std::int64_t n = 0; n < rows; ++n) labels.push_back(static_cast<std::int32_t>((n * 7 + 3) % cols));
-    labels.shrink_to_fit();
-    grad.poison();
-  }
-  /// Weights of classes or answers; the level of a quantile and its complement.
-  ConstView class_view() {
-    if (loss.index() == 5) {
-      for (std::int64_t c = 0; c < 2 * cols; ++c) class_weights[c] = static_cast<T>(c < cols ? kLevel : 1.0 - kLevel);
-      return class_weights.view();
-    }
-    ConstView view = class_weights.view();
-    view.cols = cols;
-    return with_class_weights ? view : ConstView{};
-  }
-  void run(bool with_grad) {
-    device().loss({loss, logits.view(), with_labels ? ConstView{} : ConstView(targets.view()),
-                   with_labels ? labels.data() : nullptr, with_weights ? ConstView(weights.view()) : ConstView{},
-                   class_view(), with_grad ? grad.view() : View{}, &sums});
-  }
-
-  /// W_n, l_n and the gradient of l_n, with the magnitude of its terms.
-  struct Row {
-    Wide weight = 1.0, loss = 0.0;
-    std::vector<Wide> gradient, size;
-  };
-  Row exact(std::int64_t n) const {
-    Row row;
-    const double k = static_cast<double>(cols);
-    row.gradient.resize(static_cast<std::size_t>(cols));
-    row.size.resize(static_cast<std::size_t>(cols));
-    Wide log_sum = 0.0, total = 0.0;
-    double top = -1e300;
-    for (std::int64_t c = 0; c < cols; ++c) top = std::max(top, static_cast<double>(logits(n, c)));
-    for (std::int64_t c = 0; c < cols; ++c) log_sum += std::exp(static_cast<Wide>(logits(n, c)) - top);
-    log_sum = top + std::log(log_sum);
-    const Wide smooth = loss.index() == 1 ? Wide{std::get<CrossEntropy>(loss).label_smoothing} : Wide{0.0};
-    const auto omega = [&](std::int64_t c) { return with_class_weights ? static_cast<double>(class_weights[c]) : 1.0; };
-    const auto target = [&](std::int64_t c) {
-      if (!with_labels) return static_cast<double>(targets(n, c));
-      return c == labels[static_cast<std::size_t>(n)] ? 1.0 : 0.0;
-    };
-    if (loss.index() == 1) row.weight = 0.0;
-    for (std::int64_t c = 0; c < cols; ++c) {
-      const Wide z = static_cast<Wide>(logits(n, c)), t = target(c);
-      if (loss.index() == 0) {
-        row.loss += (z - t) * (z - t) / k;
-        row.gradient[static_cast<std::size_t>(c)] = 2.0 * (z - t) / k;
-        row.size[static_cast<std::size_t>(c)] = 2.0 * (std::abs(z) + std::abs(t)) / k;
-      } else if (loss.index() > 2) {
-        const Wide d = z - t, most = kDelta, mean = std::exp(z);
-        const Wide clipped = d > most ? most : (d < -most ? -most : d), sign = d > 0.0 ? 1.0 : -1.0;
-        const Wide pinball = d > 0.0 ? 1.0 - Wide{kLevel} : -Wide{kLevel};
-        const Wide losses[] = {clipped * (d - clipped / 2), std::abs(d), pinball * d, mean - t * z};
-        const Wide slopes[] = {clipped, sign, pinball, mean - t};
-        row.loss += losses[loss.index() - 3] / k;
-        row.gradient[static_cast<std::size_t>(c)] = slopes[loss.index() - 3] / k;
-        row.size[static_cast<std::size_t>(c)] = (loss.index() == 6 ? mean * (1.0 + std::abs(z)) + t : Wide{1.0}) / k;
-      } else if (const auto* focal = std::get_if<BinaryCrossEntropy>(&loss); focal != nullptr && focal->gamma > 0.0) {
-        const Wide p = 1.0 / (1.0 + std::exp(-z)), a = std::log1p(std::exp(-z)), b = std::log1p(std::exp(z));
-        const Wide yes = omega(c) * t * std::pow(1.0 - p, Wide{kGamma}), no = (1.0 - t) * std::pow(p, Wide{kGamma});
-        row.loss += yes * a + no * b;
-        const Wide up = yes * (kGamma * p * a + 1.0 - p), down = no * (kGamma * (1.0 - p) * b + p);
-        row.gradient[static_cast<std::size_t>(c)] = down - up;
-        row.size[static_cast<std::size_t>(c)] = (down + up) * (1.0 + kGamma * std::abs(z));
-      } else if (loss.index() == 2) {
-        const Wide p = 1.0 / (1.0 + std::exp(-z)), soft = std::log1p(std::exp(-std::abs(z)));
-        row.loss += omega(c) * t * (soft + std::max(-z, Wide{0.0})) + (1.0 - t) * (soft + std::max(z, Wide{0.0}));
-        row.gradient[static_cast<std::size_t>(c)] = (1.0 - t) * p - omega(c) * t * (1.0 - p);
-        row.size[static_cast<std::size_t>(c)] = (1.0 - t) * p + omega(c) * t;
-      } else {
-        const Wide share = omega(c) * ((1.0 - smooth) * t + smooth / k);
-        row.weight += omega(c) * t;
-        row.loss += share * (log_sum - z);
-        total += share;
-      }
-    }
-    for (std::int64_t c = 0; loss.index() == 1 && c < cols; ++c) {
-      const Wide share = omega(c) * ((1.0 - smooth) * target(c) + smooth / k);
-      const Wide p = std::exp(static_cast<Wide>(logits(n, c)) - log_sum);
-      row.gradient[static_cast<std::size_t>(c)] = total * p - share;
-      row.size[static_cast<std::size_t>(c)] = total * p + share;
-    }
-    if (loss.index() == 1 && std::get<CrossEntropy>(loss).gamma > 0.0) focus(n, log_sum, row);
-    return row;
-  }
-  /// Turns cross-entropy of a label into focal loss.
-  void focus(std::int64_t n, Wide log_sum, Row& row) const {
-    const std::int64_t label = labels[static_cast<std::size_t>(n)];
-    Wide rest = 0.0;
-    for (std::int64_t c = 0; c < cols; ++c) {
-      if (c != label) rest += std::exp(static_cast<Wide>(logits(n, c)) - log_sum);
-    }
-    const Wide log_p = static_cast<Wide>(logits(n, label)) - log_sum, power = std::pow(rest, Wide{kGamma});
-    row.loss *= power;
-    const Wide factor = rest > 0.0 ? power * (1.0 - kGamma * std::exp(log_p) * log_p / rest) : Wide{0.0};
-    for (std::size_t c = 0; c < row.gradient.size(); ++c) {
-      row.gradient[c] *= factor;
-      row.size[c] *= factor * (1.0 + kGamma);
-    }
-  }
-};
-
 template <class T>
 void check_case(const Loss& loss, std::int64_t rows, std::int64_t cols, std::size_t turn) {
-  Case<T> c(loss, rows, cols, turn);
+  LossCase<T> c(loss, rows, cols, turn);
   CAPTURE(sizeof(T));
   CAPTURE(loss.index());
   CAPTURE(rows);
@@ -151,7 +17,7 @@ void check_case(const Loss& loss, std::int64_t rows, std::int64_t cols, std::siz
   CAPTURE(c.with_class_weights);
   c.run(true);
   Wide weight = 0.0, total = 0.0;
-  std::vector<typename Case<T>::Row> exact;
+  std::vector<typename LossCase<T>::Row> exact;
   for (std::int64_t n = 0; n < rows; ++n) {
     exact.push_back(c.exact(n));
     const double s = c.with_weights ? static_cast<double>(c.weights[n]) : 1.0;
@@ -223,7 +89,7 @@ TEST_CASE("a row that is not finite changes no other row's gradient") {
   for (const std::int64_t cols : {2, 5, 10, 16, 17}) {
     CAPTURE(cols);
     const Loss loss = CrossEntropy{};
-    Case<float> c(loss, 21, cols, 2), bad(loss, 21, cols, 2);
+    LossCase<float> c(loss, 21, cols, 2), bad(loss, 21, cols, 2);
     c.run(true);
     for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       bad.logits[18 * cols + 1] = value;
@@ -241,7 +107,7 @@ TEST_CASE("losses do not depend on the number of threads") {
   for (const Loss& loss : all_losses()) {
     for (std::size_t turn = 0; turn < 4; ++turn) {
       CHECK(same_for_all_threads([&] {
-        Case<float> c(loss, 3001, 23, turn);
+        LossCase<float> c(loss, 3001, 23, turn);
         c.run(true);
         std::vector<Array<float>> results;
         results.push_back(std::move(c.grad));
@@ -277,7 +143,7 @@ TEST_CASE("losses of extreme logits are finite and right") {
 
 TEST_CASE("without any weight the sums and the gradient are zero, and there is no mean") {
   for (const Loss& loss : all_losses()) {
-    Case<double> c(loss, 5, 3, 1);
+    LossCase<double> c(loss, 5, 3, 1);
     c.weights.fill(0.0);
     c.run(true);
     CHECK(c.sums.loss == 0.0);
@@ -322,7 +188,7 @@ TEST_CASE("rows whose tiles just fill a GPU's shared memory") {
 TEST_CASE("rows of no weight change nothing, however many launches a batch takes, and runs repeat to the bit") {
   for (const Loss& loss : all_losses()) {
     for (const std::size_t turn : {0, 1}) {
-      Case<float> few(loss, 1024, 8, turn), many(loss, 1025, 8, turn);  // one block on a GPU, and several blocks
+      LossCase<float> few(loss, 1024, 8, turn), many(loss, 1025, 8, turn);  // one block on a GPU, and several blocks
       few.with_weights = many.with_weights = true;
       many.weights[1024] = 0.0f;
       for (std::int64_t c = 0; c < 8; ++c) many.logits[1024 * 8 + c] = std::numeric_limits<float>::infinity();
@@ -331,7 +197,7 @@ TEST_CASE("rows of no weight change nothing, however many launches a batch takes
       CHECK(many.sums.loss == doctest::Approx(few.sums.loss).epsilon(1e-6));
       CHECK(many.sums.weight == doctest::Approx(few.sums.weight).epsilon(1e-6));
       for (std::int64_t i = 0; i < few.grad.size(); ++i) CHECK(std::abs(many.grad[i] - few.grad[i]) <= 1e-8f);
-      for (Case<float>* c : {&few, &many}) {
+      for (LossCase<float>* c : {&few, &many}) {
         const LossSums sums = c->sums;
         const Array<float> grad = c->grad.copy();
         c->run(true);
@@ -349,7 +215,7 @@ TEST_CASE("a loss that is not finite stops the steps") {
     for (const std::int64_t rows : {3, 5000}) {
       for (const float bad : {0.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
         for (const Stop before : {Stop::none, Stop::gradient_norm}) {
-          Case<float> c(loss, rows, 5, 0);
+          LossCase<float> c(loss, rows, 5, 0);
           c.logits[rows * 5 - 2] += bad;
           StepCounters counters;
           counters.stop = before;
@@ -377,7 +243,7 @@ TEST_CASE("the derivative of a loss's gradient along a direction") {
   for (const std::int64_t cols : {1, 2, 10, 31, 33, 65, 1025}) {
     for (const std::int64_t rows : {1, 7, 33}) {
       for (const Loss& loss : all_losses()) {
-        Case<double> c(loss, rows, cols, turn++);
+        LossCase<double> c(loss, rows, cols, turn++);
         Array<double> tangent(rows, cols, 1), got(rows, cols);
         tangent.random(9);
         c.run(false);
@@ -409,8 +275,8 @@ TEST_CASE("the same derivative in float32") {
   std::size_t turn = 0;
   for (const std::int64_t cols : {3, 40}) {
     for (const Loss& loss : all_losses()) {
-      Case<double> wide(loss, 9, cols, turn);
-      Case<float> c(loss, 9, cols, turn++);
+      LossCase<double> wide(loss, 9, cols, turn);
+      LossCase<float> c(loss, 9, cols, turn++);
       Array<double> wide_tangent(9, cols), expected(9, cols);
       Array<float> tangent(9, cols, 1), got(9, cols);
       wide_tangent.random(9);
