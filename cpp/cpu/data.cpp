@@ -35,7 +35,7 @@ GD_INLINE void copy_row(const S* row, std::int64_t cols, T* to, std::int64_t aft
 /// NaN becomes -1, none of which is a class.
 template <class T, class S>
 GD_INLINE T converted(S value) {
-  if constexpr (std::is_same_v<T, std::int32_t> && (sizeof(S) > 4 || !std::is_same_v<S, T>)) {
+  if constexpr (std::is_same_v<T, std::int32_t> && !std::is_same_v<S, T>) {
     constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
     if (value != value) return -1;
     if (static_cast<double>(value) >= static_cast<double>(kMost)) return kMost;

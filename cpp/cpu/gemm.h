@@ -91,10 +91,9 @@ struct Product {
   }
 };
 
-/// Returns the rows of a tile. Packed rows come in strips of Tile::rows. `distance`: bytes between rows of A that are
-/// read along k, else 0.
+/// Returns the rows of a tile. Packed rows come in strips of Tile::rows. Along: rows of A are read in place, along k.
 template <class T>
-GD_INLINE std::int64_t tile_rows(const Product<T>& panel, std::int64_t cols, bool packed, std::int64_t distance) {
+GD_INLINE std::int64_t tile_rows(const Product<T>& panel, std::int64_t cols, bool packed, bool along) {
   constexpr std::int64_t kCached = 128;  // for more terms, a strip of B would be read from the second-level cache
   // Rows a multiple of a page apart share the 8 to 12 lines of one set of the first-level cache, with half a page those
   // of two sets. More rows, with B and C, would evict each other at every step.
@@ -103,7 +102,8 @@ GD_INLINE std::int64_t tile_rows(const Product<T>& panel, std::int64_t cols, boo
   const std::int64_t most = cols <= Tile<T>::lanes                        ? Tile<T>::narrow_rows
                             : panel.k > panel.chain && panel.k <= kCached ? Tile<T>::chained_rows
                                                                           : Tile<T>::rows;
-  return distance > 0 && distance % kHalfPage == 0 ? min(most, kOfOneSet) : most;
+  const std::int64_t distance = panel.a.row_stride * static_cast<std::int64_t>(sizeof(T));
+  return along && distance % kHalfPage == 0 ? min(most, kOfOneSet) : most;
 }
 
 /// Returns how many of m rows to compute in tiles of `most` rows. The rest has at least four rows, if possible: fewer
@@ -120,8 +120,7 @@ GD_INLINE void multiply_strip(const Product<T>& panel, std::int64_t j, std::int6
                               bool b_packed, bool finishes) {
   const bool packed = packed_a != nullptr, along = !packed && panel.a.row_stride != 1;
   const std::int64_t a_stride = along ? panel.a.row_stride : panel.a.col_stride;
-  const std::int64_t distance = along ? a_stride * static_cast<std::int64_t>(sizeof(T)) : 0;
-  const std::int64_t most = tile_rows<T>(panel, cols, packed, distance);
+  const std::int64_t most = tile_rows<T>(panel, cols, packed, along);
   const std::int64_t row_step = packed ? panel.k : panel.a.row_stride, strip = Tile<T>::rows;
   TileCall<T> call{.k = panel.k,
                    .chain = panel.chain,

@@ -71,7 +71,7 @@ def test_changed_labels_of_any_type_are_no_classes(dtype: str, label: int, weigh
     """Labels are kept in 32 bits: a larger one does not become the class that its lower bits are."""
     x, y = data()
     y = y.astype(dtype)
-    model = gd.Sequential(gd.Dense(5, 3), seed=0)
+    model = gd.Sequential(gd.Dense(5, 3), seed=0, device="cpu")  # a GPU reads the labels once for all epochs
     trainer = gd.Trainer(model, gd.CrossEntropy(class_weights=weights), optimizer=gd.SGD(0.1))
 
     class Spoil:
