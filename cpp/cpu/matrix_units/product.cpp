@@ -38,7 +38,7 @@ constexpr float kSmallSum = 0x1p-82f;  // of k <= 2^13 terms: flushing changes n
 template <int Parts>
 constexpr std::int64_t kChain = Parts == 1 ? 16 : 4;
 
-/// Least magnitude of numbers other than zero, minus 1, and the greatest.
+/// Least and greatest magnitude, as bits. Of an operand, the least one other than zero, minus 1.
 template <class T>
 struct Range {
   T least, most;
@@ -68,10 +68,20 @@ GD_INLINE Words take_part(Floats& x) {
   return part;
 }
 
-GD_INLINE void extend(Range<Words>& range, Floats x) {
-  const Words size = reinterpret_cast<Words>(x) & kMagnitude, less = size - 1;
-  range.least = less < range.least ? less : range.least;
-  range.most = size > range.most ? size : range.most;
+GD_INLINE void extend(Range<Words>& range, Words least, Words most) {
+  range.least = least < range.least ? least : range.least;
+  range.most = most > range.most ? most : range.most;
+}
+
+GD_INLINE Words magnitudes(Floats x) { return reinterpret_cast<Words>(x) & kMagnitude; }
+
+GD_INLINE Range<Bits> over_lanes(const Range<Words>& range) {
+  Range<Bits> all{range.least[0], range.most[0]};
+  for (int lane = 1; lane < kSide; ++lane) {
+    all.least = range.least[lane] < all.least ? range.least[lane] : all.least;
+    all.most = range.most[lane] > all.most ? range.most[lane] : all.most;
+  }
+  return all;
 }
 
 /// Packs 16 x 32 numbers into the tiles of their parts. Lines of memory along k become rows of pairs at once; lines
@@ -88,7 +98,8 @@ GD_INLINE void pack_tile(const float* from, std::int64_t stride, bool along, boo
       const float* line = along ? from + i * stride + half * kSide : from + (2 * i + half) * stride;
       std::memcpy(&x[half], line, sizeof x[half]);
       if (far) __builtin_prefetch(line + kAhead * kDeep * (along ? 1 : stride), 0, 2);
-      extend(range, x[half]);
+      const Words size = magnitudes(x[half]);
+      extend(range, size - 1, size);
     }
     for (int p = 0; p < Parts; ++p) {
       const Words first = take_part(x[0]), second = take_part(x[1]);
@@ -142,14 +153,7 @@ void pack_strips(const Packing& call, std::int64_t first, std::int64_t strips) {
       pack_tile<Parts>(edge, along ? kDeep : kSide, along, call.left, false, to, ranges[s]);
     }
   }
-  for (std::int64_t s = 0; s < strips; ++s) {
-    Range<Bits> all{ranges[s].least[0], ranges[s].most[0]};
-    for (int lane = 1; lane < kSide; ++lane) {
-      all.least = ranges[s].least[lane] < all.least ? ranges[s].least[lane] : all.least;
-      all.most = ranges[s].most[lane] > all.most ? ranges[s].most[lane] : all.most;
-    }
-    call.to.ranges[first + s] = all;
-  }
+  for (std::int64_t s = 0; s < strips; ++s) call.to.ranges[first + s] = over_lanes(ranges[s]);
 }
 
 /// Sums products of a square of C over tiles along k, smallest first: all but hh where Small, else hh.
@@ -175,28 +179,33 @@ GD_INLINE void sum_products(Tiles& tiles, const Factors& a, const Factors& b, st
   tiles.store(sums);
 }
 
-/// total (+)= the product of two strips of A and two of B over `depth` tiles along k.
+/// The product of two strips of A and two of B over a chain of tiles along k, four tiles of C.
 template <int Parts>
-GD_INLINE void multiply_square(Tiles& tiles, const Factors& a, const Factors& b, std::int64_t depth, double* total,
-                               bool first) {
-  alignas(64) float small[4][kTileWords], large[4][kTileWords];
-  sum_products<Parts, false>(tiles, a, b, depth, large);
-  if constexpr (Parts > 1) sum_products<Parts, true>(tiles, a, b, depth, small);
-  for (std::int64_t t = 0; t < 4; ++t) {
-    double* to = total + t * kSide * kSide;
-#pragma omp simd
-    for (std::int64_t i = 0; i < kSide * kSide; ++i) {
-      double sum = static_cast<double>(large[t][i]);
-      if constexpr (Parts > 1) sum += static_cast<double>(small[t][i]);
-      to[i] = first ? sum : to[i] + sum;
-    }
+struct ChainSums {
+  alignas(64) float large[4][kTileWords], small[Parts > 1 ? 4 : 1][kTileWords];
+
+  GD_INLINE ChainSums(Tiles& tiles, const Factors& a, const Factors& b, std::int64_t depth) {
+    sum_products<Parts, false>(tiles, a, b, depth, large);
+    if constexpr (Parts > 1) sum_products<Parts, true>(tiles, a, b, depth, small);
   }
-}
+  /// to[l] = elements at, at + 1, ... of a tile, added to those of the chains before, unless null.
+  template <std::int64_t Count, class To>
+  GD_INLINE void write(std::int64_t tile, std::int64_t at, const double* before, To* to) const {
+    const auto add = [&](const double* from) __attribute__((always_inline)) {
+#pragma omp simd
+      for (std::int64_t l = 0; l < Count; ++l) {
+        double sum = static_cast<double>(large[tile][at + l]);
+        if constexpr (Parts > 1) sum += static_cast<double>(small[tile][at + l]);
+        to[l] = static_cast<To>(from == nullptr ? sum : from[l] + sum);
+      }
+    };
+    before == nullptr ? add(nullptr) : add(before + tile * kTileWords + at);
+  }
+};
 
 /// Whether the units computed a square right. Not if a number has parts that are subnormal or infinite, or a sum
 /// overflowed; or if it is small and has a term that may have been flushed.
-bool fits(const Range<Bits>* a, const Range<Bits>* b, const float* c, std::int64_t stride, std::int64_t rows,
-          std::int64_t cols) {
+bool fits(const Range<Bits>* a, const Range<Bits>* b, const Range<Bits>& c) {
   float least = 1.0f;
   for (const Range<Bits>* strips : {a, b}) {
     Bits lower = ~Bits{0};
@@ -207,16 +216,9 @@ bool fits(const Range<Bits>* a, const Range<Bits>* b, const float* c, std::int64
     }
     least *= lower < kMagnitude ? __builtin_bit_cast(float, lower + 1) : 0x1p126f;
   }
-  Bits smallest = ~Bits{0}, largest = 0;  // compared as integers, which vectors do without regard to NaN
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < cols; ++j) {
-      const Bits size = __builtin_bit_cast(Bits, c[i * stride + j]) & kMagnitude;
-      smallest = size < smallest ? size : smallest;
-      largest = size > largest ? size : largest;
-    }
-  }
-  const bool finite = largest < __builtin_bit_cast(Bits, __builtin_inff());
-  return finite && !(smallest < __builtin_bit_cast(Bits, kSmallSum) && least < kSmallSum);
+  // Compared as integers, which vectors do without regard to NaN.
+  const bool finite = c.most < __builtin_bit_cast(Bits, __builtin_inff());
+  return finite && !(c.least < __builtin_bit_cast(Bits, kSmallSum) && least < kSmallSum);
 }
 
 /// A division of a band of C into blocks of at most kRows x kCols, one for each thread at least.
@@ -246,8 +248,9 @@ struct Band {
     const std::int64_t down = ceil_div(i1 - i0, kSquare), across = ceil_div(j1 - j0, kSquare);
     const std::int64_t deep = ceil_div(call.k, kDeep);
     constexpr std::int64_t square = kSquare * kSquare;
-    auto* sums = static_cast<double*>(
+    auto* totals = static_cast<double*>(
         scratch(Scratch::pack_a, sizeof(double) * static_cast<std::size_t>(down * across * square)));
+    Range<Bits> found[kRows * kCols / square];
     Tiles tiles;
     for (std::int64_t q = 0; q < deep; q += kChain<Parts>) {
       for (std::int64_t i = 0; i < down; ++i) {
@@ -256,38 +259,50 @@ struct Band {
         for (std::int64_t j = 0; j < across; ++j) {
           const Bits* right = b.tiles + (j0 / kSide + 2 * j) * b.words + q * Parts * kTileWords;
           const Factors rights = {right, right + b.words};
-          multiply_square<Parts>(tiles, lefts, rights, min(kChain<Parts>, deep - q), sums + (i * across + j) * square,
-                                 q == 0);
+          const ChainSums<Parts> sums(tiles, lefts, rights, min(kChain<Parts>, deep - q));
+          double* total = totals + (i * across + j) * square;
+          const double* before = q == 0 ? nullptr : total;
+          if (q + kChain<Parts> >= deep) {
+            const std::int64_t at = i0 + i * kSquare, col_at = j0 + j * kSquare;
+            found[i * across + j] = round(sums, before, at, min(kSquare, i1 - at), col_at, min(kSquare, j1 - col_at));
+            continue;
+          }
+          for (std::int64_t t = 0; t < 4; ++t) {
+            sums.template write<kTileWords>(t, 0, before, total + t * kTileWords);
+          }
         }
       }
     }
-    for (std::int64_t i = i0; i < i1; i += kSquare) {
-      for (std::int64_t j = j0; j < j1; j += kSquare) {
-        round(sums, i, min(kSquare, i1 - i), j, min(kSquare, j1 - j));
-        sums += square;
-      }
-    }
+    const Range<Bits>* of_square = found;
     for (std::int64_t i = i0; i < i1; i += kSquare) {  // from here on the sums' memory is used by others
-      for (std::int64_t j = j0; j < j1; j += kSquare) finish(i, min(kSquare, i1 - i), j, min(kSquare, j1 - j));
+      for (std::int64_t j = j0; j < j1; j += kSquare) {
+        const bool right = fits(a.ranges + i / kSide, b.ranges + j / kSide, *of_square++);
+        (right ? call.finish : call.vectors)(row + i, min(kSquare, i1 - i), col + j, min(kSquare, j1 - j));
+      }
     }
   }
 
-  /// Writes a square of C from the sums of its four tiles.
-  void round(const double* sums, std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width) const {
+  /// Writes a square of C, the sum of its last chain and those before; returns the range of its elements.
+  Range<Bits> round(const ChainSums<Parts>& sums, const double* before, std::int64_t i, std::int64_t height,
+                    std::int64_t j, std::int64_t width) const {
+    Range<Words> range{~Words{}, Words{}};
     for (std::int64_t r = 0; r < height; ++r) {
       float* to = call.c + (row + i + r) * call.n + col + j;
       for (std::int64_t q = 0; q < width; q += kSide) {
-        const double* from = sums + (r / kSide * 2 + q / kSide) * kSide * kSide + r % kSide * kSide;
-        const std::int64_t count = min(kSide, width - q);
-        for (std::int64_t l = 0; l < count; ++l) to[q + l] = static_cast<float>(from[l]);
+        const std::int64_t tile = r / kSide * 2 + q / kSide, at = r % kSide * kSide, count = min(kSide, width - q);
+        alignas(64) float x[kSide];
+        sums.template write<kSide>(tile, at, before, x);
+        if (count == kSide) {
+          std::memcpy(to + q, x, sizeof x);
+        } else {
+          for (std::int64_t l = 0; l < count; ++l) to[q + l] = x[l];
+          for (std::int64_t l = count; l < kSide; ++l) x[l] = x[0];
+        }
+        const Words size = magnitudes(load(x));
+        extend(range, size, size);
       }
     }
-  }
-
-  void finish(std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width) const {
-    const bool right =
-        fits(a.ranges + i / kSide, b.ranges + j / kSide, call.c + (row + i) * call.n + col + j, call.n, height, width);
-    (right ? call.finish : call.vectors)(row + i, height, col + j, width);
+    return over_lanes(range);
   }
 };
 
@@ -311,18 +326,20 @@ void multiply_parts(const MatrixProduct& call) {
   auto* ranges = reinterpret_cast<Range<Bits>*>(memory + bytes);
   const Strips a{tiles, ranges, words}, b{tiles + most_a * words, ranges + most_a, words};
   const bool here = call.m * call.n * call.k < kGrainWork;
-  const auto pack_all = [&](const Packing& packing) {
-    const std::int64_t strips = strips_of(packing.count);
-    for_each(ceil_div(strips, kStripsTogether), here, [&](std::int64_t t) {
-      pack_strips<Parts>(packing, t * kStripsTogether, min(kStripsTogether, strips - t * kStripsTogether));
-    });
+  const auto tasks_of = [=](const Packing& packing) { return ceil_div(strips_of(packing.count), kStripsTogether); };
+  const auto pack = [=](const Packing& packing, std::int64_t t) {
+    const std::int64_t first = t * kStripsTogether;
+    pack_strips<Parts>(packing, first, min(kStripsTogether, strips_of(packing.count) - first));
   };
   for (std::int64_t j0 = 0; j0 < call.n; j0 += band) {
     const std::int64_t cols = min(band, call.n - j0);
-    pack_all({call.b + j0 * call.b_col, call.b_col, call.b_row, cols, call.k, false, b});
+    const Packing right{call.b + j0 * call.b_col, call.b_col, call.b_row, cols, call.k, false, b};
     for (std::int64_t i0 = 0; i0 < call.m; i0 += band) {
       const std::int64_t rows = min(band, call.m - i0);
-      pack_all({call.a + i0 * call.a_row, call.a_row, call.a_col, rows, call.k, true, a});
+      const Packing left{call.a + i0 * call.a_row, call.a_row, call.a_col, rows, call.k, true, a};
+      const std::int64_t of_right = i0 == 0 ? tasks_of(right) : 0;
+      for_each(of_right + tasks_of(left), here,
+               [&](std::int64_t t) { t < of_right ? pack(right, t) : pack(left, t - of_right); });
       const Band<Parts> part{call, i0, rows, j0, cols, a, b};
       const Division in(rows, cols, here);
       for_each(in.blocks, here, [&](std::int64_t t) {
