@@ -1,6 +1,7 @@
 // Dense layer: y = f(x Wᵀ + b), x (N, in), W (out, in), y (N, out). Bias and activation are fused into the product and
 // applied to each finished tile. Backward: dy ← dy f'(saved) and db = Σ_n dy_n in one pass, dW = dyᵀ x, dx = dy W.
 // All outputs are overwritten. Saved for backward: x, and y or the pre-activation.
+#include <utility>
 #include <variant>
 
 #include "cpu_backend.h"
@@ -96,6 +97,13 @@ void slope_and_bias(const DenseBackward& call) {
   const Slopes<T> slopes(call.activation);
   const std::int64_t rows = call.dy.rows, out = call.dy.cols;
   T* bias = call.dbias.as<T>();
+  if (rows == 1) {
+    T* dy = call.dy.as<T>();
+    if (call.saved) slopes.multiply(call.saved.as<T>(), dy, 1, out, out);
+#pragma omp simd
+    for (std::int64_t c = 0; c < out; ++c) bias[c] = T(0) + dy[c];  // no zero is negative, as in sums
+    return;
+  }
   const bool by_rows = rows >= kByRows && rows >= out && rows * out >= 2 * kGrain;
   if (by_rows || is_tall<T>(rows, out)) {
     const auto piece = [&](std::int64_t begin, std::int64_t end, double* sums) {
@@ -120,6 +128,57 @@ void slope_and_bias(const DenseBackward& call) {
   });
 }
 
+/// Rows of a batch up to which dW is written row by row: a tile's short rows would reach most of its lines late.
+inline constexpr std::int64_t kFewRows = 8;
+
+/// Rows [0, Outputs) of dW = dyᵀ x for a batch of Rows rows. Their factors stay in registers.
+template <class T, int Rows, int Outputs>
+GD_INLINE void weight_rows(std::int64_t out, std::int64_t in, const T* dy, const T* x, T* dweight) {
+  using vector = typename Tile<T>::vector;
+  vector factor[Outputs][Rows];
+  for (int o = 0; o < Outputs; ++o) {
+    for (int n = 0; n < Rows; ++n) factor[o][n] = dy[n * out + o] - vector{};
+  }
+  const auto columns = [&](std::int64_t i, const auto& read, const auto& write) __attribute__((always_inline)) {
+    vector sum[Outputs]{};
+#pragma GCC unroll 8
+    for (int n = 0; n < Rows; ++n) {
+      const vector row = read(x + n * in + i);
+#pragma GCC unroll 4
+      for (int o = 0; o < Outputs; ++o) sum[o] += factor[o][n] * row;
+    }
+#pragma GCC unroll 4
+    for (int o = 0; o < Outputs; ++o) write(dweight + o * in + i, sum[o]);
+  };
+  const std::int64_t whole = in / Tile<T>::lanes * Tile<T>::lanes;
+  for (std::int64_t i = 0; i < whole; i += Tile<T>::lanes) columns(i, load<T>, store<T>);
+  if (whole == in) return;
+  const FirstLanes<T> rest(in - whole);
+  columns(
+      whole, [&](const T* from) __attribute__((always_inline)) { return rest.load(from); },
+      [&](T* to, vector value) __attribute__((always_inline)) { rest.store(to, value); });
+}
+
+/// dW = dyᵀ x for a batch of Rows rows. The order of the sums is that of gemm().
+template <class T, int Rows>
+void few_rows_weight(const DenseBackward& call) {
+  constexpr int kHeld = GDCORE_VECTOR_BYTES == 64 ? 16 : 8, kOutputs = kHeld / Rows < 4 ? kHeld / Rows : 4;
+  const std::int64_t out = call.dy.cols, in = call.x.cols;
+  const T *dy = call.dy.as<T>(), *x = call.x.as<T>();
+  T* dweight = call.dweight.as<T>();
+  parallel_for(out, in, kOutputs, [=](std::int64_t begin, std::int64_t end) {
+    std::int64_t o = begin;
+    for (; o + kOutputs <= end; o += kOutputs) weight_rows<T, Rows, kOutputs>(out, in, dy + o, x, dweight + o * in);
+    for (; o < end; ++o) weight_rows<T, Rows, 1>(out, in, dy + o, x, dweight + o * in);
+  });
+}
+
+template <class T, class Rows = std::make_index_sequence<kFewRows>>
+constexpr auto kFewRowsWeight = nullptr;
+template <class T, std::size_t... Row>
+constexpr decltype(&few_rows_weight<T, 1>) kFewRowsWeight<T, std::index_sequence<Row...>>[] = {
+    &few_rows_weight<T, Row + 1>...};
+
 }  // namespace
 
 void CpuBackend::dense_forward(const DenseForward& call) {
@@ -141,7 +200,9 @@ void CpuBackend::dense_backward(const DenseBackward& call) {
     const T* dy = call.dy.as<T>();
     const T *x = call.x.as<T>(), *weight = call.weight.as<T>();
     T *dweight = call.dweight.as<T>(), *dx = call.dx.as<T>();
-    if (call.dweight) {
+    if (call.dweight && n <= kFewRows) {
+      kFewRowsWeight<T>[n - 1](call);
+    } else if (call.dweight) {
       gemm<T>({.m = out, .n = in, .k = n, .a = {dy, 1, out}, .b = {x, in, 1}, .c = dweight, .c_stride = in}, units);
     }
     if (call.dx) {

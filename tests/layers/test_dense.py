@@ -75,6 +75,31 @@ def test_backward(
     gradients_close(outs, oracle.dense_backward(x, weight, oracle.gradient_before(None, None, dout)), device)
 
 
+@helpers.DTYPES
+@pytest.mark.parametrize(("width_in", "width_out"), [(2, 1), (3, 17), (33, 5), (64, 30), (100, 65)])
+def test_gradients_of_few_rows_are_those_with_rows_that_change_nothing(
+    width_in: int, width_out: int, dtype: Any, pool: helpers.Pool, device: str, rng: helpers.Generator
+) -> None:
+    """A batch of up to eight rows has a kernel of its own on the CPU; its sums have the same order."""
+    if device != "cpu":
+        pytest.skip("a GPU chooses the order of its sums by the shape")
+    x, weight, _ = data(rng, 9, width_in, width_out, dtype)
+    dout = rng.standard_normal((9, width_out)).astype(dtype)
+    for rows in range(1, 9):
+        g = np.where(np.arange(9)[:, None] < rows, dout, dtype(0))
+        found = []
+        for count in (rows, 9):
+            dweight = pool.empty(weight.shape, dtype)
+            ops.dense_backward(
+                x[:count], weight, None, None, pool.mutable(g[:count]), None, dweight, None, device=device
+            )
+            pool.check()
+            found.append(dweight.copy())
+        expected = oracle.dense_backward(x, weight, oracle.gradient_before(None, None, g))
+        helpers.gradient_close(found[0], expected[1])
+        helpers.same_bits(*found)
+
+
 @helpers.ALIGNED
 @helpers.DTYPES
 @pytest.mark.parametrize("activation", helpers.ACTIVATIONS, ids=repr)
