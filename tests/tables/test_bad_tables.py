@@ -354,38 +354,6 @@ def test_dates_as_text_are_explained() -> None:
         model().fit(table(), Y).evaluate(table(), "kind")
 
 
-TEXTS = {
-    "days": [f"2020-01-{i % 28 + 1:02d}" for i in range(N)],
-    "moments": [f"2020-01-{i % 28 + 1:02d} 10:{i:02d}:00" for i in range(N)],
-    "days, one missing": [None, *["2020-01-01", "2020-01-02"] * (N // 2 - 1), "2020-01-01"],
-    "days, half of them empty": ["", "2020-01-01", " ", "2020-01-02"] * (N // 4),
-    "days, a few words": [*["soon"] * 3, *["2020-01-02"] * (N - 3)],
-    "days, many words": [*["soon"] * 5, *["2020-01-02"] * (N - 5)],
-    "codes": [f"2020-{i}" for i in range(N)],
-    "times": ["10:30:00", "11:30:00"] * (N // 2),
-    "words": Y,
-}
-
-
-@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame, dict])
-@pytest.mark.parametrize("name", TEXTS)
-def test_text_that_looks_like_dates_is_warned_of(name: str, kind: Any, recwarn: Any) -> None:
-    """In one line, which names the caller's file; not where the kind of the column has been decided."""
-    columns = {"size": SIZE, "day": list(TEXTS[name])}
-    model().fit(kind(columns), Y)
-    told = [str(each.message) for each in recwarn if "looks like dates" in str(each.message)]
-    if name not in ("days", "moments", "days, one missing", "days, half of them empty", "days, a few words"):
-        assert not told
-        return
-    assert told[0].startswith("column 'day' has text that looks like dates, and becomes categories; for dates c")
-    assert len(told) == 1
-    assert {each.filename for each in recwarn if "looks like" in str(each.message)} == {__file__}
-    recwarn.clear()
-    model(kinds={"day": "category"}).fit(kind(columns), Y)
-    model().fit(pd.DataFrame(columns).astype({"day": "category"}), Y)
-    assert not len(recwarn)
-
-
 def test_rows_as_lists_keep_the_types_of_their_values() -> None:
     rows = [
         (number, text, None if i % 3 else 1.0) for i, (number, text) in enumerate(zip(SIZE.tolist(), Y, strict=True))

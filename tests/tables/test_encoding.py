@@ -5,10 +5,14 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from gdcore.tables.columns import read
 from gdcore.tables.encoding import Encoding, Layout, fit, kinds_of
@@ -115,12 +119,89 @@ def test_dates() -> None:
         if part is parts[5]:
             values = (values - 3) % 7  # from Thursday
         np.testing.assert_allclose(column, expected(values, values, 1)[:, 0], atol=1e-6)
-    zoned = days.tz_localize("UTC").tz_convert("Asia/Kolkata")
-    assert np.array_equal(inputs(made, {"d": zoned}), found)
-    python = [day.to_pydatetime() for day in zoned]
-    assert np.array_equal(inputs(made, {"d": python}), found)
+    utc = days.tz_localize("UTC")
+    zoned = utc.tz_convert("Asia/Kolkata")
+    of_points = encoding({"d": utc}, Layout(bins=0))
+    assert np.array_equal(inputs(of_points, {"d": zoned}), found)
+    assert np.array_equal(inputs(of_points, {"d": [day.to_pydatetime() for day in zoned]}), found)
     old = inputs(made, {"d": [datetime.date(1, 1, 1), datetime.date(9999, 12, 31), None]})
     assert np.isfinite(old).all() and old[0, 0] < -2.9 and old[1, 0] > 2.9
+
+
+MOMENTS = pd.date_range("2024-03-01", periods=40, freq="7h")
+MEANINGS: dict[str, list[Any]] = {  # values of each meaning in all forms
+    "times without a time zone": [MOMENTS, pl.Series(MOMENTS.to_numpy()), [*MOMENTS.to_pydatetime()], [*MOMENTS.date]],
+    "times with a time zone": [
+        MOMENTS.tz_localize("Asia/Tokyo"),
+        pl.Series(MOMENTS.to_numpy()).dt.replace_time_zone("UTC"),
+        pa.chunked_array([pa.array(MOMENTS.to_numpy(), pa.timestamp("us", "UTC"))]),
+        [*MOMENTS.tz_localize("UTC").to_pydatetime()],
+    ],
+    "durations": [MOMENTS - MOMENTS[0], [*(MOMENTS - MOMENTS[0]).to_pytimedelta()]],
+    "times of day": [[*MOMENTS.time], pl.Series([*MOMENTS.time])],
+    "numbers": [np.arange(40), np.arange(40) / 7, [*range(40)], [str(i) for i in range(40)]],
+}
+
+
+@pytest.mark.parametrize("trained", MEANINGS)
+def test_values_mean_what_they_meant_in_training(trained: str) -> None:
+    """Times without a zone may be local, and numbers minutes: neither stands for times of another meaning."""
+    for column in MEANINGS[trained]:
+        made = encoding({"c": column})
+        assert made.columns[0].meaning == trained
+        for meaning, others in MEANINGS.items():
+            for other in others:
+                if meaning == trained:
+                    inputs(made, {"c": other})
+                else:
+                    with pytest.raises(TypeError, match=f"^x: column 'c': got .*expected .*({trained}|dates|numbers)"):
+                        inputs(made, {"c": other})
+    assert np.isfinite(inputs(made, {"c": [None, None]})).all()
+
+
+def test_times_with_and_without_a_zone_in_a_column() -> None:
+    mixed = [datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)]
+    with pytest.raises(TypeError, match=r"x: column 'd': got .*\(times without a time zone\) beside .* of the two"):
+        encoding({"d": mixed * 5})
+
+
+LARGE_WHOLE = 2**60 + np.arange(0, 40_000, 1000)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        LARGE_WHOLE.astype(str),
+        [f" {number}.0 " for number in LARGE_WHOLE.tolist()],
+        LARGE_WHOLE.astype(np.longdouble),
+        [Decimal(number) for number in LARGE_WHOLE.tolist()],
+        pd.array(LARGE_WHOLE, "Int64"),
+    ],
+    ids=["text", "text with a point", "long doubles", "decimals", "nullable"],
+)
+def test_large_whole_numbers_in_other_types(same: Any) -> None:
+    made = encoding({"c": LARGE_WHOLE})
+    assert made.columns[0].offset
+    found = inputs(made, {"c": same})
+    assert np.array_equal(found, inputs(made, {"c": LARGE_WHOLE})) and len(np.unique(found[:, 0])) == 40
+
+
+def test_categories_that_floats_cannot_tell_apart() -> None:
+    whole = [2**60, 2**60 + 1] * 5
+    for items in (whole, [Decimal(item) for item in whole], [Fraction(item) for item in whole]):
+        made = fit(read({"c": items}, "x"), "x", {"c": "category"}, Layout())
+        assert made.columns[0].keys == (2**60, 2**60 + 1)
+        for same in (whole, [Decimal(item) for item in whole], np.array(whole).astype(np.longdouble)):
+            assert np.array_equal(inputs(made, {"c": same}), [[1, 0], [0, 1]] * 5)
+
+
+def test_codes_are_no_numbers() -> None:
+    """Zeros in front, and signs that only Python takes between digits, are parts of a code."""
+    for codes in ([f"{i:05d}" for i in range(80)], [f"{i}_{i % 3}" for i in range(80)]):
+        made = encoding({"c": codes * 2}, Layout())
+        assert made.columns[0].kind == "category" and made.width == 80
+    for numbers in ([f"{i / 8}" for i in range(80)], [f"{i - 40}" for i in range(80)], [f"0.{i}" for i in range(80)]):
+        assert encoding({"c": numbers * 2}).columns[0].kind == "number"
 
 
 def test_a_date_that_is_missing_or_the_same() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..internal.checks import optional_module, shown
+from ..internal.looks import DATES, ISO_DATE, NUMBER, WITH_COMMA, WITH_THOUSANDS, WITH_UNIT
 
 __all__ = ["MISSING", "advice", "as_kind", "guessed", "refuse_infinite", "refuse_missing"]
 
@@ -22,14 +23,13 @@ TRIED: dict[str, tuple[str, ...]] = {
     "date": ("date", "zoned date"),
     "text": ("string",),
 }
-# What cells look like that are no numbers or dates for `guessed`, most of the values of a column.
+# What cells look like that are no numbers or dates for `guessed`, most of the values of a column, beside numbers.
 LOOKS = (
-    (r"[+-]?(\d+({decimal}\d*)?|{decimal}\d+)([eE][+-]?\d+)?", "for numbers, leave a cell empty that has none"),
-    (r"\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}( .*)?", "for dates, write them as 2026-03-01"),
-    (r"\d{{4}}-\d{{1,2}}-\d{{1,2}}([T ].*)?", "for dates, write all as 2026-03-01, leave a cell empty that has none"),
-    (r"[+-]?\d+,\d+", "for numbers with a decimal comma, say --decimal ,"),
-    (r"[+-]?\d{{1,3}}([,.' ]\d{{3}})+([.,]\d+)?", "for numbers, write no signs between thousands"),
-    (r"[$€£]? ?[+-]?\d[\d.,]* ?[$€£%]?", "for numbers, write them without a unit"),
+    *((pattern, "for dates, write them as 2026-03-01") for pattern in DATES),
+    (ISO_DATE, "for dates, write all as 2026-03-01, leave a cell empty that has none"),
+    (WITH_COMMA, "for numbers with a decimal comma, say --decimal ,"),
+    (WITH_THOUSANDS, "for numbers, write no signs between thousands"),
+    (WITH_UNIT, "for numbers, write them without a unit"),
 )
 EXPECTED = {
     "number": "a number",
@@ -134,9 +134,9 @@ def advice(text: Any, decimal: str = ".") -> str:
     """
     compute = optional_module("pyarrow.compute", "reading a table", "gdcore[cli]")
     known = compute.utf8_trim_whitespace(text.drop_null())
-    for pattern, what in LOOKS:
-        number = pattern.format(decimal=re.escape(decimal))
-        like = compute.match_substring_regex(known, f"^({number})$")
+    number = NUMBER.replace("{decimal}", re.escape(decimal))
+    for pattern, what in ((number, "for numbers, leave a cell empty that has none"), *LOOKS):
+        like = compute.match_substring_regex(known, f"^({pattern})$")
         count = compute.sum(like).as_py() or 0
         if count >= max(0.5 * len(known), 2):
             cell = shown(known.filter(like)[0].as_py())

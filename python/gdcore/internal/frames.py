@@ -20,6 +20,7 @@ from .features import FeatureNames, refuse_duplicates
 Array: TypeAlias = npt.NDArray[Any]
 
 READ = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
+TIMES = ("times without a time zone", "times with a time zone", "durations", "times of day")  # kinds of time
 EXACT = 2**53  # whole numbers from here on are not all float64
 _WHAT_TO_DO = {
     "c": "expected real numbers: take .real, .imag or abs() of it",
@@ -66,20 +67,21 @@ def frame_columns(value: Any, name: str) -> list[Array]:
     return [_any(column, name) for column in _narwhals(value, name).iter_columns()]
 
 
-def typed_columns(value: Any, name: str) -> list[tuple[Array, bool]]:
-    """Return a frame's columns as arrays of any type, each with whether the frame declares it as categories."""
+def typed_columns(value: Any, name: str) -> list[tuple[Array, bool, bool]]:
+    """Return a frame's columns as `series_column` does."""
     frame_names(value, name)
-    categories = _nw().Categorical | _nw().Enum
-    return [
-        (_any(column, f"{name}: column {str(column.name)!r}"), isinstance(column.dtype, categories))
-        for column in _narwhals(value, name).iter_columns()
-    ]
+    return [_typed(column, f"{name}: column {str(column.name)!r}") for column in _narwhals(value, name).iter_columns()]
 
 
-def series_column(value: Any, name: str) -> tuple[Array, bool]:
-    """Return a series as an array of any type, and whether it is declared as categories."""
-    series = _narwhals(value, name)
-    return _any(series, name), isinstance(series.dtype, _nw().Categorical | _nw().Enum)
+def series_column(value: Any, name: str) -> tuple[Array, bool, bool]:
+    """Return a series as an array of any type; whether it is declared as categories; whether its times have a zone."""
+    return _typed(_narwhals(value, name), name)
+
+
+def _typed(series: Any, name: str) -> tuple[Array, bool, bool]:
+    kind = series.dtype
+    declared = isinstance(kind, _nw().Categorical | _nw().Enum)
+    return _any(series, name), declared, getattr(kind, "time_zone", None) is not None
 
 
 def frame_array(value: Any, name: str) -> Array:

@@ -15,14 +15,13 @@ import numpy.typing as npt
 
 from ..internal.checks import is_iterable, optional_module, shown
 from ..internal.features import listed, refuse_duplicates
+from ..internal.frames import TIMES
 
 __all__ = [
-    *("TIMES", "File", "Files", "MissingFile", "Reader", "RowGroup", "UnreadableFile", "meaning", "module", "readable"),
+    *("File", "Files", "MissingFile", "Reader", "RowGroup", "UnreadableFile", "meaning", "module", "readable"),
 ]
 
 Numbers = npt.NDArray[np.int64]
-
-TIMES = ("times without a time zone", "times with a time zone", "durations", "times of day")
 
 
 def module(name: str = "pyarrow") -> Any:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..internal.arrays import Array
-from ..internal.frames import series_column
+from ..internal.frames import TIMES, series_column
 from ..parquet.columns import plain
-from ..parquet.files import TIMES, Files, meaning, module
+from ..parquet.files import Files, meaning, module
 from .columns import EXPECTED, Column
 
 __all__ = ["TEXT", "Values", "filtered", "kinds_in", "targets_in", "values_in"]

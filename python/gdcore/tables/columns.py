@@ -1,14 +1,13 @@
-"""Columns of a table: what each of them holds, and its values in the form that `encoding` takes.
+"""Columns of a table, and the kind of each: numbers, booleans, dates, or categories, which are all else.
 
-A column is of one of four kinds. Numbers, booleans and durations become float64 with NaN for missing values; dates
-become microseconds since 1970 in UTC; all else that can be compared becomes categories: text, numbers and booleans as
-Python objects, with None for missing values. Lists, complex numbers and objects of other types are refused.
+Lists, complex numbers and objects of other types are refused.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
@@ -23,28 +22,38 @@ from ..internal.frames import first_of, frame_names, is_frame, is_series, series
 from ..internal.labels import key_of
 
 __all__ = [
-    "DATES", "KINDS", "Column", "Frame", "Key", "dates_of", "keys_of", "kind_of", "missing", "numbers_of", "read",
-    "read_column",
-]  # fmt: skip
+    *("DATES", "EXPECTED", "KINDS", "MANY", "Column", "Float64", "Frame", "Key"),
+    *("as_float", "is_number", "kind_of", "missing", "read", "read_column"),
+]
 
 Key: TypeAlias = str | int | float | bool  # a category; equal numbers and booleans are one category
 Float64: TypeAlias = npt.NDArray[np.float64]
 
 KINDS = ("number", "boolean", "category", "date")
-KEYS = {str, int, float, bool}
 DATES = "convert text first, such as by pandas.to_datetime, str.to_datetime of polars or pyarrow.compute.cast"
 EXPECTED = "expected numbers, booleans, text, categories or dates"
+CODE = re.compile(r"\s*0\d+\s*")
 MANY = 30  # text of more values is read as numbers where all of it is numbers
-FIRST_YEAR, LAST_YEAR = "0001-01-01", "10000-01-01"  # the years that Python's dates have
 SCALARS = (str, bytes, Real, Decimal, np.generic, datetime.date, datetime.time, datetime.timedelta)
 
 
 class Column(NamedTuple):
-    """A column as it was given: its name, values of any type, and whether they are declared as categories."""
+    """A column as it was given.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    values : ndarray
+        Values of any type.
+    declared, zoned : bool
+        Whether the frame declares them as categories, and whether they are times with a time zone, which NumPy lacks.
+    """
 
     name: str
     values: Array
     declared: bool = False
+    zoned: bool = False
 
     def take(self, rows: npt.NDArray[np.int64]) -> Column:
         """Return some of the rows."""
@@ -98,18 +107,18 @@ def read(value: Any, name: str) -> Frame:
     """
     if is_frame(value):
         names = frame_names(value, name)
-        pairs = typed_columns(value, name)
+        fields = typed_columns(value, name)
     elif isinstance(value, Mapping):
         names = tuple(str(key) for key in value)
         refuse_duplicates(names, name)
-        pairs = [_pair(item, f"{name}: column {str(key)!r}") for key, item in value.items()]
+        fields = [_fields(item, f"{name}: column {str(key)!r}") for key, item in value.items()]
     elif isinstance(value, (list, tuple)) and value and all(isinstance(row, (list, tuple, Mapping)) for row in value):
         return _of_rows(value, name)
     elif isinstance(value, str):
         raise TypeError(f"{name}: got text, {shown(value)}; expected a table: read a file first, pandas.read_csv(path)")
     else:
         return _of_array(value, name)
-    columns = tuple(Column(key, *pair) for key, pair in zip(names, pairs, strict=True))
+    columns = tuple(Column(key, *own) for key, own in zip(names, fields, strict=True))
     for column in columns:
         if column.values.ndim != 1:
             raise TypeError(f"{name}: column {column.name!r}: got several values in each row; {EXPECTED}")
@@ -126,8 +135,8 @@ def _of_rows(rows: Sequence[Any], name: str) -> Frame:
     lengths = sorted({len(row) for row in rows})
     if len(lengths) > 1:
         raise ValueError(f"{name}: got rows of {lengths[0]} to {lengths[-1]} values; expected as many in each row")
-    pairs = [_pair(column, f"{name}: column '{i}'") for i, column in enumerate(zip(*rows, strict=True))]
-    return Frame(tuple(Column(str(i), *pair) for i, pair in enumerate(pairs)), False, len(rows))
+    fields = [_fields(column, f"{name}: column '{i}'") for i, column in enumerate(zip(*rows, strict=True))]
+    return Frame(tuple(Column(str(i), *own) for i, own in enumerate(fields)), False, len(rows))
 
 
 def _of_array(value: Any, name: str) -> Frame:
@@ -154,8 +163,8 @@ def _of_array(value: Any, name: str) -> Frame:
     return Frame(tuple(Column(*pair) for pair in pairs), names is not None, rows)
 
 
-def _pair(value: Any, name: str) -> tuple[Array, bool]:
-    """Return one column as an array of any type, and whether it is declared as categories."""
+def _fields(value: Any, name: str) -> tuple[Array, bool, bool]:
+    """Return the fields of a `Column` behind its name."""
     if is_series(value):
         return series_column(value, name)
     if isinstance(value, (str, bytes, Mapping)) or not is_iterable(value):
@@ -163,26 +172,27 @@ def _pair(value: Any, name: str) -> tuple[Array, bool]:
             f"{name}: got {shown(value)}; expected a sequence of values; that of one row is [{shown(value)}]"
         )
     if isinstance(value, np.ndarray):
-        return to_any_array(value, name), False
+        return to_any_array(value, name), False, False
     items = list(value)
     if all(isinstance(item, (int, float)) for item in items):
-        return np.array(items) if items else np.empty(0), False
-    return np.fromiter(items, object, len(items)), False
+        return np.array(items) if items else np.empty(0), False, False
+    return np.fromiter(items, object, len(items)), False, False
 
 
 def read_column(value: Any, name: str) -> Column:
     """Return one column: a series, an array or a list of shape (rows,) or (rows, 1), or a frame of one column."""
     flat = isinstance(value, list) and not any(isinstance(item, (list, np.ndarray)) for item in value)
+    declared = zoned = False
     if is_series(value) or flat:
-        array, declared = _pair(value, name)
+        array, declared, zoned = _fields(value, name)
     elif is_frame(value):
-        [array], [declared] = zip(*typed_columns(value, name), strict=True)
+        [(array, declared, zoned)] = typed_columns(value, name)
     else:
-        array, declared = to_any_array(value, name), False
+        array = to_any_array(value, name)
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1:
         raise ValueError(f"{name}: got shape {array.shape}; expected one value for each row")
-    return Column(name, array, declared)
+    return Column(name, array, declared, zoned)
 
 
 # ---- Kinds ----------------------------------------------------------------------------------------------------------
@@ -209,7 +219,8 @@ def missing(values: Array) -> npt.NDArray[np.bool_]:
 def kind_of(column: Column, where: str) -> str:
     """Return the kind of a column; one without values, or all missing, is of numbers.
 
-    Text whose values are all numbers is of numbers if there are more than 30 of them; otherwise it is of categories.
+    Text whose values are all numbers is of numbers if there are more than 30 of them and none has zeros in front, as
+    codes do; otherwise it is of categories.
 
     Raises
     ------
@@ -255,162 +266,17 @@ def _kind_of_objects(items: list[Any], where: str) -> str:
 
 def _kind_of_text(items: list[str]) -> str:
     distinct = set(items)
-    return "number" if len(distinct) > MANY and all(as_float(item) is not None for item in distinct) else "category"
+    return "number" if len(distinct) > MANY and all(map(is_number, distinct)) else "category"
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number, rather than a code with zeros in front, such as "00730"."""
+    return as_float(text) is not None and CODE.fullmatch(text) is None
 
 
 def as_float(text: str) -> float | None:
-    """Return the number that a text is, None if it is none."""
+    """Return the number that a text is, None if it is none; Python's own form "1_000" is none."""
     try:
-        return float(text)
+        return None if "_" in text else float(text)
     except ValueError:
         return None
-
-
-# ---- Values ---------------------------------------------------------------------------------------------------------
-def numbers_of(column: Column, where: str, kind: str = "number", offset: int = 0) -> Float64:
-    """Return numbers, booleans or durations (in seconds) less `offset` as float64, NaN where they are missing.
-
-    Raises
-    ------
-    TypeError
-        If a value is no number, or text that is none.
-    ValueError
-        If one is infinite, or a boolean column has another value than 0 and 1.
-    """
-    values = column.values
-    if values.dtype.kind == "m":
-        found = np.where(np.isnat(values), np.nan, values.astype("m8[us]").astype(np.int64) / 1e6)
-    elif values.dtype.kind in "biu" and offset:
-        found = (values.astype(object) - offset).astype(np.float64)
-    elif values.dtype.kind in "biuf" and values.dtype.itemsize <= 8:
-        found = values.astype(np.float64) - offset if offset else values.astype(np.float64)
-    elif values.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            found = values.astype(np.float64)
-    else:
-        found = np.fromiter(_floats(values, where, offset), np.float64, len(values))
-    if np.isinf(found).any():
-        row = int(np.argmax(np.isinf(found)))
-        raise ValueError(f"{where}: got {shown(values[row])} in row {row}; expected finite numbers or missing values")
-    if kind == "boolean":
-        odd = ~(np.isnan(found) | (found == 0) | (found == 1))
-        if odd.any():
-            row = int(np.argmax(odd))
-            raise ValueError(f"{where}: got {shown(values[row])} in row {row}; expected True or False, as in training")
-    return found
-
-
-def _floats(values: Array, where: str, offset: int) -> Any:
-    """Yield the values of a column of objects or of text as floats."""
-    gone, nan = missing(values).tolist(), float("nan")
-    for row, (item, nothing) in enumerate(zip(values.tolist(), gone, strict=True)):
-        found: float | None = None
-        if nothing:
-            found = nan
-        elif type(item) is float:
-            found = item - offset
-        elif isinstance(item, (str, bytes)):
-            found = as_float(key_of(item))
-        elif isinstance(item, (datetime.timedelta, np.timedelta64)):
-            found = float(np.timedelta64(item, "us").astype(np.int64)) / 1e6
-        elif isinstance(item, datetime.time):
-            found = item.hour * 3600 + item.minute * 60 + item.second + item.microsecond / 1e6
-        elif isinstance(item, (Real, Decimal, np.bool_)):
-            try:
-                found = float(_less(item, offset))
-            except OverflowError:
-                found = float("inf")
-        if found is None:
-            raise TypeError(f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected numbers")
-        yield found
-
-
-def _less(number: Any, offset: int) -> Any:
-    return number - offset if offset else number
-
-
-def dates_of(column: Column, where: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return dates as microseconds since 1970 in UTC, and which of them are missing.
-
-    Raises
-    ------
-    TypeError
-        If a value is no date.
-    ValueError
-        If one is outside the years 1 to 9999.
-    """
-    values = column.values
-    gone = missing(values)
-    if values.dtype.kind == "f" and gone.all():  # a column without any date has no type
-        values = np.full(len(values), np.datetime64("NaT", "us"))
-    if values.dtype.kind == "O":
-        found = np.full(len(values), np.datetime64("NaT", "us"))
-        for row in np.flatnonzero(~gone).tolist():
-            item = values[row]
-            if not isinstance(item, (datetime.date, np.datetime64)):
-                raise TypeError(
-                    f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected dates: {DATES}"
-                )
-            found[row] = _in_range(np.array([_utc(item)], "M8"), where, row)[0]
-        values = found
-    if values.dtype.kind != "M":
-        given = f"{values.dtype}, such as {shown(first_of(values))}"
-        raise TypeError(f"{where}: got {given}; expected dates: {DATES}")
-    return _in_range(values, where, 0).view(np.int64), gone
-
-
-def _utc(item: Any) -> Any:
-    if getattr(item, "tzinfo", None) is None:
-        return item if isinstance(item, np.datetime64) else np.datetime64(item)
-    return np.datetime64(item.astimezone(datetime.UTC).replace(tzinfo=None))
-
-
-def _in_range(values: Array, where: str, first: int) -> npt.NDArray[np.datetime64]:
-    days = values.astype("M8[D]") if np.datetime_data(values.dtype)[0] not in "YMW" else values
-    outside = (days < np.datetime64(FIRST_YEAR)) | (days >= np.datetime64(LAST_YEAR))
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise ValueError(f"{where}: got {values[row]} in row {first + row}; expected dates of the years 1 to 9999")
-    return values.astype("M8[us]")
-
-
-def keys_of(column: Column, where: str) -> list[Key | None]:
-    """Return the values of a column of categories, None where they are missing.
-
-    Text stays text; equal numbers and booleans are one category; other values that a frame declares as categories, such
-    as intervals, count by their text.
-
-    Raises
-    ------
-    TypeError
-        If a value cannot be a category: a list, say.
-    """
-    values = column.values
-    if values.dtype.kind == "c" or values.ndim != 1:
-        raise TypeError(f"{where}: got {values.dtype}; {EXPECTED}")
-    if values.dtype.kind in "mM":  # of which some units would become Python's dates, and others numbers
-        given = f"{values.dtype}, such as {shown(first_of(values))}," if len(values) else str(values.dtype)
-        raise TypeError(
-            f"{where}: got {given} as categories; expected text, numbers or booleans: make text of it first"
-        )
-    gone, items = missing(values).tolist(), values.tolist()
-    other: Callable[[Any], Key] | None = str if column.declared else None
-    return [
-        None if nothing else item if type(item) in KEYS else _key(item, where, row, other)
-        for row, (item, nothing) in enumerate(zip(items, gone, strict=True))
-    ]
-
-
-def _key(item: Any, where: str, row: int, other: Callable[[Any], Key] | None) -> Key:
-    if isinstance(item, str):
-        return str(item)
-    if isinstance(item, bytes):
-        return str(key_of(item))
-    if isinstance(item, np.generic) and item.dtype.kind in "biuf":
-        return item.item()  # type: ignore[no-any-return]
-    if isinstance(item, (Real, Decimal)):
-        number = float(item)
-        return int(number) if number.is_integer() else number
-    if other is not None and type(item).__hash__ is not None:
-        return other(item)
-    raise TypeError(f"{where}: got {type(item).__name__} {shown(item)} in row {row}; {EXPECTED}")

@@ -18,9 +18,10 @@ import numpy.typing as npt
 from ..internal.arrays import Array
 from ..parquet.files import Files, Reader
 from .arrow import filtered, values_in
-from .columns import Key, keys_of, missing
+from .columns import Key, missing
 from .given import checked_weights
 from .splitting import incomplete, moments_of
+from .values import keys_of
 
 if TYPE_CHECKING:
     from .strata import Strata

@@ -22,7 +22,8 @@ from ..internal.arrays import Array
 from ..internal.checks import choice, shown
 from ..internal.features import FeatureNames, order_of
 from ..internal.frames import EXACT
-from .columns import KINDS, Column, Float64, Frame, Key, dates_of, keys_of, kind_of, numbers_of
+from .columns import KINDS, Column, Float64, Frame, Key, kind_of
+from .values import check_meaning, dates_of, keys_of, meaning_of, numbers_of
 
 __all__ = ["Encoding", "Extremes", "Feature", "Layout", "checked_kinds", "fit", "fit_categories", "fit_column"]
 
@@ -108,6 +109,8 @@ class Encoded:
         Name of the column, and its kind: "number", "boolean", "category" or "date".
     features : tuple of Feature
         The numbers that are made of it; none for categories.
+    meaning : str
+        What numbers and dates are; see `meaning_of`.
     offset : int
         Subtracted from whole numbers too large for float64.
     keys : tuple
@@ -123,6 +126,7 @@ class Encoded:
     name: str
     kind: str
     features: tuple[Feature, ...] = ()
+    meaning: str = ""
     offset: int = 0
     keys: tuple[Key, ...] = ()
     rare: bool = False
@@ -141,6 +145,7 @@ class Encoded:
             self._indicate(keys_of(column, where), where, out)
             return
         first, numbers = 0, values_of(column, self.kind, where, self.offset)
+        check_meaning(column, self.meaning, where)
         for feature in self.features:
             feature.encode(numbers(feature.part), out[:, first : first + feature.width])
             first += feature.width
@@ -298,7 +303,7 @@ def fit_column(column: Column, kind: str, where: str, layout: Layout, known: Ext
     found = [fit_feature(values[part], part, bins) for part in parts]
     kept = [each if not i else replace(each, missing=False) for i, each in enumerate(found) if each is not None]
     kept = [each for each in kept if each.scale or each.missing]  # one indicator is enough for all parts of a date
-    return Encoded(column.name, kind, tuple(kept), offset)
+    return Encoded(column.name, kind, tuple(kept), meaning_of(column, where), offset)
 
 
 def _whole_range(column: Column) -> tuple[int, int]:

@@ -24,14 +24,15 @@ from ..internal.labels import key_of
 from ..parquet.columns import numbers
 from ..parquet.files import Reader
 from .arrow import TEXT, Values, filtered, kinds_in, values_in
-from .columns import MANY, Column, Key, as_float, keys_of, missing, numbers_of
+from .columns import MANY, Column, Key, as_float, is_number, missing
 from .division import SAMPLED, group_keys, rows_from, uniform, weights_in
 from .encoding import PARTS, Encoded, Encoding, Extremes, Layout, checked_kinds, fit_categories, fit_column, values_of
+from .odd_text import ROWS, warn_of_odd_text
 from .recipe import Facts, layout
 from .roles import Roles
 from .splitting import moments_of
 from .targets import Moments, Target, refuse_missing
-from .text_dates import ROWS, warn_of_text_dates
+from .values import keys_of, meaning_of, numbers_of
 
 __all__ = ["SAMPLE", "Learnt", "learn"]
 
@@ -96,7 +97,7 @@ def learn(roles: Roles, task: str | None, kinds: Mapping[str, str], seed: int) -
                 continue
             if rows == 0:
                 some = (values_in(table.slice(0, ROWS), name, f"x: {where}").column for name in roles.x)
-                warn_of_text_dates(some, kinds, stacklevel=6)
+                warn_of_odd_text(some, kinds, stacklevel=6)
             rows += table.num_rows
             target.add(table, where, drawn)
             for column in columns:
@@ -128,6 +129,7 @@ class ColumnFacts:
         self._nan = False  # whether some text stands for a missing number
         self._extremes: dict[str, tuple[float, float]] = {}
         self._whole: tuple[int, int] | None = None
+        self._meaning = ""
         self._other = False  # whether some row groups have no whole numbers
         self._sample: list[Array] = []
 
@@ -151,9 +153,8 @@ class ColumnFacts:
         self._missing += counts.pop(None, 0)
         known: Counter[Key] = Counter({key: count for key, count in counts.items() if key is not None})
         if self._numeric:
-            floats = [as_float(key) if isinstance(key, str) else None for key in known]
-            self._numeric = None not in floats
-            found = np.array(floats, np.float64)
+            self._numeric = all(isinstance(key, str) and is_number(key) for key in known)
+            found = np.array([as_float(str(key)) for key in known] if self._numeric else [], np.float64)
             self._nan = self._nan or bool(np.isnan(found).any())
             self._extend("", found)
         self._counts.update(known)
@@ -164,6 +165,7 @@ class ColumnFacts:
 
     def _measure(self, column: Column, where: str) -> None:
         values = column.values
+        self._meaning = self._meaning or meaning_of(column, where)
         parts = values_of(column, self.kind, where)
         for part in PARTS if self.kind == "date" else ("",):
             self._missing += int(np.isnan(parts(part)).sum())
@@ -198,7 +200,8 @@ class ColumnFacts:
             raise ValueError(f"{where}: got an infinite number; expected finite numbers or missing values")
         known = Extremes(None if self._other else self._whole, self._extremes, self._missing > 0 or self._nan)
         column = Column(self.name, _together(self._sample))
-        return fit_column(column, kind, where, how, None if complete else known)
+        fitted = fit_column(column, kind, where, how, None if complete else known)
+        return replace(fitted, meaning=self._meaning or fitted.meaning)
 
 
 def _together(parts: list[Array]) -> Array:

@@ -22,12 +22,12 @@ from .encoding import Encoding, fit, kinds_of
 from .file_data import FileData, held_files
 from .given import Given
 from .learning import learn
+from .odd_text import warn_of_odd_text
 from .prediction import METRICS, TablePredictor, Turns
 from .recipe import Facts, Recipe, layout, recipe
 from .roles import Roles
 from .splitting import folds, split
 from .targets import TASKS, Target
-from .text_dates import warn_of_text_dates
 from .training import Arrays, Data, loss_of, train
 
 __all__ = ["TabularModel"]
@@ -180,10 +180,10 @@ class TabularModel(TablePredictor):
             The table: of pandas, polars or pyarrow, or another that narwhals takes; columns by name; or an array
             (rows, columns). Missing values are None, NaN, NaT or pandas.NA. `gdcore.data.Parquet` may be larger than
             memory; all other arguments are then names of its columns.
-        y : str or array
-            What is predicted: the name of a column of `x`, which is then no input; or an array, series or list (rows,);
-            or several numbers, (rows, K). For Parquet: a name, several names of columns of numbers, or nothing if the
-            files have a `y`.
+        y : str, list of str or array
+            What is predicted: the name of a column of `x`, or names of several columns of numbers, which are then no
+            inputs; or an array, series or list (rows,), or several numbers, (rows, K). For Parquet names, or nothing if
+            the files have a `y`.
         sample_weight : array or str, optional
             Weight of each row, at least 0, or the name of a column. Rows of weight 0 have no influence at all.
         validation : (x, y), (x, y, weights) or Parquet, optional
@@ -209,7 +209,7 @@ class TabularModel(TablePredictor):
         Warns
         -----
         UserWarning
-            If a column of text looks like dates, as it becomes categories.
+            If a column of text looks like dates or numbers, as it becomes categories.
         """
         if self._from_file:
             raise RuntimeError(
@@ -226,7 +226,7 @@ class TabularModel(TablePredictor):
             other = Roles.of(validation, name, None, name="validation: ", without=given.ignored)
         target = replace(Target.fit(given.y, self._task), name=given.target)
         kinds = kinds_of(given.frame, "x", self._kinds)
-        warn_of_text_dates(given.frame.columns, self._kinds, stacklevel=4)
+        warn_of_odd_text(given.frame.columns, self._kinds, stacklevel=4)
         facts = Facts(target.task, given.frame.rows, len(kinds), target.outputs)
         encoding = fit(given.frame, "x", kinds, layout(facts))
         wanted = self._recipe_for(facts)

@@ -11,7 +11,8 @@ from ..data import split_rows
 from ..internal.arrays import Array
 from ..internal.checks import shown
 from ..internal.frames import first_of
-from .columns import DATES, Column, dates_of, keys_of, kind_of, missing, numbers_of
+from .columns import DATES, Column, kind_of, missing
+from .values import dates_of, keys_of, numbers_of
 
 __all__ = [
     *("Rows", "folds", "folds_of_groups", "group_codes", "groups_held_out", "incomplete", "last_moments", "moments_of"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..internal import json_values
 from ..internal.checks import FormatError
+from ..internal.frames import TIMES
 from .columns import KINDS, Key
 from .encoding import PARTS, Encoded, Encoding, Feature
 
@@ -61,6 +62,7 @@ def _column(value: Any, where: str) -> Encoded:
         "name": json_values.text,
         "kind": json_values.text,
         "features": lambda v, w: tuple(json_values.listing(v, w, _feature)),
+        "meaning": json_values.text,
         "offset": _signed,
         "keys": lambda v, w: tuple(json_values.listing(v, w, _category)),
         "rare": json_values.flag,
@@ -72,4 +74,6 @@ def _column(value: Any, where: str) -> Encoded:
     made = Encoded(**json_values.entries(value, where, checks))
     if made.kind not in KINDS or any((made.kind == "date") != bool(each.part) for each in made.features):
         raise json_values.wrong(f"{where}.kind", made.kind, f"one of {', '.join(KINDS)} that fits its features")
+    if made.meaning not in ("", "numbers", *TIMES):
+        raise json_values.wrong(f"{where}.meaning", made.meaning, f"one of numbers, {', '.join(TIMES)}")
     return made

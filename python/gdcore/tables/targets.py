@@ -25,7 +25,8 @@ from ..internal.labels import (
     label_of,
     looked_up,
 )
-from .columns import Column, Float64, keys_of, kind_of, missing, numbers_of, read_column
+from .columns import Column, Float64, kind_of, missing, read_column
+from .values import keys_of, numbers_of
 
 __all__ = ["TASKS", "Judged", "Moments", "Target", "read_target", "refuse_missing"]
 
