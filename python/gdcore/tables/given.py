@@ -8,12 +8,15 @@ from typing import Any, Self
 import numpy as np
 
 from ..internal.arrays import Array, to_weights
-from ..internal.frames import is_series
+from ..internal.checks import shown
+from ..internal.features import refuse_duplicates
+from ..internal.frames import is_frame, is_series
 from .columns import Column, Frame, read, read_column
 from .splitting import Rows, group_codes, time_order
 from .targets import read_target
+from .values import numbers_of
 
-__all__ = ["Given", "checked_weights", "same_length"]
+__all__ = ["Given", "checked_weights", "names_in", "numbers_in", "same_length"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,19 @@ class Given:
             if isinstance(value, str):
                 taken[argument] = frame.column(value, f"{name}{argument}")
         ignored = [taken[argument].name for argument in ("y", "sample_weight", "groups") if argument in taken]
+        if several := names_in(y, frame):
+            y = numbers_in(frame, several, f"{name}y")
+            ignored += several
+        for argument in ("sample_weight", "groups", "time"):
+            if names_in(values[argument], frame):
+                raise ValueError(f"{name}{argument}: got {shown(values[argument])}; expected the name of one column")
         for column in dict.fromkeys((*ignored, *(also or ()))):
             if column in frame.names:
                 frame = frame.without(column)[1]
         if not frame.columns:
             raise ValueError(f"{name}x: got 0 feature(s) (shape=({frame.rows}, 0)) while a minimum of 1 is required.")
         target = read_target(taken.get("y", y), f"{name}y")
-        _refuse_as_input(y, target, frame, name)
+        _refuse_as_input(y, frame, name)
         same_length(f"{name}y", len(target.values if isinstance(target, Column) else target), frame.rows)
 
         def column_of(argument: str) -> Column | None:
@@ -100,16 +109,33 @@ class Given:
         return cls(frame, target, weights, codes, moments, name_of, tuple(ignored))
 
 
-def _refuse_as_input(y: Any, target: Column | Array, frame: Frame, name: str) -> None:
-    """Raise ValueError if the target is a series whose name and values are those of an input."""
-    label = str(getattr(y, "name", None))
-    if not is_series(y) or not isinstance(target, Column) or not frame.named or label not in frame.names:
+def names_in(value: Any, frame: Frame) -> list[str]:
+    """Return a list of names of columns; an empty one for all else, such as a list with a value for each row."""
+    if not isinstance(value, (list, tuple)) or len(value) == frame.rows or not frame.named:
+        return []
+    known = all(isinstance(item, str) and item in frame.names for item in value)
+    return [str(item) for item in value] if known else []
+
+
+def numbers_in(frame: Frame, names: list[str], argument: str) -> Array:
+    """Return columns of numbers, float64 (rows, K); raise ValueError if two have one name, TypeError for text."""
+    refuse_duplicates(tuple(names), argument)
+    columns = [frame.without(name)[0] for name in names]
+    return np.column_stack([numbers_of(column, f"{argument}: column {column.name!r}") for column in columns])
+
+
+def _refuse_as_input(y: Any, frame: Frame, name: str) -> None:
+    """Raise ValueError if a target is a series, or a column of a frame, whose name and values are those of an input."""
+    if not frame.named or not (is_series(y) or is_frame(y)):
         return
-    if np.array_equal(frame.without(label)[0].values, target.values):
-        raise ValueError(
-            f"{name}y: got column {label!r} of {name}x, which would be an input too; expected its name, y={label!r}, "
-            f"or {name}x without it"
-        )
+    columns = read(y, f"{name}y").columns if is_frame(y) else (read_column(y, str(getattr(y, "name", None))),)
+    for column in columns:
+        if column.name in frame.names and np.array_equal(frame.without(column.name)[0].values, column.values):
+            names = shown([each.name for each in columns], 200) if is_frame(y) else repr(column.name)
+            raise ValueError(
+                f"{name}y: got column {column.name!r} of {name}x, which would be an input too; expected its name, "
+                f"y={names}, or {name}x without it"
+            )
 
 
 def checked_weights(values: Any, name: str) -> Array:

@@ -21,7 +21,7 @@ from ..parquet.source import Parquet
 from ..table import Table
 from .columns import Column, Frame, read, read_column
 from .encoding import Encoding
-from .given import checked_weights, same_length
+from .given import checked_weights, names_in, numbers_in, same_length
 from .importance import Importances, measure
 from .roles import Roles
 from .targets import Judged, Target, read_target
@@ -236,6 +236,8 @@ class TablePredictor(Hinted, Closed, TakesTables):
         inputs, frame = self._encoded(x, also=[each for each in (y, weights) if isinstance(each, str)])
         if y is None and self._parts()[0].name in frame.names:
             y = self._parts()[0].name
+        if several := names_in(y, frame):
+            y = numbers_in(frame, several, "y")
         column = frame.column(y, "y") if isinstance(y, str) else read_target(y)
         truth = column.values if isinstance(column, Column) else column
         same_length("y", len(truth), frame.rows)
