@@ -9,14 +9,18 @@ import numpy as np
 
 from . import _core
 from .internal.arguments import explained
-from .internal.arrays import Array, Data
+from .internal.arrays import Array, Data, Windowed
 from .internal.attributes import Hinted
 from .internal.checks import by_key, has_keys
 from .internal.features import FeatureNames, by_column, feature_names
 from .internal.inputs import Inputs, to_inputs
+from .internal.moments import Moments
 from .internal.numbers import column_name
 
 __all__ = ["Standardizer"]
+
+HUGE = 1e300  # differences of larger numbers may overflow
+ROUNDING = 2.0**-50  # deviation of a constant column in units of its mean
 
 
 @explained
@@ -74,7 +78,8 @@ class Standardizer(Hinted, _core.Standardizer):
         ----------
         x : array
             Data of shape (rows, features); a memory map is read in blocks. Columns of a frame are put in the order of
-            ``feature_names``, if these are known.
+            ``feature_names``, if these are known. `gdcore.data.Parquet` is read once, in windows: of several ones, the
+            values are those of the same rows in memory but for rounding.
 
         Returns
         -------
@@ -95,12 +100,32 @@ class Standardizer(Hinted, _core.Standardizer):
                 "fit: got a layer of a model, whose scaling it would not change; expected fit before the model is "
                 "made: Sequential(copy.copy(layer).fit(x), ...)"
             )
+        if isinstance(x, Windowed):
+            return self._fit_windows(x)
         inputs = to_inputs(x, "x", self._feature_names)
         try:
             super().fit(inputs.array)
         except ValueError:
             _refuse_column(inputs)
             raise
+        self._feature_names = inputs.names
+        return self
+
+    def _fit_windows(self, x: Windowed) -> Self:
+        moments, windows = None, 0
+        for inputs in x.finite_inputs(self._feature_names):
+            windows += 1
+            if moments is None:  # differences from a row lose no digits where numbers are far from 0
+                origin = np.where(np.abs(inputs.array[0]) < HUGE, inputs.array[0], 0.0)
+            found = Moments.of(inputs.array - origin)
+            moments = found if moments is None else moments.joined(found)
+        assert moments is not None
+        if self.features not in (0, len(origin)):
+            raise ValueError(f"x: got {len(origin)} columns; expected {self.features}")
+        if windows == 1:  # as the same rows in memory
+            super().fit(inputs.array)
+        else:
+            self._set(*moments._replace(mean=origin + moments.mean).scaling(ROUNDING))
         self._feature_names = inputs.names
         return self
 

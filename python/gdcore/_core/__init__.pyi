@@ -549,6 +549,10 @@ class Standardizer(Layer):
     ) -> None: ...
     def __reduce__(self) -> tuple[typing.Any, tuple[type, dict]]: ...
     def __repr__(self) -> str: ...
+    def _set(self, mean: collections.abc.Sequence[float], std: collections.abc.Sequence[float]) -> None:
+        """
+        Sets mean and standard deviation. ValueError for impossible numbers.
+        """
     def fit(self, x: numpy.typing.ArrayLike) -> Standardizer:
         """
         Computes mean and standard deviation of x (rows, features), block by block; returns the layer itself.

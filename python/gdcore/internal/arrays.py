@@ -77,6 +77,13 @@ class Windowed(Converted):
         """
         raise NotImplementedError
 
+    def finite_inputs(self, known: FeatureNames | None) -> Iterator[Inputs]:
+        """Yield the inputs of each window in float64, whose array is valid until the next one is asked for.
+
+        `known` are names that the columns must have, in their order.
+        """
+        raise NotImplementedError
+
     def __array__(self, *_: object, **__: object) -> Array:
         """Raise TypeError; NumPy, and with it scikit-learn, would make an array of one object instead."""
         raise TypeError(self._no_array())
@@ -84,8 +91,9 @@ class Windowed(Converted):
     def _no_array(self) -> str:
         """Return why this is no array, for messages."""
         return (
-            f"got {shown(self)}, which fit, evaluate and the predictions of a model read in windows; expected an array "
-            "in memory, such as pandas.read_parquet(path)"
+            f"got {shown(self)}, which Standardizer.fit, and fit, evaluate and the predictions of a model read in "
+            "windows; expected an array in memory: that of a window, `for x, y in data.windows()`, or "
+            "pandas.read_parquet(path)"
         )
 
 

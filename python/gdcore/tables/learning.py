@@ -21,6 +21,7 @@ from ..internal.arrays import Array
 from ..internal.checks import shown
 from ..internal.frames import EXACT
 from ..internal.labels import key_of
+from ..internal.moments import Moments
 from ..parquet.columns import numbers
 from ..parquet.files import Reader
 from .arrow import TEXT, Values, filtered, kinds_in, values_in
@@ -31,7 +32,7 @@ from .odd_text import ROWS, warn_of_odd_text
 from .recipe import Facts, layout
 from .roles import Roles
 from .splitting import moments_of
-from .targets import Moments, Target, refuse_missing
+from .targets import LEAST, Target, refuse_missing
 from .values import keys_of, meaning_of, numbers_of
 
 __all__ = ["SAMPLE", "Learnt", "learn"]
@@ -272,5 +273,5 @@ class TargetFacts:
         target = Target.fit(Column("y", values, self._declared) if values.ndim == 1 else values, self._task)
         if complete or target.classes is not None or self._moments is None:
             return target
-        centre, scale = self._moments.scaling()
+        centre, scale = self._moments.scaling(LEAST)
         return replace(target, centre=centre, scale=scale)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,42 +25,15 @@ from ..internal.labels import (
     label_of,
     looked_up,
 )
+from ..internal.moments import Moments
 from .columns import Column, Float64, kind_of, missing, read_column
 from .values import keys_of, numbers_of
 
-__all__ = ["TASKS", "Judged", "Moments", "Target", "read_target", "refuse_missing"]
+__all__ = ["LEAST", "TASKS", "Judged", "Target", "read_target", "refuse_missing"]
 
 TASKS = ("classification", "regression")
+LEAST = 1e-12  # deviation of a target in units of its mean: of a smaller one the numbers tell nothing
 FEW = "expected task='classification' or task='regression'"
-
-
-class Moments(NamedTuple):
-    """Mean and standard deviation of each column of some rows, and the number of these."""
-
-    rows: int
-    mean: Float64
-    std: Float64
-
-    @classmethod
-    def of(cls, y: Float64) -> Self:
-        """Return those of numbers (rows, K)."""
-        unit = np.maximum(np.abs(y).max(axis=0), np.finfo(np.float64).tiny)  # keeps the squares of huge numbers finite
-        return cls(len(y), (y / unit).mean(axis=0) * unit, (y / unit).std(axis=0) * unit)
-
-    def joined(self, other: Moments) -> Moments:
-        """Return those of both parts together (Chan, Golub and LeVeque 1983)."""
-        rows, share = self.rows + other.rows, other.rows / (self.rows + other.rows)
-        largest = np.maximum.reduce([*map(np.abs, self[1:]), *map(np.abs, other[1:])])
-        unit = np.maximum(largest, np.finfo(np.float64).tiny)
-        apart = other.mean / unit - self.mean / unit
-        inside = (1 - share) * (self.std / unit) ** 2 + share * (other.std / unit) ** 2
-        variance = inside + share * (1 - share) * apart**2
-        return Moments(rows, (self.mean / unit + share * apart) * unit, np.sqrt(variance) * unit)
-
-    def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return ``centre`` and ``scale`` of a target; the scale of a column of one value is 1."""
-        scale = np.where(self.std > 1e-12 * np.abs(self.mean), self.std, 1.0)
-        return tuple(self.mean.tolist()), tuple(scale.tolist())
 
 
 @dataclass(frozen=True)
@@ -153,7 +126,7 @@ class Target:
         if not np.isfinite(y).all():
             row = int(np.argmax(~np.isfinite(y).all(axis=1)))
             raise ValueError(f"y: got {shown(y[row].tolist())} in row {row}; expected finite numbers, none missing")
-        found = Moments.of(y).scaling()
+        found = Moments.of(y).scaling(LEAST)
         return cls("regression", None, None, dtype, y.shape[1] if columns is None else columns, *found)
 
     # ---- There and back ---------------------------------------------------------------------------------------------
