@@ -34,6 +34,7 @@ class TabularBase(TakesTables, BaseEstimator):  # type: ignore[misc]
         validation_fraction: float | None = None,
         loss: Any = None,
         kinds: Any = None,
+        recipe: Any = None,
         random_state: Any = None,
         device: str = "auto",
         n_jobs: int | None = None,
@@ -44,6 +45,7 @@ class TabularBase(TakesTables, BaseEstimator):  # type: ignore[misc]
         self.validation_fraction = validation_fraction
         self.loss = loss
         self.kinds = kinds
+        self.recipe = recipe
         self.random_state = random_state
         self.device = device
         self.n_jobs = n_jobs
@@ -54,7 +56,7 @@ class TabularBase(TakesTables, BaseEstimator):  # type: ignore[misc]
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
             seed = int(check_random_state(seed).randint(2**31 - 1))
-        same = ("ensemble", "time_limit", "loss", "kinds", "device", "n_jobs")
+        same = ("ensemble", "time_limit", "loss", "kinds", "recipe", "device", "n_jobs")
         settings = {name: getattr(self, name) for name in same}
         return settings | {"validation": self.validation_fraction, "seed": int(seed), "progress": bool(self.verbose)}
 
@@ -144,7 +146,7 @@ class TabularClassifier(Scored, ClassifierMixin, TabularBase):  # type: ignore[m
 
     Parameters
     ----------
-    ensemble, time_limit, loss, kinds, device, n_jobs
+    ensemble, time_limit, loss, kinds, recipe, device, n_jobs
         As for `gdcore.tables.TabularModel`.
     validation_fraction : float, optional
         Share of the rows that is held out to choose the best epoch, as `validation` of `gdcore.tables.TabularModel`.
@@ -178,6 +180,7 @@ class TabularClassifier(Scored, ClassifierMixin, TabularBase):  # type: ignore[m
         class_weight: Any = None,
         loss: Any = None,
         kinds: Any = None,
+        recipe: Any = None,
         random_state: Any = None,
         device: str = "auto",
         n_jobs: int | None = None,
@@ -189,6 +192,7 @@ class TabularClassifier(Scored, ClassifierMixin, TabularBase):  # type: ignore[m
             validation_fraction=validation_fraction,
             loss=loss,
             kinds=kinds,
+            recipe=recipe,
             random_state=random_state,
             device=device,
             n_jobs=n_jobs,
@@ -265,7 +269,7 @@ class TabularRegressor(Scored, RegressorMixin, TabularBase):  # type: ignore[mis
 
     Parameters
     ----------
-    ensemble, time_limit, loss, kinds, device, n_jobs
+    ensemble, time_limit, loss, kinds, recipe, device, n_jobs
         As for `gdcore.tables.TabularModel`.
     validation_fraction, random_state, verbose
         As for `TabularClassifier`.

@@ -24,7 +24,7 @@ from .given import Given
 from .learning import learn
 from .odd_text import warn_of_odd_text
 from .prediction import METRICS, TablePredictor, Turns
-from .recipe import Facts, Recipe, layout, recipe
+from .recipe import Facts, Recipe, chosen, layout, recipe
 from .roles import Roles
 from .splitting import folds, split
 from .targets import TASKS, Target
@@ -80,6 +80,9 @@ class TabularModel(TablePredictor):
     kinds : mapping, optional
         Kind of columns by name, where it should be another than their values have: "number", "boolean", "category" or
         "date".
+    recipe : mapping, optional
+        Settings in place of those that are chosen by the number of rows: "widths", "activation", "dropout", "lr",
+        "betas", "weight_decay", "label_smoothing", "batch_size", "epochs", "patience".
     seed : int, optional
         Seed of the validation rows and of the first network; None draws one.
     device : str
@@ -95,8 +98,8 @@ class TabularModel(TablePredictor):
     """
 
     __slots__ = (
-        *("_class_weight", "_device", "_from_file", "_kinds", "_loss", "_members", "_n_jobs", "_progress", "_recipe"),
-        *("_seed", "_task", "_time_limit", "_validation", "_validation_metrics", "__weakref__"),
+        *("_chosen", "_class_weight", "_device", "_from_file", "_kinds", "_loss", "_members", "_n_jobs", "_progress"),
+        *("_recipe", "_seed", "_task", "_time_limit", "_validation", "_validation_metrics", "__weakref__"),
     )
     time_limit: Fixed[float | None] = Fixed("Seconds for a call of fit.", AGAIN)
     validation: Fixed[float | None] = Fixed("Share of the rows held out.", AGAIN)
@@ -121,6 +124,7 @@ class TabularModel(TablePredictor):
         class_weight: Mapping[Any, float] | str | None = None,
         loss: _core.Loss | None = None,
         kinds: Mapping[str, str] | None = None,
+        recipe: Mapping[str, Any] | None = None,
         seed: int | None = 0,
         device: str = "auto",
         n_jobs: int | None = None,
@@ -136,6 +140,9 @@ class TabularModel(TablePredictor):
         if kinds is not None and not isinstance(kinds, Mapping):
             raise TypeError(f"kinds: got {shown(kinds)}; expected a dict of kinds by column")
         self._kinds = {str(key): kind for key, kind in (kinds or {}).items()}
+        self._chosen = chosen(recipe or {})
+        if loss is not None and "label_smoothing" in self._chosen:
+            raise ValueError("recipe: got label_smoothing beside a loss; expected it in the loss, label_smoothing=...")
         self._seed = seed_or_random(seed)
         self._device = choice(device, "device", ("auto", "cpu", "cuda"))
         self._n_jobs = n_jobs
@@ -234,7 +241,7 @@ class TabularModel(TablePredictor):
         return self._train(facts, wanted, target, encoding, data, end, given.ignored)
 
     def _recipe_for(self, facts: Facts) -> Recipe:
-        found = recipe(facts)
+        found = replace(recipe(facts), **self._chosen)
         return found if self._members is None else replace(found, members=self._members)
 
     def _fit_files(self, files: Roles, validation: Any, end: float | None) -> Self:

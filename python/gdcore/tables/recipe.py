@@ -5,13 +5,20 @@ Pure functions, so that a search for a better recipe changes this file alone. do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from .. import _core
+from ..internal.checks import integer, is_iterable, real, shown, suggestion
 from .encoding import Layout
 
-__all__ = ["Facts", "Recipe", "layout", "recipe"]
+__all__ = ["Facts", "Recipe", "chosen", "layout", "recipe"]
 
+ACTIVATIONS = (
+    *(_core.ReLU, _core.LeakyReLU, _core.Tanh, _core.Sigmoid, _core.GELU, _core.Softplus, _core.SiLU, _core.Mish),
+    *(_core.SELU, _core.ELU),
+)
 MOST_INPUTS = 4096  # of the piecewise-linear encoding of all numbers together
 
 
@@ -102,3 +109,60 @@ def recipe(facts: Facts) -> Recipe:
         patience=15 * epochs // 40,
         members=6 if rows < 6000 else 4,
     )
+
+
+def chosen(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a `Recipe` that are given in place of those that `recipe` chooses, checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name is no field, or a value does not fit; names it. The number of networks has an argument of its own.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"recipe: got {shown(given)}; expected a dict of settings, such as {{'lr': 1e-3}}")
+    checks: dict[str, Callable[[Any, str], Any]] = {
+        "widths": _widths,
+        "activation": _activation,
+        "dropout": _below_1,
+        "lr": lambda value, name: real(value, name, low=0, open_low=True),
+        "betas": _betas,
+        "weight_decay": lambda value, name: real(value, name, low=0),
+        "label_smoothing": _below_1,
+        **dict.fromkeys(("batch_size", "epochs", "patience"), lambda value, name: integer(value, name, minimum=1)),
+    }
+    assert {*checks, "members"} == {each.name for each in fields(Recipe)}
+    for name in given:
+        if name == "members":
+            raise ValueError("recipe: got members; expected the number of networks as TabularModel(ensemble=...)")
+        if name not in checks:
+            raise ValueError(
+                f"recipe: got {shown(name)}; expected some of {', '.join(checks)}{suggestion(str(name), checks)}"
+            )
+    return {name: checks[name](value, f"recipe[{name!r}]") for name, value in given.items()}
+
+
+def _below_1(value: Any, name: str) -> float:
+    found = real(value, name, low=0, high=1)
+    if found == 1:
+        raise ValueError(f"{name}: got 1; expected a number below 1")
+    return found
+
+
+def _widths(value: Any, name: str) -> tuple[int, ...]:
+    if isinstance(value, str) or not is_iterable(value):
+        raise TypeError(f"{name}: got {shown(value)}; expected the widths of the hidden layers, such as (256, 256)")
+    return tuple(integer(each, name, minimum=1) for each in value)
+
+
+def _betas(value: Any, name: str) -> tuple[float, float]:
+    if isinstance(value, str) or not is_iterable(value) or len(found := tuple(value)) != 2:
+        raise TypeError(f"{name}: got {shown(value)}; expected two numbers, such as (0.9, 0.95)")
+    return _below_1(found[0], name), _below_1(found[1], name)
+
+
+def _activation(value: Any, name: str) -> type[_core.Layer]:
+    if not any(value is each for each in ACTIVATIONS):
+        names = ", ".join(f"gdcore.{each.__name__}" for each in ACTIVATIONS)
+        raise TypeError(f"{name}: got {shown(value)}; expected a class of activations: {names}")
+    return value  # type: ignore[no-any-return]

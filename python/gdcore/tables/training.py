@@ -206,6 +206,8 @@ def loss_of(target: Target, recipe: Recipe, loss: _core.Loss | None, class_weigh
     if target.classes is None:
         if class_weight is not None:
             raise ValueError(f"class_weight: got {shown(class_weight)} for regression; expected None")
+        if recipe.label_smoothing:
+            raise ValueError("recipe: got label_smoothing for regression; expected it for classes alone")
         return _core.MeanSquaredError()
     if isinstance(class_weight, Mapping):
         class_weight = by_class(class_weight, target, "class_weight")
