@@ -235,6 +235,13 @@ py::array scale(const Standardizer& self, const py::object& x, bool back) {
   return single ? py::array(out.attr("astype")("float32")) : py::array(out);
 }
 
+void set_scaling(Standardizer& self, const std::vector<double>& mean, const std::vector<double>& std) {
+  const Standardizer made(static_cast<int64_t>(mean.size()), mean, std);
+  self.features = made.features;
+  self.mean = made.mean;
+  self.std = made.std;
+}
+
 void bind_standardizer(py::module_& m) {
   py::class_<Standardizer, Layer> cls(
       m, "Standardizer", R"(Scales data to mean 0 and standard deviation 1, feature by feature: (x - mean) / std.
@@ -272,15 +279,8 @@ name : str, optional
       },
       py::arg("x"),
       "Computes mean and standard deviation of x (rows, features), block by block; returns the layer itself.");
-  cls.def(
-      "_set",
-      [](Standardizer& self, const std::vector<double>& mean, const std::vector<double>& std) {
-        const Standardizer made(static_cast<int64_t>(mean.size()), mean, std);
-        self.features = made.features;
-        self.mean = made.mean;
-        self.std = made.std;
-      },
-      py::arg("mean"), py::arg("std"), "Sets mean and standard deviation. ValueError for impossible numbers.");
+  cls.def("_set", &set_scaling, py::arg("mean"), py::arg("std"),
+          "Sets mean and standard deviation. ValueError for impossible numbers.");
   cls.def(
       "transform", [](const Standardizer& self, const ArrayLike& x) { return scale(self, x, false); }, py::arg("x"),
       "(x - mean) / std for x (rows, features): float32 for float32 input, otherwise float64. RuntimeError before "
