@@ -43,6 +43,8 @@ ADVICE = {
     "text": (["red", "blue"], ""),
     "nothing": ([None, None], ""),
     "codes": (["A1", "B2"], ""),
+    "zeros in front": (["730", "00731", "9"], "as values have zeros in front, such as '00731'; --kind sets another"),
+    "zeros in front, and a word": (["00731", "old"], ""),
 }
 
 
@@ -52,6 +54,15 @@ def test_advice(name: str) -> None:
     column = guessed(pa.chunked_array([values], pa.string()))
     found = advice(column.cast(pa.string()))
     assert expected in found if expected else not found
+
+
+def test_digits_with_zeros_in_front_are_codes() -> None:
+    def types(*values: str, decimal: str = ".") -> str:
+        return str(guessed(pa.chunked_array([values], pa.string()), decimal).type)
+
+    assert types("00730", "1", "") == types(" 007 ", "8") == types("1,5", "007", decimal=",") == "string"
+    assert types("0", "10", "-5") == "int64" and types("0.5", "0", "00.5") == "double"
+    assert types("01.02.2024", "007") == "string"
 
 
 def test_columns_that_tell_nothing(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

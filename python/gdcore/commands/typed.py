@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..internal.checks import optional_module, shown
-from ..internal.looks import DATES, ISO_DATE, NUMBER, WITH_COMMA, WITH_THOUSANDS, WITH_UNIT
+from ..internal.looks import CODE, DATES, ISO_DATE, NUMBER, WITH_COMMA, WITH_THOUSANDS, WITH_UNIT
 
 __all__ = ["MISSING", "advice", "as_kind", "guessed", "refuse_infinite", "refuse_missing"]
 
@@ -41,6 +41,8 @@ EXPECTED = {
 def guessed(text: Any, decimal: str = ".") -> Any:
     """Return a column of text as numbers, booleans or dates if all its values are such, otherwise as text.
 
+    Digits with zeros in front, such as "00730", are text: numbers would lose the zeros.
+
     Parameters
     ----------
     text : pyarrow.ChunkedArray
@@ -49,6 +51,8 @@ def guessed(text: Any, decimal: str = ".") -> Any:
         The sign before the fraction of a number.
     """
     known = _known(text)
+    if _code_in(known, decimal):
+        return known
     for kind in ("number", "boolean", "date"):
         found = _cast(known, kind, decimal)
         if found is not None:
@@ -134,6 +138,8 @@ def advice(text: Any, decimal: str = ".") -> str:
     """
     compute = optional_module("pyarrow.compute", "reading a table", "gdcore[cli]")
     known = compute.utf8_trim_whitespace(text.drop_null())
+    if code := _code_in(known, decimal):
+        return f"taken as categories, as values have zeros in front, such as {shown(code)}; --kind sets another kind"
     number = NUMBER.replace("{decimal}", re.escape(decimal))
     for pattern, what in ((number, "for numbers, leave a cell empty that has none"), *LOOKS):
         like = compute.match_substring_regex(known, f"^({pattern})$")
@@ -144,6 +150,14 @@ def advice(text: Any, decimal: str = ".") -> str:
             many = f"all {count:,}" if not other else f"{count:,} of {len(known):,}"
             return f"taken as categories, as {many} values look like {cell}{other}; {what}"
     return ""
+
+
+def _code_in(text: Any, decimal: str) -> str:
+    """Return a value that is digits with zeros in front, if all values are numbers and there is one; else ""."""
+    compute = optional_module("pyarrow.compute", "reading a table", "gdcore[cli]")
+    trimmed = compute.utf8_trim_whitespace(text.drop_null())
+    codes = trimmed.filter(compute.match_substring_regex(trimmed, f"^({CODE})$"))
+    return str(codes[0].as_py()) if len(codes) and _cast(text, "number", decimal) is not None else ""
 
 
 def _known(text: Any) -> Any:

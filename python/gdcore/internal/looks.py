@@ -5,8 +5,9 @@ Regular expressions of the whole text without surrounding blanks, in the syntax 
 
 from __future__ import annotations
 
-__all__ = ["DATES", "ISO_DATE", "NUMBER", "NUMBERS", "WITH_COMMA", "WITH_THOUSANDS", "WITH_UNIT"]
+__all__ = ["CODE", "DATES", "ISO_DATE", "NUMBER", "NUMBERS", "WITH_COMMA", "WITH_THOUSANDS", "WITH_UNIT"]
 
+CODE = r"0\d+"  # digits with zeros in front, which a number would lose
 ISO_DATE = r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?"
 DATES = (
     r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}( .*)?",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..internal import looks
 from ..internal.arrays import Array, NamedArray, to_any_array
 from ..internal.checks import is_iterable, shown
 from ..internal.features import FeatureNames, refuse_duplicates
@@ -32,7 +33,7 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 KINDS = ("number", "boolean", "category", "date")
 DATES = "convert text first, such as by pandas.to_datetime, str.to_datetime of polars or pyarrow.compute.cast"
 EXPECTED = "expected numbers, booleans, text, categories or dates"
-CODE = re.compile(r"\s*0\d+\s*")
+CODE = re.compile(looks.CODE)
 MANY = 30  # text of more values is read as numbers where all of it is numbers
 SCALARS = (str, bytes, Real, Decimal, np.generic, datetime.date, datetime.time, datetime.timedelta)
 
@@ -271,7 +272,7 @@ def _kind_of_text(items: list[str]) -> str:
 
 def is_number(text: str) -> bool:
     """Return whether a text is a number, rather than a code with zeros in front, such as "00730"."""
-    return as_float(text) is not None and CODE.fullmatch(text) is None
+    return as_float(text) is not None and CODE.fullmatch(text.strip()) is None
 
 
 def as_float(text: str) -> float | None:
