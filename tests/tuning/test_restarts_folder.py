@@ -37,8 +37,9 @@ def facts(result: Any) -> list[Any]:
 
 
 class Begun(Callback):
-    """Counts trainings, and interrupts one."""
+    """Counts trainings, and interrupts one; as it only records, its attributes are not compared."""
 
+    records = True
     seeds: list[int] = []  # noqa: RUF012
     last = -1
 
@@ -162,3 +163,101 @@ def test_an_edited_loss_or_metric_is_another_run(tmp_path: Any) -> None:
             continue
         with pytest.raises(ValueError, match="a run with other settings"):
             run(**other_folder)
+
+
+# ------------------------------------------------------------------------------------------------- names, and the model
+FRAME = [f"feature {i}" for i in range(3)]
+
+
+def answer(folder: Any, names: Any = FRAME, targets: Any = ("y", "z"), **options: Any) -> gd.Sequential:
+    """The best model of a run on frames; `options` are arguments of its model."""
+    pandas = pytest.importorskip("pandas")
+    x, y = pandas.DataFrame(X, columns=names), pandas.DataFrame(np.hstack([Y, -Y]), columns=targets)
+
+    def build(seed: int) -> gd.Sequential:
+        return gd.Sequential(gd.Dense(3, 2), seed=seed, **options)
+
+    given = {"loss": gd.MeanSquaredError(), "optimizer": gd.SGD(0.05), "epochs": 2, "folder": folder, "progress": False}
+    return gd.restarts(build, 2, x[:80], y[:80], validation=(x[80:], y[80:]), **given).best
+
+
+def test_other_column_names_are_other_data(tmp_path: Any) -> None:
+    """The names that the data give a model, and those that the model has from the beginning."""
+    pytest.importorskip("pandas")
+    assert answer(tmp_path).feature_names == tuple(FRAME)
+    refused = ValueError, "^folder: .*data: saved"
+    helpers.refuses(lambda: answer(tmp_path, FRAME[::-1]), *refused)
+    helpers.refuses(lambda: answer(tmp_path, targets=("z", "y")), *refused)
+    helpers.refuses(lambda: answer(tmp_path, [0, 1, 2], feature_names=["a", "b", "c"]), *refused)
+    assert answer(tmp_path).target_names == ("y", "z")
+
+
+def test_names_that_only_the_model_has_make_another_network(tmp_path: Any) -> None:
+    def best(name: str, value: Any) -> Any:
+        def build(seed: int) -> gd.Sequential:
+            return gd.Sequential(gd.Dense(3, 2), seed=seed, **{name: value})
+
+        y = (X[:, 0] > 0).astype(int)
+        loss = gd.CrossEntropy()
+        given = {"optimizer": gd.SGD(0.05), "epochs": 2, "folder": tmp_path, "progress": False}
+        labels = np.asarray(value)[y] if name == "classes" else y
+        data = X[:80], labels[:80]
+        return gd.restarts(build, 1, *data, validation=(X[80:], labels[80:]), loss=loss, **given).best
+
+    for classes in (["no", "yes"], ["nein", "ja"]):
+        found = best("classes", classes)
+        assert found.classes == tuple(classes) and set(found.predict_classes(X)) <= set(classes)
+
+
+def test_other_running_averages_and_frozen_parameters_are_another_network(tmp_path: Any) -> None:
+    """Networks with the same trainable values, which are trained to others."""
+
+    def result(mean: float = 0.0, frozen: str = "layers.0.bias", name: str = "net") -> Any:
+        def build(seed: int) -> gd.Sequential:
+            zero = gd.Constant(0.0)
+            layers = (gd.Dense(3, 6, bias_init=zero), gd.BatchNorm(6), gd.Tanh(), gd.Dense(6, 1))
+            model = gd.Sequential(*layers, seed=seed)
+            model.buffers()["layers.1.running_mean"][...] = mean
+            model.freeze(frozen)
+            model.purpose = name
+            return model
+
+        return run(build, n=2, folder=tmp_path, epochs=2), run(build, n=2, epochs=2)
+
+    for change in ({}, {"mean": 5.0}, {"frozen": "layers.1.beta"}, {"name": "other"}):
+        kept, alone = result(**change)
+        assert facts(kept) == facts(alone) and kept.best.purpose == alone.best.purpose
+        helpers.same_bits(kept.best.copy_state(), alone.best.copy_state())
+
+
+FACTOR = 1.0
+
+
+def test_a_global_within_a_lambda_of_a_loss_counts(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(outputs: Any, targets: Any) -> Any:
+        weigh = lambda values: FACTOR * values  # noqa: E731
+        return weigh(((outputs - targets) ** 2).sum(1)), weigh(2 * (outputs - targets))
+
+    def result(folder: Any) -> list[Any]:
+        given = {"validation": (X[80:], Y[80:]), "optimizer": gd.SGD(0.05), "epochs": 2, "progress": False}
+        return facts(gd.restarts(small, 2, X[:80], Y[:80], loss=gd.CustomLoss(rows), folder=folder, **given))
+
+    before = result(tmp_path)
+    monkeypatch.setattr(f"{__name__}.FACTOR", 0.5)
+    assert before != result(tmp_path) == result(None)
+
+
+def test_a_schedule_with_an_end_is_asked_for_no_later_step(tmp_path: Any) -> None:
+    rates = [0.05] * (3 * 5)  # 80 rows, 3 epochs
+    optimizer = gd.SGD(lambda step: rates[step])
+    given: dict[str, Any] = {"optimizer": optimizer, "epochs": 3, "batch_size": 16, "folder": tmp_path}
+    assert facts(run(**given)) == facts(run(**given))
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Any) -> None:
+    rates = (0.05 for _ in range(10_000))
+    optimizer = gd.SGD(lambda step: next(rates))
+    with pytest.raises(TypeError, match=r"^folder: .*generator.*expected values that can be pickled") as caught:
+        run(optimizer=optimizer, folder=tmp_path)
+    assert caught.value.__notes__ == ["at seed 0"]
+    run(optimizer=optimizer, n_jobs=1)

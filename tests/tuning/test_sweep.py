@@ -4,6 +4,7 @@ settings are compared by the mean over seeds; the summary, the figure and the fo
 from __future__ import annotations
 
 import functools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,30 @@ def test_a_folder_does_not_depend_on_the_order_of_settings(tmp_path: Path) -> No
     after = sweep(settings={"batch_size": [80, 4]}, optimizer=schedule, epochs=80, folder=tmp_path)
     assert (tmp_path / "sweep.jsonl").read_text() == lines
     assert {start.value for start in before.starts} == {start.value for start in after.starts}
+
+
+def test_a_folder_knows_settings_that_are_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions of one name, and sets, whose order is another in each process."""
+    code = """
+    import sys
+    import gdcore as gd, numpy as np
+
+    def build(seed, rate, columns):
+        return gd.Sequential(gd.Dense(3, 1), seed=seed)
+
+    def made(factor):
+        return lambda step: factor * 0.01
+
+    x = np.random.default_rng(0).standard_normal((60, 3))
+    y = x.sum(1, keepdims=True)
+    settings = {"rate": [made(1), made(2)], "columns": [{"a", "b", "c"}, {"a", "b", "d"}]}
+    given = {"validation": (x, y), "loss": gd.MeanSquaredError(), "epochs": 2, "progress": False}
+    result = gd.sweep(build, settings, x, y, optimizer=lambda rate: gd.SGD(rate), folder=sys.argv[1], **given)
+    print([start.value for start in result.starts])
+    """
+    printed = set()
+    for seed in ("1", "2", "3"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        printed.add(helpers.must_run(code, str(tmp_path)))
+    assert len(printed) == 1 and len(set(json.loads(printed.pop()))) == 2
+    assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 1 + 4

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import re
-import types
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +13,7 @@ from ..piecewise_linear import PiecewiseLinear
 from ..residual import Residual
 from ..schedules import Schedule
 from ..standardizer import Standardizer
+from .described import described, function_name
 
 LAYERS: dict[str, type[_core.Layer]] = {cls.__name__: cls for cls in _core.Layer.__subclasses__()}
 # The Python classes, which know the names of their columns, or take any number of layers.
@@ -25,33 +22,41 @@ INITIALIZERS: dict[str, type[_core.Initializer]] = {cls.__name__: cls for cls in
 
 T = TypeVar("T")
 
-DEEPEST = 5  # nesting depth of functions whose values are encoded
+OBJECTS = ("function", "object")  # the types of what JSON cannot hold
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any, name: str = "value") -> Any:
     """Return `value` (a spec, a number, a string, None, an array or a collection of them) as a JSON value.
 
-    A spec, a schedule of gdcore and a `functools.partial` become {"type": its class, field: value, ...}. A spec of a
-    user's subclass is encoded as the gdcore class that it derives from. Another function, which JSON cannot hold,
-    becomes its name, with the plain values that it uses.
+    A spec and a schedule of gdcore become {"type": its class, field: value, ...}. A spec of a user's subclass is
+    encoded as the gdcore class that it derives from. Another function or object, which JSON cannot hold, becomes its
+    name and the checksum of `described`; `name` is the argument that it comes from, for messages.
+
+    Raises
+    ------
+    TypeError
+        If a function or object uses something that cannot be compared; see `described`.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     kind = None if isinstance(value, tuple) else spec_class(type(value))
     if kind is not None:
-        fields = {name: encode(getattr(value, name)) for name in getattr(kind, "_saved_fields", kind._fields)}
+        fields = {each: encode(getattr(value, each), name) for each in getattr(kind, "_saved_fields", kind._fields)}
         if fields.get("name", "") is None:  # a layer without a name, as earlier versions wrote it
             del fields["name"]
         return {"type": kind.__name__} | fields
+    if isinstance(value, Schedule):
+        return {"type": value.name} | {key: encode(item, name) for key, item in value.arguments.items()}
     if isinstance(value, np.ndarray):
-        return encode(value.tolist())
+        return encode(value.tolist(), name)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {str(key): encode(item) for key, item in value.items()}
+        return {str(key): encode(item, name) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [encode(item) for item in value]
-    return _function(value, ())
+        return [encode(item, name) for item in value]
+    kind = OBJECTS[0] if callable(value) else OBJECTS[1]
+    return {"type": kind, "name": function_name(value), "checksum": described(value, name)}
 
 
 def spec_class(kind: type) -> Any:
@@ -74,59 +79,12 @@ def for_layer(table: Mapping[str, T], layer: _core.Layer, number: int, call: str
     return table[name]
 
 
-def _function(value: Any, inside: tuple[int, ...]) -> Any:
-    """Return a function or another callable object as a JSON value; `inside` has the ids of the enclosing ones."""
-    inside = (*inside, id(value))
-    if isinstance(value, Schedule):
-        return {"type": value.name} | {name: _part(item, inside) for name, item in value.arguments.items()}
-    if isinstance(value, functools.partial):
-        arguments: dict[str, Any] = {"arguments": [_part(item, inside) for item in value.args]}
-        arguments["keywords"] = {name: _part(item, inside) for name, item in value.keywords.items()}
-        return {"type": "partial", "function": _part(value.func, inside), **arguments}
-    values = {name: _part(item, inside) for name, item in _values(value).items() if _is_plain(item)}
-    return {"function": function_name(value)} | ({"with": values} if values else {})
-
-
-def _part(value: Any, inside: tuple[int, ...]) -> Any:
-    if not callable(value):
-        return encode(value)
-    return _function(value, inside) if id(value) not in inside and len(inside) < DEEPEST else function_name(value)
-
-
 def without_values(encoded: Any) -> Any:
-    """Return an encoded value with functions reduced to their names, for comparing what functions return."""
+    """Return an encoded value in which all functions and other objects are alike."""
     if isinstance(encoded, dict):
-        left = {name: without_values(item) for name, item in encoded.items()}
-        return {"function": left["function"]} if "type" not in left and "function" in left else left
+        kind = encoded.get("type")
+        return {"type": kind} if kind in OBJECTS else {name: without_values(each) for name, each in encoded.items()}
     return [without_values(item) for item in encoded] if isinstance(encoded, list) else encoded
-
-
-def _values(function: Any) -> dict[str, Any]:
-    """Return the values bound to a function: its object, its defaults, its closure variables."""
-    if isinstance(function, types.MethodType):
-        return {"self": function_name(function.__self__), **_values(function.__func__)}
-    if not isinstance(function, types.FunctionType):
-        return {}
-    code, values = function.__code__, dict(function.__kwdefaults__ or {})
-    defaults = function.__defaults__ or ()
-    values |= dict(zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True))
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # the variable has no value yet
-            values[name] = cell.cell_contents
-    return values
-
-
-def _is_plain(value: Any) -> bool:
-    functions = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, Schedule)
-    return value is None or isinstance(value, (bool, int, float, str, np.generic, *functions))
-
-
-def function_name(function: Any) -> str:
-    """Return a function's qualified name with its module, or the ``repr`` of another object without its address."""
-    name = getattr(function, "__qualname__", None)
-    if name is not None:
-        return f"{getattr(function, '__module__', '?')}.{name}"
-    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(function))
 
 
 def decode_layer(value: Any) -> _core.Layer:
@@ -153,12 +111,24 @@ def _fields(value: Any, known: Mapping[str, type]) -> dict[str, Any]:
 
 
 def differences(saved: Any, present: Any, name: str = "") -> list[str]:
-    """Return where two JSON values differ, each as "name: saved ..., now ..."."""
+    """Return where two JSON values differ, each as "name: saved ..., now ..."; names of functions do not count."""
+    parts: list[tuple[str, Any, Any]] | None = None
+    same = saved == present
     if isinstance(saved, dict) and isinstance(present, dict) and saved.get("type") == present.get("type"):
-        keys = dict.fromkeys((*saved, *present))
-        parts = [(f"{name}.{key}" if name else key, saved.get(key), present.get(key)) for key in keys]
+        if saved.get("type") in OBJECTS:
+            same = saved.get("checksum") == present.get("checksum")
+        else:
+            keys = dict.fromkeys((*saved, *present))
+            parts = [(f"{name}.{key}" if name else key, saved.get(key), present.get(key)) for key in keys]
+    elif isinstance(saved, list) and isinstance(present, list) and len(saved) == len(present) and _has_types(saved):
+        parts = [(f"{name}[{i}]", old, new) for i, (old, new) in enumerate(zip(saved, present, strict=True))]
+    if parts is not None:
         return [text for part, old, new in parts for text in differences(old, new, part)]
-    return [] if saved == present else [f"{name}: saved {as_text(saved)}, now {as_text(present)}"]
+    return [] if same else [f"{name}: saved {as_text(saved)}, now {as_text(present)}"]
+
+
+def _has_types(values: list[Any]) -> bool:
+    return any(isinstance(each, dict) and "type" in each for each in values)
 
 
 def as_text(value: Any) -> str:

@@ -17,10 +17,10 @@ from ..callbacks.early_stopping import deciding
 from ..internal.arrays import Array, Data
 from ..internal.attributes import Closed
 from ..internal.checks import choice, flag, instance, integer, seed_or_random, shown
+from ..io.described import described
 from ..metrics import Metrics, direction
 from ..model import Sequential
 from ..training.fit import EVENTS, checked_callbacks
-from .described import described
 from .kept import Kept
 from .parallel import checked_workers, run_all
 from .starts import Start
@@ -121,7 +121,8 @@ def monitored(
         first = choice(monitor, "monitor", known)
         direct = direction(first, mode)
     groups = {trial.group: trial for trial in trials} if first == "val_loss" else {}
-    if len({repr(described(maker.loss(trial))) for trial in groups.values()}) > 1:
+    losses = [maker.loss(trial) for trial in groups.values()]
+    if any(loss != losses[0] and described(loss, "loss") != described(losses[0], "loss") for loss in losses):
         raise ValueError(
             "monitor: got 'val_loss' for models with different losses, which cannot be compared; expected a metric: "
             "metrics=['mae'], monitor='val_mae'"

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..history import Chosen, History
 from ..internal.checks import FormatError
 from ..io import specs
+from ..io.described import described
 from ..model import load
-from ..schedules import rates_of
-from ..training.data import DEFAULT_SIZE
-from ..training.rates import functions_of
-from .described import described
 from .starts import Start
 from .store import Point, Rows, Store, key_of, plain
 from .trials import Best, Training, Trial
@@ -26,7 +20,6 @@ from .trials import Best, Training, Trial
 __all__ = ["Kept"]
 
 FACTS = ("value", "loss", "val_loss", "val_metrics", "best_epoch", "note")  # of a start, beside its history
-CHECKED_STEPS = 1000  # rates of a schedule that a folder compares
 
 
 class Kept:
@@ -43,7 +36,6 @@ class Kept:
         self.best: dict[int, Best] = {}
         if folder is None:
             return
-        self._rates: dict[tuple[int, int], tuple[Any, bytes]] = {}  # by schedules and numbers of steps
         self._points = [plain(self._named_point(trial), "settings") for trial in trials]
         for i, point in enumerate(self._points):
             found = self._store.finished.get(key_of(point))
@@ -93,10 +85,10 @@ class Kept:
         training = self._training
         return plain(
             {
-                "data": f"{training.data.checksum():08x}",
+                "data": described(training.data, "folder"),
                 "monitor": training.monitor,
                 "mode": training.mode,
-                "metrics": {name: _checksum(described(metric)) for name, metric in training.metrics.items()},
+                "metrics": {name: described(metric, "folder") for name, metric in training.metrics.items()},
             },
             "settings",
         )
@@ -109,30 +101,14 @@ class Kept:
             error.add_note(f"at {trial}")
             raise
 
-    def _rates_of(self, lr: Any, fit: dict[str, Any]) -> bytes:
-        """Return rates of a schedule: of the first steps, and of as many spread over the run, where that is known."""
-        rows, size = len(self._training.data.training.x.array), fit.get("batch_size", DEFAULT_SIZE)
-        last = (fit.get("epochs") or 0) * -(-rows // min(rows, size or rows))
-        if (id(lr), last) not in self._rates:
-            rates = rates_of(lr, 0, CHECKED_STEPS).tobytes()
-            for step in np.linspace(CHECKED_STEPS, last, CHECKED_STEPS, endpoint=False).astype(int).tolist():
-                rates += rates_of(lr, step, 1).tobytes() if CHECKED_STEPS <= step < last else b""
-            self._rates[id(lr), last] = lr, rates
-        return self._rates[id(lr), last][1]
-
     def _point(self, trial: Trial) -> Point:
-        """Return what a start depends on: also its layers and initial weights, as functions cannot be compared."""
+        """Return what a start depends on: its model as built, and what trains it."""
         maker = self._training.maker
         trainer = maker.trainer(trial, ())
-        model = trainer.model
-        made = model.copy_state()["parameters"].tobytes() + model.flat_parameters().tobytes()  # without the frozen
-        for function in functions_of(trainer.optimizer, trainer.dropout_schedule):
-            made += self._rates_of(function, maker.fit(trial))
-        callbacks = [described(each) for each in maker.callbacks(trial) if not getattr(each, "records", False)]
-        parts = [model.layers, model.device, model.precision, trainer.loss, trainer.optimizer, trainer.dropout_schedule]
-        others = [callbacks, maker.fit(trial), getattr(trainer.loss, "function", None)]
-        checksum = _checksum([specs.encode(parts), described(others)], made)
-        return {"seed": trial.seed, **specs.encode(trial.settings), "checksum": checksum}
+        callbacks = [each for each in maker.callbacks(trial) if not getattr(each, "records", False)]
+        parts = [trainer.model, trainer.loss, trainer.optimizer, trainer.dropout_schedule, callbacks, maker.fit(trial)]
+        checksum = described(parts, "folder")
+        return {"seed": trial.seed, **specs.encode(trial.settings, "settings"), "checksum": checksum}
 
     def _read(self, trial: Trial, rows: Rows, seconds: float) -> Start:
         try:
@@ -172,7 +148,3 @@ class Kept:
             self.starts[i] = replace(self.starts[i], model=model)
         else:
             self.best[group] = self.best[group]._replace(model=model)
-
-
-def _checksum(value: Any, made: bytes = b"") -> str:
-    return f"{zlib.crc32(made + repr(value).encode()):08x}"

@@ -96,7 +96,7 @@ def restarts(
         Whether to keep the models of all starts, not only of the best.
     folder : path, optional
         Where to keep finished starts and the best model; created if missing. A call with the same arguments does not
-        compute them again; it may ask for more starts.
+        compute them again; it may ask for more starts. docs/many-networks.md says which functions count as the same.
     progress : bool
         Whether to show a progress bar over the starts, on a terminal or in a notebook.
     callbacks : sequence, or function
@@ -114,8 +114,9 @@ def restarts(
     ------
     TypeError, ValueError
         If an argument is invalid; `build` returns another model for the same seed, or the same for another seed or ε;
-        callbacks would write to one file for all starts; no start has a finite measure, though its loss is finite; and
-        errors of `Trainer.fit`.
+        callbacks would write to one file for all starts; no start has a finite measure, though its loss is finite;
+        `folder` has a run with other data, or something to compare with it cannot be pickled; and errors of
+        `Trainer.fit`.
     DivergenceError
         If every start diverges. (If some do, they are rows of the table with an infinite measure and a note.)
     ImportError

@@ -107,7 +107,7 @@ def sweep(
         Whether to keep all models, not only the best.
     folder : path, optional
         Where to keep finished trainings and the best models; created if missing. Later calls do not compute them again;
-        they may ask for more settings and seeds.
+        they may ask for more settings and seeds. docs/many-networks.md says which functions count as the same.
     progress : bool
         Whether to show a progress bar, on a terminal or in a notebook.
     callbacks : sequence, or function

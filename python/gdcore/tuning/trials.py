@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from .. import _core
 from ..history import History
@@ -85,15 +82,6 @@ class Split(NamedTuple):
             training, other = wanted.split(len(given.x.array), seed)
             return cls(given.part(training), given.part(other))
         return cls(given, prepared(model, loss, *wanted.parts, "validation: ", known=given.columns))
-
-    def checksum(self) -> int:
-        """Return a checksum of all values."""
-        arrays = [a for part in self for a in (part.x.array, part.y.array, part.weights) if a is not None]
-        checksum = 0
-        for array in arrays:
-            values = array.astype(str) if array.dtype == object else array
-            checksum = zlib.crc32(np.ascontiguousarray(values).tobytes(), checksum)
-        return checksum
 
 
 class Best(NamedTuple):

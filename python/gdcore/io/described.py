@@ -1,0 +1,254 @@
+"""A checksum of values, functions and objects, to see whether a run of an earlier time had the same."""
+
+from __future__ import annotations
+
+import copyreg
+import dis
+import hashlib
+import inspect
+import io
+import os
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..internal.checks import shown
+
+__all__ = ["described", "function_name"]
+
+PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
+LOCKS = (type(threading.Lock()), type(threading.RLock()))
+METHODS = (types.FunctionType, classmethod, staticmethod, property)  # kept though their names begin with "__"
+SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+UNUSED = ("_abc_impl", "__annotate__", "__annotate_func__")  # of a class: a cache, and its annotations
+# What a function returns when it is called, and how it takes arguments; not whether it lies within another function.
+KINDS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_COROUTINE
+KINDS |= inspect.CO_ASYNC_GENERATOR
+STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def described(value: Any, name: str) -> str:
+    """Return a checksum that differs where `value` would act otherwise; it is the same in every process.
+
+    A function has its bytecode, defaults, closure, attributes, and the global variables that it and the functions
+    within it use; of a module of the user's, the attributes that they use. An object has its class and what pickle
+    would keep of it. A class of the user's has its bases, methods and other attributes. Functions and classes of
+    installed packages and of the standard library have their names alone.
+
+    Not looked at are names that are found at run time only (``getattr``, ``globals()``, imports within a function),
+    and the versions of packages. Locks, and files that are open for writing, count by their class.
+
+    Parameters
+    ----------
+    value
+        Anything.
+    name : str
+        The argument that it comes from, for messages.
+
+    Raises
+    ------
+    TypeError
+        If `value`, or something that it uses, cannot be pickled, such as a generator: two of them cannot be compared.
+    """
+    reader = _Reader(name)
+    try:
+        return _checksum(reader.of(value))
+    except RecursionError:
+        raise TypeError(f"{name}: got objects nested too deep to be compared with those of an earlier run") from None
+
+
+def function_name(value: Any) -> str:
+    """Return the qualified name of a function or class with its module; that of the class for another object."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
+
+
+def _checksum(parts: Any) -> str:
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+class _Reader:
+    """Reads values for one checksum; a value that occurs several times is read once.
+
+    Parameters
+    ----------
+    name : str
+        The argument that the values come from, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._known: dict[int, tuple[Any, str]] = {}  # by id; the value itself is kept, so that no other gets its id
+        self._within: list[Any] = []  # the values that are being read, each within the one before
+
+    def of(self, value: Any) -> str:
+        """Return a text that stands for a value."""
+        if type(value) in PLAIN:
+            return repr(value)
+        if id(value) in self._known:
+            return self._known[id(value)][1]
+        for above, other in enumerate(reversed(self._within)):
+            if other is value:
+                return f"the value {above} levels above"
+        self._within.append(value)
+        parts = [type(value).__qualname__, *self._parts(value)]
+        self._within.pop()
+        self._known[id(value)] = value, _checksum(parts)
+        return self._known[id(value)][1]
+
+    def _parts(self, value: Any) -> list[Any]:
+        """Return texts, or lists of them, that stand for the parts of a value."""
+        kind = type(value)
+        if _is_installed(value):
+            return [function_name(value)]
+        if isinstance(value, type):
+            return self._class(value)
+        if kind in (np.ndarray, np.memmap) or isinstance(value, np.generic):
+            return self._array(np.asarray(value))
+        if kind in (list, tuple):
+            return [self.of(each) for each in value]
+        if kind in (set, frozenset):
+            return sorted(self.of(each) for each in value)
+        if kind in (dict, types.MappingProxyType):
+            return [[self.of(key), self.of(each)] for key, each in value.items()]
+        if kind is types.FunctionType:
+            return self._function(value)
+        if kind is types.CodeType:
+            return self._code(value)
+        if kind is types.MethodType:
+            return [self.of(value.__func__), self.of(value.__self__)]
+        if kind in (classmethod, staticmethod):
+            return [self.of(value.__func__)]
+        if kind is property:
+            return [self.of(each) for each in (value.fget, value.fset, value.fdel)]
+        if kind is memoryview:
+            return [value.format, value.shape, self.of(value.tobytes())]
+        if kind is types.ModuleType:
+            return [value.__name__]
+        if kind in LOCKS or (isinstance(value, io.IOBase) and not value.closed and not value.readable()):
+            return []
+        return self._object(value)
+
+    def _array(self, array: np.ndarray[Any, Any]) -> list[Any]:
+        if array.dtype.hasobject:
+            return [str(array.dtype), array.shape, self.of(array.tolist())]
+        flat = np.ascontiguousarray(array).reshape(-1)
+        data = flat.view(np.uint8).data if flat.nbytes else b""
+        return [str(array.dtype), array.shape, hashlib.blake2b(data, digest_size=12).hexdigest()]
+
+    def _function(self, function: types.FunctionType) -> list[Any]:
+        closure = [self._content(cell) for cell in function.__closure__ or ()]
+        values = (function.__code__, function.__defaults__, function.__kwdefaults__, vars(function))
+        return [*map(self.of, values), closure, self._globals(function)]
+
+    def _content(self, cell: types.CellType) -> str:
+        try:
+            return self.of(cell.cell_contents)
+        except ValueError:  # the variable has no value yet
+            return ""
+
+    def _globals(self, function: types.FunctionType) -> list[Any]:
+        """Return the global variables that a function of the user's uses, by their names."""
+        if _in_package(function.__globals__.get("__name__")):
+            return []
+        found = {}
+        for first, *attributes in _global_names(function.__code__):
+            if first not in function.__globals__:
+                continue  # a function of Python itself
+            value = function.__globals__[first]
+            while attributes and type(value) is types.ModuleType and not _in_package(value.__name__):
+                first, value = f"{first}.{attributes[0]}", getattr(value, attributes.pop(0), None)
+            found[first] = self.of(value)
+        return sorted(found.items())
+
+    def _code(self, code: types.CodeType) -> list[Any]:
+        taken = code.co_argcount + code.co_kwonlyargcount
+        numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & KINDS)
+        constants = [self.of(each) for each in code.co_consts]
+        return [code.co_code, code.co_exceptiontable, code.co_names, code.co_varnames[:taken], numbers, constants]
+
+    def _class(self, kind: type) -> list[Any]:
+        own = {}
+        for name, value in vars(kind).items():
+            hidden = name.startswith("__") and name.endswith("__") and not isinstance(value, METHODS)
+            if not hidden and name not in UNUSED and not isinstance(value, SLOTS):
+                own[name] = self.of(value)
+        return [function_name(kind), [self.of(base) for base in kind.__bases__], sorted(own.items())]
+
+    def _object(self, value: Any) -> list[Any]:
+        """Return the class of an object, and what pickle keeps of it."""
+        torch = sys.modules.get("torch")
+        try:
+            if torch is not None and isinstance(value, torch.Tensor):  # a pickle of it has addresses
+                data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+                return [str(value.dtype), tuple(value.shape), *self._array(data)]
+            reduce = copyreg.dispatch_table.get(type(value))
+            reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
+            module = _module_of(value, reduced) if isinstance(reduced, str) else ""
+        except Exception as error:
+            users = [each for each in self._within if isinstance(each, types.FunctionType)]
+            used = f", which {users[-1].__qualname__} uses" if users else ""
+            raise TypeError(
+                f"{self._name}: got {shown(value)}{used}; expected values that can be pickled, as they are compared "
+                f"with those of an earlier run ({type(error).__name__}: {error})"
+            ) from error
+        if isinstance(reduced, str):
+            return [module, reduced, self.of(getattr(value, "__dict__", None))]
+        make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        contents = [[self.of(each) for each in part] for part in (items or (), pairs or ())]
+        return [self.of(type(value)), self.of(make), self.of(arguments), self.of(state), *contents]
+
+
+def _global_names(code: types.CodeType) -> Iterator[list[str]]:
+    """Yield each global name that code uses, with the names of the attributes that it takes of it: a.b.c."""
+    names: list[str] = []
+    for step in dis.get_instructions(code):
+        if names and step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            names.append(step.argval)
+        elif step.opname != "EXTENDED_ARG":
+            if names:
+                yield names
+            names = [step.argval] if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") else []
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            yield from _global_names(each)
+
+
+def _module_of(value: Any, name: str) -> str:
+    """Return the module of an object that pickle keeps by its name; raise TypeError where it is not found by that."""
+    if hasattr(value, "__wrapped__"):  # a function in a wrapper, as of functools.lru_cache: what it wraps counts
+        return ""
+    own = getattr(value, "__module__", None)
+    modules = sorted(sys.modules) if own is None else [own]  # functions of SciPy do not know their module
+    for each in modules:
+        if (own or _in_package(each)) and getattr(sys.modules.get(each), "__dict__", {}).get(name) is value:
+            return each
+    raise TypeError("it is not found by its name")
+
+
+def _is_installed(value: Any) -> bool:
+    """Return whether a function or class of an installed package is found by its name."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(name, str) or not isinstance(module, str) or not _in_package(module):
+        return False
+    found = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def _in_package(module: str | None) -> bool:
+    """Return whether a module belongs to gdcore, to another installed package, or to the standard library."""
+    if module is None or module == "__main__":
+        return False
+    if module.partition(".")[0] in ("gdcore", *sys.builtin_module_names):
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return module in sys.stdlib_module_names
+    parts = os.path.normpath(file).split(os.sep)
+    return file.startswith(STANDARD_LIBRARY) or "site-packages" in parts or "dist-packages" in parts
