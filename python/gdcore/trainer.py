@@ -287,8 +287,8 @@ class Trainer(Connected, Closed):
             Steps between two rows of ``trainer.step_history``: the mean batch loss since the row before, and the rate.
         resume : path or binary file, optional
             A file of `Checkpoint`. The run that wrote it is continued as if it had never ended, for `epochs` more or up
-            to `until_epoch`. All other arguments must be the same as before. A run that a callback had stopped stays
-            stopped, with a UserWarning, unless `EarlyStopping` has more patience now.
+            to `until_epoch`. All other arguments must be as before, functions by their code (docs/many-networks.md). A
+            run that a callback had stopped stays stopped, with a UserWarning, unless `EarlyStopping` has more patience.
 
         Returns
         -------
@@ -387,8 +387,8 @@ class Trainer(Connected, Closed):
         Raises
         ------
         OSError, TypeError, ValueError
-            If it cannot be written, or not be read again, for example because of a callback's state; an old file is
-            then untouched.
+            If it cannot be written, or not be read again, for example because of a callback's state, or a schedule uses
+            something that cannot be pickled; an old file is then untouched.
         RuntimeError
             If `fit` runs in another thread, or a signal handler calls during a step: the state is inconsistent then.
             The callback `Checkpoint` saves only when the state is consistent.
@@ -413,7 +413,7 @@ class Trainer(Connected, Closed):
             If there is no such file.
         FormatError, ValueError
             If it is damaged, no checkpoint, or holds invalid values, or model (including names of classes and columns),
-            loss or optimiser differ from those in the file; nothing is changed then.
+            loss, optimiser or ``dropout_schedule`` differ from those in the file; nothing is changed then.
         """
         from .io import checkpoint
 

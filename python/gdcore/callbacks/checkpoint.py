@@ -42,6 +42,11 @@ class Checkpoint(Closed, Callback):
     mode : {"min", "max"}, optional
         Whether less or more is better; known for the loss and metrics by name, needed for others.
 
+    Raises
+    ------
+    TypeError
+        When `fit` is called, if a schedule uses something that cannot be pickled: it could not be compared later.
+
     Notes
     -----
     A checkpoint is a model file too: ``gdcore.load(path)`` returns the model as it was at that moment.
@@ -81,7 +86,11 @@ class Checkpoint(Closed, Callback):
         return None if self._watch is None else self._watch.monitor
 
     def check_fit(self, trainer: Trainer) -> None:
-        """Check that the files can be written."""
+        """Check that the files can be written, and schedules that are functions compared with those of a file."""
+        from ..io import specs  # here, to keep `import gdcore` fast
+
+        for name in ("optimizer", "dropout_schedule"):
+            specs.encode(getattr(trainer, name), name)
         for path in (self.path, self.best_path):
             if path is not None:
                 destination.check(path, "path")

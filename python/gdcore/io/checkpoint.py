@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +40,7 @@ HISTORY = f"{TRAINING}history."
 # outputs is not among them: the loss fixes it. Names of columns are compared only if both are known.
 COMPARED = ("layers", "dtype", "classes")
 OTHERS = ("loss", "optimizer", "dropout_schedule")  # likewise, of the training state
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"  # versions of it compile functions to other bytecode
 _LATER = {"CrossEntropy": {"gamma": 0.0}, "BinaryCrossEntropy": {"gamma": 0.0}}  # arguments that older files lack
 
 
@@ -65,10 +68,9 @@ def contents(state: TrainingState) -> tuple[dict[str, Array | _core.DeviceArray]
         "stopped": state.stopped,
         "first_epoch": state.first_epoch,
         "position": list(state.position),
-        "settings": specs.encode(state.settings),
-        "loss": specs.encode(state.loss),
-        "optimizer": specs.encode(state.optimizer),
-        "dropout_schedule": specs.encode(state.dropout_schedule),
+        "python": PYTHON,
+        "settings": specs.encode(state.settings, "settings"),
+        **{name: specs.encode(getattr(state, name), name) for name in OTHERS},
         "class_weights": None if state.class_weights is None else list(state.class_weights),
         "history": columns,
         "callbacks": states,
@@ -148,6 +150,7 @@ ENTRIES = {
     "stopped": json_values.flag,
     "first_epoch": json_values.whole,
     "position": _position,
+    "python": lambda value, where: None if value is None else json_values.text(value, where),
     "settings": lambda value, where: None if value is None else json_values.mapping(value, where),
     "loss": _spec(_core.Loss.__subclasses__()),
     "optimizer": _spec(_core.Optimizer.__subclasses__()),
@@ -186,7 +189,8 @@ def from_contents(
         raise FormatError(f"{where}: got a model without a training state; expected a file that Checkpoint has written")
     model = saving.check_model(tensors, metadata, where)
     location = f"{where}: training"
-    older = {"class_weights": None, "decay_scale": 1.0, "dropout_schedule": None}  # entries that earlier files lack
+    # Entries that earlier files lack.
+    older = {"class_weights": None, "decay_scale": 1.0, "dropout_schedule": None, "python": None}
     given = older | json_values.mapping(json_values.parse(metadata["training"], location), location)
     training = json_values.entries(given, location, ENTRIES)
     first = metadata["format_version"] == "1"
@@ -295,7 +299,7 @@ def fitting_run(saved: Saved, state: TrainingState, of_fit: Mapping[str, Any], b
 
 def _settings(state: TrainingState) -> dict[str, Any]:
     """Return the trainer's settings that a checkpoint must share."""
-    others = {name: specs.encode(getattr(state, name)) for name in OTHERS}
+    others = {name: specs.encode(getattr(state, name), name) for name in OTHERS}
     return _named(saving.describe(state.model), others)
 
 
@@ -324,11 +328,20 @@ def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_s
     # Layers that the caller froze before a resumed run must be those of the file. Otherwise the file's are frozen.
     if of_fit and state.model.frozen():
         present["frozen"], past["frozen"] = sorted(state.model.frozen()), sorted(saved.model["frozen"])
-    # Through JSON and back, as the saved settings: numbers and tuples then compare equal.
+    present = json.loads(json.dumps(present))  # as the saved settings: numbers and tuples then compare equal
+    unknown = saved.training["python"] != PYTHON and specs.without_values(present) != present
+    if unknown:
+        past, present = specs.without_values(past), specs.without_values(present)
     with json_values.entry(f"{saved.where}: training"):
-        changed = specs.differences(past, json.loads(json.dumps(present)))
+        changed = specs.differences(past, present)
     if changed:
         raise ValueError(f"{saved.where}: was written with other settings: {'; '.join(changed)}")
+    if unknown:
+        warnings.warn(
+            f"{saved.where}: was written with Python {saved.training['python'] or 'of unknown version'}, and this is "
+            f"{PYTHON}: schedules that are functions are not compared; they must be the same as before",
+            stacklevel=6,  # the caller of `fit`
+        )
 
 
 def _unpadded(saved: Saved, model: Sequential) -> Saved:
