@@ -45,7 +45,7 @@ def test_from_csv_to_predictions(here: Path, capsys: Any) -> None:
     assert float(found["test accuracy"]) > 0.75 and float(found["test roc_auc"]) > 0.85
     assert 0.5 < float(found["validation accuracy"]) <= 1 and found["model"] == "model.safetensors"
     lines = out.splitlines()
-    title = next(i for i, line in enumerate(lines) if line.startswith("Loss of accuracy"))
+    title = next(i for i, line in enumerate(lines) if line.startswith("How much worse log_loss"))
     assert lines[title].endswith("on 60 test rows") and {line.split()[0] for line in lines[title + 1 : title + 3]} == {
         "age",
         "city",

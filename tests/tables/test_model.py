@@ -346,22 +346,6 @@ def test_copies(fitted: TabularModel) -> None:
     assert "not fitted" in repr(model()) and "6 columns" in repr(fitted)
 
 
-def test_importances(fitted: TabularModel, tmp_path: Any) -> None:
-    found = fitted.importances(FRAME, KIND, repeats=4)
-    assert found.values.shape == (6, 4) and found.baseline == fitted.score(FRAME, KIND)
-    order = found.table()["column"]
-    assert order[0] == "age" and found.mean[0] > 0.1 > abs(found.mean[5])
-    shuffled = FRAME.copy()
-    shuffled["age"] = FRAME["age"].to_numpy()[np.random.default_rng(0).permutation(N)]
-    assert found.values[0, 0] == pytest.approx(found.baseline - fitted.score(shuffled, KIND))
-    loss = fitted.importances(FRAME, KIND, metric="log_loss")
-    assert loss.mean[0] > 0 and "log_loss" in str(loss)
-    assert np.array_equal(fitted.importances(FRAME, KIND, repeats=4).values, found.values)
-    axes = found.plot(tmp_path / "importances.png", most=3)
-    assert (tmp_path / "importances.png").stat().st_size > 5000
-    assert [label.get_text() for label in axes.get_yticklabels()] == order[:3][::-1]
-
-
 @pytest.mark.parametrize("rows", [2, 10, 200, 5000, 1_000_000])
 @pytest.mark.parametrize("columns", [1, 50, 100_000])
 def test_recipes(rows: int, columns: int) -> None:
@@ -378,13 +362,6 @@ def test_durations_are_measured_in_seconds() -> None:
     x, y = {"a": np.arange(40)}, (seconds * 1e6).astype("m8[us]")
     model = TabularModel(ensemble=1, device="cpu", progress=False).fit(x, y)
     assert model.task == "regression" and model.evaluate(x, y) == model.evaluate(x, seconds)
-
-
-def test_names_with_dollars_are_drawn_as_they_are(tmp_path: Any) -> None:
-    """Between two dollars matplotlib expects a formula."""
-    table = {"$x_{$": np.arange(20), "b": np.arange(20)[::-1]}
-    axes = model("regression").fit(table, np.arange(20)).importances(table, np.arange(20)).plot(tmp_path / "a.svg")
-    assert {label.get_text() for label in axes.get_yticklabels()} == {r"\$x_{\$", "b"}
 
 
 def test_threads_may_share_a_model(fitted: TabularModel) -> None:

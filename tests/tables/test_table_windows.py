@@ -411,6 +411,6 @@ def test_estimators(folder: Path) -> None:
     assert made.predict_proba(data).shape == (N, 2)
     assert made.score(data) == made.model_.score(FRAME[INPUTS], KIND, sample_weight=FRAME["weight"])
     assert made.score(FRAME[INPUTS], KIND) == pytest.approx((made.predict(data) == KIND).mean())
-    assert made.importances(data, random_state=0).baseline == made.score(data)
+    assert made.importances(data, random_state=0, metric="accuracy").baseline == made.score(data)
     numbers = TabularRegressor(ensemble=1, random_state=0, device="cpu").fit(rows(folder, "price"), "price")
     assert numbers.predict(rows(folder)).shape == (N,) and numbers.score(rows(folder, y="price")) > 0.3

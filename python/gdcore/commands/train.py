@@ -329,7 +329,7 @@ def _telling(model: TabularModel, table: Any, options: argparse.Namespace, teste
     pairs = zip(ranked["column"], ranked["importance"], strict=True)
     lines = [(name, value) for name, value in pairs if name in used]
     where = f"{table.num_rows:,} {'test' if tested else 'training'} rows"
-    title = f"Loss of {found.metric} when a column is shuffled, on {where}"
+    title = f"How much worse {found.metric} becomes when a column is shuffled, on {where}"
     more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     if not lines:
         return "No column is used, so that all predictions are the same"

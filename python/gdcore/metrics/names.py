@@ -69,20 +69,21 @@ def functions() -> dict[str, str]:
 
 
 def by_function(function: object) -> Known | None:
-    """Return the entry of a function, None if it is not gdcore's."""
+    """Return the entry of a function, also of one in a partial object; None if it is not gdcore's."""
     if isinstance(function, probabilities.TopK):
         return Known(function, "probabilities", "max")
-    return next((known for known in KNOWN.values() if known.function is function), None)
+    known = next((known for known in KNOWN.values() if known.function is function), None)
+    return by_function(function.func) if known is None and isinstance(function, partial) else known
 
 
-def closest(name: str) -> str:
-    """Return a hint with the closest name, or empty text."""
+def closest(name: str, before: str = "") -> str:
+    """Return a hint with the closest name, after the text `before`, or empty text."""
     theirs = [each for each in (name, f"{name}_score") if each in of_sklearn.KNOWN]
     if theirs:
         return f"the function itself, sklearn.metrics.{theirs[0]}, can be given. "
     found = [usual(name)] if usual(name) in KNOWN else []
     found = found or difflib.get_close_matches(name.lower(), (*KNOWN, "top_5"), n=1)
-    return f"did you mean {found[0]!r}? " if found else ""
+    return f"did you mean {f'{before}{found[0]}'!r}? " if found else ""
 
 
 def usual(name: str) -> str:
@@ -135,16 +136,17 @@ def direction(monitor: str, mode: str | None) -> str:
     if name in of_sklearn.KNOWN:
         return of_sklearn.KNOWN[name][1]
     raise ValueError(
-        f"mode: needed for monitor={shown(monitor)}: {closest(name)}'min' if less of it is better, 'max' if more is "
-        f"(it is known for loss, {', '.join(SHOWN)} and the functions of sklearn.metrics)"
+        f"mode: needed for monitor={shown(monitor)}: {closest(name, 'val_')}'min' if less of it is better, 'max' if "
+        f"more is (it is known for loss, {', '.join(SHOWN)} and the functions of sklearn.metrics)"
     )
 
 
 def named(name: Any, where: str) -> Known:
     """Return the metric of a name; raise ValueError with all names if there is none."""
+    if not isinstance(name, str):
+        raise TypeError(f"{where}: got {shown(name)}; expected the name of a metric, such as 'accuracy'")
     known = by_name(name)
     if known is None:
-        raise ValueError(
-            f"{where}: got {shown(name)}; {closest(name)}Expected one of {', '.join(SHOWN)}, or a function"
-        )
+        function = "" if where == "metric" else ", or a function"  # where one name is expected
+        raise ValueError(f"{where}: got {shown(name)}; {closest(name)}Expected one of {', '.join(SHOWN)}{function}")
     return known

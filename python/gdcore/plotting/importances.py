@@ -22,11 +22,17 @@ def draw(result: Importances, path: str | os.PathLike[str] | None, most: int) ->
     axes.set_yticks(at, [_short(result.names[i]) for i in order])
     axes.axvline(0, color=figures.FRAME, lw=1)
     metric = result.metric.replace("_", " ")
-    first = result.names[order[-1]] if len(order) else ""
-    title = f"'{_short(first)}' tells most: without it the {metric} of {result.baseline:.3g} becomes worst"
-    figures.dress(axes, title, f"loss of {metric} when the column is permuted", "", grid="x", legend=False)
+    words = f"how much worse the {metric} becomes when the column is permuted; it is {result.baseline:.3g}"
+    figures.dress(axes, _title(result), words, "", grid="x", legend=False)
     figures.save(axes, path)
     return axes
+
+
+def _title(result: Importances) -> str:
+    first = int(result.mean.argmax()) if result.names else 0
+    if not result.names or result.mean[first] <= result.std[first]:
+        return "No column matters: none has an importance above its standard deviation"
+    return f"'{_short(result.names[first])}' matters most"
 
 
 def _short(name: str) -> str:

@@ -62,7 +62,7 @@ class Importances(Shown):
 
     def _parts(self) -> tuple[Table, str]:
         """Return the table, and the measure without permutation."""
-        return self.table(), f"loss of {self.metric}, which is {self.baseline:.4g}"
+        return self.table(), f"importance: how much worse {self.metric} becomes, which is {self.baseline:.4g}"
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, most: int = 20) -> Axes:
         """Draw the most important columns as bars, with the standard deviation over the repeats.

@@ -16,7 +16,8 @@ from ..internal.attributes import Closed, Hinted
 from ..internal.checks import integer, seed_or_random
 from ..internal.display import paragraph
 from ..internal.features import FeatureNames
-from ..metrics import Metrics, direction
+from ..metrics import Metrics
+from ..metrics.names import named
 from ..parquet.source import Parquet
 from ..table import Table
 from .columns import Column, Frame, read, read_column
@@ -35,6 +36,7 @@ __all__ = ["METRICS", "TablePredictor"]
 WEIGHTS = "sample_weight"
 SAMPLE = 100_000  # rows of files that tell the importances
 METRICS = {"classification": ("accuracy",), "regression": ("r2",)}
+TELLING = {"classification": "log_loss", "regression": "r2"}  # what tells the importances
 
 
 class Turns:
@@ -283,7 +285,8 @@ class TablePredictor(Hinted, Closed, TakesTables):
             As for `evaluate`; rows that the model was not trained on tell more. Of `gdcore.data.Parquet` with more than
             100,000 rows, or more than 8,388,608 encoded numbers, about so many are taken, drawn uniformly with `seed`.
         metric : str, optional
-            Name of a metric, by default "accuracy" or "r2".
+            Name of a metric, by default "log_loss" or "r2". Accuracy sees no change of probabilities that leaves the
+            class: where one class is rare, it calls all columns unimportant.
         repeats : int
             Permutations of each column.
         seed : int
@@ -296,8 +299,8 @@ class TablePredictor(Hinted, Closed, TakesTables):
             their importance: each looks unimportant while the other is there.
         """
         target, encoding, _ = self._parts()
-        name = METRICS[target.task][0] if metric is None else metric
-        sign = 1.0 if direction(name, None) == "max" else -1.0
+        name = TELLING[target.task] if metric is None else metric
+        sign = 1.0 if named(name, "metric").better == "max" else -1.0
         seed = seed_or_random(seed)
         if isinstance(x, Parquet):
             rows = self._rows_of(x, y, sample_weight).sample(SAMPLE, seed)
