@@ -3,6 +3,7 @@ settings are compared by the mean over seeds; the summary, the figure and the fo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -148,6 +149,27 @@ def test_figure(tmp_path: Path) -> None:
 
     axes = sweep(build=activated, settings=kinds, optimizer=gd.SGD(0.1)).plot(tmp_path / "kinds.png")
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["ReLU", "Tanh"]
+
+
+@pytest.mark.parametrize("worst", [1e70, 1e300, 2.0])
+def test_figure_of_a_training_that_nearly_diverged(worst: float, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rates = [0.01, 0.02, 0.05, 0.1, 0.2]
+    found = sweep(settings={"rate": rates})
+    values = dict(zip(rates, [0.3, 0.2, 0.1, 0.4, worst], strict=True))
+    for sign, mode in ((1.0, "min"), (-1.0, "max")):
+        starts = [dataclasses.replace(each, value=sign * values[each.settings["rate"]]) for each in found.starts]
+        changed = dataclasses.replace(found, starts=tuple(starts), best_start=starts[2], mode=mode)
+        axes = changed.plot(tmp_path / f"{mode}.png")
+        low, high = sorted(sign * limit for limit in axes.get_ylim())
+        assert low < 0.1 and 0.4 < high < 10, "the others fill the axis"
+        handles, labels = axes.get_legend_handles_labels()
+        marks = [each for each, label in zip(handles, labels, strict=True) if label.startswith("beyond the axis")]
+        if worst == 2:
+            assert not marks and high > 2
+        else:
+            assert [each.get_xdata().tolist() for each in marks] == [[0.2]]
+            assert f"beyond the axis, {'up' if sign > 0 else 'down'} to {sign * worst:.3g}" in labels
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {

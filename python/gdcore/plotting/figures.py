@@ -72,3 +72,13 @@ def log_ticks(axes: Any) -> None:
     axes.xaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0) if high < 2000 * low else (1.0,))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")
+
+
+def scale_values(axes: Any, values: list[float]) -> None:
+    """Make the vertical axis logarithmic, with plain digits, if the values differ by a factor above 20."""
+    if min(values) > 0 and max(values) > 20 * min(values):
+        axes.set_yscale("log")
+        if max(values) < 500 * min(values):
+            axes.yaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")

@@ -46,7 +46,7 @@ def _values(axes: Any, result: Restarts, label: str) -> None:
     axes.axhline(middle, color=figures.INK, lw=1, ls=figures.DASHED, label=f"median {middle:.3g}", zorder=0)
     axes.set_xticks([position for position, _ in ticks], [name for _, name in ticks])
     axes.margins(x=0.08)
-    _scale(axes, list(result.spread[:3]))
+    figures.scale_values(axes, list(result.spread[:3]))
     below = "seed, starts sorted" if scales == [None] else "scale ε of the initial weights, starts sorted"
     figures.dress(axes, _title(result), below, label)
 
@@ -67,7 +67,7 @@ def _curves(axes: Any, result: Restarts, label: str) -> None:
     value, by = best.history[result.monitor][best.best_epoch - 1], result._chosen_by()
     axes.plot([best.best_epoch], [value], "D", color=figures.VERMILION, ms=8)
     values = [v for start in result.starts for v in _measure(start, result.monitor) if math.isfinite(v)]
-    _scale(axes, values)
+    figures.scale_values(axes, values)
     reason = f"\nchosen by {figures.noun(by)}" if by else " its best"
     if math.isclose(best.value, value, rel_tol=1e-6):
         title = f"The best start's weights are those of epoch {best.best_epoch},{reason}"
@@ -76,16 +76,6 @@ def _curves(axes: Any, result: Restarts, label: str) -> None:
     else:
         title = f"The best start was better earlier: {value:.3g} in epoch {best.best_epoch}"
     figures.dress(axes, title, "epoch", label)
-
-
-def _scale(axes: Any, values: list[float]) -> None:
-    """Make the vertical axis logarithmic, with plain digits, if the values differ by a factor above 20."""
-    if min(values) > 0 and max(values) > 20 * min(values):
-        axes.set_yscale("log")
-        if max(values) < 500 * min(values):
-            axes.yaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: "")
 
 
 def _curve(axes: Any, start: Start, monitor: str, **style: Any) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..tuning.starts import Sweep
 
 NAMED = 12  # the most lines with a name
+FAR = 20  # times the size of the best value: the distance from it that is drawn
 
 
 def draw_sweep(result: Sweep, path: str | os.PathLike[str] | None) -> Axes:
@@ -45,11 +46,14 @@ def draw_sweep(result: Sweep, path: str | os.PathLike[str] | None) -> Axes:
             label=(label or "mean and standard error") if i < NAMED else None,
         )
     groups = itertools.groupby(result.starts, lambda start: id(start.settings))
-    for at, start in ((at, start) for at, (_, group) in zip(positions, groups, strict=True) for start in group):
+    starts = [(at, start) for at, (_, group) in zip(positions, groups, strict=True) for start in group]
+    for at, start in starts:
         if math.isfinite(start.value):
             axes.plot([at], [start.value], ".", color=figures.FRAME, zorder=0)
         if start is result.best_start:
             axes.plot([at], [start.value], "D", color=figures.INK, ms=8, mfc="none", label="best model")
+    means = [(at, row[result.monitor]) for at, row in zip(positions, rows, strict=True) if result.monitor in row]
+    _limit(axes, [*means, *((at, start.value) for at, start in starts)], result.mode)
     if ticks:
         axes.set_xticks(list(ticks.values()), list(ticks))
     elif min(positions) > 0 and max(positions) > 20 * min(positions):
@@ -59,6 +63,34 @@ def draw_sweep(result: Sweep, path: str | os.PathLike[str] | None) -> Axes:
     figures.dress(axes, f"Best of {len(rows)} settings: {best}", first.replace("_", " "), label)
     figures.save(axes, path)
     return axes
+
+
+def _limit(axes: Any, drawn: list[tuple[float, float]], mode: str) -> None:
+    """End the vertical axis before values far from the best one, as of trainings that nearly diverged; mark these.
+
+    `drawn` has the place and the value of each mean and start.
+    """
+    drawn = [(at, value) for at, value in drawn if math.isfinite(value)]
+    sign = 1.0 if mode == "min" else -1.0
+    values = sorted((value for _, value in drawn), key=lambda value: sign * value)
+    if not values:
+        return
+    best, middle = values[0], values[len(values) // 4]
+    reach = FAR * max(abs(best), abs(middle - best))
+    if best > 0 and sign > 0:  # a logarithmic axis has room for more
+        reach *= FAR
+    near = [value for value in values if abs(value - best) <= reach]
+    figures.scale_values(axes, near)
+    if len(near) == len(values):
+        return
+    log = axes.get_yscale() == "log"
+    room = 0.0 if log else 0.08 * (max(near) - min(near)) or 0.1 * abs(best) or 0.1
+    low, high = (min(near) / 1.3, max(near) * 1.3) if log else (min(near) - room, max(near) + room)
+    axes.set_ylim(low, high)
+    beyond = sorted({at for at, value in drawn if abs(value - best) > reach})
+    edge, marker = (high, "^") if sign > 0 else (low, "v")
+    label = f"beyond the axis, {'up' if sign > 0 else 'down'} to {values[-1]:.3g}"
+    axes.plot(beyond, [edge] * len(beyond), marker, color=figures.INK, ls="none", clip_on=False, zorder=5, label=label)
 
 
 def _positions(values: list[Any]) -> tuple[list[float], dict[str, float]]:
