@@ -241,8 +241,11 @@ def test_directions_are_known(column: str, better: str, tmp_path: Any) -> None:
 
 
 def test_an_unknown_direction_is_asked_for() -> None:
-    with pytest.raises(ValueError, match=r"^mode: needed for monitor='val_acuracy': did you mean 'accuracy'"):
+    with pytest.raises(ValueError, match=r"^mode: needed for monitor='val_acuracy': did you mean 'val_accuracy'"):
         gd.EarlyStopping("val_acuracy")
+    for other in ("val_acc", "acc", "Accuracy"):
+        with pytest.raises(ValueError, match=rf"^mode: needed for monitor='{other}': did you mean 'val_accuracy'[?]"):
+            gd.EarlyStopping(other)
 
 
 def test_stopping_and_restarts_need_no_mode() -> None:

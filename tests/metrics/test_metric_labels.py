@@ -1,17 +1,20 @@
 """Promise: metrics take labels of any type and find them equal as training does: numbers as Python compares them, text
-as text, dates as points in time; the columns of a frame of predictions go by names that are also in the truth."""
+as text, dates as points in time; the columns of a frame of predictions go by names that are also in the truth; a class
+named as the positive one is meant, also in a trainer."""
 
 from __future__ import annotations
 
 import datetime
 import math
+from functools import partial
 from typing import Any
 
+import gdcore as gd
 import numpy as np
 import pytest
 from gdcore import metrics
 
-pd, pl = (pytest.importorskip(name) for name in ("pandas", "polars"))
+pd, pl, sk = (pytest.importorskip(name) for name in ("pandas", "polars", "sklearn.metrics"))
 
 
 def equal(actual: float, expected: float) -> None:
@@ -108,3 +111,32 @@ def test_columns_of_predictions_go_by_their_names() -> None:
     assert metrics.r2(truth, other) == 1.0 and metrics.log_loss(text, other, classes=names) > 0
     with pytest.raises(ValueError, match=r"^y_pred: lacks column 'mid' and has the unknown column 'x'"):
         metrics.r2(truth, frame.rename(columns={"mid": "x"}))
+
+
+@pytest.mark.parametrize("labels", [["churned", "stays"], ["a", "churned", "stays"], [3, 7]])
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+def test_the_positive_class_may_be_named(name: str, labels: list[Any]) -> None:
+    """In the truth's own words, also of more than two classes; as in scikit-learn."""
+    model = gd.Sequential(gd.Dense(3, len(labels)), seed=0, classes=labels)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 3)), np.array(labels)[rng.integers(0, len(labels), 60)]
+    own, theirs = getattr(metrics, name), getattr(sk, f"{name}_score")
+    calls = {str(label): partial(own, positive=label) for label in labels}
+    measured = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.SGD(0.1), metrics=calls).evaluate(x, y)
+    predicted = model.predict_classes(x)
+    for label in labels:
+        expected = theirs(y, predicted, labels=[label], average="macro")
+        assert expected > 0 and measured[str(label)] == own(y, predicted, positive=label) == pytest.approx(expected)
+        assert own(y, predicted, positive=label, classes=labels) == measured[str(label)]
+    if len(labels) == 2:
+        assert own(y, predicted) == measured[str(labels[1])] != measured[str(labels[0])]
+    only = gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.SGD(0.1), metrics=[calls[str(labels[0])]])
+    assert list(only.evaluate(x, y)) == ["loss", name]
+    for given, words in (
+        ({"positive": "gone"}, r"^positive: got 'gone'; expected one of the classes \["),
+        ({"positive": labels[0], "average": "macro"}, "^average: got 'macro' with positive="),
+    ):
+        with pytest.raises(ValueError, match=words):
+            own(y, predicted, **given)
+    with pytest.raises(ValueError, match=r"^positive: got 1 for 2 yes/no answers a row"):
+        own(np.eye(2), np.eye(2), positive=1)

@@ -13,7 +13,7 @@ from ..internal.arrays import Array, Data, in_order, one_column, same_rows, to_a
 from ..internal.checks import shown
 from ..internal.features import order_of
 from ..internal.frames import frame_names, is_frame
-from ..internal.labels import index_of, label_keys, looked_up
+from ..internal.labels import index_of, key_of, label_keys, label_of, looked_up
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Classes: TypeAlias = Sequence[Any] | None
@@ -21,11 +21,16 @@ NAMES = "USTMO"  # kinds of labels other than numbers: text, dates, both as obje
 
 
 class Labels(NamedTuple):
-    """Labels as class numbers, int64 (N,), of `n_classes` classes; or as K yes/no answers, bool (N, K)."""
+    """Labels as class numbers, int64 (N,), of the classes `names`; or as K yes/no answers, bool (N, K)."""
 
     true: Array
     pred: Array
-    n_classes: int
+    names: Sequence[Any]
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes or answers there are."""
+        return len(self.names)
 
     @property
     def several(self) -> bool:
@@ -106,20 +111,20 @@ def labels(y_true: Data, y_pred: Data, classes: Classes) -> Labels:
             "(probabilities.argmax(axis=1))"
         )
     if true.ndim == 2:
-        return Labels(_answers(true, "y_true"), _answers(pred, "y_pred"), true.shape[1])
+        return Labels(_answers(true, "y_true"), _answers(pred, "y_pred"), range(true.shape[1]))
     for name, array in (("y_true", true), ("y_pred", pred)):
         if classes is None and array.dtype.kind == "f" and not (array == np.floor(array)).all():
             at = int(np.argmin(array == np.floor(array)))
             raise ValueError(f"{name}: got {array[at]} in row {at}; expected labels")
     if classes is None:
         return _occurring(true, pred)
-    return Labels(_index(true, "y_true", classes), _index(pred, "y_pred", classes), len(classes))
+    return Labels(_index(true, "y_true", classes), _index(pred, "y_pred", classes), classes)
 
 
 def _occurring(true: Array, pred: Array) -> Labels:
     """Return labels as indices into the sorted labels that occur; 0 and 1 are always two classes."""
     if all(each.dtype.kind in "iub" and each.min() >= 0 and each.max() <= 1 for each in (true, pred)):
-        return Labels(true.astype(np.int64), pred.astype(np.int64), 2)
+        return Labels(true.astype(np.int64), pred.astype(np.int64), range(2))
     keys = label_keys(true), label_keys(pred)
     try:
         names = sorted({*keys[0], *keys[1]})
@@ -131,7 +136,18 @@ def _occurring(true: Array, pred: Array) -> Labels:
         names = [0, 1]
     index = {name: i for i, name in enumerate(names)}
     found = [np.fromiter((index[key] for key in each), np.int64, len(each)) for each in keys]
-    return Labels(found[0], found[1], len(names))
+    return Labels(found[0], found[1], names)
+
+
+def number_of(positive: Any, given: Labels) -> int:
+    """Return the number of the class `positive`; raise ValueError if it is none of them."""
+    if given.several:
+        raise ValueError(f"positive: got {shown(positive)} for {given.n_classes} yes/no answers a row; expected None")
+    keys = [key_of(name) for name in given.names]
+    if key_of(positive) not in keys:
+        found = [label_of(key) for key in keys]
+        raise ValueError(f"positive: got {shown(positive)}; expected one of the classes {shown(found, 200)}")
+    return keys.index(key_of(positive))
 
 
 def scores(y_true: Data, y_pred: Data, classes: Classes) -> Scores:

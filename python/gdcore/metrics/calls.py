@@ -193,6 +193,8 @@ class Call(NamedTuple):
             pred = seen.answers if self.takes == "labels" else seen.prediction(self.takes)
             if self.takes != "numbers" and not seen.several:
                 extra["classes"] = range(seen.count)
+            if "positive" in getattr(self.function, "keywords", {}):  # the name of a class, as the user knows it
+                true, pred, extra["classes"] = seen.true, seen.prediction("labels"), seen.names
         elif self.whose == "sklearn":
             inner, bound = _inner(self.function), getattr(self.function, "keywords", {})
             true, pred, extra = of_sklearn.arguments(inner.__name__, self.takes, _parameters(inner), bound, seen)

@@ -6,13 +6,14 @@ All take labels as ``model.predict_classes`` returns them: (N,), or (N, K) for K
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
 from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
-from ..internal.checks import choice
-from ._arguments import Classes, Float64, Labels, binned, labels, weighted_mean, weights_of
+from ..internal.checks import choice, shown
+from ._arguments import Classes, Float64, Labels, binned, labels, number_of, weighted_mean, weights_of
 
 AVERAGES = ("binary", "macro", "micro", "weighted")
 
@@ -67,7 +68,8 @@ def balanced_accuracy(
     given = labels(y_true, y_pred, classes)
     w = weights_of(sample_weight, len(given.true))
     if given.several:
-        parts = [Labels(*pair, 2) for pair in zip(given.true.T.astype(int), given.pred.T.astype(int), strict=True)]
+        pairs = zip(given.true.T.astype(int), given.pred.T.astype(int), strict=True)
+        parts = [Labels(*pair, range(2)) for pair in pairs]
         return float(np.mean([_balanced(part, w) for part in parts]))
     return _balanced(given, w)
 
@@ -84,6 +86,7 @@ def precision(
     *,
     sample_weight: Data | None = None,
     average: str | None = None,
+    positive: Any = None,
     classes: Classes = None,
 ) -> float:
     """Return TP / (TP + FP), the share of positive predictions that are correct.
@@ -95,9 +98,11 @@ def precision(
     sample_weight : array, optional
         Weight of each row, shape (N,).
     average : {"binary", "macro", "micro", "weighted"}, optional
-        "binary": of the second of two classes, the default where there are two. "macro": the mean over the classes that
-        occur, or over the answers, the default elsewhere. "micro": of all counted together. "weighted": the mean with
-        the classes' rows in `y_true` as weights.
+        "binary": of the class `positive`, the default where that is given or there are two classes. "macro": the mean
+        over the classes that occur, or over the answers, the default elsewhere. "micro": of all counted together.
+        "weighted": the mean with the classes' rows in `y_true` as weights.
+    positive : label, optional
+        The positive class. By default it is the second of two in the order of `classes`.
     classes : sequence, optional
         All labels that there are, in order; those that occur, sorted, when left out.
 
@@ -111,7 +116,7 @@ def precision(
     TypeError, ValueError
         If they are not labels, or do not fit together.
     """
-    return _ratio("precision", y_true, y_pred, sample_weight, average, classes)
+    return _ratio("precision", y_true, y_pred, sample_weight, average, positive, classes)
 
 
 @explained
@@ -121,13 +126,14 @@ def recall(
     *,
     sample_weight: Data | None = None,
     average: str | None = None,
+    positive: Any = None,
     classes: Classes = None,
 ) -> float:
     """Return TP / (TP + FN), the share of positive rows that are predicted as positive.
 
     Arguments, result and errors are those of `precision`; it is undefined without positive rows.
     """
-    return _ratio("recall", y_true, y_pred, sample_weight, average, classes)
+    return _ratio("recall", y_true, y_pred, sample_weight, average, positive, classes)
 
 
 @explained
@@ -137,27 +143,39 @@ def f1(
     *,
     sample_weight: Data | None = None,
     average: str | None = None,
+    positive: Any = None,
     classes: Classes = None,
 ) -> float:
     """Return F₁, the harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN).
 
     Arguments, result and errors are those of `precision`; it is undefined without positive rows and predictions.
     """
-    return _ratio("f1", y_true, y_pred, sample_weight, average, classes)
+    return _ratio("f1", y_true, y_pred, sample_weight, average, positive, classes)
 
 
 def _ratio(
-    name: str, y_true: Data, y_pred: Data, sample_weight: Data | None, average: str | None, classes: Classes
+    name: str,
+    y_true: Data,
+    y_pred: Data,
+    sample_weight: Data | None,
+    average: str | None,
+    positive: Any,
+    classes: Classes,
 ) -> float:
     given = labels(y_true, y_pred, classes)
-    kind = ("binary" if given.binary else "macro") if average is None else choice(average, "average", AVERAGES)
-    if kind == "binary" and not given.binary:
+    one = 1 if positive is None else number_of(positive, given)
+    by_default = "binary" if given.binary or positive is not None else "macro"
+    kind = by_default if average is None else choice(average, "average", AVERAGES)
+    if positive is not None and kind != "binary":
+        raise ValueError(f"average: got {kind!r} with positive={shown(positive)}; expected one of the two")
+    if kind == "binary" and not given.binary and positive is None:
         raise ValueError(
-            f"average: got 'binary' for {given.n_classes} classes; expected one of {', '.join(AVERAGES[1:])}"
+            f"average: got 'binary' for {given.n_classes} classes; expected one of {', '.join(AVERAGES[1:])}, or "
+            "positive= with a class"
         )
     right, called, rows, occur = _counts(given, weights_of(sample_weight, len(given.true)))
     if kind == "binary":
-        right, called, rows = right[1:], called[1:], rows[1:]
+        right, called, rows = (each[one : one + 1] for each in (right, called, rows))
     elif kind == "micro":
         right, called, rows = right.sum(keepdims=True), called.sum(keepdims=True), rows.sum(keepdims=True)
     else:
