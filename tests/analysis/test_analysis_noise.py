@@ -271,7 +271,7 @@ REFUSED: dict[str, tuple[Any, type[BaseException], str]] = {
         "^loss.*class weights",
     ),
     "soft sums": (
-        lambda p: gradient_noise(p["model"], p["loss"], p["x"], np.ones((12, 3))),
+        lambda p: gradient_noise(p["model"], p["loss"], p["x"], np.full((12, 3), 0.5)),
         ValueError,
         "^y: got soft",
     ),

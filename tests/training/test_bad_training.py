@@ -132,6 +132,23 @@ def test_targets_that_are_no_probabilities_are_refused(loss: Any, bad: float) ->
     helpers.same_bits(everything(trainer), before)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "?"])
+@pytest.mark.parametrize("how", ["fit", "evaluate", "validation", "iterable"])
+def test_several_classes_a_row_are_refused(how: str, dtype: str) -> None:
+    """Of targets of 0 and 1 alone: other sums than 1 weigh the rows of probabilities."""
+    one = np.eye(2)[LABELS].astype(dtype)
+    for wrong in ([1, 1], [0, 0]):
+        several = one.copy()
+        several[3] = wrong
+        words = rf"y: got {sum(wrong)} classes in row 3; expected one, .*gd\.BinaryCrossEntropy\(\)"
+        helpers.refuses(lambda y=several: train(build(), how, X, y, None), ValueError, words)
+        train(build(gd.BinaryCrossEntropy()), "fit", X, several, None)
+    expected = train(build(), how, X, LABELS, None)
+    for given in (one, one * 0.75, np.nextafter(one, 0.5, dtype="f4")):
+        found = train(build(), how, X, given, None)
+        assert how != "evaluate" or found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
 FIT: dict[str, tuple[dict, Any, str]] = {
     "epochs zero": ({"epochs": 0}, ValueError, "epochs"),
     "epochs negative": ({"epochs": -1}, ValueError, "epochs"),

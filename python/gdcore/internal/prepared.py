@@ -73,7 +73,7 @@ def prepared(
     Raises
     ------
     TypeError, ValueError
-        If columns, labels, row counts or values do not fit; names the argument.
+        If columns, labels, row counts or values do not fit, or rows of 0 and 1 have several classes; names the argument.
     """
     check_target_names(loss, model)
     inputs = to_inputs(x, f"{label}x", model.feature_names or known.x)
@@ -89,6 +89,8 @@ def prepared(
         any_width = targets.array.ndim == 1 or isinstance(loss, (_core.CustomLoss, _core.Quantile))
         if any_width or targets.array.shape[-1] == model.out_features:
             check_numbers(targets.array, model.dtype, f"{label}y", targets.names)
+            if labels and targets.array.ndim == 2 and isinstance(loss, _core.CrossEntropy):
+                _refuse_several_classes(targets.array, f"{label}y")
     if check == "batch":
         check_batch_scale(inputs.array, model.dtype, f"{label}x")
         check_batch_scale(targets.array, model.dtype, f"{label}y")
@@ -96,3 +98,15 @@ def prepared(
         check_scale(inputs.array, model.dtype, f"{label}x", inputs.names)
         check_scale(targets.array, model.dtype, f"{label}y", targets.names)
     return Prepared(inputs, targets, weights)
+
+
+def _refuse_several_classes(y: Array, name: str) -> None:
+    """Raise ValueError for soft targets of only 0 and 1 with rows of several classes or of none."""
+    wrong = y.sum(axis=1) != 1
+    if wrong.any() and ((y == 0) | (y == 1)).all():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"{name}: got {np.count_nonzero(y[row])} classes in row {row}; expected one, for CrossEntropy: with "
+            "gd.BinaryCrossEntropy() each column is an answer of its own, and y / y.sum(axis=1, keepdims=True) are "
+            "probabilities"
+        )
