@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from .internal import display
 from .internal.arguments import explained
-from .internal.attributes import Closed, restore_attributes
+from .internal.attributes import Closed, Hinted, restore_attributes
 from .internal.checks import FormatError, integer, is_iterable, optional_module, path_text, plain_repr, shown
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ HTML_ROWS = 20  # that a notebook shows of a table
 
 
 @explained
-class Table(Closed, dict[str, list[Any]]):
+class Table(Hinted, Closed, dict[str, list[Any]]):
     """Rows of named values: ``table["lr"]`` is a column, ``print(table)`` shows all rows, `to_csv` saves them.
 
     Notebooks display a table as HTML, a long one shortened.
@@ -192,7 +192,7 @@ class Table(Closed, dict[str, list[Any]]):
         """Return the table in Markdown, with six significant digits; ``|`` is escaped, line ends become spaces."""
         names = list(self)
         lines = [names, ["---"] * len(names), *([_text(value) for value in row] for row in self._cells())]
-        return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+        return display.Text("\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines))
 
     def _repr_html_(self) -> str:
         """Return the table as HTML for notebooks; of a long table only the first and the last rows."""

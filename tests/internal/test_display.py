@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import pickle
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -91,6 +92,14 @@ def test_notebooks_show_what_is_printed(name: str) -> None:
     assert not missing and EVIL not in thing._repr_html_()
     if name in ("Sweep", "Table", "Aligned", "TabularModel", "Importances"):
         assert html.escape(EVIL) in thing._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "text", [model().summary(), gd.Ensemble([model()]).summary(), gd.Table({"a": [1]}).to_markdown()]
+)
+def test_consoles_show_tables_of_text_as_they_are_printed(text: str) -> None:
+    assert "\n" in text and repr(text) == str(text) == f"{text}" and isinstance(text, str)
+    assert pickle.loads(pickle.dumps(text)) == text
 
 
 def test_text_keeps_its_lines() -> None:

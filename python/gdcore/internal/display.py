@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Aligned", "Shown", "paragraph", "table"]
+__all__ = ["Aligned", "Shown", "Text", "paragraph", "table"]
 
 SCROLLED = "max-height: 32em; overflow: auto"
 RULE = "border-bottom: 1px solid rgba(128, 128, 128, 0.6)"
@@ -36,6 +36,13 @@ def paragraph(text: str) -> str:
 
     lines = ' style="white-space: pre-wrap"' if "\n" in text else ""
     return f"<p{lines}>{escape(text)}</p>" if text else ""
+
+
+class Text(str):
+    """Text of several lines, which a console shows as it is printed."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class Shown:
