@@ -281,6 +281,9 @@ USAGE = {
         r"--metric: got 'accuracy,f1'; expected one name; for several metrics repeat --metric",
     ),
     "misspelt, with a value": ("train people.csv --target buys --tets=0.1", "option --tets; did you mean --test"),
+    "epochs": ("train people.csv --target buys --epochs 3", r"option --epochs; it is chosen for the table .*; --time "),
+    "a rate": ("train people.csv --target buys --batch_size=3", r"option --batch_size; it is chosen for the table"),
+    "a metric": ("train people.csv --target buys --metric f1", r"--metric; gdcore evaluate MODEL FILE --metric NAME"),
     "unknown option": ("train people.csv --target buys --zzz 3", r"got the unknown option --zzz \(see"),
     "too many": ("train people.csv other.csv --target buys", r"got 'other\.csv' beside all"),
     "unknown ending": (

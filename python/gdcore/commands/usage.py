@@ -11,6 +11,17 @@ from ..internal.checks import shown, suggestion
 
 __all__ = ["Parser", "commands_of", "parsed"]
 
+CHOSEN = "it is chosen for the table (docs/tables.md); --time bounds the training"
+# By command, options that others have: what to do instead.
+INSTEAD = {
+    "gdcore train": {
+        **dict.fromkeys(("epochs", "max-epochs", "n-epochs", "max-iter", "patience", "early-stopping"), CHOSEN),
+        **dict.fromkeys(("lr", "learning-rate", "batch-size", "optimizer", "weight-decay", "dropout"), CHOSEN),
+        **dict.fromkeys(("metric", "metrics"), "gdcore evaluate MODEL FILE --metric NAME measures"),
+        **dict.fromkeys(("n-estimators", "models"), "did you mean --ensemble?"),
+        **dict.fromkeys(("validation", "test-size"), "did you mean --test?"),
+    },
+}
 NUMBER = r"-\d+|-\d*\.\d+"  # which argparse takes as a value
 
 
@@ -67,5 +78,6 @@ def _refuse_unknown(parser: argparse.ArgumentParser, words: Sequence[str]) -> No
         else:  # one letter, or several of them, as -qh
             there = all(f"-{letter}" in known for letter in name[1:])
         if not there:
-            near = suggestion(name.lstrip("-"), long).replace("mean ", "mean --")
+            there_is = INSTEAD.get(parser.prog, {}).get(name.lstrip("-").replace("_", "-"))
+            near = f"; {there_is}" if there_is else suggestion(name.lstrip("-"), long).replace("mean ", "mean --")
             parser.error(f"got the unknown option {name}{near}")
