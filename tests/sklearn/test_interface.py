@@ -221,3 +221,35 @@ def test_sparse_tables_give_the_same(kind: Any) -> None:
     x = np.where(np.abs(X) > 1, X, 0)
     dense, made = classifier("Tabular").fit(x, Y), classifier("Tabular").fit(kind(x), Y)
     assert np.array_equal(made.predict_proba(kind(x)), dense.predict_proba(x))
+
+
+def test_wrong_arguments_are_explained() -> None:
+    """In the words of the package; the signatures, which scikit-learn reads, are as before."""
+    frame = pd.DataFrame({"n": [1.0, 2.0], "t": ["a", "b"], "d": pd.to_datetime(["2024-01-01", "2024-01-02"])})
+    for call, words in (
+        (
+            lambda: TabularClassifier(learning_rate=0.1),
+            r"^.TabularClassifier. learning_rate is not .*; TabularModel choo",
+        ),
+        (lambda: TabularRegressor(n_estimators=3), "; ensemble= of the constructor is the number of networks;"),
+        (
+            lambda: TabularClassifier().fit(X, Y, eval_set=(X, Y)),
+            r"^.TabularClassifier\.fit. .*; did you mean validation_d",
+        ),
+        (lambda: MLPRegressor(lr=0.1), r"^.MLPRegressor. lr is not .*; did you mean learning_rate_init\?"),
+        (
+            lambda: MLPClassifier().fit(X, Y, eval_set=(X, Y)),
+            r"^.MLPClassifier\.fit. .*; did you mean validation_data\?",
+        ),
+        (
+            lambda: MLPClassifier().fit(frame[["n", "t"]], [0, 1]),
+            "^X: column 't': got .*; TabularClassifier takes them",
+        ),
+        (
+            lambda: MLPRegressor().fit(frame[["n", "d"]], [0.5, 1]),
+            "^X: column 'd': got .*; TabularRegressor takes them",
+        ),
+    ):
+        helpers.refuses(call, TypeError, words)
+    for kind in (MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor):
+        assert "random_state" in kind().get_params() and repr(clone(kind(random_state=3))).endswith("(random_state=3)")

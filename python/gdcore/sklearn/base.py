@@ -17,8 +17,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import _core
-from ..internal.arrays import Array
+from ..internal.arguments import misfit
+from ..internal.arrays import Array, to_array
 from ..internal.checks import choice, flag, integer, real, shown
+from ..internal.frames import TABLES, is_frame
 from ..model import Sequential
 from ..trainer import Trainer
 from .training import ROWS, Batches, Penalty, Rules, Table, data_loss, train
@@ -72,7 +74,12 @@ def constructor(first: Mapping[str, Any], last: Mapping[str, Any]) -> Callable[.
     signature = inspect.Signature(parameters)
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **kwargs)
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            kind = type(self)
+            alone = signature.replace(parameters=parameters[1:])
+            raise TypeError(misfit(kind.__name__, alone, args, kwargs, kind) or str(error)) from None
         bound.apply_defaults()
         del bound.arguments["self"]
         for name, value in bound.arguments.items():
@@ -80,6 +87,14 @@ def constructor(first: Mapping[str, Any], last: Mapping[str, Any]) -> Callable[.
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     return __init__
+
+
+def _refuse_other_columns(x: Any, other: str) -> None:
+    """Raise TypeError for a column of a frame that has no numbers, with its name and the estimator that takes it."""
+    try:
+        to_array(x, "X")
+    except TypeError as error:
+        raise TypeError(str(error).replace(TABLES, f"{other} takes them")) from None
 
 
 class MLPBase(BaseEstimator):  # type: ignore[misc]
@@ -160,7 +175,12 @@ class MLPBase(BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, x: Any, y: Any, first: bool) -> tuple[Any, Any]:
         options = {"accept_sparse": "csr", "dtype": (np.float64, np.float32), "reset": first}
-        checked = validate_data(self, x, y, multi_output=True, y_numeric=not is_classifier(self), **options)
+        try:
+            checked = validate_data(self, x, y, multi_output=True, y_numeric=not is_classifier(self), **options)
+        except (TypeError, ValueError):
+            if is_frame(x):
+                _refuse_other_columns(x, "TabularClassifier" if is_classifier(self) else "TabularRegressor")
+            raise
         return checked[0], checked[1].toarray() if hasattr(checked[1], "toarray") else checked[1]
 
     def _fit(

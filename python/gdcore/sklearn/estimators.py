@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import _core
 from ..custom_loss import CustomLoss
+from ..internal.arguments import explained
 from ..internal.arrays import Array
 from ..internal.checks import choice, shown
 from ..internal.outputs import answers
@@ -31,6 +32,7 @@ def _has_batches(estimator: Any) -> bool:
     return True
 
 
+@explained
 class MLPClassifier(ClassifierMixin, MLPBase):  # type: ignore[misc]
     """A feed-forward classifier with the interface and the defaults of scikit-learn's `MLPClassifier`.
 
@@ -186,6 +188,7 @@ class MLPClassifier(ClassifierMixin, MLPBase):  # type: ignore[misc]
         return tags
 
 
+@explained
 class MLPRegressor(RegressorMixin, MLPBase):  # type: ignore[misc]
     """A feed-forward regressor with the interface and the defaults of scikit-learn's `MLPRegressor`.
 

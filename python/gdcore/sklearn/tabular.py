@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
 
+from ..internal.arguments import explained
 from ..internal.arrays import Array, TakesTables
 from ..internal.frames import is_frame, is_series
 from ..parquet.source import Parquet
@@ -20,6 +21,7 @@ from ..tables.targets import refuse_missing
 __all__ = ["TabularClassifier", "TabularRegressor"]
 
 
+@explained
 class TabularBase(TakesTables, BaseEstimator):  # type: ignore[misc]
     """Base of both estimators: parameters, checks of the data, and the model that does the work."""
 
@@ -139,6 +141,7 @@ class Scored:
         return float(super().score(X, y, sample_weight))  # type: ignore[misc]
 
 
+@explained
 class TabularClassifier(Scored, ClassifierMixin, TabularBase):  # type: ignore[misc]
     """A classifier of tables, with the interface of scikit-learn: `gdcore.tables.TabularModel` does the work.
 
@@ -262,6 +265,7 @@ class TabularClassifier(Scored, ClassifierMixin, TabularBase):  # type: ignore[m
             return np.log(self.predict_proba(X))
 
 
+@explained
 class TabularRegressor(Scored, RegressorMixin, TabularBase):  # type: ignore[misc]
     """A regressor of tables, with the interface of scikit-learn: `gdcore.tables.TabularModel` does the work.
 
