@@ -70,7 +70,7 @@ py::array to_array(const py::object& object, const char* argument) {
 OwnedSource to_source(const py::object& object, const char* argument, bool vector) {
   py::array array = to_array(object, argument);
   check(array.ndim() == 2 || (vector && array.ndim() == 1), argument, ": got ", array.ndim(), " dimensions; expected ",
-        vector ? "(rows,) or (rows, columns)" : "2: (rows, columns)");
+        vector ? "(rows,) or (rows, columns)" : "2: (rows, columns), as x[None] is for a single row");
   const auto size = array.itemsize();
   const auto contiguous = [&] {
     const bool columns = array.ndim() == 1 || array.shape(1) <= 1 || array.strides(1) == size;

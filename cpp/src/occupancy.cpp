@@ -37,7 +37,8 @@ Occupancy::Use::Use(Occupancy& occupancy, Purpose purpose)
   occupancy.end_waiting();
   if (!taken_) return;
   check<std::runtime_error>(!occupancy_.in_use_.exchange(true),
-                            "[Network] the model is in use by another thread; give each thread its own model");
+                            "[Network] the model is in use by another thread; give each thread its own model, or share "
+                            "model.predictor(), which only predicts");
   occupancy_.user_ = std::this_thread::get_id();
   occupancy_.trains_ = purpose == Purpose::training;
 }

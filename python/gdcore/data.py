@@ -160,7 +160,7 @@ def batch_rows(batch_size: object, rows: int) -> int:
         raise ValueError("x: got no rows; expected at least one")
     if batch_size is None:
         return rows
-    return min(rows, integer(batch_size, "batch_size", minimum=1, expected="a number of rows"))
+    return min(rows, integer(batch_size, "batch_size", minimum=1, expected="None (all rows), or a number of rows"))
 
 
 def split_rows(

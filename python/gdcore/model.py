@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 
 import numpy.typing as npt
 
@@ -115,6 +115,19 @@ class Sequential(Open, Hinted, Predictor, Freezing, Summarised, Exchange):
         self.feature_names = names
         self.target_names = target_names
         self._prepare()
+
+    if not TYPE_CHECKING:  # type checkers say it without these
+
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            """Raise TypeError with what to call."""
+            raise TypeError("a model is not called: predict(x) returns outputs, forward(x) too, for backward(dout)")
+
+        def __getitem__(self, _: object) -> NoReturn:
+            """Raise TypeError with what has the layers."""
+            raise TypeError(
+                "a model has no items: layers[i] is a layer; gd.Sequential(*model.layers[:-1]) is a model of some of "
+                "them, with new weights: its load_parameters(model, strict=False) copies those of the model"
+            )
 
     def __repr__(self) -> str:
         """Return the layers, one per line."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ._core import Adam
+from ._core import Adam, Optimizer
 from .internal.arguments import explained
+from .internal.attributes import Hinted
 
 __all__ = ["AdamW"]
+
+
+setattr(Optimizer, "__getattr__", vars(Hinted)["__getattr__"])  # noqa: B010, a class of the core has no bases here
 
 
 @explained

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -348,3 +348,12 @@ class Rates:
     def epoch(self, first: int, count: int) -> Steps:
         """Return the rates of `count` steps from `first`, or one rate if it is constant."""
         return rates_of(self._lr, first, count, self._name) if self._constant is None else self._constant
+
+
+if not TYPE_CHECKING:  # with a __getattr__, type checkers would accept any name
+
+    def __getattr__(name: str) -> NoReturn:
+        """Raise AttributeError with what to type instead."""
+        from .internal.foreign_names import missing  # here, to keep `import gdcore` fast
+
+        raise missing(__name__, name, __all__)

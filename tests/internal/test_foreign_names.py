@@ -37,6 +37,17 @@ def model() -> gd.Sequential:
         ("TabularModel", r"did you mean gd\.tables\.TabularModel\?"),
         ("sequental", r"did you mean gd\.Sequential\?"),
         ("load_model", r"did you mean gd\.load\(path\)\?"),
+        ("L2", r"the optimiser takes the weight decay: gd\.Adam\(1e-3, weight_decay=1e-4\)"),
+        ("L1Loss", r"did you mean gd\.MeanAbsoluteError\(\)\?"),
+        ("set_seed", r"the seed is the model's: gd\.Sequential\(\.\.\., seed=0\)"),
+        ("Parquet", r"did you mean gd\.data\.Parquet\?"),
+        ("lr_find", r"did you mean gd\.lr_range_test\(\.\.\.\)\?"),
+        ("cross_validate", r"gd\.tables\.TabularModel holds out folds; .*"),
+        ("LBFGS", r"gdcore\.sklearn\.MLPClassifier\(solver='lbfgs'\) has it, .*"),
+        ("LambdaCallback", r"a callback is any object with a method such as on_epoch_end\(trainer, logs\)"),
+        ("Lambda", r"a model has gdcore's layers only: .*"),
+        ("to_categorical", r"gd\.CrossEntropy\(\) takes labels as they are, one for each row"),
+        ("regularizers", r"the optimiser takes the weight decay: .*"),
     ],
 )
 def test_names_of_the_package(name: str, hint: str) -> None:
@@ -54,6 +65,16 @@ def test_names_of_parts_of_the_package() -> None:
     for name, hint in (("TabularClassifier", r"gdcore\.sklearn has"), ("tabular_model", r".*\.TabularModel\?$")):
         words = f"^module 'gdcore.tables' has no attribute '{name}': {hint}"
         helpers.refuses(lambda n=name: getattr(gd.tables, n), AttributeError, words)
+    for name, hint in (
+        ("linear", "a schedule is any function of the step: lambda step: "),
+        ("polynomial", "a schedule is any function of the step: lambda step: "),
+        ("CosineAnnealing", "did you mean gd.schedules.cosine[?]"),
+        ("cosin", "did you mean gd.schedules.cosine[?]"),
+        ("StepLR", "did you mean gd.schedules.step_decay[?]"),
+        ("linear_warmup", "did you mean gd.schedules.warmup[?]"),
+    ):  # fmt: skip
+        words = f"^module 'gdcore.schedules' has no attribute '{name}': {hint}"
+        helpers.refuses(lambda n=name: getattr(gd.schedules, n), AttributeError, words)
 
 
 def test_a_part_that_is_not_imported_yet() -> None:
@@ -101,7 +122,12 @@ def test_hints_name_what_exists() -> None:
     for names in foreign_names.CLASSES.values():
         for each in names.values():
             made(f"gd.{each}")
-    texts = [*foreign_names.OTHERS.values(), *(text for own in foreign_names.MEMBERS.values() for text in own.values())]
+    parts = [text for own in foreign_names.PARTS.values() for text in own.values()]
+    texts = [
+        *foreign_names.OTHERS.values(),
+        *parts,
+        *(text for own in foreign_names.MEMBERS.values() for text in own.values()),
+    ]
     for text in texts:
         for path in re.findall(r"\bgd((?:\.\w+)+)", text):
             found: Any = gd
@@ -109,6 +135,7 @@ def test_hints_name_what_exists() -> None:
                 found = getattr(found, part)
     owners: dict[str, Any] = {each.__name__: each for each in (gd.Sequential, gd.Ensemble, gd.Standardizer)}
     owners |= {"TabularModel": gd.tables.TabularModel, "Restarts": gd.Restarts, "Sweep": gd.Sweep}
+    owners |= {each.__name__: each for each in (gd.Trainer, gd.Optimizer, gd.Table, gd.History)}
     for kind, members in foreign_names.MEMBERS.items():
         assert not [name for name in members if hasattr(owners[kind], name)], kind
     for called in re.findall(r"(?:^|[ ,])(\w+)\(", " ".join(foreign_names.MEMBERS["Sequential"].values())):
@@ -120,6 +147,39 @@ def test_hints_name_what_exists() -> None:
 def test_members_of_models(name: str) -> None:
     helpers.refuses(lambda: getattr(model(), name), AttributeError, f"^Sequential has no attribute '{name}'; instead: ")
     assert not hasattr(model(), name)
+
+
+def test_what_models_are_not() -> None:
+    made = model()
+    for call, words in (
+        (lambda: made([[1.0, 2.0]]), r"a model is not called: predict\(x\) returns outputs, forward\(x\) too"),
+        (
+            lambda: made[0],
+            r"a model has no items: layers\[i\] is a layer; .*layers\[:-1\]\) is a model .*load_parameters",
+        ),
+        (lambda: made[:-1], r"a model has no items"),
+        (lambda: list(made), r"a model has no items"),
+    ):
+        helpers.refuses(call, TypeError, words)
+    some = gd.Sequential(*made.layers, gd.ReLU())
+    some.load_parameters(made, strict=False)  # as the message says
+    helpers.same_bits(some.flat_parameters(), made.flat_parameters())
+
+
+def test_members_of_trainers_optimisers_and_histories() -> None:
+    trainer = gd.Trainer(model(), gd.MeanSquaredError(), optimizer=gd.Adam(0.1))
+    for owner, name, hint in (
+        (trainer, "train_on_batch", r"step\(x, y\)"), (trainer, "score", r"evaluate\(x, y\)"),
+        (trainer, "save", r"model\.save\(path\); .*gd\.Checkpoint"), (trainer, "train", r"fit\(x, y, epochs="),
+        (trainer.optimizer, "zero_grad", r"model\.backward\(dout\)"), (gd.SGD(0.1), "step", r"trainer\.step\(x, y\)"),
+        (trainer.history, "history", r".*history\['loss'\]"), (trainer.history, "loss", r"history\['loss'\]"),
+        (trainer.history, "to_frame", r"to_pandas\(\)"), (gd.Table(), "to_frame", r"to_pandas\(\)"),
+    ):  # fmt: skip
+        words = f"^{type(owner).__name__} has no attribute '{name}'; instead: {hint}"
+        helpers.refuses(lambda o=owner, n=name: getattr(o, n), AttributeError, words)
+        assert not hasattr(owner, name) and not hasattr(owner, "quux")
+    for each in (trainer.optimizer, gd.Momentum(0.1)):
+        assert repr(copy.deepcopy(each)) == repr(pickle.loads(pickle.dumps(each))) == repr(each)
 
 
 def test_members_of_ensembles_and_tables() -> None:
@@ -217,6 +277,18 @@ def test_arguments_that_belong_to_another_call() -> None:
         (lambda: table(epochs=3), r'the epochs \(see the page "Tables" of .*, docs/tables.md\); time_limit='),
         (lambda: table("regression").fit(x, y, epochs=3), r"chooses the epochs \(.*docs/tables.md\); time_limit="),
         (lambda: table("regression").fit(x, y, time_limit=3), "it is an argument of TabularModel;"),
+        (lambda: table(cat_features=["a"]), r"; kinds=\{'column': 'category'\} of the constructor"),
+        (lambda: table().fit(x, y, categorical_features=["a"]), r"; kinds=\{'column': 'category'\} of the constructor"),
+        (lambda: table(n_estimators=3), r"; ensemble= of the constructor is the number of networks"),
+        (lambda: gd.analysis.loss_surface(model(), path=x), r"did you mean cover\?"),
+        (
+            lambda: gd.Trainer(model(), gd.Huber()),
+            r"optimizer is missing; gd\.Adam\(lr=1e-3\) is usual, .* only evaluates",
+        ),
+        (
+            lambda: gd.Trainer(model(), gd.Huber(), optimizer=gd.SGD(1), metrics=["r2", {"a": max}]),
+            "one mapping alone:",
+        ),
         (lambda: table(sample_weight=y), r"it is an argument of TabularModel\.fit;"),
         (
             lambda: table("regression").fit(x, y, validation=0.2),

@@ -224,6 +224,10 @@ OTHERS: list[tuple[Callable[[], object], str]] = [
     (lambda: built()[1].fit(*built()[2:], epochs=1, class_weight={}), "gd.CrossEntropy(class_weights=...)"),
     (lambda: gd.EarlyStopping(restore_best_weights=True), "did you mean restore_best?"),
     (lambda: gd.Checkpoint(filepath="x"), "did you mean path?"),
+    (
+        lambda: built()[1].fit(*built()[2:], epochs=1, batch_size="full"),
+        "expected None (all rows), or a number of rows",
+    ),
 ]
 
 
@@ -236,7 +240,16 @@ def test_names_of_other_libraries(i: int) -> None:
 def test_the_table_of_names_is_of_use() -> None:
     own = {p for cls in MADE_BY_USERS for p in inspect.signature(CLASSES[cls]).parameters}
     faces = (gd.Trainer, gd.Trainer.fit, gd.Sequential, gd.EarlyStopping, gd.Checkpoint, gd.CSVLog, gd.MiniBatches)
-    others = (gd.train_validation_split, gd.restarts, gd.set_num_threads, gd.ReduceOnPlateau, gd.Sequential.save)
+    estimators = pytest.importorskip("gdcore.sklearn")
+    faces = (*faces, estimators.MLPClassifier, estimators.MLPClassifier.fit)
+    others = (
+        gd.analysis.loss_surface,
+        gd.train_validation_split,
+        gd.restarts,
+        gd.set_num_threads,
+        gd.ReduceOnPlateau,
+        gd.Sequential.save,
+    )
     own |= {p for face in (*faces, *others) for p in inspect.signature(face).parameters}
     for name, meant in NAMES.items():
         assert name not in meant and any(m in own for m in meant), name

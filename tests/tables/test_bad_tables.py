@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from gdcore import Quantile
 from gdcore.tables import TabularModel
 
 N = 40
@@ -123,7 +124,10 @@ REFUSED: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
     "a kind of an unknown column": (table(), Y, {"kinds": {"age": "number"}}, {}, "kinds: got the column 'age'"),
     "an unknown kind": (table(), Y, {"kinds": {"size": "text"}}, {}, r"kinds\['size'\]: got 'text'"),
     "text as numbers": (table(text=Y), Y, {"kinds": {"text": "number"}}, {}, "'text': got str .*expected numbers"),
-    "weights of an unknown class": (table(), Y, {"class_weight": {"huge": 2}}, {}, "got the label 'huge'"),
+    "weights of an unknown class": (table(), Y, {"class_weight": {"huge": 2}}, {}, "weight: got the class 'huge'"),
+    "a row of weight": (table(), Y, {}, {"sample_weight": np.arange(N) == 1}, "^x: got 1 sample of positive weight;"),
+    "duplicates": (pd.DataFrame([[1] * 4] * N, columns=[*"abab"]), Y, {}, {}, "columns 'a', 'b', each more than once"),
+    "several levels": (table(), SIZE, {"loss": Quantile([0.1, 0.9])}, {}, "loss: got 2 levels; expected Quantile"),
     "class weights for numbers": (table(), SIZE, {"class_weight": "balanced"}, {}, "class_weight: got 'balanced' for"),
 }  # fmt: skip
 

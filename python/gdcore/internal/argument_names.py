@@ -24,6 +24,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "l2": ("weight_decay",),
     "decay": ("weight_decay",),
     "wd": ("weight_decay",),
+    "lr": ("learning_rate_init",),
     "reg": ("weight_decay",),
     "regularization": ("weight_decay",),
     "alpha": ("negative_slope", "weight_decay", "beta", "levels", "decay"),
@@ -99,7 +100,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "validation_fraction": ("validation", "fraction"),
     "val_data": ("validation",),
     "val_split": ("validation",),
-    "eval_set": ("validation",),
+    "eval_set": ("validation", "validation_data"),
     "test_size": ("validation", "fraction"),
     "n_epochs": ("epochs",),
     "num_epochs": ("epochs",),
@@ -150,6 +151,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "threshold": ("min_delta",),
     "restore_best_weights": ("restore_best",),
     "save_best_only": ("keep_best",),
+    "path": ("cover",),
+    "trajectory": ("cover",),
     "ckpt_path": ("resume",),
     "map_location": ("device",),
     "file": ("path",),
@@ -212,6 +215,10 @@ ADVICE = {
     "dtype": "the dtype is the model's: gd.Sequential(..., dtype=...)",
     "seed": "the seed is the model's: gd.Sequential(..., seed=...)",
 }
+# By call and argument: what to give where it is missing.
+NEEDED = {
+    ("Trainer", "optimizer"): "gd.Adam(lr=1e-3) is usual, and any one will do where the trainer only evaluates",
+}
 QUIET = ("predict", "predict_proba", "predict_classes", "evaluate", "score", "step")
 PAGE = 'see the page "Tables" of the documentation, docs/tables.md'
 RECIPE = f"TabularModel chooses it for the table ({PAGE}); gd.Trainer takes all settings"
@@ -230,8 +237,16 @@ OF_CLASS = {
             f"TabularModel chooses the epochs ({PAGE}); time_limit= of its constructor bounds the time",
         ),
         "metrics": "model.evaluate(x, y, metrics=[...]) takes them",
+        **dict.fromkeys(
+            ("categorical_features", "cat_features", "categorical_columns", "cat_cols", "categorical_feature"),
+            "kinds={'column': 'category'} of the constructor makes categories of numbers; text is one without it",
+        ),
+        **dict.fromkeys(
+            ("n_estimators", "n_models", "n_ensemble"), "ensemble= of the constructor is the number of networks"
+        ),
     },
 }
+OF_CLASS["TabularBase"] = OF_CLASS["TabularModel"]  # that of gdcore.sklearn
 
 
 def hint(name: str, parameters: Iterable[str], call: str = "", owner: type | None = None, called: object = None) -> str:

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .argument_names import hint
+from .argument_names import NEEDED, hint
 from .checks import has_keys, is_iterable, real, shown
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def misfit(
     given = {*positional[: len(args)], *kwargs}
     needed = [n for n in (*positional, *by_name) if parameters[n].default is inspect.Parameter.empty and n not in given]
     needed = list(dict.fromkeys(needed))
-    return f"[{call}] {' and '.join(needed)} {'are' if needed[1:] else 'is'} missing{form}" if needed else None
+    advice = "".join(f"; {NEEDED[call, name]}" for name in needed if (call, name) in NEEDED)
+    return f"[{call}] {' and '.join(needed)} {'are' if needed[1:] else 'is'} missing{advice}{form}" if needed else None
 
 
 def plain(signature: inspect.Signature) -> str:

@@ -144,7 +144,7 @@ class Hinted:
                 hint = instead(kind, name)
                 if hint:
                     raise AttributeError(f"{kind.__name__} has no attribute {name!r}; instead: {hint}")
-            return super().__getattribute__(name)  # raises again what Python, or a property, has raised
+            return object.__getattribute__(self, name)  # raises again what Python, or a property, has raised
 
 
 class Made(Closed):

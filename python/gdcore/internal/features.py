@@ -66,7 +66,8 @@ def refuse_duplicates(names: Sequence[str], argument: str) -> None:
     """Raise ValueError listing the names that occur more than once."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"{argument}: got {listed(twice)} more than once; expected names that differ")
+        each = ", each" if len(twice) > 1 else ""
+        raise ValueError(f"{argument}: got {listed(twice)}{each} more than once; expected names that differ")
 
 
 def order_of(given: Sequence[str], known: Sequence[str], argument: str, whose: str = INPUTS) -> list[int] | None:

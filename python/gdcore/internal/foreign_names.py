@@ -14,8 +14,8 @@ __all__ = ["METRICS", "STATE", "instead", "meant", "missing"]
 # By kind, what to type after "gd.".
 CLASSES: dict[str, dict[str, str]] = {
     "Loss": {
-        **dict.fromkeys(("mse", "l2", "squarederror", "regression"), "MeanSquaredError()"),
-        **dict.fromkeys(("mae", "l1", "absoluteerror"), "MeanAbsoluteError()"),
+        **dict.fromkeys(("mse", "l2", "l2loss", "squarederror", "regression"), "MeanSquaredError()"),
+        **dict.fromkeys(("mae", "l1", "l1loss", "absoluteerror"), "MeanAbsoluteError()"),
         "smoothl1": "Huber()",
         "pinball": "Quantile(0.5)",
         "poissonnll": "Poisson()",
@@ -49,6 +49,7 @@ CLASSES: dict[str, dict[str, str]] = {
 HERE = "layers, losses and optimisers are in gdcore itself: gd.Dense, gd.CrossEntropy, gd.Adam"
 TRAINER = "gd.Trainer(model, loss, optimizer=...).fit(x, y, epochs=...) trains"
 SCHEDULE = "a schedule is a function of the step, given as the rate: gd.Adam(gd.schedules.cosine(1e-3, steps))"
+DECAY = "the optimiser takes the weight decay: gd.Adam(1e-3, weight_decay=1e-4)"
 FEED_FORWARD = "gdcore has feed-forward networks of rows of numbers only"
 OTHERS: dict[str, str] = {
     **dict.fromkeys(
@@ -64,8 +65,21 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(("input", "inputlayer"), "the first layer says the width: gd.Dense(in_features, out_features)"),
     **dict.fromkeys(("dataloader", "dataset", "tensordataset"), "fit takes arrays; gd.MiniBatches(x, y) is for loops"),
     **dict.fromkeys(("tensor", "array", "fromnumpy"), "data are arrays of NumPy, frames or tensors, as they are"),
-    **dict.fromkeys(("manualseed", "setrandomseed", "seed"), "the seed is the model's: gd.Sequential(..., seed=0)"),
+    **dict.fromkeys(
+        ("manualseed", "setrandomseed", "setseed", "seed"), "the seed is the model's: gd.Sequential(..., seed=0)"
+    ),
     **dict.fromkeys(("cuda", "device"), "the device is the model's: gd.Sequential(..., device=...); see gd.info()"),
+    **dict.fromkeys(("regularizers", "l1", "l2", "l1l2"), DECAY),
+    **dict.fromkeys(("lrfind", "lrfinder"), "did you mean gd.lr_range_test(...)?"),
+    **dict.fromkeys(
+        ("crossvalidate", "crossvalscore", "kfold"),
+        "gd.tables.TabularModel holds out folds; sklearn.model_selection takes the estimators of gdcore.sklearn",
+    ),
+    **dict.fromkeys(("tocategorical", "onehot"), "gd.CrossEntropy() takes labels as they are, one for each row"),
+    "lbfgs": "gdcore.sklearn.MLPClassifier(solver='lbfgs') has it, as has MLPRegressor",
+    "lambdacallback": "a callback is any object with a method such as on_epoch_end(trainer, logs)",
+    "lambda": "a model has gdcore's layers only: apply functions to x first",
+    "parquet": "did you mean gd.data.Parquet?",
     "nograd": "model.predict(x) computes no gradients",
     "save": "did you mean model.save(path)?",
     "loadmodel": "did you mean gd.load(path)?",
@@ -79,6 +93,21 @@ OTHERS: dict[str, str] = {
     **dict.fromkeys(
         ("tabularclassifier", "tabularregressor", "mlpclassifier", "mlpregressor"), "gdcore.sklearn has the estimators"
     ),
+}
+# By part of the package, the names there.
+PARTS: dict[str, dict[str, str]] = {
+    "gdcore.schedules": {
+        **dict.fromkeys(("steplr", "multisteplr"), "did you mean gd.schedules.step_decay?"),
+        **dict.fromkeys(("exponentiallr", "exponentialdecay"), "did you mean gd.schedules.exponential?"),
+        **dict.fromkeys(("cosineannealing", "cosineannealinglr", "cosinedecay"), "did you mean gd.schedules.cosine?"),
+        **dict.fromkeys(("cosineannealingwarmrestarts", "sgdr"), "did you mean gd.schedules.cosine_restarts?"),
+        "onecyclelr": "did you mean gd.schedules.one_cycle?",
+        **dict.fromkeys(("linearwarmup", "linearlr"), "did you mean gd.schedules.warmup?"),
+        **dict.fromkeys(
+            ("linear", "polynomial", "lineardecay", "polynomialdecay", "polynomiallr", "lambdalr"),
+            "a schedule is any function of the step: lambda step: 1e-3 * max(0, 1 - step / 1000)",
+        ),
+    },
 }
 IMPORTED = ("chapter", "sklearn")  # parts of the package that `import gdcore` does not give
 EXPORT = "save_onnx(path) writes ONNX"
@@ -105,6 +134,7 @@ MEMBERS: dict[str, dict[str, str]] = {
     "Sequential": {
         **STATE,
         **dict.fromkeys(("fit", "train_on_batch"), TRAINER),
+        "set_parameters": "load_parameters(source), or set_flat_parameters(v)",
         "compile": "gd.Trainer(model, loss, optimizer=..., metrics=[...]) takes them",
         **dict.fromkeys(("evaluate", "score"), "gd.Trainer(model, loss, optimizer=...).evaluate(x, y) measures"),
         **dict.fromkeys(("train", "eval"), "there are no modes: Trainer.fit trains, predict(x) predicts"),
@@ -123,6 +153,27 @@ MEMBERS: dict[str, dict[str, str]] = {
         "requires_grad_": "freeze and unfreeze",
         **dict.fromkeys(("to_onnx", "export"), EXPORT),
         "classes_": "classes",
+    },
+    "Trainer": {
+        **dict.fromkeys(("train_on_batch", "train_step", "partial_fit"), "step(x, y)"),
+        **dict.fromkeys(("score", "test", "validate"), "evaluate(x, y)"),
+        "train": "fit(x, y, epochs=...)",
+        "save": "model.save(path); callbacks=[gd.Checkpoint(path)] of fit saves the training too",
+        **dict.fromkeys(
+            ("load", "state_dict", "load_state_dict"), "gd.Checkpoint(path) saves, fit(resume=path) goes on"
+        ),
+        **dict.fromkeys(("predict_proba", "predict_classes"), "model has them: model.predict(x)"),
+    },
+    "Optimizer": {
+        "zero_grad": "model.backward(dout) computes gradients anew",
+        "step": "trainer.step(x, y) trains on a batch, trainer.optimizer_step() follows model.backward(dout)",
+        "param_groups": "lr_factors and weight_decay take values by layer",
+        **dict.fromkeys(("state_dict", "load_state_dict"), "gd.Checkpoint(path) saves the state of a training"),
+    },
+    "Table": {"to_frame": "to_pandas()", "to_dataframe": "to_pandas()"},
+    "History": {
+        "history": "it is the dictionary itself: history['loss']",
+        **{name: f"history[{name!r}]" for name in ("loss", "val_loss", "accuracy", "val_accuracy", "epoch", "lr")},
     },
     "Ensemble": {
         "fit": "gd.Ensemble.train(build, n, x, y, ...) trains",
@@ -231,6 +282,7 @@ def missing(module: str, name: str, own: Iterable[str], also: Mapping[str, str] 
     here = module.replace("gdcore", "gd", 1)
     ours |= {_bare(other): f"did you mean {here}.{each}?" for other, each in (also or {}).items()}
     ours |= {_bare(each): f"did you mean {here}.{each}?" for each in own}
+    ours |= PARTS.get(module, {})
     theirs = {each: f"did you mean gd.{what}?" for names in CLASSES.values() for each, what in names.items()}
     hint = _found(name, theirs | OTHERS | ours, False)
     if hint and sys._getframe(2).f_code.co_name == "_handle_fromlist":  # of importlib
@@ -241,4 +293,5 @@ def missing(module: str, name: str, own: Iterable[str], also: Mapping[str, str] 
 
 def instead(kind: type, name: str) -> str:
     """Return what to use for an attribute that a class does not have, or an empty text."""
-    return next((MEMBERS[each.__name__].get(name, "") for each in kind.__mro__ if each.__name__ in MEMBERS), "")
+    kinds = (each.__name__ for each in kind.__mro__)
+    return next((MEMBERS[each][name] for each in kinds if name in MEMBERS.get(each, ())), "")

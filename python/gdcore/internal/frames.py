@@ -22,11 +22,12 @@ Array: TypeAlias = npt.NDArray[Any]
 READ = "?bBhHiIlLqQfd"  # NumPy's codes of the types that the core reads
 TIMES = ("times without a time zone", "times with a time zone", "durations", "times of day")  # kinds of time
 EXACT = 2**53  # whole numbers from here on are not all float64
+TABLES = "gd.tables.TabularModel takes them"
 _WHAT_TO_DO = {
     "c": "expected real numbers: take .real, .imag or abs() of it",
-    "M": "expected numbers: take the time since a reference date, in days, say",
+    "M": f"expected numbers: take the time since a reference date, in days, say; {TABLES}",
     "m": "expected numbers: divide it by a unit of time, such as pandas.Timedelta(days=1)",
-    "O": "expected real numbers (encode categories and text first, with pandas.get_dummies, say)",
+    "O": f"expected real numbers (encode categories and text first, with pandas.get_dummies, say; {TABLES})",
 }
 
 

@@ -68,6 +68,8 @@ def check_numbers(array: Array, dtype: str, name: str, names: FeatureNames | Non
             row, column = np.argwhere(bad.reshape(len(part), -1))[0]
             value = part.reshape(len(part), -1)[row, column]
             what = "; expected finite numbers, none of them missing"
+            if np.isnan(value) and name.endswith("x"):
+                what += ": fill them in, with the mean of the column, say; gd.tables.TabularModel takes them"
             if np.isfinite(value):
                 what = f", which {dtype} cannot represent: {_what_to_do(dtype)}"
             raise ValueError(f"{name}: got {value:g} in row {first + row}, {column_name(int(column), names)}{what}")

@@ -39,13 +39,20 @@ def of_loss(loss: _core.Loss) -> str | None:
     return getattr(loss, "outputs", None) if known is None else known
 
 
+def _new_model(meaning: str) -> str:
+    return (
+        f"a new model: new = Sequential(*model.layers, **(model.settings() | {{'outputs': {meaning!r}}})), whose "
+        "weights are new; new.load_parameters(model) copies those of the model"
+    )
+
+
 def checked_meaning(meaning: object, model: Predictor) -> str:
     """Return `meaning` if the outputs of `model` can have it; raise ValueError otherwise."""
     name = choice(meaning, "outputs", MEANINGS)
     if model.outputs not in (None, name):
         raise ValueError(
             f"outputs: got {name!r} for a model whose outputs are {model.outputs!r}; expected the same "
-            f"meaning, or a new model: Sequential(*model.layers, **(model.settings() | {{'outputs': {name!r}}}))"
+            f"meaning, or {_new_model(name)}"
         )
     if name == "classes" and model.out_features == 1:
         raise ValueError(
@@ -72,8 +79,7 @@ def meaning_of(loss: _core.Loss, model: Predictor) -> str | None:
     if model.outputs not in (None, meaning):
         raise ValueError(
             f"loss: got {name}, which is for outputs={meaning!r}; the model's outputs are {model.outputs!r}: expected "
-            f"{losses_for(model.outputs)}, or a new model: "
-            f"Sequential(*model.layers, **(model.settings() | {{'outputs': {meaning!r}}}))"
+            f"{losses_for(model.outputs)}, or {_new_model(meaning)}"
         )
     if meaning in QUANTITIES and model.classes is not None:
         raise ValueError(

@@ -73,7 +73,8 @@ def prepared(
     Raises
     ------
     TypeError, ValueError
-        If columns, labels, row counts or values do not fit, or rows of 0 and 1 have several classes; names the argument.
+        If columns, labels, row counts or values do not fit, or rows of 0 and 1 have several classes; names the
+        argument.
     """
     check_target_names(loss, model)
     inputs = to_inputs(x, f"{label}x", model.feature_names or known.x)

@@ -268,6 +268,8 @@ def _call(metric: Any, name: str, where: str, meaning: str | None) -> Call:
     if isinstance(metric, str):
         known = named(metric, where)
         return Call(name, known.function, known.takes, "gdcore", True)
+    if has_keys(metric):
+        raise TypeError(f"{where}: got {shown(metric)}; expected one mapping alone: metrics={{'f1': 'f1', 'my': my}}")
     if not callable(metric):
         raise TypeError(f"{where}: got {shown(metric)}; expected a name such as 'accuracy', or a function")
     if metric is probabilities.top_k:

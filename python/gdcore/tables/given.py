@@ -16,7 +16,7 @@ from .splitting import Rows, group_codes, time_order
 from .targets import read_target
 from .values import numbers_of
 
-__all__ = ["Given", "checked_weights", "names_in", "numbers_in", "same_length"]
+__all__ = ["Given", "checked_weights", "names_in", "numbers_in", "same_length", "too_few"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Given:
             grouped = None if grouped is None else grouped.take(rows)
             timed = None if timed is None else timed.take(rows)
         if frame.rows < (2 if also is None else 1):
-            raise ValueError(f"{name}x: got {frame.rows} sample(s) of positive weight; expected at least two rows")
+            raise too_few(frame.rows, rows is not None, f"{name}x")
         codes = None if grouped is None else group_codes(grouped, "groups")
         moments = None if timed is None else time_order(timed, "time")
         name_of = taken["y"].name if "y" in taken else None
@@ -152,3 +152,9 @@ def same_length(name: str, rows: int, expected: int) -> None:
     """Raise ValueError unless an argument has as many rows as the table."""
     if rows != expected:
         raise ValueError(f"{name}: got {rows} rows; expected {expected}, the number of samples of x")
+
+
+def too_few(rows: int, weighted: bool, name: str) -> ValueError:
+    """Return the error for fewer than two rows; scikit-learn demands the word "sample"."""
+    weights = " of positive weight" if weighted else ""
+    return ValueError(f"{name}: got {rows} sample{'' if rows == 1 else 's'}{weights}; expected at least two rows")

@@ -28,6 +28,7 @@ from .arrow import TEXT, Values, filtered, kinds_in, values_in
 from .columns import MANY, Column, Key, as_float, is_number, missing
 from .division import SAMPLED, group_keys, rows_from, uniform, weights_in
 from .encoding import PARTS, Encoded, Encoding, Extremes, Layout, checked_kinds, fit_categories, fit_column, values_of
+from .given import too_few
 from .odd_text import ROWS, warn_of_odd_text
 from .recipe import Facts, layout
 from .roles import Roles
@@ -111,7 +112,7 @@ def learn(roles: Roles, task: str | None, kinds: Mapping[str, str], seed: int) -
                 name = f"time: {where}"
                 times.append(moments_of(values_in(table, roles.time, name).column, name)[drawn])
     if rows < 2:
-        raise ValueError(f"x: got {rows} sample(s) of positive weight; expected at least two rows")
+        raise too_few(rows, roles.weight is not None, "x")
     fitted = target.fitted(share == 1)
     facts = Facts(fitted.task, rows, len(columns), fitted.outputs)
     encoding = Encoding(tuple(column.fitted(layout(facts), share == 1) for column in columns), named=True)

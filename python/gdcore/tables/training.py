@@ -18,7 +18,7 @@ from ..ensembles.training import Given, Members, MemberTraining, RowsOfModels, r
 from ..internal.arrays import Array
 from ..internal.checks import shown
 from ..internal.class_weights import weighted
-from ..internal.labels import looked_up
+from ..internal.labels import index_of, key_of
 from ..internal.outputs import of_loss
 from ..internal.prepared import Prepared, prepared
 from ..model import Sequential
@@ -198,6 +198,10 @@ def loss_of(target: Target, recipe: Recipe, loss: _core.Loss | None, class_weigh
         wanted = "numbers" if target.classes is None else "classes"
         if of_loss(loss) != wanted:
             raise ValueError(f"loss: got {loss}, of {of_loss(loss)}; expected a loss of {wanted}, for {target.task}")
+        if isinstance(loss, _core.Quantile) and len(loss.levels) > 1:
+            raise ValueError(
+                f"loss: got {len(loss.levels)} levels; expected Quantile of one: fit a TabularModel for each level"
+            )
         if class_weight is not None:
             raise ValueError("class_weight: got it beside a loss; expected it in the loss, class_weights=...")
         if isinstance(loss, _core.CrossEntropy) and isinstance(loss.class_weights, Mapping):
@@ -217,18 +221,14 @@ def loss_of(target: Target, recipe: Recipe, loss: _core.Loss | None, class_weigh
 def by_class(weights: Mapping[Any, float], target: Target, name: str) -> list[float]:
     """Return weights by class as one for each class, in their order: networks know the classes by their numbers."""
     assert target.classes is not None
-    found = looked_up(labels_of(list(weights)), name, target.classes, "the classes")
-    ordered = [1.0] * target.outputs
-    for i, weight in zip(found.tolist(), weights.values(), strict=True):
-        ordered[i] = float(weight)
+    numbers, ordered = index_of(target.classes), [1.0] * target.outputs
+    for label, weight in weights.items():
+        key = key_of(label)
+        if key not in numbers:
+            classes = shown(list(target.classes), 200)
+            raise ValueError(f"{name}: got the class {shown(label)}; expected some of {classes}")
+        ordered[numbers[key]] = float(weight)
     return ordered
-
-
-def labels_of(items: list[Any]) -> Array:
-    """Return labels as an array of objects."""
-    made = np.empty(len(items), dtype=object)
-    made[:] = items
-    return made
 
 
 def train(

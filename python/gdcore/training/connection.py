@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _core
 from ..internal.arrays import Array
-from ..internal.attributes import attributes_of, restore_attributes
+from ..internal.attributes import Hinted, attributes_of, restore_attributes
 from ..internal.checks import real, shown
 from ..internal.class_weights import balanced, complete, numeric, weighted
 from ..internal.features import Learns
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Connected"]
 
 
-class Connected(Learns):
+class Connected(Hinted, Learns):
     """A trainer and its C++ object ``_core``.
 
     ``_complete`` is the loss with a numeric weight for each class of ``_classes``, the model's classes at that time. It
