@@ -13,7 +13,6 @@ from ..internal.arguments import explained
 from ..internal.arrays import Array, Data
 from ..internal.attributes import Fixed
 from ..internal.checks import choice, integer, seed_or_random
-from ..internal.display import Text
 from ..internal.inputs import to_inputs
 from ..metrics import Metrics
 from ..model import Sequential
@@ -118,7 +117,7 @@ class Ensemble(MeanPredictor):
 
     def summary(self) -> str:
         """Return a table of the models: layers, parameters, dtype, device, share of the mean."""
-        return Text(table_of(self))
+        return table_of(self).text()
 
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""

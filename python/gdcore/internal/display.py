@@ -82,6 +82,10 @@ class Aligned(NamedTuple):
         lines.insert(1, "-" * len(lines[0]))
         return "\n".join([*lines, lines[1], *self.below])
 
+    def text(self) -> Text:
+        """Return the aligned text."""
+        return Text(self)
+
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""
         return f"{table(self.rows, left=self.left)}\n{paragraph(chr(10).join(self.below))}"

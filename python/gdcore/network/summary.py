@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import _core
 from ..internal.arguments import explained
-from ..internal.display import Aligned, Text
+from ..internal.display import Aligned
 from ..internal.layer_names import by_layer
 
 __all__ = ["Summarised", "short"]
@@ -16,7 +16,7 @@ class Summarised(_core.Network):
 
     def summary(self) -> str:
         """Return a table of the layers with output widths and parameter counts, and a list of fused operations."""
-        return Text(_table(self))
+        return _table(self).text()
 
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""
