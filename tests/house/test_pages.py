@@ -1,7 +1,10 @@
-"""Promise: the code of pages of the user guide runs, in order, with the names that the guide gives to data."""
+"""Promise: the code of pages of the user guide runs, in order, with the names that the guide gives to data; a page says
+which names its code takes as given."""
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 from pathlib import Path
 from typing import Any
@@ -78,3 +81,27 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: Any, ca
         "training-tools": lambda: known["result"].suggestion > 0 and Path("rates.png").exists(),
     }
     assert blocks and expected.get(page, lambda: True)()
+
+
+def taken(blocks: list[str]) -> set[str]:
+    """Return the names that blocks of code use and neither make nor import, those of arguments apart."""
+    known, found = set(dir(builtins)), set()
+    for nodes in (list(ast.walk(ast.parse(code))) for code in blocks):
+        named = [node for node in nodes if isinstance(node, ast.Name)]
+        known |= {node.id for node in named if isinstance(node.ctx, ast.Store)}
+        known |= {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+        known |= {(each.asname or each.name).partition(".")[0] for node in imports for each in node.names}
+        found |= {node.id for node in named if node.id not in known}
+    return found
+
+
+@pytest.mark.parametrize("page", sorted({path.stem for path in DOCS.glob("*.md")} - {"adding"}))
+def test_pages_say_which_names_their_code_takes(page: str) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    said = re.search(r"^The code of this page takes .*?\n\n", text, re.M | re.S)
+    words = set() if said is None else set(re.findall(r"\w+", " ".join(re.findall("`.*?`", said[0], re.S))))
+    needed = taken(re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S))
+    assert needed <= words, needed - words
+    assert said is None or needed, "a page whose code is complete"
