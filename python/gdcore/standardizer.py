@@ -112,19 +112,19 @@ class Standardizer(Hinted, _core.Standardizer):
         return self
 
     def _fit_windows(self, x: Windowed) -> Self:
-        moments, windows = None, 0
-        for inputs in x.finite_inputs(self._feature_names):
-            windows += 1
+        count, windows = x.finite_inputs(self._feature_names)
+        moments: Moments | None = None
+        for inputs in windows:
+            if self.features not in (0, inputs.array.shape[1]):
+                raise ValueError(f"x: got {inputs.array.shape[1]} columns; expected {self.features}")
+            if count == 1:  # as the same rows in memory
+                super().fit(inputs.array)
+                break
             if moments is None:  # differences from a row lose no digits where numbers are far from 0
                 origin = np.where(np.abs(inputs.array[0]) < HUGE, inputs.array[0], 0.0)
             found = Moments.of(inputs.array - origin)
             moments = found if moments is None else moments.joined(found)
-        assert moments is not None
-        if self.features not in (0, len(origin)):
-            raise ValueError(f"x: got {len(origin)} columns; expected {self.features}")
-        if windows == 1:  # as the same rows in memory
-            super().fit(inputs.array)
-        else:
+        if moments is not None:
             self._set(*moments._replace(mean=origin + moments.mean).scaling(ROUNDING))
         self._feature_names = inputs.names
         return self

@@ -77,8 +77,8 @@ class Windowed(Converted):
         """
         raise NotImplementedError
 
-    def finite_inputs(self, known: FeatureNames | None) -> Iterator[Inputs]:
-        """Yield the inputs of each window in float64, whose array is valid until the next one is asked for.
+    def finite_inputs(self, known: FeatureNames | None) -> tuple[int, Iterator[Inputs]]:
+        """Return the number of windows, and the inputs of each in float64, valid until the next ones are asked for.
 
         `known` are names that the columns must have, in their order.
         """

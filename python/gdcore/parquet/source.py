@@ -247,12 +247,12 @@ class Parquet(Closed, Windowed):
             if writer is not None:
                 writer.close()
 
-    def finite_inputs(self, known: FeatureNames | None) -> Iterator[Inputs]:
-        """Yield the inputs of each window; see `Windowed`."""
+    def finite_inputs(self, known: FeatureNames | None) -> tuple[int, Iterator[Inputs]]:
+        """Return the inputs of each window; see `Windowed`."""
         names = self._ordered(known, "x")
         shown_names = None if known is None and are_default(names) else names
-        for window in self._passed(self._reading(Wanted(names, "float64"))):
-            yield Inputs(window.x, shown_names)
+        windows = self._passed(self._reading(Wanted(names, "float64")))
+        return len(self._order().windows), (Inputs(window.x, shown_names) for window in windows)
 
     def predicted(
         self, predict: Callable[[Inputs], Array], known: FeatureNames | None, dtype: str, finite: bool
