@@ -142,7 +142,7 @@ FILE: dict[str, tuple[Make, list[str], str]] = {
     "ignored column unknown": (lambda p: p.encode(), [*TRAIN, "--ignore", "name"], r"--ignore: got 'name'"),
     "kind of the target": (lambda p: p.encode(), [*TRAIN, "--kind", "buys=number"], r"--kind: got 'buys', the target"),
     "kind that does not fit": (lambda p: p.encode(), [*TRAIN, "--kind", "city=number"], r"'city': got '.*' in row 1;"),
-    "regression of text": (lambda p: p.encode(), [*TRAIN, "--task", "regression"], r"column 'buys': got category"),
+    "regression of text": (lambda p: p.encode(), [*TRAIN, "--task", "regression"], r"'buys': got '\w+' in row 1;"),
     "metric unknown": (lambda p: p.encode(), [*EVALUATE, "--metric", "luck"], r"luck"),
     "kept name taken": (edited("id,", "prediction,"), [*PREDICT, "--keep", "prediction"], r"--keep: 'prediction' is"),
 }  # fmt: skip

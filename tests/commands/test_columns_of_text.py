@@ -65,6 +65,23 @@ def test_digits_with_zeros_in_front_are_codes() -> None:
     assert types("01.02.2024", "007") == "string"
 
 
+def test_hours_with_zeros_in_front(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """As a target they may be classes or amounts; as times they are in order."""
+    monkeypatch.chdir(tmp_path)
+    Path("hours.csv").write_text("hour,y\n" + "".join(f"{i % 24:02d},{i % 24 / 2}\n" for i in range(96)))
+    told = ["train", "hours.csv", "--ensemble", "1", "-q", "--target"]
+    assert cli.main([*told, "hour"]) != 0
+    assert "say --task classification or --task regression" in capsys.readouterr().err
+    assert cli.main([*told, "hour", "--task", "regression"]) == 0
+    assert gd.load("model.safetensors").task == "regression"
+    assert cli.main([*told, "hour", "--task", "classification"]) == 0
+    assert [*gd.load("model.safetensors").classes[:2]] == ["00", "01"]
+    capsys.readouterr()
+    assert cli.main([*told, "y", "--time-column", "hour"]) == 0
+    assert "zeros in front" not in capsys.readouterr().err
+    assert [*gd.load("model.safetensors").columns()["kind"]] == ["number"]
+
+
 def test_columns_that_tell_nothing(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     Path("same.csv").write_text("a,y\n" + "".join(f"1,{i}.5\n" for i in range(40)))
@@ -87,7 +104,7 @@ def test_advice_is_a_line(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None
         "huge": "number", "note": "category", "empty": "number", "comma": "category",
     }  # fmt: skip
     assert cli.main([*common, "--decimal", ",", "--task", "regression"]) == 1  # the target has points
-    assert "column 'y': got category values" in capsys.readouterr().err
+    assert "column 'y': got '0.0' in row 1; expected a number" in capsys.readouterr().err
     assert cli.main(["predict", "model.safetensors", "odd.csv", "-q"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 91
 

@@ -191,13 +191,15 @@ def _smallest(tables: list[Any], keys: list[Any], count: int) -> tuple[list[Any]
 
 def _typed(source: Source, table: Any, kinds: dict[str, str], options: argparse.Namespace) -> Any:
     """Return the columns of a file in the types of their values."""
-    from .typed import advice, as_kind, guessed, refuse_infinite, refuse_missing
+    from .typed import advice, as_kind, code_in, guessed, refuse_infinite, refuse_missing
 
     pyarrow = optional_module("pyarrow", "gdcore train", "gdcore[cli]")
     made = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = {"category": "text"}.get(kinds.get(name, ""), kinds.get(name))
-        kind = "number" if name == options.weights else kind
+        amounts = name == options.weights or (name == options.target and options.task == "regression")
+        if amounts or (source.text and name == options.time_column and code_in(column, options.decimal)):
+            kind = "number"
         where = f"{source}: column {name!r}"
         made[name] = column
         if source.text and kind is None:
@@ -219,8 +221,10 @@ def _task(source: Source, column: Any, options: argparse.Namespace) -> str:
     """Return the task: the given one, or the one that the values of the target tell."""
     if options.task is not None:
         return str(options.task)
+    from .typed import code_in
+
     kind = str(column.type)
-    if kind.startswith(("int", "uint")):
+    if kind.startswith(("int", "uint")) or (kind == "string" and source.text and code_in(column, options.decimal)):
         if len(column.unique()) <= 2:
             return "classification"
         raise ValueError(

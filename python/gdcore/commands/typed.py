@@ -12,7 +12,7 @@ from typing import Any
 from ..internal.checks import optional_module, shown
 from ..internal.looks import CODE, DATES, ISO_DATE, NUMBER, WITH_COMMA, WITH_THOUSANDS, WITH_UNIT
 
-__all__ = ["MISSING", "advice", "as_kind", "guessed", "refuse_infinite", "refuse_missing"]
+__all__ = ["MISSING", "advice", "as_kind", "code_in", "guessed", "refuse_infinite", "refuse_missing"]
 
 # Cells that stand for a missing value.
 MISSING = ("", "#N/A", "#NA", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
@@ -51,7 +51,7 @@ def guessed(text: Any, decimal: str = ".") -> Any:
         The sign before the fraction of a number.
     """
     known = _known(text)
-    if _code_in(known, decimal):
+    if code_in(known, decimal):
         return known
     for kind in ("number", "boolean", "date"):
         found = _cast(known, kind, decimal)
@@ -138,7 +138,7 @@ def advice(text: Any, decimal: str = ".") -> str:
     """
     compute = optional_module("pyarrow.compute", "reading a table", "gdcore[cli]")
     known = compute.utf8_trim_whitespace(text.drop_null())
-    if code := _code_in(known, decimal):
+    if code := code_in(known, decimal):
         return f"taken as categories, as values have zeros in front, such as {shown(code)}; --kind sets another kind"
     number = NUMBER.replace("{decimal}", re.escape(decimal))
     for pattern, what in ((number, "for numbers, leave a cell empty that has none"), *LOOKS):
@@ -152,7 +152,7 @@ def advice(text: Any, decimal: str = ".") -> str:
     return ""
 
 
-def _code_in(text: Any, decimal: str) -> str:
+def code_in(text: Any, decimal: str) -> str:
     """Return a value that is digits with zeros in front, if all values are numbers and there is one; else ""."""
     compute = optional_module("pyarrow.compute", "reading a table", "gdcore[cli]")
     trimmed = compute.utf8_trim_whitespace(text.drop_null())
