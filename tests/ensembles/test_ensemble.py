@@ -242,7 +242,11 @@ def test_other_arguments_that_do_not_fit_are_refused() -> None:
     made = ensemble()
     helpers.refuses(lambda: ensemble(average="logits"), ValueError, "average: .*'probabilities', 'outputs'")
     helpers.refuses(lambda: made.predict(X[:, :4]), ValueError, "x: .*4.*5")
-    helpers.refuses(lambda: made.predict(X[0]), ValueError, "x: got 1 dimensions")
+    helpers.refuses(
+        lambda: made.predict(X[0]),
+        ValueError,
+        "x: got 1 dimensions; expected 2: .rows, columns., as x.None. is for a single row",
+    )
     helpers.refuses(lambda: made.predict(3.0), ValueError, "x: got 0 dimensions")
     helpers.refuses(lambda: made.predict(X, batch_size=0), ValueError, "batch_size: got 0")
     helpers.refuses(lambda: made.predict_proba(X, check_finite="no"), TypeError, "check_finite")

@@ -76,7 +76,7 @@ def test_backward(
 
 
 @helpers.DTYPES
-@pytest.mark.parametrize(("width_in", "width_out"), [(2, 1), (3, 17), (33, 5), (64, 30), (100, 65)])
+@pytest.mark.parametrize(("width_in", "width_out"), [(2, 1), (3, 17), (33, 5), (64, 30), (100, 65), (256, 130)])
 def test_gradients_of_few_rows_are_those_with_rows_that_change_nothing(
     width_in: int, width_out: int, dtype: Any, pool: helpers.Pool, device: str, rng: helpers.Generator
 ) -> None:

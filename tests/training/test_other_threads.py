@@ -50,6 +50,6 @@ def test_a_run_outlives_what_another_thread_asks(call: str) -> None:
             thread.join()
     alone.fit(X, Y, epochs=6, batch_size=100, validation=(X[:1000], Y[:1000]))
     assert trainer.epoch == 6
-    assert all("in use" in text for text in refused)
+    assert all("in use" in text and "model.predictor()" in text for text in refused)
     np.testing.assert_array_equal(trainer.model.flat_parameters(), alone.model.flat_parameters())
     assert list(trainer.history["val_loss"]) == list(alone.history["val_loss"])
