@@ -289,9 +289,10 @@ def test_names_inputs_and_metadata() -> None:
     compare(made, frame)
     known = run.get_modelmeta().custom_metadata_map
     assert known["gdcore_version"] == gd.__version__ and known["outputs"] == "classes"
-    texts = {key: json.loads(known[key]) for key in ("classes", "feature_names", "target_names", "kinds")}
+    texts = {key: json.loads(known[key]) for key in ("classes", "feature_names", "target_names", "kinds", "meanings")}
     assert texts == {
-        "classes": ["u", "v"], "feature_names": names, "target_names": ["y"], "kinds": dict.fromkeys(names, "number")
+        "classes": ["u", "v"], "feature_names": names, "target_names": ["y"], "kinds": dict.fromkeys(names, "number"),
+        "meanings": dict.fromkeys(names, "numbers"),
     }  # fmt: skip
     read_again = fitted(frame.assign(y=1.5 * frame["x"]), "y")
     assert [each.name for each in session(read_again).get_outputs()] == ["outputs_2"]

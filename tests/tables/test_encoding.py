@@ -14,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from gdcore.internal.checks import FormatError
 from gdcore.tables.columns import read
 from gdcore.tables.encoding import Encoding, Layout, fit, kinds_of
 from gdcore.tables.stored import read_encoding
@@ -159,10 +160,30 @@ def test_values_mean_what_they_meant_in_training(trained: str) -> None:
     assert np.isfinite(inputs(made, {"c": [None, None]})).all()
 
 
-def test_times_with_and_without_a_zone_in_a_column() -> None:
-    mixed = [datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)]
+def test_values_of_two_meanings_in_a_column() -> None:
+    points = [datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)]
+    minute, time = datetime.timedelta(minutes=1), datetime.time(10)
     with pytest.raises(TypeError, match=r"x: column 'd': got .*\(times without a time zone\) beside .* of the two"):
-        encoding({"d": mixed * 5})
+        encoding({"d": points * 5})
+    with pytest.raises(TypeError, match=r"x: column 'd': got .*\(numbers\) beside .*\(durations\); expected one"):
+        encoding({"d": [5.0, minute] * 5}, d="number")
+    cases = (([minute] * 3 + [minute * 2], [minute, 5.0]), (range(9), [5.0, minute]), (range(9), [5, time]))
+    for column, mixed in cases:
+        made = encoding({"d": list(column)})
+        with pytest.raises(TypeError, match=r"x: column 'd': got .* beside .*; expected one of the two"):
+            inputs(made, {"d": mixed})
+
+
+def test_a_file_without_meanings_takes_any() -> None:
+    made = encoding({"d": MOMENTS})
+    value = json.loads(json.dumps(made.to_json()))
+    del value["columns"][0]["meaning"]
+    older = read_encoding(value, "file")
+    assert older.columns[0].meaning == ""
+    assert np.array_equal(inputs(older, {"d": MOMENTS.tz_localize("UTC")}), inputs(made, {"d": MOMENTS}))
+    value["columns"][0]["meaning"] = "hours"
+    with pytest.raises(FormatError, match=r"columns\[0\].meaning.*hours"):
+        read_encoding(value, "file")
 
 
 LARGE_WHOLE = 2**60 + np.arange(0, 40_000, 1000)

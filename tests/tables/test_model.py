@@ -361,7 +361,19 @@ def test_durations_are_measured_in_seconds() -> None:
     seconds = np.arange(40.0) + 0.5
     x, y = {"a": np.arange(40)}, (seconds * 1e6).astype("m8[us]")
     model = TabularModel(ensemble=1, device="cpu", progress=False).fit(x, y)
-    assert model.task == "regression" and model.evaluate(x, y) == model.evaluate(x, seconds)
+    found = model.evaluate(x, y)
+    assert model.task == "regression" and found["loss"] == pytest.approx(np.mean((model.predict(x) - seconds) ** 2))
+    for numbers in (seconds, y.astype(np.int64), np.datetime64("2020-01-01", "us") + y):
+        with pytest.raises(TypeError, match=r"^y: got .*expected (durations, as in training|numbers)"):
+            model.evaluate(x, numbers)
+
+
+def test_dates_as_classes_mean_what_they_meant() -> None:
+    days = pd.to_datetime(["2024-01-01", "2024-01-02"] * 20)
+    made = TabularModel(ensemble=1, device="cpu", progress=False).fit({"a": np.arange(40) % 2}, days)
+    assert made.score({"a": np.arange(40) % 2}, days) == 1
+    with pytest.raises(TypeError, match=r"^y: got times with a time zone; expected times without a time zone"):
+        made.score({"a": np.arange(40) % 2}, days.tz_localize("Asia/Tokyo"))
 
 
 def test_threads_may_share_a_model(fitted: TabularModel) -> None:

@@ -62,10 +62,13 @@ NUMBERS = {
     "percent": [f"{i}.5%" for i in range(N)],
     "money": [f"{i} €" for i in range(N)],
     "a question mark": [*map(str, range(N - 1)), "?"],
+    "codes": [f"{i:05d}" for i in range(N)],
     "few numbers": ["1", "2"] * (N // 2),
     "few numbers and a word": ["1", "2", "3", "more"] * (N // 4),
     "many numbers": [*map(str, range(N))],
-    "codes": [f"{i:05d}" for i in range(N)],
+    "three decimals": [f"0.{i + 100}" for i in range(N)],
+    "few of three decimals": ["0.125", "0.250"] * (N // 2),
+    "few codes": ["01", "02"] * (N // 2),
     "versions": [f"1.{i}.2" for i in range(N)],
     "sizes": [f"{i} cm" for i in range(N)],
 }
@@ -75,10 +78,9 @@ NUMBERS = {
 def test_text_that_looks_like_numbers_is_warned_of(name: str, recwarn: Any) -> None:
     made = model().fit(pd.DataFrame({"size": SIZE, "cost": NUMBERS[name]}), Y)
     told = [str(each.message) for each in recwarn if "looks like" in str(each.message)]
-    assert len(told) == (list(NUMBERS).index(name) < 6)
+    assert len(told) == (list(NUMBERS).index(name) < 7)
     if told:
-        assert told[0].startswith(
-            "column 'cost' has text that looks like numbers, and becomes categories; make numbers"
-        )
+        what = "codes with zeros in front" if name == "codes" else "numbers"
+        assert told[0].startswith(f"column 'cost' has text that looks like {what}, and becomes categories; ")
     kind = made._encoding.columns[1].kind
-    assert kind == ("number" if name == "many numbers" else "category")
+    assert kind == ("number" if name in ("many numbers", "three decimals") else "category")

@@ -53,12 +53,27 @@ def test_each_setting_changes_the_network_alone(name: str) -> None:
     plain = model(validation=0, recipe={"epochs": 2}).fit(X, KIND)
     made = model(validation=0, recipe={"epochs": 2} | {name: CHOSEN[name]}).fit(X, KIND)
     facts = Facts("classification", N, 2, 2)
-    expected = {field: getattr(recipe(facts), field) for field in CHOSEN} | {"epochs": 2}
+    expected = {field: getattr(recipe(facts), field) for field in CHOSEN} | {"epochs": 2, "patience": 1}
     expected |= chosen({name: CHOSEN[name]})
     assert {field: getattr(made.recipe, field) for field in CHOSEN} == expected
     helpers.same_bits(made.encode(X), plain.encode(X))
     same = np.array_equal(made.predict_proba(X), plain.predict_proba(X))
     assert same == (name == "patience")  # nothing is held out
+
+
+def test_patience_follows_given_epochs() -> None:
+    noise = RNG.standard_normal(N)
+    for given, patience in (({}, 15), ({"epochs": 400}, 150), ({"epochs": 2}, 1), ({"epochs": 400, "patience": 3}, 3)):
+        made = model(recipe=given | {"widths": (4,)}).fit(X, noise)
+        epochs = len(made.ensemble.training[0].history["val_loss"])
+        best = made.ensemble.training[0].history.best_epoch()
+        assert made.recipe.patience == patience and (epochs == made.recipe.epochs or epochs == best + patience)
+    assert epochs < 400
+
+
+def test_label_smoothing_changes_the_probabilities() -> None:
+    plain, smooth = (model(recipe={"epochs": 3, "label_smoothing": each}).fit(X, KIND) for each in (0.0, 0.3))
+    assert smooth.predict_proba(X).max() < plain.predict_proba(X).max()
 
 
 def test_copies_and_estimators_keep_them() -> None:
@@ -78,6 +93,8 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "near": ({"epoch": 1}, ValueError, "did you mean epochs"),
     "members": ({"members": 2}, ValueError, r"recipe: got members; .*TabularModel\(ensemble="),
     "width": ({"widths": (4, 0)}, ValueError, r"recipe\['widths'\]: got 0"),
+    "empty": ([], TypeError, r"recipe: got \[\]; expected a dict"),
+    "set of widths": ({"widths": {64, 32}}, TypeError, r"recipe\['widths'\]: got .*; expected the widths"),
     "one width": ({"widths": 64}, TypeError, r"recipe\['widths'\]: got 64; expected the widths"),
     "layer": ({"activation": gd.Dense}, TypeError, r"recipe\['activation'\]: got .*; expected a class of activations"),
     "instance": ({"activation": gd.ReLU()}, TypeError, r"expected a class of activations: gdcore.ReLU"),

@@ -1,6 +1,7 @@
 """What text looks like that is meant as a number or a date, but is written in another way than Python's or ISO 8601.
 
-Regular expressions of the whole text without surrounding blanks, in the syntax that Python's `re` and RE2 share.
+Regular expressions of the whole text without surrounding blanks, in the syntax that Python's `re` and RE2 share;
+for the former with `re.ASCII`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 KINDS = ("number", "boolean", "category", "date")
 DATES = "convert text first, such as by pandas.to_datetime, str.to_datetime of polars or pyarrow.compute.cast"
 EXPECTED = "expected numbers, booleans, text, categories or dates"
-CODE = re.compile(looks.CODE)
+CODE = re.compile(looks.CODE, re.ASCII)
 MANY = 30  # text of more values is read as numbers where all of it is numbers
 SCALARS = (str, bytes, Real, Decimal, np.generic, datetime.date, datetime.time, datetime.timedelta)
 
@@ -116,7 +116,8 @@ def read(value: Any, name: str) -> Frame:
     elif isinstance(value, (list, tuple)) and value and all(isinstance(row, (list, tuple, Mapping)) for row in value):
         return _of_rows(value, name)
     elif isinstance(value, str):
-        raise TypeError(f"{name}: got text, {shown(value)}; expected a table: read a file first, pandas.read_csv(path)")
+        how = "gdcore.data.Parquet(path)" if value.endswith(".parquet") else "read a file first, pandas.read_csv(path)"
+        raise TypeError(f"{name}: got text, {shown(value)}; expected a table: {how}")
     else:
         return _of_array(value, name)
     columns = tuple(Column(key, *own) for key, own in zip(names, fields, strict=True))
@@ -246,7 +247,8 @@ def _kind_of_objects(items: list[Any], where: str) -> str:
     types = set(map(type, items))
     if any(not issubclass(each, SCALARS) for each in types):
         foreign = next(item for item in items if not isinstance(item, SCALARS))
-        raise TypeError(f"{where}: got {type(foreign).__name__} {shown(foreign)}; {EXPECTED}")
+        hint = " (series.dt.to_timestamp() makes dates of periods)" if type(foreign).__name__ == "Period" else ""
+        raise TypeError(f"{where}: got {type(foreign).__name__} {shown(foreign)}; {EXPECTED}{hint}")
 
     def only(*kinds: type) -> bool:
         return all(issubclass(each, kinds) for each in types)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from ..internal.arrays import Array, to_weights
-from ..internal.checks import shown
+from ..internal.checks import shown, suggestion
 from ..internal.features import refuse_duplicates
 from ..internal.frames import is_frame, is_series
-from .columns import Column, Frame, read, read_column
+from .columns import Column, Frame, missing, read, read_column
 from .splitting import Rows, group_codes, time_order
 from .targets import read_target
 from .values import numbers_of
@@ -62,17 +63,19 @@ class Given:
         `also` are columns that are no inputs of other rows of the same table, and are ignored here too.
         """
         frame = read(x, f"{name}x")
+        several = names_in(y, frame, f"{name}y")
+        y, several = (several[0], []) if len(several) == 1 else (y, several)
         taken: dict[str, Column] = {}
         values: dict[str, Any] = {"y": y, "sample_weight": sample_weight, "groups": groups, "time": time}
         for argument, value in values.items():
             if isinstance(value, str):
                 taken[argument] = frame.column(value, f"{name}{argument}")
         ignored = [taken[argument].name for argument in ("y", "sample_weight", "groups") if argument in taken]
-        if several := names_in(y, frame):
+        if several:
             y = numbers_in(frame, several, f"{name}y")
             ignored += several
         for argument in ("sample_weight", "groups", "time"):
-            if names_in(values[argument], frame):
+            if names_in(values[argument], frame, f"{name}{argument}"):
                 raise ValueError(f"{name}{argument}: got {shown(values[argument])}; expected the name of one column")
         for column in dict.fromkeys((*ignored, *(also or ()))):
             if column in frame.names:
@@ -109,17 +112,33 @@ class Given:
         return cls(frame, target, weights, codes, moments, name_of, tuple(ignored))
 
 
-def names_in(value: Any, frame: Frame) -> list[str]:
-    """Return a list of names of columns; an empty one for all else, such as a list with a value for each row."""
-    if not isinstance(value, (list, tuple)) or len(value) == frame.rows or not frame.named:
+def names_in(value: Any, frame: Frame, argument: str) -> list[str]:
+    """Return a list of names of columns; an empty one for all else, such as a list with a value for each row.
+
+    Raises
+    ------
+    ValueError
+        If some are names of columns and others are not, or two are the same.
+    """
+    if isinstance(value, (str, Mapping)) or not hasattr(value, "__len__") or is_frame(value) or not frame.named:
         return []
-    known = all(isinstance(item, str) and item in frame.names for item in value)
-    return [str(item) for item in value] if known else []
+    if len(value) == frame.rows or not 0 < len(value) <= len(frame.columns):
+        return []
+    names = list(value)
+    unknown = [name for name in names if not isinstance(name, str) or name not in frame.names]
+    if len(unknown) == len(names):
+        return []
+    if unknown:
+        raise ValueError(
+            f"{argument}: got the name {shown(unknown[0])}; expected columns of x"
+            f"{suggestion(str(unknown[0]), frame.names)}"
+        )
+    refuse_duplicates(tuple(names), argument)
+    return [str(name) for name in names]
 
 
 def numbers_in(frame: Frame, names: list[str], argument: str) -> Array:
-    """Return columns of numbers, float64 (rows, K); raise ValueError if two have one name, TypeError for text."""
-    refuse_duplicates(tuple(names), argument)
+    """Return columns of numbers, float64 (rows, K); raise TypeError for text."""
     columns = [frame.without(name)[0] for name in names]
     return np.column_stack([numbers_of(column, f"{argument}: column {column.name!r}") for column in columns])
 
@@ -130,12 +149,18 @@ def _refuse_as_input(y: Any, frame: Frame, name: str) -> None:
         return
     columns = read(y, f"{name}y").columns if is_frame(y) else (read_column(y, str(getattr(y, "name", None))),)
     for column in columns:
-        if column.name in frame.names and np.array_equal(frame.without(column.name)[0].values, column.values):
+        if column.name in frame.names and _same(frame.without(column.name)[0].values, column.values):
             names = shown([each.name for each in columns], 200) if is_frame(y) else repr(column.name)
             raise ValueError(
                 f"{name}y: got column {column.name!r} of {name}x, which would be an input too; expected its name, "
                 f"y={names}, or {name}x without it"
             )
+
+
+def _same(first: Array, second: Array) -> bool:
+    """Return whether two columns have the same values, and the same missing ones."""
+    gone = missing(first)
+    return np.array_equal(gone, missing(second)) and np.array_equal(first[~gone], second[~gone])
 
 
 def checked_weights(values: Any, name: str) -> Array:

@@ -24,7 +24,7 @@ from .given import Given
 from .learning import learn
 from .odd_text import warn_of_odd_text
 from .prediction import METRICS, TablePredictor, Turns
-from .recipe import Facts, Recipe, chosen, layout, recipe
+from .recipe import Facts, Recipe, chosen, completed, layout, recipe
 from .roles import Roles
 from .splitting import folds, split
 from .targets import TASKS, Target
@@ -82,7 +82,8 @@ class TabularModel(TablePredictor):
         "date".
     recipe : mapping, optional
         Settings in place of those that are chosen by the number of rows: "widths", "activation", "dropout", "lr",
-        "betas", "weight_decay", "label_smoothing", "batch_size", "epochs", "patience".
+        "betas", "weight_decay", "label_smoothing", "batch_size", "epochs", "patience" (by default 15 of 40 epochs).
+        After `fit`, ``recipe`` has all of them.
     seed : int, optional
         Seed of the validation rows and of the first network; None draws one.
     device : str
@@ -107,7 +108,9 @@ class TabularModel(TablePredictor):
     kinds: Fixed[Mapping[str, str]] = Fixed("Kinds that were given, by column.", AGAIN)
     seed: Fixed[int] = Fixed("Seed of the validation rows and of the first network.", AGAIN)
     device: Fixed[str] = Fixed("Device of the networks.", AGAIN)
-    recipe: Fixed[Recipe | None] = Fixed("How the networks were made and trained; files do not contain it.", FITTED)
+    recipe: Fixed[Recipe | None] = Fixed(
+        "How the networks were made and trained, all settings; files do not contain it.", FITTED
+    )
     validation_metrics: Fixed[dict[str, float] | None] = Fixed(
         "Measures on the rows held out, each predicted by networks that were not trained on it. None if no rows were "
         "held out, and after ``gd.load``, as files do not contain them.",
@@ -140,7 +143,7 @@ class TabularModel(TablePredictor):
         if kinds is not None and not isinstance(kinds, Mapping):
             raise TypeError(f"kinds: got {shown(kinds)}; expected a dict of kinds by column")
         self._kinds = {str(key): kind for key, kind in (kinds or {}).items()}
-        self._chosen = chosen(recipe or {})
+        self._chosen = chosen({} if recipe is None else recipe)
         if loss is not None and "label_smoothing" in self._chosen:
             raise ValueError("recipe: got label_smoothing beside a loss; expected it in the loss, label_smoothing=...")
         self._seed = seed_or_random(seed)
@@ -216,7 +219,7 @@ class TabularModel(TablePredictor):
         Warns
         -----
         UserWarning
-            If a column of text looks like dates or numbers, as it becomes categories.
+            If a column of text looks like dates, numbers or codes with zeros in front, as it becomes categories.
         """
         if self._from_file:
             raise RuntimeError(
@@ -241,7 +244,7 @@ class TabularModel(TablePredictor):
         return self._train(facts, wanted, target, encoding, data, end, given.ignored)
 
     def _recipe_for(self, facts: Facts) -> Recipe:
-        found = replace(recipe(facts), **self._chosen)
+        found = completed(recipe(facts), self._chosen)
         return found if self._members is None else replace(found, members=self._members)
 
     def _fit_files(self, files: Roles, validation: Any, end: float | None) -> Self:

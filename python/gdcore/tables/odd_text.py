@@ -7,23 +7,24 @@ import warnings
 from collections.abc import Collection, Iterable
 
 from ..internal import looks
-from .columns import DATES, MANY, Column, as_float, missing
+from .columns import DATES, MANY, Column, as_float, is_number, missing
 
 __all__ = ["ROWS", "warn_of_odd_text"]
 
-DATE = re.compile("|".join((looks.ISO_DATE, *looks.DATES)))
-NUMBER = re.compile("|".join(looks.NUMBERS))
+DATE = re.compile("|".join((looks.ISO_DATE, *looks.DATES)), re.ASCII)
+NUMBER = re.compile("|".join(looks.NUMBERS), re.ASCII)
 ROWS, LEAST = 1000, 0.9  # that are looked at; share of their values that look alike
 WHAT_TO_DO = {
     "dates": f"for dates {DATES}",
+    "codes with zeros in front": "kinds={name: 'number'} makes numbers of it",
     "numbers": "make numbers of it first (pandas.read_csv has decimal=, thousands= and na_values=)",
 }
 
 
 def warn_of_odd_text(columns: Iterable[Column], decided: Collection[str], stacklevel: int) -> None:
-    """Warn of the columns of text that look like dates or like numbers, except those whose kind has been decided.
+    """Warn of the columns of text that look like one of `WHAT_TO_DO`, except those whose kind has been decided.
 
-    A warning for each of the two has no value of a column, so that Python shows it once for all folds of a
+    A warning for each of these has no value of a column, so that Python shows it once for all folds of a
     cross-validation. `stacklevel` counts from here, as that of `warnings.warn` does.
     """
     found: dict[str, list[str]] = {what: [] for what in WHAT_TO_DO}
@@ -42,9 +43,9 @@ def warn_of_odd_text(columns: Iterable[Column], decided: Collection[str], stackl
 
 
 def _looks_like(column: Column) -> str:
-    """Return "dates", "numbers" or "".
+    """Return one of `WHAT_TO_DO`, or "".
 
-    Numbers as Python writes them count only beside others, and where more than 30 differ: fewer are categories.
+    Numbers as Python writes them count only where more than 30 values differ: fewer are categories.
     """
     values = column.values[:ROWS]
     if column.declared or values.dtype.kind not in "OU":
@@ -53,10 +54,11 @@ def _looks_like(column: Column) -> str:
     text = [item.strip() for item in known if isinstance(item, str)]
     if not text:
         return ""
-    dates = sum(DATE.fullmatch(item) is not None for item in text)
-    odd = sum(NUMBER.fullmatch(item) is not None for item in text)
-    plain = sum(as_float(item) is not None for item in text)
-    if dates >= LEAST * len(known):
+    if sum(DATE.fullmatch(item) is not None for item in text) >= LEAST * len(known):
         return "dates"
-    mixed = len(set(text)) > MANY and plain < len(known)
-    return "numbers" if odd + (plain if mixed else 0) >= LEAST * len(known) else ""
+    plain = sum(as_float(item) is not None for item in text)
+    odd = sum(NUMBER.fullmatch(item) is not None and as_float(item) is None for item in text)
+    many = len(set(text)) > MANY
+    if many and plain == len(known):
+        return "" if all(map(is_number, text)) else "codes with zeros in front"
+    return "numbers" if odd + (plain if many else 0) >= LEAST * len(known) else ""

@@ -26,6 +26,7 @@ from .given import checked_weights, names_in, numbers_in, same_length
 from .importance import Importances, measure
 from .roles import Roles
 from .targets import Judged, Target, read_target
+from .values import check_meaning
 from .windows import Coded, TableRows, columns_read
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class TablePredictor(Hinted, Closed, TakesTables):
         ----------
         x : frame, dictionary of columns, array or Parquet
             As for `predict`.
-        y : array or str, optional
+        y : array, str or list of str, optional
             The truth, as for `fit`; by default the column of `x` that `fit` got as target, or that of
             `gdcore.data.Parquet`.
         metrics : sequence or mapping, optional
@@ -235,14 +236,17 @@ class TablePredictor(Hinted, Closed, TakesTables):
         return outputs, truth if target.columns else truth[:, 0], found
 
     def _measurable(self, x: Any, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
-        inputs, frame = self._encoded(x, also=[each for each in (y, weights) if isinstance(each, str)])
+        names = [y, weights, *(y if isinstance(y, (list, tuple)) else ())]
+        inputs, frame = self._encoded(x, also=[each for each in names if isinstance(each, str)])
         if y is None and self._parts()[0].name in frame.names:
             y = self._parts()[0].name
-        if several := names_in(y, frame):
-            y = numbers_in(frame, several, "y")
+        if several := names_in(y, frame, "y"):
+            y = several[0] if len(several) == 1 else numbers_in(frame, several, "y")
         column = frame.column(y, "y") if isinstance(y, str) else read_target(y)
         truth = column.values if isinstance(column, Column) else column
         same_length("y", len(truth), frame.rows)
+        if isinstance(column, Column):
+            check_meaning(column, self._parts()[0].meaning, "y")
         if self._parts()[0].classes is None:
             numbers = self._parts()[0].numbers(column)  # of durations too, in seconds, and of text
             truth = numbers if truth.ndim == 2 else numbers[:, 0]
@@ -331,7 +335,8 @@ class TablePredictor(Hinted, Closed, TakesTables):
 
         Each column that the model uses is an input of its name, of shape (rows,): float64 for numbers, booleans and
         categories that are numbers (missing: NaN), text for the other categories (missing: ""), int64 for dates, as
-        microseconds since 1970 in UTC, and for whole numbers beyond 2^53 (missing: -2^63). docs/onnx.md has an example.
+        microseconds since 1970 (in UTC if they have a time zone), and for whole numbers beyond 2^53 (missing: -2^63).
+        docs/onnx.md has an example.
 
         Parameters
         ----------

@@ -6,14 +6,14 @@ Pure functions, so that a search for a better recipe changes this file alone. do
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .. import _core
 from ..internal.checks import integer, is_iterable, real, shown, suggestion
 from .encoding import Layout
 
-__all__ = ["Facts", "Recipe", "chosen", "layout", "recipe"]
+__all__ = ["Facts", "Recipe", "chosen", "completed", "layout", "recipe"]
 
 ACTIVATIONS = (
     *(_core.ReLU, _core.LeakyReLU, _core.Tanh, _core.Sigmoid, _core.GELU, _core.Softplus, _core.SiLU, _core.Mish),
@@ -106,9 +106,20 @@ def recipe(facts: Facts) -> Recipe:
         dropout=0.1 if rows < 12_000 else 0.0,
         batch_size=batch,
         epochs=epochs,
-        patience=15 * epochs // 40,
+        patience=patience_for(epochs),
         members=6 if rows < 6000 else 4,
     )
+
+
+def patience_for(epochs: int) -> int:
+    """Return the patience for so many epochs: the waves of the rate are as long as these are many."""
+    return max(1, 15 * epochs // 40)
+
+
+def completed(found: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with the fields that `chosen` has checked; the patience follows given epochs."""
+    made = replace(found, **given)
+    return made if "patience" in given or "epochs" not in given else replace(made, patience=patience_for(made.epochs))
 
 
 def chosen(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +161,7 @@ def _below_1(value: Any, name: str) -> float:
 
 
 def _widths(value: Any, name: str) -> tuple[int, ...]:
-    if isinstance(value, str) or not is_iterable(value):
+    if isinstance(value, (str, set, frozenset)) or not is_iterable(value):
         raise TypeError(f"{name}: got {shown(value)}; expected the widths of the hidden layers, such as (256, 256)")
     return tuple(integer(each, name, minimum=1) for each in value)
 

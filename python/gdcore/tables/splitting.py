@@ -12,7 +12,7 @@ from ..internal.arrays import Array
 from ..internal.checks import shown
 from ..internal.frames import first_of
 from .columns import DATES, Column, kind_of, missing
-from .values import dates_of, keys_of, numbers_of
+from .values import dates_of, keys_of, meaning_of, numbers_of
 
 __all__ = [
     *("Rows", "folds", "folds_of_groups", "group_codes", "groups_held_out", "incomplete", "last_moments", "moments_of"),
@@ -56,14 +56,16 @@ def moments_of(column: Column, name: str) -> Array:
     Raises
     ------
     TypeError
-        If times are neither dates nor numbers.
+        If times are neither dates nor numbers, or some have a time zone.
     ValueError
         If one is missing.
     """
     if missing(column.values).any():
         raise incomplete(column, name, "a time in each row")
     kind = kind_of(column, name)
-    if kind not in ("date", "number"):
+    if kind in ("date", "number"):
+        meaning_of(column, name)  # which refuses two of them
+    else:
         raise TypeError(f"{name}: got {shown(first_of(column.values))}; expected dates or numbers: {DATES}")
     return dates_of(column, name)[0] if kind == "date" else numbers_of(column, name)
 

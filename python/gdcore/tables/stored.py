@@ -8,9 +8,9 @@ from typing import Any
 
 from ..internal import json_values
 from ..internal.checks import FormatError
-from ..internal.frames import TIMES
 from .columns import KINDS, Key
 from .encoding import PARTS, Encoded, Encoding, Feature
+from .targets import meaning_in
 
 __all__ = ["read_encoding"]
 
@@ -62,7 +62,7 @@ def _column(value: Any, where: str) -> Encoded:
         "name": json_values.text,
         "kind": json_values.text,
         "features": lambda v, w: tuple(json_values.listing(v, w, _feature)),
-        "meaning": json_values.text,
+        "meaning": meaning_in,
         "offset": _signed,
         "keys": lambda v, w: tuple(json_values.listing(v, w, _category)),
         "rare": json_values.flag,
@@ -71,9 +71,8 @@ def _column(value: Any, where: str) -> Encoded:
         "numbers": json_values.flag,
     }
     assert list(checks) == [each.name for each in fields(Encoded)]
-    made = Encoded(**json_values.entries(value, where, checks))
+    given = {"meaning": ""} | json_values.mapping(value, where)
+    made = Encoded(**json_values.entries(given, where, checks))
     if made.kind not in KINDS or any((made.kind == "date") != bool(each.part) for each in made.features):
         raise json_values.wrong(f"{where}.kind", made.kind, f"one of {', '.join(KINDS)} that fits its features")
-    if made.meaning not in ("", "numbers", *TIMES):
-        raise json_values.wrong(f"{where}.meaning", made.meaning, f"one of numbers, {', '.join(TIMES)}")
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
 from typing import Any, Self
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..internal import json_values
 from ..internal.arrays import Array, to_array
 from ..internal.checks import FormatError, choice, shown
-from ..internal.frames import first_of, is_frame, row_count
+from ..internal.frames import TIMES, first_of, is_frame, row_count
 from ..internal.labels import (
     Classes,
     class_array,
@@ -27,9 +27,9 @@ from ..internal.labels import (
 )
 from ..internal.moments import Moments
 from .columns import Column, Float64, kind_of, missing, read_column
-from .values import keys_of, numbers_of
+from .values import check_meaning, keys_of, meaning_of, numbers_of
 
-__all__ = ["LEAST", "TASKS", "Judged", "Target", "read_target", "refuse_missing"]
+__all__ = ["LEAST", "TASKS", "Judged", "Target", "meaning_in", "read_target", "refuse_missing"]
 
 TASKS = ("classification", "regression")
 LEAST = 1e-12  # deviation of a target in units of its mean: of a smaller one the numbers tell nothing
@@ -54,6 +54,8 @@ class Target:
         Number of columns of numbers; 0 if y has one dimension.
     centre, scale : tuple of float
         Mean and standard deviation of each column of numbers.
+    meaning : str
+        What numbers or dates of one column are; see `meaning_of`.
     """
 
     task: str
@@ -63,6 +65,7 @@ class Target:
     columns: int = 0
     centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    meaning: str = ""
 
     @property
     def outputs(self) -> int:
@@ -92,12 +95,13 @@ class Target:
             if kind == "number" and (either := _may_be_either(column)):
                 raise ValueError(f"task: got None for {either}, such as {shown(first_of(column.values))}; {FEW}")
             task = "regression" if kind == "number" else "classification"
+        meaning = meaning_of(column, "y") if kind in ("number", "date") else ""
         if task == "classification":
-            return cls._fit_classes(column)
+            return replace(cls._fit_classes(column), meaning=meaning)
         if kind not in ("number", "boolean"):
             raise TypeError(f"y: got {kind} values, such as {shown(column.values[0])}; expected numbers for regression")
         dtype = "float32" if column.values.dtype == np.float32 else "float64"
-        return cls._fit_numbers(numbers_of(column, "y")[:, None], dtype=dtype, columns=0)
+        return replace(cls._fit_numbers(numbers_of(column, "y")[:, None], dtype=dtype, columns=0), meaning=meaning)
 
     @classmethod
     def _fit_classes(cls, column: Column) -> Self:
@@ -138,6 +142,7 @@ class Target:
         if not isinstance(y, Column):
             raise ValueError(f"{name}: got shape {y.shape}; expected one class for each row, (rows,)")
         refuse_missing(y, name)
+        check_meaning(y, self.meaning, name)
         return looked_up(_labels(y)[0], name, self.classes, "the classes of training")
 
     def numbers(self, y: Column | Array, name: str = "y") -> Float64:
@@ -145,6 +150,7 @@ class Target:
         if isinstance(y, Column):
             refuse_missing(y, name)
             found = numbers_of(y, name)[:, None]
+            check_meaning(y, self.meaning, name)
         else:
             found = y.astype(np.float64)
         if found.shape[1] != self.outputs:
@@ -188,8 +194,9 @@ class Target:
             "columns": json_values.whole,
             "centre": _numbers,
             "scale": _numbers,
+            "meaning": meaning_in,
         }
-        given = json_values.entries(value, where, checks)
+        given = json_values.entries({"meaning": ""} | json_values.mapping(value, where), where, checks)
         with json_values.entry(where):
             choice(given["task"], "task", TASKS)
             np.dtype(given["dtype"] or "O")
@@ -204,6 +211,14 @@ class Target:
         ):
             raise FormatError(f"{where}: does not fit its task, {made.task}")
         return made
+
+
+def meaning_in(value: Any, where: str) -> str:
+    """Return what values mean, as a file says it; "" in files that do not."""
+    meaning = json_values.text(value, where)
+    if meaning not in ("", "numbers", *TIMES):
+        raise json_values.wrong(where, meaning, f"one of numbers, {', '.join(TIMES)}")
+    return meaning
 
 
 def _numbers(value: Any, where: str) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from .columns import DATES, EXPECTED, Column, Float64, Key, as_float, missing
 
 __all__ = ["check_meaning", "dates_of", "keys_of", "meaning_of", "numbers_of"]
 
+BOOLEANS = ("True", "False", "true", "false")
 KEYS = {str, int, float, bool}  # the types of categories
 FIRST_YEAR, LAST_YEAR = "0001-01-01", "10000-01-01"  # the years that Python's dates have
 
@@ -83,7 +84,8 @@ def _floats(values: Array, where: str, offset: int) -> Any:
             except OverflowError:
                 found = float("inf")
         if found is None:
-            raise TypeError(f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected numbers")
+            hint = ", or True and False: series == 'True' makes them of text" if str(item) in BOOLEANS else ""
+            raise TypeError(f"{where}: got {type(item).__name__} {shown(item)} in row {row}; expected numbers{hint}")
         yield found
 
 
@@ -97,7 +99,7 @@ def meaning_of(column: Column, where: str) -> str:
     Raises
     ------
     TypeError
-        If times with a time zone are beside times without one.
+        If values of two meanings are beside each other.
     """
     values = column.values
     kind = values.dtype.kind
@@ -110,8 +112,12 @@ def meaning_of(column: Column, where: str) -> str:
         return "numbers"
     items = known.tolist()
     first = _meaning(items[0])
-    if first in TIMES[:2] and (other := next((item for item in items if _meaning(item) != first), None)) is not None:
-        raise TypeError(f"{where}: got {shown(items[0])} ({first}) beside {shown(other)}; expected one of the two")
+    if len(set(map(type, items))) > 1 or first in TIMES[:2]:  # some times of a type may have a zone
+        for item in items:
+            if (other := _meaning(item)) != first:
+                raise TypeError(
+                    f"{where}: got {shown(items[0])} ({first}) beside {shown(item)} ({other}); expected one of the two"
+                )
     return first
 
 

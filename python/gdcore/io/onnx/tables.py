@@ -3,7 +3,8 @@
 Each column that the model uses is an input of its name, of shape (rows,), with a value that stands for missing ones:
 
 - float64 with NaN: numbers, booleans and categories that are numbers;
-- int64 with -2^63: dates, as microseconds since 1970 in UTC, and whole numbers that float64 does not hold;
+- int64 with -2^63: dates, as microseconds since 1970 (in UTC if they have a time zone), and whole numbers that float64
+  does not hold;
 - text with "": categories that are text. Where "" is itself one of the categories, nothing stands for missing ones.
 
 As in the encoding, numbers are computed in float64.
@@ -53,7 +54,9 @@ def save_table(model: TablePredictor, path: FileLike, outputs: str) -> None:
         "feature_names": list(graph.inputs),
     }
     facts["target_names"] = None if target.name is None else [target.name]
-    facts["kinds"] = {column.name: column.kind for column in encoding.columns if column.width}
+    used = [column for column in encoding.columns if column.width]
+    facts["kinds"] = {column.name: column.kind for column in used}
+    facts["meanings"] = {column.name: column.meaning for column in used if column.meaning}
     write(graph, type(model).__name__, facts, path)
 
 
