@@ -35,7 +35,7 @@ class CustomLoss(_core.CustomLoss):
         same dtype, one column for y of shape (N,), or are class numbers, int64 of shape (N,), for ``outputs="classes"``
         and y of one label a row. Both are copies on the host, whatever the model's device.
     name : str, optional
-        Its name in messages and files; a resumed run must use the same name. The function's name by default.
+        Its name in messages and files. The function's name by default.
     outputs : {"numbers", "counts", "classes", "yes_no"}, optional
         Meaning of the model's outputs, as in `Sequential`. Undefined by default.
     hvp : callable, optional
@@ -60,11 +60,14 @@ class CustomLoss(_core.CustomLoss):
 
     Two custom losses are equal if their functions are the same objects and their settings are equal. Copies share the
     function.
+
+    A resumed run must have the same name and functions. These are compared by their code and the values that they use,
+    as docs/many-networks.md says; so they may not use what training changes, such as the model's weights.
     """
 
     __slots__ = ("_name", "_outputs", "_rows")
     _fields = ("function", "name", "outputs", "hvp", "check_gradient")
-    _saved_fields = ("name", "outputs")
+    _saved_fields = ("name", "outputs", "function", "hvp")
 
     def __init__(
         self,

@@ -169,7 +169,7 @@ def test_the_function_may_keep_and_change_what_it_is_given(device: str) -> None:
 
 @pytest.mark.parametrize("name", ["mine", None])
 def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path, name: str | None, device: str) -> None:
-    """The name must be the same, the function need not be."""
+    """The name and the functions must be the same."""
     path, (x, y, _) = tmp_path / "run.safetensors", data("numbers")
 
     def run(function: Callable[..., Any], epochs: int, name: str | None, **more: Any) -> gd.Trainer:
@@ -187,13 +187,27 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path, name: str | None, dev
     def another(y: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return squares(y, t)
 
-    other = trainer_of(gd.CustomLoss(another, name="mine", outputs="numbers"), "float32", device)
-    if name == "mine":
-        other.load_checkpoint(path)
-    else:
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"function": squares, "name": "other"}, f"loss.name: saved '{name or 'squares'}', now 'other'"),
+        ({"function": another, "name": name or "squares"}, r"loss.function: saved function.*now function"),
+        ({"function": squares, "name": name, "hvp": squares_hvp}, r"loss.hvp: saved None, now function"),
+    ]
+    for given, words in changes:
+        other = trainer_of(gd.CustomLoss(**given, outputs="numbers"), "float32", device)
         before = helpers.snapshot(other.model, other)
-        helpers.refuses(lambda: other.load_checkpoint(path), ValueError, r"loss.name: saved 'squares', now 'mine'")
+        helpers.refuses(lambda t=other: t.load_checkpoint(path), ValueError, words)
+        helpers.refuses(lambda t=other: t.fit(x, y, epochs=1, batch_size=8, resume=path), ValueError, words)
         helpers.same_bits(before, helpers.snapshot(other.model, other))
+
+
+def test_a_function_that_cannot_be_compared_is_refused_before_training(tmp_path: Path) -> None:
+    x, y, _ = data("numbers")
+    weights = (1.0 for _ in range(100))
+    loss = gd.CustomLoss(lambda y, t: [next(weights) * part for part in squares(y, t)])
+    trainer = trainer_of(loss)
+    call = lambda: trainer.fit(x, y, epochs=1, callbacks=[gd.Checkpoint(tmp_path / "c")])  # noqa: E731
+    helpers.refuses(call, TypeError, "^loss: .*generator")
+    assert trainer.steps == 0
 
 
 def test_copies_and_pickles_are_equal() -> None:

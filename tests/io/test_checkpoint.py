@@ -16,7 +16,6 @@ import gdcore as gd
 import helpers
 import numpy as np
 import pytest
-from gdcore.io import checkpoint
 
 OPTIMIZERS: dict[str, Any] = {
     "SGD": lambda: gd.SGD(0.05),
@@ -209,63 +208,6 @@ def test_a_file_saved_outside_of_fit_is_compared_too(tmp_path: Path) -> None:
         helpers.refuses(lambda t=trainer: t.fit(x, y, epochs=1, resume=tmp_path / "c"), ValueError, word)
         helpers.refuses(lambda t=trainer: t.load_checkpoint(tmp_path / "c"), ValueError, word)
     build("SGD").fit(x, y, epochs=1, resume=tmp_path / "c")
-
-
-SCHEDULES = [lambda step: 1e-2, lambda step: 1e-1]  # with one name
-
-
-def same_schedule() -> Any:
-    return lambda step: 1e-2
-
-
-def scheduled(where: str, schedule: Any) -> gd.Trainer:
-    model = gd.Sequential(gd.Dense(6, 4), gd.Dropout(0.5), gd.Dense(4, 3), seed=0)
-    lr = schedule if where == "lr" else 0.1
-    betas = (schedule if where == "betas" else 0.9, 0.99)
-    dropout = schedule if where == "dropout_schedule" else None
-    return gd.Trainer(model, gd.CrossEntropy(), optimizer=gd.Adam(lr, betas), dropout_schedule=dropout)
-
-
-@pytest.mark.parametrize("where", ["lr", "betas", "dropout_schedule"])
-def test_schedules_that_are_functions_are_compared_by_what_they_do(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By code, not by name; a file of another version of Python, which has other code, is read with a warning."""
-    (x, y, _), path = data(), tmp_path / "c"
-    scheduled(where, SCHEDULES[0]).fit(x, y, epochs=1, callbacks=[gd.Checkpoint(path)])
-    other = scheduled(where, SCHEDULES[1])
-    for call in (lambda: other.fit(x, y, epochs=1, resume=path), lambda: other.load_checkpoint(path)):
-        helpers.refuses(call, ValueError, f"other settings: .*{where}.*saved function.*now function")
-    scheduled(where, same_schedule()).fit(x, y, epochs=1, resume=path)
-    monkeypatch.setattr(checkpoint, "PYTHON", "3.99")
-    with pytest.warns(UserWarning, match=r"was written with Python 3\.\d+, and this is 3\.99: .*not compared"):
-        other.fit(x, y, epochs=1, resume=path)
-    assert other.epoch == 2
-    with pytest.raises(ValueError, match=f"other settings: .*{where}"):  # a number, or none, is compared as ever
-        scheduled("", None).fit(x, y, epochs=1, resume=path)
-
-
-def test_settings_without_functions_are_compared_across_versions_of_python(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    x, y, _ = data()
-    build("Momentum").fit(x, y, epochs=1, callbacks=[gd.Checkpoint(tmp_path / "c")])
-    monkeypatch.setattr(checkpoint, "PYTHON", "3.99")
-    build("Momentum").fit(x, y, epochs=1, resume=tmp_path / "c")
-    with pytest.raises(ValueError, match="other settings: optimizer"):
-        build("SGD").fit(x, y, epochs=1, resume=tmp_path / "c")
-
-
-def test_a_schedule_that_cannot_be_compared_is_refused_before_training(tmp_path: Path) -> None:
-    x, y, _ = data()
-    for where in ("lr", "dropout_schedule"):
-        rates = (0.5 for _ in range(100))
-        trainer = scheduled(where, lambda step, rates=rates: next(rates))
-        name = "optimizer" if where == "lr" else where
-        with pytest.raises(TypeError, match=f"^{name}: .*generator"):
-            trainer.fit(x, y, epochs=1, callbacks=[gd.Checkpoint(tmp_path / "c")])
-        assert trainer.steps == 0
-        helpers.refuses(lambda t=trainer: t.save_checkpoint(tmp_path / "c"), TypeError, f"^{name}: ")
 
 
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:

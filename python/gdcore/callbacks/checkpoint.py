@@ -45,7 +45,8 @@ class Checkpoint(Closed, Callback):
     Raises
     ------
     TypeError
-        When `fit` is called, if a schedule uses something that cannot be pickled: it could not be compared later.
+        When `fit` is called, if a schedule, or the function of a `CustomLoss`, uses something that cannot be pickled:
+        it could not be compared later.
 
     Notes
     -----
@@ -86,10 +87,10 @@ class Checkpoint(Closed, Callback):
         return None if self._watch is None else self._watch.monitor
 
     def check_fit(self, trainer: Trainer) -> None:
-        """Check that the files can be written, and schedules that are functions compared with those of a file."""
-        from ..io import specs  # here, to keep `import gdcore` fast
+        """Check that the files can be written, and functions of loss and schedules compared with those of a file."""
+        from ..io import checkpoint, specs  # here, to keep `import gdcore` fast
 
-        for name in ("optimizer", "dropout_schedule"):
+        for name in checkpoint.OTHERS:
             specs.encode(getattr(trainer, name), name)
         for path in (self.path, self.best_path):
             if path is not None:

@@ -41,6 +41,7 @@ HISTORY = f"{TRAINING}history."
 COMPARED = ("layers", "dtype", "classes")
 OTHERS = ("loss", "optimizer", "dropout_schedule")  # likewise, of the training state
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"  # versions of it compile functions to other bytecode
+FUNCTIONS = ("function", "hvp")  # of a custom loss, which older files lack
 _LATER = {"CrossEntropy": {"gamma": 0.0}, "BinaryCrossEntropy": {"gamma": 0.0}}  # arguments that older files lack
 
 
@@ -273,7 +274,7 @@ def fitting(saved: Saved, state: TrainingState) -> Saved:
     ValueError
         If model, loss or optimiser differ from those of the checkpoint.
     """
-    _compare(state, saved, {}, {})
+    _compare(state, saved, {}, {}, stacklevel=5)  # the caller of `Trainer.load_checkpoint`
     saved = _unpadded(saved, state.model)
     _check_arrays(state, saved)
     return saved
@@ -287,8 +288,9 @@ def fitting_run(saved: Saved, state: TrainingState, of_fit: Mapping[str, Any], b
     ValueError
         If model, loss, optimiser or an argument of `fit` differ from those of the run that wrote the file.
     """
-    of_fit = specs.encode(of_fit)
-    _compare(state, saved, of_fit, {**of_fit, **(saved.training["settings"] or {})})  # an older file has fewer
+    of_fit = {name: specs.encode(value, name) for name, value in of_fit.items()}
+    of_saved_fit = of_fit | (saved.training["settings"] or {})  # an older file has fewer
+    _compare(state, saved, of_fit, of_saved_fit, stacklevel=6)  # the caller of `Trainer.fit`
     saved = _unpadded(saved, state.model)
     if batches is not None and saved.position.batch > batches:
         expected = f"at most {batches}, the batches of an epoch"
@@ -315,11 +317,12 @@ def _named(model: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any
     return {**compared, **others}
 
 
-def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any]) -> None:
+def _compare(
+    state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_saved_fit: Mapping[str, Any], stacklevel: int
+) -> None:
     """Raise ValueError if settings of a checkpoint and of the loading trainer differ that must be the same."""
     present, past = {**_settings(state), **of_fit}, {**_saved_settings(saved), **of_saved_fit}
-    if isinstance(past["loss"], dict):
-        past["loss"] = _LATER.get(str(past["loss"].get("type")), {}) | past["loss"]
+    past["loss"], unknown = _complete_loss(past["loss"], present["loss"])
     now = {"feature_names": state.columns.x, "target_names": state.columns.y}
     then = {name: saved.model[name] for name in now}
     for name in now:
@@ -329,19 +332,27 @@ def _compare(state: TrainingState, saved: Saved, of_fit: Mapping[str, Any], of_s
     if of_fit and state.model.frozen():
         present["frozen"], past["frozen"] = sorted(state.model.frozen()), sorted(saved.model["frozen"])
     present = json.loads(json.dumps(present))  # as the saved settings: numbers and tuples then compare equal
-    unknown = saved.training["python"] != PYTHON and specs.without_values(present) != present
-    if unknown:
+    if saved.training["python"] != PYTHON and specs.without_values(present) != present:
+        unknown = True
         past, present = specs.without_values(past), specs.without_values(present)
     with json_values.entry(f"{saved.where}: training"):
         changed = specs.differences(past, present)
     if changed:
         raise ValueError(f"{saved.where}: was written with other settings: {'; '.join(changed)}")
     if unknown:
+        python = saved.training["python"]
+        by = "by an earlier version of gdcore" if python in (None, PYTHON) else f"with Python {python}, not {PYTHON}"
         warnings.warn(
-            f"{saved.where}: was written with Python {saved.training['python'] or 'of unknown version'}, and this is "
-            f"{PYTHON}: schedules that are functions are not compared; they must be the same as before",
-            stacklevel=6,  # the caller of `fit`
+            f"{saved.where}: was written {by}: functions are not compared; they must be the same as before",
+            stacklevel=stacklevel,
         )
+
+
+def _complete_loss(saved: dict[str, Any], present: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the loss of a file with the entries that older files lack, and whether its functions are unknown."""
+    if saved["type"] == present["type"] == "CustomLoss" and "function" not in saved:
+        return saved | {name: present[name] for name in FUNCTIONS}, True
+    return _LATER.get(saved["type"], {}) | saved, False
 
 
 def _unpadded(saved: Saved, model: Sequential) -> Saved:

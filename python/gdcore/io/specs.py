@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -80,11 +80,31 @@ def for_layer(table: Mapping[str, T], layer: _core.Layer, number: int, call: str
 
 
 def without_values(encoded: Any) -> Any:
-    """Return an encoded value in which all functions and other objects are alike."""
+    """Return an encoded value in which all functions are alike, and all other objects, also those of older files."""
+    return _reduced(encoded, lambda each: {"type": each["type"] if each.get("type") in OBJECTS else OBJECTS[0]})
+
+
+def without_names(encoded: Any) -> Any:
+    """Return an encoded value in which functions and other objects have their checksums alone."""
+    return _reduced(encoded, lambda each: {name: value for name, value in each.items() if name != "name"})
+
+
+def _reduced(encoded: Any, reduce: Callable[[dict[str, Any]], Any]) -> Any:
+    """Return an encoded value with `reduce` applied to all functions and other objects in it."""
     if isinstance(encoded, dict):
-        kind = encoded.get("type")
-        return {"type": kind} if kind in OBJECTS else {name: without_values(each) for name, each in encoded.items()}
-    return [without_values(item) for item in encoded] if isinstance(encoded, list) else encoded
+        if _is_object(encoded):
+            return reduce(encoded)
+        return {name: _reduced(each, reduce) for name, each in encoded.items()}
+    return [_reduced(item, reduce) for item in encoded] if isinstance(encoded, list) else encoded
+
+
+def _is_object(encoded: dict[str, Any]) -> bool:
+    """Return whether an encoded value stands for a function or object that JSON cannot hold."""
+    kind = encoded.get("type")
+    if kind in OBJECTS:
+        return "checksum" in encoded
+    # As older files have functions: {"function": name, "with": values}, or {"type": "partial", "function": ...}.
+    return "function" in encoded and (kind == "partial" or (kind is None and isinstance(encoded["function"], str)))
 
 
 def decode_layer(value: Any) -> _core.Layer:
