@@ -302,6 +302,15 @@ def test_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
         def on_epoch_end(self, trainer, logs):
             trainer.stop = str(logs) in {"p", "q", "r"}
     values = [lambda step: step in cut, lambda step: step in {"u", "v", "w"}, Own(), gd.SGD(lambda step: 0.5)]
+    class Node:
+        def __init__(self, name):
+            self.name, self.others = name, set()
+        def __hash__(self):
+            return hash(self.name)
+    nodes = [Node(name) for name in "abcd"]
+    for i, node in enumerate(nodes):
+        node.others |= {*nodes[:i], *nodes[i + 1 :], ("x", nodes[i - 1])}
+    values += [nodes, nodes[::-1], [{*nodes[2:]}, nodes], frozenset(nodes)]
     values += [np.arange(3), gd.EarlyStopping(), gd.metrics.f1, gd.Sequential(gd.Dense(2, 2), seed=0)]
     print(*(described(value, "a") for value in values), list(cut))
     """

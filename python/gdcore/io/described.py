@@ -28,6 +28,7 @@ UNUSED = ("_abc_impl", "__annotate__", "__annotate_func__")  # of a class: a cac
 # What a function returns when it is called, and how it takes arguments; not whether it lies within another function.
 KINDS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_COROUTINE
 KINDS |= inspect.CO_ASYNC_GENERATOR
+Texts = dict[int, tuple[Any, str]]  # by the id of a value; the value is kept, so that no other gets its id
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
@@ -74,6 +75,9 @@ def _checksum(parts: Any) -> str:
 class _Reader:
     """Reads values for one checksum; a value that occurs several times is read once.
 
+    A value within itself is described by its distance, which depends on where reading began. So what refers to such a
+    value is kept apart, and each element of a set is read without what was kept for the others: their order varies.
+
     Parameters
     ----------
     name : str
@@ -82,23 +86,34 @@ class _Reader:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._known: dict[int, tuple[Any, str]] = {}  # by id; the value itself is kept, so that no other gets its id
+        self._known: Texts = {}
+        self._in_cycles: Texts = {}  # of values that are within themselves, or refer to one that is
+        self._cycle = False  # whether the value that is being read has referred to such a value
         self._within: list[Any] = []  # the values that are being read, each within the one before
 
     def of(self, value: Any) -> str:
         """Return a text that stands for a value."""
         if type(value) in PLAIN:
-            return repr(value)
+            return hex(value) if type(value) is int else repr(value)  # decimal digits of long ones are refused
         if id(value) in self._known:
             return self._known[id(value)][1]
+        if id(value) in self._in_cycles:
+            self._cycle = True
+            return self._in_cycles[id(value)][1]
         for above, other in enumerate(reversed(self._within)):
             if other is value:
+                self._cycle = True
                 return f"the value {above} levels above"
+        before, self._cycle = self._cycle, False
         self._within.append(value)
-        parts = [type(value).__qualname__, *self._parts(value)]
-        self._within.pop()
-        self._known[id(value)] = value, _checksum(parts)
-        return self._known[id(value)][1]
+        try:
+            text = _checksum([type(value).__qualname__, *self._parts(value)])
+        finally:
+            self._within.pop()
+        texts = self._in_cycles if self._cycle else self._known
+        texts[id(value)] = value, text
+        self._cycle = self._cycle or before
+        return text
 
     def _parts(self, value: Any) -> list[Any]:
         """Return texts, or lists of them, that stand for the parts of a value."""
@@ -112,7 +127,7 @@ class _Reader:
         if kind in (list, tuple):
             return [self.of(each) for each in value]
         if kind in (set, frozenset):
-            return sorted(self.of(each) for each in value)
+            return sorted(self._element(each) for each in value)
         if kind in (dict, types.MappingProxyType):
             return [[self.of(key), self.of(each)] for key, each in value.items()]
         if kind is types.FunctionType:
@@ -132,6 +147,14 @@ class _Reader:
         if kind in LOCKS or (isinstance(value, io.IOBase) and not value.closed and not value.readable()):
             return []
         return self._object(value)
+
+    def _element(self, value: Any) -> str:
+        """Return the text of an element of a set, which does not depend on the elements before."""
+        known = len(self._in_cycles)
+        text = self.of(value)
+        while len(self._in_cycles) > known:
+            self._in_cycles.popitem()
+        return text
 
     def _array(self, array: np.ndarray[Any, Any]) -> list[Any]:
         if array.dtype.hasobject:
