@@ -237,6 +237,55 @@ def test_only_what_is_used_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert described(used) != before[0]
 
 
+def as_closure(module: Any) -> Any:
+    return lambda step: step * module.scale
+
+
+def as_nested_closure(module: Any) -> Any:
+    return lambda steps: [(lambda step: step * module.scale)(each) for each in steps]
+
+
+def as_default(module: Any) -> Any:
+    return lambda step, module=module: step * module.scale
+
+
+def as_other_name(step: int) -> int:
+    module = own_module
+    return step * module.scale  # type: ignore[no-any-return, attr-defined]
+
+
+HOLDERS: dict[str, Callable[[Any], Any]] = {
+    "closure": as_closure,
+    "nested closure": as_nested_closure,
+    "default": as_default,
+    "other name": lambda module: as_other_name,
+    "attribute": Scale,
+    "element": lambda module: [module],
+    "module within it": lambda module: outer_module,
+}
+outer_module = types.ModuleType("outer_module")
+outer_module.inner, own_module.outer = own_module, outer_module  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_a_module_counts_wherever_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = described(HOLDERS[name](own_module))
+    assert described(HOLDERS[name](own_module)) == before
+    monkeypatch.setattr(own_module, "scale", 2)
+    assert described(HOLDERS[name](own_module)) != before
+
+
+def test_of_a_module_in_a_closure_only_what_is_used_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = described(as_closure(own_module)), described(as_nested_closure(own_module))
+    monkeypatch.setattr(own_module, "other", (each for each in "a"), raising=False)
+    assert (described(as_closure(own_module)), described(as_nested_closure(own_module))) == before
+    helpers.refuses(lambda: described(as_default(own_module)), TypeError, "^folder: .*generator")
+
+
+def test_a_module_of_tests_can_be_described() -> None:
+    assert described([sys.modules[__name__]]) == described([sys.modules[__name__]])
+
+
 def test_code_counts_and_the_place_of_a_function_does_not() -> None:
     first, second, third = (lambda step: 1e-2), (lambda step: 1e-1), (lambda step: 1e-2)
     assert described(first) != described(second)
@@ -282,6 +331,23 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with open(__file__, encoding="utf-8") as file:
         helpers.refuses(lambda: described(Own(file)), TypeError, "^folder: .*TextIOWrapper")
     helpers.refuses(lambda: described(np.frompyfunc(abs, 1, 1)), TypeError, "^folder: .*not found by its name")
+
+
+def test_errors_of_values_are_not_taken_for_variables_without_one() -> None:
+    one, other = closure(10**5000), closure(10**5000 + 1)  # too long for their decimal digits
+    assert described(one) == described(closure(10**5000)) != described(other)
+    released = memoryview(b"a")
+    released.release()
+    helpers.refuses(lambda: described(closure(released)), TypeError, "^folder: .*released.*can be pickled")
+
+    def unset(first: bool) -> Callable[[], Any]:
+        if first:
+            a = 1
+        else:
+            b = 1
+        return lambda: (a, b)
+
+    assert described(unset(True)) == described(unset(True)) != described(unset(False))
 
 
 def test_what_has_no_effect_on_results_is_not_refused(tmp_path: Any) -> None:

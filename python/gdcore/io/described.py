@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import dis
 import hashlib
@@ -11,7 +12,7 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ UNUSED = ("_abc_impl", "__annotate__", "__annotate_func__")  # of a class: a cac
 # What a function returns when it is called, and how it takes arguments; not whether it lies within another function.
 KINDS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_COROUTINE
 KINDS |= inspect.CO_ASYNC_GENERATOR
+GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME")  # instructions that read global variables
+CLOSURES = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")  # and variables of enclosing functions
 Texts = dict[int, tuple[Any, str]]  # by the id of a value; the value is kept, so that no other gets its id
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
@@ -36,9 +39,10 @@ def described(value: Any, name: str) -> str:
     """Return a checksum that differs where `value` would act otherwise; it is the same in every process.
 
     A function has its bytecode, defaults, closure, attributes, and the global variables that it and the functions
-    within it use; of a module of the user's, the attributes that they use. An object has its class and what pickle
-    would keep of it. A class of the user's has its bases, methods and other attributes. Functions and classes of
-    installed packages and of the standard library have their names alone.
+    within it use. Of a module of the user's, the attributes that functions take of it count, and all of them where the
+    module itself is a value, such as an attribute of an object. An object has its class and what pickle would keep of
+    it. A class of the user's has its bases, methods and other attributes. Functions, classes and modules of installed
+    packages and of the standard library have their names alone.
 
     Not looked at are names that are found at run time only (``getattr``, ``globals()``, imports within a function),
     and the versions of packages. Locks, and files that are open for writing, count by their class.
@@ -140,10 +144,8 @@ class _Reader:
             return [self.of(value.__func__)]
         if kind is property:
             return [self.of(each) for each in (value.fget, value.fset, value.fdel)]
-        if kind is memoryview:
-            return [value.format, value.shape, self.of(value.tobytes())]
-        if kind is types.ModuleType:
-            return [value.__name__]
+        if isinstance(value, types.ModuleType):
+            return self._module(value)
         if kind in LOCKS or (isinstance(value, io.IOBase) and not value.closed and not value.readable()):
             return []
         return self._object(value)
@@ -156,6 +158,12 @@ class _Reader:
             self._in_cycles.popitem()
         return text
 
+    def _module(self, module: types.ModuleType) -> list[Any]:
+        if _in_package(module.__name__):
+            return [module.__name__]
+        names = sorted(name for name in vars(module) if not (name.startswith("__") and name.endswith("__")))
+        return [module.__name__, [[name, self.of(vars(module)[name])] for name in names]]
+
     def _array(self, array: np.ndarray[Any, Any]) -> list[Any]:
         if array.dtype.hasobject:
             return [str(array.dtype), array.shape, self.of(array.tolist())]
@@ -164,28 +172,28 @@ class _Reader:
         return [str(array.dtype), array.shape, hashlib.blake2b(data, digest_size=12).hexdigest()]
 
     def _function(self, function: types.FunctionType) -> list[Any]:
-        closure = [self._content(cell) for cell in function.__closure__ or ()]
         values = (function.__code__, function.__defaults__, function.__kwdefaults__, vars(function))
-        return [*map(self.of, values), closure, self._globals(function)]
+        variables = _closure(function)
+        filled = [name in variables for name in function.__code__.co_freevars]
+        installed = _in_package(function.__globals__.get("__name__"))
+        modules = {} if installed else {name: each for name, each in variables.items() if _is_own_module(each)}
+        closure = [self.of(each) for name, each in variables.items() if name not in modules]
+        return [*map(self.of, values), filled, closure, [] if installed else self._used(function, modules)]
 
-    def _content(self, cell: types.CellType) -> str:
-        try:
-            return self.of(cell.cell_contents)
-        except ValueError:  # the variable has no value yet
-            return ""
+    def _used(self, function: types.FunctionType, modules: Mapping[str, Any]) -> list[Any]:
+        """Return the global variables that a function of the user's uses, and `modules` of its closure, by name.
 
-    def _globals(self, function: types.FunctionType) -> list[Any]:
-        """Return the global variables that a function of the user's uses, by their names."""
-        if _in_package(function.__globals__.get("__name__")):
-            return []
+        Of a module, these are the attributes that it takes, or the module itself where it is used otherwise.
+        """
         found = {}
-        for first, *attributes in _global_names(function.__code__):
-            if first not in function.__globals__:
-                continue  # a function of Python itself
-            value = function.__globals__[first]
-            while attributes and type(value) is types.ModuleType and not _in_package(value.__name__):
+        for enclosed, (first, *attributes) in _used_names(function.__code__):
+            variables = modules if enclosed else function.__globals__
+            if first not in variables:
+                continue  # a function of Python itself, or a variable of the closure that is no module
+            value = variables[first]
+            while attributes and _is_own_module(value):
                 first, value = f"{first}.{attributes[0]}", getattr(value, attributes.pop(0), None)
-            found[first] = self.of(value)
+            found[first, enclosed] = self.of(value)
         return sorted(found.items())
 
     def _code(self, code: types.CodeType) -> list[Any]:
@@ -209,6 +217,8 @@ class _Reader:
             if torch is not None and isinstance(value, torch.Tensor):  # a pickle of it has addresses
                 data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
                 return [str(value.dtype), tuple(value.shape), *self._array(data)]
+            if isinstance(value, memoryview):  # may be released
+                return [value.format, value.shape, self.of(value.tobytes())]
             reduce = copyreg.dispatch_table.get(type(value))
             reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
             module = _module_of(value, reduced) if isinstance(reduced, str) else ""
@@ -226,19 +236,33 @@ class _Reader:
         return [self.of(type(value)), self.of(make), self.of(arguments), self.of(state), *contents]
 
 
-def _global_names(code: types.CodeType) -> Iterator[list[str]]:
-    """Yield each global name that code uses, with the names of the attributes that it takes of it: a.b.c."""
+def _closure(function: types.FunctionType) -> dict[str, Any]:
+    """Return the variables of enclosing functions that a function uses; one that has no value yet is missing."""
+    variables = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):
+            variables[name] = cell.cell_contents
+    return variables
+
+
+def _used_names(code: types.CodeType) -> Iterator[tuple[bool, list[str]]]:
+    """Yield each variable of elsewhere that code uses, with the names of the attributes that it takes of it: a.b.c.
+
+    Before the names stands whether it is a variable of an enclosing function, not a global one.
+    """
     names: list[str] = []
+    enclosed = False
     for step in dis.get_instructions(code):
         if names and step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
             names.append(step.argval)
         elif step.opname != "EXTENDED_ARG":
             if names:
-                yield names
-            names = [step.argval] if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") else []
+                yield enclosed, names
+            enclosed = step.opname in CLOSURES
+            names = [step.argval] if enclosed or step.opname in GLOBALS else []
     for each in code.co_consts:
         if isinstance(each, types.CodeType):
-            yield from _global_names(each)
+            yield from _used_names(each)
 
 
 def _module_of(value: Any, name: str) -> str:
@@ -262,6 +286,11 @@ def _is_installed(value: Any) -> bool:
     for part in name.split("."):
         found = getattr(found, part, None)
     return found is value
+
+
+def _is_own_module(value: Any) -> bool:
+    """Return whether a value is a module of the user's."""
+    return isinstance(value, types.ModuleType) and not _in_package(value.__name__)
 
 
 def _in_package(module: str | None) -> bool:
