@@ -245,6 +245,21 @@ def test_different_losses_need_a_metric() -> None:
         sweep(settings={"delta": [0.5, 1.0]}, loss=lambda delta: gd.Huber(delta), optimizer=gd.SGD(0.1))
 
 
+def test_losses_that_may_be_different_need_a_metric() -> None:
+    """Their functions use what cannot be compared; a loss that is made once is the same for all."""
+
+    def loss(delta: float = 0.0) -> gd.Loss:
+        parts = (each for each in "ab")
+        return gd.CustomLoss(lambda o, t: (((o - t) ** 2).sum(1) + (parts is None), 2 * (o - t)), name="squares")
+
+    given: dict[str, Any] = {"settings": {"delta": [0.5, 1.0]}, "build": lambda seed: build(seed, 3)}
+    given |= {"optimizer": gd.SGD(0.1)}
+    words = r"^monitor: .*losses that may be different \(loss: .*generator.*made once, or a metric"
+    helpers.refuses(lambda: sweep(loss=loss, **given), ValueError, words)
+    assert sweep(loss=loss, metrics=["mae"], monitor="val_mae", **given).monitor == "val_mae"
+    assert sweep(loss=loss(), optimizer=gd.SGD(0.1), settings={"width": [3, 6]}).monitor == "val_loss"
+
+
 def test_a_model_that_is_returned_twice_is_refused() -> None:
     made = functools.cache(build)
     with pytest.raises(ValueError, match="the same model twice"):

@@ -121,13 +121,27 @@ def monitored(
         first = choice(monitor, "monitor", known)
         direct = direction(first, mode)
     groups = {trial.group: trial for trial in trials} if first == "val_loss" else {}
-    losses = [maker.loss(trial) for trial in groups.values()]
-    if any(loss != losses[0] and described(loss, "loss") != described(losses[0], "loss") for loss in losses):
-        raise ValueError(
-            "monitor: got 'val_loss' for models with different losses, which cannot be compared; expected a metric: "
-            "metrics=['mae'], monitor='val_mae'"
-        )
+    _check_one_loss([maker.loss(trial) for trial in groups.values()])
     return first, direct
+
+
+def _check_one_loss(losses: Sequence[_core.Loss]) -> None:
+    """Raise ValueError unless all losses are the same, as those must be that are compared by their values."""
+    others = [loss for loss in losses if loss != losses[0]]
+    if not others:
+        return
+    expected = "a metric: metrics=['mae'], monitor='val_mae'"
+    try:
+        different = len({described(loss, "loss") for loss in (losses[0], *others)}) > 1
+    except TypeError as error:
+        raise ValueError(
+            f"monitor: got 'val_loss' for models with losses that may be different ({error}); expected one loss for "
+            f"all, made once, or {expected}"
+        ) from error
+    if different:
+        raise ValueError(
+            f"monitor: got 'val_loss' for models with different losses, which cannot be compared; expected {expected}"
+        )
 
 
 def _watched(maker: Maker, trial: Trial, known: Sequence[str], mode: str | None) -> tuple[str, str]:
