@@ -282,6 +282,24 @@ def test_a_folder_does_not_depend_on_the_order_of_settings(tmp_path: Path) -> No
     assert {start.value for start in before.starts} == {start.value for start in after.starts}
 
 
+def test_names_of_functions_and_the_order_of_arguments_do_not_count_in_a_folder(tmp_path: Path) -> None:
+    def first(step: int) -> float:
+        return 0.1
+
+    def second(step: int) -> float:
+        return 0.1
+
+    def named(given: dict[str, Any], schedule: Any) -> str:
+        sweep(settings={"rate": [schedule]}, folder=tmp_path, **given)
+        return (tmp_path / "sweep.jsonl").read_text()
+
+    given = {"batch_size": 20, "shuffle": False}
+    lines = named(given, first)
+    assert "first" in lines  # the name is kept for readers of the file
+    assert named(given, second) == named(dict(reversed(given.items())), first) == lines
+    assert named(given, lambda step: 0.2) != lines
+
+
 def test_a_folder_knows_settings_that_are_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Functions of one name, and sets, whose order is another in each process."""
     code = """

@@ -106,7 +106,8 @@ class Kept:
         maker = self._training.maker
         trainer = maker.trainer(trial, ())
         callbacks = [each for each in maker.callbacks(trial) if not getattr(each, "records", False)]
-        parts = [trainer.model, trainer.loss, trainer.optimizer, trainer.dropout_schedule, callbacks, maker.fit(trial)]
+        fit = dict(sorted(maker.fit(trial).items()))  # in whatever order they were given
+        parts = [trainer.model, trainer.loss, trainer.optimizer, trainer.dropout_schedule, callbacks, fit]
         checksum = described(parts, "folder")
         return {"seed": trial.seed, **specs.encode(trial.settings, "settings"), "checksum": checksum}
 

@@ -77,8 +77,8 @@ def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
 
 
 def key_of(point: Point) -> str:
-    """Return the text by which a point is known."""
-    return json.dumps(point, sort_keys=True)
+    """Return the text by which a point is known; names of functions and objects do not count."""
+    return json.dumps(specs.without_names(point), sort_keys=True)
 
 
 def plain(value: Any, name: str) -> Any:
