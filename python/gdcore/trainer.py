@@ -387,8 +387,8 @@ class Trainer(Connected, Closed):
         Raises
         ------
         OSError, TypeError, ValueError
-            If it cannot be written, or not be read again, for example because of a callback's state, or a schedule uses
-            something that cannot be pickled; an old file is then untouched.
+            If it cannot be written, or not be read again, for example because of a callback's state, or a schedule or
+            custom loss uses something that cannot be pickled; an old file is then untouched.
         RuntimeError
             If `fit` runs in another thread, or a signal handler calls during a step: the state is inconsistent then.
             The callback `Checkpoint` saves only when the state is consistent.
