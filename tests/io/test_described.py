@@ -321,6 +321,18 @@ def test_objects_within_themselves_and_long_chains() -> None:
     helpers.refuses(lambda: described(inner), TypeError, "^folder: .*too deep")
 
 
+def test_many_sets_of_one_another_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be read in every order, they would take hours; a large set of objects that refer to themselves is read."""
+    own = [Own(None) for _ in range(30)]
+    for each in own:
+        each.value = set(own)
+    monkeypatch.setattr(module, "MOST_DROPPED", 10**4)
+    helpers.refuses(lambda: described(own), TypeError, "^folder: got sets of objects within one another, too many")
+    for each in own:
+        each.value = [each]
+    assert described(set(own)) == described(set(own))
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     rates = (0.1 for _ in range(3))
 

@@ -31,6 +31,7 @@ KINDS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | ins
 KINDS |= inspect.CO_ASYNC_GENERATOR
 GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME")  # instructions that read global variables
 CLOSURES = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")  # and variables of enclosing functions
+MOST_DROPPED = 200_000  # about 5 s
 Texts = dict[int, tuple[Any, str]]  # by the id of a value; the value is kept, so that no other gets its id
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
@@ -58,6 +59,7 @@ def described(value: Any, name: str) -> str:
     ------
     TypeError
         If `value`, or something that it uses, cannot be pickled, such as a generator: two of them cannot be compared.
+        Likewise if objects are nested too deep, or many have sets of one another.
     """
     reader = _Reader(name)
     try:
@@ -93,6 +95,7 @@ class _Reader:
         self._known: Texts = {}
         self._in_cycles: Texts = {}  # of values that are within themselves, or refer to one that is
         self._cycle = False  # whether the value that is being read has referred to such a value
+        self._dropped = 0  # values of cycles that were read for one element of a set and not kept
         self._within: list[Any] = []  # the values that are being read, each within the one before
 
     def of(self, value: Any) -> str:
@@ -154,6 +157,9 @@ class _Reader:
         """Return the text of an element of a set, which does not depend on the elements before."""
         known = len(self._in_cycles)
         text = self.of(value)
+        self._dropped += len(self._in_cycles) - known
+        if self._dropped > MOST_DROPPED:  # sets of objects that have sets of each other are read in all their orders
+            raise TypeError(f"{self._name}: got sets of objects within one another, too many to be compared")
         while len(self._in_cycles) > known:
             self._in_cycles.popitem()
         return text
