@@ -274,8 +274,11 @@ def test_arguments_that_belong_to_another_call() -> None:
     trainer = gd.Trainer(model(), gd.MeanSquaredError(), optimizer=gd.SGD(0.1))
     yes_no = gd.Trainer(model(), gd.BinaryCrossEntropy(), optimizer=gd.SGD(0.1))
     for call, words in (
-        (lambda: table(epochs=3), r'the epochs \(see the page "Tables" of .*, docs/tables.md\); time_limit='),
-        (lambda: table("regression").fit(x, y, epochs=3), r"chooses the epochs \(.*docs/tables.md\); time_limit="),
+        (lambda: table(epochs=3), r"recipe=\{'epochs': ...\} of .* \(see the page .*docs/tables.md\); time_limit="),
+        (lambda: table("regression").fit(x, y, epochs=3), r"recipe=\{'epochs': ...\} of the constructor sets it"),
+        (lambda: table(learning_rate=3), r"; recipe=\{'lr': ...\} of the constructor sets it"),
+        (lambda: table(hidden_layer_sizes=3), r"; recipe=\{'widths': ...\} of the constructor sets it"),
+        (lambda: table(optimizer="adam"), r"TabularModel chooses it for the table"),
         (lambda: table("regression").fit(x, y, time_limit=3), "it is an argument of TabularModel;"),
         (lambda: table(cat_features=["a"]), r"; kinds=\{'column': 'category'\} of the constructor"),
         (lambda: table().fit(x, y, categorical_features=["a"]), r"; kinds=\{'column': 'category'\} of the constructor"),

@@ -229,7 +229,7 @@ def test_wrong_arguments_are_explained() -> None:
     for call, words in (
         (
             lambda: TabularClassifier(learning_rate=0.1),
-            r"^.TabularClassifier. learning_rate is not .*; TabularModel choo",
+            r"^.TabularClassifier. learning_rate is not .*; recipe=\{'lr': .*\}",
         ),
         (lambda: TabularRegressor(n_estimators=3), "; ensemble= of the constructor is the number of networks;"),
         (

@@ -222,6 +222,15 @@ NEEDED = {
 QUIET = ("predict", "predict_proba", "predict_classes", "evaluate", "score", "step")
 PAGE = 'see the page "Tables" of the documentation, docs/tables.md'
 RECIPE = f"TabularModel chooses it for the table ({PAGE}); gd.Trainer takes all settings"
+
+
+def _of_recipe(field: str, *names: str) -> dict[str, str]:
+    """Return the hint for a setting of the recipe of `TabularModel`, by its name and other names of it."""
+    hint = f"recipe={{{field!r}: ...}} of the constructor sets it ({PAGE})"
+    more = "; time_limit= bounds the time" if field == "epochs" else ""
+    return dict.fromkeys((field, *names), hint + more)
+
+
 OF_CLASS = {
     "BatchNorm": {"momentum": "did you mean decay? It is 1 - momentum of PyTorch, and momentum of Keras"},
     "BinaryCrossEntropy": {"label_smoothing": "targets may be numbers from 0 to 1: y * (1 - 0.1) + 0.05, for example"},
@@ -230,12 +239,16 @@ OF_CLASS = {
     "RMSProp": {"alpha": "did you mean beta? That is alpha of PyTorch; the l2 penalty is weight_decay"},
     "Sequential": {"layers": "layers are given without a name: gd.Sequential(gd.Dense(...), gd.ReLU(), ...)"},
     "TabularModel": {
-        **dict.fromkeys(("lr", "learning_rate", "batch_size", "optimizer", "callbacks", "weight_decay"), RECIPE),
-        **dict.fromkeys(("layers", "hidden_layer_sizes", "dropout", "patience", "early_stopping"), RECIPE),
-        **dict.fromkeys(
-            ("epochs", "n_epochs", "max_epochs", "max_iter"),
-            f"TabularModel chooses the epochs ({PAGE}); time_limit= of its constructor bounds the time",
-        ),
+        **dict.fromkeys(("optimizer", "callbacks", "early_stopping"), RECIPE),
+        **_of_recipe("lr", "learning_rate"),
+        **_of_recipe("epochs", "n_epochs", "max_epochs", "max_iter"),
+        **_of_recipe("widths", "layers", "hidden_layer_sizes"),
+        **_of_recipe("activation"),
+        **_of_recipe("batch_size"),
+        **_of_recipe("dropout"),
+        **_of_recipe("label_smoothing"),
+        **_of_recipe("patience"),
+        **_of_recipe("weight_decay"),
         "metrics": "model.evaluate(x, y, metrics=[...]) takes them",
         **dict.fromkeys(
             ("categorical_features", "cat_features", "categorical_columns", "cat_cols", "categorical_feature"),
