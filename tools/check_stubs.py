@@ -22,7 +22,8 @@ MAX_LINES = 60  # printed lines of the differences in one file
 REPAIRS = {
     r"^__version__: str = .*$": "__version__: str",
     # Added in Python; with these, type checkers would accept any attribute.
-    r"^    def __(?:setattr|getattr|reduce_ex)__\(.*\n(?:        .*\n)+": "",
+    r"^    def __(?:setattr|reduce_ex)__\(.*\n(?:        .*\n)+": "",
+    r"^    def __getattr__\(self, name: str\).*\n(?:        .*\n)+": "",
     r"^(\s+)_fields: typing\.ClassVar\[tuple\] = .*$": r"\1_fields: typing.ClassVar[tuple[str, ...]]",
 }
 # The class attribute from which `inspect` reads the signature.
