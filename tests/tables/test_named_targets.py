@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import gdcore as gd
 import helpers
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from gdcore.tables import TabularModel
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 N = 40
 SIZE = np.random.default_rng(0).standard_normal(N)
@@ -56,3 +61,31 @@ def test_several_targets_by_name() -> None:
         model("regression").fit(BOTH, ["low", "hgh"])
     with pytest.raises(ValueError, match=r"^y: got column 'low' more than once"):
         model("regression").fit(BOTH, ["low", "low"])
+
+
+def test_several_targets_are_matched_by_name(tmp_path: Path) -> None:
+    """Wherever they have names: lists, frames, Parquet; in evaluation, validation and files."""
+    names, turned, inputs = ["low", "high"], ["high", "low"], BOTH[["size", "w"]]
+    made = model("regression").fit(BOTH, names)
+    frames = model("regression").fit(BOTH[["size", "w"]], BOTH[names])
+    expected = made.evaluate(BOTH, names)
+    made.save(tmp_path / "model.safetensors")
+    pq.write_table(pa.Table.from_pandas(BOTH), tmp_path / "rows.parquet", row_group_size=10)
+    rows = gd.data.Parquet(tmp_path / "rows.parquet", window=10)
+    files = model("regression").fit(rows, names)
+    assert made._target.names == frames._target.names == files._target.names == tuple(names)
+    for each in (made, frames, gd.load(tmp_path / "model.safetensors")):
+        assert each.evaluate(BOTH, turned) == each.evaluate(inputs, BOTH[turned]) == expected
+        assert each.evaluate(inputs, pl.DataFrame(BOTH[turned])) == expected
+        assert each.evaluate(rows, turned)["loss"] == pytest.approx(expected["loss"])
+        with pytest.raises(ValueError, match=r"y: lacks column 'low' and has the unknown column 'w'"):
+            each.evaluate(BOTH.drop(columns="low"), ["w", "high"])
+    assert files.evaluate(rows, turned) == files.evaluate(rows, names)
+    some = {"sample_weight": np.where(np.arange(N) < 5, 0.0, 1.0)}
+    for validation in (names, turned):
+        by_name = model("regression").fit(BOTH, names, **some, validation=(BOTH[:9], validation))
+        held = model("regression").fit(BOTH, names, **some, validation=(inputs[:9], BOTH[:9][turned]))
+        assert held.validation_metrics == by_name.validation_metrics
+    assert made.evaluate(BOTH[:2], turned) == made.evaluate(BOTH[:2], BOTH[:2][names])
+    with pytest.raises((TypeError, ValueError), match=r"^y: "):
+        model("regression").fit(BOTH, set(names))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
-from ..internal.arrays import Array, to_weights
+from ..internal.arrays import Array, to_weights, with_names
 from ..internal.checks import shown, suggestion
 from ..internal.features import refuse_duplicates
 from ..internal.frames import is_frame, is_series
@@ -100,7 +100,10 @@ class Given:
         rows = None if weights is None or (weights > 0).all() else np.flatnonzero(weights > 0)
         if rows is not None:
             frame = frame.take(rows)
-            target = target.take(rows) if isinstance(target, Column) else target[rows]
+            if isinstance(target, Column):
+                target = target.take(rows)
+            else:
+                target = with_names(target[rows], getattr(target, "names", None))
             weights = None if weights is None else weights[rows]
             grouped = None if grouped is None else grouped.take(rows)
             timed = None if timed is None else timed.take(rows)
@@ -112,17 +115,19 @@ class Given:
         return cls(frame, target, weights, codes, moments, name_of, tuple(ignored))
 
 
-def names_in(value: Any, frame: Frame, argument: str) -> list[str]:
+def names_in(value: Any, frame: Frame, argument: str, *, numbers: bool = False) -> list[str]:
     """Return a list of names of columns; an empty one for all else, such as a list with a value for each row.
+
+    `numbers` says that values would be numbers, so that names are none.
 
     Raises
     ------
     ValueError
         If some are names of columns and others are not, or two are the same.
     """
-    if isinstance(value, (str, Mapping)) or not hasattr(value, "__len__") or is_frame(value) or not frame.named:
+    if isinstance(value, (str, Mapping, Set)) or not hasattr(value, "__len__") or is_frame(value) or not frame.named:
         return []
-    if len(value) == frame.rows or not 0 < len(value) <= len(frame.columns):
+    if (len(value) == frame.rows and not numbers) or not 0 < len(value) <= len(frame.columns):
         return []
     names = list(value)
     unknown = [name for name in names if not isinstance(name, str) or name not in frame.names]
@@ -140,7 +145,8 @@ def names_in(value: Any, frame: Frame, argument: str) -> list[str]:
 def numbers_in(frame: Frame, names: list[str], argument: str) -> Array:
     """Return columns of numbers, float64 (rows, K); raise TypeError for text."""
     columns = [frame.without(name)[0] for name in names]
-    return np.column_stack([numbers_of(column, f"{argument}: column {column.name!r}") for column in columns])
+    found = np.column_stack([numbers_of(column, f"{argument}: column {column.name!r}") for column in columns])
+    return with_names(found, tuple(names))
 
 
 def _refuse_as_input(y: Any, frame: Frame, name: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..internal.arrays import Array
+from ..internal.arrays import Array, with_names
 from ..internal.checks import shown
 from ..internal.frames import EXACT
 from ..internal.labels import key_of
@@ -271,7 +271,9 @@ class TargetFacts:
         if not complete:
             self._sample += [*self._labels.values(), *([] if self._fraction is None else [self._fraction])]
         values = np.concatenate(self._sample)
-        target = Target.fit(Column("y", values, self._declared) if values.ndim == 1 else values, self._task)
+        several = values.ndim > 1
+        given = with_names(values, self._names) if several else Column("y", values, self._declared)
+        target = Target.fit(given, self._task)
         if complete or target.classes is not None or self._moments is None:
             return target
         centre, scale = self._moments.scaling(LEAST)

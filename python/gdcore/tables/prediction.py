@@ -240,7 +240,7 @@ class TablePredictor(Hinted, Closed, TakesTables):
         inputs, frame = self._encoded(x, also=[each for each in names if isinstance(each, str)])
         if y is None and self._parts()[0].name in frame.names:
             y = self._parts()[0].name
-        if several := names_in(y, frame, "y"):
+        if several := names_in(y, frame, "y", numbers=self._parts()[0].classes is None):
             y = several[0] if len(several) == 1 else numbers_in(frame, several, "y")
         column = frame.column(y, "y") if isinstance(y, str) else read_target(y)
         truth = column.values if isinstance(column, Column) else column

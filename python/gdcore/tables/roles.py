@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..internal.arrays import with_names
 from ..internal.checks import shown
 from ..internal.features import FeatureNames, refuse_duplicates
 from ..parquet.columns import numbers
@@ -145,7 +146,7 @@ class Roles:
         table = self.data._table(self.columns)
         y = table.column(self.y[0])
         if len(self.y) > 1:
-            y = np.column_stack([numbers(table, column, f"{name}y") for column in self.y])
+            y = with_names(np.column_stack([numbers(table, column, f"{name}y") for column in self.y]), self.y)
         others = (None if column is None else table.column(column) for column in (self.weight, self.groups, self.time))
         found = Given.of(table.select(self.x), y, *others, name=name, also=also)
         return replace(found, target=self.target, ignored=self.ignored)

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..internal import json_values
-from ..internal.arrays import Array, to_array
+from ..internal.arrays import Array, to_array, with_names
 from ..internal.checks import FormatError, choice, shown
-from ..internal.frames import TIMES, first_of, is_frame, row_count
+from ..internal.features import FeatureNames, order_of
+from ..internal.frames import TIMES, first_of, frame_names, is_frame, row_count
 from ..internal.labels import (
     Classes,
     class_array,
@@ -56,6 +57,8 @@ class Target:
         Mean and standard deviation of each column of numbers.
     meaning : str
         What numbers or dates of one column are; see `meaning_of`.
+    names : tuple of str
+        Names of several columns of numbers, if they have some; later ones are put in their order.
     """
 
     task: str
@@ -66,6 +69,7 @@ class Target:
     centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     meaning: str = ""
+    names: FeatureNames = ()
 
     @property
     def outputs(self) -> int:
@@ -87,7 +91,7 @@ class Target:
         if not isinstance(y, Column):
             if task == "classification":
                 raise ValueError(f"y: got shape {y.shape}; expected one class for each row, (rows,)")
-            return cls._fit_numbers(y.astype(np.float64))
+            return replace(cls._fit_numbers(np.asarray(y, np.float64)), names=getattr(y, "names", None) or ())
         column = y
         refuse_missing(column)
         kind = kind_of(column, "y")
@@ -152,7 +156,10 @@ class Target:
             found = numbers_of(y, name)[:, None]
             check_meaning(y, self.meaning, name)
         else:
-            found = y.astype(np.float64)
+            found = np.asarray(y, np.float64)
+            given = getattr(y, "names", None)
+            order = order_of(given, self.names, name, "the targets of training") if given and self.names else None
+            found = found if order is None else found[:, order]
         if found.shape[1] != self.outputs:
             raise ValueError(f"{name}: got {found.shape[1]} columns; expected {self.outputs}, as in training")
         if not np.isfinite(found).all():
@@ -195,8 +202,9 @@ class Target:
             "centre": _numbers,
             "scale": _numbers,
             "meaning": meaning_in,
+            "names": lambda v, w: tuple(json_values.listing(v, w, json_values.text)),
         }
-        given = json_values.entries({"meaning": ""} | json_values.mapping(value, where), where, checks)
+        given = json_values.entries({"meaning": "", "names": []} | json_values.mapping(value, where), where, checks)
         with json_values.entry(where):
             choice(given["task"], "task", TASKS)
             np.dtype(given["dtype"] or "O")
@@ -242,7 +250,7 @@ def read_target(y: Any, name: str = "y") -> Column | Array:
     found = to_array(y, name)
     if found.ndim != 2:
         raise ValueError(f"{name}: got shape {found.shape}; expected (rows,) or (rows, outputs)")
-    return found
+    return with_names(found, frame_names(y, name) if is_frame(y) else getattr(y, "names", None))
 
 
 def _has_columns(y: Any) -> bool:

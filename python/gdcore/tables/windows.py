@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..internal.arrays import Array
+from ..internal.arrays import Array, with_names
 from ..internal.features import FeatureNames, order_of
 from ..parquet.columns import numbers
 from ..parquet.reading import Reading, Wanted, Window
@@ -136,7 +136,7 @@ class Coded:
         assert self.targets is not None
         if len(self.y) > 1:
             array = np.column_stack([numbers(table, name, where) for name in self.y])
-            return self.targets(array.astype(np.float64), where)
+            return self.targets(with_names(array.astype(np.float64), self.y), where)
         return targets_in(table, self.y[0], self.targets, where)
 
 

@@ -53,7 +53,7 @@ def save_table(model: TablePredictor, path: FileLike, outputs: str) -> None:
         "classes": target.classes,
         "feature_names": list(graph.inputs),
     }
-    facts["target_names"] = None if target.name is None else [target.name]
+    facts["target_names"] = [target.name] if target.name is not None else list(target.names) or None
     used = [column for column in encoding.columns if column.width]
     facts["kinds"] = {column.name: column.kind for column in used}
     facts["meanings"] = {column.name: column.meaning for column in used if column.meaning}
