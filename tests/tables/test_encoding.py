@@ -207,6 +207,12 @@ def test_large_whole_numbers_in_other_types(same: Any) -> None:
     assert np.array_equal(found, inputs(made, {"c": LARGE_WHOLE})) and len(np.unique(found[:, 0])) == 40
 
 
+def test_categories_that_are_all_missing_dates() -> None:
+    made = encoding({"c": ["u", "v", None] * 3})
+    for missing in ([pd.NaT] * 2, np.array(["NaT"] * 2, "M8[us]"), pd.Series([pd.NaT] * 2), [None, None]):
+        assert np.array_equal(inputs(made, {"c": missing}), [[0, 0, 1]] * 2)
+
+
 def test_categories_that_floats_cannot_tell_apart() -> None:
     whole = [2**60, 2**60 + 1] * 5
     for items in (whole, [Decimal(item) for item in whole], [Fraction(item) for item in whole]):

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import io
 import os
+import random
 import sys
 import threading
 import types
@@ -23,9 +24,12 @@ __all__ = ["described", "function_name"]
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 LOCKS = (type(threading.Lock()), type(threading.RLock()))
-METHODS = (types.FunctionType, classmethod, staticmethod, property)  # kept though their names begin with "__"
 SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
-UNUSED = ("_abc_impl", "__annotate__", "__annotate_func__")  # of a class: a cache, and its annotations
+# Of a class: caches, annotations, and where and how it was written.
+UNUSED = {"_abc_impl", "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__dict__"}
+UNUSED |= {"__annotations_cache__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__"}
+UNUSED |= {"__qualname__", "__static_attributes__", "__type_params__", "__weakref__"}
+GLOBAL = (random._inst, np.random.mtrand._rand)  # whose state belongs to no function
 # What a function returns when it is called, and how it takes arguments; not whether it lies within another function.
 KINDS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_COROUTINE
 KINDS |= inspect.CO_ASYNC_GENERATOR
@@ -127,6 +131,8 @@ class _Reader:
         kind = type(value)
         if _is_installed(value):
             return [function_name(value)]
+        if any(value is each for each in GLOBAL):
+            return ["the generator that all functions share"]
         if isinstance(value, type):
             return self._class(value)
         if kind in (np.ndarray, np.memmap) or isinstance(value, np.generic):
@@ -211,10 +217,10 @@ class _Reader:
     def _class(self, kind: type) -> list[Any]:
         own = {}
         for name, value in vars(kind).items():
-            hidden = name.startswith("__") and name.endswith("__") and not isinstance(value, METHODS)
-            if not hidden and name not in UNUSED and not isinstance(value, SLOTS):
+            if not (name in UNUSED or name.startswith("__dataclass_") or isinstance(value, SLOTS)):
                 own[name] = self.of(value)
-        return [function_name(kind), [self.of(base) for base in kind.__bases__], sorted(own.items())]
+        bases = [self.of(base) for base in (type(kind), *kind.__bases__)]
+        return [function_name(kind), bases, sorted(own.items())]
 
     def _object(self, value: Any) -> list[Any]:
         """Return the class of an object, and what pickle keeps of it."""

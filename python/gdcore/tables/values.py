@@ -200,6 +200,8 @@ def keys_of(column: Column, where: str) -> list[Key | None]:
     values = column.values
     if values.dtype.kind == "c" or values.ndim != 1:
         raise TypeError(f"{where}: got {values.dtype}; {EXPECTED}")
+    if values.dtype.kind in "mM" and np.isnat(values).all():  # a column without any value has no type
+        return [None] * len(values)
     if values.dtype.kind in "mM":  # of which some units would become Python's dates, and others numbers
         given = f"{values.dtype}, such as {shown(first_of(values))}," if len(values) else str(values.dtype)
         raise TypeError(
