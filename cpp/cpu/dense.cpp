@@ -128,7 +128,7 @@ void slope_and_bias(const DenseBackward& call) {
   });
 }
 
-/// Rows of a batch up to which dW is written row by row: a tile's short rows would reach most of its lines late.
+/// Rows of a batch up to which dW is written row by row: a tile would write short pieces of rows that are pages apart.
 inline constexpr std::int64_t kFewRows = 8;
 
 /// Rows [0, Outputs) of dW = dyᵀ x for a batch of Rows rows. Their factors stay in registers.

@@ -18,5 +18,5 @@ DATES = (
 NUMBER = r"[+-]?(\d+({decimal}\d*)?|{decimal}\d+)([eE][+-]?\d+)?"  # to be completed with the sign before a fraction
 WITH_COMMA = r"[+-]?\d+,\d+"
 WITH_THOUSANDS = r"[+-]?\d{1,3}([,.' ]\d{3})+([.,]\d+)?"
-WITH_UNIT = r"([$€£] ?[+-]?\d[\d.,]*|[+-]?\d[\d.,]* ?[$€£%]|[$€£] ?[+-]?\d[\d.,]* ?[$€£%])"
+WITH_UNIT = r"([$€£] ?[+-]?\d[\d.,]*( ?[$€£%])?|[+-]?\d[\d.,]* ?[$€£%])"
 NUMBERS = (WITH_COMMA, WITH_THOUSANDS, WITH_UNIT)

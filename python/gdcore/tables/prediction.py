@@ -236,20 +236,21 @@ class TablePredictor(Hinted, Closed, TakesTables):
         return outputs, truth if target.columns else truth[:, 0], found
 
     def _measurable(self, x: Any, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
+        target = self._parts()[0]
         names = [y, weights, *(y if isinstance(y, (list, tuple)) else ())]
         inputs, frame = self._encoded(x, also=[each for each in names if isinstance(each, str)])
-        if y is None and self._parts()[0].name in frame.names:
-            y = self._parts()[0].name
-        if several := names_in(y, frame, "y", numbers=self._parts()[0].classes is None):
+        if y is None and target.name in frame.names:
+            y = target.name
+        if several := names_in(y, frame, "y", numbers=target.classes is None):
             y = several[0] if len(several) == 1 else numbers_in(frame, several, "y")
         column = frame.column(y, "y") if isinstance(y, str) else read_target(y)
         truth = column.values if isinstance(column, Column) else column
         same_length("y", len(truth), frame.rows)
-        if isinstance(column, Column):
-            check_meaning(column, self._parts()[0].meaning, "y")
-        if self._parts()[0].classes is None:
-            numbers = self._parts()[0].numbers(column)  # of durations too, in seconds, and of text
+        if target.classes is None:
+            numbers = target.numbers(column)  # of durations too, in seconds, and of text
             truth = numbers if truth.ndim == 2 else numbers[:, 0]
+        elif isinstance(column, Column):
+            check_meaning(column, target.meaning, "y")
         if weights is not None:
             given = frame.column(weights, WEIGHTS) if isinstance(weights, str) else read_column(weights, WEIGHTS)
             same_length(WEIGHTS, len(given.values), frame.rows)
