@@ -328,6 +328,7 @@ class Uncopied(gd.Callback):
 
 REFUSED: dict[str, tuple[dict[str, Any], type[BaseException], str]] = {
     "build": ({"build": None}, TypeError, "^build: got None"),
+    "a model": ({"build": gd.Sequential(gd.Dense(2, 1), seed=0)}, TypeError, r"^build: got Sequential.*a function"),
     "build's result": ({"build": lambda seed: [seed]}, TypeError, "^build: got list"),
     "build without a seed": (
         {"build": lambda seed: gd.Sequential(gd.Dense(3, 1))},

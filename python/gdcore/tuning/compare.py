@@ -162,7 +162,7 @@ def seeds_from(seed: int, n: int) -> range:
 
 def check_call(build: Any, trial: Trial) -> None:
     """Check that `build` can be called for a trial."""
-    if not callable(build):
+    if not callable(build) or isinstance(build, Sequential):  # which answers a call with what to call instead
         raise TypeError(f"build: got {shown(build)}; expected a function of the seed that returns a model")
     with contextlib.suppress(ValueError):  # a callable may have no signature
         try:

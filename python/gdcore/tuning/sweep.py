@@ -257,7 +257,7 @@ class _Uses:
 
     def call(self, function: Any, name: str) -> Callable[[Trial], Any]:
         """Return a function of a trial that calls `function` with what it names."""
-        if not callable(function):
+        if not callable(function) or isinstance(function, Sequential):
             if name == "build":
                 raise TypeError(f"build: got {shown(function)}; expected a function of seed and settings")
             return lambda trial: function
