@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import deque
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
@@ -100,9 +100,13 @@ class Table(Hinted, Closed, dict[str, list[Any]]):
             self._add_columns(row)
             if not self:
                 self._bare += 1
-        values = [row.get(name, self._missing) for name in self]
-        # One call into C: after Ctrl-C, or in another thread that reads, the row is complete or absent.
-        deque(map(list.append, list(dict.values(self)), values), maxlen=0)
+        self._extend({name: (value,) for name, value in row.items()}, 1)
+
+    def _extend(self, columns: Mapping[str, Sequence[Any]], rows: int) -> None:
+        """Add rows, given as values of columns that are there."""
+        values = [columns[name] if name in columns else (self._missing,) * rows for name in self]
+        # One call into C: after Ctrl-C, or in another thread that reads, the rows are complete or absent.
+        deque(map(list.extend, list(dict.values(self)), values), maxlen=0)
 
     def _add_columns(self, names: Iterable[str]) -> None:
         """Add missing columns, empty in all present rows."""

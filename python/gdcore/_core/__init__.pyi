@@ -1478,6 +1478,26 @@ class Trainer:
         """
         Trains the batches first_batch to last_batch - 1 of an epoch until `seconds` have passed. Returns the next batch and the sums of loss and weights, added to `sums`, and then the same added to `since`, if given. rows=None means all rows; shuffle is (seed, epoch) or None. rates has a row for each step, or one for all: learning rate, factors of weight decay and dropout, momentum (-1: the optimiser's own), Adam's 1 - Π β₁; or learning rates alone (n,).
         """
+    def run_epochs(
+        self,
+        dataset: Dataset,
+        rows: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
+        *,
+        shuffle: tuple[int, int] | None,
+        batch_size: int,
+        drop_last: bool,
+        rates: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        validation: Dataset | None,
+        measured: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
+        measured_size: int,
+        done_and_last: tuple[int, int],
+        check_states: bool,
+        seconds: float,
+        table: numpy.typing.NDArray[numpy.float64],
+    ) -> None:
+        """
+        Trains whole epochs as `run` does, and measures the rows `measured` of `validation` after each, until `seconds` have passed. A finished epoch has a row in `table` (epochs, 5), also if the next one fails: the sums of loss and weights, those of the measured rows, and its seconds. The first has the order `shuffle`, (seed, epoch) or None. The states of the optimiser must be finite after 1, 2, 4, 8 ... epochs and the last one, counted by `done_and_last`: epochs before this call, and in all.
+        """
     def state(self) -> dict:
         """
         The states of the optimiser by name ("0.layers.0.weight", ...), one array for each parameter: views.

@@ -10,14 +10,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .. import _core
 from ..callbacks import Callback, EarlyStopping
 from ..callbacks.early_stopping import chosen
 from ..history import History, number
 from ..internal.checks import integer, is_iterable, shown
 from ..metrics.names import unmeasured
 from ..parquet.files import MissingFile, UnreadableFile
-from .measure import Measured
-from .sources import SLICE_SECONDS, Source
+from .measure import CheckedData, Measured
+from .rates import Numbers
+from .sources import SLICE_SECONDS, ArraySource, Source
 from .state import Position
 from .step_log import StepLog
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 BEGINNING = Position()  # of an epoch
+SHORT_EPOCH = SLICE_SECONDS / 4
+MOST_EPOCHS = 1024  # in one call of C++
 EVENTS = ("on_train_begin", "on_epoch_begin", "on_step", "on_progress", "on_measure", "on_epoch_end", "on_train_end")
 
 
@@ -71,6 +77,7 @@ class Fit:
         self.thread = threading.get_ident()  # the training thread
         self.first_epoch, self.last_epoch = first_epoch, last_epoch
         self.position = BEGINNING
+        self._seconds = math.inf  # of the last epoch
         self.stopped = False  # whether a callback had stopped the resumed run
         self._restore: Callable[[], None] | None = None
         self._check_monitors(tuple(metrics))
@@ -120,8 +127,12 @@ class Fit:
                 self._restore()
             self._listen()
             trainer.stop = trainer.stop or self._stays_stopped(trainer.epoch)
+            alone = self._alone(trainer)
             while trainer.epoch < self.last_epoch and not trainer._stop:
-                self._epoch(trainer)
+                if alone is None or self._seconds > SHORT_EPOCH:
+                    self._epoch(trainer)
+                else:
+                    self._epochs(trainer, alone)
         except (UnreadableFile, MissingFile) as error:
             error.args = (f"{error}; found in epoch {trainer.epoch + 1}, after {trainer.steps} steps",)
             raise
@@ -154,6 +165,44 @@ class Fit:
         self._on_progress = _hooks(self.callbacks, "on_progress")
         ends = [(callback, _hooks([callback], "on_epoch_end")) for callback in ordered]
         self._on_epoch_end = [(callback, hook) for callback, hooks in ends for hook in hooks]
+
+    def _alone(self, trainer: Trainer) -> ArraySource | None:
+        """Return the source if C++ can train epochs without Python between them: nobody observes them."""
+        observed = (self._on_epoch_begin, self._on_progress, self._on_epoch_end, self._on_step, self._on_measure)
+        measured = self._validation is None or (type(self._validation) is CheckedData and not trainer.metrics)
+        source, called = self._source, isinstance(trainer.loss, _core.CustomLoss)
+        if any(observed) or self._log is not None or self._training is not None or not measured or called:
+            return None
+        return source if isinstance(source, ArraySource) and trainer._step_rates.foreseen else None
+
+    def _epochs(self, trainer: Trainer, source: ArraySource) -> None:
+        """Train short epochs, measured and written into the history as by `_finish`, for a slice of time."""
+        first, steps = trainer.epoch, trainer._core.steps
+        most = min(MOST_EPOCHS, 1 + int(SLICE_SECONDS / self._seconds))
+        table = np.full((min(self.last_epoch - first, most), 5), np.nan)
+        validation = self._validation
+        assert validation is None or isinstance(validation, CheckedData)
+
+        def record() -> None:
+            done = table[~np.isnan(table[:, 4])]
+            if trainer.epoch > first:
+                return
+            numbers = range(1, len(done) + 1)
+            rows: dict[str, list[Any]] = {
+                "epoch": [first + k for k in numbers],
+                "loss": _means(done[:, 0], done[:, 1]),
+                "lr": [trainer._rates.at(steps + k * source.batches - 1) * trainer._lr_scale for k in numbers],
+                "seconds": done[:, 4].tolist(),
+            }
+            if validation is not None:
+                rows["val_loss"] = _means(done[:, 2], done[:, 3])
+            trainer._history._extend(rows, len(done))
+            self._seconds = float(done[-1:, 4].sum()) or self._seconds
+
+        with ExitStack() as stack:
+            stack.callback(record)  # again, if Ctrl-C ends the first
+            stack.callback(record)
+            source.run_epochs(trainer, validation, table, first - self.first_epoch, self.last_epoch - self.first_epoch)
 
     def _epoch(self, trainer: Trainer) -> None:
         source = self._source
@@ -216,7 +265,7 @@ class Fit:
         if self._validation is not None:
             row |= self._validation.measure(trainer, "val_")
         row["lr"] = trainer._rates.at(max(trainer._core.steps - 1, 0)) * trainer._lr_scale
-        row["seconds"] = time.perf_counter() - started
+        row["seconds"] = self._seconds = time.perf_counter() - started
         self.position = BEGINNING
         history = trainer._history
         history._append(row, "row")  # the epoch counts from here on
@@ -265,6 +314,12 @@ class Fit:
                 f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not measured; "
                 f"{unmeasured(monitor, there)}"
             )
+
+
+def _means(sums: Numbers, weights: Numbers) -> list[float]:
+    """Return each sum divided by its weight, nan where the weight is 0."""
+    pairs = zip(sums.tolist(), weights.tolist(), strict=True)
+    return [total / weight if weight else math.nan for total, weight in pairs]
 
 
 def _hooks(callbacks: Sequence[object], event: str) -> list[Callable[..., object]]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..model import Sequential
     from ..trainer import Trainer
 
+MEASURED_AT_ONCE = 1024  # rows
+
 
 class CheckedData:
     """Data to train on or to measure, checked once.
@@ -109,7 +111,7 @@ class CheckedData:
         """Return the setting that must be the same in a resumed run."""
         return f"{len(self)}, stratified" if self._stratified else len(self)
 
-    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
+    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = MEASURED_AT_ONCE) -> dict[str, float]:
         """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
         known = trainer._known(self.columns)
         if any(own not in (None, now) for own, now in zip(self.columns, known, strict=True)):  # learned since
@@ -140,7 +142,7 @@ class Measured(Protocol):
         """Return the setting that must be the same in a resumed run."""
         ...
 
-    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
+    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = MEASURED_AT_ONCE) -> dict[str, float]:
         """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
         ...
 
@@ -154,7 +156,7 @@ class Parts:
         """Yield the parts, each used before the next one is asked for."""
         raise NotImplementedError
 
-    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = 1024) -> dict[str, float]:
+    def measure(self, trainer: Trainer, prefix: str = "", batch_size: int = MEASURED_AT_ONCE) -> dict[str, float]:
         """Return "loss" and the trainer's metrics, their names preceded by `prefix`."""
         loss_sum = weight_sum = 0.0
         outputs: list[Array] = []

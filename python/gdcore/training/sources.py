@@ -15,8 +15,8 @@ from ..internal.checks import flag
 from ..internal.features import UNNAMED, Columns
 from ..internal.layer_names import all_layers
 from .batch_iterables import checked_batches, exhausted, length_of, names_of, parts_of, refuse_single_pass
-from .measure import CheckedData, Measured
-from .rates import scaled
+from .measure import MEASURED_AT_ONCE, CheckedData, Measured
+from .rates import Numbers, scaled
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -182,6 +182,40 @@ class ArraySource(RowSource):
     def piece(self, trainer: Trainer) -> Piece:
         """Return all data."""
         return Piece(self.data.dataset, self.data.rows, self._shuffle, 0, self.batches)
+
+    def run_epochs(
+        self, trainer: Trainer, validation: CheckedData | None, table: Numbers, done: int, last: int
+    ) -> None:
+        """Train the trainer's next epochs, all in C++, until a slice of time has passed.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            The trainer. Its rates must be foreseen.
+        validation : CheckedData or None
+            Rows to measure after each epoch.
+        table : ndarray of float64
+            Shape (epochs, 5). Each finished epoch fills a row, also if the next one raises: sums of loss and weight,
+            those of the measured rows, and its seconds.
+        done, last : int
+            Numbers of epochs of this `fit` that are done, and in all.
+        """
+        rates = trainer._step_rates.epoch(trainer._core.steps, self.batches * len(table))
+        trainer._core.run_epochs(
+            self.data.dataset,
+            self.data.rows,
+            shuffle=(trainer._seed, trainer.epoch) if self.shuffle else None,
+            batch_size=self.batch_size,
+            drop_last=self.drop_last,
+            rates=scaled(rates, trainer._lr_scale, trainer._decay_scale),
+            validation=None if validation is None else validation.dataset,
+            measured=None if validation is None else validation.rows,
+            measured_size=MEASURED_AT_ONCE,
+            done_and_last=(done, last),
+            check_states=trainer._check_finite,
+            seconds=SLICE_SECONDS,
+            table=table,
+        )
 
 
 class IterableSource(Source):
