@@ -1,11 +1,6 @@
 #include "trainer.h"
 
-#include <algorithm>
 #include <array>
-#include <bit>
-#include <chrono>
-#include <cmath>
-#include <span>
 #include <utility>
 #include <variant>
 
@@ -101,8 +96,6 @@ double step(PyTrainer& self, const ArrayLike& x, const ArrayLike& y, const Optio
   });
 }
 
-using SeedAndEpoch = std::pair<std::uint64_t, std::uint64_t>;
-
 std::int64_t batch_count(std::int64_t rows, std::int64_t batch_size, bool drop_last) {
   check(rows >= 0 && batch_size >= 1, "[batch_count] rows, batch_size: got ", rows, " and ", batch_size,
         "; expected at least 0 and 1");
@@ -149,77 +142,6 @@ py::tuple run(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const
       Network::Purpose::training);
   if (since) return py::make_tuple(next, sums.loss, sums.weight, others.loss, others.weight);
   return py::make_tuple(next, sums.loss, sums.weight);
-}
-
-/// What every epoch of a call of run_epochs does.
-struct Epochs {
-  BatchRange training, measured;
-  const Dataset* validation;     // or null
-  std::vector<StepRates> rates;  // one for all steps, or one for each step of all epochs
-  std::optional<SeedAndEpoch> shuffle;
-  std::int64_t done, last;  // epochs of the fit before this call, and in all
-  bool check_states;
-};
-
-/// One epoch, `k` after the first of the call, into a row of five numbers.
-void run_epoch(Trainer& core, const Dataset& data, const Epochs& all, std::int64_t k, double* row) {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  BatchRange range = all.training;
-  Permutation permutation;
-  if (all.shuffle) {
-    permutation = Permutation::of(range.count, all.shuffle->first, all.shuffle->second + static_cast<std::uint64_t>(k));
-    range.order.shuffle = &permutation;
-  }
-  std::span<const StepRates> rates = all.rates;
-  if (rates.size() > 1)
-    rates = rates.subspan(static_cast<std::size_t>(k * range.last), static_cast<std::size_t>(range.last));
-  LossSums sums, measured;
-  core.run(data, range, rates, INFINITY, sums);
-  const auto done = static_cast<std::uint64_t>(all.done + k + 1);
-  if (all.check_states && (std::has_single_bit(done) || all.done + k + 1 == all.last)) core.check_states();
-  if (all.validation != nullptr) measured = core.evaluate(*all.validation, all.measured, nullptr);
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  std::ranges::copy(std::array{sums.loss, sums.weight, measured.loss, measured.weight, seconds}, row);
-}
-
-void run_epochs(PyTrainer& self, const PyDataset& dataset, const Rows& rows, const std::optional<SeedAndEpoch>& shuffle,
-                std::int64_t batch_size, bool drop_last, const Numbers& given,
-                const std::optional<const PyDataset*>& validation, const Rows& measured, std::int64_t measured_size,
-                std::pair<std::int64_t, std::int64_t> done_and_last, bool check_states, double seconds,
-                py::array_t<double, py::array::c_style>& table) {
-  check_match(dataset, self.core.network(), self.core.loss());
-  check(table.ndim() == 2 && table.shape(1) == 5, "[Trainer.run_epochs] table: expected shape (epochs, 5)");
-  Epochs all{.training = range_of(dataset, rows, batch_size),
-             .measured = {},
-             .validation = nullptr,
-             .rates = {},
-             .shuffle = shuffle,
-             .done = done_and_last.first,
-             .last = done_and_last.second,
-             .check_states = check_states};
-  all.training.joins = !drop_last;
-  all.training.last = all.training.batches(drop_last);
-  if (validation) {
-    check_match(**validation, self.core.network(), self.core.loss());
-    all.measured = range_of(**validation, measured, measured_size);
-    all.validation = &(*validation)->data;
-  }
-  const std::int64_t count = given.ndim() == 0 ? 0 : given.shape(0), epochs = table.shape(0);
-  check(count == 1 || count == epochs * all.training.last, "[Trainer.run_epochs] rates: got those of ", count,
-        " steps; expected 1 or ", epochs * all.training.last);
-  all.rates = to_rates(given, count, self.by_step);
-  double* row = table.mutable_data();
-  computing(
-      self.core.network(),
-      [&] {
-        double passed = 0.0;
-        for (std::int64_t k = 0; k < epochs && (k == 0 || passed < seconds); ++k, row += 5) {
-          run_epoch(self.core, dataset.data, all, k, row);
-          passed += row[4];
-        }
-      },
-      Network::Purpose::training);
 }
 
 py::tuple evaluate(PyTrainer& self, const PyDataset& dataset, std::int64_t batch_size, const Rows& rows,
@@ -374,6 +296,7 @@ void bind_trainer(py::module_& m) {
   py::class_<PyTrainer> cls(
       m, "Trainer", "The training loops in C++: one step, a range of batches, evaluation. gdcore.Trainer calls them.");
   bind_average(cls);
+  bind_epochs(cls);
   cls.def(py::init(&make_trainer), py::arg("network"), py::arg("loss"), py::arg("optimizer"))
       .def(
           "step", &step, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(), py::kw_only(),
@@ -389,15 +312,6 @@ void bind_trainer(py::module_& m) {
           "rows=None means all rows; shuffle is (seed, epoch) or None. rates has a row for each step, or one for all: "
           "learning rate, factors of weight decay and dropout, momentum (-1: the optimiser's own), Adam's 1 - Π β₁; or "
           "learning rates alone (n,).")
-      .def("run_epochs", &run_epochs, py::arg("dataset"), py::arg("rows"), py::kw_only(), py::arg("shuffle"),
-           py::arg("batch_size"), py::arg("drop_last"), py::arg("rates"), py::arg("validation"), py::arg("measured"),
-           py::arg("measured_size"), py::arg("done_and_last"), py::arg("check_states"), py::arg("seconds"),
-           py::arg("table").noconvert(),
-           "Trains whole epochs as `run` does, and measures the rows `measured` of `validation` after each, until "
-           "`seconds` have passed. A finished epoch has a row in `table` (epochs, 5), also if the next one fails: the "
-           "sums of loss and weights, those of the measured rows, and its seconds. The first has the order `shuffle`, "
-           "(seed, epoch) or None. The states of the optimiser must be finite after 1, 2, 4, 8 ... epochs and the last "
-           "one, counted by `done_and_last`: epochs before this call, and in all.")
       .def("evaluate", &evaluate, py::arg("dataset"), py::kw_only(), py::arg("batch_size"),
            py::arg("rows") = py::none(), py::arg("outputs") = py::none(),
            "The sums of loss and weights, without training; predictions are written to outputs (rows, out_features), "
