@@ -333,11 +333,6 @@ class Rates:
         """The rate if it is the same for all steps, otherwise None."""
         return None if self._constant is None else float(self._constant[0])
 
-    @property
-    def foreseen(self) -> bool:
-        """Whether the rates depend on the step alone: a number, or a schedule of this module."""
-        return self._constant is not None or isinstance(self._lr, Schedule)
-
     def at(self, step: int) -> float:
         """Return the rate of a step, checked."""
         if self._constant is not None:

@@ -4,8 +4,10 @@ of epochs that a callback observes; after Ctrl-C and ``trainer.stop``, every fin
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -36,9 +38,9 @@ def trainer(optimizer: gd.Optimizer | None = None, **options: Any) -> gd.Trainer
 
 
 def rows(made: gd.Trainer) -> dict[str, list[float]]:
-    """Return the history without times, which are positive; nan equals nan."""
+    """Return the history without times, which are positive; nan is one object, which equals itself in lists."""
     assert all(seconds > 0.0 for seconds in made.history["seconds"])
-    return {name: [repr(value) for value in column] for name, column in made.history.items() if name != "seconds"}
+    return {name: column for name, column in made.history.items() if name != "seconds"}
 
 
 def same(a: gd.Trainer, b: gd.Trainer) -> None:
@@ -52,10 +54,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     run = ArraySource.run_epochs
 
-    def counting(self: ArraySource, made: gd.Trainer, validation: Any, table: Any, done: int, last: int) -> None:
+    def counting(self: ArraySource, made: gd.Trainer, validation: Any, table: Any, done: int, left: int) -> None:
         table = table[: 5 + len(counted) % 3]
         try:
-            run(self, made, validation, table, done, last)
+            run(self, made, validation, table, done, left)
         finally:
             counted.append(int((~np.isnan(table[:, 4])).sum()))
 
@@ -70,13 +72,13 @@ CASES: dict[str, tuple[Callable[[], gd.Trainer], dict[str, Any]]] = {
     "weights": (trainer, {"validation": (X, Y, WEIGHTS), "sample_weight": WEIGHTS}),
     "in order": (trainer, {"shuffle": False, "batch_size": None}),
     "whole batches": (trainer, {"drop_last": True, "batch_size": 8}),
-    "schedule": (lambda: trainer(gd.SGD(gd.schedules.cosine(0.1, 200))), {"batch_size": 10}),
-    "lr_scale": (lambda: scaled(trainer()), {}),
+    "factors": (lambda: scaled(trainer(gd.AdamW(0.01))), {"batch_size": 10}),
+    "not a number": (lambda: trainer(check_finite=False), {"validation": (np.where(X > 2, np.nan, X), Y)}),
 }
 
 
 def scaled(made: gd.Trainer) -> gd.Trainer:
-    made.lr_scale = 0.3
+    made.lr_scale, made.decay_scale = 0.3, 0.7
     return made
 
 
@@ -99,6 +101,7 @@ def of_step(step: int) -> float:
 
 OBSERVED: dict[str, tuple[Callable[[], gd.Trainer], dict[str, Any]]] = {
     "a function of the step": (lambda: trainer(gd.SGD(of_step)), {}),
+    "a schedule": (lambda: trainer(gd.SGD(gd.schedules.warmup(of_step, 3))), {}),
     "a dropout schedule": (lambda: trainer(dropout_schedule=of_step), {}),
     "metrics": (lambda: trainer(metrics=["accuracy"]), {"validation": 0.3}),
     "training data": (trainer, {"measure_training": True}),
@@ -152,29 +155,54 @@ def test_ends(end: str, calls: list[int]) -> None:
     thread.start()
     if end == "interrupt":
         with pytest.raises(KeyboardInterrupt):
-            made.fit(X, Y, epochs=10**9)
+            made.fit(X, Y, epochs=10**30)
     else:
-        made.fit(X, Y, epochs=10**9)
+        made.fit(X, Y, epochs=10**30)  # more than the core counts
     thread.join()
     batches = 2
     assert calls and made.history["epoch"] == list(range(1, made.epoch + 1))
     assert 0 <= made.steps - batches * made.epoch <= (batches if end == "interrupt" else 0)
 
 
-def test_interrupt_while_the_rows_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C between the return of C++ and the history: the rows are there all the same."""
-    made, extend, raised = trainer(), gd.History._extend, []
+@pytest.mark.parametrize("at", range(6))
+def test_ctrl_c_after_the_steps(at: int) -> None:
+    """Ctrl-C at each of the calls between the return of C++ and the history: the rows are there all the same."""
+    made, seen = trainer(), [-1]
 
-    def interrupted(self: gd.History, columns: Any, count: int) -> None:
-        if count > 1 and not raised:
-            raised.append(count)
-            raise KeyboardInterrupt
-        extend(self, columns, count)
+    def trace(frame: types.FrameType, event: str, _: Any) -> None:
+        if event == "c_return" and seen[0] < 0 and getattr(_, "__name__", "") == "run_epochs":
+            seen[0] = 0
+        elif event == "call" and 0 <= seen[0] <= at:
+            seen[0] += 1
+            if seen[0] == at + 1:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(gd.History, "_extend", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        made.fit(X, Y, epochs=EPOCHS)
-    assert raised and made.epoch == 1 + raised[0] and made.steps == 2 * made.epoch
+    sys.setprofile(trace)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            made.fit(X, Y, epochs=EPOCHS)
+    finally:
+        sys.setprofile(None)
+    assert made.epoch > 1 and made.steps == 2 * made.epoch
+    assert made.history["epoch"] == list(range(1, made.epoch + 1))
+
+
+def test_metrics_that_are_set_meanwhile_are_measured() -> None:
+    made = trainer()
+
+    def later() -> None:
+        while made.epoch < 3:
+            time.sleep(0.001)
+        made.metrics = ["accuracy"]
+        while not made.stop and "val_accuracy" not in made.history:
+            time.sleep(0.001)
+        made.stop = True
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    made.fit(X, Y, epochs=10**9, validation=0.3)
+    thread.join()
+    assert "val_accuracy" in made.history
 
 
 def test_long_epochs_are_sliced(monkeypatch: pytest.MonkeyPatch, calls: list[int]) -> None:
@@ -185,14 +213,14 @@ def test_long_epochs_are_sliced(monkeypatch: pytest.MonkeyPatch, calls: list[int
     assert not calls and made.epoch == 3
 
 
-def test_table_is_checked() -> None:
+def test_arguments_are_checked() -> None:
     made = trainer()
     data = gd._core.Dataset(X.astype(np.float32), Y, None, made.loss, made.model)
     given: dict[str, Any] = {"shuffle": None, "batch_size": 8, "drop_last": False, "validation": None}
-    given |= {"measured": None, "measured_size": 1024, "done_and_last": (0, 1), "check_states": True, "seconds": 1.0}
+    given |= {"measured": None, "measured_size": 1024, "done_and_left": (0, 1), "check_states": True, "seconds": 1.0}
     with pytest.raises(ValueError, match="table"):
         made._core.run_epochs(data, None, rates=np.array([0.1]), table=np.empty((2, 4)), **given)
-    with pytest.raises(ValueError, match="rates: got those of 3 steps; expected 1 or 16"):
+    with pytest.raises(ValueError, match="rates: expected those of one step"):
         made._core.run_epochs(data, None, rates=np.full(3, 0.1), table=np.empty((2, 5)), **given)
     frozen = np.empty((2, 5))
     frozen.setflags(write=False)

@@ -1490,13 +1490,13 @@ class Trainer:
         validation: Dataset | None,
         measured: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None,
         measured_size: int,
-        done_and_last: tuple[int, int],
+        done_and_left: tuple[int, int],
         check_states: bool,
         seconds: float,
         table: numpy.typing.NDArray[numpy.float64],
     ) -> None:
         """
-        Trains whole epochs as `run` does, and measures the rows `measured` of `validation` after each, until `seconds` have passed. A finished epoch has a row in `table` (epochs, 5), also if the next one fails: the sums of loss and weights, those of the measured rows, and its seconds. The first has the order `shuffle`, (seed, epoch) or None. The states of the optimiser must be finite after 1, 2, 4, 8 ... epochs and the last one, counted by `done_and_last`: epochs before this call, and in all.
+        Trains whole epochs as `run` does, and measures the rows `measured` of `validation` after each, until `seconds` have passed. A finished epoch has a row in `table` (epochs, 5), also if the next one fails: the sums of loss and weights, those of the measured rows, and its seconds. The first has the order `shuffle`, (seed, epoch) or None. The states of the optimiser must be finite after 1, 2, 4, 8 ... epochs and the last one, counted by `done_and_left`: epochs before this call, and from there on. rates: those of every step.
         """
     def state(self) -> dict:
         """

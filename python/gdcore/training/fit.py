@@ -127,12 +127,11 @@ class Fit:
                 self._restore()
             self._listen()
             trainer.stop = trainer.stop or self._stays_stopped(trainer.epoch)
-            alone = self._alone(trainer)
             while trainer.epoch < self.last_epoch and not trainer._stop:
-                if alone is None or self._seconds > SHORT_EPOCH:
+                if self._seconds > SHORT_EPOCH or self._observed(trainer):
                     self._epoch(trainer)
                 else:
-                    self._epochs(trainer, alone)
+                    self._epochs(trainer)
         except (UnreadableFile, MissingFile) as error:
             error.args = (f"{error}; found in epoch {trainer.epoch + 1}, after {trainer.steps} steps",)
             raise
@@ -166,43 +165,50 @@ class Fit:
         ends = [(callback, _hooks([callback], "on_epoch_end")) for callback in ordered]
         self._on_epoch_end = [(callback, hook) for callback, hooks in ends for hook in hooks]
 
-    def _alone(self, trainer: Trainer) -> ArraySource | None:
-        """Return the source if C++ can train epochs without Python between them: nobody observes them."""
-        observed = (self._on_epoch_begin, self._on_progress, self._on_epoch_end, self._on_step, self._on_measure)
-        measured = self._validation is None or (type(self._validation) is CheckedData and not trainer.metrics)
-        source, called = self._source, isinstance(trainer.loss, _core.CustomLoss)
-        if any(observed) or self._log is not None or self._training is not None or not measured or called:
-            return None
-        return source if isinstance(source, ArraySource) and trainer._step_rates.foreseen else None
+    def _observed(self, trainer: Trainer) -> bool:
+        """Return whether an epoch needs Python: for callbacks, metrics, functions of the step, or parts of the data."""
+        hooks = self._on_epoch_begin, self._on_progress, self._on_epoch_end, self._on_step, self._on_measure
+        metrics = self._validation is not None and (type(self._validation) is not CheckedData or trainer.metrics)
+        return bool(
+            any(hooks)
+            or metrics
+            or self._log is not None
+            or self._training is not None
+            or type(self._source) is not ArraySource
+            or trainer._step_rates.constant is None
+            or isinstance(trainer.loss, _core.CustomLoss)
+        )
 
-    def _epochs(self, trainer: Trainer, source: ArraySource) -> None:
-        """Train short epochs, measured and written into the history as by `_finish`, for a slice of time."""
-        first, steps = trainer.epoch, trainer._core.steps
-        most = min(MOST_EPOCHS, 1 + int(SLICE_SECONDS / self._seconds))
-        table = np.full((min(self.last_epoch - first, most), 5), np.nan)
-        validation = self._validation
+    def _epochs(self, trainer: Trainer) -> None:
+        """Train short epochs that nothing observes, measured and recorded as by `_finish`, for a slice of time."""
+        source, validation, first = self._source, self._validation, trainer.epoch
+        assert isinstance(source, ArraySource)
         assert validation is None or isinstance(validation, CheckedData)
+        table = np.full((min(self.last_epoch - first, MOST_EPOCHS), 5), np.nan)
+        lr = trainer.lr
 
         def record() -> None:
             done = table[~np.isnan(table[:, 4])]
-            if trainer.epoch > first:
+            if trainer.epoch > first or not len(done):
                 return
-            numbers = range(1, len(done) + 1)
-            rows: dict[str, list[Any]] = {
-                "epoch": [first + k for k in numbers],
+            rows = {
+                "epoch": list(range(first + 1, first + 1 + len(done))),
                 "loss": _means(done[:, 0], done[:, 1]),
-                "lr": [trainer._rates.at(steps + k * source.batches - 1) * trainer._lr_scale for k in numbers],
+                "lr": [lr] * len(done),
                 "seconds": done[:, 4].tolist(),
             }
             if validation is not None:
                 rows["val_loss"] = _means(done[:, 2], done[:, 3])
             trainer._history._extend(rows, len(done))
-            self._seconds = float(done[-1:, 4].sum()) or self._seconds
+            self._seconds = rows["seconds"][-1]
 
-        with ExitStack() as stack:
-            stack.callback(record)  # again, if Ctrl-C ends the first
-            stack.callback(record)
-            source.run_epochs(trainer, validation, table, first - self.first_epoch, self.last_epoch - self.first_epoch)
+        try:
+            try:
+                source.run_epochs(trainer, validation, table, first - self.first_epoch, self.last_epoch - first)
+            finally:
+                record()
+        finally:
+            record()  # if Ctrl-C has ended the first call
 
     def _epoch(self, trainer: Trainer) -> None:
         source = self._source
@@ -319,7 +325,8 @@ class Fit:
 def _means(sums: Numbers, weights: Numbers) -> list[float]:
     """Return each sum divided by its weight, nan where the weight is 0."""
     pairs = zip(sums.tolist(), weights.tolist(), strict=True)
-    return [total / weight if weight else math.nan for total, weight in pairs]
+    means = (total / weight if weight else math.nan for total, weight in pairs)
+    return [mean if mean == mean else math.nan for mean in means]  # one nan, so that equal histories compare equal
 
 
 def _hooks(callbacks: Sequence[object], event: str) -> list[Callable[..., object]]:

@@ -76,11 +76,6 @@ class StepRates:
         """The learning rate if nothing changes from step to step, otherwise None."""
         return self._lr.constant if self.alone else None
 
-    @property
-    def foreseen(self) -> bool:
-        """Whether rates of later epochs may be computed ahead: no function of the user's is among them."""
-        return self.alone and self._lr.foreseen
-
     def epoch(self, first: int, count: int) -> Numbers:
         """Return the rates of `count` steps from `first`, or those of one step if they are constant; checked."""
         lr = self._lr.epoch(first, count)

@@ -184,34 +184,33 @@ class ArraySource(RowSource):
         return Piece(self.data.dataset, self.data.rows, self._shuffle, 0, self.batches)
 
     def run_epochs(
-        self, trainer: Trainer, validation: CheckedData | None, table: Numbers, done: int, last: int
+        self, trainer: Trainer, validation: CheckedData | None, table: Numbers, done: int, left: int
     ) -> None:
         """Train the trainer's next epochs, all in C++, until a slice of time has passed.
 
         Parameters
         ----------
         trainer : Trainer
-            The trainer. Its rates must be foreseen.
+            The trainer. Its rates must be constant.
         validation : CheckedData or None
             Rows to measure after each epoch.
         table : ndarray of float64
             Shape (epochs, 5). Each finished epoch fills a row, also if the next one raises: sums of loss and weight,
             those of the measured rows, and its seconds.
-        done, last : int
-            Numbers of epochs of this `fit` that are done, and in all.
+        done, left : int
+            Numbers of epochs of this `fit` that are done, and that are left.
         """
-        rates = trainer._step_rates.epoch(trainer._core.steps, self.batches * len(table))
         trainer._core.run_epochs(
             self.data.dataset,
             self.data.rows,
             shuffle=(trainer._seed, trainer.epoch) if self.shuffle else None,
             batch_size=self.batch_size,
             drop_last=self.drop_last,
-            rates=scaled(rates, trainer._lr_scale, trainer._decay_scale),
+            rates=scaled(trainer._step_rates.at(trainer._core.steps), trainer._lr_scale, trainer._decay_scale),
             validation=None if validation is None else validation.dataset,
             measured=None if validation is None else validation.rows,
             measured_size=MEASURED_AT_ONCE,
-            done_and_last=(done, last),
+            done_and_left=(done, min(left, 2**62)),
             check_states=trainer._check_finite,
             seconds=SLICE_SECONDS,
             table=table,
