@@ -62,6 +62,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             counted.append(int((~np.isnan(table[:, 4])).sum()))
 
     monkeypatch.setattr(ArraySource, "run_epochs", counting)
+    monkeypatch.setattr("gdcore.training.fit.SHORT_EPOCH", 60.0)  # on a busy machine, too
     return counted
 
 
@@ -169,8 +170,8 @@ def test_ctrl_c_after_the_steps(at: int) -> None:
     """Ctrl-C at each of the calls between the return of C++ and the history: the rows are there all the same."""
     made, seen = trainer(), [-1]
 
-    def trace(frame: types.FrameType, event: str, _: Any) -> None:
-        if event == "c_return" and seen[0] < 0 and getattr(_, "__name__", "") == "run_epochs":
+    def trace(frame: types.FrameType, event: str, function: Any) -> None:
+        if event == "c_return" and seen[0] < 0 and getattr(function, "__name__", "") == "run_epochs":
             seen[0] = 0
         elif event == "call" and 0 <= seen[0] <= at:
             seen[0] += 1
